@@ -26,7 +26,8 @@ ON_CARD = ("copy",)  # references whose weights are there all the time
 class Objective:
     """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
     none; `answer`: tokens of a row that are scored, 0 for all of them; `adapters`: copies of the
-    adapter beside the one that is trained; `empties`: the allocator's cache goes between passes."""
+    adapter beside the one that is trained; `halved`: a copy has half of the policy's bytes, in 16
+    bits; `empties`: the allocator's cache goes between passes."""
 
     method: str
     head: "Head"
@@ -34,6 +35,7 @@ class Objective:
     quiet: int = 0
     answer: int = 0
     adapters: int = 0
+    halved: bool = False
     empties: bool = False
 
     @property

@@ -314,13 +314,16 @@ def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Comp
 
 
 def _reference(plan: TrainingPlan, nbytes: int) -> Component:
+    many, dtype = "as many bytes as", plan.dtype
+    if plan.objective is not None and plan.objective.halved:
+        many, dtype = "half of the bytes of", plan.computing
     return Component(
         name="weights",
         detail=REFERENCE,
         role=REFERENCE,
         bytes=exactly(nbytes),
         basis="computed",
-        formula=f"as many bytes as the policy's weights, in {plan.dtype.name}: a frozen copy",
+        formula=f"{many} the policy's weights, in {dtype.name}: a frozen copy",
         source="the class's tensors",
     )
 

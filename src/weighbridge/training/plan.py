@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
+USUAL = "the usual default"  # where a length is from that nobody said
 USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan
@@ -108,6 +109,7 @@ class TrainingPlan:
     float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
     asked_reentrant: bool | None = None  # checkpoints
+    asked_dtype: bool = False  # of weights
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
@@ -296,6 +298,7 @@ def _asked(w: Train) -> dict[str, Any]:
         "optim_args": w.optim_args or (),
         "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
+        "asked_dtype": w.dtype is not None,
         "asked_kernels": w.kernels,
         "asked_reentrant": w.use_reentrant,
         "gathers": w.gather_on_save,

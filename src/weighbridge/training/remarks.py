@@ -56,7 +56,8 @@ def refused(plan: TrainingPlan) -> str:
 def _float32_base(plan: TrainingPlan) -> str:
     """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
     frozen = plan.method != "full"
-    if plan.framework.name != "trl" or plan.dtype != FLOAT32 or plan.precision.autocast is None:
+    named = plan.asked_dtype or plan.framework.name != "trl"
+    if named or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
     what = "frozen" if frozen else "weights"
     if plan.subject.choice.scheme is not None:

@@ -317,17 +317,19 @@ def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
     if objective is None:
         return
     if objective.reference in ON_CARD:
-        _copied(m, built, "weights", REFERENCE)
+        _copied(m, built, "weights", REFERENCE, parts=2 if objective.halved else 1)
     for _ in range(objective.adapters):
         _copied(m, built, "adapters", "adapters")
 
 
-def _copied(m: Machine, built: BuiltModel, name: str, copy: str) -> None:
-    """Take as many bytes again as a component has, tensor by tensor where each has its own."""
+def _copied(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
+    """Take as many bytes again as a component has, or one of so many parts of each, tensor by
+    tensor where each has its own."""
     storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}
     sizes = [x.nbytes for x in storages.values() if x.name == name]
     lacking = m.heap.live(name) - sum(sizes)
-    m.heap.row([*sizes, lacking] if lacking > 0 else sizes, copy)
+    every = [*sizes, lacking] if lacking > 0 else sizes
+    m.heap.row([nbytes // parts for nbytes in every], copy)
 
 
 def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:

@@ -19,6 +19,7 @@ from weighbridge.workload.train import (
     OF_LEARNING,
     OF_REWARDS,
     REWARDS,
+    UNREFERRED,
     VALUED,
     AdapterSettings,
     BaseSettings,
@@ -125,6 +126,18 @@ def _of_learning(w: Train) -> None:
         raise UsageError(sentence("learning.no_critic", method=method))
     if w.learns and w.exact:
         raise UsageError(sentence("learning.exact", method=method))
+    _of_roles(w)
+
+
+def _of_roles(w: Train) -> None:
+    """Refuse a model that a method has not, an engine without memory, and another's setting."""
+    method = w.method or "full"
+    if method in UNREFERRED and w.reference not in (None, "none"):
+        raise UsageError(sentence("learning.no_reference", method=method))
+    if w.gpu_memory_utilization == 0:
+        raise UsageError(sentence("learning.no_share"))
+    if w.standby and w.framework != "unsloth":
+        raise ContradictionError(sentence("learning.standby"))
 
 
 def _of_zero(w: Train) -> None:

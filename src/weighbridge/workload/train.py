@@ -176,6 +176,7 @@ OF_REWARDS = (
     *("reward_model", "entropy", "num_generations", "logprob_batch_size"),
     "prompt_len",
 )
+UNREFERRED = ("orpo", "cpo", "simpo", "reward")  # methods that ask no frozen model
 VALUED = ("ppo",)  # methods that have a critic
 
 

@@ -51,14 +51,16 @@ from weighbridge.base.memory import (
     exactly,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, parts_of, sentence
+from weighbridge.base.sentences import Sentence, clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import EngineCards
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
 from weighbridge.training.forward.heads import head
 from weighbridge.training.learning import LearningRun, Rollout
 from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
+from weighbridge.training.plan import USUAL
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -95,12 +97,26 @@ def _step(
     budget = workload.budget()
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
-    report = replace(actor, workload={**actor.workload, **run.effective})
+    lines = (_of_rows(line, run) for line in actor.warnings)
+    actor = replace(actor, warnings=(*filter(None, lines), *run.notes))
+    derived = actor.derived.copy()
+    if not {"seq_len", "max_new_tokens"}.isdisjoint(run.unsaid):
+        derived["context_from"] = USUAL
+    report = replace(actor, workload={**actor.workload, **run.effective}, derived=derived)
     if run.rollout is not None:
         report = _Meeting(model, report, run, run.rollout, others, budget).report
     else:
         report = replace(report, **_alone(actor, run, budget))
     return report, run
+
+
+def _of_rows(line: str, run: LearningRun) -> str:
+    """Return a warning about a length as one about the longest row, of which a forward has several;
+    "" where that is no longer than the model was made for."""
+    if not isinstance(line, Sentence) or line.key != "beyond":
+        return line
+    row, most = run.effective.get("seq_len") or line.values["tokens"], line.values["most"]
+    return sentence("beyond", tokens=row, most=most) if row > most else ""
 
 
 def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[str, Any]:
@@ -179,15 +195,17 @@ class _Meeting:
         cards = [d for d in self.actor.devices if d.kind == "gpu"]
         phases = compose(self._schedule(), self.roles)
         devices = tuple(replace(d, phases=phases) for d in cards)
-        own = self._own_cards(len(cards))
+        apart = self._own_cards(len(cards))
         writes = None if self.rollout.generates else self.served
         hosts = _hosts(self.actor, self.run, self.roles, writes)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
-        every = (*devices, *own, *hosts)
+        every = (*devices, *apart, *hosts)
         derived = self.actor.derived.copy()
         needed = self.served.derived.get("gpu_memory_utilization_needed")
         if needed is not None:
             derived["share_needed"] = needed
+        if apart:
+            derived["rollout_cards"] = self._engine_alone(len(apart))
         return replace(
             self.actor,
             devices=every,
@@ -346,8 +364,23 @@ class _Meeting:
         """Return the devices of an engine that has cards of its own."""
         if not self.rollout.cards:
             return ()
-        served = (d for d in self.served.devices if d.kind == "gpu")
-        return tuple(replace(d, index=first + n) for n, d in enumerate(served))
+        served = [d for d in self.served.devices if d.kind == "gpu"]
+        every = range(learning.own_cards(self.rollout))
+        return tuple(replace(served[n % len(served)], index=first + n) for n in every)
+
+    def _engine_alone(self, count: int) -> EngineCards:
+        """Return how much an engine takes of cards that it has alone, and whether it fits there."""
+        verdict = self.served.verdict
+        most = self.roles["engine"].instants[AWAKE].at("driver").expected
+        facts: EngineCards = {"count": count, "peak_bytes": most}
+        if verdict is None:
+            return facts
+        usable = verdict.usable.expected
+        return facts | {
+            "accelerator": verdict.accelerator,
+            "usable_bytes": usable,
+            "fits": verdict.fits,
+        }
 
     def _settings(self) -> dict[str, Any]:
         if self.rollout.generates:

@@ -31,7 +31,7 @@ from weighbridge.training.forward.nets import predicts_next
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
 from weighbridge.training.objective import Objective
-from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
+from weighbridge.training.plan import USUAL, USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
@@ -328,7 +328,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         )
     if workload.seq_len is None:
         length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
-        subject = replace(subject, context=length, context_from="the usual default")
+        subject = replace(subject, context=length, context_from=USUAL)
     return subject
 
 

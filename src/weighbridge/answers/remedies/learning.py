@@ -282,8 +282,9 @@ def _in_ram_for_good(row: Mapping[str, Any], count: int) -> Iterator[Step]:
 def _smaller(now: Report) -> Iterator[Step]:
     row = now.workload
     full = row["tuner"] == "full"
-    if full and row["dtype"] == "float32":
-        yield _step("sixteen", {"dtype": "bfloat16"}, LOOSER)
+    if row["dtype"] == "float32":
+        name, price = ("sixteen", LOOSER) if full else ("halved", FREE)
+        yield _step(name, {"dtype": "bfloat16"}, price)
     if full:
         yield _step("adapters", {"lora_r": RANK}, FEWER)
     answer, length = row.get("max_new_tokens"), row["seq_len"]

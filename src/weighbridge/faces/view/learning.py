@@ -22,7 +22,8 @@ def title(answer: ShownAnswer, name: str) -> str:
     w = answer.report.workload
     framework = TITLES.get(w["framework"], w["framework"])
     by = " ".join(filter(None, (framework, w["framework_version"])))
-    method = ", ".join(filter(None, (w["method"].upper(), ADAPTERS.get(w["tuner"]))))
+    named = answer.say("method.reward") if w["method"] == "reward" else w["method"].upper()
+    method = ", ".join(filter(None, (named, ADAPTERS.get(w["tuner"]))))
     what = answer.say("method.learns", method=method, model=name, framework=by)
     answers, tokens = w.get("max_new_tokens"), w.get("max_tokens_per_gpu")
     if tokens:
@@ -45,6 +46,30 @@ def instants(answer: ShownAnswer) -> Lines:
         mark = " ◀" if answer.phase in every else ""
         texts.append(f"{phase_name(answer, name)} {answer.sizes.bare(fullest)}{mark}")
     return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
+
+
+CACHED = 0.1  # of a peak, from which on the allocator's cache is told
+
+
+def cached(answer: ShownAnswer) -> Iterator[str]:
+    """Say how much of the peak is no need."""
+    free = answer.phase.of("fragmentation").expected
+    if free > CACHED * answer.peak.expected:
+        yield answer.say("learning.cached", size=answer.size(free))
+
+
+def apart(answer: ShownAnswer) -> Iterator[str]:
+    """Say what an engine takes on cards of its own."""
+    engine = answer.report.derived.get("rollout_cards")
+    if engine and "fits" in engine:
+        cards = printable(engine["accelerator"]).removeprefix("NVIDIA ")
+        yield answer.say(
+            "learning.apart",
+            cards=f"{engine['count']} x {cards}",
+            size=answer.size(engine["peak_bytes"]),
+            room=answer.size(engine["usable_bytes"]),
+            fits=answer.say(f"verdict.{engine['fits']}"),
+        )
 
 
 def _together(answer: ShownAnswer) -> Iterator[tuple[str, list[Instant]]]:

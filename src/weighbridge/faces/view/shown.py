@@ -124,8 +124,9 @@ def fullest(report: Report) -> Device:
     """The accelerator with the highest peak; the host where there is none. Of cards that differ
     the one that decides."""
     gpus, v = [d for d in report.devices if d.kind == "gpu"], report.verdict
-    if v is not None and v.usable_each:
-        gpus = [d for d in gpus if d.peak("driver") == v.per_device] or gpus
+    if v is None or not v.usable_each:
+        return report.fullest
+    gpus = [d for d in gpus if d.peak("driver") == v.per_device] or gpus
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 

@@ -90,12 +90,17 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _facts(answer: ShownAnswer) -> Iterator[str]:
-    d = answer.report.derived
-    stages = answer.report.workload["pipeline_parallel_size"]
+    d, w = answer.report.derived, answer.report.workload
+    stages = w["pipeline_parallel_size"]
     if stages > 1 and "fullest_stage" in d:
         yield answer.say("train.stage", stage=d["fullest_stage"], last=stages - 1)
     if "rows_up_to" in d:
         yield answer.say("learning.up_to", tokens=f"{d['rows_up_to']:,}")
+    if w["method"] in LEARNS:
+        from weighbridge.faces.view import learning
+
+        yield from learning.apart(answer)
+        yield from learning.cached(answer)
     yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
     yield ram(answer)
 
@@ -106,6 +111,8 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    if w.get("method") in LEARNS and w["quantization"] is None:
+        yield answer.say("footer.weights", dtype=w["dtype"])
     if w["checkpointing"] != "none":
         yield answer.say("footer.checkpointing", kind=w["checkpointing"])
     ranks = Ranks.of(w).among

@@ -203,7 +203,7 @@ class KeyReading:
                 TABLES[self.task][setting].value(value)
             except (UsageError, TypeError, ValueError):
                 line = self.document.place((*self.base, *self._path(key))).line
-                meant = MEANT.get(setting, f"no {setting.replace('_', ' ')}")
+                meant = MEANT.get(setting, f"no value of --{setting.replace('_', '-')}")
                 raise UsageError(
                     sentence("file.bad_value", key=key, value=shown(value), meant=meant),
                     where=f"{self.document.name}:{line}",

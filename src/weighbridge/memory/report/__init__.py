@@ -96,9 +96,13 @@ class Report(Shown):
 
     @property
     def fullest(self) -> Device:
-        """The accelerator that holds the most; the host where there is none."""
-        gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
-        return max(gpus, key=lambda d: d.peak("driver").expected)
+        """The accelerator that holds the most, of those that are no engine's alone; the host where
+        there is none."""
+        gpus = [d for d in self.devices if d.kind == "gpu"]
+        apart = self.derived.get("rollout_cards", {}).get("count", 0)
+        return max(
+            gpus[: len(gpus) - apart] or self.devices, key=lambda d: d.peak("driver").expected
+        )
 
     @property
     def peak(self) -> Bytes:

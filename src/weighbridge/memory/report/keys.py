@@ -52,6 +52,16 @@ class FirstRank(TypedDict):
     non_torch_interval: Interval
 
 
+class EngineCards(TypedDict, total=False):
+    """Cards that an engine of rewards has alone, and what it takes of each."""
+
+    count: int
+    peak_bytes: int
+    accelerator: str
+    usable_bytes: int
+    fits: str
+
+
 class DerivedFacts(TypedDict, total=False):
     """All keys, by who adds them. A name that ends in `_bytes` counts bytes, `_interval` has
     [low, expected, high] of them or of tokens; lengths are in tokens."""
@@ -134,6 +144,7 @@ class DerivedFacts(TypedDict, total=False):
     times_slower: list[float]  # [at best, at worst] than whole on the card
     # train
     share_needed: float  # of a card, that an engine beside the trainer needs to start
+    rollout_cards: EngineCards
     runs_only: str
     search_stopped: bool  # what would make it fit was looked for, and not to the end
     recipe: str

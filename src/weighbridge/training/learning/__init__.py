@@ -12,17 +12,22 @@ A step asks two questions that exist: what serving takes, of the engine that wri
 training takes, of each model that learns. What differs is which of them is there at which instant.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from math import gcd
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.base.records import NamedTuple
-from weighbridge.base.sentences import sentence
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.versions import numbers
+from weighbridge.engines.engine import written
 from weighbridge.models.arch.model_types import NEVER
+from weighbridge.settings.ranks import SIZES, Ranks
+from weighbridge.settings.setting import fields
+from weighbridge.training.learning import record
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
-from weighbridge.workload.train import REWARDS
+from weighbridge.workload.train import REWARDS, RolloutSettings
 
 FILES: Mapping[str, str] = {  # a framework -> the file of its rules
     **dict.fromkeys(("trl", "ms-swift", "llama-factory", "axolotl", "unsloth"), "trl"),
@@ -45,20 +50,43 @@ TITLES: Mapping[str, str] = {  # as people write them
     "nemo-rl": "NeMo-RL",
     "megatron": "Megatron",
 }
+# Whose answers an engine writes always, as far as they are counted; who wants two of a prompt
+ENGINED = ("verl", "easyr1", "openrlhf", "nemo-rl", "slime", "megatron")
+COMPARING = ("trl", "axolotl")
+# Releases that we read; TRL's own rules say so themselves (training/remarks.py)
+NEWEST: Mapping[str, tuple[int, ...]] = {
+    "verl": (0, 9),
+    "openrlhf": (0, 11),
+    "nemo-rl": (0, 7),
+    "slime": (0, 3),
+    "ms-swift": (4, 6),
+    "llama-factory": (0, 9, 6),
+    "axolotl": (0, 19),
+    "agilerl": (2, 58),
+}
 TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
 
 class Lack(NamedTuple):
-    """Methods that a framework has not, from a release on, and where that was seen."""
+    """Methods that a framework has not, from a release on and before another, and where that was
+    seen."""
 
     framework: str
     since: tuple[int, ...]
     methods: tuple[str, ...]
     seen: str
+    until: tuple[int, ...] = (*NEVER, 1)
 
 
 LACKS = (
     Lack("trl", (1, 16), ("ppo",), "trl 1.16 trainer/ and experimental/ have no PPO trainer"),
+    Lack(
+        "trl",
+        (),
+        ("grpo", "gspo", "dapo", "cispo"),
+        "trl 0.13 trainer/ has no grpo_trainer.py",
+        (0, 14),
+    ),
     Lack(
         "llama-factory",
         (),
@@ -87,28 +115,93 @@ def run(asked: Train, cards: int) -> LearningRun:
     file = import_module(f"{__name__}.{FILES[name]}")
     rules: Callable[[Train, int], LearningRun] = file.run
     _refuse(asked, name)
-    one = rules(asked.but(framework=name), cards)
+    stored = asked.dtype or (None if asked.framework else record.sixteen(asked))
+    one = rules(asked.but(framework=name, dtype=stored), cards)
     _meet(one, asked, cards)
-    return one
+    lines = (*_idle(one, asked), *_counted(one, asked, cards))
+    return replace(one, notes=lines)
 
 
 def _refuse(asked: Train, name: str) -> None:
     """Raise UsageError where the framework has no such method."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
-        if name == row.framework and asked.learns in row.methods and release >= row.since:
-            lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
-            raise TriedError(lacks, seen=row.seen)
+        there = row.since <= release < row.until
+        if name == row.framework and asked.learns in row.methods and there:
+            raise TriedError(_lacking(row, asked.learns), seen=row.seen)
+    _refuse_answers(asked, name)
+
+
+def _refuse_answers(asked: Train, name: str) -> None:
+    """Raise UsageError where the framework writes no answers so, or so few."""
+    if asked.rollout_engine == "none" and name in ENGINED:
+        raise UnsupportedError(sentence("learning.no_generate", framework=TITLES[name]))
+    if (asked.num_generations or 2) < 2 and name in COMPARING and asked.learns != "ppo":
+        raise TriedError(
+            sentence("learning.one_answer", framework=TITLES[name]),
+            seen="trl 0.20 trainer/grpo_config.py: GRPO requires at least 2 generations per prompt "
+            "to calculate the advantages.",
+        )
+
+
+def _lacking(row: Lack, method: str) -> Sentence:
+    """Say that a framework has no such method, and which have it, of which release."""
+    title, newest = TITLES[row.framework], (r for r in LACKS if r.until > NEVER)
+    without = {r.framework for r in newest if method in r.methods}
+    if row.until <= NEVER:
+        until = written(row.until)
+        return sentence("learning.lacks_until", framework=title, method=method.upper(), until=until)
+    known = f"--framework {', '.join(name for name in FILES if name not in without)}"
+    values = {"framework": title, "method": method.upper(), "known": known}
+    if not row.since:
+        return sentence("learning.lacks", **values)
+    return sentence("learning.lacks_since", since=written(row.since), **values)
+
+
+def own_cards(rollout: Rollout) -> int:
+    """Count the cards that an engine has alone: those that were named, as many as it has ranks
+    where a card was named without a count; 0 where it has none."""
+    ranks = rollout.infer.tensor_parallel_size or 1
+    budget = Train(gpu=rollout.cards).budget() if rollout.cards else None
+    if budget is None:
+        return 0
+    count = budget.choice.count
+    return ranks if count == 1 and ":" not in rollout.cards else count
+
+
+def _divides(rollout: Rollout, ranks: int) -> None:
+    """Raise UsageError where ranks do not divide the cards that an engine has alone."""
+    cards = own_cards(rollout)
+    if cards % ranks:
+        values = {"ranks": ranks, "gpu": rollout.cards, "fewer": gcd(ranks, cards)}
+        raise UsageError(sentence("learning.own_ranks", **values))
+
+
+def _forwards(one: LearningRun, asked: Train) -> None:
+    """Raise UsageError where verl has no forward for the longest row, which ranks of a sequence
+    share."""
+    tokens, ranks = record.tokens_of(asked)
+    row = int(one.effective.get("seq_len") or one.trained.seq_len or 0)
+    if one.effective["framework"] == "verl" and 0 < tokens < row:
+        values = {"tokens": tokens, "row": row, "most": -(-row // ranks)}
+        raise TriedError(
+            sentence("learning.tokens", **values),
+            seen="verl 0.3 to 0.7 utils/seqlen_balancing.py (rearrange_micro_batches): assert "
+            "max_token_len >= max_seq_len",
+        )
 
 
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:
-    """Raise UsageError where the engine cannot be on the trainer's cards, or cannot sleep there."""
+    """Raise UsageError where rows are longer than a forward, or the engine cannot be on the cards
+    that it is given, or cannot sleep there."""
+    _forwards(one, asked)
     rollout = one.rollout
     if rollout is None or rollout.generates:
         return
     ranks = rollout.infer.tensor_parallel_size or 1
     if not rollout.cards and cards % ranks:
         raise UsageError(sentence("learning.ranks", ranks=ranks, cards=cards))
+    _divides(rollout, ranks)
     engine = numbers(rollout.infer.engine_version) or NEVER
     if rollout.sleep and asked.expandable_segments and engine < TOGETHER:
         raise TriedError(
@@ -116,3 +209,41 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
             seen="vllm 0.8 to 0.19 device_allocator/cumem.py: Expandable segments are not "
             "compatible with memory pool (before 0.8 nothing was freed)",
         )
+
+
+# ---- what is said beside an answer
+
+
+def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
+    """Say what was asked for and changes nothing, or is counted though nothing asks it."""
+    if one.rollout is not None and one.rollout.generates:
+        yield from _of_engine(asked)
+    counted = asked.reference in ("copy", "host", "precomputed")
+    if asked.kl_beta == 0 and counted and asked.learns != "ppo":
+        yield sentence("learning.no_distance", reference=asked.reference)
+    if asked.learns == "gkd":  # no setting names it
+        yield sentence("learning.teacher")
+
+
+def _of_engine(asked: Train) -> Iterator[Sentence]:
+    _, *others = fields(RolloutSettings)
+    named = [name for name in others if getattr(asked, name) not in (None, False)]
+    if named:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        yield sentence("learning.no_engine", flags=flags)
+
+
+def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
+    """Say what is counted in place of what was asked for: a release that was read, whole groups,
+    fewer cards."""
+    name = str(one.effective["framework"])
+    release, last = numbers(asked.framework_version) or (), NEWEST.get(name)
+    if last is not None and release[: len(last)] > last:
+        yield sentence("newer", library=name, version=written(release), last=written(last))
+    rows, taken = asked.batch_size, one.effective["batch_size"]
+    if name == "unsloth" and rows is not None and rows != taken:
+        yield sentence("rewards.groups", rows=rows, answers=taken)
+    ranks = Ranks.of({name: getattr(asked, name) for name in SIZES.values()})
+    if ranks.data > 1 and ranks.cards < cards:
+        most = cards * ranks.data // ranks.cards
+        yield sentence("learning.idle", ranks=ranks.cards, cards=cards, most=most)

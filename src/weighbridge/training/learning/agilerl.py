@@ -2,6 +2,7 @@
 
     batch         micro_batch_size_per_gpu rows of max_model_len tokens, of all passes
     adapters      in float32 beside a base in 16 bits; a second, frozen one is the reference
+    weights       in bfloat16, trained whole, too
     checkpoints   on; AdamW with foreach
     engine        0.3 of the card, as many sequences as a group has, 8,192 tokens of each at once;
                   asleep at level 1 while the trainer trains
@@ -10,7 +11,7 @@
 
 Source: agilerl 2.58 algorithms/grpo.py, algorithms/core/base.py (_offload_trainer_for_rollout,
 _prepare_vllm_for_generation), utils/algo_utils.py (VLLMConfig), utils/llm_utils.py
-(resolve_vllm_max_num_batched_tokens).
+(resolve_vllm_max_num_batched_tokens; create_model_from_name_or_path: torch_dtype).
 """
 
 from weighbridge.base.records import replace
@@ -34,7 +35,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         row[0],
         optimizer="adamw_torch",
         checkpointing="full",
-        dtype=record.sixteen(asked),
+        dtype=record.sixteen(asked, whole=True),
     )
     beta = BETA if asked.kl_beta is None else asked.kl_beta
     seqs = asked.max_num_seqs or asked.num_generations or GROUP

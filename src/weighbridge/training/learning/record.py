@@ -5,7 +5,7 @@ from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.versions import numbers
 from weighbridge.training.forward.heads import Head, head
 from weighbridge.training.objective import Objective, Reference
@@ -39,7 +39,8 @@ class Rollout:
 class LearningRun:
     """`trained` asks for what is trained, `effective` are the settings that the method has beside.
     `away`: what is in host memory while the engine writes (weights, states, others). `capped`: rows
-    may be shorter than their cap. `unsaid`: what decides and was not said."""
+    may be shorter than their cap. `notes`: what is said beside the answer. `unsaid`: what decides
+    and was not said."""
 
     trained: Train
     objective: Objective
@@ -50,6 +51,7 @@ class LearningRun:
     critic: str = ""
     reward: str = ""
     capped: bool = True
+    notes: tuple[Sentence, ...] = ()
     unsaid: tuple[str, ...] = ()
 
 
@@ -73,8 +75,9 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
         return (asked.prompt_len or prompt) + answer, answer
     if asked.max_new_tokens is None:
         answer = asked.seq_len - (asked.prompt_len or 0)
-    if answer > asked.seq_len or answer < 1:
-        lengths = {"row": asked.seq_len, "prompt": asked.prompt_len or 0, "answer": answer}
+    prompt = asked.prompt_len or 0
+    if answer + prompt > asked.seq_len or answer < 1:
+        lengths = {"row": asked.seq_len, "prompt": prompt, "answer": answer}
         raise UsageError(sentence("learning.lengths", **lengths))
     return asked.seq_len, answer
 
@@ -129,10 +132,11 @@ def headed(asked: Train) -> Head:
     )
 
 
-def sixteen(asked: Train) -> str | None:
-    """Name the dtype of a base that adapters stand beside; None of what is trained whole, or is
-    packed."""
-    return None if asked.tuning in ("full", "qlora") else "bfloat16"
+def sixteen(asked: Train, *, whole: bool = False) -> str | None:
+    """Name the dtype of a base that adapters stand beside, and of what is trained `whole` where
+    that is loaded so, too; None of what is packed."""
+    wide = asked.tuning == "full" and not whole
+    return None if wide or asked.tuning == "qlora" else "bfloat16"
 
 
 def compares(asked: Train) -> bool:
@@ -259,7 +263,7 @@ def answered(
         "tuner": asked.tuning,
         "framework": asked.framework,
         "framework_version": asked.framework_version,
-        "batch_size": asked.batch_size or 1,
+        "batch_size": forward_rows(asked, row[0]),
         "reference": objective.reference,
         "entropy": asked.entropy,
         "packing": asked.packing,
@@ -294,6 +298,19 @@ def answered(
         reward=asked.reward_model or "",
         **({"capped": not asked.packing} | facts),
     )
+
+
+def forward_rows(asked: Train, row: int) -> int:
+    """Count the rows of a forward: those that were asked for, or as many of the longest as its
+    tokens hold."""
+    tokens, _ = tokens_of(asked)
+    return max(1, tokens // row) if tokens else asked.batch_size or 1
+
+
+def tokens_of(asked: Train) -> tuple[int, int]:
+    """Return (tokens of a forward, ranks that share its rows); no tokens where it is of rows."""
+    ranks = asked.context_parallel_size or 1
+    return (asked.max_tokens_per_gpu or 0) * ranks, ranks
 
 
 def unsaid(asked: Train, *names: str) -> tuple[str, ...]:

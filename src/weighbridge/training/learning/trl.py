@@ -5,6 +5,9 @@
     log-probs     before 0.17 of all rows of a step at once
     reference     of GRPO where beta is not 0: 0.04 before 0.19, then 0
     checkpoints   on since 0.22 (SFTConfig and its kin); before as the Trainer has it
+    weights       float32 by TRL's own loader (frameworks.txt has its releases), frozen ones too; in
+                  16 bits as files have them by ms-swift, axolotl (bf16: auto) and Unsloth;
+                  LLaMA-Factory casts what it trains to float32, and its reference stays in 16 bits
     generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
                   the policy's own generate writes all rows of a step
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
@@ -15,10 +18,13 @@
                   least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
 
 Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
-llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py.
+llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py, @ 3602360a swift/model/utils.py
+(get_default_torch_dtype: that of config.json); unsloth_zoo vllm_utils.py; axolotl @ 067b021c
+loaders/model.py, core/builders/rl.py (ensure_dtype); LLaMA-Factory @ ff6d4d12 model/adapter.py
+(Upcasting trainable params to float32), train/trainer_utils.py (create_ref_model).
 """
 
-from weighbridge.base.errors import TriedError
+from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
@@ -45,6 +51,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
     if name == "ms-swift" and asked.tuning == "full" and megatron.split(asked):
         return megatron.run(asked, cards)
+    if name == "unsloth" and asked.tuning == "full":
+        raise UnsupportedError(sentence("learning.adapters_alone"))
     if learns == "kto" and not swift:
         _compares(asked)
     batch = asked.batch_size or (ROWS if writes and not swift else 2 if learns == "kto" else 1)
@@ -55,7 +63,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     checks = not (swift and asked.batch_size is None)
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
-    elif writes and checks and (swift or not before(release, 0, 15)):
+    elif writes and learns != "ppo" and checks and (swift or not before(release, 0, 15)):
         record.groups(asked, rows * steps * cards, number)
     quiet = rows * steps if before(release, 0, 17) and not swift else rows
     beta = asked.kl_beta
@@ -73,7 +81,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         asked,
         _question(asked, release, rows, row[0]),
         row,
-        replace(learned, empties=name not in KEEPS),
+        replace(learned, empties=name not in KEEPS, halved=_upcast(asked)),
         rollout=_rollout(asked, release, row[0], rows * steps) if writes else None,
         number=number,
         away=record.away(asked),
@@ -100,9 +108,25 @@ def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
         rows,
         length,
         checkpointing="offload" if name == "unsloth" else "none" if old else "full",
-        dtype=record.sixteen(asked),
+        dtype=_dtype(asked),
         precision="fp32" if old and full and asked.dtype is None and not by_zero else None,
     )
+
+
+def _dtype(asked: Train) -> str | None:
+    """Name the dtype that weights are loaded in; None where TRL's own release says it."""
+    if _upcast(asked):
+        return "float32"
+    if asked.framework == "trl" or asked.tuning == "qlora" or asked.precision == "fp32":
+        return None
+    return "float16" if asked.precision in ("fp16-mixed", "fp16") else "bfloat16"
+
+
+def _upcast(asked: Train) -> bool:
+    """Tell whether what is trained is cast to float32: not beside DeepSpeed's own copies."""
+    trains = asked.framework == "llama-factory" and asked.tuning == "full"
+    apart = asked.dtype is None and asked.precision in (None, "bf16-mixed", "fp16-mixed")
+    return trains and apart and not (asked.shard or "").startswith("zero")
 
 
 def _standby(asked: Train) -> float:

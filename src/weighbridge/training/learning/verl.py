@@ -9,8 +9,10 @@
     sync          buckets of 2 GiB since 0.6
     offload       param_offload and optimizer_offload: away while the engine writes
     packed        use_remove_padding, on since 0.6
+    allocator     segments grow while the trainer trains, since 0.6 (set_expandable_segments)
 
-Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/;
+Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/,
+utils/device.py (0.6 fsdp_workers.py:731, 0.7 engine_workers.py:553);
 EasyR1 verl/workers/actor/config.py, rollout/config.py at b44d4c4.
 """
 
@@ -49,6 +51,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         precision="bf16-mixed",
         checkpointing="full",
         dtype=record.sixteen(asked),
+        expandable_segments=_grows(asked),
     )
     beta = 0.001 if asked.kl_beta is None and asked.reference is not None else asked.kl_beta
     old = before(release, 0, 7)
@@ -82,3 +85,13 @@ def run(asked: Train, cards: int) -> LearningRun:
         capped=True,
         unsaid=record.unsaid(asked, *(() if tokens else ("batch_size",))),
     )
+
+
+def _grows(asked: Train) -> bool | None:
+    """Tell whether verl lets segments of the allocator grow, of torch for CUDA alone; None where it
+    leaves that to the environment."""
+    budget = asked.budget()
+    part = None if budget is None else budget.choice.part
+    other = part is not None and part.stack == "own"
+    old = before(record.released(asked), 0, 6) or asked.framework != "verl"
+    return None if old or other else True

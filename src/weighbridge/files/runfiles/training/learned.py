@@ -37,6 +37,7 @@ SERVER, OWN_CARD = (
     "server",
     "the server of vLLM writes on cards of its own, by a command of its own",
 )
+MODES = {"axolotl": SERVER}  # utils/schemas/validation.py (check_vllm_mode_set)
 PACKED = {False: "lora", True: "qlora"}
 
 
@@ -116,7 +117,7 @@ def _written(keys: KeyReading) -> None:
 
 
 def _engine(keys: KeyReading) -> None:
-    mode = keys.value("vllm_mode")
+    mode = keys.value("vllm_mode") or MODES.get(str(keys.settings["framework"]))
     keys.settings["rollout_engine"] = "vllm"
     if "use_vllm" in keys.data:
         keys.knows("use_vllm", "rollout_engine")
