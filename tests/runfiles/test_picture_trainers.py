@@ -385,6 +385,7 @@ def test_attention_in_host_memory_and_compiled_regions_of_simpletuner():
 # ---- several cards
 
 DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
+STAGE3 = f"--zero_stage 3 {DREAMBOOTH}"
 
 
 @pytest.mark.parametrize(
@@ -394,12 +395,7 @@ DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
         (f"accelerate launch --multi_gpu --num_processes 4 {DREAMBOOTH} --rank 4\n", 4, None),
         (f"torchrun --nproc_per_node 2 {DREAMBOOTH} --rank 4\n", 2, None),
         (f"accelerate launch --num_processes 8 --use_deepspeed {DREAMBOOTH} x\n", 8, "zero2"),
-        (
-            "accelerate launch --num_processes 8 --use_deepspeed --zero_stage 3 "
-            f"{DREAMBOOTH} --rank 4\n",
-            8,
-            "zero3",
-        ),
+        (f"accelerate launch --num_processes 8 --use_deepspeed {STAGE3} --rank 4\n", 8, "zero3"),
         (f"accelerate launch --num_processes 2 --use_fsdp {DREAMBOOTH} x\n", 2, "fsdp2"),
         (line("--deepspeed", "--zero_stage 1"), None, "zero1"),
         (line("--deepspeed"), None, "zero2"),
