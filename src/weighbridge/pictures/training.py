@@ -12,7 +12,7 @@ are streamed, wait in host memory. Source: diffusers 0.42 examples/dreambooth/tr
 modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
@@ -207,7 +207,7 @@ class DenoiserStep:
             )
             self.trained += trained
         config, cut = plan.denoiser.config, plan.sharding.parameters
-        self.built = sharing.built(config, (*self.params.values(), *self.trained), cut=cut)
+        self.built = sharing.built(config, (*self.trained, *self.params.values()), cut=cut)
         self.around.placed(m, self.built)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
@@ -251,12 +251,12 @@ class DenoiserStep:
         params = () if tree is None else tree.counted
         if plan.adapters is None:
             whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
-            self.trained += whole.values()
+            self.trained += _of_encoder(name, whole.values())
             return TrainedText(whole, {})
         leaves = _frozen(params, plan.dtypes[name])
         paths = targeted(params, replace(plan.adapters, targets=CLIP_TARGETS))
         layers = put_on(m, plan.adapters, paths, leaves, {})
-        self.trained += layers.trained
+        self.trained += _of_encoder(name, layers.trained)
         return TrainedText(leaves, layers.linears)
 
     def all(self, *, last: bool) -> None:
@@ -328,6 +328,13 @@ class DenoiserStep:
         out = components.forward(run, config, plan.sizes)
         assert out is not None
         return out
+
+
+def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
+    """Name what is trained by its encoder: two of a pipeline have the same names."""
+    for leaf in leaves:
+        leaf.name = f"{name}.{leaf.name}"
+        yield leaf
 
 
 def _leaf(m: Machine, param: Param, dtype: DType) -> LeafTensor:

@@ -126,9 +126,7 @@ def _beside(document: Document, name: object, syntax: str) -> Document | None:
         return None
 
 
-def _run(
-    program: str, document: Document, script: str, before: Sequence[str] = ()
-) -> PlannedRun:
+def _run(program: str, document: Document, script: str, before: Sequence[str] = ()) -> PlannedRun:
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
     worded(keys)
