@@ -365,6 +365,7 @@ def test_a_config_of_onetrainer_is_weighed_as_the_question_that_it_asks():
 # ---- several cards
 
 DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
+STAGE_3 = "--use_deepspeed --zero_stage 3"
 
 
 @pytest.mark.parametrize(
@@ -374,12 +375,7 @@ DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
         (f"accelerate launch --multi_gpu --num_processes 4 {DREAMBOOTH} --rank 4\n", 4, None),
         (f"torchrun --nproc_per_node 2 {DREAMBOOTH} --rank 4\n", 2, None),
         (f"accelerate launch --num_processes 8 --use_deepspeed {DREAMBOOTH} x\n", 8, "zero2"),
-        (
-            "accelerate launch --num_processes 8 --use_deepspeed --zero_stage 3 "
-            f"{DREAMBOOTH} --rank 4\n",
-            8,
-            "zero3",
-        ),
+        (f"accelerate launch --num_processes 8 {STAGE_3} {DREAMBOOTH} x\n", 8, "zero3"),
         (f"accelerate launch --num_processes 2 --use_fsdp {DREAMBOOTH} x\n", 2, "fsdp2"),
         (line("--deepspeed", "--zero_stage 1"), None, "zero1"),
         (line("--deepspeed"), None, "zero2"),

@@ -30,7 +30,7 @@ from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
-from weighbridge.training.forward.modules import ParameterSpec, Wrap
+from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.step import Around
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
@@ -219,7 +219,8 @@ class DenoiserStep:
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
         form = plan.form
         if plan.adapters is None or (plan.sharding.parameters and form is None):
-            return self._each(counted.values())
+            full = plan.adapters is None
+            return sharing.placed(self.around, m, counted.values(), plan.weights, trained=full)
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
@@ -234,15 +235,6 @@ class DenoiserStep:
         if plan.bounced:
             self.wraps |= base.streamed(streams, leaves)
         return leaves
-
-    def _each(self, params: Iterable[Param]) -> dict[str, LeafTensor]:
-        """Put each parameter on the card as ranks have it."""
-        placed: dict[str, LeafTensor] = {}
-        for p in params:
-            spec = ParameterSpec(p.name, p.shape, p.kind)
-            leaf = placed[p.name] = self.around.place(self.m, spec, self.plan.weights)
-            leaf.trainable = self.plan.adapters is None
-        return placed
 
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""
