@@ -655,3 +655,10 @@ def test_more_blocks_than_there_are():
 def test_a_pipeline_without_clip_has_no_text_encoder_to_train():
     with pytest.raises(UsageError, match="CLIP"):
         asked(WAN, train_text_encoder=True)
+
+
+@pytest.mark.slow
+def test_two_encoders_have_averages_of_their_own():
+    """Both of SDXL name their parameters alike."""
+    report = asked(SDXL, train_text_encoder=True, optimizer="adamw", prompt_tokens=77)
+    assert of(report, "step", "optimizer_states") == 2 * of(report, "load", "adapters")

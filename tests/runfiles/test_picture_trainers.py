@@ -385,7 +385,7 @@ def test_attention_in_host_memory_and_compiled_regions_of_simpletuner():
 # ---- several cards
 
 DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
-STAGE3 = f"--zero_stage 3 {DREAMBOOTH}"
+STAGE_3 = "--use_deepspeed --zero_stage 3"
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ STAGE3 = f"--zero_stage 3 {DREAMBOOTH}"
         (f"accelerate launch --multi_gpu --num_processes 4 {DREAMBOOTH} --rank 4\n", 4, None),
         (f"torchrun --nproc_per_node 2 {DREAMBOOTH} --rank 4\n", 2, None),
         (f"accelerate launch --num_processes 8 --use_deepspeed {DREAMBOOTH} x\n", 8, "zero2"),
-        (f"accelerate launch --num_processes 8 --use_deepspeed {STAGE3} --rank 4\n", 8, "zero3"),
+        (f"accelerate launch --num_processes 8 {STAGE_3} {DREAMBOOTH} x\n", 8, "zero3"),
         (f"accelerate launch --num_processes 2 --use_fsdp {DREAMBOOTH} x\n", 2, "fsdp2"),
         (line("--deepspeed", "--zero_stage 1"), None, "zero1"),
         (line("--deepspeed"), None, "zero2"),

@@ -23,13 +23,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import DType
+from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.config import Config
 from weighbridge.pictures.components import declared
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Value
 from weighbridge.settings.ranks import Ranks
-from weighbridge.training.forward.modules import Module
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, ParameterSpec
 from weighbridge.training.forward.step import Around, BuiltModel, Unshared
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.sharding.ddp import Replicated
@@ -71,6 +73,17 @@ def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> A
         )
         return Fsdp2Rank(how)
     return Replicated(views=views) if shares.data > 1 and buckets else Unshared()
+
+
+def placed(
+    shares: Around, m: Machine, params: Iterable[Param], dtype: DType, *, trained: bool
+) -> dict[str, LeafTensor]:
+    """Put each parameter of a denoiser on the card as a rank has it."""
+    leaves = {}
+    for p in params:
+        leaf = leaves[p.name] = shares.place(m, ParameterSpec(p.name, p.shape, p.kind), dtype)
+        leaf.trainable = trained
+    return leaves
 
 
 def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool) -> BuiltModel:

@@ -12,7 +12,7 @@ are streamed, wait in host memory. Source: diffusers 0.42 examples/dreambooth/tr
 modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
@@ -30,7 +30,7 @@ from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
-from weighbridge.training.forward.modules import ParameterSpec, Wrap
+from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.step import Around
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
@@ -208,7 +208,7 @@ class DenoiserStep:
             )
             self.trained += trained
         config, cut = plan.denoiser.config, plan.sharding.parameters
-        self.built = sharing.built(config, (*self.params.values(), *self.trained), cut=cut)
+        self.built = sharing.built(config, (*self.trained, *self.params.values()), cut=cut)
         self.around.placed(m, self.built)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
@@ -220,7 +220,8 @@ class DenoiserStep:
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
         form = plan.form
         if plan.adapters is None or (plan.sharding.parameters and form is None):
-            return self._each(counted.values())
+            full = plan.adapters is None
+            return sharing.placed(self.around, m, counted.values(), plan.weights, trained=full)
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
@@ -236,15 +237,6 @@ class DenoiserStep:
             self.wraps |= base.streamed(streams, leaves)
         return leaves
 
-    def _each(self, params: Iterable[Param]) -> dict[str, LeafTensor]:
-        """Put each parameter on the card as ranks have it."""
-        placed: dict[str, LeafTensor] = {}
-        for p in params:
-            spec = ParameterSpec(p.name, p.shape, p.kind)
-            leaf = placed[p.name] = self.around.place(self.m, spec, self.plan.weights)
-            leaf.trainable = self.plan.adapters is None
-        return placed
-
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""
         plan, m = self.plan, self.m
@@ -252,12 +244,12 @@ class DenoiserStep:
         params = () if tree is None else tree.counted
         if plan.adapters is None:
             whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
-            self.trained += whole.values()
+            self.trained += _of_encoder(name, whole.values())
             return TrainedText(whole, {})
         leaves = _frozen(params, plan.dtypes[name])
         paths = targeted(params, replace(plan.adapters, targets=CLIP_TARGETS))
         layers = put_on(m, plan.adapters, paths, leaves, {})
-        self.trained += layers.trained
+        self.trained += _of_encoder(name, layers.trained)
         return TrainedText(leaves, layers.linears)
 
     def all(self, *, last: bool) -> None:
@@ -330,6 +322,13 @@ class DenoiserStep:
         out = components.forward(run, config, plan.sizes)
         assert out is not None
         return out
+
+
+def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
+    """Name what is trained by its encoder: two of a pipeline have the same names."""
+    for leaf in leaves:
+        leaf.name = f"{name}.{leaf.name}"
+        yield leaf
 
 
 def _leaf(m: Machine, param: Param, dtype: DType) -> LeafTensor:
