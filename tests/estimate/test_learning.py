@@ -22,6 +22,16 @@ SETTINGS = {
     "agilerl": {"framework": "agilerl", **LORA},
     "apart": {"framework": "trl", "rollout_gpu": "h100"},
 }
+CRITICS = {  # frameworks that have PPO, and their backends
+    "verl": {"framework": "verl"},
+    "verl, megatron": {"framework": "verl", "megatron_args": ["sequence_parallel"]},
+    "openrlhf": {"framework": "openrlhf"},
+    "nemo": {"framework": "nemo-rl"},
+    "nemo, megatron": {"framework": "nemo-rl", "megatron_args": ["sequence_parallel"]},
+    "slime": {"framework": "slime"},
+    "ms-swift": {"framework": "ms-swift"},
+    "agilerl": {"framework": "agilerl", **LORA},
+}
 every = pytest.mark.parametrize("name", SETTINGS)
 
 
@@ -59,6 +69,55 @@ def test_a_role_fewer_never_needs_more(name):
         for role in {c.role for c in one.components}:
             fewer = sum(c.bytes.high for c in one.components if c.role != role)
             assert fewer <= one.needed.high
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_a_critic_never_needs_less(name):
+    asked = {**CRITICS[name], "kl_beta": 0.01}
+    without, valued = (answer(**asked, method=method) for method in ("grpo", "ppo"))
+    for kind in ("gpu", "host"):
+        less, more = device(without, kind).peak("driver"), device(valued, kind).peak("driver")
+        assert all(a <= b for a, b in zip(less, more, strict=True))
+    made = {one.name: one.needed.expected for one in device(valued).phases}
+    assert made["critic"]
+    assert all(one.needed.expected <= made[one.name] for one in device(without).phases)
+
+
+@pytest.mark.parametrize("name", ["nemo", "nemo, megatron", "slime"])
+def test_policy_and_critic_take_turns_where_a_framework_moves_them(name):
+    made = instants(**CRITICS[name], method="ppo")
+    there = {n: {c.role for c in i.components if c.name == "weights"} for n, i in made.items()}
+    assert "critic" not in there["backward"]
+    assert "actor" not in there["critic"]
+    turns = instants(**CRITICS["verl"], method="ppo")["backward"]
+    assert whose(turns, "critic")
+
+
+def test_a_megatron_critic_has_one_output():
+    """LinearForLastLayer: a weight of [1, hidden] and a bias in the place of the head."""
+    made = instants(**CRITICS["slime"], method="ppo")
+    actor, critic = (
+        sum(c.bytes.expected for c in whose(made[at], role) if c.name == "weights")
+        for at, role in (("backward", "actor"), ("critic", "critic"))
+    )
+    rows, hidden = 32000, 64
+    assert actor - critic == pytest.approx(2 * ((rows - 1) * hidden - 1), abs=64 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("framework", "release", "more"),
+    [
+        ("nemo-rl", "0.6", {}),
+        ("slime", "0.1", {}),
+        ("megatron", None, {}),
+        ("agilerl", "2.6", LORA),
+        ("ms-swift", None, {"megatron_args": ["sequence_parallel"]}),
+    ],
+)
+def test_ppo_is_refused_where_a_framework_has_none(framework, release, more):
+    asked = {"framework": framework, "framework_version": release, "method": "ppo", **more}
+    with pytest.raises(weighbridge.WeighbridgeError, match="has no ppo"):
+        answer(**asked)
 
 
 @every

@@ -34,6 +34,7 @@ from weighbridge.answers.estimate.learning_roles import (
     awake_of,
     cards_of,
     fullest,
+    on_base,
     only,
     read_by_eye,
     trainer,
@@ -129,6 +130,16 @@ def _trained(model: Model, run: LearningRun) -> Report:
     report = megatron.train(model, run.trained)
     devices = (_with_passes(d, run) if d.kind == "gpu" else d for d in report.devices)
     return replace(report, devices=tuple(devices))
+
+
+def _valued(model: Model, run: LearningRun) -> Report:
+    """Ask what a critic's step takes, by the settings of the policy's."""
+    if run.trained.framework == training.MEGATRON:
+        from weighbridge.answers.estimate import megatron
+
+        return megatron.train(model, run.trained, values=True)
+    valued = Objective(method="critic", head=head("reward", "trl", None))
+    return training.of_step(model, run.trained, objective=valued)
 
 
 def _with_passes(device: Device, run: LearningRun) -> Device:
@@ -233,9 +244,7 @@ class _Meeting:
         """Ask what a critic and a reward model take."""
         run = self.run
         if run.critic:
-            valued = Objective(method="critic", head=head("reward", "trl", None))
-            critic = self.others.get("critic") or self.model
-            yield "critic", training.of_step(critic, run.trained, objective=valued)
+            yield "critic", _valued(self.others.get("critic") or self.model, run)
         marks = self.others.get("reward")
         if marks is not None:
             yield "reward", self._by_transformers(marks, run.objective.quiet)
@@ -248,6 +257,10 @@ class _Meeting:
         yield "engine", self._engine()
         if "critic" in self.beside:
             critic = trainer(self.beside["critic"], fresh=True)
+            if self.run.one_base:
+                critic = on_base(critic)
+            if self.run.workers:
+                critic = critic._replace(process="critic")
             update = binding(critic.instants[name] for name in UPDATE if name in critic.instants)
             yield "critic", critic._replace(instants={**critic.instants, "critic": update})
         if "reward" in self.beside:
@@ -308,14 +321,15 @@ class _Meeting:
     def _schedule(self) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield each instant of a step with where each role is."""
         writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
-        rests = dict.fromkeys(self.beside, STATES) | ({"engine": ASLEEP} if self._shares else {})
+        resting = AWAY if self.run.in_turn else STATES
+        rests = dict.fromkeys(self.beside, resting) | ({"engine": ASLEEP} if self._shares else {})
         actor = self.roles["actor"].instants
         yield from self._first({name: HERE if at == STATES else at for name, at in writing.items()})
         for name in (LOG_PROBS, REFERENCE):
             if name in actor:
                 yield name, {"actor": name, **rests}
         for name in self.beside:
-            yield name, {"actor": STATES, **rests, name: name}
+            yield name, {"actor": resting, **rests, name: name}
         for name in UPDATE:
             if name in actor:
                 yield name, {"actor": name, **rests}

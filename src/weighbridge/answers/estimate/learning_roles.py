@@ -56,6 +56,12 @@ def trainer(report: Report, *, fresh: bool) -> Role:
     return Role(instants | named, process=PROCESS)
 
 
+def on_base(role: Role) -> Role:
+    """A role whose adapters are on the base of another, which has it on the card."""
+    parts = {name: without(one, ("weights",)) for name, one in role.instants.items()}
+    return role._replace(instants=parts)
+
+
 def only(one: Instant, names: Iterable[str]) -> Instant:
     return replace(one, components=tuple(c for c in one.components if c.name in names))
 

@@ -22,6 +22,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.models.arch.model_types import NEVER
+from weighbridge.training.learning import megatron
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
 from weighbridge.workload.train import REWARDS
@@ -52,12 +53,15 @@ TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pul
 
 
 class Lack(NamedTuple):
-    """Methods that a framework has not, from a release on, and where that was seen."""
+    """Methods that a framework has not, from a release on and before another, and where that was
+    seen; by Megatron's backend alone where it is `split`."""
 
     framework: str
     since: tuple[int, ...]
     methods: tuple[str, ...]
     seen: str
+    until: tuple[int, ...] = (*NEVER, 1)
+    split: bool = False
 
 
 LACKS = (
@@ -75,6 +79,17 @@ LACKS = (
         "axolotl 0.19 utils/schemas/enums.py: RLType is dpo, gdpo, grpo, ipo, orpo, kto, simpo, "
         "ebft",
     ),
+    Lack(
+        "ms-swift",
+        (),
+        ("ppo", "orpo", "cpo", "simpo"),
+        "ms-swift 4.5 megatron/arguments/rlhf_args.py: rlhf_type is dpo, kto, grpo, gkd or rm",
+        split=True,
+    ),
+    Lack("nemo-rl", (), ("ppo",), "NVIDIA-NeMo/RL 0.6 nemo_rl/algorithms has no ppo.py", (0, 7)),
+    Lack("slime", (), ("ppo",), "slime 0.1 utils/arguments.py has no use_critic", (0, 2)),
+    Lack("megatron", (), ("ppo",), "Megatron-LM train_rl.py and megatron/rl have GRPO alone"),
+    Lack("agilerl", (), ("ppo",), "agilerl 2.6 algorithms has no ppo_llm.py", (2, 7)),
 )
 
 __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
@@ -119,7 +134,8 @@ def _refuse(asked: Train, name: str) -> None:
     """Raise UsageError where the framework has no such method."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
-        if name == row.framework and asked.learns in row.methods and release >= row.since:
+        there = row.since <= release < row.until and (not row.split or megatron.split(asked))
+        if name == row.framework and asked.learns in row.methods and there:
             lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
             raise TriedError(lacks, seen=row.seen)
 

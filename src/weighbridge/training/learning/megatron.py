@@ -7,8 +7,11 @@ and ms-swift.
     sequence      verl shares tokens between layers (sequence_parallel)
     away          slime and NeMo-RL: weights and states are on the host while the engine writes
     reference     in host memory (verl, NeMo-RL, slime), a copy elsewhere
+    critic        Megatron's step with one output: in the policy's workers (verl), or in workers of
+                  its own on the same cards, in turn with the policy (slime, NeMo-RL)
 
-Source: THUDM/slime slime/backends/megatron_utils/actor.py; verl workers/megatron_workers.py;
+Source: THUDM/slime slime/backends/megatron_utils/actor.py, ray/placement_group.py,
+utils/arguments.py (offload_train of use_critic); verl workers/megatron_workers.py;
 NeMo-RL examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
 """
 
@@ -19,6 +22,7 @@ from weighbridge.workload import Train
 LENGTH = 512
 SHARES = {"nemo-rl": 0.6}
 SHARE = 0.5
+LEAVES = ("slime", "nemo-rl")
 NO_MASK = "no_create_attention_mask_in_dataloader"
 
 
@@ -53,7 +57,10 @@ def run(asked: Train, cards: int) -> LearningRun:
         row,
         learned,
         rollout=record.serving(asked, SHARES.get(name, SHARE), sleep=1, context=row[0]),
-        away=record.away(asked, record.ALL if name in ("slime", "nemo-rl") else frozenset()),
+        away=record.away(asked, record.ALL if name in LEAVES else frozenset()),
+        critic=record.critic(asked),
+        in_turn=name in LEAVES,
+        workers=name in LEAVES,
         unsaid=record.unsaid(asked),
     )
 

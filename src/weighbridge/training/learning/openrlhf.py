@@ -49,6 +49,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         rollout=record.serving(asked, SHARE, sleep=0, context=row[0]),
         away=record.away(asked),
         critic=record.critic(asked) if here else "",
+        workers=True,
         unsaid=record.unsaid(asked, "batch_size"),
     )
 

@@ -38,8 +38,10 @@ class Rollout:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRun:
     """`trained` asks for what is trained, `effective` are the settings that the method has beside.
-    `away`: what is in host memory while the engine writes (weights, states, others). `capped`: rows
-    may be shorter than their cap. `unsaid`: what decides and was not said."""
+    `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the
+    policy is there while a critic is not; `workers`: a critic has a process of its own; `one_base`:
+    it has the policy's base. `capped`: rows may be shorter than their cap. `unsaid`: what decides
+    and was not said."""
 
     trained: Train
     objective: Objective
@@ -49,6 +51,9 @@ class LearningRun:
     bucket: int = 0
     critic: str = ""
     reward: str = ""
+    in_turn: bool = False
+    workers: bool = False
+    one_base: bool = False
     capped: bool = True
     unsaid: tuple[str, ...] = ()
 

@@ -97,7 +97,9 @@ class StageNumbers:
             self._predict(model, run, each)
             if not (first or model.tied):  # words are looked up again
                 self.dense += rows * model.hidden
-        if last and not (model.tied and first):
+        if last and model.values:
+            self.dense += model.hidden + 1
+        elif last and not (model.tied and first):
             self.dense += rows * model.hidden
 
     def _predict(self, model: MegatronModel, run: MegatronRun, norm: int) -> None:
