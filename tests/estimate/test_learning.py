@@ -185,6 +185,36 @@ def test_a_larger_share_or_bucket_never_takes_less(changed, instant):
     assert less.needed.expected < more.needed.expected
 
 
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "nemo", "agilerl", "slime"])
+def test_a_packed_pass_has_the_tokens_of_its_rows(name):
+    asked = {**CRITICS[name], "seq_len": 512, "max_new_tokens": 256, "batch_size": 8}
+
+    def passed(**more):
+        return instants(**asked, **more)["log-probs"].at("allocated").expected
+
+    few, many = (passed(packing=True, logprob_batch_size=n) for n in (1, 8))
+    assert few < many
+    rows = passed(logprob_batch_size=8)
+    assert many <= rows + 16 * MIB
+
+
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "slime"])
+def test_tokens_of_a_card_are_those_of_each_rank_that_shares_rows(name):
+    asked = {**CRITICS[name], "max_tokens_per_gpu": 4096}
+    alone, shared = (
+        instants(**asked, gpu="h100:2", **more) for more in ({}, {"context_parallel_size": 2})
+    )
+    for at in ("log-probs", "forward"):
+        less, more = (made[at].of("logits").expected for made in (alone, shared))
+        assert less == pytest.approx(more, rel=0.01)
+
+
+@pytest.mark.parametrize("framework", ["trl", "easyr1", "agilerl"])
+def test_tokens_of_a_forward_are_refused_where_a_framework_counts_none(framework):
+    with pytest.raises(weighbridge.UsageError, match="max-tokens-per-gpu"):
+        answer(framework=framework, max_tokens_per_gpu=4096)
+
+
 def test_a_group_alone_changes_no_instant_of_an_engine():
     few, many = (instants(**SETTINGS["trl"], num_generations=n) for n in (2, 4))
     assert {n: i.needed for n, i in few.items()} == {n: i.needed for n, i in many.items()}

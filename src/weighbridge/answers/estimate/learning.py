@@ -14,6 +14,7 @@ whose reference is part of its step.
 """
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -153,15 +154,20 @@ def _with_passes(device: Device, run: LearningRun) -> Device:
         )
         phases = tuple(replace(one, components=(*one.components, copy)) for one in phases)
     forward = next(one for one in phases if one.name == "forward")
-    parts = tuple(map(_unsaved, forward.components))
+    step = (run.trained.batch_size or 1) * (run.trained.seq_len or 1)
+    tokens = Fraction(run.objective.quiet * run.objective.length or step, step)
+    parts = tuple(_unsaved(part, tokens) for part in forward.components)
     passes = (Instant(name, parts) for name in run.objective.before)
     return replace(device, phases=(*phases, *passes))
 
 
-def _unsaved(part: Component) -> Component:
+def _unsaved(part: Component, tokens: Fraction) -> Component:
+    """A part of a forward in a pass without gradients of so many times its `tokens`."""
+    if part.name == "logits":
+        return replace(part, bytes=Bytes(*(int(tokens * each) for each in part.bytes)))
     if part.name != "activations":
         return part
-    few = Bytes(*(part.bytes.expected // each for each in QUIET))
+    few = Bytes(*(int(tokens * part.bytes.expected / each) for each in QUIET))
     return replace(
         part, bytes=few, basis="assumed", formula="a layer or two of those that are kept"
     )
@@ -247,7 +253,7 @@ class _Meeting:
             yield "critic", _valued(self.others.get("critic") or self.model, run)
         marks = self.others.get("reward")
         if marks is not None:
-            yield "reward", self._by_transformers(marks, run.objective.quiet)
+            yield "reward", self._by_transformers(marks, run.effective["logprob_batch_size"])
 
     # ---- roles, cut
 

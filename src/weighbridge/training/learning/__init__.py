@@ -92,6 +92,11 @@ LACKS = (
     Lack("agilerl", (), ("ppo",), "agilerl 2.6 algorithms has no ppo_llm.py", (2, 7)),
 )
 
+COUNTS: Mapping[str, tuple[int, ...]] = {  # tokens of a forward, since a release
+    **dict.fromkeys(("verl", "nemo-rl", "slime"), ()),
+    "openrlhf": (0, 8, 6),
+}
+
 __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
 
@@ -131,13 +136,16 @@ def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, 
 
 
 def _refuse(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework has no such method."""
+    """Raise UsageError where the framework has no such method, or counts no tokens."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
         there = row.since <= release < row.until and (not row.split or megatron.split(asked))
         if name == row.framework and asked.learns in row.methods and there:
             lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
             raise TriedError(lacks, seen=row.seen)
+    if asked.max_tokens_per_gpu and release < COUNTS.get(name, (*NEVER, 1)):
+        option = "--max-tokens-per-gpu"
+        raise UsageError(sentence("learning.lacks", framework=TITLES[name], method=option))
 
 
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:

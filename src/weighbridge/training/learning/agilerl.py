@@ -56,7 +56,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     asked = asked.but(kl_beta=beta if writes else None)
     learned = record.objective(
         asked,
-        asked.logprob_batch_size or rows + rows // 2 * values,
+        rows + rows // 2 * values,
+        row,
         compares=record.compares(asked),
     )
     if learned.reference == "adapter":

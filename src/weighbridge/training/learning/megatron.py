@@ -47,7 +47,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
     learned = record.objective(
         asked,
-        asked.logprob_batch_size or rows,
+        rows,
+        row,
         compares=record.compares(asked),
         copy="host" if name in ("verl", "nemo-rl", "slime") else "copy",
     )

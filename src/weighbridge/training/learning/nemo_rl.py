@@ -39,7 +39,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
     learned = record.objective(
         asked,
-        1 if asked.packing else asked.logprob_batch_size or rows,
+        rows,
+        row,
         compares=record.compares(asked),
         copy="host",
     )

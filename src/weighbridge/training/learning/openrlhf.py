@@ -38,9 +38,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         precision="bf16",
         checkpointing="none",
     )
-    learned = record.objective(
-        asked, asked.logprob_batch_size or rows, compares=here and record.compares(asked)
-    )
+    learned = record.objective(asked, rows, row, compares=here and record.compares(asked))
     return record.answered(
         asked,
         question,

@@ -86,9 +86,8 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
 
 def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
     """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
-    said, or as is `usual`. Packed rows are one."""
-    if asked.packing:
-        rows, length = 1, rows * length
+    said, or as is `usual`."""
+    rows, length = packed(asked, rows, length)
     unsaid = {
         k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
     }
@@ -107,6 +106,15 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     if asked.learns == "reward" and asked.tuning != "full":  # PEFT, of SEQ_CLS
         settings["modules_to_save"] = (*(asked.modules_to_save or ()), "score")
     return asked.but(**settings)
+
+
+def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
+    """Return (rows, tokens of each) of a forward on ranks that share rows: packed rows are one, of
+    as many tokens as a card was given; NeMo-RL gives them to a row."""
+    if asked.max_tokens_per_gpu:
+        ranks = 1 if asked.framework == "nemo-rl" else asked.context_parallel_size or 1
+        return 1, max(length, asked.max_tokens_per_gpu * ranks)
+    return (1, rows * length) if asked.packing else (rows, length)
 
 
 FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
@@ -224,17 +232,26 @@ OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
 def objective(
-    asked: Train, rows: int, *, compares: bool, copy: Reference = "copy", answer: int = 0
+    asked: Train,
+    rows: int,
+    row: tuple[int, int],
+    *,
+    compares: bool,
+    copy: Reference = "copy",
+    answer: int = 0,
 ) -> Objective:
     """Return what a step learns from: passes without gradients of so many `rows` where answers are
-    written, and a frozen model, which is where `copy` says, where it `compares`; `answer`: tokens
-    of one, of heads that score no others. Most frameworks empty torch's cache between passes."""
+    written, or as many as was said, of `row` tokens; and a frozen model, which is where `copy`
+    says, where it `compares`; `answer`: tokens of one, of heads that score no others. Most
+    frameworks empty torch's cache between passes."""
     scores = headed(asked)
+    rows, length = packed(asked, asked.logprob_batch_size or rows, row[0])
     return Objective(
         method=asked.learns,
         head=scores,
         reference=reference(asked, needs=compares, copy=copy),
         quiet=rows if online(asked) else 0,
+        length=length,
         answer=answer if scores.answer else 0,
         empties=True,
     )
@@ -275,7 +292,7 @@ def answered(
             "prompt_len": row[0] - row[1],
             "num_generations": asked.num_generations or number,
             "kl_beta": asked.kl_beta,
-            "logprob_batch_size": objective.quiet,
+            "logprob_batch_size": objective.quiet * objective.length // row[0],
             "rollout_gpu": asked.rollout_gpu,
             "rollout_offload": asked.rollout_offload,
             "sync_bucket": asked.sync_bucket,

@@ -65,7 +65,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     asked = asked.but(kl_beta=beta if writes else None, batch_size=batch)
     learned = record.objective(
         asked,
-        1 if asked.packing else asked.logprob_batch_size or quiet,
+        quiet,
+        row,
         compares=record.compares(asked) or learns == "ppo",
         answer=row[1],
     )
