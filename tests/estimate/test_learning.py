@@ -215,6 +215,52 @@ def test_tokens_of_a_forward_are_refused_where_a_framework_counts_none(framework
         answer(framework=framework, max_tokens_per_gpu=4096)
 
 
+def test_sglang_has_a_share_of_what_the_trainer_leaves():
+    asked = {"framework": "verl", "rollout_engine": "sglang", "gpu": "a100-40gb"}
+    here, away = (
+        instants(**asked, rollout_offload=what)["rollout"].of("kv_cache")
+        for what in ("none", "weights")
+    )
+    assert here.expected < away.expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({"gpu_memory_utilization": 0.6}, 0.6),
+        ({"standby": True, "gpu_memory_utilization": 0.5}, 0.925 * 0.95),
+        ({"standby": True, "rollout_version": "0.10"}, 0.875),
+    ],
+)
+def test_unsloths_share_is_of_what_is_free(settings, most):
+    """unsloth_zoo vllm_utils.py: a target by the card's size, of what mem_get_info has free."""
+    report = answer(framework="unsloth", gpu="a100-80gb", **LORA, **settings)
+    share = report.workload["gpu_memory_utilization"]
+    assert most * (1 - 0.7 / 79) < share < most
+
+
+def test_an_engine_has_the_dtype_of_the_run():
+    """Of a checkpoint in fp8 the trainer has a copy in 16 bits, which it sends."""
+    packed = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
+    packed |= {"weight_block_size": [128, 128]}
+    plain, stored = (
+        next(p for p in device(answer(c, framework="verl")).phases if p.name == "rollout")
+        for c in (SMALL, SMALL | {"quantization_config": packed})
+    )
+    weights = [
+        sum(c.bytes.expected for c in whose(one, "engine") if c.name == "weights")
+        for one in (plain, stored)
+    ]
+    assert weights[0] == weights[1] > 0
+
+
+def test_cards_of_an_engine_are_as_many_as_its_ranks():
+    named, counted = (
+        answer(framework="trl", rollout_gpu=card, rollout_tp=2) for card in ("h100", "h100:2")
+    )
+    assert named.devices == counted.devices
+
+
 def test_a_group_alone_changes_no_instant_of_an_engine():
     few, many = (instants(**SETTINGS["trl"], num_generations=n) for n in (2, 4))
     assert {n: i.needed for n, i in few.items()} == {n: i.needed for n, i in many.items()}

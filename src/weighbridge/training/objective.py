@@ -25,8 +25,9 @@ ON_CARD = ("copy",)  # references whose weights are there all the time
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
-    none, of `length` tokens, 0 for those of the step; `answer`: tokens of a row that are scored, 0 for all of them; `adapters`: copies of the
-    adapter beside the one that is trained; `empties`: the allocator's cache goes between passes."""
+    none, of `length` tokens, 0 for those of the step; `answer`: tokens of a row that are scored, 0
+    for all of them; `adapters`: copies of the adapter beside the one that is trained; `empties`:
+    the allocator's cache goes between passes."""
 
     method: str
     head: "Head"

@@ -217,8 +217,8 @@ class _Meeting:
     def _started(self, verdict: "Verdict | None") -> "Verdict | None":
         """Return the verdict with a "no" where the engine would not start by its share."""
         served = self.served.verdict
-        if verdict is None or served is None or verdict.fits == "no":
-            return verdict
+        if verdict is None or served is None or verdict.fits == "no" or self.rollout.shared:
+            return verdict  # a shared base is weighed with the trainer
         if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
             return verdict
         return verdict.turned("no", parts_of(served.reason)[0])
@@ -230,9 +230,22 @@ class _Meeting:
         asked, rollout = self.run.trained, self.rollout
         if rollout.generates:
             return self._by_transformers(self.model, rollout.generates)
-        ranks = rollout.infer.tensor_parallel_size or 1
-        card = rollout.cards or (asked.gpu and cards_of(asked.gpu, ranks))
-        return infer(self.model, rollout.infer.but(gpu=card), limits=())
+        ranks, card = rollout.infer.tensor_parallel_size or 1, rollout.cards
+        if ":" not in card:
+            card = cards_of(card or asked.gpu, ranks) if card or asked.gpu else None
+        question = rollout.infer.but(gpu=card)
+        if question.engine == "sglang" and self.budget is not None and not rollout.cards:
+            question = question.but(headroom=self._occupied(self.budget))
+        return infer(_as_trained(self.model, asked), question, limits=())
+
+    def _occupied(self, budget: "Budget") -> str:
+        """Name what is not free as SGLang starts, whose share is of what is free: slime and NeMo-RL
+        start it before the trainer. Source: sglang 0.5.23 mem_cache/kv_cache_configurator.py; slime
+        0.3.1 train.py; NeMo-RL 0.7 algorithms/grpo.py (initialize_generation_with_policy)."""
+        place = AWAY if "weights" in self.run.away else HERE
+        here = trainer(self.actor, fresh=True).instants[place].at("driver").expected
+        first = self.run.effective["framework"] in ("slime", "nemo-rl")
+        return f"{(budget.headroom + (0 if first else here)) // MIB}MiB"
 
     def _by_transformers(self, model: Model, rows: int) -> Report:
         """Ask what a model takes that sees so many rows in the trainer's own process."""
@@ -389,6 +402,21 @@ class _Meeting:
         ours, theirs = _tokens(self.model), _tokens(self.others.get("reward"))
         if ours and theirs and ours != theirs:
             yield sentence("learning.vocabulary", ours=f"{ours:,}", theirs=f"{theirs:,}")
+
+
+def _as_trained(model: Model, trained: Train) -> Model:
+    """Return the model as an engine has it that is sent what is trained: of a checkpoint in 8 bits
+    its copy in 16, which the trainer has. Source: verl 0.7 workers/megatron_workers.py (weights are
+    sent in bfloat16)."""
+    if trained.quantization is not None:
+        return model
+    parts = (
+        replace(p, quantization=None, stored=(), unloaded=())
+        if (p.quantization or {}).get("quant_method") in training.DEQUANTIZED
+        else p
+        for p in model.parts
+    )
+    return replace(model, parts=tuple(parts))
 
 
 def _tokens(model: Model | None) -> int:

@@ -7,6 +7,7 @@ and ms-swift.
     sequence      verl shares tokens between layers (sequence_parallel)
     away          slime and NeMo-RL: weights and states are on the host while the engine writes
     reference     in host memory (verl, NeMo-RL, slime), a copy elsewhere
+    engine        slime: SGLang, with the share that it takes by itself
     critic        Megatron's step with one output: in the policy's workers (verl), or in workers of
                   its own on the same cards, in turn with the policy (slime, NeMo-RL)
 
@@ -20,7 +21,7 @@ from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 LENGTH = 512
-SHARES = {"nemo-rl": 0.6}
+SHARES = {"nemo-rl": 0.6, "slime": None}  # None: SGLang's own
 SHARE = 0.5
 LEAVES = ("slime", "nemo-rl")
 NO_MASK = "no_create_attention_mask_in_dataloader"
@@ -57,7 +58,13 @@ def run(asked: Train, cards: int) -> LearningRun:
         question,
         row,
         learned,
-        rollout=record.serving(asked, SHARES.get(name, SHARE), sleep=1, context=row[0]),
+        rollout=record.serving(
+            asked,
+            SHARES.get(name, SHARE),
+            sleep=1,
+            context=row[0],
+            engine="sglang" if name == "slime" else "vllm",
+        ),
         away=record.away(asked, record.ALL if name in LEAVES else frozenset()),
         critic=record.critic(asked),
         in_turn=name in LEAVES,

@@ -201,10 +201,12 @@ def groups(asked: Train, rows: int, number: int) -> None:
         raise UsageError(sentence("learning.groups", rows=rows, number=number))
 
 
-def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: Any) -> Rollout:
+def serving(
+    asked: Train, share: float | None, *, sleep: int, context: int, **usual: Any
+) -> Rollout:
     """Return the engine's half of the question: as said, else as the framework starts it, with a
     share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
-    engine = asked.rollout_engine or "vllm"
+    engine = asked.rollout_engine or usual.pop("engine", "vllm")
     level = sleep if asked.sleep_level is None else asked.sleep_level
     facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
     settings: dict[str, Any] = {

@@ -22,6 +22,8 @@ from weighbridge.base.errors import TriedError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
+from weighbridge.base.versions import numbers
+from weighbridge.memory.components.device import context
 from weighbridge.training.learning import megatron, record
 from weighbridge.training.learning.record import LearningRun, Release, Rollout, before
 from weighbridge.workload import Infer, Train
@@ -29,8 +31,10 @@ from weighbridge.workload import Infer, Train
 SWIFT = ("ms-swift", "llama-factory")
 SWIFTS = 16  # rows of a step where nobody says them (ms-swift arguments/train_args.py)
 SHARE, SERVER = 0.3, 0.9
-# Of a card of so many GiB (unsloth_zoo 2026.10 vllm_utils.py, vLLM 0.11 and later)
+# Of what is free on a card of so many GiB (unsloth_zoo ce232d6c vllm_utils.py), 95 % of it since
+# vLLM 0.11; before
 STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
+OLD_STANDBY = ((90, 0.9), (40, 0.875), (25, 0.85), (20, 0.825), (14, 0.8), (10, 0.75), (0, 0.7))
 PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
@@ -106,12 +110,18 @@ def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
     )
 
 
-def _standby(asked: Train) -> float:
-    """Return the share of a card that standby takes, whatever was asked for: 95 % of a target by
-    the card's size."""
+def _share(asked: Train) -> float:
+    """Return Unsloth's share, as one of the card: it is of what is free beside the process's own
+    context, and standby has its own by the card's size, whatever was asked for."""
     budget = asked.budget()
-    size = 80 if budget is None else budget.usable.high / GIB
-    return next(target for least, target in STANDBY if size >= least) * 0.95
+    part = None if budget is None else budget.choice.part
+    size = 80 * GIB if budget is None else budget.usable.high
+    free = 1 - context(part).bytes.expected / size
+    if not asked.standby:
+        return (asked.gpu_memory_utilization or 0.5) * free
+    old = before(numbers(asked.rollout_version), 0, 11)
+    table, of = (OLD_STANDBY, 1.0) if old else (STANDBY, 0.95)
+    return next(target for least, target in table if size >= least * GIB) * of * free
 
 
 def _compares(asked: Train) -> None:
@@ -126,11 +136,10 @@ def _compares(asked: Train) -> None:
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
-        share = _standby(asked) if asked.standby else 0.5
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return record.serving(
-            asked,
-            share,
+            asked.but(gpu_memory_utilization=None),
+            _share(asked),
             sleep=int(asked.standby),
             context=length,
             same_process=True,

@@ -1,6 +1,6 @@
 """verl and EasyR1: FSDP over all cards, with rows or a number of tokens to a forward.
 
-    batch         EasyR1: 4 rows, of log-probabilities 16; verl: ppo_micro_batch_size_per_gpu rows, or ppo_max_token_len_per_gpu packed tokens
+    batch         ppo_micro_batch_size_per_gpu rows, or ppo_max_token_len_per_gpu packed tokens
                   (use_dynamic_bsz); of log-probabilities log_prob_micro_batch_size_per_gpu
     weights       float32 where all is trained, 16 bits beside adapters; checkpoints are on
     reference     with a loss of KL, always in host memory, a unit at a time on the card
