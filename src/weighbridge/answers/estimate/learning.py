@@ -128,7 +128,7 @@ def _trained(model: Model, run: LearningRun) -> Report:
         return report if run.objective.head.known else read_by_eye(report)
     from weighbridge.answers.estimate import megatron
 
-    report = megatron.train(model, run.trained)
+    report = megatron.train(model, run.trained, values=run.objective.marks)
     devices = (_with_passes(d, run) if d.kind == "gpu" else d for d in report.devices)
     return replace(report, devices=tuple(devices))
 

@@ -23,7 +23,9 @@ from weighbridge.training.objective import REFERENCE
 WRITES, TRAINS = "engine-writes", "trainer-trains"
 PINNED = (10, 13, 20)  # tenths: none to all of a tensor again; 1.3 of many tensors (assumed)
 RAY = frozenset(("verl", "easyr1", "openrlhf", "nemo-rl", "slime"))
-POOLS = (0, 7)  # of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned
+# Of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned, and had no caches
+# (verl 0.2 third_party/vllm/vllm_v_0_6_3/worker.py, free_cache_engine)
+POOLS = (0, 7)
 STORE = 30  # percent of the machine's memory, at most
 WHAT = {  # what leaves the cards -> names of its components
     "weights": ("weights", "adapters", "master_weights"),
@@ -119,7 +121,9 @@ def _engine(served: Report, run: LearningRun, ranks: int) -> dict[str, Instant]:
     asleep = phases["sleep"].components if "sleep" in phases and not shared else awake
     if (numbers(served.workload["engine_version"]) or POOLS) < POOLS:
         asleep = [
-            c if c.name == "other" else replace(c, bytes=exactly(c.bytes.low)) for c in asleep
+            c if c.name == "other" else replace(c, bytes=exactly(c.bytes.low))
+            for c in asleep
+            if c.name != "kv_cache"
         ]
     return {
         WRITES: Instant(WRITES, tuple(_times(copies, awake))),

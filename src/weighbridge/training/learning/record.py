@@ -103,7 +103,8 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
         "seq_len": length,
         "loss": None if asked.loss in FUSED or asked.loss == "liger" else asked.loss,
     }
-    if asked.learns == "reward" and asked.tuning != "full":  # PEFT, of SEQ_CLS
+    if asked.learns == "reward" and asked.tuning != "full" and framework != "megatron":
+        # PEFT, of SEQ_CLS
         settings["modules_to_save"] = (*(asked.modules_to_save or ()), "score")
     return asked.but(**settings)
 

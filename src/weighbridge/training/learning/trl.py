@@ -47,7 +47,7 @@ ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"
 def run(asked: Train, cards: int) -> LearningRun:
     release, name = record.released(asked), asked.framework or ""
     swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
-    if name == "ms-swift" and asked.tuning == "full" and megatron.split(asked):
+    if name == "ms-swift" and asked.tuning in ("full", "lora") and megatron.split(asked):
         return megatron.run(asked, cards)
     if learns == "kto" and not swift:
         _compares(asked)
