@@ -321,6 +321,36 @@ def test_adapters_that_wait_on_the_host_leave_their_states():
     assert not names & {"weights", "adapters"}
 
 
+def room(settings, rows, instant="forward"):
+    made = instants(**settings, seq_len=1024, max_new_tokens=512, logprob_batch_size=rows)
+    return sum(c.bytes.expected for c in whose(made[instant], "actor") if c.name == "fragmentation")
+
+
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "nemo", "agilerl"])
+def test_the_allocators_room_begins_anew_where_its_cache_is_emptied(name):
+    """Law 9: what a pass had is no room of the forward behind it, nor of the engine's instants."""
+    few, many = (room(SETTINGS[name], rows) for rows in (4, 32))
+    assert many <= few + 16 * MIB
+    assert not room(SETTINGS[name], 4, "cache-wakes")
+
+
+def test_the_allocators_room_stays_where_a_framework_keeps_its_cache():
+    few, many = (room(SETTINGS["awake"], rows) for rows in (4, 32))
+    assert many > few + 64 * MIB
+    assert room(SETTINGS["awake"], 4, "cache-wakes")
+
+
+@pytest.mark.parametrize(("release", "refused"), [("0.19.1", True), ("0.20.0", True), ("0.20.1", 0)])
+def test_segments_that_grow_beside_sleep(release, refused):
+    """vllm device_allocator/cumem.py of these wheels: an assertion, then a pool without them."""
+    asked = {**SETTINGS["trl"], "expandable_segments": True, "rollout_version": release}
+    if not refused:
+        assert answer(**asked).devices
+        return
+    with pytest.raises(weighbridge.WeighbridgeError, match="cannot sleep"):
+        answer(**asked)
+
+
 # ---- rows that may be shorter, and the host
 
 

@@ -49,7 +49,7 @@ TITLES: Mapping[str, str] = {  # as people write them
     "megatron": "Megatron",
 }
 UNSAID = "-"  # a setting that follows from others there
-TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
+TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
 
 class Lack(NamedTuple):
@@ -160,6 +160,6 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
     if rollout.sleep and asked.expandable_segments and engine < TOGETHER:
         raise TriedError(
             sentence("learning.segments", version=rollout.infer.engine_version),
-            seen="vllm 0.8 to 0.19 device_allocator/cumem.py: Expandable segments are not "
+            seen="vllm 0.8 to 0.20.0 device_allocator/cumem.py: Expandable segments are not "
             "compatible with memory pool (before 0.8 nothing was freed)",
         )
