@@ -321,6 +321,18 @@ def test_adapters_that_wait_on_the_host_leave_their_states():
     assert not names & {"weights", "adapters"}
 
 
+def test_rows_of_unlike_lengths_may_have_masks():
+    """Three bytes of each pair of tokens at most, and none of packed rows or FlashAttention's."""
+    asked = {**SETTINGS["awake"], "seq_len": 1024, "max_new_tokens": 512}
+
+    def masks(**more):
+        forward = instants(**asked, **more)["forward"]
+        return sum(c.bytes.high for c in forward.components if c.detail.startswith("masks"))
+
+    assert masks() == 3 * 4 * 1024 * 1024
+    assert not masks(packing=True) and not masks(attention="flash")
+
+
 def room(settings, rows, instant="forward"):
     made = instants(**settings, seq_len=1024, max_new_tokens=512, logprob_batch_size=rows)
     return sum(c.bytes.expected for c in whose(made[instant], "actor") if c.name == "fragmentation")
@@ -340,7 +352,9 @@ def test_the_allocators_room_stays_where_a_framework_keeps_its_cache():
     assert room(SETTINGS["awake"], 4, "cache-wakes")
 
 
-@pytest.mark.parametrize(("release", "refused"), [("0.19.1", True), ("0.20.0", True), ("0.20.1", 0)])
+@pytest.mark.parametrize(
+    ("release", "refused"), [("0.19.1", True), ("0.20.0", True), ("0.20.1", 0)]
+)
 def test_segments_that_grow_beside_sleep(release, refused):
     """vllm device_allocator/cumem.py of these wheels: an assertion, then a pool without them."""
     asked = {**SETTINGS["trl"], "expandable_segments": True, "rollout_version": release}

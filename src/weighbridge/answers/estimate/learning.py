@@ -35,6 +35,7 @@ from weighbridge.answers.estimate.learning_roles import (
     awake_of,
     cards_of,
     fullest,
+    masked,
     on_base,
     only,
     read_by_eye,
@@ -125,7 +126,8 @@ def _trained(model: Model, run: LearningRun) -> Report:
     """Ask what the policy's own step takes, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
         report = training.of_step(model, run.trained, objective=run.objective)
-        return report if run.objective.head.known else read_by_eye(report)
+        report = report if run.objective.head.known else read_by_eye(report)
+        return masked(report, run)
     from weighbridge.answers.estimate import megatron
 
     report = megatron.train(model, run.trained, values=run.objective.marks)
