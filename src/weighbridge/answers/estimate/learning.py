@@ -35,11 +35,10 @@ from weighbridge.answers.estimate.learning_roles import (
     awake_of,
     cards_of,
     fullest,
-    masked,
     on_base,
     only,
-    read_by_eye,
     trainer,
+    widened,
     without,
 )
 from weighbridge.answers.verdict import on_devices, on_host
@@ -126,8 +125,7 @@ def _trained(model: Model, run: LearningRun) -> Report:
     """Ask what the policy's own step takes, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
         report = training.of_step(model, run.trained, objective=run.objective)
-        report = report if run.objective.head.known else read_by_eye(report)
-        return masked(report, run)
+        return widened(report, run, run.trained.batch_size or 1)
     from weighbridge.answers.estimate import megatron
 
     report = megatron.train(model, run.trained, values=run.objective.marks)
@@ -233,9 +231,9 @@ class _Meeting:
         if rollout.generates:
             return self._by_transformers(self.model, rollout.generates)
         ranks, card = rollout.infer.tensor_parallel_size or 1, rollout.cards
-        if ":" not in card:
-            card = cards_of(card or asked.gpu, ranks) if card or asked.gpu else None
-        question = rollout.infer.but(gpu=card)
+        if ":" not in card and (card or asked.gpu):
+            card = cards_of(card or asked.gpu or "", ranks)
+        question = rollout.infer.but(gpu=card or None)
         if question.engine == "sglang" and self.budget is not None and not rollout.cards:
             question = question.but(headroom=self._occupied(self.budget))
         return infer(_as_trained(self.model, asked), question, limits=())
@@ -279,7 +277,7 @@ class _Meeting:
         if "critic" in self.beside:
             critic = trainer(self.beside["critic"], fresh=True)
             if self.run.one_base:
-                critic = on_base(critic)
+                critic = critic._replace(instants=on_base(critic.instants))
             if self.run.workers:
                 critic = critic._replace(process="critic")
             update = binding(critic.instants[name] for name in UPDATE if name in critic.instants)
@@ -303,7 +301,7 @@ class _Meeting:
         woken = without(awake, POOLED[1:]) if rollout.sleep else awake
         instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, woken))
         if rollout.shared:
-            instants = {name: without(one, ("weights",)) for name, one in instants.items()}
+            instants = on_base(instants)
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:

@@ -13,7 +13,16 @@ ATen/core/CachingHostAllocator.h (blocks of powers of two).
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, compose, exactly, total
+from weighbridge.base.memory import (
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    Role,
+    compose,
+    exactly,
+    fullness,
+)
 from weighbridge.base.records import replace
 from weighbridge.base.versions import numbers
 from weighbridge.memory.report import Report
@@ -40,7 +49,7 @@ def host(
     it; `ranks` of one machine; `cards`: roles on a card, at `states` as they rest."""
     kept = tuple(_kept(run, ranks, cards["actor"]))
     trainer = {one.name: one for one in device.phases}
-    trained = max((trainer[n] for n in ("step", "backward") if n in trainer), key=_fullness)
+    trained = max((trainer[n] for n in ("step", "backward") if n in trainer), key=fullness)
     away = tuple(_away(run, ranks, cards))
     trainer = {
         name: replace(one, components=(*one.components, *(kept if name != "load" else ())))
@@ -61,10 +70,6 @@ def host(
     process = "actor" if run.rollout is not None and run.rollout.same_process else ""
     roles = {"actor": Role(trainer, process="actor"), "engine": Role(engine, process=process)}
     return replace(device, phases=compose(here, roles))
-
-
-def _fullness(one: Instant) -> int:
-    return total(c.bytes for c in one.components).expected
 
 
 def _pinned(nbytes: int, role: str, name: str, detail: str) -> Component:

@@ -15,7 +15,6 @@ from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.training.learning import LearningRun
 from weighbridge.training.objective import LOG_PROBS, REFERENCE
-from weighbridge.workload import Train
 
 AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")
 AWAKE, ASLEEP, WEIGHTS = ("awake", "sleep", "wake")
@@ -25,6 +24,7 @@ OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever 
 POOLED = ("weights", "kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
+PASSES = (LOG_PROBS, REFERENCE, "forward", "loss", "backward")
 MASK = 3  # bytes of a pair of tokens: whether it is seen, and what is added to its score
 BY_EYE = 25  # percent of logits, either way, of a head that was read and never run (assumed)
 
@@ -59,10 +59,9 @@ def trainer(report: Report, *, fresh: bool) -> Role:
     return Role(instants | named, process=PROCESS)
 
 
-def on_base(role: Role) -> Role:
-    """A role whose adapters are on the base of another, which has it on the card."""
-    parts = {name: without(one, ("weights",)) for name, one in role.instants.items()}
-    return role._replace(instants=parts)
+def on_base(instants: Mapping[str, Instant]) -> dict[str, Instant]:
+    """Instants of a role whose base another has on the card."""
+    return {name: without(one, ("weights",)) for name, one in instants.items()}
 
 
 def only(one: Instant, names: Iterable[str]) -> Instant:
@@ -102,57 +101,45 @@ def awake_of(device: Device, served: Report) -> Instant:
     return Instant(AWAKE, (*stays, blocks, step))
 
 
-def read_by_eye(report: Report) -> Report:
-    """Widen what logits take in a step whose program was read and never run."""
-    return replace(report, devices=tuple(map(_wider, report.devices)))
-
-
-def masked(report: Report, run: LearningRun) -> Report:
-    """Widen a step by masks: answers of unlike lengths are padded to each other, and where
-    FlashAttention does not run by itself each row has one of its pairs of tokens, a byte each, and
-    of these 16 bits that are added to scores. Source: transformers 5.23 masking_utils.py
-    (_ignore_causal_mask_sdpa); torch ATen/native/transformers/attention.cpp
-    (convert_boolean_attn_mask); two windows of AgileRL with rows of 32,768 tokens had 2.6 to 2.8
-    GiB more than without."""
-    asked, objective = run.trained, run.objective
-    counted = asked.padded or asked.attention == "flash"
-    if run.rollout is None or run.effective["packing"] or counted:
+def widened(report: Report, run: LearningRun, rows: int) -> Report:
+    """Widen what logits take in a step whose program was read and never run, and a step whose rows
+    are padded to each other: where FlashAttention does not run by itself each may have a mask of
+    its pairs of tokens, and 16 bits of each that are added to scores. Source: transformers 5.23
+    masking_utils.py (_ignore_causal_mask_sdpa); torch ATen/native/transformers/attention.cpp; two
+    windows of AgileRL with rows of 32,768 tokens had 2.6 to 2.8 GiB more than without."""
+    masks = _masks(run, rows)
+    if run.objective.head.known and not masks:
         return report
-    step = _masks(asked.batch_size or 1, asked.seq_len or 0, asked)
-    passed = _masks(objective.quiet, objective.length, asked)
-    sizes = dict.fromkeys(("forward", "loss", "backward"), step)
-    sizes |= dict.fromkeys((LOG_PROBS, REFERENCE), passed)
     devices = (
-        replace(d, phases=tuple(_with(p, sizes) for p in d.phases)) if d.kind == "gpu" else d
+        replace(d, phases=tuple(_wider(p, run, masks) for p in d.phases)) if d.kind == "gpu" else d
         for d in report.devices
     )
     return replace(report, devices=tuple(devices))
 
 
-def _masks(rows: int, tokens: int, asked: Train) -> int:
-    return MASK * rows * (tokens // (asked.context_parallel_size or 1)) * tokens
+def _masks(run: LearningRun, rows: int) -> list[Component]:
+    asked, objective = run.trained, run.objective
+    counted = asked.padded or asked.attention == "flash" or run.effective["packing"]
+    if counted or run.rollout is None:
+        return []
+    ranks = asked.context_parallel_size or 1
+    most = MASK * max(rows, objective.quiet) * objective.length**2 // ranks
+    return [
+        Component(
+            name="temporaries",
+            detail="masks of padded rows",
+            bytes=Bytes(0, 0, most),
+            basis="assumed",
+            formula="none, to three bytes of each pair of tokens",
+            source="transformers 5.23 masking_utils.py",
+        )
+    ]
 
 
-def _with(one: Instant, sizes: Mapping[str, int]) -> Instant:
-    if one.name not in sizes:
-        return one
-    masks = Component(
-        name="temporaries",
-        detail="masks of padded rows",
-        bytes=Bytes(0, 0, sizes[one.name]),
-        basis="assumed",
-        formula="none, to three bytes of each pair of tokens",
-        source="transformers 5.23 masking_utils.py",
-    )
-    return replace(one, components=(*one.components, masks))
-
-
-def _wider(device: Device) -> Device:
-    phases = (
-        Instant(p.name, tuple(_by_eye(c) if c.name == "logits" else c for c in p.components))
-        for p in device.phases
-    )
-    return replace(device, phases=tuple(phases))
+def _wider(one: Instant, run: LearningRun, masks: list[Component]) -> Instant:
+    known = run.objective.head.known
+    parts = (c if known or c.name != "logits" else _by_eye(c) for c in one.components)
+    return replace(one, components=(*parts, *(masks if one.name in PASSES else ())))
 
 
 def _by_eye(part: Component) -> Component:

@@ -1,7 +1,5 @@
 """`train --framework megatron`: what a run by Megatron-core takes, stage by stage."""
 
-from typing import TYPE_CHECKING
-
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import traits, uncounted
 from weighbridge.answers.estimate.facts import cautions, derived, facts, layers
@@ -20,9 +18,6 @@ from weighbridge.training.megatron.arguments import plainly
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.workload import Train
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

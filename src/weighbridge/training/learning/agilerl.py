@@ -70,7 +70,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         rollout=rollout,
         number=GROUP,
         away=record.away(asked, LEAVES if cards == 1 else frozenset()),
-        critic=record.critic(asked),
         one_base=not full,
         unsaid=record.unsaid(asked, "batch_size"),
     )

@@ -66,7 +66,6 @@ def run(asked: Train, cards: int) -> LearningRun:
             engine="sglang" if name == "slime" else "vllm",
         ),
         away=record.away(asked, record.ALL if name in LEAVES else frozenset()),
-        critic=record.critic(asked),
         in_turn=name in LEAVES,
         workers=name in LEAVES,
         unsaid=record.unsaid(asked),

@@ -52,7 +52,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         rollout=record.serving(asked, SHARE, sleep=1, context=row[0]),
         number=GENERATIONS,
         away=record.away(asked, record.ALL),
-        critic=record.critic(asked),
         in_turn=True,
         workers=True,
         unsaid=record.unsaid(asked),

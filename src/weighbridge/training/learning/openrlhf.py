@@ -47,7 +47,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         row,
         learned,
         rollout=record.serving(asked, SHARE, sleep=0, context=row[0]),
-        away=record.away(asked),
         critic=record.critic(asked) if here else "",
         workers=True,
         unsaid=record.unsaid(asked, "batch_size"),

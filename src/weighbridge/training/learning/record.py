@@ -7,7 +7,7 @@ from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
-from weighbridge.training.forward.heads import Head, head
+from weighbridge.training.forward.heads import head
 from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
 from weighbridge.workload.train import REWARDS
@@ -131,18 +131,6 @@ OF_ROLES = (
 )
 
 
-def headed(asked: Train) -> Head:
-    """Return the head of a method; the loss that was asked for says whether it is fused."""
-    return head(
-        asked.learns,
-        asked.framework or "",
-        released(asked),
-        fused=asked.loss in FUSED,
-        liger=asked.loss == "liger",
-        entropy=asked.entropy,
-    )
-
-
 def sixteen(asked: Train) -> str | None:
     """Name the dtype of a base that adapters stand beside; None of what is trained whole, or is
     packed."""
@@ -247,7 +235,14 @@ def objective(
     written, or as many as was said, of `row` tokens; and a frozen model, which is where `copy`
     says, where it `compares`; `answer`: tokens of one, of heads that score no others. Most
     frameworks empty torch's cache between passes."""
-    scores = headed(asked)
+    scores = head(
+        asked.learns,
+        asked.framework or "",
+        released(asked),
+        fused=asked.loss in FUSED,
+        liger=asked.loss == "liger",
+        entropy=asked.entropy,
+    )
     rows, length = packed(asked, asked.logprob_batch_size or rows, row[0])
     return Objective(
         method=asked.learns,
@@ -273,6 +268,8 @@ def answered(
     """Return the run with the settings that tell it. `row`: tokens of one, and of its answer;
     `number` of them to a prompt. `facts` are fields of `LearningRun`."""
     writes = online(asked)
+    usual: dict[str, Any] = {"away": away(asked), "critic": critic(asked)}
+    facts = {"capped": writes or not asked.packing, **usual, **facts}
     effective: dict[str, Any] = {
         "method": asked.learns,
         "tuner": asked.tuning,
@@ -282,7 +279,7 @@ def answered(
         "reference": objective.reference,
         "entropy": asked.entropy,
         "packing": asked.packing,
-        "critic": facts.get("critic") or None,
+        "critic": facts["critic"] or None,
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
         "max_new_tokens": asked.max_new_tokens,
@@ -309,7 +306,7 @@ def answered(
         effective=effective,
         rollout=rollout if writes else None,
         reward=asked.reward_model or "",
-        **({"capped": not asked.packing} | facts),
+        **facts,
     )
 
 

@@ -81,8 +81,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         replace(learned, empties=name not in KEEPS),
         rollout=_rollout(asked, release, row[0], rows * steps) if writes else None,
         number=number,
-        away=record.away(asked),
-        critic=record.critic(asked),
         unsaid=unsaid,
     )
 

@@ -79,9 +79,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         learned,
         rollout=rollout,
         number=GENERATIONS,
-        away=record.away(asked),
         bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
-        critic=record.critic(asked),
-        capped=True,
         unsaid=record.unsaid(asked, *(() if tokens else ("batch_size",))),
     )
