@@ -240,7 +240,7 @@ def test_unsloths_share_is_of_what_is_free(settings, most):
 
 
 def test_an_engine_has_the_dtype_of_the_run():
-    """Of a checkpoint in fp8 the trainer has a copy in 16 bits, which it sends."""
+    """A trainer has 16 bits of a checkpoint in fp8, and sends them."""
     packed = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
     packed |= {"weight_block_size": [128, 128]}
     plain, stored = (

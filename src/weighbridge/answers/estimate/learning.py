@@ -234,18 +234,15 @@ class _Meeting:
         if ":" not in card and (card or asked.gpu):
             card = cards_of(card or asked.gpu or "", ranks)
         question = rollout.infer.but(gpu=card or None)
-        if question.engine == "sglang" and self.budget is not None and not rollout.cards:
+        if rollout.of_free and self.budget is not None and not rollout.cards:
             question = question.but(headroom=self._occupied(self.budget))
         return infer(_as_trained(self.model, asked), question, limits=())
 
     def _occupied(self, budget: "Budget") -> str:
-        """Name what is not free as SGLang starts, whose share is of what is free: slime and NeMo-RL
-        start it before the trainer. Source: sglang 0.5.23 mem_cache/kv_cache_configurator.py; slime
-        0.3.1 train.py; NeMo-RL 0.7 algorithms/grpo.py (initialize_generation_with_policy)."""
+        """Name what is not free of a card as an engine starts beside the trainer."""
         place = AWAY if "weights" in self.run.away else HERE
         here = trainer(self.actor, fresh=True).instants[place].at("driver").expected
-        first = self.run.effective["framework"] in ("slime", "nemo-rl")
-        return f"{(budget.headroom + (0 if first else here)) // MIB}MiB"
+        return f"{(budget.headroom + here) // MIB}MiB"
 
     def _by_transformers(self, model: Model, rows: int) -> Report:
         """Ask what a model takes that sees so many rows in the trainer's own process."""

@@ -23,7 +23,8 @@ class Rollout:
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
     wake together, before the weights are sent; `shared`: it has the trainer's own weights;
     `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the
-    trainer's model writes at once, where no engine serves."""
+    trainer's model writes at once, where no engine serves; `of_free`: its share is of what the
+    trainer leaves."""
 
     infer: Infer
     sleep: int = 0
@@ -33,6 +34,7 @@ class Rollout:
     shared: bool = False
     sends: bool = True
     generates: int = 0
+    of_free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +122,6 @@ def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
 
 FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
 SWITCHES = ("entropy", "packing", "standby")
-
-
 OF_ROLES = (
     *("tuner", "reference", "critic", "reward_model", "kl_beta", "num_generations"),
     *("logprob_batch_size",),
@@ -195,7 +195,7 @@ def serving(
 ) -> Rollout:
     """Return the engine's half of the question: as said, else as the framework starts it, with a
     share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
-    engine = asked.rollout_engine or usual.pop("engine", "vllm")
+    engine = asked.rollout_engine or ("sglang" if asked.framework == "slime" else "vllm")
     level = sleep if asked.sleep_level is None else asked.sleep_level
     facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
     settings: dict[str, Any] = {
@@ -216,9 +216,14 @@ def serving(
         settings |= {"mem_fraction_static": share, "max_running_requests": seqs}
         settings.pop("max_num_batched_tokens", None)
     asks = Infer(**{k: v for k, v in settings.items() if v is not None})
+    facts["of_free"] = engine == "sglang" and asked.framework not in FIRST
     return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
 
 
+# Frameworks whose engine starts before the trainer (slime 0.3.1 train.py; NeMo-RL 0.7 algorithms/
+# grpo.py, initialize_generation_with_policy). SGLang's share is of what is free as it starts
+# (sglang 0.5.23 mem_cache/kv_cache_configurator.py)
+FIRST = ("slime", "nemo-rl")
 OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
