@@ -22,6 +22,16 @@ SETTINGS = {
     "agilerl": {"framework": "agilerl", **LORA},
     "apart": {"framework": "trl", "rollout_gpu": "h100"},
 }
+CRITICS = {  # frameworks that have PPO, and their backends
+    "verl": {"framework": "verl"},
+    "verl, megatron": {"framework": "verl", "megatron_args": ["sequence_parallel"]},
+    "openrlhf": {"framework": "openrlhf"},
+    "nemo": {"framework": "nemo-rl"},
+    "nemo, megatron": {"framework": "nemo-rl", "megatron_args": ["sequence_parallel"]},
+    "slime": {"framework": "slime"},
+    "ms-swift": {"framework": "ms-swift"},
+    "agilerl": {"framework": "agilerl", **LORA},
+}
 every = pytest.mark.parametrize("name", SETTINGS)
 
 
@@ -59,6 +69,55 @@ def test_a_role_fewer_never_needs_more(name):
         for role in {c.role for c in one.components}:
             fewer = sum(c.bytes.high for c in one.components if c.role != role)
             assert fewer <= one.needed.high
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_a_critic_never_needs_less(name):
+    asked = {**CRITICS[name], "kl_beta": 0.01}
+    without, valued = (answer(**asked, method=method) for method in ("grpo", "ppo"))
+    for kind in ("gpu", "host"):
+        less, more = device(without, kind).peak("driver"), device(valued, kind).peak("driver")
+        assert all(a <= b for a, b in zip(less, more, strict=True))
+    made = {one.name: one.needed.expected for one in device(valued).phases}
+    assert made["critic"]
+    assert all(one.needed.expected <= made[one.name] for one in device(without).phases)
+
+
+@pytest.mark.parametrize("name", ["nemo", "nemo, megatron", "slime"])
+def test_policy_and_critic_take_turns_where_a_framework_moves_them(name):
+    made = instants(**CRITICS[name], method="ppo")
+    there = {n: {c.role for c in i.components if c.name == "weights"} for n, i in made.items()}
+    assert "critic" not in there["backward"]
+    assert "actor" not in there["critic"]
+    turns = instants(**CRITICS["verl"], method="ppo")["backward"]
+    assert whose(turns, "critic")
+
+
+def test_a_megatron_critic_has_one_output():
+    """LinearForLastLayer: a weight of [1, hidden] and a bias in the place of the head."""
+    made = instants(**CRITICS["slime"], method="ppo")
+    actor, critic = (
+        sum(c.bytes.expected for c in whose(made[at], role) if c.name == "weights")
+        for at, role in (("backward", "actor"), ("critic", "critic"))
+    )
+    rows, hidden = 32000, 64
+    assert actor - critic == pytest.approx(2 * ((rows - 1) * hidden - 1), abs=64 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("framework", "release", "more"),
+    [
+        ("nemo-rl", "0.6", {}),
+        ("slime", "0.1", {}),
+        ("megatron", None, {}),
+        ("agilerl", "2.6", LORA),
+        ("ms-swift", None, {"megatron_args": ["sequence_parallel"]}),
+    ],
+)
+def test_ppo_is_refused_where_a_framework_has_none(framework, release, more):
+    asked = {"framework": framework, "framework_version": release, "method": "ppo", **more}
+    with pytest.raises(weighbridge.WeighbridgeError, match="has no ppo"):
+        answer(**asked)
 
 
 @every
@@ -126,6 +185,82 @@ def test_a_larger_share_or_bucket_never_takes_less(changed, instant):
     assert less.needed.expected < more.needed.expected
 
 
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "nemo", "agilerl", "slime"])
+def test_a_packed_pass_has_the_tokens_of_its_rows(name):
+    asked = {**CRITICS[name], "seq_len": 512, "max_new_tokens": 256, "batch_size": 8}
+
+    def passed(**more):
+        return instants(**asked, **more)["log-probs"].at("allocated").expected
+
+    few, many = (passed(packing=True, logprob_batch_size=n) for n in (1, 8))
+    assert few < many
+    rows = passed(logprob_batch_size=8)
+    assert many <= rows + 16 * MIB
+
+
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "slime"])
+def test_tokens_of_a_card_are_those_of_each_rank_that_shares_rows(name):
+    asked = {**CRITICS[name], "max_tokens_per_gpu": 4096}
+    alone, shared = (
+        instants(**asked, gpu="h100:2", **more) for more in ({}, {"context_parallel_size": 2})
+    )
+    for at in ("log-probs", "forward"):
+        less, more = (made[at].of("logits").expected for made in (alone, shared))
+        assert less == pytest.approx(more, rel=0.01)
+
+
+@pytest.mark.parametrize("framework", ["trl", "easyr1", "agilerl"])
+def test_tokens_of_a_forward_are_refused_where_a_framework_counts_none(framework):
+    with pytest.raises(weighbridge.UsageError, match="max-tokens-per-gpu"):
+        answer(framework=framework, max_tokens_per_gpu=4096)
+
+
+def test_sglang_has_a_share_of_what_the_trainer_leaves():
+    asked = {"framework": "verl", "rollout_engine": "sglang", "gpu": "a100-40gb"}
+    here, away = (
+        instants(**asked, rollout_offload=what)["rollout"].of("kv_cache")
+        for what in ("none", "weights")
+    )
+    assert here.expected < away.expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({"gpu_memory_utilization": 0.6}, 0.6),
+        ({"standby": True, "gpu_memory_utilization": 0.5}, 0.925 * 0.95),
+        ({"standby": True, "rollout_version": "0.10"}, 0.875),
+    ],
+)
+def test_unsloths_share_is_of_what_is_free(settings, most):
+    """unsloth_zoo vllm_utils.py: a target by the card's size, of what mem_get_info has free."""
+    report = answer(framework="unsloth", gpu="a100-80gb", **LORA, **settings)
+    share = report.workload["gpu_memory_utilization"]
+    assert most * (1 - 0.7 / 79) < share < most
+
+
+def test_an_engine_has_the_dtype_of_the_run():
+    """A trainer has 16 bits of a checkpoint in fp8, and sends them."""
+    packed = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
+    packed |= {"weight_block_size": [128, 128]}
+    plain, stored = (
+        next(p for p in device(answer(c, framework="verl")).phases if p.name == "rollout")
+        for c in (SMALL, SMALL | {"quantization_config": packed})
+    )
+    weights = [
+        sum(c.bytes.expected for c in whose(one, "engine") if c.name == "weights")
+        for one in (plain, stored)
+    ]
+    assert weights[0] == weights[1] > 0
+
+
+def test_cards_of_an_engine_are_as_many_as_its_ranks():
+    named, counted = (
+        answer(framework="trl", rollout_gpu=card, rollout_tp=2) for card in ("h100", "h100:2")
+    )
+    assert named.devices == counted.devices
+
+
 def test_a_group_alone_changes_no_instant_of_an_engine():
     few, many = (instants(**SETTINGS["trl"], num_generations=n) for n in (2, 4))
     assert {n: i.needed for n, i in few.items()} == {n: i.needed for n, i in many.items()}
@@ -184,6 +319,50 @@ def test_adapters_that_wait_on_the_host_leave_their_states():
     names = {c.name for c in whose(waits, "actor")}
     assert "optimizer_states" in names
     assert not names & {"weights", "adapters"}
+
+
+def test_rows_of_unlike_lengths_may_have_masks():
+    """Three bytes of each pair of tokens at most, and none of packed rows or FlashAttention's."""
+    asked = {**SETTINGS["awake"], "seq_len": 1024, "max_new_tokens": 512}
+
+    def masks(**more):
+        forward = instants(**asked, **more)["forward"]
+        return sum(c.bytes.high for c in forward.components if c.detail.startswith("masks"))
+
+    assert masks() == 3 * 4 * 1024 * 1024
+    assert not masks(packing=True) and not masks(attention="flash")
+
+
+def room(settings, rows, instant="forward"):
+    made = instants(**settings, seq_len=1024, max_new_tokens=512, logprob_batch_size=rows)
+    return sum(c.bytes.expected for c in whose(made[instant], "actor") if c.name == "fragmentation")
+
+
+@pytest.mark.parametrize("name", ["verl", "openrlhf", "nemo", "agilerl"])
+def test_the_allocators_room_begins_anew_where_its_cache_is_emptied(name):
+    """Law 9: what a pass had is no room of the forward behind it, nor of the engine's instants."""
+    few, many = (room(SETTINGS[name], rows) for rows in (4, 32))
+    assert many <= few + 16 * MIB
+    assert not room(SETTINGS[name], 4, "cache-wakes")
+
+
+def test_the_allocators_room_stays_where_a_framework_keeps_its_cache():
+    few, many = (room(SETTINGS["awake"], rows) for rows in (4, 32))
+    assert many > few + 64 * MIB
+    assert room(SETTINGS["awake"], 4, "cache-wakes")
+
+
+@pytest.mark.parametrize(
+    ("release", "refused"), [("0.19.1", True), ("0.20.0", True), ("0.20.1", 0)]
+)
+def test_segments_that_grow_beside_sleep(release, refused):
+    """vllm device_allocator/cumem.py of these wheels: an assertion, then a pool without them."""
+    asked = {**SETTINGS["trl"], "expandable_segments": True, "rollout_version": release}
+    if not refused:
+        assert answer(**asked).devices
+        return
+    with pytest.raises(weighbridge.WeighbridgeError, match="cannot sleep"):
+        answer(**asked)
 
 
 # ---- rows that may be shorter, and the host

@@ -25,14 +25,16 @@ ON_CARD = ("copy",)  # references whose weights are there all the time
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
-    none; `answer`: tokens of a row that are scored, 0 for all of them; `adapters`: copies of the
-    adapter beside the one that is trained; `halved`: a copy has half of the policy's bytes, in 16
-    bits; `empties`: the allocator's cache goes between passes."""
+    none, of `length` tokens, 0 for those of the step; `answer`: tokens of a row that are scored, 0
+    for all of them; `adapters`: copies of the adapter beside the one that is trained; `halved`: a
+    copy has half of the policy's bytes, in 16 bits; `empties`: the allocator's cache goes between
+    passes."""
 
     method: str
     head: "Head"
     reference: Reference = "none"
     quiet: int = 0
+    length: int = 0
     answer: int = 0
     adapters: int = 0
     halved: bool = False

@@ -459,7 +459,8 @@ class Batches:
         if objective is None:
             return
         for name in objective.before:
-            self._quiet(name, objective.quiet or self.p.batch, objective.head.quiet)
+            rows, tokens = objective.quiet or self.p.batch, objective.length
+            self._quiet(name, rows, objective.head.quiet, tokens if objective.quiet else 0)
             if objective.empties:
                 self.s.m.heap.emptied(anew=True)
 
@@ -471,10 +472,17 @@ class Batches:
     def evaluate(self, sequences: int) -> None:
         self._quiet("evaluation", sequences, self.program.loss)
 
-    def _quiet(self, name: str, rows: int, head: Callable[[TrainingStep, Tensor], object]) -> None:
+    def _quiet(
+        self,
+        name: str,
+        rows: int,
+        head: Callable[[TrainingStep, Tensor], object],
+        tokens: int = 0,
+    ) -> None:
         """A forward without gradients, dropouts and checkpoints, with its loss, or what scores its
-        tokens; the reference's has no adapters."""
-        s = replace(self.s, batch=rows, checkpointing="none", inputs=[], outputs=[])
+        tokens; the reference's has no adapters. `tokens` of a row, 0 for those of the step."""
+        length = share(tokens, self.p.sharding.context) if tokens else self.s.length
+        s = replace(self.s, batch=rows, length=length, checkpointing="none", inputs=[], outputs=[])
         m, adapted, trained = s.m, s.m.adapted, s.m.training
         m.training, m.adapted = False, adapted and name != REFERENCE
         s.around.begins(m, s.built)

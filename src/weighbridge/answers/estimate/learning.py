@@ -14,6 +14,7 @@ whose reference is part of its step.
 """
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,10 @@ from weighbridge.answers.estimate.learning_roles import (
     awake_of,
     cards_of,
     fullest,
+    on_base,
     only,
-    read_by_eye,
     trainer,
+    widened,
     without,
 )
 from weighbridge.answers.verdict import on_devices, on_host
@@ -139,12 +141,22 @@ def _trained(model: Model, run: LearningRun) -> Report:
     """Ask what the policy's own step takes, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
         report = training.of_step(model, run.trained, objective=run.objective)
-        return report if run.objective.head.known else read_by_eye(report)
+        return widened(report, run, run.trained.batch_size or 1)
     from weighbridge.answers.estimate import megatron
 
-    report = megatron.train(model, run.trained)
+    report = megatron.train(model, run.trained, values=run.objective.marks)
     devices = (_with_passes(d, run) if d.kind == "gpu" else d for d in report.devices)
     return replace(report, devices=tuple(devices))
+
+
+def _valued(model: Model, run: LearningRun) -> Report:
+    """Ask what a critic's step takes, by the settings of the policy's."""
+    if run.trained.framework == training.MEGATRON:
+        from weighbridge.answers.estimate import megatron
+
+        return megatron.train(model, run.trained, values=True)
+    valued = Objective(method="critic", head=head("reward", "trl", None))
+    return training.of_step(model, run.trained, objective=valued)
 
 
 def _with_passes(device: Device, run: LearningRun) -> Device:
@@ -158,15 +170,20 @@ def _with_passes(device: Device, run: LearningRun) -> Device:
         )
         phases = tuple(replace(one, components=(*one.components, copy)) for one in phases)
     forward = next(one for one in phases if one.name == "forward")
-    parts = tuple(map(_unsaved, forward.components))
+    step = (run.trained.batch_size or 1) * (run.trained.seq_len or 1)
+    tokens = Fraction(run.objective.quiet * run.objective.length or step, step)
+    parts = tuple(_unsaved(part, tokens) for part in forward.components)
     passes = (Instant(name, parts) for name in run.objective.before)
     return replace(device, phases=(*phases, *passes))
 
 
-def _unsaved(part: Component) -> Component:
+def _unsaved(part: Component, tokens: Fraction) -> Component:
+    """A part of a forward in a pass without gradients of so many times its `tokens`."""
+    if part.name == "logits":
+        return replace(part, bytes=Bytes(*(int(tokens * each) for each in part.bytes)))
     if part.name != "activations":
         return part
-    few = Bytes(*(part.bytes.expected // each for each in QUIET))
+    few = Bytes(*(int(tokens * part.bytes.expected / each) for each in QUIET))
     return replace(
         part, bytes=few, basis="assumed", formula="a layer or two of those that are kept"
     )
@@ -218,8 +235,8 @@ class _Meeting:
     def _started(self, verdict: "Verdict | None") -> "Verdict | None":
         """Return the verdict with a "no" where the engine would not start by its share."""
         served = self.served.verdict
-        if verdict is None or served is None or verdict.fits == "no":
-            return verdict
+        if verdict is None or served is None or verdict.fits == "no" or self.rollout.shared:
+            return verdict  # a shared base is weighed with the trainer
         if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
             return verdict
         return verdict.turned("no", parts_of(served.reason)[0])
@@ -231,9 +248,19 @@ class _Meeting:
         asked, rollout = self.run.trained, self.rollout
         if rollout.generates:
             return self._by_transformers(self.model, rollout.generates)
-        ranks = rollout.infer.tensor_parallel_size or 1
-        card = rollout.cards or (asked.gpu and cards_of(asked.gpu, ranks))
-        return infer(self.model, rollout.infer.but(gpu=card), limits=())
+        ranks, card = rollout.infer.tensor_parallel_size or 1, rollout.cards
+        if ":" not in card and (card or asked.gpu):
+            card = cards_of(card or asked.gpu or "", ranks)
+        question = rollout.infer.but(gpu=card or None)
+        if rollout.of_free and self.budget is not None and not rollout.cards:
+            question = question.but(headroom=self._occupied(self.budget))
+        return infer(_as_trained(self.model, asked), question, limits=())
+
+    def _occupied(self, budget: "Budget") -> str:
+        """Name what is not free of a card as an engine starts beside the trainer."""
+        place = AWAY if "weights" in self.run.away else HERE
+        here = trainer(self.actor, fresh=True).instants[place].at("driver").expected
+        return f"{(budget.headroom + here) // MIB}MiB"
 
     def _by_transformers(self, model: Model, rows: int) -> Report:
         """Ask what a model takes that sees so many rows in the trainer's own process."""
@@ -251,12 +278,10 @@ class _Meeting:
         """Ask what a critic and a reward model take."""
         run = self.run
         if run.critic:
-            valued = Objective(method="critic", head=head("reward", "trl", None))
-            critic = self.others.get("critic") or self.model
-            yield "critic", training.of_step(critic, run.trained, objective=valued)
+            yield "critic", _valued(self.others.get("critic") or self.model, run)
         marks = self.others.get("reward")
         if marks is not None:
-            yield "reward", self._by_transformers(marks, run.objective.quiet)
+            yield "reward", self._by_transformers(marks, run.effective["logprob_batch_size"])
 
     # ---- roles, cut
 
@@ -266,6 +291,10 @@ class _Meeting:
         yield "engine", self._engine()
         if "critic" in self.beside:
             critic = trainer(self.beside["critic"], fresh=True)
+            if self.run.one_base:
+                critic = critic._replace(instants=on_base(critic.instants))
+            if self.run.workers:
+                critic = critic._replace(process="critic")
             update = binding(critic.instants[name] for name in UPDATE if name in critic.instants)
             yield "critic", critic._replace(instants={**critic.instants, "critic": update})
         if "reward" in self.beside:
@@ -287,7 +316,7 @@ class _Meeting:
         woken = without(awake, POOLED[1:]) if rollout.sleep else awake
         instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, woken))
         if rollout.shared:
-            instants = {name: without(one, ("weights",)) for name, one in instants.items()}
+            instants = on_base(instants)
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:
@@ -326,14 +355,15 @@ class _Meeting:
     def _schedule(self) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield each instant of a step with where each role is."""
         writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
-        rests = dict.fromkeys(self.beside, STATES) | ({"engine": ASLEEP} if self._shares else {})
+        resting = AWAY if self.run.in_turn else STATES
+        rests = dict.fromkeys(self.beside, resting) | ({"engine": ASLEEP} if self._shares else {})
         actor = self.roles["actor"].instants
         yield from self._first({name: HERE if at == STATES else at for name, at in writing.items()})
         for name in (LOG_PROBS, REFERENCE):
             if name in actor:
                 yield name, {"actor": name, **rests}
         for name in self.beside:
-            yield name, {"actor": STATES, **rests, name: name}
+            yield name, {"actor": resting, **rests, name: name}
         for name in UPDATE:
             if name in actor:
                 yield name, {"actor": name, **rests}
@@ -402,6 +432,21 @@ class _Meeting:
         ours, theirs = _tokens(self.model), _tokens(self.others.get("reward"))
         if ours and theirs and ours != theirs:
             yield sentence("learning.vocabulary", ours=f"{ours:,}", theirs=f"{theirs:,}")
+
+
+def _as_trained(model: Model, trained: Train) -> Model:
+    """Return the model as an engine has it that is sent what is trained: of a checkpoint in 8 bits
+    its copy in 16, which the trainer has. Source: verl 0.7 workers/megatron_workers.py (weights are
+    sent in bfloat16)."""
+    if trained.quantization is not None:
+        return model
+    parts = (
+        replace(p, quantization=None, stored=(), unloaded=())
+        if (p.quantization or {}).get("quant_method") in training.DEQUANTIZED
+        else p
+        for p in model.parts
+    )
+    return replace(model, parts=tuple(parts))
 
 
 def _tokens(model: Model | None) -> int:

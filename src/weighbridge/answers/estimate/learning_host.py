@@ -13,7 +13,16 @@ ATen/core/CachingHostAllocator.h (blocks of powers of two).
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, compose, exactly, total
+from weighbridge.base.memory import (
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    Role,
+    compose,
+    exactly,
+    fullness,
+)
 from weighbridge.base.records import replace
 from weighbridge.base.versions import numbers
 from weighbridge.memory.report import Report
@@ -23,7 +32,9 @@ from weighbridge.training.objective import REFERENCE
 WRITES, TRAINS = "engine-writes", "trainer-trains"
 PINNED = (10, 13, 20)  # tenths: none to all of a tensor again; 1.3 of many tensors (assumed)
 RAY = frozenset(("verl", "easyr1", "openrlhf", "nemo-rl", "slime"))
-POOLS = (0, 7)  # of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned
+# Of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned, and had no caches
+# (verl 0.2 third_party/vllm/vllm_v_0_6_3/worker.py, free_cache_engine)
+POOLS = (0, 7)
 STORE = 30  # percent of the machine's memory, at most
 WHAT = {  # what leaves the cards -> names of its components
     "weights": ("weights", "adapters", "master_weights"),
@@ -38,7 +49,7 @@ def host(
     it; `ranks` of one machine; `cards`: roles on a card, at `states` as they rest."""
     kept = tuple(_kept(run, ranks, cards["actor"]))
     trainer = {one.name: one for one in device.phases}
-    trained = max((trainer[n] for n in ("step", "backward") if n in trainer), key=_fullness)
+    trained = max((trainer[n] for n in ("step", "backward") if n in trainer), key=fullness)
     away = tuple(_away(run, ranks, cards))
     trainer = {
         name: replace(one, components=(*one.components, *(kept if name != "load" else ())))
@@ -59,10 +70,6 @@ def host(
     process = "actor" if run.rollout is not None and run.rollout.same_process else ""
     roles = {"actor": Role(trainer, process="actor"), "engine": Role(engine, process=process)}
     return replace(device, phases=compose(here, roles))
-
-
-def _fullness(one: Instant) -> int:
-    return total(c.bytes for c in one.components).expected
 
 
 def _pinned(nbytes: int, role: str, name: str, detail: str) -> Component:
@@ -119,7 +126,9 @@ def _engine(served: Report, run: LearningRun, ranks: int) -> dict[str, Instant]:
     asleep = phases["sleep"].components if "sleep" in phases and not shared else awake
     if (numbers(served.workload["engine_version"]) or POOLS) < POOLS:
         asleep = [
-            c if c.name == "other" else replace(c, bytes=exactly(c.bytes.low)) for c in asleep
+            c if c.name == "other" else replace(c, bytes=exactly(c.bytes.low))
+            for c in asleep
+            if c.name != "kv_cache"
         ]
     return {
         WRITES: Instant(WRITES, tuple(_times(copies, awake))),

@@ -7,13 +7,14 @@ rest.
                                         weights arrive before its cache is there
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, total
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
-from weighbridge.training.objective import LOG_PROBS
+from weighbridge.training.learning import LearningRun
+from weighbridge.training.objective import LOG_PROBS, REFERENCE
 
 AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")
 AWAKE, ASLEEP, WEIGHTS = ("awake", "sleep", "wake")
@@ -23,6 +24,8 @@ OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever 
 POOLED = ("weights", "kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
+PASSES = (LOG_PROBS, REFERENCE, "forward", "loss", "backward")
+MASK = 3  # bytes of a pair of tokens: whether it is seen, and what is added to its score
 BY_EYE = 25  # percent of logits, either way, of a head that was read and never run (assumed)
 
 
@@ -54,6 +57,11 @@ def trainer(report: Report, *, fresh: bool) -> Role:
     }
     named = {name: Instant(name, tuple(parts)) for name, parts in cut.items()}
     return Role(instants | named, process=PROCESS)
+
+
+def on_base(instants: Mapping[str, Instant]) -> dict[str, Instant]:
+    """Instants of a role whose base another has on the card."""
+    return {name: without(one, ("weights",)) for name, one in instants.items()}
 
 
 def only(one: Instant, names: Iterable[str]) -> Instant:
@@ -93,17 +101,45 @@ def awake_of(device: Device, served: Report) -> Instant:
     return Instant(AWAKE, (*stays, blocks, step))
 
 
-def read_by_eye(report: Report) -> Report:
-    """Widen what logits take in a step whose program was read and never run."""
-    return replace(report, devices=tuple(map(_wider, report.devices)))
-
-
-def _wider(device: Device) -> Device:
-    phases = (
-        Instant(p.name, tuple(_by_eye(c) if c.name == "logits" else c for c in p.components))
-        for p in device.phases
+def widened(report: Report, run: LearningRun, rows: int) -> Report:
+    """Widen what logits take in a step whose program was read and never run, and a step whose rows
+    are padded to each other: where FlashAttention does not run by itself each may have a mask of
+    its pairs of tokens, and 16 bits of each that are added to scores. Source: transformers 5.23
+    masking_utils.py (_ignore_causal_mask_sdpa); torch ATen/native/transformers/attention.cpp; two
+    windows of AgileRL with rows of 32,768 tokens had 2.6 to 2.8 GiB more than without."""
+    masks = _masks(run, rows)
+    if run.objective.head.known and not masks:
+        return report
+    devices = (
+        replace(d, phases=tuple(_wider(p, run, masks) for p in d.phases)) if d.kind == "gpu" else d
+        for d in report.devices
     )
-    return replace(device, phases=tuple(phases))
+    return replace(report, devices=tuple(devices))
+
+
+def _masks(run: LearningRun, rows: int) -> list[Component]:
+    asked, objective = run.trained, run.objective
+    counted = asked.padded or asked.attention == "flash" or run.effective["packing"]
+    if counted or run.rollout is None:
+        return []
+    ranks = asked.context_parallel_size or 1
+    most = MASK * max(rows, objective.quiet) * objective.length**2 // ranks
+    return [
+        Component(
+            name="temporaries",
+            detail="masks of padded rows",
+            bytes=Bytes(0, 0, most),
+            basis="assumed",
+            formula="none, to three bytes of each pair of tokens",
+            source="transformers 5.23 masking_utils.py",
+        )
+    ]
+
+
+def _wider(one: Instant, run: LearningRun, masks: list[Component]) -> Instant:
+    known = run.objective.head.known
+    parts = (c if known or c.name != "logits" else _by_eye(c) for c in one.components)
+    return replace(one, components=(*parts, *(masks if one.name in PASSES else ())))
 
 
 def _by_eye(part: Component) -> Component:

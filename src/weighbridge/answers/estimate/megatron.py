@@ -1,7 +1,5 @@
 """`train --framework megatron`: what a run by Megatron-core takes, stage by stage."""
 
-from typing import TYPE_CHECKING
-
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import traits, uncounted
 from weighbridge.answers.estimate.facts import cautions, derived, facts, layers
@@ -17,11 +15,9 @@ from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.arguments import plainly
+from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.workload import Train
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +40,15 @@ def run(model: Model, workload: Train) -> MegatronRuns:
     return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked, training))
 
 
-def train(model: Model, workload: Train) -> Report:
-    """Report what a run takes. Raises UnsupportedError where the model is outside our rules,
-    UsageError where settings contradict each other."""
+def train(model: Model, workload: Train, *, values: bool = False) -> Report:
+    """Report what a run takes; `values`: of a critic, whose head is one output. Raises
+    UnsupportedError where the model is outside our rules, UsageError where settings contradict each
+    other."""
     number, note = version(usual(), workload.engine_version)
     budget = workload.budget()
     asked = subject_for(model, workload, number)
-    training = plan(asked, workload, budget)
+    critic = described(asked, values=True) if values else None
+    training = plan(asked, workload, budget, critic)
     runs = answer.stages(training)
     like, known = form_of(asked, training), answer.derived(training, runs)
     devices = bounds.widened(answer.devices(training, runs), like, None)

@@ -24,7 +24,7 @@ from weighbridge.engines.engine import written
 from weighbridge.models.arch.model_types import NEVER
 from weighbridge.settings.ranks import SIZES, Ranks
 from weighbridge.settings.setting import fields
-from weighbridge.training.learning import record
+from weighbridge.training.learning import megatron, record
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
 from weighbridge.workload.train import REWARDS, RolloutSettings
@@ -64,18 +64,19 @@ NEWEST: Mapping[str, tuple[int, ...]] = {
     "axolotl": (0, 19),
     "agilerl": (2, 58),
 }
-TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
+TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
 
 class Lack(NamedTuple):
     """Methods that a framework has not, from a release on and before another, and where that was
-    seen."""
+    seen; by Megatron's backend alone where it is `split`."""
 
     framework: str
     since: tuple[int, ...]
     methods: tuple[str, ...]
     seen: str
     until: tuple[int, ...] = (*NEVER, 1)
+    split: bool = False
 
 
 LACKS = (
@@ -100,7 +101,23 @@ LACKS = (
         "axolotl 0.19 utils/schemas/enums.py: RLType is dpo, gdpo, grpo, ipo, orpo, kto, simpo, "
         "ebft",
     ),
+    Lack(
+        "ms-swift",
+        (),
+        ("ppo", "orpo", "cpo", "simpo"),
+        "ms-swift 4.5 megatron/arguments/rlhf_args.py: rlhf_type is dpo, kto, grpo, gkd or rm",
+        split=True,
+    ),
+    Lack("nemo-rl", (), ("ppo",), "NVIDIA-NeMo/RL 0.6 nemo_rl/algorithms has no ppo.py", (0, 7)),
+    Lack("slime", (), ("ppo",), "slime 0.1 utils/arguments.py has no use_critic", (0, 2)),
+    Lack("megatron", (), ("ppo",), "Megatron-LM train_rl.py and megatron/rl have GRPO alone"),
+    Lack("agilerl", (), ("ppo",), "agilerl 2.6 algorithms has no ppo_llm.py", (2, 7)),
 )
+
+COUNTS: Mapping[str, tuple[int, ...]] = {  # tokens of a forward, since a release
+    **dict.fromkeys(("verl", "nemo-rl", "slime"), ()),
+    "openrlhf": (0, 8, 6),
+}
 
 __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
@@ -123,12 +140,14 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _refuse(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework has no such method."""
+    """Raise UsageError where the framework has no such method, or counts no tokens."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
-        there = row.since <= release < row.until
+        there = row.since <= release < row.until and (not row.split or megatron.split(asked))
         if name == row.framework and asked.learns in row.methods and there:
             raise TriedError(_lacking(row, asked.learns), seen=row.seen)
+    if asked.max_tokens_per_gpu and release < COUNTS.get(name, (*NEVER, 1)):
+        raise UsageError(sentence("learning.no_tokens", framework=TITLES[name]))
     _refuse_answers(asked, name)
 
 
@@ -206,7 +225,7 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
     if rollout.sleep and asked.expandable_segments and engine < TOGETHER:
         raise TriedError(
             sentence("learning.segments", version=rollout.infer.engine_version),
-            seen="vllm 0.8 to 0.19 device_allocator/cumem.py: Expandable segments are not "
+            seen="vllm 0.8 to 0.20.0 device_allocator/cumem.py: Expandable segments are not "
             "compatible with memory pool (before 0.8 nothing was freed)",
         )
 

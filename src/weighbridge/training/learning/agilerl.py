@@ -3,6 +3,8 @@
     batch         micro_batch_size_per_gpu rows of max_model_len tokens, of all passes
     adapters      in float32 beside a base in 16 bits; a second, frozen one is the reference
     weights       in bfloat16, trained whole, too
+    PPO           a third adapter values tokens: rows of policy and critic go through the base in
+                  one forward, and those of the reference beside them without gradients
     checkpoints   on; AdamW with foreach
     engine        0.3 of the card, as many sequences as a group has, 8,192 tokens of each at once;
                   asleep at level 1 while the trainer trains
@@ -27,7 +29,8 @@ LEAVES = frozenset({"weights"})
 def run(asked: Train, cards: int) -> LearningRun:
     full, writes = asked.tuning == "full", record.online(asked)
     row = record.lengths(asked, ROW // 2, ROW // 2, ROW)
-    rows = (asked.batch_size or 1) * record.pairs(asked)
+    values = asked.learns == "ppo"
+    rows = (asked.batch_size or 1) * (2 if values else record.pairs(asked))
     question = record.trained(
         asked,
         "trl",
@@ -54,7 +57,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     asked = asked.but(kl_beta=beta if writes else None)
     learned = record.objective(
         asked,
-        asked.logprob_batch_size or rows,
+        rows + rows // 2 * values,
+        row,
         compares=record.compares(asked),
     )
     if learned.reference == "adapter":
@@ -67,6 +71,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         rollout=rollout,
         number=GROUP,
         away=record.away(asked, LEAVES if cards == 1 else frozenset()),
-        capped=True,
+        one_base=not full,
         unsaid=record.unsaid(asked, "batch_size"),
     )

@@ -7,8 +7,12 @@ and ms-swift.
     sequence      verl shares tokens between layers (sequence_parallel)
     away          slime and NeMo-RL: weights and states are on the host while the engine writes
     reference     in host memory (verl, NeMo-RL, slime), a copy elsewhere
+    engine        slime: SGLang, with the share that it takes by itself
+    critic        Megatron's step with one output: in the policy's workers (verl), or in workers of
+                  its own on the same cards, in turn with the policy (slime, NeMo-RL)
 
-Source: THUDM/slime slime/backends/megatron_utils/actor.py; verl workers/megatron_workers.py;
+Source: THUDM/slime slime/backends/megatron_utils/actor.py, ray/placement_group.py,
+utils/arguments.py (offload_train of use_critic); verl workers/megatron_workers.py;
 NeMo-RL examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
 """
 
@@ -17,8 +21,9 @@ from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 LENGTH = 512
-SHARES = {"nemo-rl": 0.6}
+SHARES = {"nemo-rl": 0.6, "slime": None}  # None: SGLang's own
 SHARE = 0.5
+LEAVES = ("slime", "nemo-rl")
 NO_MASK = "no_create_attention_mask_in_dataloader"
 
 
@@ -43,7 +48,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
     learned = record.objective(
         asked,
-        asked.logprob_batch_size or rows,
+        rows,
+        row,
         compares=record.compares(asked),
         copy="host" if name in ("verl", "nemo-rl", "slime") else "copy",
     )
@@ -53,7 +59,9 @@ def run(asked: Train, cards: int) -> LearningRun:
         row,
         learned,
         rollout=record.serving(asked, SHARES.get(name, SHARE), sleep=1, context=row[0]),
-        away=record.away(asked, record.ALL if name in ("slime", "nemo-rl") else frozenset()),
+        away=record.away(asked, record.ALL if name in LEAVES else frozenset()),
+        in_turn=name in LEAVES,
+        workers=name in LEAVES,
         unsaid=record.unsaid(asked),
     )
 

@@ -6,9 +6,10 @@
     engine        0.6 of the card in a process of its own, asleep at level 1; cache and weights wake
                   apart, and the trainer's weights and states are on the host by then
     rows          sequence_packing: --packing
+    critic        since 0.7, in workers of its own; it and the policy are on the cards in turn
 
-Source: NVIDIA-NeMo/RL examples/configs/grpo_math_1B.yaml, nemo_rl/models/policy/
-dtensor_policy_worker.py, models/generation/vllm.py.
+Source: NVIDIA-NeMo/RL examples/configs/grpo_math_1B.yaml, ppo_math_1B.yaml, nemo_rl/models/policy/
+dtensor_policy_worker.py, models/generation/vllm.py, algorithms/ppo.py (finish_training).
 """
 
 from weighbridge.training.learning import megatron, record
@@ -38,7 +39,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
     learned = record.objective(
         asked,
-        1 if asked.packing else asked.logprob_batch_size or rows,
+        rows,
+        row,
         compares=record.compares(asked),
         copy="host",
     )
@@ -50,5 +52,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         rollout=record.serving(asked, SHARE, sleep=1, context=row[0]),
         number=GENERATIONS,
         away=record.away(asked, record.ALL),
+        in_turn=True,
+        workers=True,
         unsaid=record.unsaid(asked),
     )

@@ -15,12 +15,13 @@ from weighbridge.base.errors import TriedError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.training.learning import record
-from weighbridge.training.learning.record import LearningRun
+from weighbridge.training.learning.record import LearningRun, before
 from weighbridge.workload import Train
 
 LENGTH = 1024
 ROW = 2048  # max_len of preferences
 SHARE = 0.95
+FLASH = (0, 8, 11)  # attn_implementation is flash_attention_2
 SLEEPS_SINCE = (0, 17, 6)  # DeepSpeed, whose stages 1 and 2 leave the card
 
 
@@ -37,18 +38,17 @@ def run(asked: Train, cards: int) -> LearningRun:
         shard="zero2" if cards > 1 else None,
         precision="bf16",
         checkpointing="none",
+        attention=None if before(record.released(asked), *FLASH) else "flash",
     )
-    learned = record.objective(
-        asked, asked.logprob_batch_size or rows, compares=here and record.compares(asked)
-    )
+    learned = record.objective(asked, rows, row, compares=here and record.compares(asked))
     return record.answered(
         asked,
         question,
         row,
         learned,
         rollout=record.serving(asked, SHARE, sleep=0, context=row[0]),
-        away=record.away(asked),
         critic=record.critic(asked) if here else "",
+        workers=True,
         unsaid=record.unsaid(asked, "batch_size"),
     )
 

@@ -7,7 +7,7 @@ from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.versions import numbers
-from weighbridge.training.forward.heads import Head, head
+from weighbridge.training.forward.heads import head
 from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
 from weighbridge.workload.train import REWARDS
@@ -23,7 +23,8 @@ class Rollout:
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
     wake together, before the weights are sent; `shared`: it has the trainer's own weights;
     `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the
-    trainer's model writes at once, where no engine serves."""
+    trainer's model writes at once, where no engine serves; `of_free`: its share is of what the
+    trainer leaves."""
 
     infer: Infer
     sleep: int = 0
@@ -33,13 +34,16 @@ class Rollout:
     shared: bool = False
     sends: bool = True
     generates: int = 0
+    of_free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRun:
     """`trained` asks for what is trained, `effective` are the settings that the method has beside.
-    `away`: what is in host memory while the engine writes (weights, states, others). `capped`: rows
-    may be shorter than their cap. `notes`: what is said beside the answer. `unsaid`: what decides
+    `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the
+    policy is there while a critic is not; `workers`: a critic has a process of its own; `one_base`:
+    it has the policy's base. `capped`: rows may be shorter than their cap. `notes`: what is said
+    beside the answer. `unsaid`: what decides
     and was not said."""
 
     trained: Train
@@ -50,6 +54,9 @@ class LearningRun:
     bucket: int = 0
     critic: str = ""
     reward: str = ""
+    in_turn: bool = False
+    workers: bool = False
+    one_base: bool = False
     capped: bool = True
     notes: tuple[Sentence, ...] = ()
     unsaid: tuple[str, ...] = ()
@@ -84,9 +91,8 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
 
 def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
     """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
-    said, or as is `usual`. Packed rows are one."""
-    if asked.packing:
-        rows, length = 1, rows * length
+    said, or as is `usual`."""
+    rows, length = packed(asked, rows, length)
     unsaid = {
         k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
     }
@@ -102,9 +108,19 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
         "seq_len": length,
         "loss": None if asked.loss in FUSED or asked.loss == "liger" else asked.loss,
     }
-    if asked.learns == "reward" and asked.tuning != "full":  # PEFT, of SEQ_CLS
+    if asked.learns == "reward" and asked.tuning != "full" and framework != "megatron":
+        # PEFT, of SEQ_CLS
         settings["modules_to_save"] = (*(asked.modules_to_save or ()), "score")
     return asked.but(**settings)
+
+
+def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
+    """Return (rows, tokens of each) of a forward on ranks that share rows: packed rows are one, of
+    as many tokens as they were given."""
+    tokens, _ = tokens_of(asked)
+    if tokens:
+        return 1, max(length, tokens)
+    return (1, rows * length) if asked.packing else (rows, length)
 
 
 FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
@@ -118,18 +134,6 @@ OF_ROLES = (
     *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
     *("sleep_level", "sync_bucket", "rollout_max_len"),
 )
-
-
-def headed(asked: Train) -> Head:
-    """Return the head of a method; the loss that was asked for says whether it is fused."""
-    return head(
-        asked.learns,
-        asked.framework or "",
-        released(asked),
-        fused=asked.loss in FUSED,
-        liger=asked.loss == "liger",
-        entropy=asked.entropy,
-    )
 
 
 def sixteen(asked: Train, *, whole: bool = False) -> str | None:
@@ -192,10 +196,12 @@ def groups(asked: Train, rows: int, number: int) -> None:
         raise UsageError(sentence("learning.groups", rows=rows, number=number))
 
 
-def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: Any) -> Rollout:
+def serving(
+    asked: Train, share: float | None, *, sleep: int, context: int, **usual: Any
+) -> Rollout:
     """Return the engine's half of the question: as said, else as the framework starts it, with a
     share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
-    engine = asked.rollout_engine or "vllm"
+    engine = asked.rollout_engine or ("sglang" if asked.framework == "slime" else "vllm")
     level = sleep if asked.sleep_level is None else asked.sleep_level
     facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
     settings: dict[str, Any] = {
@@ -221,25 +227,46 @@ def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: An
     settings["context"] = asked.rollout_max_len or context
     settings |= {EAGER[engine]: True} if asked.rollout_eager and engine in EAGER else {}
     asks = Infer(**{k: v for k, v in settings.items() if v is not None})
+    facts["of_free"] = engine == "sglang" and asked.framework not in FIRST
     return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
 
 
 EAGER = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
+# Frameworks whose engine starts before the trainer (slime 0.3.1 train.py; NeMo-RL 0.7 algorithms/
+# grpo.py, initialize_generation_with_policy). SGLang's share is of what is free as it starts
+# (sglang 0.5.23 mem_cache/kv_cache_configurator.py)
+FIRST = ("slime", "nemo-rl")
 OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
 def objective(
-    asked: Train, rows: int, *, compares: bool, copy: Reference = "copy", answer: int = 0
+    asked: Train,
+    rows: int,
+    row: tuple[int, int],
+    *,
+    compares: bool,
+    copy: Reference = "copy",
+    answer: int = 0,
 ) -> Objective:
     """Return what a step learns from: passes without gradients of so many `rows` where answers are
-    written, and a frozen model, which is where `copy` says, where it `compares`; `answer`: tokens
-    of one, of heads that score no others. Most frameworks empty torch's cache between passes."""
-    scores = headed(asked)
+    written, or as many as was said, of `row` tokens; and a frozen model, which is where `copy`
+    says, where it `compares`; `answer`: tokens of one, of heads that score no others. Most
+    frameworks empty torch's cache between passes."""
+    scores = head(
+        asked.learns,
+        asked.framework or "",
+        released(asked),
+        fused=asked.loss in FUSED,
+        liger=asked.loss == "liger",
+        entropy=asked.entropy,
+    )
+    rows, length = packed(asked, asked.logprob_batch_size or rows, row[0])
     return Objective(
         method=asked.learns,
         head=scores,
         reference=reference(asked, needs=compares, copy=copy),
         quiet=rows if online(asked) else 0,
+        length=length,
         answer=answer if scores.answer else 0,
         empties=True,
     )
@@ -258,6 +285,8 @@ def answered(
     """Return the run with the settings that tell it. `row`: tokens of one, and of its answer;
     `number` of them to a prompt. `facts` are fields of `LearningRun`."""
     writes = online(asked)
+    usual: dict[str, Any] = {"away": away(asked), "critic": critic(asked)}
+    facts = {"capped": writes or not asked.packing, **usual, **facts}
     effective: dict[str, Any] = {
         "method": asked.learns,
         "tuner": asked.tuning,
@@ -267,7 +296,7 @@ def answered(
         "reference": objective.reference,
         "entropy": asked.entropy,
         "packing": asked.packing,
-        "critic": facts.get("critic") or None,
+        "critic": facts["critic"] or None,
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
         "max_new_tokens": asked.max_new_tokens,
@@ -280,7 +309,7 @@ def answered(
             "prompt_len": row[0] - row[1],
             "num_generations": asked.num_generations or number,
             "kl_beta": asked.kl_beta,
-            "logprob_batch_size": objective.quiet,
+            "logprob_batch_size": objective.quiet * objective.length // row[0],
             "rollout_gpu": asked.rollout_gpu,
             "rollout_offload": asked.rollout_offload,
             "sync_bucket": asked.sync_bucket,
@@ -296,7 +325,7 @@ def answered(
         effective=effective,
         rollout=rollout if writes else None,
         reward=asked.reward_model or "",
-        **({"capped": not asked.packing} | facts),
+        **facts,
     )
 
 
@@ -308,8 +337,9 @@ def forward_rows(asked: Train, row: int) -> int:
 
 
 def tokens_of(asked: Train) -> tuple[int, int]:
-    """Return (tokens of a forward, ranks that share its rows); no tokens where it is of rows."""
-    ranks = asked.context_parallel_size or 1
+    """Return (tokens of a forward, ranks that share its rows); no tokens where it is of rows. NeMo-RL
+    gives them to a row."""
+    ranks = 1 if asked.framework == "nemo-rl" else asked.context_parallel_size or 1
     return (asked.max_tokens_per_gpu or 0) * ranks, ranks
 
 

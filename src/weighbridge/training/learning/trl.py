@@ -28,6 +28,8 @@ from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
+from weighbridge.base.versions import numbers
+from weighbridge.memory.components.device import context
 from weighbridge.training.learning import megatron, record
 from weighbridge.training.learning.record import LearningRun, Release, Rollout, before
 from weighbridge.workload import Infer, Train
@@ -35,8 +37,10 @@ from weighbridge.workload import Infer, Train
 SWIFT = ("ms-swift", "llama-factory")
 SWIFTS = 16  # rows of a step where nobody says them (ms-swift arguments/train_args.py)
 SHARE, SERVER = 0.3, 0.9
-# Of a card of so many GiB (unsloth_zoo 2026.10 vllm_utils.py, vLLM 0.11 and later)
+# Of what is free on a card of so many GiB (unsloth_zoo ce232d6c vllm_utils.py), 95 % of it since
+# vLLM 0.11; before
 STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
+OLD_STANDBY = ((90, 0.9), (40, 0.875), (25, 0.85), (20, 0.825), (14, 0.8), (10, 0.75), (0, 0.7))
 PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
@@ -49,7 +53,7 @@ ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"
 def run(asked: Train, cards: int) -> LearningRun:
     release, name = record.released(asked), asked.framework or ""
     swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
-    if name == "ms-swift" and asked.tuning == "full" and megatron.split(asked):
+    if name == "ms-swift" and asked.tuning in ("full", "lora") and megatron.split(asked):
         return megatron.run(asked, cards)
     if name == "unsloth" and asked.tuning == "full":
         raise UnsupportedError(sentence("learning.adapters_alone"))
@@ -73,7 +77,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     asked = asked.but(kl_beta=beta if writes else None, batch_size=batch)
     learned = record.objective(
         asked,
-        1 if asked.packing else asked.logprob_batch_size or quiet,
+        quiet,
+        row,
         compares=record.compares(asked) or learns == "ppo",
         answer=row[1],
     )
@@ -84,8 +89,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         replace(learned, empties=name not in KEEPS, halved=_upcast(asked)),
         rollout=_rollout(asked, release, row[0], rows * steps) if writes else None,
         number=number,
-        away=record.away(asked),
-        critic=record.critic(asked),
         unsaid=unsaid,
     )
 
@@ -129,12 +132,18 @@ def _upcast(asked: Train) -> bool:
     return trains and apart and not (asked.shard or "").startswith("zero")
 
 
-def _standby(asked: Train) -> float:
-    """Return the share of a card that standby takes, whatever was asked for: 95 % of a target by
-    the card's size."""
+def _share(asked: Train) -> float:
+    """Return Unsloth's share, as one of the card: it is of what is free beside the process's own
+    context, and standby has its own by the card's size, whatever was asked for."""
     budget = asked.budget()
-    size = 80 if budget is None else budget.usable.high / GIB
-    return next(target for least, target in STANDBY if size >= least) * 0.95
+    part = None if budget is None else budget.choice.part
+    size = 80 * GIB if budget is None else budget.usable.high
+    free = 1 - context(part).bytes.expected / size
+    if not asked.standby:
+        return (asked.gpu_memory_utilization or 0.5) * free
+    old = before(numbers(asked.rollout_version), 0, 11)
+    table, of = (OLD_STANDBY, 1.0) if old else (STANDBY, 0.95)
+    return next(target for least, target in table if size >= least * GIB) * of * free
 
 
 def _compares(asked: Train) -> None:
@@ -149,11 +158,10 @@ def _compares(asked: Train) -> None:
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
-        share = _standby(asked) if asked.standby else 0.5
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return record.serving(
-            asked,
-            share,
+            asked.but(gpu_memory_utilization=None),
+            _share(asked),
             sleep=int(asked.standby),
             context=length,
             same_process=True,

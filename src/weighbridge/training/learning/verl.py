@@ -24,6 +24,7 @@ from weighbridge.workload import Train
 LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
 SHARE, EASY = 0.5, 0.6
 GENERATIONS = 1  # rollout.n
+ROWS = {"easyr1": (4, 16)}  # micro_batch_size_per_device_for_update, _for_experience
 # The newest vLLM that a release takes, or of its time: METADATA of verl 0.2 to 0.8, extra vllm
 ENGINES = (
     ((0, 3), "0.6.3"),
@@ -39,13 +40,14 @@ def run(asked: Train, cards: int) -> LearningRun:
         return megatron.run(asked, cards)
     release, tokens = record.released(asked), asked.max_tokens_per_gpu
     row = record.lengths(asked, LENGTH, LENGTH, 2 * LENGTH)
-    packs = asked.packing or tokens is not None or not before(release, 0, 6)
-    rows, length = (1, tokens) if tokens else (asked.batch_size or 1, row[0])
+    asked = asked.but(packing=asked.packing or bool(tokens) or not before(release, 0, 6))
+    usual, quiet = ROWS.get(asked.framework or "", (1, 0))
+    rows = asked.batch_size or usual
     question = record.trained(
-        asked.but(packing=packs and tokens is None),
+        asked,
         "plain",
         rows,
-        length,
+        row[0],
         shard="fsdp1" if cards > 1 else None,
         cpu_ram_efficient_loading=cards > 1,
         precision="bf16-mixed",
@@ -68,21 +70,19 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
     learned = record.objective(
         asked,
-        1 if packs else asked.logprob_batch_size or rows,
+        quiet or rows,
+        row,
         compares=bool(beta) or asked.learns == "ppo",
         copy="host",
     )
     return record.answered(
-        asked.but(packing=packs),
+        asked,
         question,
         row,
         learned,
         rollout=rollout,
         number=GENERATIONS,
-        away=record.away(asked),
         bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
-        critic=record.critic(asked),
-        capped=True,
         unsaid=record.unsaid(asked, *(() if tokens else ("batch_size",))),
     )
 

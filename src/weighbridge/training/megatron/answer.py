@@ -237,7 +237,7 @@ def _copy(plan: MegatronPlan) -> int:
     run = plan.run
     if run.loss != "native" or run.capability >= HOPPER:
         return 0
-    return FLOAT * run.tokens * plan.model.rows(run.tensor, run.multiple) // run.tensor
+    return FLOAT * run.tokens * plan.model.outputs(run.tensor, run.multiple)
 
 
 def _spared(plan: MegatronPlan, peak: LivePeak) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.models.arch.blueprint import Param
@@ -35,8 +36,14 @@ GATE = "shared_expert_gate"  # SharedExpertMLP.gate_weight
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
 
 
-def described(subject: Subject) -> MegatronModel:
-    """Return the model as GPTModel builds it. Raises UnsupportedError where it cannot."""
+def described(subject: Subject, *, values: bool = False) -> MegatronModel:
+    """Return the model as GPTModel builds it, with one output where it `values` tokens. Raises
+    UnsupportedError where it cannot."""
+    model = _described(subject)
+    return replace(model, values=True) if values else model
+
+
+def _described(subject: Subject) -> MegatronModel:
     body, name = subject.body, subject.model.reference
     if not body.blocks or body.encoder is not None or body.towers or not body.vocab:
         raise UnsupportedError(sentence("megatron.text_alone", name=name))

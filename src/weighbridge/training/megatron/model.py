@@ -2,9 +2,11 @@
 
     matrices        of one layer on one rank: [rows, columns], with what shares them out
     vocabulary      rows of the embedding and of the head, padded
+    values          a critic's head: a linear with a bias of one output, whole on each tensor rank
 
 Source: Megatron-LM 23e00ed and d98e8a64: core/transformer/*.py, training/arguments.py,
-training/tokenizer/tokenizer.py (_vocab_size_with_padding).
+training/tokenizer/tokenizer.py (_vocab_size_with_padding); slime 0.3.1
+backends/megatron_utils/model_provider.py, verl 0.7 models/mcore/bridge.py (LinearForLastLayer).
 """
 
 from collections.abc import Iterator
@@ -63,6 +65,7 @@ class MegatronModel:
     dense: int = 0
     pattern: str = ""  # of a hybrid model a letter a layer: M Mamba, * attention, - MLP, E experts
     mamba: Mamba2 | None = None
+    values: bool = False  # one output in the place of words: a critic
 
     def routed(self, layer: int) -> bool:
         """Tell whether a layer has experts."""
@@ -79,6 +82,10 @@ class MegatronModel:
     def rows(self, ranks: int, multiple: int) -> int:
         """Count the rows of the embedding, of all tensor ranks together."""
         return align_up(self.words, multiple * ranks)
+
+    def outputs(self, ranks: int, multiple: int) -> int:
+        """Count the outputs of one tensor rank; each has the one of a critic."""
+        return 1 if self.values else self.rows(ranks, multiple) // ranks
 
 
 class RankWeight(NamedTuple):

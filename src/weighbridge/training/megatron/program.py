@@ -82,7 +82,7 @@ class StageProgram:
         rows = model.rows(run.tensor, run.multiple) // run.tensor
         self._table = LeafTensor("embedding", (rows, model.hidden), BFLOAT16, None)
         self._table.hooks.append(_forget)
-        self._head = LinearWeight((rows, model.hidden))
+        self._head = LinearWeight((model.outputs(run.tensor, run.multiple), model.hidden))
         places = count()
         self._chunks = [
             [self._layer(i, next(places)) for i in chunk] for chunk in layers_of(model, run, stage)
@@ -320,13 +320,13 @@ class StageProgram:
     def _predicted(self, hidden: Tensor) -> Tensor:
         """Return the loss of what the head makes of normed hidden states."""
         rank, head = self.rank, self._head
-        m, parts = rank.m, rank.run.parts
+        m, parts = rank.m, 1 if rank.model.values else rank.run.parts
         if parts > 1:
             with m.no_grad():
                 rank.gathered(hidden, rank.run.tokens)
-        logits = m.new((rank.run.tokens, head.shape[0]), BFLOAT16, "logits")
+        shape, rows = hidden.shape, rank.rows if rank.model.values else rank.run.tokens
+        logits = m.new((rows, head.shape[0]), BFLOAT16, "logits")
         m.product()
-        shape, rows = hidden.shape, rank.run.tokens
         later = self._deferring(hidden)
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -90,15 +90,21 @@ class StageNumbers:
         first, last = stage == 0, stage == run.pipeline - 1
         if first:
             self.dense += (rows + model.positions) * model.hidden
-        each = (2 if model.centered else 1) * model.hidden  # of a norm
         if last:
-            self.dense += each
-        if last and run.predicts:
+            self._end(model, run, rows * model.hidden, first=first)
+
+    def _end(self, model: MegatronModel, run: MegatronRun, words: int, *, first: bool) -> None:
+        """Add a norm, what predicts further tokens, and the head."""
+        each = (2 if model.centered else 1) * model.hidden  # of a norm
+        self.dense += each
+        if run.predicts:
             self._predict(model, run, each)
             if not (first or model.tied):  # words are looked up again
-                self.dense += rows * model.hidden
-        if last and not (model.tied and first):
-            self.dense += rows * model.hidden
+                self.dense += words
+        if model.values:
+            self.dense += model.hidden + 1
+        elif not (model.tied and first):
+            self.dense += words
 
     def _predict(self, model: MegatronModel, run: MegatronRun, norm: int) -> None:
         """Add the layers that predict further tokens (MultiTokenPredictionLayer): three norms, a
