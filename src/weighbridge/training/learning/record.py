@@ -337,8 +337,8 @@ def forward_rows(asked: Train, row: int) -> int:
 
 
 def tokens_of(asked: Train) -> tuple[int, int]:
-    """Return (tokens of a forward, ranks that share its rows); no tokens where it is of rows. NeMo-RL
-    gives them to a row."""
+    """Return (tokens of a forward, ranks that share its rows), no tokens where it is of rows.
+    NeMo-RL gives them to a row."""
     ranks = 1 if asked.framework == "nemo-rl" else asked.context_parallel_size or 1
     return (asked.max_tokens_per_gpu or 0) * ranks, ranks
 
