@@ -69,6 +69,8 @@ def loss(model, pixels, labels):
         *("resnet18", "resnet50", "regnety_032", "convnext_tiny", "efficientnet_b0"),
         *("mobilenetv2_100", "mobilenetv3_large_100", "vit_small_patch16_224"),
         "swin_tiny_patch4_window7_224",
+        *("eva02_tiny_patch14_224", "vit_small_patch16_dinov3", "vit_base_patch32_clip_224"),
+        *("convnextv2_atto", "mobilenetv4_conv_small", "densenet121", "vgg11_bn"),
     ],
 )
 def test_steps(name, mixed):

@@ -63,7 +63,7 @@ SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
         "infer qwen3-8b --together",
         "infer qwen3-8b gpt2 --together",
         "infer qwen3-8b gpt2 --together --gpu h100 --engine sglang",
-        "train sam-vit-base",
+        "train resnet-50 --checkpointing full",
     ],
 )
 def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
