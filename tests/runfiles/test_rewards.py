@@ -257,7 +257,8 @@ def test_a_script_of_trl_is_read_as_what_was_asked(settings):
     found = run(made.text, "train.py")
     kept = {name: value for name, value in settings.items() if name != "prompt_len"}
     assert {name: found.settings.get(name) for name in kept} == kept
-    asked = weighbridge.train("qwen3-0.6b", framework="trl", offline=True, **settings)
+    dtype = found.settings.get("dtype")  # of the recipe that a script without a framework is of
+    asked = weighbridge.train("qwen3-0.6b", framework="trl", dtype=dtype, offline=True, **settings)
     assert made.report.peak == asked.peak
 
 
