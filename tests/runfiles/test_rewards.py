@@ -262,7 +262,8 @@ def test_a_script_of_trl_is_read_as_what_was_asked(settings):
     found = run(made.text, "train.py")
     kept = {name: value for name, value in settings.items() if name != "prompt_len"}
     assert {name: found.settings.get(name) for name in kept} == kept
-    asked = weighbridge.train("qwen3-0.6b", framework="trl", offline=True, **settings)
+    dtype = found.settings.get("dtype")  # of the recipe that a script without a framework is of
+    asked = weighbridge.train("qwen3-0.6b", framework="trl", dtype=dtype, offline=True, **settings)
     assert made.report.peak == asked.peak
 
 
@@ -274,3 +275,13 @@ def test_what_no_script_says_is_refused():
         weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="gkd")
     with pytest.raises(UsageError, match="max-num-seqs"):
         weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="grpo", max_num_seqs=3)
+
+
+AXOLOTL = "base_model: qwen3-0.6b\nrl: grpo\nmicro_batch_size: 8\nsequence_len: 512\ntrl:\n{}"
+
+
+def test_the_engine_of_axolotl_is_a_server_where_nobody_says():
+    """axolotl utils/schemas/validation.py: vllm_mode is "server" where it is not set."""
+    modes = ("  use_vllm: true\n", "  use_vllm: true\n  vllm_mode: colocate\n", "  beta: 0.0\n")
+    cards = [run(AXOLOTL.format(mode), "a.yaml").engine_cards for mode in modes]
+    assert cards == [1, 0, 0]
