@@ -182,6 +182,7 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     if asked.streaming != "none":
         settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
+    settings |= {"drop": list(w.drop)} if w.drop else {}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 

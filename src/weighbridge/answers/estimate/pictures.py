@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
-from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
@@ -167,12 +167,8 @@ def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
 def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
     """Return the components that are loaded. Raises UsageError for one to leave out that is not
     there."""
-    names = [p.name for p in model.parts]
-    for name in w.drop or ():
-        if name not in names:
-            listed = ", ".join(names)
-            raise UsageError(sentence("component", name=name, pipeline=row.name, known=listed))
-    return {p.name: p for p in model.parts if p.name not in (w.drop or ())}
+    dropped = formats.left_out(w.drop or (), row, [p.name for p in model.parts])
+    return {p.name: p for p in model.parts if p.name not in dropped}
 
 
 def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:

@@ -147,7 +147,7 @@ def _need(report: Report) -> int:
 def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
-    typed = {name: _typed(value) for name, value in change.items() if _is_told(value)}
+    typed = {name: _typed(name, value) for name, value in change.items() if _is_told(value)}
     return Remedy(
         change=typed,
         peak_bytes=then.peak.expected,
@@ -168,7 +168,7 @@ def _is_told(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def _typed(value: Any) -> Any:
+def _typed(name: str, value: Any) -> Any:
     """Return a value as a command line has it: a size is (height, width), and typed the other
     way."""
-    return f"{value[1]}x{value[0]}" if isinstance(value, tuple) else value
+    return f"{value[1]}x{value[0]}" if name == "size" and isinstance(value, tuple) else value
