@@ -235,7 +235,8 @@ def test_what_was_typed_of_a_format_leaves_steps_for_what_is_encoded_before(gpu,
     assert report.verdict.fits == "no"
     [remedy] = [r for r in report.remedies if r.fits == "yes"]
     assert remedy.change == change and remedy.paste
-    assert weighbridge.train(FLUX, size="512", gpu=gpu, **{**settings, **swaps, **change}).fits
+    changed = {"size": "512", "gpu": gpu, **settings, **swaps, **change}
+    assert weighbridge.train(FLUX, **changed).verdict.fits == "yes"
 
 
 @pytest.mark.slow
@@ -244,7 +245,7 @@ def test_another_trainer_is_the_last_step_where_none_of_this_one_fits():
     *own, last = report.remedies
     assert {one.fits for one in own} == {"no"} and last.fits == "yes"
     assert last.change["framework"] == "kohya" and "--blocks_to_swap" in last.paste
-    again = weighbridge.train(FLUX, gpu="rtx-4060", remedies=False, **last.change)
+    again = weighbridge.train(FLUX, gpu="rtx-4060", **last.change)
     assert (again.verdict.fits, again.peak.expected) == ("yes", last.peak_bytes)
     typed = weighbridge.train(FLUX, gpu="rtx-4060", framework="diffusers")
     assert all("framework" not in one.change for one in typed.remedies)

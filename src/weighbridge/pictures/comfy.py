@@ -69,7 +69,6 @@ FACTORS: Mapping[str, float] = {
 }
 FACTOR = 2.0  # of a class that has none
 OF_SDXL = 0.8
-SWAPS = "wan"  # pipelines that ComfyUI-WanVideoWrapper runs, which swaps blocks
 WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
 # memory_used_decode: values of a decoded pixel, and whether frames are counted
 DECODED: Mapping[str, tuple[int, bool]] = {
@@ -309,6 +308,7 @@ def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str
 def _lines(
     row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]
 ) -> Iterator[str]:
+    """Blocks that are swapped are ComfyUI-WanVideoWrapper's, whose nodes take no model of others."""
     flags = []
     if settings["vram_mode"] != "normal":
         flags.append(f"--{settings['vram_mode']}vram")
@@ -317,23 +317,40 @@ def _lines(
     if settings.get("disable_smart_memory"):
         flags.append("--disable-smart-memory")
     yield " ".join(("python main.py", *flags))
+    swaps = settings.get("blocks_to_swap")
+    if swaps:
+        yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
+        yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
     for name, form in forms.items():
-        yield f"# {_loader(row, name, form)}"
-    if settings.get("blocks_to_swap"):
-        yield f"# WanVideoBlockSwap: blocks_to_swap {settings['blocks_to_swap']}"
+        if not swaps or name not in row.denoisers:
+            yield f"# {_loader(row, name, form)}"
     if settings.get("vae_tiling"):
-        yield "# VAEDecodeTiled in place of VAEDecode"
+        tiled = "WanVideoDecode: enable_vae_tiling"
+        yield f"# {tiled if swaps else 'VAEDecodeTiled in place of VAEDecode'}"
     size = f"{settings['width']} x {settings['height']}"
     frames = f", length {settings['frames']}" if row.kind == "video" else ""
     yield f"# {size}{frames}, batch_size {settings['batch_size']}"
 
 
+def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
+    """Return the wrapper's own loader, which reads GGUF, too."""
+    if formats.is_gguf(form):
+        return f"WanVideoModelLoader: {_file(row, name, form)}"
+    packed = "fp8_e4m3fn" if form == formats.FP8 else "disabled"
+    return f"WanVideoModelLoader: quantization {packed} ({name})"
+
+
+def _file(row: PipelineSpec, name: str, form: str) -> str:
+    """Return a file by its name where that is known, else the repository that has it."""
+    known = find(row.name)
+    file = "" if known is None else known.gguf_file(name, form)
+    where = f", of {row.gguf}" if row.gguf else ""
+    return f"{file or f'the file in {form}'}{where} ({name})"
+
+
 def _loader(row: PipelineSpec, name: str, form: str) -> str:
     if formats.is_gguf(form) and name in row.denoisers:
-        known = find(row.name)
-        names = () if known is None else known.files.get(name, ())
-        where = f", of {row.gguf}" if row.gguf else ""
-        return f"UnetLoaderGGUF: {next(iter(names), name)}-{form}.gguf{where}"
+        return f"UnetLoaderGGUF: {_file(row, name, form)}"
     if form == formats.FP8 and name in row.denoisers:
         return f"UNETLoader: weight_dtype fp8_e4m3fn ({name})"
     return f"{name}: the file in {form}"

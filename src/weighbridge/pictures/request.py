@@ -12,7 +12,9 @@ from weighbridge.pictures import formats
 from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.companions import loras
 from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures.stages import PictureRequest
+from weighbridge.pictures.swapping import lists
 from weighbridge.workload.picture import Picture
 
 # Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
@@ -32,13 +34,14 @@ PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every progra
     "controlnet": (DIFFUSERS, COMFYUI),
     "refiner": (DIFFUSERS, COMFYUI),
     "lora": (DIFFUSERS, COMFYUI),
-    "blocks_to_swap": (DIFFUSERS, COMFYUI),
+    "blocks_to_swap": (COMFYUI,),
     "vram_mode": (COMFYUI,),
     "reserve_vram": (COMFYUI,),
     "disable_smart_memory": (COMFYUI,),
     "vae_tile": (COMFYUI,),
 }
 OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
+SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 
 
@@ -51,6 +54,19 @@ def foreign(w: Picture) -> None:
         if value and value != "none" and engine not in only:
             flag, theirs = f"--{name.replace('_', '-')}", " and ".join(only)
             raise ContradictionError(sentence("foreign", flag=flag, engines=theirs, engine=engine))
+
+
+def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
+    """Raise UsageError for more blocks to swap than a denoiser has, and for a pipeline that no
+    program swaps blocks of."""
+    if not w.blocks_to_swap:
+        return
+    if not spec.name.startswith(SWAPPED):
+        raise UsageError(sentence("picture.swaps", pipeline=spec.name))
+    count = sum(lists(part.blueprint.counted).values())
+    if w.blocks_to_swap > count:
+        flag = f"--blocks-to-swap {w.blocks_to_swap}"
+        raise UsageError(sentence("picture.blocks", pipeline=spec.name, most=count), where=flag)
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:

@@ -1,19 +1,43 @@
 """The lines of diffusers that run a pipeline as it was weighed.
 
-Source: diffusers 0.42 docs/source/en/optimization/memory.md, quantization/{overview,gguf}.md.
+    nf4, bnb-int8, torchao-int8, torchao-fp8   packed as they are loaded
+    GGUF                                       a file, of a repository where one is known
+    fp8                                        rests in float8, and is cast layer by layer
+
+Source: diffusers 0.42 docs/source/en/optimization/memory.md, quantization/{overview,gguf}.md,
+hooks/layerwise_casting.py (of modules that are not diffusers').
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.pictures.formats import is_gguf
+from weighbridge.base.records import NamedTuple
+from weighbridge.pictures.formats import FP8, is_gguf
 
-BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
-ARGUMENTS = {
-    "bitsandbytes_4bit": '{"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", '
-    '"bnb_4bit_compute_dtype": torch.bfloat16}',
-    "bitsandbytes_8bit": '{"load_in_8bit": True}',
+
+class PackedForm(NamedTuple):
+    """A format as a config of diffusers, and of transformers, says it."""
+
+    config: str
+    arguments: str
+    backend: str = ""  # of a PipelineQuantizationConfig; "" where the two libraries' differ
+    torchao: str = ""  # what is imported beside
+
+
+PACKED = {
+    "nf4": PackedForm(
+        "BitsAndBytesConfig",
+        'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype={dtype}',
+        "bitsandbytes_4bit",
+    ),
+    "bnb-int8": PackedForm("BitsAndBytesConfig", "load_in_8bit=True", "bitsandbytes_8bit"),
+    "torchao-int8": PackedForm(
+        "TorchAoConfig", "Int8WeightOnlyConfig()", torchao="Int8WeightOnlyConfig"
+    ),
+    "torchao-fp8": PackedForm(
+        "TorchAoConfig", "Float8WeightOnlyConfig()", torchao="Float8WeightOnlyConfig"
+    ),
 }
 OFFLOADS = {
     "model": "pipe.enable_model_cpu_offload()",
@@ -22,14 +46,22 @@ OFFLOADS = {
 LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
 
 
+class GgufFile(NamedTuple):
+    """Where a file is, and what a reader is told of that."""
+
+    where: str
+    told: str = ""
+
+
 class PipelineLines:
-    """What a script is made of: the repository, classes by component, and settings in effect."""
+    """What a script is made of: the repository, classes by component, files in GGUF, formats, and
+    settings in effect."""
 
     def __init__(
         self,
         repo: str,
         classes: Mapping[str, str],
-        gguf: Mapping[str, str],
+        gguf: Mapping[str, GgufFile],
         forms: Mapping[str, str],
         settings: Mapping[str, Any],
     ) -> None:
@@ -43,12 +75,12 @@ class PipelineLines:
         w = self.settings
         dtype = f"torch.{w['dtype']}"
         files = {n: f for n, f in self.forms.items() if is_gguf(f) and n in self.gguf}
-        packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
-        yield "import torch"
-        yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        packed = {n: form for n, form in self.forms.items() if form in PACKED}
+        yield from self._imports(files, packed)
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
-        for name, form in files.items():
-            where = json.dumps(f"{self.gguf[name]}-{form}.gguf")
+        for name in files:
+            where, told = json.dumps(self.gguf[name].where), self.gguf[name].told
+            yield from (f"# {name}: {told}",) if told else ()
             config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
             made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
             yield f"{name} = {made}, torch_dtype={dtype})"
@@ -60,9 +92,7 @@ class PipelineLines:
             yield f"{name} = {cls}.from_pretrained({json.dumps(self.repo)}, {folder})"
             passed.append(f"{name}={name}")
         if packed:
-            kind = BITSANDBYTES[next(iter(packed.values()))]
-            listed = json.dumps(sorted(packed))
-            yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
+            yield f"quantized = PipelineQuantizationConfig({self._packing(packed, dtype)})"
             passed.append("quantization_config=quantized")
         yield from self._controls(dtype, passed)
         yield f"pipe = {self._loader()}.from_pretrained({', '.join(passed)})"
@@ -79,6 +109,35 @@ class PipelineLines:
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
         return f'out = pipe("...", {", ".join(sizes)})'
+
+    def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
+        """Return what packs components: one backend for all, or a config of each."""
+        [first, *others] = dict.fromkeys(packed.values())
+        form = PACKED[first]
+        if form.backend and not others:
+            pairs = (pair.split("=", 1) for pair in form.arguments.format(dtype=dtype).split(", "))
+            values = ", ".join(f'"{key}": {value}' for key, value in pairs)
+            return f'"{form.backend}", {{{values}}}, {json.dumps(sorted(packed))}'
+        each = ", ".join(
+            f'"{name}": {self._library(name)}.{PACKED[one].config}'
+            f"({PACKED[one].arguments.format(dtype=dtype)})"
+            for name, one in sorted(packed.items())
+        )
+        return f"quant_mapping={{{each}}}"
+
+    def _library(self, name: str) -> str:
+        return "transformers" if name in self.settings["encoders"] else "diffusers"
+
+    def _imports(self, files: Mapping[str, str], packed: Mapping[str, str]) -> Iterator[str]:
+        kinds = {*packed.values()}
+        if len(kinds) > 1 or any(not PACKED[one].backend for one in kinds):
+            yield from (f"import {one}" for one in sorted({self._library(n) for n in packed}))
+        yield "import torch"
+        yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        if {n for n, form in self.forms.items() if form == FP8}.difference(self.settings["denoisers"]):
+            yield "from diffusers.hooks import apply_layerwise_casting"
+        if names := sorted({PACKED[one].torchao for one in kinds} - {""}):
+            yield f"from torchao.quantization import {', '.join(names)}"
 
     def _loader(self) -> str:
         """Return the class that picks the pipeline, which a ControlNet makes another one."""
@@ -109,7 +168,7 @@ class PipelineLines:
 
     def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
         """Yield a word for the reader on each format that no line of diffusers loads."""
-        names = self.forms.keys() - set().union(*loaded)
+        names = {n for n, form in self.forms.items() if form != FP8} - set().union(*loaded)
         yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
@@ -123,10 +182,13 @@ class PipelineLines:
 
     def _placed(self, dtype: str) -> Iterator[str]:
         w, offload = self.settings, str(self.settings["offload"])
-        if w.get("layerwise_casting"):
-            name = w["denoiser"]
-            casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
-            yield f"pipe.{name}.enable_layerwise_casting({casts})"
+        casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
+        resting = {name for name, form in self.forms.items() if form == FP8}
+        for name in w["denoisers"]:
+            if w.get("layerwise_casting") or name in resting:
+                yield f"pipe.{name}.enable_layerwise_casting({casts})"
+        for name in sorted(resting.difference(w["denoisers"])):
+            yield f"apply_layerwise_casting(pipe.{name}, {casts})"
         if offload in LEVELS:
             stream = ", use_stream=True" if w.get("offload_stream") else ""
             cards = 'onload_device="cuda", offload_device="cpu"'

@@ -69,7 +69,6 @@ class PipelineSpec(NamedTuple):
     source: str = ""
     repo_id: str = ""
     gguf: str = ""  # a repository that has the denoiser in GGUF
-    files: Mapping[str, tuple[str, ...]] = {}  # names of denoisers' files, without a format
 
     @property
     def denoiser(self) -> str:
@@ -159,6 +158,5 @@ def spec(pipeline: CataloguePipeline) -> PipelineSpec:
         "source": pipeline.source,
         "repo_id": pipeline.repo_id,
         "gguf": next(iter(pipeline.gguf), ""),
-        "files": pipeline.files,
     }
     return PipelineSpec(**about, **row)

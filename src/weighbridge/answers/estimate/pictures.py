@@ -18,12 +18,13 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.memory.components import device, host
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue.pipelines import find, of_repository
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import ComponentPlacement, PipelineCard, waiting
 from weighbridge.pictures.companions import control_class, joined
-from weighbridge.pictures.request import foreign, notes, placement, request
-from weighbridge.pictures.script import PipelineLines
+from weighbridge.pictures.request import foreign, notes, placement, request, swaps
+from weighbridge.pictures.script import GgufFile, PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
 from weighbridge.pictures.swapping import most
@@ -60,6 +61,7 @@ def picture(model: Model, w: Picture) -> Report:
     budget = w.budget()
     part = None if budget is None else budget.choice.part
     foreign(w)
+    swaps(row, w, parts[row.denoiser])
     ran = BY[w.engine or "diffusers"](row, parts, w, part)
     place, wanted = ran.place, ran.wanted
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
@@ -320,12 +322,23 @@ def _script(
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
     more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
+    more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
     more["control_class"] = control_class(classes[row.denoiser])
     repo = model.reference if "/" in model.reference else row.repo_id
-    stems = {name: next(iter(files), name) for name, files in row.files.items()}
-    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
-    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
+    gguf = {name: _gguf(model, row, name, place.forms.get(name, "")) for name in row.denoisers}
     return PipelineLines(repo, classes, gguf, place.forms, more).text()
+
+
+def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:
+    """Return the file of a denoiser: with its address where a link was seen that names it, else one
+    that is here, of a repository that is told. A tune of a pipeline is in none of these."""
+    known = find(model.reference) or of_repository(model.reference)
+    here = f"./{component}-{form}.gguf"
+    if known is None or not row.gguf:
+        return GgufFile(here)
+    address = f"https://huggingface.co/{row.gguf}"
+    file = known.gguf_file(component, form)
+    return GgufFile(f"{address}/blob/main/{file}") if file else GgufFile(here, f"{form} of {address}")
 
 
 def _effective(

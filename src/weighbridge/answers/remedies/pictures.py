@@ -18,6 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures.request import SWAPPED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
@@ -47,7 +48,7 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
         change = {"quantization": "fp8+text=fp8"}
         yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
-    if str(row["pipeline"]).startswith(comfy.SWAPS):
+    if str(row["pipeline"]).startswith(SWAPPED):
         blocks = report.derived.get("blocks", 0)
         cost = sentence("step.swap", count=blocks)
         counts = tuple(range(1, blocks + 1))
