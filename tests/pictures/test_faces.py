@@ -8,12 +8,16 @@ import weighbridge
 from tests.ask import typed
 from weighbridge.answers.questions.fit.pipelines import WAYS, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
+from weighbridge.answers.remedies.pictures import fitted
 from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.questions import cases
 from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.web.command import command
+from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.workload import PICTURE
 
 SD = "sd-1.5"
@@ -137,3 +141,42 @@ def test_the_catalogue_lists_pipelines_below_models(capsys):
     assert out == f"{SD}\n"
     code, _, err = typed(capsys, "models", SD, "--use", "text")
     assert code == 2 or "no model" in err
+
+
+# ---- fit of a pipeline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "first", "code"),
+    [
+        ("sd-1.5 --gpu 3060", "✓ fits on RTX 3060 12GB", 0),
+        ("flux.1-dev --gpu 3060", "✓ Yes on RTX 3060 12GB, with --offload model", 0),
+        ("flux.1-dev --gpu 3060 --dtype bfloat16 --quantization bnb-int8 --offload none", "✗", 1),
+        ("sd-1.5 --smallest gpu", "✓ ", 0),
+        ("wan2.1-t2v-14b --engine comfyui --gpu 4090 --quantization Q8_0", "✓ Yes", 0),
+    ],
+)
+def test_fit_ends_with_its_first_line(capsys, words, first, code):
+    assert run(["fit", *words.split(), "--format", "human"]) == code
+    assert capsys.readouterr().out.splitlines()[2].startswith(first)
+    assert run(["fit", *words.split(), "-q"]) == code
+    assert capsys.readouterr().out == {0: "yes\n", 1: "no\n"}[code]
+
+
+def test_a_smaller_picture_is_no_yes_of_what_was_asked():
+    report = weighbridge.prepare(SD).picture(gpu_memory="1.5GiB", remedies=False)
+
+    def step(**change):
+        return Remedy(change=change, peak_bytes=1, fits="yes", cost="", price=Price(), flags="")
+
+    small, packed = step(size="256x256"), step(quantization="nf4")
+    assert fitted(replace(report, remedies=(small,))).derived["fits"] == "no"
+    derived = fitted(replace(report, remedies=(small, packed))).derived
+    assert (derived["fits"], derived["way"]) == ("yes", packed.change)
+
+
+def test_the_smallest_card_is_looked_for_without_one(capsys):
+    assert run(["fit", SD, "--smallest", "gpu", "--gpu", "3060"]) == 2
+    assert "leave --gpu out" in capsys.readouterr().err
+    assert run(["image", SD, "--smallest", "gpu"]) == 2

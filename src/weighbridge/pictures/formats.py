@@ -73,9 +73,7 @@ def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
     return (name,)
 
 
-def left_out(
-    dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]
-) -> frozenset[str]:
+def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]) -> frozenset[str]:
     """Return the components to leave out; `text` is all encoders of texts. Raises UsageError for one
     that is not there."""
     names: set[str] = set()

@@ -134,7 +134,9 @@ class PipelineLines:
             yield from (f"import {one}" for one in sorted({self._library(n) for n in packed}))
         yield "import torch"
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
-        if {n for n, form in self.forms.items() if form == FP8}.difference(self.settings["denoisers"]):
+        if {n for n, form in self.forms.items() if form == FP8}.difference(
+            self.settings["denoisers"]
+        ):
             yield "from diffusers.hooks import apply_layerwise_casting"
         if names := sorted({PACKED[one].torchao for one in kinds} - {""}):
             yield f"from torchao.quantization import {', '.join(names)}"

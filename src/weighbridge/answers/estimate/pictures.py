@@ -338,7 +338,9 @@ def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFil
         return GgufFile(here)
     address = f"https://huggingface.co/{row.gguf}"
     file = known.gguf_file(component, form)
-    return GgufFile(f"{address}/blob/main/{file}") if file else GgufFile(here, f"{form} of {address}")
+    return (
+        GgufFile(f"{address}/blob/main/{file}") if file else GgufFile(here, f"{form} of {address}")
+    )
 
 
 def _effective(

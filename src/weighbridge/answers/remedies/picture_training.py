@@ -66,9 +66,7 @@ def _climbed(
     return Climb(report, w, ask, line).up(steps)
 
 
-def _by_another(
-    name: str, w: PictureTraining, ask: Ask, pinned: frozenset[str]
-) -> Remedy | None:
+def _by_another(name: str, w: PictureTraining, ask: Ask, pinned: frozenset[str]) -> Remedy | None:
     """Return the way in which another trainer surely trains it, as one step; None where it has no
     word for what was typed, or does not fit either."""
     moved = w.but(framework=name)
@@ -83,9 +81,7 @@ def _by_another(
         return None
     cost = sentence("step.another", title=TRAINERS[name].title, what=first.flags)
     change = {"framework": name, **first.change}
-    return replace(
-        first, change=change, cost=cost, price=ANOTHER, flags=flags(change, "")
-    )
+    return replace(first, change=change, cost=cost, price=ANOTHER, flags=flags(change, ""))
 
 
 def _steps(report: Report, w: PictureTraining, pinned: frozenset[str]) -> Iterator[Step]:

@@ -16,7 +16,7 @@ from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.memory.report.verdict import Price, Remedy, Verdict
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.request import SWAPPED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
@@ -25,6 +25,7 @@ from weighbridge.workload.picture import Picture
 SMALLER = (0.75, 0.5)  # of frames; of each side
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
+MADE = frozenset({"size", "frames", "seconds", "batch_size"})  # what a picture or a video is
 # Points that compare (assumed but for the order)
 FREE = Price()
 OFFLOADED = Price(speed=4)
@@ -117,6 +118,33 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         size = int(height * share), int(width * share)
         sentence_of_step = sentence("step.size", width=size[1], height=size[0])
         yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
+
+
+# ---- an answer of `fit`
+
+
+def fitted(report: Report) -> Report:
+    """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings of
+    the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a card:
+    whether there is one."""
+    v, way = report.verdict, None
+    if v is None or not v.count:
+        fits: str = "yes" if report.derived.get("smallest_cards") else "no"
+    elif v.fits == "yes":
+        fits = "yes"
+    else:
+        same = (r for r in report.remedies if r.fits == "yes" and MADE.isdisjoint(r.change))
+        way = next(same, None)
+        fits = "yes" if way is not None or runs_in_part(v) else v.fits
+    more = {"fits": fits, **({} if way is None else {"way": dict(way.change)})}
+    return replace(report, derived=report.derived | more)
+
+
+def runs_in_part(verdict: Verdict) -> bool:
+    """Tell whether a program keeps in RAM what the card has no room for, and runs."""
+    roomy = verdict.per_device.high <= verdict.usable.low
+    host = verdict.host is None or verdict.host.fits != "no"
+    return bool(verdict.spilled) and verdict.fits == "unknown" and roomy and host
 
 
 # ---- how far what fits can go

@@ -79,11 +79,21 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
         key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
         needs = unit.of(verdict.per_device.expected)
         return answer.say(key, needs=needs, has=has, short=short, count=verdict.count)
-    ends = unit.range(verdict.per_device)
-    figures = {"needs": unit.of(verdict.per_device.expected), "has": has}
+    return _of(answer, unit, verdict.per_device, has)
+
+
+def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
+    """Return what is needed of what a device has, as a sentence."""
+    unit = apart(sizes(needed.expected, answer.unit), usable - needed.expected)
+    return _of(answer, unit, needed, _same(unit, usable))
+
+
+def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
+    ends = unit.range(needed)
+    values = {"needs": unit.of(needed.expected), "has": has}
     if ends is None:
-        return answer.say("figures.yes.exact", **figures)
-    return answer.say("figures.yes", **figures, low=ends[0], high=ends[1])
+        return answer.say("figures.yes.exact", **values)
+    return answer.say("figures.yes", **values, low=ends[0], high=ends[1])
 
 
 def _too_few(verdict: "Verdict") -> bool:

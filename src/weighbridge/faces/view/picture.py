@@ -6,10 +6,21 @@ from typing import Any
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
+from weighbridge.faces.view.answer import about, figures
 from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
-from weighbridge.faces.view.records import Cell, Column, Grid, Language, Mark, Paste, Section, lines
-from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.faces.view.records import (
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Language,
+    Mark,
+    Paste,
+    Section,
+    lines,
+)
+from weighbridge.faces.view.shown import ShownAnswer, card
 
 SHOWN = 6  # steps of the ladder
 
@@ -38,6 +49,29 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     yield (lines(*_largest(answer), ram(answer)),)
 
 
+def runs(answer: ShownAnswer) -> Section:
+    """Return how a pipeline can be run that does not fit as it was asked, or on which card; () of
+    one that fits so."""
+    d, v = answer.report.derived, answer.report.verdict
+    if v is None or not v.count:
+        name = d["smallest_cards"].get("") or d["smallest_cards"]["model"]
+        size = about(answer, answer.sizes, answer.peak)
+        return (Headline(answer.say("picture.smallest", card=printable(name)), size, "yes"),)
+    asked = answer.say("picture.asked", size=answer.sizes.of(answer.peak.expected))
+    where = answer.say("headline.on", card=card(answer.report))
+    way = next((r for r in answer.report.remedies if dict(r.change) == d.get("way")), None)
+    if way is None or way.per_device is None:
+        if v.fits == "yes":
+            return ()
+        size = answer.size(v.spilled or 0)
+        word = answer.say("picture.slowly", where=where, size=size)
+        return (Headline(word, figures(answer, v.per_device, v.usable_bytes), "yes"),)
+    how = filter(None, (printable(way.flags), moved(answer.say, v, way)))
+    word = answer.say("picture.way", where=where, how=answer.say("cost.and").join(how))
+    head = Headline(word, figures(answer, way.per_device, v.usable_bytes), "yes", reason=asked)
+    return (head._replace(needs=way.per_device.expected, has=v.usable_bytes),)
+
+
 def assumes(answer: ShownAnswer) -> Iterator[str]:
     w = answer.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
@@ -59,7 +93,9 @@ def _stages(answer: ShownAnswer) -> Grid:
             component = answer.say("picture.tiled", component=component)
         rows.append((Cell(name, sign), Cell(component), Cell(size)))
     heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
-    return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
+    columns = (*heads, Column(answer.say("head.on_card"), right=True))
+    fails = v is not None and v.count and v.fits != "yes" and answer.report.remedies
+    return Grid(columns, tuple(rows), answer.say("picture.stages") if fails else "")
 
 
 def _mark(peak: Bytes, usable: Bytes) -> Mark:
