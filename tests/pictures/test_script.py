@@ -75,3 +75,11 @@ def test_formats_of_two_kinds_have_a_config_each():
 @pytest.mark.parametrize("form", ["nf4", "bnb-int8", "torchao-fp8", "fp8", "Q4_K_S", "svdquant"])
 def test_lines_are_python(form):
     compile("\n".join(lines("wan2.2-t2v-a14b", f"{form}+text={form}")), "launch", "exec")
+
+
+def test_encoders_that_are_left_out_are_not_loaded():
+    report = prepared("flux.1-dev").picture(quantization="nf4+text=nf4", drop="text", remedies=False)
+    *_, loads, _, call = report.derived["launch"].splitlines()
+    assert "text_encoder=None, text_encoder_2=None" in loads
+    assert call.startswith("out = pipe(**embeddings, ")
+    assert not any("text" in line for line in report.derived["launch"].splitlines()[:-3])

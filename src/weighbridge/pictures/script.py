@@ -78,6 +78,7 @@ class PipelineLines:
         packed = {n: form for n, form in self.forms.items() if form in PACKED}
         yield from self._imports(files, packed)
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
+        passed += [f"{name}=None" for name in w["dropped"]]
         for name in files:
             where, told = json.dumps(self.gguf[name].where), self.gguf[name].told
             yield from (f"# {name}: {told}",) if told else ()
@@ -108,7 +109,12 @@ class PipelineLines:
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
-        return f'out = pipe("...", {", ".join(sizes)})'
+        return f"out = pipe({self._prompt()}, {', '.join(sizes)})"
+
+    def _prompt(self) -> str:
+        """Return the prompt, or what encoders gave in a run of their own."""
+        dropped = {*self.settings["dropped"]} & {*self.settings["encoders"]}
+        return "**embeddings" if dropped else '"..."'
 
     def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
         """Return what packs components: one backend for all, or a config of each."""

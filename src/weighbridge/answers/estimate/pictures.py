@@ -7,7 +7,7 @@ shapes by the programs of the networks, with the allocator replayed (weighbridge
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
@@ -70,7 +70,9 @@ def picture(model: Model, w: Picture) -> Report:
     if ran.packed:
         instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
-    waits = 0 if ran.mapped else waiting(place, parts, row)
+    waits = exactly(waiting(place, parts, row))
+    if ran.mapped:  # what comes as it is read may come from the disk again
+        waits = Bytes(0, ran.in_ram, ran.in_ram)
     devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits, ran.files),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
@@ -78,6 +80,9 @@ def picture(model: Model, w: Picture) -> Report:
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
     verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
     settings = _effective(row, wanted, w, place)
+    host = None if verdict is None else verdict.host
+    tight = ran.mapped and ran.in_ram and host is not None and host.fits in ("no", "unknown")
+    disk = (sentence("comfy.from_disk", size=human(ran.in_ram)),) if tight else ()
     return Report(
         task="infer",
         model=facts(model),
@@ -93,7 +98,7 @@ def picture(model: Model, w: Picture) -> Report:
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,
-        warnings=(*model.notes, *notes(row, w, wanted, absent), *ran.notes, *cautions(w)),
+        warnings=(*model.notes, *notes(row, w, wanted, absent), *ran.notes, *disk, *cautions(w)),
     )
 
 
@@ -138,9 +143,8 @@ def _by_comfy(
         *([sentence("comfy.loras")] if files else ()),
         sentence("comfy.spread"),
     )
-    return StagesRun(
-        ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, files, notes=sentences
-    )
+    mapped = how.dynamic and not w.blocks_to_swap  # the wrapper loads models itself
+    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, mapped, files, notes=sentences)
 
 
 def _by_sdcpp(
@@ -274,7 +278,7 @@ def _stage_facts(stage: Stage, instant: Instant) -> dict[str, object]:
 
 
 def _host(
-    place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int, files: int = 0
+    place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: Bytes, files: int = 0
 ) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
@@ -291,15 +295,17 @@ def _host(
                 source="ComfyUI 0.3.64 comfy/model_patcher.py",
             )
         )
-    if waits:
+    if waits.high:
+        again = "; pages of files, which are read again where RAM has no room for them"
+        pinned = "; pinned for the stream" if place.stream else ""
         parts_of_host.append(
             Component(
                 name="weights",
                 detail="components that wait",
-                bytes=exactly(waits),
+                bytes=waits,
                 basis="computed",
                 formula="weights that are moved to the card when they run"
-                + ("; pinned for the stream" if place.stream else ""),
+                + (pinned if waits.low else again),
                 source="diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
             )
         )
@@ -311,7 +317,7 @@ def _host(
 
 
 def _script(
-    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
+    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]
 ) -> str | None:
     """Return the lines that run it so; None of a pipeline that has no repository."""
     if settings["engine"] == comfy.NAME:
@@ -321,12 +327,14 @@ def _script(
     if not row.repo_id:
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
-    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
+    more: dict[str, Any] = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
     more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
+    dropped = more["dropped"] = sorted(formats.left_out(settings.get("drop", ()), row, classes))
+    forms = {name: form for name, form in place.forms.items() if name not in dropped}
     more["control_class"] = control_class(classes[row.denoiser])
     repo = model.reference if "/" in model.reference else row.repo_id
     gguf = {name: _gguf(model, row, name, place.forms.get(name, "")) for name in row.denoisers}
-    return PipelineLines(repo, classes, gguf, place.forms, more).text()
+    return PipelineLines(repo, classes, gguf, forms, more).text()
 
 
 def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:

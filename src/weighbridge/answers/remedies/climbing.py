@@ -1,10 +1,12 @@
 """A ladder of steps in the order in which people take them, climbed until the question fits.
 
 A step is tried where it can lower the instant that is fullest, and keeps those before it; what
-lowers nothing is left out. Each is answered as the question that it makes.
+lowers nothing is left out. Where RAM alone is short, steps are those that lower what RAM holds.
+Each is answered as the question that it makes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
@@ -81,13 +83,15 @@ class Climb:
             bound = EXPECTED if enough is None else HIGH
             instant = self.now.fullest.binding(bound).name
             left = (one for one in steps(self.now, self.current) if one.change not in self._tried)
-            step = next((one for one in left if one.helps(instant, self.current)), None)
+            by_ram = enough is None and short_of_ram(self.now)
+            step = next((one for one in left if by_ram or one.helps(instant, self.current)), None)
             if step is None:
                 break
             self._tried.append(step.change)
             step = _smallest_that_fits(step, self.current, self.ask)
             then = answered(self.ask, self.current.but(**step.change))
-            if then is not None and _lowers(self.now, then, instant):
+            lowers = _lowers_ram if by_ram else partial(_lowers, instant=instant)
+            if then is not None and lowers(self.now, then):
                 self.take(step, then)
         return tuple(self.climbed)
 
@@ -131,6 +135,22 @@ def _lowers(now: Report, then: Report, instant: str) -> bool:
     """Tell whether a step lowers the instant that was fullest, and raises no other above it."""
     before, after = (_at(report, instant) for report in (now, then))
     return _need(then) <= _need(now) * SAME and after <= before * (1 - LEAST)
+
+
+def short_of_ram(report: Report) -> bool:
+    """Tell whether RAM alone decides against an answer, which the card has room for."""
+    v = report.verdict
+    short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
+    return short and v is not None and v.per_device.high <= v.usable.low
+
+
+def _lowers_ram(now: Report, then: Report) -> bool:
+    """Tell whether a step lowers what RAM must hold, with room on the card."""
+    before, after = (one.verdict and one.verdict.host for one in (now, then))
+    v = then.verdict
+    if before is None or after is None or v is None or v.per_device.low > v.usable.high:
+        return False
+    return after.needed.expected <= before.needed.expected * (1 - LEAST)
 
 
 def _at(report: Report, instant: str) -> int:

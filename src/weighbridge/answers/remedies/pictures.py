@@ -18,6 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy, Verdict
 from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures.formats import TEXT
 from weighbridge.pictures.request import SWAPPED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
@@ -91,6 +92,8 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield from _formats(row)
     change = {"offload": "group-block", "offload_stream": True}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
+    if "drop" not in row:
+        yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     yield from _smaller(row)
     change = {"offload": "sequential", "offload_stream": False}
     yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
@@ -143,7 +146,7 @@ def fitted(report: Report) -> Report:
 def runs_in_part(verdict: Verdict) -> bool:
     """Tell whether a program keeps in RAM what the card has no room for, and runs."""
     roomy = verdict.per_device.high <= verdict.usable.low
-    host = verdict.host is None or verdict.host.fits != "no"
+    host = verdict.host is None or verdict.host.fits in (None, "yes")
     return bool(verdict.spilled) and verdict.fits == "unknown" and roomy and host
 
 

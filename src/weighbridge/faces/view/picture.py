@@ -46,7 +46,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         script = answer.report.derived.get("launch")
         if script and v is not None:
             yield (Paste(answer.say("paste.run"), printable_lines(str(script)), "python"),)
-    yield (lines(*_largest(answer), ram(answer)),)
+    yield (lines(*_largest(answer), in_ram(answer)),)
 
 
 def runs(answer: ShownAnswer) -> Section:
@@ -127,6 +127,18 @@ def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Secti
     if first is not None and first.paste:
         heading = answer.say("paste.change", flags=printable(first.flags))
         yield (Paste(heading, printable_lines(first.paste), language),)
+
+
+def in_ram(answer: ShownAnswer) -> str:
+    """Return the RAM that it takes as it was asked, and with the first step that fits where that is
+    another number; "" where nothing waits there."""
+    text, v = ram(answer), answer.report.verdict
+    first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
+    then = "" if first is None else moved(answer.say, v, first)
+    if not then or first is None or first.host is None:
+        return text
+    size = answer.size(first.host.expected)
+    return answer.say("picture.ram", text=text, flags=printable(first.flags), size=size)
 
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable
-from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases
-from weighbridge.faces.view.picture import climbed, pasted
+from weighbridge.faces.view.picture import climbed, in_ram, pasted
 from weighbridge.faces.view.records import Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
 
@@ -29,7 +28,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield from pasted(answer, "yaml")
     yield (phases(answer),)
     size = answer.size(answer.report.derived["saved_activation_bytes"])
-    yield (lines(answer.say("train.kept", size=size), ram(answer)),)
+    yield (lines(answer.say("train.kept", size=size), in_ram(answer)),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:

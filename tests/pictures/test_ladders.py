@@ -1,0 +1,35 @@
+"""What would make a pipeline fit: steps in their order, each of which lowers what is short."""
+
+from functools import cache
+
+import pytest
+
+import weighbridge
+
+prepared = cache(weighbridge.prepare)
+
+
+# ---- RAM
+
+
+@pytest.mark.slow
+def test_where_ram_is_short_steps_lower_what_waits_there():
+    report = weighbridge.infer("flux.1-dev", gpu="4090", offload="model", ram="16GiB")
+    assert (report.verdict.fits, report.verdict.host.fits) == ("no", "no")
+    waits = [r.host.expected for r in report.remedies]
+    assert waits == sorted(waits, reverse=True) and waits[-1] < report.verdict.host.needed.low
+    last = next(r for r in report.remedies if r.fits == "yes")
+    assert tuple(last.change["drop"]) == ("text",)
+    assert set(last.change) >= {"quantization"}
+
+
+def test_comfyui_is_asked_for_ram_too():
+    """What a card has no room for comes from pages of files: read again, where RAM has none."""
+    asks = {"engine": "comfyui", "quantization": "fp8", "gpu": "3060", "remedies": False}
+    pipeline = prepared("flux.1-dev")
+    large, small = (pipeline.picture(ram=ram, **asks) for ram in ("64GiB", "4GiB"))
+    in_ram = large.derived["in_ram"]
+    assert large.verdict.host.needed.high - large.verdict.host.needed.low > in_ram
+    assert (large.verdict.host.fits, small.verdict.host.fits) == ("yes", "unknown")
+    assert any("read from disk" in line for line in small.warnings)
+    assert not any("read from disk" in line for line in large.warnings)
