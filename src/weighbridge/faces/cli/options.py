@@ -371,10 +371,11 @@ def columns() -> int:
 def warn(report: "Report | Fit | Services | Screen") -> None:
     """Print the warnings of an answer on stderr, in the language of its screen."""
     for line in report.warnings:
-        _warned(line, getattr(report, "lang", "en"))
+        warn_line(line, getattr(report, "lang", "en"))
 
 
-def _warned(line: str, lang: str = "en") -> None:
+def warn_line(line: str, lang: str = "en") -> None:
+    """Print one warning on stderr."""
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 
