@@ -33,3 +33,34 @@ def test_comfyui_is_asked_for_ram_too():
     assert (large.verdict.host.fits, small.verdict.host.fits) == ("yes", "unknown")
     assert any("read from disk" in line for line in small.warnings)
     assert not any("read from disk" in line for line in large.warnings)
+
+
+# ---- ComfyUI
+
+
+@pytest.mark.slow
+def test_a_step_of_comfyui_leaves_fewer_weights_in_ram_on_a_card_with_room():
+    report = weighbridge.infer("flux.1-dev", engine="comfyui", gpu="3060")
+    assert [list(r.change) for r in report.remedies[:3]] == [["quantization"]] * 3
+    assert "stay in RAM" in report.remedies[0].cost
+    first = next(r for r in report.remedies if r.fits == "yes")
+    assert first.change == {"quantization": "Q4_K_S+text=fp8"}
+    edit = weighbridge.infer("qwen-image-edit", engine="comfyui", gpu="3060")
+    usable = edit.verdict.usable.low
+    assert all(r.per_device.high <= usable for r in edit.remedies)
+
+
+@pytest.mark.slow
+def test_no_step_of_comfyui_is_told_that_does_not_lower_the_card():
+    """Attention of a million tokens: weights are not what is short."""
+    report = weighbridge.infer("flux.1-dev", engine="comfyui", gpu="4090", size="16384x16384")
+    assert report.verdict.fits == "no" and report.remedies == ()
+
+
+@pytest.mark.slow
+def test_a_ladder_ends_with_an_answer():
+    """HunyuanVideo's own 129 frames of 1280 x 720 on 24 GB."""
+    report = weighbridge.infer("hunyuan-video", gpu="4090")
+    assert report.remedies[-2].fits == "yes"
+    peaks = [r.per_device.expected for r in report.remedies]
+    assert peaks == sorted(peaks, reverse=True)

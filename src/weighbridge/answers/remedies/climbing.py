@@ -13,14 +13,15 @@ from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.memory import EXPECTED, HIGH
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import human
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.memory.report.verdict import Price, Remedy, Verdict
 from weighbridge.workload.flags import flags
 
 Ask = Callable[[Any], Report]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SAME = 1.001  # of the peak: what is left over between steps differs by less
-MOST = 7  # steps of one ladder
+MOST = 10  # steps of one ladder
 
 
 class Step(NamedTuple):
@@ -132,16 +133,34 @@ def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
 
 
 def _lowers(now: Report, then: Report, instant: str) -> bool:
-    """Tell whether a step lowers the instant that was fullest, and raises no other above it."""
+    """Tell whether a step lowers the instant that was fullest, and raises no other above it. Of what
+    runs with weights in RAM, whether fewer are there, and the card has as much room."""
+    if _in_part(now):
+        fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
+        return fewer and then.verdict is not None and _roomy(then.verdict)
     before, after = (_at(report, instant) for report in (now, then))
-    return _need(then) <= _need(now) * SAME and after <= before * (1 - LEAST)
+    return then.peak.expected <= now.peak.expected * SAME and after <= before * (1 - LEAST)
+
+
+def _in_part(report: Report) -> bool:
+    """Tell whether weights that a card has room for none of are all that is wrong."""
+    v = report.verdict
+    return v is not None and v.fits == "unknown" and _in_ram(report) > 0 and _roomy(v)
+
+
+def _roomy(verdict: Verdict) -> bool:
+    return verdict.per_device.high <= verdict.usable.low
+
+
+def _in_ram(report: Report) -> int:
+    return int(report.derived.get("in_ram") or 0)
 
 
 def short_of_ram(report: Report) -> bool:
     """Tell whether RAM alone decides against an answer, which the card has room for."""
     v = report.verdict
     short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
-    return short and v is not None and v.per_device.high <= v.usable.low
+    return short and v is not None and _roomy(v) and not _in_part(report)
 
 
 def _lowers_ram(now: Report, then: Report) -> bool:
@@ -154,25 +173,23 @@ def _lowers_ram(now: Report, then: Report) -> bool:
 
 
 def _at(report: Report, instant: str) -> int:
-    """Return what an instant takes: on the card, and of its weights in RAM."""
+    """Return what an instant takes on the card."""
     sizes = [p.at("driver").expected for p in report.fullest.phases if p.name == instant]
-    return sum(sizes) + int(report.derived.get("in_ram") or 0)
-
-
-def _need(report: Report) -> int:
-    """Return what the fullest instant takes: on the card, and of its weights in RAM."""
-    return report.peak.expected + int(report.derived.get("in_ram") or 0)
+    return sum(sizes)
 
 
 def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
+    cost = step.cost
+    if waits := _in_ram(then):
+        cost = sentence("step.in_ram", what=cost, size=human(waits))
     typed = {name: _typed(name, value) for name, value in change.items() if _is_told(value)}
     return Remedy(
         change=typed,
         peak_bytes=then.peak.expected,
         fits=verdict.fits,
-        cost=step.cost,
+        cost=cost,
         price=step.price,
         flags=flags(typed, ""),
         kind=str(then.fullest.peak_phase),

@@ -50,15 +50,15 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
         change = {"quantization": "fp8+text=fp8"}
         yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
+    if w.quantization is None:
+        for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
+            change = {"quantization": f"{form}+text=fp8"}
+            yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
     if str(row["pipeline"]).startswith(SWAPPED):
         blocks = report.derived.get("blocks", 0)
         cost = sentence("step.swap", count=blocks)
         counts = tuple(range(1, blocks + 1))
         yield Step({"blocks_to_swap": blocks}, cost, CAST, (DENOISE,), counts=counts)
-    if w.quantization is None:
-        for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
-            change = {"quantization": f"{form}+text=fp8"}
-            yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     yield from _smaller(row)
     yield Step({"vram_mode": "no"}, sentence("step.novram"), ONE_LEAF)

@@ -21,8 +21,9 @@ from weighbridge.faces.view.records import (
     lines,
 )
 from weighbridge.faces.view.shown import ShownAnswer, card
+from weighbridge.memory.report.verdict import Remedy
 
-SHOWN = 6  # steps of the ladder
+SHOWN, LAST = 8, 3  # steps of the ladder; of those that are shown whatever their number
 
 
 def title(answer: ShownAnswer) -> str:
@@ -107,10 +108,12 @@ def _mark(peak: Bytes, usable: Bytes) -> Mark:
 def climbed(answer: ShownAnswer, place: str) -> Grid:
     """One row a step of the ladder; `place` is the word for where the most is taken."""
     rows = []
-    remedies = answer.report.remedies[:SHOWN]
+    remedies = answer.report.remedies
+    if len(remedies) > SHOWN:  # the last ones say how it ends
+        remedies = (*remedies[: SHOWN - LAST], *remedies[-LAST:])
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
-        size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
+        size = _needs(answer, remedy)
         where = answer.say(f"{place}.{remedy.kind}")
         ram_then = moved(answer.say, answer.report.verdict, remedy)
         cost = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
@@ -119,6 +122,17 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     changes: tuple[Any, ...] = tuple(r.change for r in remedies)
     heading = answer.say("picture.ladder")
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
+
+
+def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the size of a step, and where nobody can say whether it fits its range."""
+    if remedy.per_device is None:
+        return answer.sizes.of(0)
+    ends = answer.sizes.range(remedy.per_device) if remedy.fits == "unknown" else None
+    v = answer.report.verdict
+    if ends is None or v is None or remedy.per_device.high <= v.usable.low:
+        return answer.sizes.of(remedy.per_device.expected)
+    return answer.say("picture.range", low=ends[0], high=ends[1])
 
 
 def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Section]:
