@@ -16,8 +16,8 @@ from weighbridge.faces.charts.reports import bars
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.models import told
 from weighbridge.faces.cli.questions import cases
-from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.view.records import RenderOptions
+from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.web.command import command
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.verdict import Price, Remedy

@@ -5,6 +5,8 @@ from functools import cache
 import pytest
 
 import weighbridge
+from weighbridge.base.records import replace
+from weighbridge.faces.view import screen
 
 prepared = cache(weighbridge.prepare)
 
@@ -64,3 +66,26 @@ def test_a_ladder_ends_with_an_answer():
     assert report.remedies[-2].fits == "yes"
     peaks = [r.per_device.expected for r in report.remedies]
     assert peaks == sorted(peaks, reverse=True)
+
+
+# ---- words
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_whatever_was_left_open_is_a_no():
+    """The weights of FLUX alone, 31.4 GiB, are more than a card of 12 GB has."""
+    [weighed] = weighbridge.weigh("flux dev on a 3060 12GB\n").runs
+    assert weighed.fits == "no"
+
+
+def screen_of(report):
+    return "\n".join(map(str, screen(report).sections))
+
+
+@pytest.mark.slow
+def test_headings_say_what_rows_are():
+    report = prepared("flux.1-dev").picture(gpu="3060", quantization="fp8+text=fp8")
+    assert screen(report).title.endswith("fp8, text fp8 · diffusers")
+    none = tuple(r for r in report.remedies if r.fits != "yes")
+    assert "What would fit" in screen_of(report)
+    assert "none surely fits" in screen_of(replace(report, remedies=none[:1] or report.remedies))

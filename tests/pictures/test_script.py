@@ -78,7 +78,9 @@ def test_lines_are_python(form):
 
 
 def test_encoders_that_are_left_out_are_not_loaded():
-    report = prepared("flux.1-dev").picture(quantization="nf4+text=nf4", drop="text", remedies=False)
+    report = prepared("flux.1-dev").picture(
+        quantization="nf4+text=nf4", drop="text", remedies=False
+    )
     *_, loads, _, call = report.derived["launch"].splitlines()
     assert "text_encoder=None, text_encoder_2=None" in loads
     assert call.startswith("out = pipe(**embeddings, ")

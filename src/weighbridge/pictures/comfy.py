@@ -111,7 +111,10 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
     frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
     dtype = "" if spec.upcast else spec.vae_dtype
     tile = (size, size)
-    return spec._replace(tile=tile, frames_tile=frames, excluded=(), upcast=False, vae_dtype=dtype)
+    spec = spec._replace(tile=tile, frames_tile=frames, excluded=(), frames_nearest=False)
+    return spec._replace(
+        upcast=False, vae_dtype=dtype
+    )  # its latents are of (length - 1) // time + 1
 
 
 def patched(

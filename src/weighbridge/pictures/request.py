@@ -7,12 +7,12 @@ from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import formats
 from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.companions import loras
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures.stages import PictureRequest
 from weighbridge.pictures.swapping import lists
 from weighbridge.workload.picture import Picture
@@ -112,7 +112,16 @@ def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
     asked = lasting or w.frames or usual
     if spec.kind == "image" and asked > 1:
         raise UsageError(sentence("picture.frames", pipeline=spec.name, frames=asked))
-    return (asked - 1) // spec.time * spec.time + 1
+    return rounded(spec, asked)
+
+
+def rounded(spec: PipelineSpec, frames: int) -> int:
+    """Return the frames that a pipeline makes of so many. Source: diffusers 0.42
+    pipelines/wan/pipeline_wan.py (__call__: n // 4 * 4 + 1 where n % 4 is not 1); others have the
+    frames of (n - 1) // time + 1 latents."""
+    if spec.frames_nearest and frames % spec.time != 1:
+        return max(1, frames // spec.time * spec.time + 1)
+    return (frames - 1) // spec.time * spec.time + 1
 
 
 def _lasting(spec: PipelineSpec, seconds: float) -> int:
@@ -139,7 +148,9 @@ def notes(
         yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
     asked = w.frames or (made.frames if w.seconds is None else None)
     if asked is not None and asked != made.frames:
-        yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
+        nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
+        key = "picture.frames_nearest" if nearest else "picture.frames_rounded"
+        yield sentence(key, frames=made.frames, time=spec.time, asked=asked)
     yield from _of_companions(spec, w)
     if absent:
         listed = ", ".join(absent)

@@ -44,6 +44,7 @@ class PipelineSpec(NamedTuple):
     excluded: tuple[str, ...] = ()  # from offload: always on the card
     guided: bool = True
     time: int = 1
+    frames_nearest: bool = False  # frames are n // time * time + 1, and not those of whole latents
     fps: int = 0
     multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
     rounds: bool = False  # other sides are rounded down, in place of refused

@@ -17,6 +17,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy, Verdict
+from weighbridge.models.catalogue.pipelines import find
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.formats import TEXT
 from weighbridge.pictures.request import SWAPPED
@@ -112,7 +113,7 @@ def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
 def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
     frames, width, height = row["frames"], row["width"], row["height"]
     for share in SMALLER if frames > 1 else ():
-        fewer = max(1, int(frames * share))
+        fewer = _whole(row, int(frames * share))
         sentence_of_step = sentence("step.frames", frames=fewer)
         yield Step({"frames": fewer, "seconds": None}, sentence_of_step, SMALL, (DENOISE, DECODE))
     if row["batch_size"] > 1:
@@ -121,6 +122,13 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         size = int(height * share), int(width * share)
         sentence_of_step = sentence("step.size", width=size[1], height=size[0])
         yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
+
+
+def _whole(row: Mapping[str, Any], frames: int) -> int:
+    """Return the frames of whole latents: as many, or a few less."""
+    known = find(str(row["pipeline"]))
+    time = 1 if known is None else int(known.recipe.get("time", 1))
+    return max(1, (frames - 1) // time * time + 1)
 
 
 # ---- an answer of `fit`

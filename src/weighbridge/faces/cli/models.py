@@ -9,8 +9,8 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.base.words import words_in
+from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.faces.cli.options import (
     FORMS,
     in_signs,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
 
+LIKELY = 0.75  # of a range: what is said of pictures in words
+
+
 def mark(verdict: "Verdict") -> Mark:
     return "tight" if verdict.fits == "yes" and verdict.tight else verdict.fits
 
@@ -129,7 +132,12 @@ def margin(answer: ShownAnswer) -> str:
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        return answer.say("margin.share", share=_percent(v.per_device, v.usable))
+        share = _percent(v.per_device, v.usable)
+        key = "margin.share"
+        if answer.report.pictures:
+            key = "margin.likely" if v.share_that_fits >= LIKELY else "margin.open"
+            key = "margin.unlikely" if v.share_that_fits <= 1 - LIKELY else key
+        return answer.say(key, share=share)
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))

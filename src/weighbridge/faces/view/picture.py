@@ -1,6 +1,7 @@
 """Pictures and video on a screen: each stage, what would make it fit, and the lines that run it."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.memory import Bytes
@@ -32,9 +33,15 @@ def title(answer: ShownAnswer) -> str:
     if w["frames"] > 1:
         size = answer.say("picture.video", size=size, frames=w["frames"])
     count = answer.say("picture.parameters", count=human_count(facts.parameters))
-    form = str(w["quantization"] or w["dtype"])
+    form = in_words(w)
     what = printable(facts.name), size, count, form, str(w["engine"])
     return " · ".join(filter(None, what))
+
+
+def in_words(w: Mapping[str, Any]) -> str:
+    """Return formats as a title has them: transformer fp8, text nf4."""
+    items = re.split("[,+]", str(w["quantization"] or w["dtype"]))
+    return ", ".join(" ".join(item.split("=")).strip() for item in items)
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
@@ -120,7 +127,8 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
         rows.append((Cell(size, remedy.fits), Cell(where), Cell(f"{sign}{cost}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
     changes: tuple[Any, ...] = tuple(r.change for r in remedies)
-    heading = answer.say("picture.ladder")
+    fits = any(remedy.fits == "yes" for remedy in remedies)
+    heading = answer.say("picture.ladder" if fits else "picture.ladder.none")
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
 
 

@@ -162,9 +162,7 @@ def _row(one: Candidate, card: Mapping[str, Any]) -> Row | None:
     return last
 
 
-def _answers(
-    one: Candidate, card: Mapping[str, Any]
-) -> Iterator[tuple[Mapping[str, Any], Report]]:
+def _answers(one: Candidate, card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Report]]:
     """Yield ways with their answers; those whose denoiser alone is larger than the card are passed
     over."""
     from weighbridge.answers.questions.prepared import opened
