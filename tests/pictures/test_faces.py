@@ -138,7 +138,7 @@ def test_pipelines_of_a_card_are_told_in_the_first_way_that_fits():
 def test_a_screen_has_one_of_each_class_and_what_people_run():
     names = ["sd-1.5", "sd-2.1", "flux.1-dev", "flux.1-schnell", "wan2.1-t2v-1.3b", "ltx-video"]
     rows = pipelines_for(names, CARD, shown=12).rows
-    assert [row["name"] for row in rows][0] == "flux.1-dev"
+    assert rows[0]["name"] == "flux.1-dev"
     assert {row["name"] for row in rows} == {"sd-1.5", "flux.1-dev", "wan2.1-t2v-1.3b", "ltx-video"}
     assert len(pipelines_for(names, CARD).rows) == len(names)
 

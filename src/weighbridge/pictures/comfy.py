@@ -106,15 +106,14 @@ def rules(w: Picture, part: "Part | None") -> ComfyRules:
 
 
 def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
-    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card."""
+    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card, and
+    (length - 1) // time + 1 latents."""
     size = w.vae_tile or TILE
     frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
     dtype = "" if spec.upcast else spec.vae_dtype
     tile = (size, size)
     spec = spec._replace(tile=tile, frames_tile=frames, excluded=(), frames_nearest=False)
-    return spec._replace(
-        upcast=False, vae_dtype=dtype
-    )  # its latents are of (length - 1) // time + 1
+    return spec._replace(upcast=False, vae_dtype=dtype)
 
 
 def patched(
@@ -311,7 +310,7 @@ def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str
 def _lines(
     row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]
 ) -> Iterator[str]:
-    """Blocks that are swapped are ComfyUI-WanVideoWrapper's, whose nodes take no model of others."""
+    """Blocks are swapped by ComfyUI-WanVideoWrapper, whose nodes take no model of others."""
     flags = []
     if settings["vram_mode"] != "normal":
         flags.append(f"--{settings['vram_mode']}vram")

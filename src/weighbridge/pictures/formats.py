@@ -74,8 +74,8 @@ def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
 
 
 def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]) -> frozenset[str]:
-    """Return the components to leave out; `text` is all encoders of texts. Raises UsageError for one
-    that is not there."""
+    """Return the components to leave out; `text` is all encoders of texts. Raises UsageError for
+    one that is not there."""
     names: set[str] = set()
     for name in dropped:
         if name != TEXT and name not in there:

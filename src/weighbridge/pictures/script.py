@@ -47,10 +47,10 @@ LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
 
 
 class GgufFile(NamedTuple):
-    """Where a file is, and what a reader is told of that."""
+    """Where a file is, and a note for the reader."""
 
     where: str
-    told: str = ""
+    note: str = ""
 
 
 class PipelineLines:
@@ -80,8 +80,8 @@ class PipelineLines:
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
         passed += [f"{name}=None" for name in w["dropped"]]
         for name in files:
-            where, told = json.dumps(self.gguf[name].where), self.gguf[name].told
-            yield from (f"# {name}: {told}",) if told else ()
+            where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
+            yield from (f"# {name}: {note}",) if note else ()
             config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
             made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
             yield f"{name} = {made}, torch_dtype={dtype})"

@@ -30,8 +30,8 @@ from weighbridge.pictures.adapting import EVERY
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.adapters import ALL
 
-# Whose denoisers programs of low memory train, by how their classes begin, in the order that they are
-# tried. Source: scripts *_train_network.py of sd-scripts 0.9 and musubi-tuner; ai-toolkit @ 27a03a91
+# Denoisers that programs of low memory train, by how their classes begin, in the order of trying.
+# Source: *_train_network.py of sd-scripts 0.9 and musubi-tuner; ai-toolkit @ 27a03a91
 # config/examples
 TRAINED: Mapping[str, tuple[str, ...]] = {
     "kohya": ("UNet2DCond", "SD3Transformer", "FluxTransformer", "Lumina2", "Chroma"),

@@ -327,12 +327,8 @@ def _script(
     if not row.repo_id:
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
-    more: dict[str, Any] = {
-        **settings,
-        "denoiser": row.denoiser,
-        "vae": row.vae,
-        "upcast": row.upcast,
-    }
+    more: dict[str, Any] = {**settings, "denoiser": row.denoiser, "vae": row.vae}
+    more["upcast"] = row.upcast
     more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
     dropped = more["dropped"] = sorted(formats.left_out(settings.get("drop", ()), row, classes))
     forms = {name: form for name, form in place.forms.items() if name not in dropped}

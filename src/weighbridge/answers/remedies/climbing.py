@@ -133,8 +133,8 @@ def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
 
 
 def _lowers(now: Report, then: Report, instant: str) -> bool:
-    """Tell whether a step lowers the instant that was fullest, and raises no other above it. Of what
-    runs with weights in RAM, whether fewer are there, and the card has as much room."""
+    """Tell whether a step lowers the instant that was fullest, and raises no other above it; of
+    what runs with weights in RAM, whether fewer are there and the card still has room."""
     if _in_part(now):
         fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
         return fewer and then.verdict is not None and _roomy(then.verdict)
@@ -165,11 +165,11 @@ def short_of_ram(report: Report) -> bool:
 
 def _lowers_ram(now: Report, then: Report) -> bool:
     """Tell whether a step lowers what RAM must hold, with room on the card."""
-    before, after = (one.verdict and one.verdict.host for one in (now, then))
-    v = then.verdict
-    if before is None or after is None or v is None or v.per_device.low > v.usable.high:
+    old, v = now.verdict, then.verdict
+    if old is None or v is None or old.host is None or v.host is None:
         return False
-    return after.needed.expected <= before.needed.expected * (1 - LEAST)
+    fewer = v.host.needed.expected <= old.host.needed.expected * (1 - LEAST)
+    return fewer and v.per_device.low <= v.usable.high
 
 
 def _at(report: Report, instant: str) -> int:

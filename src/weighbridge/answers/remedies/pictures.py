@@ -135,9 +135,9 @@ def _whole(row: Mapping[str, Any], frames: int) -> int:
 
 
 def fitted(report: Report) -> Report:
-    """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings of
-    the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a card:
-    whether there is one."""
+    """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings
+    of the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a
+    card: whether there is one."""
     v, way = report.verdict, None
     if v is None or not v.count:
         fits: str = "yes" if report.derived.get("smallest_cards") else "no"
@@ -147,8 +147,11 @@ def fitted(report: Report) -> Report:
         same = (r for r in report.remedies if r.fits == "yes" and MADE.isdisjoint(r.change))
         way = next(same, None)
         fits = "yes" if way is not None or runs_in_part(v) else v.fits
-    more = {"fits": fits, **({} if way is None else {"way": dict(way.change)})}
-    return replace(report, derived=report.derived | more)
+    derived = report.derived.copy()
+    derived["fits"] = fits
+    if way is not None:
+        derived["way"] = dict(way.change)
+    return replace(report, derived=derived)
 
 
 def runs_in_part(verdict: Verdict) -> bool:

@@ -141,8 +141,8 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
-    """0, or with --check what the verdict is; an answer without one cannot say. Of `fit` always what
-    its first line is."""
+    """0, or with --check what the verdict is; an answer without one cannot say. Of `fit` always
+    what its first line is."""
     if "fits" in report.derived:
         return CODES[report.derived["fits"]]
     if not check:
@@ -302,7 +302,7 @@ def beside(
     click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
         for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
-            _warned(line)
+            warn_line(line)
 
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:

@@ -105,9 +105,8 @@ def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
     before = None if verdict is None or verdict.host is None else verdict.host.needed
     if before is None or remedy.host is None:
         return ""
-    short = (
-        verdict is not None and verdict.host is not None and verdict.host.fits in ("no", "unknown")
-    )
+    half = None if verdict is None else verdict.host
+    short = half is not None and half.fits in ("no", "unknown")
     moves = short or any(remedy.change.get(name) not in (None, "none", 0) for name in ASSUMED)
     if not moves and remedy.host.expected < before.expected + GIB:
         return ""

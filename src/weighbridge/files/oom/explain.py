@@ -220,7 +220,7 @@ def question(
 
 
 def _of_pictures(reading: OomReading, named: Mapping[str, Any], task: str) -> OomQuestion:
-    """Return the question about a pipeline: of a log it has the card's size, unless one is named."""
+    """Return the question about a pipeline: a log gives the card's size, unless one is named."""
     known = PICTURE_TRAINING if task == "train" else PICTURE
     settings = {name: value for name, value in named.items() if name in known}
     capacity = reading.size("capacity")

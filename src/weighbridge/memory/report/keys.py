@@ -73,6 +73,8 @@ class DerivedFacts(TypedDict, total=False):
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
+    fits: str  # of `fit`: yes, no or unknown, of what is made as it was asked
+    way: Mapping[str, Any]  # the settings with which it does
     smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT
