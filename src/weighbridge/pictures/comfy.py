@@ -310,7 +310,6 @@ def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str
 def _lines(
     row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]
 ) -> Iterator[str]:
-    """Blocks are swapped by ComfyUI-WanVideoWrapper, whose nodes take no model of others."""
     flags = []
     if settings["vram_mode"] != "normal":
         flags.append(f"--{settings['vram_mode']}vram")
@@ -320,18 +319,24 @@ def _lines(
         flags.append("--disable-smart-memory")
     yield " ".join(("python main.py", *flags))
     swaps = settings.get("blocks_to_swap")
-    if swaps:
-        yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
-        yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
-    for name, form in forms.items():
-        if not swaps or name not in row.denoisers:
-            yield f"# {_loader(row, name, form)}"
+    yield from _loaders(row, forms, swaps)
     if settings.get("vae_tiling"):
         tiled = "WanVideoDecode: enable_vae_tiling"
         yield f"# {tiled if swaps else 'VAEDecodeTiled in place of VAEDecode'}"
     size = f"{settings['width']} x {settings['height']}"
     frames = f", length {settings['frames']}" if row.kind == "video" else ""
     yield f"# {size}{frames}, batch_size {settings['batch_size']}"
+
+
+def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iterator[str]:
+    """Yield what loads each component. Blocks are swapped by ComfyUI-WanVideoWrapper, whose nodes
+    take no model of others."""
+    if swaps:
+        yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
+        yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
+    for name, form in forms.items():
+        if not swaps or name not in row.denoisers:
+            yield f"# {_loader(row, name, form)}"
 
 
 def _wrapped(row: PipelineSpec, name: str, form: str) -> str:

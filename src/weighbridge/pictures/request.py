@@ -146,11 +146,10 @@ def notes(
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
         yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
-    asked = w.frames or (made.frames if w.seconds is None else None)
-    if asked is not None and asked != made.frames:
+    if w.frames is not None and w.frames != made.frames:
         nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
         key = "picture.frames_nearest" if nearest else "picture.frames_rounded"
-        yield sentence(key, frames=made.frames, time=spec.time, asked=asked)
+        yield sentence(key, frames=made.frames, time=spec.time, asked=w.frames)
     yield from _of_companions(spec, w)
     if absent:
         listed = ", ".join(absent)

@@ -80,11 +80,7 @@ class PipelineLines:
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
         passed += [f"{name}=None" for name in w["dropped"]]
         for name in files:
-            where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
-            yield from (f"# {name}: {note}",) if note else ()
-            config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
-            made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
-            yield f"{name} = {made}, torch_dtype={dtype})"
+            yield from self._file(name, dtype)
             passed.append(f"{name}={name}")
         yield from self._elsewhere(files, packed)
         name, wide = w["vae"], f"torch.{w['vae_dtype']}"
@@ -100,6 +96,15 @@ class PipelineLines:
         yield from self._companions()
         yield from self._placed(dtype)
         yield self._call()
+
+    def _file(self, name: str, dtype: str) -> Iterator[str]:
+        """Yield the lines that load a denoiser from a file in GGUF."""
+        where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
+        if note:
+            yield f"# {name}: {note}"
+        config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
+        loads = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
+        yield f"{name} = {loads}, torch_dtype={dtype})"
 
     def _call(self) -> str:
         w = self.settings
@@ -118,9 +123,8 @@ class PipelineLines:
 
     def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
         """Return what packs components: one backend for all, or a config of each."""
-        [first, *others] = dict.fromkeys(packed.values())
-        form = PACKED[first]
-        if form.backend and not others:
+        form = PACKED[next(iter(packed.values()))]
+        if not self._apart(packed):
             pairs = (pair.split("=", 1) for pair in form.arguments.format(dtype=dtype).split(", "))
             values = ", ".join(f'"{key}": {value}' for key, value in pairs)
             return f'"{form.backend}", {{{values}}}, {json.dumps(sorted(packed))}'
@@ -135,17 +139,21 @@ class PipelineLines:
         return "transformers" if name in self.settings["encoders"] else "diffusers"
 
     def _imports(self, files: Mapping[str, str], packed: Mapping[str, str]) -> Iterator[str]:
-        kinds = {*packed.values()}
-        if len(kinds) > 1 or any(not PACKED[one].backend for one in kinds):
-            yield from (f"import {one}" for one in sorted({self._library(n) for n in packed}))
-        yield "import torch"
+        libraries = map(self._library, packed) if self._apart(packed) else ()
+        yield from (f"import {one}" for one in sorted({*libraries, "torch"}))
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
-        if {n for n, form in self.forms.items() if form == FP8}.difference(
-            self.settings["denoisers"]
-        ):
+        if self._resting().difference(self.settings["denoisers"]):
             yield "from diffusers.hooks import apply_layerwise_casting"
-        if names := sorted({PACKED[one].torchao for one in kinds} - {""}):
+        if names := sorted({PACKED[one].torchao for one in packed.values()} - {""}):
             yield f"from torchao.quantization import {', '.join(names)}"
+
+    def _apart(self, packed: Mapping[str, str]) -> bool:
+        """Tell whether each component needs a config: there are two kinds, or one of torchao."""
+        return len({*packed.values()}) > 1 or not all(PACKED[f].backend for f in packed.values())
+
+    def _resting(self) -> set[str]:
+        """Return the components that rest in float8, as a format."""
+        return {name for name, form in self.forms.items() if form == FP8}
 
     def _loader(self) -> str:
         """Return the class that picks the pipeline, which a ControlNet makes another one."""
@@ -176,7 +184,7 @@ class PipelineLines:
 
     def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
         """Yield a word for the reader on each format that no line of diffusers loads."""
-        names = {n for n, form in self.forms.items() if form != FP8} - set().union(*loaded)
+        names = self.forms.keys() - self._resting() - set().union(*loaded)
         yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
@@ -188,15 +196,19 @@ class PipelineLines:
             names.add(self.classes[w["vae"]])
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
-    def _placed(self, dtype: str) -> Iterator[str]:
-        w, offload = self.settings, str(self.settings["offload"])
+    def _cast(self, dtype: str) -> Iterator[str]:
+        """Yield a line for each component that rests in float8."""
+        w, resting = self.settings, self._resting()
         casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
-        resting = {name for name, form in self.forms.items() if form == FP8}
         for name in w["denoisers"]:
             if w.get("layerwise_casting") or name in resting:
                 yield f"pipe.{name}.enable_layerwise_casting({casts})"
         for name in sorted(resting.difference(w["denoisers"])):
             yield f"apply_layerwise_casting(pipe.{name}, {casts})"
+
+    def _placed(self, dtype: str) -> Iterator[str]:
+        w, offload = self.settings, str(self.settings["offload"])
+        yield from self._cast(dtype)
         if offload in LEVELS:
             stream = ", use_stream=True" if w.get("offload_stream") else ""
             cards = 'onload_device="cuda", offload_device="cpu"'

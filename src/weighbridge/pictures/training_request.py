@@ -178,10 +178,11 @@ def _encoders(
     pictures = (spec.vae,)
     encodes = (*(texts if live else ()), *(pictures if w.uncached_latents else ()))
     elsewhere = formats.left_out(w.drop or (), spec, (*texts, *pictures))
-    if both := ", ".join(name for name in encodes if name in elsewhere):
-        raise ContradictionError(sentence("picture_training.dropped", components=both))
-    before = (name for name in (*texts, *pictures) if name not in encodes)
-    return encodes, tuple(name for name in before if name not in elsewhere)
+    if both := elsewhere & {*encodes}:
+        listed = ", ".join(sorted(both))
+        raise ContradictionError(sentence("picture_training.dropped", components=listed))
+    apart = {*encodes, *elsewhere}
+    return encodes, tuple(name for name in (*texts, *pictures) if name not in apart)
 
 
 def _dtypes(

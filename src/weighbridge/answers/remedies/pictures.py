@@ -138,17 +138,15 @@ def fitted(report: Report) -> Report:
     """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings
     of the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a
     card: whether there is one."""
-    v, way = report.verdict, None
+    derived, way = report.derived.copy(), None
+    v = report.verdict
     if v is None or not v.count:
-        fits: str = "yes" if report.derived.get("smallest_cards") else "no"
-    elif v.fits == "yes":
-        fits = "yes"
-    else:
+        derived["fits"] = "yes" if report.derived.get("smallest_cards") else "no"
+        return replace(report, derived=derived)
+    if v.fits != "yes":
         same = (r for r in report.remedies if r.fits == "yes" and MADE.isdisjoint(r.change))
         way = next(same, None)
-        fits = "yes" if way is not None or runs_in_part(v) else v.fits
-    derived = report.derived.copy()
-    derived["fits"] = fits
+    derived["fits"] = "yes" if way is not None or runs_in_part(v) else v.fits
     if way is not None:
         derived["way"] = dict(way.change)
     return replace(report, derived=derived)

@@ -132,15 +132,18 @@ def margin(answer: ShownAnswer) -> str:
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        share = _percent(v.per_device, v.usable)
-        key = "margin.share"
-        if answer.report.pictures:
-            key = "margin.likely" if v.share_that_fits >= LIKELY else "margin.open"
-            key = "margin.unlikely" if v.share_that_fits <= 1 - LIKELY else key
-        return answer.say(key, share=share)
+        key = _in_words(v.share_that_fits) if answer.report.pictures else "margin.share"
+        return answer.say(key, share=_percent(v.per_device, v.usable))
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
+
+
+def _in_words(share: float) -> str:
+    """Return the key of how likely pictures fit, by the share of their range that does."""
+    if share >= LIKELY:
+        return "margin.likely"
+    return "margin.unlikely" if share <= 1 - LIKELY else "margin.open"
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:

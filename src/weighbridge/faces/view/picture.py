@@ -74,7 +74,7 @@ def runs(answer: ShownAnswer) -> Section:
         size = answer.size(v.spilled or 0)
         word = answer.say("picture.slowly", where=where, size=size)
         return (Headline(word, figures(answer, v.per_device, v.usable_bytes), "yes"),)
-    how = filter(None, (printable(way.flags), moved(answer.say, v, way)))
+    how = filter(None, (printable(way.flags), _then(answer, way)))
     word = answer.say("picture.way", where=where, how=answer.say("cost.and").join(how))
     head = Headline(word, figures(answer, way.per_device, v.usable_bytes), "yes", reason=asked)
     return (head._replace(needs=way.per_device.expected, has=v.usable_bytes),)
@@ -122,7 +122,7 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
         sign = "+ " if number else ""
         size = _needs(answer, remedy)
         where = answer.say(f"{place}.{remedy.kind}")
-        ram_then = moved(answer.say, answer.report.verdict, remedy)
+        ram_then = _then(answer, remedy)
         cost = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
         rows.append((Cell(size, remedy.fits), Cell(where), Cell(f"{sign}{cost}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
@@ -130,6 +130,15 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     fits = any(remedy.fits == "yes" for remedy in remedies)
     heading = answer.say("picture.ladder" if fits else "picture.ladder.none")
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
+
+
+def _then(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the RAM of a step that moves memory there, or wherever RAM is short, else ""."""
+    v = answer.report.verdict
+    short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
+    if short and remedy.host is not None:
+        return answer.say("cost.ram", ram=answer.size(remedy.host.expected))
+    return moved(answer.say, v, remedy)
 
 
 def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
@@ -156,7 +165,7 @@ def in_ram(answer: ShownAnswer) -> str:
     another number; "" where nothing waits there."""
     text, v = ram(answer), answer.report.verdict
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
-    then = "" if first is None else moved(answer.say, v, first)
+    then = "" if first is None else _then(answer, first)
     if not then or first is None or first.host is None:
         return text
     size = answer.size(first.host.expected)

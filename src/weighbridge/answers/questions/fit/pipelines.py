@@ -72,16 +72,16 @@ def pipelines_for(
     with kept_so_far():
         known = _candidates(names, left_out)
         for number, family in enumerate(_families(known, apart=shown is None), 1):
-            if shown is not None and len(rows) >= shown:
+            if len(rows) == shown:
                 break
             trying(partial(str, family[0].name), number, len(known))
             row = _first(family, card)
-            if row is not None and (shown is None or row["fits"] == "yes"):
-                rows.append(row)
-            elif row is None and shown is None:
+            if row is None:
                 left_out |= {one.name: sentence("rank.no_way") for one in family}
+            elif shown is None or row["fits"] == "yes":
+                rows.append(row)
     ordered = sorted(rows, key=lambda row: (row["fits"] != "yes", -row["denoiser_parameters"]))
-    return RankedPipelines(tuple(ordered), left_out)
+    return RankedPipelines(tuple(ordered), left_out if shown is None else {})
 
 
 def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[Candidate]:
