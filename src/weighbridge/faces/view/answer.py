@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
 
-LIKELY = 0.75  # of a range: what is said of pictures in words
+LIKELY = 75  # percent of a range: what is said of pictures in words
 
 
 def mark(verdict: "Verdict") -> Mark:
@@ -132,18 +132,19 @@ def margin(answer: ShownAnswer) -> str:
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        key = _in_words(v.share_that_fits) if answer.report.pictures else "margin.share"
-        return answer.say(key, share=_percent(v.per_device, v.usable))
+        share = _percent(v.per_device, v.usable)
+        key = _in_words(share) if answer.report.pictures else "margin.share"
+        return answer.say(key, share=share)
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
 
 
-def _in_words(share: float) -> str:
+def _in_words(percent: int) -> str:
     """Return the key of how likely pictures fit, by the share of their range that does."""
-    if share >= LIKELY:
+    if percent >= LIKELY:
         return "margin.likely"
-    return "margin.unlikely" if share <= 1 - LIKELY else "margin.open"
+    return "margin.unlikely" if percent <= 100 - LIKELY else "margin.open"
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:

@@ -163,7 +163,7 @@ def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Secti
 def in_ram(answer: ShownAnswer) -> str:
     """Return the RAM that it takes as it was asked, and with the first step that fits where that is
     another number; "" where nothing waits there."""
-    text, v = ram(answer), answer.report.verdict
+    text = ram(answer)
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
     then = "" if first is None else _then(answer, first)
     if not then or first is None or first.host is None:
