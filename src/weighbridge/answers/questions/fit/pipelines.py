@@ -52,7 +52,7 @@ class RankedPipelines(NamedTuple):
     left_out: Mapping[str, str] = {}
 
 
-class Candidate(NamedTuple):
+class RankedPipeline(NamedTuple):
     """A pipeline whose files were read: the size and the class of its denoiser."""
 
     name: str
@@ -84,7 +84,7 @@ def pipelines_for(
     return RankedPipelines(tuple(ordered), left_out if shown is None else {})
 
 
-def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[Candidate]:
+def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[RankedPipeline]:
     from weighbridge.pictures import components
 
     known = []
@@ -101,11 +101,11 @@ def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[Candidat
             why = sentence("picture.no_program", cls=str(config.get("_class_name")))
             left_out[name] = why
             continue
-        known.append(Candidate(name, tree.parameters, tree.cls, bool(row.gguf)))
+        known.append(RankedPipeline(name, tree.parameters, tree.cls, bool(row.gguf)))
     return known
 
 
-def _families(known: Sequence[Candidate], *, apart: bool) -> Iterator[list[Candidate]]:
+def _families(known: Sequence[RankedPipeline], *, apart: bool) -> Iterator[list[RankedPipeline]]:
     """Yield pipelines of one class together, the largest first, of those that are about as large
     the catalogue's first alone; classes that are offered in GGUF before others, and of those the
     largest. `apart`: each alone."""
@@ -118,7 +118,7 @@ def _families(known: Sequence[Candidate], *, apart: bool) -> Iterator[list[Candi
     yield from sorted(families, key=lambda f: (not any(c.gguf for c in f), -f[0].parameters))
 
 
-def _first(family: Sequence[Candidate], card: Mapping[str, Any]) -> Row | None:
+def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | None:
     """Return the largest of a family that fits, else the last one; None where none is answered."""
     last: Row | None = None
     for one in family:
@@ -140,7 +140,7 @@ def with_pipelines(
     return replace(ranking, pipelines=ranked.rows, left_out=ranked.left_out)
 
 
-def _row(one: Candidate, card: Mapping[str, Any]) -> Row | None:
+def _row(one: RankedPipeline, card: Mapping[str, Any]) -> Row | None:
     """Return the first way that fits, else the last one; None of a pipeline without an answer."""
     last: Row | None = None
     for way, report in _answers(one, card):
@@ -162,7 +162,9 @@ def _row(one: Candidate, card: Mapping[str, Any]) -> Row | None:
     return last
 
 
-def _answers(one: Candidate, card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Report]]:
+def _answers(
+    one: RankedPipeline, card: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], Report]]:
     """Yield ways with their answers; those whose denoiser alone is larger than the card are passed
     over."""
     from weighbridge.answers.questions.prepared import opened
