@@ -38,9 +38,9 @@ def title(answer: ShownAnswer) -> str:
     return " · ".join(filter(None, what))
 
 
-def in_words(w: Mapping[str, Any]) -> str:
+def in_words(workload: Mapping[str, Any]) -> str:
     """Return formats as a title has them: transformer fp8, text nf4."""
-    items = re.split("[,+]", str(w["quantization"] or w["dtype"]))
+    items = re.split("[,+]", str(workload["quantization"] or workload["dtype"]))
     return ", ".join(" ".join(item.split("=")).strip() for item in items)
 
 

@@ -98,8 +98,7 @@ def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[RankedPi
             left_out[name] = str(error)
             continue
         if tree is None:
-            why = sentence("picture.no_program", cls=str(config.get("_class_name")))
-            left_out[name] = why
+            left_out[name] = sentence("picture.no_program", cls=str(config.get("_class_name")))
             continue
         known.append(RankedPipeline(name, tree.parameters, tree.cls, bool(row.gguf)))
     return known
@@ -122,8 +121,7 @@ def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | N
     """Return the largest of a family that fits, else the last one; None where none is answered."""
     last: Row | None = None
     for one in family:
-        row = _row(one, card)
-        last = row or last
+        last = _row(one, card) or last
         if last is not None and last["fits"] == "yes":
             break
     return last
