@@ -233,3 +233,35 @@ def test_before_kernels_turned_queries_a_step_took_more():
 def test_modules_that_were_followed_are_surer():
     flux, sdxl = (denoised(name) for name in ("flux.1-dev", "sdxl"))
     assert flux.high / flux.expected < sdxl.high / sdxl.expected
+
+
+# ---- blocks that are swapped
+
+
+def test_blocks_are_swapped_by_the_wrapper_whose_nodes_take_each_other():
+    form = {"quantization": "Q4_K_S", "blocks_to_swap": 20, "vae_tiling": True}
+    launch = asked("wan2.2-t2v-a14b", **form).derived["launch"].splitlines()
+    assert [line.split(":")[0] for line in launch[1:5]] == [
+        "# WanVideoBlockSwap",
+        *["# WanVideoModelLoader"] * 2,
+        "# WanVideoDecode",
+    ]
+    assert "HighNoise/Wan2.2-T2V-A14B-HighNoise-Q4_K_S.gguf" in launch[2]
+    assert not any("UnetLoader" in line for line in launch)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "match"),
+    [
+        ("wan2.1-t2v-1.3b", {"blocks_to_swap": 31}, "has 30 blocks"),
+        (FLUX, {"blocks_to_swap": 5}, "swaps blocks of flux.1-dev"),
+    ],
+)
+def test_no_more_blocks_are_swapped_than_there_are(name, settings, match):
+    with pytest.raises(UsageError, match=match):
+        asked(name, **settings)
+
+
+def test_diffusers_has_no_switch_for_blocks():
+    with pytest.raises(ContradictionError, match="--blocks-to-swap is a setting of comfyui"):
+        prepared("wan2.1-t2v-1.3b").picture(blocks_to_swap=900, remedies=False)

@@ -8,16 +8,24 @@ import weighbridge
 from tests.ask import typed
 from weighbridge.answers.questions.fit.pipelines import WAYS, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
+from weighbridge.answers.remedies.pictures import fitted
 from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.models import told
 from weighbridge.faces.cli.questions import cases
+from weighbridge.faces.view.records import RenderOptions
 from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.web.command import command
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.models.catalogue import pipelines
 from weighbridge.workload import PICTURE
 
 SD = "sd-1.5"
-CARD = {"gpu": "3060"}
+CARD, LOOK = {"gpu": "3060"}, RenderOptions()
 FLAGS = {"vae_tiling": True, **CARD}
 
 
@@ -119,16 +127,36 @@ def test_a_chart_has_a_bar_a_stage():
 
 @pytest.mark.slow
 def test_pipelines_of_a_card_are_told_in_the_first_way_that_fits():
-    rows = pipelines_for(["flux.1-dev", SD], CARD)
+    rows = pipelines_for([SD, "flux.1-dev"], CARD).rows
     assert [row["name"] for row in rows] == ["flux.1-dev", SD]
     flux, sd = rows
     assert (sd["fits"], sd["settings"]) == ("yes", {})
-    assert (flux["fits"], flux["settings"]) == ("yes", dict(WAYS[-1]))
-    again = weighbridge.infer("flux.1-dev", **CARD, **WAYS[-1])
-    assert again.verdict.per_device.expected == flux["peak_bytes"]
-    smaller = weighbridge.infer("flux.1-dev", **CARD, **WAYS[-2])
-    assert smaller.verdict.fits != "yes"
-    assert pipelines_for(["flux.1-dev", SD], CARD, shown=1) == rows[:1]
+    number = next(i for i, way in enumerate(WAYS) if way.settings == flux["settings"])
+    again = weighbridge.infer("flux.1-dev", **CARD, **flux["settings"])
+    assert (again.verdict.fits, again.verdict.per_device.expected) == ("yes", flux["peak_bytes"])
+    for way in WAYS[:number]:
+        assert weighbridge.infer("flux.1-dev", **CARD, **way.settings).verdict.fits != "yes"
+    assert pipelines_for([SD, "flux.1-dev"], CARD, shown=1).rows == rows[:1]
+
+
+@pytest.mark.slow
+def test_a_screen_has_one_of_each_class_and_what_people_run():
+    names = ["sd-1.5", "sd-2.1", "flux.1-dev", "flux.1-schnell", "wan2.1-t2v-1.3b", "ltx-video"]
+    rows = pipelines_for(names, CARD, shown=12).rows
+    assert rows[0]["name"] == "flux.1-dev"
+    assert {row["name"] for row in rows} == {"sd-1.5", "flux.1-dev", "wan2.1-t2v-1.3b", "ltx-video"}
+    assert len(pipelines_for(names, CARD).rows) == len(names)
+
+
+def test_what_has_no_answer_is_left_out_by_name(monkeypatch, capsys):
+    strange = pipelines.find("sd-1.5")._replace(name="odd", parts={"unet": {"_class_name": "Odd"}})
+    monkeypatch.setattr(pipelines, "find", lambda name: strange)
+    ranked = pipelines_for(["odd"], CARD)
+    assert ranked.rows == () and "Odd" in ranked.left_out["odd"]
+    rank = Ranking(of="models", about="infer", rows=(), left_out=ranked.left_out)
+    told(rank, "json", LOOK, None)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["left_out"].keys() == {"odd"} and "odd is left out: " in err
 
 
 def test_the_catalogue_lists_pipelines_below_models(capsys):
@@ -142,3 +170,42 @@ def test_the_catalogue_lists_pipelines_below_models(capsys):
     assert out == f"{SD}\n"
     code, _, err = typed(capsys, "models", SD, "--use", "text")
     assert code == 2 or "no model" in err
+
+
+# ---- fit of a pipeline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "first", "code"),
+    [
+        ("sd-1.5 --gpu 3060", "✓ fits on RTX 3060 12GB", 0),
+        ("flux.1-dev --gpu 3060", "✓ Yes on RTX 3060 12GB, with --offload model", 0),
+        ("flux.1-dev --gpu 3060 --dtype bfloat16 --quantization bnb-int8 --offload none", "✗", 1),
+        ("sd-1.5 --smallest gpu", "✓ ", 0),
+        ("wan2.1-t2v-14b --engine comfyui --gpu 4090 --quantization Q8_0", "✓ Yes", 0),
+    ],
+)
+def test_fit_ends_with_its_first_line(capsys, words, first, code):
+    assert run(["fit", *words.split(), "--format", "human"]) == code
+    assert capsys.readouterr().out.splitlines()[2].startswith(first)
+    assert run(["fit", *words.split(), "-q"]) == code
+    assert capsys.readouterr().out == {0: "yes\n", 1: "no\n"}[code]
+
+
+def test_a_smaller_picture_is_no_yes_of_what_was_asked():
+    report = weighbridge.prepare(SD).picture(gpu_memory="1.5GiB", remedies=False)
+
+    def step(**change):
+        return Remedy(change=change, peak_bytes=1, fits="yes", cost="", price=Price(), flags="")
+
+    small, packed = step(size="256x256"), step(quantization="nf4")
+    assert fitted(replace(report, remedies=(small,))).derived["fits"] == "no"
+    derived = fitted(replace(report, remedies=(small, packed))).derived
+    assert (derived["fits"], derived["way"]) == ("yes", packed.change)
+
+
+def test_the_smallest_card_is_looked_for_without_one(capsys):
+    assert run(["fit", SD, "--smallest", "gpu", "--gpu", "3060"]) == 2
+    assert "leave --gpu out" in capsys.readouterr().err
+    assert run(["image", SD, "--smallest", "gpu"]) == 2

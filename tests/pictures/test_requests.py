@@ -10,6 +10,7 @@ import pytest
 
 import weighbridge
 from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures import comfy
 from weighbridge.pictures.request import notes, placement, request
 from weighbridge.pictures.spec import spec
 from weighbridge.workload.picture import Picture
@@ -148,3 +149,23 @@ def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
 )
 def test_references_that_make_pictures(reference, answer):
     assert pipelines.makes_pictures(reference) is answer
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "frames"),
+    [
+        ("wan2.1-t2v-1.3b", {"frames": 80}, 81),  # WanPipeline: 80 // 4 * 4 + 1
+        ("wan2.1-t2v-1.3b", {"frames": 82}, 81),
+        ("wan2.2-t2v-a14b", {"frames": 84}, 85),
+        ("wan2.1-t2v-1.3b", {"frames": 80, "engine": "comfyui"}, 77),  # (80 - 1) // 4 + 1 latents
+        ("ltx-video", {"frames": 80}, 73),
+        ("hunyuan-video", {"frames": 80}, 77),
+    ],
+)
+def test_frames_are_rounded_as_the_pipeline_does(name, settings, frames):
+    row, w = spec(pipelines.find(name)), Picture(**settings)
+    asked = request(comfy.recipe(row, w) if "engine" in settings else row, w)
+    assert asked.frames == frames
+    line = next(iter(notes(row, w, asked)))
+    assert str(frames) in line and str(settings["frames"]) in line
+    assert ("pipeline itself" in line) == (frames > settings["frames"] or frames == 81)

@@ -14,11 +14,25 @@ def lines(name, quantization):
     return report.derived["launch"].splitlines()
 
 
-@pytest.mark.parametrize("form", ["Q6_K", "IQ4_XS"])
-def test_a_denoiser_in_gguf_comes_from_its_repository(form):
-    [line] = [line for line in lines("flux.1-dev", form) if line.startswith("transformer = ")]
-    address = f"https://huggingface.co/city96/FLUX.1-dev-gguf/blob/main/flux1-dev-{form}.gguf"
-    assert f'from_single_file("{address}"' in line
+REPOSITORY = "https://huggingface.co/city96/FLUX.1-dev-gguf"
+
+
+def test_a_denoiser_in_gguf_comes_from_its_repository_where_a_link_names_the_file():
+    [line] = [line for line in lines("flux.1-dev", "Q6_K") if line.startswith("transformer = ")]
+    assert f'from_single_file("{REPOSITORY}/blob/main/flux1-dev-Q6_K.gguf"' in line
+    unseen = lines("flux.1-dev", "IQ4_XS")
+    assert f"# transformer: IQ4_XS of {REPOSITORY}" in unseen
+    assert any('from_single_file("./transformer-IQ4_XS.gguf"' in line for line in unseen)
+
+
+def test_each_denoiser_has_a_file_and_rests_in_float8():
+    """QuantStack's files lie in folders of their own."""
+    files = [line for line in lines("wan2.2-t2v-a14b", "Q4_K_S") if "from_single_file" in line]
+    assert ["HighNoise/" in line for line in files] == [True, False]
+    assert ["LowNoise/Wan2.2-T2V-A14B-LowNoise-Q4_K_S.gguf" in line for line in files] == [0, 1]
+    report = prepared("wan2.2-t2v-a14b").picture(layerwise_casting=True, remedies=False)
+    casts = [one for one in report.derived["launch"].splitlines() if "layerwise_casting" in one]
+    assert [one.split(".")[1] for one in casts] == ["transformer", "transformer_2"]
 
 
 def test_where_no_repository_is_known_the_file_is_here():
@@ -31,7 +45,7 @@ def test_a_text_encoder_in_gguf_has_a_line_for_the_reader():
     assert not any(line.startswith("text_encoder_2 =") for line in launch)
 
 
-@pytest.mark.parametrize("form", ["fp8", "svdquant", "torchao-int8"])
+@pytest.mark.parametrize("form", ["svdquant", "quanto-int8", "torchao-fp6"])
 def test_a_format_without_a_line_of_diffusers_is_not_left_out(form):
     assert f"# transformer: the file in {form}" in lines("flux.1-dev", form)
 
@@ -40,3 +54,34 @@ def test_what_bitsandbytes_packs_has_its_own_line():
     launch = lines("flux.1-dev", "nf4")
     assert any(line.startswith("quantized = ") for line in launch)
     assert not any(line.startswith("# ") for line in launch)
+
+
+def test_fp8_rests_as_it_was_weighed():
+    launch = lines("flux.1-dev", "fp8+text_encoder_2=fp8")
+    casts = "storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16"
+    assert f"pipe.transformer.enable_layerwise_casting({casts})" in launch
+    assert f"apply_layerwise_casting(pipe.text_encoder_2, {casts})" in launch
+    assert not any(line.startswith("# ") for line in launch)
+
+
+def test_formats_of_two_kinds_have_a_config_each():
+    launch = lines("flux.1-dev", "torchao-int8+text_encoder_2=nf4")
+    [packs] = [line for line in launch if line.startswith("quantized = ")]
+    assert '"transformer": diffusers.TorchAoConfig(Int8WeightOnlyConfig())' in packs
+    assert '"text_encoder_2": transformers.BitsAndBytesConfig(load_in_4bit=True' in packs
+    assert "from torchao.quantization import Int8WeightOnlyConfig" in launch
+
+
+@pytest.mark.parametrize("form", ["nf4", "bnb-int8", "torchao-fp8", "fp8", "Q4_K_S", "svdquant"])
+def test_lines_are_python(form):
+    compile("\n".join(lines("wan2.2-t2v-a14b", f"{form}+text={form}")), "launch", "exec")
+
+
+def test_encoders_that_are_left_out_are_not_loaded():
+    report = prepared("flux.1-dev").picture(
+        quantization="nf4+text=nf4", drop="text", remedies=False
+    )
+    *_, loads, _, call = report.derived["launch"].splitlines()
+    assert "text_encoder=None, text_encoder_2=None" in loads
+    assert call.startswith("out = pipe(**embeddings, ")
+    assert not any("text" in line for line in report.derived["launch"].splitlines()[:-3])

@@ -180,7 +180,7 @@ def verdict(fits="yes", each=(5, 6, 7), usable=10, margin=4, share=1.0, count=1,
 
 
 def shown(v, **components):
-    report = SimpleNamespace(verdict=v)
+    report = SimpleNamespace(verdict=v, pictures=False)
     return SimpleNamespace(report=report, say=SAY, sizes=GIBS, unit=None, phase=phase(**components))
 
 
@@ -359,3 +359,17 @@ def test_the_footer_names_frameworks_that_train_alike_once():
     )
     told = ["vllm 0.11", "trl/trainer adamw bf16", "other adamw fp32", "catalogue"]
     assert list(fit._assumed(asked, SAY)) == told
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        ((9, 10, 11), "may or may not fit"),
+        ((5, 6, 10.1), "likely fits"),
+        ((9.9, 12, 14), "unlikely"),
+    ],
+)
+def test_pictures_say_in_words_how_likely_they_fit(each, words):
+    asked = shown(verdict("unknown", each, share=0.5))
+    asked.report.pictures = True
+    assert words in answer.margin(asked)

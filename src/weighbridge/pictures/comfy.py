@@ -73,7 +73,6 @@ FACTORS: Mapping[str, float] = {
 }
 FACTOR = 2.0  # of a class that has none
 OF_SDXL = 0.8
-SWAPS = "wan"  # pipelines that ComfyUI-WanVideoWrapper runs, which swaps blocks
 WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
 # memory_used_decode: values of a decoded pixel, and whether frames are counted
 DECODED: Mapping[str, tuple[int, bool]] = {
@@ -112,12 +111,14 @@ def rules(w: Picture, part: "Part | None") -> ComfyRules:
 
 
 def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
-    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card."""
+    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card, and
+    (length - 1) // time + 1 latents."""
     size = w.vae_tile or TILE
     frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
     dtype = "" if spec.upcast else spec.vae_dtype
     tile = (size, size)
-    return spec._replace(tile=tile, frames_tile=frames, excluded=(), upcast=False, vae_dtype=dtype)
+    spec = spec._replace(tile=tile, frames_tile=frames, excluded=(), frames_nearest=False)
+    return spec._replace(upcast=False, vae_dtype=dtype)
 
 
 def patched(
@@ -330,23 +331,46 @@ def _lines(
     if settings.get("disable_smart_memory"):
         flags.append("--disable-smart-memory")
     yield " ".join(("python main.py", *flags))
-    for name, form in forms.items():
-        yield f"# {_loader(row, name, form)}"
-    if settings.get("blocks_to_swap"):
-        yield f"# WanVideoBlockSwap: blocks_to_swap {settings['blocks_to_swap']}"
+    swaps = settings.get("blocks_to_swap")
+    yield from _loaders(row, forms, swaps)
     if settings.get("vae_tiling"):
-        yield "# VAEDecodeTiled in place of VAEDecode"
+        tiled = "WanVideoDecode: enable_vae_tiling"
+        yield f"# {tiled if swaps else 'VAEDecodeTiled in place of VAEDecode'}"
     size = f"{settings['width']} x {settings['height']}"
     frames = f", length {settings['frames']}" if row.kind == "video" else ""
     yield f"# {size}{frames}, batch_size {settings['batch_size']}"
 
 
+def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iterator[str]:
+    """Yield what loads each component. Blocks are swapped by ComfyUI-WanVideoWrapper, whose nodes
+    take no model of others."""
+    if swaps:
+        yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
+        yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
+    for name, form in forms.items():
+        if not swaps or name not in row.denoisers:
+            yield f"# {_loader(row, name, form)}"
+
+
+def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
+    """Return the wrapper's own loader, which reads GGUF, too."""
+    if formats.is_gguf(form):
+        return f"WanVideoModelLoader: {_file(row, name, form)}"
+    packed = "fp8_e4m3fn" if form == formats.FP8 else "disabled"
+    return f"WanVideoModelLoader: quantization {packed} ({name})"
+
+
+def _file(row: PipelineSpec, name: str, form: str) -> str:
+    """Return a file by its name where that is known, else the repository that has it."""
+    known = find(row.name)
+    file = "" if known is None else known.gguf_file(name, form)
+    where = f", of {row.gguf}" if row.gguf else ""
+    return f"{file or f'the file in {form}'}{where} ({name})"
+
+
 def _loader(row: PipelineSpec, name: str, form: str) -> str:
     if formats.is_gguf(form) and name in row.denoisers:
-        known = find(row.name)
-        names = () if known is None else known.files.get(name, ())
-        where = f", of {row.gguf}" if row.gguf else ""
-        return f"UnetLoaderGGUF: {next(iter(names), name)}-{form}.gguf{where}"
+        return f"UnetLoaderGGUF: {_file(row, name, form)}"
     if form == formats.FP8 and name in row.denoisers:
         return f"UNETLoader: weight_dtype fp8_e4m3fn ({name})"
     return f"{name}: the file in {form}"

@@ -15,7 +15,7 @@ transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
@@ -72,6 +72,18 @@ def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
         known = ", ".join((*groups, *spec.order))
         raise UsageError(sentence("component", name=name, pipeline=spec.name, known=known))
     return (name,)
+
+
+def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]) -> frozenset[str]:
+    """Return the components to leave out; `text` is all encoders of texts. Raises UsageError for
+    one that is not there."""
+    names: set[str] = set()
+    for name in dropped:
+        if name != TEXT and name not in there:
+            listed = ", ".join((TEXT, *there))
+            raise UsageError(sentence("component", name=name, pipeline=spec.name, known=listed))
+        names |= {*spec.encoders} if name == TEXT else {name}
+    return frozenset(names)
 
 
 def canonical(form: str) -> str:

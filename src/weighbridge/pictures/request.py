@@ -7,12 +7,14 @@ from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import formats
 from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.companions import loras
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
+from weighbridge.pictures.swapping import lists
 from weighbridge.settings.ranks import ULYSSES
 from weighbridge.workload.picture import Picture
 
@@ -35,13 +37,14 @@ PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every progra
     "controlnet": (DIFFUSERS, COMFYUI),
     "refiner": (DIFFUSERS, COMFYUI),
     "lora": (DIFFUSERS, COMFYUI),
-    "blocks_to_swap": (DIFFUSERS, COMFYUI),
+    "blocks_to_swap": (COMFYUI,),
     "vram_mode": (COMFYUI,),
     "reserve_vram": (COMFYUI,),
     "disable_smart_memory": (COMFYUI,),
     "vae_tile": (COMFYUI,),
 }
 OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
+SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 
 
@@ -54,6 +57,19 @@ def foreign(w: Picture) -> None:
         if value and value != "none" and engine not in only:
             flag, theirs = f"--{name.replace('_', '-')}", " and ".join(only)
             raise ContradictionError(sentence("foreign", flag=flag, engines=theirs, engine=engine))
+
+
+def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
+    """Raise UsageError for more blocks to swap than a denoiser has, and for a pipeline that no
+    program swaps blocks of."""
+    if not w.blocks_to_swap:
+        return
+    if not spec.name.startswith(SWAPPED):
+        raise UsageError(sentence("picture.swaps", pipeline=spec.name))
+    count = sum(lists(part.blueprint.counted).values())
+    if w.blocks_to_swap > count:
+        flag = f"--blocks-to-swap {w.blocks_to_swap}"
+        raise UsageError(sentence("picture.blocks", pipeline=spec.name, most=count), where=flag)
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
@@ -101,7 +117,16 @@ def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
     asked = lasting or w.frames or usual
     if spec.kind == "image" and asked > 1:
         raise UsageError(sentence("picture.frames", pipeline=spec.name, frames=asked))
-    return (asked - 1) // spec.time * spec.time + 1
+    return rounded(spec, asked)
+
+
+def rounded(spec: PipelineSpec, frames: int) -> int:
+    """Return the frames that a pipeline makes of so many. Source: diffusers 0.42
+    pipelines/wan/pipeline_wan.py (__call__: n // 4 * 4 + 1 where n % 4 is not 1); others have the
+    frames of (n - 1) // time + 1 latents."""
+    if spec.frames_nearest and frames % spec.time != 1:
+        return max(1, frames // spec.time * spec.time + 1)
+    return (frames - 1) // spec.time * spec.time + 1
 
 
 def _lasting(spec: PipelineSpec, seconds: float) -> int:
@@ -126,9 +151,10 @@ def notes(
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
         yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
-    asked = w.frames or (made.frames if w.seconds is None else None)
-    if asked is not None and asked != made.frames:
-        yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
+    if w.frames is not None and w.frames != made.frames:
+        nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
+        key = "picture.frames_nearest" if nearest else "picture.frames_rounded"
+        yield sentence(key, frames=made.frames, time=spec.time, asked=w.frames)
     yield from _of_companions(spec, w)
     if absent:
         listed = ", ".join(absent)

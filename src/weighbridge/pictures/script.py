@@ -1,26 +1,51 @@
 """The lines of diffusers that run a pipeline as it was weighed.
 
-Source: diffusers 0.42 docs/source/en/optimization/memory.md, quantization/{overview,gguf}.md.
+    nf4, bnb-int8, torchao-int8, torchao-fp8   packed as they are loaded
+    GGUF                                       a file, of a repository where one is known
+    fp8                                        rests in float8, and is cast layer by layer
+
+Source: diffusers 0.42 docs/source/en/optimization/memory.md, quantization/{overview,gguf}.md,
+hooks/layerwise_casting.py (of modules that are not diffusers').
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.catalogue.pipelines import find, of_repository
 from weighbridge.models.checkpoint.model import Model
-from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures import comfy, formats, sdcpp
 from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.cards import BALANCED
 from weighbridge.pictures.companions import control_class
-from weighbridge.pictures.formats import is_gguf
+from weighbridge.pictures.formats import FP8, is_gguf
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.settings.ranks import RING
 
-BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
-ARGUMENTS = {
-    "bitsandbytes_4bit": '{"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", '
-    '"bnb_4bit_compute_dtype": torch.bfloat16}',
-    "bitsandbytes_8bit": '{"load_in_8bit": True}',
+
+class PackedForm(NamedTuple):
+    """A format as a config of diffusers, and of transformers, says it."""
+
+    config: str
+    arguments: str
+    backend: str = ""  # of a PipelineQuantizationConfig; "" where the two libraries' differ
+    torchao: str = ""  # what is imported beside
+
+
+PACKED = {
+    "nf4": PackedForm(
+        "BitsAndBytesConfig",
+        'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype={dtype}',
+        "bitsandbytes_4bit",
+    ),
+    "bnb-int8": PackedForm("BitsAndBytesConfig", "load_in_8bit=True", "bitsandbytes_8bit"),
+    "torchao-int8": PackedForm(
+        "TorchAoConfig", "Int8WeightOnlyConfig()", torchao="Int8WeightOnlyConfig"
+    ),
+    "torchao-fp8": PackedForm(
+        "TorchAoConfig", "Float8WeightOnlyConfig()", torchao="Float8WeightOnlyConfig"
+    ),
 }
 OFFLOADS = {
     "model": "pipe.enable_model_cpu_offload()",
@@ -29,14 +54,22 @@ OFFLOADS = {
 LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
 
 
+class GgufFile(NamedTuple):
+    """Where a file is, and a note for the reader."""
+
+    where: str
+    note: str = ""
+
+
 class PipelineLines:
-    """What a script is made of: the repository, classes by component, and settings in effect."""
+    """What a script is made of: the repository, classes by component, files in GGUF, formats, and
+    settings in effect."""
 
     def __init__(
         self,
         repo: str,
         classes: Mapping[str, str],
-        gguf: Mapping[str, str],
+        gguf: Mapping[str, GgufFile],
         forms: Mapping[str, str],
         settings: Mapping[str, Any],
     ) -> None:
@@ -50,15 +83,12 @@ class PipelineLines:
         w = self.settings
         dtype = f"torch.{w['dtype']}"
         files = {n: f for n, f in self.forms.items() if is_gguf(f) and n in self.gguf}
-        packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
-        yield "import torch"
-        yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        packed = {n: form for n, form in self.forms.items() if form in PACKED}
+        yield from self._imports(files, packed)
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}", *self._mapped()]
-        for name, form in files.items():
-            where = json.dumps(f"{self.gguf[name]}-{form}.gguf")
-            config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
-            made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
-            yield f"{name} = {made}, torch_dtype={dtype})"
+        passed += [f"{name}=None" for name in w["dropped"]]
+        for name in files:
+            yield from self._file(name, dtype)
             passed.append(f"{name}={name}")
         yield from self._elsewhere(files, packed)
         name, wide = w["vae"], f"torch.{w['vae_dtype']}"
@@ -67,9 +97,7 @@ class PipelineLines:
             yield f"{name} = {cls}.from_pretrained({json.dumps(self.repo)}, {folder})"
             passed.append(f"{name}={name}")
         if packed:
-            kind = BITSANDBYTES[next(iter(packed.values()))]
-            listed = json.dumps(sorted(packed))
-            yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
+            yield f"quantized = PipelineQuantizationConfig({self._packing(packed, dtype)})"
             passed.append("quantization_config=quantized")
         yield from self._controls(dtype, passed)
         yield from self._ranks()
@@ -98,6 +126,15 @@ class PipelineLines:
             config = f"ContextParallelConfig({by}_degree={ranks})"
             yield f"pipe.{name}.enable_parallelism(config={config})"
 
+    def _file(self, name: str, dtype: str) -> Iterator[str]:
+        """Yield the lines that load a denoiser from a file in GGUF."""
+        where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
+        if note:
+            yield f"# {name}: {note}"
+        config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
+        loads = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
+        yield f"{name} = {loads}, torch_dtype={dtype})"
+
     def _call(self) -> str:
         w = self.settings
         sizes = [f"width={w['width']}", f"height={w['height']}"]
@@ -106,7 +143,46 @@ class PipelineLines:
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
-        return f'out = pipe("...", {", ".join(sizes)})'
+        return f"out = pipe({self._prompt()}, {', '.join(sizes)})"
+
+    def _prompt(self) -> str:
+        """Return the prompt, or what encoders gave in a run of their own."""
+        dropped = {*self.settings["dropped"]} & {*self.settings["encoders"]}
+        return "**embeddings" if dropped else '"..."'
+
+    def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
+        """Return what packs components: one backend for all, or a config of each."""
+        form = PACKED[next(iter(packed.values()))]
+        if not self._apart(packed):
+            pairs = (pair.split("=", 1) for pair in form.arguments.format(dtype=dtype).split(", "))
+            values = ", ".join(f'"{key}": {value}' for key, value in pairs)
+            return f'"{form.backend}", {{{values}}}, {json.dumps(sorted(packed))}'
+        each = ", ".join(
+            f'"{name}": {self._library(name)}.{PACKED[one].config}'
+            f"({PACKED[one].arguments.format(dtype=dtype)})"
+            for name, one in sorted(packed.items())
+        )
+        return f"quant_mapping={{{each}}}"
+
+    def _library(self, name: str) -> str:
+        return "transformers" if name in self.settings["encoders"] else "diffusers"
+
+    def _imports(self, files: Mapping[str, str], packed: Mapping[str, str]) -> Iterator[str]:
+        libraries = map(self._library, packed) if self._apart(packed) else ()
+        yield from (f"import {one}" for one in sorted({*libraries, "torch"}))
+        yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        if self._resting().difference(self.settings["denoisers"]):
+            yield "from diffusers.hooks import apply_layerwise_casting"
+        if names := sorted({PACKED[one].torchao for one in packed.values()} - {""}):
+            yield f"from torchao.quantization import {', '.join(names)}"
+
+    def _apart(self, packed: Mapping[str, str]) -> bool:
+        """Tell whether each component needs a config: there are two kinds, or one of torchao."""
+        return len({*packed.values()}) > 1 or not all(PACKED[f].backend for f in packed.values())
+
+    def _resting(self) -> set[str]:
+        """Return the components that rest in float8, as a format."""
+        return {name for name, form in self.forms.items() if form == FP8}
 
     def _loader(self) -> str:
         """Return the class that picks the pipeline, which a ControlNet makes another one."""
@@ -137,7 +213,7 @@ class PipelineLines:
 
     def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
         """Yield a word for the reader on each format that no line of diffusers loads."""
-        names = self.forms.keys() - set().union(*loaded)
+        names = self.forms.keys() - self._resting() - set().union(*loaded)
         yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
@@ -150,12 +226,19 @@ class PipelineLines:
             names.add(self.classes[w["vae"]])
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
+    def _cast(self, dtype: str) -> Iterator[str]:
+        """Yield a line for each component that rests in float8."""
+        w, resting = self.settings, self._resting()
+        casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
+        for name in w["denoisers"]:
+            if w.get("layerwise_casting") or name in resting:
+                yield f"pipe.{name}.enable_layerwise_casting({casts})"
+        for name in sorted(resting.difference(w["denoisers"])):
+            yield f"apply_layerwise_casting(pipe.{name}, {casts})"
+
     def _placed(self, dtype: str) -> Iterator[str]:
         w, offload = self.settings, str(self.settings["offload"])
-        if w.get("layerwise_casting"):
-            name = w["denoiser"]
-            casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
-            yield f"pipe.{name}.enable_layerwise_casting({casts})"
+        yield from self._cast(dtype)
         if offload in LEVELS:
             stream = ", use_stream=True" if w.get("offload_stream") else ""
             cards = 'onload_device="cuda", offload_device="cpu"'
@@ -172,7 +255,7 @@ class PipelineLines:
 
 
 def script(
-    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
+    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]
 ) -> str | None:
     """Return the lines that run it so; None of a pipeline that has no repository."""
     if settings["engine"] == comfy.NAME:
@@ -182,16 +265,32 @@ def script(
     if _by_hand(row, place, settings):
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
-    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
+    more: dict[str, Any] = {**settings, "denoiser": row.denoiser, "vae": row.vae}
+    more["upcast"] = row.upcast
+    more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
+    dropped = more["dropped"] = sorted(formats.left_out(settings.get("drop", ()), row, classes))
+    forms = {name: form for name, form in place.forms.items() if name not in dropped}
     more["control_class"] = control_class(classes[row.denoiser])
     repo = model.reference if "/" in model.reference else row.repo_id
-    stems = {name: next(iter(files), name) for name, files in row.files.items()}
-    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
-    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
-    return PipelineLines(repo, classes, gguf, place.forms, more).text()
+    gguf = {name: _gguf(model, row, name, place.forms.get(name, "")) for name in row.denoisers}
+    return PipelineLines(repo, classes, gguf, forms, more).text()
 
 
-def _by_hand(row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]) -> bool:
+def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:
+    """Return the file of a denoiser: with its address where a link was seen that names it, else one
+    that is here, of a repository that is told. A tune of a pipeline is in none of these."""
+    known = find(model.reference) or of_repository(model.reference)
+    here = f"./{component}-{form}.gguf"
+    if known is None or not row.gguf:
+        return GgufFile(here)
+    address = f"https://huggingface.co/{row.gguf}"
+    file = known.gguf_file(component, form)
+    return (
+        GgufFile(f"{address}/blob/main/{file}") if file else GgufFile(here, f"{form} of {address}")
+    )
+
+
+def _by_hand(row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]) -> bool:
     """Tell whether no line of diffusers loads it so: a pipeline without a repository, components
     that its user places."""
     return not row.repo_id or bool(place.cards and settings["device_map"] != [BALANCED])

@@ -44,6 +44,7 @@ class PipelineSpec(NamedTuple):
     excluded: tuple[str, ...] = ()  # from offload: always on the card
     guided: bool = True
     time: int = 1
+    frames_nearest: bool = False  # frames are n // time * time + 1, and not those of whole latents
     fps: int = 0
     multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
     rounds: bool = False  # other sides are rounded down, in place of refused
@@ -69,7 +70,6 @@ class PipelineSpec(NamedTuple):
     source: str = ""
     repo_id: str = ""
     gguf: str = ""  # a repository that has the denoiser in GGUF
-    files: Mapping[str, tuple[str, ...]] = {}  # names of denoisers' files, without a format
 
     @property
     def denoiser(self) -> str:
@@ -159,6 +159,5 @@ def spec(pipeline: CataloguePipeline) -> PipelineSpec:
         "source": pipeline.source,
         "repo_id": pipeline.repo_id,
         "gguf": next(iter(pipeline.gguf), ""),
-        "files": pipeline.files,
     }
     return PipelineSpec(**about, **row)

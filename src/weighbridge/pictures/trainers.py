@@ -13,7 +13,8 @@ SimpleTuner and musubi-tuner, of 14 denoisers, 89 % were within 15 % of what dif
 take. FORKED is what holds 95 % of the others when one denoiser is left out (34 to 41 % above, 14 to
 29 below; so 88 % of those left out lie inside, and 3 % above); LOOPED what six peaks of a U-Net
 earned, which is diffusers' in a loop that is not.
-Source: diffusers 0.42 examples/dreambooth, examples/text_to_image; sd-scripts 0.9
+Source: diffusers 0.42 examples/dreambooth, examples/text_to_image,
+examples/research_projects/flux_lora_quantization; sd-scripts 0.9
 networks/lora.py, library/train_util.py; SimpleTuner 3 @ bc8e6ab7 helpers/models,
 helpers/training/{gradient_checkpointing_interval, offloaded_gradient_checkpointer}.py; ai-toolkit
 @ 27a03a91 toolkit/lora_special.py, toolkit/network_mixins.py (lora_input),
@@ -22,7 +23,8 @@ musubi-tuner networks/lora.py; OneTrainer @ 23df3832 modules/module/LoRAModule.p
 (__create_modules), modules/modelSetup.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -32,12 +34,24 @@ from weighbridge.pictures.adapting import EVERY
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.adapters import ALL
 
+# Denoisers that programs of low memory train, by how their classes begin, in the order of trying.
+# Source: *_train_network.py of sd-scripts 0.9 and musubi-tuner; ai-toolkit @ 27a03a91
+# config/examples
+TRAINED: Mapping[str, tuple[str, ...]] = {
+    "kohya": ("UNet2DCond", "SD3Transformer", "FluxTransformer", "Lumina2", "Chroma"),
+    "musubi": ("WanTransformer", "HunyuanVideo", "QwenImageT", "Flux2", "ZImage"),
+    "ai-toolkit": (
+        *("FluxTransformer", "Chroma", "HiDream", "Lumina2", "QwenImageT", "SD3Transformer"),
+        *("WanTransformer", "ZImage"),
+    ),
+}
 ATTENTION = (
     *("to_q", "to_k", "to_v", "to_out.0"),
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
 NOTHING = "-"  # to write
+LINES = " | "  # between lines of one change
 
 
 class StepSpread(NamedTuple):
@@ -219,31 +233,47 @@ TRAINERS: Mapping[str, PictureTrainer] = {
 
 
 @cache
-def words(trainer: str) -> Mapping[str, str]:
-    """Return what a trainer calls changes of our settings, by the setting or by setting=value; it
-    has none of the others."""
+def words(trainer: str, cls: str = "") -> Mapping[str, str]:
+    """Return what a trainer calls changes of our settings for a class of the denoiser, by the
+    setting or by setting=value; it has none of the others. A row of some classes alone says how
+    these begin: quantization=nf4:Flux2."""
     rows: dict[str, dict[str, str]] = {}
     for line in text_beside(__file__, "trainer_words.txt").splitlines():
         if line.startswith("["):
             rows[line.strip("[]")] = known = {}
         else:
             change, text = line.split(maxsplit=1)
-            known[change] = text
+            plain, _, begins = change.partition(":")
+            if cls.startswith(begins):
+                known[plain] = text
     return rows[trainer]
 
 
 def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
     """Return changes of our settings as lines of a trainer's own command or config; "" where it has
     no words for one of them."""
-    known = words(trainer)
+    known = words(trainer, cls)
     filled = {**change, "part": "unet" if "UNet" in cls else "transformer"}
     if "size" in change:
         height, width = change["size"]
         filled |= {"height": height, "width": width, "side": round((height * width) ** 0.5)}
-    lines = [_line(known, name, value) for name, value in change.items()]
+    lines = [_line(known, name, value) for name, value in _single(change)]
     if not all(lines):
         return ""
-    return "\n".join(dict.fromkeys(line.format(**filled) for line in lines if line != NOTHING))
+    written = (line.format(**filled) for line in lines if line != NOTHING)
+    return "\n".join(dict.fromkeys(part for line in written for part in line.split(LINES)))
+
+
+def _single(change: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield changes one by one: formats of several components, and components that are left out,
+    are several."""
+    for name, value in change.items():
+        if name == "quantization" and value:
+            yield from ((name, form) for form in re.split("[,+]", value))
+        elif name == "drop" and value:
+            yield from ((name, component) for component in value)
+        else:
+            yield name, value
 
 
 def _line(known: Mapping[str, str], name: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
@@ -184,12 +184,18 @@ def _weights(w: PictureTraining, trainer: PictureTrainer, compute: DType, *, mix
 def _encoders(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the encoders that run in each step, and those that ran before."""
+    """Return the encoders that run in each step, and those that ran before. Those that are left out
+    ran in a run of their own."""
     texts = tuple(name for name in spec.encoders if name in parts)
     live = w.uncached_text or w.train_text_encoder
     pictures = (spec.vae,)
     encodes = (*(texts if live else ()), *(pictures if w.uncached_latents else ()))
-    return encodes, tuple(name for name in (*texts, *pictures) if name not in encodes)
+    elsewhere = formats.left_out(w.drop or (), spec, (*texts, *pictures))
+    if both := elsewhere & {*encodes}:
+        listed = ", ".join(sorted(both))
+        raise ContradictionError(sentence("picture_training.dropped", components=listed))
+    apart = {*encodes, *elsewhere}
+    return encodes, tuple(name for name in (*texts, *pictures) if name not in apart)
 
 
 def _dtypes(
@@ -220,6 +226,9 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture.rounded", pipeline=spec.name, multiple=spec.sides, size=size)
     if w.quantization is not None and _unpacked(w):
         yield sentence("picture_training.streamed", form=w.quantization)
+    if w.drop:
+        names = formats.left_out(w.drop, spec, asked.parts)
+        yield sentence("picture_training.elsewhere", components=", ".join(sorted(names)))
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)

@@ -71,6 +71,7 @@ class PictureDataSettings(Settings):
     uncached_latents: Switch = switch()
     uncached_text: Switch = switch()
     train_text_encoder: Switch = switch()
+    drop: Words = words()
     blocks_to_swap: Int = whole(0, 4096, default=0)
     streaming: Str = word(*STREAMING, default="none")
     offload_fraction: Float = number(0, 1, default=1.0)

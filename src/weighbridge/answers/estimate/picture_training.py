@@ -224,6 +224,7 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         settings |= {"shard": asked.sharding.kind, **asked.sharding.settings("data")}
     if asked.sharding.offload != "none":
         settings["offload"] = asked.sharding.offload
+    settings |= {"drop": list(w.drop)} if w.drop else {}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 

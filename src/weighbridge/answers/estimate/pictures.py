@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.spilling import spilled
-from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
@@ -25,7 +25,7 @@ from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
 from weighbridge.pictures.cards import on_cards, placed
 from weighbridge.pictures.companions import joined
-from weighbridge.pictures.request import foreign, notes, placement, request
+from weighbridge.pictures.request import foreign, notes, placement, request, swaps
 from weighbridge.pictures.script import script
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
@@ -63,6 +63,7 @@ def picture(model: Model, w: Picture) -> Report:
     budget = w.budget()
     part = None if budget is None else budget.choice.part
     foreign(w)
+    swaps(row, w, parts[row.denoiser])
     ran = BY[w.engine or "diffusers"](row, parts, w, part)
     place, wanted = ran.place, ran.wanted
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
@@ -87,6 +88,9 @@ def picture(model: Model, w: Picture) -> Report:
         lead = sentence("device_map.cpu", components=", ".join(away))
         verdict = verdict if verdict.fits == "no" else verdict.turned("unknown", lead)
     settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
+    machine = None if verdict is None else verdict.host
+    tight = ran.mapped and ran.in_ram and machine is not None and machine.fits in ("no", "unknown")
+    disk = (sentence("comfy.from_disk", size=human(ran.in_ram)),) if tight else ()
     return Report(
         task="infer",
         model=facts(model),
@@ -107,6 +111,7 @@ def picture(model: Model, w: Picture) -> Report:
             *notes(row, w, wanted, absent),
             *on_cards(w, parts[row.denoiser], 1 if budget is None else budget.choice.count),
             *ran.notes,
+            *disk,
             *cautions(w),
         ),
     )
@@ -191,9 +196,8 @@ def _by_comfy(
         *([sentence("comfy.loras")] if files else ()),
         sentence("comfy.spread"),
     )
-    return StagesRun(
-        ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, files, notes=sentences
-    )
+    mapped = how.dynamic and not w.blocks_to_swap  # the wrapper loads models itself
+    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, mapped, files, notes=sentences)
 
 
 def _by_sdcpp(
@@ -224,12 +228,8 @@ def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
 def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
     """Return the components that are loaded. Raises UsageError for one to leave out that is not
     there."""
-    names = [p.name for p in model.parts]
-    for name in w.drop or ():
-        if name not in names:
-            listed = ", ".join(names)
-            raise UsageError(sentence("component", name=name, pipeline=row.name, known=listed))
-    return {p.name: p for p in model.parts if p.name not in (w.drop or ())}
+    dropped = formats.left_out(w.drop or (), row, [p.name for p in model.parts])
+    return {p.name: p for p in model.parts if p.name not in dropped}
 
 
 def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
@@ -336,9 +336,13 @@ def _stage_facts(stage: Stage, instant: Instant, cards: Mapping[str, int]) -> di
 def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
-    place, waits = ran.place, 0 if ran.mapped else waiting(ran.place, parts, row)
+    place = ran.place
+    waits = exactly(waiting(place, parts, row))
+    if ran.mapped:  # what comes as it is read may come from the disk again
+        waits = Bytes(0, ran.in_ram, ran.in_ram)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
     pinned = "; pinned for the stream" if place.stream else ""
+    again = "; pages of files, which are read again where RAM has no room for them"
     rows = (
         InRam(
             "LoRAs",
@@ -348,12 +352,12 @@ def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> 
         ),
         InRam(
             "components that wait",
-            exactly(waits),
-            f"weights that are moved to the card when they run{pinned}",
+            waits,
+            "weights that are moved to the card when they run" + (pinned if waits.low else again),
             "diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
         ),
     )
-    return on_host(ran.wanted.ranks, rows, 0 if waits else total)
+    return on_host(ran.wanted.ranks, rows, 0 if waits.high else total)
 
 
 def _effective(

@@ -1,24 +1,27 @@
 """A ladder of steps in the order in which people take them, climbed until the question fits.
 
 A step is tried where it can lower the instant that is fullest, and keeps those before it; what
-lowers nothing is left out. Each is answered as the question that it makes.
+lowers nothing is left out. Where RAM alone is short, steps are those that lower what RAM holds.
+Each is answered as the question that it makes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.memory import EXPECTED, HIGH
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import human
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.memory.report.verdict import Price, Remedy, Verdict
 from weighbridge.workload.flags import flags
 
 Ask = Callable[[Any], Report]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SAME = 1.001  # of the peak: what is left over between steps differs by less
-MOST = 7  # steps of one ladder
+MOST = 10  # steps of one ladder
 
 
 class Step(NamedTuple):
@@ -80,13 +83,15 @@ class Climb:
                 break
             instant = self._instant(to_the_end=enough is not None)
             left = (one for one in steps(self.now, self.current) if one.change not in self._tried)
-            step = next((one for one in left if one.helps(instant, self.current)), None)
+            by_ram = enough is None and short_of_ram(self.now)
+            step = next((one for one in left if by_ram or one.helps(instant, self.current)), None)
             if step is None:
                 break
             self._tried.append(step.change)
             step = _smallest_that_fits(step, self.current, self.ask)
             then = answered(self.ask, self.current.but(**step.change))
-            if then is not None and _lowers(self.now, then, instant):
+            lowers = _lowers_ram if by_ram else partial(_lowers, instant=instant)
+            if then is not None and lowers(self.now, then):
                 self.take(step, then)
         return tuple(self.climbed)
 
@@ -134,31 +139,63 @@ def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
 
 
 def _lowers(now: Report, then: Report, instant: str) -> bool:
-    """Tell whether a step lowers the instant that was fullest, and raises no other above it."""
+    """Tell whether a step lowers the instant that was fullest, and raises no other above it; of
+    what runs with weights in RAM, whether fewer are there and the card still has room."""
+    if _in_part(now):
+        fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
+        return fewer and then.verdict is not None and _roomy(then.verdict)
     before, after = (_at(report, instant) for report in (now, then))
-    return _need(then) <= _need(now) * SAME and after <= before * (1 - LEAST)
+    return then.peak.expected <= now.peak.expected * SAME and after <= before * (1 - LEAST)
+
+
+def _in_part(report: Report) -> bool:
+    """Tell whether weights that a card has room for none of are all that is wrong."""
+    v = report.verdict
+    return v is not None and v.fits == "unknown" and _in_ram(report) > 0 and _roomy(v)
+
+
+def _roomy(verdict: Verdict) -> bool:
+    return verdict.per_device.high <= verdict.usable.low
+
+
+def _in_ram(report: Report) -> int:
+    return int(report.derived.get("in_ram") or 0)
+
+
+def short_of_ram(report: Report) -> bool:
+    """Tell whether RAM alone decides against an answer, which the card has room for."""
+    v = report.verdict
+    short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
+    return short and v is not None and _roomy(v) and not _in_part(report)
+
+
+def _lowers_ram(now: Report, then: Report) -> bool:
+    """Tell whether a step lowers what RAM must hold, with room on the card."""
+    old, v = now.verdict, then.verdict
+    if old is None or v is None or old.host is None or v.host is None:
+        return False
+    fewer = v.host.needed.expected <= old.host.needed.expected * (1 - LEAST)
+    return fewer and v.per_device.low <= v.usable.high
 
 
 def _at(report: Report, instant: str) -> int:
-    """Return what an instant takes: on the card, and of its weights in RAM."""
+    """Return what an instant takes on the card."""
     sizes = [p.at("driver").expected for p in report.fullest.phases if p.name == instant]
-    return sum(sizes) + int(report.derived.get("in_ram") or 0)
-
-
-def _need(report: Report) -> int:
-    """Return what the fullest instant takes: on the card, and of its weights in RAM."""
-    return report.peak.expected + int(report.derived.get("in_ram") or 0)
+    return sum(sizes)
 
 
 def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
-    typed = {name: _typed(value) for name, value in change.items() if _is_told(value)}
+    cost = step.cost
+    if waits := _in_ram(then):
+        cost = sentence("step.in_ram", what=cost, size=human(waits))
+    typed = {name: _typed(name, value) for name, value in change.items() if _is_told(value)}
     return Remedy(
         change=typed,
         peak_bytes=then.peak.expected,
         fits=verdict.fits,
-        cost=step.cost,
+        cost=cost,
         price=step.price,
         flags=flags(typed, ""),
         kind=str(then.fullest.peak_phase),
@@ -174,10 +211,9 @@ def _is_told(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def _typed(value: Any) -> Any:
+def _typed(name: str, value: Any) -> Any:
     """Return a value as a command line has it: a size is (height, width), and typed the other
     way; words follow each other."""
     if not isinstance(value, tuple):
         return value
-    words = all(isinstance(one, str) for one in value)
-    return ",".join(value) if words else f"{value[1]}x{value[0]}"
+    return f"{value[1]}x{value[0]}" if name == "size" else ",".join(value)

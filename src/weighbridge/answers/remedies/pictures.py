@@ -17,15 +17,19 @@ from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.memory.report.verdict import Price, Remedy, Verdict
+from weighbridge.models.catalogue.pipelines import find
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.cards import BALANCED
+from weighbridge.pictures.formats import TEXT
+from weighbridge.pictures.request import SWAPPED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
 SMALLER = (0.75, 0.5)  # of frames; of each side
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
+MADE = frozenset({"size", "frames", "seconds", "batch_size"})  # what a picture or a video is
 # Points that compare (assumed but for the order)
 FREE = Price()
 SPREAD = Price(speed=1)
@@ -50,15 +54,15 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
         change = {"quantization": "fp8+text=fp8"}
         yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
-    if str(row["pipeline"]).startswith(comfy.SWAPS):
-        blocks = report.derived.get("blocks", 0)
-        cost = sentence("step.swap", count=blocks)
-        counts = tuple(range(1, blocks + 1))
-        yield Step({"blocks_to_swap": blocks}, cost, CAST, (DENOISE,), counts=counts)
     if w.quantization is None:
         for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
             change = {"quantization": f"{form}+text=fp8"}
             yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
+    if str(row["pipeline"]).startswith(SWAPPED):
+        blocks = report.derived.get("blocks", 0)
+        cost = sentence("step.swap", count=blocks)
+        counts = tuple(range(1, blocks + 1))
+        yield Step({"blocks_to_swap": blocks}, cost, CAST, (DENOISE,), counts=counts)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     yield from _smaller(row)
     yield Step({"vram_mode": "no"}, sentence("step.novram"), ONE_LEAF)
@@ -101,6 +105,8 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield offloaded
     change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
+    if "drop" not in row:
+        yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     yield from _smaller(row)
     change = {"offload": "sequential", "offload_stream": False, **whole}
     yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
@@ -129,7 +135,7 @@ def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
 def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
     frames, width, height = row["frames"], row["width"], row["height"]
     for share in SMALLER if frames > 1 else ():
-        fewer = max(1, int(frames * share))
+        fewer = _whole(row, int(frames * share))
         sentence_of_step = sentence("step.frames", frames=fewer)
         yield Step({"frames": fewer, "seconds": None}, sentence_of_step, SMALL, (DENOISE, DECODE))
     if row["batch_size"] > 1:
@@ -138,6 +144,41 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         size = int(height * share), int(width * share)
         sentence_of_step = sentence("step.size", width=size[1], height=size[0])
         yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
+
+
+def _whole(row: Mapping[str, Any], frames: int) -> int:
+    """Return the frames of whole latents: as many, or a few less."""
+    known = find(str(row["pipeline"]))
+    time = 1 if known is None else int(known.recipe.get("time", 1))
+    return max(1, (frames - 1) // time * time + 1)
+
+
+# ---- an answer of `fit`
+
+
+def fitted(report: Report) -> Report:
+    """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings
+    of the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a
+    card: whether there is one."""
+    derived, way = report.derived.copy(), None
+    v = report.verdict
+    if v is None or not v.count:
+        derived["fits"] = "yes" if report.derived.get("smallest_cards") else "no"
+        return replace(report, derived=derived)
+    if v.fits != "yes":
+        same = (r for r in report.remedies if r.fits == "yes" and MADE.isdisjoint(r.change))
+        way = next(same, None)
+    derived["fits"] = "yes" if way is not None or runs_in_part(v) else v.fits
+    if way is not None:
+        derived["way"] = dict(way.change)
+    return replace(report, derived=derived)
+
+
+def runs_in_part(verdict: Verdict) -> bool:
+    """Tell whether a program keeps in RAM what the card has no room for, and runs."""
+    roomy = verdict.per_device.high <= verdict.usable.low
+    host = verdict.host is None or verdict.host.fits in (None, "yes")
+    return bool(verdict.spilled) and verdict.fits == "unknown" and roomy and host
 
 
 # ---- how far what fits can go

@@ -45,10 +45,12 @@ MODEL = "fit"  # the command of a model whose name stands where commands do
 PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
 # The same, by the word that asks about a language model
 TRAINS = "train-image"
-OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": TRAINS}
+FITS = "fit-image"  # `fit` of a pipeline, which help does not list
+OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
 EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
+UNLISTED = {FILE: "runfile:runfile", FITS: "picture:fit_image"}
 
 
 def of_pictures(words: Sequence[str]) -> list[str]:
@@ -58,7 +60,7 @@ def of_pictures(words: Sequence[str]) -> list[str]:
         return []
     from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
 
-    command = OF_PICTURES.get(words[0], PICTURES)
+    command = OF_PICTURES.get(words[0], FITS)
     asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
     named = (word for word in asked if not word.startswith("-"))
     return [command, *asked] if any(map(pipelines.makes_pictures, named)) else []
@@ -87,9 +89,9 @@ class Menu(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS and name != FILE:
+        if name not in COMMANDS and name not in UNLISTED:
             return None
-        module, command = COMMANDS.get(name, ("runfile:runfile", ""))[0].split(":")
+        module, command = (UNLISTED.get(name) or COMMANDS[name][0]).split(":")
         loaded = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
         assert isinstance(loaded, click.Command)
         return loaded
@@ -98,7 +100,8 @@ class Menu(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if words := of_workflow(args) or of_pictures(args):
-            return words[0], self.get_command(ctx, words[0]), words[1:]
+            name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
+            return name, self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
 

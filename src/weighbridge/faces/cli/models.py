@@ -9,8 +9,16 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.words import words_in
 from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
-from weighbridge.faces.cli.options import FORMS, in_signs, language_option, output_form, writable
+from weighbridge.faces.cli.options import (
+    FORMS,
+    in_signs,
+    language_option,
+    output_form,
+    warn_line,
+    writable,
+)
 from weighbridge.faces.render.data import json_text
 from weighbridge.models.catalogue import pipelines
 from weighbridge.models.catalogue.listing import SORTS
@@ -173,7 +181,11 @@ def _show(
 
 
 def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
-    """Print ranks on stdout, or write them to the file that was named."""
+    """Print ranks on stdout, or write them to the file that was named, and on stderr what has no
+    answer."""
+    for name, why in ranking.left_out.items():
+        line = words_in(look.lang).told(sentence("rank.left_out", name=name, why=why))
+        warn_line(line, look.lang)
     if output is not None:
         written(ranking, output)
         click.echo(f"{output}: {len(ranking.rows):,} rows", err=True)

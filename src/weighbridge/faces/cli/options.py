@@ -141,7 +141,10 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
-    """0, or with --check what the verdict is; an answer without one cannot say."""
+    """0, or with --check what the verdict is; an answer without one cannot say. Of `fit` always
+    what its first line is."""
+    if "fits" in report.derived:
+        return CODES[report.derived["fits"]]
     if not check:
         return 0
     return CODES["unknown" if report.verdict is None else report.verdict.fits]
@@ -299,7 +302,7 @@ def beside(
     click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
         for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
-            _warned(line)
+            warn_line(line)
 
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -368,10 +371,11 @@ def columns() -> int:
 def warn(report: "Report | Fit | Services | Screen") -> None:
     """Print the warnings of an answer on stderr, in the language of its screen."""
     for line in report.warnings:
-        _warned(line, getattr(report, "lang", "en"))
+        warn_line(line, getattr(report, "lang", "en"))
 
 
-def _warned(line: str, lang: str = "en") -> None:
+def warn_line(line: str, lang: str = "en") -> None:
+    """Print one warning on stderr."""
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import model_names
-from weighbridge.faces.cli.options import chart_option, output_options, source_options
+from weighbridge.faces.cli.options import ONCE, chart_option, output_options, source_options
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.workload import PICTURE, PICTURE_TRAINING
 
@@ -48,6 +49,26 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge image ./my-pipeline --vae-tiling
     """
     return answer("picture", models, settings, PICTURE)
+
+
+@_command(PICTURE)
+@click.option(
+    "--smallest", type=click.Choice(["gpu"]), **ONCE, help="Solve for the smallest card that does."
+)
+def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) -> int:
+    """Can I make pictures or video with PIPELINE on my GPU, and how?
+
+    The exit code is that of the first line: 0 for yes, in whichever format and with whichever
+    offloading it names, 1 for no and 4 where we cannot say.
+
+    \b
+    weighbridge fit flux.1-dev --gpu 3060 --ram 32GiB
+    weighbridge fit wan2.2-t2v-a14b --smallest gpu
+    """
+    named = settings["gpu"] is not None or settings["gpu_memory"] is not None
+    if smallest is not None and named:
+        raise click.UsageError(sentence("smallest.card", name=smallest))
+    return answer("picture", models, settings, PICTURE, fits=smallest is not None or named)
 
 
 @_command(PICTURE)

@@ -27,7 +27,9 @@ def quiet(answer: "Report | Fit | Services") -> str:
     exit code is about: yes, no or unknown."""
     from weighbridge.memory.report import Report
 
-    return f"{answer.peak.expected if isinstance(answer, Report) else answer.fits}\n"
+    if isinstance(answer, Report):
+        return f"{answer.derived.get('fits', answer.peak.expected)}\n"
+    return f"{answer.fits}\n"
 
 
 def several(answers: "Sequence[Report | Fit]", form: str) -> str:

@@ -63,7 +63,13 @@ def screen(
 
 
 def _answer(answer: ShownAnswer) -> Section:
-    """Return the first section of a screen: verdict, bar, and the reason of the verdict."""
+    """Return the first section of a screen: verdict, bar, and the reason of the verdict; of `fit`
+    the way in which it can be run."""
+    if answer.report.derived.get("fits") == "yes":
+        from weighbridge.faces.view.picture import runs
+
+        if section := runs(answer):
+            return section
     head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
     return (head,) if bare else (head, bar(answer, margin=margin(answer)))

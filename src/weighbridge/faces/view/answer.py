@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
 
+LIKELY = 75  # percent of a range: what is said of pictures in words
+
+
 def mark(verdict: "Verdict") -> Mark:
     return "tight" if verdict.fits == "yes" and verdict.tight else verdict.fits
 
@@ -79,11 +82,21 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
         key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
         needs = unit.of(verdict.per_device.expected)
         return answer.say(key, needs=needs, has=has, short=short, count=verdict.count)
-    ends = unit.range(verdict.per_device)
-    figures = {"needs": unit.of(verdict.per_device.expected), "has": has}
+    return _of(answer, unit, verdict.per_device, has)
+
+
+def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
+    """Return what is needed of what a device has, as a sentence."""
+    unit = apart(sizes(needed.expected, answer.unit), usable - needed.expected)
+    return _of(answer, unit, needed, _same(unit, usable))
+
+
+def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
+    ends = unit.range(needed)
+    values = {"needs": unit.of(needed.expected), "has": has}
     if ends is None:
-        return answer.say("figures.yes.exact", **figures)
-    return answer.say("figures.yes", **figures, low=ends[0], high=ends[1])
+        return answer.say("figures.yes.exact", **values)
+    return answer.say("figures.yes", **values, low=ends[0], high=ends[1])
 
 
 def _too_few(verdict: "Verdict") -> bool:
@@ -119,10 +132,19 @@ def margin(answer: ShownAnswer) -> str:
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
-        return answer.say("margin.share", share=_percent(v.per_device, v.usable))
+        share = _percent(v.per_device, v.usable)
+        key = _in_words(share) if answer.report.pictures else "margin.share"
+        return answer.say(key, share=share)
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
+
+
+def _in_words(percent: int) -> str:
+    """Return the key of how likely pictures fit, by the share of their range that does."""
+    if percent >= LIKELY:
+        return "margin.likely"
+    return "margin.unlikely" if percent <= 100 - LIKELY else "margin.open"
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:

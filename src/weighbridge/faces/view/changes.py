@@ -102,11 +102,11 @@ def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
 def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
     """Return the RAM that a machine needs after a change that moves memory there or takes more of
     it, else ""."""
-    before = None if verdict is None or verdict.host is None else verdict.host.needed
-    if before is None or remedy.host is None:
+    half = None if verdict is None else verdict.host
+    if half is None or remedy.host is None:
         return ""
     moves = any(remedy.change.get(name) not in (None, "none", 0) for name in ASSUMED)
-    if not moves and remedy.host.expected < before.expected + GIB:
+    if not moves and remedy.host.expected < half.needed.expected + GIB:
         return ""
     return words("cost.ram", ram=sizes(remedy.host.expected, words.unit).of(remedy.host.expected))
 

@@ -1,20 +1,33 @@
 """Pictures and video on a screen: each stage, what would make it fit, and the lines that run it."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
+from weighbridge.faces.view.answer import about, figures
 from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
-from weighbridge.faces.view.records import Cell, Column, Grid, Language, Mark, Paste, Section, lines
-from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.faces.view.records import (
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Language,
+    Mark,
+    Paste,
+    Section,
+    lines,
+)
+from weighbridge.faces.view.shown import ShownAnswer, card
+from weighbridge.memory.report.verdict import Remedy
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Verdict
 
-SHOWN = 6  # steps of the ladder
+SHOWN, LAST = 8, 3  # steps of the ladder; of those that are shown whatever their number
 
 
 def title(answer: ShownAnswer) -> str:
@@ -23,9 +36,15 @@ def title(answer: ShownAnswer) -> str:
     if w["frames"] > 1:
         size = answer.say("picture.video", size=size, frames=w["frames"])
     count = answer.say("picture.parameters", count=human_count(facts.parameters))
-    form = str(w["quantization"] or w["dtype"])
+    form = in_words(w)
     what = printable(facts.name), size, count, form, str(w["engine"])
     return " · ".join(filter(None, what))
+
+
+def in_words(workload: Mapping[str, Any]) -> str:
+    """Return formats as a title has them: transformer fp8, text nf4."""
+    items = re.split("[,+]", str(workload["quantization"] or workload["dtype"]))
+    return ", ".join(" ".join(item.split("=")).strip() for item in items)
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
@@ -38,7 +57,30 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         script = answer.report.derived.get("launch")
         if script and v is not None:
             yield (Paste(answer.say("paste.run"), printable_lines(str(script)), "python"),)
-    yield (lines(*_largest(answer), ram(answer)),)
+    yield (lines(*_largest(answer), in_ram(answer)),)
+
+
+def runs(answer: ShownAnswer) -> Section:
+    """Return how a pipeline can be run that does not fit as it was asked, or on which card; () of
+    one that fits so."""
+    d, v = answer.report.derived, answer.report.verdict
+    if v is None or not v.count:
+        name = d["smallest_cards"].get("") or d["smallest_cards"]["model"]
+        size = about(answer, answer.sizes, answer.peak)
+        return (Headline(answer.say("picture.smallest", card=printable(name)), size, "yes"),)
+    asked = answer.say("picture.asked", size=answer.sizes.of(answer.peak.expected))
+    where = answer.say("headline.on", card=card(answer.report))
+    way = next((r for r in answer.report.remedies if dict(r.change) == d.get("way")), None)
+    if way is None or way.per_device is None:
+        if v.fits == "yes":
+            return ()
+        size = answer.size(v.spilled or 0)
+        word = answer.say("picture.slowly", where=where, size=size)
+        return (Headline(word, figures(answer, v.per_device, v.usable_bytes), "yes"),)
+    how = filter(None, (printable(way.flags), _then(answer, way)))
+    word = answer.say("picture.way", where=where, how=answer.say("cost.and").join(how))
+    head = Headline(word, figures(answer, way.per_device, v.usable_bytes), "yes", reason=asked)
+    return (head._replace(needs=way.per_device.expected, has=v.usable_bytes),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
@@ -67,7 +109,9 @@ def _stages(answer: ShownAnswer) -> Grid:
             component = answer.say(where, component=component, card=card)
         rows.append((Cell(name, sign), Cell(component), Cell(size)))
     heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
-    return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
+    columns = (*heads, Column(answer.say("head.on_card"), right=True))
+    fails = v is not None and v.count and v.fits != "yes" and answer.report.remedies
+    return Grid(columns, tuple(rows), answer.say("picture.stages") if fails else "")
 
 
 def _room(verdict: "Verdict", card: int) -> Bytes:
@@ -85,18 +129,41 @@ def _mark(peak: Bytes, usable: Bytes) -> Mark:
 def climbed(answer: ShownAnswer, place: str) -> Grid:
     """One row a step of the ladder; `place` is the word for where the most is taken."""
     rows = []
-    remedies = answer.report.remedies[:SHOWN]
+    remedies = answer.report.remedies
+    if len(remedies) > SHOWN:  # the last ones say how it ends
+        remedies = (*remedies[: SHOWN - LAST], *remedies[-LAST:])
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
-        size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
+        size = _needs(answer, remedy)
         where = answer.say(f"{place}.{remedy.kind}")
-        ram_then = moved(answer.say, answer.report.verdict, remedy)
+        ram_then = _then(answer, remedy)
         cost = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
         rows.append((Cell(size, remedy.fits), Cell(where), Cell(f"{sign}{cost}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
     changes: tuple[Any, ...] = tuple(r.change for r in remedies)
-    heading = answer.say("picture.ladder")
+    fits = any(remedy.fits == "yes" for remedy in remedies)
+    heading = answer.say("picture.ladder" if fits else "picture.ladder.none")
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
+
+
+def _then(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the RAM of a step that moves memory there, or wherever RAM is short, else ""."""
+    v = answer.report.verdict
+    short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
+    if short and remedy.host is not None:
+        return answer.say("cost.ram", ram=answer.size(remedy.host.expected))
+    return moved(answer.say, v, remedy)
+
+
+def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
+    """Return the size of a step, and where nobody can say whether it fits its range."""
+    if remedy.per_device is None:
+        return answer.sizes.of(0)
+    ends = answer.sizes.range(remedy.per_device) if remedy.fits == "unknown" else None
+    v = answer.report.verdict
+    if ends is None or v is None or remedy.per_device.high <= v.usable.low:
+        return answer.sizes.of(remedy.per_device.expected)
+    return answer.say("picture.range", low=ends[0], high=ends[1])
 
 
 def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Section]:
@@ -105,6 +172,18 @@ def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Secti
     if first is not None and first.paste:
         heading = answer.say("paste.change", flags=printable(first.flags))
         yield (Paste(heading, printable_lines(first.paste), language),)
+
+
+def in_ram(answer: ShownAnswer) -> str:
+    """Return the RAM that it takes as it was asked, and with the first step that fits where that is
+    another number; "" where nothing waits there."""
+    text = ram(answer)
+    first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
+    then = "" if first is None else _then(answer, first)
+    if not then or first is None or first.host is None:
+        return text
+    size = answer.size(first.host.expected)
+    return answer.say("picture.ram", text=text, flags=printable(first.flags), size=size)
 
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:

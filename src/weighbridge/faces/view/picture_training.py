@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable
-from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases
-from weighbridge.faces.view.picture import climbed, pasted
+from weighbridge.faces.view.picture import climbed, in_ram, in_words, pasted
 from weighbridge.faces.view.records import Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
 
@@ -16,7 +15,7 @@ def title(answer: ShownAnswer) -> str:
     size = f"{w['width']} x {w['height']}"
     if w["frames"] > 1:
         size = answer.say("picture.video", size=size, frames=w["frames"])
-    form = str(w["quantization"] or w["dtype"])
+    form = in_words(w)
     batch = answer.say("picture.batch", batch=w["batch_size"])
     what = answer.say(f"method.{w['method']}", model=name), size, batch, form, str(w["framework"])
     return " · ".join(what)
@@ -27,9 +26,12 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits != "yes" and answer.report.remedies:
         yield (climbed(answer, "phase"),)
         yield from pasted(answer, "yaml")
-    yield (phases(answer),)
+    table = phases(answer)
+    if v is not None and v.fits != "yes" and answer.report.remedies:
+        table = table._replace(heading=answer.say("picture.phases"))
+    yield (table,)
     size = answer.size(answer.report.derived["saved_activation_bytes"])
-    yield (lines(answer.say("train.kept", size=size), ram(answer)),)
+    yield (lines(answer.say("train.kept", size=size), in_ram(answer)),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:

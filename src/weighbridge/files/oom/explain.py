@@ -18,7 +18,7 @@ from weighbridge.files.programs import rules_of
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge.models.catalogue import everyday
-from weighbridge.workload import INFER, TRAIN
+from weighbridge.workload import INFER, PICTURE, PICTURE_TRAINING, TRAIN
 
 if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
 TOLD = 5
+WIDE = "x 4 B"
 OUTSIDE = (  # causes that no setting of the model changes: its own changes come first
     "other_process",
     "fragmentation",
@@ -66,14 +67,22 @@ def _beside(
     """The answer with the estimate of the model."""
     from weighbridge.files.oom.reconcile import matches, mismatch, rejudged
 
-    asked = question(reading, settings)
+    asked = question(reading, settings, pictures=_makes_pictures(model))
     report, warnings = answered(model, asked)
     compared: tuple[Match, ...] = matches(reading, report, model.model())
+    if report.pictures and _is_wide(compared) and "dtype" not in asked.settings:
+        asked = asked._replace(settings={**asked.settings, "dtype": "float32"})
+        report, warnings = answered(model, asked)
+        compared = matches(reading, report, model.model())
     final = rejudged(reading, judged, report, compared)
     return Oom(
         reading=reading,
         judged=final,
-        remedies=_together(report.remedies, changes(reading, final, settings), final),
+        remedies=(
+            _steps(report.remedies, changes(reading, final, settings), final)
+            if report.pictures
+            else _together(report.remedies, changes(reading, final, settings), final)
+        ),
         estimate=report,
         explained=compared,
         warnings=(
@@ -109,6 +118,25 @@ def _together(
     first, others = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
     named = {name for change in computed for name in change.change}
     return (*first, *computed, *(row for row in others if not named & row.change.keys()))[:TOLD]
+
+
+def _steps(
+    searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
+) -> tuple[Change, ...]:
+    """Steps of a pipeline's ladder, those that fit first: rows of the table are of language models,
+    but for causes that no setting changes."""
+    computed = [_computed(r, ()) for r in sorted(searched, key=lambda r: r.fits != "yes")]
+    outside = rows if judged.cause in OUTSIDE else ()
+    return (*outside, *computed)[:TOLD]
+
+
+def _is_wide(compared: tuple[Match, ...]) -> bool:
+    """Tell whether the request that failed is a weight of 4 bytes a number."""
+    return any(m.component == "weights" and m.formula.endswith(WIDE) for m in compared)
+
+
+def _makes_pictures(model: "Prepared") -> bool:
+    return any(part.library == "diffusers" for part in model.model().parts)
 
 
 def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
@@ -170,11 +198,16 @@ def _check(task: object, named: Mapping[str, Any]) -> None:
         raise UsageError(sentence("oom.no_setting", name=unknown[0]))
 
 
-def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
-    """The question about the model of a log. Raises UsageError for a setting that no task has."""
+def question(
+    reading: OomReading, typed: Mapping[str, Any], *, pictures: bool = False
+) -> OomQuestion:
+    """The question about the model of a log, or about a pipeline of pictures. Raises UsageError for
+    a setting that no task has."""
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
     _check(task, named)
+    if pictures and task != "load":
+        return _of_pictures(reading, named, task)
     known = TRAIN if task == "train" else INFER
     engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
     settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
@@ -184,6 +217,18 @@ def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
         settings["engine"] = engine
     pinned = (*named, "engine", *DEVICE)
     return OomQuestion(task, settings, pinned, tuple(_unused(named, known, task)))
+
+
+def _of_pictures(reading: OomReading, named: Mapping[str, Any], task: str) -> OomQuestion:
+    """Return the question about a pipeline: a log gives the card's size, unless one is named."""
+    known = PICTURE_TRAINING if task == "train" else PICTURE
+    settings = {name: value for name, value in named.items() if name in known}
+    capacity = reading.size("capacity")
+    if capacity and not settings.keys() & {*DEVICE}:
+        settings["gpu_memory"] = capacity
+    kind = "picture_training" if task == "train" else "picture"
+    pinned = (*named, "engine", *DEVICE)
+    return OomQuestion(kind, settings, pinned, tuple(_unused(named, known, task)))
 
 
 def _ranks(settings: Mapping[str, Any]) -> int:

@@ -192,11 +192,18 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
     """Return an answer that is not sure where something that we do not count takes less ("no") or
     more ("yes"), or where what divides the model stands in another file."""
     verdict = report.verdict
-    if verdict is None or verdict.fits == "unknown":
+    if verdict is None or verdict.fits == "unknown" or _surely_too_large(report, verdict):
         return weighed
     reason = next(filter(None, (doubt(weighed.run, verdict, typed) for doubt in DOUBTS)), "")
     turned = verdict.turned("unknown", reason) if reason else verdict
     return replace(weighed, report=replace(report, verdict=turned)) if reason else weighed
+
+
+def _surely_too_large(report: Report, verdict: Verdict) -> bool:
+    """Tell whether the weights of a pipeline alone are more than the card has, whatever its text
+    leaves open: a size and frames that nobody said change nothing about that."""
+    fullest = report.fullest.binding()
+    return report.pictures and fullest.of("weights").low > verdict.usable.high > 0
 
 
 def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:

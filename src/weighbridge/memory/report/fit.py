@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base._version import __version__
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, field
 from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict
 from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen
 from weighbridge.memory.report.verdict import Answer
@@ -266,6 +266,7 @@ class Ranking:
     count: int = 1
     by: str = ""  # the framework that layouts are of
     pipelines: tuple[Mapping[str, Any], ...] = ()  # of pictures and video, beside models
+    left_out: Mapping[str, str] = field(default_factory=dict)  # names that have no answer, and why
 
     @property
     def fitting(self) -> tuple[Mapping[str, Any], ...]:
@@ -290,4 +291,5 @@ class Ranking:
             "framework": self.by or None,
             "rows": [dict(row) for row in self.rows],
             **({"pipelines": [dict(row) for row in self.pipelines]} if self.pipelines else {}),
+            **({"left_out": dict(self.left_out)} if self.left_out else {}),
         }

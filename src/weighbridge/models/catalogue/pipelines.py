@@ -29,7 +29,14 @@ class CataloguePipeline(NamedTuple):
     repos: tuple[str, ...] = ()  # other repositories of the same components
     files: Mapping[str, tuple[str, ...]] = {}  # of a denoiser in other programs, without format
     gguf: tuple[str, ...] = ()  # repositories of its denoisers in GGUF
+    gguf_files: Mapping[str, str] = {}  # what a denoiser's file is called in the first of them
+    gguf_forms: tuple[str, ...] = ()  # formats in which somebody's link names such a file
     whole: tuple[str, ...] = ()  # those of `files` that hold every component
+
+    def gguf_file(self, component: str, form: str) -> str:
+        """Return the file of a denoiser in a format; "" where no link that we saw names it."""
+        known = form in self.gguf_forms
+        return self.gguf_files.get(component, "").format(form=form) if known else ""
 
 
 @cache
@@ -53,7 +60,7 @@ def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
     row["parts"] = {
         name: _config(part, pipelines) for name, part in parts.items() if part is not None
     }
-    for name in ("names", "repos", "gguf", "whole"):
+    for name in ("names", "repos", "gguf", "gguf_forms", "whole"):
         row[name] = tuple(row.get(name, ()))
     row["files"] = {part: tuple(files) for part, files in row.get("files", {}).items()}
     return row

@@ -1,50 +1,131 @@
 """Pipelines of pictures and video for a card: the first way in which each surely fits, as asked,
-on several cards, one component at a time, or its denoiser in a smaller format besides.
+on several cards, one component at a time, its denoiser in a smaller format, or block by block.
 
-They come in the catalogue's order. Where a screen shows the first rows alone, no more are asked.
+The largest denoiser that fits stands first. A screen has one of each class of denoisers: first
+those that somebody offers in GGUF, which are what people run. What has no answer is left out, by
+its name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.records import replace
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import kept_so_far, trying
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.catalogue import pipelines
 
 Row = Mapping[str, Any]
-WAYS: tuple[Mapping[str, Any], ...] = (
-    {},
-    {"offload": "model"},
-    {"offload": "model", "quantization": "fp8"},
-    {"offload": "model", "quantization": "nf4+text=nf4"},
+
+
+class Way(NamedTuple):
+    """Settings, the least bits of a denoiser's weight that are on the card, and whether a file in
+    GGUF is needed."""
+
+    settings: Mapping[str, Any]
+    bits: float
+    gguf: bool = False
+
+
+PACKED = {"quantization": "nf4+text=nf4", "vae_tiling": True}
+WAYS = (
+    Way({}, 16),
+    Way({"offload": "model"}, 16),
+    Way({"offload": "model", "quantization": "fp8"}, 8),
+    Way({"offload": "model", "quantization": "Q4_K_S"}, 4.5, gguf=True),
+    Way({"offload": "model", **PACKED}, 4),
+    Way({"offload": "group-block", "offload_stream": True, **PACKED}, 0),
 )
 CARD = ("gpu", "gpu_memory", "headroom", "ram")
 OF_WORDS = ("engine", "min_context", "quantization")
-ON_CARDS = ({"device_map": ("balanced",)}, 16)  # a way of several
-FIRST = 8  # that fit, on a screen
-LEAST = (16, 16, 8, 4)  # bits of a denoiser's weight in each way
+ON_CARDS = Way({"device_map": ("balanced",)}, 16)  # of several
+FIRST = 12  # that fit, on a screen
+
+
+class RankedPipelines(NamedTuple):
+    """Rows, and why others have none, by their names."""
+
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, str] = {}
+
+
+class RankedPipeline(NamedTuple):
+    """A pipeline whose files were read: the size and the class of its denoiser."""
+
+    name: str
+    parameters: int
+    cls: str
+    gguf: bool
 
 
 def pipelines_for(
     names: Sequence[str], asked_for: Mapping[str, Any], *, shown: int | None = None
-) -> tuple[Row, ...]:
-    """Weigh pipelines for a card. `shown`: how many of those that fit are looked for; None: all,
-    and those that do not fit are told, too."""
+) -> RankedPipelines:
+    """Weigh pipelines for a card. `shown`: how many of those that fit are looked for, one of each
+    class; None: all, and those that do not fit are told, too."""
     card = {name: asked_for[name] for name in CARD if asked_for.get(name) is not None}
     rows: list[Row] = []
+    left_out: dict[str, str] = {}
     with kept_so_far():
-        for number, name in enumerate(names, 1):
-            if shown is not None and len(rows) >= shown:
+        known = _candidates(names, left_out)
+        for number, family in enumerate(_families(known, apart=shown is None), 1):
+            if len(rows) == shown:
                 break
-            trying(partial(str, name), number, len(names))
-            row = _row(name, card)
-            if row is not None and (shown is None or row["fits"] == "yes"):
+            trying(partial(str, family[0].name), number, len(known))
+            row = _first(family, card)
+            if row is None:
+                left_out |= {one.name: sentence("rank.no_way") for one in family}
+            elif shown is None or row["fits"] == "yes":
                 rows.append(row)
-    return tuple(rows)
+    ordered = sorted(rows, key=lambda row: (row["fits"] != "yes", -row["denoiser_parameters"]))
+    return RankedPipelines(tuple(ordered), left_out if shown is None else {})
+
+
+def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[RankedPipeline]:
+    from weighbridge.pictures import components
+
+    known = []
+    for name in names:
+        row = pipelines.find(name)
+        assert row is not None
+        config = row.parts[row.recipe["denoisers"][0]]
+        try:
+            tree = components.blueprint(config)
+        except WeighbridgeError as error:
+            left_out[name] = str(error)
+            continue
+        if tree is None:
+            left_out[name] = sentence("picture.no_program", cls=str(config.get("_class_name")))
+            continue
+        known.append(RankedPipeline(name, tree.parameters, tree.cls, bool(row.gguf)))
+    return known
+
+
+def _families(known: Sequence[RankedPipeline], *, apart: bool) -> Iterator[list[RankedPipeline]]:
+    """Yield pipelines of one class together, the largest first, of those that are about as large
+    the catalogue's first alone; classes that are offered in GGUF before others, and of those the
+    largest. `apart`: each alone."""
+    if apart:
+        yield from ([one] for one in known)
+        return
+    alike = {(one.cls, -one.parameters.bit_length()): one for one in reversed(known)}
+    by_class = [alike[key] for key in sorted(alike)]
+    families = [list(group) for _, group in groupby(by_class, key=lambda one: one.cls)]
+    yield from sorted(families, key=lambda f: (not any(c.gguf for c in f), -f[0].parameters))
+
+
+def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | None:
+    """Return the largest of a family that fits, else the last one; None where none is answered."""
+    last: Row | None = None
+    for one in family:
+        last = _row(one, card) or last
+        if last is not None and last["fits"] == "yes":
+            break
+    return last
 
 
 def with_pipelines(
@@ -54,18 +135,20 @@ def with_pipelines(
     for."""
     if ranking.about != "infer" or any(asked_for.get(name) is not None for name in OF_WORDS):
         return ranking
-    return replace(ranking, pipelines=pipelines_for(names, asked_for, shown=shown))
+    ranked = pipelines_for(names, asked_for, shown=shown)
+    return replace(ranking, pipelines=ranked.rows, left_out=ranked.left_out)
 
 
-def _row(name: str, card: Mapping[str, Any]) -> Row | None:
+def _row(one: RankedPipeline, card: Mapping[str, Any]) -> Row | None:
     """Return the first way that fits, else the last one; None of a pipeline without an answer."""
     last: Row | None = None
-    for way, report in _answers(name, card):
+    for way, report in _answers(one, card):
         verdict = report.verdict
         assert verdict is not None
         last = {
-            "name": name,
+            "name": one.name,
             "parameters": report.model.parameters,
+            "denoiser_parameters": one.parameters,
             "fits": verdict.fits,
             "settings": dict(way),
             "usable_bytes": verdict.usable_bytes,
@@ -78,28 +161,23 @@ def _row(name: str, card: Mapping[str, Any]) -> Row | None:
     return last
 
 
-def _answers(name: str, card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Report]]:
-    """Yield ways with their answers; those whose denoiser alone is larger than the card, but for
-    the last, are passed over."""
+def _answers(
+    one: RankedPipeline, card: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], Report]]:
+    """Yield ways with their answers; those whose denoiser alone is larger than the card are passed
+    over."""
     from weighbridge.answers.questions.prepared import opened
     from weighbridge.machines.accelerators.budget import budget
     from weighbridge.models.checkpoint.gather import GatherOptions
 
     room = budget(card.get("gpu"), card.get("gpu_memory"), card.get("headroom"))
     assert room is not None
-    pipeline = opened(name, GatherOptions())
-    row = pipelines.find(name)
-    assert row is not None
-    denoisers = row.recipe.get("denoisers", ())
-    sizes = (p.blueprint.parameters for p in pipeline.model().parts if p.name in denoisers)
-    largest = max(sizes, default=0)
-    ways = list(zip(WAYS, LEAST, strict=True))
-    if room.choice.count > 1:
-        ways.insert(1, ON_CARDS)
-    for way, bits in ways:
-        if largest * bits / 8 > room.usable.high and way is not WAYS[-1]:
+    pipeline = opened(one.name, GatherOptions())
+    ways = (*WAYS[:1], ON_CARDS, *WAYS[1:]) if room.choice.count > 1 else WAYS
+    for way in ways:
+        if one.parameters * way.bits / 8 > room.usable.high or (way.gguf and not one.gguf):
             continue
         try:
-            yield way, pipeline.picture(remedies=False, **card, **way)
+            yield way.settings, pipeline.picture(remedies=False, **card, **way.settings)
         except WeighbridgeError:
             continue

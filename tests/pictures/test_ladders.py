@@ -1,0 +1,91 @@
+"""What would make a pipeline fit: steps in their order, each of which lowers what is short."""
+
+from functools import cache
+
+import pytest
+
+import weighbridge
+from weighbridge.base.records import replace
+from weighbridge.faces.view import screen
+
+prepared = cache(weighbridge.prepare)
+
+
+# ---- RAM
+
+
+@pytest.mark.slow
+def test_where_ram_is_short_steps_lower_what_waits_there():
+    report = weighbridge.infer("flux.1-dev", gpu="4090", offload="model", ram="16GiB")
+    assert (report.verdict.fits, report.verdict.host.fits) == ("no", "no")
+    waits = [r.host.expected for r in report.remedies]
+    assert waits == sorted(waits, reverse=True) and waits[-1] < report.verdict.host.needed.low
+    last = next(r for r in report.remedies if r.fits == "yes")
+    assert tuple(last.change["drop"]) == ("text",)
+    assert set(last.change) >= {"quantization"}
+
+
+def test_comfyui_is_asked_for_ram_too():
+    """What a card has no room for comes from pages of files: read again, where RAM has none."""
+    asks = {"engine": "comfyui", "quantization": "fp8", "gpu": "3060", "remedies": False}
+    pipeline = prepared("flux.1-dev")
+    large, small = (pipeline.picture(ram=ram, **asks) for ram in ("64GiB", "4GiB"))
+    in_ram = large.derived["in_ram"]
+    assert large.verdict.host.needed.high - large.verdict.host.needed.low > in_ram
+    assert (large.verdict.host.fits, small.verdict.host.fits) == ("yes", "unknown")
+    assert any("read from disk" in line for line in small.warnings)
+    assert not any("read from disk" in line for line in large.warnings)
+
+
+# ---- ComfyUI
+
+
+@pytest.mark.slow
+def test_a_step_of_comfyui_leaves_fewer_weights_in_ram_on_a_card_with_room():
+    report = weighbridge.infer("flux.1-dev", engine="comfyui", gpu="3060")
+    assert [list(r.change) for r in report.remedies[:3]] == [["quantization"]] * 3
+    assert "stay in RAM" in report.remedies[0].cost
+    first = next(r for r in report.remedies if r.fits == "yes")
+    assert first.change == {"quantization": "Q4_K_S+text=fp8"}
+    edit = weighbridge.infer("qwen-image-edit", engine="comfyui", gpu="3060")
+    usable = edit.verdict.usable.low
+    assert all(r.per_device.high <= usable for r in edit.remedies)
+
+
+@pytest.mark.slow
+def test_no_step_of_comfyui_is_told_that_does_not_lower_the_card():
+    """Attention of a million tokens: weights are not what is short."""
+    report = weighbridge.infer("flux.1-dev", engine="comfyui", gpu="4090", size="16384x16384")
+    assert report.verdict.fits == "no" and report.remedies == ()
+
+
+@pytest.mark.slow
+def test_a_ladder_ends_with_an_answer():
+    """HunyuanVideo's own 129 frames of 1280 x 720 on 24 GB."""
+    report = weighbridge.infer("hunyuan-video", gpu="4090")
+    assert report.remedies[-2].fits == "yes"
+    peaks = [r.per_device.expected for r in report.remedies]
+    assert peaks == sorted(peaks, reverse=True)
+
+
+# ---- words
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_whatever_was_left_open_is_a_no():
+    """The weights of FLUX alone, 31.4 GiB, are more than a card of 12 GB has."""
+    [weighed] = weighbridge.weigh("flux dev on a 3060 12GB\n").runs
+    assert weighed.fits == "no"
+
+
+def screen_of(report):
+    return "\n".join(map(str, screen(report).sections))
+
+
+@pytest.mark.slow
+def test_headings_say_what_rows_are():
+    report = prepared("flux.1-dev").picture(gpu="3060", quantization="fp8+text=fp8")
+    assert screen(report).title.endswith("fp8, text fp8 · diffusers")
+    none = tuple(r for r in report.remedies if r.fits != "yes")
+    assert "What would fit" in screen_of(report)
+    assert "none surely fits" in screen_of(replace(report, remedies=none[:1] or report.remedies))
