@@ -16,7 +16,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
-from weighbridge.files.runfiles.document import Document, decoded, documents
+from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents
 from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
@@ -123,10 +123,12 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         told_by_kind = _first_kind(pieces, syntax)
         if told_by_kind is not None:
             return _file(*told_by_kind, text, name)
-    raise broken or _untold(name)
+    raise broken or _untold(name, text)
 
 
-def _untold(name: str) -> UsageError:
+def _untold(name: str, text: str = "") -> UsageError:
+    if name == UNNAMED and text and "\n" not in text.strip():
+        return UsageError(sentence("file.untold.words"), where=name)
     known = ", ".join(each.name for each in kinds())
     if name.endswith(".py"):
         return UsageError(sentence("trace.own_code", path=name), where=name)
