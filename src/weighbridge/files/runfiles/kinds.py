@@ -38,6 +38,7 @@ HOMES = (
     "training.megatron",
     "training.launch",
     "training.script",
+    "serving.pipeline_script",
     "training.unanswered",
     "serving.workflow",
     "serving.compose",
@@ -72,6 +73,7 @@ SUFFIXES: Mapping[str, str] = {
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
 KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
+ASKED = {"train": ("train", "picture_training"), "infer": ("infer", "picture")}
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
@@ -185,7 +187,7 @@ def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
 
 def of_task(file: RunFile, task: str | None) -> RunFile:
     """Return the runs of one task. Raises UsageError where a file has none of it."""
-    asked = {"train": ("train", "picture_training"), None: TABLES.keys()}.get(task, (task,))
+    asked = TABLES.keys() if task is None else ASKED.get(task, (task,))
     runs = tuple(run for run in file.runs if run.task in asked)
     if not runs:
         other = file.runs[0].task
