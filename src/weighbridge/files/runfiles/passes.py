@@ -141,7 +141,21 @@ def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
     return replace(run, unread=unread, larger=())
 
 
+def as_the_model(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run of a workflow as what is typed for the model that it loads: formats and sizes
+    are the workflow's own."""
+    if typed.file.kind != "comfyui" or not typed.model:
+        return run
+    from weighbridge.files.runfiles.document import documents
+    from weighbridge.files.runfiles.serving import workflow
+
+    (document,) = documents(typed.file.text, "json", typed.file.name)
+    again = next(workflow.read(document, typed.model))
+    return replace(run, settings=again.settings, unread=again.unread, defaults=again.defaults)
+
+
 PASSES = (
+    Pass(as_the_model, ("settings", "unread", "defaults")),
     Pass(without_defaults, ("defaults",)),
     Pass(without_idle, ("settings", "notes", "understood", "defaults", "unread")),
     Pass(without_doubted_card, ("unread", "larger")),
