@@ -26,6 +26,7 @@ HOMES = (
     "training.ai_toolkit",
     "training.onetrainer",
     "training.picture_trainers",
+    "training.ultralytics",
     "training.axolotl",
     "training.llama_factory",
     "training.zero",

@@ -250,13 +250,15 @@ def _resolution(keys: KeyReading, script: str) -> None:
     config = _beside(keys.document, name, "toml")
     if name and config is None:
         keys.lacks("dataset_config", str(name))
-    if config is None or not isinstance(config.data, dict):
-        return
-    general = config.data.get("general")
+    if config is not None and isinstance(config.data, dict):
+        _largest(keys, config.data, script)
+
+
+def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
+    """Take the largest bucket of a config of data sets."""
+    general = data.get("general")
     shared = general if isinstance(general, dict) else {}
-    sets = [
-        {**shared, **one} for one in _list(config.data.get("datasets")) if isinstance(one, dict)
-    ]
+    sets = [{**shared, **one} for one in _list(data.get("datasets")) if isinstance(one, dict)]
     buckets = [_bucket(one) for one in sets or [shared]]
     largest = max(buckets, key=lambda bucket: bucket.numbers)
     if largest.size:
