@@ -29,7 +29,7 @@ from weighbridge.models.catalogue import pipelines
 
 LOADS = ("from_pretrained", "from_single_file")
 PIPELINE = re.compile(r"\w*Pipeline|AutoPipelineFor\w+")
-TRAINS = ("backward", "train_text_to_image", "set_grad_enabled")
+TRAINS = ("backward",)
 DTYPES = ("torch_dtype", "dtype")
 # Methods of a pipeline or a component, and what each sets
 METHODS: Mapping[str, tuple[str, Value]] = {
@@ -60,7 +60,6 @@ TIMES = ("num_images_per_prompt", "num_videos_per_prompt")
 BEGINS = ("text_encoder", "transformer", "unet", "vae", "image_encoder", "tokenizer")
 TORCHAO = {"int8wo": "torchao-int8", "float8wo": "torchao-fp8", "int4wo": "torchao-int4"}
 COMPUTED = "its value is computed by the script"
-LONGEST_FORM = 40
 
 
 class ScriptFacts:
@@ -142,7 +141,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     model = _model(facts, load)
     _loaded(facts, load)
     _placed(facts)
-    _made(facts, load, model)
+    _called_with(facts, load, model)
     if facts.forms:
         facts.settings["quantization"] = "+".join(facts.forms)
     yield PlannedRun(
@@ -234,11 +233,11 @@ def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
 
 def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
     """Yield the formats that a PipelineQuantizationConfig names, by component."""
-    made = facts.meant(node)
-    words = facts.words(made) if isinstance(made, ast.Call) else {}
-    if isinstance(made, ast.Call):
+    config = facts.meant(node)
+    words = facts.words(config) if isinstance(config, ast.Call) else {}
+    if isinstance(config, ast.Call):
         names = ("quant_backend", "quant_kwargs", "components_to_quantize")
-        words = {**dict(zip(names, made.args, strict=False)), **words}
+        words = {**dict(zip(names, config.args, strict=False)), **words}
     mapping = facts.meant(words["quant_mapping"]) if "quant_mapping" in words else None
     if isinstance(mapping, ast.Dict):
         for key, value in zip(mapping.keys, mapping.values, strict=True):
@@ -259,13 +258,13 @@ def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
 
 def _form(facts: ScriptFacts, node: ast.expr, load: ast.AST) -> str:
     """Return the format that a config of one component says; "" where it is computed."""
-    made = facts.meant(node)
-    if not isinstance(made, ast.Call):
+    config = facts.meant(node)
+    if not isinstance(config, ast.Call):
         facts.leave("quantization_config", COMPUTED, load, "lowers")
         return ""
-    name = called(made)
-    values = {key: value_of(value) for key, value in facts.words(made).items()}
-    values |= {"first": _first(made)}
+    name = called(config)
+    values = {key: value_of(value) for key, value in facts.words(config).items()}
+    values |= {"first": _first(config)}
     form = _named(name, values)
     if name.startswith("GGUF") and isinstance(load, ast.Call) and load.args:
         file = pipelines.of_file(str(value_of(load.args[0])))
@@ -323,14 +322,14 @@ def _moves(call: ast.Call) -> bool:
 
 
 def _grouped(facts: ScriptFacts, call: ast.Call) -> None:
-    words = facts.words(call)
-    level = value_of(words["offload_type"]) if "offload_type" in words else "block_level"
-    facts.take("offload", GROUPS.get(str(level), "group-block"), called(call), call)
-    if "use_stream" in words and value_of(words["use_stream"]) is True:
+    values = {name: value_of(node) for name, node in facts.words(call).items()}
+    level = GROUPS.get(str(values.get("offload_type")), "group-block")
+    facts.take("offload", level, called(call), call)
+    if values.get("use_stream") is True:
         facts.take("offload_stream", True, "use_stream", call)
 
 
-def _made(facts: ScriptFacts, load: ast.Call, model: str) -> None:
+def _called_with(facts: ScriptFacts, load: ast.Call, model: str) -> None:
     """Take the largest of what the calls of the pipeline make."""
     calls = [call for call in facts.calls if ast.unparse(call.func) in _names(facts, load)]
     makes = [MadeSize(_of_call(facts, call, model), call) for call in calls]
@@ -359,7 +358,7 @@ def _of_call(facts: ScriptFacts, call: ast.Call, model: str) -> dict[str, Value]
     pipeline = pipelines.of_repository(model) or pipelines.find(model)
     if any(sides):
         usual = pipeline.recipe["size"][:2] if pipeline is not None else (1024, 1024)
-        width, height = (side or own for side, own in zip(sides, usual, strict=True))
+        width, height = (side or default for side, default in zip(sides, usual, strict=True))
         settings["size"] = f"{width}x{height}"
     counts = {"frames": ("num_frames", "video_length"), "prompt_tokens": ("max_sequence_length",)}
     for setting, names in counts.items():

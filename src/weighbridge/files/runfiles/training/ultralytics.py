@@ -42,8 +42,8 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each line."""
     for mode, words in _lines(document):
-        given = [f"--{word}" for word in words if "=" in word]
-        arguments = flags.document(document.text, given, document.name, document.folder)
+        named = [f"--{word}" for word in words if "=" in word]
+        arguments = flags.document(document.text, named, document.name, document.folder)
         yield _run(reading(arguments, KEYS, MODES[mode]), mode)
 
 
