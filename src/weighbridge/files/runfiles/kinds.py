@@ -26,7 +26,6 @@ HOMES = (
     "training.ai_toolkit",
     "training.onetrainer",
     "training.picture_trainers",
-    "training.ultralytics",
     "training.axolotl",
     "training.llama_factory",
     "training.zero",
@@ -34,6 +33,7 @@ HOMES = (
     "training.torchtune",
     "training.torchtitan",
     "training.litgpt",
+    "training.ultralytics",
     "training.trl",
     "training.rewards",
     "training.megatron",
@@ -74,6 +74,7 @@ SUFFIXES: Mapping[str, str] = {
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
 KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
+FEWEST_WORDS = 3  # of a line of words, which is no config of a key
 ASKED = {"train": ("train", "picture_training"), "infer": ("infer", "picture")}
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
@@ -130,7 +131,7 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
 
 
 def _untold(name: str, text: str = "") -> UsageError:
-    if name == UNNAMED and text and "\n" not in text.strip():
+    if name == UNNAMED and "\n" not in text.strip() and len(text.split()) >= FEWEST_WORDS:
         return UsageError(sentence("file.untold.words"), where=name)
     known = ", ".join(each.name for each in kinds())
     if name.endswith(".py"):
