@@ -8,11 +8,13 @@ import pytest
 
 import weighbridge
 from weighbridge.base.errors import ContradictionError, UnsupportedError, UsageError
+from weighbridge.base.sentences import key_of
 from weighbridge.faces import api
+from weighbridge.faces.cli.menu import run as command
 from weighbridge.files.runfiles import read
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures.formats import by_component
-from weighbridge.pictures.request import request
+from weighbridge.pictures.request import notes, request
 from weighbridge.pictures.spec import row_of, spec
 from weighbridge.workload.picture import Picture
 
@@ -168,3 +170,44 @@ def test_a_sentence_names_a_pipeline(text, task, model):
     [run] = read(text, "mail").runs
     assert (run.task, run.model) == (task, model)
     assert run.open
+
+
+# ---- values of the command line
+
+
+def refused(**settings):
+    with pytest.raises(UsageError) as error:
+        api.picture("flux.1-dev", **settings)
+    return str(error.value)
+
+
+def test_a_value_that_is_none_says_what_is_one():
+    assert "of at most 65,536 a side" in refused(size="999999999")
+    assert "of at most 65,536 a side" in refused(size="1024x100000")
+    assert "how many LoRA files" in refused(lora="my.safetensors")
+    assert "two formats of the denoiser" in refused(quantization="fp8", layerwise_casting=True)
+    with pytest.raises(UsageError, match="is --method lora --quantization nf4"):
+        api.picture_training("flux.1-dev", method="qlora")
+    with pytest.raises(UsageError, match="no pipeline that we know is called 'pony xyz'"):
+        api.picture("pony xyz")
+
+
+@pytest.mark.parametrize("name", ["pony", "Pony XL", "illustrious", "Illustrious-XL"])
+def test_tunes_of_sdxl_are_called_by_their_names(name):
+    assert pipelines.find(name).name == "sdxl"
+
+
+def test_a_checker_is_left_out_as_people_run_it():
+    made = spec(pipelines.find("sd-1.5"))
+    said = [key_of(line) for line in notes(made, Picture(), request(made, Picture()))]
+    assert said == ["picture.checker"]
+    comfy = Picture(engine="comfyui")
+    assert not list(notes(made, comfy, request(made, comfy)))
+
+
+@pytest.mark.slow
+def test_a_command_of_the_other_kind_says_so(capsys):
+    assert command(["video", "flux.1-dev"]) == 0
+    assert "flux.1-dev makes image, and not video" in capsys.readouterr().err
+    assert command(["image", "flux.1-dev"]) == 0
+    assert "makes" not in capsys.readouterr().err

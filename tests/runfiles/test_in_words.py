@@ -61,7 +61,7 @@ def test_a_card_of_words_beside_a_command_gives_none_and_a_typed_one_does():
         ),
         (
             "QLoRA of qwen3-8b with axolotl on a 3090",
-            "--framework axolotl --method full|lora|qlora",
+            "--framework axolotl --method qlora --seq-len N",
         ),
         ("qwen3-8b, axolotl or TRL, memory?", "(axolotl, trl): none of them is taken"),
         ("How much memory for an 8B model?", "its words name no engine and no trainer"),

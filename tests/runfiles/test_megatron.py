@@ -420,7 +420,7 @@ def test_what_is_set_under_a_condition_is_told():
 
 
 def test_prose_that_names_megatron_is_no_command():
-    with pytest.raises(UsageError, match="nothing in it tells what it starts"):
+    with pytest.raises(UsageError, match="no model, card, command or message"):
         read("We pretrained with pretrain_gpt.py of Megatron on 8 cards.")
 
 

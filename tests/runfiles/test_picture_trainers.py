@@ -27,6 +27,48 @@ def test_the_data_sets_beside_a_line_say_its_size_and_batch(tmp_path):
     assert (asked["size"], asked["batch_size"]) == ((768, 1280), 4)
 
 
+MUSUBI = "accelerate launch src/musubi_tuner/wan_train_network.py --task t2v-14B"
+VIDEO = '[[datasets]]\nvideo_directory = "/v"\nresolution = [832, 480]\n'
+IMAGES = '[[datasets]]\nimage_directory = "/i"\nresolution = [1024, 1024]\n'
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        (VIDEO + "target_frames = [1, 25, 45]\n", ((480, 832), 45)),
+        (VIDEO + "target_frames = [1, 25]\n" + IMAGES, ((480, 832), 25)),
+        (VIDEO + IMAGES, ((1024, 1024), 1)),
+        (VIDEO + 'frame_extraction = "full"\nmax_frames = 61\n', ((480, 832), 61)),
+        (VIDEO + 'frame_extraction = "full"\n', ((480, 832), 129)),
+        ("[general]\ntarget_frames = [9]\n" + IMAGES, ((1024, 1024), 1)),
+    ],
+)
+def test_the_largest_bucket_of_a_data_set_of_videos_has_its_frames(tmp_path, sets, expected):
+    (tmp_path / "data.toml").write_text(sets)
+    text = line("--dataset_config data.toml", script=MUSUBI)
+    [run] = read(text, "run.sh", folder=str(tmp_path)).runs
+    assert (run.settings["size"], run.settings["frames"]) == expected
+    assert [one.lowers for one in run.unread] == ([True] if "full" in sets else [])
+
+
+def test_what_kohyas_keys_decide_is_told_by_the_key_that_says_it():
+    flags = "--sdpa --network_train_unet_only --cache_latents_to_disk --network_dim 8"
+    [run] = read(line(flags), "run.sh").runs
+    told = {one.key: (one.setting, one.value) for one in run.understood}
+    assert told["cache_latents_to_disk"] == ("uncached_latents", True)
+    assert "cache_latents" not in told
+    assert told["sdpa"] == ("attention", True)
+    assert told["network_train_unet_only"][0] == "train_text_encoder"
+    assert told["network_module"] == ("method", "networks.lora")
+
+
+def test_pictures_have_no_frames_in_ai_toolkit():
+    model = {"name_or_path": "black-forest-labs/FLUX.1-dev", "is_flux": True}
+    process = {"type": "sd_trainer", "model": model, "network": {"type": "lora", "linear": 16}}
+    job = {"job": "extension", "config": {"process": [process]}}
+    assert "frames" not in settings(json.dumps(job), "job.json")
+
+
 def test_sections_of_a_toml_beside_a_line_are_arguments(tmp_path):
     (tmp_path / "c.toml").write_text("[network]\nnetwork_dim = 64\n[x]\ntrain_batch_size = 2\n")
     asked = settings(line("--config_file c.toml", "--train_batch_size 3"), folder=tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weighbridge.base.errors import BadFileError, WeighbridgeError
+from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.faces.api import weigh
 from weighbridge.faces.cli.menu import run as command
 from weighbridge.files.runfiles import read
@@ -158,12 +158,8 @@ def test_a_value_that_is_linked_is_followed():
 @pytest.mark.parametrize(
     ("changed", "key", "why"),
     [
-        ({"3": node("EmptyLatentImage", width=["99", 0], height=64)}, "EmptyLatentImage.width",
-         "not there"),
         ({"3": node("EmptyLatentImage", width=["8", 0], height=64),
-          "8": node("GetImageSize", image=["9", 0])}, "EmptyLatentImage.width", "computes it"),
-        ({"3": node("EmptyLatentImage", width=["8", 0], height=64), "8": node("Reroute", a=["8", 0])},
-         "EmptyLatentImage.width", "go round"),
+          "8": node("GetImageSize", image=["2", 0])}, "EmptyLatentImage.width", "computes it"),
         ({"1": node("UNETLoader", unet_name="my-own.safetensors")}, "UNETLoader.unet_name",
          "no file that we know"),
         ({"5": node("SuperSampler", model=["4", 0], latent=["3", 0])}, "SuperSampler", "do not know"),
@@ -173,6 +169,89 @@ def test_a_value_that_is_linked_is_followed():
 )  # fmt: skip
 def test_what_is_odd_is_named_and_not_guessed(changed, key, why):
     assert why in unread(FLUX | changed)[key]
+
+
+def refused(flow):
+    """Return the line that a workflow is refused with, which names its file."""
+    with pytest.raises(UsageError) as error:
+        runs(flow)
+    assert error.value.code == 2 and str(error.value).startswith("workflow.json:")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value", [-1024, 0, float("nan"), float("inf"), 1e30, "wide", [1, 2, 3], True, {"a": 1}]
+)
+@pytest.mark.parametrize("name", ["width", "batch_size"])
+def test_a_number_that_is_none_is_named_with_its_node(name, value):
+    size = {"width": 64, "height": 64, "batch_size": 1, name: value}
+    line = refused(FLUX | {"3": node("EmptyLatentImage", **size)})
+    assert f"EmptyLatentImage 3: {name} is " in line and "whole number from 1" in line
+
+
+def test_a_number_is_read_as_comfyui_reads_it():
+    flow = FLUX | {"3": node("EmptyLatentImage", width="512", height=640.0, batch_size=1)}
+    assert run(flow).settings["size"] == "512x640"
+
+
+def test_links_that_go_nowhere_or_round_are_named():
+    nowhere = FLUX | {"3": node("EmptyLatentImage", width=["99", 0], height=64)}
+    assert "EmptyLatentImage 3: width links to node '99', which is not" in refused(nowhere)
+    itself = FLUX | {"5": node("KSampler", model=["1", 0], latent_image=["5", 0])}
+    assert "KSampler 5 needs what it makes itself" in refused(itself)
+    both = {"8": node("Reroute", a=["9", 0]), "9": node("Reroute", a=["8", 0])}
+    third = node("EmptyLatentImage", width=["8", 0], height=64)
+    assert "Reroute" in refused(FLUX | both | {"3": third})
+
+
+def test_a_node_that_is_given_the_model_and_is_not_known_leaves_nothing_sure():
+    odd = {"9": node("Booster", model=["1", 0]), "4": node("BasicGuider", model=["9", 0])}
+    [one] = [each for each in run(FLUX | odd).unread if each.key == "Booster"]
+    assert one.raises and one.lowers
+    [beside] = run(
+        FLUX | {"6": node("Show", text=["5", 0]), "7": node("SaveImage", a=["6", 0])}
+    ).unread
+    assert beside.key == "Show" and not beside.raises
+
+
+def test_encoders_of_another_pipeline_are_named():
+    flow = FLUX | {"1": node("UNETLoader", unet_name="qwen_image_fp8_e4m3fn.safetensors")}
+    found = {one.key: one for one in run(flow).unread}
+    assert "qwen-image has no such text encoder" in found["DualCLIPLoader clip_l.safetensors"].why
+    assert all(one.raises and one.lowers for one in found.values())
+
+
+def test_a_sampler_without_a_loader_is_named():
+    only = run({"3": node("KSampler", cfg=1), "7": node("SaveImage", images=["3", 0])})
+    assert not only.model and only.unread[0].key == "KSampler 3"
+
+
+@pytest.mark.slow
+def test_a_model_that_is_typed_leaves_what_the_workflow_says():
+    flow = FLUX | {
+        "1": node("UNETLoader", unet_name="my-own.safetensors", weight_dtype="fp8_e4m3fn")
+    }
+    text = json.dumps(flow)
+    found = weigh(text, name="workflow.json", gpu="4090", model="flux.1-dev")
+    workload = found.runs[0].report.workload
+    assert workload["quantization"] == "transformer=fp8+text_encoder_2=fp8"
+    assert (workload["width"], workload["batch_size"]) == (1216, 2)
+    assert found.fits == "yes"
+
+
+@pytest.mark.slow
+def test_a_workflow_is_its_own_line_to_paste():
+    flow = {
+        "1": node("CheckpointLoaderSimple", ckpt_name="flux1-dev-fp8.safetensors"),
+        "3": node("EmptyLatentImage", width=1024, height=1024, batch_size=1),
+        "5": node("KSampler", cfg=1, model=["1", 0], latent_image=["3", 0]),
+        "6": node("SaveImage", images=["5", 0]),
+    }
+    assert run(flow).settings["quantization"] == "transformer=fp8+text=fp8"
+    report = weigh(json.dumps(flow), name="workflow.json", gpu="4090").runs[0].report
+    assert report.derived["launch"] == "python main.py\n# workflow.json, as it is"
+    small = weigh(json.dumps(flow), name="workflow.json", gpu="3060").runs[0].report
+    assert small.remedies and not any("UNETLoader" in one.paste for one in small.remedies)
 
 
 def test_what_is_not_weighed_leaves_no_yes():
@@ -208,9 +287,7 @@ def test_models_of_several_pipelines_are_runs_of_their_own():
             "links": [1, []],
         },
         {"1": {"class_type": "KSampler", "inputs": [1, 2]}},
-        {"1": node("UNETLoader", unet_name=["1", 0])},
-        {"1": node("UNETLoader", unet_name={"a": 1}), "2": node("EmptyLatentImage", width=-1)},
-        {"1": node("EmptyLatentImage", width=True, height=10**30)},
+        {"1": node("UNETLoader", unet_name={"a": 1})},
     ],
 )
 def test_hostile_workflows_are_read_and_refused(flow):

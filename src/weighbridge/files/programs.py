@@ -59,6 +59,7 @@ class Program:
     signs: tuple[str, ...] = ()
     rules: str = ""
     words: str = ""
+    pictures: str = ""
     refused: str = ""
     alone: bool = False
     learns: str = ""

@@ -45,6 +45,8 @@ PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every progra
 }
 OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
 SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
+# A CLIP of 304 million parameters, which only diffusers loads, and not where people leave it out
+CHECKER = ("safety_checker",)
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 
 
@@ -159,8 +161,9 @@ def notes(
     if absent:
         listed = ", ".join(absent)
         yield sentence("picture.absent", pipeline=spec.name, components=listed)
-    if spec.unweighed:
-        yield sentence("picture.unweighed", components=", ".join(spec.unweighed))
+    if spec.unweighed and (w.engine or DIFFUSERS) == DIFFUSERS:
+        key = "picture.checker" if spec.unweighed == CHECKER else "picture.unweighed"
+        yield sentence(key, components=", ".join(spec.unweighed))
 
 
 def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
@@ -200,13 +203,16 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
     if spec.image_encoder_dtype and w.dtype is None:
         dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")
     casting = spec.denoisers if w.layerwise_casting else ()
+    forms = formats.by_component(w.quantization, spec)
+    if form := next((forms[name] for name in casting if name in forms), ""):
+        raise ContradictionError(sentence("casting_packed", form=form))
     files = loras(w)
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
     return ComponentPlacement(
         offload=w.offload or "none",
         stream=w.offload_stream,
         dtypes=dtypes,
-        forms=formats.by_component(w.quantization, spec),
+        forms=forms,
         casting=casting,
         fused=spec.denoisers if w.fuse_qkv else (),
         swapped=swapped,

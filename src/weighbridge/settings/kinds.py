@@ -142,6 +142,7 @@ VERSION = ValueKind(name="version", metavar="V", read=_version, says="value.vers
 RELEASE = ValueKind(name="release", metavar="V", read=_release, says="value.release")
 COUNT = ValueKind(name="count", metavar="N", read=_count, says="value.count")
 WHOLE = ValueKind(name="whole", metavar="N", read=_whole, says="value.whole")
+LORAS = WHOLE._replace(says="value.loras")
 NUMBER = ValueKind(name="number", metavar="X", read=_number, says="value.number")
 SIZE = ValueKind(name="size", metavar="SIZE", read=_size, says="value.size")
 RELATIVE = ValueKind(name="relative", metavar="SIZE", read=_text_size, says="value.relative")

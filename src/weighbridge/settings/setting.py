@@ -13,6 +13,7 @@ in base/words/settings.json, by the class and the name of the field.
 
 from collections.abc import Iterator, Mapping
 from copy import copy
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # names of types alone: a start makes no more than it reads
         default: Any  # where one is the same for every model, version and device
         slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
         launch: "tuple[LaunchFlag, ...]"  # how the engine's command line says it, where not as ours
+        instead: Mapping[str, str]  # what is typed for a word that is no choice
         idle: str  # why no answer changes by it, where none does
 
 
@@ -109,6 +111,7 @@ class Setting(Generic[T]):
     most: float = MOST
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    instead: Mapping[str, str] = MappingProxyType({})
     worded: tuple[str, ...] = ()  # Class.name of its sentences, the last declared first
     help = SettingText()
     zh = SettingText()  # the same in Chinese
@@ -180,6 +183,11 @@ class Setting(Generic[T]):
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
             known = ", ".join(self.choices)
+            if read.lower() in self.instead:
+                typed = self.instead[read.lower()]
+                raise UsageError(
+                    sentence("choice.instead", flag=self.flag, value=value, typed=typed)
+                )
             raise UsageError(sentence("choice", flag=self.flag, known=known, value=value))
         return spelled[read.lower()]
 

@@ -1,5 +1,6 @@
 """Settings of pictures and video, of all programs that make them."""
 
+from weighbridge.settings.kinds import LORAS
 from weighbridge.settings.setting import (
     Float,
     Int,
@@ -7,6 +8,7 @@ from weighbridge.settings.setting import (
     Settings,
     Str,
     Switch,
+    Valued,
     Words,
     count,
     image,
@@ -42,7 +44,7 @@ class PictureSettings(Settings):
     controlnet: Int = whole(0, 8, default=0)
     ip_adapter: Switch = switch()
     refiner: Switch = switch()
-    lora: Int = whole(0, 64, default=0)
+    lora: Int = Valued(LORAS, 0, 64, default=0)
     lora_r: Int = count(1, 4096)
     fuse_lora: Switch = switch()
 

@@ -82,6 +82,27 @@ def of_workflow(words: Sequence[str]) -> list[str]:
     return [FILE, *asked] if is_workflow(asked[0]) else []
 
 
+def of_no_command(words: Sequence[str]) -> list[str]:
+    """Return the command and the words of a file, a model or a sentence that stands where commands
+    do; [] of others. Raises NotFoundError for a file that is not there."""
+    if words[0] in COMMANDS:
+        return []
+    from weighbridge.faces.cli.references import given, in_sentences, names_model, no_file
+
+    if given(words[0]):  # a name like --x.yaml stood behind --, which is gone by now
+        ended = ["--"] if words[0].startswith("-") and words[0] != "-" else []
+        return [FILE, *ended, *words]
+    if words[0] == FILE:  # as errors and help call it
+        return [*words]
+    if names_model(words, COMMANDS):
+        return [MODEL, *words]
+    if in_sentences(words[0]):  # as they would be pasted
+        return [FILE, *words]
+    if wrong := no_file(words[0]):
+        raise NotFoundError(wrong)
+    return []
+
+
 class Menu(click.Group):
     """A group that knows its commands by name and imports one when it runs."""
 
@@ -99,21 +120,9 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words := of_workflow(args) or of_pictures(args):
+        if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
             name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
             return name, self.get_command(ctx, words[0]), words[1:]
-        if args[0] not in COMMANDS:
-            from weighbridge.faces.cli.references import given, names_model, no_file
-
-            if given(args[0]):  # a name like --x.yaml stood behind --, which is gone by now
-                ended = ["--"] if args[0].startswith("-") and args[0] != "-" else []
-                return FILE, self.get_command(ctx, FILE), [*ended, *args]
-            if args[0] == FILE:  # as errors and help call it
-                return FILE, self.get_command(ctx, FILE), args[1:]
-            if names_model(args, COMMANDS):
-                return MODEL, self.get_command(ctx, MODEL), args
-            if wrong := no_file(args[0]):
-                raise NotFoundError(wrong)
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 

@@ -48,7 +48,20 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge image flux.1-dev --offload model --quantization Q6_K --gpu 3060 --ram 32GiB
     weighbridge image ./my-pipeline --vae-tiling
     """
+    _of_kind("image", models)
     return answer("picture", models, settings, PICTURE)
+
+
+def _of_kind(kind: str, models: tuple[str, ...]) -> None:
+    """Say which pipelines make the other kind than the command's name: the answer is the same."""
+    from weighbridge.models.catalogue import pipelines
+
+    for model in models:
+        one = pipelines.find(model) or pipelines.of_repository(model)
+        if one is not None and one.recipe.get("kind") not in (None, kind):
+            other = one.recipe["kind"]
+            note = sentence("picture.other_kind", name=one.name, kind=other, command=kind)
+            click.echo(note, err=True)
 
 
 @_command(PICTURE)
@@ -80,6 +93,7 @@ def video(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge video ltx-video --frames 161 --offload model --gpu 3060
     weighbridge video hunyuan-video --vae-tiling --quantization Q4_K_M --gpu 4090 --ram 64GiB
     """
+    _of_kind("video", models)
     return answer("picture", models, settings, PICTURE)
 
 

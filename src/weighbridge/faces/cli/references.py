@@ -19,6 +19,7 @@ SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
 NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
 OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pattern}")
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
@@ -26,6 +27,15 @@ def given(reference: str) -> bool:
     """Tell whether a reference is stdin, or a file of any name that no model is read from."""
     suffix = os.path.splitext(reference)[1].lower()
     return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
+
+
+def in_sentences(reference: str) -> bool:
+    """Tell whether what stands where a file does is words that people ask in, and no path."""
+    from weighbridge.files.runfiles.kinds import SUFFIXES
+
+    named = os.path.splitext(reference.rstrip())[1].lower() in SUFFIXES
+    path = named or reference.startswith(("/", "./", "../", "~")) or os.path.lexists(reference)
+    return len(reference.split()) >= FEWEST_WORDS and not path
 
 
 def starts(reference: str) -> bool:
@@ -91,7 +101,7 @@ def given_text(file: str) -> tuple[Any, str | None]:
     from weighbridge.files.runfiles.document import decoded
 
     if file != STDIN:
-        return Path(file), None
+        return (file, "the text") if in_sentences(file) else (Path(file), None)
     if sys.stdin.isatty():
         click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
     return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"

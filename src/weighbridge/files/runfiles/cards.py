@@ -65,7 +65,8 @@ MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gi
     r"(?<![\w.-])(?:g[4-6][a-z]{0,3}|p[3-6][a-z]{0,3})\.\d{0,2}x?large\b"
     r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
 )
-OF_HOST = re.compile(r"(?i)GB[- ](?:of )?(?:system|host|main|DDR|RAM|CPU)")
+OF_HOST = re.compile(r"(?i) ?(?:Gi?B)?[- ]?(?:of )?(?:system|host|main|DDR|RAM|CPU)(?![a-z])")
+OF_SIZE_ALONE = re.compile(r"(?:\d+gb)?")  # the id of a device that no card of that name is
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
 SMI = re.compile(  # a line for each card, as nvidia-smi, its -L and scripts list them
@@ -161,6 +162,8 @@ def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
     shares = name[:1] in "Mm" and name[1:2].isdigit()
     size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
     names = (f"{name} {size}GB", name) if size else (name,)
+    if not shares and _is_ram(match) and OF_SIZE_ALONE.fullmatch(_id(names[0])):
+        names = names[::-1]
     return next(((part, each) for each in names if (part := _id(each))), ("", ""))
 
 
@@ -183,6 +186,12 @@ def _size(match: "re.Match[str]", *, shares: bool) -> str:
     if stated and not shares and OF_HOST.match(match.string, match.end("own")):
         stated = ""
     return named.get("size") or stated or named.get("first") or ""
+
+
+def _is_ram(match: "re.Match[str]") -> bool:
+    """Tell whether the size behind the name of a card is said to be of RAM: "4090 32GB RAM"."""
+    size = match.groupdict().get("size")
+    return bool(size and OF_HOST.match(match.string, match.end("size")))
 
 
 def _unified(document: Document) -> str:

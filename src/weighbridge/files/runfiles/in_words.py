@@ -14,18 +14,18 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.engines.table import record, title
 from weighbridge.files.programs import Program, told_by
+from weighbridge.files.runfiles import picture_words
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, pipeline, unknown_model
+from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
-from weighbridge.models.catalogue import everyday
+from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload import TABLES
 from weighbridge.workload.train import LEARNS, PREFERENCES
 
 # What decides of a server, and words do not say
 OF_A_SERVER = ("words.context", "words.requests")
-OF_PICTURES = ("words.size", "words.frames")  # of a pipeline
-TRAINED = re.compile(r"(?i)\b(?:train|fine-?tun|dreambooth)|训练|微调")
-COMFY, COMFYUI = re.compile(r"(?i)comfy"), "comfyui"
+COMFYUI = "comfyui"
 USUAL = "trainer"  # the framework of programs that start it
 
 
@@ -64,7 +64,7 @@ def release(engine: str) -> str:
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
-    pictured = None if models else pipeline(document)
+    pictured = None if models else picture_words.pipeline(document)
     if pictured is None:
         yield _of_a_model(document, models, cards)
     else:
@@ -85,32 +85,94 @@ def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) ->
         words=tuple(one.setting for one in taken),
         open=True,
     )
-    ask = _ask(run, one and one.program, cards)
+    ask = _ask(run, one and one.program, cards, _method(document, run.task))
     if one is not None and one.program.task != "train":
         return _served(document, run, one, cards, ask)
     return replace(run, refused=clauses(_too_little(considered), ask))
 
 
 def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:
-    """Return the run of a pipeline that a text names, at its own size, or the command that asks
-    what training it takes."""
-    taken, text = taken_of(named, cards), document.text[:MOST_TEXT]
-    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
-    trained = TRAINED.search(text) is not None
-    task = "train-image" if trained else "image"
+    """Return the run of a pipeline that a text names, by what its words say and else at its own
+    size, or the command that asks what training it takes."""
+    text = document.text[:MOST_TEXT]
+    entry = pipelines.find(named.value)
+    file = named.value.lower().endswith(pipelines.ENDS)
+    video = entry is not None and entry.recipe.get("kind") == "video"
+    trainer = picture_words.trainer(document)
+    trained = trainer is not None or picture_words.TRAINS.search(text) is not None
+    task = "picture_training" if trained else "picture"
+    pieces = picture_words.settings(document)
+    if trained:
+        pieces |= {"framework": trainer} if trainer is not None else {}
+        pieces |= _of_training(document)
+    pieces |= {"gpu": cards} if cards is not None else {}
+    settings = _settings(pieces, task, video=video, packed=file)
+    if picture_words.COMFY.search(text) and not trained:
+        settings["engine"] = COMFYUI
+    taken = (of_piece(sentence("line.model"), named, "model"), *_taken(pieces, settings))
     run = PlannedRun(
-        task="picture_training" if trained else "picture",
+        task=task,
         model=named.value,
-        settings={**gpu, **({"engine": COMFYUI} if COMFY.search(text) and not trained else {})},
+        settings=settings,
         understood=taken,
-        words=tuple(one.setting for one in taken),
-        missing=tuple(map(sentence, OF_PICTURES)),
+        words=tuple(dict.fromkeys(one.setting for one in taken)),
+        missing=tuple(_missing(task, settings, video=video)),
         open=True,
     )
-    ask = to_type(task, named.value, gpu)
-    if trained:
+    asks = "train-image" if trained else "video" if video else "image"
+    ask = to_type(asks, named.value, settings)
+    if trained and "method" not in settings:
         return replace(run, refused=clauses(sentence("words.trained"), ask))
     return replace(run, notes=(ask,))
+
+
+def _of_training(document: Document) -> dict[str, Piece]:
+    """Return the method that words say, of QLoRA with the format of its base."""
+    method = picture_words.method(document)
+    if method is None or method.value != "qlora":
+        return {} if method is None else {"method": method}
+    return {"method": method._replace(value="lora"), "quantization": method._replace(value="nf4")}
+
+
+def _settings(
+    pieces: Mapping[str, Piece], task: str, *, video: bool, packed: bool
+) -> dict[str, Value]:
+    """Return pieces as settings of a task. A file that is `packed` says its format itself, and of a
+    picture nothing lasts."""
+    forms = [pieces[name].value for name in ("quantization", "of_text") if name in pieces]
+    left = {"of_text"} | (set() if video else {"frames", "seconds"})
+    left |= {"quantization"} if packed else set()
+    left |= {"seconds"} if "frames" in pieces else set()
+    known = TABLES[task]
+    settings: dict[str, Value] = {
+        name: known[name].value(piece.value)
+        for name, piece in pieces.items()
+        if name not in left and name in known
+    }
+    if forms and not packed:
+        settings["quantization"] = "+".join(forms)
+    if "size" in settings:
+        settings["size"] = pieces["size"].value
+    return settings
+
+
+def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterator[Understood]:
+    """Yield what of the words is taken, as the screen has it."""
+    for name, piece in pieces.items():
+        setting = "quantization" if name == "of_text" else name
+        if setting in settings:
+            key = "line.card" if name == "gpu" else f"words.key.{setting}"
+            yield of_piece(sentence(key), piece, setting)
+
+
+def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterator[str]:
+    """Yield what decides of a pipeline and its words do not say."""
+    if "size" not in settings:
+        yield sentence("words.size")
+    if video and settings.keys().isdisjoint(("frames", "seconds")):
+        yield sentence("words.frames")
+    if task == "picture_training" and "batch_size" not in settings:
+        yield sentence("words.key.batch_size")
 
 
 def _too_little(programs: list[NamedProgram]) -> str:
@@ -156,12 +218,23 @@ def _served(
     )
 
 
-def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
+def _method(document: Document, task: str) -> dict[str, Value]:
+    """Return the method that a text about training names."""
+    text = document.text[:MOST_TEXT]
+    trains = task == "train" or picture_words.TRAINS.search(text) is not None
+    method = picture_words.method(document) if trains else None
+    known = TABLES["train"]["method"].choices
+    return {"method": method.value} if method is not None and method.value in known else {}
+
+
+def _ask(
+    run: PlannedRun, program: Program | None, cards: Piece | None, method: dict[str, Value]
+) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
-    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
+    more = {**method, **({"gpu": cards.value} if cards is not None else {})}
     if program is None:
-        return to_type("fit", run.model, gpu)
-    return to_type(program.task, run.model, {**_named(program), **gpu})
+        return to_type("train" if method else "fit", run.model, more)
+    return to_type(program.task, run.model, {**_named(program), **more})
 
 
 def _named(program: Program) -> dict[str, Value]:
@@ -194,6 +267,7 @@ DECIDES: Mapping[str, Mapping[str, str]] = {
     "infer": {"context": "N", "batch_size": "N"},
     "fit": {},
     "image": {"size": "1024x1024"},
+    "video": {"size": "720p", "frames": "N"},
     "train-image": {"method": "lora|full", "size": "1024x1024", "batch_size": "N"},
 }
 ROLLED = ("prompt_len", "max_new_tokens")  # lengths of a run that writes its own answers
@@ -211,7 +285,8 @@ def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
         if name != "gpu" and (name in settings or name in decides):
             words += _typed(name, settings.get(name), decides.get(name, ""))
     gpu = settings.get("gpu")
-    return " ".join((*words, "--gpu", shlex.quote(str(gpu)) if gpu else CARD))
+    card = () if not gpu and "gpu_memory" in settings else ("--gpu", shlex.quote(str(gpu or CARD)))
+    return " ".join((*words, *card))
 
 
 def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
@@ -220,19 +295,22 @@ def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
         lengths = ("seq_len",) if settings.get("method") in PREFERENCES else ROLLED
         return {**DECIDES[task], **dict.fromkeys(lengths, "N")}
     shared = task == "train" and ":" in str(settings.get("gpu") or "")
-    return {**DECIDES[task], **({"shard": SHARDS} if shared else {})}
+    decides = {**DECIDES[task], **({"shard": SHARDS} if shared else {})}
+    return {n: v for n, v in decides.items() if n != "frames" or "seconds" not in settings}
 
 
 def _typed(name: str, value: Value, instead: str) -> Iterator[str]:
     yield f"--{name.replace('_', '-')}"
     if value is not True:
-        yield instead if value is None else shlex.quote(str(value))
+        typed = f"{value:g}" if isinstance(value, float) else str(value)
+        yield instead if value is None else shlex.quote(typed)
 
 
 def lacking(task: str, model: str, settings: Mapping[str, Value]) -> tuple[str, ...]:
     """Return what of a line the text does not say, as flags and words of that line."""
     flags = (f"--{n.replace('_', '-')}" for n in _decides(task, settings) if n not in settings)
-    return (*(() if model else (MODEL,)), *flags, *(() if settings.get("gpu") else ("--gpu",)))
+    card = settings.get("gpu") or settings.get("gpu_memory")
+    return (*(() if model else (MODEL,)), *flags, *(() if card else ("--gpu",)))
 
 
 def to_type(task: str, model: str, settings: Mapping[str, Value]) -> Sentence:

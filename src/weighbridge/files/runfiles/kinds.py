@@ -16,7 +16,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
-from weighbridge.files.runfiles.document import Document, decoded, documents
+from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents
 from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
@@ -33,11 +33,13 @@ HOMES = (
     "training.torchtune",
     "training.torchtitan",
     "training.litgpt",
+    "training.ultralytics",
     "training.trl",
     "training.rewards",
     "training.megatron",
     "training.launch",
     "training.script",
+    "serving.pipeline_script",
     "training.unanswered",
     "serving.workflow",
     "serving.compose",
@@ -72,6 +74,8 @@ SUFFIXES: Mapping[str, str] = {
 SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
 KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
+FEWEST_WORDS = 3  # of a line of words, which is no config of a key
+ASKED = {"train": ("train", "picture_training"), "infer": ("infer", "picture")}
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
@@ -123,10 +127,12 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         told_by_kind = _first_kind(pieces, syntax)
         if told_by_kind is not None:
             return _file(*told_by_kind, text, name)
-    raise broken or _untold(name)
+    raise broken or _untold(name, text)
 
 
-def _untold(name: str) -> UsageError:
+def _untold(name: str, text: str = "") -> UsageError:
+    if name == UNNAMED and "\n" not in text.strip() and len(text.split()) >= FEWEST_WORDS:
+        return UsageError(sentence("file.untold.words"), where=name)
     known = ", ".join(each.name for each in kinds())
     if name.endswith(".py"):
         return UsageError(sentence("trace.own_code", path=name), where=name)
@@ -183,7 +189,7 @@ def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
 
 def of_task(file: RunFile, task: str | None) -> RunFile:
     """Return the runs of one task. Raises UsageError where a file has none of it."""
-    asked = {"train": ("train", "picture_training"), None: TABLES.keys()}.get(task, (task,))
+    asked = TABLES.keys() if task is None else ASKED.get(task, (task,))
     runs = tuple(run for run in file.runs if run.task in asked)
     if not runs:
         other = file.runs[0].task

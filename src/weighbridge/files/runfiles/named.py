@@ -62,12 +62,14 @@ def models(document: Document) -> list[Piece]:
     return sorted(pieces.values(), key=lambda piece: piece.line)
 
 
-def pipeline(document: Document) -> Piece | None:
+def pipeline(document: Document, *, plain: bool = False) -> Piece | None:
     """Return the first pipeline of pictures or video that a text names, by its name in the
-    catalogue. A word of its own ("wan", "flux") is none: a name has a number, or capitals."""
+    catalogue. A word of its own ("wan", "flux") is one where the text is `plain`: names and numbers
+    alone, and no sentences about something else."""
     for match in NAMED.finditer(document.text[:MOST_TEXT]):
         for name in _beginnings(match[1]):
-            one = pipelines.find(name) if re.search(r"[A-Z\d]|\w[ -]\w", name) else None
+            names = plain or re.search(r"[A-Z\d]|\w[ -]\w", name)
+            one = pipelines.find(name) if names else None
             if one is not None:
                 return piece_of(document, match, one.name)
     return None

@@ -141,7 +141,21 @@ def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
     return replace(run, unread=unread, larger=())
 
 
+def as_the_model(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run of a workflow as what is typed for the model that it loads: formats and sizes
+    are the workflow's own."""
+    if typed.file.kind != "comfyui" or not typed.model:
+        return run
+    from weighbridge.files.runfiles.document import documents
+    from weighbridge.files.runfiles.serving import workflow
+
+    (document,) = documents(typed.file.text, "json", typed.file.name)
+    again = next(workflow.read(document, typed.model))
+    return replace(run, settings=again.settings, unread=again.unread, defaults=again.defaults)
+
+
 PASSES = (
+    Pass(as_the_model, ("settings", "unread", "defaults")),
     Pass(without_defaults, ("defaults",)),
     Pass(without_idle, ("settings", "notes", "understood", "defaults", "unread")),
     Pass(without_doubted_card, ("unread", "larger")),
@@ -226,7 +240,8 @@ def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         value = run.model if name == "model" else run.settings.get(name)
         if value is not None:
-            yield f"--{name} {shlex.quote(str(value))}"
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
@@ -295,7 +310,7 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
     from weighbridge.files.runfiles.serving.lines import launch_line
 
     run = weighed.run
-    if typed.file.kind == "modelfile" or not _own_line(typed):
+    if typed.file.kind in ("modelfile", "comfyui") or not _own_line(typed):
         return weighed
     launch = str(report.derived.get("launch") or "")
     others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
@@ -304,6 +319,22 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
     if OWN_FILE.search(run.command):
         return _started_by(weighed, launch_line(run.command).replace(HIDDEN, "$SECRET"))
     return _started_by(weighed, f"{launch} {RPC_FLAG} {shlex.quote(others)}") if others else weighed
+
+
+def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer about a workflow, which is its own line to paste: remedies say what of it
+    changes, whatever nodes load the rest."""
+    lines = str(report.derived.get("launch") or "").splitlines()
+    if typed.file.kind != "comfyui" or not lines or not _own_line(typed):
+        return weighed
+
+    def pasted(remedy: Remedy) -> Remedy:
+        changes = (line for line in remedy.paste.splitlines() if line not in lines[1:])
+        return replace(remedy, paste="\n".join(changes))
+
+    report = replace(report, remedies=tuple(map(pasted, report.remedies)))
+    asis = sentence("workflow.as_it_is", name=typed.file.name)
+    return _started_by(replace(weighed, report=report), f"{lines[0]}\n# {asis}")
 
 
 def _own_line(typed: Typed) -> bool:
@@ -339,6 +370,7 @@ ANSWER_PASSES = (
     AnswerPass(doubted, report=("verdict",)),
     AnswerPass(as_own_modelfile, report=("derived", "warnings", "remedies")),
     AnswerPass(by_own_line, report=("derived", "warnings")),
+    AnswerPass(as_own_workflow, report=("derived", "warnings", "remedies")),
 )
 
 

@@ -34,9 +34,9 @@ from weighbridge.files.runfiles.named import (
     known,
     models,
     piece_of,
-    pipeline,
     positions,
 )
+from weighbridge.files.runfiles.picture_words import pipeline
 from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.serving import start_logs

@@ -32,6 +32,9 @@ class CataloguePipeline(NamedTuple):
     gguf_files: Mapping[str, str] = {}  # what a denoiser's file is called in the first of them
     gguf_forms: tuple[str, ...] = ()  # formats in which somebody's link names such a file
     whole: tuple[str, ...] = ()  # those of `files` that hold every component
+    # Files with their format that are published as a denoiser (Kijai/flux-fp8) and as a checkpoint
+    # with every component (Comfy-Org/flux1-dev) under one name
+    either: tuple[str, ...] = ()
 
     def gguf_file(self, component: str, form: str) -> str:
         """Return the file of a denoiser in a format; "" where no link that we saw names it."""
@@ -60,7 +63,7 @@ def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
     row["parts"] = {
         name: _config(part, pipelines) for name, part in parts.items() if part is not None
     }
-    for name in ("names", "repos", "gguf", "gguf_forms", "whole"):
+    for name in ("names", "repos", "gguf", "gguf_forms", "whole", "either"):
         row[name] = tuple(row.get(name, ()))
     row["files"] = {part: tuple(files) for part, files in row.get("files", {}).items()}
     return row
@@ -177,6 +180,7 @@ class DenoiserFile(NamedTuple):
     component: str
     format: str  # as it is asked for: Q4_K_S, fp8, nf4, svdquant; or a dtype, bfloat16
     whole: bool = False  # encoders of texts and the autoencoder are in it, too
+    either: bool = False  # another file of this name is whole
 
 
 @cache
@@ -192,6 +196,11 @@ def _files() -> Mapping[str, tuple[str, str]]:
 @cache
 def _whole() -> frozenset[str]:
     return frozenset(key(file) for pipeline in _pipelines().values() for file in pipeline.whole)
+
+
+@cache
+def _either() -> frozenset[str]:
+    return frozenset(key(file) for pipeline in _pipelines().values() for file in pipeline.either)
 
 
 def file_name(path: str) -> str:
@@ -213,7 +222,8 @@ def of_file(path: str) -> DenoiserFile | None:
         form = _format(words[count:]) if meant is not None else None
         if meant is not None and form is not None:
             form = "svdquant" if packed else form
-            return DenoiserFile(*meant, form, stem in _whole() and _holds_all(form))
+            whole = stem in _whole() and _holds_all(form)
+            return DenoiserFile(*meant, form, whole, key(name) in _either())
     return None
 
 

@@ -314,8 +314,11 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
         inventory, file = _pipeline(text, pipeline), pipelines.of_file(ref.name)
         if file is None or not ref.name.lower().endswith(pipelines.ENDS):
             return inventory
+        values = {"component": file.component, "pipeline": file.pipeline}
         about = "file_of_pipeline" if file.whole else "file_of_denoiser"
-        note = sentence(about, component=file.component, pipeline=file.pipeline)
+        if file.either:
+            about, values = "file_of_either", {**values, "form": file.format}
+        note = sentence(about, **values)
         return replace(inventory, notes=(note,))
     notes = (tag.note,) if tag.note else ()
     inventory = replace(_entry(text, tag.entry), name=tag.name)

@@ -362,7 +362,8 @@ def check_repo_id(repo_id: str) -> str:
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
-        raise UsageError(sentence("ref.no_id", text=_shown(repo_id)))
+        key = "ref.no_words" if " " in repo_id and "/" not in repo_id else "ref.no_id"
+        raise UsageError(sentence(key, text=_shown(repo_id)))
     return repo_id
 
 

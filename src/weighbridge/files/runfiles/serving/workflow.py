@@ -17,13 +17,23 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.cost import MOST
+from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
-from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, of_file
+from weighbridge.models.catalogue.pipelines import (
+    FLOATS,
+    CataloguePipeline,
+    DenoiserFile,
+    find,
+    of_file,
+    of_repository,
+)
 from weighbridge.pictures.companions import control_class
+from weighbridge.pictures.formats import DENOISER
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
 REROUTE = "Reroute"
@@ -33,6 +43,12 @@ NOT_WEIGHED = "its model is not weighed"
 MOST_STEPS = 16  # links that are followed to a value
 MOST_NAMED = 8  # nodes that are not known
 FRAMES = ("length", "num_frames", "video_frames")
+# Inputs that decide memory and are whole numbers above 0, by what a node does
+NUMBERS: Mapping[str, Sequence[str]] = {
+    "size": ("width", "height", *FRAMES, "batch_size"),
+    "tiles": ("tile_size", "tile_x"),
+}
+HANDED = ("model", "guider", "unet")  # inputs that a model comes by
 LARGEST = 1 << 16  # of a size
 # What a file of a text encoder is called, and what its class is
 ENCODERS = (
@@ -83,10 +99,12 @@ def tells(document: Document) -> bool:
     return next(_nodes(document.data), None) is not None
 
 
-def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield a run for each pipeline of a workflow."""
+def read(document: Document, model: str = "") -> Iterator[PlannedRun]:
+    """Yield a run for each pipeline of a workflow; of `model` alone where one is typed for what it
+    loads. Raises UsageError for what ComfyUI does not start."""
     nodes = {node.id: node for node in _nodes(document.data)}
-    flow = Workflow(_needed(nodes), document)
+    flow = Workflow(_needed(nodes), document, model)
+    flow.check()
     yield from flow.runs()
 
 
@@ -203,8 +221,8 @@ def _role(kind: str) -> str:
 class Workflow:
     """The nodes of a workflow that run, by what they decide."""
 
-    def __init__(self, nodes: Sequence[FlowNode], document: Document) -> None:
-        self.nodes, self.document = nodes, document
+    def __init__(self, nodes: Sequence[FlowNode], document: Document, model: str = "") -> None:
+        self.nodes, self.document, self.model = nodes, document, model
         self.by_id = {node.id: node for node in nodes}
         self.unread: list[Unread] = []
 
@@ -213,32 +231,89 @@ class Workflow:
 
     def value(self, node: FlowNode, name: str) -> Any:
         """Return an input: what it says, or the value that it is linked to. None where that is
-        computed as it runs."""
-        key, why = f"{node.type}.{name}", "its links go round"
+        computed as it runs, which is told."""
+        value, why = self._linked(node, name)
+        if why:
+            self._leave(f"{node.type}.{name}", why)
+        return value
+
+    def _linked(self, node: FlowNode, name: str) -> tuple[Any, str]:
+        """Return what an input says, and why it says nothing; "" where it does."""
         for _ in range(MOST_STEPS):
             if name not in node.links:
-                return node.inputs.get(name)
+                return node.inputs.get(name), ""
             origin = self.by_id.get(node.links[name])
             if origin is None:
-                why = "it links to a node that is not there"
-                break
+                return None, "it links to a node that is not there"
             if _role(origin.type) != "value" and origin.type != REROUTE:
-                why = f"{shown(origin.type)} computes it"
-                break
+                return None, f"{shown(origin.type)} computes it"
             node, name = origin, next(iter(origin.links), "value")
-        self._leave(key, why)
-        return None
+        return None, "its links go round"
 
-    def runs(self) -> Iterator[PlannedRun]:
-        loaded = [(node, self._file(node)) for node in self.of("denoiser", "checkpoint")]
+    def number(self, node: FlowNode, name: str) -> int | None:
+        """Return a number of an input; None where it is computed, or not said."""
+        value = self.value(node, name)
+        return None if value is None else _count(value)
+
+    def check(self) -> None:
+        """Raise UsageError for links that go nowhere or round, and for numbers that are none."""
+        if not isinstance(self.document.data.get("nodes"), list):  # as the server takes it
+            self._check_links()
+        circle = _in_a_circle(self.by_id)
+        if circle is not None:
+            self._refuse(circle, "", "workflow.circle")
+        for node in self.nodes:
+            for name in NUMBERS.get(_role(node.type), ()):
+                value = self._linked(node, name)[0]
+                if value is not None and _count(value) is None:
+                    self._refuse(node, name, "workflow.number", value=shown(str(value)))
+
+    def _check_links(self) -> None:
+        for node in self.nodes:
+            for name, origin in node.links.items():
+                if origin not in self.by_id:
+                    self._refuse(node, name, "workflow.no_node", origin=shown(origin))
+
+    def _refuse(self, node: FlowNode, name: str, key: str, **values: str) -> None:
+        line = self.document.line_of(max(0, self.document.text.find(node.type)))
+        about = f"{STRANGE.sub('?', node.type)} {STRANGE.sub('?', node.id)}"[:80]
+        raise UsageError(
+            sentence(key, node=about, input=name, **values), where=f"{self.document.name}:{line}"
+        )
+
+    def _pipelines(self) -> dict[str, list[tuple[FlowNode, DenoiserFile]]]:
+        """Return the files of denoisers by the pipeline that each is of."""
+        nodes = self.of("denoiser", "checkpoint")
+        if self.model:
+            return {self.model: list(self._of_the_model(nodes))}
         pipelines: dict[str, list[tuple[FlowNode, DenoiserFile]]] = {}
-        for node, file in loaded:
+        for node in nodes:
+            file = self._file(node)
             if file is not None:
                 pipelines.setdefault(file.pipeline, []).append((node, file))
+        return pipelines
+
+    def _of_the_model(self, nodes: Sequence[FlowNode]) -> Iterator[tuple[FlowNode, DenoiserFile]]:
+        """Yield what nodes load as files of the model that is typed, in their own formats."""
+        known = _pipeline(self.model)
+        denoisers = () if known is None else known.recipe["denoisers"]
+        for number, node in enumerate(nodes):
+            value = self.value(node, _named_widget(node))
+            file = of_file(value) if isinstance(value, str) else None
+            form = file.format if file is not None else _form(str(value))
+            one = denoisers[min(number, len(denoisers) - 1)] if denoisers else DENOISER
+            component = file.component if file is not None and file.component in denoisers else one
+            yield node, DenoiserFile(self.model, component, form)
+
+    def runs(self) -> Iterator[PlannedRun]:
+        pipelines = self._pipelines()
         settings = {"engine": "comfyui", **self._size(), **self._guidance(), **self._decoding()}
         self._others()
         if not pipelines:
+            for node in self.of("guidance"):
+                self._leave(f"{node.type} {node.id}", "no node that we know loads its model")
             yield PlannedRun(task="picture", settings=settings, unread=tuple(self.unread))
+        self._strange_encoders(tuple(pipelines))
         for name, files in pipelines.items():
             form = "+".join(self._formats(name, files))
             more = {"quantization": form} if form else {}
@@ -252,16 +327,14 @@ class Workflow:
                 defaults=() if "size" in settings else self._usual(name),
             )
 
-    def _leave(self, key: str, why: str, *, raises: bool = False) -> None:
-        line = self.document.line_of(max(0, self.document.text.find(key.partition(".")[0])))
-        self.unread.append(
-            Unread(key=STRANGE.sub("?", key)[:80], line=line, why=why, raises=raises)
-        )
+    def _leave(self, key: str, why: str, *, raises: bool = False, lowers: bool = False) -> None:
+        start = re.split(r"[. ]", key)[0]
+        line = self.document.line_of(max(0, self.document.text.find(start)))
+        name = STRANGE.sub("?", key)[:80]
+        self.unread.append(Unread(key=name, line=line, why=why, raises=raises, lowers=lowers))
 
     def _file(self, node: FlowNode) -> DenoiserFile | None:
-        [*_, name] = [
-            one for one in known_nodes()[node.type].widgets if "name" in one or "model" in one
-        ]
+        name = _named_widget(node)
         value = self.value(node, name)
         file = of_file(value) if isinstance(value, str) else None
         if file is None:
@@ -271,20 +344,22 @@ class Workflow:
 
     def _size(self) -> dict[str, Value]:
         for node in self.of("size"):
-            width, height = (self.value(node, side) for side in ("width", "height"))
-            if _count(width) and _count(height):
+            width, height = (self.number(node, side) for side in ("width", "height"))
+            if width and height:
                 return {"size": f"{width}x{height}", **self._several(node)}
         return {}
 
     def _several(self, node: FlowNode) -> dict[str, Value]:
         """Return frames and batch of a node that says a size, where there is more than one."""
         length = next((name for name in FRAMES if name in node.inputs), "")
-        counts = {"frames": self.value(node, length), "batch_size": self.value(node, "batch_size")}
-        return {name: n for name, n in counts.items() if _count(n) and n > 1}
+        inputs = {"frames": length, "batch_size": "batch_size"}
+        counts = {name: self.number(node, each) for name, each in inputs.items()}
+        return {name: n for name, n in counts.items() if n is not None and n > 1}
 
     def _usual(self, name: str) -> tuple[tuple[str, Value, str], ...]:
-        pipeline = find(name)
-        assert pipeline is not None  # that a file is of
+        pipeline = _pipeline(name)
+        if pipeline is None:
+            return ()
         width, height, _ = pipeline.recipe["size"]
         return (("size", f"{width}x{height}", "the workflow computes its size"),)
 
@@ -297,7 +372,7 @@ class Workflow:
 
     def _per_pipeline(self, name: str) -> dict[str, Value]:
         """Return guidance of a pipeline that has none as a rule, and pictures that it is given."""
-        pipeline = find(name)
+        pipeline = _pipeline(name)
         recipe: Mapping[str, Any] = {} if pipeline is None else pipeline.recipe
         scales = [self.value(node, "cfg") for node in self.of("guidance")]
         guided = any(isinstance(scale, int | float) and scale != 1 for scale in scales)
@@ -313,7 +388,7 @@ class Workflow:
         """Return LoRAs, and ControlNets where the pipeline has some that we know."""
         nodes, loras = self.of("control"), len(self.of("lora"))
         more: dict[str, Value] = {"lora": loras} if loras else {}
-        parts = getattr(find(name), "parts", {}).values()
+        parts = getattr(_pipeline(name), "parts", {}).values()
         controlled = any(control_class(str(part.get("_class_name"))) for part in parts)
         if nodes and controlled:
             return {**more, "controlnet": len(nodes)}
@@ -326,12 +401,12 @@ class Workflow:
         for node in self.of("tiles"):
             if node.inputs.get("enable_vae_tiling", True) is False:
                 continue
-            side = self.value(node, "tile_size" if "tile_size" in node.inputs else "tile_x")
+            side = self.number(node, "tile_size" if "tile_size" in node.inputs else "tile_x")
             settings["vae_tiling"] = True
-            settings |= {"vae_tile": side} if _count(side) and 64 <= side <= 4096 else {}
+            settings |= {"vae_tile": side} if side and 64 <= side <= 4096 else {}
         for node in self.of("swap"):
-            blocks = self.value(node, "blocks_to_swap")
-            settings |= {"blocks_to_swap": blocks} if _count(blocks) else {}
+            blocks = self.number(node, "blocks_to_swap")
+            settings |= {"blocks_to_swap": blocks} if blocks else {}
         return settings
 
     def _formats(self, name: str, files: Sequence[tuple[FlowNode, DenoiserFile]]) -> Iterator[str]:
@@ -342,7 +417,7 @@ class Workflow:
                 yield f"{file.component}={form}"
                 if _role(node.type) == "checkpoint":  # encoders in the same file
                     yield f"text={form}"
-        pipeline = find(name)
+        pipeline = _pipeline(name)
         if pipeline is not None:
             yield from self._encoders(pipeline.parts)
 
@@ -354,12 +429,34 @@ class Workflow:
         for node in self.of("encoder"):
             names = [n for n in known_nodes()[node.type].widgets if "name" in n]
             for file in (self.value(node, name) for name in names):
-                form = FORMAT.search(str(file).lower())
+                form = _form(str(file))
                 component = _component(str(file).lower(), parts)
-                if form is not None and component:
-                    yield f"{component}={form[0].upper() if form[0] != 'fp8' else 'fp8'}"
+                if form and component:
+                    yield f"{component}={form}"
             if self.value(node, "device") == "cpu":
                 self._leave(f"{node.type}.device", "text encoders run on the CPU, and are counted")
+
+    def _strange_encoders(self, names: Sequence[str]) -> None:
+        """Name the text encoders that no pipeline of a workflow has."""
+        known = [one for one in map(_pipeline, names) if one is not None]
+        for node in self.of("encoder") if known and len(known) == len(names) else ():
+            widgets = [n for n in known_nodes()[node.type].widgets if "name" in n]
+            for file in (str(self._linked(node, name)[0] or "").lower() for name in widgets):
+                known_file = any(sign in file for sign, _ in ENCODERS)
+                if known_file and not any(_component(file, one.parts) for one in known):
+                    why = f"{' and '.join(names)} has no such text encoder"
+                    self._leave(f"{node.type} {file}", why, raises=True, lowers=True)
+
+    def _through(self) -> frozenset[str]:
+        """Return the types of nodes that are given a model, and of those that they have it from."""
+        waiting = [node.id for node in self.nodes if not node.links.keys().isdisjoint(HANDED)]
+        seen: set[str] = set()
+        while waiting:
+            node = self.by_id.get(waiting.pop())
+            if node is not None and node.id not in seen:
+                seen.add(node.id)
+                waiting += [origin for name, origin in node.links.items() if name in HANDED]
+        return frozenset(self.by_id[name].type for name in seen)
 
     def _others(self) -> None:
         """Name the nodes that take memory and are not weighed, and those that are not known."""
@@ -367,16 +464,68 @@ class Workflow:
             self._leave(node.type, NOT_WEIGHED, raises=True)
         if any(node.type == WRAPPER for node in self.nodes):
             self._leave(WRAPPER, WHOLE)
+        changing = self._through()
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
-        for name in list(strange)[:MOST_NAMED]:
-            if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group
+        for name in sorted(strange, key=lambda one: one not in changing)[:MOST_NAMED]:
+            if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group
+                continue
+            if name in changing:
+                why = "a node that we do not know, and it is given the model"
+                self._leave(name, why, raises=True, lowers=True)
+            else:
                 self._leave(name, "a node that we do not know")
         if len(strange) > MOST_NAMED:
             self._leave("nodes", f"{len(strange) - MOST_NAMED} more nodes that we do not know")
 
 
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
+def _pipeline(name: str) -> CataloguePipeline | None:
+    return find(name) or of_repository(name)
+
+
+def _count(value: Any) -> int | None:
+    """Return a number as ComfyUI takes it, which turns texts and fractions into whole ones; None
+    where it is none, or out of what a node takes."""
+    try:
+        number = None if isinstance(value, bool) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number is not None and 0 < number <= LARGEST else None
+
+
+def _named_widget(node: FlowNode) -> str:
+    """Return the widget of a loader that names its file."""
+    widgets = known_nodes()[node.type].widgets
+    return [one for one in widgets if "name" in one or "model" in one][-1]
+
+
+def _form(file: str) -> str:
+    """Return the format that a file's name says; "" of none."""
+    form = FORMAT.search(file.lower())
+    return "" if form is None else form[0] if form[0] == "fp8" else form[0].upper()
+
+
+def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
+    """Return a node that needs what itself makes; None where there is none."""
+    needed = {name: {o for o in node.links.values() if o in nodes} for name, node in nodes.items()}
+    free = [name for name, origins in needed.items() if not origins]
+    users: dict[str, list[str]] = {}
+    for name, origins in needed.items():
+        for origin in origins:
+            users.setdefault(origin, []).append(name)
+    left = {name: len(origins) for name, origins in needed.items()}
+    while free:
+        done = free.pop()
+        del left[done]
+        for user in users.get(done, ()):
+            left[user] -= 1
+            free += [] if left[user] else [user]
+    if not left:
+        return None
+    name, seen = next(iter(left)), set[str]()  # it waits for the circle, or is on it
+    while name not in seen:
+        seen.add(name)
+        name = next(origin for origin in needed[name] if origin in left)
+    return nodes[name]
 
 
 def _component(file: str, parts: Mapping[str, Mapping[str, Any]]) -> str:

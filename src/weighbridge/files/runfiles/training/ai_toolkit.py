@@ -108,10 +108,11 @@ def _run(keys: KeyReading) -> PlannedRun:
         keys.leave("train.optimizer", "+- what it keeps is not counted")
     _network(keys)
     _train(keys)
-    _datasets(keys)
+    model = _model(keys)
+    _datasets(keys, model)
     _formats(keys)
     keys.plain()
-    return keys.run(_model(keys))
+    return keys.run(model)
 
 
 def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
@@ -154,11 +155,11 @@ def _train(keys: KeyReading) -> None:
         keys.set("train_text_encoder", True, "train.train_text_encoder")
 
 
-def _datasets(keys: KeyReading) -> None:
+def _datasets(keys: KeyReading, model: str) -> None:
     """Read the largest bucket, and whether latents and captions are encoded before the run."""
     listed = keys.value("datasets")
     sets = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
-    _sizes(keys, sets)
+    _sizes(keys, sets, model)
     if not _all(sets, "cache_latents", "cache_latents_to_disk"):
         keys.settings["uncached_latents"] = True
     early = any(keys.on(f"train.{name}") for name in BEFORE)
@@ -168,13 +169,15 @@ def _datasets(keys: KeyReading) -> None:
         keys.leave("datasets", "+ tokens of control images are not counted")
 
 
-def _sizes(keys: KeyReading, sets: Sequence[Mapping[str, Any]]) -> None:
+def _sizes(keys: KeyReading, sets: Sequence[Mapping[str, Any]], model: str) -> None:
     side = max((side for one in sets for side in _sides(one)), default=PIXELS)
     frames = max((f for one in sets for f in _whole(one.get("num_frames"))), default=1)
     if sets:
         keys.set("size", (side, side), "datasets")
     _default(keys, "size", (side, side), "datasets.resolution")
-    _default(keys, "frames", frames, "datasets.num_frames")
+    pipeline = pipelines.find(model) or pipelines.of_repository(model)
+    if frames > 1 or pipeline is None or pipeline.recipe.get("kind") == "video":
+        _default(keys, "frames", frames, "datasets.num_frames")
 
 
 def _all(sets: Sequence[Mapping[str, Any]], *switches: str) -> bool:

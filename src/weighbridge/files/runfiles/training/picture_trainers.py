@@ -15,7 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.parsed import text_beside
-from weighbridge.base.records import replace
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles.beside import beside
@@ -50,6 +50,12 @@ WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 USUAL_STAGE = 2  # of ZeRO: accelerate's, and sd-scripts' library/deepspeed_utils.py
 PAIR = 2  # blocks after each other
+VIDEOS = ("wan", "hv")  # scripts of musubi-tuner that train video
+# musubi-tuner docs/dataset_config.md, dataset/config_utils.py: keys of data sets of videos, and the
+# frames that a video has at most where all of it is taken
+MOVING = frozenset(("video_directory", "video_jsonl_file"))
+LONGEST = 129
+USUAL = (544, 960)  # height and width, where no resolution is said
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
 
@@ -207,7 +213,8 @@ def _of_weights(keys: KeyReading) -> str:
 
 def _kohya(keys: KeyReading, script: str) -> None:
     adapted = "network" in script or "network_module" in keys.data
-    keys.used.add("network_module")
+    if "network_module" in keys.data:
+        keys.knows("network_module", "method")
     keys.settings["method"] = "lora" if adapted else "full"
     if adapted:
         network(keys, script)
@@ -222,29 +229,36 @@ def _kohya(keys: KeyReading, script: str) -> None:
         if keys.on(key):
             keys.set("quantization", "fp8", key)
     _uncached(keys, script)
-    _resolution(keys)
+    _resolution(keys, script)
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
     """musubi-tuner caches always; sd-scripts where it is told to."""
     if keys.settings["framework"] == "musubi":
         return
-    trains_text = not script or not keys.on("network_train_unet_only")
-    cached_text = keys.on("cache_text_encoder_outputs")
-    if not keys.on("cache_latents") and not keys.on("cache_latents_to_disk"):
+    alone = keys.on("network_train_unet_only")
+    if alone:
+        keys.knows("network_train_unet_only", "train_text_encoder")
+    trains_text = not script or not alone
+    if not _cached(keys, "cache_latents", "uncached_latents"):
         keys.settings["uncached_latents"] = True
-    else:
-        keys.knows("cache_latents", "uncached_latents")
-    if cached_text or keys.on("cache_text_encoder_outputs_to_disk"):
-        keys.knows("cache_text_encoder_outputs", "uncached_text")
+    if _cached(keys, "cache_text_encoder_outputs", "uncached_text"):
         return
     keys.settings["uncached_text"] = True
     if trains_text and of_unet(script) and "lora" in str(keys.value("network_module") or ""):
         keys.settings["train_text_encoder"] = True
 
 
-def _resolution(keys: KeyReading) -> None:
-    """Read the size and the batch of the largest bucket, here or from the config of data sets."""
+def _cached(keys: KeyReading, key: str, setting: str) -> bool:
+    """Tell whether something is encoded before the steps, in memory or on disk."""
+    on = [name for name in (key, f"{key}_to_disk") if keys.on(name)]
+    for name in on:
+        keys.knows(name, setting)
+    return bool(on)
+
+
+def _resolution(keys: KeyReading, script: str) -> None:
+    """Read size, frames and batch of the largest bucket, here or from the config of data sets."""
     _sized(keys, "resolution")
     file = keys.value("config_file")
     if file and _beside(keys.document, file, "toml") is None:
@@ -253,16 +267,57 @@ def _resolution(keys: KeyReading) -> None:
     config = _beside(keys.document, name, "toml")
     if name and config is None:
         keys.lacks("dataset_config", str(name))
-    if config is None or not isinstance(config.data, dict):
-        return
-    sets = [config.data.get("general"), *_list(config.data.get("datasets"))]
-    sets = [one for one in sets if isinstance(one, dict)]
-    sizes = [size for one in sets if (size := _pixels(one.get("resolution")))]
-    batches = [one["batch_size"] for one in sets if isinstance(one.get("batch_size"), int)]
-    if sizes:
-        keys.set("size", max(sizes, key=lambda size: size[0] * size[1]), "dataset_config")
-    if batches:
-        keys.set("batch_size", max(batches), "dataset_config")
+    if config is not None and isinstance(config.data, dict):
+        _largest(keys, config.data, script)
+
+
+def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
+    """Take the largest bucket of a config of data sets."""
+    general = data.get("general")
+    shared = general if isinstance(general, dict) else {}
+    sets = [{**shared, **one} for one in _list(data.get("datasets")) if isinstance(one, dict)]
+    buckets = [_bucket(one) for one in sets or [shared]]
+    largest = max(buckets, key=lambda bucket: bucket.numbers)
+    if largest.size:
+        keys.set("size", largest.size, "dataset_config")
+    elif keys.settings["framework"] == "musubi":
+        keys.default("size", USUAL, sentence("own_name", framework="musubi", name="resolution"))
+    if largest.batch:
+        keys.set("batch_size", largest.batch, "dataset_config")
+    if keys.settings["framework"] == "musubi" and script.startswith(VIDEOS):
+        keys.set("frames", largest.frames, "dataset_config")
+        if largest.most:
+            keys.leave("dataset_config", f"- videos may have fewer than {largest.frames} frames")
+
+
+class DataBucket(NamedTuple):
+    """The largest bucket of a data set; `most`: its frames are those of the longest video."""
+
+    size: tuple[int, int] | None
+    batch: int
+    frames: int
+    most: bool
+
+    @property
+    def numbers(self) -> int:
+        height, width = self.size or (1, 1)
+        return height * width * self.frames * max(self.batch, 1)
+
+
+def _bucket(one: Mapping[str, Any]) -> DataBucket:
+    """Return the largest bucket of a data set of sd-scripts or musubi-tuner. Of a video that is
+    the longest of target_frames, or all of it up to max_frames; each is cut to 4n + 1 by the
+    autoencoder."""
+    batch = one.get("batch_size")
+    whole = one.get("frame_extraction") == "full"
+    target = one.get("max_frames", LONGEST) if whole else one.get("target_frames")
+    counts = [n for n in (target if isinstance(target, list) else [target]) if isinstance(n, int)]
+    return DataBucket(
+        size=_pixels(one.get("resolution")),
+        batch=batch if isinstance(batch, int) else 0,
+        frames=max((n for n in counts if n > 0), default=1) if MOVING & one.keys() else 1,
+        most=whole and bool(MOVING & one.keys()),
+    )
 
 
 def _sized(keys: KeyReading, key: str) -> None:

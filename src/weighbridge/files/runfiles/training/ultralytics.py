@@ -1,0 +1,123 @@
+"""Lines of Ultralytics: yolo detect train model=yolo11m.pt imgsz=640 batch=16, and predict and val.
+
+A batch is that of all cards, and "auto" takes SGD for more than 10,000 steps and AdamW for fewer:
+what AdamW keeps is counted. Source: ultralytics 8.4 cfg/default.yaml, engine/trainer.py
+(_setup_train, build_optimizer), utils/autobatch.py, engine/validator.py.
+"""
+
+import re
+from collections.abc import Iterator
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.engines.launch.shell import commands
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import KeyReading, filled, reading
+from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.training import flags
+from weighbridge.files.runfiles.training.picture_trainers import worded
+from weighbridge.models.catalogue.pipelines import file_name
+
+PROGRAM = "ultralytics"
+KEYS = text_beside(__file__, "ultralytics.txt")
+MODES = {"train": "train", "predict": "infer", "val": "infer", "track": "infer"}
+BATCHES = {"train": 16, "val": 16}  # of predict and track one
+USUAL_MODEL, USUAL_SIDE = "yolo11n", 640
+
+
+class YoloLine(NamedTuple):
+    """A line of `yolo`: what it does, and its arguments."""
+
+    mode: str
+    words: list[str]
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a script has a line of `yolo` that trains, predicts or validates."""
+    return next(_lines(document), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each line."""
+    for mode, words in _lines(document):
+        named = [f"--{word}" for word in words if "=" in word]
+        arguments = flags.document(document.text, named, document.name, document.folder)
+        yield _run(reading(arguments, KEYS, MODES[mode]), mode)
+
+
+def _lines(document: Document) -> Iterator[YoloLine]:
+    try:
+        all_commands = list(commands(document.text))
+    except UsageError:
+        return
+    for command in all_commands:
+        words = [filled(word) for word in command.words]
+        if not words or file_name(words[0]) != "yolo":
+            continue
+        plain = [word.partition("=")[2] if word.startswith("mode=") else word for word in words]
+        mode = next((word for word in plain[1:4] if word in MODES), "")
+        if mode:
+            yield YoloLine(mode, words[1:])
+
+
+def _run(keys: KeyReading, mode: str) -> PlannedRun:
+    trains = MODES[mode] == "train"
+    if trains:
+        worded(keys)
+        why = sentence("own_name", framework=PROGRAM, name="amp")
+        keys.default("precision", "fp16-mixed", why)
+        why = sentence("own_name", framework=PROGRAM, name="optimizer")
+        keys.default("optimizer", "adamw_torch", why)
+    elif keys.on("half"):
+        keys.set("dtype", "float16", "half")
+    keys.used |= {"optimizer", "amp", "half"}
+    _cards(keys)
+    _batch(keys, mode)
+    _size(keys)
+    return keys.run(_model(keys))
+
+
+def _cards(keys: KeyReading) -> None:
+    devices = re.findall(r"\d+", str(keys.value("device", "")))
+    keys.cards = len(devices) if len(devices) > 1 else 0
+
+
+def _batch(keys: KeyReading, mode: str) -> None:
+    """Read the batch of a card; -1 and shares of the memory are looked for on the card."""
+    usual = BATCHES.get(mode, 1)
+    value = keys.value("batch")
+    looked_for = isinstance(value, int | float) and not isinstance(value, bool) and value < 1
+    if looked_for:
+        keys.leave("batch", f"+- it is looked for on the card, and counted as {usual}")
+    elif value is not None:
+        keys.take("batch", "batch_size", lambda n: n // max(keys.cards, 1) or 1)
+    why = sentence("own_name", framework=PROGRAM, name="batch")
+    keys.default("batch_size", max(usual // max(keys.cards, 1), 1), why)
+
+
+def _size(keys: KeyReading) -> None:
+    sides = [int(side) for side in re.findall(r"\d+", str(keys.value("imgsz", "")))]
+    if sides:
+        keys.set("image_size", (sides[0], sides[-1]), "imgsz")
+    why = sentence("own_name", framework=PROGRAM, name="imgsz")
+    keys.default("image_size", (USUAL_SIDE, USUAL_SIDE), why)
+
+
+def _model(keys: KeyReading) -> str:
+    """Return the name of the network, without what its file is packed as."""
+    name = re.sub(r"\.(?:pt|yaml)$", "", file_name(keys.text("model")))
+    if name:
+        keys.knows("model", "model")
+    return name or USUAL_MODEL
+
+
+KIND = Kind(
+    name=PROGRAM,
+    title=sentence("title.ultralytics"),
+    syntaxes=("shell",),
+    source="https://github.com/ultralytics/ultralytics/blob/v8.3.0/ultralytics/cfg/default.yaml",
+    tells=tells,
+    read=read,
+)
