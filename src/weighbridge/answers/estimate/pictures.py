@@ -71,8 +71,9 @@ def picture(model: Model, w: Picture) -> Report:
         instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
     waits = exactly(waiting(place, parts, row))
-    if ran.mapped:  # what comes as it is read may come from the disk again
-        waits = Bytes(0, ran.in_ram, ran.in_ram)
+    if ran.mapped:  # may come from the disk again; who swaps blocks keeps all models
+        most_there = waits.high if w.blocks_to_swap else ran.in_ram
+        waits = Bytes(0, most_there, most_there)
     devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits, ran.files),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
@@ -143,7 +144,7 @@ def _by_comfy(
         *([sentence("comfy.loras")] if files else ()),
         sentence("comfy.spread"),
     )
-    mapped = how.dynamic and not w.blocks_to_swap  # the wrapper loads models itself
+    mapped = how.dynamic
     return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, mapped, files, notes=sentences)
 
 
