@@ -196,7 +196,7 @@ def _by_comfy(
         *([sentence("comfy.loras")] if files else ()),
         sentence("comfy.spread"),
     )
-    mapped = how.dynamic and not w.blocks_to_swap  # the wrapper loads models itself
+    mapped = how.dynamic
     return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, mapped, files, notes=sentences)
 
 
@@ -338,8 +338,9 @@ def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> 
     it, mapped, when they are loaded."""
     place = ran.place
     waits = exactly(waiting(place, parts, row))
-    if ran.mapped:  # what comes as it is read may come from the disk again
-        waits = Bytes(0, ran.in_ram, ran.in_ram)
+    if ran.mapped:  # may come from the disk again; who swaps blocks keeps all models
+        most_there = waits.high if any(place.swapped.values()) else ran.in_ram
+        waits = Bytes(0, most_there, most_there)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
     pinned = "; pinned for the stream" if place.stream else ""
     again = "; pages of files, which are read again where RAM has no room for them"

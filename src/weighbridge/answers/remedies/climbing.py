@@ -143,7 +143,12 @@ def _lowers(now: Report, then: Report, instant: str) -> bool:
     what runs with weights in RAM, whether fewer are there and the card still has room."""
     if _in_part(now):
         fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
-        return fewer and then.verdict is not None and _roomy(then.verdict)
+        old, v = now.verdict, then.verdict
+        if v is None or old is None or v.host is None or old.host is None:
+            return fewer and v is not None and _roomy(v)
+        short = old.host.fits in ("no", "unknown")
+        more = short and v.host.needed.expected > old.host.needed.expected
+        return fewer and _roomy(v) and not more
     before, after = (_at(report, instant) for report in (now, then))
     return then.peak.expected <= now.peak.expected * SAME and after <= before * (1 - LEAST)
 
