@@ -212,12 +212,7 @@ def _of_weights(keys: KeyReading) -> str:
 
 
 def _kohya(keys: KeyReading, script: str) -> None:
-    adapted = "network" in script or "network_module" in keys.data
-    if "network_module" in keys.data:
-        keys.knows("network_module", "method")
-    keys.settings["method"] = "lora" if adapted else "full"
-    if adapted:
-        network(keys, script)
+    _method(keys, script)
     if keys.on("use_8bit_adam"):
         keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
     if keys.on("deepspeed"):
@@ -230,6 +225,15 @@ def _kohya(keys: KeyReading, script: str) -> None:
             keys.set("quantization", "fp8", key)
     _uncached(keys, script)
     _resolution(keys, script)
+
+
+def _method(keys: KeyReading, script: str) -> None:
+    if "network_module" in keys.data:
+        keys.knows("network_module", "method")
+    adapted = "network" in script or "network_module" in keys.data
+    keys.settings["method"] = "lora" if adapted else "full"
+    if adapted:
+        network(keys, script)
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
