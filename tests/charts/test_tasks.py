@@ -43,7 +43,7 @@ def test_packed_weights_are_trained_with_adapters():
 
 
 def test_what_is_not_answered_is_said():
-    known, refused = asked("sam-vit-base")
+    known, refused = asked("dinov2-giant")
     assert [*known] == ["load", "infer"]
     figure = tasks(known, refused)
     assert any("full training: " in note for note in figure.notes)
