@@ -205,6 +205,7 @@ SPELLERS = {
     "engines/launch/programs.py": "words of images' names",
     "pictures/components.py": "modules of programs",
     "pictures/nets/pyramids.py": "modules of programs, which are called as model types",
+    "pictures/seeing.py": "modules of programs, which are called as model types",
     "answers/estimate/images.py": "timm's names of networks whose default sizes are told",
     "files/runfiles/serving/workflow.py": "words of files' names, of text encoders",
     "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
@@ -217,6 +218,7 @@ ORDINARY = {  # model types that are words of another meaning, too
     "Klear": "how the names of classes begin",
     "semantic": "the half of a codec that has meanings",
     "ultralytics": "a library",
+    "torchvision": "a library",
 }
 PATHS = ("base", "bases")  # keywords whose values are paths of modules, called as the model type
 

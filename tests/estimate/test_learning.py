@@ -116,7 +116,7 @@ def test_a_megatron_critic_has_one_output():
 )
 def test_ppo_is_refused_where_a_framework_has_none(framework, release, more):
     asked = {"framework": framework, "framework_version": release, "method": "ppo", **more}
-    with pytest.raises(weighbridge.WeighbridgeError, match="has (no )?PPO"):
+    with pytest.raises(weighbridge.WeighbridgeError, match=r"has (no )?PPO"):
         answer(**asked)
 
 

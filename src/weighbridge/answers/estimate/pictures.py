@@ -34,6 +34,7 @@ from weighbridge.pictures.values import TORCH
 from weighbridge.workload.picture import Picture
 
 if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.machines.accelerators.parts import Part
     from weighbridge.memory.report.verdict import Verdict
 
@@ -78,15 +79,7 @@ def picture(model: Model, w: Picture) -> Report:
     packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
     hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
     devices = (*_gpus(ran, packed, instants, parts, part), hosted)
-    from weighbridge.answers.verdict import on_devices
-    from weighbridge.answers.verdict.on_host import both
-
-    judged = None if budget is None else on_devices.serving(devices, budget)
-    judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
-    verdict = spilled(both(judged, devices, w.host_memory()), w)
-    if verdict is not None and (away := [n for n, number in place.cards.items() if number == CPU]):
-        lead = sentence("device_map.cpu", components=", ".join(away))
-        verdict = verdict if verdict.fits == "no" else verdict.turned("unknown", lead)
+    verdict = _judged(ran, w, devices, budget)
     settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
     machine = None if verdict is None else verdict.host
     tight = ran.mapped and ran.in_ram and machine is not None and machine.fits in ("no", "unknown")
@@ -115,6 +108,22 @@ def picture(model: Model, w: Picture) -> Report:
             *cautions(w),
         ),
     )
+
+
+def _judged(
+    ran: "StagesRun", w: Picture, devices: Sequence[Device], budget: "Budget | None"
+) -> "Verdict | None":
+    """Judge cards and the machine; where a component runs on the processor nothing is sure."""
+    from weighbridge.answers.verdict import on_devices
+    from weighbridge.answers.verdict.on_host import both
+
+    judged = None if budget is None else on_devices.serving(devices, budget)
+    judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
+    verdict = spilled(both(judged, devices, w.host_memory()), w)
+    away = [name for name, number in ran.place.cards.items() if number == CPU]
+    if verdict is None or not away or verdict.fits == "no":
+        return verdict
+    return verdict.turned("unknown", sentence("device_map.cpu", components=", ".join(away)))
 
 
 def _gpus(

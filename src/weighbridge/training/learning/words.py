@@ -21,7 +21,7 @@ SWITCHES, DASHES = "switches", "dashes"
 ANY, EACH, UNSAID, NONE_OF = "*", "{}", "-", "!"
 
 
-class Wording(NamedTuple):
+class ProgramWords(NamedTuple):
     """The words of one program: `rows` of words.txt with its names, the keys of a setting, and what
     it says for one value of it; `follows` are settings that come of others."""
 
@@ -32,20 +32,20 @@ class Wording(NamedTuple):
     follows: frozenset[str]
 
 
-NONE = Wording("", (), {}, {}, frozenset())
+NONE = ProgramWords("", (), {}, {}, frozenset())
 
 
 @cache
-def wordings() -> Mapping[str, Wording]:
+def wordings() -> Mapping[str, ProgramWords]:
     """Read words.txt: a program -> its words."""
-    known: dict[str, Wording] = {}
+    known: dict[str, ProgramWords] = {}
     for title, lines in sections_beside(__file__, "words.txt").items():
         program, form, *more = title.split()
         known[program] = _wording(form, lines, known[more[0]] if more else NONE)
     return known
 
 
-def _wording(form: str, rows: Sequence[str], below: Wording) -> Wording:
+def _wording(form: str, rows: Sequence[str], below: ProgramWords) -> ProgramWords:
     names: dict[str, tuple[str, ...]] = {}
     phrases, follows = dict(below.phrases), set(below.follows)
     for row in rows:
@@ -60,7 +60,7 @@ def _wording(form: str, rows: Sequence[str], below: Wording) -> Wording:
             names[second] = (*names.get(second, ()), first)
     for setting, keys in below.names.items():
         names[setting] = (*names.get(setting, ()), *keys)
-    return Wording(form, (*below.rows, *rows), names, phrases, frozenset(follows))
+    return ProgramWords(form, (*below.rows, *rows), names, phrases, frozenset(follows))
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -122,15 +122,15 @@ def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
     )
 
 
-def _key(known: Wording, key: str) -> str:
+def _key(known: ProgramWords, key: str) -> str:
     return key.replace("_", "-") if known.form == DASHES else key
 
 
-def _value(known: Wording, value: Any) -> Any:
+def _value(known: ProgramWords, value: Any) -> Any:
     return "" if value is True and known.form in (SWITCHES, DASHES) else value
 
 
-def _keyed(known: Wording, name: str, value: Any) -> Mapping[str, Any] | None:
+def _keyed(known: ProgramWords, name: str, value: Any) -> Mapping[str, Any] | None:
     phrase = known.phrases.get((name, str(value).lower()))
     if phrase is None and (name, ANY) in known.phrases:
         whole = known.phrases[name, ANY]
