@@ -206,10 +206,10 @@ CHANGES = [
     (VERL, "run.sh", {"rollout_offload": "states"}, "fsdp_config.optimizer_offload=true"),
     (VERL, "run.sh", {"loss": "chunked"}, " actor_rollout_ref.model.use_fused_kernels=true"),
     (OPENRLHF.format(""), "run.sh", {"batch_size": 1}, "--micro_train_batch_size 1"),
-    (OPENRLHF.format(""), "run.sh", {"checkpointing": "full"}, " --gradient_checkpointing true"),
+    (OPENRLHF.format(""), "run.sh", {"checkpointing": "full"}, " --gradient_checkpointing --"),
     (NEMO.format("false"), "run.yaml", {"logprob_batch_size": 1}, "  logprob_batch_size: 1"),
     (TRL, "a.yaml", {"gpu_memory_utilization": 0.2}, "vllm_gpu_memory_utilization: 0.2"),
-    (TRL, "a.yaml", {"sleep_level": 2}, "vllm_enable_sleep_mode: 2"),
+    (TRL, "a.yaml", {"sleep_level": 2}, "vllm_enable_sleep_mode: true"),
     (
         "swift rlhf --model qwen3-0.6b --rlhf_type grpo --sleep_level 1\n",
         "a.sh",

@@ -23,6 +23,7 @@ from weighbridge.answers.remedies.typed import WANTED
 from weighbridge.base.memory import HIGH
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, sentence
+from weighbridge.base.units import ceil_div
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.training.learning.words import keyed, program_of, spelled
@@ -48,6 +49,7 @@ FUSED: Mapping[str, str] = {"verl": "chunked", **dict.fromkeys(("trl", "ms-swift
 FILES = ("ms-swift", "llama-factory", "axolotl")
 # How a model is shared out whose parameters are in RAM
 SHARED = {"verl": "fsdp2", **dict.fromkeys(("trl", *FILES), "zero3")}
+TO_A_ROW = ("nemo-rl",)  # whose tokens of a forward are those of a row, however many cards cut it
 USUAL, EIGHT = "adamw_torch_fused", "adamw_8bit"
 SHARE = "gpu_memory_utilization"
 LEAVES = ("states", "weights")
@@ -197,13 +199,18 @@ def _passes(now: Report) -> Iterator[Step]:
 def _rows(now: Report) -> Iterator[Step]:
     row = now.workload
     rows, tokens = row["batch_size"], row.get("max_tokens_per_gpu")
-    if tokens and tokens // 2 >= row["seq_len"]:
+    if tokens and tokens // 2 * _sharing(row) >= row["seq_len"]:
         half = {"max_tokens_per_gpu": tokens // 2}
         yield _step("tokens", half, WAITS, *QUIET, *GRAPH, tokens=f"{tokens // 2:,}")
     elif not tokens and rows > 1 and rows % 2 == 0:
         steps = 2 * (row["gradient_accumulation"] or 1)
         change = {"batch_size": rows // 2, "gradient_accumulation": steps}
         yield _step("rows", change, WAITS, *QUIET, *GRAPH, rows=rows // 2, steps=steps)
+
+
+def _sharing(row: Mapping[str, Any]) -> int:
+    """Return how many cards share the tokens of a forward."""
+    return 1 if row["framework"] in TO_A_ROW else row["context_parallel_size"] or 1
 
 
 def _shares(now: Report) -> Iterator[Step]:
@@ -257,7 +264,11 @@ def _elsewhere(now: Report) -> Iterator[Step]:
     count = _cards(now)
     cut = 2 * (row["context_parallel_size"] or 1)  # by twos: the fewest that are enough
     if count % cut == 0:
-        yield _step("cut", {"context_parallel_size": cut}, SLOWER, *QUIET, *GRAPH, cards=cut)
+        change = {"context_parallel_size": cut}
+        tokens = row.get("max_tokens_per_gpu")
+        if tokens and row["framework"] not in TO_A_ROW:  # of each card that shares a row
+            change["max_tokens_per_gpu"] = max(tokens // 2, ceil_div(row["seq_len"], cut))
+        yield _step("cut", change, SLOWER, *QUIET, *GRAPH, cards=cut)
     if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
         yield _step("eight", {"optimizer": EIGHT}, Price(quality=1))
     if row["offload"] in ("none", "optimizer"):

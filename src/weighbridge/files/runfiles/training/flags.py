@@ -89,7 +89,11 @@ def plain(word: str) -> Any:
 # Changed where they stand
 
 
-VALUE = r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
+# A value: in quotes, what a shell works out (spaces may stand in it), or a word
+VALUE = (
+    r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|\$\{[^{}\n]{1,200}\}|\$\(\([^\n]{1,200}?\)\)"
+    r"|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
+)
 
 
 def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
@@ -119,7 +123,8 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
     written_value = str(value).lower() if isinstance(value, bool) else str(value)
     stands = next(filter(None, (_flag(text, name) for name in names)), None)
     if stands is not None:
-        yield _in_place(text, stands, written_value)
+        same = (stands["value"] or "").strip("\"'").lower() == written_value.lower()
+        yield text if same else _in_place(text, stands, written_value)
         return
     other = next(filter(None, (_flag(text, name) for name in known)), None)
     if other is None:
