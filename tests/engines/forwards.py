@@ -23,6 +23,7 @@ from weighbridge.models.arch.mixers import Attention
 from weighbridge.models.arch.model_types import facts
 from weighbridge.models.checkpoint.gather import gather_config
 from weighbridge.models.checkpoint.model import resolve
+from weighbridge.pictures.seeing import sees
 from weighbridge.training import run as training
 from weighbridge.workload import Infer
 
@@ -179,6 +180,8 @@ def models():
     found = {}
     for name in catalogue.names():
         raw = dict(catalogue.find(name).config)
+        if sees(raw):  # a network of its own program, in training and in inference
+            continue
         if kind(raw) and (kind(raw) not in map(kind, found.values()) or name in OFTEN):
             found[name] = raw
     for name, (cls, raw) in OTHERS.items():

@@ -142,7 +142,10 @@ FALCON_H1 = {
 }
 
 
-DETECTOR = "ultralytics"  # a network that sees, refused before any rule of an engine is asked
+DETECTORS = (
+    "ultralytics",
+    "torchvision",
+)  # networks that sees, refused before any rule of an engine is asked
 
 
 def told(name):
@@ -161,7 +164,7 @@ def told(name):
         (
             n
             for n in catalogue.names()
-            if catalogue.find(n).config.get("model_type") not in ("timm_wrapper", DETECTOR)
+            if catalogue.find(n).config.get("model_type") not in ("timm_wrapper", *DETECTORS)
         ),
     ),
 )

@@ -233,10 +233,10 @@ def test_peaks_of_flux_on_four_cards():
 @pytest.mark.slow
 def test_cards_that_have_nothing_are_the_first_step():
     report = weighbridge.infer(FLUX, gpu="4090:2")
-    assert report.remedies[0].change == {"device_map": "balanced"}
+    assert report.remedies[0].change == {"device_map": ("balanced",)}
     assert 'device_map="balanced"' in report.remedies[0].paste
     fits = next(r for r in report.remedies if r.fits == "yes")
-    assert fits.change["device_map"] == "balanced"
+    assert fits.change["device_map"] == ("balanced",)
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ def test_a_program_of_ggml_is_told_where_encoders_go():
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({"device_map": "balanced"}, UsageError, "--gpu says which"),
+        ({"device_map": ("balanced",)}, UsageError, "--gpu says which"),
         ({"device_map": "text=2", "gpu": "4090:2"}, UsageError, "cards are 0 to 1"),
         ({"device_map": "text", "gpu": "4090:2"}, UsageError, "cards are 0 to 1"),
         ({"device_map": "unet=1", "gpu": "4090:2"}, UsageError, "no component unet"),

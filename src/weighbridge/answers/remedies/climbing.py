@@ -218,7 +218,5 @@ def _is_told(value: Any) -> bool:
 
 def _typed(name: str, value: Any) -> Any:
     """Return a value as a command line has it: a size is (height, width), and typed the other
-    way; words follow each other."""
-    if not isinstance(value, tuple):
-        return value
-    return f"{value[1]}x{value[0]}" if name == "size" else ",".join(value)
+    way."""
+    return f"{value[1]}x{value[0]}" if name == "size" and isinstance(value, tuple) else value

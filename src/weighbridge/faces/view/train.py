@@ -51,9 +51,11 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield from steps(answer)
     else:
         yield from _next(answer)
-    if phases_differ(answer) and not learns:
-        yield (phases(answer),)
-    yield from _room(answer)
+    table = [(phases(answer),)] if phases_differ(answer) and not learns else []
+    # The next step stands in the first lines, where no script does
+    behind = answer.report.derived.get("launch") or answer.report.remedies
+    room = [*_room(answer)]
+    yield from (*table, *room) if behind else (*room, *table)
     yield (lines(*_facts(answer)),)
 
 
