@@ -221,6 +221,17 @@ def _weights(config):
     return formats.nbytes(part, None, TORCH["bfloat16"])
 
 
+@pytest.fixture
+def kernel_of_before():
+    """A backend that a model is given is diffusers' own for every model after it."""
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry as registry
+
+    before = registry._active_backend
+    yield
+    registry._active_backend = before
+
+
+@pytest.mark.usefixtures("kernel_of_before")
 @pytest.mark.parametrize("by", ["ulysses", "ring"])
 @pytest.mark.parametrize("config", [FLUX, WAN], ids=["flux", "wan"])
 def test_a_step_whose_tokens_are_divided(config, by):
