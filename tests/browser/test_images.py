@@ -29,8 +29,8 @@ def test_stages_are_drawn_with_their_table(images):
     assert images.locator(".headline .sign.no").count() == 1
     stages = [one.inner_text() for one in images.locator(".rows .row-label").all()]
     assert [one for one in stages if one] == ["encode", "denoise", "decode"]
-    components = images.locator(".rows table.grid tbody tr").all_inner_texts()
-    assert any("transformer" in one for one in components)
+    components = images.locator("table.grid tbody tr").all_inner_texts()
+    assert any("transformer" in one and "33.0" in one for one in components)
     assert (
         "weighbridge image flux.1-dev --gpu 3060" in images.locator(".paste").all_inner_texts()[-1]
     )
