@@ -125,3 +125,11 @@ def test_a_request_takes_a_hole_of_just_its_size():
         allocator.empty_cache()
         assert allocator.reserved == 2 * pages
         assert allocator.malloc(nbytes).address == first.address + place * pages
+
+
+def test_a_request_of_more_than_the_card_has_a_range_of_its_own():
+    """A replay without a limit counts what a step would take, on whatever card."""
+    allocator = Allocator(parse("expandable_segments:True"), card=80 << 30)
+    small, large = allocator.malloc(20 * MIB), allocator.malloc(800 << 30)
+    assert allocator.reserved == (800 << 30) + 20 * MIB
+    assert not small.address < large.address < small.address + small.size

@@ -75,10 +75,11 @@ class DeviceReserve:
         del self.heads[block.address]
         self.nbytes -= block.size
 
-    def range(self, pool: Pool, page: int, stream: int) -> Block:
+    def range(self, pool: Pool, page: int, stream: int, size: int = 0) -> Block:
         """Return addresses for 9/8 of the card, without memory (the constructor of
-        ExpandableSegment), as one hole."""
-        nbytes = align_up(self.card + self.card // 8, page)
+        ExpandableSegment), as one hole. A replay goes on beyond the card: for a request of more,
+        they are as many."""
+        nbytes = align_up(max(self.card + self.card // 8, size), page)
         address = self._address(nbytes)
         hole = Block(nbytes, address, pool, stream, AddressRange(address, nbytes, page))
         hole.mapped = False
@@ -103,7 +104,7 @@ class DeviceReserve:
 def allocate(reserve: DeviceReserve, pool: Pool, size: int, stream: int, page: int) -> Block | None:
     """Return a block of at least `size` bytes, or None when the driver runs out; what was mapped
     until then stays cached."""
-    block = _room(pool, size, stream) or reserve.range(pool, page, stream)
+    block = _room(pool, size, stream) or reserve.range(pool, page, stream, size)
     grown = block if block.mapped else map_pages(reserve, block, min(block.size, size))
     while grown is not None and grown.size < size:
         hole = grown.next
