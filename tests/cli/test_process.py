@@ -190,7 +190,7 @@ def test_a_server_without_ranges(hub, online):
     ("arguments", "words"),
     [
         (["load", "./nowhere"], ["nowhere"]),
-        (["load", "no such model"], ["no such model"]),
+        (["load", "no such model"], ["no such model", "weighbridge models"]),
         (["load"], ["MODEL"]),
         (["load", "7B", "--nonsense"], ["--nonsense"]),
         (["weigh", "7B"], ["weigh"]),
