@@ -603,6 +603,7 @@ def test_a_trainer_that_starts_a_server_is_told_its_own_keys(text, cause, settin
     assert (found.engine, judged.cause) == ("verl", cause)
     assert setting in told[0].change
     assert all(change.paste.startswith("actor_rollout_ref.") for change in told)
+    assert not any("{" in change.paste for change in told)
     names = [tuple(change.change) for change in told]
     assert len(names) == len(set(names))
     server = read(text.replace("verl", "vllm"))

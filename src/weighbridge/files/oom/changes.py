@@ -1,7 +1,8 @@
 """Changes for a cause and a program: rows of a table, with figures of the message.
 
     changes.jsonl   a row is taken where the program has all of its `tags` (`tags_of`), in this
-                    order; words in braces are `figures`; `cost` is a key of words/oom.json
+                    order; words in braces are `figures`, and {spelled} is the change in the own
+                    words of a program that learns from rewards; `cost` is a key of words/oom.json
 
 Every line to paste is what that program takes, in its own flags and for its own version: a PyTorch
 before 2.1 has no expandable segments, and a share that leaves no room for a cache is to rise where
@@ -82,6 +83,10 @@ def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
     """Return a row with the figures of the message filled in, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     cost = words_in("en", "oom")(f"cost.{row.cost}")
+    if row.paste == SPELLED:
+        from weighbridge.training.learning.words import spelled  # no other log needs its table
+
+        return Change(change, cost, spelled(values["spelled"], change)[0])
     return Change(change, cost, row.paste.format_map(values))
 
 
@@ -118,7 +123,9 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
 TRAINS = ("optimizer", "backward", "saving", "gather")
-LEARNERS = ("verl", "OpenRLHF", "NeMo-RL")  # trainers that start a server beside them
+# Trainers that start a server beside them: as logs name them, and the words of training/learning
+LEARNERS = {"verl": "verl", "OpenRLHF": "openrlhf", "NeMo-RL": "nemo-rl"}
+SPELLED = "{spelled}"
 TRAINERS = ("trainer", "deepspeed", "unsloth", *LEARNERS)
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
@@ -143,6 +150,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     facts = {
         "train": training and engine not in LEARNERS,  # rows of the Trainer's own arguments
         "not_train": not training,
+        "not_learner": engine not in LEARNERS,
         "python": engine not in (*NO_PYTHON, *LEARNERS),
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
@@ -220,6 +228,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "workspace": _workspace(reading),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
         "memory": _twice(known.get("ram")),
+        "spelled": LEARNERS.get(reading.engine),
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
