@@ -19,6 +19,7 @@ from weighbridge.base.units import GIB, align_up, parse_size
 from weighbridge.base.words import words_in
 from weighbridge.files.oom.figures import listed
 from weighbridge.files.oom.record import Change, Judged, OomReading, table
+from weighbridge.training.learning.words import spelled
 
 MOST = 4  # changes that are told: more are not read
 BLOCK = 16  # tokens of a block of vLLM's cache, which a length is a whole number of
@@ -50,7 +51,8 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     tags = tags_of(reading, judged, settings)
     values = figures(reading, settings)
     known = {**reading.stated, **settings}
-    fit = [row for row in rows() if set(row.tags) <= tags and _fits(row, values, known)]
+    able = (row for row in rows() if set(row.tags) <= tags and _known(row, values))
+    fit = [row for row in able if not _is_set(row, known)]
     return tuple(filled(row, values) for row in _chosen(fit, judged)[:MOST])
 
 
@@ -60,16 +62,9 @@ def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
     if judged.cause is None:
         first = (next((row for row in rows if row.cause == cause), None) for cause in judged.others)
         return [row for row in first if row is not None]
-    by_setting: dict[tuple[str, ...], ChangeRow] = {}
-    for row in rows:
-        if row.cause == judged.cause:
-            by_setting.setdefault(tuple(row.change), row)
-    return list(by_setting.values())
-
-
-def _fits(row: ChangeRow, values: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Tell whether a row can be filled, and changes what is not so already."""
-    return _known(row, values) and not _is_set(row, known)
+    mine = [row for row in rows if row.cause == judged.cause]
+    settings = [tuple(row.change) for row in mine]
+    return [row for i, row in enumerate(mine) if settings[i] not in settings[:i]]
 
 
 def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
@@ -83,9 +78,7 @@ def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
     """Return a row with the figures of the message filled in, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     cost = words_in("en", "oom")(f"cost.{row.cost}")
-    if row.paste == SPELLED:
-        from weighbridge.training.learning.words import spelled  # no other log needs its table
-
+    if row.paste == "{spelled}":
         return Change(change, cost, spelled(values["spelled"], change)[0])
     return Change(change, cost, row.paste.format_map(values))
 
@@ -123,9 +116,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
 TRAINS = ("optimizer", "backward", "saving", "gather")
-# Trainers that start a server beside them: as logs name them, and the words of training/learning
-LEARNERS = {"verl": "verl", "OpenRLHF": "openrlhf", "NeMo-RL": "nemo-rl"}
-SPELLED = "{spelled}"
+LEARNERS = ("verl", "OpenRLHF", "NeMo-RL")  # trainers that start a server beside them
 TRAINERS = ("trainer", "deepspeed", "unsloth", *LEARNERS)
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
@@ -228,7 +219,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "workspace": _workspace(reading),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
         "memory": _twice(known.get("ram")),
-        "spelled": LEARNERS.get(reading.engine),
+        "spelled": reading.engine.lower() if reading.engine in LEARNERS else None,
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
