@@ -5,12 +5,8 @@
     python -m tools.budgets --since COMMIT   lines of Python that came and went, by room
     python -m tools.budgets --wings TREE     lines, modules, branches and names, by wing
 
-A budget is raised by a block in that file, which a reviewer sees:
-
-    [[raised]]
-    figure = "lines.engines"
-    by = 300
-    reason = "caches of a new family"
+Nothing raises a budget. The ceiling is what src/weighbridge may weigh, in lines and in nodes of its
+syntax trees; where ../shared/ceiling.toml is there, the lower one of each holds.
 """
 
 import argparse
@@ -21,7 +17,6 @@ import subprocess
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from math import ceil
 from pathlib import Path
 
 from tools.house import (
@@ -36,9 +31,9 @@ from tools.house import (
 )
 
 TABLE = ROOT / "tools" / "house.toml"
+SHARED = ROOT.parent / "shared" / "ceiling.toml"
 LONG = 400  # lines of a module
 BRANCHED = 8  # branches of a function
-STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
 WORDS = 3  # of a sentence, at least
 CODE = (  # modules that write programs and commands: what they yield is no sentence
     "engines.llama_cpp.launching",
@@ -62,7 +57,7 @@ BRANCHES = (
     ast.BoolOp,
     ast.comprehension,
 )
-MEND = "delete as much, or raise it in tools/house.toml with a reason"
+MEND = "take as much away"
 PREPOSITIONS = ("In", "On", "At", "For", "From", "To", "With", "Without", "Between", "Beside")
 
 
@@ -120,33 +115,28 @@ def _is_sentence(said: ast.expr) -> bool:
 
 
 def counted(house: House) -> dict[str, float]:
-    """Every figure that has a budget, of rooms too: `lines.ROOM`, `vague.ROOM` (names in 1,000
-    lines) and `unkeyed.ROOM` (sentences without a key)."""
+    """Every figure that has a budget. The ceiling is counted without the laboratory; of rooms there
+    are `vague.ROOM` (names that say nothing) and `unkeyed.ROOM` (sentences without a key)."""
     modules = house.modules.values()
-    lines = Counter[str]()
     vague = Counter[str]()
     english = Counter[str]()
     for module in modules:
         english[module.room] += unkeyed(module)
-        lines[module.room] += module.text.count("\n")
         vague[module.room] += sum(name.strip("_") in VAGUE for name in bound(module))
     settings = sorted(files_of_settings(house).values())
+    weighed = [module for module in modules if module.room != "lab"]
     return {
+        "ceiling.lines": sum(module.text.count("\n") for module in weighed),
+        "ceiling.nodes": sum(1 for module in weighed for _ in ast.walk(module.tree)),
         "floors": len(house.floors),
         "arrows_up": len(house.up),
-        "modules": len(house.modules),
         "long_modules": sum(module.text.count("\n") > LONG for module in modules),
         "branched_functions": sum(_branched(module) for module in modules),
         "riddles": sum(_riddles(module) for module in modules),
         "two_sources": sum(module.text.count("\nSource: ") > 1 for module in modules),
         "files_of_a_setting_p90": settings[len(settings) * 9 // 10] if settings else 0,
         "files_of_a_setting_most": settings[-1] if settings else 0,
-        **{f"lines.{room}": count for room, count in sorted(lines.items())},
-        **{
-            f"vague.{room}": round(1000 * vague[room] / lines[room], 1)
-            for room in sorted(lines)
-            if lines[room]
-        },
+        **{f"vague.{room}": count for room, count in sorted(vague.items()) if count},
         **{f"unkeyed.{room}": count for room, count in sorted(english.items()) if count},
     }
 
@@ -165,20 +155,22 @@ def _riddles(module: Module) -> int:
 # The table
 
 
-def budgets(text: str) -> dict[str, float]:
-    """Each figure's budget: the table's, and by how much it was raised since."""
+def budgets(text: str, shared: str = "") -> dict[str, float]:
+    """Each figure's budget; `shared` is a second file, whose ceiling holds where it is lower."""
     table = tomllib.loads(text)
     plain = {
-        f"{group}.{room}": figure
-        for group in ("lines", "vague", "unkeyed")
-        for room, figure in table.get(group, {}).items()
+        f"{group}.{name}": figure
+        for group in ("ceiling", "vague", "unkeyed")
+        for name, figure in table.get(group, {}).items()
     }
-    plain |= table["house"]
-    for row in table.get("raised", ()):
-        if not str(row["reason"]).strip():
-            raise ValueError(f"{TABLE.name}: {row['figure']} is raised without a reason")
-        plain[row["figure"]] = plain.get(row["figure"], 0) + row["by"]
-    return plain
+    for name, most in tomllib.loads(shared).get("ceiling", {}).items():
+        plain[f"ceiling.{name}"] = min(most, plain.get(f"ceiling.{name}", most))
+    return plain | table["house"]
+
+
+def ours() -> dict[str, float]:
+    """The budgets of this checkout."""
+    return budgets(TABLE.read_text(), SHARED.read_text() if SHARED.is_file() else "")
 
 
 def broken(figures: Mapping[str, float], allowed: Mapping[str, float]) -> list[str]:
@@ -191,32 +183,19 @@ def broken(figures: Mapping[str, float], allowed: Mapping[str, float]) -> list[s
 
 
 def lowered(text: str, figures: Mapping[str, float]) -> str:
-    """The table with each budget brought down to its figure (lines up to a whole hundred)."""
-    allowed = budgets(text)
-    group = "house"
+    """The table with each budget brought down to its figure."""
+    group = ""
     lines = []
     for line in text.splitlines():
-        if head := re.fullmatch(r"\[+(\w+)\]+.*", line):
+        if head := re.fullmatch(r"\[(\w+)\].*", line):
             group = head[1]
-        row = re.fullmatch(r"(\w+) = ([\d.]+)", line)
-        if row and group != "raised":
-            lines.extend(_row(group, row[1], float(row[2]), allowed, figures))
-        else:
-            lines.append(line)
+        if row := re.fullmatch(r"(\w+) = (\d+)", line):
+            figure = figures.get(row[1] if group == "house" else f"{group}.{row[1]}", 0)
+            if not figure:
+                continue  # a room that is gone, or one that has none left
+            line = f"{row[1]} = {min(int(row[2]), int(figure))}"
+        lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _row(
-    group: str, name: str, plain: float, allowed: Mapping[str, float], figures: Mapping[str, float]
-) -> Iterator[str]:
-    figure = name if group == "house" else f"{group}.{name}"
-    if figure not in figures:
-        return  # a room that is gone, or one whose sentences have keys
-    count = figures[figure]
-    if group == "lines":
-        count = ceil(count / STEP) * STEP
-    slack = max(allowed[figure] - count, 0)
-    yield f"{name} = {round(plain - slack, 1):g}"
 
 
 def since(commit: str, root: Path = ROOT) -> Iterator[tuple[str, int, int]]:
@@ -275,7 +254,7 @@ def main() -> int:
     figures = counted(House(ROOT))
     if asked.lower:
         TABLE.write_text(lowered(TABLE.read_text(), figures))
-    allowed = budgets(TABLE.read_text())
+    allowed = ours()
     for name, figure in figures.items():
         print(f"{name:28} {figure:>9,g} of {allowed.get(name, 0):>9,g}")
     print(*broken(figures, allowed), sep="\n")
