@@ -11,9 +11,6 @@ assert_type(weighbridge.train("llama-3.1-8b", Train(method="lora")), Report)
 assert_type(fit("llama-3.1-8b", gpu="4090"), Fit)
 assert_type(weighbridge.together(["qwen3-4b", "bge-m3"], gpu="3060"), weighbridge.Services)
 assert_type(weighbridge.explain_oom("CUDA out of memory"), Oom)
-assert_type(weighbridge.from_trainer(object(), gpu="4090"), Report)
-with weighbridge.watch() as seen:
-    assert_type(seen, weighbridge.Seen)
 
 model = prepare("llama-3.1-8b")
 assert_type(model, Prepared)

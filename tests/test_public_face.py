@@ -24,7 +24,7 @@ def test_both_lists_of_homes_are_one():
 
 
 def test_all_is_every_name_that_needs_no_torch():
-    needs = {"FakeGPU", "WeighbridgeCallback", "LightningCallback", "trace"}
+    needs = {"FakeGPU", "trace"}
     needs |= {"load_ipython_extension"}
     assert {*weighbridge.__all__} == {*weighbridge._HOMES, "__version__"} - needs
 

@@ -44,10 +44,6 @@ if TYPE_CHECKING:
     from weighbridge.files.oom import Oom
     from weighbridge.files.runfiles.checking import FileCheck
     from weighbridge.files.runfiles.emitting import Emitted
-    from weighbridge.files.runfiles.live.callback import WeighbridgeCallback as WeighbridgeCallback
-    from weighbridge.files.runfiles.live.lightning import LightningCallback as LightningCallback
-    from weighbridge.files.runfiles.live.peaks import Seen, watch
-    from weighbridge.files.runfiles.live.trainers import from_accelerator, from_trainer
     from weighbridge.files.runfiles.weighing import WeighedFile
     from weighbridge.memory.report import Report
     from weighbridge.memory.report.fit import Fit
@@ -72,17 +68,13 @@ _NAMES = {  # module -> names of ours that it has
     "weighbridge_lab.trace.gpu": "FakeGPU",
     "weighbridge_lab.trace.live": "trace",
     "weighbridge_lab.trace.magic": "load_ipython_extension",
-    "files.runfiles.live.callback": "WeighbridgeCallback",
-    "files.runfiles.live.lightning": "LightningCallback",
-    "files.runfiles.live.peaks": "Seen watch",
-    "files.runfiles.live.trainers": "from_trainer from_accelerator",
     "base.watching": "Watch watched NotWantedError",
     "base.errors": "WeighbridgeError UsageError NotFoundError UnsupportedError BadFileError "
     "HubError GatedError",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is for all
+__all__ = [  # without FakeGPU, which needs torch: `import *` is for all
     "BadFileError",
     "Emitted",
     "FileCheck",
@@ -96,7 +88,6 @@ __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is fo
     "Oom",
     "Prepared",
     "Report",
-    "Seen",
     "Services",
     "Train",
     "UnsupportedError",
@@ -109,15 +100,12 @@ __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is fo
     "emit",
     "explain_oom",
     "fit",
-    "from_accelerator",
-    "from_trainer",
     "infer",
     "key",
     "load",
     "prepare",
     "together",
     "train",
-    "watch",
     "watched",
     "weigh",
 ]

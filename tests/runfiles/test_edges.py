@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import pytest
 from tests.cases import all_of
 
 from weighbridge.base.memory import Bytes
@@ -13,7 +12,6 @@ from weighbridge.files.runfiles.diffs import as_in
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.flags import _block
 from weighbridge.files.runfiles.kinds import read
-from weighbridge.files.runfiles.live.telling import Teller
 from weighbridge.files.runfiles.named import Piece, models, unknown_model
 from weighbridge.files.runfiles.pieces import _end
 from weighbridge.files.runfiles.reading import phrased
@@ -24,7 +22,6 @@ from weighbridge.files.runfiles.slurm import _by_cards, environment
 from weighbridge.files.runfiles.text import _without_end
 from weighbridge.files.runfiles.training import accelerate, jobs, saved, zero
 from weighbridge.files.runfiles.training.arrays import MOST, _filled
-from weighbridge.memory.report.verdict import Remedy
 
 
 @all_of(
@@ -216,23 +213,6 @@ def test_the_start_of_a_run_is_that_of_its_context_else_the_only_one(contexts, c
     run = SimpleNamespace(report=SimpleNamespace(workload={"context": 9}))
     wanted = None if chosen is None else started[chosen]
     assert weighing._its_start(run, started) is wanted
-
-
-@pytest.mark.parametrize(
-    ("fits", "says"),
-    [("no", "this will run out of memory"), ("unknown", "this may not fit"), ("yes", "")],
-)
-def test_a_live_run_is_warned_of_what_does_not_fit(fits, says):
-    lines: list[str] = []
-    telling = Teller(3, lines.append)
-    one = Remedy(change={"batch_size": 1}, peak_bytes=2**30, fits="yes", cost="")
-    verdict = SimpleNamespace(fits=fits, reason="so it is")
-    made = SimpleNamespace(verdict=verdict, remedies=(one, one, one), warnings=("w",))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weighbridge.files.runfiles.live.telling.predicted", lambda _: ["it takes"])
-        telling.predict(lambda: made)
-    after = [f"weighbridge: {says}: so it is", *["weighbridge: 1.00 GiB with batch_size 1"] * 2]
-    assert lines == ["weighbridge: it takes", *(after if says else []), "weighbridge: w"]
 
 
 @all_of(

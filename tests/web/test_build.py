@@ -213,11 +213,6 @@ def undocumented(tree):
 
 NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, or the doors
     ("__init__.py", "lab.trace.gpu"),
-    *(
-        ("__init__.py", f"files.runfiles.live.{name}")
-        for name in ("callback", "lightning", "peaks", "trainers")
-    ),
-    ("faces/api.py", "files.runfiles.live.references"),
     ("answers/estimate/exact.py", "lab.exact"),
     ("answers/estimate/exact.py", "lab.exact.inference"),
     ("answers/estimate/exact.py", "lab.exact.training"),

@@ -138,7 +138,7 @@ def infer(
     """Return what serving `model` takes, per device and phase, by the rules of one engine.
 
     Args:
-        model: as for `load`, or vLLM's `EngineArgs`; may be left out where the command names one.
+        model: as for `load`; may be left out where the command names one.
         workload: all settings as one typed record; or give them by name instead, typed or as the
             command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
         command: the engine's own launch command ("vllm serve org/name -tp 2"); what it does not
@@ -154,11 +154,6 @@ def infer(
     if command is None and workload is None and pipelines.makes_pictures(model):
         source = {name: value for name, value in locals().items() if name in SOURCE}
         return picture(model, **source, **settings)
-    if model is not None and not isinstance(model, PLAIN):
-        from weighbridge.files.runfiles.live.references import launch_line
-
-        line = launch_line(model)
-        model, command = (None, line) if line else (model, command)
     asked = serving(workload, command, settings)
     asked = by_its_name(asked, model)
     model, revision = served_model(asked, model, revision)
@@ -258,10 +253,6 @@ def train(
     if workload is None and pipelines.makes_pictures(model):
         source = {name: value for name, value in locals().items() if name in SOURCE}
         return picture_training(model, **source, **settings)
-    if not isinstance(settings.get("method"), str | None):
-        from weighbridge.files.runfiles.live.references import adapters_in
-
-        settings = adapters_in(settings)
     asked = question("train", workload, settings)
     return opened(model, _options(locals(), then="answers.estimate.train")).answer(asked)
 

@@ -12,7 +12,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 PACKAGE = Path(__file__).parent.parent.parent
 OUT = (
     *("faces/cli", "measure.py", "answers/questions/jobs.py", "__main__.py", "py.typed"),
-    *("files/runfiles/live", "faces/scan", "faces/agents", "faces/render/bounded.py"),
+    *("faces/scan", "faces/agents", "faces/render/bounded.py"),
     *("faces/view/scan.py", "faces/view/scan_diff.py", "faces/charts/scanned.py"),
     *("memory/report/scanned.py", "memory/report/scan_diff.py", "base/words/space.json"),
     *("faces/web/page", "faces/web/server.py", "faces/web/desks.py", "faces/web/build.py"),
