@@ -265,7 +265,7 @@ def instant(
         device.rounding(peak.rounding),
         device.fragmentation(device.cached(peak.fragmentation)),
         device.context(card),
-        device.libraries(TORCH, card),
+        device.libraries(TORCH, card, training=False),
     )
     return _margined(Instant(phase, parts), budget)
 

@@ -195,7 +195,7 @@ def _by_comfy(
     offload = "none" if how.mode == "high" else "model"
     wanted, place = request(row, w), placement(row, w.but(offload=offload), tuple(parts))
     place, files = comfy.patched(place, parts)
-    beside = device.context(part).bytes.plus(device.libraries(TORCH, part).bytes)
+    beside = device.context(part).bytes.plus(device.libraries(TORCH, part, training=False).bytes)
     budget = w.budget()
     free = None if budget is None else budget.usable.low - beside.high
     chip = None if part is None else part.chip
@@ -286,7 +286,7 @@ def _instant(
             device.rounding(peak.rounding),
             device.fragmentation(device.cached(peak.fragmentation)),
             device.context(card),
-            device.libraries(TORCH, card),
+            device.libraries(TORCH, card, training=False),
         ),
     )
 

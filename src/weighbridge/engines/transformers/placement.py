@@ -27,7 +27,13 @@ from weighbridge.engines.transformers.plan import GenerationPlan, computing, lan
 from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.memory.components import spelled
-from weighbridge.memory.components.device import Settled, context, settled
+from weighbridge.memory.components.device import (
+    LAZY_SINCE,
+    Settled,
+    context,
+    libraries,
+    settled,
+)
 from weighbridge.memory.components.weights import (
     FormatChoice,
     PlacedTensor,
@@ -202,11 +208,16 @@ def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holdi
     packed = gptq(subject.part, _form(subject), plan.rules.version, plan.capability)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
-        working=(*products(plan.part, plan.torch), *((packed,) if packed else ())),
+        working=(*products(plan.part, plan.torch), *((packed,) if packed else ()), *_kernels(plan)),
         loading=tuple(_tied_apart(subject, plan)) if last else (),
         rounding=share.held.rounding,
         free=share.held.free,
     )
+
+
+def _kernels(plan: GenerationPlan) -> tuple[Component, ...]:
+    own = plan.part is not None and plan.part.stack == "own"
+    return () if own else (libraries(plan.torch or LAZY_SINCE, plan.part, training=False),)
 
 
 def _tensors(subject: Subject, share: LoadedShare) -> Iterator[Component]:
