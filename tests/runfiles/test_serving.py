@@ -1,5 +1,7 @@
 """Serving files: what stands around a launch line, and the line as if it were typed."""
 
+import json
+
 import pytest
 
 import weighbridge
@@ -424,3 +426,72 @@ def test_a_parameter_that_ollama_refuses_is_told_with_its_line():
         ("PARAMETER num_ctx", 2),
         ("PARAMETER frob", 3),
     ]
+
+
+BETWEEN = """\
+if [ "${FAST:-0}" = 1 ]; then
+  exec vllm serve "$@"
+fi
+depth="${DEPTH:-2}"
+case "${SPEC:-}" in off|no) depth=0 ;; esac
+case "$depth" in ""|*[!0-9]*)
+  echo "no number" >&2; exit 1 ;;
+esac
+MORE=()
+if [ "$depth" -gt 0 ]; then MORE=(--max-num-seqs "$depth"); fi
+if [ "$depth" -gt 0 ]; then
+  MORE=(--max-num-seqs "$depth")
+fi
+exec vllm serve ${EAGER:+--enforce-eager} "$@" "${MORE[@]}"
+vllm serve another/model
+"""
+ASKED = ["--model", "org/name", "--max-model-len", "4096", "--quantization", "fp8"]
+
+
+def _compose(entry, command, dollar="$$"):
+    service = {"image": "vllm/vllm-openai:v0.22.0", "entrypoint": entry, "command": command}
+    return json.dumps({"services": {"one": service}}).replace("$", dollar)
+
+
+def _pod(entry, command):
+    container = {"name": "one", "image": "vllm/vllm-openai:v0.22.0", "command": entry}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]}}
+    container["args"] = command
+    return json.dumps(pod)
+
+
+@pytest.mark.parametrize("script", ['exec vllm serve "$@"', "umask 2; vllm serve $@", BETWEEN])
+@pytest.mark.parametrize("made", [_compose, _pod])
+@pytest.mark.parametrize("own_name", ["sh", "--"])
+def test_a_shell_between_hands_on_what_it_is_given(script, made, own_name):
+    """Every argument behind the shell's own name is the program's, as if it were typed."""
+    (found,) = read(made(["/bin/bash", "-c", script, own_name], ASKED), "run.yaml").runs
+    assert found.model == "org/name"
+    settings = parse(found.command).settings
+    assert (settings["context"], settings["quantization"]) == (4096, "fp8-tensor")
+    assert "max_num_seqs" in parse(found.command).settings or script != BETWEEN
+    assert not settings.get("enforce_eager")
+
+
+def test_what_a_container_sets_decides_what_its_shell_does():
+    pod = _pod(["sh", "-c", BETWEEN, "sh"], ASKED)
+    told = json.loads(pod)
+    told["spec"]["containers"][0]["env"] = [
+        {"name": "SPEC", "value": "off"},
+        {"name": "EAGER", "value": "1"},
+    ]
+    (found,) = read(json.dumps(told), "run.yaml").runs
+    settings = parse(found.command).settings
+    assert "max_num_seqs" not in settings
+    assert settings["enforce_eager"]
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_worker_that_wraps_an_engine_is_the_engine(as_list):
+    """Its own flags are no flags of the engine, in whatever form it is started."""
+    words = ["python3", "-m", "dynamo.vllm", *ASKED, "--dyn-tool-call-parser", "hermes"]
+    entry = words if as_list else ["sh", "-c", " ".join(words)]
+    (found,) = read(_pod(entry, []), "run.yaml").runs
+    launch = parse(found.command)
+    assert (launch.engine, launch.unknown) == ("vllm", ())
+    assert launch.settings["context"] == 4096

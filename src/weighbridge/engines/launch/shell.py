@@ -77,8 +77,11 @@ def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
     at = next((n for n, word in enumerate(words) if SHELL.fullmatch(word)), len(words))
     for n in range(at + 1, min(at + 1 + ITS_OPTIONS, len(words) - 1)):
         if re.fullmatch(r"-\w*c", words[n]):
-            handed = shlex.join(words[n + 3 :]).replace("\\", r"\\")
-            return words[:at], ARGUMENTS.sub(handed, words[n + 1])
+            text, arguments = words[n + 1], words[n + 3 :]
+            if text == "--":
+                text, arguments = "".join(words[n + 2 : n + 3]), words[n + 4 :]
+            handed = shlex.join(arguments).replace("\\", r"\\")
+            return words[:at], ARGUMENTS.sub(handed, text)
         if words[n][:1] not in "-+" and words[n - 1][-1:] != "o":
             break
     return words, ""

@@ -41,6 +41,7 @@ NEITHER = "{} is neither true nor false; it is counted as if it were not there"
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 HOME = re.compile(r"\$(?:HOME|\{HOME\})/")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
+ALSO = re.compile(r"\$\{\w+:?\+(?:[^{}]|\$\{\w+\})*\}")
 # Before a reason of [memory]: with the key the run takes less than is counted, more, or either
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
 FLAGS_OF = "its value is not in the text: what flags it holds is not read"
@@ -351,11 +352,11 @@ def groups(key: str) -> Iterator[str]:
 
 
 def filled(text: str) -> str:
-    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x, and the
-    folder of who runs it is `~`."""
+    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x,
+    `${NAME:+x}` nothing, and the folder of who runs it is `~`."""
     for _ in range(NESTED):
         text = ELSE.sub(lambda match: match[1], text)
-    return HOME.sub("~/", text)
+    return HOME.sub("~/", ALSO.sub("", text))
 
 
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:

@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, parse_size
 from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
@@ -51,7 +52,11 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
     return Container(
         name=name,
         image=str(service.get("image") or ""),
-        words=(*words(service.get("entrypoint")), *words(service.get("command"))),
+        words=tuple(
+            word
+            for key in ("entrypoint", "command")
+            for word in words(_interpolated(service.get(key)))
+        ),
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
@@ -90,6 +95,14 @@ def words(value: Any) -> tuple[str, ...]:
         return tuple(shlex.split(value))
     except ValueError:
         return tuple(value.split())
+
+
+def _interpolated(command: Any) -> Any:
+    """Return a command with the defaults of the file's own variables; `$$` is a dollar of the
+    shell."""
+    if isinstance(command, list):
+        return [_interpolated(str(word)) for word in command]
+    return "$".join(map(filled, command.split("$$"))) if isinstance(command, str) else command
 
 
 def pairs(variables: Any) -> dict[str, str]:

@@ -17,18 +17,23 @@ from weighbridge.base.wording import shown, unsecret
 from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
-from weighbridge.engines.launch.shell import Command, commands
+from weighbridge.engines.launch.shell import Command, commands, given_shell
 from weighbridge.files.programs import images, programs
 from weighbridge.files.runfiles.document import Path, Place
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.serving.containers import by_flags, by_image
+from weighbridge.files.runfiles.training.arrays import taken
 from weighbridge.machines.accelerators.machines import MACHINE
 
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("command.no_engine", "image_unknown", "command.no_program")
 # Dynamo's workers take the flags of the engine that they wrap
 WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
+OF_WRAPPER = re.compile(r"[ \t]--dyn-[\w-]+(?:[= ][ \t]*(?!-)[^\s\\]+)?")
+OF_CONTAINER = re.compile(
+    r"\$\((?P<name>\w+)\)|\$\{(?P<braced>\w+)(?::?-[^{}]*|:?\+(?P<also>[^{}]*))?\}|\$(?P<plain>\w+)"
+)
 NOT_READ = "not read, and it may take memory too: {}"
 UNNAMED = "model"  # stands in a line for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
@@ -56,7 +61,7 @@ class Container:
 def of_container(container: Container) -> Iterator[PlannedRun]:
     """Yield the run of a container; nothing where it serves no model."""
     env = {name: filled(value) for name, value in container.env.items()}
-    words = [_filled_from(filled(word), env) for word in container.words]
+    words = [filled(_filled_from(word, env)) for word in container.words]
     text = _line(container, words)
     if not text:
         return
@@ -183,12 +188,14 @@ def _matters(name: str, value: str) -> bool:
 
 
 def _filled_from(word: str, env: Mapping[str, str]) -> str:
-    """Put in what the container's own environment says: $(NAME), $NAME and ${NAME}."""
+    """Put in what the container's own environment says: $(NAME), $NAME, ${NAME}, ${NAME:-x}, and
+    what stands in ${NAME:+x} where it says NAME."""
 
     def value(match: re.Match[str]) -> str:
-        return env.get(match[1] or match[2] or match[3], match[0])
+        set_to = env.get(match["name"] or match["braced"] or match["plain"], "")
+        return (match["also"] or set_to) if set_to else match[0]
 
-    return re.sub(r"\$\((\w+)\)|\$\{(\w+)\}|\$(\w+)", value, word)
+    return OF_CONTAINER.sub(value, word)
 
 
 def _line(container: Container, words: Sequence[str]) -> str:
@@ -196,7 +203,9 @@ def _line(container: Container, words: Sequence[str]) -> str:
     image = filled(container.image)
     script = _script(words)
     if script is not None:
+        script = _unwrapped(script)
         return script if _launches(script) else ""
+    words = shlex.split(_unwrapped(shlex.join(words)))
     for text in (
         shlex.join(words),
         shlex.join(["docker", "run", *_entry(words, image)]) if image else "",
@@ -209,11 +218,18 @@ def _line(container: Container, words: Sequence[str]) -> str:
 
 
 def _script(words: Sequence[str]) -> str | None:
-    """Return the script that a shell is given (`sh -c "..."`); None where none is started."""
+    """Return what a shell is given to run (`sh -c TEXT NAME ARGUMENTS`), without what it does not
+    come to; None where no shell is started."""
     if not words or words[0].rpartition("/")[2] not in SHELLS:
         return None
-    arguments = [word for word in words[1:] if not word.startswith("-")]
-    return WRAPPED.sub(lambda match: programs()[match[1]].module, arguments[0]) if arguments else ""
+    return given_shell([taken(word) if "\n" in word else word for word in words])[1]
+
+
+def _unwrapped(text: str) -> str:
+    """Return a line of a Dynamo worker as one of the engine that it wraps."""
+    if not WRAPPED.search(text):
+        return text
+    return WRAPPED.sub(lambda match: programs()[match[1]].module, OF_WRAPPER.sub("", text))
 
 
 def _entry(words: Sequence[str], image: str) -> list[str]:

@@ -27,6 +27,7 @@ SET = re.compile(
 COUNTED = re.compile(r"\$\(\([^()$]*[A-Za-z_][^()$]*\)\)")  # a sum of names, which need no dollar
 WORD = re.compile(r"[A-Za-z_]\w*")
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
+EXEC = re.compile(r"(?m)^[ \t]*exec[ \t]+[\w./\"'$](?:\\\n|[^\n])*")
 MAY = re.compile(r"[ \t]*(?:if|case)\b")
 USED = re.compile(
     r"\$(?P<bare>[A-Za-z_]\w*)|\$\{(?P<name>[A-Za-z_]\w*)\}"
@@ -72,10 +73,12 @@ def unsure(text: str) -> list[str]:
 
 
 def taken(text: str) -> str:
-    """Return a script without its comments and the branches that it does not take, line by
-    line."""
-    text = COMMENT.sub("", text)
-    return decided(text, lambda above: dict(_variables(above)), _filled)
+    """Return a script without its comments, the branches that it does not take, and what stands
+    below the program that it becomes."""
+    text = decided(COMMENT.sub("", text), lambda above: dict(_variables(above)), _filled)
+    spans = _conditions(text)
+    ends = (match.end() for match in EXEC.finditer(text) if not _within(match.start(), spans))
+    return text[: next(ends, None)]
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,11 @@ IF = re.compile(r"^\s*(?P<word>if|elif)\s+(?P<test>.*?)\s*(?:;\s*then)?\s*$")
 OPENS = re.compile(r"^\s*(?:for|while|until|case|select)\b")
 CLOSES = re.compile(r"^\s*(?:done|esac)\b")
 CASE = re.compile(r"^\s*case\s+(?P<word>\S+)\s+in\s*$")
-ARM = re.compile(r"^\s*\(?(?P<names>[\w*\"'][\w.*?|\s\"'-]*)\)(?P<rest>.*)$")
+# Where a line of several parts of a `case` is one of each: case X in a) one ;; b) two ;; esac
+PARTS_OF_CASE = re.compile(
+    r"(?m)(?:(?<=;;)[ \t]*(?=[^\s#])|(?<=\bin)[ \t]+(?=\(?[^\s()]{1,80}\)))(?![^\n]*\bdone\b)"
+)
+ARM = re.compile(r"^\s*\(?(?P<names>[\w*\"'\[][\w.*?!|\s\"'\[\]-]*)\)(?P<rest>.*)$")
 ENDS = re.compile(r"^(?P<rest>.*?);;\s*$")
 GPU = "gpu"  # an arm of a `case` of devices
 ELSE, FI, THEN = (re.compile(rf"^\s*{word}\s*;?\s*$") for word in ("else", "fi", "then"))
@@ -65,7 +69,7 @@ class _Script:
         self.left = DECIDED
 
     def read(self, text: str) -> str:
-        lines = text.splitlines(keepends=True)
+        lines = PARTS_OF_CASE.sub("\n", text).splitlines(keepends=True)
         for number, line in enumerate(lines):
             if self._cases(line, lines[number + 1 :]):
                 continue
