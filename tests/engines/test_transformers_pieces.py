@@ -1,14 +1,16 @@
 """Small rules of transformers' engine, by hand: which layers are run, who has which, packed products."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
+import weighbridge
 from tests.engines.answers import answer
 from weighbridge.base.dtypes import FLOAT16, FLOAT32
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.units import KIB
+from weighbridge.base.units import GIB, KIB
 from weighbridge.engines.transformers import attention, forward, kernels, plan, workspaces
 from weighbridge.engines.transformers.infer import told_apart
 from weighbridge.engines.transformers.kernels import KernelHeads
@@ -220,3 +222,41 @@ def test_one_query_splits_its_keys():
     heads = KernelHeads(count=4, groups=1, key_dim=64, value_dim=64, seen=8192)
     sums = kernels._accumulated(one, heads, masked=False)
     assert sums == [32 * 4 * 4, 32 * 4 * 4 * 64]
+
+
+H100 = {"gpu": "h100", "max_new_tokens": 8, "engine_version": "5.17"}
+
+
+def test_mamba_2_contracts_as_its_release_does():
+    """What an H100 allocated and reserved under 5.17 (our own, torch 2.11), in GiB."""
+    measured = {
+        ("granite-4.0-h-tiny", 8192): (62.63, 63.54),
+        ("granite-4.0-h-tiny", 2048): (25.43, 25.70),
+        ("nemotron-nano-9b-v2", 2048): (33.62, 49.73),
+    }
+    for (model, prompt), (allocated, reserved) in measured.items():
+        device = weighbridge.infer(model, prompt_len=prompt, **H100).fullest
+        assert abs(device.peak("allocated").expected / GIB / allocated - 1) < 0.001, model
+        assert abs(device.peak("reserved").expected / GIB / reserved - 1) < 0.01, model
+
+
+def test_a_law_of_mamba_2_holds_in_the_releases_that_it_was_read_in():
+    """By hand: granite's product of C and B has chunk x H x N floats of each token, 256 x 48 x 128;
+    before 5.15 it has a name, and so lives beside the states. One token has no chunks."""
+    asked = partial(weighbridge.infer, "granite-4.0-h-tiny", prompt_len=8192, gpu="h100")
+
+    def peak(version):
+        (one,) = {
+            p.at("allocated").expected
+            for p in asked(engine_version=version).devices[0].phases
+            if p.name == "prefill"
+        }
+        return one
+
+    product = 8192 * 256 * 48 * 128 * 4
+    assert peak("5.18") == peak("5.23") < peak("5.15") == peak("5.17") < peak("5.14") == peak("5.1")
+    assert product < peak("5.17") - 14 * GIB < 1.2 * product
+    decoded = {
+        asked(engine_version=v).devices[0].phases[-1].at("allocated") for v in ("5.17", "5.18")
+    }
+    assert len(decoded) == 1

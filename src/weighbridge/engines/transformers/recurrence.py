@@ -13,6 +13,10 @@ and two copies of the state. The matrices between the tokens of a chunk (64, or 
 what weighs, and of Mamba 2 a state a chunk; with the kernels of flash-linear-attention or mamba-ssm
 they stay on the chip. A step of one token has no chunks.
 
+Before 5.18 Mamba 2 contracted by products that are summed: of C and B chunk x H N numbers a token,
+of scores and values chunk x I, and I N of states, twice. To 5.14 the first had a name, so it lived
+on to the end (read in 4.56, 5.0, 5.12, 5.15 and 5.17).
+
 Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule),
 models/qwen3_5/modeling_qwen3_5.py (Qwen3_5GatedDeltaNet), models/mamba2 (mamba2_chunk_scan: L, G
 and M are chunk x chunk a head), models/mamba (mamba_selective_scan: of I are the convolution, the
@@ -24,6 +28,8 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.units import ceil_div
+from weighbridge.engines.transformers.rules import Version
 from weighbridge.engines.transformers.stage import STATE, MixerCache, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear
 from weighbridge.memory.components.activations import Heap, LiveTensor
@@ -40,6 +46,8 @@ from weighbridge.models.arch.mixers import (
 )
 
 CHUNK = 64  # of the delta rule
+CONTRACTS: Version = (5, 18)  # Mamba 2 by einsum
+NAMED_UNTIL: Version = (5, 15)
 # As wide as the state in a step of one token, in its own float32: what decays, decayed, summed
 COPIES: Mapping[type, int] = {Mamba1: 2}
 # And in the dtype of activations: B with its step, and times what is read (mamba2_selective_
@@ -54,7 +62,10 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
     projected = heap.take(step.rows * narrow * step.size)
-    floats = heap.take(step.rows * wide * 4)
+    if isinstance(mixer, Mamba2) and step.prompt and step.rules.version < CONTRACTS:
+        floats = _multiplied(heap, step, mixer)
+    else:
+        floats = heap.take(step.rows * wide * 4)
     fresh = heap.take(nbytes, STATE)
     heap.drop(*cache.tensors)
     cache.tensors = [fresh]
@@ -62,6 +73,41 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
     heap.drop(floats)
     out = linear(heap, step, mixer.channels, step.hidden)
     heap.drop(projected)
+    return out
+
+
+def _multiplied(heap: Heap, step: ForwardStep, mixer: Mamba2) -> LiveTensor:
+    """Scan a prompt by products that are summed, and return the output in float32."""
+    chunks = ceil_div(step.tokens, step.style.chunk)
+    tokens = step.batch * chunks * step.style.chunk
+    inner, sides = tokens * mixer.inner, tokens * mixer.heads * mixer.state
+    scores = tokens * mixer.heads * step.style.chunk
+    states = step.batch * mixer.inner * mixer.state  # of one chunk
+
+    def floats(count: int) -> LiveTensor:
+        return heap.take(count * 4)
+
+    def summed(product: int, count: int, *, named: bool = False) -> LiveTensor:
+        whole = floats(product)
+        result = floats(count)
+        if named:
+            held.append(whole)
+        else:
+            heap.drop(whole)
+        return result
+
+    named = step.rules.version < NAMED_UNTIL
+    held = [floats(n) for n in (inner, inner, sides, sides, scores)]  # x, times D, B, C, decays
+    held.append(summed(sides * step.style.chunk, scores, named=named))
+    held.append(summed(scores, scores, named=named))
+    held.append(summed(inner * step.style.chunk, inner))
+    held.append(floats(sides))  # B, decayed
+    of_chunks = summed(inner * mixer.state, states * chunks)
+    held.append(summed(states * (chunks + 1) ** 2, states * (chunks + 1)))
+    heap.drop(of_chunks)
+    held.append(summed(inner * mixer.state, inner, named=True))
+    out = floats(inner)
+    heap.drop(*held)
     return out
 
 
