@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.tiny import config
+from weighbridge.base.memory import LEVELS
 from weighbridge.base.units import GIB, MIB
+from weighbridge.training import learning
 
 SMALL = config("llama", vocab_size=32000, max_position_embeddings=4096, torch_dtype=None)
 ROWS = {"seq_len": 256, "max_new_tokens": 128, "num_generations": 4, "batch_size": 4}
@@ -61,6 +63,20 @@ def test_a_peak_is_the_maximum_over_instants_of_their_sums(name):
     sums = [[sum(c.bytes[n] for c in i.components) for i in one.phases] for n in range(3)]
     assert one.peak("driver") == tuple(map(max, sums))
     assert all(low <= mid <= high for low, mid, high in zip(*sums, strict=True))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "none"])
+@pytest.mark.parametrize("framework", learning.FILES)
+def test_bounds_are_in_order_whatever_trains_and_whatever_writes(framework, engine):
+    """A cache that is what a share leaves is no larger at the low end than at the high one."""
+    more = LORA if framework in ("unsloth", "agilerl") else {}
+    try:
+        report = answer(framework=framework, rollout_engine=engine, **more)
+    except weighbridge.WeighbridgeError:
+        return  # there is no such framework of rewards, or no such engine in it
+    for one in (phase for d in report.devices for phase in d.phases):
+        sizes = [*(c.bytes for c in one.components), *map(one.at, LEVELS)]
+        assert all(low <= mid <= high for low, mid, high in sizes)
 
 
 @every

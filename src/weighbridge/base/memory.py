@@ -276,13 +276,14 @@ class Device:
         return binding(self.phases, bound)
 
     def reserving(self, one: Instant) -> Instant:
-        """Return one of its instants with what its engine takes by policy, beyond what it needs."""
+        """Return one of its instants with what its engine takes by policy, beyond what it needs.
+        The more others take, the less is left: it has no bounds of its own beside theirs."""
         taken = self.taken if self.taken_at_least is None else self.taken_at_least
         if taken is None:
             return one
         unused = Component(
             name="kv_cache",
-            bytes=Bytes(*(max(0, taken - nbytes) for nbytes in one.needed)),
+            bytes=exactly(max(0, taken - one.needed.expected)),
             basis="computed",
             detail="reserved at start",
         )
