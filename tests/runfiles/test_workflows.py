@@ -343,3 +343,86 @@ def test_a_report_of_an_error_is_weighed_by_the_workflow_in_it():
     answer = weigh(text, gpu="3060")
     assert answer.message.judged.why == "comfyui.partly"
     assert answer.runs[0].report.workload["engine"] == "comfyui"
+
+
+def _pictured(group, **node):
+    """Return a page whose one node stands for a graph that makes a picture."""
+    return {
+        "nodes": [
+            {"id": 5, "type": "PrimitiveInt", "widgets_values": [3]},
+            {"id": 8, "type": group["id"], **node},
+            {"id": 9, "type": "SaveImage", "inputs": [{"name": "images", "link": 1}]},
+        ],
+        "links": [[1, 8, 0, 9, 0], [2, 5, 0, 8, 3]],
+        "definitions": {"subgraphs": [group]},
+    }
+
+
+def _a_graph(*given):
+    """Return a graph whose loader and size have these of their inputs from outside."""
+    own = {"unet_name": 1, "width": 6, "height": 6, "batch_size": 6}
+    kept = {1: ["flux1-dev-Q8_0.gguf"], 6: [512, 768, 1]}
+    links = [
+        {"id": 10 + n, "origin_id": -10, "origin_slot": n, "target_id": own[name]}
+        for n, name in enumerate(given)
+    ]
+    inputs = {name: {"name": name, "link": 10 + n} for n, name in enumerate(given)}
+    return {
+        "id": "0f1e2d3c-0000-1111-2222-333344445555",
+        "inputNode": {"id": -10},
+        "inputs": [{"name": name} for name in given],
+        "nodes": [
+            {
+                "id": id_,
+                "type": kind,
+                "widgets_values": kept[id_],
+                "inputs": [inputs[name] for name in given if own[name] == id_],
+            }
+            for id_, kind in ((1, "UnetLoaderGGUF"), (6, "EmptySD3LatentImage"))
+        ],
+        "links": links,
+    }
+
+
+GIVEN = ("unet_name", "width", "height", "batch_size")
+NAMES = [["-1", name] for name in GIVEN]
+WITHIN = [["1", "unet_name"], ["6", "width"], ["6", "height"], ["6", "batch_size"]]
+OUTSIDE = ["flux1-dev-Q4_0.gguf", 1216, 832, 2]
+ITS_OWN = ("transformer=Q8_0", "512x768", 1)
+
+
+@pytest.mark.parametrize(
+    ("promoted", "values", "right"),
+    [
+        (
+            NAMES,
+            OUTSIDE,
+            ("transformer=Q4_0", "1216x832", 2),
+        ),  # of the node that stands for the graph
+        (WITHIN, OUTSIDE, ("transformer=Q4_0", "1216x832", 2)),  # by the node within
+        (WITHIN, [], ITS_OWN),  # as the newest page saves it: the node within has its value
+        ([], [], ITS_OWN),
+        ([["1"], 3, None], OUTSIDE, ITS_OWN),
+    ],
+)
+def test_a_graph_that_a_node_stands_for_is_as_its_nodes_alone(promoted, values, right):
+    node = {"properties": {"proxyWidgets": promoted}, "widgets_values": values}
+    found = run(_pictured(_a_graph(*GIVEN), **node))
+    said = (
+        *(found.settings[n] for n in ("quantization", "size")),
+        found.settings.get("batch_size", 1),
+    )
+    assert (found.model, said) == ("flux.1-dev", right)
+    assert not found.unread
+
+
+def test_what_is_linked_into_a_graph_wins_over_its_own_value():
+    linked = {"inputs": [{"name": "batch_size", "link": 2}]}
+    assert run(_pictured(_a_graph(*GIVEN), **linked)).settings["batch_size"] == 3
+
+
+def test_graphs_in_graphs_end():
+    """A graph that holds itself, twice, is read to a depth and no further."""
+    graph = _a_graph()
+    graph["nodes"] += [{"id": n, "type": graph["id"]} for n in (20, 21)]
+    assert run(_pictured(graph)).model == "flux.1-dev"

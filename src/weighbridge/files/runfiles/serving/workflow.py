@@ -14,9 +14,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
-from weighbridge.base.cost import MOST
+from weighbridge.base.cost import MOST, MOST_NODES
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
@@ -40,6 +41,9 @@ REROUTE = "Reroute"
 WRAPPER = "WanVideoModelLoader"
 WHOLE = "this loader has all of it on the card, but for the blocks that are swapped: none in part"
 NOT_WEIGHED = "its model is not weighed"
+GIVEN, MADE = "-10", "-20"  # what stands in a graph for its inputs, and for its outputs
+OF_GROUP = "-1"  # a widget of the node that stands for a graph, and not of a node within
+DEEPEST = 8  # graphs in graphs
 MOST_STEPS = 16  # links that are followed to a value
 MOST_NAMED = 8  # nodes that are not known
 FRAMES = ("length", "num_frames", "video_frames")
@@ -126,8 +130,7 @@ def _nodes(data: Any) -> Iterator[FlowNode]:
     if isinstance(data.get("prompt"), Mapping):  # as it is posted to the server
         data = data["prompt"]
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
-        for one in (data, *_subgraphs(data)):
-            yield from _of_page(one)
+        yield from islice(Page(data, _subgraphs(data)).nodes(), MOST_NODES)
     else:
         yield from _of_server(data)
 
@@ -146,40 +149,98 @@ def _links(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)
 
 
-def _subgraphs(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the graphs that nodes of a workflow stand for, by the type of those nodes."""
     definitions = data.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-    return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    return {str(one.get("id")): one for one in _listed(listed) if isinstance(one, Mapping)}
 
 
-def _of_page(data: Mapping[str, Any]) -> Iterator[FlowNode]:
-    """Yield nodes as the page saves them: values are a list in the order of the widgets."""
-    inside = f"{data['id']}:" if isinstance(data.get("id"), str) and "inputNode" in data else ""
-    sources = dict(_sources(data, inside))
-    for node in _listed(data.get("nodes")):
-        named = isinstance(node, Mapping) and isinstance(node.get("type"), str)
-        if named and node.get("mode") != MUTED:
-            yield _page_node(node, inside, sources)
+class Page(NamedTuple):
+    """A graph as the page saves it, the whole or what a node stands for: what its nodes' names
+    begin with, and what it is given from outside, by input (and widget of a node within)."""
+
+    data: Mapping[str, Any]
+    groups: Mapping[str, Mapping[str, Any]]
+    inside: str = ""
+    values: Mapping[tuple[str, str], Any] = {}
+    links: Mapping[str, str] = {}
+
+    def named(self) -> Iterator[Mapping[str, Any]]:
+        """Yield its nodes that run."""
+        for node in _listed(self.data.get("nodes")):
+            named = isinstance(node, Mapping) and isinstance(node.get("type"), str)
+            if named and node.get("mode") != MUTED:
+                yield node
+
+    def nodes(self) -> Iterator[FlowNode]:
+        """Yield its nodes, and behind one that stands for a graph those of that graph."""
+        kinds = {str(node.get("id")): str(node["type"]) for node in self.named()}
+        origins = {name: (origin, slot) for name, origin, slot, *_ in _links_of(self.data)}
+        for node in self.named():
+            flow = self._node(node, origins, kinds)
+            yield flow
+            group = self.groups.get(flow.type)
+            if group is not None and self.inside.count(":") < DEEPEST:
+                values = dict(_promoted(node))
+                yield from Page(group, self.groups, f"{flow.id}:", values, flow.links).nodes()
+
+    def _node(
+        self, node: Mapping[str, Any], origins: Mapping[str, tuple[str, int]], kinds: dict[str, str]
+    ) -> FlowNode:
+        values, links = dict(_values(node)), dict[str, str]()
+        name = str(node.get("id"))
+        values |= {widget: v for (inner, widget), v in self.values.items() if inner == name}
+        for entry in (i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)):
+            if entry.get("link") is None:
+                continue
+            key, (origin, slot) = str(entry.get("name")), origins.get(str(entry["link"]), ("", 0))
+            outside = self._handed(slot) if origin == GIVEN else ""
+            if origin != GIVEN:
+                links[key] = self._origin(origin, slot, kinds)
+            elif outside in self.links:
+                links[key] = self.links[outside]
+            elif (OF_GROUP, outside) in self.values:
+                values[key] = self.values[OF_GROUP, outside]
+        kind = REROUTE if node.get("mode") == BYPASSED else str(node["type"])
+        return FlowNode(f"{self.inside}{name}", kind, values, links)
+
+    def _handed(self, slot: int) -> str:
+        """Return the name of an input of the graph."""
+        inputs = _listed(self.data.get("inputs"))[slot:][:1]
+        return "".join(str(one.get("name")) for one in inputs if isinstance(one, Mapping))
+
+    def _origin(self, origin: str, slot: int, kinds: Mapping[str, str]) -> str:
+        """Return the node that makes an output: of one that stands for a graph the node within."""
+        inside = self.inside
+        for _ in range(DEEPEST):
+            group = self.groups.get(kinds.get(origin, ""))
+            made = next((row for row in _links_of(group or {}) if row[3:] == (MADE, slot)), None)
+            if group is None or made is None:
+                break
+            inside, origin, slot = f"{inside}{origin}:", made[1], made[2]
+            kinds = {str(n.get("id")): str(n.get("type")) for n in Page(group, {}).named()}
+        return f"{inside}{origin}" if origin else ""
 
 
-def _sources(data: Mapping[str, Any], inside: str) -> Iterator[tuple[str, str]]:
-    """Yield links by their number, with the node that each begins at."""
+def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Yield what a node that stands for a graph says for widgets of that graph."""
+    properties = node.get("properties")
+    listed = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+    for proxy, value in zip(_listed(listed), _listed(node.get("widgets_values")), strict=False):
+        if isinstance(proxy, list) and len(proxy) == 2:
+            yield (str(proxy[0]), str(proxy[1])), value
+
+
+def _links_of(data: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, int]]:
+    """Yield links: number, origin, its output, target, its input."""
     for link in _listed(data.get("links")):
-        if isinstance(link, list) and len(link) > 3:
-            yield str(link[0]), f"{inside}{link[1]}"
-        elif isinstance(link, Mapping):  # of a subgraph
-            yield str(link.get("id")), f"{inside}{link.get('origin_id')}"
-
-
-def _page_node(node: Mapping[str, Any], inside: str, sources: Mapping[str, str]) -> FlowNode:
-    entries = [i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)]
-    links = {
-        str(i.get("name")): sources.get(str(i["link"]), "")
-        for i in entries
-        if i.get("link") is not None
-    }
-    kind = REROUTE if node.get("mode") == BYPASSED else node["type"]
-    return FlowNode(f"{inside}{node.get('id')}", kind, _values(node), links)
+        if isinstance(link, Mapping):  # of a subgraph
+            names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+            link = [link.get(name) for name in names]
+        if isinstance(link, list) and len(link) > 4:
+            slots = (slot if isinstance(slot, int) else 0 for slot in (link[2], link[4]))
+            yield str(link[0]), str(link[1]), next(slots), str(link[3]), next(slots)
 
 
 def _listed(value: Any) -> list[Any]:
