@@ -208,3 +208,45 @@ def test_a_precision_of_the_launcher_counts_where_nothing_is_shared_out():
         8,
     )
     assert run(line.format("")).settings.get("precision") != "bf16-mixed"
+
+
+OF_A_SCRIPT = "--per_device_train_batch_size 1 --bf16 True"
+
+
+@pytest.mark.parametrize("value", ["Qwen/Qwen3-4B", "qwen3-4b", "/data/models/Qwen3-4B", "$NAME"])
+@pytest.mark.parametrize("key", launch.MODELS)
+def test_a_script_names_its_model_by_a_key_of_its_own(key, value):
+    found = run(f"NAME=Qwen/Qwen3-4B\ntorchrun train.py --{key}={value} {OF_A_SCRIPT}\n")
+    assert found.model.rpartition("/")[2].lower() == "qwen3-4b"
+    assert key in [one.key for one in found.understood]
+    assert not found.unread
+
+
+@pytest.mark.parametrize("value", ["mine", "8"])
+def test_what_is_no_name_of_a_model_is_none(value):
+    assert run(f"torchrun train.py --model_name={value} {OF_A_SCRIPT}\n").model == ""
+
+
+@pytest.mark.parametrize(
+    "start", ["llamafactory-cli train", "deepspeed src/train.py", "python go.py"]
+)
+def test_llama_factory_is_told_by_its_keys_and_not_by_what_starts_it(start):
+    keys = "--stage sft --finetuning_type full --cutoff_len 4096 --model_name_or_path org/name"
+    settings = run(f"{start} {keys} --per_device_train_batch_size 1\n").settings
+    assert (settings["seq_len"], settings["checkpointing"]) == (4096, "full")
+
+
+@pytest.mark.parametrize(
+    "start", ["swift rlhf", "torchrun swift/cli/rlhf.py", "python -m swift.cli.rlhf"]
+)
+def test_swift_is_told_by_its_module_too(start):
+    found = run(f"{start} --rlhf_type dpo --model org/name --train_type lora --max_length 512\n")
+    assert (found.model, found.settings["framework"]) == ("org/name", "ms-swift")
+    assert (found.settings["method"], found.settings["seq_len"]) == ("dpo", 512)
+
+
+def test_the_model_of_an_axolotl_config_may_be_a_folder():
+    text = (
+        "base_model: /data/models/Qwen3-8B\nadapter: lora\nmicro_batch_size: 1\nsequence_len: 9\n"
+    )
+    assert read(text, "ax.yml").runs[0].model == "Qwen3-8B"

@@ -258,3 +258,38 @@ def test_arguments_of_a_mapping_are_those_of_the_call(spread, size):
     written = '**{k: v for k, v in config.items() if k != "lora"}'
     assert written in QUICKSTART
     assert settings(QUICKSTART.replace(written, spread))["batch_size"] == size
+
+
+ADAPTED = """
+from peft import IA3Config, LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("qwen3-4b", dtype="bfloat16")
+{adapted}
+args = TrainingArguments("out", per_device_train_batch_size=1, bf16=True)
+Trainer(model=model, args=args).train()
+"""
+MADE = "LoraConfig(r=128, lora_alpha=256, target_modules='all-linear')"
+WAYS = (
+    f"model = get_peft_model(model, {MADE})",
+    f"config = {MADE}\nmodel = get_peft_model(model, config)",
+    f"model = get_peft_model(model, peft_config={MADE})",
+    f"model.add_adapter({MADE})",
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_adapters_are_those_of_their_config_wherever_it_is_made(way):
+    settings = run(ADAPTED.format(adapted=way)).settings
+    assert (settings["method"], settings["lora_r"]) == ("lora", 128)
+    assert settings["lora_targets"] == "all-linear"
+
+
+def test_a_rank_that_nobody_says_is_pefts_own():
+    found = run(ADAPTED.format(adapted="model = get_peft_model(model, LoraConfig())"))
+    assert [d[1:] for d in found.defaults if d[0] == "lora_r"] == [(8, "r of PEFT's LoraConfig")]
+
+
+def test_adapters_of_another_kind_leave_the_answer_open():
+    adapted = "model = get_peft_model(model, IA3Config())"
+    weighed = weighbridge.weigh(ADAPTED.format(adapted=adapted), name="t.py", gpu="h200").runs[0]
+    assert weighed.fits == "unknown" and "IA3Config" in weighed.report.verdict.reason

@@ -6,6 +6,7 @@ adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapte
 (lora_target_linear), deepspeed_configs/ (what its own files of that name hold).
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -14,6 +15,7 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
+from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     NEITHER,
@@ -69,6 +71,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys = reading(document, LEARNED if method else KEYS)
     keys.settings["framework"] = "axolotl"
     keys.take("base_model", "model")
+    named = keys.text("base_model")
+    model = named if os.path.isdir(named) else model_of(named)
     if keys.take("sequence_len", "seq_len") is None:
         keys.default("seq_len", 512, sentence("own_name", framework="axolotl", name="sequence_len"))
     sizes = (keys.take(name, "batch_size") for name in ("micro_batch_size", "batch_size"))
@@ -85,7 +89,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         _learning(keys, method)
     keys.plain()
     _sequence(keys)
-    yield keys.run(keys.text("base_model"), refused=refused or contradicted(keys))
+    yield keys.run(model, refused=refused or contradicted(keys))
 
 
 def _learns(data: Mapping[str, Value]) -> str:

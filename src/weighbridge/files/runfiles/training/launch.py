@@ -35,6 +35,7 @@ from weighbridge.files.runfiles.training import (
 )
 from weighbridge.files.runfiles.training.starters import LAUNCHED
 from weighbridge.files.runfiles.training.zero import step_contradicted
+from weighbridge.models.catalogue import everyday
 from weighbridge.settings.ranks import SETTINGS, SIZES, Ranks
 
 SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
@@ -45,8 +46,14 @@ OF_TRL = "accelerate_config"  # TRL's flag for it
 LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
-TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
+MODEL = "model_name_or_path"
+TRAINS = ("per_device_train_batch_size", MODEL, "lora_rank", "finetuning_type")
+# What scripts of their own call the model
+MODELS = ("model_name", "model_id", "base_model", "model_path", "pretrained_model", "model")
+HUB = re.compile(r"[A-Za-z\d][\w.-]{0,95}/[\w.-]{2,95}")
 SWIFT = all_programs()["ms-swift"].arguments
+OF_SWIFT = re.compile(r"^swift$|(?:^|[/.])swift[/.]cli[/.](?P<verb>\w+?)(?:\.py)?$")
+OF_LLAMA_FACTORY = {MODEL, "stage", "finetuning_type"}
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
@@ -145,7 +152,8 @@ def _trains(each: Launched) -> bool:
     arguments = flags.mapping(each.words)
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
         return True
-    return each.program in PROGRAMS or any(name in arguments for name in TRAINS)
+    known = each.program in PROGRAMS or OF_SWIFT.search(each.program)
+    return bool(known) or any(name in arguments for name in TRAINS)
 
 
 def _launched(
@@ -262,8 +270,10 @@ def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun 
 
 
 def _started(document: Document, each: Launched) -> PlannedRun:
-    if each.program == "swift":
-        return _swift(document, each)
+    verb = OF_SWIFT.search(each.program)
+    if verb is not None:
+        words = each.words if verb["verb"] is None else (verb["verb"], *each.words)
+        return _swift(document, each._replace(words=words))
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
         return starters.run_of(document, each.program, each.words)
     arguments = flags.document(document.text, each.words, document.name, document.folder)
@@ -271,12 +281,8 @@ def _started(document: Document, each: Launched) -> PlannedRun:
         arguments = replace(
             arguments, data={n: v for n, v in arguments.data.items() if n not in LAUNCHED}
         )
-    if each.program == "llamafactory-cli":
-        if "model_name_or_path" not in arguments.data:
-            return PlannedRun(
-                task="train", refused="it starts another file, which it does not name"
-            )
-        return next(llama_factory.read(arguments))
+    if each.program == EACH_CARD or arguments.data.keys() >= OF_LLAMA_FACTORY:
+        return _of_llama_factory(arguments)
     called = _script(document, each)
     if called is not None and not any(name in arguments.data for name in TRAINS):
         return of_another(next(script.read(called)), each.program)
@@ -284,6 +290,13 @@ def _started(document: Document, each: Launched) -> PlannedRun:
     if config:
         return _of_arguments(document, each, arguments, config)
     return _plain(each, arguments)
+
+
+def _of_llama_factory(arguments: Document) -> PlannedRun:
+    """Return the run of LLaMA-Factory's keys, whatever starts it."""
+    if MODEL not in arguments.data:
+        return PlannedRun(task="train", refused="it starts another file, which it does not name")
+    return next(llama_factory.read(arguments))
 
 
 def _of_arguments(document: Document, each: Launched, arguments: Document, name: str) -> PlannedRun:
@@ -298,11 +311,31 @@ def _of_arguments(document: Document, each: Launched, arguments: Document, name:
 
 
 def _plain(each: Launched, arguments: Document) -> PlannedRun:
-    """Return the run of arguments that transformers and TRL have."""
+    """Return the run of arguments that transformers and TRL have, with the model that a script
+    takes by a name of its own."""
+    own = next((name for name in MODELS if _is_model(arguments.data.get(name))), MODEL)
+    if MODEL not in arguments.data:
+        arguments = _renamed(arguments, {own: MODEL})
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
     note = "" if each.program == "trl" else sentence("script.unread")
     run = trl.of_arguments(arguments, framework, note, _learns(each))
-    return _of_trl(run, arguments) if each.program == "trl" else run
+    known = tuple(replace(u, key=own) if u.key == MODEL else u for u in run.understood)
+    return _of_trl(run, arguments) if each.program == "trl" else replace(run, understood=known)
+
+
+def _renamed(arguments: Document, names: Mapping[str, str]) -> Document:
+    """Return arguments by other names, where they stand."""
+    data = {names.get(name, name): value for name, value in arguments.data.items()}
+    first = ((str(path[0]), place) for path, place in arguments.places.items())
+    places: dict[Path, Place] = {(names.get(name, name),): place for name, place in first}
+    return replace(arguments, data=data, places=places)
+
+
+def _is_model(value: Value) -> bool:
+    """Tell whether a value is a repository of the Hub, a name of the catalogue or a folder of
+    one."""
+    named = model_of(value) if isinstance(value, str) else ""
+    return bool(HUB.fullmatch(named)) or everyday.has(named)
 
 
 def _learns(each: Launched) -> str:
@@ -324,7 +357,8 @@ def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
 def _swift(document: Document, each: Launched) -> PlannedRun:
     """Return the run of ms-swift, whose arguments are given the names of TRL's."""
     arguments = flags.document(document.text, each.words, document.name, document.folder)
-    data = {SWIFT.get(name, name): value for name, value in arguments.data.items()}
+    arguments = _renamed(arguments, SWIFT)
+    data = dict(arguments.data)
     kind = str(data.get("rlhf_type", "") or "")
     tuner = str(data.pop("tuner_type", data.pop("train_type", "lora")))
     if tuner == "lora":
@@ -334,12 +368,9 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     data.setdefault("per_device_train_batch_size", 1)
     data.setdefault("bf16", True)
     data.setdefault("gradient_checkpointing", True)
-    model = str(data.get("model_name_or_path") or "")
-    places: dict[Path, Place] = {
-        (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in arguments.places.items()
-    }
+    model = str(data.get(MODEL) or "")
     framework = "ms-swift" if kind else "trainer"
-    run = trl.of_arguments(replace(arguments, data=data, places=places), framework)
+    run = trl.of_arguments(replace(arguments, data=data), framework)
     refused = run.refused
     if each.words[0] not in ("sft", "pt") and not kind:
         refused = f"ms-swift's {each.words[0]:.20} is not answered yet"

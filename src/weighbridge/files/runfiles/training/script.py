@@ -26,7 +26,7 @@ from weighbridge.engines.transformers.dialect import (
     value_of,
 )
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.training import literals, trl
 from weighbridge.workload.consistency import OWN_DTYPE
 
@@ -72,6 +72,7 @@ INT8 = "prepare_model_for_int8_training"
 PREPARING = ("prepare_model_for_kbit_training", INT8)
 # PEFT 0.10.0 of March 2024 took it away (its issue 1583); transformers of that month is 4.38
 OF_2024 = ("engine_version", "4.38", f"PEFT has no {INT8} since 0.10, of March 2024")
+OF_PEFT = ("lora_r", 8, "r of PEFT's LoraConfig")  # peft 0.18 tuners/lora/config.py
 UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
@@ -153,8 +154,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if prepares is not None:
         data["gradient_checkpointing"] = True
         places[("gradient_checkpointing",)] = Place(prepares.lineno)
-    loads = [OWN] if load is not None and not fast and DTYPES.isdisjoint(data) else []
+    loads: list[tuple[str, Value, str]] = []
+    loads += [OWN] if load is not None and not fast and DTYPES.isdisjoint(data) else []
     loads += [OF_2024] if INT8 in names else []
+    loads += [OF_PEFT] if "LoraConfig" in names and "lora_r" not in data else []
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
     if fast and method and data.pop("fast_inference", False):
@@ -168,15 +171,27 @@ def read(document: Document) -> Iterator[PlannedRun]:
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     settings |= {name: value for name, value, _ in loads}
+    said = {*extra, *(name for name, _, _ in loads)}
     run = replace(
         run,
         settings=settings,
-        defaults=(*(d for d in run.defaults if d[0] not in extra), *loads),
+        defaults=(*(d for d in run.defaults if d[0] not in said), *loads),
         understood=tuple(one for one in run.understood if one.line),
         notes=(*run.notes, *notes),
     )
+    run = replace(run, unread=(*run.unread, *_other_adapters(document.data, calls)))
     cut = next((call for call in calls if called(call) == CUT), None)
     yield run if cut is None or fast else _cut(run, cut, alone=framework == "trainer")
+
+
+def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
+    """Yield the configs of PEFT that are made and are not LoRA's, which are not counted."""
+    nodes = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "peft")
+    configs = {alias.name for node in nodes for alias in node.names if alias.name not in ADAPTERS}
+    for call in calls:
+        if called(call) in configs and called(call).endswith("Config"):
+            why = "adapters of this kind are not counted"
+            yield Unread(key=called(call), line=call.lineno, why=why, lowers=True, raises=True)
 
 
 def _calls(tree: Any) -> list[ast.Call]:
@@ -316,7 +331,7 @@ def _is_load(call: ast.Call) -> bool:
 
 def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
     """Yield the first call of each group: packing, adapters, the trainer and its arguments."""
-    for names in (PACKING, ADAPTERS, TRAINERS, CONFIGS):
+    for names in (PACKING, *((name,) for name in ADAPTERS), TRAINERS, CONFIGS):
         call = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
         if call is not None:
             yield call
