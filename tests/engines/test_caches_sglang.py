@@ -125,6 +125,21 @@ def test_a_page_and_a_slot_more():
     assert found.sizes(c, 10).state == 4 * (8 * 3 * 2 + 32 * 4)
 
 
+@pytest.mark.parametrize(("asked", "groups"), [(4, 1), (360, 1), (360, 4)])
+def test_states_that_were_asked_for_are_there_whatever_there_is_room_for(asked, groups):
+    """Qwen3.8 27B with --max-mamba-cache-size 360 logged 51.76 GiB of states on a GB10 (0.5.19)."""
+    model, slots = named("qwen3.8-27b"), asked // groups
+    own = SglangCacheSetting(context=8192, states=slots)
+    pools = fitting(model, own, 64 * GIB)
+    assert pools.slots == slots
+    size = cells(model, own).state
+    assert size * 361 == pytest.approx(51.76 * GIB, abs=0.005 * GIB)
+    more = fitting(model, own, 65 * GIB)
+    assert more.slots == slots
+    assert more.full > pools.full
+    assert needed(model, own)[0].slots == max(slots, own.slots)
+
+
 def test_states_take_their_share_first():
     """0.9 / 1.9 of the bytes, in whole slots; tokens have the rest."""
     model = [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))]

@@ -27,6 +27,10 @@ from weighbridge.models.arch.mixers import (
 )
 
 
+def logged_tokens(layers, setting, available):
+    return vllm.logged(vllm.plan(layers, setting), setting, available)
+
+
 def named(name):
     return layers(Config(catalogue.find(name).config))
 
@@ -90,11 +94,8 @@ def test_blocks_of_llama():
     model, own = named("llama-3.1-8b"), VllmCacheSetting(context=8192)
     assert vllm.plan(model, own).block == 2 * MIB
     assert vllm.plan(model, own).count(10 * GIB) == 5120
-    assert vllm.logged_tokens(model, own, 10 * GIB) == 81_920
-    assert (
-        vllm.logged_tokens(model, VllmCacheSetting(context=8192, version=(0, 19)), 10 * GIB)
-        == 81_920
-    )
+    assert logged_tokens(model, own, 10 * GIB) == 81_920
+    assert logged_tokens(model, VllmCacheSetting(context=8192, version=(0, 19)), 10 * GIB) == 81_920
 
 
 def test_a_hybrid_logs_otherwise_since_0_24():
@@ -102,10 +103,10 @@ def test_a_hybrid_logs_otherwise_since_0_24():
     model, old = named("gemma-2-27b"), VllmCacheSetting(context=8192, version=(0, 19))
     available = 7335 * vllm.plan(model, old).block
     assert round(available / GIB, 2) == 20.59
-    assert vllm.logged_tokens(model, old, available) == 58_672
+    assert logged_tokens(model, old, available) == 58_672
     assert round(vllm.plan(model, old).concurrency(available, old.load), 2) == 7.16
     new = VllmCacheSetting(context=8192, version=(0, 33))
-    assert vllm.logged_tokens(model, new, available) == int(7335 / (512 + 513) * 8192)
+    assert logged_tokens(model, new, available) == int(7335 / (512 + 513) * 8192)
 
 
 # Of another fine-tune of the same shapes
@@ -144,7 +145,7 @@ def config_of(model_id):
 
 
 @pytest.mark.slow
-def test_logged_tokens():
+def test_tokens_of_a_log():
     """From the bytes that a log says are free, printed to 0.01 GiB, its tokens and its concurrency
     to that rounding."""
     found = logs()
@@ -165,7 +166,7 @@ def test_logged_tokens():
         )
         model = layers(Config(raw))
         ends = [int((logged["kv_cache_memory_gib"] + d) * GIB) for d in (-0.005, 0.005)]
-        low, high = (vllm.logged_tokens(model, own, end) for end in ends)
+        low, high = (logged_tokens(model, own, end) for end in ends)
         assert low <= logged["kv_cache_tokens"] <= high, r["model_id"]
         low, high = (vllm.plan(model, own).concurrency(end, own.load) for end in ends)
         assert low - 0.005 <= logged["max_concurrency"] <= high + 0.005, r["model_id"]
@@ -344,10 +345,11 @@ def test_deepseek_v4_in_packed_blocks():
 
 
 @pytest.mark.parametrize(
-    ("version", "by_groups"), [((0, 20), True), ((0, 21), False), ((0, 24), False)]
+    ("version", "by_groups"),
+    [((0, 20), True), ((0, 20, 0), True), ((0, 20, 1), False), ((0, 24), False)],
 )
 def test_tokens_in_the_log_are_those_of_full_requests(version, by_groups):
-    """A log of 0.22.0 has 1,470,588 tokens, 7.35 times 200,000; 0.20 counted by groups: of Gemma 3
+    """Logs of 0.22.0 and 0.20.1 have 7.35 x 200,000 and 2.36 x 262,144 tokens; 0.20.0 counted by groups: of Gemma 3
     27B ten whole layers and 52 of windows are seven groups of ten."""
     model = named("gemma-3-27b")
     own = VllmCacheSetting(context=32_768, version=version)

@@ -31,7 +31,10 @@ OF_MLX = [(0, n, m) for n in range(20, 34) for m in range(8)]
         (
             vllm,
             OF_VLLM,
-            [(0, 10, 0), (0, 10, 1), (0, 10, 2)] + [(0, n, 0) for n in (*range(11, 31), 33)],
+            [(0, 10, n) for n in range(3)]
+            + [(0, n, 0) for n in range(11, 21)]
+            + [(0, 20, 1)]
+            + [(0, n, 0) for n in (*range(21, 31), 33)],
         ),
         (
             ollama_rules,

@@ -150,6 +150,7 @@ VALUES = {
     "kv_cache_memory_bytes": 3_000_000_001,
     "swa_full_tokens_ratio": 0.3,
     "mamba_full_memory_ratio": 0.7,
+    "max_mamba_cache_size": 40,
     "cuda_graph_max_bs": 24,
     "program": "cli",
     "flash_attn": "off",

@@ -92,6 +92,7 @@ QUESTIONS: Mapping[str, Question] = {
     "page_size": (DENSE, {}, (1, 64)),
     "swa_full_tokens_ratio": ("gpt-oss-20b", {}, (0.1, 1.0)),
     "mamba_full_memory_ratio": (HYBRID, {"gpu": "h200:4", "tensor_parallel_size": 4}, (0.1, 0.9)),
+    "max_mamba_cache_size": (HYBRID, {"gpu": "h200:4", "tensor_parallel_size": 4}, (40, 80)),
     "cuda_graph_max_bs": (DENSE, {}, (4, 64)),
     "disable_cuda_graph": (DENSE, {}, (False, True)),
     "disable_radix_cache": (DENSE, {"shared_prefix": 4096}, (False, True)),

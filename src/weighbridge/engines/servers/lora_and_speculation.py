@@ -4,7 +4,8 @@
                 inputs of a row-parallel matrix and outputs of a column-parallel one are its share
                 of them; experts each have their own; some classes add embedding and head, whole
     MTP         a decoder layer of the model (arch/predicting.py says which), and a matrix 2 D x D
-                before it; the embedding and the head are the model's own
+                before it; the embedding and the head are the model's own. What the config says of
+                `mtp.layers.0`, or of a layer behind the model's last, decides its format
     EAGLE       a model of its own, whose embedding is the other model's; so is EAGLE 1's head
     ngram       nothing
     prefix      whole blocks of it are stored once, not once a request
@@ -192,10 +193,22 @@ def _predicting_layer(subject: Subject, spread: Spread, rules: SplitRules) -> in
     attends = mtp.attending(subject.model_type, subject.layers)
     assert attends is not None  # or none is counted
     feeds = mtp.feeding(subject.model_type, subject.body.blocks, attends)
-    shards = tensors_of(subject, rules, spread=spread.tensor > 1)
+    shards = tensors_of(_as_stored(subject), rules, spread=spread.tensor > 1)
     inside = [h for h in shards if h.where.layer == (attends if h.attends else feeds)]
     everywhere = range(len(subject.layers))
     place = RankPlace(False, False, everywhere, spread.tensor, spread.group(rules))
     place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
     return sum(t.nbytes for t in hold(inside, place)) + joined
+
+
+def _as_stored(subject: Subject) -> Subject:
+    """The same model with each layer in the format that the config gives a predicting one."""
+    form, config = subject.choice.scheme, subject.part.quantization
+    if form is None or config is None or not subject.part.packed:
+        return subject
+    from weighbridge.models.quantization.declared import called  # of packed weights
+
+    behind = len(subject.layers)
+    choice = replace(subject.choice, scheme=called(form, config, lambda p: mtp.names(p, behind)))
+    return replace(subject, choice=choice, choices={**subject.choices, subject.part.name: choice})

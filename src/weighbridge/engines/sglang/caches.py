@@ -96,6 +96,7 @@ class SglangCacheSetting:
     tensor_parallel: int = 1
     swa_full_tokens_ratio: Fraction = Fraction(8, 10)
     mamba_full_memory_ratio: Fraction = Fraction(9, 10)
+    states: int | None = None  # slots that were asked for, whatever there is room for
     radix_cache: bool = True
     ssm_dtype: DType = FLOAT32  # config.mamba_ssm_dtype where there is one
     max_running_requests: int | None = None
@@ -235,7 +236,7 @@ def holding(cell: Cells, setting: SglangCacheSetting) -> Pools:
     """The pools of such cells that hold all requests. A sliding one follows the full one by its
     ratio."""
     tokens = setting.sequences * align_up(setting.context, setting.page_size) - setting.shared
-    slots = setting.sequences * setting.slots + setting.compressed
+    slots = max(setting.sequences * setting.slots + setting.compressed, setting.states or 0)
     return Pools(full=tokens, sliding=_beside(cell, setting, tokens), slots=slots)
 
 
@@ -309,8 +310,10 @@ def _slots(cell: Cells, setting: SglangCacheSetting, available: int) -> int:
         return 0
     if setting.compressed:  # a ring a request, whatever there is room for; and one more
         return (setting.max_running_requests or COMPRESSED_RUNNING) + 1
-    if not setting.radix_cache and setting.max_running_requests is not None:
-        return setting.max_running_requests
+    requests = None if setting.radix_cache else setting.max_running_requests
+    slots = requests if setting.states is None else setting.states
+    if slots is not None:
+        return slots
     ratio = setting.mamba_full_memory_ratio
     budget = int(available * ratio / (1 + ratio))
     return max(0, budget // cell.state - _padding(setting))

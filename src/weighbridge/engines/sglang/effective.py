@@ -59,6 +59,7 @@ class Effective:
     ssm: DType
     swa_ratio: Fraction
     mamba_ratio: Fraction
+    states: int | None  # slots of them
     radix: bool
     tensor: int
     pipeline: int
@@ -100,6 +101,7 @@ class Effective:
             tensor_parallel=self.tensor // self.groups,
             swa_full_tokens_ratio=self.swa_ratio,
             mamba_full_memory_ratio=self.mamba_ratio,
+            states=self.states and self.states // self.groups,
             radix_cache=self.radix,
             ssm_dtype=self.ssm,
             max_running_requests=self.running and ceil_div(self.running, self.groups),
@@ -133,6 +135,7 @@ def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Ve
         ssm=_ssm(subject, w),
         swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, near, "swa-full-tokens-ratio"))),
         mamba_ratio=Fraction(str(w.mamba_full_memory_ratio or 0.9)),
+        states=w.max_mamba_cache_size,
         radix=not w.disable_radix_cache,
         tensor=w.tensor_parallel_size or 1,
         pipeline=w.pipeline_parallel_size or 1,

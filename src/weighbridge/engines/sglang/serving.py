@@ -205,7 +205,9 @@ def _from_bytes(served: Served, first: int) -> int:
     assert served.settings.share is not None
     need = pools.sizes(kind.cells, 0).kv + pools.full * served.case.beside
     states = pools.slots * kind.cells.state
-    if states:  # they have a share of their own, and the rest is not theirs
+    if states and served.settings.states is not None:
+        need += states
+    elif states:  # they have a share of their own, and the rest is not theirs
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
     return math.ceil(

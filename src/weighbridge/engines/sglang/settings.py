@@ -35,6 +35,7 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
     page_size: Int = whole(1, 1 << 20)
     swa_full_tokens_ratio: Float = number(0, 1)
     mamba_full_memory_ratio: Float = number(0, 1000)
+    max_mamba_cache_size: Int = whole(1, 1 << 20)
     cuda_graph_max_bs: Int = whole(
         launch=spelled("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode")
     )

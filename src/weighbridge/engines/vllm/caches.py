@@ -373,13 +373,8 @@ def together(planned: CachePool, setting: VllmCacheSetting, available: int) -> f
     return 1 + free / planned.request(setting.decoding)
 
 
-def logged_tokens(layers: Iterable[Layer], setting: VllmCacheSetting, available: int) -> int:
-    """ "GPU KV cache size: ... tokens", from the bytes available."""
-    return logged(plan(layers, setting), setting, available)
-
-
 def logged(planned: CachePool, setting: VllmCacheSetting, available: int) -> int:
-    """The same of layers whose pool is planned."""
+    """ "GPU KV cache size: ... tokens", from the bytes available."""
     if rules(setting.version).logged_by_groups:
         return planned.tokens_by_groups(available, setting.context) * setting.context_parallel
     return int(planned.concurrency(available, setting.load) * setting.context)

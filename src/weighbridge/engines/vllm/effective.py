@@ -146,7 +146,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         eager=eager,
         chunked=chunked,
         prefix_caching=_caches_prefixes(subject, w, rules, chunked=chunked),
-        asynchronous=_asynchronous(w, pooling=pooling),
+        asynchronous=not pooling if w.async_scheduling is None else w.async_scheduling,
         pooling=pooling,
         second_runner=second,
         captures=captured(subject, (tokens, sequences), w, card, rules, eager=eager),
@@ -154,7 +154,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
         language_only=w.language_model_only,
-        items_profiled=_profiles_items(w, rules, second=second),
+        items_profiled=(rules.second_items or not second) and not w.skip_mm_profiling,
         block_size=positive(w.block_size, "--block-size"),
         tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
         pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
@@ -174,10 +174,6 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         backend=_backend(w.attention_backend),
         plain_awq=rules.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
     )
-
-
-def _profiles_items(w: "Infer", rules: VllmRules, *, second: bool) -> bool:
-    return (rules.second_items or not second) and not w.skip_mm_profiling
 
 
 def _swap(said: float | None, rules: VllmRules) -> int:
@@ -209,12 +205,9 @@ def in_pieces(subject: Subject, w: "Infer", context: int, rules: VllmRules) -> b
     the first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
     if not subject.body.causal or subject.body.encoder is not None:
         return False
-    lets = not (subject.body.towers or _speculative(w) or w.max_loras or _slides(subject))
+    slides = any(getattr(m, "reach", None) for m in mixers(subject.layers))
+    lets = not (subject.body.towers or _speculative(w) or w.max_loras or slides)
     return not rules.whole_to or (context > rules.whole_to and lets)
-
-
-def _slides(subject: Subject) -> bool:
-    return any(getattr(m, "reach", None) for m in mixers(subject.layers))
 
 
 def pools(subject: Subject) -> bool:
@@ -235,10 +228,6 @@ def _share(asked: float | None, rules: VllmRules) -> float:
     if not 0 < asked <= 1:
         raise UsageError(sentence("utilization", asked=asked))
     return asked
-
-
-def _asynchronous(w: "Infer", *, pooling: bool) -> bool:
-    return not pooling if w.async_scheduling is None else w.async_scheduling
 
 
 def _caches_prefixes(subject: Subject, w: "Infer", rules: VllmRules, *, chunked: bool) -> bool:

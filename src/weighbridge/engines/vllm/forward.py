@@ -113,7 +113,13 @@ def step(
         outputs, projected = _mixed(block, blocks, share.tensor)
         attended = hidden if eager else outputs
         moments.append((outputs + 3 * hidden + projected, "projections"))
-        moments += [(attended + _fed(f, hidden, share), _named(f)) for f in block.feeds]
+        moments += [
+            (
+                attended + _fed(f, hidden, share),
+                "experts" if isinstance(f, Experts) else "feed-forward",
+            )
+            for f in block.feeds
+        ]
     widest, what = max(moments)
     return StepWidths(
         widest=widest + through,
@@ -133,10 +139,6 @@ def _attending(block: LayerBlock, hidden: int, share: RankShare, eager: bool) ->
 def _asking(latent: Latent) -> int:
     queries = latent.heads * (latent.nope + latent.rotary)
     return queries + latent.latent_elements + latent.heads * latent.value_dim
-
-
-def _named(feed: Feed) -> str:
-    return "experts" if isinstance(feed, Experts) else "feed-forward"
 
 
 def _fed(feed: Feed, hidden: int, share: RankShare) -> int:

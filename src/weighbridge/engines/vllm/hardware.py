@@ -21,6 +21,8 @@ HOPPER = 9, 0
 RYZEN = "gfx115"  # architectures of chips whose memory is the host's
 CACHE = 48  # MiB of L2, assumed where it is not known
 
+Scores = Literal["none", "maybe", "likely"]  # whether attention of towers writes its scores
+
 
 class KernelSizes(NamedTuple):
     """What kernels of a profiled step take of a card: bytes of the workspace of cuBLAS, MiB of L2
@@ -29,7 +31,7 @@ class KernelSizes(NamedTuple):
     cublas: int
     cache: int = 0
     processors: int = 0
-    scores: bool = False  # attention of towers may write its scores
+    scores: Scores = "none"
 
 
 @fact
@@ -105,6 +107,12 @@ def rocm(budget: Budget | None) -> Literal["", "home", "centre"]:
 
 
 @fact
+def ryzen(budget: Budget | None) -> bool:
+    """Tell whether it is AMD's chip with a part of the host's memory."""
+    return budget is not None and (budget.choice.part.compute_capability or "").startswith(RYZEN)
+
+
+@fact
 def splits_contexts(budget: Budget | None) -> bool:
     """FlashAttention 3 decodes on Hopper."""
     return capability(budget)[0] == HOPPER[0]
@@ -115,5 +123,4 @@ def small_for_its_memory(budget: Budget, *, carved: bool) -> bool:
     ROCm is asked for VRAM (`carved`), AMD's chips with a part of the host's memory, of which that
     is what the BIOS set aside, mostly less than 70 GiB."""
     part = budget.choice.part
-    apart = carved and (part.compute_capability or "").startswith(RYZEN)
-    return "a100" in part.name.lower() or part.capability == (12, 1) or apart
+    return "a100" in part.name.lower() or part.capability == (12, 1) or (carved and ryzen(budget))

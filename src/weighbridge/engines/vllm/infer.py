@@ -162,20 +162,17 @@ def warnings(launched: VllmLaunched) -> Iterator[str]:
         yield sentence("vllm_prefill", tokens=launch.rules.whole_to, profile=launch.tokens)
     if w.swap_space and not launch.swap:
         yield sentence("vllm_swap")
+    if fullest.profiled.scores:
+        yield sentence("tower_scores", size=human(fullest.profiled.scores))
     if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
-        yield _too_few_blocks(fullest, launch.blocks)
+        tokens, least = fullest.context, fullest.blocks.request
+        yield sentence("blocks_override", count=launch.blocks, tokens=tokens, blocks=least)
     lacking = min(
         launch.offload - reserve.standing.resident.loaded.offloaded.nbytes
         for reserve in launched.kinds
     )
     if lacking > 0:
         yield sentence("offload_more", size=human(lacking))
-
-
-def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
-    return sentence(
-        "blocks_override", count=blocks, tokens=reserve.context, blocks=reserve.blocks.request
-    )
 
 
 def _registered(subject: Subject, version: Version) -> None:

@@ -232,16 +232,13 @@ def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
     """Return the bytes of an output layer that was made, then freed because it was tied. A class
     that was not read does one or the other."""
     head = facts(subject.model_type).vllm.tied_head
-    if not rank.last or head == "shared" or not _tied(subject):
+    tied = any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
+    if not rank.last or head == "shared" or not tied:
         return NONE
     body = subject.body
     rows = ceil_div(padded(body.vocab), launch.tensor)
     nbytes = int(subject.choice.dtype.size(rows * body.hidden))
     return exactly(nbytes) if head == "freed" else Bytes(0, nbytes // 2, nbytes)
-
-
-def _tied(subject: Subject) -> bool:
-    return any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
 
 
 def _repacked(subject: Subject, rank: Rank) -> Bytes:

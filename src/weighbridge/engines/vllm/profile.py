@@ -18,8 +18,8 @@ _dummy_sampler_run), v1/worker/gpu/model_runner.py.
 from collections.abc import Iterable, Sequence
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Bytes
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.base.units import MIB, align_up, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import forward, hardware
@@ -44,8 +44,11 @@ HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (
 #     widest    3 D' and the feed-forward of the tower, all items at once
 #     scores    heads x positions^2 of one item in float32, twice: where AMD's cards at home have no
 #               flash_attn, torch multiplies without a kernel (platforms/rocm.py,
-#               get_vit_attn_backend; ATen/native/transformers/attention.cpp). Qwen3.8 27B's tower,
-#               16 heads and 65,536 positions, asked a Strix Halo for 256 GiB
+#               get_vit_attn_backend; ATen/native/transformers/attention.cpp). Its Triton kernel is
+#               one that people install, and vLLM asks for it since 0.16 (pull request 32944): a
+#               Radeon R9700 and two 7900 XT profiled Qwen3.6's tower with it. Qwen3.8 27B's, 16
+#               heads and 65,536 positions, asked a Strix Halo for 256 GiB (0.28), and Qwen3-VL 2B's
+#               was too much for a 7800 XT (0.11, issue 27706)
 #
 # Source: vllm 0.19 multimodal/encoder_budget.py, v1/core/encoder_cache_manager.py
 # (compute_mm_encoder_budget), v1/worker/gpu_model_runner.py (profile_run). Gemma 3 4B with 8,192
@@ -85,12 +88,10 @@ def encoded(
         held=inputs + outputs,
         widest=items * tower.positions * _widest_of_tower(tower, share),
         formula=f"{items} items of {tower.positions:,} positions and {tower.tokens:,} tokens",
-        scores=ceil_div(tower.heads, share.tensor) * tower.positions * _span(tower),
+        scores=ceil_div(tower.heads, share.tensor)
+        * tower.positions
+        * min(tower.window or tower.positions, tower.positions),
     )
-
-
-def _span(tower: Tower) -> int:
-    return min(tower.window or tower.positions, tower.positions)
 
 
 def largest_towers(subject: Subject) -> tuple[Tower, ...]:
@@ -129,6 +130,7 @@ class ProfiledMoment:
     activations: Bytes
     logits: int = 0
     workspaces: int = 0
+    scores: int = 0  # of a tower, in `activations` as far as they may be there
     formula: str = ""
 
     @property
@@ -194,8 +196,14 @@ def kernels(launch: VllmLaunch, card: Card) -> hardware.KernelSizes:
         cublas=hardware.cublas(card),
         cache=0 if launch.eager else hardware.cache(card),
         processors=hardware.multiprocessors(card) if filters else 0,
-        scores=hardware.rocm(card) == "home",
+        scores=_scores(launch, card),
     )
+
+
+def _scores(launch: VllmLaunch, card: Card) -> hardware.Scores:
+    if hardware.rocm(card) != "home":
+        return "none"
+    return "maybe" if launch.rules.triton_towers and not hardware.ryzen(card) else "likely"
 
 
 def sampler(launch: VllmLaunch) -> str:
@@ -204,17 +212,18 @@ def sampler(launch: VllmLaunch) -> str:
 
 
 def share(launch: VllmLaunch) -> forward.RankShare:
-    """Return the split of heads and widths by which one rank computes."""
-    return forward.RankShare(tensor=launch.tensor, expert_width=_expert_width(launch))
+    """Return the split of heads and widths by which one rank computes. Replicas of the engine share
+    the experts, too."""
+    width = 1 if launch.expert_parallel else launch.tensor * launch.data
+    return forward.RankShare(tensor=launch.tensor, expert_width=width)
 
 
 def peak(every: Sequence[ProfiledMoment]) -> ProfiledMoment:
-    return max(every, key=lambda m: m.total.expected)
-
-
-def _expert_width(launch: VllmLaunch) -> int:
-    """Replicas of the engine share the experts, too."""
-    return 1 if launch.expert_parallel else launch.tensor * launch.data
+    """Return the moment that is expected to be the largest, up to the most of any."""
+    widest = max(every, key=lambda m: m.total.expected)
+    more = max(m.total.high for m in every) - widest.total.high
+    scores, most = max(m.scores for m in every), Bytes(0, 0, more)
+    return replace(widest, activations=widest.activations.plus(most), scores=scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,10 +250,12 @@ def _experts(step: forward.StepWidths, launch: VllmLaunch, work: Work) -> int:
 
 def _encoding(constant: _Constant, kernels: hardware.KernelSizes) -> ProfiledMoment:
     nbytes = constant.encoder + constant.seen.widest * constant.size
-    scores = 2 * FLOAT32 * constant.seen.scores if kernels.scores else 0
+    scores = 0 if kernels.scores == "none" else 2 * FLOAT32 * constant.seen.scores
+    likely = scores if kernels.scores == "likely" else 0
     return ProfiledMoment(
         name="encoding",
-        activations=Bytes(nbytes, nbytes + scores, nbytes + scores),
+        activations=Bytes(nbytes, nbytes + likely, nbytes + scores),
+        scores=scores,
         workspaces=constant.cublas,
         formula=constant.seen.formula,
     )
@@ -287,7 +298,7 @@ def _answering(
         pooled = rows * max(body.hidden, body.labels) * (work.itemsize + FLOAT32)
         return ProfiledMoment(
             name="pooling",
-            activations=_flat(hidden + pooled),
+            activations=exactly(hidden + pooled),
             workspaces=workspaces,
             formula=f"{work.tokens:,} tokens of {body.hidden:,}, {rows:,} answers",
         )
@@ -304,10 +315,6 @@ def _answering(
         workspaces=workspaces,
         formula=f"{rows:,} rows x {padded(body.vocab):,} x {each} bytes",
     )
-
-
-def _flat(nbytes: int) -> Bytes:
-    return Bytes(nbytes, nbytes, nbytes)
 
 
 # Logits while vLLM profiles: one row a sequence, of the whole vocabulary.

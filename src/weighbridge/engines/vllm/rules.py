@@ -86,6 +86,7 @@ class VllmRules:
     extra_vocabulary: int = 256  # lora_extra_vocab_size, until it was dropped
     blocks: tuple[int, ...] = BLOCKS  # tokens that --block-size takes; () is any
     kernel_of_samples: bool = False  # the sampler's kernel is there: see outside_torch.py
+    triton_towers: bool = False  # asks for flash_attn's Triton kernel on AMD's cards at home
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     packing: Literal["tuples", "slots", "groups"] = "tuples"  # of packed kinds: see blocks.py
@@ -118,13 +119,15 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 14): {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
     | {"partial_blocks": True},
     (0, 15): {"arrives": "between"},
-    (0, 16): {"arrives": "streamed"},
+    (0, 16): {"arrives": "streamed", "triton_towers": True},
     (0, 17): {"sampler": "triton", "phantom": True},
     (0, 18): {"chunk": None, "blocks": (), "kernel_of_samples": True},
     (0, 19): {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
     (0, 20): {"utilization": 0.92, "graphs_inside": True},
+    # v1/core/kv_cache_utils.py (_report_kv_cache_config): requests at once x their length
+    (0, 20, 1): {"logged_by_groups": False},
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
-    (0, 21): {"unsplit": True, "logged_by_groups": False},
+    (0, 21): {"unsplit": True},
     (0, 22): {"sampler": "flashinfer", "sparse_less": True, "whole_items": True}
     | {"second_runner": frozenset(("Qwen3ForCausalLM",)), "second": "float32"},
     (0, 23): {"second_runner": LLAMA},

@@ -177,12 +177,12 @@ def takes(launched: VllmLaunched, reserve: RankReserve) -> int:
 
 def scarcest(launched: VllmLaunched) -> RankReserve:
     """Return the rank with room for the fewest blocks, which decides for all of a replica."""
-    return min(launched.kinds, key=lambda r: _blocks_with(r, asks(launched, r)))
 
+    def blocks(reserve: RankReserve) -> float:
+        available = max(0, reserve.available(asks(launched, reserve)))
+        return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
 
-def _blocks_with(reserve: RankReserve, share_bytes: int) -> float:
-    available = max(0, reserve.available(share_bytes))
-    return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
+    return min(launched.kinds, key=blocks)
 
 
 def concurrency(reserve: RankReserve, available: int) -> float:

@@ -10,6 +10,7 @@ Source: vllm 0.33 model_executor/models/{deepseek,qwen3_next,glm4_moe_lite,ernie
 models/deepseek_v4/nvidia/mtp.py, config/speculative.py (hf_config_override).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,13 @@ def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
     attend = [i for i, layer in enumerate(layers) if any(map(_attends, layer.mixers))]
     alone = [i for i in attend if any(_alone(m, near=near) for m in layers[i].mixers)]
     return max(alone or attend, default=None)
+
+
+def names(path: str, behind: int) -> tuple[str, ...]:
+    """Return what checkpoints call a module of a predicting layer that is like this one of a layer
+    of the model, which has `behind` layers."""
+    inside = re.sub(r"^.*?layers\.\d+\.", "", path)
+    return f"mtp.layers.0.{inside}", f"model.layers.{behind}.{inside}"
 
 
 def feeding(model_type: str, blocks: Sequence[LayerBlock], attends: int) -> int:

@@ -16,7 +16,7 @@ leaves alone by itself.
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -25,8 +25,9 @@ from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
+from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.quantization.floats import block_name
-from weighbridge.models.quantization.scheme import LoaderFacts, Pack, Scheme, module
+from weighbridge.models.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme, module
 from weighbridge.models.quantization.schemes import scheme
 
 Raw = Mapping[str, Any]
@@ -281,7 +282,7 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
 def sparing(form: Scheme, raw: Raw) -> Scheme:
     """Leave alone the modules that the config names, on top of what the format leaves alone by
     itself."""
-    patterns = [text for key in SKIPS for text in _texts(raw.get(key))]
+    patterns = _patterns(raw, SKIPS)
     if not patterns:
         return form
     skipped = _named(patterns)
@@ -292,6 +293,30 @@ def sparing(form: Scheme, raw: Raw) -> Scheme:
 
     apart = any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
     return replace(form, loader=loader, by_expert=apart)
+
+
+def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> Scheme:
+    """Return the format of modules that a checkpoint has under other `names` than the model's:
+    those that its config leaves alone under one of them, or gives no format, stay as they are."""
+    plain = method_of(raw) == "fp8"  # vllm fp8.py, Fp8Config.from_config, reads one list alone
+    named = () if plain else tuple(_object(_object(raw, "quantization") or raw, "quantized_layers"))
+    skipped = _named(_patterns(raw, SKIPS[:1] if plain else SKIPS))
+
+    def loader(facts: LoaderFacts) -> Pack:
+        pack = form.loader(facts)
+
+        def packed(p: Param) -> Iterable[PackedPiece] | None:
+            paths = names(module(p))
+            unnamed = named and not any(path.startswith(named) for path in paths)
+            return None if unnamed or any(map(skipped, paths)) else pack(p)
+
+        return packed
+
+    return replace(form, name=f"{form.name}, predicting", loader=loader)
+
+
+def _patterns(raw: Raw, keys: Iterable[str]) -> list[str]:
+    return [text for key in keys for text in _texts(raw.get(key))]
 
 
 def _texts(value: Any) -> list[str]:
