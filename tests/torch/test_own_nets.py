@@ -121,10 +121,13 @@ def test_the_largest_batch_of_a_net(trace):  # noqa: F811
     first, second, third, *others = done.stdout.splitlines()
     assert done.returncode == 0 and first.startswith("largest batch on NVIDIA GeForce RTX 4060: ")
     batch = int(first.rpartition(" ")[2].replace(",", ""))
-    assert "does not surely fit" in second and "script.py:12" in third
-    assert any("with --checkpoint" in line for line in others)
+    assert f"  {batch:,} fits; " in second and "does not fit" in second and "script.py:12" in third
+    lighter = next(line for line in others if "with --checkpoint" in line)
+    again = int(lighter.rpartition(": ")[2].partition(", traced")[0].replace(",", ""))
     proof = net(trace, "--gpu", "4060", "--train", "adamw", size=batch)
     assert proof["verdict"]["fits"] == "yes"
+    proof = net(trace, "--gpu", "4060", "--train", "adamw", "--checkpoint", size=again)
+    assert again > batch and proof["verdict"]["fits"] == "yes"
 
 
 def test_a_module_that_is_there_is_traced_and_stays(trace):  # noqa: F811

@@ -4,9 +4,11 @@ import pytest
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge_lab.trace.fit_batch import (
+    COARSE,
     FINE,
     MOST_RUNS,
-    estimated,
+    MOST_UNANSWERED,
+    UnansweredError,
     hindrance,
     largest,
     runner,
@@ -16,19 +18,26 @@ from weighbridge_lab.trace.fit_batch import (
 USABLE = 10_000
 
 
-def run_of(each, weights=1000, jump=lambda _: 0):
-    """A run whose driver's high end is weights, `each` a sample, and what jumps."""
+ENDED = {"ending": "finished", "went_on": None, "exit_code": 0, "error": "", "settled": 0}
+STOPPED = ENDED | {"ending": "time is up", "exit_code": 124}
+
+
+def run_of(each, weights=1000, jump=lambda _: 0, ends=lambda _: True):
+    """A run whose driver's high end is weights, `each` a sample, and what jumps. It comes to its
+    end where `ends` says so, or where it surely does not fit."""
     asked = []
 
     def run(batch):
         asked.append(batch)
         high = weights + each * batch + jump(batch)
-        fits = "yes" if high <= USABLE else "no" if high > 1.2 * USABLE else "unknown"
-        driver = {"low": high, "expected": high, "high": high}
-        return {
-            "devices": [{"driver": driver}],
-            "verdict": {"accelerator": "card", "usable_bytes": USABLE, "fits": fits},
-        }
+        low = int(high / 1.2)
+        fits = "yes" if high <= USABLE else "no" if low > USABLE else "unknown"
+        if fits == "yes" and not ends(batch):
+            fits = "unknown"
+        driver = {"low": low, "expected": high, "high": high}
+        verdict = {"accelerator": "card", "usable_bytes": USABLE, "fits": fits}
+        program = ENDED if ends(batch) or fits == "no" else STOPPED
+        return {"devices": [{"driver": driver}], "verdict": verdict, "program": program}
 
     return run, asked
 
@@ -44,9 +53,12 @@ def test_the_largest_batch_is_found_and_the_next_one_is_tried(each, first):
 
 
 def test_two_runs_and_two_proofs_are_enough_on_a_line():
+    """And two for the end of the doubt."""
     run, asked = run_of(90)
     assert largest(run, 8).batch == 100 and asked[:3] == [8, 16, 100]
-    assert len(asked) <= 5
+    assert len(asked) <= 6
+    run, asked = run_of(90)
+    assert largest(run, 8, zone=False).batch == 100 and len(asked) <= 5
 
 
 def test_a_large_batch_is_found_to_a_part_in_so_many():
@@ -58,9 +70,64 @@ def test_a_large_batch_is_found_to_a_part_in_so_many():
 
 @pytest.mark.parametrize("first", [1, 4, 64])
 def test_none_fits(first):
+    run, _ = run_of(1, weights=2 * USABLE)
+    found = largest(run, first)
+    assert (found.batch, found.beyond, found.no, found.fits) == (0, 1, 1, "no")
+
+
+@pytest.mark.parametrize("first", [1, 4, 64])
+def test_what_is_not_sure_of_one_is_no_no(first):
+    """A batch of 1 that takes between the card and 1.2 of it."""
     run, _ = run_of(1, weights=USABLE)
     found = largest(run, first)
-    assert (found.batch, found.beyond) == (0, 1)
+    assert (found.batch, found.beyond, found.fits) == (0, 1, "unknown")
+
+
+@pytest.mark.parametrize("first", [1, 8, 64, 500])
+@pytest.mark.parametrize("each", [90, 700, 2000])
+def test_the_zone_of_doubt_is_told(each, first):
+    """Whose high end is beyond the card, and whose low end is not."""
+    run, _ = run_of(each)
+    found = largest(run, first)
+    least = next(n for n in range(1, 1000) if run(n)["verdict"]["fits"] == "no")
+    assert found.batch < found.beyond <= found.no
+    assert least <= found.no <= least + max(1, least // COARSE)
+    sure = {batch: fits for batch, _, fits in found.runs}
+    assert sure[found.batch] == "yes" and sure[found.no] == "no"
+
+
+@pytest.mark.parametrize("first", [1, 8, 64])
+def test_where_no_run_comes_to_its_end_nothing_is_said(first):
+    run, asked = run_of(90, ends=lambda _: False)
+    with pytest.raises(UnansweredError, match="neither too large nor small enough") as error:
+        largest(run, first)
+    assert error.value.code == 4 and len(asked) <= MOST_UNANSWERED
+
+
+@pytest.mark.parametrize("first", [8, 128])
+def test_a_batch_that_did_not_end_is_not_too_large(first):
+    """A net that hangs above 64: what came to its end is sure, the others are told."""
+    run, _ = run_of(90, ends=lambda batch: batch <= 64)
+    found = largest(run, first)
+    told = [batch for batch, _ in found.unanswered]
+    assert 32 <= found.batch <= 64 < min(told) and found.fits == "yes"
+    assert not set(told) & {batch for batch, *_ in found.runs}
+    assert found.no is None or found.no > 111
+
+
+def test_a_smaller_batch_that_crashes_does_not_end_the_search():
+    """A normalization over one sample."""
+    plain, _ = run_of(4000)
+
+    def run(batch):
+        if batch == 1:
+            raise UnsupportedError("Expected more than 1 value per channel")
+        return plain(batch)
+
+    found = largest(run, 4)
+    assert found.batch == 2 and found.no == 3 and not found.unanswered
+    with pytest.raises(UnsupportedError, match="more than 1 value"):
+        largest(lambda batch: run(1), 4)
 
 
 def test_what_was_proved_decides_where_peaks_jump():
@@ -83,11 +150,6 @@ def test_a_batch_that_is_far_too_large_comes_down(first):
     found = largest(run, first)
     assert min(asked) >= 1 and len(asked) == len(set(asked)) <= MOST_RUNS
     assert found.batch <= 100
-
-
-def test_an_estimate_goes_by_two_runs():
-    run, asked = run_of(90)
-    assert estimated(run, 20) == 100 and asked == [20, 40]
 
 
 @pytest.mark.parametrize(

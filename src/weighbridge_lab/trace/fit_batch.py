@@ -2,8 +2,14 @@
 answer is proved by one at it and one beyond it.
 
 Each run is a process of its own, as the script would be: `run(batch)` gives its JSON report. Peaks
-are no straight line (workspaces, pieces of the allocator), so what was proved decides: a batch
-whose report says that it fits, below the next step that does not. Torch-free.
+are no straight line (workspaces, pieces of the allocator), so what was proved decides:
+
+    batch    the largest whose report says that it fits
+    no       the smallest whose report says that it does not
+    between  is the zone of doubt: neither is sure
+
+A run that did not come to its end (its time was up, an error) answers nothing: it is neither too
+large nor small enough, and is told. Torch-free.
 """
 
 import json
@@ -17,96 +23,184 @@ from typing import Any
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
+from weighbridge_lab.trace.report import SETTLED
 
-MOST_RUNS = 12
+MOST_RUNS = 16
+MOST_UNANSWERED = 3  # each may have taken the time that was allowed
 FLAT = 256  # times as large a batch, with as much memory: nothing hangs on it
-FINE = 64  # a batch is found to one part in so many
+FINE = 64  # a batch is found to one part in so many,
+COARSE = 16  # and where the doubt about larger ones ends
 LONGEST = 1 << 20  # of a batch
 FLAG = re.compile(r"(?:--?)?(?P<name>[\w.-]*batch[\w.-]*|b|bs)", re.IGNORECASE)
 OTHERS = re.compile(r"eval|val|test|num|accum|infer|workers", re.IGNORECASE)
+YES, NO, UNKNOWN, UNANSWERED = "yes", "no", "unknown", "unanswered"
 Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFit:
-    """The largest batch that fits; `batch` is 0 where not even one does. `runs` are what was
-    traced: batch, bytes at the driver's level, and whether it fits."""
+    """The largest batch that surely fits (`batch`, 0 where none is known), the smallest that surely
+    does not (`no`), and `beyond`, the next that was tried and does not surely fit. `runs` are what
+    was traced: batch, bytes at the driver's level, and whether it fits; `unanswered` those that did
+    not come to their end, with the reason."""
 
     accelerator: str
     usable: int
     batch: int
-    beyond: int | None  # the smallest that was tried and does not surely fit
+    beyond: int | None
+    no: int | None
     runs: tuple[tuple[int, int, str], ...]
+    unanswered: tuple[tuple[int, str], ...]
     report: Report  # of the batch, or of the smallest that was tried
 
     @property
     def high(self) -> int:
-        return _high(self.report)
+        return _end(self.report, "high")
+
+    @property
+    def fits(self) -> str:
+        """Tell whether any batch fits: "no" is said of a batch of 1 alone."""
+        return YES if self.batch else NO if self.no == 1 else UNKNOWN
 
 
-def largest(run: Callable[[int], Report], first: int) -> BatchFit:
-    """Find it, beginning with `first`. Raises UnsupportedError where a run gives no report."""
-    reports: dict[int, Report] = {}
-    low, high, batch = 0, max(LONGEST, first) + 1, first
-    while len(reports) < MOST_RUNS and high - low > _step(low) and batch not in reports:
-        reports[batch] = run(batch)
-        _moves(reports)
-        if reports[batch]["verdict"]["fits"] == "yes":
-            low = max(low, batch)
+class UnansweredError(UnsupportedError):
+    """No run came to its end: nothing is known of any batch."""
+
+    code = 4
+
+
+class _Answers:
+    """What was traced, by batch."""
+
+    def __init__(self, run: Callable[[int], Report], most: int) -> None:
+        self.run, self.most = run, most
+        self.reports: dict[int, Report] = {}
+        self.fits: dict[int, str] = {}
+        self.unanswered: dict[int, str] = {}
+
+    def ask(self, batch: int) -> None:
+        try:
+            report = self.run(batch)
+        except UnsupportedError as error:
+            if not self.reports and not self.unanswered:  # the first: no batch's fault
+                raise
+            self.fits[batch], self.unanswered[batch] = UNANSWERED, str(error)
+            return
+        ended = is_answered(report)
+        self.fits[batch] = report["verdict"]["fits"] if ended else UNANSWERED
+        if ended:
+            self.reports[batch] = report
         else:
-            high = min(high, batch)
-        batch = _next(reports, low, high)
-    top = reports[low or min(reports)]
-    verdict = top["verdict"]
+            self.unanswered[batch] = sentence(
+                "trace.fit_unanswered", batch=batch, ending=report["program"]["ending"]
+            )
+
+    @property
+    def over(self) -> bool:
+        return len(self.fits) >= self.most or len(self.unanswered) >= MOST_UNANSWERED
+
+    def top(self, *fits: str) -> int:
+        return max((batch for batch, answer in self.fits.items() if answer in fits), default=0)
+
+    def least(self, *fits: str, above: int = 0) -> int | None:
+        found = (n for n, answer in self.fits.items() if answer in fits and n > above)
+        return min(found, default=None)
+
+
+def largest(
+    run: Callable[[int], Report], first: int, *, most: int = MOST_RUNS, zone: bool = True
+) -> BatchFit:
+    """Find it, beginning with `first`, and with `zone` where the doubt ends. Raises
+    UnsupportedError where the first run gives no report, UnansweredError where none comes to its
+    end."""
+    answers = _Answers(run, most)
+    _bisected(answers, first, "high", FINE, (NO, UNKNOWN, UNANSWERED))
+    sure = answers.top(YES)
+    if zone and answers.least(UNKNOWN, above=sure) is not None:
+        _bisected(answers, first, "low", COARSE, (NO, UNANSWERED))
+    if not answers.reports:
+        raise UnansweredError(next(iter(answers.unanswered.values())))
+    reports = answers.reports
+    top = reports[sure or min(reports)]
+    tried = ((n, peak(reports[n]), answers.fits[n]) for n in sorted(reports))
     return BatchFit(
-        accelerator=verdict["accelerator"],
-        usable=verdict["usable_bytes"],
-        batch=low,
-        beyond=high if high in reports else None,
-        runs=tuple((n, peak(reports[n]), reports[n]["verdict"]["fits"]) for n in sorted(reports)),
+        accelerator=top["verdict"]["accelerator"],
+        usable=top["verdict"]["usable_bytes"],
+        batch=sure,
+        beyond=answers.least(NO, UNKNOWN, UNANSWERED, above=sure),
+        no=answers.least(NO, above=sure),
+        runs=tuple(tried),
+        unanswered=tuple(sorted(answers.unanswered.items())),
         report=top,
     )
+
+
+def _bisected(answers: _Answers, first: int, end: str, parts: int, stops: Sequence[str]) -> None:
+    """Ask until the smallest batch of `stops` stands right above one that is none, to one part in
+    so many: by the line through two runs, of the end of the driver's interval that decides."""
+    goes = tuple(answer for answer in (YES, UNKNOWN) if answer not in stops)
+    batch = first
+    while not answers.over:
+        if batch not in answers.fits:
+            answers.ask(batch)
+            _moves(answers.reports)
+        low = answers.top(*goes)
+        high = answers.least(*stops, above=low)
+        step = max(1, low // parts)
+        if (LONGEST + 1 if high is None else high) - low <= step:
+            return
+        guess = _guess(answers, low, high, end)
+        if guess < low and end == "low":  # the line is of what a card surely has; it may have more
+            guess = low + low // 4 if high is None else (low + high) // 2
+        batch = max(low + step, min(guess, 8 * max(1, low) if high is None else high - 1))
+        if batch in answers.fits:
+            return
+
+
+def is_answered(report: Report) -> bool:
+    """Tell whether a run came to its end, or was stopped when its peak was still."""
+    program = report["program"]
+    ending = program["went_on"] or program["ending"]
+    through = ending == "finished" or (ending == "exit" and not program["exit_code"])
+    return bool(through or program["settled"] >= SETTLED or report["verdict"]["fits"] == NO)
 
 
 def _moves(reports: Mapping[int, Report]) -> None:
     """Raise UnsupportedError where memory stays the same however large the batch: it is fixed in
     the script, or never gets to the card."""
-    highs = set(map(_high, reports.values()))
+    highs = {_end(report, "high") for report in reports.values()}
     if len(highs) == 1 and max(reports) >= FLAT * min(reports):
         raise UnsupportedError(sentence("trace.fit_flat", low=min(reports), high=max(reports)))
 
 
-def _step(low: int) -> int:
-    return max(1, low // FINE)
-
-
-def _next(reports: Mapping[int, Report], low: int, high: int) -> int:
-    """Return what to try next: by the line through two runs, within what is still open."""
-    known = sorted(reports)
-    if len(known) == 1:
-        return known[0] * 2 if low else max(1, known[0] // 2)
-    first, second = _around(known, low, high) if high in reports else (known[-2], known[-1])
-    usable = reports[known[0]]["verdict"]["usable_bytes"]
-    lower, upper = (_high(reports[n]) for n in (first, second))
+def _guess(answers: _Answers, low: int, high: int | None, end: str) -> int:
+    """Return where the line through two runs comes to the end of the card."""
+    known = sorted(answers.reports)
+    if len(known) < 2 or (high is not None and high not in answers.reports):
+        return low * 2 if high is None else (low + high) // 2
+    first, second = _around(known, low, high)
+    lower, upper = (_end(answers.reports[n], end) for n in (first, second))
     slope = (upper - lower) / (second - first)
-    guess = int(first + (usable - lower) / slope) if slope > 0 else second * 2
-    most = high - 1 if high in reports else min(max(1, low) * 8, high - 1)
-    return max(1, min(max(low + _step(low), guess), most))
+    usable = answers.reports[first]["verdict"]["usable_bytes"]
+    return int(first + (usable - lower) / slope) if slope > 0 else second * 2
 
 
-def _around(known: Sequence[int], low: int, high: int) -> tuple[int, int]:
+def _around(known: Sequence[int], low: int, high: int | None) -> tuple[int, int]:
+    """Return the two runs that a line goes through."""
+    if high is None:
+        return known[-2], known[-1]
     if low:
         return low, high
     return (high, known[known.index(high) + 1]) if known[-1] != high else (known[-2], high)
 
 
-def _high(report: Report) -> int:
-    """Return the high end of what the fullest card shows, which the verdict compares."""
-    return max(int(device["driver"]["high"]) for device in report["devices"])
+def _end(report: Report, end: str) -> int:
+    """Return an end of what the fullest card shows, which the verdict compares."""
+    return max(int(device["driver"][end]) for device in report["devices"])
 
 
 def peak(report: Report) -> int:
-    return max(int(device["driver"]["expected"]) for device in report["devices"])
+    return _end(report, "expected")
 
 
 def runner(
@@ -182,11 +276,3 @@ def hindrance(report: Report) -> tuple[str, int, str, str] | None:
         return None
     top = max(rows, key=lambda row: row["nbytes"])
     return top["role"], int(top["nbytes"]), top["op"], top["line"]
-
-
-def estimated(run: Callable[[int], Report], batch: int) -> int:
-    """Return about how large a batch would fit, by the line through two runs."""
-    first, second = run(batch), run(2 * batch)
-    slope = (_high(second) - _high(first)) / batch
-    usable = first["verdict"]["usable_bytes"]
-    return int(batch + (usable - _high(first)) / slope) if slope > 0 else 2 * batch

@@ -21,18 +21,20 @@ VALUES = (
     *("time_limit", "host_memory", "stub", "data", "train"),
 )
 ALONE = ("network", "bf16", "module")
+CODES = {"yes": 0, "no": 1, "unknown": 4}
+LIGHTER_RUNS = 6  # with blocks computed again
 
 
 def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[str, int]:
     """Search the largest batch of a script, or of a net (`run`). Return what to print, and the exit
-    code: 0 where a batch fits, 1 where none does."""
+    code: 0 where a batch fits, 1 where none does, 4 where nobody can say."""
     from weighbridge_lab.trace import fit_batch as search
 
     if options["gpu"] is None:
         raise UsageError(sentence("trace.fit_no_card"))
     first, trace, lighter = _runs(words, options, run)
     fit = search.largest(trace, first)
-    return _printed(fit, _lighter(lighter, fit), options), 0 if fit.batch else 1
+    return _printed(fit, _lighter(lighter, fit), options), CODES[fit.fits]
 
 
 def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[int, Any, Any]:
@@ -70,6 +72,8 @@ def _plain(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
         "usable_bytes": fit.usable,
         "batch": fit.batch,
         "beyond": fit.beyond,
+        "no": fit.no,
+        "unanswered": [{"batch": b, "reason": reason} for b, reason in fit.unanswered],
         "runs": [{"batch": b, "driver": peak, "fits": fits} for b, peak, fits in fit.runs],
         "with_checkpoint": lighter,
     }
@@ -78,8 +82,11 @@ def _plain(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
 def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     from weighbridge_lab.trace.fit_batch import hindrance
 
-    yield words("trace.fit", card=fit.accelerator, batch=f"{fit.batch:,}")
+    known = f"{fit.batch:,}" if fit.fits != "unknown" else words("verdict.unknown")
+    key = "trace.fit.at_least" if fit.batch and fit.no is None else "trace.fit"
+    yield words(key, card=fit.accelerator, batch=known)
     yield _room(fit, words)
+    yield from (f"  {words.told(reason)}" for _, reason in fit.unanswered)
     top = hindrance(fit.report)
     if top is not None:
         role, nbytes, op, line = top
@@ -94,15 +101,24 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
 
 
 def _room(fit: "BatchFit", words: Words) -> str:
-    """Say what the batch takes of the card, or the smallest that was tried."""
-    tried = {batch: peak for batch, peak, _ in fit.runs}
-    shown = fit.batch or min(tried)
-    sizes = {"needs": human(tried[shown]), "has": human(fit.usable)}
-    if not fit.batch:
-        return words("trace.fit.none", batch=shown, **sizes)
+    """Say what the batch takes of the card, or the smallest that was tried, and where doubt is."""
+    shown = fit.batch or fit.runs[0][0]
+    needs = {batch: peak for batch, peak, _ in fit.runs}[shown]
+    sizes = {"needs": human(needs), "high": human(fit.high), "has": human(fit.usable)}
+    zone = {"fits": f"{fit.batch:,}", "first": f"{fit.batch + 1:,}"}
     if fit.beyond is None:
         return words("trace.fit.endless", **sizes)
-    return words("trace.fit.takes", beyond=f"{fit.beyond:,}", high=human(fit.high), **sizes)
+    if fit.no is None:
+        key = "trace.fit.open"
+    else:
+        key = "trace.fit.zone" if fit.no > fit.batch + 1 else "trace.fit.sharp"
+        zone |= {"last": f"{fit.no - 1:,}", "no": f"{fit.no:,}"}
+    if fit.batch:
+        return words("trace.fit.takes", zone=words(key, **zone), **sizes)
+    if fit.fits == "no":
+        return words("trace.fit.none", batch=shown, **sizes)
+    reason = fit.report["verdict"]["reason"]
+    return words("trace.fit.unknown", batch=shown, reason=reason, **sizes)
 
 
 def _trains(report: Mapping[str, Any]) -> bool:
@@ -111,16 +127,16 @@ def _trains(report: Mapping[str, Any]) -> bool:
 
 
 def _lighter(run: Any, fit: "BatchFit") -> int | None:
-    """Return about how large a batch fits with blocks computed again; None where nobody can say."""
-    from weighbridge_lab.trace.fit_batch import estimated
+    """Return a larger batch that was traced and fits with blocks computed again; None without."""
+    from weighbridge_lab.trace.fit_batch import largest
 
     if run is None or not fit.batch:
         return None
     try:
-        about = estimated(run, fit.batch)
+        proved = largest(run, 2 * fit.batch, most=LIGHTER_RUNS, zone=False).batch
     except UnsupportedError:  # a net without a list of blocks
         return None
-    return about if about > fit.batch else None
+    return proved if proved > fit.batch else None
 
 
 def passed(options: Mapping[str, Any]) -> Iterator[str]:
