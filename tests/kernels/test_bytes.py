@@ -123,11 +123,15 @@ def test_workspaces_of_cublas(major, torch, nbytes):
 
 
 def test_a_rearranged_convolution():
-    """x 2 x 3 x 32 x 32, w 8 x 3 x 3 x 3 in float16: both, the output, and 512 bytes."""
+    """x 2 x 3 x 32 x 32, w 8 x 3 x 3 x 3 in float16: both, the output, and 512 bytes; in float32
+    the output on Hopper alone."""
     read, output = 2 * (2 * 3 * 32 * 32 + 8 * 27), 2 * 2 * 8 * 30 * 30
-    assert workspaces.convolution(read, output, half=True) == read + output + 512
-    assert workspaces.convolution(2 * read, 2 * output, half=False) == 2 * read + 512
-    turing = find("t4").part.chip
+    hopper, ada, turing = (find(name).part.chip for name in ("h100", "4090", "t4"))
+    for chip in (hopper, ada):
+        assert workspaces.convolution(read, output, half=True, chip=chip) == [read + output + 512]
+    wide = [workspaces.convolution(read, output, half=False, chip=chip) for chip in (hopper, ada)]
+    assert wide == [[read + output + 512], [read + 512]]
+    assert workspaces.convolution(8 << 30, 0, half=True, chip=hopper) == [0]
     assert workspaces.tensor_cores(turing, half=True, float16=True)
     assert not workspaces.tensor_cores(turing, half=True, float16=False)
 

@@ -98,6 +98,18 @@ def test_the_last_convolution_of_a_decoder_by_hand():
     assert peak(config, height=64, width=64, side="decode") >= 2 * pictures + out + WORKSPACE_TAIL
 
 
+@pytest.mark.parametrize(("batch", "added"), [(1, True), (2, True), (1, False), (2, False)])
+def test_channels_lie_last_behind_attention_over_several_pictures(batch, added):
+    """A convolution of 128 channels to as many in float32, twice the width of what is left: its
+    input, its output, and both once more unless channels lie last. A block's own input, of half
+    the sides, is held beside it. Else the fullest is the block behind it: 2 + 2 + 1 + 3."""
+    config = {**VAE, "layers_per_block": 0, "mid_block_add_attention": added}
+    width = 4 * batch * 64 * 128 * 128
+    found = peak(config, "float32", "h100", batch=batch, height=64, width=64, side="decode")
+    last = added and batch > 1
+    assert (8 if last else 8.5) * width <= found < (8.2 if last else 9.2) * width
+
+
 # ---- laws
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import weighbridge
 from weighbridge.base.dtypes import TORCH
+from weighbridge.machines.accelerators.names import find
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import components
@@ -17,12 +18,13 @@ from weighbridge.training.forward.machine import Machine
 GIB = 1 << 30
 
 
-def peak(config, dtype="bfloat16", **sizes):
+def peak(config, dtype="bfloat16", gpu="", **sizes):
     """Bytes that a program takes at most, beside weights and what it is given."""
     in_place = sizes.pop("in_place", False)
     run = ProgramRun(
         m=Machine(Heap()), cls=class_of(config), dtype=TORCH[dtype], caches_in_place=in_place
     )
+    run.m.chip = find(gpu).part.chip if gpu else run.m.chip
     run.m.grad = False
     result = components.forward(run, config, Sizes(**sizes))
     del result
@@ -96,6 +98,32 @@ def test_cogvideox_decodes_as_published():
     before = peak(AUTOENCODERS["cogvideox"], "float16", in_place=True, **video)
     assert before == pytest.approx((24.511 - 12.535) * GIB, rel=0.01)
     assert peak(AUTOENCODERS["cogvideox"], "float16", **video) > 1.2 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "side", "dtype", "sizes", "measured"),
+    [
+        ("sdxl", "decode", "float32", (1, 1, 128, 128), 4.768),
+        ("sdxl", "decode", "float32", (2, 1, 128, 128), 8.002),
+        ("sdxl", "decode", "float32", (4, 1, 128, 128), 16.010),
+        ("sdxl", "decode", "bfloat16", (4, 1, 128, 128), 8.001),
+        ("sdxl", "encode", "float32", (4, 1, 128, 128), 12.045),
+        ("sd-1.5", "decode", "float16", (4, 1, 64, 64), 2.001),
+        ("z-image", "decode", "bfloat16", (2, 1, 128, 128), 4.001),
+        ("wan2.1-t2v-1.3b", "decode", "float32", (1, 21, 60, 104), 8.757),
+        ("wan2.1-t2v-1.3b", "decode", "float32", (1, 9, 90, 160), 19.690),
+        ("wan2.2-ti2v-5b", "decode", "float32", (1, 21, 44, 80), 20.628),
+        ("mochi", "decode", "bfloat16", (1, 4, 60, 106), 16.051),
+    ],
+)
+def test_autoencoders_on_an_h100_are_as_measured(name, side, dtype, sizes, measured):
+    """GiB over what the stage began with: torch 2.11, cuDNN 9.19, diffusers 0.42.1, November 2026."""
+    pipeline = pipelines.find(name)
+    config = pipeline.parts[pipeline.recipe.get("vae", "vae")]
+    named = dict(zip(("batch", "frames", "height", "width"), sizes, strict=True))
+    found = peak(config, dtype, "h100", side=side, **named)
+    assert found == pytest.approx(measured * GIB, rel=0.005)
 
 
 # Counted of the classes, diffusers 0.42 on the meta device; Mochi's is "10 billion" in its card

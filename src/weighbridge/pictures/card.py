@@ -173,8 +173,7 @@ class PipelineCard:
         if name in place.loras:
             sizes = (*sizes, *adapting.files(part, *place.loras[name], dtype))
         if name in place.casting:
-            rest = formats.sizes(part, formats.FP8, dtype)
-            sizes = (*rest, formats.largest(part, dtype, linears=True))
+            sizes, _ = formats.resting(part, dtype)
         offload = "none" if name in self.spec.excluded else place.offload
         if offload in ("sequential", "group-leaf"):
             leaf = max(sizes, default=0)
@@ -184,7 +183,7 @@ class PipelineCard:
             total = sum(sizes)
             blocks = min(2 if place.stream else 1, count)
             return (int(total * outside), *[int(total * block)] * blocks)
-        return tuple(_swapped(place, name, part, sizes).here)
+        return *_swapped(place, name, part, sizes).here, *formats.tables(part, dtype)
 
 
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:

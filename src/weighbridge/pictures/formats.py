@@ -113,8 +113,13 @@ def sizes(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
     return memo(part, ("picture", form, dtype.name), lambda: tuple(_sizes(part, form, dtype)))
 
 
+def tables(part: ModelPart, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes of each tensor that is no parameter and is cast as they are."""
+    return tuple(dtype.size(prod(one.shape)) for one in part.blueprint.buffers if not one.dtype)
+
+
 def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
-    return sum(sizes(part, form, dtype))
+    return sum((*sizes(part, form, dtype), *tables(part, dtype)))
 
 
 def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
@@ -193,6 +198,41 @@ def of_pictures(form: str) -> LinearFormat | None:
         return None
     block = GGML_BY_NAME[base]
     return LinearFormat(0, group=block.nbytes, inputs=block.block)
+
+
+# ---- layers that rest in fp8: diffusers 0.42 hooks/layerwise_casting.py, and of the classes
+# _skip_layerwise_casting_patterns with _keep_in_fp32_modules
+
+CAST = ("linear", "conv", "embedding", "bias")
+UNCAST = "pos_embed|patch_embed|norm|^proj_in$|^proj_out$"
+UNCAST_OF: Mapping[str, str] = {
+    "CogView4": "proj_out",
+    "Cosmos": "final_layer",
+    "HunyuanVideo": "x_embedder|context_embedder",
+    "Krea2": "time_embed",
+    "Lumina2": "x_embedder",
+    "PixArt": "adaln_single",
+    "SkyReels": "condition_embedder",
+    "Wan": "condition_embedder",
+    "ZImage": "t_embedder|cap_embedder",
+}
+
+
+def resting(part: ModelPart, dtype: DType) -> tuple[tuple[int, ...], int]:
+    """Return the bytes of each tensor while its layer does not run, and of the largest layer in
+    the dtype that it runs in."""
+    return memo(part, ("resting", dtype.name), lambda: _resting(part, dtype))
+
+
+def _resting(part: ModelPart, dtype: DType) -> tuple[tuple[int, ...], int]:
+    more = (words for begins, words in UNCAST_OF.items() if part.blueprint.cls.startswith(begins))
+    skipped = re.compile("|".join((UNCAST, *more)))
+    sizes, runs = [], 0
+    for p in part.blueprint.params:
+        cast = p.kind in CAST and not skipped.search(p.name.rpartition(".")[0])
+        runs = max(runs, dtype.size(p.numel) if cast else 0)
+        sizes += [] if p.tied else [p.numel if cast else dtype.size(p.numel)]
+    return tuple(sizes), runs
 
 
 # ---- parts of a component

@@ -245,12 +245,17 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator
 
 
 def _unpacked(card: PipelineCard, name: str) -> Tensor | None:
-    """A linear that is unpacked for its product: the largest, for as long as the step runs."""
+    """A layer that is unpacked or cast for its product: the largest, for as long as the step
+    runs."""
     place, part = card.placement, card.parts[name]
-    if not card.unpacks or not formats.unpacks(place.forms.get(name)):
+    dtype = place.dtypes[name]
+    if name in place.casting:
+        _, nbytes = formats.resting(part, dtype)
+    elif card.unpacks and formats.unpacks(place.forms.get(name)):
+        nbytes = formats.largest(part, dtype, linears=True)
+    else:
         return None
-    nbytes = formats.largest(part, place.dtypes[name], linears=True)
-    return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])
+    return card.m.new((nbytes // dtype.nbytes,), dtype)
 
 
 def decode(card: PipelineCard, request: PictureRequest) -> Stage:

@@ -162,6 +162,7 @@ def _cached(plan: PicturePlan, name: str) -> LivePeak:
     if plan.beside and plan.streaming == "none":
         form = base.stored(plan.form)
         m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
+        m.heap.row(formats.tables(plan.denoiser, plan.weights), "weights")
     _encode(m, plan, name, replace(plan.sizes, batch=1))
     peak = m.heap.phase()
     m.heap.close()
@@ -217,6 +218,7 @@ class DenoiserStep:
     def _base(self) -> dict[str, LeafTensor]:
         """Put the denoiser on the card, but for what waits in host memory."""
         plan, m = self.plan, self.m
+        m.heap.row(formats.tables(plan.denoiser, plan.weights), "weights")
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
         form = plan.form
         if plan.adapters is None or (plan.sharding.parameters and form is None):

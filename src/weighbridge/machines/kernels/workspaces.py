@@ -14,14 +14,14 @@ Source: torch aten/src/ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize)
 cuDNN takes one for each direction of a convolution: tensor cores want the channels last, so what is
 not is rearranged.
 
-    float32 (TF32)   inputs of the product + 512 bytes
+    float32 (TF32)   inputs of the product + 512 bytes; on Hopper (cuDNN 9.19) the output, too
     half types       inputs and output + 512
 
 The directions are x, w -> y; dy, w -> dx; x, dy -> dw. Nothing for channels-last tensors, depthwise
 kernels of torch's own, and cards without tensor cores for the type.
 
 Source: published workspaces of cuDNN 9.10 to 9.20 engines (RTX 3090 Ti, RTX PRO 5000), six of them
-to the byte; which algorithm runs is cuDNN's choice.
+to the byte; decodes and encodes on an H100 (torch 2.11); which algorithm runs is cuDNN's choice.
 """
 
 from weighbridge.base.units import KIB, MIB
@@ -32,15 +32,15 @@ USUAL = 2 * 4 * MIB + 8 * 16 * KIB
 LARGE = 8 * 4 * MIB
 LIGHT = MIB
 NEWEST = (2, 13)  # torch, whose sources our rules were read from
-BLACKWELL = (10, 11, 12)  # major compute capabilities
+BLACKWELL, HOPPER = (10, 11, 12), 9  # major compute capabilities
 BLACKWELL_SINCE = (2, 11)
 TRANSIENT_SINCE = (2, 14)
 LIGHT_KEPT_SINCE = (2, 9)
 UNIFIED_SINCE = (2, 12)
 TAIL = 512  # bytes of cuDNN beside what it rearranges
-# Larger ones are not asked for: decodes of 16 pictures took none where those of 8 took theirs
-# (diffusers-torchao README, FLUX.1-dev at 1024 x 1024)
-MOST_WORKSPACE = 1 << 32
+# Larger ones are not asked for: decodes of 16 pictures took none (12 GiB) where those of 8 took
+# theirs (6 GiB: diffusers-torchao README, FLUX.1-dev at 1024 x 1024); between them assumed
+MOST_WORKSPACE = 1 << 33
 
 # Chips and releases of torch on which published programs with convolutions were re-run. On others
 # cuDNN chose more than here: a YOLO11n on an RTX 50 took 12 to 30 % more, a DINO with torch 1.7
@@ -59,7 +59,7 @@ def is_measured(capability: tuple[int, int], torch_version: tuple[int, int]) -> 
 def product(major: int | None, torch: Version = NEWEST) -> int:
     """Return the bytes of one workspace of cuBLAS; `major` is that of the compute capability, None
     where no card is known."""
-    large = major == 9 or (major in BLACKWELL and torch >= BLACKWELL_SINCE)
+    large = major == HOPPER or (major in BLACKWELL and torch >= BLACKWELL_SINCE)
     return LARGE if large else USUAL
 
 
@@ -73,8 +73,9 @@ def tensor_cores(chip: Chip, *, half: bool, float16: bool) -> bool:
     return chip.capability >= (8, 0) or (half and float16 and chip.capability >= (7, 0))
 
 
-def convolution(inputs: int, output: int, *, half: bool) -> int:
+def convolution(inputs: int, output: int, *, half: bool, chip: Chip) -> list[int]:
     """Return the bytes in which cuDNN rearranges one direction; `inputs` and `output` are bytes of
     tensors."""
-    workspace = inputs + (output if half else 0) + TAIL
-    return workspace if workspace < MOST_WORKSPACE else 0
+    both = half or chip.capability[0] == HOPPER
+    workspace = inputs + (output if both else 0) + TAIL
+    return [workspace if workspace < MOST_WORKSPACE else 0]

@@ -119,7 +119,9 @@ def sd3_block(
 def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, _ = width_of(c)
     image = n.run.constant(s.batch, c.in_channels, s.height, s.width)
-    x = (n / "pos_embed").conv("proj", image, d, c.patch_size, c.patch_size, 0)
+    position = n / "pos_embed"
+    x = position.conv("proj", image, d, c.patch_size, c.patch_size, 0)
+    position.buffer("pos_embed", 1, c.pos_embed_max_size**2, d)  # of which the middle is read
     tokens = x.shape[2] * x.shape[3]
     x = x.view(s.batch, tokens, d) + n.run.new(1, tokens, d)
     temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim)

@@ -77,9 +77,12 @@ def levels_of(c: ComponentConfig) -> list[Level]:
 # ---- blocks
 
 
-def resnet(p: NetPlace, x: Value, out: int, temb: Value | None = None) -> Value:
-    """ResnetBlock2D, with a shortcut where the width changes."""
-    h = p.group_norm("norm1", x)
+def resnet(
+    p: NetPlace, x: Value, out: int, temb: Value | None = None, *, last: bool = False
+) -> Value:
+    """ResnetBlock2D, with a shortcut where the width changes. `last`: channels of the input lie
+    last in memory, and a norm reads a copy of such."""
+    h = p.group_norm("norm1", x.copy() if last else x)
     h = h.act()
     h = p.conv("conv1", h, out)
     if temb is not None:
@@ -90,7 +93,7 @@ def resnet(p: NetPlace, x: Value, out: int, temb: Value | None = None) -> Value:
     h = h.act()
     h = p.conv("conv2", h, out)
     if x.shape[1] != out:
-        x = p.conv("conv_shortcut", x, out, 1)
+        x = p.conv("conv_shortcut", x, out, 1, last=last)
     return (x + h) * 1.0
 
 

@@ -62,17 +62,19 @@ def point(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
     return q.conv("conv", inputs, out, 1, pad=0)
 
 
-def safe(q: NetPlace, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
+def safe(
+    q: NetPlace, x: Value, out: int, pads: tuple[int, int, int] = (0, 0, 0), kernel: int = 3
+) -> Value:
     """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
     size = prod(x.shape) * 2 / GIB
     if size <= SAFE:
-        return q.conv("conv", x, out, 3, pad=pads)
+        return q.conv("conv", x, out, kernel, pad=pads)
     frames = -(-x.shape[2] // (int(size / SAFE) + 1))
     chunks = [x.part(*framed(x, frames))]
     for start in range(frames, x.shape[2], frames):
         chunk = x.part(*framed(x, min(frames, x.shape[2] - start)))
-        chunks.append(cat([x.part(*framed(x, 2)), chunk], 2))
-    outputs = [q.conv("conv", chunk, out, 3, pad=pads) for chunk in chunks]
+        chunks.append(cat([x.part(*framed(x, kernel - 1)), chunk], 2) if kernel > 1 else chunk)
+    outputs = [q.conv("conv", chunk, out, kernel, pad=pads) for chunk in chunks]
     return cat(outputs, 2)
 
 

@@ -28,7 +28,14 @@ def middle(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
     x = resnet(p / "resnets" / 0, x, x.shape[1])
     if c.mid_block_add_attention is not False:
         x = pixel_attention(p / "attentions" / 0, x)
-    return resnet(p / "resnets" / 1, x, x.shape[1])
+    return resnet(p / "resnets" / 1, x, x.shape[1], last=turned(x, c))
+
+
+def turned(x: Value, c: ComponentConfig) -> bool:
+    """Tell whether channels lie last in memory from the attention over pixels on: what it gives is
+    turned round, and sums keep the order of what is added to. The batch's stride of one picture
+    hides it from torch (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    return x.shape[0] > 1 and c.mid_block_add_attention is not False
 
 
 def down_block(p: NetPlace, x: Value, width: int, layers: int, *, last: bool) -> Value:
@@ -41,11 +48,12 @@ def down_block(p: NetPlace, x: Value, width: int, layers: int, *, last: bool) ->
     return x
 
 
-def up_block(p: NetPlace, x: Value, width: int, layers: int, *, last: bool) -> Value:
+def up_block(p: NetPlace, c: ComponentConfig, x: Value, width: int, *, last: bool) -> Value:
     """UpDecoderBlock2D"""
-    for j in range(layers):
-        x = resnet(p / "resnets" / j, x, width)
-    return x if last else upsampled(p / "upsamplers" / 0, x)
+    wide = turned(x, c)
+    for j in range(c.layers_per_block + 1):
+        x = resnet(p / "resnets" / j, x, width, last=wide)
+    return x if last else upsampled(p / "upsamplers" / 0, x, last=wide)
 
 
 def encoder(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
@@ -68,8 +76,8 @@ def decoder(n: NetPlace, c: ComponentConfig, z: Value) -> Value:
     x = middle(n / "mid_block", x, c)
     for i, width in enumerate(widths):
         last = i == len(widths) - 1
-        x = up_block(n / "up_blocks" / i, x, width, c.layers_per_block + 1, last=last)
-    x = n.group_norm("conv_norm_out", x)
+        x = up_block(n / "up_blocks" / i, c, x, width, last=last)
+    x = n.group_norm("conv_norm_out", x.copy() if turned(x, c) else x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels)
 

@@ -7,6 +7,7 @@ from math import prod
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.tiles import tile, tiled
+from weighbridge.pictures.nets.vae_cog import safe
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -31,7 +32,7 @@ def conv(p: NetPlace, name: str, x: Value, out: int, kernel: int = 3) -> Value:
     side = kernel // 2
     grown = x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
     padded = x.resized(*x.shape[:2], *grown)
-    return (p / name).conv("conv", padded, out, kernel, 1, 0)
+    return safe(p / name, padded, out, kernel=kernel)
 
 
 def resnet(p: NetPlace, x: Value) -> Value:

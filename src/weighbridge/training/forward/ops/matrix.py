@@ -125,7 +125,7 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
     if m.unfolds:
         m.hidden(columns(shape, weight.shape))
     elif rearranged:
-        m.hidden(convolution(read + weights, output, half=half))
+        m.hidden(*m.sizes(convolution, read + weights, output, half=half))
     reads, holds, count = x.shape, weight.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -133,10 +133,10 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
         dense = m.new(shape, dtype) if turned else grads[0]
         of_input = m.new(reads, dtype) if needs[0] else None
         if of_input is not None and rearranged:
-            m.hidden(convolution(output + weights, read, half=half))
+            m.hidden(*m.sizes(convolution, output + weights, read, half=half))
         of_weight = m.new(holds, dtype) if needs[1] else None
         if of_weight is not None and rearranged:
-            m.hidden(convolution(output + read, weights, half=half))
+            m.hidden(*m.sizes(convolution, output + read, weights, half=half))
         of_bias = m.new((count,), dtype) if needs[2] else None
         del dense
         return [of_input, of_weight, of_bias]
