@@ -58,11 +58,15 @@ def of_pictures(words: Sequence[str]) -> list[str]:
     [] of others."""
     if (words[0] in COMMANDS and words[0] not in OF_PICTURES) or EXPLAINS in words:
         return []
-    from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
+    from weighbridge.models import catalogue
 
     command = OF_PICTURES.get(words[0], FITS)
     asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
-    named = (word for word in asked if not word.startswith("-"))
+    named = [word for word in asked if not word.startswith("-")]
+    if any(map(catalogue.has, named)):  # a language model: no pipeline's name is read
+        return []
+    from weighbridge.models.catalogue import pipelines
+
     return [command, *asked] if any(map(pipelines.makes_pictures, named)) else []
 
 

@@ -315,9 +315,10 @@ def _listed() -> dict[str, DeviceChoice]:
     """Index the names that parts list, then those of instances; a part goes before an instance."""
     index: dict[str, DeviceChoice] = {}
     for part in parts().values():
-        for name in (part.id, part.name, unbracketed(part.name), *part.aliases):
-            for typed in generations(name):
-                index[essence(typed)] = index[compact(typed)] = DeviceChoice(part=part)
+        names = (part.id, part.name, unbracketed(part.name), *part.aliases)
+        choice = DeviceChoice(part=part)
+        for typed in dict.fromkeys(typed for name in names for typed in generations(name)):
+            index[essence(typed)] = index[compact(typed)] = choice
     for i in instances().values():
         for name in (i.id, i.name):
             index.setdefault(

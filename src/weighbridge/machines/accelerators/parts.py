@@ -233,9 +233,10 @@ def _total(record: Mapping[str, Any]) -> MemoryFigure:
     figure = _figure(
         record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"]
     )
-    seen = record.get("visible", {"mib": (0, 0, 0)})["mib"]
-    at_least = (max(b, mib * MIB) for b, mib in zip(figure.bytes, seen, strict=True))
-    return replace(figure, bytes=Bytes(*at_least))
+    if "visible" not in record:
+        return figure
+    seen = zip(figure.bytes, record["visible"]["mib"], strict=True)
+    return replace(figure, bytes=Bytes(*(max(b, mib * MIB) for b, mib in seen)))
 
 
 def _figure(reading: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:

@@ -28,6 +28,8 @@ SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are par
 
 NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
 PIECES = "[张卡块个片]"
+NUMERAL = re.compile(f"[{''.join(NUMERALS)}](?={PIECES})")
+BLANKS = re.compile(r"[\s_]+")
 WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
     **dict.fromkeys(("one", "single"), 1),
     **dict.fromkeys(("two", "dual", "pair"), 2),
@@ -46,10 +48,13 @@ REVERSED = re.compile(
 
 def normal(text: str) -> str:
     """Write case, width, hyphens, sizes and counting words in one way."""
-    text = unicodedata.normalize("NFKC", text).casefold().strip()
-    text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
-    text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
-    text = re.sub(r"[\s_]+", " ", RENTED.sub("", text, count=1))
+    if not text.isascii():  # most are, and a thousand names are indexed at a start
+        text = (
+            unicodedata.normalize("NFKC", text).replace("笔记本", " laptop").replace("十六", "16")
+        )
+        text = NUMERAL.sub(lambda m: str(NUMERALS[m[0]]), text)
+    text = text.casefold().strip().replace("mobile", "laptop")
+    text = BLANKS.sub(" ", RENTED.sub("", text, count=1))
     counted = COUNTED.match(text)
     return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
 
