@@ -242,7 +242,7 @@ def test_mamba_2_contracts_as_its_release_does():
 
 def test_a_law_of_mamba_2_holds_in_the_releases_that_it_was_read_in():
     """By hand: granite's product of C and B has chunk x H x N floats of each token, 256 x 48 x 128;
-    before 5.15 it has a name, and so lives beside the states. One token has no chunks."""
+    before 5.15 it has a name, and so lives beside the states."""
     asked = partial(weighbridge.infer, "granite-4.0-h-tiny", prompt_len=8192, gpu="h100")
 
     def peak(version):
@@ -256,7 +256,3 @@ def test_a_law_of_mamba_2_holds_in_the_releases_that_it_was_read_in():
     product = 8192 * 256 * 48 * 128 * 4
     assert peak("5.18") == peak("5.23") < peak("5.15") == peak("5.17") < peak("5.14") == peak("5.1")
     assert product < peak("5.17") - 14 * GIB < 1.2 * product
-    decoded = {
-        asked(engine_version=v).devices[0].phases[-1].at("allocated") for v in ("5.17", "5.18")
-    }
-    assert len(decoded) == 1
