@@ -31,7 +31,7 @@ def answer(**asked):
     ("framework", "asked", "dtype"),
     [
         ("trl", {}, "float32"),  # model_init_kwargs: dtype, "float32" since 0.27
-        ("trl", {"tuner": "lora"}, "float32"),
+        ("trl", {"tuner": "lora"}, "bfloat16"),  # the recipe, as where nobody names TRL
         ("trl", {"tuner": "lora", "framework_version": "0.26"}, "bfloat16"),  # "auto"
         ("trl", {"tuner": "lora", "dtype": "bfloat16"}, "bfloat16"),
         (None, {}, "float32"),
@@ -55,7 +55,7 @@ def test_only_the_loader_of_trl_is_warned_of():
         return any("model_init_kwargs" in line for line in answer(**asked).warnings)
 
     assert warned(framework="trl")
-    assert warned(framework="trl", tuner="lora")
+    assert not warned(framework="trl", tuner="lora")
     assert not warned(framework="trl", dtype="float32")  # as it was named
     assert not any(warned(framework=f) for f in ("llama-factory", "axolotl", "agilerl"))
 

@@ -30,6 +30,26 @@ def test_it_equals_what_it_says_it_is():
     assert "recipe" not in named.derived
 
 
+def test_the_usual_framework_typed_is_the_usual_framework():
+    """Its newest release, too. What TRL loads where it is given a name is asked by its dtype."""
+    for method in ("lora", "qlora", "dora", "ia3"):
+        meant, wide = asked(method=method), asked(method=method, dtype="float32")
+        for typed in ({"framework": "trl"}, {"framework": "trl", "framework_version": "1.16"}):
+            named = asked(method=method, **typed)
+            assert named.devices == meant.devices
+            assert named.workload["dtype"] == "bfloat16"
+        assert wide.peak.expected > meant.peak.expected
+    full, typed = (asked(method="dpo", framework=f) for f in (None, "trl"))
+    assert full.devices == typed.devices
+
+
+def test_deepspeed_converts_what_was_loaded_in_float32():
+    """runtime/engine.py: module.bfloat16(), whatever the dtype that it was loaded in."""
+    shared = usual(asked, "llama-3.2-1b", method="lora", shard="zero3", gpu="4090:2")
+    assert shared(dtype="float32").devices == shared(dtype="bfloat16").devices
+    assert shared(precision="fp32").peak.expected > shared().peak.expected
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "framework", "checkpointing"),
     [

@@ -227,14 +227,21 @@ def date_of(w: Train) -> tuple[int, ...] | None:
     return date
 
 
+NAMED_SINCE = (0, 27)  # TRL, that a name is loaded in float32 by: before, in its files' dtype
 RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproject.toml)
 
 
 def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
-    """Return the settings that are meant where adapters are trained and no framework is named: {}
-    for full training, and where one is named. Beside older releases of `transformers` QLoRA has the
-    checkpoints that PEFT's prepare_model_for_kbit_training switches on."""
-    if w.framework or w.framework_version or w.method in (None, "full"):
+    """Return the settings that are meant where adapters are trained and no framework is named, or
+    the usual one: {} for full training, and where another is named. TRL is handed a model in the
+    dtype of its products; given a name without a dtype it loads float32 (trl 1.16 trainer/utils.py,
+    create_model_from_path), which a file or `--dtype float32` says. Beside older releases of
+    `transformers` QLoRA has the checkpoints that PEFT's prepare_model_for_kbit_training switches
+    on."""
+    if w.method in (None, "full") or (w.framework or "trl") != "trl":
+        return {}
+    release = w.framework_version
+    if release and (w.framework is None or (numbers(release) or NAMED_SINCE) < NAMED_SINCE):
         return {}
     if transformers < RECIPE_SINCE:
         return {"checkpointing": w.checkpointing or "full"} if w.method == "qlora" else {}

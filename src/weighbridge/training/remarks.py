@@ -55,14 +55,10 @@ def refused(plan: TrainingPlan) -> str:
 
 def _float32_base(plan: TrainingPlan) -> str:
     """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
-    frozen = plan.method != "full"
     named = plan.asked_dtype or plan.framework.name != "trl"
     if named or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
-    what = "frozen" if frozen else "weights"
-    if plan.subject.choice.scheme is not None:
-        what = "unpacked"
-    return clauses(sentence(f"trl_float32.{what}"), sentence("trl_weighs"))
+    return clauses(sentence("trl_float32.weights"), sentence("trl_weighs"))
 
 
 def _experts(plan: TrainingPlan) -> str:

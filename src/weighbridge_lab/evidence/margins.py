@@ -7,7 +7,7 @@ Conformal quantiles of what lies beyond the rules' own interval, as a share of w
 a share of MOST of the figures is no more than a hundredth above, one of LEAST is not above and one
 of LEAST not below, counted so that the next figure of the kind is within as often. Levels nest, so
 they are fitted from low to high, each with the margins of those below. A kind with fewer than NEAR
-figures has no row: its kin has.
+figures has no row: its kin has. A row narrows the rules' interval only where `narrowing` says so.
 """
 
 from collections import defaultdict
@@ -16,12 +16,12 @@ from math import ceil
 
 from weighbridge.answers import bounds
 from weighbridge.answers.bounds import Margin, MarginTable, Novelty, RunForm, RunGroup
-from weighbridge.answers.bounds.margin import ENOUGH, kin
+from weighbridge.answers.bounds.margin import ENOUGH, WITHIN, kin
 from weighbridge.answers.bounds.novelty import RELEASE, Seen, place
 from weighbridge.answers.bounds.phases import base
 from weighbridge_lab.evidence.records import ABOVE, Outcome, Prediction
 
-MOST, LEAST = 0.983, 0.95  # shares of figures within
+MOST, LEAST = 0.983, WITHIN  # shares of figures within
 NEAR = 8  # figures that are a sample
 APART = "platform"  # axis whose few figures decide no width but that of what is new
 DIGITS = 5
@@ -117,7 +117,7 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
         middle=round(errors[len(errors) // 2], DIGITS),
         runs=len(group),
         sources=tuple(sorted({o.record.source for o in group})),
-    )
+    ).lawful
 
 
 def above(prediction: Prediction) -> float:

@@ -12,7 +12,7 @@ the width of those below it, and ASSUMED.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memory import Basis
@@ -42,6 +42,7 @@ NAMES = {
     "ggml": "llama.cpp and its forks",
 }
 ENOUGH = 3  # sources that agree
+WITHIN = 0.95  # share of figures that are within, of those that are like
 PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
@@ -86,8 +87,8 @@ class RunGroup(NamedTuple):
 
 class Margin(NamedTuple):
     """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
-    than its runs need, and then it is narrowed. `middle` is their median error, as a share of
-    what was expected."""
+    than its runs need, and then it is narrowed, if they are `narrowing`. `middle` is their median
+    error, as a share of what was expected."""
 
     low: float
     high: float
@@ -101,12 +102,16 @@ class Margin(NamedTuple):
 
     @property
     def wider(self) -> "Margin":
-        """Return the margin of a newcomer: ASSUMED more, and it narrows nothing that fewer than
-        ENOUGH sources say is too wide."""
-        least = -1.0 if len(self.sources) >= ENOUGH else ASSUMED
-        return self._replace(
-            low=max(least, self.low + ASSUMED), high=max(least, self.high + ASSUMED)
-        )
+        """Return the margin of a newcomer: ASSUMED more."""
+        return self._replace(low=self.low + ASSUMED, high=self.high + ASSUMED)
+
+    @property
+    def lawful(self) -> "Margin":
+        """Return it as it may be used: what its runs widen is kept, and what they narrow where they
+        are `narrowing`."""
+        if narrowing(self.runs, self.sources):
+            return self
+        return self._replace(low=max(0.0, self.low), high=max(0.0, self.high))
 
     @property
     def basis(self) -> Basis:
@@ -118,6 +123,13 @@ KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component",)}
 NONE = Margin(0.0, 0.0)
 REPLAYED = Margin(FLOOR, FLOOR)  # what is reserved for them is, too
 LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level
+
+
+def narrowing(runs: int, sources: Collection[str]) -> bool:
+    """Tell whether figures may narrow the rules' own interval: ENOUGH sources, and so many figures
+    that the next one of their kind lies within their worst with a chance of WITHIN. Of n that is
+    n / (n + 1): fewer than 19 only say that it may be wider."""
+    return len(sources) >= ENOUGH and runs >= WITHIN * (runs + 1)
 
 
 def kind(runs: RunForm, quantity: str, level: str, *, several: bool) -> RunGroup:

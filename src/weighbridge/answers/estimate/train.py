@@ -302,7 +302,10 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         raise UnsupportedError(sentence("train.beside", what=beside), where=model.reference)
     framework, chosen = frameworks.resolved(workload)
     full = (workload.method or "full") == "full"
-    dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
+    mixed = (workload.precision or framework.precision).endswith("-mixed")
+    converted = mixed and (workload.shard or "").startswith("zero")  # whatever it was loaded in
+    dtype = None if converted else workload.dtype
+    dtype = dtype or (chosen.weights if full else chosen.frozen).name
     if dtype == OWN_DTYPE:
         dtype = own_dtype(model.parts[0])[0].name
     form, note = _packed_as(model, workload, framework)

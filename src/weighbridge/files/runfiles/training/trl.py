@@ -94,6 +94,9 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     return replace(run, settings=settings, defaults=(*run.defaults, *defaults))
 
 
+NAMED = "TRL's own, where it is given a name"  # trl 1.16 trainer/utils.py, create_model_from_path
+
+
 def of_arguments(
     document: Document, framework: str, note: str = "", method: str = ""
 ) -> PlannedRun:
@@ -117,6 +120,8 @@ def of_arguments(
     arguments.precision(keys, "bf16-mixed" if ours else "fp32")
     _dtype(keys)
     _method(keys)
+    if ours and keys.settings["method"] != "full":
+        keys.default("dtype", "float32", NAMED)
     _checkpoints(keys, ours=ours)
     arguments.kernels(keys)
     if keys.on("use_flash_attn"):
