@@ -118,10 +118,8 @@ def of_arguments(
         arguments.usual_optimizer(keys)
     ours = framework == "trl"
     arguments.precision(keys, "bf16-mixed" if ours else "fp32")
-    _dtype(keys)
     _method(keys)
-    if ours and keys.settings["method"] != "full":
-        keys.default("dtype", "float32", NAMED)
+    _dtype(keys, ours=ours)
     _checkpoints(keys, ours=ours)
     arguments.kernels(keys)
     if keys.on("use_flash_attn"):
@@ -164,9 +162,11 @@ def _length(keys: KeyReading, framework: str) -> None:
         keys.default("seq_len", 1024, sentence("own_name", framework="TRL", name="max_length"))
 
 
-def _dtype(keys: KeyReading) -> None:
+def _dtype(keys: KeyReading, *, ours: bool) -> None:
     for name in ("dtype", "torch_dtype"):
         keys.take(name, "dtype", lambda in_words: arguments.DTYPES.get(str(in_words)))
+    if ours and keys.settings["method"] != "full":
+        keys.default("dtype", "float32", NAMED)
 
 
 def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
