@@ -207,17 +207,27 @@ ATTENTION = (
 
 # cuDNN convolutions, which rearrange what they read (kernels/workspaces.py).
 
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 CUDNN = "published workspaces of cuDNN 9.10 to 9.20 engines; algorithm choice is cuDNN's"
+
+
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def _last(x: torch.Tensor) -> bool:
+    """Tell whether torch takes channels for last: not by the strides of one picture whose own is
+    smaller (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    form = LAST.get(x.dim())
+    return (
+        form is not None
+        and x.is_contiguous(memory_format=form)
+        and x.stride(0) * x.shape[0] >= x.numel()
+    )
 
 
 def _rearranged(inputs: torch.Tensor, weight: torch.Tensor, groups: int, op: Op) -> bool:
     if not torch.backends.cudnn.enabled or _own_depthwise(inputs, weight, groups):
         return False
-    form = LAST.get(inputs.dim())
-    if form is not None and (
-        inputs.is_contiguous(memory_format=form) or weight.is_contiguous(memory_format=form)
-    ):
+    if _last(inputs) or _last(weight):
         return bool(inputs.shape[1] == 1)  # both layouts at once: nothing is known
     half = inputs.dtype in HALF
     if not half and not (inputs.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
@@ -229,25 +239,29 @@ def _own_depthwise(inputs: torch.Tensor, weight: torch.Tensor, groups: int) -> b
     return groups > 1 and groups == inputs.shape[1] and weight.shape[0] % groups == 0
 
 
+def _workspace(op: Op, x: torch.Tensor, inputs: int, output: int) -> list[int]:
+    return kernels.convolution(inputs, output, half=x.dtype in HALF, chip=op.card.chip)
+
+
 def _forward(op: Op) -> list[int]:
     x, weight = op.args[:2]
     if not _rearranged(x, weight, op.args[8], op):
         return []
-    return [kernels.convolution(size(x) + size(weight), size(op.out), half=x.dtype in HALF)]
+    return _workspace(op, x, size(x) + size(weight), size(op.out))
 
 
 def _of_input(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][0] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [kernels.convolution(size(grad) + size(weight), size(x), half=x.dtype in HALF)]
+    return _workspace(op, x, size(grad) + size(weight), size(x))
 
 
 def _of_weight(op: Op) -> list[int]:
     grad, x, weight = op.args[:3]
     if not op.args[10][1] or not _rearranged(x, weight, op.args[9], op):
         return []
-    return [kernels.convolution(size(grad) + size(x), size(weight), half=x.dtype in HALF)]
+    return _workspace(op, x, size(grad) + size(x), size(weight))
 
 
 CONVOLUTIONS = (
