@@ -9,6 +9,7 @@ from weighbridge.answers.questions.requests import Requests
 from weighbridge.engines.table import FOLDERS
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload import TABLES
+from weighbridge.workload.train import LEARNERS
 
 MODEL = "qwen3-0.6b"
 OTHERS = {"litgpt": "tinyllama-1.1b"}  # which has no Qwen 3
@@ -29,7 +30,8 @@ SERVED = [("infer", {"engine": engine} | more) for engine in FOLDERS for more in
 SERVED += [("infer", {"engine": engine} | own) for engine, own in OWN.items()]
 LOADED = [("load", more) for more in ({}, {"device_map": "auto"}, {"quantization": "nf4"})]
 METHODS = ({}, {"method": "qlora", "gpu": "h100"}, {"seq_len": 512, "attention": "eager"})
-TRAINED = [("train", {"framework": name} | more) for name in FRAMEWORKS for more in METHODS]
+TUNING = (*FRAMEWORKS, *LEARNERS)
+TRAINED = [("train", {"framework": name} | more) for name in TUNING for more in METHODS]
 SHARDED = ("train", {"shard": "zero3", "gpu": "h100:4", "zero_reduce_bucket_size": 100_000})
 
 

@@ -175,7 +175,7 @@ def test_every_framework_says_its_method(text, name, method, framework):
 @pytest.mark.parametrize(
     "text",
     [
-        "python3 -m openrlhf.cli.train_sft --pretrain org/name\n",
+        "python3 -m verl.trainer.fsdp_sft_trainer actor_rollout_ref.model.path=org/name\n",
         "swift rlhf --rlhf_type nash --model org/name\n",
         "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=opo\n",
     ],
@@ -285,3 +285,56 @@ def test_the_engine_of_axolotl_is_a_server_where_nobody_says():
     modes = ("  use_vllm: true\n", "  use_vllm: true\n  vllm_mode: colocate\n", "  beta: 0.0\n")
     cards = [run(AXOLOTL.format(mode), "a.yaml").engine_cards for mode in modes]
     assert cards == [1, 0, 0]
+
+
+BASES = {
+    "examples/configs/sft.yaml": "policy: {max_total_sequence_length: 1024, "
+    "train_micro_batch_size: 2, sequence_packing: {enabled: true}}\nsft: {a: 1}\n",
+    "examples/configs/distill.yaml": "policy: {max_total_sequence_length: 512, train_micro_batch_size"
+    ": 1, generation: {backend: vllm, max_new_tokens: '${..max_total_sequence_length}'}}\n"
+    "distillation: {a: 1}\nteacher: {model_name: qwen3-8b}\n",
+    "examples/configs/recipes/llm/one.yaml": "defaults: ../../sft.yaml\n"
+    "policy: {model_name: qwen3-0.6b}\ncluster: {gpus_per_node: 8}\n",
+    "examples/configs/recipes/llm/two.yaml": "defaults: ./one.yaml\ncluster: {num_nodes: 2}\n",
+    "examples/configs/recipes/llm/student.yaml": "defaults: ../../distill.yaml\n"
+    "policy: {model_name: qwen3-0.6b}\ncluster: {gpus_per_node: 1}\n",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name, text in BASES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path / "examples/configs/recipes/llm"
+
+
+def weighed(folder, name):
+    (one,) = read((folder / name).read_text(), name, folder=str(folder)).runs
+    return one
+
+
+def test_a_config_is_read_with_all_that_it_begins_with_in_its_repository(checkout):
+    """By `..` up to the root of the repository, and by what a sibling says of the program: its
+    fine-tuning is weighed by what trains there, packed rows as one."""
+    (checkout.parents[3] / ".git").mkdir()
+    one, two = (weighed(checkout, name) for name in ("one.yaml", "two.yaml"))
+    assert (two.model, two.refused, two.cards, one.cards) == ("qwen3-0.6b", "", 16, 8)
+    assert two.settings == one.settings | {"data_parallel_size": 16}
+    assert (two.settings["framework"], two.settings["method"]) == ("nemo-rl", "full")
+    assert (two.settings["batch_size"], two.settings["seq_len"]) == (1, 2048)
+
+
+def test_without_a_repository_nothing_above_the_folder_is_read(checkout):
+    lacks = {one.missing: one.why for one in weighed(checkout, "one.yaml").unread if one.missing}
+    assert lacks.keys() == {"../../sft.yaml"}
+    assert "outside" in lacks["../../sft.yaml"]
+
+
+def test_a_student_that_writes_has_an_engine_and_a_teacher_that_is_not_counted(checkout):
+    (checkout.parents[3] / ".git").mkdir()
+    student = weighed(checkout, "student.yaml")
+    assert (student.settings["method"], student.settings["rollout_engine"]) == ("gkd", "vllm")
+    assert [one.raises for one in student.unread if one.key == "teacher"] == [True]
+    workload = weighbridge.train(student.model, gpu="h100", **student.settings).workload
+    assert workload["max_new_tokens"] == workload["seq_len"] == 512

@@ -11,6 +11,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.faces.render import render
 from weighbridge.training import learning
 from weighbridge.workload import Train
+from weighbridge.workload.train import LEARNERS
 
 SMALL = config("llama", vocab_size=32000, max_position_embeddings=4096, torch_dtype=None)
 
@@ -204,3 +205,41 @@ def test_rows_of_a_forward_are_those_that_its_tokens_hold():
     settings = {name: report.workload[name] for name in names}
     again = weighbridge.prepare(SMALL).train(remedies=False, **settings)
     assert again.peak == report.peak
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("framework", LEARNERS)
+def test_plain_fine_tuning_is_by_what_trains_there(framework, method):
+    """The same step as the program's own question has it."""
+    asked = {"method": method, "framework": framework, "shard": None}
+    if (framework, method) == ("unsloth", "full"):
+        return
+    report = answer(**asked)
+    own = learning.fine_tuned(Train(**{"gpu": "h100", "batch_size": 2, "seq_len": 128} | asked))
+    assert own.framework in ("trainer", "plain", "deepspeed", "megatron", "trl")
+    assert report.devices == weighbridge.prepare(SMALL).train(own, remedies=False).devices
+    assert report.workload["framework"] == framework
+
+
+def test_groups_are_of_the_cards_that_train():
+    """Seven of eight write no whole groups of 8, and 28 rows are two of 14."""
+    asked = {"framework": "ms-swift", "batch_size": 1, "gradient_accumulation": 4}
+    assert run(8, **asked, num_generations=14, data_parallel_size=7).effective["batch_size"] == 1
+    with pytest.raises(UsageError):
+        run(8, **asked, num_generations=14)
+
+
+def test_adapters_are_of_all_linears_where_a_framework_says_so():
+    assert run(framework="verl", tuner="lora").trained.lora_targets == ("all-linear",)
+    assert run(framework="trl", tuner="lora").trained.lora_targets is None
+    named = run(framework="verl", tuner="lora", lora_targets=("q_proj",))
+    assert named.trained.lora_targets == ("q_proj",)
+
+
+def test_a_student_writes_where_an_engine_is_named():
+    """On-policy distillation: rows of answers, an engine, and a teacher's pass."""
+    asked = {"method": "gkd", "framework": "nemo-rl", "max_new_tokens": 64, "seq_len": 128}
+    without, written = answer(**asked), answer(**asked, rollout_engine="vllm")
+    assert not any(one.name == "rollout" for one in without.devices[0].phases)
+    names = [one.name for one in written.devices[0].phases]
+    assert {"rollout", "reference", "cache-wakes"} <= set(names)

@@ -18,7 +18,6 @@ from weighbridge.workload.train import (
     METHOD_SETTINGS,
     OF_LEARNING,
     OF_REWARDS,
-    REWARDS,
     UNREFERRED,
     VALUED,
     AdapterSettings,
@@ -119,7 +118,7 @@ def _of_learning(w: Train) -> None:
     method = w.method or "full"
     key, of_others = "learning.of_methods", (*OF_LEARNING, *fields(RolloutSettings))
     if w.learns:
-        key, of_others = "learning.of_rewards", () if method in REWARDS else OF_REWARDS
+        key, of_others = "learning.of_rewards", () if w.writes else OF_REWARDS
     for name in filter(partial(_is_named, w), of_others):
         raise UsageError(sentence(key, name=name.replace("_", "-"), method=method))
     if w.critic is not None and method not in VALUED:

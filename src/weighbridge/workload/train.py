@@ -265,6 +265,13 @@ class Train(
         return self.method if self.method in LEARNS else ""
 
     @property
+    def writes(self) -> bool:
+        """Tell whether answers are written while it trains: of a student where an engine is named,
+        too."""
+        student = self.method == "gkd" and self.rollout_engine is not None
+        return self.method in REWARDS or student
+
+    @property
     def tuning(self) -> str:
         """Name what is trained of the model: all of it, or adapters of a kind. A run that learns
         from rewards has adapters where a rank of them or a packed base is asked for."""

@@ -37,6 +37,7 @@ from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
 from weighbridge.workload import Infer, Train
 from weighbridge.workload.consistency import OWN_DTYPE
+from weighbridge.workload.train import LEARNERS
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
@@ -62,6 +63,11 @@ def train(
         from weighbridge.answers.estimate import learning
 
         return learning.train(model, workload, roles or {}, sought=sought)
+    if workload.framework in LEARNERS:  # by what trains there
+        from weighbridge.training.learning import fine_tuned
+
+        report = train(model, fine_tuned(workload), counts=counts)
+        return replace(report, workload=report.workload | {"framework": workload.framework})
     return _apart(model, workload) or of_step(model, workload, counts=counts)
 
 

@@ -1,9 +1,11 @@
 """Files that a run file names and that lie beside it: a config that a command starts, a stage of
 DeepSpeed, a script.
 
-Only what lies in the folder of the run file, or below it, is read: no absolute path, none that
-leads out by `..` or by a link, nothing that is no plain file, and no more bytes than of a run file.
-What was pasted has no folder, and nothing is read beside it.
+Only what lies in the repository of the run file is read, or in its folder and below it where that
+is in none: no absolute path, none that leads out by `..` or by a link, nothing that is no plain
+file, and no more bytes than of a run file. A path begins at the file's folder, or at the root of
+the repository, where its scripts are started. What was pasted has no folder, and nothing is read
+beside it.
 """
 
 import os
@@ -16,25 +18,42 @@ from weighbridge.files.runfiles.document import Document, decoded, first
 from weighbridge.files.runfiles.record import PlannedRun, Unread
 
 MOST_NAME = 400  # characters of a path
+HIGHEST = 16  # folders above a file in which its repository may begin
 NOT_HERE = "{} is not here, and decides too"
+OUTSIDE = "{} is outside of the file's folder and is not read, and decides too"
 
 
 def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document | None:
     """Return the file that a document names, in the first of these syntaxes that it has; None where
     it does not lie there. Raises BadFileError where it is broken."""
-    text = _text(document.folder, name)
-    if text is None:
-        return None
-    return replace(first(text, syntaxes, name), folder=document.folder)
+    root = root_of(document.folder)
+    for start in dict.fromkeys((document.folder, root)):
+        text = _text(root, start, name)
+        if text is not None:
+            return replace(first(text, syntaxes, name), folder=document.folder)
+    return None
 
 
-def _text(folder: str, name: str) -> str | None:
-    if not folder or not name or len(name) > MOST_NAME or "\0" in name:
+def root_of(folder: str) -> str:
+    """Return the root of the repository that a folder is in, or the folder where it is in none. A
+    home is no repository, though its owner's settings may be kept as one."""
+    above = os.path.realpath(folder) if folder else ""
+    home = os.path.realpath(os.path.expanduser("~"))
+    for _ in range(HIGHEST):
+        if not above or above in (home, os.path.dirname(above)):
+            break
+        if os.path.exists(os.path.join(above, ".git")):
+            return above
+        above = os.path.dirname(above)
+    return folder
+
+
+def _text(root: str, start: str, name: str) -> str | None:
+    if not start or not name or len(name) > MOST_NAME or "\0" in name:
         return None
     if os.path.isabs(name) or name.startswith("~"):
         return None
-    root = os.path.realpath(folder)
-    path = os.path.realpath(os.path.join(root, name))
+    root, path = (os.path.realpath(at) for at in (root, os.path.join(start, name)))
     try:
         if os.path.commonpath((root, path)) != root or not stat.S_ISREG(os.stat(path).st_mode):
             return None
@@ -46,7 +65,8 @@ def _text(folder: str, name: str) -> str | None:
 
 def missing(name: str, key: str, line: int = 0) -> Unread:
     """Return the note on a file that decides and is not there: no verdict is sure without it."""
-    why = NOT_HERE.format(f"{name:.80}")
+    leads_out = os.path.isabs(name) or name.startswith(("..", "~"))
+    why = (OUTSIDE if leads_out else NOT_HERE).format(f"{name:.80}")
     return Unread(key=key, line=line, why=why, lowers=True, raises=True, missing=name)
 
 

@@ -129,14 +129,24 @@ def run(asked: Train, cards: int) -> LearningRun:
     if name not in FILES:
         known = ", ".join(FILES)
         raise UnsupportedError(sentence("learning.framework", framework=name, known=known))
-    file = import_module(f"{__name__}.{FILES[name]}")
-    rules: Callable[[Train, int], LearningRun] = file.run
     _refuse(asked, name)
     stored = asked.dtype or (None if asked.framework else record.sixteen(asked))
-    one = rules(asked.but(framework=name, dtype=stored), cards)
+    one = _rules(name)(asked.but(framework=name, dtype=stored), cards)
     _meet(one, asked, cards)
     lines = (*_idle(one, asked), *_counted(one, asked, cards))
     return replace(one, notes=lines)
+
+
+def fine_tuned(asked: Train) -> Train:
+    """Return the question of plain fine-tuning by a framework of rewards: of what trains there."""
+    budget = asked.budget()
+    cards = 1 if budget is None else budget.choice.count
+    return _rules(asked.framework or USUAL)(asked, cards).trained
+
+
+def _rules(name: str) -> Callable[[Train, int], LearningRun]:
+    rules: Callable[[Train, int], LearningRun] = import_module(f"{__name__}.{FILES[name]}").run
+    return rules
 
 
 def _refuse(asked: Train, name: str) -> None:

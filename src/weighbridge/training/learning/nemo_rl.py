@@ -1,6 +1,7 @@
 """NeMo-RL: FSDP2 over all cards, or Megatron's backend; everything leaves while the engine writes.
 
     batch         train_micro_batch_size 4, pairs of preferences; logprob_batch_size as many
+    weights       float32, those beside adapters too (models/automodel/setup.py)
     optimizer     AdamW without foreach; gradients of a layer are reduced in its own step
     reference     of KL 0.01, and of DPO: in host memory, whole for a pass
     engine        0.6 of the card in a process of its own, asleep at level 1; cache and weights wake
@@ -35,7 +36,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         optimizer="adamw_torch",
         optim_args=("foreach=False",),
         precision="bf16-mixed",
-        dtype=record.sixteen(asked),
+        dtype=None if asked.tuning == "full" else "float32",
     )
     learned = record.objective(
         asked,

@@ -10,10 +10,14 @@ from weighbridge.base.versions import numbers
 from weighbridge.training.forward.heads import head
 from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
-from weighbridge.workload.train import REWARDS
 
 PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")  # two rows of each example
 COMPARES = ("dpo", "ipo", "kto", "gkd")  # preferences that ask a frozen model, too
+NEXT_TOKEN = "orpo"  # has the head of fine-tuning, which asks no other
+# Whose adapters are of the linears that PEFT, or rules of their own, name; all others' are of all
+# (verl 0.9 config/model/hf_model.yaml, ms-swift 4.6 arguments/tuner_args.py, NeMo-RL lora_cfg,
+# OpenRLHF 0.11 cli/, llamafactory 0.9.5 finetuning_args.py, AgileRL llm_finetuning/)
+OTHERS_SAY = ("trl", "axolotl", "unsloth")
 Release = tuple[int, ...] | None  # None is the newest
 
 
@@ -93,6 +97,8 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
     said, or as is `usual`."""
     rows, length = packed(asked, rows, length)
+    if asked.tuning != "full" and asked.framework not in OTHERS_SAY:
+        usual["lora_targets"] = ("all-linear",)
     unsaid = {
         k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
     }
@@ -120,7 +126,7 @@ def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
     tokens, _ = tokens_of(asked)
     if tokens:
         return 1, max(length, tokens)
-    return (1, rows * length) if asked.packing else (rows, length)
+    return (1, rows * length) if asked.packing and asked.learns else (rows, length)
 
 
 FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
@@ -166,7 +172,7 @@ def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Referen
 
 
 def online(asked: Train) -> bool:
-    return asked.learns in REWARDS
+    return asked.writes
 
 
 def pairs(asked: Train) -> int:
@@ -253,7 +259,7 @@ def objective(
     says, where it `compares`; `answer`: tokens of one, of heads that score no others. Most
     frameworks empty torch's cache between passes."""
     scores = head(
-        asked.learns,
+        asked.learns or NEXT_TOKEN,
         asked.framework or "",
         released(asked),
         fused=asked.loss in FUSED,

@@ -68,7 +68,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
     elif writes and learns != "ppo" and checks and (swift or not before(release, 0, 15)):
-        record.groups(asked, rows * steps * cards, number)
+        record.groups(asked, rows * steps * (asked.data_parallel_size or cards), number)
     quiet = rows * steps if before(release, 0, 17) and not swift else rows
     beta = asked.kl_beta
     if beta is None:
@@ -107,7 +107,7 @@ def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
     by_zero = (asked.shard or "").startswith("zero")
     return record.trained(
         asked,
-        "unsloth" if name == "unsloth" else "trl",
+        "unsloth" if name == "unsloth" else "trl" if asked.learns else "trainer",
         rows,
         length,
         checkpointing="offload" if name == "unsloth" else "none" if old else "full",

@@ -21,6 +21,7 @@ KEYS = text_beside(__file__, "learned.txt")
 NAMES = {  # what programs call a method -> ours; of what is none here they are refused by name
     **{name: name for name in LEARNS},
     "rm": "reward",
+    "distillation": "gkd",  # of NeMo-RL
     "bco": "kto",
     "dr_grpo": "grpo",
     "bnpo": "grpo",
@@ -70,7 +71,7 @@ def take(keys: KeyReading, method: str) -> None:
     for name in ("rlhf_type", "rl", "stage"):
         if keys.value(name) is not None:
             keys.knows(name, "method")
-    if method in REWARDS:
+    if method in REWARDS or (method == "gkd" and keys.on("use_vllm")):
         _written(keys)
         keys.used.add("padding_free")  # rows are as long as answers may be: nothing is saved
     else:

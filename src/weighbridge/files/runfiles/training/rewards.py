@@ -88,7 +88,7 @@ def _planned(run: RewardRun) -> PlannedRun:
     named = next((name for name in program.models if keys.value(name) is not None), "")
     model = arguments.name_of(keys, named) if named else ""
     method = _method(keys, program, run.verb)
-    if not method:
+    if not method and not program.tunes:
         keys.used.update(keys.data)
         return keys.run(model, refused=sentence("rewards.method"))
     keys.settings["method"] = learned.NAMES.get(method, method)
@@ -105,11 +105,23 @@ def _planned(run: RewardRun) -> PlannedRun:
     for setting, (value, name) in program.usual.items():
         if setting != "seq_len" or not _writes(keys):  # rows of answers are of two numbers
             keys.default(setting, value, sentence("own_name", framework=program.name, name=name))
+    _settled(keys, program, method)
+    return keys.run(model, refused=learned.refusal(method and keys.settings["method"]))
+
+
+def _settled(keys: KeyReading, program: RewardProgram, method: str) -> None:
+    """Settle what follows from others. Of a run that learns the next token what is packed is one
+    row."""
     if Ranks.of(keys.settings).context > 1 and program.sequence:
         keys.settings["context_parallel_by"] = program.sequence
     if keys.cards == 1:
         keys.settings.pop("shard", None)
-    return keys.run(model, refused=learned.refusal(keys.settings["method"]))
+    if method:
+        return
+    keys.settings["method"] = keys.settings.pop("tuner")
+    if keys.settings.pop("packing", False):
+        rows = keys.settings.get("batch_size", 1)
+        keys.settings |= {"batch_size": 1, "seq_len": rows * keys.settings.get("seq_len", 1)}
 
 
 def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
@@ -169,7 +181,8 @@ def _adapted(keys: KeyReading, program: RewardProgram) -> None:
 
 
 def _writes(keys: KeyReading) -> bool:
-    return keys.settings["method"] in REWARDS
+    student = keys.settings["method"] == "gkd" and "rollout_engine" in keys.settings
+    return student or keys.settings["method"] in REWARDS
 
 
 # ---- verl and EasyR1
@@ -292,6 +305,7 @@ def _nemo_rl(keys: KeyReading) -> None:
     megatron = keys.on(f"{layout}.enabled")
     if megatron:
         _megatron(keys, f"{layout}.", f"{layout}.")
+        keys.used.add("policy.dtensor_cfg.context_parallel_size")
     else:
         for kind in ("tensor", "context"):
             keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])

@@ -8,6 +8,7 @@ whose values rewards.jsonl has.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,11 +24,14 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.record import Unread, Value
 from weighbridge.files.runfiles.training import arrays, flags, ranks, starters
 
-NAMED = re.compile(r"\$\{(?P<path>[\w.]+)\}")
+NAMED = re.compile(r"\$\{(?P<above>\.*)(?P<path>[\w.]+)\}")  # with dots: from where it stands
 PRODUCT = re.compile(r"\$\{mul:\s*(\d+),\s*(\d+)\}")
 NESTED = 5  # names within names
 MOST_BASES = 8  # configs below configs
 EACH_CARD = "nproc_per_node"
+
+
+Shipped = Mapping[str, Mapping[str, Any]]
 
 
 class RewardProgram(NamedTuple):
@@ -45,6 +49,7 @@ class RewardProgram(NamedTuple):
     cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
     usual_cards: int = 0
     words: str = ""  # its section of training/learning/words.txt; "": the framework's
+    tunes: bool = False  # it fine-tunes by the same keys, too
     sequence: str = ""  # how ranks of a sequence see all of it
     verbs: Sequence[str] = ()  # after its word; none: whatever it starts
     usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it
@@ -73,24 +78,26 @@ class ConfigLayer(NamedTuple):
 REWARD_PROGRAMS = tuple(
     RewardProgram(**json.loads(line)) for line in lines_beside(__file__, "rewards.jsonl")
 )
+SHIPPED = {name: says for each in REWARD_PROGRAMS for name, says in each.shipped.items()}
 
 
 def of_config(document: Document) -> RewardProgram | None:
     """Return the program whose config a document is; None where it is none of these."""
-    data = document.data
-    if not isinstance(data, dict):
-        return None
-    return next(
-        (d for d in REWARD_PROGRAMS if d.together and all(key in data for key in d.together)), None
-    )
+    run = with_config(document)
+    return None if run is None else run.program
 
 
 def with_config(document: Document) -> RewardRun | None:
-    """Return the run of a config; None where it is none of these."""
-    program = of_config(document)
+    """Return the run of a config, which those that it begins with may tell; None where it is none
+    of these."""
+    if not isinstance(document.data, dict):
+        return None
+    data, absent, notes = _layer(document, SHIPPED)
+    program = next(
+        (d for d in REWARD_PROGRAMS if d.together and all(key in data for key in d.together)), None
+    )
     if program is None:
         return None
-    data, absent, notes = _layer(document, program)
     whole = _resolved(data)
     places = dict(document.places)
     for path, value in _leaves(whole, ()):
@@ -160,26 +167,33 @@ def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place
 
 def _named(document: Document, program: RewardProgram, name: Value) -> ConfigLayer:
     """Return the config that a line names, above which its words stand."""
-    return _base(document, program, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
+    known = program.shipped
+    return _base(document, known, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
 
 
-def _layer(document: Document, program: RewardProgram, left: int = MOST_BASES) -> ConfigLayer:
-    """Return a config above the one that it names as its `defaults`."""
+def _layer(document: Document, shipped: Shipped, left: int = MOST_BASES) -> ConfigLayer:
+    """Return a config above those that it names as its `defaults`, the last above the first."""
     named = document.data.get("defaults")
-    if not isinstance(named, str) or not left:
-        return ConfigLayer(document.data)
-    below = _base(document, program, named, left)
-    return below._replace(data=_above(below.data, dict(document.data)))
+    names = named if isinstance(named, list) else [named]
+    layer = ConfigLayer({})
+    if left and all(isinstance(name, str) for name in names):
+        for below in (_base(document, shipped, name, left) for name in names[:MOST_BASES]):
+            notes = (*layer.notes, *below.notes)
+            data = _above(layer.data, below.data)
+            layer = ConfigLayer(data, (*layer.absent, *below.absent), notes)
+    return layer._replace(data=_above(layer.data, document.data))
 
 
-def _base(document: Document, program: RewardProgram, name: str, left: int) -> ConfigLayer:
-    """Return the config of a name: the file that lies beside a document, or one that is shipped."""
+def _base(document: Document, shipped: Shipped, name: str, left: int) -> ConfigLayer:
+    """Return the config of a name: the file that lies beside a document, or one that is shipped.
+    What it names lies beside itself."""
     config = beside(document, name, ("yaml",))
     if config is not None and isinstance(config.data, dict):
-        return _layer(config, program, left - 1)
+        there = os.path.join(document.folder, os.path.dirname(name))
+        return _layer(replace(config, folder=there), shipped, left - 1)
     base = name.rpartition("/")[2]
-    if base in program.shipped:
-        return ConfigLayer(program.shipped[base], (), (sentence("base.by_name", base=base),))
+    if base in shipped:
+        return ConfigLayer(shipped[base], (), (sentence("base.by_name", base=base),))
     line = document.line_of(max(0, document.text.find(name)))
     return ConfigLayer({}, (missing(name, "config", line),))
 
@@ -195,20 +209,28 @@ def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _resolved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping whose values that name other keys of it (`${policy.precision}`, `${mul:2,
-    3}`) are theirs."""
-    return {key: _put(value, data) for key, value in data.items()}
+def _resolved(data: Mapping[str, Any], above: Path = (), whole: Any = None) -> dict[str, Any]:
+    """Return a mapping whose values that name other keys of it (`${policy.precision}`, `${..size}`,
+    `${mul:2, 3}`) are theirs."""
+    whole = data if whole is None else whole
+    return {
+        key: _resolved(value, (*above, key), whole)
+        if isinstance(value, dict)
+        else _put(value, whole, above)
+        for key, value in data.items()
+    }
 
 
-def _put(value: Any, data: Mapping[str, Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: _put(inner, data) for key, inner in value.items()}
+def _put(value: Any, data: Mapping[str, Any], above: Path) -> Any:
+    def named(match: re.Match[str]) -> str:
+        up = len(match["above"])
+        start = above[: len(above) - up + 1] if up else ()
+        return str(_value(data, ".".join((*map(str, start), match["path"])), match[0]))
+
     for _ in range(NESTED):
         if not isinstance(value, str) or "${" not in value:
             break
-        put = NAMED.sub(lambda m: str(_value(data, m["path"], m[0])), value)
-        put = PRODUCT.sub(lambda m: str(int(m[1]) * int(m[2])), put)
+        put = PRODUCT.sub(lambda m: str(int(m[1]) * int(m[2])), NAMED.sub(named, value))
         value = flags.plain(put) if put != value else value
     return value
 
