@@ -9,14 +9,14 @@ adapter: lora
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.kinds import SYNTAXES, kinds
-from weighbridge.files.runfiles.pieces import parts
+from weighbridge.files.runfiles.pieces import MOST_PARTS, SERVES, MachinePart, blocks, parts
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 
 FENCE = re.compile(
@@ -33,6 +33,7 @@ WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that 
 }
 OF_A_NOTEBOOK = re.compile(r"(?m)^([ \t]*)!(?=[A-Za-z])")  # before a command of its shell
 ELSEWHERE = ("text", "command")  # kinds that are looked for in all of a text
+TOLD = tuple(each for each in SYNTAXES if each != "text")  # of a file in a text
 PARTS = ("deepspeed", "accelerate")  # kinds that are a part of a run
 BROKEN = "what stands between fences here is no {syntax} that can be read: {why}"
 
@@ -115,8 +116,18 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
     """Yield the machine parts that stand between no fences."""
     plain = without(text)
     lines = plain.split("\n")
+    among = (each for each in blocks(plain) if not SERVES.match(lines[each.start]))
+    whole = [file for file in _at(plain, islice(among, MOST_PARTS)) if _kind_of(file, TOLD)]
+    yield from whole
+    plain = _around(plain, whole)
+    yield from _at(plain, parts(plain))
+
+
+def _at(text: str, found: Iterable[MachinePart]) -> Iterator[FencedFile]:
+    """Yield parts of a text at its lines."""
+    lines = text.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
-    for part in parts(plain):
+    for part in found:
         dedented = textwrap.dedent("\n".join(lines[part.start : part.end]))
         yield FencedFile(
             part.syntax, "\n" * part.start + dedented, starts[part.start], starts[part.end] - 1
@@ -126,7 +137,7 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     """Return the kind of a file and its runs: none where no kind tells it. Raises BadFileError
     for what is not of the syntax that its fence names."""
-    syntaxes = [each for each in SYNTAXES if each not in ("text", file.syntax)]
+    syntaxes = [each for each in TOLD if each != file.syntax]
     broken: BadFileError | None = None
     for syntax in filter(None, (file.syntax, *syntaxes)):
         try:

@@ -17,7 +17,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
 from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents
-from weighbridge.files.runfiles.pieces import cut_short
+from weighbridge.files.runfiles.pieces import cut_short, has_words
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
 from weighbridge.workload import TABLES
@@ -117,6 +117,9 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
     if kind is not None:
         return _as(named(kind), text, name, folder)
     by_suffix = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    words = _with_words(text, name, folder) if by_suffix in (None, "text") else None
+    if words is not None:
+        return words
     broken: BadFileError | None = None
     for syntax in _syntaxes(text, name):
         try:
@@ -128,6 +131,14 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         if told_by_kind is not None:
             return _file(*told_by_kind, text, name)
     raise broken or _untold(name, text)
+
+
+def _with_words(text: str, name: str, folder: str) -> RunFile | None:
+    """Return what a text tells that is no file alone; None of a file, or where it tells nothing."""
+    if FOUND_BY_NAME.search(os.path.basename(name)) or not has_words(text):
+        return None
+    prose, (whole,) = named("text"), _pieces(text, "text", name, folder)
+    return _file(prose, [whole], text, name) if prose.tells(whole) else None
 
 
 def _untold(name: str, text: str = "") -> UsageError:

@@ -45,6 +45,17 @@ IMPORT = re.compile(
 COMMENTED = re.compile(r"\\\n(?P<comment>[ \t]*#)[^\n]*\n(?=[ \t]*-)")
 KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
 OF_A_KEY = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
+# A line of a file of whatever kind, and no words; and one of a log, which no file has
+_OF_A_FILE = re.compile(
+    r"[\[\]{}(),\"'#@&]|-(?:[ \t-]|$)|[ \t]+\S|[\"']?[a-z_][\w./-]*[\"']?:(?:[ \t]|$)"
+    r"|[\w.\"'-]+(?:, ?\w+)*[ \t]*=[ \t]*\S|[\w.]+[(\[]|[A-Z]{3,11}[ \t]+\S"
+    r"|(?:from|import|def|class|with|try|else|elif|return)\b"
+)
+_LOGGED = re.compile(
+    r"\d|\[\d|\([A-Z]|[ \t]*(?:\[rank\d|Traceback \(most "
+    r"|(?:[\w.]*\.)?\w*(?:Error|Exception|Warning)(?:: |$)|\[?(?:INFO|WARN(?:ING)?|ERROR)\b|ggml_"
+    r"|llama_)"
+)
 
 
 class MachinePart(NamedTuple):
@@ -80,6 +91,29 @@ def cut_short(text: str) -> Iterator[str]:
         yield sentence("command.commented", line=line)
 
 
+def blocks(text: str) -> Iterator[MachinePart]:
+    """Yield the lines between words and lines of logs, which may be a file each."""
+    lines = text.split("\n")
+    start, within = -1, False  # a traceback
+    for n, line in enumerate((*lines, "no more")):
+        blank, logged = not line.strip(), _LOGGED.match(line) is not None
+        within = logged or (within and line[:1] in (" ", "\t"))
+        of_a_file = not within and (_OF_A_FILE.match(line) or _is_shell(lines, n))
+        if start < 0 and of_a_file and line[:1] not in (" ", "\t"):
+            start = n
+        elif start >= 0 and not blank and not of_a_file:
+            yield MachinePart("", start, n)
+            start = -1
+
+
+def has_words(text: str) -> bool:
+    """Tell whether lines stand in a text that are of no file: words, a log, fences."""
+    lines = text.split("\n")
+    for block in blocks(text):
+        lines[block.start : block.end] = [""] * (block.end - block.start)
+    return any(map(str.strip, lines))
+
+
 def parts(text: str) -> Iterator[MachinePart]:
     """Yield the machine parts of a text, in their order."""
     lines = text.split("\n")
@@ -111,7 +145,7 @@ def _leads(lines: Sequence[str], start: int) -> bool:
 
 def _is_shell(lines: Sequence[str], start: int) -> bool:
     """Tell whether a line is a command's, or goes on with the one above it."""
-    line = lines[start]
+    line = lines[start] if start < len(lines) else "no more"
     goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))
 
