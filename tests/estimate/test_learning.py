@@ -505,3 +505,40 @@ def test_what_megatron_does_not_train_is_refused():
             expert_parallel_size=8,
             megatron_args=["sequence_parallel"],
         )
+
+
+def test_a_release_that_nobody_named_is_never_a_no():
+    """Where the newest engine would not start by its share, another may; by its weights alone none
+    would. verl's own example of 7B ran with vLLM 0.8.3 and a share of 0.2."""
+    asked = {"model": "qwen2.5-7b", "framework": "verl", "gpu": "h100", "batch_size": 1}
+    asked |= {"tuner": "lora", "lora_r": 8, "seq_len": 1536, "rollout_tp": 1}
+    for share in (0.15, 0.2, 0.25):
+        verdict = answer(**asked, max_new_tokens=1024, gpu_memory_utilization=share).verdict
+        weights_alone = share * verdict.total.expected < 15.2e9
+        assert (verdict.fits == "no") == weights_alone
+        assert ("--rollout-version" in verdict.reason) == (share == 0.2)
+
+
+@pytest.mark.parametrize(
+    "more", [{"rollout_engine": "none"}, {"sleep_level": 2}, {"rollout_gpu": "h100"}]
+)
+def test_zero_3_has_all_weights_where_it_writes_or_sends_merged_ones(more):
+    """TRL's ds3_gather_for_generation; adapters are merged under one gathering (vllm_generation.py).
+    A model of 116 MB in 16 bits over four cards."""
+    asked = {"framework": "trl", "shard": "zero3", "gpu": "h100:4", **LORA, **more}
+    whole = 2 * answer(**asked).to_dict()["model"]["parameters"]
+    at = "rollout" if "rollout_engine" in more else "weight-sync"
+    three, two = (
+        {one.name: one for one in device(answer(**asked | {"shard": z})).phases}
+        for z in ("zero3", "zero2")
+    )
+    assert three[at].at("allocated").low >= whole
+    sent = sum(
+        c.bytes.low for c in whose(three[at], "engine") if c.name in ("weights", "temporaries")
+    )
+    kept = (
+        sum(c.bytes.low for c in whose(two[at], "engine") if c.name == "weights")
+        if at in two
+        else 0
+    )
+    assert sent - kept >= whole

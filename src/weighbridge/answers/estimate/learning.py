@@ -30,6 +30,7 @@ from weighbridge.answers.estimate.learning_roles import (
     HERE,
     POOLED,
     PROCESS,
+    SENT,
     STATES,
     WEIGHTS,
     awake_of,
@@ -233,13 +234,18 @@ class _Meeting:
         )
 
     def _started(self, verdict: "Verdict | None") -> "Verdict | None":
-        """Return the verdict with a "no" where the engine would not start by its share."""
+        """Return the verdict with a "no" where the engine would not start by its share: open where
+        nobody said which release of it that is, and its weights are not too much by themselves."""
         served = self.served.verdict
         if verdict is None or served is None or verdict.fits == "no" or self.rollout.shared:
             return verdict  # a shared base is weighed with the trainer
         if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
             return verdict
-        return verdict.turned("no", parts_of(served.reason)[0])
+        why, device = parts_of(served.reason)[0], fullest(self.served)
+        least = max(one.of("weights").low for one in device.phases)
+        if self.rollout.infer.engine_version is None and least <= (device.taken or 0):
+            return verdict.turned("unknown", clauses(sentence("learning.release"), why))
+        return verdict.turned("no", why)
 
     # ---- questions
 
@@ -307,30 +313,32 @@ class _Meeting:
         """The engine: loading, writing, asleep, and awake without its cache."""
         device, rollout = fullest(self.served), self.rollout
         if rollout.generates:
-            wrote = device.binding()
-            return Role({AWAKE: only(wrote, GENERATED)}, process=PROCESS)
+            there = (*GENERATED, "weights") if self.run.gathers else GENERATED
+            return Role({AWAKE: only(device.binding(), there)}, process=PROCESS)
         awake = awake_of(device, self.served)
         instants = {one.name: one for one in device.phases} | {AWAKE: awake}
         slept = instants.get(ASLEEP) or without(awake, POOLED)  # SGLang's memory saver
         instants[ASLEEP] = self._asleep(slept) if rollout.sleep else awake
         woken = without(awake, POOLED[1:]) if rollout.sleep else awake
-        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, woken))
+        woken = self._receiving(instants.get(WEIGHTS, woken))
+        instants |= {WEIGHTS: woken, SENT: Instant(SENT, woken.components[-1:])}
         if rollout.shared:
             instants = on_base(instants)
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:
-        """The engine as weights arrive, beside what is sent at once."""
-        if not self.run.bucket:
-            return awake
-        bucket = Component(
+        """The engine as weights arrive, beside what is sent at once: a bucket, or all of them."""
+        sent, ranks = exactly(self.run.bucket), self.rollout.infer.tensor_parallel_size or 1
+        if self.run.gathers:
+            sent = Bytes(*(ranks * nbytes for nbytes in awake.of("weights")))
+        part = Component(
             name="temporaries",
             detail="what is sent at once",
-            bytes=exactly(self.run.bucket),
+            bytes=sent,
             basis="read",
-            formula="--sync-bucket, or the framework's own",
+            formula="all weights" if self.run.gathers else "--sync-bucket, or the framework's own",
         )
-        return replace(awake, components=(*awake.components, bucket))
+        return replace(awake, components=(*awake.components, part)) if sent.high else awake
 
     def _asleep(self, asleep: Instant) -> Instant:
         if sum(d.kind == "gpu" for d in self.served.devices) < 2:
@@ -369,6 +377,8 @@ class _Meeting:
                 yield name, {"actor": name, **rests}
         if self._shares:
             yield from self._again(writing)
+        elif self.run.gathers and self.rollout.sends and self.rollout.cards:
+            yield "weight-sync", {"actor": STATES, **writing, "engine": SENT}
 
     def _first(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """The first rollout: an engine's without states, the trainer's own writing with them."""

@@ -3,8 +3,8 @@ rest.
 
     away, here, states, states-alone    of one that trains: nothing, its weights, those with the
                                         optimizer's states, or these alone
-    awake, sleep, wake                  of an engine: it writes, its pools are unmapped, and its
-                                        weights arrive before its cache is there
+    awake, sleep, wake, sent            of an engine: it writes, its pools are unmapped, its weights
+                                        arrive before its cache is there; what is sent alone
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from weighbridge.training.learning import LearningRun
 from weighbridge.training.objective import LOG_PROBS, REFERENCE
 
 AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")
-AWAKE, ASLEEP, WEIGHTS = ("awake", "sleep", "wake")
+AWAKE, ASLEEP, WEIGHTS, SENT = ("awake", "sleep", "wake", "sent")
 PROCESS = "trainer"
 OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
 # What sleep unmaps: sglang managers/scheduler_update_weights_mixin.py (release_memory_occupation)

@@ -46,7 +46,8 @@ class LearningRun:
     """`trained` asks for what is trained, `effective` are the settings that the method has beside.
     `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the
     policy is there while a critic is not; `workers`: a critic has a process of its own; `one_base`:
-    it has the policy's base. `capped`: rows may be shorter than their cap. `notes`: what is said
+    it has the policy's base. `gathers`: ZeRO-3 has all weights on each card while they write, or
+    are sent. `capped`: rows may be shorter than their cap. `notes`: what is said
     beside the answer. `unsaid`: what decides
     and was not said."""
 
@@ -61,6 +62,7 @@ class LearningRun:
     in_turn: bool = False
     workers: bool = False
     one_base: bool = False
+    gathers: bool = False
     capped: bool = True
     notes: tuple[Sentence, ...] = ()
     unsaid: tuple[str, ...] = ()

@@ -10,6 +10,8 @@
                   LLaMA-Factory casts what it trains to float32, and its reference stays in 16 bits
     generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
                   the policy's own generate writes all rows of a step
+    ZeRO-3        all weights are gathered while the policy writes (ds3_gather_for_generation), and
+                  where adapters are merged to be sent; in ms-swift whatever is sent
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
     ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said; without
                   use_vllm the policy writes
@@ -17,8 +19,10 @@
                   Checkpoints are on the host; rows of a forward are as many as fit what is free, at
                   least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
 
-Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
-llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py, @ 3602360a swift/model/utils.py
+Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py,
+generation/vllm_generation.py (_iter_named_params), models/utils.py; ms-swift 3.8
+llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py, @ 3602360a
+swift/rlhf_trainers/rollout_mixin.py (gather_if_zero3), swift/model/utils.py
 (get_default_torch_dtype: that of config.json); unsloth_zoo vllm_utils.py; axolotl @ 067b021c
 loaders/model.py, core/builders/rl.py (ensure_dtype); LLaMA-Factory @ ff6d4d12 model/adapter.py
 (Upcasting trainable params to float32), train/trainer_utils.py (create_ref_model).
@@ -82,13 +86,16 @@ def run(asked: Train, cards: int) -> LearningRun:
         compares=record.compares(asked) or learns == "ppo",
         answer=row[1],
     )
+    rollout = _rollout(asked, release, row[0], rows * steps) if writes else None
+    whole = asked.tuning != "full" or swift or (rollout is not None and rollout.generates > 0)
     return record.answered(
         asked,
         _question(asked, release, rows, row[0]),
         row,
         replace(learned, empties=name not in KEEPS, halved=_upcast(asked)),
-        rollout=_rollout(asked, release, row[0], rows * steps) if writes else None,
+        rollout=rollout,
         number=number,
+        gathers=asked.shard == "zero3" and whole,
         unsaid=unsaid,
     )
 

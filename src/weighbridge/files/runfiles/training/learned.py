@@ -39,6 +39,7 @@ SERVER, OWN_CARD = (
     "the server of vLLM writes on cards of its own, by a command of its own",
 )
 MODES = {"axolotl": SERVER}  # utils/schemas/validation.py (check_vllm_mode_set)
+GATHERS = "ds3_gather_for_generation"  # on where nobody says
 PACKED = {False: "lora", True: "qlora"}
 
 
@@ -114,7 +115,9 @@ def _written(keys: KeyReading) -> None:
         _engine(keys)
     elif keys.settings["framework"] != "agilerl":
         keys.settings["rollout_engine"] = "none"
-    keys.used.update(("use_vllm", "vllm_mode"))
+    if keys.peek(GATHERS) is False:
+        keys.leave(GATHERS, "- ZeRO-3 does not gather the model while it writes")
+    keys.used.update(("use_vllm", "vllm_mode", GATHERS))
 
 
 def _engine(keys: KeyReading) -> None:
