@@ -17,6 +17,7 @@ from importlib import import_module
 from math import gcd
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.versions import numbers
@@ -27,97 +28,37 @@ from weighbridge.settings.setting import fields
 from weighbridge.training.learning import megatron, record
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
-from weighbridge.workload.train import REWARDS, RolloutSettings
+from weighbridge.workload.train import RolloutSettings
 
-FILES: Mapping[str, str] = {  # a framework -> the file of its rules
-    **dict.fromkeys(("trl", "ms-swift", "llama-factory", "axolotl", "unsloth"), "trl"),
-    "agilerl": "agilerl",
-    **dict.fromkeys(("verl", "easyr1"), "verl"),
-    "openrlhf": "openrlhf",
-    "nemo-rl": "nemo_rl",
-    **dict.fromkeys(("slime", "megatron"), "megatron"),
-}
 USUAL = "trl"  # where nobody names a framework
-TITLES: Mapping[str, str] = {  # as people write them
-    **{name: name for name in ("axolotl", "slime", "verl")},
-    "trl": "TRL",
-    "ms-swift": "ms-swift",
-    "llama-factory": "LLaMA-Factory",
-    "agilerl": "AgileRL",
-    "unsloth": "Unsloth",
-    "easyr1": "EasyR1",
-    "openrlhf": "OpenRLHF",
-    "nemo-rl": "NeMo-RL",
-    "megatron": "Megatron",
-}
-# Whose answers an engine writes always, as far as they are counted; who wants two of a prompt
-ENGINED = ("verl", "easyr1", "openrlhf", "nemo-rl", "slime", "megatron")
-COMPARING = ("trl", "axolotl")
-# Releases that we read; TRL's own rules say so themselves (training/remarks.py)
-NEWEST: Mapping[str, tuple[int, ...]] = {
-    "verl": (0, 9),
-    "openrlhf": (0, 11),
-    "nemo-rl": (0, 7),
-    "slime": (0, 3),
-    "ms-swift": (4, 6),
-    "llama-factory": (0, 9, 6),
-    "axolotl": (0, 19),
-    "agilerl": (2, 58),
-}
 TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
+EVER: tuple[int, ...] = (*NEVER, 1)
+# A framework -> the file of its rules, its title, and releases and traits of its (programs.txt)
+ROWS = {row.split()[0]: row.split()[1:] for row in lines_beside(__file__, "programs.txt")}
+FILES: Mapping[str, str] = {name: row[0] for name, row in ROWS.items()}
+TITLES: Mapping[str, str] = {name: row[1] for name, row in ROWS.items()}
 
 
 class Lack(NamedTuple):
     """Methods that a framework has not, from a release on and before another, and where that was
-    seen; by Megatron's backend alone where it is `split`."""
+    seen; by Megatron's backend alone where it is `split` (lacks.txt)."""
 
     framework: str
     since: tuple[int, ...]
+    until: tuple[int, ...]
     methods: tuple[str, ...]
+    split: bool
     seen: str
-    until: tuple[int, ...] = (*NEVER, 1)
-    split: bool = False
 
 
-LACKS = (
-    Lack("trl", (1, 16), ("ppo",), "trl 1.16 trainer/ and experimental/ have no PPO trainer"),
-    Lack(
-        "trl",
-        (),
-        ("grpo", "gspo", "dapo", "cispo"),
-        "trl 0.13 trainer/ has no grpo_trainer.py",
-        (0, 14),
-    ),
-    Lack(
-        "llama-factory",
-        (),
-        tuple(method for method in REWARDS if method != "ppo"),
-        "llamafactory 0.9.5 hparams/finetuning_args.py: stage is pt, sft, rm, ppo, dpo or kto",
-    ),
-    Lack(
-        "axolotl",
-        (),
-        ("ppo", "rloo", "cpo", "gkd", "reinforce"),
-        "axolotl 0.19 utils/schemas/enums.py: RLType is dpo, gdpo, grpo, ipo, orpo, kto, simpo, "
-        "ebft",
-    ),
-    Lack(
-        "ms-swift",
-        (),
-        ("ppo", "orpo", "cpo", "simpo"),
-        "ms-swift 4.5 megatron/arguments/rlhf_args.py: rlhf_type is dpo, kto, grpo, gkd or rm",
-        split=True,
-    ),
-    Lack("nemo-rl", (), ("ppo",), "NVIDIA-NeMo/RL 0.6 nemo_rl/algorithms has no ppo.py", (0, 7)),
-    Lack("slime", (), ("ppo",), "slime 0.1 utils/arguments.py has no use_critic", (0, 2)),
-    Lack("megatron", (), ("ppo",), "Megatron-LM train_rl.py and megatron/rl have GRPO alone"),
-    Lack("agilerl", (), ("ppo",), "agilerl 2.6 algorithms has no ppo_llm.py", (2, 7)),
-)
+def _lack(line: str) -> Lack:
+    facts, seen = line.split(" | ")
+    name, since, until, methods, *split = facts.split()
+    ended = EVER if until == "-" else numbers(until) or ()
+    return Lack(name, numbers(since) or (), ended, tuple(methods.split(",")), bool(split), seen)
 
-COUNTS: Mapping[str, tuple[int, ...]] = {  # tokens of a forward, since a release
-    **dict.fromkeys(("verl", "nemo-rl", "slime"), ()),
-    "openrlhf": (0, 8, 6),
-}
+
+LACKS = tuple(map(_lack, lines_beside(__file__, "lacks.txt")))
 
 __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
@@ -150,24 +91,21 @@ def _rules(name: str) -> Callable[[Train, int], LearningRun]:
 
 
 def _refuse(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework has no such method, or counts no tokens."""
+    """Raise UsageError where the framework has no such method, counts no tokens, or writes no
+    answers so, or so few."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
         there = row.since <= release < row.until and (not row.split or megatron.split(asked))
         if name == row.framework and asked.learns in row.methods and there:
             raise TriedError(_lacking(row, asked.learns), seen=row.seen)
-    if asked.max_tokens_per_gpu and release < COUNTS.get(name, (*NEVER, 1)):
-        raise UsageError(sentence("learning.no_tokens", framework=TITLES[name]))
-    _refuse_answers(asked, name)
-
-
-def _refuse_answers(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework writes no answers so, or so few."""
-    if asked.rollout_engine == "none" and name in ENGINED:
-        raise UnsupportedError(sentence("learning.no_generate", framework=TITLES[name]))
-    if (asked.num_generations or 2) < 2 and name in COMPARING and asked.learns != "ppo":
+    title, counts, traits = TITLES[name], ROWS[name][3], ROWS[name][4:]
+    if asked.max_tokens_per_gpu and release < (EVER if counts == "-" else numbers(counts) or ()):
+        raise UsageError(sentence("learning.no_tokens", framework=title))
+    if asked.rollout_engine == "none" and "engine" in traits:
+        raise UnsupportedError(sentence("learning.no_generate", framework=title))
+    if (asked.num_generations or 2) < 2 and "compares" in traits and asked.learns != "ppo":
         raise TriedError(
-            sentence("learning.one_answer", framework=TITLES[name]),
+            sentence("learning.one_answer", framework=title),
             seen="trl 0.20 trainer/grpo_config.py: GRPO requires at least 2 generations per prompt "
             "to calculate the advantages.",
         )
@@ -266,7 +204,7 @@ def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
     """Say what is counted in place of what was asked for: a release that was read, whole groups,
     fewer cards."""
     name = str(one.effective["framework"])
-    release, last = numbers(asked.framework_version) or (), NEWEST.get(name)
+    release, last = numbers(asked.framework_version) or (), numbers(ROWS[name][2])
     if last is not None and release[: len(last)] > last:
         yield sentence("newer", library=name, version=written(release), last=written(last))
     rows, taken = asked.batch_size, one.effective["batch_size"]
