@@ -41,6 +41,7 @@ from weighbridge_lab.trace.distributed import launched, world
 from weighbridge_lab.trace.distributed.groups import Groups, collectives
 from weighbridge_lab.trace.distributed.parallel import replicas, sharding
 from weighbridge_lab.trace.hidden import Hidden
+from weighbridge_lab.trace.keeping import audit
 from weighbridge_lab.trace.kernels import registered
 from weighbridge_lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
 from weighbridge_lab.trace.patches.compilers import compilers
@@ -165,6 +166,8 @@ class FakeGPU:
             raise UnsupportedError(reason)
         with self._stack:
             enter = self._stack.enter_context
+            if not audit.is_at_work():
+                enter(audit.preserved(children=True))
             enter(guard.guarded())
             enter(_as_before())
             enter(_quiet())

@@ -80,6 +80,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         raise UnsupportedError(sentence("trace.needs_torch"))
     _said_well(card)
     from weighbridge_lab.trace.gpu import version_of
+    from weighbridge_lab.trace.keeping.apart import preserved
     from weighbridge_lab.trace.stopping import bounded, stoppable
 
     if card.alloc_conf is not None:
@@ -87,7 +88,8 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
 
     enough_cards(card.gpu, card.processes)
     gpu = simulated(card)
-    with program.as_python(request) as main, _set(card.variables), _written(gpu.notes), gpu:
+    keeping = preserved(gpu.notes, network=card.network)
+    with program.as_python(request) as main, _set(card.variables), keeping, gpu:
         for tape in gpu.tapes:
             tape.goes_on = _larger(gpu.notes)
         turns = Turns()
@@ -133,28 +135,19 @@ def simulated(card: FakeGpuSettings) -> Any:
 
 
 @contextlib.contextmanager
-def _written(notes: Callable[[str], None]) -> Iterator[None]:
-    """Note files that a script wrote, and that are there when the marks of tensors are gone."""
-    from weighbridge_lab.trace.patches.outside import WrittenFiles
-
-    with WrittenFiles() as written:
-        yield
-    if written.line:
-        notes(written.line)
-
-
-@contextlib.contextmanager
 def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     """Keep a script to itself, with stand-ins for what is not on this machine."""
-    from weighbridge_lab.trace.patches import arriving, patched
+    from weighbridge_lab.trace.keeping.audit import heard
+    from weighbridge_lab.trace.patches import arriving, each_once, patched
     from weighbridge_lab.trace.patches.missing import MissingData
-    from weighbridge_lab.trace.patches.outside import Outside, each_once
+    from weighbridge_lab.trace.patches.outside import Outside
     from weighbridge_lab.trace.stubs import Stubs, extensions
 
-    outside = Outside(gpu.notes, network=card.network)
+    outside = Outside(gpu.notes, gpu.recorder, network=card.network)
     missing = MissingData(card.sample, gpu.notes).patches() if card.sample else ()
     with (
         patched((*outside.patches(), *missing)) as undo,
+        heard(outside.hooks),
         arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
         each_once(lambda: (*gpu.notes.lines, *gpu.recorder.looks.told)),
@@ -270,14 +263,28 @@ def _run(
         function=request.function,
         arguments=request.arguments,
     )
+    ours = os.getpid()
     try:
         program.execute(request, main, turns, loops)
     except BaseException as error:
+        if os.getpid() != ours:
+            _child_left(error)
         if isinstance(error, UsageError | BadFileError) and _is_ours(request):
             raise
         place = places.ended(error.__traceback__)
         return replace(ran, place=str(place or ""), **_ended_by(error, card))
+    if os.getpid() != ours:
+        _child_left(SystemExit(0))
     return ran
+
+
+def _child_left(error: BaseException) -> None:
+    """Let a copy of this process, which the script made (os.fork), end as Python would end it: the
+    report is its parent's."""
+    code = _status(error) if isinstance(error, SystemExit) else bool(_shown(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _is_ours(request: Request) -> bool:

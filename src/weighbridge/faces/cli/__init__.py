@@ -10,6 +10,7 @@ from contextlib import contextmanager
 # A model of 100,000 tensors makes a million objects, and no garbage: Python's own threshold (700)
 # would spend a fifth of the time on looking for it.
 COLLECT_EVERY = 1_000_000
+ALONE: list[bool] = []  # where the process is this command line's alone, and may be divided
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def main(name: str = "weighbridge") -> None:
     with _quietly():
         from weighbridge.faces.cli.menu import run
 
+    ALONE.append(True)
     code = run(sys.argv[1:], name)
     if "duckdb" not in sys.modules:  # it complains of all that is left
         gc.freeze()  # Python would look for garbage once more before it ends

@@ -29,15 +29,10 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
         raise click.UsageError(about(f"{flag} {path}", sentence("file.no_folder", folder=folder)))
     if os.path.isdir(path):
         raise click.UsageError(sentence("file.is_folder", flag=flag, path=path))
-    _stays(flag, path)
+    if (target := led_out(path)) is not None:
+        raise click.UsageError(sentence("file.link", flag=flag, path=path, target=target))
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):
         raise click.UsageError(sentence("file.unwritable", flag=flag, path=path))
-
-
-def _stays(flag: str, path: str) -> None:
-    target = led_out(path)
-    if target is not None:
-        raise click.UsageError(sentence("file.link", flag=flag, path=path, target=target))
 
 
 def led_out(path: str) -> str | None:

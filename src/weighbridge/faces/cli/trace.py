@@ -14,6 +14,7 @@ from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import SHOWN, parse_size
 from weighbridge.base.wording import printable
 from weighbridge.base.words import Words, words_in
+from weighbridge.faces import cli
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -133,6 +134,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     """Trace a program, or a net (`run`), and print its report. Return the program's exit code."""
     from weighbridge_lab.trace import differences, launchers
     from weighbridge_lab.trace import script as scripts
+    from weighbridge_lab.trace.keeping.apart import apart
     from weighbridge_lab.trace.program import request
     from weighbridge_lab.trace.render import remarks, render
 
@@ -147,6 +149,9 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     settings = replace(_settings(options, launch), second=_second(words, options))
     then = None if run is None else _of_net(run, launch)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)
+    code = apart() if cli.ALONE else None
+    if code is not None:  # the script ran in a process of its own, and told it all
+        return code
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
     report = _advised(report, gpu, settings)

@@ -14,7 +14,7 @@ Everything is put back in reverse order, also after an exception.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -68,6 +68,30 @@ class Notes:
     def each(self, lines: Iterable[str]) -> None:
         for line in lines:
             self(line)
+
+
+@contextmanager
+def each_once(notes: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Show each warning of a line once. Python forgets which it has shown whenever a library
+    changes its filters, which fake tensors do at many operations. Notes on the run are shown
+    without a line of ours."""
+    shown: set[tuple[str, str, int]] = set()
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
+        if (str(message), filename, lineno) in shown:
+            return
+        shown.add((str(message), filename, lineno))
+        if str(message) in notes():
+            sys.stderr.write(f"warning: {message}\n")
+        else:
+            before(message, category, filename, lineno, *where)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 # Modules that a program imports meanwhile, patched as soon as they are there

@@ -15,9 +15,10 @@ from torch._guards import detect_fake_mode
 from weighbridge.models.formats.safetensors import header
 from weighbridge.models.sources.base import read_plan
 from weighbridge.models.sources.local import LocalSource
+from weighbridge_lab.trace.keeping import keeper, marks
 from weighbridge_lab.trace.patches import Notes, Patch, Patches
 from weighbridge_lab.trace.patches.pretrained import Pretrained
-from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved, swept
+from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved
 
 # safetensors
 
@@ -60,7 +61,8 @@ class FilePatches:
         self._marks.close()
 
     def patches(self) -> Iterator[Patch]:
-        swept()
+        marks.swept()
+        keeper.swept()
         Marks.running = self._marks
         yield from self._saved.patches()
         yield from self._pretrained.patches()

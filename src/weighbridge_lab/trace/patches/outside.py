@@ -1,25 +1,25 @@
-"""The world outside: a traced script asks nobody, sends nothing, and what it writes is told.
+"""The world outside: a traced script asks nobody and sends nothing.
 
-network    no connection but to this machine, unless `--network` allows it
+network    no connection but to this machine, unless `--network` allows it (its children's are
+           refused by keeping/kernel.py)
 Hub        what would be created or uploaded stays here
 mail       is not sent
-files      that a script writes are listed (an audit hook sees each that is opened)
+leaving    the process, or becoming another program, is an end that is reported
 """
 
 import os
+import signal
 import smtplib
 import socket
 import sys
-import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
+from weighbridge_lab.trace.keeping.audit import Hook, Hooks
 from weighbridge_lab.trace.patches import Notes, Patch, Patches
-from weighbridge_lab.trace.places import LIBRARIES
+from weighbridge_lab.trace.recorder import Recorder
 from weighbridge_lab.trace.stubs import Anything
 
 LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "")
@@ -27,9 +27,9 @@ CALLS = ("create_repo", "create_commit", "create_branch", "create_tag", "create_
 WRITES = ("upload_file", "upload_folder", "upload_large_folder", "delete_repo", "delete_file")
 NO_UPLOAD = "nothing goes to the Hub: {} does nothing"
 NO_MAIL = "no mail is sent"
-WROTE = "the script wrote {}"
-SHOWN = 5  # files that are named
-ELSEWHERE = (*LIBRARIES, tempfile.gettempdir() + os.sep, "/dev/", "/proc/")
+NAMED = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+REACHED = ("socket.connect", "socket.sendto", "socket.sendmsg")
+PATIENCE = 2.0  # seconds until a script that a thread ended is left
 
 
 class NoNetworkError(ConnectionError):
@@ -40,26 +40,59 @@ class NoNetworkError(ConnectionError):
         self.host = host
 
 
+class ReplacedError(RuntimeError):
+    """Another program in the place of this one (os.exec)."""
+
+    def __init__(self, program: Any) -> None:
+        super().__init__(f"the script goes on as {os.fsdecode(program)}: trace that line instead")
+
+
 class Outside:
     """Patches that keep a script to itself."""
 
-    def __init__(self, notes: Notes, *, network: bool) -> None:
-        self.notes, self.network = notes, network
+    def __init__(self, notes: Notes, recorder: Recorder, *, network: bool) -> None:
+        self.notes, self.recorder, self.network = notes, recorder, network
 
     def patches(self) -> Iterator[Patch]:
-        yield Patch(os, "_exit", _leaving(os._exit))
+        for owner in (os, sys.modules[os.name]):
+            yield Patch(owner, "_exit", self._leaving(os._exit))
         mail = Anything("smtplib.SMTP", silent=True)
         for name in ("SMTP", "SMTP_SSL"):
             yield Patch(smtplib, name, self._noted(NO_MAIL, mail))
-        if self.network:
-            return
-        yield Patch(socket, "getaddrinfo", _local(socket.getaddrinfo, lambda host, *_: host))
-        for name in ("connect", "connect_ex"):
-            asked = getattr(socket.socket, name)
-            yield Patch(socket.socket, name, _local(asked, lambda _, address, *__: _host(address)))
+
+    @property
+    def hooks(self) -> Hooks:
+        """Return what is heard of Python's own audit: below the modules that a script may load
+        again."""
+        ours = os.getpid()
+
+        def replaced(program: Any, *_: Any) -> None:
+            if os.getpid() == ours:
+                raise ReplacedError(program)
+
+        hooks: dict[str, Hook] = {"os.exec": replaced}
+        if not self.network:
+            hooks |= dict.fromkeys(NAMED, _named) | dict.fromkeys(REACHED, _reached)
+        return hooks
 
     def table(self) -> dict[str, Patches]:
         return {"huggingface_hub.hf_api": self._hub}
+
+    def _leaving(self, leave: Callable[[int], Any]) -> Callable[[int], Any]:
+        """Let `os._exit` of the script itself, not of a process that it starts, end as
+        `sys.exit`; a thread's ends the main one."""
+        ours = os.getpid()
+
+        def left(status: int) -> Any:
+            if os.getpid() != ours:
+                return leave(status)
+            if threading.current_thread() is not threading.main_thread():
+                self.recorder.leaves = SystemExit(status)
+                if callable(signal.getsignal(signal.SIGALRM)):
+                    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+            raise SystemExit(status)
+
+        return left
 
     def _hub(self, module: ModuleType) -> Iterator[Patch]:
         for name in (*CALLS, *WRITES):
@@ -76,99 +109,12 @@ class Outside:
         return noted
 
 
-def _leaving(leave: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Let `os._exit` of the script itself, not of a process that it starts, end as `sys.exit`."""
-    ours = os.getpid()
-
-    def left(status: int) -> Any:
-        if os.getpid() != ours or threading.current_thread() is not threading.main_thread():
-            return leave(status)
-        raise SystemExit(status)
-
-    return left
+def _named(host: Any, *_: Any) -> None:
+    name = host.decode() if isinstance(host, bytes) else str(host or "")
+    if name not in (*LOCAL, socket.gethostname()):
+        raise NoNetworkError(name)
 
 
-def _host(address: Any) -> str:
-    return str(address[0]) if isinstance(address, tuple) else ""  # a path of this machine
-
-
-def _local(function: Callable[..., Any], host_of: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function reach this machine alone."""
-
-    def local(*args: Any, **kwargs: Any) -> Any:
-        host = host_of(*args, **kwargs)
-        host = host.decode() if isinstance(host, bytes) else str(host or "")
-        if host not in LOCAL:
-            raise NoNetworkError(host)
-        return function(*args, **kwargs)
-
-    return local
-
-
-class WrittenFiles:
-    """Files that are opened to be written while one is entered, but libraries' own and temporary
-    ones."""
-
-    running: ClassVar["WrittenFiles | None"] = None
-    hooked: ClassVar[bool] = False  # audit hooks stay for good
-
-    def __init__(self) -> None:
-        self.paths: dict[str, None] = {}
-
-    def __enter__(self) -> "WrittenFiles":
-        if not WrittenFiles.hooked:
-            sys.addaudithook(_audit)
-            WrittenFiles.hooked = True
-        WrittenFiles.running = self
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        WrittenFiles.running = None
-
-    @property
-    def line(self) -> str:
-        """Return the note; "" where nothing that was written is still there."""
-        left = [path for path in self.paths if os.path.isfile(path)]
-        if not left:
-            return ""
-        shown = ", ".join(map(os.path.relpath, left[:SHOWN]))
-        return WROTE.format(shown + f" and {len(left) - SHOWN} more" * (len(left) > SHOWN))
-
-    def opened(self, path: Any, mode: Any, flags: Any) -> None:
-        if not isinstance(path, str | bytes | os.PathLike):
-            return
-        writes = any(sign in mode for sign in "wax+") if isinstance(mode, str) else False
-        writes = writes or (mode is None and bool(flags & (os.O_WRONLY | os.O_RDWR)))
-        where = os.path.abspath(os.fsdecode(path))
-        here = where.startswith(os.getcwd() + os.sep)
-        if writes and (here or not where.startswith(ELSEWHERE)):
-            self.paths[where] = None
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event == "open" and WrittenFiles.running is not None:
-        WrittenFiles.running.opened(*args)
-
-
-@contextmanager
-def each_once(notes: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Show each warning of a line once. Python forgets which it has shown whenever a library
-    changes its filters, which fake tensors do at many operations. Notes on the run are shown
-    without a line of ours."""
-    shown: set[tuple[str, str, int]] = set()
-    before = warnings.showwarning
-
-    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
-        if (str(message), filename, lineno) in shown:
-            return
-        shown.add((str(message), filename, lineno))
-        if str(message) in notes():
-            sys.stderr.write(f"warning: {message}\n")
-        else:
-            before(message, category, filename, lineno, *where)
-
-    warnings.showwarning = show  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
+def _reached(_: Any, address: Any) -> None:
+    if isinstance(address, tuple) and str(address[0]) not in LOCAL:
+        raise NoNetworkError(str(address[0]))  # others are paths of this machine

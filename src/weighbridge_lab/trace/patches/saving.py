@@ -6,17 +6,13 @@ look at it: integers and truth values, such as the edges of a graph or the slice
 and few numbers; not weights.
 
 Programs ask whether a file is there, list folders, and rename them: so a mark stands in the place
-of a file, but of a real one, until the end. It says which content it is. It is a zip archive, as
-torch's own files are, for programs that look whether a file is whole. What is saved into a buffer
-is one as well, with the content in it: a program may write that wherever it likes.
+of a file, but of a real one, until the end (keeping/marks.py). What is saved into a buffer is one
+as well, with the content in it: a program may write that wherever it likes.
 """
 
-import io
 import os
 import pickle
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -24,12 +20,10 @@ import torch
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from weighbridge_lab import cache
+from weighbridge_lab.trace.keeping.marks import archive, content, gone, marked, noted
 from weighbridge_lab.trace.patches import Notes, Patch
 from weighbridge_lab.trace.shadows import FEW, WHOLE, cast, extent
 
-ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
-JOURNAL = "marks-"  # and a process: where its marks are
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
 NO_CHECKPOINT = "{} is not here: it loads as nothing"
 READ = 1 << 24  # elements of a tensor of integers that are read from a file
@@ -59,7 +53,7 @@ class Marks:
         self.paths[where] = len(self.contents)
         self.contents.append(content)
         if where in self.marks or not os.path.exists(where):
-            self._noted(where)
+            noted({*self.marks, where})
             with open(where, "wb") as file:
                 file.write(archive(str(self.paths[where]).encode()))
             self.marks.add(where)
@@ -69,80 +63,12 @@ class Marks:
         where = os.path.abspath(path)
         if where in self.paths and where not in self.marks:
             return self.contents[self.paths[where]]
-        number = _marked(where)
+        number = marked(where)
         return None if number is None else self.contents[number]
 
-    def _noted(self, where: str) -> None:
-        """Write down where a mark is before it is there: a process may end without a word."""
-        lines = "".join(f"{path}\n" for path in sorted({*self.marks, where}))
-        with suppress(OSError):
-            cache.write(cache.path(f"{JOURNAL}{os.getpid()}"), lines)
-
     def close(self) -> None:
-        """Take the marks away, also those that got another name, or whose folder did."""
-        _cleared(self.marks)
+        gone(self.marks)
         self.marks.clear()
-        with suppress(OSError):
-            os.unlink(cache.path(f"{JOURNAL}{os.getpid()}"))
-
-
-def swept() -> None:
-    """Take away the marks of processes that ended without doing it."""
-    with suppress(OSError):
-        for entry in list(os.scandir(os.path.dirname(cache.path("")))):
-            process = entry.name.removeprefix(JOURNAL)
-            if process != entry.name and process.isdigit() and not _runs(int(process)):
-                with open(entry.path, encoding="utf-8") as file:
-                    _cleared(set(file.read().splitlines()))
-                os.unlink(entry.path)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _cleared(paths: set[str]) -> None:
-    """Delete the marks in the folders of paths."""
-    for folder in {os.path.dirname(path) for path in paths}:
-        for place in [folder] if os.path.isdir(folder) else _beside(folder):
-            for entry in os.scandir(place):
-                if entry.is_file() and _marked(entry.path) is not None:
-                    os.unlink(entry.path)
-
-
-def _beside(folder: str) -> list[str]:
-    above = os.path.dirname(folder)
-    return [e.path for e in os.scandir(above) if e.is_dir()] if os.path.isdir(above) else []
-
-
-def _marked(path: str) -> int | None:
-    """Return the number in a mark; None of any other file."""
-    number = content(path)
-    return int(number) if number is not None and number.isdigit() else None
-
-
-def archive(payload: bytes) -> bytes:
-    """Return a file of ours: what torch's own looks like, and what is to be found again in it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr(ENTRY, pickle.dumps({}))
-        file.writestr(CONTENT, payload)
-    return buffer.getvalue()
-
-
-def content(file: Any) -> bytes | None:
-    """Return what is in a file of ours, by path or as a stream; None of any other."""
-    try:
-        with zipfile.ZipFile(file) as opened:
-            return opened.read(CONTENT)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
 
 
 class UnreadCheckpoint(dict[Any, Any]):
