@@ -4,44 +4,14 @@ short convolutions. transformers runs them where a package is installed, and els
 Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_fallback).
 """
 
-from collections.abc import Mapping
-
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.transformers import packages
 from weighbridge.models.arch.body import Body
-from weighbridge.models.arch.mixers import (
-    Attention,
-    Compressed,
-    CrossAttention,
-    GatedDelta,
-    GatedRecurrence,
-    KimiDelta,
-    Latent,
-    LinearAttention,
-    Mamba1,
-    Mamba2,
-    Rwkv,
-    Shared,
-    ShortConv,
-)
+from weighbridge.models.arch.mixers import GatedDelta, Mamba2, ShortConv
 from weighbridge.training.frameworks import Framework
 
-PACKAGES: Mapping[type, tuple[str, ...]] = {
-    Attention: (),
-    Latent: (),
-    Compressed: (),
-    CrossAttention: (),
-    Shared: (),
-    LinearAttention: (),
-    Rwkv: (),
-    GatedRecurrence: (),
-    GatedDelta: ("fla", "causal-conv1d"),
-    KimiDelta: ("fla", "causal-conv1d"),
-    Mamba1: ("mamba-ssm", "causal-conv1d"),
-    Mamba2: ("mamba-ssm", "causal-conv1d"),
-    ShortConv: ("causal-conv1d",),
-}
 MODELLED = (GatedDelta, Mamba2, ShortConv)
 # transformers; before, the norm of a delta net has a kernel as well (fla's FusedRMSNormGated), and
 # others' kernels were called otherwise: what they keep was not followed
@@ -51,8 +21,7 @@ UNREAD = 0.5  # of what is counted, the least that they may keep (assumed)
 
 def of(body: Body) -> str:
     """Name the packages that layers of the model have kernels of; "" for none."""
-    names = [name for kind in _kinds(body) for name in PACKAGES[kind]]
-    return " and ".join(dict.fromkeys(names))
+    return " and ".join(packages.of(_kinds(body)))
 
 
 def modelled(body: Body) -> bool:
@@ -87,4 +56,4 @@ def refuse(subject: Subject, asked: str, framework: Framework) -> None:
 def _kinds(body: Body) -> list[type]:
     """List the kinds of layers that have such kernels, each once."""
     found = (type(mixer) for block in body.blocks for mixer in block.mixers)
-    return [kind for kind in dict.fromkeys(found) if PACKAGES[kind]]
+    return [kind for kind in dict.fromkeys(found) if packages.PACKAGES[kind]]

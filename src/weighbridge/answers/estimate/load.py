@@ -182,10 +182,10 @@ def _on_card(
         return dict(decisions), []
     from weighbridge.engines.transformers import formats
 
-    changed, notes = {}, []
+    changed, notes, how = {}, [], formats.Unpacking(card, version)
     for part in model.parts:
         before = decisions[part.name]
-        choice, note = formats.unpacked(before.choice, part, card, version)
+        choice, note = formats.unpacked(before.choice, part, how)
         changed[part.name] = Decision(choice, f"{before.choice.name} unpacked") if note else before
         notes += [note, formats.advised(card, choice)]
     return changed, list(dict.fromkeys(filter(None, notes)))

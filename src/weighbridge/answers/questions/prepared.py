@@ -58,6 +58,12 @@ if TYPE_CHECKING:
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
+# Names of what is not packed, and the dtype that each says
+SIXTEEN = {
+    "none": None,
+    **dict.fromkeys(("bf16", "bfloat16"), "bfloat16"),
+    **dict.fromkeys(("fp16", "f16", "float16"), "float16"),
+}
 SAME = "same"  # a critic that is as the model that is trained
 TASKS = {
     "Load": "load",
@@ -538,6 +544,8 @@ class Prepared:
             engine = named_engine(self.source.reference, self.model().parts[0], served)
             w = w.but(engine=engine) if engine else w
         engine = find_engine(engine).name if engine else usual().name
+        if task == "infer" and engine == usual().name:
+            w = _unpacked(w, self.source)
         named = w.quantization is not None or w.dtype is not None or task == "train"
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
@@ -614,6 +622,18 @@ def _file(source: Inventory | Model) -> "DenoiserFile | None":
         return None
     named = pipelines.of_file(source.reference)
     return named or pipelines.of_tensors(t.name for part in source.parts for t in part.tensors)
+
+
+def _unpacked(w: Any, source: Inventory | Model) -> Any:
+    """Return the workload of a name of 16 bits or of none, which asks transformers for a packed
+    checkpoint as its config's `dequantize` does; files of GGUF have formats of such names."""
+    name = (w.quantization or "").lower()
+    if name not in SIXTEEN or any(part.library == "gguf" for part in source.parts):
+        return w
+    packed = any((part.quantization or {}).get("quant_method") for part in source.parts)
+    return w.but(
+        quantization=None, dtype=w.dtype or SIXTEEN[name], dequantize=packed or w.dequantize
+    )
 
 
 def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:

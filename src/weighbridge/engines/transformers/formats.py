@@ -3,7 +3,8 @@
     bfloat16    before compute capability 8.0 torch emulates products
     fp8         FineGrainedFP8Config before 8.9, and on stacks that are neither CUDA, ROCm nor
                 Intel's: 5 unpacks the whole model into 16 bits, 4 refuses it
-    mxfp4       Mxfp4Config before 7.5, likewise: unpacked, in 4 as well
+    mxfp4       Mxfp4Config before 7.5, likewise: unpacked, in 4 as well; on any card without the
+                package `kernels`
 
 Source: transformers 5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py
 (validate_environment).
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.records import replace
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.engines.weight_formats import BITSANDBYTES
@@ -99,44 +100,52 @@ def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
     return ""
 
 
-def unpacked(
-    choice: FormatChoice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
-) -> tuple[FormatChoice, str]:
+class Unpacking(NamedTuple):
+    """What decides whether a packed format stays so: the card, the release, what was asked."""
+
+    card: "Part | None"
+    version: tuple[int, ...]
+    package: bool = True  # `kernels` is there
+    asked: bool = False  # --dequantize
+
+    def why(self, form: str) -> str:
+        """Say why a format is unpacked; "" where it is not. Raises UnsupportedError where
+        transformers does."""
+        theirs, since = next(facts for start, facts in NEEDS.items() if form.startswith(start))
+        if self.asked:
+            return sentence("unpacks.asked")
+        if self.card is not None and lacks(self.card, since):
+            lacking = missing_units(self.card, form)
+            if theirs == "fp8" and not unpacks_float8(self.version):
+                written = ".".join(map(str, self.version))
+                raise UnsupportedError(sentence("fp8_refused", lacking=lacking, version=written))
+            return lacking
+        missing = theirs == "mxfp4" and not self.package
+        return sentence("unpacks.package", name="kernels") if missing else ""
+
+
+def unpacked(choice: FormatChoice, part: ModelPart, how: Unpacking) -> tuple[FormatChoice, str]:
     """Return the format in which that card holds the weights, and a sentence where it is another
     than the chosen one. Raises UnsupportedError where transformers does."""
-    form = choice.scheme
-    if form is None or card is None:
+    form, method = choice.scheme, (part.quantization or {}).get("quant_method")
+    needs = [] if form is None else [t for s, (t, _) in NEEDS.items() if form.name.startswith(s)]
+    if form is None or not needs or method not in (None, *needs):
         return choice, ""
-    method = (part.quantization or {}).get("quant_method")
-    for start, (theirs, since) in NEEDS.items():
-        if not form.name.startswith(start) or method not in (None, theirs):
-            continue
-        if not lacks(card, since):
-            continue
-        if theirs == "fp8" and not unpacks_float8(version):
-            raise UnsupportedError(
-                sentence(
-                    "fp8_refused",
-                    lacking=missing_units(card, form.name),
-                    version=".".join(map(str, version)),
-                )
-            )
-        lacking = missing_units(card, form.name)
-        into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)
-        warning = clauses(into, _kept_by(part, form.name, card))
-        return FormatChoice(dtype=choice.dtype), warning
-    return choice, ""
+    lacking = how.why(form.name)
+    if not lacking:
+        return choice, ""
+    into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)
+    kept = _kept_by(part, form.name, how.card) if how.card is not None and not how.asked else ""
+    return FormatChoice(dtype=choice.dtype), clauses(into, kept) if kept else into
 
 
-def suited(
-    subject: "Subject", card: "Part | None", version: tuple[int, ...]
-) -> tuple["Subject", str]:
+def suited(subject: "Subject", how: Unpacking) -> tuple["Subject", str]:
     """Return the model as transformers loads it on that card, and a sentence where it unpacks."""
-    choice, warning = unpacked(subject.choice, subject.part, card, version)
+    choice, warning = unpacked(subject.choice, subject.part, how)
     if not warning:
         return subject, ""
     choices = {
-        p.name: unpacked(subject.choices[p.name], p, card, version)[0]
+        p.name: unpacked(subject.choices[p.name], p, how)[0]
         for p in subject.model.parts
         if p.name in subject.choices
     }

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, Device, Instant, NamedBytes, exactly
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import MIB
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Serving
@@ -107,7 +108,8 @@ def _interval(plan: GenerationPlan, name: str, nbytes: int) -> Bytes:
     a program leaves out are a few MiB. Logits: sampling may copy the last row."""
     if name == "activations":
         share = GUESSED if plan.guessed else FOLLOWED
-        return Bytes(nbytes - nbytes // share, nbytes, nbytes + nbytes // share + SMALL)
+        least = 0 if set(plan.packages) - {"kernels"} else nbytes - nbytes // share
+        return Bytes(least, nbytes, nbytes + nbytes // share + SMALL)
     if name != "logits" or not plan.new:
         return exactly(nbytes)
     return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * plan.prompt.batch * plan.outputs)
@@ -157,7 +159,8 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
         devices=(*devices, host),
         settings=derived.settings(subject, w, asked) | ({"quantization": None} if unpacked else {}),
         derived=derived.facts(subject, w, asked, devices, budget)
-        | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {}),
+        | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {})
+        | ({"without_packages": [*asked.packages]} if asked.packages else {}),
         warnings=(
             *derived.warnings(subject, asked),
             *filter(None, (unpacked, formats.advised(asked.part, subject.choice))),
@@ -203,10 +206,21 @@ def _numbers(phases: Iterable[Instant], room: int) -> Iterator[list[NamedBytes]]
 def _planned(
     subject: Subject, w: "Infer", budget: "Budget | None"
 ) -> tuple[Subject, GenerationPlan, str]:
-    """The model as that card takes it, and what to say where it takes it unpacked."""
+    """The model as that card takes it, and what to say where it takes it unpacked. Where nobody
+    said whether a package is there, it may stay packed."""
     asked = plan(subject, w, budget)
-    subject, unpacked = formats.suited(subject, asked.part, asked.rules.version)
-    return subject, plan(subject, w, budget) if unpacked else asked, unpacked
+    how = formats.Unpacking(
+        asked.part, asked.rules.version, w.kernels == "installed", asked=w.dequantize
+    )
+    loaded, unpacked = formats.suited(subject, how)
+    if not unpacked:
+        return loaded, asked, ""
+    changed = plan(loaded, w, budget)
+    stays, _ = formats.suited(subject, how._replace(package=w.kernels is None))
+    if stays.choice != subject.choice:
+        return loaded, changed, unpacked
+    known = clauses(unpacked, sentence("unpacks.installed"))
+    return loaded, changed.packed(subject.choice), known
 
 
 def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:

@@ -41,6 +41,7 @@ from weighbridge.memory.components.weights import (
     placed,
     stacked,
     together,
+    weight_bytes,
 )
 from weighbridge.models.arch.mixers import Attention
 
@@ -200,7 +201,7 @@ def _placed(subject: Subject) -> tuple[PlacedTensor, ...]:
 def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holding:
     last = share.share.end == len(subject.body.blocks)
     fixed = (
-        *_tensors(subject, share),
+        *_tensors(subject, share, plan.stays),
         *(_second_head(subject, plan) if last else ()),
         *_tables(subject, plan, share.share),
         context(plan.part),
@@ -220,13 +221,23 @@ def _kernels(plan: GenerationPlan) -> tuple[Component, ...]:
     return () if own else (libraries(plan.torch or LAZY_SINCE, plan.part, training=False),)
 
 
-def _tensors(subject: Subject, share: LoadedShare) -> Iterator[Component]:
+def _tensors(
+    subject: Subject, share: LoadedShare, stays: FormatChoice | None
+) -> Iterator[Component]:
+    """Yield weights and buffers; weights that may stay packed are at least as many bytes as so."""
     unpacked = subject.part.library == "gguf"
     basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
+    least = held = share.held.weights
+    if stays is not None:
+        packed, whole = (
+            weight_bytes(subject.part, choice, major=subject.major)
+            for choice in (stays, subject.choice)
+        )
+        least = held * packed // whole
     yield Component(
         name="weights",
-        bytes=exactly(share.held.weights),
+        bytes=Bytes(least, held, held),
         basis=basis,
         formula=spelled.parameters(share.parameters, form, share.held.weights),
         source="file headers" if basis == "read" else "the class's tensors",

@@ -13,11 +13,12 @@ from weighbridge.base.versions import release
 from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import reads_text
-from weighbridge.engines.transformers import ENGINE
+from weighbridge.engines.transformers import ENGINE, packages
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
 from weighbridge.memory.components.device import context
+from weighbridge.memory.components.weights import FormatChoice
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.models.arch.body import Tower
 from weighbridge.models.arch.config import Config
@@ -63,8 +64,10 @@ class GenerationPlan:
     capability: tuple[int, int] | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
+    stays: FormatChoice | None  # the format that weights keep where a package is installed
     pixels: int  # numbers of the image that a class without words reads
     kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
+    packages: tuple[str, ...]  # that may be installed, and were not counted
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
     def logits(self, step: ForwardStep) -> int:
@@ -72,6 +75,10 @@ class GenerationPlan:
         tokens = min(step.tokens, self.logits_kept or step.tokens)
         size = 4 if self.rules.float_logits else step.size
         return step.batch * tokens * self.outputs * size
+
+    def packed(self, choice: FormatChoice) -> "GenerationPlan":
+        """Return the plan of weights that stay in `choice` where `kernels` is installed."""
+        return replace(self, packages=("kernels", *self.packages), stays=choice)
 
 
 def _rooms(budget: "Budget | None") -> tuple[int, ...]:
@@ -112,8 +119,10 @@ def plan(subject: Subject, w: "Transformers", budget: "Budget | None") -> Genera
         capability=budget.choice.part.capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
+        stays=None,
         pixels=seen.positions * seen.patch if (seen := _seen(subject)) else 0,
         kinds=kinds,
+        packages=() if w.kernels == "missing" else packages.of(map(type, kinds)),
         guessed=any(isinstance(m, GUESSED) for m in kinds),
     )
 

@@ -13,6 +13,8 @@ class Transformers(ServingSettings, SightSettings, TorchSettings, DraftSettings)
     cache_implementation: Str = word("dynamic", "static", "quanto", "hqq", "fp8", default="dynamic")
     num_beams: Int = whole(1, 1 << 12)
     logits_to_keep: Int = count()
+    kernels: Str = word("installed", "missing")
+    dequantize: Switch = switch()
     exact: Switch = switch()
 
 

@@ -178,7 +178,9 @@ def _token(answer: ShownAnswer) -> Iterator[str]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the share of the card that the engine takes, for the footer's assumptions."""
+    """Yield what the footer assumes: packages that are not there, the share of the card."""
+    if packages := answer.report.derived.get("without_packages"):
+        yield answer.say("footer.without", names=", ".join(packages))
     for name in SHARES:
         if answer.report.setting(name) is not None:
             yield answer.say("footer.share", share=answer.report.setting(name))

@@ -69,6 +69,7 @@ class DerivedFacts(TypedDict, total=False):
     # Every task
     dtype_from: str
     as_stored: bool
+    without_packages: list[str]  # optional ones that may be installed, and were not counted
     # load; of a model whose weights alone are known, infer too
     volatile_buffer_bytes: int
     # load
