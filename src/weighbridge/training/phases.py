@@ -99,6 +99,14 @@ def beside(plan: TrainingPlan) -> Component | None:
     )
 
 
+def _at_most(name: str, detail: str, nbytes: int, formula: str, source: str) -> Component:
+    """Return what may be there, and is not expected."""
+    found = Bytes(0, 0, nbytes)
+    return Component(
+        name=name, detail=detail, bytes=found, basis="assumed", formula=formula, source=source
+    )
+
+
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
 # over the device decides, and its stream's blocks serve nothing else. Six published runs of a 72B
 # on four cards took 7 to 16 % more than what was followed
@@ -132,13 +140,12 @@ def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
     unit = max(0, whole - ends) // len(body.blocks)
     if choice.scheme is None:
         unit = unit * plan.computing.size(1) // choice.dtype.size(1)
-    yield Component(
-        name="fragmentation",
-        detail="units that wait",
-        bytes=Bytes(0, 0, WAITING * unit),
-        basis="assumed",
-        formula=f"up to {WAITING} gathered units, given back while the device still reads them",
-        source="torch distributed/fsdp/_limiter_utils.py",
+    yield _at_most(
+        "fragmentation",
+        "units that wait",
+        WAITING * unit,
+        f"up to {WAITING} gathered units, given back while the device still reads them",
+        "torch distributed/fsdp/_limiter_utils.py",
     )
 
 
@@ -152,15 +159,12 @@ def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
     if name not in RUNNING or one is None or not looped or plan.allocator.expandable_segments:
         return
     rows = plan.batch * plan.length * one.top_k
-    yield Component(
-        name="fragmentation",
-        detail="uneven experts",
-        bytes=Bytes(
-            0, 0, 2 * plan.computing.size(rows * (plan.subject.body.hidden + 4 * one.width))
-        ),
-        basis="assumed",
-        formula="up to as many bytes again as experts of a layer keep, and their gradients",
-        source="transformers 4 models/mixtral/modeling_mixtral.py, a router's counts",
+    yield _at_most(
+        "fragmentation",
+        "uneven experts",
+        2 * plan.computing.size(rows * (plan.subject.body.hidden + 4 * one.width)),
+        "up to as many bytes again as experts of a layer keep, and their gradients",
+        "transformers 4 models/mixtral/modeling_mixtral.py, a router's counts",
     )
 
 
@@ -173,14 +177,13 @@ def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
     more = plan.computing.size(ZeroSizes().reduce - ZeroSizes.auto(plan.subject.body.hidden).reduce)
     if plan.framework.name == "deepspeed" or more <= 0:
         return
-    yield Component(
-        name="temporaries",
-        detail="larger buckets",
-        bytes=Bytes(0, 0, more),
-        basis="assumed",
-        formula="reduce_bucket_size of 5e8, where the configuration does not say auto: "
+    yield _at_most(
+        "temporaries",
+        "larger buckets",
+        more,
+        "reduce_bucket_size of 5e8, where the configuration does not say auto: "
         "--zero-reduce-bucket-size",
-        source="DeepSpeed runtime/zero/config.py",
+        "DeepSpeed runtime/zero/config.py",
     )
 
 
@@ -195,13 +198,12 @@ def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
     if name not in RUNNING or not shared or not tied:
         return
     body = plan.subject.body
-    yield Component(
-        name="temporaries",
-        detail="tied embedding",
-        bytes=Bytes(0, 0, plan.computing.size(body.vocab * body.hidden)),
-        basis="assumed",
-        formula=f"{body.vocab:,} x {body.hidden:,} numbers, gathered once more for the head",
-        source="published runs; accelerate 1.15 utils/fsdp_utils.py has them as one",
+    yield _at_most(
+        "temporaries",
+        "tied embedding",
+        plan.computing.size(body.vocab * body.hidden),
+        f"{body.vocab:,} x {body.hidden:,} numbers, gathered once more for the head",
+        "published runs; accelerate 1.15 utils/fsdp_utils.py has them as one",
     )
 
 
@@ -213,14 +215,13 @@ def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
     if name != "backward" or not (asked and around_units(plan) and order_open(plan)):
         return
     body, tokens = plan.subject.body, plan.batch * plan.length
-    yield Component(
-        name="activations",
-        detail="inputs of layers",
-        bytes=Bytes(0, 0, 2 * plan.activations.size(len(body.blocks) * tokens * body.hidden)),
-        basis="assumed",
-        formula="inputs of all layers and their gradients, of checkpoints that are reentrant and "
+    yield _at_most(
+        "activations",
+        "inputs of layers",
+        2 * plan.activations.size(len(body.blocks) * tokens * body.hidden),
+        "inputs of all layers and their gradients, of checkpoints that are reentrant and "
         "around FSDP's units: --use-reentrant says",
-        source="torch distributed/fsdp/_runtime_utils.py",
+        "torch distributed/fsdp/_runtime_utils.py",
     )
 
 
@@ -267,13 +268,12 @@ def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Comp
     if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
     most = result.packed if plan.checkpointing == "none" else result.packed_in_layer
-    yield Component(
-        name="activations",
-        detail=DEQUANTIZED,
-        bytes=Bytes(0, 0, 2 * most),
-        basis="assumed",
-        formula="up to 16 bits a number of packed linears, from forward to backward",
-        source="kernels of the format were not followed",
+    yield _at_most(
+        "activations",
+        DEQUANTIZED,
+        2 * most,
+        "up to 16 bits a number of packed linears, from forward to backward",
+        "kernels of the format were not followed",
     )
 
 
@@ -303,13 +303,12 @@ def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Comp
         or plan.base.asked_upcast is not None
     ):
         return
-    yield Component(
-        name="activations",
-        detail="hidden states in float32",
-        bytes=Bytes(0, 0, peak.live.get("activations", 0)),
-        basis="assumed",
-        formula="as many bytes again, where the script casts what is not packed",
-        source="PEFT docs/source/accelerate/fsdp.md; whether it casts there is not told",
+    yield _at_most(
+        "activations",
+        "hidden states in float32",
+        peak.live.get("activations", 0),
+        "as many bytes again, where the script casts what is not packed",
+        "PEFT docs/source/accelerate/fsdp.md; whether it casts there is not told",
     )
 
 

@@ -229,14 +229,10 @@ def _margin(line: str) -> Margin:
 
 def written(table: MarginTable) -> Iterator[str]:
     """Yield a line of JSON for each row of margins, in a fixed order."""
-    for one in sorted(table):
-        margin = table[one]
-        fields: dict[str, Any] = {
-            **one._asdict(),
-            "low": margin.low,
-            "high": margin.high,
-            "middle": margin.middle,
-            "runs": margin.runs,
-            "sources": list(margin.sources),
-        }
-        yield json.dumps(fields) + "\n"
+    return (json_line(one, table[one], "low", "high", "middle", "runs") for one in sorted(table))
+
+
+def json_line(group: Any, margin: Margin, *names: str) -> str:
+    """Return the line of JSON of a group, with the facts of its margin that are named."""
+    facts = {name: getattr(margin, name) for name in names}
+    return json.dumps({**group._asdict(), **facts, "sources": list(margin.sources)}) + "\n"

@@ -27,6 +27,7 @@ from weighbridge.answers.bounds.margin import (
     MarginTable,
     RunForm,
     RunGroup,
+    json_line,
     read,
 )
 from weighbridge.base.records import NamedTuple
@@ -140,15 +141,5 @@ def written_seen(seen: Seen) -> str:
 def written_earned(earned: Mapping[NovelGroup, Margin]) -> str:
     """Return a line of JSON for each group, in a fixed order."""
     return "".join(
-        json.dumps(
-            {
-                **group._asdict(),
-                "low": margin.low,
-                "high": margin.high,
-                "runs": margin.runs,
-                "sources": list(margin.sources),
-            }
-        )
-        + "\n"
-        for group, margin in sorted(earned.items())
+        json_line(group, earned[group], "low", "high", "runs") for group in sorted(earned)
     )

@@ -35,7 +35,7 @@ from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules
 from weighbridge.memory.components.activations import Heap, LiveTensor
 from weighbridge.models.arch.config import Config
-from weighbridge.models.arch.model_types import differs
+from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.models.arch.roles import role
 
 Sizes = tuple[int, ...]
@@ -154,6 +154,18 @@ class ClassStyle:
     lingering: bool = False  # weights of a layer live to the end of the next
 
 
+# Ways that the table of model types has under the name of their field
+OWN_WAYS = frozenset(
+    (
+        *("kept_scores", "every_expert", "looped_experts", "sorted_experts"),
+        *("repeated_experts", "expert_attention", "two_halves", "scaled_latents"),
+        *("wide_rotary", "float_rotary", "own_softmax", "wide_queries"),
+        *("wide_biases", "raw_scores", "holds_normed", "holds_attended"),
+        *("frees_fed", "norms_behind"),
+    )
+)
+
+
 def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
     """`names` of parameters and buffers; `config` is the language model's; `turned` numbers of a
     head have positions."""
@@ -162,27 +174,14 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
     kind = config.model_type
     activation = config.get(*ACTIVATIONS) or "silu"
     return ClassStyle(
+        **dict.fromkeys(OWN_WAYS.intersection(facts(kind).computes), True),
         sinks="sinks" in roles,
         counts_groups=config.get("num_key_value_heads", "kv_lora_rank") is not None,
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
         shared_first=_any(known, ["shared_expert_gate", "gate.wg"])
         or differs(kind, "narrow_routes"),
-        kept_scores=differs(kind, "kept_scores"),
-        every_expert=differs(kind, "every_expert"),
-        looped_experts=differs(kind, "looped_experts"),
-        sorted_experts=differs(kind, "sorted_experts"),
-        repeated_experts=differs(kind, "repeated_experts"),
-        expert_attention=differs(kind, "expert_attention"),
-        two_halves=differs(kind, "two_halves"),
-        scaled_latents=differs(kind, "scaled_latents"),
         turned=turned,
-        wide_rotary=differs(kind, "wide_rotary"),
-        float_rotary=differs(kind, "float_rotary"),
-        own_softmax=differs(kind, "own_softmax"),
-        wide_queries=differs(kind, "wide_queries"),
-        wide_biases=differs(kind, "wide_biases"),
-        raw_scores=differs(kind, "raw_scores"),
         distances=_distances(config),
         lingering=differs(kind, "lingering_scores"),
         float_norms=not any(_layer_norm(name) for name in known),
@@ -190,16 +189,12 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         norms_after=_any(known, AFTER),
         norms_before=not differs(kind, "norms_behind")
         and (_any(known, ["input_layernorm"]) or not _any(known, AFTER)),
-        holds_normed=differs(kind, "holds_normed"),
-        holds_attended=differs(kind, "holds_attended"),
-        frees_fed=differs(kind, "frees_fed"),
         two_norms=_any(known, [".ln_mlp."]),
         parallel=differs(kind, "parallel") and config.get("use_parallel_residual") is not False,
         fused_queries="qkv" in roles,
         rotary=not differs(kind, "not_rotary"),
         learned=_any(known, LEARNED),
         biased=_any(known, ["relative_attention_bias"]),
-        norms_behind=differs(kind, "norms_behind"),
         wide_stream=config.get("residual_in_fp32") is True,
         joined_gates=_any(known, ["in_proj_qkvz"]),
         several=3 if differs(kind, "own_gelu") else SEVERAL.get(str(activation), 0),
