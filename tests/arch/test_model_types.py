@@ -13,6 +13,7 @@ from tools import model_types as writer
 import weighbridge
 from tests.cases import all_of
 from tests.code import nodes
+from weighbridge.engines.transformers.step import OWN_WAYS, ClassStyle
 from weighbridge.models.arch import blueprint, config, mixers, parts
 from weighbridge.models.arch.cache_layers import READERS
 from weighbridge.models.arch.inputs import images, sounds
@@ -180,8 +181,9 @@ def test_each_fact_is_read(record):
 def test_each_difference_is_one_that_a_class_has_and_another_module_asks_for():
     words = set(get_args(Difference))
     assert {word for known in TYPES.values() for word in known.computes} == words
-    for word in words:
+    for word in words - OWN_WAYS:
         assert any(f'"{word}")' in text for text in TEXTS.values()), word
+    assert words > OWN_WAYS and {*get_type_hints(ClassStyle)} > OWN_WAYS
     assert differs("bert", "norms_behind") and not differs("llama", "norms_behind")
 
 

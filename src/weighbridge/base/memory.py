@@ -133,10 +133,6 @@ class Instant:
         return tuple(c for c in self.components if c.stays)
 
     @property
-    def transients(self) -> tuple[Component, ...]:
-        return tuple(c for c in self.components if not c.stays)
-
-    @property
     def parts(self) -> list[NamedBytes]:
         return [(c.name, c.bytes) for c in self.components]
 

@@ -204,7 +204,7 @@ class _Making:
             dropped=a.dropout,
             rows=chosen,
             grouped=sizes.h.heads != sizes.h.kv_heads,
-            later=_later(self.p),
+            later=newer(self.p.release, LATER),
         )
 
     def _pair(
@@ -250,7 +250,3 @@ def packed(shape: Shape, form: str) -> Iterator[int]:
         yield 4 * -(-numel // (64 * 256))
     else:
         yield 4 * (numel // 64)
-
-
-def _later(plan: TrainingPlan) -> bool:
-    return newer(plan.release, LATER)

@@ -320,7 +320,7 @@ def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> It
     """Take `nbytes` from the low end, as far as something inexact is there: first from what is
     one's own, then from all that is counted below, then from what is settled."""
     below = wide.counted - wide.own if wide.deep else frozenset()
-    lows = [_lowest(component) for component in components]
+    lows = [0 if c.name in EXACT else c.bytes.low for c in components]
     shares: list[Iterator[int]] = []
     for places in (wide.own - wide.settled, below, wide.settled):
         room = [low if n in places else 0 for n, low in enumerate(lows)]
@@ -345,10 +345,6 @@ def _narrowed(
     for component, more, less in zip(components, mores, lesses, strict=True):
         least, expected, most = component.bytes
         yield replace(component, bytes=Bytes(least + more, expected, most - less))
-
-
-def _lowest(component: Component) -> int:
-    return 0 if component.name in EXACT else component.bytes.low
 
 
 def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:

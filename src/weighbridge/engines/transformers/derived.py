@@ -181,7 +181,7 @@ def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLin
     names = sorted(
         {
             _class(subject, w),
-            *_drafts(w),
+            *(("AutoModelForCausalLM",) if w.draft_model else ()),
             *_tokenizer(subject, plan),
             *([config.name] if config else []),
         }
@@ -237,10 +237,6 @@ def _class(subject: Subject, w: "Transformers") -> str:
         if subject.part.library == "transformers" and cls.isidentifier()
         else "AutoModelForCausalLM"
     )
-
-
-def _drafts(w: "Transformers") -> tuple[str, ...]:
-    return ("AutoModelForCausalLM",) if w.draft_model else ()
 
 
 def _loaded(

@@ -136,7 +136,9 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
     tensors = []
     causal = stage.body.causal
     each = step.size if step.kernel == "eager" else 1
-    for reach in dict.fromkeys(_reach(m) for m in _mixers(stage)):
+    for reach in dict.fromkeys(
+        (m.reach if isinstance(m, Attention) else None) for m in _mixers(stage)
+    ):
         sizes[reach] = _mask(step, reach, causal=causal)
         heap.passing(sizes[reach] // step.batch * (2 if causal else DISTANCES))
         tensors.append(heap.take(sizes[reach] * each))
@@ -144,10 +146,6 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
 
 
 DISTANCES = 16  # bytes a cell: two matrices of distances in 64 bits, where a window has two sides
-
-
-def _reach(mixer: Mixer) -> int | None:
-    return mixer.reach if isinstance(mixer, Attention) else None
 
 
 def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:

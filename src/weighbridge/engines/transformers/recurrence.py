@@ -142,10 +142,6 @@ def _mamba2(mixer: Mamba2, step: ForwardStep) -> Widths:
     return mixed + mixer.channels, max(outputs, out)
 
 
-def _mamba1(mixer: Mamba1, step: ForwardStep) -> Widths:
-    return 6 * mixer.inner, mixer.inner * (3 * mixer.state + 2)
-
-
 def _linear(mixer: LinearAttention, step: ForwardStep) -> Widths:
     width = mixer.heads * mixer.dim
     return 5 * width, 3 * width + (CHUNK * mixer.heads if step.prompt else 0)
@@ -161,7 +157,7 @@ def _widths(mixer: Recurrent, step: ForwardStep) -> Widths:
         case Mamba2():
             return _mamba2(mixer, step)
         case Mamba1():
-            return _mamba1(mixer, step)
+            return 6 * mixer.inner, mixer.inner * (3 * mixer.state + 2)
         case LinearAttention():
             return _linear(mixer, step)
         case ShortConv():  # a linear of three widths, its product, the convolution, their product

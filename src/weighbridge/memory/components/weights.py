@@ -88,7 +88,9 @@ def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor
 def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
     """Place every tensor that one part puts on the device, parameters first; ties once."""
     facts = ("placed", *choice.facts, major)
-    return memo(part, facts, lambda: tuple(_placed(part, choice, major)))
+    return memo(
+        part, facts, lambda: tuple(_made(part, _weights(part, choice, major), choice, major))
+    )
 
 
 def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
@@ -120,10 +122,6 @@ def weight_bytes(part: ModelPart, choice: FormatChoice, *, major: int) -> int:
         return memo(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
     facts = ("weights", *choice.facts, major)
     return memo(part, facts, lambda: total(placed(part, choice, major=major), "weights"))
-
-
-def _placed(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[PlacedTensor]:
-    return _made(part, _weights(part, choice, major), choice, major)
 
 
 def _made(

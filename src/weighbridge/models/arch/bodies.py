@@ -64,7 +64,7 @@ def body(
         vocab=_vocab(plan, known, metadata),
         blocks=blocks,
         labels=_labels(known),
-        causal=decoder is not None or _writes(config),
+        causal=decoder is not None or (config is not None and encoders.writes(config.model_type)),
         encoder=encoder,
         towers=towers,
     )
@@ -219,10 +219,6 @@ def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
 
 
 # What is answered
-
-
-def _writes(config: Config | None) -> bool:
-    return config is not None and encoders.writes(config.model_type)
 
 
 def _pools(metadata: Mapping[str, Any]) -> bool:

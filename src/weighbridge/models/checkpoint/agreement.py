@@ -277,10 +277,6 @@ def _stored_sizes(files: FilesSide, raw: Raw) -> dict[str, PackedSizes]:
     return sizes
 
 
-def _is_scale(end: str) -> bool:
-    return end.endswith(SCALES) and not any(word in end for word in NO_SCALES)
-
-
 def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> PackedSizes:
     """Return the sizes of one weight: its values are the largest tensor, and no scales."""
     total = PackedSizes()
@@ -288,7 +284,7 @@ def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> Pac
         end = name.rpartition(".")[2]
         if end.endswith(ZEROS):
             total = total._replace(zeros=True)
-        elif _is_scale(end):
+        elif end.endswith(SCALES) and not any(word in end for word in NO_SCALES):
             total = total._replace(scales=prod(shape))
         elif nbytes > total.nbytes:
             one_way = raw.get("quant_method") == "gptq" or raw.get("version") == "gemm"

@@ -49,12 +49,10 @@ def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
 
 
 def _total(path: str, index: "Index", total: int) -> Iterator[str]:
-    if index.claimed and (index.total_size is None or _is_off(index.total_size, total)):
+    if index.claimed and (
+        index.total_size is None or abs(index.total_size - total) * TOTAL_OFF > total
+    ):
         yield sentence("total_size", path=path, claimed=shown(index.claimed), size=total)
-
-
-def _is_off(claimed: int, total: int) -> bool:
-    return abs(claimed - total) * TOTAL_OFF > total
 
 
 def _first(names: Sequence[str]) -> str:

@@ -123,7 +123,7 @@ def parse_model_index(data: bytes) -> Pipeline:
     for name, value in content.items():
         if not isinstance(value, list) or name.startswith("_"):
             settings[name] = value
-        elif _is_absent(value):
+        elif len(value) == 2 and value == [None, None]:
             absent.append(name)
         elif _is_part(value):
             folder = safe_path(name, "model_index.json")
@@ -136,10 +136,6 @@ def parse_model_index(data: bytes) -> Pipeline:
     if not isinstance(cls, str):
         raise BadFileError(sentence("index.no_pipeline", name=short(cls)))
     return Pipeline(cls=cls, parts=tuple(parts), absent=tuple(absent), settings=settings)
-
-
-def _is_absent(value: list[Any]) -> bool:
-    return len(value) == 2 and value == [None, None]
 
 
 def _is_part(value: list[Any]) -> bool:

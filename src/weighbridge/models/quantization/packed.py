@@ -68,7 +68,12 @@ def logical(
     plain = [
         tensor for tensor in whole if tensor.name not in packed and not tensor.name.endswith(ALONE)
     ]
-    params = packed | {tensor.name: _plain(tensor) for tensor in plain}
+    params = packed | {
+        tensor.name: (
+            Logical(tensor.name, tensor.shape, (tensor.name,), tensor.dtype.name, tensor.nbytes)
+        )
+        for tensor in plain
+    }
     notes = (*_unsure(params.values(), raw), *_odd(plain))
     return Unpacked(tuple(params[tensor.name] for tensor in whole if tensor.name in params), notes)
 
@@ -78,10 +83,6 @@ def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     down."""
     inner = raw.get("quantization")
     return inner if isinstance(inner, Mapping) else raw
-
-
-def _plain(tensor: CheckpointTensor) -> Logical:
-    return Logical(tensor.name, tensor.shape, (tensor.name,), tensor.dtype.name, tensor.nbytes)
 
 
 class Candidate(NamedTuple):
@@ -101,7 +102,7 @@ def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
     have none."""
 
     def present(part: str) -> bool:
-        return any(end.endswith(_last(part)) for end in ends)
+        return any(end.endswith(part.rpartition(".")[2].lstrip("/")) for end in ends)
 
     extras = [extra for extra in EXTRAS if present(extra)]
     possible = {
@@ -116,10 +117,6 @@ def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
         for dtype, layouts in BY_DTYPE.items()
     }
     return {dtype: candidates for dtype, candidates in by_dtype.items() if candidates}
-
-
-def _last(part: str) -> str:
-    return part.rpartition(".")[2].lstrip("/")
 
 
 def _packed(tensor: CheckpointTensor, files: PackedFiles) -> Logical | None:

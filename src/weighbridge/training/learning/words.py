@@ -118,16 +118,15 @@ def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
             return None
         keys |= words
     return (
-        keys if known is None else {_key(known, key): _value(known, on) for key, on in keys.items()}
+        keys
+        if known is None
+        else {
+            (key.replace("_", "-") if known.form == DASHES else key): (
+                "" if on is True and known.form in (SWITCHES, DASHES) else on
+            )
+            for key, on in keys.items()
+        }
     )
-
-
-def _key(known: ProgramWords, key: str) -> str:
-    return key.replace("_", "-") if known.form == DASHES else key
-
-
-def _value(known: ProgramWords, value: Any) -> Any:
-    return "" if value is True and known.form in (SWITCHES, DASHES) else value
 
 
 def _keyed(known: ProgramWords, name: str, value: Any) -> Mapping[str, Any] | None:

@@ -117,7 +117,7 @@ def _hybrid(subject: Subject) -> MegatronModel:
 
 def _traits(params: Sequence[Param]) -> dict[str, Any]:
     """Tell what a model has of biases, which norms, and whether its head is the words."""
-    biases = list(_biases(params))
+    biases = [p for p in params if p.kind == "bias"]
     return {
         "biased": any(role_of(p) == "o" for p in biases),
         "qkv_biased": any(role_of(p) in ATTENDING for p in biases),
@@ -157,10 +157,6 @@ def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
         scored=any(GATE in p.name for p in subject.part.blueprint.counted),
         groups=next((n for name in GROUPS if isinstance(n := groups(name), int)), 1),
     )
-
-
-def _biases(params: Iterable[Param]) -> Iterable[Param]:
-    return (p for p in params if p.kind == "bias")
 
 
 def _positions(params: Iterable[Param]) -> int:

@@ -53,7 +53,13 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
     each[0] = each[0] if first is None else first
     each[-1] = each[-1] if last is None else last
     if any(n % chunks for n in each):
-        raise UsageError(sentence("megatron.chunks", chunks=chunks, layers=_few(each)))
+        raise UsageError(
+            sentence(
+                "megatron.chunks",
+                chunks=chunks,
+                layers=" and ".join(f"{n}" for n in sorted(set(each))),
+            )
+        )
     return tuple(n // chunks for n in each) * chunks
 
 
@@ -102,7 +108,3 @@ def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int,
             )
         )
     return counts
-
-
-def _few(counts: list[int]) -> str:
-    return " and ".join(f"{n}" for n in sorted(set(counts)))

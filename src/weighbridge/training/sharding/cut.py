@@ -18,7 +18,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.parallel.cuts import WAY_OF
-from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
@@ -107,12 +107,10 @@ def body(whole: Body, sharding: Sharding, stage: int) -> Body:
     start, end = first_and_end(sharding.layers, stage)
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:
-        blocks = tuple(_narrow(b, sharding.tensor) for b in blocks)
+        blocks = tuple(
+            replace(b, mixers=tuple(_fewer(m, sharding.tensor) for m in b.mixers)) for b in blocks
+        )
     return replace(whole, blocks=blocks)
-
-
-def _narrow(block: LayerBlock, ranks: int) -> LayerBlock:
-    return replace(block, mixers=tuple(_fewer(m, ranks) for m in block.mixers))
 
 
 def _fewer(mixer: Mixer, ranks: int) -> Mixer:

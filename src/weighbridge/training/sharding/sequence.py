@@ -47,7 +47,7 @@ def way(
     refuse_alone(asked, sharding)
     if sharding.context == 1:
         return ""
-    if not _attends(body):
+    if not any(isinstance(x, Attention | Latent) for b in body.blocks for x in b.mixers):
         return ""
     by = asked or _usual(framework.name, sharding)
     if attention == "eager":
@@ -69,10 +69,6 @@ def _usual(framework: str, sharding: Sharding) -> str:
     if framework in OF_DEEPSPEED and sharding.kind.startswith("zero"):
         return ULYSSES
     return USUAL.get(framework, ALLGATHER)
-
-
-def _attends(body: Body) -> bool:
-    return any(isinstance(x, Attention | Latent) for b in body.blocks for x in b.mixers)
 
 
 def _refuse_heads(body: Body, sharding: Sharding) -> None:

@@ -45,15 +45,13 @@ def layers_of_stages(
         raise UsageError(sentence("stages.layers", stages=stages, count=count))
     if not titan:
         return _equal(count, stages)
-    parts = _of_titan(count, stages * _parts(sharding), release)
+    parts = _of_titan(
+        count, stages * (PARTS if sharding.schedule in (INTERLEAVED, ZERO_BUBBLE) else 1), release
+    )
     found = tuple(parts[i] + sum(_second(parts, sharding, i)) for i in range(stages))
     if min(*parts, *found) < 0 or 0 in found:
         raise ContradictionError(sentence("stages.torchtitan", stages=stages, count=count))
     return found
-
-
-def _parts(sharding: Sharding) -> int:
-    return PARTS if sharding.schedule in (INTERLEAVED, ZERO_BUBBLE) else 1
 
 
 def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:

@@ -169,7 +169,7 @@ def _weighed(
     weights = masked(m, weights, reach)
     if causal_mask is not None:
         weights = add(m, weights, causal_mask)
-    weights = softmax(m, _wide(m, weights))
+    weights = softmax(m, weights if m.autocast is None else cast(m, weights, FLOAT32))
     weights = cast(m, weights, value.dtype)
     weights = dropout(m, weights, s.rate("attention_dropout"))
     return _mixed(m, weights, value), weights
@@ -181,10 +181,6 @@ def _first(m: Machine, x: Tensor) -> Tensor:
     return (copied(m, x) if x.shape[0] > 1 else x).view(
         x.shape[0], x.shape[2], x.shape[1], x.shape[3]
     )
-
-
-def _wide(m: Machine, x: Tensor) -> Tensor:
-    return x if m.autocast is None else cast(m, x, FLOAT32)
 
 
 def _mixed(m: Machine, weights: Tensor, value: Tensor) -> Tensor:

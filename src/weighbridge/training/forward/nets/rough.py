@@ -341,11 +341,7 @@ def _rate(s: TrainingStep, names: tuple[str, ...]) -> float:
 
 def _kind(p: Module, name: str) -> str:
     w = p.bare(name)
-    return "" if w.kind in PRODUCTS and (len(w.shape) != 2 or _bias(name)) else w.kind
-
-
-def _bias(name: str) -> bool:
-    return name.endswith(BIAS)
+    return "" if w.kind in PRODUCTS and (len(w.shape) != 2 or name.endswith(BIAS)) else w.kind
 
 
 def _of_kind(p: Module, names: list[str], kind: str) -> list[str]:

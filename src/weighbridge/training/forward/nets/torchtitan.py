@@ -68,7 +68,12 @@ FUSED = (2, 9)  # torch
 
 def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
-    own = None if s.compiled and not _sparse(s) else layer
+    own = (
+        None
+        if s.compiled
+        and not any(isinstance(f, Experts) for b in s.built.body.blocks for f in b.feeds)
+        else layer
+    )
     if _weighs_first(s) and since(s.release, GONE):
         raise UnsupportedError(sentence("torchtitan_gone", kind=s.built.kind))
     latent = latent_of(s, 0)
@@ -99,10 +104,6 @@ def _positions(s: TrainingStep, width: int) -> None:
             both = 2 if sinks or p.has("self_attn.q_norm") else 1
             if each or (sinks and i == 0):
                 built.kept[i] = m.new((s.length, both * width), FLOAT32)
-
-
-def _sparse(s: TrainingStep) -> bool:
-    return any(isinstance(f, Experts) for b in s.built.body.blocks for f in b.feeds)
 
 
 def layer(

@@ -271,7 +271,9 @@ def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tup
         inner = mul(m, several(m, q.linear(m, x, gate), kind), q.linear(m, x, up))
         return q.linear(m, inner, down)
 
-    return _count(s), run
+    return (
+        next(f.count for b in s.built.body.blocks for f in b.feeds if isinstance(f, Experts))
+    ), run
 
 
 def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
@@ -289,10 +291,6 @@ def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
         return linear(m, inner, part_of(m, down, down.shape[1:], last=ends))
 
     return each, run
-
-
-def _count(s: TrainingStep) -> int:
-    return next(f.count for b in s.built.body.blocks for f in b.feeds if isinstance(f, Experts))
 
 
 def part_of(m: Machine, stack: Tensor, shape: Shape, *, last: bool) -> Tensor:
