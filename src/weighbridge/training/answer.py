@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memory import Device
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import about, sentence
-from weighbridge.memory.components.device import context
+from weighbridge.memory.components.device import context, kernels
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.forward.limits import followed
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.host import on_host
-from weighbridge.training.phases import beside, phases
+from weighbridge.training.phases import phases
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, TrainingRun, runs_of
 from weighbridge.training.sharding.schedule import in_flight
@@ -88,8 +88,7 @@ def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
     """Return the bytes that the allocator surely has of each device."""
     if budget is None:
         return None
-    kernels = beside(plan)
-    loaded = 0 if kernels is None else kernels.bytes.expected
+    loaded = sum(c.bytes.expected for c in kernels(plan.torch, plan.part))
     return max(0, budget.usable.low - context(plan.part).bytes.high - loaded)
 
 

@@ -12,7 +12,7 @@ from weighbridge.base.memory import Bytes, Component, Instant, exactly
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.activations import LivePeak
-from weighbridge.memory.components.device import cached, context, fragmentation, libraries, rounding
+from weighbridge.memory.components.device import cached, context, fragmentation, kernels, rounding
 from weighbridge.memory.components.weights import MERGES, weight_bytes
 from weighbridge.models.arch.body import Experts
 from weighbridge.training import kbit, unsloth
@@ -87,16 +87,8 @@ def _components(
     if plan.sharding.cards > 1:
         yield communication(plan)
     yield context(plan.part)
-    kernels = beside(plan)
-    if name != "load" and kernels is not None:
-        yield kernels
-
-
-def beside(plan: TrainingPlan) -> Component | None:
-    """Kernels of libraries that are loaded beside a context; None on a stack of its own."""
-    return (
-        libraries(plan.torch, plan.part) if plan.part is None or plan.part.stack != "own" else None
-    )
+    if name != "load":
+        yield from kernels(plan.torch, plan.part)
 
 
 def _at_most(name: str, detail: str, nbytes: int, formula: str, source: str) -> Component:

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import pytest
 
+from tests.training.megatron.counted import replicated
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, most
 from weighbridge.base.records import replace
 from weighbridge.models.arch.mixers import Latent
-from weighbridge.training.megatron.model import matrices, replicated
+from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
 

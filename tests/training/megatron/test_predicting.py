@@ -2,12 +2,13 @@
 
 import pytest
 
+from tests.training.megatron.counted import replicated
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, most
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.training.megatron import layout
-from weighbridge.training.megatron.model import matrices, replicated
+from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import SPACE, run_stage
 from weighbridge.training.megatron.states import StageNumbers

@@ -31,7 +31,7 @@ from weighbridge.memory.components.device import (
     LAZY_SINCE,
     Settled,
     context,
-    libraries,
+    kernels,
     settled,
 )
 from weighbridge.memory.components.weights import (
@@ -209,16 +209,15 @@ def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holdi
     packed = gptq(subject.part, _form(subject), plan.rules.version, plan.capability)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
-        working=(*products(plan.part, plan.torch), *((packed,) if packed else ()), *_kernels(plan)),
+        working=(
+            *products(plan.part, plan.torch),
+            *((packed,) if packed else ()),
+            *kernels(plan.torch or LAZY_SINCE, plan.part, training=False),
+        ),
         loading=tuple(_tied_apart(subject, plan)) if last else (),
         rounding=share.held.rounding,
         free=share.held.free,
     )
-
-
-def _kernels(plan: GenerationPlan) -> tuple[Component, ...]:
-    own = plan.part is not None and plan.part.stack == "own"
-    return () if own else (libraries(plan.torch or LAZY_SINCE, plan.part, training=False),)
 
 
 def _tensors(

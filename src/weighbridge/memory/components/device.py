@@ -173,6 +173,14 @@ def context(part: "Part | None" = None) -> Component:
     )
 
 
+def kernels(
+    torch: tuple[int, ...], part: "Part | None", *, training: bool = True
+) -> tuple[Component, ...]:
+    """Return the component of `libraries`, where the part has a context."""
+    own = part is not None and part.stack == "own"
+    return () if own else (libraries(torch, part, training=training),)
+
+
 def libraries(
     torch: tuple[int, ...], part: "Part | None" = None, *, training: bool = True
 ) -> Component:

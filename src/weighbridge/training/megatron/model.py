@@ -200,9 +200,3 @@ def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
         channels, heads = m.channels // tensor, m.heads // tensor
         return [*own, channels * m.kernel, channels, heads, heads, heads, m.inner // tensor]
     return own
-
-
-def replicated(model: MegatronModel, *, routed: bool) -> int:
-    """Count the numbers of a layer that each tensor rank has whole: norms, and the router."""
-    feed = model.experts if routed else None
-    return sum(norms(model)) + sum(feed.small if feed else ()) * model.hidden

@@ -74,15 +74,19 @@ def scan_of(s: TrainingStep, number: int) -> Scan:
     )
 
 
-def mamba2_model(s: TrainingStep) -> Tensor:
-    """Mamba2Model.forward"""
+def model(s: TrainingStep, block: Callable[..., Tensor]) -> Tensor:
+    """MambaModel.forward, and Mamba2Model's"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
     x = inputs_embeds
     for i, p in enumerate(built.layers):
-        x = run(s, mamba2_block, x, p, i)
+        x = run(s, block, x, p, i)
     return rms_norm(m, x, built.base.weight("norm_f"))
+
+
+def mamba2_model(s: TrainingStep) -> Tensor:
+    return model(s, mamba2_block)
 
 
 def mamba2_block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
@@ -264,14 +268,7 @@ Norm = Callable[[Machine, Module, Tensor, str], Tensor]
 
 
 def mamba_model(s: TrainingStep) -> Tensor:
-    """MambaModel.forward"""
-    m, built = s.m, s.built
-    ids = m.new((s.batch, s.length), INT64)
-    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
-    x = inputs_embeds
-    for i, p in enumerate(built.layers):
-        x = run(s, block, x, p, i)
-    return rms_norm(m, x, built.base.weight("norm_f"))
+    return model(s, block)
 
 
 def block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
