@@ -71,8 +71,12 @@ def full(**other):
         (reading(**full(allocated=0, unallocated=0, free=CARD, requested=CARD + 1)), {}, "first_allocation"),
         (reading(**full(allocated=0, unallocated=0, free=CARD, requested=GIB)), {}, "first_allocation"),
         # there is room, and it is refused
-        (reading(**full(requested=4 * GIB)), {}, "refused"),
-        (reading(**full(requested=4 * GIB + 1)), {}, "full"),
+        (reading(**full(requested=1 * GIB)), {}, "refused"),
+        # and a little more than was asked for is no room, on a card that is full
+        (reading(**full(requested=GIB + 1)), {}, "full"),
+        (reading(**full(requested=4 * GIB)), {}, "full"),
+        (reading(**full(allocated=80 * GIB, free=10 * GIB, requested=3 * GIB)), {}, "refused"),
+        (reading(**full(allocated=80 * GIB, free=10 * GIB - 1, requested=3 * GIB)), {}, "full"),
         (reading(**full(allocated=49 * GIB, free=50 * GIB, requested=5 * GIB)), {}, "cap.share"),
         (reading(**full(requested=5 * GIB, allowed=100 * GIB)), {}, "cap.said"),
         (reading(**full(requested=4 * GIB, allowed=CARD)), {}, "cap.said"),
@@ -400,13 +404,13 @@ def cause(text, **settings):
 
 
 def test_vllms_own_words_that_weights_do_not_load_win_over_the_figures():
-    """vllm/v1/worker/gpu_model_runner.py load_model: 93 MiB free, 84 were refused."""
+    """vllm/v1/worker/gpu_model_runner.py load_model: 93 MiB free, 84 were refused: a full card."""
     inner = (
         ASKED.format("84.00 MiB") + GPU.format("31.35", "90.00") + MINE.format("29.40", "309.00")
     )
     text = f"Failed to load model - not enough GPU memory. (original error: {inner})"
     assert cause(text) == ("weights_too_big", "said")
-    assert weighbridge.explain_oom(inner).judged.cause == "memory_fraction_cap"
+    assert weighbridge.explain_oom(inner).judged.cause == "activations"
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,30 @@ def test_the_command_to_type_is_one_that_the_program_takes():
     text = "LLaMA-Factory runs out of memory with qwen3-8b on 8x H100 80GB.\nWhat can I do?\n"
     weighed = weighbridge.weigh(text, offline=True).runs[0]
     assert "weighbridge train qwen3-8b --framework trainer --method" in weighed.why
+
+
+CODE = """It does not load on an RTX 4090:
+
+model, tokenizer = FastModel.from_pretrained( {comment}
+    model_name = "unsloth/Qwen3-14B", # {other}
+    load_in_4bit = True,
+)
+"""
+
+
+@pytest.mark.parametrize("comment", ["", "#unsloth/Qwen2.5-32B-Instruct", "# or Qwen/Qwen3-32B"])
+def test_what_stands_behind_a_comment_of_code_is_no_model(comment):
+    text = CODE.format(comment=comment, other='"unsloth/Mistral-7B-v0.3",')
+    (found,) = read(text).runs
+    assert found.model == "unsloth/Qwen3-14B"
+    assert "--framework unsloth --method qlora" in found.refused
+    assert read("# Qwen/Qwen3-32B on a 4090\n\nwith vLLM").runs[0].model == "Qwen/Qwen3-32B"
+
+
+def test_a_word_within_a_name_is_that_name():
+    """A publisher before a file's name trains nothing, and a method in a name is none."""
+    (found,) = read("unsloth Qwen3-14B-UD-Q4_K_XL dies on the first token on an RX 7900 XTX").runs
+    assert (found.model, found.task) == ("Qwen3-14B-UD-Q4_K_XL", "infer")
+    (found,) = read("Tulu-2-DPO-7B and Qwen/Qwen3-8B on a 4090 with vLLM").runs
+    assert found.task == "infer"
+    assert read("DPO of Qwen/Qwen3-8B on a 4090").runs[0].task == "train"

@@ -143,3 +143,29 @@ def test_a_question_in_one_word_of_the_shell_is_read_as_prose(capsys):
     assert "weighbridge models PATTERN" in capsys.readouterr().err
     assert command(["my own run.yaml"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("Flux.2-dev on 2 x L4", "flux.2-dev"),
+        ("Flux2Pipeline puts the text encoder on the card; with Flux.2-dev it dies", "flux.2-dev"),
+        ("FLUX.1-dev at 1024x1024 on a 4090", "flux.1-dev"),
+        ("SDXL 1.0 on 8GB", "sdxl"),
+        ("Flux 4 steps on a 4090", "flux.1-dev"),
+        ("Flux 8.5 GB on a 4090", "flux.1-dev"),
+        ("LTX 9.3 at 1280x704 on a 4090", ""),
+        ("HunyuanVideo 7 on a 4090", ""),
+    ],
+)
+def test_a_release_behind_a_name_is_never_dropped(text, model):
+    """A pipeline of another release is another pipeline: known by its own name, or told."""
+    (found,) = read(text).runs
+    assert found.model == model
+    assert model or text.split(" at ")[0].split(" on ")[0] in found.refused
+
+
+@pytest.mark.parametrize("words", ["LoRA on 16GB", "LoRA training on 16GB", "lora in 12 GB"])
+def test_a_lora_on_a_size_of_card_is_trained(words):
+    assert read(f"Chroma1-HD {words}").runs[0].task == "picture_training"
+    assert read(f"Chroma1-HD with a {words.split()[0]} on 16GB").runs[0].task == "picture"

@@ -29,6 +29,7 @@ Rule = Callable[[OomReading, Settings], Judged | None]
 FRAGMENTED = 10
 OTHERS_HOLD = 25
 OTHERS_MAY = 20  # where others may be to blame, too
+FREE, ROOM = 10, 4  # percent of a card, or times what was asked for: there was room (assumed)
 CONTEXT = GIB  # a process's own context and libraries outside the allocator, at most (assumed)
 CROWDED = 15  # held before a server starts; less is what drivers and desktops hold
 FULL = 90
@@ -187,6 +188,8 @@ def _ggml(reading: OomReading, known: Settings) -> Judged | None:
         return conclude("buffer_limit")
     if "bufferforkvcache" in text:
         return conclude("ggml.kv")
+    if "retryingwithoutpipelineparallelism" in text and "n_slots" in text:
+        return conclude("ggml.retried")
     if "ggml_gallocr_reserve" in text or "computebuffers" in text:
         return conclude("ggml.compute")
     if "alloc_tensor_range" in text or "unabletoallocate" in text:
@@ -306,6 +309,8 @@ def _refused(reading: OomReading, known: Settings) -> Judged | None:
         return conclude("cap.said", allowed=reading.size("allowed") or 0)
     if free is None or requested is None or free < requested:
         return None
+    if free * 100 < (reading.size("capacity") or 0) * FREE and free < ROOM * requested:
+        return None  # a full card, of which a little more than this was left
     share = share_between(reading)
     return conclude("refused") if share is None else conclude("cap.share", share=share)
 

@@ -9,6 +9,7 @@ before 2.1 has no expandable segments, and a share that leaves no room for a cac
 one that leaves no room beside the cache is to fall.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from string import Formatter
@@ -50,7 +51,7 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         return ()
     tags = tags_of(reading, judged, settings)
     values = figures(reading, settings)
-    known = {**reading.stated, **settings}
+    known = {"model": reading.model, **reading.stated, **settings}
     able = (row for row in rows() if set(row.tags) <= tags and _known(row, values))
     fit = [row for row in able if not _is_set(row, known)]
     return tuple(filled(row, values) for row in _chosen(fit, judged)[:MOST])
@@ -71,6 +72,8 @@ def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
     """Tell whether a change asks for what is set already: a cache in 8 bits, twice, or for steps of
     one sample where they are."""
     same = [name for name, v in row.change.items() if str(known.get(name)) == v]
+    if "quantization" in row.change and STORED.search(str(known.get("model") or "")):
+        return True  # it is stored in few bits already
     return len(same) == len(row.change) > 0 or "batch_size" in same
 
 
@@ -118,6 +121,12 @@ DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are cal
 TRAINS = ("optimizer", "backward", "saving", "gather")
 LEARNERS = ("verl", "OpenRLHF", "NeMo-RL")  # trainers that start a server beside them
 TRAINERS = ("trainer", "deepspeed", "unsloth", *LEARNERS)
+SCRIPTED = ("trainer", "trl", "unsloth", "plain", "transformers")  # what people write in Python
+# How names say that weights are stored in 8 bits or fewer
+STORED = re.compile(
+    r"(?i)(?:^|[-_./:])(?:(?:nv|mx)?fp[48]|nf4|awq|gptq|gguf|w[48]a\d+|(?:int)?[48]-?bit|int[48]|bnb|i?q\d)"
+    r"(?=$|[-_./])"
+)
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
@@ -131,18 +140,23 @@ def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
     """Return what is known of the program, in the vocabulary of the rows."""
     engine = str(settings.get("engine") or reading.engine)
+    framework = str(settings.get("framework") or SCRIPTED[0])
     tags = {
         *TOOLS.get(reading.tool, (reading.tool,)),
         engine,
+        framework,
         *_allocator(reading),
         *_machine(reading),
     }
     training = trains(reading, settings)
+    script = framework in SCRIPTED and "pictures" not in settings
     facts = {
-        "train": training and engine not in LEARNERS,  # rows of the Trainer's own arguments
+        # Rows of the Trainer's own arguments
+        "train": training and script and engine not in LEARNERS,
         "not_train": not training,
         "not_learner": engine not in LEARNERS,
-        "python": engine not in (*NO_PYTHON, *LEARNERS),
+        "pictures": "pictures" in settings,
+        "python": script and engine not in (*NO_PYTHON, *LEARNERS),
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
         "bitsandbytes": reading.tool != "torch-npu",  # which has no kernels of it
@@ -234,8 +248,10 @@ def _lower(share: Any, reading: OomReading) -> str:
 
 
 def known_ranks(known: Mapping[str, Any], way: str) -> int:
-    """Return how many cards a model is divided over in one way, as far as that is known."""
-    size = str(known.get(f"{way}_parallel_size") or 1)
+    """Return how many cards a model is divided over in one way, as far as that is known: a server
+    uses all that it is given by tensors."""
+    cards = str(known.get("gpu") or "").rpartition(":")[2] if way == "tensor" else ""
+    size = str(known.get(f"{way}_parallel_size") or cards or 1)
     return int(size) if size.isdecimal() else 1
 
 

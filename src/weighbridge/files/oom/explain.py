@@ -104,7 +104,8 @@ def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, An
         return oom
     explained = matches(oom.reading, report, model)
     final = rejudged(oom.reading, oom.judged, report, explained)
-    rows = changes(oom.reading, final, settings)
+    # Rows of the table are of language models; a pipeline's own ladder stands in its answer
+    rows = () if report.pictures else changes(oom.reading, final, settings)
     return replace(oom, judged=final, remedies=rows, estimate=report, explained=explained)
 
 

@@ -16,7 +16,13 @@ from weighbridge.engines.table import record, title
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import picture_words
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
+from weighbridge.files.runfiles.named import (
+    MOST_TEXT,
+    Piece,
+    piece_of,
+    unknown_model,
+    unknown_pipeline,
+)
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.training.frameworks import FRAMEWORKS
@@ -86,9 +92,11 @@ def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) ->
         open=True,
     )
     ask = _ask(run, one and one.program, cards, _method(document, run.task))
+    strange = "" if name else unknown_model(document) or unknown_pipeline(document)
+    unknown = (sentence("text.unknown_model", name=strange),) if strange else ()
     if one is not None and one.program.task != "train":
-        return _served(document, run, one, cards, ask)
-    return replace(run, refused=clauses(_too_little(considered), ask))
+        return replace(_served(run, one, cards), notes=(ask, *unknown))
+    return replace(run, refused=clauses(*unknown, _too_little(considered), ask))
 
 
 def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:
@@ -200,19 +208,15 @@ def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]
     return []
 
 
-def _served(
-    document: Document, run: PlannedRun, engine: NamedProgram, cards: Piece | None, ask: str
-) -> PlannedRun:
+def _served(run: PlannedRun, engine: NamedProgram, cards: Piece | None) -> PlannedRun:
     """Return the run of a server that a text names, by the defaults of its engine."""
     settings: dict[str, Value] = {"engine": engine.program.name}
     settings |= {"engine_version": engine.release} if engine.release else {}
     settings |= {"gpu": cards.value} if cards is not None else {}
-    strange = "" if run.model else unknown_model(document)
     return replace(
         run,
         settings=settings,
         understood=(*run.understood, of_piece("the engine", engine.piece, "engine")),
-        notes=(ask, sentence("text.unknown_model", name=strange)) if strange else (ask,),
         words=(*run.words, "engine"),
         missing=tuple(map(sentence, OF_A_SERVER)),
     )

@@ -17,7 +17,13 @@ PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # 
 HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
 NAMED = re.compile(
     r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
-    r"(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+    r"(?:[- ][A-Za-z0-9._]{1,24}){0,6}))"
+)
+COMMENT = re.compile(r"(?m)(?<=[(\[{,=\"')\]])[ \t]*#[^\n]*")  # behind code of a line
+# What a name goes on with that is of another release, or another name: FLUX.2, LTX 2.3, Flux2Klein
+VERSION = re.compile(
+    r"[A-Za-z\d]|[ .-]?v?\d{1,2}\.\d{1,2}(?![\d.]| ?(?:GB|s\b|sec))|[.-]\d{1,2}(?!\d)"
+    r"| \d(?![\d.]| ?(?:[x\u00d7*-]|GB|GPU|card|image|step|frame|s\b|sec|h\b|min|day|time|LoRA))"
 )
 FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
     r"(?i)(?<![\w/.-])(?:qwen|llama|gemma|mistral|phi|deepseek|glm|internvl|minicpm|kimi|gpt-oss)"
@@ -44,7 +50,7 @@ def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
 
 def models(document: Document) -> list[Piece]:
     """Return the models that a text names, each once, in the order of its lines: a title leads."""
-    text = document.text[:MOST_TEXT]
+    text = COMMENT.sub(lambda match: " " * len(match[0]), document.text[:MOST_TEXT])
     pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
         last = match[1].rpartition("/")[2].rstrip(".")
@@ -66,13 +72,27 @@ def pipeline(document: Document, *, plain: bool = False) -> Piece | None:
     """Return the first pipeline of pictures or video that a text names, by its name in the
     catalogue. A word of its own ("wan", "flux") is one where the text is `plain`: names and numbers
     alone, and no sentences about something else."""
-    for match in NAMED.finditer(document.text[:MOST_TEXT]):
+    known = (piece for piece, other in _pipelines(document, plain) if not other)
+    return next(known, None)
+
+
+def unknown_pipeline(document: Document) -> str:
+    """Return the first pipeline of a series that we know and a release that we do not; ""."""
+    return next((other for _, other in _pipelines(document, plain=False) if other.strip()), "")
+
+
+def _pipelines(document: Document, plain: bool) -> Iterator[tuple[Piece, str]]:
+    """Yield the pipelines that a text names, each with what it says where that is another one."""
+    text = document.text[:MOST_TEXT]
+    for match in NAMED.finditer(text):
         for name in _beginnings(match[1]):
             names = plain or re.search(r"[A-Z\d]|\w[ -]\w", name)
             one = pipelines.find(name) if names else None
             if one is not None:
-                return piece_of(document, match, one.name)
-    return None
+                more = VERSION.match(text, match.start(1) + len(name))
+                other = f"{name}{more[0]}" if more else ""
+                yield piece_of(document, match, one.name), other
+                break
 
 
 def _in_a_path(text: str, start: int) -> bool:

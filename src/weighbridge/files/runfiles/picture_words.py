@@ -18,7 +18,10 @@ from weighbridge.files.runfiles.named import pipeline as named_pipeline
 from weighbridge.models.catalogue import pipelines
 from weighbridge.settings.kinds import IMAGE
 
-TRAINS = re.compile(r"(?i)\b(?:train|fine-?tun|dreambooth)|训练|微调")
+TRAINS = re.compile(
+    r"(?i)\b(?:train|fine-?tun|dreambooth|(?<!with )(?<!\+ )(?<!and )(?<!a )loras? (?:on|in) "
+    r"(?:a |my )?\d{1,3} ?gb)|训练|微调"
+)
 LONGEST_LINE = 300  # characters of a question that is one line
 NEAR = 30  # characters around a number that say what it is of
 COMFY = re.compile(r"(?i)comfy")
@@ -65,7 +68,7 @@ TAKEN = re.compile(
 )
 METHODS: Mapping[str, str] = {
     "full": r"full(?:[ -](?:parameter|weights?))?[ -](?:fine-?tun\w*|training)|全参|全量",
-    "qlora": r"qlora",
+    "qlora": r"qlora|load_in_4bit ?= ?True",
     "dora": r"dora",
     "lora": r"lora",
     "loha": r"loha",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 SCHEMA = "weighbridge.runfile/1"
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share a model
+SAID = ("engine", "framework", "ram", *COPY)  # of the run that a message is about
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
@@ -333,45 +334,34 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
     return replace(run, measured=parts, by_the_log=True, report=counted)
 
 
-def _engine(file: RunFile) -> str:
-    """Return the engine of the launch lines of a text; "" where there is none, or several."""
-    from weighbridge.engines.launch import parse
-
-    engines = set()
-    for run in file.runs:
-        try:
-            engines.add(parse(run.command).engine if run.command else "")
-        except UsageError:
-            engines.add("")
-    return engines.pop() if len(engines) == 1 else ""
-
-
 def _trains(run: PlannedRun) -> bool:
     """Tell whether a run is a training that is answered, or would be if its text said more."""
     return run.task == "train" and (not run.refused or run.open)
 
 
 def _known(file: RunFile) -> dict[str, Any]:
-    """Return what the runs of a text say of the machine and the engine."""
-    engine, ranks = _engine(file), _ranks(file)
-    ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
-    trains = {"task": "train"} if file.runs and all(map(_trains, file.runs)) else {}
+    """Return what all runs of a text say: the machine, the program, its settings and the model."""
+    if not file.runs:
+        return {}
+    first, *others = map(_said, file.runs)
+    common = {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
     cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
-    gpu = cards.pop() if len(cards) == 1 else ""
-    machine = {"gpu": gpu, "engine": engine, "ram": ram}
-    return {**{name: value for name, value in machine.items() if value}, **trains, **ranks}
+    return {**common, "gpu": cards.pop()} if len(cards) == 1 else common
 
 
-def _ranks(file: RunFile) -> dict[str, Any]:
-    """Return how the only launch line of a text divides its model."""
+def _said(run: PlannedRun) -> dict[str, Any]:
+    """Return what a run and its launch line say, and whether it trains."""
     from weighbridge.engines.launch import parse
 
-    lines = [run.command for run in file.runs if run.command]
     try:
-        settings = parse(lines[0]).settings if len(lines) == 1 else {}
+        launch = parse(run.command) if run.command else None
     except UsageError:
-        return {}
-    return {name: settings[name] for name in COPY if name in settings}
+        launch = None
+    served = {} if launch is None else {"engine": launch.engine, **launch.settings}
+    own = {name: run.settings[name] for name in SAID if name in run.settings}
+    trains = {"task": "train"} if _trains(run) else {}
+    pictures = {"pictures": True} if run.task.startswith("picture") else {}
+    return {"model": run.model, **served, **own, **trains, **pictures}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
@@ -383,7 +373,8 @@ def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opene
     from weighbridge.files.oom.explain import compared
 
     model = opened(run.run).model()
-    return compared(message, run.report, model, {**run.run.settings, "task": "train"})
+    said = {**run.run.settings, "model": run.run.model, "task": "train"}
+    return compared(message, run.report, model, said)
 
 
 def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
