@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.pieces import only_commands, parts
+from weighbridge.files.runfiles.pieces import blocks, has_words, only_commands, parts
 
 SERVES = "vllm serve qwen3-8b --max-model-len 8192"
 TRAINS = (
@@ -38,15 +38,29 @@ def of(text):
         (f"words\nA=1 \\\n{TRAINS} \\\n  --x 1\nwords", [("shell", 1, 4)]),
         (f"MODEL=a/b\n\n{TRAINS}\n", [("shell", 0, 3)]),
         (f"$ {TRAINS}", [("shell", 0, 1)]),
-        (f"words\n\n{SCRIPT}\nIt dies here, why?", [("python", 2, 8)]),
         ("import of goods is slow", []),
         ("import weights from the hub\nprint(1", []),
-        ("a: 1\nb: 2\nc:\n  - d\nwords", [("", 0, 4)]),
-        ("a: 1\nb: 2\nwords", []),
     ],
 )
 def test_a_part_begins_and_ends(text, expected):
     assert of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"It dies:\n\n{SCRIPT}\nIt dies here, why?", [(2, 9)]),
+        ("a: 1\nb: 2\nc:\n  - d\nMore words", [(0, 4)]),
+        ("Words\n\n[a]\nb = 1\n", [(2, 5)]),
+        ('Words\n{\n "a": [\n  1\n ]\n}\nWords', [(1, 6)]),
+        (f"a: 1\n{MESSAGE}\nb: 2", [(0, 1), (2, 3)]),
+        ("a: 1\nTraceback (most recent call last):\n  b: 2\nc: 3", [(0, 1), (3, 4)]),
+        ("Words alone\nand more of them", []),
+    ],
+)
+def test_a_block_is_what_stands_between_words(text, expected):
+    assert [(block.start, block.end) for block in blocks(text)] == expected
+    assert has_words(text) == ("ords" in text or "It dies" in text or len(expected) > 1)
 
 
 @pytest.mark.parametrize(

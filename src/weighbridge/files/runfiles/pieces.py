@@ -1,16 +1,13 @@
-"""Machine parts that stand in a text without fences: commands, scripts of Python, configs.
+"""Machine parts that stand in a text without fences.
 
+    a block     lines between words and lines of logs: a config, a script, a manifest
     a command   from the line where a shell's word begins to the last that is a shell's, with what
                 sets variables above it
-    Python      from an import, or the call of a class, to the end of the longest part that parses
-    a config    lines of `key: value`, three or more
 
 What is around them are words. A text of commands alone has none, and is a script.
 """
 
-import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 
 from weighbridge.base.records import NamedTuple
@@ -19,7 +16,6 @@ from weighbridge.files.programs import command_words
 
 MOST_LINES = 400  # of one part
 MOST_PARTS = 40  # of one text, and ends of a script that are tried
-LEAST_KEYS = 3
 PROMPT = r"[ \t]*(?:[$%>][ \t]+|!(?=[A-Za-z]))?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
 BEFORE = "srun|mpirun|mpiexec|uv|nohup|ray"  # what stands before a program, of whatever task
 LAUNCH = re.compile(rf"{PROMPT}(?:{command_words('train', '')}|{BEFORE})[ \t]+[^\s=]")
@@ -37,14 +33,8 @@ SHELL = re.compile(
     rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_WORDS})(?:[ \t;]|$)|--?[A-Za-z]|#"
     r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
-# An import, or a class that is called: people paste scripts from their middle, too
-IMPORT = re.compile(
-    r"(?:from [\w.]+ import |import \w|[a-z_]\w*(?:, ?[a-z_]\w*)* ?= ?[A-Z]\w+(?:\.\w+)?\()"
-)
 # A comment between two lines of one command, which ends it there
 COMMENTED = re.compile(r"\\\n(?P<comment>[ \t]*#)[^\n]*\n(?=[ \t]*-)")
-KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
-OF_A_KEY = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
 # A line of a file of whatever kind, and no words; and one of a log, which no file has
 _OF_A_FILE = re.compile(
     r"[\[\]{}(),\"'#@&]|-(?:[ \t-]|$)|[ \t]+\S|[\"']?[a-z_][\w./-]*[\"']?:(?:[ \t]|$)"
@@ -128,12 +118,8 @@ def parts(text: str) -> Iterator[MachinePart]:
 
 def _part(lines: Sequence[str], start: int) -> MachinePart | None:
     """Return the part that begins at a line; None where none does."""
-    if IMPORT.match(lines[start]):
-        return _python(lines, start)
     if LAUNCH.match(lines[start]) or (SHELL.match(lines[start]) and _leads(lines, start)):
         return MachinePart("shell", start, _end(lines, start))
-    if KEY.match(lines[start]):
-        return _config(lines, start)
     return None
 
 
@@ -159,36 +145,3 @@ def _end(lines: Sequence[str], start: int) -> int:
         elif lines[n].strip() or n > end:
             break
     return end
-
-
-def _python(lines: Sequence[str], start: int) -> MachinePart | None:
-    """Return the longest part from an import on that parses, up to an empty line or the end."""
-    most = min(len(lines), start + MOST_LINES)
-    borders = [n for n in range(start + 1, most + 1) if n == len(lines) or not lines[n].strip()]
-    for end in reversed(borders[:MOST_PARTS]):
-        if _parses("\n".join(lines[start:end])):
-            return MachinePart("python", start, end)
-    return None
-
-
-def _parses(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in strings of others
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return any(isinstance(node, ast.Call) for node in ast.walk(tree))
-
-
-def _config(lines: Sequence[str], start: int) -> MachinePart | None:
-    """Return the lines of `key: value` from a line on, where they are enough."""
-    end, keys = start, 0
-    for n in range(start, min(len(lines), start + MOST_LINES)):
-        if KEY.match(lines[n]):
-            end, keys = n + 1, keys + 1
-        elif not OF_A_KEY.match(lines[n]):
-            break
-        elif lines[n].strip():
-            end = n + 1
-    return MachinePart("", start, end) if keys >= LEAST_KEYS else None
