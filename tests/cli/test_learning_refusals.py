@@ -73,3 +73,11 @@ def test_a_reward_model_of_another_tokenizer_is_told():
     assert any("32,000 tokens and the policy 151,936" in line for line in other)
     same = model.train(**asked, reward_model=SMALL).warnings
     assert not any("tokenizer" in line for line in same)
+
+
+@pytest.mark.parametrize("framework", [None, "verl", "slime"])
+def test_what_predicts_no_next_token_writes_no_answers(framework):
+    """An encoder that writes is a contradiction, by whatever engine."""
+    with pytest.raises(UsageError, match="predicts no next token"):
+        weighbridge.prepare("deberta-v3-base").train(method="grpo", framework=framework)
+    assert weighbridge.prepare("deberta-v3-base").train(method="reward").devices

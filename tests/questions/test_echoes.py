@@ -40,6 +40,8 @@ LEARNT = [
     ("train", {"method": "ppo", "framework": "verl", "reward_model": "qwen2.5-0.5b"}),
     ("train", {"method": "grpo", "framework": "openrlhf", "gpu": "h100:2", "packing": True}),
     ("train", {"method": "dpo", "packing": True, "batch_size": 2}),
+    ("train", {"method": "orpo", "framework": "openrlhf", "batch_size": 1, "seq_len": 2048}),
+    ("train", {"method": "orpo", "framework": "openrlhf", "seq_len": 2048, "gpu": "h100"}),
     ("train", {"method": "kto", "framework": "ms-swift", "lora_r": 16}),
     ("train", {"method": "grpo", "framework": "unsloth", "lora_r": 16}),
 ]

@@ -338,3 +338,16 @@ def test_a_student_that_writes_has_an_engine_and_a_teacher_that_is_not_counted(c
     assert [one.raises for one in student.unread if one.key == "teacher"] == [True]
     workload = weighbridge.train(student.model, gpu="h100", **student.settings).workload
     assert workload["max_new_tokens"] == workload["seq_len"] == 512
+
+
+def test_packed_rows_of_verl_have_no_scores_and_a_dtype_is_read_with_hydra_s_plus():
+    """FlashAttention sees each row alone: 32 rows of 8,704 tokens of gpt-oss are 28,000 GiB in one
+    matrix of pairs, which nobody makes."""
+    dtype = "+actor_rollout_ref.actor.fsdp_config.model_dtype=bfloat16"
+    text = VERL.replace("actor_rollout_ref.rollout.made_up=3", dtype)
+    found = run(text.replace("qwen3-0.6b", "gpt-oss-20b"))
+    assert found.settings["dtype"] == "bfloat16"
+    assert not [one.key for one in found.unread if "dtype" in one.key]
+    asked = {"max_tokens_per_gpu": 65536, "gpu": "h100:8"}
+    report = weighbridge.prepare(found.model).train(remedies=False, **found.settings | asked)
+    assert report.peak("driver").expected < 300 * 2**30

@@ -48,3 +48,9 @@ def test_details_tell_each_instant_by_role_and_they_add_up(report):
 def test_every_framework_is_written_as_people_do():
     assert FILES.keys() == TITLES.keys()
     assert TITLES["nemo-rl"] == "NeMo-RL"
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_an_answer_s_length_beside_rows_that_exist_is_no_row_of_two_parts(method):
+    report = weighbridge.prepare("gpt2").train(method=method, max_new_tokens=512)
+    assert "1 x 1,024 tokens" in screen(report).title

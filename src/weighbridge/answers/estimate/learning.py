@@ -43,6 +43,7 @@ from weighbridge.answers.estimate.learning_roles import (
     without,
 )
 from weighbridge.answers.verdict import on_devices, on_host
+from weighbridge.base.errors import ContradictionError
 from weighbridge.base.memory import (
     Bytes,
     Component,
@@ -98,6 +99,8 @@ def _step(
     model: Model, workload: Train, others: Mapping[str, Model | None]
 ) -> tuple[Report, LearningRun]:
     budget = workload.budget()
+    if workload.writes and not training.writes(model):
+        raise ContradictionError(sentence("learning.no_writer", method=workload.learns))
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
     lines = (_of_rows(line, run) for line in actor.warnings)

@@ -142,12 +142,17 @@ def meant(model: Model, workload: Train) -> Train:
     of PEFT and TRL, where TRL trains the class."""
     number, _ = version(usual(), workload.engine_version)
     settings, part = frameworks.recipe(workload, number), model.parts[0]
-    text = part.config.get("text_config")
-    kinds = (c.get("model_type") for c in (part.config, text) if isinstance(c, Mapping))
     trained = part.library == "transformers" and part.blueprint.cls.endswith(PREDICT)
-    if not settings or not trained or not all(predicts_next(str(kind)) for kind in kinds if kind):
+    if not settings or not trained or not writes(model):
         return workload
     return workload.but(**settings)
+
+
+def writes(model: Model) -> bool:
+    """Tell whether no class of a model is one that does not predict the next token."""
+    config = model.parts[0].config
+    kinds = (c.get("model_type") for c in (config, config.get("text_config") or {}))
+    return all(predicts_next(str(kind)) for kind in kinds if kind)
 
 
 def followed(model: Model, workload: Train) -> int:

@@ -45,6 +45,7 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
         answered = json.loads(json.dumps(ask(asked)))
         other = [name for name in echo if echo[name] != answered.get(name)]
         names = dict.fromkeys(PICTURED.get(name, name) for name in other)
+        names |= dict.fromkeys(_unsaid(answered) - _unsaid(echo))
         more = [name for name in names if _takes(task, name, settings.get(name), asked)]
         if not more:
             break
@@ -68,6 +69,11 @@ def _pictured(settings: Settings) -> Settings:
     if settings.get("guidance") == "none":
         typed["guidance"] = "off"
     return typed
+
+
+def _unsaid(workload: Mapping[str, Any]) -> set[str]:
+    """Return what decides and nobody said: what has the same value was said."""
+    return set(workload.get("unsaid") or ())
 
 
 def _first_section(task: str, names: list[str]) -> str:

@@ -25,7 +25,8 @@ def title(answer: ShownAnswer, name: str) -> str:
     named = answer.say("method.reward") if w["method"] == "reward" else w["method"].upper()
     method = ", ".join(filter(None, (named, ADAPTERS.get(w["tuner"]))))
     what = answer.say("method.learns", method=method, model=name, framework=by)
-    answers, tokens = w.get("max_new_tokens"), w.get("max_tokens_per_gpu")
+    answers = "prompt_len" in w and w["max_new_tokens"]
+    tokens = w.get("max_tokens_per_gpu")
     if tokens:
         return f"{what} · {answer.say('title.packed', tokens=f'{tokens:,}')}"
     rows = f"{w['batch_size']:,}"

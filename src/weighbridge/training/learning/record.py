@@ -308,6 +308,7 @@ def answered(
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
         "max_new_tokens": asked.max_new_tokens,
+        "unsaid": list(facts.get("unsaid", ())) or None,
         **({} if asked.loss is None else {"loss": asked.loss}),
     }
     if writes:

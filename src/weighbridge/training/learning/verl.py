@@ -8,7 +8,8 @@
                   trains: level 1 in the trainer's process before 0.7, then 2 in its own
     sync          buckets of 2 GiB since 0.6
     offload       param_offload and optimizer_offload: away while the engine writes
-    packed        use_remove_padding, on since 0.6
+    packed        use_remove_padding, on since 0.6; attn_implementation is flash_attention_2, and no
+                  row sees another, nor has scores
     allocator     segments grow while the trainer trains, since 0.6 (set_expandable_segments)
 
 Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/,
@@ -52,6 +53,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         cpu_ram_efficient_loading=cards > 1,
         precision="bf16-mixed",
         checkpointing="full",
+        attention="flash",
         dtype=record.sixteen(asked),
         expandable_segments=_grows(asked),
     )
