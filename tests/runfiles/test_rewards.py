@@ -350,4 +350,4 @@ def test_packed_rows_of_verl_have_no_scores_and_a_dtype_is_read_with_hydra_s_plu
     assert not [one.key for one in found.unread if "dtype" in one.key]
     asked = {"max_tokens_per_gpu": 65536, "gpu": "h100:8"}
     report = weighbridge.prepare(found.model).train(remedies=False, **found.settings | asked)
-    assert report.peak("driver").expected < 300 * 2**30
+    assert report.peak.expected < 300 * 2**30

@@ -27,12 +27,12 @@ def test_instants_stand_in_one_line_in_their_order_and_one_is_marked(report):
     assert shown.title.startswith("GRPO of qwen2.5-0.5b by verl · 2,048 tokens")
     named = [part.rstrip(" ◀").rpartition(" ")[0] for part in text.split(": ")[1].split(" · ")]
     assert named == [
-        *("engine start", "rollout", "log-probs", "update", "step", "weight sync"),
-        "cache wake-up",
+        *("engine start", "rollout", "log-probs", "forward", "loss", "backward", "step"),
+        *("weight sync", "cache wake-up"),
     ]
     assert text.count("◀") == 1
     _, chinese = line(report, lang="zh")
-    assert "采样" in chinese and "更新" in chinese
+    assert "采样" in chinese and "反向" in chinese
 
 
 def test_details_tell_each_instant_by_role_and_they_add_up(report):

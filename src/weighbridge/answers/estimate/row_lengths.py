@@ -7,7 +7,6 @@ which is searched for. In between nobody knows how long rows are.
 
 from collections.abc import Callable
 
-from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.memory.report import Report
@@ -34,7 +33,7 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
     if least.verdict is None or least.verdict.fits == "no":
         return report
     surely = least.verdict.fits == "yes"
-    facts: DerivedFacts = {"short_rows_bytes": _peak(least).low}
+    facts: DerivedFacts = {"short_rows_bytes": least.peak.low}
     if surely and sought and workload.max_tokens_per_gpu is None:
         facts["rows_up_to"] = _longest(workload, report, ask, (short, cap))
     report = replace(report, derived={**report.derived, **facts})
@@ -70,7 +69,3 @@ def _of(workload: Train, report: Report, tokens: int) -> Train:
     if packed is not None:  # fewer rows than fill it
         changed["max_tokens_per_gpu"] = max(1, packed * tokens // cap)
     return workload.but(**changed)
-
-
-def _peak(report: Report) -> Bytes:
-    return max(d.peak("driver") for d in report.devices if d.kind == "gpu")

@@ -12,7 +12,6 @@ from weighbridge.faces.view.shown import ShownAnswer
 from weighbridge.training.learning import TITLES
 
 ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
-GRAPH = ("forward", "loss", "backward")  # instants that are one on the first screen
 ACTOR = "actor"  # of a step at which several models meet
 ROLES = (ACTOR, "reference", "engine", "critic", "reward", "process")
 
@@ -42,10 +41,11 @@ def instants(answer: ShownAnswer) -> Lines:
     """Return the instants of a step in their order, with what is there; that of the bar is
     marked."""
     texts = []
-    for name, every in _together(answer):
-        fullest = max(one.at("driver").expected for one in every)
-        mark = " ◀" if answer.phase in every else ""
-        texts.append(f"{phase_name(answer, name)} {answer.sizes.bare(fullest)}{mark}")
+    for one in answer.device.phases:
+        mark = " ◀" if answer.phase is one else ""
+        if one.name != "load" or mark:
+            size = answer.sizes.bare(one.at("driver").expected)
+            texts.append(f"{phase_name(answer, one.name)} {size}{mark}")
     return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
 
 
@@ -71,18 +71,6 @@ def apart(answer: ShownAnswer) -> Iterator[str]:
             room=answer.size(engine["usable_bytes"]),
             fits=answer.say(f"verdict.{engine['fits']}"),
         )
-
-
-def _together(answer: ShownAnswer) -> Iterator[tuple[str, list[Instant]]]:
-    """Yield names with the instants under them: those of one graph are one, but where more than a
-    first screen is asked for."""
-    groups: dict[str, list[Instant]] = {}
-    for one in answer.device.phases:
-        if one.name == "load" and one is not answer.phase:
-            continue
-        joined = one.name in GRAPH and not answer.full
-        groups.setdefault("update" if joined else one.name, []).append(one)
-    yield from groups.items()
 
 
 def steps(answer: ShownAnswer) -> Iterator[Section]:

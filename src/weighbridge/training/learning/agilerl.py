@@ -27,7 +27,7 @@ LEAVES = frozenset({"weights"})
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    full, writes = asked.tuning == "full", record.online(asked)
+    full, writes = asked.tuning == "full", asked.writes
     row = record.lengths(asked, ROW // 2, ROW // 2, ROW)
     values = asked.learns == "ppo"
     rows = (asked.batch_size or 1) * (2 if values else record.pairs(asked))

@@ -81,7 +81,7 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
     """Return (tokens of a row, of its answer) at most: as said, or the framework's own of a prompt
     and its answer; of a `row` where no answers are written, and 0 for an answer that nobody said.
     """
-    if not online(asked):
+    if not asked.writes:
         return asked.seq_len or row, asked.max_new_tokens or 0
     answer = asked.max_new_tokens or answer
     if asked.seq_len is None:
@@ -153,7 +153,7 @@ def sixteen(asked: Train, *, whole: bool = False) -> str | None:
 
 def compares(asked: Train) -> bool:
     """Tell whether a frozen model is asked where a weight of its distance is usual."""
-    return asked.learns in COMPARES or (online(asked) and asked.kl_beta != 0)
+    return asked.learns in COMPARES or (asked.writes and asked.kl_beta != 0)
 
 
 def critic(asked: Train) -> str:
@@ -173,10 +173,6 @@ def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Referen
     return copy if asked.tuning == "full" else "adapter"
 
 
-def online(asked: Train) -> bool:
-    return asked.writes
-
-
 def pairs(asked: Train) -> int:
     """Count the rows of an example."""
     return 2 if asked.learns in PAIRS and not asked.packing else 1
@@ -185,7 +181,7 @@ def pairs(asked: Train) -> int:
 def away(asked: Train, usual: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return what leaves the cards while the engine writes."""
     if asked.rollout_offload is None:
-        return usual if online(asked) else frozenset()
+        return usual if asked.writes else frozenset()
     return LEAVES[asked.rollout_offload]
 
 
@@ -196,12 +192,6 @@ LEAVES: Mapping[str, frozenset[str]] = {
     "weights": frozenset({"weights", "states"}),
     "all": ALL,
 }
-
-
-def groups(asked: Train, rows: int, number: int) -> None:
-    """Refuse groups of answers that do not divide the rows of a step, as TRL does."""
-    if rows % number:
-        raise UsageError(sentence("learning.groups", rows=rows, number=number))
 
 
 def serving(
@@ -273,7 +263,7 @@ def objective(
         method=asked.learns,
         head=scores,
         reference=reference(asked, needs=compares, copy=copy),
-        quiet=rows if online(asked) else 0,
+        quiet=rows if asked.writes else 0,
         length=length,
         answer=answer if scores.answer else 0,
         empties=True,
@@ -292,7 +282,7 @@ def answered(
 ) -> LearningRun:
     """Return the run with the settings that tell it. `row`: tokens of one, and of its answer;
     `number` of them to a prompt. `facts` are fields of `LearningRun`."""
-    writes = online(asked)
+    writes = asked.writes
     usual: dict[str, Any] = {"away": away(asked), "critic": critic(asked)}
     facts = {"capped": writes or not asked.packing, **usual, **facts}
     effective: dict[str, Any] = {
@@ -357,5 +347,5 @@ def unsaid(asked: Train, *names: str) -> tuple[str, ...]:
     length = (asked.seq_len, asked.max_new_tokens, asked.max_tokens_per_gpu)
     lacks = [name for name in names if getattr(asked, name) is None]
     if all(n is None for n in length):
-        lacks.append("max_new_tokens" if online(asked) else "seq_len")
+        lacks.append("max_new_tokens" if asked.writes else "seq_len")
     return tuple(lacks)

@@ -28,7 +28,7 @@ loaders/model.py, core/builders/rl.py (ensure_dtype); LLaMA-Factory @ ff6d4d12 m
 (Upcasting trainable params to float32), train/trainer_utils.py (create_ref_model).
 """
 
-from weighbridge.base.errors import TriedError, UnsupportedError
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
@@ -56,7 +56,7 @@ ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"
 
 def run(asked: Train, cards: int) -> LearningRun:
     release, name = record.released(asked), asked.framework or ""
-    swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
+    swift, learns, writes = name in SWIFT, asked.learns, asked.writes
     if name == "ms-swift" and asked.tuning in ("full", "lora") and megatron.split(asked):
         return megatron.run(asked, cards)
     if name == "unsloth" and asked.tuning == "full":
@@ -72,7 +72,9 @@ def run(asked: Train, cards: int) -> LearningRun:
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
     elif writes and learns != "ppo" and checks and (swift or not before(release, 0, 15)):
-        record.groups(asked, rows * steps * (asked.data_parallel_size or cards), number)
+        step = rows * steps * (asked.data_parallel_size or cards)
+        if step % number:
+            raise UsageError(sentence("learning.groups", rows=step, number=number))
     quiet = rows * steps if before(release, 0, 17) and not swift else rows
     beta = asked.kl_beta
     if beta is None:
@@ -102,9 +104,9 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
     """Count the rows of a forward. Unsloth cuts them to what is free, to one at least."""
-    if asked.framework == "unsloth" and record.online(asked):
+    if asked.framework == "unsloth" and asked.writes:
         return asked.logprob_batch_size or 1
-    prompts = record.online(asked) and before(release, 0, 15) and asked.framework not in SWIFT
+    prompts = asked.writes and before(release, 0, 15) and asked.framework not in SWIFT
     return batch * (number if prompts else record.pairs(asked))
 
 
