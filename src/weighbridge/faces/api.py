@@ -268,7 +268,7 @@ def fit(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
     **settings: Any,
-) -> "Fit":
+) -> "Fit | Report":
     """Tell whether `model` fits an accelerator, and what to change where it does not.
 
     Five questions at once: loading, inference, LoRA, QLoRA and full training.
@@ -282,7 +282,8 @@ def fit(
             gpu, count or instance.
 
     Returns:
-        A frozen `Fit`: `.fits`, `.questions`, `.solved`, `.to_dict()`.
+        A frozen `Fit`: `.fits`, `.questions`, `.solved`, `.to_dict()`. Of a pipeline of pictures
+        or video a `Report`, whose `fits` is that of its first line.
 
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
@@ -290,6 +291,9 @@ def fit(
     from weighbridge.answers.questions.fit.request import asked as read_fit
 
     typed = {"gpu": gpu, **settings}
+    if pipelines.makes_pictures(model):
+        how = _options(locals(), then="answers.estimate.pictures")._replace(pictures=True)
+        return opened(model, how).fit(**typed)
     read_fit(typed)  # before anything is fetched
     return opened(model, _options(locals(), then="answers.questions.fit.answers")).fit(**typed)
 

@@ -464,16 +464,17 @@ class Prepared:
                 raise
             return None
 
-    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
+    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit | Report":
         """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
-        training.
+        training; of a pipeline whether it makes pictures there, in whichever way.
 
         Args:
             remedies: whether to look for what would make it fit, where it does not.
             settings: as for `weighbridge.fit`.
 
         Returns:
-            A frozen `Fit`: one question each, with its verdict, its report and its remedies.
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies. Of a
+            pipeline a `Report`, whose `fits` is what its first line says.
 
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
@@ -482,7 +483,7 @@ class Prepared:
         from weighbridge.answers.questions.fit.request import asked as read_fit
 
         if makes_pictures(self.given):
-            raise UsageError(sentence("picture.fit", model=str(self.given)))
+            return self._fit_picture(settings)
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
@@ -490,6 +491,16 @@ class Prepared:
         with heard(None):  # of the one answer, and not of those that it is made of
             request = replace(read_fit(settings), helped=remedies)
             return fit(remembering, request, self._sized, hears)
+
+    def _fit_picture(self, settings: dict[str, Any]) -> Report:
+        from weighbridge.answers.remedies.pictures import fitted
+
+        smallest = settings.pop("smallest", None)
+        named = settings.get("gpu") is not None or settings.get("gpu_memory") is not None
+        if smallest not in (None, "gpu") or (smallest is not None and named):
+            raise UsageError(sentence("smallest.card", name=smallest))
+        report = self.picture(**settings)
+        return fitted(report) if smallest is not None or named else report
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.

@@ -114,7 +114,8 @@ class Requests:
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
         helped = _remedies(request)
-        of_pictures = task in OF_PIPELINES.values()
+        pipeline = task == "fit" and makes_pictures(request.get("model"))
+        of_pictures = pipeline or task in OF_PIPELINES.values()
         open_ = partial(self._prepared, token=token, pictures=of_pictures)
         if task == "fit":
             return open_(model, revision).fit(remedies=helped, **given)

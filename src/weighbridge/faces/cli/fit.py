@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -185,7 +185,7 @@ def _answers(
     from weighbridge.faces.cli.progress import progress
 
     with progress(models[0]) as callback:
-        answer = api.fit(models[0], progress=callback, **settings)
+        answer = cast("Fit", api.fit(models[0], progress=callback, **settings))  # of no pipeline
     _show(answer, form, look)
     return [answer], callback.code(0)
 

@@ -143,11 +143,7 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
 def exit_code(report: "Report", *, check: bool) -> int:
     """0, or with --check what the verdict is; an answer without one cannot say. Of `fit` always
     what its first line is."""
-    if "fits" in report.derived:
-        return CODES[report.derived["fits"]]
-    if not check:
-        return 0
-    return CODES["unknown" if report.verdict is None else report.verdict.fits]
+    return CODES[report.fits] if check or "fits" in report.derived else 0
 
 
 def model_option(command: F) -> F:

@@ -78,10 +78,7 @@ def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) ->
     weighbridge fit flux.1-dev --gpu 3060 --ram 32GiB
     weighbridge fit wan2.2-t2v-a14b --smallest gpu
     """
-    named = settings["gpu"] is not None or settings["gpu_memory"] is not None
-    if smallest is not None and named:
-        raise click.UsageError(sentence("smallest.card", name=smallest))
-    return answer("picture", models, settings, PICTURE, fits=smallest is not None or named)
+    return answer("fit", models, {**settings, "smallest": smallest}, PICTURE)
 
 
 @_command(PICTURE)

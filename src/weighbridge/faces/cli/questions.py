@@ -68,13 +68,10 @@ def answer(
     settings: dict[str, Any],
     table: "Table",
     then: "Callable[[Report], int] | None" = None,
-    *,
-    fits: bool = False,
 ) -> int:
     """Ask `load`, `infer` or `train` about models, print what comes and return the exit code.
     `settings` are all options of the command; `table` those that are settings of the task. `then`
-    is done with the answer, of which there has to be one, and returns another exit code or 0.
-    `fits`: the question is `fit`'s, of a pipeline, and the exit code that of its first line."""
+    is done with the answer, of which there has to be one, and returns another exit code or 0."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -88,28 +85,17 @@ def answer(
     if len(questions) > 1 and then is not None:
         raise UsageError(sentence("save", count=len(questions)))
     if len(questions) > 1:
-        helped = form == "json" or fits
-        reports = [
-            _fitted(report) if fits else report
-            for report in asked(questions, source_of(settings), task, remedies=helped)
-        ]
+        reports = asked(questions, source_of(settings), task, remedies=form == "json")
         beside(reports, [case.label for case in questions], form, look)
         draw_reports(chart, reports, look)
         return verdicts(reports, check=check)
     model = models[0] if models else None
     with progress(model or "the model") as callback:
         report = getattr(api, task)(model, progress=callback, **typed)
-    report = _fitted(report) if fits else report
     show(report, form, look)
     draw_reports(chart, [report], look)
     code = 0 if then is None else then(report)
     return callback.code(code or exit_code(report, check=check))
-
-
-def _fitted(report: "Report") -> "Report":
-    from weighbridge.answers.remedies.pictures import fitted
-
-    return fitted(report)
 
 
 def cases(

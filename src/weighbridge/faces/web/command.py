@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.requests import meant_task
 from weighbridge.base.errors import UsageError
+from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
 from weighbridge.settings.setting import Setting
 from weighbridge.workload import TABLES
@@ -23,6 +24,8 @@ def command(request: Mapping[str, Any], view: "AnswerView") -> str:
     task = meant_task(request)
     words = ["weighbridge", COMMANDS.get(task, task), *_model(request.get("model"))]
     workload = request.get("workload") or {}
+    if task == "fit" and makes_pictures(request.get("model")):
+        task = "picture"
     for name, value in workload.items():
         words += _option(task, name, value)
     return shlex.join([*words, *_look(view)])

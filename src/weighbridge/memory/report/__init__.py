@@ -11,7 +11,7 @@ from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.columns import FlatValue
-    from weighbridge.memory.report.verdict import HostVerdict, Price, Remedy, Verdict
+    from weighbridge.memory.report.verdict import Answer, HostVerdict, Price, Remedy, Verdict
     from weighbridge.models.quantization.quality import Finding
 
 SCHEMA = "weighbridge.report/1"
@@ -87,6 +87,12 @@ class Report(Shown):
     def pictures(self) -> bool:
         """Tell whether it is of a pipeline that makes pictures or video."""
         return "pipeline" in self.workload
+
+    @property
+    def fits(self) -> "Answer":
+        """What its first line says: of `fit` in whichever way it runs, else as it was asked."""
+        verdict = self.verdict
+        return self.derived.get("fits", "unknown" if verdict is None else verdict.fits)
 
     @property
     def sees(self) -> bool:

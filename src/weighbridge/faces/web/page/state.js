@@ -208,7 +208,8 @@ export function question(state, form, dropped = false, log = "") {
   if (state.task === OOM) return log ? { task: OOM, log, model: state.model || null, workload: workload(state, form), view } : null;
   if (!state.model && !dropped && !(state.task === "infer" && state.given.command)) return null;
   const model = state.task === "infer" && state.given.command && !dropped ? null : state.model;
-  return { task: state.task, model, workload: workload(state, form), view };
+  const known = state.task === "picture" && tabFor("fit", state.model, form) === "picture"; // in whichever way it runs
+  return { task: known ? "fit" : state.task, model, workload: workload(state, form), view };
 }
 
 /** @param {Variant} one @param {string} task @param {Form} form @returns {Ask} */

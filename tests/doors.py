@@ -1,0 +1,336 @@
+"""Questions, and the doors that each may be asked by: every door has the same verdict and figures.
+
+A question is (task, model, settings). A door takes one and returns an `Outcome`, or None where it
+has no words for it; `DOORS` has all of them by name.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import random
+import shlex
+from functools import cache
+
+import weighbridge
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.workload import TABLES
+
+CODES = {"yes": 0, "no": 1, "unknown": 4, None: 0}
+MODELS = ("qwen3-0.6b", "llama-3.1-8b", "qwen3-32b", "gemma-3-12b", "gpt-oss-20b", "mixtral-8x7b")
+CARDS = ("3060", "4090", "4090:2", "h100", "t4", "m3-max-36gb")
+ENGINES = {
+    "transformers": ({}, {"quantization": "nf4"}, {"batch_size": 8, "context": 8192}),
+    "vllm": ({}, {"context": 32768, "kv_cache_dtype": "fp8"}, {"max_num_seqs": 64}),
+    "sglang": ({}, {"context": 16384}, {"batch_size": 32}),
+    "llama.cpp": ({"quantization": "Q4_K_M"}, {"quantization": "Q8_0", "context": 32768}),
+    "ollama": ({}, {"context": 32768}),
+}
+TRAINED = ("qwen3-0.6b", "llama-3.1-8b", "qwen2.5-7b", "gemma-3-4b")
+METHODS = (
+    {"method": "lora"},
+    {"method": "qlora", "seq_len": 1024},
+    {"method": "full", "optimizer": "adamw_8bit", "checkpointing": "full"},
+    {"method": "lora", "lora_r": 64, "batch_size": 4},
+    {"method": "full", "shard": "zero3", "gpu": "h100:8"},
+    {"method": "dpo", "lora_r": 16, "gpu": "h100"},
+    {"method": "grpo", "lora_r": 16, "gpu": "h100:2"},
+)
+PIPELINES = ("sd-1.5", "sdxl", "flux.1-dev", "qwen-image", "wan2.1-t2v-1.3b", "flux.2-dev")
+DRAWN = ({}, {"size": 768}, {"offload": "model"}, {"batch_size": 2}, {"dtype": "float16"})
+LEARNT = ({}, {"lora_r": 16, "checkpointing": "full"}, {"size": 512})
+FITTED = ("qwen3-0.6b", "llama-3.1-8b", "qwen3-32b", "qwen3-30b-a3b", "sdxl", "flux.1-dev")
+FITS = ({}, {"ram": "32GiB"}, {"as_published": True}, {"for": "lora"})
+MANY = 300
+
+
+class Question(NamedTuple):
+    task: str
+    model: str
+    settings: dict
+
+
+class Outcome(NamedTuple):
+    """An answer: its verdict, bytes of the fullest device, whether it serves as asked, exit code."""
+
+    fits: str | None
+    peak: tuple | None
+    serves: bool | None
+    code: int
+
+
+def questions(count=MANY):
+    """Some hundred questions of every task, the same at each call."""
+    infer = [
+        Question("infer", model, {"engine": engine, "gpu": card, **more})
+        for engine, kinds in ENGINES.items()
+        for more in kinds
+        for model, card in itertools.product(MODELS, CARDS)
+    ]
+    train = [
+        Question("train", model, {"gpu": card, **method})
+        for method in METHODS
+        for model, card in itertools.product(TRAINED, ("3060", "4090", "h100"))
+    ]
+    picture = [
+        Question("picture", model, {"gpu": card, **more})
+        for more in DRAWN
+        for model, card in itertools.product(PIPELINES, ("3060", "4090", "h100"))
+    ]
+    learn = [
+        Question("picture_training", model, {"gpu": card, **more})
+        for more in LEARNT
+        for model, card in itertools.product(PIPELINES[:4], ("4090", "a100-80gb"))
+    ]
+    load = [
+        Question("load", model, {"gpu": card, **more})
+        for more in ({}, {"quantization": "nf4"}, {"dtype": "float16"})
+        for model, card in itertools.product(MODELS, ("3060", "h100"))
+    ]
+    fit = [
+        Question("fit", model, {"gpu": card, **more})
+        for more in FITS
+        for model, card in itertools.product(FITTED, ("3060", "4090"))
+    ]
+    chosen = random.Random(55)
+    shares = ((infer, 0.42), (train, 0.2), (picture, 0.14), (learn, 0.06), (load, 0.06), (fit, 0.12))
+    return [
+        question
+        for asked, share in shares
+        for question in chosen.sample(asked, min(len(asked), round(share * count)))
+    ]
+
+
+# Doors
+
+
+def outcome(told, code=None):
+    """The outcome of a report or of a fit in JSON, or of an error."""
+    if "error" in told:
+        return Outcome("error", None, None, told["error"]["code"])
+    if told["schema"].startswith("weighbridge.fit"):
+        plan = told["plan"]
+        figures = tuple(str(plan.get(name)) for name in ("engine", "format", "layout", "settings"))
+        fits = plan["fits"]
+        return Outcome(fits, figures, None, CODES[fits] if code is None else code)
+    fits = told["derived"].get("fits") or (told["verdict"] or {}).get("fits")
+    driver = told["devices"][0]["peak"]["driver"]
+    peak = (driver["low"], driver["expected"], driver["high"], told["devices"][0]["taken"])
+    serves = told["derived"].get("serves_as_asked")
+    return Outcome(fits, peak, serves, CODES[fits] if code is None else code)
+
+
+def or_error(ask):
+    try:
+        return ask()
+    except WeighbridgeError as error:
+        return {"error": {"code": error.code, "message": str(error)}}
+
+
+@cache
+def prepared(model):
+    return weighbridge.prepare(model, offline=True)
+
+
+def by_api(question):
+    """weighbridge.prepare(model).infer(gpu=..., ...)"""
+    task, model, settings = question
+    settings = {"for_" if name == "for" else name: value for name, value in settings.items()}
+    more = {} if task in ("load", "fit") else {"remedies": False}
+    return outcome(or_error(lambda: getattr(prepared(model), task)(**settings, **more).to_dict()))
+
+
+def words(question, command=""):
+    """The command line of a question."""
+    task, model, settings = question
+    pictures = {"picture": "image", "picture_training": "train-image"}
+    typed = [command or pictures.get(task, task), model, "--offline"]
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        typed += [flag] if value is True else [flag, str(value)]
+    return typed
+
+
+def run_quietly(typed):
+    """(exit code, what was printed) of a command line."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        code = run(typed)
+    return code, printed.getvalue()
+
+
+def typed_as(*more, command=""):
+    def by_command_line(question):
+        check = [] if question.task == "fit" else ["--check"]
+        code, text = run_quietly([*words(question, command), *check, "--json", *more])
+        if not text.strip():
+            return Outcome("error", None, None, code)
+        return outcome(json.loads(text), code)
+
+    return by_command_line
+
+
+def by_bare_name(question):
+    """weighbridge NAME --gpu CARD"""
+    if question.task != "fit":
+        return None
+    code, text = run_quietly([*words(question)[1:], "--json"])
+    return outcome(json.loads(text), code) if text.strip() else Outcome("error", None, None, code)
+
+
+@cache
+def desk():
+    return Requests(offline=True)
+
+
+@cache
+def page():
+    return AskDesk(offline=True)
+
+
+def request(question, **more):
+    task, model, settings = question
+    return {"task": task, "model": model, "workload": settings, **more}
+
+
+def by_request(question):
+    """A line of `weighbridge run`."""
+    return outcome(desk().answer(json.dumps(request(question, remedies=False))))
+
+
+def by_task_of_people(question):
+    """The same with the word that language models have: `infer` and `train` of a pipeline."""
+    task = {"picture": "infer", "picture_training": "train"}.get(question.task)
+    if task is None:
+        return None
+    return outcome(desk().answer(json.dumps(request(question, remedies=False) | {"task": task})))
+
+
+def sent_back(question):
+    """The workload of the report as a request: every default is typed."""
+    first = first_answer(question)
+    if first is None:
+        return None
+    again = {**request(question, remedies=False), "workload": first["workload"]}
+    return outcome(desk().answer(json.dumps(again)))
+
+
+DEFAULTS = ("framework", "engine", "precision", "optimizer", "batch_size", "seq_len", "dtype")
+
+
+def first_answer(question):
+    """The report of a question in JSON, without remedies; None of an error or of a `fit`."""
+    if question.task == "fit":
+        return None
+    told = desk().answer(json.dumps(request(question, remedies=False)))
+    return None if "error" in told else told
+
+
+def with_a_default_typed(question):
+    """One of the defaults that decide, typed: another one for each question."""
+    first = first_answer(question)
+    if first is None:
+        return None
+    names = [
+        name
+        for name in DEFAULTS
+        if name in TABLES[question.task]
+        and name not in question.settings
+        and first["workload"].get(name) is not None
+    ]
+    if not names:
+        return None
+    name = names[sum(map(ord, repr(question))) % len(names)]
+    typed = {**question.settings, name: first["workload"][name]}
+    return by_request(question._replace(settings=typed))
+
+
+def by_page(question):
+    """What the page asks by its protocol, in Chinese."""
+    answer = page().answer(json.dumps(request(question, view={"lang": "zh"})))
+    return outcome(answer if "error" in answer else answer["report"])
+
+
+def by_agent(question):
+    """A tool for agents, whose answers are shorter: the verdict alone."""
+    if question.task not in ("infer", "train", "fit") or {"as_published", "for"} & {
+        *question.settings
+    }:
+        return None
+    answer = Answers(offline=True).call(
+        question.task, {"model": question.model, **question.settings}
+    )
+    return "error" if answer.numbers is None else answer.numbers["fits"]
+
+
+def launched(question):
+    """(line, settings beside it) of the line to run that the report of what fits prints; None where
+    it is a script, or where a file is to be made first."""
+    first = first_answer(question) if question.task == "infer" else None
+    line = None if first is None else first["derived"].get("launch")
+    if not line or first["workload"]["engine"] in ("transformers", "ollama"):
+        return None
+    if first["verdict"]["fits"] != "yes" or first["derived"].get("launch_note"):
+        return None
+    names = ("gpu", "ram", "batch_size")
+    beside = {name: question.settings[name] for name in names if name in question.settings}
+    return line, beside
+
+
+def by_its_own_command(question):
+    """The line to run, with the same cards."""
+    if (asked := launched(question)) is None:
+        return None
+    line, beside = asked
+    told = or_error(
+        lambda: weighbridge.infer(command=line, offline=True, remedies=False, **beside).to_dict()
+    )
+    return outcome(told).fits
+
+
+def by_file(question):
+    """The line to run as a script, and as a service of compose."""
+    if (asked := launched(question)) is None:
+        return None
+    line, beside = asked
+    if "batch_size" in beside:
+        return None
+    words = json.dumps(shlex.split(line))
+    compose = f"services:\n  llm:\n    image: x\n    entrypoint: []\n    command: {words}\n"
+    return {
+        or_error(lambda: weighbridge.weigh(text, name=name, offline=True, **beside)).fits
+        for text, name in ((f"#!/bin/sh\nexec {line}\n", "serve.sh"), (compose, "compose.yaml"))
+    }.pop()
+
+
+DOORS = {
+    "api": by_api,
+    "command line": typed_as(),
+    "in Chinese": typed_as("--lang", "zh"),
+    "bare name": by_bare_name,
+    "request": by_request,
+    "people's task": by_task_of_people,
+    "sent back": sent_back,
+    "a default typed": with_a_default_typed,
+    "page": by_page,
+    "agent": by_agent,
+    "own command": by_its_own_command,
+    "file": by_file,
+}
+FITS_ALONE = ("agent", "own command", "file")
+
+
+def differences(question, doors=DOORS):
+    """(door, what it says) of each that does not answer as the first does."""
+    first = by_api(question)
+    for name, door in doors.items():
+        told = door(question)
+        if told is None:
+            continue
+        if told != (first.fits if name in FITS_ALONE else first):
+            yield name, told, first
