@@ -98,7 +98,14 @@ def questions(count=MANY):
         for model, card in itertools.product(FITTED, ("3060", "4090"))
     ]
     chosen = random.Random(55)
-    shares = ((infer, 0.42), (train, 0.2), (picture, 0.14), (learn, 0.06), (load, 0.06), (fit, 0.12))
+    shares = (
+        (infer, 0.42),
+        (train, 0.2),
+        (picture, 0.14),
+        (learn, 0.06),
+        (load, 0.06),
+        (fit, 0.12),
+    )
     return [
         question
         for asked, share in shares
@@ -220,7 +227,7 @@ def sent_back(question):
     return outcome(desk().answer(json.dumps(again)))
 
 
-DEFAULTS = ("framework", "engine", "precision", "optimizer", "batch_size", "seq_len", "dtype")
+DEFAULTS = ("framework", "engine", "precision", "optimizer", "batch_size", "seq_len")
 
 
 def first_answer(question):
@@ -232,7 +239,8 @@ def first_answer(question):
 
 
 def with_a_default_typed(question):
-    """One of the defaults that decide, typed: another one for each question."""
+    """One of the defaults that decide, typed: another one for each question. A dtype is none of them:
+    it says that nothing is packed, and of a pipeline that every component has it."""
     first = first_answer(question)
     if first is None:
         return None
@@ -287,9 +295,7 @@ def by_its_own_command(question):
     if (asked := launched(question)) is None:
         return None
     line, beside = asked
-    told = or_error(
-        lambda: weighbridge.infer(command=line, offline=True, remedies=False, **beside).to_dict()
-    )
+    told = or_error(lambda: weighbridge.infer(command=line, offline=True, **beside).to_dict())
     return outcome(told).fits
 
 
@@ -302,10 +308,16 @@ def by_file(question):
         return None
     words = json.dumps(shlex.split(line))
     compose = f"services:\n  llm:\n    image: x\n    entrypoint: []\n    command: {words}\n"
-    return {
-        or_error(lambda: weighbridge.weigh(text, name=name, offline=True, **beside)).fits
-        for text, name in ((f"#!/bin/sh\nexec {line}\n", "serve.sh"), (compose, "compose.yaml"))
-    }.pop()
+    script = f"#!/bin/sh\nexec {line}\n"
+    answers = {weighed(script, "serve.sh", beside), weighed(compose, "compose.yaml", beside)}
+    return answers.pop() if len(answers) == 1 else str(answers)
+
+
+def weighed(text, name, beside):
+    try:
+        return weighbridge.weigh(text, name=name, offline=True, **beside).fits
+    except WeighbridgeError as error:
+        return f"error: {error}"
 
 
 DOORS = {

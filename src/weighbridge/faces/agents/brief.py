@@ -132,7 +132,7 @@ def _numbers(report: Report, page: Screen) -> Numbers:
         "model": _name(report.model.name),
         "parameters": report.model.parameters,
         "active_parameters": _active(report),
-        **_judged(report.verdict),
+        **_judged(report),
         "peak_bytes": s.peak._asdict(),
         "peak_phase": s.phase.name,
         "parts_bytes": _parts(page),
@@ -171,11 +171,12 @@ def _figures(head: Headline) -> str:
     return "; ".join(filter(None, (head.figures, head.margin, head.reason)))
 
 
-def _judged(verdict: Verdict | None) -> Numbers:
+def _judged(report: Report) -> Numbers:
+    verdict = report.verdict
     if verdict is None:
         return {}
     return {
-        "fits": verdict.fits,
+        "fits": report.fits,
         "accelerator": verdict.accelerator,
         "count": verdict.count,
         "usable_bytes": verdict.usable_bytes,

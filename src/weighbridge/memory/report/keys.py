@@ -85,7 +85,7 @@ class DerivedFacts(TypedDict, total=False):
     picture_stages: list[dict[str, Any]]
     cards: dict[str, int]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
-    fits: "Literal['yes', 'no', 'unknown']"  # of `fit`: yes, no or unknown, of what is made as it was asked
+    fits: Literal["yes", "no", "unknown"]  # of `fit`, of what is made as it was asked
     way: Mapping[str, Any]  # the settings with which it does
     smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int

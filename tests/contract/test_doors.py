@@ -1,0 +1,32 @@
+"""The law of doors: one question, whichever way it is asked, has one verdict, one set of figures and
+one exit code."""
+
+import pytest
+
+from tests import doors
+
+QUESTIONS = doors.questions()
+TOGETHER = 10  # questions of a test: models are read once for them
+
+
+def test_there_are_three_hundred_questions_of_every_task():
+    assert len(QUESTIONS) >= doors.MANY - 5
+    assert {question.task for question in QUESTIONS} == {
+        *("load", "infer", "train", "fit", "picture", "picture_training")
+    }
+
+
+def test_a_door_that_answers_otherwise_is_told():
+    question = doors.Question("infer", "qwen3-0.6b", {"gpu": "3060"})
+    other = question._replace(settings={"gpu": "3060", "context": 8192})
+    wrong = {"another length": lambda _: doors.by_api(other), "none": lambda _: None}
+    ((name, _, _),) = doors.differences(question, wrong)
+    assert name == "another length"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, len(QUESTIONS), TOGETHER))
+def test_every_door_has_the_same_answer(start):
+    asked = QUESTIONS[start : start + TOGETHER]
+    differ = [(q, *row) for q in asked for row in doors.differences(q)]
+    assert differ == []
