@@ -260,11 +260,6 @@ def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozens
     return frozenset(n for n, c in enumerate(components) if LEVEL_OF[c.name] in levels)
 
 
-def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:
-    """Keep the `places` of components whose ends may move."""
-    return frozenset(n for n in places if components[n].name not in EXACT)
-
-
 class Widening(NamedTuple):
     """Places of components that a margin changes: `own`, that it is about; `loose`, whose ends it
     may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends. Of
@@ -283,7 +278,7 @@ class Widening(NamedTuple):
 def _margined(
     components: tuple[Component, ...], margin: Margin, wide: Widening
 ) -> tuple[Component, ...]:
-    loose = _moving(components, wide.loose)
+    loose = frozenset(n for n in wide.loose if components[n].name not in EXACT)
     below, above = _open(components, loose)
     all_below, all_above = _open(components, wide.counted)
     low = _change(margin.low, wide.size, below, wide.least - all_below)

@@ -286,15 +286,10 @@ def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tens
     del weighted
     mixture = probabilities.log_of_sum(m, pair, shape)
     del pair
-    parts = [_kl(m, mixture, x) for x in (second, first)]
+    parts = [mul(m, of_result(m, x), sub(m, x, mixture)) for x in (second, first)]
     loss = _mean(m, copied(m, add(m, scale(m, parts[0]), scale(m, parts[1]))))
     del parts, mixture, student, of_teacher, teacher
     return loss, None
-
-
-def _kl(m: Machine, x: Tensor, target: Tensor) -> Tensor:
-    """exp(target) * (target - x)"""
-    return mul(m, of_result(m, target), sub(m, target, x))
 
 
 # ---- never whole

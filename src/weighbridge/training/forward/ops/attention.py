@@ -153,7 +153,7 @@ def flash(
     to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], to_save, out)
     if real != heads.value_dim:
-        return _narrowed(m, out, real)
+        return remade(m, out, m.new((*out.shape[:-1], real), out.dtype))
     return copied(m, out) if first else out
 
 
@@ -165,11 +165,6 @@ def apart(grads: list[Any]) -> bool:
 def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
     """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
     return remade(m, t, m.new((*t.shape[:-1], align_up(heads.key_dim, 8)), t.dtype))
-
-
-def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
-    """The numbers that were asked for, copied into one piece."""
-    return remade(m, t, m.new((*t.shape[:-1], width), t.dtype))
 
 
 def efficient(
