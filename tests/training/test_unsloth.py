@@ -320,3 +320,23 @@ def test_a_stack_is_unpacked_whole_or_one_expert_at_a_time(nested, scales):
     assert whole.shape == (2, 640, 320)
     assert m.heap.phase().allocated == 512 + 2 * 409_600 + scales
     assert stack.one(m, m.new((8, 320), BFLOAT16), (640, 320)).shape == (8, 640)
+
+
+def test_stacks_stay_in_16_bits_beside_the_transformers_of_releases_that_did_not_pack_them():
+    """46.62 GiB when loaded and 46.93 at most, on an A100 (Gemma4_(26B_A4B)-Vision.ipynb)."""
+    asked = usual("train", "gemma-4-26b-a4b-it", framework="unsloth", method="qlora", lora_r=32)
+    older, newer = (asked(gpu="a100-80gb", engine_version=v).fullest for v in ("5.5", "5.6"))
+    peak = older.peak("reserved")
+    assert peak.low < newer.peak("reserved").expected < 46.93 * GIB < peak.expected < 52 * GIB
+    assert newer.peak("reserved").expected < 20 * GIB
+
+
+def test_experts_that_are_not_gated_are_modules_before_transformers_5():
+    """59.75 GiB when loaded (Nemotron-Nano-3-30B-A3B_A100.ipynb); a step keeps more than stacks."""
+    asked = usual("train", "nemotron-3-nano-30b-a3b", method="lora", gpu="a100-80gb")
+    for framework in ("unsloth", "trl", "trainer"):
+        older, newer = (asked(framework=framework, engine_version=v) for v in ("4.56", "5.17"))
+        assert older.peak.expected > newer.peak.expected
+    load = next(p for p in older.devices[0].phases if p.name == "load")
+    weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
+    assert abs(weights / GIB / 59.2 - 1) < 0.01

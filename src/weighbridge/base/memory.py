@@ -8,7 +8,7 @@ Where several models, programs or devices meet, `compose` puts their instants to
 schedule, and nothing else adds them up.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Literal
 
@@ -243,14 +243,16 @@ def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
     """Return the instants of roles that run beside each other. Nobody knows at which of its own the
     others are, so each is at its fullest, by each bound."""
     schedule = (
-        ("at once", {name: max(r.instants, key=_by(r, bound)) for name, r in roles.items()})
+        (
+            "at once",
+            {
+                name: max(r.instants, key=(lambda place: fullness(r.instants[place], bound)))
+                for name, r in roles.items()
+            },
+        )
         for bound in BOUNDS
     )
     return compose(schedule, roles)
-
-
-def _by(role: Role, bound: int) -> Callable[[str], tuple[int, int, int]]:
-    return lambda place: fullness(role.instants[place], bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

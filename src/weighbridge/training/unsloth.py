@@ -4,6 +4,8 @@
                for the stacks of transformers 5; routers are not
     dynamic    the copies that it fetches by itself (unsloth-bnb-4bit) leave more linears in 16
                bits. Their configs list them; without one a share of the weights is open, and towers
+    stacks     of transformers 5 stayed in 16 bits up to unsloth_zoo 2026.6.1, whose newest
+               transformers was 5.5, as that of 2026.7.1; 2026.6.7 packs them
     gpt-oss    its copies leave attention: 20B and 120B took 12.8 and 59.3 GiB when loaded, 11.7 and
                57.8 with attention in 4 bits, 12.6 and 59.1 without
     float32    classes whose numbers do not fit float16: on cards without bfloat16 what passes
@@ -24,7 +26,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
-from weighbridge.memory.components.weights import weight_bytes
+from weighbridge.memory.components.weights import EXPERTS, MERGES, weight_bytes
 from weighbridge.models.quantization.scheme import in_tower
 from weighbridge.training.kbit import experts_too
 
@@ -49,6 +51,7 @@ DYNAMIC = (
 # percent of the weights. Copies that were loaded took so much more than with all linears in 4 bits:
 # Llama 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
 MOST_LEFT = 25
+UNPACKED_WITH = (5, 5)
 # Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
 
@@ -90,6 +93,16 @@ def components(
             formula="as many bytes again: gate, up, queries, keys and values are cast, too",
             source="unsloth_zoo 2026.10.9 temporary_patches/gemma.py",
         )
+    stacks = _stacks(plan)
+    if stacks:
+        yield Component(
+            name="weights",
+            detail="experts that may be left in 16 bits",
+            bytes=Bytes(0, stacks, stacks),
+            basis="assumed",
+            formula="stacks of experts, as releases leave them that go with this transformers",
+            source="unsloth_zoo 2026.6.1, 2026.6.7 temporary_patches/moe_utils_bnb4bit.py",
+        )
     if left:
         yield Component(
             name="weights",
@@ -111,6 +124,17 @@ def components(
             formula="a chunk of unsloth_zoo up to 2026.4, in 16 bits and in float32",
             source="unsloth_zoo 2026.4.1 fused_losses/cross_entropy_loss.py (get_chunk_size)",
         )
+
+
+def _stacks(plan: "TrainingPlan") -> int:
+    """Return the bytes by which stacks of experts are larger in 16 bits than packed, of releases of
+    transformers that those of Unsloth went with which did not pack them."""
+    subject = plan.subject
+    form, kind = subject.choice.scheme, _kind(subject)
+    if form is None or not form.stacks or kind in EXPERTS_ALONE or plan.version > UNPACKED_WITH:
+        return 0
+    numbers = (p.numel * p.copies for p in subject.part.blueprint.counted if p.kind in EXPERTS)
+    return subject.choice.dtype.size(sum(numbers)) * 3 // 4 if plan.major >= MERGES else 0
 
 
 def remark(plan: "TrainingPlan") -> str:

@@ -420,7 +420,7 @@ def _offloads(case: RemedyCase) -> Iterator[Move]:
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
     shard, full = case.effective["shard"], case.effective["method"] == "full"
-    if not _offloadable(case, shard) or not formats.compiled(case.part):
+    if not (case.free("shard") or shard.startswith("zero")) or not formats.compiled(case.part):
         return
     if not full:
         yield from _base_offloaded(case)
@@ -552,10 +552,6 @@ def _read_once(case: RemedyCase) -> Iterator[Move]:
             touches=ALL,
             frees=True,
         )
-
-
-def _offloadable(case: RemedyCase, shard: str) -> bool:
-    return case.free("shard") or shard.startswith("zero")
 
 
 def _kept(case: RemedyCase, shard: str, what: str) -> dict[str, Any]:

@@ -115,7 +115,9 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
         batch=w.batch_size or 1,
         piece=w.prefill_step_size or rules.prefill_step,
         bits=bits,
-        most=None if _own_caches(kind, rules) else w.max_kv_size,
+        most=None
+        if (facts(kind).mlx.own_caches or (rules.llama_windows and _as_llama(kind)))
+        else w.max_kv_size,
         windows=windows,
         expanded=facts(kind).mlx.expands in rules.expands,
         large=budget is None or bool(LARGE & set(budget.choice.part.name.split())),
@@ -153,10 +155,6 @@ def unpacked(subject: Subject) -> Subject:
         return subject
     choices = {name: FormatChoice(dtype=c.dtype) for name, c in subject.choices.items()}
     return replace(subject, choice=FormatChoice(dtype=subject.choice.dtype), choices=choices)
-
-
-def _own_caches(kind: str, rules: MlxRules) -> bool:
-    return facts(kind).mlx.own_caches or (rules.llama_windows and _as_llama(kind))
 
 
 def _as_llama(kind: str) -> bool:

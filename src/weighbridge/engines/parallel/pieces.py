@@ -116,15 +116,11 @@ def _stored(part: ModelPart) -> Iterator[TensorPiece]:
     alike: dict[tuple[str, int], list[CheckpointTensor]] = {}
     for t in part.stored:
         alike.setdefault((unnumbered(t.name), t.nbytes), []).append(t)
-    known = _by_name(part.blueprint)
+    known = {unnumbered(p.name): p for p, _ in part.blueprint.distinct()}
     for (name, _), tensors in alike.items():
         first = tensors[0]
         param = _param(name, known) or Param(first.name, first.shape, "other")
         yield TensorPiece(param, _end(first.name), first.shape, first.nbytes, len(tensors))
-
-
-def _by_name(plan: Blueprint) -> dict[str, Param]:
-    return {unnumbered(p.name): p for p, _ in plan.distinct()}
 
 
 def _param(name: str, known: dict[str, Param]) -> Param | None:

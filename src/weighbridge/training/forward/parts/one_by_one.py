@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 Expert = Callable[[Machine, Tensor], Tensor]
 HITS = (4, 53)  # the loop is over experts with tokens, and copies each one's row of the mask
-NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2")
+# The linears of an expert, the last gives; two are not gated
+NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), ("up_proj", "down_proj")
 
 
 def way(rule: str, form: "Form") -> Callable[..., Tensor]:
@@ -256,19 +257,21 @@ def _names(p: Module) -> tuple[str, ...]:
 
 def _run(s: TrainingStep, p: Module) -> tuple[int, Expert]:
     """Count the experts, and make what runs one after the other of them."""
-    kind = str(s.built.config.get("hidden_act") or "silu")
+    kind = str(s.built.config.get("hidden_act", "mlp_hidden_act") or "silu")
     names = _names(p)
     return _named(s, p, names, kind) if names else _stacks(s, p, kind)
 
 
 def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tuple[int, Expert]:
     """Run experts that are modules of their own, each under its number."""
-    gate, up, down = names
+    first, *up, down = names
     number = count()
 
     def run(m: Machine, x: Tensor) -> Tensor:
         q = p.at(str(next(number)))
-        inner = mul(m, several(m, q.linear(m, x, gate), kind), q.linear(m, x, up))
+        inner = several(m, q.linear(m, x, first), kind)
+        if up:
+            inner = mul(m, inner, q.linear(m, x, up[0]))
         return q.linear(m, inner, down)
 
     return (
