@@ -409,7 +409,7 @@ def test_what_attention_of_vllm_keeps(monkeypatch, rows_of, backend, blackwell, 
         launch=at, widths=SimpleNamespace(latent=rows_of), blackwell=blackwell, subject=subject
     )
     rows, scratch, buffers = sizes
-    found = reserve._late(SimpleNamespace(standing=own, context=7))
+    found = reserve.RankReserve.late.func(SimpleNamespace(standing=own, context=7))
     assert found == rows + scratch * reserve.FLASHINFER + buffers * reserve.weights.LATENT_BUFFER
 
 

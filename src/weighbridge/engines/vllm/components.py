@@ -111,7 +111,7 @@ def _held(standing: Standing) -> Iterator[Component]:
     )
     yield _of(
         "fragmentation",
-        standing.spread,
+        standing.sums.spread,
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
         source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
     )

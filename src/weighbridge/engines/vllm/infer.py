@@ -81,13 +81,13 @@ def derived(launched: VllmLaunched, written: Written) -> DerivedFacts:
         ),
         "profile_peak_bytes": widest.expected,
         "profile_peak_interval": list(widest),
-        "non_torch_bytes": max(r.standing.non_torch.expected for r in kinds),
-        "model_loading_bytes": kinds[0].standing.loaded,
+        "non_torch_bytes": max(r.standing.sums.non_torch.expected for r in kinds),
+        "model_loading_bytes": kinds[0].standing.sums.loaded,
         "share_needed_bytes": max(r.inside.expected + r.blocks.nbytes for r in kinds),
         "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
         "stages": stages,
         "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
-        "cuda_graph_estimate_bytes": max(r.standing.estimated.expected for r in kinds),
+        "cuda_graph_estimate_bytes": max(r.standing.sums.estimated.expected for r in kinds),
     }
     card = {} if launched.budget is None else _of_card(launched, launched.budget)
     return facts | written.line | card | written.served
@@ -97,13 +97,13 @@ def _logged(reserve: RankReserve) -> FirstRank:
     """Return the facts that a rank's own log prints: since 0.27 "peak activation" has what graphs
     are expected to take in it (gpu_worker.py, peak_activation_memory)."""
     standing = reserve.standing
-    graphs = standing.charged if standing.launch.rules.consumed else exactly(0)
+    graphs = standing.sums.charged if standing.launch.rules.consumed else exactly(0)
     activation = reserve.peak.plus(graphs)
     return {
         "profile_peak_bytes": activation.expected,
         "profile_peak_interval": list(activation),
-        "non_torch_bytes": reserve.standing.non_torch.expected,
-        "non_torch_interval": list(reserve.standing.non_torch),
+        "non_torch_bytes": reserve.standing.sums.non_torch.expected,
+        "non_torch_interval": list(reserve.standing.sums.non_torch),
     }
 
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component, exactly, total
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
@@ -81,110 +81,59 @@ class Standing:
     context: Component  # of the rank's process
 
     @cached_property
-    def torch(self) -> int:
-        """Return the bytes of weights as this version of vLLM counts them: reserved or
-        allocated."""
-        loaded = self.resident.loaded
-        return self.batch + (loaded.reserved if self.launch.rules.consumed else loaded.allocated)
+    def sums(self) -> "Sums":
+        rules, r = self.launch.rules, self.resident
+        loaded = self.batch + r.loaded.allocated  # the log's "Model loading took": rounded tensors
+        torch = self.batch + (r.loaded.reserved if rules.consumed else r.loaded.allocated)
+        spread = r.loaded.reserved - r.loaded.allocated  # segments that weights do not fill
 
-    @property
-    def loaded(self) -> int:
-        """Return what the log calls "Model loading took": tensors, and what the allocator rounds
-        them up by."""
-        return self.resident.loaded.allocated + self.batch
+        # the newer runner's trial of graphs returned nothing before 0.29
+        tried = rules.second_charged or not self.launch.second_runner
+        estimated = self.captured.charged if tried else graphs.NONE
+        charged = estimated if rules.graphs_inside else graphs.NONE
+        beyond = Bytes(*(max(0, t - c) for t, c in zip(self.captured.taken, charged, strict=True)))
 
-    @cached_property
-    def estimated(self) -> Bytes:
-        """Return the bytes of graphs that vLLM expects: the newer runner's trial returned nothing
-        before 0.29."""
-        tried = self.launch.rules.second_charged or not self.launch.second_runner
-        return self.captured.charged if tried else graphs.NONE
+        # the profile sends nothing from stage to stage: the first request does
+        first_request = total(c.bytes for c in self.talk_after if c.detail == STAGES)
+        inside_talk = total(c.bytes for c in self.talk_after if c.detail != STAGES)
+        outside_talk = r.talk_before.plus(first_request)
+        if rules.communication_inside:  # NCCL started after the first look before 0.11
+            inside_talk, outside_talk = inside_talk.plus(outside_talk), exactly(0)
+        of_torch = total(c.bytes for c in self.talk_after if c.name != "communication")
 
-    @cached_property
-    def charged(self) -> Bytes:
-        """Off the cache for graphs."""
-        return self.estimated if self.launch.rules.graphs_inside else graphs.NONE
-
-    @cached_property
-    def inside(self) -> Bytes:
-        """Return the bytes inside the share, without the profile's peak and the buffers of
-        requests."""
-        return exactly(self.torch).plus(self.grown).plus(self.charged)
-
-    @cached_property
-    def outside(self) -> Bytes:
-        """Return the bytes outside the share, without buffers and images."""
-        outside_bytes = self.context.bytes.plus(LATER).plus(self.talk_outside)
-        outside_bytes = outside_bytes.plus(total(c.bytes for c in self.resident.asleep)).plus(
-            self._graphs_outside
-        )
-        return (
-            outside_bytes
-            if self.launch.rules.consumed
-            else outside_bytes.plus(exactly(self.spread))
+        grown = self.growth.plus(self.processes).plus(inside_talk)  # beside torch, while profiling
+        before = self.context.bytes.plus(outside_talk)  # at the first look at free memory
+        outside = before.plus(LATER).plus(total(c.bytes for c in r.asleep)).plus(beyond)
+        return Sums(
+            loaded=loaded,
+            spread=spread,
+            estimated=estimated,
+            charged=charged,
+            received=total(c.bytes for c in self.talk_after if c.detail == RECEIVED),
+            non_torch=Bytes(*(a - b for a, b in zip(grown, of_torch, strict=True))),
+            before=before,
+            # weights in 16 bits, until they are packed, are in no share that is asked for later
+            loading=before.plus(exactly(r.loaded.reserved)).plus(
+                total(c.bytes for c in r.arriving)
+            ),
+            inside=exactly(torch).plus(grown).plus(charged),
+            outside=outside if rules.consumed else outside.plus(exactly(spread)),
         )
 
-    @property
-    def _graphs_outside(self) -> Bytes:
-        """Return the bytes that graphs take beyond what is charged for them."""
-        both = zip(self.captured.taken, self.charged, strict=True)
-        return Bytes(*(max(0, taken - charged) for taken, charged in both))
 
-    @property
-    def spread(self) -> int:
-        """Return the bytes of segments, reserved while loading, that the weights do not fill."""
-        return self.resident.loaded.reserved - self.resident.loaded.allocated
+class Sums(NamedTuple):
+    """What a rank holds at a launch, but for the profile, requests and their buffers."""
 
-    @property
-    def talk_inside(self) -> Bytes:
-        """NCCL started after the first look before 0.11."""
-        if self.launch.rules.communication_inside:
-            return self._talk_profiled.plus(self._talk_later).plus(self.resident.talk_before)
-        return self._talk_profiled
-
-    @property
-    def _talk_profiled(self) -> Bytes:
-        return total(c.bytes for c in self.talk_after if c.detail != STAGES)
-
-    @property
-    def _talk_later(self) -> Bytes:
-        """The profile sends nothing from stage to stage: the first request does."""
-        return total(c.bytes for c in self.talk_after if c.detail == STAGES)
-
-    @cached_property
-    def grown(self) -> Bytes:
-        """Return the bytes that grow outside torch between the first look and the end of
-        profiling."""
-        return self.growth.plus(self.processes).plus(self.talk_inside)
-
-    @property
-    def received(self) -> Bytes:
-        """Return the bytes that torch holds for talking from stage to stage."""
-        return total(c.bytes for c in self.talk_after if c.detail == RECEIVED)
-
-    @property
-    def non_torch(self) -> Bytes:
-        """The same as the log prints it: without what torch holds for talking."""
-        less = total(c.bytes for c in self.talk_after if c.name != "communication")
-        return Bytes(*(a - b for a, b in zip(self.grown, less, strict=True)))
-
-    @cached_property
-    def talk_outside(self) -> Bytes:
-        if self.launch.rules.communication_inside:
-            return exactly(0)
-        return self.resident.talk_before.plus(self._talk_later)
-
-    @cached_property
-    def loading(self) -> Bytes:
-        """Return the bytes of the card that loading takes, whatever the share of it: weights in 16
-        bits, until they are packed, are not inside the share that is asked for later."""
-        arriving = total(c.bytes for c in self.resident.arriving)
-        return self.before.plus(exactly(self.resident.loaded.reserved)).plus(arriving)
-
-    @cached_property
-    def before(self) -> Bytes:
-        """Return the bytes that are there when vLLM looks at free memory for the first time."""
-        return self.context.bytes.plus(self.talk_outside)
+    loaded: int
+    spread: int
+    estimated: Bytes  # of graphs, by vLLM's own trial
+    charged: Bytes  # off the cache for graphs
+    received: Bytes  # held by torch for talk from stage to stage
+    non_torch: Bytes  # as the log prints it
+    before: Bytes
+    loading: Bytes
+    inside: Bytes
+    outside: Bytes
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -198,15 +147,9 @@ class RankReserve:
 
     @cached_property
     def blocks(self) -> pool.Blocks:
-        standing = self.standing
-        return pool.drawn(
-            standing.subject,
-            standing.resident.cached,
-            standing.launch,
-            self.context,
-            self.requests,
-            standing.w.shared_prefix or 0,
-        )
+        s = self.standing
+        cached, prefix = s.resident.cached, s.w.shared_prefix or 0
+        return pool.drawn(s.subject, cached, s.launch, self.context, self.requests, prefix)
 
     @cached_property
     def profiled(self) -> profile.ProfiledMoment:
@@ -215,9 +158,9 @@ class RankReserve:
 
     @cached_property
     def peak(self) -> Bytes:
-        """Return the growth of torch's peak in the profile, as the log of this rank prints it: what
-        a stage is sent is made by the first step."""
-        return self.profiled.total.plus(self.standing.received)
+        """Growth of torch's peak in the profile, as the log has it; the first step makes what a
+        stage is sent."""
+        return self.profiled.total.plus(self.standing.sums.received)
 
     @property
     def decoding(self) -> profile.ProfiledMoment:
@@ -227,51 +170,75 @@ class RankReserve:
     def asked(self, budget: Budget, *, most: bool = False) -> profile.ProfiledMoment:
         """The widest moment of this workload. Where layers have windows, requests that gave up
         their blocks may be read again at once (`most`), and were not in eight published runs."""
-        again = _again(self, self.own(budget)) if most or not self.blocks.windows else 0
+        again = self._again(self.own(budget)) if most or not self.blocks.windows else 0
         return self.standing.peak(again or self.prompts, False, self.context)
+
+    def _again(self, budget: Budget) -> int:
+        """Tokens of one step where requests do not all fit: those that gave up their blocks read
+        what they have written as a prompt, as many at once as the cache holds
+        (v1/core/sched/scheduler.py, _preempt_request). 0 where none does."""
+        launch = self.standing.launch
+        room = max(0, self.available(share(launch.rules, launch.utilization, budget)))
+        if not self.blocks.pool.groups or self.requests < 2 or room >= self.blocks.admitted:
+            return 0
+        tokens = self.blocks.logged(room)
+        return tokens if self.prompts < min(tokens, launch.tokens) else 0
 
     @cached_property
     def images(self) -> int:
-        """Return the bytes that images and sounds surely take beyond the profile's peak."""
-        if self.standing.launch.items_profiled or self.standing.w.images == 0:
+        """Bytes that images and sounds surely take beyond the profile's peak."""
+        s = self.standing
+        if s.launch.items_profiled or s.w.images == 0:
             return 0
-        items = self.standing.peak(self.standing.launch.tokens, True, self.context)
+        items = s.peak(s.launch.tokens, True, self.context)
         return max(0, items.total.low - self.profiled.total.low)
 
     @cached_property
     def persistent(self) -> int:
-        """Buffers made before the weights."""
-        return _persistent(self)
+        """Buffers made before the weights: tables of blocks, inputs as embeddings (of the newer
+        runner where there are towers alone), counts of the newer runner."""
+        launch, subject = self.standing.launch, self.standing.subject
+        groups = self.blocks.pool.groups
+        columns = sum(ceil_div(self.context, g.tokens or self.context) for g in groups)
+        tables = TABLE * launch.sequences * columns
+        embedded = launch.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
+        if not launch.second_runner:
+            return tables + embedded
+        counted = profile.counts(launch.sequences, subject.body.vocab, launch.speculative)
+        return tables + counted + (embedded if subject.body.towers else 0)
 
     @cached_property
     def late(self) -> int:
-        """Buffers made after profiling."""
-        return _late(self)
+        """Buffers made after profiling: gathered latents, scratch of Blackwell's kernels."""
+        s, launch = self.standing, self.standing.launch
+        latent = s.widths.latent
+        rows = latent and latent * forward.expanded_rows(self.context, launch.sequences)
+        decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
+        by_name = launch.backend == effective.FLASHINFER
+        scratch = FLASHINFER * (by_name if launch.backend else s.blackwell)
+        return rows * int(s.subject.choice.dtype.nbytes) + scratch + decoding * s.blackwell
 
     @cached_property
     def inside(self) -> Bytes:
-        inside_bytes = self.standing.inside.plus(self.profiled.total)
-        return (
-            inside_bytes.plus(exactly(self.persistent))
-            if self.standing.launch.rules.consumed
-            else inside_bytes
-        )
+        made = self.persistent if self.standing.launch.rules.consumed else 0
+        return self.standing.sums.inside.plus(self.profiled.total).plus(exactly(made))
 
     @cached_property
     def outside(self) -> Bytes:
-        before = 0 if self.standing.launch.rules.consumed else self.persistent
-        low, expected, high = self.standing.outside.plus(exactly(before + self.late))
+        made = self.late + (0 if self.standing.launch.rules.consumed else self.persistent)
+        low, expected, high = self.standing.sums.outside.plus(exactly(made))
         return Bytes(low, expected + self.images, high + self.images)
 
     def own(self, budget: Budget) -> Budget:
-        """Return the budget of this rank's card, where the cards of `budget` differ."""
+        """The budget of this rank's card, where the cards of `budget` differ."""
         return budget.like(self.standing.resident.number)
 
     @property
     def given(self) -> int | None:
         """Bytes for blocks that were asked for, whatever there is room for."""
-        if self.standing.launch.blocks is not None and self.blocks.pool.groups:
-            return self.standing.launch.blocks * self.blocks.pool.block
+        blocks = self.standing.launch.blocks
+        if blocks is not None and self.blocks.pool.groups:
+            return blocks * self.blocks.pool.block
         return self.standing.launch.kv_cache_bytes
 
     def available(self, share: int) -> int:
@@ -280,19 +247,17 @@ class RankReserve:
 
     def available_interval(self, share: int) -> Bytes:
         """The same from the highest to the lowest of what is inside."""
-        middle = self.available(share)
+        middle, inside = self.available(share), self.inside
         if self.given is not None:
             return exactly(middle)
-        less, more = self.inside.high - self.inside.expected, self.inside.expected - self.inside.low
-        return Bytes(*(max(0, n) for n in (middle - less, middle, middle + more)))
+        ends = (inside.expected - inside.high, 0, inside.expected - inside.low)
+        return Bytes(*(max(0, middle + end) for end in ends))
 
     def taken(self, share: int) -> int:
-        inside = self.inside.expected + self.available(share)
-        return inside + self.outside.expected
+        return self.inside.expected + self.available(share) + self.outside.expected
 
     def serving(self, share: int, budget: Budget) -> int:
-        """Return the bytes that the driver shows while this workload runs: the profile's memory was
-        given back."""
+        """What the driver shows under this workload: the profile's memory was given back."""
         asked = self.asked(budget).total.expected
         return self.taken(share) - self.profiled.total.expected + asked
 
@@ -307,44 +272,3 @@ def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     """Bytes of the card that vLLM asks for."""
     wanted = hardware.total(budget) * utilization
     return math.ceil(wanted) if rules.rounds_up else int(wanted)
-
-
-def _again(reserve: RankReserve, budget: Budget) -> int:
-    """Tokens of one step where requests do not all fit: those that gave up their blocks read what
-    they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
-    _preempt_request). 0 where none does."""
-    launch = reserve.standing.launch
-    if not reserve.blocks.pool.groups or reserve.requests < 2:
-        return 0
-    room = max(0, reserve.available(share(launch.rules, launch.utilization, budget)))
-    if room >= reserve.blocks.admitted:
-        return 0
-    tokens = reserve.blocks.logged(room)
-    return tokens if reserve.prompts < min(tokens, launch.tokens) else 0
-
-
-def _persistent(reserve: RankReserve) -> int:
-    """Tables of blocks, inputs as embeddings (of the newer runner where there are towers alone);
-    counts of the newer runner."""
-    launch, subject = reserve.standing.launch, reserve.standing.subject
-    columns = sum(
-        ceil_div(reserve.context, g.tokens or reserve.context) for g in reserve.blocks.pool.groups
-    )
-    tables = TABLE * launch.sequences * columns
-    embedded = launch.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
-    if not launch.second_runner:
-        return tables + embedded
-    counted = profile.counts(launch.sequences, subject.body.vocab, launch.speculative)
-    return tables + counted + (embedded if subject.body.towers else 0)
-
-
-def _late(reserve: RankReserve) -> int:
-    """Return the bytes that attention makes after profiling: gathered latents, scratch of
-    Blackwell's kernels."""
-    launch, latent = reserve.standing.launch, reserve.standing.widths.latent
-    rows = latent and latent * forward.expanded_rows(reserve.context, launch.sequences)
-    decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
-    usual = reserve.standing.blackwell
-    flashinfer = launch.backend == effective.FLASHINFER if launch.backend else usual
-    scratch = FLASHINFER * flashinfer + decoding * usual
-    return rows * int(reserve.standing.subject.choice.dtype.nbytes) + scratch

@@ -122,7 +122,7 @@ def _down(nbytes: float, total: int) -> float:
 
 def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
     """Tell whether the card has room for all that is there while weights are read and packed."""
-    return reserve.standing.loading[2 - by] <= reserve.own(budget).usable[by]
+    return reserve.standing.sums.loading[2 - by] <= reserve.own(budget).usable[by]
 
 
 def _serves(reserve: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
@@ -147,7 +147,9 @@ def _overdrawn(reserve: RankReserve, utilization: float, share_bytes: int, budge
     experts on four A10: vllm-project/vllm issue 17469)."""
     left = budget.usable.low - share_bytes
     larger = utilization > reserve.standing.launch.rules.utilization
-    uncharged = bool(reserve.standing.launch.captures) and not reserve.standing.charged.expected
+    uncharged = (
+        bool(reserve.standing.launch.captures) and not reserve.standing.sums.charged.expected
+    )
     return (larger or uncharged) and left < reserve.outside.high
 
 
@@ -158,7 +160,7 @@ def refused(reserve: RankReserve, share_bytes: int, budget: Budget, by: int = EX
 
 def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
-    return max(0, reserve.own(budget).usable[by] - reserve.standing.before[2 - by])
+    return max(0, reserve.own(budget).usable[by] - reserve.standing.sums.before[2 - by])
 
 
 def asks(launched: VllmLaunched, reserve: RankReserve) -> int:
@@ -198,12 +200,15 @@ def lacks(asked: VllmLaunched) -> str:
 
 def _loading(asked: VllmLaunched, least: RankReserve) -> str:
     """Say what is there while weights load, where the card has not room for it; else ""."""
-    kinds = sorted((*asked.kinds, least), key=lambda r: -r.standing.loading.expected)
+    kinds = sorted((*asked.kinds, least), key=lambda r: -r.standing.sums.loading.expected)
     r = next((r for r in kinds if not loads(r, asked.on_cards)), None)
     if r is None:
         return ""
     arriving = total(c.bytes for c in r.standing.resident.arriving).expected
-    needs, has = human(r.standing.loading.expected), human(r.own(asked.on_cards).usable.expected)
+    needs, has = (
+        human(r.standing.sums.loading.expected),
+        human(r.own(asked.on_cards).usable.expected),
+    )
     if arriving:
         return sentence("vllm_load.packing", needs=needs, packing=human(arriving), has=has)
     return sentence("vllm_load", needs=needs, has=has)
