@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.torch.test_trace_cli import trace  # noqa: F401  a fixture
 from tests.trace.keeping import folder_of, has_filter, seen
 
 torch = pytest.importorskip("torch")
@@ -149,3 +150,39 @@ def test_a_gpu_in_a_notebook_harms_nothing_either(work, monkeypatch):
         os.remove("ckpt-1000.pt")
         assert torch.load("best.pt")["a"].shape == (3,)
     as_before(before, work)
+
+
+ASKS = """
+import _socket, socket
+from weighbridge_lab.trace.patches.outside import NoNetworkError
+far, udp, tcp = ("127.0.0.2", 9), socket.socket(type=socket.SOCK_DGRAM), _socket.socket()
+for ask in (
+    lambda: tcp.connect(far),
+    lambda: tcp.connect_ex(far),
+    lambda: socket.create_connection(far),
+    lambda: udp.sendto(b"x", far),
+    lambda: udp.sendmsg([b"x"], [], 0, far),
+    lambda: socket.gethostbyname("example.com"),
+    lambda: socket.getaddrinfo("example.com", 80),
+):
+    try:
+        ask()
+    except NoNetworkError:
+        continue
+    print("asked")
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+print("here")
+udp.close()
+tcp.close()
+"""
+
+
+def test_no_socket_of_python_s_asks_another_machine(trace):  # noqa: F811
+    out = trace(ASKS).stdout
+    assert "here" in out and "asked" not in out
+
+
+def test_shared_memory_counts_to_what_a_script_may_have(trace):  # noqa: F811
+    done = trace("import mmap\nmmap.mmap(-1, 1 << 40)\n", options=["--host-memory", "900GiB"])
+    assert "give it more (--host-memory)" in " ".join(done.stdout.split())

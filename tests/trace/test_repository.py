@@ -60,3 +60,13 @@ def test_a_folder_that_starts_nothing(tmp_path):
     assert read(str(tmp_path)).starts == ()
     (tmp_path / "README.md").write_text("python train.py\n")
     assert [start.packages for start in read(str(tmp_path)).starts] == [()]
+
+
+def test_a_readme_that_links_out_of_the_repository_is_not_read(tmp_path):
+    (tmp_path / "secret.md").write_text("python steal.py\nneeds 24 GB of VRAM\n")
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository/README.md").symlink_to(tmp_path / "secret.md")
+    (tmp_path / "repository/real.md").write_text("python train.py\n")
+    (tmp_path / "repository/README.zh.md").symlink_to("real.md")
+    found = read(str(tmp_path / "repository"))
+    assert [start.words for start in found.starts] == [("train.py",)] and not found.stated

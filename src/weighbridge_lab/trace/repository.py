@@ -81,7 +81,8 @@ def _readmes(root: Path) -> list[Path]:
     readmes = [path for path in names if path.name.lower().startswith("readme")]
     docs = root / "docs"
     more = sorted(docs.glob("*.md"))[:MOST] if docs.is_dir() else []
-    return [path for path in (*readmes, *more) if path.stat().st_size <= LONGEST]
+    ours = [path for path in (*readmes, *more) if path.resolve().is_relative_to(root.resolve())]
+    return [path for path in ours if path.stat().st_size <= LONGEST]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
+from weighbridge_lab.trace.keeping.audit import heard
 from weighbridge_lab.trace.recorder import Recorder
 
 LEAST = 512 << 20  # bytes beyond what the process has: libraries that a script imports
@@ -69,15 +70,15 @@ def _taken() -> int:
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return int(lines["VmData"].split()[0]) * 1024
+        return sum(int(lines[name].split()[0]) for name in ("VmData", "RssShmem")) * 1024
     except (OSError, KeyError, ValueError):
         return 0
 
 
 @contextlib.contextmanager
 def bounded(nbytes: int | None) -> Iterator[None]:
-    """Let the process have so many bytes of its own (RLIMIT_DATA of Linux): more is a MemoryError,
-    not the end of the machine."""
+    """Let the process have so many bytes (RLIMIT_DATA of Linux, and what is shared): more is a
+    MemoryError, not the end of the machine."""
     try:
         import resource
     except ImportError:  # another system
@@ -93,7 +94,14 @@ def bounded(nbytes: int | None) -> Iterator[None]:
                 where="--host-memory",
             )
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
+
+    def mapped(file: int, length: int, *_: int) -> None:
+        """Refuse shared memory beyond the limit, which is in no limit of Linux's."""
+        if nbytes is not None and file == -1 and _taken() + length > nbytes:
+            raise MemoryError
+
     try:
-        yield
+        with heard({"mmap.__new__": mapped}):
+            yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)

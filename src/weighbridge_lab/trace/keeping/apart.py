@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from weighbridge_lab import cache
 from weighbridge_lab.trace.keeping import audit, kernel, marks
 from weighbridge_lab.trace.keeping.calls import Seen
-from weighbridge_lab.trace.keeping.keeper import Keeper, journal_of, put_back, runs
+from weighbridge_lab.trace.keeping.keeper import Keeper, journal_of, put_back
 from weighbridge_lab.trace.patches import Notes, each_once
 from weighbridge_lab.trace.places import LIBRARIES
 
@@ -35,6 +35,7 @@ WROTE = "the script wrote {}"
 CHANGED = "as before, though the script changed, removed or renamed it: {}"
 NOT_BACK = "could not be put back: {} (it lies in a folder named in {}kept-*)"
 SHOWN = 5  # files that are named
+PYTHON_S = f"{os.sep}__pycache__{os.sep}"
 ELSEWHERE = (*LIBRARIES, tempfile.gettempdir() + os.sep, "/dev/", "/proc/")
 NO_REPORT = (
     "error: the script's process ended without a report ({}): nothing is known of what it takes\n"
@@ -129,7 +130,7 @@ def _waited(keeper: int, script: int, before: Any) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if os.path.exists(journal_of(keeper)):  # it was killed, and the script with it
         end = time.monotonic() + PATIENCE
-        while runs(script) and time.monotonic() < end:
+        while marks.runs(script) and time.monotonic() < end:
             time.sleep(TICK)
         put_back(journal_of(keeper))
     code = os.waitstatus_to_exitcode(status)
@@ -219,8 +220,8 @@ class _Keeping:
         _ended(self.script)
         self.seen = None
         try:
+            self.keeper.clear()
             marks.swept()
-            marks.emptied(self.keeper)
             put_back(self.keeper.journal)
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
@@ -275,7 +276,7 @@ def preserved(notes: Notes, *, network: bool) -> Iterator[None]:
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     for line, paths in ((WROTE, summary["wrote"]), (CHANGED, summary["changed"])):
-        shown = [path for path in paths if _is_shown(path)]
+        shown = [p for p in paths if _is_shown(p) and os.path.dirname(p) not in paths]
         if shown:
             names = ", ".join(map(os.path.relpath, shown[:SHOWN]))
             yield line.format(names + f" and {len(shown) - SHOWN} more" * (len(shown) > SHOWN))
@@ -284,6 +285,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_shown(path: str) -> bool:
-    """Tell whether a file is a user's: no library's, no temporary one, none of our cache."""
+    """Tell whether a file is a user's: no library's, no temporary one, of no cache of ours or of
+    Python's."""
+    if PYTHON_S in path:
+        return False
     here = path.startswith(os.path.realpath(os.curdir) + os.sep)
     return here or not path.startswith((*ELSEWHERE, cache.path("")))

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from weighbridge_lab.trace.keeping import marks
 from weighbridge_lab.trace.keeping.keeper import Keeper, put_back
 
 Hook = Callable[..., None]
@@ -80,7 +79,7 @@ def preserved(*, children: bool) -> Iterator[Keeper]:
             yield keeper
     finally:
         if os.getpid() == ours:
-            marks.emptied(keeper)
+            keeper.clear()
             put_back(keeper.journal)
 
 

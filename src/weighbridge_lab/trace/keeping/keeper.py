@@ -15,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -23,12 +24,15 @@ from contextlib import suppress
 from typing import Any
 
 from weighbridge_lab import cache
+from weighbridge_lab.trace.keeping.marks import content, runs
 
 JOURNAL = "kept-"  # and the process that keeps
 STORE, STAND_IN = ".weighbridge-kept-", "stand-in"
 LARGE = (
     4 << 30
 )  # bytes that are copied, where the file system does not clone: seconds of a disk (assumed)
+# Folders of which programs look for the newest: half a checkpoint would be taken for it
+NUMBERED = re.compile(r"(?:checkpoint|ckpt|epoch|step|iter)[-_=]?\d+$", re.IGNORECASE)
 CLONE = 0x40049409  # FICLONE (linux/fs.h)
 Inode = tuple[int, int]
 Entry = dict[str, Any]
@@ -44,6 +48,7 @@ class Keeper:
         self.fresh: dict[str, None] = {}  # paths that it is about to make
         self.wrote: dict[str, None] = {}
         self.changed: dict[str, None] = {}  # of what was there: it comes back
+        self._hollow: set[str] = set()  # folders that have lost what stood for tensors
         self._stores: list[str] = []
         self._noted: set[str] = set()  # folders, and files whose mode or times change
         self._count = 0
@@ -76,8 +81,11 @@ class Keeper:
                 self._set_aside(path, _empty)
             elif not os.listdir(path):
                 self._set_aside(path, _folder_like)
-        elif not _is_folder(path) and os.lstat(path).st_nlink == 1:
-            self.new_inodes.discard(_inode(path))  # the number may be another's next
+        elif not _is_folder(path):
+            if os.path.isfile(path) and content(path) is not None:
+                self._hollow.add(os.path.dirname(path))
+            if os.lstat(path).st_nlink == 1:
+                self.new_inodes.discard(_inode(path))  # the number may be another's next
 
     def renames(self, source: str, target: str) -> None:
         """A name becomes another."""
@@ -105,6 +113,24 @@ class Keeper:
     def is_own(self, path: str) -> bool:
         """Tell whether the run itself has made what is there."""
         return not os.path.lexists(path) or not self._is_real(path)
+
+    def clear(self) -> None:
+        """Take away what the run has written for tensors, under whatever name, and the folders of
+        checkpoints that it made for them."""
+        for path in self.wrote:
+            if os.path.isfile(path) and self.is_own(path) and content(path) is not None:
+                self.removes(path)
+                os.unlink(path)
+        for folder in filter(NUMBERED.search, self._hollow):
+            for above, names, files in os.walk(folder, topdown=False):
+                for path in (os.path.join(above, name) for name in (*files, *names)):
+                    self._cleared(path)
+            self._cleared(folder)
+
+    def _cleared(self, path: str) -> None:
+        """Delete what the run has made, but a folder to which something was moved."""
+        if os.path.lexists(path) and self.is_own(path):
+            _tried(os.rmdir if _is_folder(path) else os.unlink, path)
 
     def summary(self) -> dict[str, list[str]]:
         """Return the files that the run has made, of those that are there, and what of the
@@ -256,17 +282,6 @@ def swept() -> None:
             process = entry.name.removeprefix(JOURNAL)
             if process != entry.name and process.isdigit() and not runs(int(process)):
                 put_back(entry.path)
-
-
-def runs(process: int) -> bool:
-    """Tell whether a process is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def journal_of(process: int) -> str:

@@ -8,17 +8,14 @@ a word.
 import io
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from weighbridge_lab import cache
-from weighbridge_lab.trace.keeping.keeper import Keeper, runs
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
-NUMBERED = re.compile(r"\d$")  # a folder of which programs look for the newest
 JOURNAL = "marks-"  # and a process: where its marks are
 
 
@@ -44,31 +41,6 @@ def swept() -> None:
                 with open(entry.path, encoding="utf-8") as file:
                     _cleared(set(file.read().splitlines()))
                 os.unlink(entry.path)
-
-
-def emptied(keeper: Keeper) -> None:
-    """Take away what a run has written for tensors, under whatever name, and the numbered folders
-    that it made for them: half a checkpoint would be taken for the newest one."""
-    lost = set()
-    for path in keeper.wrote:
-        if os.path.isfile(path) and keeper.is_own(path) and content(path) is not None:
-            os.unlink(path)
-        if not os.path.lexists(path):
-            lost.add(os.path.dirname(path))
-    for folder in filter(NUMBERED.search, lost):
-        if keeper.is_own(folder):
-            _own_gone(keeper, folder)
-
-
-def _own_gone(keeper: Keeper, folder: str) -> None:
-    """Delete what a run has made in a folder; what was moved there stays."""
-    for above, names, files in os.walk(folder, topdown=False):
-        for path in (os.path.join(above, name) for name in (*files, *names)):
-            if keeper.is_own(path):
-                with suppress(OSError):
-                    os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-    with suppress(OSError):
-        os.rmdir(folder)
 
 
 def _cleared(paths: set[str]) -> None:
@@ -107,3 +79,14 @@ def content(file: Any) -> bytes | None:
             return opened.read(CONTENT)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
+
+
+def runs(process: int) -> bool:
+    """Tell whether a process is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -88,7 +88,7 @@ class Outside:
                 return leave(status)
             if threading.current_thread() is not threading.main_thread():
                 self.recorder.leaves = SystemExit(status)
-                if callable(signal.getsignal(signal.SIGALRM)):
+                if hasattr(signal, "SIGALRM") and callable(signal.getsignal(signal.SIGALRM)):
                     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
             raise SystemExit(status)
 
