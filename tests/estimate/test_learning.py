@@ -39,6 +39,8 @@ every = pytest.mark.parametrize("name", SETTINGS)
 
 def answer(model=SMALL, **settings):
     asked = {"method": "grpo", "gpu": "h100", **ROWS, **settings}
+    if asked["method"] == "kto":
+        asked |= dict.fromkeys(("num_generations", "max_new_tokens"))
     return weighbridge.prepare(model).train(remedies=False, **asked)
 
 
@@ -542,3 +544,15 @@ def test_zero_3_has_all_weights_where_it_writes_or_sends_merged_ones(more):
         else 0
     )
     assert sent - kept >= whole
+
+
+@pytest.mark.parametrize("asked", [{"method": "kto"}, {"method": "grpo", "rollout_engine": "none"}])
+def test_a_no_is_of_the_shortest_rows_and_an_open_one_says_how_long_they_can_be(asked):
+    """Lengths are caps: the report says what rows of a sixteenth take at least, and which fit."""
+    for rows, seq_len in ((4, 4096), (64, 4096), (512, 4096)):
+        verdict = (report := answer(**asked, batch_size=rows, seq_len=seq_len, gpu="4060")).verdict
+        least = report.derived.get("short_rows_bytes", verdict.per_device.low)
+        needs = min(least, verdict.per_device.low)
+        assert (verdict.fits == "no") == (needs > verdict.usable.high)
+        if "rows_up_to" in report.derived and verdict.per_device.low > verdict.usable.high:
+            assert f"those of {report.derived['rows_up_to']} do" in verdict.reason

@@ -127,3 +127,16 @@ def test_states_in_8_bits_are_no_step_of_the_processor():
     assert eight.change["optimizer"] == "adamw_8bit" and eight.fits == "no"
     assert (host.change["optimizer"], host.change["offload"]) == ("adamw_torch_fused", "optimizer")
     assert "--optim adamw_torch_fused" in host.paste
+
+
+def test_a_ladder_ends_with_what_nobody_said():
+    """Lengths that were counted are a step of their own: with them said it fits, in the program's
+    words, too; and what is open names both."""
+    asked = {"method": "grpo", "framework": "trl", "gpu": "h100:8"}
+    report = weighbridge.train("qwen3-8b", **asked)
+    last = report.remedies[-1]
+    assert last.fits == "yes"
+    assert {"batch_size": 8, "max_new_tokens": 512}.items() <= last.change.items()
+    assert "--max_completion_length 512" in last.paste
+    reason = weighbridge.prepare("qwen3-0.6b").train(**asked, shard="zero3").verdict.reason
+    assert "--max-new-tokens (max_completion_length)" in reason

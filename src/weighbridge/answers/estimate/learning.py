@@ -63,6 +63,7 @@ from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
 from weighbridge.training.forward.heads import head
 from weighbridge.training.learning import LearningRun, Rollout
+from weighbridge.training.learning.words import keyed, program_of
 from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
 from weighbridge.training.plan import USUAL
 from weighbridge.workload import Infer, Train
@@ -488,6 +489,13 @@ def _open(report: Report, run: LearningRun) -> Report:
     verdict = report.verdict
     if verdict is None or not run.unsaid or verdict.fits != "yes":
         return report
-    names = ", ".join(f"--{name.replace('_', '-')}" for name in run.unsaid)
-    why = sentence("learning.unsaid", names=names)
+    program = program_of(report.workload)
+    why = sentence("learning.unsaid", names=", ".join(_named(n, program) for n in run.unsaid))
     return replace(report, verdict=verdict.turned("unknown", clauses(why, verdict.reason)))
+
+
+def _named(name: str, program: str) -> str:
+    """Name a setting as it is typed here, and as its program calls it."""
+    words = " ".join(key.rpartition("|")[2] for key in keyed(program, {name: 0}) or ())
+    flag = f"--{name.replace('_', '-')}"
+    return f"{flag} ({words})" if words else flag

@@ -39,6 +39,7 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
     report = replace(report, derived={**report.derived, **facts})
     if verdict.fits == "unknown":
         return report
+    short = facts.get("rows_up_to", short)
     why = sentence("learning.shorter" if surely else "learning.may_be", rows=cap, short=short)
     turned = verdict.turned("unknown", clauses(why, verdict.reason), verdict.tipped_by)
     return replace(report, verdict=turned)

@@ -85,6 +85,10 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
     climb.up(lambda now, w: sorted(able(now, *RUNGS), key=later), asks=ASKS, enough=_on_cards)
     _to_cards(case, climb)
     _off_host(case, climb, lambda now: able(now, _host))
+    said = {name: climb.now.workload[name] for name in climb.now.workload["unsaid"] or ()}
+    then = answered(case.ask, climb.current.but(**said)) if said and climb.climbed else None
+    if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+        climb.take(_step("said", said, FREE), then)
     steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
     if hears is not None:
         hears(steps_taken)
@@ -199,18 +203,14 @@ def _passes(now: Report) -> Iterator[Step]:
 def _rows(now: Report) -> Iterator[Step]:
     row = now.workload
     rows, tokens = row["batch_size"], row.get("max_tokens_per_gpu")
-    if tokens and tokens // 2 * _sharing(row) >= row["seq_len"]:
+    cards = 1 if row["framework"] in TO_A_ROW else row["context_parallel_size"] or 1
+    if tokens and tokens // 2 * cards >= row["seq_len"]:
         half = {"max_tokens_per_gpu": tokens // 2}
         yield _step("tokens", half, WAITS, *QUIET, *GRAPH, tokens=f"{tokens // 2:,}")
     elif not tokens and rows > 1 and rows % 2 == 0:
         steps = 2 * (row["gradient_accumulation"] or 1)
         change = {"batch_size": rows // 2, "gradient_accumulation": steps}
         yield _step("rows", change, WAITS, *QUIET, *GRAPH, rows=rows // 2, steps=steps)
-
-
-def _sharing(row: Mapping[str, Any]) -> int:
-    """Return how many cards share the tokens of a forward."""
-    return 1 if row["framework"] in TO_A_ROW else row["context_parallel_size"] or 1
 
 
 def _shares(now: Report) -> Iterator[Step]:

@@ -33,6 +33,7 @@ from weighbridge.workload.train import RolloutSettings
 USUAL = "trl"  # where nobody names a framework
 TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 EVER: tuple[int, ...] = (*NEVER, 1)
+OF_ENGINE = [*fields(RolloutSettings)][1:]  # but its name
 # A framework -> the file of its rules, its title, and releases and traits of its (programs.txt)
 ROWS = {row.split()[0]: row.split()[1:] for row in lines_beside(__file__, "programs.txt")}
 FILES: Mapping[str, str] = {name: row[0] for name, row in ROWS.items()}
@@ -183,21 +184,16 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
 
 def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
     """Say what was asked for and changes nothing, or is counted though nothing asks it."""
-    if one.rollout is not None and one.rollout.generates:
-        yield from _of_engine(asked)
+    written = one.rollout is not None and one.rollout.generates
+    named = [name for name in OF_ENGINE if written and getattr(asked, name) not in (None, False)]
+    if named:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        yield sentence("learning.no_engine", flags=flags)
     counted = asked.reference in ("copy", "host", "precomputed")
     if asked.kl_beta == 0 and counted and asked.learns != "ppo":
         yield sentence("learning.no_distance", reference=asked.reference)
     if asked.learns == "gkd":  # no setting names it
         yield sentence("learning.teacher")
-
-
-def _of_engine(asked: Train) -> Iterator[Sentence]:
-    _, *others = fields(RolloutSettings)
-    named = [name for name in others if getattr(asked, name) not in (None, False)]
-    if named:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
-        yield sentence("learning.no_engine", flags=flags)
 
 
 def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
