@@ -486,6 +486,47 @@ def test_came_keeps_one_average_and_sums_of_rows_and_columns():
     assert [s.shape for s in optimizer("came").states(flat)] == [(64,), (64,)]
 
 
+# ---- measured: the steps of diffusers' scripts on an H100, torch 2.11, diffusers 0.42.1, rank 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings", "trained", "gib"),
+    [
+        (FLUX, {"size": "512"}, 44_826_624, 31.934),
+        (FLUX, {"size": "1024"}, 44_826_624, 49.169),
+        (SDXL, {"size": "1024"}, 23_224_320, 11.887),
+        (SDXL, {"size": "1024", "checkpointing": "full"}, 23_224_320, 9.816),
+        (SDXL, {"size": "1024", "checkpointing": "full", "batch_size": 4}, 23_224_320, 18.848),
+        (SD3, {"size": "1024"}, 9_388_032, 18.420),
+        ("flux.2-klein-4b", {"size": "1024"}, 16_711_680, 22.234),
+        (
+            WAN,
+            {"size": "832x480", "frames": 33, "checkpointing": "full"},
+            11_796_480,
+            20.328,
+        ),
+    ],
+)
+def test_scripts_on_an_h100_are_as_measured(name, settings, trained, gib):
+    """Allocated, with one batch of pictures encoded at once beside the denoiser and its adapters."""
+    report = weighbridge.train(name, lora_r=16, gpu="h100", **settings)
+    assert report.derived["trainable_parameters"] == trained
+    assert report.peak.allocated.expected == pytest.approx(gib * GIB, rel=0.002)
+
+
+def test_a_script_encodes_a_whole_batch():
+    """Diffusers' keep the batch together, in float32 where they hold the autoencoder so; others
+    cache a picture at a time."""
+    size = {"size": "256", "drop": ["text"], "gpu": "h100"}
+    one, four = (of(asked(batch_size=n, **size), "cache", "activations") for n in (1, 4))
+    assert four > 3.5 * one
+    alone = [
+        of(asked(batch_size=n, framework="kohya", **size), "cache", "activations") for n in (1, 4)
+    ]
+    assert alone[0] == alone[1]
+
+
 # ---- published figures: SimpleTuner documentation/experimental/SEGMENTED_CHECKPOINTING.md, an H100
 
 

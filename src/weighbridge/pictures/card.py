@@ -28,6 +28,7 @@ from weighbridge.pictures.values import machine
 from weighbridge.training.forward.machine import Machine
 
 CPU = -1  # the number of no card: a component that runs there
+COPIES = 1  # the stream of group offload's copies, whose blocks no other stream takes
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
 
 
@@ -150,7 +151,8 @@ class PipelineCard:
         weights = self.weights(self.number)
         if self.placement.offload not in ("none", "model") and name not in self.spec.excluded:
             self._send(name)
-            self.heap.emptied()
+            if self.placement.offload == "sequential":
+                self.heap.emptied()
         return StagePeak(peak, weights, self.number)
 
     def _begin(self) -> None:
@@ -158,7 +160,12 @@ class PipelineCard:
         self.heap.allocator.reset_peak()
 
     def _bring(self, name: str) -> None:
-        self._there[name] = self.heap.row(self._sizes(name), "weights")
+        place, sizes = self.placement, self._sizes(name)
+        if place.stream and place.offload.startswith("group") and name not in self.spec.excluded:
+            held = tuple(self.heap.take(nbytes, "weights", COPIES) for nbytes in sizes)
+        else:
+            held = self.heap.row(sizes, "weights")
+        self._there[name] = held
 
     def _send(self, name: str) -> None:
         self.heap.drop(*self._there.pop(name, ()))

@@ -166,6 +166,7 @@ class NetPlace:
             y = y.like(x)
             return y if weight is None else y * weight
         casts = m.autocast is not None and run.torch >= NORMS_WIDE
+        run.unsettled |= m.autocast is not None and how == "torch" and not casts
         read = x.float() if how == "float" or casts else x
         leaf = None if weight is None else weight.tensor
         return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)

@@ -50,6 +50,23 @@ ATTENTION = (
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
+# Of diffusers' scripts, by how classes of denoisers begin; the others have the first four.
+# Source: examples/dreambooth/train_dreambooth_lora_*.py @ 58eb52c0
+QUERIES = ("to_k", "to_q", "to_v", "to_out.0")
+JOINT = (*(f"attn.{name}" for name in QUERIES), "attn.to_add_out")
+JOINT = (*JOINT, "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj")
+SCRIPTS: Mapping[str, tuple[str, ...]] = {
+    "Flux2Transformer": (*QUERIES, "to_qkv_mlp_proj", "attn.to_out"),
+    "FluxTransformer": (
+        *JOINT,
+        *(f"{feed}.net.{linear}" for feed in ("ff", "ff_context") for linear in ("0.proj", "2")),
+    ),
+    "HiDream": (*QUERIES[:3], "to_out"),
+    "SD3Transformer": JOINT,
+    "SanaTransformer": QUERIES[:3],
+}
+# Whose scripts hold the autoencoder in float32, besides those of pipelines that upcast it
+PRECISE = ("SD3Transformer", "SanaTransformer", "Lumina2", "CogView4")
 NOTHING = "-"  # to write
 LINES = " | "  # between lines of one change
 
@@ -89,7 +106,8 @@ class PictureTrainer(NamedTuple):
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
     `master`: what is trained whole is in float32; `around`: how sure activations are; `unets`:
     whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there;
-    `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
+    `by_class`: targets of classes that begin so; `precise`: denoisers whose autoencoder is in
+    float32, and that of pipelines which upcast it; `kernels`: convolutions have the rank of
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
     and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
     together where `combined`; `shares`: ways in which several cards share a run; `buckets`: of DDP,
@@ -112,7 +130,8 @@ class PictureTrainer(NamedTuple):
     unets: bool = True
     beside: bool = False
     precision: str = "bf16-mixed"
-    unet_targets: tuple[str, ...] = ()
+    by_class: Mapping[str, tuple[str, ...]] = {}
+    precise: tuple[str, ...] = ()
     kernels: bool = False
     depth: int = 2  # RamTorch: one that runs, one that comes
     packs: bool = False
@@ -126,7 +145,8 @@ class PictureTrainer(NamedTuple):
 
     def adapts(self, cls: str) -> tuple[str, ...]:
         """Return what has adapters in a class of the denoiser."""
-        return self.unet_targets if self.unet_targets and "UNet" in cls else self.targets
+        others = (targets for begins, targets in self.by_class.items() if cls.startswith(begins))
+        return next(others, self.targets)
 
     def forks(self, cls: str) -> bool:
         """Tell whether a class of the denoiser is another one than diffusers'."""
@@ -153,12 +173,15 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             "diffusers",
             "diffusers' examples",
             4,
-            ATTENTION,
+            QUERIES,
             EXACT,
             "diffusers 0.42 examples/",
+            by_class=SCRIPTS,
+            precise=PRECISE,
             wide=False,
             casts=True,
             beside=True,
+            torch=(2, 11),
             shares=(*DEEPSPEED, "fsdp2"),
         ),
         PictureTrainer(
@@ -203,7 +226,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             bypassed=True,
             unets=False,
             precision="bf16",
-            unet_targets=(EVERY,),
+            by_class={"UNet": (EVERY,)},
             depth=4,
             packs=True,
         ),

@@ -26,6 +26,7 @@ from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, 
 from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.stages import COLOURS
 from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
@@ -116,6 +117,7 @@ class PictureRun:
     waiting: int = 0  # bytes of weights in host memory
     away: int = 0  # bytes of activations there, at most
     offloaded: int = 0  # bytes of parameters, master copies and states there
+    unsettled: bool = False  # a later torch keeps more
 
     def note(self, name: str, peak: LivePeak) -> None:
         """Keep the fullest of each phase."""
@@ -126,8 +128,8 @@ class PictureRun:
 def run(plan: PicturePlan) -> PictureRun:
     """Encode what is kept, then run two steps."""
     result = PictureRun()
-    for name in plan.caches:
-        result.note(CACHE, _cached(plan, name))
+    for names in (plan.caches,) if plan.beside else ((name,) for name in plan.caches):
+        result.note(CACHE, _cached(plan, names))
     m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
@@ -152,31 +154,37 @@ def run(plan: PicturePlan) -> PictureRun:
     return result
 
 
-def _cached(plan: PicturePlan, name: str) -> LivePeak:
-    """Return the peak of an encoder that runs before the steps, one picture or text at a time."""
+def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
+    """Return the peak of encoders that run before the steps: on one picture or text at a time, or
+    on a batch beside the denoiser, which has its adapters by then. What they give stays."""
     m = machine(Heap(), plan.chip)
-    m.training = False
-    there = plan.caches if plan.beside else (name,)
-    for one in there:
+    for one in names:
         m.heap.row(plan.encoder(one), one)
-    if plan.beside and plan.streaming == "none":
-        form = base.stored(plan.form)
-        m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
-        m.heap.row(formats.tables(plan.denoiser, plan.weights), "weights")
-    _encode(m, plan, name, replace(plan.sizes, batch=1))
+    alone = replace(plan, encodes=(), sharding=Sharding())
+    beside = plan.beside and plan.streaming == "none"
+    step = DenoiserStep(m, alone, PictureRun()) if beside else None
+    m.training = False
+    batch = plan.sizes.batch if plan.beside else 1
+    sizes = {name: replace(plan.sizes, batch=1) for name in names}
+    sizes |= {plan.spec.vae: replace(plan.sizes, batch=batch)}
+    given = [_encode(m, plan, name, sizes[name]) for name in names]
     peak = m.heap.phase()
+    del step, given
     m.heap.close()
     return peak
 
 
 def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | None:
-    """Run an encoder, of which nothing is kept but what it gives."""
-    text = plan.spec.short.get(name, sizes.text)
+    """Run an encoder, of which nothing is kept but what it gives. Pixels are those of a batch."""
+    text, config = plan.spec.short.get(name, sizes.text), plan.parts[name].config
     side = "encode" if name == plan.spec.vae else "both"
-    config = plan.parts[name].config
+    shape = sizes.pixels(COLOURS, plan.spec.space, plan.spec.time)
+    pixels = m.new(shape, plan.dtypes[name]) if side == "encode" else None
     run = ProgramRun(m=m, cls=class_of(config), dtype=plan.dtypes[name])
     with m.no_grad():
-        return components.forward(run, config, replace(sizes, text=text, side=side))
+        given = components.forward(run, config, replace(sizes, text=text, side=side))
+    del pixels
+    return given
 
 
 class TrainedText(NamedTuple):
@@ -322,6 +330,7 @@ class DenoiserStep:
         if plan.sharding.parameters:
             run.block = sharing.in_units(run, self.around, run.block)
         out = components.forward(run, config, plan.sizes)
+        self.result.unsettled = run.unsettled
         assert out is not None
         return out
 

@@ -202,8 +202,10 @@ def _dtypes(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining, compute: DType
 ) -> dict[str, DType]:
     dtypes = dict.fromkeys(parts, compute)
-    if spec.vae_dtype:
-        dtypes[spec.vae] = torch_dtype(spec.vae_dtype, spec.vae)
+    precise = trainer_of(w).precise
+    cls = class_of(parts[spec.denoiser].config)
+    if spec.vae_dtype or (precise and (spec.upcast or cls.startswith(precise))):
+        dtypes[spec.vae] = torch_dtype(spec.vae_dtype or "float32", spec.vae)
     return dtypes
 
 
@@ -229,6 +231,8 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if w.drop:
         names = formats.left_out(w.drop, spec, asked.parts)
         yield sentence("picture_training.elsewhere", components=", ".join(sorted(names)))
+    if trainer_of(w).beside and spec.vae in asked.caches:
+        yield sentence("picture_training.kept")
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)

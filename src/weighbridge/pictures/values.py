@@ -93,6 +93,7 @@ class ProgramRun:
     pads_copies: bool = False  # before convolutions that step: networks from TensorFlow
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
     torch: tuple[int, int] = TORCH  # whose autocast it is
+    unsettled: bool = False  # a later one casts what this one leaves
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)

@@ -263,7 +263,8 @@ def _instant(
     peak, weights, _ = stage.result
     live = {name: n for name, n in peak.live.items() if name != "weights"}
     whole = sum(live.values()) if alone else peak.allocated
-    spaces = live.pop("workspaces", 0) + live.pop("temporaries", 0)
+    passing = live.pop("temporaries", 0)
+    spaces = live.pop("workspaces", 0) + passing
     return Instant(
         stage.name,
         (
@@ -284,7 +285,7 @@ def _instant(
                 source="machines/kernels/workspaces.py",
             ),
             device.rounding(peak.rounding),
-            device.fragmentation(device.cached(peak.fragmentation)),
+            device.fragmentation(device.cached(peak.fragmentation, passing)),
             device.context(card),
             device.libraries(TORCH, card, training=False),
         ),

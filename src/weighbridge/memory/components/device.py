@@ -139,10 +139,11 @@ def fragmentation(free: Bytes, when: str = "") -> Component:
     )
 
 
-def cached(free: int) -> Bytes:
+def cached(free: int, passing: int = 0) -> Bytes:
     """Return the bytes of blocks that nothing lives in, `free` by the replay. They go back to the
-    driver before torch gives up; another order of the same blocks leaves another segment open."""
-    return Bytes(0, free, free + OPEN) if free else exactly(0)
+    driver before torch gives up; another order of the same blocks leaves another segment open,
+    that of a block of `passing` bytes for a moment, too."""
+    return Bytes(0, free, free + OPEN + passing) if free else exactly(0)
 
 
 def context(part: "Part | None" = None) -> Component:
