@@ -152,7 +152,8 @@ def notes(
     """Yield where a size is not the one that was asked, and which components are not weighed."""
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
-        yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
+        how = "scaled" if spec.area else "rounded" if spec.rounds else "refused"
+        yield sentence(f"picture.{how}", pipeline=spec.name, multiple=spec.sides, size=size)
     if w.frames is not None and w.frames != made.frames:
         nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
         key = "picture.frames_nearest" if nearest else "picture.frames_rounded"
@@ -172,12 +173,6 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
         yield sentence("picture.controls")
     if files := loras(w):
         yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
-
-
-def _resized(spec: PipelineSpec) -> str:
-    if spec.area:
-        return "picture.scaled"
-    return "picture.rounded" if spec.rounds else "picture.refused"
 
 
 def _upcast(spec: PipelineSpec, dtype: DType) -> str:

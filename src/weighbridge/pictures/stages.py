@@ -80,9 +80,14 @@ def run(
     for name in spec.encoders:
         if name in card.parts and name not in dropped:
             yield _stage(
-                card, request, ENCODE, name, Sizes(batch=rows, text=_words(spec, request, name))
+                card,
+                request,
+                ENCODE,
+                name,
+                Sizes(batch=rows, text=spec.short.get(name, request.text)),
             )
-    prompts = _prompts(card, request, rows)
+    held = rows, request.text, spec.embedding_width
+    prompts = card.m.new(held, card.placement.dtypes[spec.denoiser])
     hints = _hints(card, request, rows)
     yield from _pictures(card, request, dropped)
     for name in spec.denoisers:
@@ -91,15 +96,6 @@ def run(
     del hints
     yield decode(card, request)
     del prompts
-
-
-def _words(spec: PipelineSpec, request: PictureRequest, name: str) -> int:
-    return spec.short.get(name, request.text)
-
-
-def _prompts(card: PipelineCard, request: PictureRequest, rows: int) -> Tensor:
-    dtype = card.placement.dtypes[card.spec.denoiser]
-    return card.m.new((rows, request.text, card.spec.embedding_width), dtype)
 
 
 def _pictures(

@@ -28,45 +28,23 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from weighbridge.base.parsed import text_beside
+from weighbridge.base.parsed import lines_beside, text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.pictures.adapting import EVERY
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.adapters import ALL
 
-# Denoisers that programs of low memory train, by how their classes begin, in the order of trying.
-# Source: *_train_network.py of sd-scripts 0.9 and musubi-tuner; ai-toolkit @ 27a03a91
-# config/examples
-TRAINED: Mapping[str, tuple[str, ...]] = {
-    "kohya": ("UNet2DCond", "SD3Transformer", "FluxTransformer", "Lumina2", "Chroma"),
-    "musubi": ("WanTransformer", "HunyuanVideo", "QwenImageT", "Flux2", "ZImage"),
-    "ai-toolkit": (
-        *("FluxTransformer", "Chroma", "HiDream", "Lumina2", "QwenImageT", "SD3Transformer"),
-        *("WanTransformer", "ZImage"),
-    ),
+CLASSES: Mapping[str, tuple[str, ...]] = {
+    name: tuple(words)
+    for line in lines_beside(__file__, "trainer_classes.txt")
+    for name, *words in [line.split()]
 }
+TRAIN = "train:"  # before a program's name there
 ATTENTION = (
     *("to_q", "to_k", "to_v", "to_out.0"),
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
-# Of diffusers' scripts, by how classes of denoisers begin; the others have the first four.
-# Source: examples/dreambooth/train_dreambooth_lora_*.py @ 58eb52c0
-QUERIES = ("to_k", "to_q", "to_v", "to_out.0")
-JOINT = (*(f"attn.{name}" for name in QUERIES), "attn.to_add_out")
-JOINT = (*JOINT, "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj")
-SCRIPTS: Mapping[str, tuple[str, ...]] = {
-    "Flux2Transformer": (*QUERIES, "to_qkv_mlp_proj", "attn.to_out"),
-    "FluxTransformer": (
-        *JOINT,
-        *(f"{feed}.net.{linear}" for feed in ("ff", "ff_context") for linear in ("0.proj", "2")),
-    ),
-    "HiDream": (*QUERIES[:3], "to_out"),
-    "SD3Transformer": JOINT,
-    "SanaTransformer": QUERIES[:3],
-}
-# Whose scripts hold the autoencoder in float32, besides those of pipelines that upcast it
-PRECISE = ("SD3Transformer", "SanaTransformer", "Lumina2", "CogView4")
 NOTHING = "-"  # to write
 LINES = " | "  # between lines of one change
 
@@ -79,24 +57,6 @@ class StepSpread(NamedTuple):
 
 
 EXACT, LOOPED, FORKED = StepSpread(5, 5), StepSpread(20, 20), StepSpread(30, 40)
-# SimpleTuner's classes whose interval joins blocks; others compute every second again (interval 2)
-JOINED = (
-    *("FluxTransformer2DModel", "Flux2Transformer2DModel", "Krea2Transformer2DModel"),
-    *("HunyuanVideoTransformer3DModel", "HunyuanVideo15Transformer3DModel"),
-    *("LTXVideoTransformer3DModel", "LTX2VideoTransformer3DModel", "Lumina2Transformer2DModel"),
-    *("PixArtTransformer2DModel", "SanaVideoTransformer3DModel", "SD3Transformer2DModel"),
-    *("WanTransformer3DModel", "ZImageTransformer2DModel"),
-)
-# Those whose attention can wait in host memory (gradient_checkpointing_offload_attention)
-SENDING = (
-    *("FluxTransformer2DModel", "Flux2Transformer2DModel", "Krea2Transformer2DModel"),
-    *("HunyuanVideoTransformer3DModel", "HunyuanVideo15Transformer3DModel"),
-    *("ChromaTransformer2DModel", "Kandinsky5Transformer3DModel", "LTX2VideoTransformer3DModel"),
-    *("LongCatImageTransformer2DModel", "SD3Transformer2DModel", "WanTransformer3DModel"),
-    "ZImageTransformer2DModel",
-)
-
-
 DDP = ("ddp",)
 DEEPSPEED = (*DDP, "zero1", "zero2", "zero3")
 
@@ -106,7 +66,7 @@ class PictureTrainer(NamedTuple):
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
     `master`: what is trained whole is in float32; `around`: how sure activations are; `unets`:
     whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there;
-    `by_class`: targets of classes that begin so; `precise`: denoisers whose autoencoder is in
+    `precise`: denoisers whose autoencoder is in
     float32, and that of pipelines which upcast it; `kernels`: convolutions have the rank of
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
     and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
@@ -130,7 +90,6 @@ class PictureTrainer(NamedTuple):
     unets: bool = True
     beside: bool = False
     precision: str = "bf16-mixed"
-    by_class: Mapping[str, tuple[str, ...]] = {}
     precise: tuple[str, ...] = ()
     kernels: bool = False
     depth: int = 2  # RamTorch: one that runs, one that comes
@@ -145,7 +104,8 @@ class PictureTrainer(NamedTuple):
 
     def adapts(self, cls: str) -> tuple[str, ...]:
         """Return what has adapters in a class of the denoiser."""
-        others = (targets for begins, targets in self.by_class.items() if cls.startswith(begins))
+        kind = f"adapts:{self.name}:"
+        others = (CLASSES[name] for name in CLASSES if f"{kind}{cls}".startswith(name))
         return next(others, self.targets)
 
     def forks(self, cls: str) -> bool:
@@ -173,11 +133,10 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             "diffusers",
             "diffusers' examples",
             4,
-            QUERIES,
+            ("to_k", "to_q", "to_v", "to_out.0"),
             EXACT,
             "diffusers 0.42 examples/",
-            by_class=SCRIPTS,
-            precise=PRECISE,
+            precise=CLASSES["precise"],
             wide=False,
             casts=True,
             beside=True,
@@ -211,8 +170,8 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             combined=True,
             shares=(*DEEPSPEED, "fsdp2"),
             swaps_by_views=True,
-            joined=JOINED,
-            sending=SENDING,
+            joined=CLASSES["joined"],
+            sending=CLASSES["sending"],
             torch=(2, 11),
         ),
         PictureTrainer(
@@ -226,7 +185,6 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             bypassed=True,
             unets=False,
             precision="bf16",
-            by_class={"UNet": (EVERY,)},
             depth=4,
             packs=True,
         ),

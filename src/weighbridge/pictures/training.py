@@ -253,7 +253,11 @@ class DenoiserStep:
         tree = components.blueprint(plan.parts[name].config)  # as its program names it
         params = () if tree is None else tree.counted
         if plan.adapters is None:
-            whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
+            whole = {
+                p.name: m.param(p.name, p.shape, plan.weights, kind=p.kind)
+                for p in params
+                if not p.tied
+            }
             self.trained += _of_encoder(name, whole.values())
             return TrainedText(whole, {})
         leaves = _frozen(params, plan.dtypes[name])
@@ -340,10 +344,6 @@ def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]
     for leaf in leaves:
         leaf.name = f"{name}.{leaf.name}"
         yield leaf
-
-
-def _leaf(m: Machine, param: Param, dtype: DType) -> LeafTensor:
-    return m.param(param.name, param.shape, dtype, kind=param.kind)
 
 
 def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:

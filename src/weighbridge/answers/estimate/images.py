@@ -187,12 +187,9 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
         return size, size
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
-    side = int(named[1]) if named else SIDES.get(name, _of_kind(name))
+    of_kind = next((side for kind, side in OF_KINDS.items() if kind in name), SIDE)
+    side = int(named[1]) if named else SIDES.get(name, of_kind)
     return side, side
-
-
-def _of_kind(name: str) -> int:
-    return next((side for kind, side in OF_KINDS.items() if kind in name), SIDE)
 
 
 def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:

@@ -49,6 +49,8 @@ UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
 SOURCE = "diffusers 0.42, run over shapes; training/forward"
+SWITCHES = ("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv", "compile")
+SWITCHES = (*SWITCHES, "fused_backward", "offload_attention")
 
 
 def train(model: Model, w: PictureTraining) -> Report:
@@ -230,7 +232,8 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
     if asked.sharding.offload != "none":
         settings["offload"] = asked.sharding.offload
     settings |= {"drop": list(w.drop)} if w.drop else {}
-    return settings | _switched(w) | {name: getattr(w, name) for name in where}
+    settings |= {name: True for name in SWITCHES if getattr(w, name)}
+    return settings | {name: getattr(w, name) for name in where}
 
 
 def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
@@ -241,17 +244,3 @@ def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
     values = rank, list(adapters.targets), adapters.dropout
     more = {"lora_conv_r": adapters.conv_rank} if adapters.conv_rank else {}
     return dict(zip(names, values, strict=True)) | more
-
-
-def _switched(w: PictureTraining) -> EffectiveSettings:
-    names = (
-        "uncached_latents",
-        "uncached_text",
-        "train_text_encoder",
-        "ema",
-        "fuse_qkv",
-        "compile",
-    )
-    return {
-        name: True for name in (*names, "fused_backward", "offload_attention") if getattr(w, name)
-    }

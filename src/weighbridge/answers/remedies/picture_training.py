@@ -20,7 +20,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.pictures.base import canonical
 from weighbridge.pictures.formats import TEXT, by_name
-from weighbridge.pictures.trainers import TRAINED, TRAINERS, pasted, words
+from weighbridge.pictures.trainers import CLASSES, TRAIN, TRAINERS, pasted, words
 from weighbridge.pictures.training import CACHE
 from weighbridge.pictures.training_request import trainer_of
 from weighbridge.workload.flags import flags
@@ -45,8 +45,9 @@ def ladder(
     steps = _climbed(report, w, ask, pinned)
     if "framework" in pinned or any(one.fits == "yes" for one in steps):
         return steps
-    others = (name for name in TRAINED if name != trainer_of(w).name)
-    ways = (_by_another(name, w, ask, pinned) for name in others if cls.startswith(TRAINED[name]))
+    trains = (row for row, begins in CLASSES.items() if cls.startswith(begins) and TRAIN in row)
+    others = (row.removeprefix(TRAIN) for row in trains if row != TRAIN + trainer_of(w).name)
+    ways = (_by_another(name, w, ask, pinned) for name in others)
     another = next((one for one in ways if one is not None), None)
     return steps if another is None else (*steps, another)
 
