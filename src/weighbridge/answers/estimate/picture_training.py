@@ -49,8 +49,10 @@ UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
 SOURCE = "diffusers 0.42, run over shapes; training/forward"
-SWITCHES = ("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv", "compile")
-SWITCHES = (*SWITCHES, "fused_backward", "offload_attention")
+SWITCHES = (
+    *("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv", "compile"),
+    *("fused_backward", "offload_attention"),
+)
 
 
 def train(model: Model, w: PictureTraining) -> Report:
