@@ -130,7 +130,8 @@ def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
         # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
         return (dtype.size(p.numel) for p in params)
     if form.endswith(BLOCKS):
-        return _in_blocks(params, sizes(part, form.removesuffix(BLOCKS), dtype), dtype)
+        packed = zip(params, sizes(part, form.removesuffix(BLOCKS), dtype), strict=True)
+        return (n if block_of(p.name) else dtype.size(p.numel) for p, n in packed)
     if own is not None:
         return (own.size(p, dtype) for p in params)
     return _of_loaders(part, form, dtype)
@@ -142,11 +143,6 @@ def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
     wide = form.startswith(BITSANDBYTES)
     for p in params:
         yield FLOAT32.size(p.numel) if wide and p.name.endswith(WIDE) else packed[p.name]
-
-
-def _in_blocks(params: Iterable[Param], packed: Iterable[int], dtype: DType) -> Iterator[int]:
-    for p, nbytes in zip(params, packed, strict=True):
-        yield nbytes if block_of(p.name) else dtype.size(p.numel)
 
 
 class LinearFormat(NamedTuple):

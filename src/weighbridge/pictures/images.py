@@ -17,7 +17,7 @@ from weighbridge.pictures.adapting import AdaptedLayers, PictureAdapters, put_on
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.seeing import NEVER, SeeingClass, seeing
+from weighbridge.pictures.seeing import NEVER, seeing
 from weighbridge.pictures.trees import Shapes, Tree, complete, grown
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
@@ -43,10 +43,13 @@ def program(shapes: Shapes) -> Program | None:
 
 
 def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
-    """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
+    """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here, and
+    UsageError for pictures that a class of one size does not take."""
     known = seeing(seen.config)
     if known is not None:
-        _check_sides(known, seen)
+        if known.fixed and (seen.height, seen.width) != (known.height, known.width):
+            size = f"{known.width} x {known.height}"
+            raise UsageError(sentence("images.one_size", cls=class_of(seen.config), size=size))
         run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
         out = components.forward(run, seen.config, sizes)
@@ -62,13 +65,6 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
     complete(run, seen.shapes)
     return value
-
-
-def _check_sides(known: SeeingClass, seen: "SeenImages") -> None:
-    """Raises UsageError for pictures that a class of one size does not take."""
-    if known.fixed and (seen.height, seen.width) != (known.height, known.width):
-        size = f"{known.width} x {known.height}"
-        raise UsageError(sentence("images.one_size", cls=class_of(seen.config), size=size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from weighbridge.base.dtypes import TORCH, DType
+from weighbridge.base.dtypes import TORCH
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
@@ -175,11 +175,6 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
         yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
 
 
-def _upcast(spec: PipelineSpec, dtype: DType) -> str:
-    """Return the dtype that an autoencoder decodes in, where that is not its weights' own."""
-    return "float32" if spec.upcast and dtype == TORCH["float16"] else ""
-
-
 def usual_dtype(spec: PipelineSpec, w: Picture) -> str:
     """Return the dtype that a pipeline is loaded in: cards before Ampere have no products of
     bfloat16."""
@@ -193,7 +188,8 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
     """Return which weights are on the card, and in which format. Raises UsageError."""
     dtype = torch_dtype(w.dtype or usual_dtype(spec, w), "--dtype")
     dtypes = dict.fromkeys(names, dtype)
-    wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or _upcast(spec, dtype)
+    upcast = "float32" if spec.upcast and dtype == TORCH["float16"] else ""
+    wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or upcast
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype
     if spec.image_encoder_dtype and w.dtype is None:
         dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")

@@ -262,8 +262,8 @@ def script(
         return comfy.script(row, settings, place.forms)
     if settings["engine"] == sdcpp.NAME:
         return sdcpp.script(row, settings, place.forms, place.cards)
-    if _by_hand(row, place, settings):
-        return None
+    if not row.repo_id or (place.cards and settings["device_map"] != [BALANCED]):
+        return None  # components that their user places, too
     classes = {p.name: p.blueprint.cls for p in model.parts}
     more: dict[str, Any] = {**settings, "denoiser": row.denoiser, "vae": row.vae}
     more["upcast"] = row.upcast
@@ -288,9 +288,3 @@ def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFil
     return (
         GgufFile(f"{address}/blob/main/{file}") if file else GgufFile(here, f"{form} of {address}")
     )
-
-
-def _by_hand(row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]) -> bool:
-    """Tell whether no line of diffusers loads it so: a pipeline without a repository, components
-    that its user places."""
-    return not row.repo_id or bool(place.cards and settings["device_map"] != [BALANCED])

@@ -77,13 +77,8 @@ def most(params: Sequence[Param], *, combined: bool = False) -> int:
     total = max(0, sum(known.values()) - 1)
     if combined or len(known) < 2:
         return total
-    whole = (_waits(known, n) for n in range(total, 0, -1))
-    fits = (n for n, w in zip(range(total, 0, -1), whole, strict=True) if _leaves(w, known))
-    return next(fits, 0)
-
-
-def _leaves(waits: Mapping[str, int], known: Mapping[str, int]) -> bool:
-    return all(known[path] - number >= LEAST for path, number in waits.items())
+    waits = ((n, _waits(known, n).items()) for n in range(total, 0, -1))
+    return next((n for n, w in waits if all(known[path] - one >= LEAST for path, one in w)), 0)
 
 
 def swapped(

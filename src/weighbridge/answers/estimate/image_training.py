@@ -53,7 +53,8 @@ def train(model: Model, w: Train) -> Report:
     one = seen(part, w, chosen.weights, budget)
     adapters = _adapters(part, w)
     ran = images.trained(one, optimizer(name), chosen.autocast, adapters)
-    share = _spread(part)
+    normed = any(one.name.endswith("running_mean") for one in part.blueprint.buffers)
+    share = NORMED if normed else OTHERS
     boxes = {"forward": detection.matched(part, one)}
     phases = tuple(
         instant(phase, peak, part, budget, share, boxes.get(phase, ()))
@@ -106,11 +107,6 @@ def _of_adapters(adapters: tuple[PictureAdapters, list[str]] | None) -> Effectiv
         "lora_targets": list(how.targets),
         "lora_dropout": how.dropout,
     }
-
-
-def _spread(part: ModelPart) -> float:
-    normed = any(one.name.endswith("running_mean") for one in part.blueprint.buffers)
-    return NORMED if normed else OTHERS
 
 
 def _follow(w: Train) -> None:

@@ -70,18 +70,14 @@ def plans() -> dict[tuple[str, str], Plan]:
     for line in lines_beside(__file__, "yolo.txt"):
         head, down, back = (part.split(";") for part in line.split("|"))
         version, *scales = head[0].split()
-        modules = [tuple(_module(word) for word in part) for part in (down, back)]
+        words = [[word.split() for word in part] for part in (down, back)]
+        modules = [tuple(YoloModule(k, int(o), (*map(int, m),)) for k, o, *m in w) for w in words]
         for one in scales:
             letter, _, numbers = one.partition(":")
             depth, width, most = map(float, numbers.split(","))
             scale = YoloScale(letter, depth, width, int(most))
             table[version, letter] = scale, modules[0], modules[1]
     return table
-
-
-def _module(text: str) -> YoloModule:
-    kind, out, *more = text.split()
-    return YoloModule(kind, int(out), tuple(map(int, more)))
 
 
 # ---- what modules are made of
