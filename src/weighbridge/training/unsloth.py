@@ -129,12 +129,12 @@ def components(
 def _stacks(plan: "TrainingPlan") -> int:
     """Return the bytes by which stacks of experts are larger in 16 bits than packed, of releases of
     transformers that those of Unsloth went with which did not pack them."""
-    subject = plan.subject
-    form, kind = subject.choice.scheme, _kind(subject)
-    if form is None or not form.stacks or kind in EXPERTS_ALONE or plan.version > UNPACKED_WITH:
+    subject, form = plan.subject, plan.subject.choice.scheme
+    if form is None or not form.stacks or _kind(subject) in EXPERTS_ALONE:
         return 0
     numbers = (p.numel * p.copies for p in subject.part.blueprint.counted if p.kind in EXPERTS)
-    return subject.choice.dtype.size(sum(numbers)) * 3 // 4 if plan.major >= MERGES else 0
+    older = (MERGES,) <= plan.version <= UNPACKED_WITH
+    return subject.choice.dtype.size(sum(numbers)) * 3 // 4 if older else 0
 
 
 def remark(plan: "TrainingPlan") -> str:
