@@ -141,3 +141,17 @@ def test_what_starts_a_script_is_not_broken_in_two(command, flags, kind, told):
     assert isinstance(last, kind)
     assert last.text.endswith(told)
     assert kind is Note or last.text == told
+
+
+def test_rows_of_a_reward_model_are_not_left_out():
+    """TRL drops rows that are longer than max_length once they are tokens."""
+    reward = weighbridge.train(TINY, method="reward", seq_len=256).workload
+    text = line(TrainerRun(reward, Train(), "org/name", "Qwen3ForSequenceClassification")).text
+    assert '" a" * (args.max_length - 8)' in text
+
+
+def test_a_class_without_num_experts_is_trained_without_their_balance():
+    """AttributeError of GraniteMoeHybridConfig otherwise, in TRL's fused loss."""
+    for cls, told in (("GraniteMoeHybridForCausalLM", True), ("Qwen3MoeForCausalLM", False)):
+        assert ("router_aux_loss_coef=0.0" in written(cls, **TRL)[1]) is told
+    assert "router_aux" not in written("GraniteMoeHybridForCausalLM", framework="trainer")[1]

@@ -46,8 +46,13 @@ LOSS_TYPES: Mapping[str, tuple[str, ...]] = {
 ROWS = {  # a row that stands in for data, of trainers that compare or mark rows
     "DPO": '{"prompt": "a", "chosen": " a" * args.max_length, "rejected": " a" * args.max_length}',
     "KTO": '{"prompt": "a", "completion": " a" * args.max_length, "label": True}',
-    "Reward": '{"chosen": " a" * args.max_length, "rejected": " a" * args.max_length}',
+    # Rows longer than max_length are left out, with what a tokenizer puts around them (trl 1.16
+    # trainer/reward_trainer.py): eight tokens fewer
+    "Reward": '{word: " a" * (args.max_length - 8) for word in ("chosen", "rejected")}',
 }
+# Classes whose config has no num_experts, which TRL's fused loss reads for the balance of experts
+# (trl 1.16 trainer/utils.py, _fused_forward): without that balance it runs
+BALANCES_NONE = ("GraniteMoe", "Phimoe")
 WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
 
 
@@ -227,6 +232,9 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
         yield f"gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
     if run.asked.use_reentrant is not None:
         yield f'gradient_checkpointing_kwargs={{"use_reentrant": {run.asked.use_reentrant}}}'
+    yield from ["router_aux_loss_coef=0.0"] * (
+        t["loss"] == "trl" and run.cls.startswith(BALANCES_NONE)
+    )
     yield f"optim={json.dumps(t['optimizer'])}"
     yield f"bf16={t['precision'] == 'bf16-mixed'}"
     if t["precision"] == "fp16-mixed":
