@@ -351,3 +351,15 @@ def test_packed_rows_of_verl_have_no_scores_and_a_dtype_is_read_with_hydra_s_plu
     asked = {"max_tokens_per_gpu": 65536, "gpu": "h100:8"}
     report = weighbridge.prepare(found.model).train(remedies=False, **found.settings | asked)
     assert report.peak.expected < 300 * 2**30
+
+
+def test_a_teacher_of_ms_swift_is_not_counted_and_its_student_writes_by_vllm():
+    line = (
+        "swift rlhf --rlhf_type gkd --model org/name --teacher_model org/other --use_vllm true "
+        "--vllm_mode colocate --max_completion_length 512\n"
+    )
+    found = run(line)
+    assert (found.settings["method"], found.settings["rollout_engine"]) == ("gkd", "vllm")
+    assert [one.key for one in found.unread if one.raises and "teacher" in one.key] == [
+        "teacher_model"
+    ]
