@@ -133,21 +133,29 @@ SAVES = (
 )
 
 
-def _ended_by(number, folder):
+def _ended_by(number, folder, send=os.kill):
     (folder / "script.py").write_text("\n".join(line[4:] for line in SAVES.splitlines()))
     command = [sys.executable, "-m", "weighbridge", "trace", "--gpu", "t4", "script.py"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     ) as running:
         assert running.stdout.readline() == "saved\n"
-        os.kill(running.pid, number)
+        send(running.pid, number)
         return running.stdout.read()
 
 
 @pytest.mark.slow
-def test_a_batch_system_s_end_is_reported(tmp_path):
-    assert "it was interrupted at script.py:8" in _ended_by(signal.SIGTERM, tmp_path)
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_batch_system_s_end_is_reported(tmp_path, number, send):
+    """Sent to the process that was started, or to all of its group."""
+    assert "it was interrupted at script.py:8" in _ended_by(number, tmp_path, send)
     assert not (tmp_path / "model.pt").exists()
 
 

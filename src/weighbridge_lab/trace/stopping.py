@@ -7,6 +7,7 @@ raised. So it is noted, and raised at the next operation; where none comes, afte
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from weighbridge_lab.trace.keeping.audit import heard
 from weighbridge_lab.trace.recorder import Recorder
 
 LEAST = 512 << 20  # bytes beyond what the process has: libraries that a script imports
+AT_ONCE = 0.3  # seconds; nobody asks twice so quickly
 PATIENCE = 2.0  # seconds without an operation
 
 
@@ -33,7 +35,14 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
         yield
         return
 
+    asked = -AT_ONCE
+
     def interrupted(_: int, __: FrameType | None) -> None:
+        nonlocal asked
+        now = time.monotonic()
+        if now < asked + AT_ONCE:  # sent to a group, and to one of it
+            return
+        asked = now
         if recorder.leaves is not None:  # asked twice
             raise KeyboardInterrupt
         recorder.leaves = KeyboardInterrupt()

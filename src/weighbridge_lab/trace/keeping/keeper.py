@@ -99,8 +99,12 @@ class Keeper:
             self._write({"path": source, "aside": target, "inode": _inode(source)})
             self.changed[source] = None
         for known in (self.wrote, self.fresh):
-            for path in [p for p in known if p == source or p.startswith(source + os.sep)]:
-                known[target + path[len(source) :]] = None
+            below = (
+                [p for p in known if p.startswith(source + os.sep)] if _is_folder(source) else []
+            )
+            for path in [source, *below]:
+                if path in known:
+                    known[target + path[len(source) :]] = None
 
     def changes(self, path: str) -> None:
         """The mode, the owner or the times of a file change, not its content."""
