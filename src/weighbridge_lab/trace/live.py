@@ -27,23 +27,31 @@ def trace(  # noqa: PLR0913  the options of the command line
     gpu: str | None = None,
     gpu_memory: str | None = None,
     torch_version: str | None = None,
+    loss: str | None = None,
     bf16: bool = False,
     checkpoint: bool = False,
 ) -> TraceReport:
     """Run a module on a card that is not there, forward or in training with `optimizer` ("adamw",
-    or a class of torch.optim), and report its peaks.
+    or a class of torch.optim) and `loss` ("ce", "mse", "sum"; else by what it returns), and report
+    its peaks.
 
     `inputs` are shapes ("8x3x224x224", "8x512:int"), tensors, or several of them. Raises UsageError
     for a shape or an optimizer that is none; what the module raises goes through."""
     if not isinstance(module, nn.Module):
         raise UsageError(sentence("trace.no_module", kind=type(module).__name__))
     rule = optimizer and getattr(optimizer, "__name__", str(optimizer)).lower()
-    run = NetRun(inputs=tuple(_inputs(inputs)), optimizer=rule, bf16=bf16, checkpoint=checkpoint)
+    run = NetRun(
+        inputs=tuple(_inputs(inputs)),
+        optimizer=rule,
+        loss=loss,
+        bf16=bf16,
+        checkpoint=checkpoint,
+    )
     card = FakeGpuSettings(gpu=gpu, gpu_memory=gpu_memory, torch_version=torch_version)
     copied, name = without_values(module), type(module).__name__
     with endless(card) as fake:
-        drive(copied.to_empty(device="cuda"), run, name)
-    return report_of(TracedProgram(script=name), fake, card)
+        taken = drive(copied.to_empty(device="cuda"), run, name)
+    return report_of(TracedProgram(script=name, loss=taken), fake, card)
 
 
 def endless(card: FakeGpuSettings) -> FakeGPU:

@@ -1,13 +1,13 @@
 """A net without a script: a class, or a function that returns a module, run on inputs of a shape.
 
-Trained: forward, a sum over what it returns as its loss (its own `loss`, where it has one),
-backward and the optimizer, thrice, since states come with the first step. Else inference without
-gradients.
+Trained: forward, a loss that people train with (losses.py), backward and the optimizer, thrice,
+since states come with the first step. As in a script, what the net returned lives until the next
+step's takes its name. Else inference without gradients.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace.inputs import Input
+from weighbridge_lab.trace.losses import Loss
 
 STEPS = 3
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -32,11 +33,13 @@ BLOCKS = nn.Sequential | nn.ModuleList
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetRun:
-    """A net's run: its inputs, the optimizer that trains it (none: inference), whether products
-    are in bfloat16, and whether its blocks are computed again in backward."""
+    """A net's run: its inputs, the optimizer that trains it (none: inference), the loss (none: by
+    what it returns), whether products are in bfloat16, and whether its blocks are computed again
+    in backward."""
 
     inputs: tuple[Input, ...]
     optimizer: str | None = None
+    loss: str | None = None
     bf16: bool = False
     checkpoint: bool = False
 
@@ -46,21 +49,27 @@ class NetRun:
             raise UsageError(sentence("trace.optimizer", name=self.optimizer, known=known))
 
 
-def driver(run: NetRun, name: str) -> Callable[[Any], None]:
-    """Return what runs a net that a file defines under a name."""
-    return lambda maker: drive(maker, run, name)
+class NetDriver:
+    """Runs a net that a file defines under a name. `loss` says which was taken."""
+
+    def __init__(self, run: NetRun, name: str) -> None:
+        self.run, self.name, self.loss = run, name, ""
+
+    def __call__(self, maker: Any) -> None:
+        self.loss = drive(maker, self.run, self.name)
 
 
-def drive(maker: Any, run: NetRun, name: str = "the net") -> None:
-    """Make a module and run it on the card. Raises UsageError where it cannot be made."""
+def drive(maker: Any, run: NetRun, name: str = "the net") -> str:
+    """Make a module and run it on the card. Return which loss was taken; "" of inference. Raises
+    UsageError where it cannot be made."""
     module = maker if isinstance(maker, nn.Module) else _made(maker, name)
     module.cuda()
     if run.checkpoint:
         _checkpointed(module, name)
     if run.optimizer is None:
         _infers(module, run)
-    else:
-        _trains(module, run, OPTIMIZERS[run.optimizer])
+        return ""
+    return _trains(module, run, OPTIMIZERS[run.optimizer])
 
 
 def _made(maker: Any, name: str) -> nn.Module:
@@ -88,41 +97,21 @@ def _infers(module: nn.Module, run: NetRun) -> None:
             module(*(one.tensor("cuda", dtype) for one in run.inputs))
 
 
-def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -> None:
+def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -> str:
     module.train()
     maker: Callable[..., torch.optim.Optimizer] = rule
-    optimizer = maker(module.parameters(), lr=1e-3)
+    optimizer, criterion = maker(module.parameters(), lr=1e-3), Loss(run.loss)
     for _ in range(STEPS):
         values = [one.tensor("cuda") for one in run.inputs]
+        criterion.labels()
         lower = torch.autocast("cuda", torch.bfloat16) if run.bf16 else contextlib.nullcontext()
         with lower:
-            loss = _loss(module(*values))
+            out = module(*values)
+            loss = criterion.of(out, values)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-
-
-def _loss(out: Any) -> torch.Tensor:
-    loss = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
-    if isinstance(loss, torch.Tensor):
-        return loss
-    parts = [part.sum() for part in _numbers(out)]
-    if not parts:
-        raise UsageError(sentence("trace.no_loss", kind=type(out).__name__))
-    return torch.stack([part.float() for part in parts]).sum() if len(parts) > 1 else parts[0]
-
-
-def _numbers(out: Any) -> Iterator[torch.Tensor]:
-    """Yield what a loss is taken of, wherever it lies in what a module returned."""
-    if isinstance(out, torch.Tensor):
-        if out.requires_grad:
-            yield out
-    elif isinstance(out, dict):
-        for value in out.values():
-            yield from _numbers(value)
-    elif isinstance(out, Sequence) and not isinstance(out, str):
-        for value in out:
-            yield from _numbers(value)
+    return criterion.told
 
 
 def _checkpointed(module: nn.Module, name: str) -> None:

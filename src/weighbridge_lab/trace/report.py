@@ -49,6 +49,7 @@ class TracedProgram:
     went_on: Ending | None = None
     settled: int = 0
     advice: str = ""  # what goes on, where it stopped
+    loss: str = ""  # of a net without a script
 
     @property
     def ended(self) -> bool:

@@ -51,8 +51,9 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
-    """Say which loops were left early."""
-    left_lines = [
+    """Say which loss was taken of a net, and which loops were left early."""
+    left_lines = [words.told(report.program.loss)] if report.program.loss else []
+    left_lines += [
         words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
         for loop in report.loops[:LOOPS]
     ]

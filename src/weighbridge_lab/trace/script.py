@@ -275,7 +275,7 @@ def _run(
         return replace(ran, place=str(place or ""), **_ended_by(error, card))
     if os.getpid() != ours:
         _child_left(SystemExit(0))
-    return ran
+    return replace(ran, loss=getattr(request.then, "loss", ""))
 
 
 def _child_left(error: BaseException) -> None:

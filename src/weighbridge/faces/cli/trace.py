@@ -31,6 +31,7 @@ from weighbridge.faces.cli.options import writable as terminal_text
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import TraceReport
 
+NET_OPTIONS = ("train", "loss", "bf16", "checkpoint")
 RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is made of
 
 
@@ -65,6 +66,7 @@ RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is mad
     "--input", "inputs", metavar="SHAPES", multiple=True, help="What goes into net.py:Net."
 )
 @click.option("--train", metavar="OPTIMIZER", help="Train the net: adamw, sgd...")
+@click.option("--loss", type=click.Choice(["ce", "mse", "sum"]), help="Of the net's training.")
 @click.option("--bf16", is_flag=True, help="Its products in bfloat16.")
 @click.option("--checkpoint", is_flag=True, help="Its blocks are computed again in backward.")
 @click.option("--fit", type=click.Choice(["batch"]), help="The largest batch that fits the card.")
@@ -245,7 +247,7 @@ def _described(repository: Any, words: Words) -> Iterator[str]:
 
 def _net_run(options: Mapping[str, Any]) -> Any:
     """Return how a net is run; None of a script."""
-    of_net = {name: options[name] for name in ("train", "bf16", "checkpoint") if options[name]}
+    of_net = {name: options[name] for name in NET_OPTIONS if options[name]}
     if not options["inputs"]:
         if of_net:
             flag = f"--{next(iter(of_net))}"
@@ -256,19 +258,18 @@ def _net_run(options: Mapping[str, Any]) -> Any:
 
     read = tuple(one for text in options["inputs"] for one in inputs.read(text))
     train = options["train"] and options["train"].lower()
-    return NetRun(
-        inputs=read, optimizer=train, bf16=options["bf16"], checkpoint=options["checkpoint"]
-    )
+    others = {name: options[name] for name in NET_OPTIONS[1:]}
+    return NetRun(inputs=read, optimizer=train, **others)
 
 
 def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
     """Return what runs a net. Raises UsageError where words stand behind its name."""
-    from weighbridge_lab.trace.net import driver
+    from weighbridge_lab.trace.net import NetDriver
 
     if launch.arguments:
         words = " ".join(launch.arguments)
         raise UsageError(sentence("trace.behind_net", name=launch.program, words=words))
-    return driver(run, launch.program)
+    return NetDriver(run, launch.program)
 
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA = "weighbridge.trace-fit/1"
 VALUES = (
     *("gpu", "gpu_memory", "torch_version", "world_size", "rank", "steps", "alloc_conf"),
-    *("time_limit", "host_memory", "stub", "data", "train"),
+    *("time_limit", "host_memory", "stub", "data", "train", "loss"),
 )
 ALONE = ("network", "bf16", "module")
 CODES = {"yes": 0, "no": 1, "unknown": 4}
