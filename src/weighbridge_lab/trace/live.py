@@ -3,7 +3,6 @@
 The module itself is not touched: a copy without values runs on the fake card.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
+from weighbridge_lab.trace.copies import copies
 from weighbridge_lab.trace.gpu import FakeGPU
 from weighbridge_lab.trace.inputs import Input, read
 from weighbridge_lab.trace.net import NetRun, drive
@@ -48,9 +48,9 @@ def trace(  # noqa: PLR0913  the options of the command line
         checkpoint=checkpoint,
     )
     card = FakeGpuSettings(gpu=gpu, gpu_memory=gpu_memory, torch_version=torch_version)
-    copied, name = without_values(module), type(module).__name__
+    name = type(module).__name__
     with endless(card) as fake:
-        taken = drive(copied.to_empty(device="cuda"), run, name)
+        taken = drive(copies({name: module}, "cuda")[name], run, name)
     return report_of(TracedProgram(script=name, loss=taken), fake, card)
 
 
@@ -60,18 +60,6 @@ def endless(card: FakeGpuSettings) -> FakeGPU:
     for tape in fake.tapes:
         tape.goes_on = lambda _: True
     return fake
-
-
-def without_values(module: nn.Module) -> nn.Module:
-    """Copy a module, its parameters and buffers on no device."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        empty = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-        memo[id(parameter)] = empty
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    copied: nn.Module = copy.deepcopy(module, memo)
-    return copied
 
 
 def _inputs(values: Any) -> Sequence[Input]:

@@ -1,0 +1,102 @@
+"""Copies without values of what a notebook holds: modules, optimizers, averages, schedulers, and
+whatever keeps such, by one memo. So a copy of an optimizer steps the copies of the parameters, and
+tied weights stay one.
+
+Parameters, buffers and an optimizer's states are made anew on the fake card's machine, and so may
+be written to; other tensors, such as data, are the notebook's own, which nothing on a fake card
+changes.
+"""
+
+import copy
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+MOST = 1 << 17  # objects that are looked at below one name
+KEPT = "{name} cannot be copied ({error}): the cell has the notebook's own, whose parameters stay"
+PLAIN = (str, bytes, int, float, type, ModuleType, FunctionType, BuiltinFunctionType, type(None))
+Trained = (nn.Module, torch.optim.Optimizer)
+
+
+def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
+    """Copy what keeps parameters, for a fake card that has been entered; `device` is where those
+    come to be that are on none. Lists and dictionaries beside them are copied one level deep."""
+    below = {name: list(_below(value)) for name, value in names.items()}
+    memo: dict[int, Any] = {}
+    for one in chain(*below.values()):
+        if isinstance(one, Trained):
+            memo |= {id(tensor): _empty(tensor, device) for tensor in _own(one, memo)}
+    made = {}
+    for name, objects in below.items():
+        if any(isinstance(one, Trained) or id(one) in memo for one in objects):
+            made[name] = _copied(name, names[name], memo, objects)
+        elif isinstance(names[name], list | dict | set):
+            made[name] = memo.setdefault(id(names[name]), copy.copy(names[name]))
+    return made
+
+
+def _copied(name: str, value: Any, memo: dict[int, Any], objects: Sequence[Any]) -> Any:
+    """Copy a value deeply, but for other tensors among its `objects`."""
+    for one in objects:
+        if isinstance(one, torch.Tensor):
+            memo.setdefault(id(one), one)
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception as error:  # a lock, a file, a handle of a library
+        warnings.warn(KEPT.format(name=name, error=type(error).__name__), stacklevel=2)
+        return value
+
+
+def _below(value: Any) -> Iterator[Any]:
+    """Yield an object and what it keeps, each once."""
+    waiting, seen = deque([value]), set[int]()
+    while waiting and len(seen) < MOST:
+        one = waiting.popleft()
+        if isinstance(one, PLAIN) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset | deque):
+            waiting += one
+        elif not isinstance(one, torch.Tensor):
+            waiting += getattr(one, "__dict__", {}).values()
+
+
+def _own(one: nn.Module | torch.optim.Optimizer, memo: Mapping[int, Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors that a module or an optimizer writes to, and no memo has."""
+    if isinstance(one, nn.Module):
+        found = [*one.parameters(), *one.buffers()]
+    else:
+        found = [parameter for group in one.param_groups for parameter in group["params"]]
+        states = (state for state in one.state.values() if isinstance(state, Mapping))
+        found += [v for state in states for v in state.values() if isinstance(v, torch.Tensor)]
+    yield from (tensor for tensor in found if id(tensor) not in memo)
+
+
+def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """Make a tensor alike without values, and its gradient, where it has one. A counter on the host
+    keeps its own: optimizers divide by what follows from their steps."""
+    there = "cuda" if tensor.device.type == "cuda" else device
+    if tensor.numel() == 1 and tensor.device.type == "cpu" and not isinstance(tensor, nn.Parameter):
+        with unset_fake_temporarily():
+            value = tensor.tolist()
+        made = torch.tensor(value, dtype=tensor.dtype, device=there)
+    else:
+        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=there)
+    kind = nn.Parameter if isinstance(tensor, nn.Parameter) else torch.Tensor.requires_grad_
+    return _with_gradient(kind(made, tensor.requires_grad), tensor, device)
+
+
+def _with_gradient(made: torch.Tensor, tensor: torch.Tensor, device: str) -> torch.Tensor:
+    if tensor.is_leaf and tensor.grad is not None:
+        made.grad = _empty(tensor.grad, device)
+    return made
