@@ -16,13 +16,14 @@ from weighbridge_lab.trace.tape import Tape
 class Program:
     """What a script does to one device."""
 
-    def __init__(self, tmp_path, text, most=None):
+    def __init__(self, tmp_path, text, most=None, names=()):
         self.tape, self.passes, self.steps, self.rounds, self.held = Tape(), 0, 0, [], []
         path = tmp_path / "s.py"
         path.write_text(dedent(text).lstrip())
         main = types.ModuleType("__main__")
         main.__file__ = str(path)
         main.__dict__.update(train=self.train, loss=self.loss, use=self.use, keep=self.keep)
+        main.__dict__.update(names, hold=self.hold)
         self.loops = Loops([self.tape], lambda: (self.passes, self.steps), most)
         with following(self.loops):
             execute(Request(script=str(path)), main, Turns(), self.loops)
@@ -42,6 +43,14 @@ class Program:
 
     def keep(self, nbytes):
         self.held.append(self.tape.malloc(nbytes, op="keep"))
+
+    def hold(self, turn):
+        """Hold 512 bytes of each round until the collector comes: now and then."""
+        self.keep(512)
+        if turn % 7 in (0, 3):
+            for number in self.held:
+                self.tape.free(number)
+            self.held.clear()
 
 
 FOR = "for i in range(100):\n    train()\nend = i"
@@ -101,6 +110,8 @@ EVERY = """
             print(i)
         if i > 800:
             use(8192)
+        elif use is None:
+            use(0)
         elif i == -1:
             raise ValueError
         else:
@@ -109,11 +120,12 @@ EVERY = """
 
 
 def test_what_comes_in_every_so_many_rounds_comes_once(tmp_path):
-    """Then the peak has moved, and the rounds are counted anew; other conditions are told."""
+    """Then the peak has moved, and the rounds are counted anew; so does what later rounds have, and
+    other conditions are told."""
     ran = Program(tmp_path, EVERY)
-    assert max(ran.tape.levels) == 4096
+    assert max(ran.tape.levels) == 8192
     (left,) = ran.loops.left.values()
-    assert left.untaken == ("s.py:7",)
+    assert left.untaken == ("s.py:9",)
     assert left.rounds == 2 * ALIKE + 1
 
 
@@ -214,3 +226,123 @@ def test_what_comes_in_every_so_many_rounds_comes_once_in_a_still_loop(tmp_path)
     """
     ran = Program(tmp_path, text)
     assert max(ran.tape.levels) == 1 << 20 and len(ran.rounds) < 200
+
+
+@pytest.mark.parametrize(
+    ("condition", "ran", "training"),
+    [
+        ("i >= 50", True, False),
+        ("i == 50", True, False),
+        ("i % 50 == 49", True, False),
+        ("i + 1 > limit", True, False),
+        ("few > 50", False, False),  # hangs on nothing that counts
+        ("seen[-1] > 600", False, True),  # on what the loop has made
+        ("len(seen) == 99", False, False),
+    ],
+)
+def test_what_later_rounds_train_has_its_turn_or_is_told(tmp_path, condition, ran, training):
+    text = f"""
+        few, limit, seen, model = 1, 50, [], type("Model", (), {{}})()
+        for i in range(100):
+            train()
+            seen = [512]
+            if {condition}:
+                model.requires_grad = use(4096)
+    """
+    program = Program(tmp_path, text)
+    assert (max(program.tape.levels) == 4096) is ran
+    (left,) = program.loops.left.values()
+    assert left.untaken == (() if ran else ("s.py:5",))
+    known = "seen" in condition and not ran
+    assert bool(left.training) is known and (not training or known)
+
+
+class Batch:
+    """A tensor, as far as its size goes."""
+
+    dtype, itemsize = "float32", 4
+
+    def __init__(self, count, device="cpu"):
+        self.count, self.device = count, types.SimpleNamespace(type=device)
+
+    def numel(self):
+        return self.count
+
+
+def of_batches(tmp_path, text):
+    (tmp_path / "batches.py").write_text("")
+    return Program(tmp_path, text, names={"Batch": Batch})
+
+
+def test_the_largest_batch_to_come_has_a_round(tmp_path):
+    text = """
+        for x in [Batch(8)] * 300 + [Batch(160)] + [Batch(8)] * 99:
+            train(512 * x.count)
+    """
+    ran = of_batches(tmp_path, text)
+    assert len(ran.rounds) == ALIKE + 1 and max(ran.rounds) == 512 * 160
+    (left,) = ran.loops.left.values()
+    assert left.scanned
+
+
+@pytest.mark.parametrize(
+    ("items", "scanned"),
+    [
+        ("[Batch(8)] * 400", True),
+        ("[{'a': [Batch(8), 'words']}] * 400", True),
+        ("range(400)", False),  # of which no sizes are known
+        ("[Batch(8, 'cuda')] * 400", False),  # it would fill the card
+        ("(train() or Batch(8) for _ in range(400))", False),  # it trains by itself
+    ],
+)
+def test_what_cannot_be_looked_at_is_not_said_to_be(tmp_path, items, scanned):
+    ran = of_batches(tmp_path, f"for x in {items}:\n    train()")
+    (left,) = ran.loops.left.values()
+    assert left.scanned is scanned and len(ran.rounds) <= 2 * ALIKE + 1
+
+
+def test_so_many_rounds_as_are_asked_for_have_no_other(tmp_path):
+    text = "for x in [Batch(8)] * 9 + [Batch(99)]:\n    train()"
+    ran = Program(tmp_path, text, most=3, names={"Batch": Batch})
+    assert len(ran.rounds) == 3
+
+
+def test_what_the_collector_frees_is_of_no_matter(tmp_path):
+    """The same requests, and other releases, without a new peak."""
+    text = """
+        for i in range(200):
+            train(1 << 14)
+            hold(i)
+    """
+    ran = Program(tmp_path, text)
+    assert len(ran.rounds) <= 3 * ALIKE
+
+
+@pytest.mark.parametrize(
+    ("file", "followed"),
+    [
+        ("coach_a/trainer.py", True),
+        ("coach_b/loops/epoch_loop.py", True),
+        ("coach_c/loops/base.py", True),
+        ("coach_d/engine/train.py", True),
+        ("coach_e/backend/torch_trainer.py", True),
+        ("coach_f/data.py", False),
+        ("trl/trainer_of_theirs.py", False),
+    ],
+)
+def test_loops_of_libraries_trainers_are_followed(tmp_path, monkeypatch, file, followed):
+    """As far as their files are named so; their branches are their own."""
+    path = tmp_path / "site-packages" / file
+    path.parent.mkdir(parents=True)
+    for folder in path.parents:
+        if folder.name == "site-packages":
+            break
+        (folder / "__init__.py").write_text("")
+    body = "        train()\n        if i % 50 == 49:\n            train(4096)\n"
+    path.write_text(f"def fit(train):\n    for i in range(40):\n{body}")
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    module = file.removesuffix(".py").replace("/", ".")
+    ran = Program(tmp_path, f"from {module} import fit\nfit(train)")
+    assert len(ran.rounds) == (ALIKE if followed else 40)
+    for left in ran.loops.left.values():
+        assert left.place == f"{path.name}:2" and not left.untaken

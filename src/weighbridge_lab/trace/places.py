@@ -29,6 +29,9 @@ LIBRARIES = tuple({PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "pu
 INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 TORCH = f"{os.sep}torch{os.sep}"
+# files of libraries that loop over batches; those of some are left by other means
+LOOPING = re.compile(r"(?:^|/)\w*(?:loops?|engine|trainer|learner|runner)(?:/\w+)?\.py$")
+OTHERWISE = ("torch", "torchvision", "transformers", "trl", "weighbridge")
 COMPARED: dict[str, Callable[[float, float], bool]] = {
     name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")
 }
@@ -82,6 +85,16 @@ def is_own(path: str) -> bool:
 
 def is_library(path: str) -> bool:
     return path.startswith(LIBRARIES) or any(folder in path for folder in INSTALLED)
+
+
+def trains(path: str) -> bool:
+    """Tell whether a library's file is one that loops over batches, by its name: loops/fit_loop.py,
+    engine.py, trainer.py. torch has none, and transformers' are left by its callbacks."""
+    folder = next((folder for folder in INSTALLED if folder in path), None)
+    if folder is None:
+        return False
+    package, _, below = path.rpartition(folder)[2].lstrip(os.sep).partition(os.sep)
+    return package not in OTHERWISE and bool(LOOPING.search(below.replace(os.sep, "/")))
 
 
 def line() -> ScriptLine | None:

@@ -30,8 +30,9 @@ from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace import notebooks
-from weighbridge_lab.trace.places import SAID, Turns, called_name, is_own
-from weighbridge_lab.trace.steady import FUNCTIONS, NAME, Loops
+from weighbridge_lab.trace.loop_marks import FUNCTIONS, NAME
+from weighbridge_lab.trace.places import SAID, Turns, called_name, is_own, trains
+from weighbridge_lab.trace.steady import Loops
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 
@@ -193,13 +194,13 @@ def execute(
 
 @contextlib.contextmanager
 def following(loops: Loops) -> Iterator[None]:
-    """Follow the loops of the program's own files inside; what Python keeps compiled of them is
-    neither read nor written."""
+    """Follow the loops of the program's own files inside, and of libraries' trainers; what Python
+    keeps compiled of them is neither read nor written."""
     code_of = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
         path = loader.get_filename(name)
-        if not is_own(path):
+        if not is_own(path) and not trains(path):
             return code_of(loader, name)
         tree = loops.marked(ast.parse(loader.get_data(path), path), path)
         code: types.CodeType = compile(tree, path, "exec", dont_inherit=True)

@@ -71,6 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.leaves: BaseException | None = (
             None  # raised at the next request for memory (stopping.py)
         )
+        self.rang: tuple[BaseException, str] | None = None  # the first of these, and its line
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         # a storage's address -> its number, and that of the node that made it
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}

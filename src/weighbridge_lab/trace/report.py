@@ -159,6 +159,12 @@ class TraceReport:
         return max(self.devices, key=lambda d: d.driver.expected)
 
     @property
+    def open(self) -> bool:
+        """Tell whether code that trains more never ran, so that nobody can say that it fits."""
+        known = self.verdict is None or self.verdict.fits == "unknown"
+        return known and bool(untrained(self.loops))
+
+    @property
     def used(self) -> bool:
         """Tell whether anything was put on a card."""
         return any(d.allocations or d.refusals for d in self.devices)
@@ -321,26 +327,32 @@ def last_refusal(devices: Sequence[DeviceTrace]) -> Refusal | None:
     return max(ends, key=lambda r: r.event) if ends else None
 
 
-def verdict(
+def verdict(  # noqa: PLR0913  what bounds an answer
     gpu: Gpu,
     usable: Bytes,
     devices: Sequence[DeviceTrace],
     program: TracedProgram,
     at_most: Sequence[str] = (),
+    loops: Sequence[LeftLoop] = (),
     *,
     compiled: Bytes | None = None,
 ) -> TraceVerdict:
-    """Say whether a program fits on a card of limited memory. Of a course that did not end it can
-    only be said that it does not, of one that never used the card nothing, and of one whose sizes
-    are the most that they can be (`at_most`), or whose eager code ran in place of `compiled`, only
-    that it does; but where the least of that does not fit."""
+    """Say whether a program fits on a card of limited memory. Of a course that did not end, or of
+    which code that trains more never ran, it can only be said that it does not, of one that never
+    used the card nothing, and of one whose sizes are the most that they can be (`at_most`), or
+    whose eager code ran in place of `compiled`, only that it does; but where the least of that does
+    not fit."""
     most = needed(devices, program)
     used = any(d.allocations or d.refusals for d in devices)
-    whole = used and program.ended and program.ending != "out of memory"
+    whole = used and program.ended and program.ending != "out of memory" and not untrained(loops)
     answer = _bounded(fits(most, usable), least=not whole, most=bool(at_most or compiled))
     if compiled is not None and fits(exactly(compiled.low), usable) == "no":
         answer, most = "no", most._replace(expected=compiled.low)
     compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
+    compared += UNTRAINED.format(places=", ".join(untrained(loops)[:PLACES])) * bool(
+        untrained(loops)
+    )
+    compared += LATER * later(loops)
     compared += _compared(compiled or most, usable)
     return TraceVerdict(
         accelerator=gpu.name,
@@ -352,6 +364,16 @@ def verdict(
     )
 
 
+def untrained(loops: Iterable[LeftLoop]) -> tuple[str, ...]:
+    """Return the lines that train more, and never ran."""
+    return tuple(dict.fromkeys(line for loop in loops for line in loop.training))
+
+
+def later(loops: Iterable[LeftLoop]) -> bool:
+    """Tell whether a batch that is larger may come in a loop that was left."""
+    return any(not loop.scanned for loop in loops)
+
+
 def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
     """Return what can be said of a need that is the least, or the most, that it can be."""
     return "unknown" if (least and answer == "yes") or (most and answer == "no") else answer
@@ -359,6 +381,8 @@ def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
 
 PLACES = 3  # that are named
 AT_MOST = "at most, since sizes at {places} hang on values that are not known: "
+UNTRAINED = "what stands under {places} trains more, and never ran: "
+LATER = "if no later batch is larger, "
 NOTHING = "the script put nothing on the card"
 
 

@@ -108,11 +108,27 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
         yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))
     if report.at_most:
         yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
+    yield from _unseen(report, words)
     if report.compiled is not None:
         yield words("trace.eager")
     if _bounded(report):
         low, high = _ends(report, None)
         yield words("trace.compiled", low=low, high=high)
+
+
+def _unseen(report: "TraceReport", words: Words) -> Iterator[str]:
+    """Yield what an answer rests on that left loops early: later batches, lines that never ran."""
+    from weighbridge_lab.trace.report import later, untrained
+
+    trains = untrained(report.loops)
+    if trains:
+        yield words("trace.untrained", places=", ".join(trains[:PLACES]))
+    others = dict.fromkeys(line for loop in report.loops for line in loop.untaken)
+    never = [line for line in others if line not in trains]
+    if never:
+        yield words("trace.never_ran", places=", ".join(never[:PLACES]))
+    if later(report.loops):
+        yield words("trace.if_no_later")
 
 
 def _endings(report: "TraceReport", words: Words) -> Iterator[str]:

@@ -100,13 +100,22 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         with following, bounded(card.host_memory), _alone(card, gpu), stopped:
             gpu.notes.each(card.notes)
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
-        ran = _with_course(ran, request, gpu.tapes)
+        ran = _with_course(_stopped(ran, gpu.recorder.rang), request, gpu.tapes)
         gpu.notes.each(map(_on_left, loops.left.values()))
         gpu.notes.each(turns.lines(gpu.recorder.looks.places.values()))
     shared = sharing(request.script, gpu, card.second)
     if shared > 1:
         gpu.notes(sentence("trace.one_card", processes=shared))
     return report_of(ran, gpu, card, tuple(loops.left.values()), shared), gpu
+
+
+def _stopped(ran: TracedProgram, rang: tuple[BaseException, str] | None) -> TracedProgram:
+    """Note that a program was stopped from outside, also where it swallowed that, and left by a way
+    of its own."""
+    if rang is None or ran.ending in (*STOPPED, "out of memory"):
+        return ran
+    error, place = rang
+    return replace(ran, place=place, advice="", error="", **_ended_by(error, ""))
 
 
 def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
@@ -252,6 +261,8 @@ def _on_left(left: LeftLoop) -> str:
     if left.untaken:
         line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
         line += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
+    if left.scanned:
+        line += "; no batch that was still to come is larger"
     return f"{line}. --steps all runs every round"
 
 
@@ -382,7 +393,7 @@ def report_of(
     least, most, judged = gpu.compiled(), needed(devices, ran), None
     compiled = None if least is None else most._replace(low=min(least, most.low))
     if limit:
-        judged = verdict(device_name, limit.usable, devices, ran, at_most, compiled=compiled)
+        judged = verdict(device_name, limit.usable, devices, ran, at_most, loops, compiled=compiled)
     return TraceReport(
         program=ran,
         gpu=device_name,

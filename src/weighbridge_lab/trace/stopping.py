@@ -15,6 +15,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
+from weighbridge_lab.trace import places
 from weighbridge_lab.trace.keeping.audit import heard
 from weighbridge_lab.trace.recorder import Recorder
 
@@ -25,6 +26,12 @@ PATIENCE = 2.0  # seconds without an operation
 
 class TimeUpError(KeyboardInterrupt):
     """The time that was allowed is over."""
+
+
+def _ring(recorder: Recorder, error: BaseException) -> None:
+    """Note an end from outside: it stays so, whoever swallows it."""
+    recorder.leaves = error
+    recorder.rang = recorder.rang or (error, str(places.line() or ""))
 
 
 @contextlib.contextmanager
@@ -45,14 +52,14 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
         asked = now
         if recorder.leaves is not None:  # asked twice
             raise KeyboardInterrupt
-        recorder.leaves = KeyboardInterrupt()
+        _ring(recorder, KeyboardInterrupt())
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
     def rang(_: int, __: FrameType | None) -> None:
         if recorder.leaves is not None:
             error, recorder.leaves = recorder.leaves, None
             raise error
-        recorder.leaves = TimeUpError()
+        _ring(recorder, TimeUpError())
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
     before: dict[int, Any] = {

@@ -31,6 +31,7 @@ from weighbridge.faces.cli.options import writable as terminal_text
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import TraceReport
 
+CANNOT_SAY = 4  # exit code
 NET_OPTIONS = ("train", "loss", "bf16", "checkpoint")
 RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is made of
 
@@ -133,7 +134,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
 
 def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
-    """Trace a program, or a net (`run`), and print its report. Return the program's exit code."""
+    """Trace a program, or a net (`run`), and print its report. Return the program's exit code; 4
+    where it is 0, and code that trains more never ran."""
     from weighbridge_lab.trace import differences, launchers
     from weighbridge_lab.trace import script as scripts
     from weighbridge_lab.trace.keeping.apart import apart
@@ -170,7 +172,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     remark = remarks(report, look.lang) if form == "quiet" else ""
     if remark:
         click.echo(terminal_text(f"warning: {remark}"), err=True)
-    return report.program.exit_code
+    return report.program.exit_code or CANNOT_SAY * report.open
 
 
 def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Sequence[int]]:
