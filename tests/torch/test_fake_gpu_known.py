@@ -168,3 +168,57 @@ def test_a_detector_learns_from_a_sample():
     pooled = [s.nbytes for s in gpu.tape.storages if s.op == "torchvision.roi_align.default"]
     assert max(pooled) == 512 * 256 * 7 * 7 * 4
     assert 128 * 256 * 14 * 14 * 4 in pooled
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.float32])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda i, n: (i.__setitem__(0, 1), i.__setitem__(slice(1, None), torch.arange(n - 1))),
+        lambda i, n: [i.__setitem__(k, k) for k in range(n)],
+        lambda i, n: torch.cumsum(torch.arange(n), 0, out=i) if i.dtype == torch.int64 else i,
+        lambda i, n: i.fill_(3),
+        lambda i, n: i[2:5].copy_(torch.ones(3)),
+    ],
+)
+def test_what_is_filled_in_pieces_on_the_host_is_known(dtype, fill):
+    """PyG's coalesce begins so: the oracle is the same on zeros. Warnings are errors here."""
+    zeros = torch.zeros(10, dtype=dtype)
+    fill(zeros, 10)
+    with FakeGPU("a100-80gb"):
+        for made in (torch.empty(10, dtype=dtype), torch.zeros(3).new_empty(10, dtype=dtype)):
+            fill(made, 10)
+            assert made.tolist() == zeros.tolist()
+            assert int((made[1:] > made[:-1]).sum()) == int((zeros[1:] > zeros[:-1]).sum())
+
+
+def test_what_is_filled_in_pieces_on_the_device_is_not():
+    """A kernel that does nothing here may have written the rest."""
+    with FakeGPU("a100-80gb"):
+        made = torch.empty(10, dtype=torch.int64, device="cuda")
+        made[0] = 1
+        with pytest.warns(UserWarning, match="is told 0"):
+            made[3].item()
+
+
+def unknown_rows(size):
+    """Rows on the host, as many as nobody knows."""
+    scores = torch.rand(size, 4).cuda().argmax(1).cpu()
+    return torch.zeros(size, 8)[scores == 2]
+
+
+@pytest.mark.parametrize(
+    ("use", "bounded"),
+    [
+        (lambda rows: rows.cuda(), True),
+        (lambda rows: (rows.t() * 2).repeat(10, 1).flatten().cuda(), True),
+        (lambda rows: torch.zeros(len(rows), 3, device="cuda"), True),
+        (lambda rows: rows.sum().cuda(), True),  # made of them: nobody looks closer
+        (lambda rows: torch.zeros(7, 3, device="cuda"), False),  # the rows stay on the host
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the program looks")
+def test_a_size_of_the_host_is_at_most_once_it_comes_to_the_card(use, bounded):
+    with FakeGPU("a100-80gb") as gpu:
+        use(unknown_rows(10**6))
+    assert bool(gpu.recorder.looks.most) is bounded

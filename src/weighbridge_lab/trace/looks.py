@@ -14,7 +14,7 @@ and the program's user is warned once.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,13 +27,13 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
 from weighbridge.base.records import replace
+from weighbridge_lab.trace.counts import COUNTS, MASKED, faked, first, masks
 from weighbridge_lab.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
 from weighbridge_lab.trace.refusals import refused
 from weighbridge_lab.trace.shadows import (
     ABSORBING,
     LARGE,
     MADE,
-    SMALL,
     VIEWS,
     WHOLE,
     absorbed,
@@ -54,6 +54,7 @@ LOOKED = (
     "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
     "depends on them a real run may differ"
 )
+FEWEST = 64  # of a count by which tensors are followed: batches have fewer
 VALUE, COUNT = "0", "that all of them count"
 
 
@@ -67,25 +68,51 @@ class Looks:
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
         self.most: dict[str, None] = {}  # places at which a size is the most that it can be
+        self.counted: dict[int, str] = {}  # such sizes on the host, and their places
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """Answer an operation whose result, or its size, is in the data."""
         self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:
-            return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)
+            return tree_map_only(torch.Tensor, lambda t: faked(t, args), known)
         name = func.overloadpacket.__name__
         if name in VALUES:
             return self._value(name, args)
         if name not in COUNTS:
             raise refused(func, "the program")
-        if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
+        if name not in MASKED or any(known is None for known in map(shadow, masks(args))):
             self._warn(name, COUNT)
             place = seen()
             self._placed(place, name, "all of them", assumed=False)
-            if name != "bincount" and _first(args).device.type != "cpu":
-                self.most[place.name] = None
+            if name != "bincount":
+                return self._most_of(place.name, COUNTS[name](func, args, kwargs))
         return COUNTS[name](func, args, kwargs)
+
+    def _most_of(self, place: str, out: Any) -> Any:
+        """Note that a size is the most that it can be; of the host once it comes to the card."""
+        if first((out,)).device.type != "cpu":
+            self.most[place] = None
+            return out
+        for tensor in tree_iter(out):
+            aside(tensor)["most"] = place
+            self.counted |= {size: place for size in tensor.shape if size > FEWEST}
+        return out
+
+    def _carried(self, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        """Follow what hangs on such a size of the host: tensors made of others that do, and those
+        that have the same number of anything."""
+        tensors = (t for t in tree_iter((args, kwargs)) if isinstance(t, FakeTensor))
+        place = next((aside(t)["most"] for t in tensors if "most" in aside(t)), None)
+        for tensor in tree_iter(out):
+            if not isinstance(tensor, FakeTensor):
+                continue
+            known = (self.counted[size] for size in tensor.shape if size in self.counted)
+            most = place or next(known, None)
+            if most and tensor.device.type != "cpu":
+                self.most[most] = None
+            elif most:
+                aside(tensor)["most"] = most
 
     def padded(self, *_: Any) -> bool:
         """Tell an encoder that padding is anywhere: what it might leave out at the end counts."""
@@ -124,6 +151,8 @@ class Looks:
 
     def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
         """Gives results their shadows; what is written with unknown values loses its own."""
+        if self.counted:
+            self._carried(args, kwargs, out)
         if func._schema.is_mutable:
             self._written(func, args, kwargs, out)
         elif isinstance(out, torch.Tensor):
@@ -256,8 +285,18 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     with unset_fake_temporarily():
         known_args, known_kwargs = tree_unflatten(real, spec)
         out = func(*known_args, **known_kwargs)
-    if name in EMPTY:
-        out.untyped_storage().lost = True
+    return _begun(out, flat) if name in EMPTY else out
+
+
+def _begun(out: torch.Tensor, flat: Sequence[Any]) -> torch.Tensor:
+    """Begin a tensor that is empty: on the host with zeros, which are as good as what was there
+    before; on the device a kernel that does nothing here may fill it."""
+    named = (value.type for value in flat if isinstance(value, torch.device))
+    theirs = (value.device.type for value in flat if isinstance(value, torch.Tensor))
+    if next(named, next(theirs, "cpu")) == "cpu":
+        with unset_fake_temporarily():
+            return out.zero_()
+    out.untyped_storage().lost = True
     return out
 
 
@@ -294,106 +333,7 @@ def _written(tensor: torch.Tensor) -> torch.Tensor | None:
     return known
 
 
-def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
-    fake: torch.Tensor = _first(args).new_empty(real.shape, dtype=real.dtype)
-    cast(fake, real)
-    return fake
-
-
-def _first(args: Sequence[Any]) -> torch.Tensor:
-    return next(t for t in tree_iter(args) if isinstance(t, torch.Tensor))
-
-
-def _entries(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    return tensor.new_empty((count,), dtype=torch.int64)
-
-
-def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return the places of all elements: so they are known, one after the other."""
-    tensor: torch.Tensor = args[0]
-    places = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
-    if tensor.numel() <= SMALL:
-        with unset_fake_temporarily():
-            cast(places, torch.ones(tensor.shape, dtype=torch.bool).nonzero())
-    return places
-
-
-def _all_boxes(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return all boxes, as if they did not overlap, the best first."""
-    boxes: torch.Tensor = args[0]
-    order = _entries(boxes, boxes.shape[0])
-    with unset_fake_temporarily():
-        cast(order, torch.arange(boxes.shape[0]))
-    return order
-
-
-def _unique(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
-    t: torch.Tensor = args[0]
-    return t.new_empty((t.numel(),)), torch.empty_like(t, dtype=torch.int64), _entries(t, t.numel())
-
-
-def _unique_rows(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
-    t: torch.Tensor = args[0]
-    rows = t.shape[args[1]]
-    return torch.empty_like(t), _entries(t, rows), _entries(t, rows)
-
-
-def _masks(args: Args) -> list[torch.Tensor]:
-    tensors = (tensor for tensor in tree_iter(args[1:]) if isinstance(tensor, torch.Tensor))
-    return [tensor for tensor in tensors if tensor.dtype in (torch.bool, torch.uint8)]
-
-
-def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
-    """Count what a mask lets through, expanded to `shape`: all, where it is not known."""
-    wanted = mask.shape if shape is None else torch.Size(shape)
-    known = shadow(mask)
-    if known is None:
-        return int(wanted.numel())
-    with unset_fake_temporarily():
-        return int(known.expand(wanted).count_nonzero())
-
-
-def _selected(_: Any, args: Args, __: Any) -> torch.Tensor:
-    t, mask = args
-    shape = torch.broadcast_shapes(t.shape, mask.shape)
-    out: torch.Tensor = t.new_empty((_chosen(mask, shape),))
-    return out
-
-
-def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
-    return _entries(args[0], args[0].numel())
-
-
-def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """Index with the places of what a boolean index lets through."""
-    t, indices = args
-    plain: list[torch.Tensor | None] = []
-    for i in indices:
-        if i is not None and i.dtype in (torch.bool, torch.uint8):
-            plain += [_entries(i, _chosen(i)) for _ in range(i.dim())]
-        else:
-            plain.append(i)
-    return func(t, plain, **kwargs)
-
-
-def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
-    least = kwargs["minlength"] if "minlength" in kwargs else args[2] if len(args) > 2 else 0
-    return _entries(args[0], max(1, least))
-
-
 EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
 OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
 KEEPING = frozenset(("ceil", "floor", "round", "trunc", "_to_copy", "clone", "index_select"))
-MASKED = frozenset(("masked_select", "index"))
 VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
-COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
-    "nonzero": _nonzero,
-    "_unique2": _unique,
-    "unique_consecutive": _unique,
-    "unique_dim": _unique_rows,
-    "masked_select": _selected,
-    "repeat_interleave": _repeated,
-    "index": _indexed,
-    "bincount": _counted,
-    "nms": _all_boxes,
-}
