@@ -56,7 +56,28 @@ STOPS = {
     "raise ImportError('this needs torch<2.2')": "it wants another release of a package",
     "assert False, 'data/coco does not exist'": "is not here: give it",
     "raise RuntimeError('a defect')": "what comes after that is not known",
+    "raise ValueError('this needs 4 GPUs')": "it wants more devices: --gpu 4xt4",
+    "raise RuntimeError('world_size must be at least 2')": "it wants more devices: --gpu 2xt4",
+    "raise RuntimeError('requires multiple GPUs')": "it wants more devices: --gpu 8xt4",
+    (
+        "import torch\nnet = torch.nn.Linear(64, 64).cuda()\ndevices = 64\n"
+        "net(torch.randn(devices, 64))"
+    ): "a tensor is on the host and another on the card",
+    (
+        "import torch\nnet = torch.nn.Conv2d(3, 64, 3).cuda()\nnet(torch.randn(8, 3, 64, 64))"
+    ): "a tensor is on the host and another on the card",
 }
+QUIET = [  # digits of a source line, or of a message about something else
+    "def run(**options): raise ImportError('tensorboard is missing')\nrun(epochs=6, devices=1)",
+    "devices = 64\nif devices < 65.5: raise ValueError('batch of 64 on all devices')",
+    "loss = 3\nif loss > 1.5: raise ValueError('the loss is > 1.5')",
+]
+
+
+@pytest.mark.parametrize("text", QUIET)
+def test_what_nobody_can_say_is_not_said(trace, text):  # noqa: F811
+    said = told(trace, text)
+    assert "it wants" not in said and "what comes after that is not known" in said
 
 
 @pytest.mark.parametrize("text", STOPS)

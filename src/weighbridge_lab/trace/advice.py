@@ -1,4 +1,8 @@
-"""Advice where a program stopped: one line for the commonest first errors of a repository."""
+"""Advice where a program stopped: one line for the commonest first errors of a repository.
+
+It comes of the kind of an error and of its message; of the program's source only what an `assert`
+compares is read.
+"""
 
 import ast
 import linecache
@@ -17,9 +21,19 @@ UNREACHED = re.compile(r"couldn't (?:reach|connect)|couldn't find them in the ca
 USAGE = 2  # exit code of argparse
 ABOVE = 4  # folders above a script that may have its packages
 ABSENT = re.compile(r"not found|does(?:n't| not) exist|no such file|couldn't find|no images", re.I)
-COUNTED = re.compile(r"device_count|world_size|\bgpus?\b|\bdevices\b", re.I)
+MIXED = re.compile(r"same device|different devices|type .* and .* type .* should be the same", re.I)
+COUNTED = re.compile(r"device_count|world_size|\bn(?:um)?_?gpus?\b|\bgpus\b|\bdevices\b", re.I)
+NEEDED = re.compile(
+    r"(\d{1,4})\s*(?:x\s*)?(?:gpus?|devices?|cards?|ranks?|processes)\b"
+    r"|(?:device_count|world_size|n_gpus?|num_gpus|gpus|devices)\W+(?:[a-z]+\s+){0,4}\W*(\d{1,4})\b",
+    re.IGNORECASE,
+)
+SEVERAL = re.compile(
+    r"(?:multiple|several|more than one|at least two|two or more)\s+(?:gpus|devices)", re.IGNORECASE
+)
 ORDINAL = re.compile(r"invalid device ordinal \(cuda:(\d+)\)")
-RELEASE = re.compile(r"\bversion\b|[<>=]=?\s*\d+\.\d+", re.I)
+RELEASE = re.compile(r"\bversion\b", re.I)
+COMPARED = re.compile(r"\bversion\b|[<>=]=?\s*\d+\.\d+", re.I)  # what an import is about
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNLAUNCHED = re.compile(rf"environment variable (?:{'|'.join(LAUNCHED)}) expected")
 ALLOCATOR = "DefaultCPUAllocator"  # torch's words, where the host has no room
@@ -41,7 +55,8 @@ def advice(error: BaseException, card: str) -> Sentence | str:
 def _of(cause: BaseException, card: str) -> Sentence | str:
     if isinstance(cause, MemoryError) or ALLOCATOR in str(cause):
         return sentence("trace.next.host_memory")
-    answers = _package(cause), _launcher(cause), _hub(cause), _file(cause), _devices(cause, card)
+    asked = _package, _launcher, _hub, _file, _mixed
+    answers = (*(ask(cause) for ask in asked), _devices(cause, card))
     return next(filter(None, answers), "") or _version(cause)
 
 
@@ -92,30 +107,54 @@ def _file(cause: BaseException) -> Sentence | str:
     return sentence("trace.next.file", file=str(name or "what it looks for")[:120])
 
 
+def _mixed(cause: BaseException) -> Sentence | str:
+    """Tell of a tensor that was left on the host: the commonest first error of all."""
+    mixed = isinstance(cause, RuntimeError) and MIXED.search(str(cause))
+    return sentence("trace.next.mixed") if mixed else ""
+
+
 def _devices(cause: BaseException, card: str) -> Sentence | str:
     """Tell of a device that is not there, or of a check that counts them."""
     ordinal = ORDINAL.search(str(cause))
-    text = "" if ordinal else f"{cause} {_line(cause)}"
-    if ordinal:
-        count = int(ordinal[1]) + 1
-    elif isinstance(cause, CHECKS) and COUNTED.search(text):
-        count = max((int(n) for n in re.findall(r"\b\d{1,2}\b", text)), default=0)
-        count = count if count > 1 else MANY
-    else:
+    count = int(ordinal[1]) + 1 if ordinal else _wanted(cause)
+    if not count:
         return ""
     return sentence("trace.next.devices", gpu=f"{count}x{re.sub(r'^[0-9]+x', '', card)}")
 
 
+def _wanted(cause: BaseException) -> int:
+    """Return how many devices a check wants, by its message or by what an `assert` compares; 0 of
+    any other error."""
+    asserted = _asserted(cause)
+    if asserted is not None and COUNTED.search(ast.unparse(asserted)):
+        numbers = (n.value for n in ast.walk(asserted) if isinstance(n, ast.Constant))
+        return max((n for n in numbers if type(n) is int and n > 1), default=MANY)
+    if not isinstance(cause, CHECKS) or isinstance(cause, ImportError):
+        return 0
+    needed = NEEDED.search(str(cause))
+    if needed is None:
+        return MANY if SEVERAL.search(str(cause)) else 0
+    return max(int(needed[1] or needed[2]), 2)
+
+
 def _version(cause: BaseException) -> Sentence | str:
-    if isinstance(cause, CHECKS) and RELEASE.search(f"{cause} {_line(cause)}"):
-        return sentence("trace.next.release")
-    return ""
+    asserted = _asserted(cause)
+    text = f"{cause} {ast.unparse(asserted) if asserted else ''}"
+    pattern = COMPARED if isinstance(cause, ImportError | AssertionError) else RELEASE
+    wants = isinstance(cause, CHECKS) and pattern.search(text)
+    return sentence("trace.next.release") if wants else ""
 
 
-def _line(cause: BaseException) -> str:
-    """Return the text of the program's own line that an error came from."""
-    place = places.ended(cause.__traceback__)
-    return linecache.getline(place.path, place.line) if place else ""
+def _asserted(cause: BaseException) -> ast.expr | None:
+    """Return what the program's own `assert` asked; None of any other error."""
+    place = places.ended(cause.__traceback__) if isinstance(cause, AssertionError) else None
+    if place is None:
+        return None
+    try:
+        statement = ast.parse(linecache.getline(place.path, place.line).strip()).body[0]
+    except (SyntaxError, IndexError):  # several lines
+        return None
+    return statement.test if isinstance(statement, ast.Assert) else None
 
 
 def of_unused(path: str) -> Sentence | str:

@@ -32,14 +32,14 @@ def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
     memo: dict[int, Any] = {}
     for one in chain(*below.values()):
         if isinstance(one, Trained):
-            memo |= {id(tensor): _empty(tensor, device) for tensor in _own(one, memo)}
-    made = {}
+            memo |= {id(tensor): _empty(tensor, device) for tensor in _written_to(one, memo)}
+    copied = {}
     for name, objects in below.items():
         if any(isinstance(one, Trained) or id(one) in memo for one in objects):
-            made[name] = _copied(name, names[name], memo, objects)
+            copied[name] = _copied(name, names[name], memo, objects)
         elif isinstance(names[name], list | dict | set):
-            made[name] = memo.setdefault(id(names[name]), copy.copy(names[name]))
-    return made
+            copied[name] = memo.setdefault(id(names[name]), copy.copy(names[name]))
+    return copied
 
 
 def _copied(name: str, value: Any, memo: dict[int, Any], objects: Sequence[Any]) -> Any:
@@ -71,15 +71,17 @@ def _below(value: Any) -> Iterator[Any]:
             waiting += getattr(one, "__dict__", {}).values()
 
 
-def _own(one: nn.Module | torch.optim.Optimizer, memo: Mapping[int, Any]) -> Iterator[torch.Tensor]:
+def _written_to(
+    one: nn.Module | torch.optim.Optimizer, memo: Mapping[int, Any]
+) -> Iterator[torch.Tensor]:
     """Yield the tensors that a module or an optimizer writes to, and no memo has."""
     if isinstance(one, nn.Module):
-        found = [*one.parameters(), *one.buffers()]
+        tensors = [*one.parameters(), *one.buffers()]
     else:
-        found = [parameter for group in one.param_groups for parameter in group["params"]]
+        tensors = [parameter for group in one.param_groups for parameter in group["params"]]
         states = (state for state in one.state.values() if isinstance(state, Mapping))
-        found += [v for state in states for v in state.values() if isinstance(v, torch.Tensor)]
-    yield from (tensor for tensor in found if id(tensor) not in memo)
+        tensors += [v for state in states for v in state.values() if isinstance(v, torch.Tensor)]
+    yield from (tensor for tensor in tensors if id(tensor) not in memo)
 
 
 def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
@@ -89,14 +91,14 @@ def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
     if tensor.numel() == 1 and tensor.device.type == "cpu" and not isinstance(tensor, nn.Parameter):
         with unset_fake_temporarily():
             value = tensor.tolist()
-        made = torch.tensor(value, dtype=tensor.dtype, device=there)
+        twin = torch.tensor(value, dtype=tensor.dtype, device=there)
     else:
-        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=there)
+        twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=there)
     kind = nn.Parameter if isinstance(tensor, nn.Parameter) else torch.Tensor.requires_grad_
-    return _with_gradient(kind(made, tensor.requires_grad), tensor, device)
+    return _with_gradient(kind(twin, tensor.requires_grad), tensor, device)
 
 
-def _with_gradient(made: torch.Tensor, tensor: torch.Tensor, device: str) -> torch.Tensor:
+def _with_gradient(twin: torch.Tensor, tensor: torch.Tensor, device: str) -> torch.Tensor:
     if tensor.is_leaf and tensor.grad is not None:
-        made.grad = _empty(tensor.grad, device)
-    return made
+        twin.grad = _empty(tensor.grad, device)
+    return twin

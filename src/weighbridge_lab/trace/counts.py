@@ -1,4 +1,4 @@
-"""How many there are, where that is in data that are not known: all of them, in order.
+"""Counts of what is in data that are not known: all of them, in order.
 
 A mask that is known lets through what it does.
 """

@@ -103,8 +103,8 @@ class _Answers:
         return max((batch for batch, answer in self.fits.items() if answer in fits), default=0)
 
     def least(self, *fits: str, above: int = 0) -> int | None:
-        found = (n for n, answer in self.fits.items() if answer in fits and n > above)
-        return min(found, default=None)
+        batches = (n for n, answer in self.fits.items() if answer in fits and n > above)
+        return min(batches, default=None)
 
 
 def largest(

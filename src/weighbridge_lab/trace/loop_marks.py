@@ -41,8 +41,8 @@ class Loop:
 class LoopMarker(ast.NodeTransformer):
     """Adds the calls, but to loops that yield. Of a library's loops the branches are its own."""
 
-    def __init__(self, written: list[Loop], path: str, *, own: bool = True) -> None:
-        self.written, self.path, self.own = written, path, own
+    def __init__(self, written: list[Loop], path: str, *, branches: bool = True) -> None:
+        self.written, self.path, self.branches = written, path, branches
         self.inner: list[int] = []  # numbers of the loops around
         self.counters: list[set[str]] = []  # names that change in each
 
@@ -61,7 +61,7 @@ class LoopMarker(ast.NodeTransformer):
         return [ast.copy_location(started, node), self._visited(node)]
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        followed = bool(self.inner) and self.own
+        followed = bool(self.inner) and self.branches
         branches = _branches(node) if followed else []
         periodic = followed and _comes_later(node, self.counters)
         self.generic_visit(node)
@@ -74,7 +74,7 @@ class LoopMarker(ast.NodeTransformer):
         return node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        chooses = bool(self.inner) and self.own and _numeric(node, self.counters)
+        chooses = bool(self.inner) and self.branches and _numeric(node, self.counters)
         self.generic_visit(node)
         if chooses:
             known = [ast.Constant(self.inner[-1]), ast.Constant(node.lineno)]
@@ -101,7 +101,7 @@ class LoopMarker(ast.NodeTransformer):
         inside = list(chain.from_iterable(map(_within, node.body)))
         self.counters.append(_counters(node, inside))
         loop = Loop(self.path, node.lineno, (), (), frozenset())
-        self.written.append(self._with_branches(loop, node, inside) if self.own else loop)
+        self.written.append(self._with_branches(loop, node, inside) if self.branches else loop)
         self.inner.append(len(self.written) - 1)
         return len(self.written) - 1
 

@@ -55,10 +55,10 @@ class Loss:
 
     def of(self, out: Any, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the loss of an output. Raises UsageError where there is nothing to train."""
-        own = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
-        if isinstance(own, torch.Tensor):
+        theirs = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
+        if isinstance(theirs, torch.Tensor):
             self.told = sentence("trace.loss.own")
-            return own
+            return theirs
         parts = list(_numbers(out))
         if not parts:
             raise UsageError(sentence("trace.no_loss", kind=type(out).__name__))
@@ -116,10 +116,10 @@ def _axis(shape: Sequence[int], inputs: Sequence[torch.Tensor]) -> int:
     if len(shape) < 2:  # samples alone
         return 0
     places = tuple(shape[2:])
-    kept = bool(places) and any(
+    same = bool(places) and any(
         part.is_floating_point() and tuple(part.shape[2:]) == places for part in inputs
     )
-    return 1 if kept or len(shape) >= PICTURE else len(shape) - 1
+    return 1 if same or len(shape) >= PICTURE else len(shape) - 1
 
 
 def _alike(part: torch.Tensor, first: torch.Tensor, wanted: Labels) -> bool:

@@ -29,7 +29,7 @@ from weighbridge_lab.trace.fused import CompiledWays
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.looks import EXCEPTIONS, Looks
 from weighbridge_lab.trace.places import Assume
-from weighbridge_lab.trace.refusals import is_raw, refused
+from weighbridge_lab.trace.refusals import TOGETHER, is_raw, on_one_device, refused
 from weighbridge_lab.trace.tape import OperationUse, Role, StoragePart, Tape
 
 ADVICE = (
@@ -171,6 +171,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if kind is None:
             kind = self._kinds[func] = self._kind(func)
         name, known, whole = kind
+        if func in TOGETHER:
+            on_one_device(args)
         self.entering()
         self._raise()
         replaced = self.replaced.get(func) or sparse.rule(func, args)

@@ -9,6 +9,7 @@ import re
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
 from weighbridge.base.errors import UnsupportedError
@@ -89,3 +90,24 @@ def trimmed(trace: TracebackType | None) -> TracebackType | None:
 
 def _is_ours(path: str) -> bool:
     return path.startswith(OURS)
+
+
+TOGETHER = frozenset(  # that a fake tensor's rules let have theirs on the host and on the card
+    (
+        torch.ops.aten.convolution.default,
+        torch.ops.aten.mse_loss.default,
+        torch.ops.aten.smooth_l1_loss.default,
+        torch.ops.aten.huber_loss.default,
+    )
+)
+
+
+def on_one_device(args: tuple[Any, ...]) -> None:
+    """Raise what torch raises of tensors that are not."""
+    kinds = {str(arg.device) for arg in args if isinstance(arg, torch.Tensor) and arg.dim()}
+    if len(kinds) > 1:
+        first, second = sorted(kinds)[:2]
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{first} and {second}!"
+        )

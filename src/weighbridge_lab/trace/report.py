@@ -25,6 +25,7 @@ from weighbridge_lab.trace.places import ValueQuestion
 from weighbridge_lab.trace.steady import LeftLoop
 from weighbridge_lab.trace.tape import Refused, Tape, TracedStorage
 from weighbridge_lab.trace.trainers import TrainingAdvice
+from weighbridge_lab.trace.unseen import bounds, untrained
 
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
 Ending = Literal["finished", "exit", "exception", "interrupted", "time is up", "out of memory"]
@@ -349,10 +350,7 @@ def verdict(  # noqa: PLR0913  what bounds an answer
     if compiled is not None and fits(exactly(compiled.low), usable) == "no":
         answer, most = "no", most._replace(expected=compiled.low)
     compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
-    compared += UNTRAINED.format(places=", ".join(untrained(loops)[:PLACES])) * bool(
-        untrained(loops)
-    )
-    compared += LATER * later(loops)
+    compared += bounds(loops)
     compared += _compared(compiled or most, usable)
     return TraceVerdict(
         accelerator=gpu.name,
@@ -364,16 +362,6 @@ def verdict(  # noqa: PLR0913  what bounds an answer
     )
 
 
-def untrained(loops: Iterable[LeftLoop]) -> tuple[str, ...]:
-    """Return the lines that train more, and never ran."""
-    return tuple(dict.fromkeys(line for loop in loops for line in loop.training))
-
-
-def later(loops: Iterable[LeftLoop]) -> bool:
-    """Tell whether a batch that is larger may come in a loop that was left."""
-    return any(not loop.scanned for loop in loops)
-
-
 def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
     """Return what can be said of a need that is the least, or the most, that it can be."""
     return "unknown" if (least and answer == "yes") or (most and answer == "no") else answer
@@ -381,8 +369,6 @@ def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
 
 PLACES = 3  # that are named
 AT_MOST = "at most, since sizes at {places} hang on values that are not known: "
-UNTRAINED = "what stands under {places} trains more, and never ran: "
-LATER = "if no later batch is larger, "
 NOTHING = "the script put nothing on the card"
 
 

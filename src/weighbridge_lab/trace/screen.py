@@ -118,7 +118,7 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
 
 def _unseen(report: "TraceReport", words: Words) -> Iterator[str]:
     """Yield what an answer rests on that left loops early: later batches, lines that never ran."""
-    from weighbridge_lab.trace.report import later, untrained
+    from weighbridge_lab.trace.unseen import later, untrained
 
     trains = untrained(report.loops)
     if trains:

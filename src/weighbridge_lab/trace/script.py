@@ -34,10 +34,10 @@ from weighbridge_lab.trace.report import (
     needed,
     verdict,
 )
-from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
+from weighbridge_lab.trace.steady import LeftLoop, Loops
 from weighbridge_lab.trace.tape import Tape
+from weighbridge_lab.trace.unseen import on_left
 
-SHOWN = 4  # lines of a loop that were not run
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
@@ -101,7 +101,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             gpu.notes.each(card.notes)
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
         ran = _with_course(_stopped(ran, gpu.recorder.rang), request, gpu.tapes)
-        gpu.notes.each(map(_on_left, loops.left.values()))
+        gpu.notes.each(map(on_left, loops.left.values()))
         gpu.notes.each(turns.lines(gpu.recorder.looks.places.values()))
     shared = sharing(request.script, gpu, card.second)
     if shared > 1:
@@ -249,21 +249,6 @@ def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
 
 def _used(tape: Tape) -> bool:
     return bool(tape.storages)
-
-
-def _on_left(left: LeftLoop) -> str:
-    """Say what is to be known of a loop that was left early."""
-    times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
-    why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
-    if left.still:
-        why = f"none of the last {STILL} that trained came to a new peak"
-    line = f"{left.place}: the loop was left after {times}: {why}"
-    if left.untaken:
-        line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
-        line += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
-    if left.scanned:
-        line += "; no batch that was still to come is larger"
-    return f"{line}. --steps all runs every round"
 
 
 def _run(

@@ -76,7 +76,7 @@ class Loops:
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
         """Put calls of ours at the heads of the loops of a file."""
-        marked: ast.Module = LoopMarker(self.written, path, own=is_own(path)).visit(tree)
+        marked: ast.Module = LoopMarker(self.written, path, branches=is_own(path)).visit(tree)
         return ast.fix_missing_locations(marked)
 
     def each(self, number: int, items: Iterable[Any]) -> Iterator[Any]:
