@@ -1,8 +1,9 @@
 """Reports, timelines and records with numbers that a reader can add up."""
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.records import replace
 from weighbridge.memory.report import ModelFacts, Report
-from weighbridge.memory.report.verdict import HostVerdict, Verdict
+from weighbridge.memory.report.verdict import Condition, HostVerdict, Verdict
 from weighbridge_lab.measure.record import Levels, MeasuredMachine, MeasuredRun, Measurement
 from weighbridge_lab.measure.record import MeasuredPhase as Measured
 
@@ -59,8 +60,20 @@ def verdict(
         accelerator=card, accelerator_id=card, count=count, usable_bytes=have.low, fits=fits,
         margin_bytes=have.low - each.expected, reason="", marketed_gb=24, total=have, visible=have,
         usable=have, headroom_bytes=0, per_device=each, devices_used=used, basis="read", source="",
-        host=host,
+        host=host, conditions=(HOLDS[fits],),
     )  # fmt: skip
+
+
+HOLDS = {  # a condition by its answer
+    "yes": Condition("room", exactly(1), exactly(1)),
+    "unknown": Condition("room", exactly(1), Bytes(0, 1, 1)),
+    "no": Condition("room", exactly(1), exactly(0)),
+}
+
+
+def answering(judged, fits, **more):
+    """A verdict with another answer."""
+    return replace(judged, fits=fits, conditions=(HOLDS[fits],), **more)
 
 
 def report(devices=None, judged=None, name="llama-3.1-8b", task="infer", **workload):

@@ -65,13 +65,6 @@ def test_a_hopeless_launch_is_not_searched():
     assert tried == [WORST, EXPECTED]
 
 
-@pytest.mark.parametrize(
-    ("stands", "surely"), [(SURE, "yes"), (LIKELY, "unknown"), (PERHAPS, "unknown"), (NEVER, "no")]
-)
-def test_how_surely_a_launch_serves(stands, surely):
-    assert server([]).surely(MadeUp(stands)) == surely
-
-
 def test_a_search_says_what_it_has_changed():
     names = ("share", "steps", "graphs")
     changed = tuple(SimpleNamespace(name=name, written=f"--{name}") for name in names)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.charts.made import answering
 from tests.tiny import config
 from weighbridge.answers.bounds import RunForm, highest
 from weighbridge.answers.estimate import limits, refusals
@@ -23,7 +24,7 @@ LAUNCH = "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 vllm serve config"
 
 def report(fits="yes", context=1024, longest=2048):
     found = weighbridge.load(CONFIG, gpu="4090")
-    verdict = replace(found.verdict, fits=fits, reason="so it was")
+    verdict = answering(found.verdict, fits, reason="so it was")
     return replace(
         found,
         verdict=verdict,

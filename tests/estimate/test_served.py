@@ -5,17 +5,18 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.charts.made import HOLDS
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, infer, limits, served, train
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
-from weighbridge.base.sentences import clauses, sentence
-from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves, asking
+from weighbridge.base.records import replace
+from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
 from weighbridge.engines.table import engine
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.names import DeviceChoice, sized
 from weighbridge.memory.components.device import OPEN
-from weighbridge.memory.report.verdict import Remedy
+from weighbridge.memory.report.verdict import Condition
 from weighbridge.workload import read
 
 INFER = read("infer", {})
@@ -41,7 +42,7 @@ NEED = device(weights=exactly(10), context=Bytes(1, 2, 3))
 
 def answer(surely=None, *, flags="", settings=None, derived=None, changed=(), change=None, **more):
     serves = surely and Serves(
-        surely=surely,
+        conditions=(HOLDS[surely],),
         lacks="no room for one request",
         flags=flags,
         changed=changed,
@@ -93,17 +94,12 @@ def test_flags_that_a_launch_needs_are_said(workload, memory, derived, begins):
     assert verdict.reason == begins + plain.reason
 
 
-@pytest.mark.parametrize(
-    ("share", "short"),
-    [({"gpu_memory_utilization": 0.59}, "weights"), ({"mem_fraction_static": 0.6}, "kv_cache")],
-)
-def test_what_a_share_is_too_small_for(share, short):
-    """60 bytes of weights and 30 of a cache, of a card with 100."""
-    found = EngineAnswer(
-        devices=(device(weights=exactly(60), kv_cache=exactly(30)),), settings=share
-    )
-    assert served._short_of(found, room(100)) == short
-    assert served._short_of(EngineAnswer(devices=(NEED,), settings=share), room(100)) == "kv_cache"
+@pytest.mark.parametrize(("left", "short"), [(29, "kv_cache"), (-1, "weights")])
+def test_what_a_share_is_too_small_for(left, short):
+    """A cache of 30 bytes, beside weights that leave some, or nothing."""
+    cache = Condition("kv_cache", exactly(30), exactly(left))
+    found = replace(answer("no"), serves=Serves(conditions=(cache,)))
+    assert served.verdict(found, INFER, "vllm", room(100)).tipped_by == short
 
 
 @pytest.mark.parametrize(
@@ -134,27 +130,6 @@ def test_flags_that_serve_are_a_remedy(room_says, then, fits):
     )
     assert list(served.remedies(answer("no"), lambda devices: "yes")) == []
     assert list(served.remedies(answer(), lambda devices: "yes")) == []
-
-
-@pytest.mark.parametrize(
-    ("workload", "fits", "of_flags", "does"),
-    [
-        (INFER, "yes", "no", True),
-        (INFER, "no", "yes", False),
-        (COMMAND, "no", "yes", True),
-        (COMMAND, "no", "unknown", False),
-    ],
-)
-def test_a_warning_promises_no_more_than_the_verdict(workload, fits, of_flags, does):
-    promise, hope = (asking("--eager", surely) for surely in served.SURE)
-    found = answer("no", flags="--eager")
-    object.__setattr__(found, "warnings", (promise,))
-    others = [("--eager", of_flags), ("--other", "yes")]
-    remedies = tuple(
-        Remedy(change={}, peak_bytes=1, fits=fits_, cost="", flags=flags) for flags, fits_ in others
-    )
-    said = served.softened(found, workload, SimpleNamespace(fits=fits), remedies)
-    assert said == (promise if does else hope,)
 
 
 # How a server is spread over cards
@@ -343,21 +318,6 @@ def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
         "serves_as_asked": False,
         "launch_serves": False,
     }
-
-
-@pytest.mark.parametrize(
-    ("fits", "change", "kept"),
-    [
-        ("yes", {"quantization": "fp8"}, False),
-        ("unknown", {"quantization": "fp8"}, False),
-        ("no", {"quantization": "fp8"}, True),
-        ("yes", {"gpu": "h100"}, True),
-    ],
-)
-def test_a_warning_does_not_deny_a_remedy_on_the_same_cards(fits, change, kept):
-    remedy = Remedy(change=change, peak_bytes=1, fits=fits, cost="")
-    told = served.left_open((clauses("x", sentence("no_choice")), "y"), (remedy,))
-    assert told == ("x; no other flags would do" if kept else "x", "y")
 
 
 def test_a_bare_size_is_laid_out_over_all_cards():

@@ -7,7 +7,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.patching import patched
-from weighbridge.memory.report.verdict import Remedy
+from weighbridge.memory.report.verdict import Condition, Remedy
 
 VERL = """#!/bin/bash
 MODEL_PATH=${MODEL_PATH:-qwen3-0.6b}
@@ -225,7 +225,7 @@ def test_a_change_is_written_into_the_line_of_the_file(text, name, change, line)
     """A change that the search found is written, read again, and asks for nothing else."""
     weighed = weighbridge.weigh(text, name=name, gpu="h100", offline=True)
     one = weighed.runs[0]
-    verdict = one.report.verdict.turned("no", "")
+    verdict = one.report.verdict.under(Condition("starts", ground="tried"), reason="")
     remedy = Remedy(change=change, peak_bytes=1, fits="yes", cost="")
     report = replace(one.report, verdict=verdict, remedies=(remedy,))
     patch = patched(replace(weighed, runs=(replace(one, report=report),)))

@@ -3,9 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.base.memory import Bytes
 from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.passes import _answer
 
 SERVICE = """\
   {name}:
@@ -58,14 +56,6 @@ def test_a_service_without_a_number_leaves_the_others_open():
     found = weighbridge.weigh(text, name="compose.yaml", gpu="h100", offline=True)
     assert found.runs[0].fits == "unknown"
     assert found.runs[0].report.verdict.reason == "s1 takes memory of the same card, too"
-
-
-@pytest.mark.parametrize(
-    ("whole", "answer"),
-    [((1, 2, 10), "yes"), ((1, 2, 11), "unknown"), ((10, 12, 14), "unknown"), ((11, 12, 13), "no")],
-)
-def test_a_sum_fits_where_its_worst_does(whole, answer):
-    assert _answer(Bytes(*whole), 10) == answer
 
 
 def test_servers_that_are_not_read_are_named():

@@ -1,11 +1,12 @@
 """Edges of a verdict, each by hand."""
 
-from types import SimpleNamespace
-
 from tests.cases import all_of
+from tests.charts.made import verdict
 from weighbridge.answers.verdict import closeness, on_host
 from weighbridge.answers.verdict.on_devices import _in_turn
-from weighbridge.base.memory import Bytes, Component, Device, Instant
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.records import replace
+from weighbridge.memory.report.verdict import Condition
 
 SIZE = Bytes(100, 200, 400)
 PARTS = [(99, 0.0), (100, 0.0), (150, 0.25), (200, 0.5), (300, 0.75), (399, 0.9975), (400, 1.0)]
@@ -34,10 +35,6 @@ def test_cards_are_filled_in_turn_and_the_last_has_what_is_left():
     assert found == [first, second, Bytes(low, (low + high) // 2, high)]
 
 
-def host(fits, tight=False):
-    return SimpleNamespace(fits=fits, tight=tight)
-
-
 @all_of(
     ("device", "half", "tight"),
     [
@@ -48,11 +45,12 @@ def host(fits, tight=False):
     ],
 )
 def test_a_yes_is_tight_where_either_half_is(monkeypatch, device, half, tight):
-    monkeypatch.setattr(on_host, "judged", lambda *_: host(half[1], half[0]))
-    monkeypatch.setattr(on_host, "replace", lambda verdict, **more: more)
+    one = replace(verdict(fits=half[1], ram=1).host, fits=half[1], tight=half[0])
+    monkeypatch.setattr(on_host, "judged", lambda *_: one)
     devices = [Device(index=0, kind="host", phases=(Instant("load", ()),))]
-    verdict = SimpleNamespace(fits=device[1], tight=device[0])
-    assert on_host.both(verdict, devices, None)["tight"] is tight
+    memory = Condition("memory", exactly(1), exactly(device[1] == "yes"))
+    judged = replace(verdict(fits=device[1]), conditions=(memory,), tight=device[0])
+    assert on_host.both(judged, devices, None).tight is tight
 
 
 def test_pages_of_files_may_stay_or_go():

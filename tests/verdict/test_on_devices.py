@@ -14,7 +14,6 @@ from weighbridge.answers.verdict.on_devices import (
     even,
     fits,
     serving,
-    surely,
     verdict,
 )
 from weighbridge.base.errors import UsageError
@@ -328,14 +327,6 @@ def test_of_cards_that_differ_the_worst_off_is_named():
         for fits, margin in (("yes", 3), ("unknown", -1), ("no", -5), ("no", -9), ("yes", 2))
     ]
     assert [cards.index(one) for one in sorted(cards, key=_worse)] == [3, 2, 1, 4, 0]
-
-
-@pytest.mark.parametrize(
-    ("high", "gpus", "sure"), [(13, 1, True), (14, 1, False), (13, 2, False), (99, 0, True)]
-)
-def test_what_surely_fits_in_numbers_alone(high, gpus, sure):
-    """On one card of 13 bytes; nothing fits everywhere."""
-    assert surely(high, gpus, room(13)) is sure
 
 
 def test_nothing_on_a_device_fits():

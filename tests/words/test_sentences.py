@@ -107,19 +107,24 @@ def test_it_is_told_by_its_key(catalogue):
 
 
 def test_clauses_stay_sentences():
-    both = clauses(LINE, "", None, clauses("of a stranger", sentence("no_choice")))
-    assert both == f"{ENGLISH}; of a stranger; no other flags would do"
-    assert [*map(key_of, parts_of(both))] == ["beyond", "", "no_choice"]
-    assert words_in("zh").told(both) == f"{CHINESE}；of a stranger；换别的参数也不行"
-    assert without(both, "no_choice") == f"{ENGLISH}; of a stranger"
-    assert without(LINE, "no_choice") is LINE
-    assert key_of(without("of a stranger", "no_choice")) == "clauses"
+    both = clauses(LINE, "", None, clauses("of a stranger", sentence("flag.prompt_adapters")))
+    assert both == f"{ENGLISH}; of a stranger; prompt adapters"
+    assert [*map(key_of, parts_of(both))] == ["beyond", "", "flag.prompt_adapters"]
+    assert words_in("zh").told(both) == f"{CHINESE}；of a stranger；提示词适配器"
+    assert without(both, "flag.prompt_adapters") == f"{ENGLISH}; of a stranger"
+    assert without(LINE, "flag.prompt_adapters") is LINE
+    assert key_of(without("of a stranger", "flag.prompt_adapters")) == "clauses"
     assert (
         (clauses(), words_in("zh").told(clauses())) == ("", "")
         and clauses(LINE) is LINE
         and parts_of("one; two") == ("one; two",)
     )
-    assert {*keys_of(about("gpt2", both))} == {"of_model", "clauses", "beyond", "no_choice"}
+    assert {*keys_of(about("gpt2", both))} == {
+        "of_model",
+        "clauses",
+        "beyond",
+        "flag.prompt_adapters",
+    }
     assert [*keys_of("text")] == []
     assert about("", LINE) is LINE
     assert (before(about(LINE, "text")), before(LINE), before("text")) == (LINE, "", "")
@@ -139,11 +144,11 @@ def test_what_a_terminal_obeys_is_written_out_in_each_language():
 
 
 def test_an_error_has_fields_and_a_key():
-    error = NotFoundError(LINE, where="gpt2", then=sentence("no_choice"))
-    assert str(error) == f"gpt2: {ENGLISH}; no other flags would do"
-    assert (error.what, error.where, error.then) == (LINE, "gpt2", "no other flags would do")
+    error = NotFoundError(LINE, where="gpt2", then=sentence("flag.prompt_adapters"))
+    assert str(error) == f"gpt2: {ENGLISH}; prompt adapters"
+    assert (error.what, error.where, error.then) == (LINE, "gpt2", "prompt adapters")
     assert error.key == "beyond"
-    assert words_in("zh", "errors").told(error.sentence) == f"gpt2：{CHINESE}；换别的参数也不行"
+    assert words_in("zh", "errors").told(error.sentence) == f"gpt2：{CHINESE}；提示词适配器"
     assert (NotFoundError("text").key, str(NotFoundError("text"))) == ("", "text")
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.memory import Device, NamedBytes
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
-from weighbridge.base.sentences import sentence
 from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.memory.report.verdict import Condition, judge
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.mixers import Layer
@@ -92,13 +92,18 @@ class Serves:
     """The answer whether an engine starts and holds all requests at once, by the flags that were
     sized."""
 
-    surely: Surely
+    conditions: tuple[Condition, ...]
     lacks: str = ""  # what the flags as they were asked lack, in a sentence
     flags: str = ""  # that a launch has which serves, where those that were asked do not
     change: Mapping[str, Any] = field(default_factory=dict)  # the same, by names of settings
     changed: tuple[Device, ...] = ()  # the devices with them; none where they are the answer's
     then: Surely = "yes"  # whether it surely serves with those
     caps: str = ""  # what requests are held to, of a server that starts with what is left
+
+    @property
+    def surely(self) -> Surely:
+        """Tell whether it serves, by its conditions."""
+        return judge(self.conditions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,16 +197,3 @@ class PlacedWay(NamedTuple):
     read: tuple[int, ...]
     sent: int
     guests: tuple[int, ...] = ()
-
-
-def unhelped(named: int, ranks: int) -> str:
-    """Why no flag of ours helps a launch. With more cards than ranks it is about what was asked:
-    remedies may lay it out over all."""
-    if named <= ranks:
-        return sentence("no_choice")
-    return sentence("no_choice.cards", used=ranks, count=named)
-
-
-def asking(flags: str, surely: Surely) -> str:
-    """Say what the launch line asks for, and whether it would do (`promised`)."""
-    return sentence("line_asks.hope" if surely == "unknown" else "line_asks", flags=flags)

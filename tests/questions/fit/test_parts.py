@@ -187,19 +187,6 @@ def test_the_longest_context_is_no_more_than_the_engine_sizes(largest, asked, si
 # Searches
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "derived", "under"),
-    [
-        ("context", 9, {"largest_context": 9, "largest_context_flags": "--x 1"}, "with --x 1"),
-        ("context", 8, {"largest_context": 9, "largest_context_flags": "--x 1"}, ""),
-        ("context", 9, {"largest_context": 9}, ""),
-        ("batch_size", 9, {"largest_context": 9, "largest_context_flags": "--x 1"}, ""),
-    ],
-)
-def test_flags_under_which_the_longest_context_was_found(setting, value, derived, under):
-    assert search._under(SimpleNamespace(derived=derived), setting, value) == under
-
-
 def test_a_search_of_which_nothing_fits_ends_at_none():
     """A guess of none is believed where one does not fit, and asked no further."""
     asked = []

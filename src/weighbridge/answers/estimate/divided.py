@@ -9,7 +9,7 @@ from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators.parts import Part
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts
-from weighbridge.memory.report.verdict import Verdict
+from weighbridge.memory.report.verdict import Condition, Verdict
 
 # GB/s of a host's memory: two channels of DDR4-2400 to two of DDR5-6400, 8 bytes a transfer each
 # (JESD79-4, JESD79-5); assumed, since nobody says what is in the machine
@@ -78,7 +78,7 @@ def _if_there_is_ram(verdict: Verdict, lead: str) -> Verdict:
     if needed <= ANY_MACHINE:
         return replace(verdict, reason=clauses(lead, verdict.reason))
     asked = f"it needs about {human(needed)} of RAM: --ram SIZE says whether that is there"
-    return replace(verdict, fits="unknown", tight=False, reason=clauses(lead, asked))
+    return verdict.under(Condition("ram", opens="yes"), reason=clauses(lead, asked))
 
 
 def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> float:

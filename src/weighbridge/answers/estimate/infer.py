@@ -29,7 +29,7 @@ from weighbridge.memory.report.keys import (
     IntervalName,
 )
 from weighbridge.memory.report.verdict import Answer as Fits
-from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.memory.report.verdict import Condition, Remedy, Verdict
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.workload import SPREAD, Infer, foreign, layouts
 
@@ -151,7 +151,6 @@ def _infer(
     if answer.serves is None:  # a server's share of the card is another question
         verdict = spilled(verdict, workload)
     remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
-    answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
     report = Report(
         task="infer",
         model=facts(model),
@@ -235,7 +234,7 @@ def widened(
             bounds.around(Bytes(*interval), like, *TOLD[name], several=several, table=table)
         )
 
-    facts = answer.derived.copy()
+    facts, pool = answer.derived.copy(), answer.derived.get("available_kv_cache_interval")
     for counted, of_count in COUNTED.items():
         number = facts.get(counted)
         if number is not None:
@@ -249,14 +248,25 @@ def widened(
         interval = around("profile_peak_interval", first["profile_peak_interval"])
         facts["first_rank"] = {**first, "profile_peak_interval": interval}
     serves = answer.serves
-    if serves is not None and serves.changed:
-        serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
+    if serves is not None:
+        wider = facts.get("available_kv_cache_interval")
+        counts = tuple(_as_wide(c, pool, wider) for c in serves.conditions)
+        changed = bounds.widened(serves.changed, like, table)
+        serves = replace(serves, conditions=counts, changed=changed)
     return replace(
         answer,
         devices=bounds.widened(answer.devices, like, table),
         derived=facts,
         serves=serves,
     )
+
+
+def _as_wide(condition: Condition, pool: Interval | None, wider: Interval | None) -> Condition:
+    """Return what counts blocks with what published pools err by, too."""
+    if condition.unit != "blocks" or condition.available is None or not pool or not wider:
+        return condition
+    each = zip(condition.available, pool, wider, strict=True)
+    return condition._replace(available=Bytes(*(n * b // max(1, a) for n, a, b in each)))
 
 
 def _usual(model: Model, workload: Infer) -> Engine:

@@ -59,6 +59,7 @@ from weighbridge.base.sentences import Sentence, clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EngineCards
+from weighbridge.memory.report.verdict import Condition
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
 from weighbridge.training.forward.heads import head
@@ -248,8 +249,9 @@ class _Meeting:
         why, device = parts_of(served.reason)[0], fullest(self.served)
         least = max(one.of("weights").low for one in device.phases)
         if self.rollout.infer.engine_version is None and least <= (device.taken or 0):
-            return verdict.turned("unknown", clauses(sentence("learning.release"), why))
-        return verdict.turned("no", why)
+            release = Condition("release", opens="yes")
+            return verdict.under(release, reason=clauses(sentence("learning.release"), why))
+        return verdict.under(*(one for one in served.conditions if one.holds == "no"), reason=why)
 
     # ---- questions
 
@@ -490,8 +492,10 @@ def _open(report: Report, run: LearningRun) -> Report:
     if verdict is None or not run.unsaid or verdict.fits != "yes":
         return report
     program = program_of(report.workload)
-    why = sentence("learning.unsaid", names=", ".join(_named(n, program) for n in run.unsaid))
-    return replace(report, verdict=verdict.turned("unknown", clauses(why, verdict.reason)))
+    names = ", ".join(_named(n, program) for n in run.unsaid)
+    why = sentence("learning.unsaid", names=names)
+    unsaid = Condition("not_said", opens="yes", source=names)
+    return replace(report, verdict=verdict.under(unsaid, reason=clauses(why, verdict.reason)))
 
 
 def _named(name: str, program: str) -> str:

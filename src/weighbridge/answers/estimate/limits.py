@@ -42,7 +42,6 @@ def limits(
     if budget is None:
         return {}
     shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
-    budget = _beside_processes(budget, workload, answer)
     if uncounted.of_subject(subject, workload):
         unknown: DerivedFacts = {
             "largest_context": None,
@@ -60,7 +59,7 @@ def limits(
     # Bytes of a server that takes a share of the card go by that share, in steps
     batch, tokens = workload.batch_size or 1, max(subject.longest or UNBOUNDED, subject.context)
     most = workload.max_num_seqs or max(MANY, batch)
-    quick = _quick(subject, workload, kind, budget)
+    quick = _quick(subject, workload, kind, _beside_processes(budget, workload, answer))
     by_length = (
         None if quick is None else lambda n: quick(SearchPoint(n, _prompt(workload, n), batch))
     )
@@ -125,6 +124,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
     ):
         return False  # nor does it with the margins of published runs
     answer = answered(subject, workload, kind, budget)
+    budget = _beside_processes(budget, workload, answer)
     phases = [d.phases for d in answer.devices if d.kind == "gpu"]
     differ = phases if budget.mixed else {id(one): one for one in phases}.values()
     nbytes = HeldBytes(

@@ -20,6 +20,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.memory.components import device
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Condition
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
@@ -123,7 +124,8 @@ def _judged(
     away = [name for name, number in ran.place.cards.items() if number == CPU]
     if verdict is None or not away or verdict.fits == "no":
         return verdict
-    return verdict.turned("unknown", sentence("device_map.cpu", components=", ".join(away)))
+    reason = sentence("device_map.cpu", components=", ".join(away))
+    return verdict.under(Condition("device_map", opens="yes"), reason=reason)
 
 
 def _gpus(
@@ -231,7 +233,8 @@ def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
     lead = sentence("comfy.in_part", size=human(nbytes))
     if judged.fits == "no":
         return judged
-    return replace(judged.turned("unknown", lead), spilled=nbytes)
+    slower = judged.under(Condition("weights_in_ram", opens="yes"), reason=lead)
+    return replace(slower, spilled=nbytes)
 
 
 def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:

@@ -12,7 +12,7 @@ srt/configs/model_config.py (_derive_context_length, _verify_quantization).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.infer import infer
 from weighbridge.base.errors import NotServedError, UnsupportedError, WeighbridgeError
@@ -26,7 +26,7 @@ from weighbridge.engines.table import ENGINES, title
 from weighbridge.engines.weight_formats import runs_on
 from weighbridge.machines.accelerators.parts import Part
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.memory.report.verdict import Condition, Remedy, Verdict
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.workload import Infer
 
@@ -98,17 +98,22 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
 
 def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
     """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
-    refuses = next((each for each in stops if each.answer == "no"), None)
-    answer: Literal["no", "unknown"] = "unknown" if refuses is None else "no"
-    unsure = clauses(*(each.why for each in stops if each.answer == "either"))
-    if was.fits == "no":
-        return was.turned("unknown", unsure) if unsure and refuses is None else was
-    reasons = clauses(*(s.why for s in stops if refuses is None or s.answer == "no"))
-    reason = about(f"{name} {STARTS[answer]}", reasons)
-    if answer == was.fits:
+    turned = was.under(*map(_condition, stops), reason=was.reason)
+    if was.fits == "no" == turned.fits:
+        return turned
+    refused = turned.fits == "no"
+    reason: str = clauses(*(s.why for s in stops if s.answer == "no" or not refused))
+    if was.fits != "no":
+        reason = about(f"{name} {STARTS[turned.fits]}", reason)
+    if turned.fits == was.fits:
         reason = clauses(reason, was.reason)
-    turned = was.turned(answer, reason)
-    return turned if refuses is None else replace(turned, ground=refuses.ground, seen=refuses.seen)
+    return replace(turned, reason=reason)
+
+
+def _condition(stop: Obstacle) -> Condition:
+    if stop.answer == "no":
+        return Condition("starts", ground=stop.ground or "tried", source=stop.seen)
+    return Condition("read", opens="yes" if stop.answer == "unknown" else "either", source=stop.why)
 
 
 def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, ...]:

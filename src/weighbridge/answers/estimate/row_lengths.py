@@ -11,6 +11,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.memory.report.verdict import Condition
 from weighbridge.workload import Train
 
 SHORT, LEAST = 16, 256  # the shortest rows are such a part of the cap, in tokens at least
@@ -41,8 +42,9 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
         return report
     short = facts.get("rows_up_to", short)
     why = sentence("learning.shorter" if surely else "learning.may_be", rows=cap, short=short)
-    turned = verdict.turned("unknown", clauses(why, verdict.reason), verdict.tipped_by)
-    return replace(report, verdict=turned)
+    shorter = Condition("row_lengths", opens="no")
+    open_ = verdict.under(shorter, reason=clauses(why, verdict.reason))
+    return replace(report, verdict=verdict if open_.fits == "no" else open_)
 
 
 def _longest(workload: Train, report: Report, ask: Asker, bounds: tuple[int, int]) -> int:

@@ -7,14 +7,13 @@ A device may have room for what a workload needs while the engine's own share of
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.answers.verdict import closeness, on_devices
-from weighbridge.base.memory import Device, exactly
+from weighbridge.answers.verdict import on_devices
+from weighbridge.base.memory import Device
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import Sentence, about, clauses, parts_of, sentence, without
-from weighbridge.engines.interface import EngineAnswer, Surely
-from weighbridge.memory.report import Report
+from weighbridge.base.sentences import about, clauses, sentence
+from weighbridge.engines.interface import EngineAnswer
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Answer as Fits
 from weighbridge.memory.report.verdict import Remedy, Verdict
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
 Judge = Callable[[tuple[Device, ...]], Fits]  # has a machine room for what they hold?
-CARDS = ("gpu", "gpu_memory")  # changes of these are other cards
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -35,21 +33,21 @@ COSTS: Mapping[str, str] = {
     "enforce_eager": "no CUDA graphs: tokens are written more slowly",
     "disable_cuda_graph": "no CUDA graphs: tokens are written more slowly",
 }
-# Of the card, an engine's
-SHARES: tuple[Literal["gpu_memory_utilization", "mem_fraction_static"], ...] = (
-    "gpu_memory_utilization",
-    "mem_fraction_static",
-)
-SURE: tuple[Surely, Surely] = ("yes", "unknown")
 
 
 def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget") -> Verdict:
     """Judge whether the devices hold what was sized, and the engine serves it by these flags."""
     room_verdict, serves = on_devices.serving(answer.devices, budget), answer.serves
-    if serves is None or room_verdict.fits == "no":
+    if serves is None:
         return room_verdict
-    if serves.surely == "no" or (serves.surely == "unknown" and room_verdict.fits == "yes"):
-        return room_verdict.turned(serves.surely, serves.lacks, _short_of(answer, budget))
+    was, conditions = room_verdict.fits, serves.conditions
+    room_verdict = room_verdict.under(*conditions, reason=room_verdict.reason)
+    if was == "no":
+        return room_verdict
+    if serves.surely == "no" or (serves.surely == "unknown" and was == "yes"):
+        left = all(c.available is None or c.available.high > 0 for c in conditions)
+        tipped = "kv_cache" if left else "weights"  # which leave nothing
+        return replace(room_verdict, reason=serves.lacks, tipped_by=tipped)
     if serves.caps:
         return replace(room_verdict, reason=about(serves.caps, room_verdict.reason))
     if serves.flags and not workload.engine_defaults:
@@ -60,17 +58,6 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
         reason = clauses(lead, about(line, room_verdict.reason))
         return replace(room_verdict, reason=reason)
     return room_verdict
-
-
-def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
-    """Name the component that the engine's own share of the card has no room for: the cache, which
-    is made last, unless what comes before it is too much."""
-    shares = (answer.settings.get(name) for name in SHARES)
-    share = next((s for s in shares if s is not None), 1.0)
-    room = round(share * budget.choice.part.total.bytes.high)
-    gpus = (device for device in answer.devices if device.kind == "gpu")
-    tipped = (closeness.tipped_by(device.phases, exactly(room), surely=True) for device in gpus)
-    return next(filter(None, tipped), "kv_cache")
 
 
 def as_asked(facts: DerivedFacts, workload: Infer, judged: Verdict | None) -> DerivedFacts:
@@ -101,39 +88,6 @@ def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
         cost="; ".join(dict.fromkeys(_costs(serves.change))),
         flags=serves.flags,
     )
-
-
-def softened(
-    answer: EngineAnswer, workload: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
-) -> tuple[str, ...]:
-    """Return warnings that promise no more of a line than the verdict on it does."""
-    flags = "" if answer.serves is None else answer.serves.flags
-    answers = [remedy.fits for remedy in remedies if remedy.flags == flags]
-    if not workload.engine_defaults and judged is not None:
-        answers = [judged.fits]
-    if "yes" in answers:
-        return answer.warnings
-    return tuple(clauses(*map(_hoped, parts_of(line))) for line in answer.warnings)
-
-
-def _hoped(clause: str) -> str:
-    """Return a clause that says what may do, where it says what would."""
-    if isinstance(clause, Sentence) and clause.key == "line_asks":
-        return sentence("line_asks.hope", **clause.values)
-    return clause
-
-
-def undenied(report: Report) -> Report:
-    """Return a report whose warnings do not say that no flags would do, where a remedy on the same
-    cards may."""
-    return replace(report, warnings=left_open(report.warnings, report.remedies))
-
-
-def left_open(warnings: tuple[str, ...], remedies: tuple[Remedy, ...]) -> tuple[str, ...]:
-    """Return warnings that deny no remedy on the same cards."""
-    if any(one.fits != "no" and one.change.keys().isdisjoint(CARDS) for one in remedies):
-        return tuple(without(line, "no_choice") for line in warnings)
-    return warnings
 
 
 def _costs(change: Mapping[str, Any]) -> Iterator[str]:

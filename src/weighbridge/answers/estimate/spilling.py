@@ -15,6 +15,7 @@ from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
+from weighbridge.memory.report.verdict import Condition, fits
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
@@ -30,8 +31,6 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     budget = workload.budget() if workload.on_windows() else None
     if verdict is None or budget is None or not _lends(budget.choice.part):
         return verdict
-    from weighbridge.answers.verdict.on_devices import fits
-
     short = fits(verdict.per_device, verdict.usable) != "yes"
     if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
         return verdict
@@ -52,9 +51,10 @@ def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
     ram = ANY_MACHINE if known is None else known
     if known is not None and over.low > ram // LENT:
         lead = sentence("lends", size=human(over.expected))
-        return verdict.turned("no", clauses(lead, verdict.reason))
+        return replace(verdict, reason=clauses(lead, verdict.reason))
     lead = sentence("spills", size=human(over.expected))
-    open_ = verdict.turned("unknown", clauses(lead, verdict.reason))
+    lent = Condition("shared_gpu_memory", opens="no")
+    open_ = verdict.under(lent, reason=clauses(lead, verdict.reason))
     surely = over.high <= min(ram // LENT, max(0, ram - on_host))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 

@@ -111,7 +111,7 @@ def of_step(
         judged = uncounted.judged(on_devices.serving(answered.devices, budget), missing)
     said_no = refused(training)
     if judged is not None and said_no:
-        judged = judged.turned(judged.fits, clauses(said_no, judged.reason))
+        judged = replace(judged, reason=clauses(said_no, judged.reason))
     judged = on_devices.cited(judged, bounds.published(answered.devices, _runs(asked, training)))
     return Report(
         task="train",

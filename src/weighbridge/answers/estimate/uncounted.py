@@ -17,7 +17,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.memory.report.verdict import Verdict
+from weighbridge.memory.report.verdict import Condition, Verdict
 from weighbridge.models import catalogue
 from weighbridge.models.arch import towers
 from weighbridge.models.arch.model_types import differs, facts
@@ -202,7 +202,8 @@ def judged(verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
     if not missing or verdict.fits == "no":
         return verdict
     lead = f"weights only are surely counted, not {'; nor '.join(missing)}"
-    return verdict.turned("unknown", about(lead, verdict.reason))
+    uncounted = Condition("not_counted", opens="yes", source="; ".join(missing))
+    return verdict.under(uncounted, reason=about(lead, verdict.reason))
 
 
 def warnings(missing: tuple[str, ...]) -> tuple[str, ...]:

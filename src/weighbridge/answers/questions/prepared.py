@@ -384,11 +384,9 @@ class Prepared:
             if part is not None:
                 part(replace(report, remedies=known))
 
-        from weighbridge.answers.estimate.served import undenied
-
         looks = ladder if task == "train" and workload.learns else search
         changes = looks(case, hears=hears if part else None)
-        return ended(undenied(replace(report, remedies=changes)))
+        return ended(replace(report, remedies=changes))
 
     def _climbed(
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None

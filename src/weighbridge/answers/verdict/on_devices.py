@@ -1,9 +1,5 @@
 """Does it fit? A device's driver-level peak beside the bytes that a process can have of it.
 
-    yes       peak.high <= usable.low        the high estimate fits what is surely there
-    no        peak.low > usable.high         not even the low one fits
-    unknown   otherwise
-
 Both sides are what the driver counts for a process: context, reserved memory and everything else
 that the process holds, and the device's total less what the driver keeps for itself.
 
@@ -29,20 +25,13 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
-from weighbridge.memory.report.verdict import Answer, Verdict
+from weighbridge.memory.report.verdict import RANK, Answer, Condition, Verdict, fits
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
 
 TENTH = 0.1  # of a percent: median errors are told to it
-
-
-def fits(peak: Bytes, usable: Bytes) -> Answer:
-    """Compare a peak with the bytes that a process can have."""
-    if peak.high <= usable.low:
-        return "yes"
-    return "no" if peak.low > usable.high else "unknown"
 
 
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
@@ -58,7 +47,7 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
         each = even(device, count, largest_layer)
     answer = fits(each, budget.usable)
     reason = reasons.loaded(answer, each, budget, splits if split else None)
-    judged = _verdict(answer, reason, each, budget, used=count if split else 1)
+    judged = _verdict(reason, each, budget, used=count if split else 1)
     if split and answer != "yes":
         return replace(judged, tipped_by="weights")
     return replace(judged, tipped_by=tipped_by([device], answer, budget))
@@ -70,13 +59,14 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     if gpus and budget.mixed:
         return of_each(gpus, budget)
     if not gpus:
-        return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
+        return _verdict("nothing is on the device", exactly(0), budget, used=0)
     each = most(d.peak("driver") for d in gpus)
     answer = fits(each, budget.usable)
-    judged = _verdict(answer, "", each, budget, used=len(gpus))
+    judged = _verdict("", each, budget, used=len(gpus))
     if len(gpus) > count:
         key = "devices_short.one" if count == 1 else "devices_short"
-        return judged.turned("no", sentence(key, needs=len(gpus), count=count))
+        short = Condition("devices", exactly(len(gpus)), exactly(count), "devices")
+        return judged.under(short, reason=sentence(key, needs=len(gpus), count=count))
     reason = reasons.dealt(answer, each, budget, len(gpus))
     return replace(judged, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
 
@@ -110,9 +100,6 @@ def _worse(verdict: Verdict) -> tuple[int, float]:
     return RANK.index(verdict.fits), left
 
 
-RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
-
-
 def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str | None:
     """The component that tips the fullest of them over."""
     if answer == "yes":
@@ -120,12 +107,6 @@ def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str |
     bound = LOW if answer == "no" else HIGH
     fullest = max(gpus, key=lambda d: d.peak("driver")[bound])
     return closeness.tipped_by(fullest.phases, budget.usable, surely=answer == "no")
-
-
-def surely(high: int, gpus: int, budget: "Budget") -> bool:
-    """Tell whether `serving` would say yes of `gpus` devices, the fullest of which takes at most
-    `high` bytes."""
-    return gpus == 0 or (gpus <= budget.choice.count and high <= budget.usable.low)
 
 
 def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdict | None:
@@ -139,10 +120,12 @@ def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdi
     return replace(verdict, reason=clauses(verdict.reason, said), published=published)
 
 
-def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
+def _verdict(reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
     from weighbridge.machines.accelerators.machines import nodes
 
     part, margin = budget.choice.part, budget.usable.low - each.expected
+    memory = Condition("device_memory", each, budget.usable)
+    answer = memory.holds
     return Verdict(
         accelerator=part.name,
         accelerator_id=part.id,
@@ -164,7 +147,8 @@ def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used
         tight=answer == "yes" and closeness.tight(margin, budget.usable.low),
         tipped_by=None,
         nodes=nodes(part, budget.choice.count),
-        ground="physical" if answer == "no" else "",
+        ground=memory.ground if answer == "no" else "",
+        conditions=(memory,),
     )
 
 

@@ -13,10 +13,9 @@ at least an even share of what the host is to hold, and at most all of it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from weighbridge.answers.verdict import closeness, reasons
-from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base.memory import (
     Bytes,
     Component,
@@ -30,7 +29,7 @@ from weighbridge.base.memory import (
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
-from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
+from weighbridge.memory.report.verdict import Answer, Condition, HostVerdict, Verdict, fits, judge
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.pools import MachineMemory
@@ -52,18 +51,19 @@ def both(
     half = judged(host, machine, [d for d in devices if d.kind == "gpu"] if shared else ())
     if on_devices is None:
         return _alone(half, on_host=all(d.kind == "host" for d in devices))
-    if half.fits is None or RANK[half.fits] == 0:
-        return replace(
-            on_devices,
-            host=half,
-            tight=on_devices.tight or (half.tight and on_devices.fits == "yes"),
-        )
-    if RANK[half.fits] > RANK[on_devices.fits]:
+    if half.fits is None:
+        return replace(on_devices, host=half)
+    reason, worse = on_devices.reason, RANK[half.fits] > RANK[on_devices.fits]
+    if worse:
         alone = f"the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
         reason = clauses(half.reason, alone)
-        turned = on_devices.turned(half.fits, reason, half.tipped_by)
-        return replace(turned, share_that_fits=half.share_that_fits, host=half)
-    return replace(on_devices, reason=clauses(on_devices.reason, half.reason), host=half)
+    elif half.fits != "yes":
+        reason = clauses(reason, half.reason)
+    memory = Condition("host_memory", half.needed, half.room)
+    both = on_devices.under(memory, reason=reason, tipped_by=half.tipped_by if worse else None)
+    share = half.share_that_fits if worse else on_devices.share_that_fits
+    tight = both.tight or (half.tight and both.fits == "yes")
+    return replace(both, share_that_fits=share, host=half, tight=tight)
 
 
 def container(host: Device) -> int:
@@ -93,25 +93,35 @@ def judged(
     pages_stay = machine is not None and machine.pages_stay
     phases = _together(host, inside, pages_stay=pages_stay)
     needed = peak(phases)
-    answer = None if machine is None else fits(needed, machine.room)
+    room = None if machine is None else machine.room
+    answer = None if room is None else fits(needed, room)
     bound = 0 if answer == "no" else 2
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
     when = _when(name, len(inside))
-    if machine is None or answer is None:
+    tipped = None
+    if room is not None and answer != "yes":
+        tipped = closeness.tipped_by(phases, room, surely=answer == "no")
+    if room is None or answer is None:
         reason: str = sentence("host_range", size=_span(needed), when=when)
     else:
-        when = _beside(when, inside, pages_stay=pages_stay and name == LOAD)
-        figures = reasons.compared(answer, needed, machine.room, "the machine")
+        if inside:  # what counts with it
+            pages = pages_stay and name == LOAD
+            when = sentence("when.pages" if pages else "when.device", when=when)
+        figures = reasons.compared(answer, needed, room, "the machine")
         reason = sentence("host_memory", when=when, figures=figures)
     return HostVerdict(
         needed=needed,
         phase=name,
-        room=None if machine is None else machine.room,
+        room=room,
         fits=answer,
         reason=reason,
         container=container(host),
         shared=bool(inside),
-        **_close(phases, needed, machine, answer),
+        share_that_fits=None if room is None else closeness.share(needed, room),
+        tight=room is not None
+        and answer == "yes"
+        and closeness.tight(room.low - needed.expected, room.low),
+        tipped_by=tipped,
     )
 
 
@@ -119,33 +129,6 @@ def _when(phase: str, machines: int) -> Sentence:
     """Say when, and on how many machines."""
     when = sentence(WHILE[phase]) if phase in WHILE else sentence("when.phase", phase=phase)
     return when if machines <= 1 else sentence("when.machine", when=when, count=machines)
-
-
-def _beside(when: Sentence, inside: Sequence[Device], *, pages_stay: bool) -> Sentence:
-    """Say what counts with it: devices whose memory is the host's, and pages of files."""
-    return sentence("when.pages" if pages_stay else "when.device", when=when) if inside else when
-
-
-class Close(TypedDict, total=False):
-    """How close it is: the fields of `Verdict` that a host has as well."""
-
-    share_that_fits: float
-    tight: bool
-    tipped_by: str | None
-
-
-def _close(
-    phases: Sequence[Instant], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
-) -> Close:
-    if machine is None or answer is None:
-        return {}
-    room, surely = machine.room, answer == "no"
-    tipped = None if answer == "yes" else closeness.tipped_by(phases, room, surely=surely)
-    return {
-        "share_that_fits": closeness.share(needed, room),
-        "tight": answer == "yes" and closeness.tight(room.low - needed.expected, room.low),
-        "tipped_by": tipped,
-    }
 
 
 def _together(
@@ -218,7 +201,9 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
     assert half.available is not None
     assert half.room is not None
     assert half.fits is not None
-    answer: Answer = half.fits if on_host or half.fits == "no" else "unknown"
+    unnamed = () if on_host else (Condition("device", opens="yes"),)
+    conditions = (Condition("host_memory", half.needed, half.room), *unnamed)
+    answer = judge(conditions)
     return Verdict(
         accelerator="the host alone",
         accelerator_id="",
@@ -241,6 +226,7 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         tight=half.tight and answer == "yes",
         tipped_by=half.tipped_by,
         ground="physical" if answer == "no" else "",
+        conditions=conditions,
     )
 
 

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from weighbridge.base.memory import Device, Instant
 from weighbridge.base.records import NamedTuple, dataclass, replace
-from weighbridge.base.sentences import clauses
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import Engine, Version, version
 from weighbridge.engines.interface import (
-    BEST,
     EXPECTED,
     WORST,
     EngineAnswer,
@@ -31,12 +30,10 @@ from weighbridge.engines.interface import (
     SearchPoint,
     Serves,
     Subject,
-    Surely,
-    asking,
-    unhelped,
 )
 from weighbridge.engines.servers import device_support
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.memory.report.verdict import Condition, judge
 from weighbridge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -126,6 +123,7 @@ class PagedServer(Generic[L]):
     stands: Callable[[L, int], bool]  # and the card has room for all that is beside them
     hopeless: Callable[[L], bool]  # whatever is changed
     others: Callable[[L, int], Iterator[L]]  # that may stand by such estimates, the nearest first
+    conditions: Callable[[L], Iterable[Condition]]  # that have to hold, where it `stands`
     lacks: Callable[[L], str]  # a sentence, where it does not surely stand
     caps: Callable[[L], str] = lambda _: ""  # what requests are held to
     first: Callable[[L], Iterator[str]] = nothing  # warnings of what was asked
@@ -212,12 +210,6 @@ class PagedServer(Generic[L]):
         others = self.others(asked, EXPECTED)
         return next((one for one in others if self.stands(one, EXPECTED)), None)
 
-    def surely(self, launched: L) -> Surely:
-        """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
-        if self.stands(launched, WORST):
-            return "yes"
-        return "unknown" if self.stands(launched, BEST) else "no"
-
     # Answer
 
     def _devices(self, launched: L) -> tuple[Device, ...]:
@@ -257,26 +249,27 @@ class PagedServer(Generic[L]):
         """A command is taken as it is; else the launch line is what was sized."""
         alike = asked.asked.engine_defaults
         judged = asked if alike or able is None else able
-        surely = self.surely(judged)
-        lacks = "" if surely == "yes" else self.lacks(judged)
+        conditions = tuple(self.conditions(judged))
+        lacks = "" if judge(conditions) == "yes" else self.lacks(judged)
         if able is asked or able is None:
-            return Serves(surely=surely, lacks=lacks, caps=self.caps(asked))
+            return Serves(conditions=conditions, lacks=lacks, caps=self.caps(asked))
         return Serves(
-            surely=surely,
+            conditions=conditions,
             lacks=lacks,
             flags=self._flags(asked, able),
             change=self._change(asked, able),
             changed=self._devices(able) if alike else (),
-            then=self.surely(able),
+            then=judge(self.conditions(able)),
         )
 
     def _helped(self, asked: L, able: L | None, budget: "Budget") -> str:
-        """Say what the flags as they were asked lack, and which would do."""
-        way = (
-            unhelped(budget.choice.count, len(asked.ranks))
-            if able is None
-            else asking(self._flags(asked, able), self.surely(able))
-        )
+        """Say what the flags as they were asked lack, and what the line asks for, or which cards
+        are left. Whether that would do is the verdict's to say, and the remedies'."""
+        used, count, way = len(asked.ranks), budget.choice.count, ""
+        if able is not None:
+            way = sentence("line_asks", flags=self._flags(asked, able))
+        elif count > used:
+            way = sentence("cards_left", used=used, count=count)
         return clauses(self.lacks(asked), way)
 
     def _change(self, asked: L, able: L) -> Mapping[str, object]:

@@ -153,7 +153,9 @@ def _fraction(launched: SglangLaunched) -> str:
 
 def _nearly(launched: SglangLaunched) -> str:
     """Describe a launch that is expected to serve, and may not."""
-    low, high = human(launched.whole.low), human(launched.whole.high)
+    low, _, high = map(
+        human, next(c.needed for c in launched.conditions if c.name == "pools") or ()
+    )
     usable = human(launched.usable.low)
     return sentence("fraction_pools", share=_fraction(launched), low=low, high=high, has=usable)
 
@@ -180,6 +182,7 @@ SERVER = PagedServer[SglangLaunched](
     stands=SglangLaunched.stands,
     hopeless=serving.hopeless,
     others=serving.others,
+    conditions=lambda launched: launched.conditions,
     lacks=lacks,
     caps=caps,
     first=warnings,

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, most, total
+from weighbridge.base.memory import Bytes, exactly, most, total
 from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import BEST, EXPECTED, WORST
 from weighbridge.engines.sglang.cases import saying
@@ -30,6 +30,7 @@ from weighbridge.engines.sglang.replica import (
     room,
     taken,
 )
+from weighbridge.memory.report.verdict import Condition
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -81,41 +82,55 @@ class SglangLaunched:
         return self.served.settings.share if self.share is None else self.share
 
     @cached_property
+    def fits(self) -> tuple[CardFit, ...]:
+        """Return the pools on the card by WORST, EXPECTED and BEST; none without a card."""
+        fits = (fitted(self.served, self.fraction, by) for by in (WORST, EXPECTED, BEST))
+        return tuple(fit for fit in fits if fit is not None)
+
+    @property
     def fit(self) -> CardFit | None:
-        return fitted(self.served, self.fraction)
+        return self.fits[EXPECTED] if self.fits else None
+
+    @cached_property
+    def pools(self) -> tuple[Condition, ...]:
+        """Return what has to hold of the pools of every rank."""
+        served = self.served
+        counts = [("tokens", 1, [fit.tokens for fit in self.fits])]
+        for i in served.case.kinds:
+            need, pools = served.needed[i], [fit.pools[i] for fit in self.fits]
+            counts += [
+                ("full tokens", need.full, [p.full for p in pools]),
+                ("tokens of windows", need.sliding, [p.sliding for p in pools]),
+                ("states", need.slots * bool(served.states), [p.slots for p in pools]),
+            ]
+        counts.append(("requests", served.load.requests, [fit.running for fit in self.fits]))
+        return tuple(
+            Condition("pool", exactly(needed), Bytes(*sizes), unit)
+            for unit, needed, sizes in counts
+            if needed
+        )
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return these, and that the card has room for all that is outside of its pools."""
+        held = [self._with_pools(fit) for fit in self.fits[:BEST] if fit.tokens > 0]
+        if not held:
+            return self.pools
+        low, expected, _ = held[-1]
+        high = held[0].high  # of the smallest pools, if there are any
+        least = Bytes(min(low, high), min(expected, high), high)
+        return (*self.pools, Condition("pools", least, self.usable))
 
     def serves(self, by: int = EXPECTED) -> bool:
         """`by`: the estimates that are believed."""
-        fit = self.fit if by == EXPECTED else fitted(self.served, self.fraction, by)
-        return fit is not None and all(self._holds(fit, i) for i in self.served.case.kinds)
-
-    def _holds(self, fit: CardFit, first: int) -> bool:
-        served, pools = self.served, fit.pools[first]
-        need = served.needed[first]
-        slots = need.slots if served.states else 0
-        lacking = pools.full < need.full or pools.sliding < need.sliding or pools.slots < slots
-        return fit.tokens > 0 and not lacking and fit.running >= served.load.requests
+        return bool(self.fits) and all(one.stands(by) for one in self.pools)
 
     def stands(self, by: int) -> bool:
         """Tell whether it serves, and the card has room for all that its pools leave outside."""
-        if by == WORST:
-            return self.sure
-        return self.serves(by) and self.whole[2 - by] <= self.usable[by]
-
-    @cached_property
-    def sure(self) -> bool:
-        least = fitted(self.served, self.fraction, WORST)
-        if least is None or not self.serves(WORST):
-            return False
-        return self._with_pools(least).high <= self.usable.low
-
-    @cached_property
-    def whole(self) -> Bytes:
-        """Return the bytes that the fullest card holds with these pools."""
-        assert self.fit is not None
-        return self._with_pools(self.fit)
+        return self.serves(by) and all(one.stands(by) for one in self.conditions)
 
     def _with_pools(self, fit: CardFit) -> Bytes:
+        """Return the bytes that the fullest card holds with these pools."""
         return most(taken(self.served, i, fit) for i in self.served.case.kinds)
 
 

@@ -241,6 +241,7 @@ SERVER = PagedServer[VllmLaunched](
     stands=serving.serves,
     hopeless=serving.hopeless,
     others=serving.others,
+    conditions=serving.conditions,
     lacks=serving.lacks,
     last=warnings,
 )

@@ -75,10 +75,13 @@ class Blocks:
     def nbytes(self) -> int:
         return self.count * self.pool.block
 
+    @cached_property
+    def kinds(self) -> frozenset[blocks.BlockKind]:
+        return frozenset(spec.kind for group in self.pool.groups for spec in group.kinds)
+
     @property
     def windows(self) -> bool:
-        kinds = (spec.kind for group in self.pool.groups for spec in group.kinds)
-        return any(kind in ("sliding", "chunked") for kind in kinds)
+        return not self.kinds.isdisjoint(("sliding", "chunked"))
 
     @property
     def admitted(self) -> int:

@@ -39,6 +39,7 @@ class VllmRules:
     graphs_inside: bool = False  # the estimate of CUDA graphs comes off the cache
     rocm_graphs: bool = False  # ... on ROCm, too (pull request 44825)
     full_graphs: bool = False  # beside piecewise ones
+    state_each: bool = False  # whole graphs need a block of states for every sequence
     adapters_apart: bool = False  # each size with slots for adapters, and without
     graph_step: int = 8  # from 256 tokens on
     graphs_by_sequences: bool = True  # up to twice as many tokens as sequences
@@ -123,7 +124,9 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 17): {"sampler": "triton", "phantom": True},
     (0, 18): {"chunk": None, "blocks": (), "kernel_of_samples": True},
     (0, 19): {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
-    (0, 20): {"utilization": 0.92, "graphs_inside": True},
+    # gpu_model_runner.py (_check_and_update_cudagraph_mode), pull request 38270: 0.17.1 started
+    # where 0.20.0 did not (NVIDIA-NeMo/RL issue 2620), 0.19.0 captured (vllm-project/recipes 551)
+    (0, 20): {"utilization": 0.92, "graphs_inside": True, "state_each": True},
     # v1/core/kv_cache_utils.py (_report_kv_cache_config): requests at once x their length
     (0, 20, 1): {"logged_by_groups": False},
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)

@@ -1,12 +1,13 @@
 """Flags that make vLLM serve a workload on a card, where those that were asked for do not.
 
-    serves     every rank has room for the blocks of all requests, and vLLM accepts the share, as
-               is expected; `surely` where it does by the widest bounds too
+    serves     every rank has room for the blocks of all requests, and vLLM accepts the share and
+               the sequences, as is expected; `surely` where it does by the widest bounds too
     share      what is inside and the blocks, by the high estimate; no more than leaves the expected
                bytes outside, unless the expected ones inside do not do with less
     less       where the default is not surely free: the largest share that leaves what is outside,
                else the largest that is free when it starts
-    then       as many sequences as requests, batches of 2,048 and of 512 tokens, no CUDA graphs:
+    then       as many sequences as have a block for their states, as many as requests, batches of
+               2,048 and of 512 tokens, no CUDA graphs:
                one after the other, until it serves
 
 What the user has said is never changed.
@@ -15,7 +16,7 @@ What the user has said is never changed.
 import math
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.memory import total
+from weighbridge.base.memory import Bytes, exactly, total
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
@@ -26,22 +27,45 @@ from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.report.verdict import Condition
 
 STEPS = 1000  # a share is written in thousandths
+STATES = (  # config/compilation.py (resolve_cudagraph_mode_and_sizes)
+    "vllm-project/recipes 551, vllm 0.22.1: max_num_seqs (1024) exceeds available Mamba cache "
+    "blocks (856). Each decode "
+    "sequence requires one Mamba cache block, so CUDA graph capture cannot proceed"
+)
 BATCHES = (2048, 512)
+
+
+LACKING = {  # what is said of a condition in bytes that does not hold
+    "loading": "vllm_load",
+    "loading_and_packing": "vllm_load.packing",
+    "cache_given": "cache_asked",
+    "share_free": "utilization_refused",
+}
 
 
 def serves(launched: VllmLaunched, by: int = EXPECTED) -> bool:
     """`by`: the estimates that are believed."""
-    return all(_serves(r, launched.utilization, launched.on_cards, by) for r in launched.kinds)
+    return all(one.stands(by) for one in conditions(launched))
 
 
 def others(asked: VllmLaunched, _: int) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
-    for batch in _smaller(asked):
+    for batch in (*_with_states(asked), *_smaller(asked)):
         launched = asked.by(batch)
         yield _widened(launched)
         yield from _narrowed(launched)
+
+
+def _with_states(asked: VllmLaunched) -> Iterator[StepLimits]:
+    """Yield the same with as many sequences as have a block, where it fails by those; less an
+    eighth, since the pool errs by some percent (assumed)."""
+    lacking = [c for c in conditions(asked) if c.source == STATES and not c.stands(WORST)]
+    least = min((c.available.low for c in lacking if c.available), default=0)
+    if asked.batch.sequences is None and least - least // 8 >= asked.kinds[0].requests:
+        yield asked.batch._replace(sequences=max(least - least // 8, 1))
 
 
 def hopeless(asked: VllmLaunched) -> bool:
@@ -125,37 +149,47 @@ def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
     return reserve.standing.sums.loading[2 - by] <= reserve.own(budget).usable[by]
 
 
-def _serves(reserve: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
-    budget = reserve.own(budget)
-    if not loads(reserve, budget, by):
-        return False
-    if reserve.given is not None:
-        taken = reserve.inside[2 - by] + reserve.given + reserve.outside[2 - by]
-        return taken <= budget.usable[by] and reserve.given >= reserve.blocks.nbytes
-    share_bytes = share(reserve.standing.launch.rules, utilization, budget)
-    if by == WORST and _overdrawn(reserve, utilization, share_bytes, budget):
-        return False
-    if by == WORST and share_bytes + reserve.outside.high > beside_processes(reserve, budget):
-        return False
-    room = share_bytes - reserve.inside[2 - by]
-    return room >= reserve.blocks.nbytes and not refused(reserve, share_bytes, budget, by)
+def conditions(launched: VllmLaunched) -> Iterator[Condition]:
+    """Yield what has to hold on every rank that differs."""
+    for reserve in launched.kinds:
+        yield from _conditions(reserve, launched.utilization, reserve.own(launched.on_cards))
 
 
-def _overdrawn(reserve: RankReserve, utilization: float, share_bytes: int, budget: Budget) -> bool:
-    """A larger share than vLLM's own that may leave no room for what is outside of it; or its own,
-    where the release does not charge graphs to it, and capturing them may run out (0.8.5 with
-    experts on four A10: vllm-project/vllm issue 17469)."""
-    left = budget.usable.low - share_bytes
-    larger = utilization > reserve.standing.launch.rules.utilization
-    uncharged = (
-        bool(reserve.standing.launch.captures) and not reserve.standing.sums.charged.expected
+def _conditions(reserve: RankReserve, utilization: float, budget: Budget) -> Iterator[Condition]:
+    packs = any(c.bytes.expected for c in reserve.standing.resident.arriving)
+    yield Condition(
+        "loading_and_packing" if packs else "loading", reserve.standing.sums.loading, budget.usable
     )
-    return (larger or uncharged) and left < reserve.outside.high
+    inside, outside = reserve.inside, reserve.outside
+    if reserve.given is not None:
+        room = exactly(reserve.given)
+        yield Condition("cache_given", total((inside, room, outside)), budget.usable)
+    else:
+        share_bytes = share(reserve.standing.launch.rules, utilization, budget)
+        free = Bytes(*(at_start(reserve, budget, by) for by in (WORST, EXPECTED, BEST)))
+        yield Condition("share_free", exactly(share_bytes), free)
+        beside = Bytes(share_bytes, share_bytes, share_bytes + outside.high)
+        if _draws_more(reserve, utilization):
+            yield Condition("outside_share", beside, budget.usable)
+        if budget.pool is not None:
+            least = int(beside_processes(reserve, budget))
+            yield Condition("shared_memory", beside, Bytes(least, *[max(least, share_bytes)] * 2))
+        room = Bytes(*(share_bytes - n for n in reversed(inside)))
+    yield Condition("kv_cache", exactly(reserve.blocks.nbytes), room)
+    launch = reserve.standing.launch
+    if launch.rules.state_each and launch.captures and "state" in reserve.blocks.kinds:
+        blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
+        needed = exactly(launch.sequences)
+        yield Condition("state_blocks", needed, blocks, "blocks", ground="tried", source=STATES)
 
 
-def refused(reserve: RankReserve, share_bytes: int, budget: Budget, by: int = EXPECTED) -> bool:
-    """`request_memory`: a share that is not free when the worker starts."""
-    return reserve.given is None and share_bytes > at_start(reserve, budget, by)
+def _draws_more(reserve: RankReserve, utilization: float) -> bool:
+    """Tell whether it is a larger share than vLLM's own, which may leave no room for what is
+    outside of it; or its own, where the release does not charge graphs to it, and capturing them
+    may run out (0.8.5 with experts on four A10: vllm-project/vllm issue 17469)."""
+    standing = reserve.standing
+    uncharged = bool(standing.launch.captures) and not standing.sums.charged.expected
+    return uncharged or utilization > standing.launch.rules.utilization
 
 
 def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
@@ -193,31 +227,21 @@ def concurrency(reserve: RankReserve, available: int) -> float:
 
 def lacks(asked: VllmLaunched) -> str:
     """Say what the flags as they were asked leave no room for; "" where they surely serve."""
-    least = scarcest(asked)
-    reasons = (_loading, _refusal, _room, _nearly)
-    return next((reason for tell in reasons if (reason := tell(asked, least))), "")
-
-
-def _loading(asked: VllmLaunched, least: RankReserve) -> str:
-    """Say what is there while weights load, where the card has not room for it; else ""."""
-    kinds = sorted((*asked.kinds, least), key=lambda r: -r.standing.sums.loading.expected)
-    r = next((r for r in kinds if not loads(r, asked.on_cards)), None)
-    if r is None:
-        return ""
-    arriving = total(c.bytes for c in r.standing.resident.arriving).expected
-    needs, has = (
-        human(r.standing.sums.loading.expected),
-        human(r.own(asked.on_cards).usable.expected),
-    )
-    if arriving:
-        return sentence("vllm_load.packing", needs=needs, packing=human(arriving), has=has)
-    return sentence("vllm_load", needs=needs, has=has)
+    broken = next((one for one in conditions(asked) if not one.stands(EXPECTED)), None)
+    if broken is None:
+        return "" if serves(asked, WORST) else _nearly(asked, scarcest(asked))
+    if broken.name == "kv_cache":
+        return _blocks(asked, scarcest(asked))
+    needs, has = (size.expected for size in (broken.needed, broken.available) if size)
+    if broken.unit != "bytes":
+        return sentence("state_blocks", needs=needs, has=has)
+    unsure = broken.name == "share_free" and broken.holds == "unknown"
+    key = "utilization_unsure" if unsure else LACKING[broken.name]
+    return sentence(key, share=asked.utilization, needs=human(needs), has=human(has))
 
 
 def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
-    """Describe a launch that is expected to serve, and may not; "" where it surely does."""
-    if serves(asked, WORST):
-        return ""
+    """Describe a launch that is expected to serve, and may not."""
     if reserve.given is not None:
         most = reserve.inside.high + reserve.given + reserve.outside.high
         return sentence("cache_up_to", size=human(reserve.given), most=human(most))
@@ -233,39 +257,16 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
     )
 
 
-def _room(asked: VllmLaunched, reserve: RankReserve) -> str:
-    """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
-    of all requests; else ""."""
-    share_bytes = asks(asked, reserve)
-    usable = reserve.own(asked.on_cards).usable.expected
-    room = max(0, reserve.available(share_bytes))
-    if reserve.available(share_bytes) < 0:
-        needs, share = human(reserve.inside.expected), human(share_bytes)
-        return sentence("vllm_share", needs=needs, part=asked.utilization, share=share)
-    if reserve.given is not None and reserve.taken(share_bytes) > usable:
-        needs = human(reserve.taken(share_bytes))
-        return sentence("cache_asked", size=human(reserve.given), needs=needs, has=human(usable))
-    if room >= reserve.blocks.nbytes:
-        return ""
-    if room < reserve.blocks.request * reserve.blocks.pool.block:
+def _blocks(asked: VllmLaunched, reserve: RankReserve) -> str:
+    """Say what there is no room for: the profile run, a request, or all of them at once."""
+    share_bytes, request = asks(asked, reserve), reserve.blocks.request * reserve.blocks.pool.block
+    room = reserve.available(share_bytes)
+    if room < 0:
+        needs, has = human(reserve.inside.expected), human(share_bytes)
+        return sentence("vllm_share", needs=needs, share=asked.utilization, has=has)
+    if room < request:
         return sentence(
-            "vllm_blocks",
-            tokens=reserve.context,
-            needs=human(reserve.blocks.request * reserve.blocks.pool.block),
-            left=human(room),
+            "vllm_blocks", tokens=reserve.context, needs=human(request), has=human(room)
         )
     together = caches.together(reserve.blocks.pool, reserve.blocks.setting, room)
     return sentence("not_at_once", requests=reserve.requests, tokens=reserve.context, room=together)
-
-
-def _refusal(asked: VllmLaunched, reserve: RankReserve) -> str:
-    share_bytes = asks(asked, reserve)
-    if not refused(reserve, share_bytes, asked.on_cards):
-        return ""
-    surely = refused(reserve, share_bytes, asked.on_cards, BEST)
-    return sentence(
-        "utilization_refused" if surely else "utilization_unsure",
-        share=asked.utilization,
-        size=human(share_bytes),
-        free=human(at_start(reserve, asked.on_cards)),
-    )

@@ -27,7 +27,7 @@ from weighbridge.faces.view.records import (
     lines,
 )
 from weighbridge.faces.view.shown import apart, card, sizes
-from weighbridge.memory.report.fit import NAMES, SMALLEST, Fit, Question, Solved
+from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.memory.report.verdict import Remedy
 
 
@@ -51,8 +51,7 @@ def screen(
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
-    runs = _runs(fit) and fit.solved is None
-    paste = tuple(ladder.paste(fit, words) if runs else _paste(fit, words))
+    paste = tuple(ladder.paste(fit, words) if _runs(fit) else _paste(fit, words))
     sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
     return Screen(
         title=_title(fit, words, unit),
@@ -98,11 +97,6 @@ def _length(fit: Fit, words: Words) -> str:
     return words("ladder.head", tokens=f"{tokens:,}") if tokens else words("ladder.head.bare")
 
 
-def _aside(fit: Fit) -> bool:
-    """Tell whether the solved number is another than that of the verdict and the line."""
-    return fit.solved is not None and fit.solved.unknown not in SMALLEST
-
-
 def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     """Return whether it can be run, or the verdict on another question that the exit code is
     about."""
@@ -119,8 +113,7 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     margin = words(key, size=apart(scale, left).of(left))
     verdict = words(f"verdict.{mark(v)}")
     needed = size.of(needs)
-    key = "fit.answer.asked" if _aside(fit) else "fit.answer"
-    sentence = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
+    sentence = words("fit.answer", question=about, verdict=verdict, needs=needed, margin=margin)
     return Cell(sentence, mark(v))
 
 
@@ -334,7 +327,7 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
         heading = words("paste.change", flags=settings(fit.solved.workload))
     elif fit.fits == "yes" and report is not None:
         text = report.derived.get("launch")
-        heading = words("paste.run.asked" if _aside(fit) else "paste.run")
+        heading = words("paste.run")
     else:
         text = None if first is None else first.paste
         heading = "" if first is None else words("paste.change", flags=printable(flags(first)))

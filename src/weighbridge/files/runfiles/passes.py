@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
@@ -33,13 +33,12 @@ from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.together import held_at_once
-from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.memory.report.verdict import Condition, Remedy, Verdict
 from weighbridge.settings.ranks import Ranks
 from weighbridge.workload.consistency import idle
 
 if TYPE_CHECKING:
     from weighbridge.files.runfiles.weighing import WeighedRun
-    from weighbridge.memory.report.verdict import Answer
 
 BY_FILE = "as the file asks"
 CARD = ("gpu", "gpu_memory")
@@ -53,7 +52,7 @@ OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a f
 RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 OWN_LINE = {*CARD, "ram"}  # typed beside a file, these leave its own line to paste as it is
-WORSE: Mapping[str, int] = {"yes": 0, "unknown": 1, "no": 2}
+SHARED = "shared_card"  # the condition on runs that are given the same card
 
 
 class Typed(NamedTuple):
@@ -209,8 +208,10 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
     if verdict is None or verdict.fits == "unknown" or _surely_too_large(report, verdict):
         return weighed
     reason = next(filter(None, (doubt(weighed.run, verdict, typed) for doubt in DOUBTS)), "")
-    turned = verdict.turned("unknown", reason) if reason else verdict
-    return replace(weighed, report=replace(report, verdict=turned)) if reason else weighed
+    if not reason:
+        return weighed
+    open_ = verdict.under(Condition("read", opens="either", source=reason), reason=reason)
+    return replace(weighed, report=replace(report, verdict=open_))
 
 
 def _surely_too_large(report: Report, verdict: Verdict) -> bool:
@@ -406,16 +407,12 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
             runs[number] = replace(runs[number], run=replace(run, notes=notes))
             continue
         usable = report.verdict.usable_bytes
-        answer, reason = _answer(whole, usable), f"{about}, and it has {human(usable)}"
-        if lacks and answer != "no":
-            answer, reason = "unknown", f"{', '.join(lacks)} takes memory of the same card, too"
-        if WORSE[answer] > WORSE[report.verdict.fits]:
-            verdict = report.verdict.turned(answer, reason)
-            runs[number] = replace(runs[number], report=replace(report, verdict=verdict))
-
-
-def _answer(whole: Bytes, usable: int) -> "Answer":
-    """Tell whether a sum fits."""
-    if whole.low > usable:
-        return "no"
-    return "yes" if whole.high <= usable else "unknown"
+        room, reason = exactly(usable), f"{about}, and it has {human(usable)}"
+        sum_fits = Condition(SHARED, whole, room)
+        absent = [Condition("not_counted", opens="yes", source=name) for name in lacks]
+        if lacks and sum_fits.holds != "no":
+            reason = f"{', '.join(lacks)} takes memory of the same card, too"
+        verdict = report.verdict.under(sum_fits, *absent, reason=reason)
+        if verdict.fits == report.verdict.fits:
+            verdict = replace(verdict, reason=report.verdict.reason)
+        runs[number] = replace(runs[number], report=replace(report, verdict=verdict))

@@ -11,7 +11,7 @@ from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.sentences import sentence, without
+from weighbridge.base.sentences import sentence
 from weighbridge.base.words import words_in
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.findings import LogFinding, findings, least, stored, text_of
@@ -37,6 +37,7 @@ from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.memory.report import Report, Shown
 from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.memory.report.verdict import Condition
 from weighbridge.settings.ranks import OF_A_COPY, SIZES, Ranks
 from weighbridge.workload import TABLES
 
@@ -288,9 +289,8 @@ def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun
     if report is None:
         return run
     if any(f.key == "all_stages" for f in all_findings):  # the message says which length starts
-        warnings = tuple(without(w, "no_choice") for w in report.warnings)
         derived: DerivedFacts = {**report.derived, "largest_context": None}
-        report = replace(report, derived=derived, warnings=warnings)
+        report = replace(report, derived=derived)
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)
@@ -307,7 +307,8 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
     if message.judged.cause in (None, *OUTSIDE):
         return runs
-    verdict = report.verdict.turned("unknown", sentence("text.died"))
+    died = Condition("died", opens="yes")
+    verdict = report.verdict.under(died, reason=sentence("text.died"))
     return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 

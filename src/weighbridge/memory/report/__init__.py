@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Instant, compared
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, dataclass, field, fields_of
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.columns import FlatValue
-    from weighbridge.memory.report.verdict import Answer, HostVerdict, Price, Remedy, Verdict
+    from weighbridge.memory.report.verdict import Answer, Condition, HostVerdict, Remedy, Verdict
     from weighbridge.models.quantization.quality import Finding
 
 SCHEMA = "weighbridge.report/1"
@@ -134,22 +134,13 @@ class Report(Shown):
             "version": __version__,
             "task": self.task,
             "model": {
-                "reference": facts.reference,
-                "revision": facts.revision,
-                "name": facts.name,
-                "architecture": facts.architecture,
-                "parameters": facts.parameters,
-                "active_parameters": facts.active_parameters,
-                "stored_bytes": facts.stored_bytes,
-                "download_bytes": facts.download_bytes,
-                "read_from": list(facts.read_from),
+                **plain(facts),
                 "parts": [{"name": n, "parameters": count} for n, count in facts.parts],
-                "rough": facts.rough,
             },
             "workload": dict(self.workload),
             "devices": list(_devices(self.devices)),
             "derived": dict(self.derived),
-            "table": [_row(r) for r in self.table],
+            "table": [*map(plain, self.table)],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
             "remedies": [as_dict(r) for r in self.remedies],
             "warnings": [*map(str, self.warnings)],
@@ -230,91 +221,49 @@ def _levels(phase: Instant) -> dict[str, Any]:
     return {level: _bytes(phase.at(level)) for level in LEVELS}
 
 
-def _row(row: Row) -> dict[str, Any]:
-    return {
-        "dtype": row.dtype,
-        "largest_layer": row.largest_layer,
-        "largest_layer_bytes": row.largest_layer_bytes,
-        "total_bytes": row.total_bytes,
-        "training_adam_bytes": row.training_adam_bytes,
-        "training_adam_pure_bytes": row.training_adam_pure_bytes,
-        "basis": row.basis,
-        "left_alone": row.left_alone,
-        "quality": None if row.quality is None else row.quality.to_dict(),
-    }
-
-
 def as_dict(remedy: "Remedy") -> dict[str, Any]:
-    return {
-        "change": dict(remedy.change),
-        "peak_bytes": remedy.peak_bytes,
-        "fits": remedy.fits,
-        "cost": remedy.cost,
-        "flags": remedy.flags,
-        "source": remedy.source,
-        "paste": remedy.paste,
-        "note": remedy.note,
-        "margin_bytes": remedy.margin_bytes,
-        "per_device": None if remedy.per_device is None else _bytes(remedy.per_device),
-        "price": None if remedy.price is None else _price(remedy.price),
-        "kind": remedy.kind,
-        "host": None if remedy.host is None else _bytes(remedy.host),
-    }
+    """A remedy as JSON has it, with the sum of its price."""
+    price = remedy.price and {**plain(remedy.price), "points": remedy.price.points}
+    return {**plain(remedy), "price": price}
 
 
-def _price(price: "Price") -> dict[str, float]:
-    return {
-        "quality": price.quality,
-        "speed": price.speed,
-        "scope": price.scope,
-        "effort": price.effort,
-        "money": price.money,
-        "points": price.points,
-    }
+# Fields of a verdict that are there where they say anything, and their keys
+SAID = {"ground": "ground", "seen": "seen"}
+SAID |= {"spilled": "spilled_bytes", "usable_each": "usable_each_bytes"}
 
 
 def _verdict(verdict: "Verdict") -> dict[str, Any]:
-    return {
-        "accelerator": verdict.accelerator,
-        "accelerator_id": verdict.accelerator_id,
-        "count": verdict.count,
-        "usable_bytes": verdict.usable_bytes,
-        "fits": verdict.fits,
-        "margin_bytes": verdict.margin_bytes,
-        "reason": str(verdict.reason),
-        "marketed_gb": verdict.marketed_gb,
-        "total": _bytes(verdict.total),
-        "visible": _bytes(verdict.visible),
-        "usable": _bytes(verdict.usable),
-        "headroom_bytes": verdict.headroom_bytes,
-        "per_device": _bytes(verdict.per_device),
-        "devices_used": verdict.devices_used,
-        "basis": verdict.basis,
-        "source": verdict.source,
-        "published": None if verdict.published is None else dict(verdict.published),
-        "host": None if verdict.host is None else _host(verdict.host),
-        "share_that_fits": verdict.share_that_fits,
-        "tight": verdict.tight,
-        "tipped_by": verdict.tipped_by,
-        "nodes": verdict.nodes,
-        **({"ground": verdict.ground} if verdict.ground else {}),
-        **({"seen": verdict.seen} if verdict.seen else {}),
-        **({"spilled_bytes": verdict.spilled} if verdict.spilled else {}),
-        **({"usable_each_bytes": list(verdict.usable_each)} if verdict.usable_each else {}),
-    }
+    told = plain(verdict)
+    said = {key: value for name, key in SAID.items() if (value := told.pop(name))}
+    host = None if verdict.host is None else _host(verdict.host)
+    return {**told, **said, "host": host, "conditions": [*map(_condition, verdict.conditions)]}
+
+
+def _condition(condition: "Condition") -> dict[str, Any]:
+    """A condition as it is judged: nothing that a verdict rests on is left out."""
+    return {**plain(condition), "holds": condition.holds}
 
 
 def _host(host: "HostVerdict") -> dict[str, Any]:
-    return {
-        "needed": _bytes(host.needed),
-        "phase": host.phase,
-        "available": host.available,
-        "available_bytes": None if host.room is None else _bytes(host.room),
-        "fits": host.fits,
-        "reason": str(host.reason),
-        "container_bytes": host.container,
-        "shared": host.shared,
-        "share_that_fits": host.share_that_fits,
-        "tight": host.tight,
-        "tipped_by": host.tipped_by,
-    }
+    told = plain(host)
+    renamed = {"available_bytes": told.pop("room"), "container_bytes": told.pop("container")}
+    return {**told, **renamed, "available": host.available}
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """A record as JSON has it, by the names of its fields."""
+    names = fields_of(record) or record._fields
+    return {name: _plain(getattr(record, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a record: bounds as their record, text without its key, several as a list."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "_fields"):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base._version import __version__
 from weighbridge.base.records import dataclass, field
-from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict
+from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict, plain
 from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen
 from weighbridge.memory.report.verdict import Answer
 
@@ -159,17 +159,9 @@ class Solved:
     rows: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "unknown": self.unknown,
-            "value": self.value,
-            "for": self.question,
-            "searched_to": self.searched_to,
-            "workload": None if self.workload is None else dict(self.workload),
-            "peak_bytes": self.peak_bytes,
-            "launch": self.launch,
-            "note": self.note,
-            "rows": [dict(row) for row in self.rows],
-        }
+        told = plain(self)
+        told["for"] = told.pop("question")
+        return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,68 @@
-"""The verdict, and what to change where it does not fit: the part of a report that not all have."""
+"""The verdict, and what to change where it does not fit: the part of a report that not all have.
 
-from collections.abc import Mapping
+A verdict is a function of its conditions alone, which are lines of the report (`judge`):
+
+    no        a program refuses, whatever the memory; or what is needed is more than there is, and
+              nothing is open with which it may be less
+    unknown   no bound decides; or something is open with which it may be another answer
+    yes       otherwise
+"""
+
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from weighbridge.base.errors import Ground
-from weighbridge.base.memory import Basis, Bytes
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.memory import HIGH, LOW, Basis, Bytes
+from weighbridge.base.records import NamedTuple, dataclass, replace
 
 Answer = Literal["yes", "no", "unknown"]
 # The class of a "no": the least that it can take is more than there is, or that of a refusal
 NoGround = Literal["physical", Ground]
 A_POINT = 5  # percent slower that one point of a price stands for (assumed)
 SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
+RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
+
+
+class Condition(NamedTuple):
+    """One thing that has to hold: a number beside the one that there is; without them, what a
+    program refuses; or, where it `opens` answers, what was not read, counted or modelled."""
+
+    name: str
+    needed: Bytes | None = None
+    available: Bytes | None = None
+    unit: str = "bytes"
+    opens: Literal["", "yes", "no", "either"] = ""  # the answers that are not sure by it
+    ground: NoGround = "physical"  # of a "no"
+    source: str = ""  # a program's own words, and where they stand
+
+    @property
+    def holds(self) -> Answer:
+        """Tell whether it holds, by its own numbers."""
+        if self.stands(LOW):
+            return "yes"
+        return "unknown" if self.opens or self.stands(HIGH) else "no"
+
+    def stands(self, by: int) -> bool:
+        """Tell whether it holds by these bounds: by LOW of what there is, by HIGH of what is
+        needed, and the other way round."""
+        if self.needed is None or self.available is None:
+            return False
+        return self.needed[HIGH - by] <= self.available[by]
+
+
+def fits(needed: Bytes, available: Bytes) -> Answer:
+    """Compare a peak with what there surely is, and with what there may be."""
+    return Condition("", needed, available).holds
+
+
+def judge(conditions: Iterable[Condition]) -> Answer:
+    """Return the verdict: a function of its conditions, and of nothing else."""
+    every = tuple(conditions)
+    if any(c.holds == "no" and c.ground != "physical" for c in every):
+        return "no"
+    holds = {c.holds for c in every if not c.opens}
+    answer: Answer = min(holds, key=RANK.index, default="yes")
+    return "unknown" if any(c.opens in (answer, "either") for c in every if c.opens) else answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +121,28 @@ class Verdict:
     usable_each: tuple[int, ...] = ()
     ground: NoGround = ""  # why a "no" is one; "" of other answers
     seen: str = ""  # of a program that refuses: its own words, and where they stand
+    conditions: tuple[Condition, ...] = ()  # all that `fits` rests on
 
     @property
     def times(self) -> str:
         """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
         return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
 
-    def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
-        """The same with another answer, for a reason that is not in its intervals."""
-        ground: NoGround = "physical" if answer == "no" else ""
+    def under(self, *conditions: Condition, reason: str, tipped_by: str | None = None) -> "Verdict":
+        """The same under more conditions, for a reason that is not in its intervals."""
+        every = (*self.conditions, *conditions)
+        answer = judge(every)
+        ground, seen = (self.ground, self.seen) if answer == "no" else ("", "")
+        if answer == "no" != self.fits:
+            ground, seen = next((c.ground, c.source) for c in conditions if c.holds == "no")
         open_ = self.share_that_fits if self.fits == answer == "unknown" else None
         return replace(
             self,
+            conditions=every,
             fits=answer,
             reason=reason,
             ground=ground,
+            seen=seen,
             share_that_fits=SURE.get(answer, open_),
             tight=answer == self.fits == "yes" and self.tight,
             tipped_by=None if answer == "yes" else tipped_by or self.tipped_by,
@@ -103,6 +161,10 @@ class Price:
     money: float = 0  # more hardware, or dearer
 
     @property
+    def _each(self) -> tuple[float, ...]:
+        return self.quality, self.speed, self.scope, self.effort, self.money
+
+    @property
     def points(self) -> float:
         """Add up all costs: the cheapest change is named first."""
         return self.quality + self.speed + self.scope + self.effort + self.money
@@ -114,13 +176,7 @@ class Price:
 
     def no_less(self, other: "Price") -> bool:
         """Tell whether it costs as much or more than `other`, in every kind."""
-        return (
-            self.quality >= other.quality
-            and self.speed >= other.speed
-            and self.scope >= other.scope
-            and self.effort >= other.effort
-            and self.money >= other.money
-        )
+        return all(mine >= theirs for mine, theirs in zip(self._each, other._each, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from weighbridge.answers.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
+from weighbridge.answers.questions.fit.request import (
+    DEVICE,
+    MAX,
+    PLAIN,
+    FitRequest,
+    takers,
+    workload,
+)
 from weighbridge.base.errors import (
     BadFileError,
     ReleaseError,
@@ -86,8 +93,18 @@ def fit(
         return answer
     from weighbridge.answers.questions.fit.search import solved
 
-    planned = request.planned(answer.plan.settings if answer.plan.here else {})
-    return replace(answer, solved=solved(asker, planned, answer, sized))
+    setting = MAX[request.most][0]
+    plan = answer.plan.settings if answer.plan.here else {}
+    planned = request.planned({name: value for name, value in plan.items() if name != setting})
+    found = solved(asker, planned, answer, sized)
+    if not found.value or setting not in FIT:
+        return replace(answer, solved=found)
+    asked = replace(request, settings={**request.settings, setting: found.value})
+    again = _answered(asker, asked, hears)
+    if again.report is None:
+        return replace(again, solved=found)
+    peak, launch = again.report.peak.expected, again.report.derived.get("launch")
+    return replace(again, solved=replace(found, peak_bytes=peak, launch=launch))
 
 
 def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:
@@ -310,13 +327,9 @@ def reads_text(model: "Model") -> bool:
     return (
         not configs
         or any("vocab_size" in config for config in (*configs, *nested))
-        or _told_apart(model)
+        or model.rough
+        or model.parts[0].library == "gguf"  # no config of the Hub: a bare size, or a GGUF file
     )
-
-
-def _told_apart(model: "Model") -> bool:
-    """Tell whether a model has no config of the Hub: a bare size, or a GGUF file."""
-    return model.rough or model.parts[0].library == "gguf"
 
 
 def _longest(asker: Asker, task_workload: Any, report: Report) -> int | None:

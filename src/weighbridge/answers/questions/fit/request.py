@@ -69,7 +69,7 @@ class FitRequest:
         """Return a change with the usual length of a request, where it chooses an engine that takes
         one by the card and nobody named or seeks any: formats are compared at one length."""
         chosen = "engine" in change and record(change["engine"]).sizes_by_card
-        lengths = {*self.settings, *change, self.most}
+        lengths = {*self.settings, *change}
         return (
             {**change, "context": USUAL_CONTEXT}
             if chosen and lengths.isdisjoint(LENGTHS)

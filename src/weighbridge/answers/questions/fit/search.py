@@ -17,7 +17,6 @@ from weighbridge.answers.estimate.limits import between
 from weighbridge.answers.questions.fit.answers import (
     REFUSED,
     Asker,
-    answered,
     inference,
     judged,
     reads_text,
@@ -85,33 +84,20 @@ def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> So
     reason = _unsayable(question)
     if report is None or reason:
         return Solved(unknown=request.most, value=None, question=question.name, note=reason)
+    whole = "layers_on_card" not in report.derived
     margin = cache(
-        lambda value_tried: margin_of(_asked(asker, request, question.name, {setting: value_tried}))
+        lambda n: margin_of(_asked(asker, request, question.name, {setting: n}), whole=whole)
     )
     bounds = _bounds(report, request, setting)
     value = largest(margin, bounds)
-    told = _asked(asker, request, question.name, {setting: value}, told=True) if value else None
     return Solved(
         unknown=request.most,
         value=value,
         question=question.name,
         searched_to=bounds.most,
         workload={**plan.settings, setting: value} if value else None,
-        note=_under(report, setting, value),
-        peak_bytes=None if told is None else told.peak.expected,
-        launch=None if told is None else told.derived.get("launch"),
+        note="" if value else f"not even 1 of --{setting.replace('_', '-')} fits",
     )
-
-
-def _under(report: Report, setting: str, value: int | None) -> str:
-    """Name the flags under which the longest context was found, beside those that were set."""
-    if not value:
-        return f"not even 1 of --{setting.replace('_', '-')} fits"
-    derived = report.derived
-    if setting != "context" or derived.get("largest_context") != value:
-        return ""
-    flags = derived.get("largest_context_flags")
-    return f"with {flags}" if flags else ""
 
 
 def _unsayable(question: Question) -> str:
@@ -123,27 +109,24 @@ def _unsayable(question: Question) -> str:
 
 
 def _asked(
-    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any], *, told: bool = False
+    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any]
 ) -> Report | None:
-    """The report with a setting changed; None where the model or the engine refuses it. One that is
-    to be told has the line that runs it: of training that comes with what helps, and needs none."""
+    """The report with a setting changed; None where the model or the engine refuses it."""
     changed = replace(request, settings={**request.settings, **change})
     try:
-        asked = workload(name, changed, inference(asker, changed))
-        if told and NAMES[name][0] == "train":
-            return answered(asker, asked, remedies=True)
-        return judged(asker, asked)
+        return judged(asker, workload(name, changed, inference(asker, changed)))
     except REFUSED:
         return None
 
 
-def margin_of(report: Report | None) -> int | None:
-    """Bytes to spare by the high estimate, below 0 where it does not surely fit."""
+def margin_of(report: Report | None, *, whole: bool = False) -> int | None:
+    """Bytes to spare by the high estimate, below 0 where it does not surely fit, or not `whole` on
+    the card."""
     if report is None or report.verdict is None:
         return None
     verdict = report.verdict
     spare = verdict.usable.low - verdict.per_device.high
-    if verdict.fits == "yes":
+    if verdict.fits == "yes" and not (whole and "layers_on_card" in report.derived):
         return max(spare, 0)
     return spare if spare < 0 else -1
 
@@ -172,8 +155,9 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
         spare = margin(n)
         return spare is not None and spare >= 0
 
-    if bounds.guess is not None and _stands(holds, bounds.guess, bounds.most):
-        return bounds.guess
+    n = bounds.guess
+    if n is not None and (n == 0 or holds(n)) and (n >= bounds.most or not holds(n + 1)):
+        return n
     low, high = _bracket(holds, bounds)
     while high - low > 1:
         wide = high - low
@@ -184,10 +168,6 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
             middle = (low + high) // 2
             low, high = (middle, high) if holds(middle) else (low, middle)
     return low
-
-
-def _stands(holds: Callable[[int], bool], n: int, most: int) -> bool:
-    return (n == 0 or holds(n)) and (n >= most or not holds(n + 1))
 
 
 def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, int]:

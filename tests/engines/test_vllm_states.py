@@ -1,0 +1,52 @@
+"""vLLM refuses to start where a hybrid has fewer blocks than sequences (vllm-project/vllm pull request
+38270): a line of the report, and a remedy of its own."""
+
+import pytest
+
+import weighbridge
+
+H100 = {"gpu": "h100", "offline": True}
+
+
+def line(flags="", version="0.22.1", model="Qwen/Qwen3.6-27B-FP8"):
+    command = f"vllm serve {model} --gpu-memory-utilization 0.95 {flags}"
+    return weighbridge.infer(command=command, engine_version=version, **H100)
+
+
+def blocks(report):
+    conditions = report.to_dict()["verdict"]["conditions"]
+    return next((c for c in conditions if c["name"] == "state_blocks"), None)
+
+
+def test_a_published_refusal():
+    """1,024 sequences on an H100, of which 856 have a block (vllm-project/recipes pull request 551)."""
+    report = line()
+    assert (report.verdict.fits, report.verdict.ground) == ("no", "tried")
+    available = blocks(report)["available"]
+    assert available["expected"] == pytest.approx(856, rel=0.015)
+    assert report.derived["num_gpu_blocks"] == available["expected"]
+    assert not report.derived["serves_as_asked"]
+    (change,) = (r.change for r in report.remedies if "max_num_seqs" in r.change)
+    assert 700 <= change["max_num_seqs"] <= 856  # what has a block, not a request alone
+    assert line(f"--max-num-seqs {change['max_num_seqs']}").verdict.fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("flags", "version", "model"),
+    [
+        ("", "0.19", "Qwen/Qwen3.6-27B-FP8"),  # captured for as many as there are
+        ("--enforce-eager", "0.22.1", "Qwen/Qwen3.6-27B-FP8"),  # nothing is captured
+        ("", "0.22.1", "Qwen/Qwen3-8B"),  # no states
+    ],
+)
+def test_where_it_does_not_ask(flags, version, model):
+    assert blocks(line(flags, version, model)) is None
+
+
+def test_more_sequences_are_never_easier():
+    fits = [
+        line(f"--max-num-seqs {n} --max-num-batched-tokens 8192").verdict.fits
+        for n in (64, 800, 4096)
+    ]
+    assert fits == sorted(fits, key=["yes", "unknown", "no"].index)
+    assert (fits[0], fits[-1]) == ("yes", "no")
