@@ -55,6 +55,39 @@ def test_fused_projections_keep_the_unfused_ones():
     assert more == 42 * 3 * 3072**2 * 2 + biases
 
 
+# Hugging Face's blog of Stable Diffusion 3 (June 2024): T5's `wo` in float32 under float16, and the
+# pass of the negative prompt finds T5 on the card where CLIP-G comes
+@pytest.mark.slow
+@pytest.mark.parametrize(("offload", "published"), [("none", 18.765), ("model", 12.0645)])
+def test_stable_diffusion_3_in_float16_is_as_published(offload, published):
+    found = asked("sd3-medium", gpu="a100-80gb", dtype="float16", offload=offload)
+    assert peak(found) == pytest.approx(published * GIB, rel=0.002)
+
+
+# HunyuanVideo in diffusers (December 2024), 768 x 512, 121 frames: a decode whose convolutions ask
+# for 6.8 GiB, and 8-bit modules that could not leave the card
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        ({"engine_version": "0.42"}, 21.99),
+        ({"engine_version": "0.32", "quantization": "transformer=bnb-int8", "tiled": True}, 26.18),
+    ],
+)
+def test_hunyuan_video_is_as_published(settings, published):
+    tiled = settings.pop("tiled", False)
+    fixed = {"size": "768x512", "frames": 121, "offload": "model", "vae_tiling": tiled}
+    found = asked("hunyuan-video", gpu="h100", **fixed, **settings)
+    stage = "encode" if tiled else "decode"
+    assert allocated(found, stage) == pytest.approx(published * GIB, rel=0.003)
+
+
+@pytest.mark.parametrize(("version", "stays"), [("0.32", True), ("0.37", False), (None, False)])
+def test_8_bit_modules_leave_the_card_since_a_release(version, stays):
+    found = asked(offload="model", quantization="unet=bnb-int8", engine_version=version)
+    assert ("unet" in weights(found, "decode")) == stays
+
+
 @pytest.mark.slow
 def test_layers_that_rest_in_fp8_leave_what_diffusers_skips():
     """H100, torch 2.11, diffusers 0.42.1: 23.378 GiB of the pipeline are left when FLUX's layers

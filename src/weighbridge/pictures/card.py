@@ -138,8 +138,8 @@ class PipelineCard:
             order = self.spec.order
             before = order.index(name) - 1 if name in order else -1
             earlier = [one for one in order[: before + 1] if one in self.parts]
-            if earlier and earlier[-1] not in self.spec.excluded:
-                self._send(earlier[-1])
+            for one in [one for one in earlier if one not in self.spec.excluded][-1:]:
+                self._send(one)
             self.heap.emptied()
         if name not in self._there:
             self._bring(name)
@@ -175,6 +175,8 @@ class PipelineCard:
         place, part = self.placement, self.parts[name]
         dtype, form = place.dtypes[name], place.forms.get(name)
         sizes = formats.sizes(part, form, dtype)
+        if form is None and self.by_libraries and not self.code:
+            sizes = formats.kept(part, dtype)
         if name in place.fused:
             sizes = (*sizes, *formats.fused(part, form, dtype))
         if name in place.loras:

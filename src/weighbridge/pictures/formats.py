@@ -118,6 +118,15 @@ def tables(part: ModelPart, dtype: DType) -> tuple[int, ...]:
     return tuple(dtype.size(prod(one.shape)) for one in part.blueprint.buffers if not one.dtype)
 
 
+def kept(part: ModelPart, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes of each tensor as transformers loads them: in float16 T5's `wo` stay in
+    float32. Stable Diffusion 3 was published so (18.77 GiB); CogVideoX by diffusers-torchao was
+    loaded in bfloat16 and cast. Source: modeling_utils.py (_keep_in_fp32_modules)."""
+    wide = {p.name for p in part.blueprint.params if p.name.endswith(WIDE) and dtype == FLOAT16}
+    params = (p for p in part.blueprint.params if not p.tied)
+    return tuple((FLOAT32 if p.name in wide else dtype).size(p.numel) for p in params)
+
+
 def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
     return sum((*sizes(part, form, dtype), *tables(part, dtype)))
 
@@ -126,8 +135,6 @@ def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
     params = [p for p in part.blueprint.params if not p.tied]
     own = None if form is None else of_pictures(form)
     if form is None:
-        # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
-        # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
         return (dtype.size(p.numel) for p in params)
     if form.endswith(BLOCKS):
         packed = zip(params, sizes(part, form.removesuffix(BLOCKS), dtype), strict=True)

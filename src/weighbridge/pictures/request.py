@@ -48,6 +48,7 @@ SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
 # A CLIP of 304 million parameters, which only diffusers loads, and not where people leave it out
 CHECKER = ("safety_checker",)
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
+LEAVES_SINCE = (0, 37)  # 8-bit modules of bitsandbytes the card
 
 
 def foreign(w: Picture) -> None:
@@ -173,6 +174,14 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
         yield sentence("picture.controls")
     if files := loras(w):
         yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
+
+
+def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> PipelineSpec:
+    """Add what cannot leave the card to what does not: 8-bit modules of bitsandbytes, up to
+    diffusers 0.36 (pull request 12972)."""
+    held = release(w.engine_version or "") or LEAVES_SINCE
+    names = (one for one, form in place.forms.items() if form == "bnb-int8" and held < LEAVES_SINCE)
+    return spec._replace(excluded=(*spec.excluded, *names))
 
 
 def usual_dtype(spec: PipelineSpec, w: Picture) -> str:

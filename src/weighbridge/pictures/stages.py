@@ -77,15 +77,13 @@ def run(
     """Yield the stages in their order, each when it has run."""
     spec = card.spec
     rows = request.batch * (1 if request.guidance == "none" else 2)
-    for name in spec.encoders:
-        if name in card.parts and name not in dropped:
-            yield _stage(
-                card,
-                request,
-                ENCODE,
-                name,
-                Sizes(batch=rows, text=spec.short.get(name, request.text)),
-            )
+    encoders = [one for one in spec.encoders if one in card.parts and one not in dropped]
+    texts = [(one, Sizes(batch=rows, text=spec.short.get(one, request.text))) for one in encoders]
+    if request.guidance != "none":  # the negative's pass finds the last one on the card
+        for name, sizes in texts if card.placement.offload == "model" else ():
+            _stage(card, request, ENCODE, name, sizes)
+    for name, sizes in texts:
+        yield _stage(card, request, ENCODE, name, sizes)
     held = rows, request.text, spec.embedding_width
     prompts = card.m.new(held, card.placement.dtypes[spec.denoiser])
     hints = _hints(card, request, rows)

@@ -26,7 +26,7 @@ from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
 from weighbridge.pictures.cards import on_cards, placed
 from weighbridge.pictures.companions import joined
-from weighbridge.pictures.request import foreign, notes, placement, request, swaps
+from weighbridge.pictures.request import foreign, notes, placement, request, staying, swaps
 from weighbridge.pictures.script import script
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
@@ -173,6 +173,7 @@ def _by_diffusers(
     row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
 ) -> StagesRun:
     wanted, place = request(row, w), _on_cards(row, parts, w, placement(row, w, tuple(parts)))
+    row = staying(row, w, place)
     card = PipelineCard(row, parts, place, None if part is None else part.chip)
     ran = tuple(stages.run(card, wanted))
     card.close()
