@@ -13,7 +13,6 @@ modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
@@ -30,7 +29,7 @@ from weighbridge.pictures.stages import COLOURS
 from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.machine import Machine, made_like
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.step import Around
@@ -400,11 +399,5 @@ def _loss(m: Machine, out: Tensor) -> Tensor:
     """mse_loss(out.float(), target.float())"""
     wide = cast(m, out, FLOAT32)
     target = m.new(wide.shape, FLOAT32)
-    shape = wide.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, FLOAT32)]
-
     loss = m.new((), FLOAT32)
-    record(m, back, [wide], [wide, target], loss)
-    return loss
+    return made_like(m, wide, loss, wide, target)

@@ -9,10 +9,8 @@ kept for backward: three matrices [in, in]. Source: PEFT 0.21 tuners/boft/layer.
 cayley_batch), without its CUDA extension, which is built where a compiler is there.
 """
 
-from typing import Any
-
 from weighbridge.base.dtypes import FLOAT32, INT32
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.machine import Machine, made_like
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.matrix import matmul
 from weighbridge.training.forward.ops.pointwise import cast, mul, scale, sub
@@ -55,22 +53,11 @@ def _orthogonal(m: Machine, blocks: LeafTensor) -> Tensor:
     factors = m.new(skew.shape, FLOAT32)
     pivots = m.new(skew.shape[:2], INT32)
     out = m.new(skew.shape, FLOAT32)
-    shape = skew.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, FLOAT32)]
-
-    record(m, back, [skew], [left, factors, pivots, out], out)
+    made_like(m, skew, out, left, factors, pivots, out)
     del right
     return out
 
 
 def _on_diagonal(m: Machine, blocks: Tensor, side: int) -> Tensor:
     out = m.new((side, side), blocks.dtype)
-    shape, dtype = blocks.shape, blocks.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    record(m, back, [blocks], [], out)
-    return out
+    return made_like(m, blocks, out)

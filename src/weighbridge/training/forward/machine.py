@@ -332,6 +332,17 @@ def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
     return out
 
 
+def made_like(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
+    """The same where that one is of the dtype of `x`, whatever comes."""
+    shape, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
 def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
     """Record what `out` was made from: `x` is given its gradient as it is. Return `out`."""
 

@@ -16,7 +16,7 @@ randlora/layer.py (UniqueBaseGrad).
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.training.forward.machine import Grads, Machine, Needs, made_like, record, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.matrix import linear, matmul
 from weighbridge.training.forward.ops.packed import Linear4, Linear8
@@ -310,10 +310,4 @@ class Rotated:
 def _placed(m: Machine, whole: Tensor, vectors: Tensor) -> Tensor:
     """whole[:, rows, columns] = vectors, in place; what is asked for in backward is a gather."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
-    shape, dtype = vectors.shape, vectors.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    record(m, back, [vectors], [], out)
-    return out
+    return made_like(m, vectors, out)

@@ -30,7 +30,7 @@ from weighbridge.models.arch.mixers import (
 )
 from weighbridge.models.arch.roles import role
 from weighbridge.training.forward.losses import standard
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.machine import Grads, Machine, Needs, made_like, record
 from weighbridge.training.forward.modules import Module, each_below
 from weighbridge.training.forward.ops.attention import AttentionHeads
 from weighbridge.training.forward.ops.experts import gathered, grouped, summed_k
@@ -99,12 +99,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return standard(s, hidden)
     m = s.m
     out = m.new((), FLOAT32)
-    shape, dtype = hidden.shape, hidden.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    record(m, back, [hidden], [hidden], out)
+    made_like(m, hidden, out, hidden)
     return out, None
 
 

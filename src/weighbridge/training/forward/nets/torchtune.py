@@ -31,7 +31,15 @@ from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import ceil_div
 from weighbridge.training.forward.losses import cross_entropy, head
-from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
+from weighbridge.training.forward.machine import (
+    Grads,
+    Machine,
+    Needs,
+    lower,
+    made_like,
+    record,
+    remade,
+)
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets import EMBEDDINGS
 from weighbridge.training.forward.ops.attention import AttentionHeads
@@ -297,14 +305,8 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     a row."""
     largest, sums = m.new((logits.rows, 1), FLOAT32), m.new((logits.rows, 1), FLOAT32)
     out = m.new((), FLOAT32)
-    shape, dtype = logits.shape, logits.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    to_save = [Computed(shape, dtype, logits.storage), largest, sums, labels]
-    record(m, back, [logits], to_save, out)
-    return out
+    to_save = [Computed(logits.shape, logits.dtype, logits.storage), largest, sums, labels]
+    return made_like(m, logits, out, *to_save)
 
 
 # ---- ranks that share the tokens

@@ -12,7 +12,15 @@ Source: torch aten/src/ATen/native/cuda/{Indexing,GroupedBlas}.cu.
 from typing import Any
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64, DType
-from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, record, remade
+from weighbridge.training.forward.machine import (
+    Grads,
+    Machine,
+    Needs,
+    ahead,
+    made_like,
+    record,
+    remade,
+)
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.tensors import Computed, Tensor
 
@@ -114,13 +122,7 @@ def grouped(
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
     """Sum the outputs of the k experts of each token, under autocast in float32."""
     out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
-    whole, dtype = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return made_like(m, x, out)
 
 
 def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:

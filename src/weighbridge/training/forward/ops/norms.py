@@ -16,7 +16,7 @@ models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.machine import Grads, Machine, Needs, made_like, record
 from weighbridge.training.forward.ops.pointwise import cast, mean, mul, power, rsqrt, shift, sub
 from weighbridge.training.forward.ops.scans import clamped
 from weighbridge.training.forward.tensors import Tensor, absent
@@ -160,10 +160,5 @@ def normalize(m: Machine, x: Tensor) -> Tensor:
     """F.normalize: x over its norm, which has a least value; norms save their input and result.
     Autocast has the result in float32, and does not cast the input."""
     norm = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
-    whole, dtype = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, dtype)]
-
-    record(m, back, [x], [x, norm.detach()], norm)
+    made_like(m, x, norm, x, norm.detach())
     return mul(m, x, clamped(m, norm))

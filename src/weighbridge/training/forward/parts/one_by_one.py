@@ -26,7 +26,15 @@ from weighbridge.base.dtypes import BOOL, INT64
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.body import Experts
 from weighbridge.training.forward import loops
-from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
+from weighbridge.training.forward.machine import (
+    Grads,
+    Machine,
+    Needs,
+    lower,
+    made_like,
+    record,
+    remade,
+)
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.ops.experts import gathered, index_added
 from weighbridge.training.forward.ops.matrix import linear
@@ -353,13 +361,7 @@ def split_rows(m: Machine, x: Tensor, count: int) -> tuple[Tensor, ...]:
 def put(m: Machine, x: Tensor, indices: Tensor) -> Tensor:
     """new = empty_like(x); new[indices] = x: its gradient is picked."""
     out = m.new(x.shape, x.dtype)
-    shape, dtype = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, dtype)]
-
-    record(m, back, [x], [indices], out)
-    return out
+    return made_like(m, x, out, indices)
 
 
 def mul_(m: Machine, x: Tensor, factor: Tensor) -> Tensor:
