@@ -556,3 +556,15 @@ def test_a_no_is_of_the_shortest_rows_and_an_open_one_says_how_long_they_can_be(
         assert (verdict.fits == "no") == (needs > verdict.usable.high)
         if "rows_up_to" in report.derived and verdict.per_device.low > verdict.usable.high:
             assert f"those of {report.derived['rows_up_to']} do" in verdict.reason
+
+
+def test_ms_swift_gathers_what_it_sends_in_as_many_parts_as_it_says():
+    """move_model_batches: layers in so many groups; embeddings are one of their own."""
+    asked = {"framework": "ms-swift", "shard": "zero3", "gpu": "h100:4", "sleep_level": 1}
+    whole, parts = (
+        {one.name: one for one in device(answer(**asked, sync_parts=n)).phases}["weight-sync"]
+        for n in (None, 4)
+    )
+    sent, part = (one.of("temporaries") for one in (whole, parts))
+    assert part.expected == sent.expected // 4
+    assert part.low < part.high < sent.high

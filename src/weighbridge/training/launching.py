@@ -55,6 +55,7 @@ LEARNED = {  # a method -> how TRL's trainer and config begin
 OF_ROLES = (
     *("critic", "reward_model", "entropy", "logprob_batch_size", "max_tokens_per_gpu", "packing"),
     *("rollout_version", "rollout_gpu", "rollout_offload", "max_num_seqs", "sync_bucket"),
+    "sync_parts",
     "standby",
 )
 # What a script has no words for, where the user asked for it

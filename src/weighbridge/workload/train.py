@@ -166,6 +166,7 @@ class RolloutSettings(Settings):
     max_num_seqs: Int = whole(1, 1 << 20)
     sleep_level: Int = whole(0, 2)
     sync_bucket: Int = size()
+    sync_parts: Int = whole(1, 1 << 16)
     standby: Switch = switch()
 
 

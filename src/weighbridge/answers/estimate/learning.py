@@ -336,15 +336,17 @@ class _Meeting:
         """The engine as weights arrive, beside what is sent at once: a bucket, or all of them."""
         sent, ranks = exactly(self.run.bucket), self.rollout.infer.tensor_parallel_size or 1
         if self.run.gathers:
-            sent = Bytes(*(ranks * nbytes for nbytes in awake.of("weights")))
-        part = Component(
+            parts = self.run.effective["sync_parts"] or 1  # of layers alike; embeddings may be more
+            part = ranks * awake.of("weights").expected // parts
+            sent = Bytes(part, part, part if parts == 1 else 2 * part)
+        at_once = Component(
             name="temporaries",
             detail="what is sent at once",
             bytes=sent,
             basis="read",
-            formula="all weights" if self.run.gathers else "--sync-bucket, or the framework's own",
+            formula="--sync-bucket, or the framework's own; of --sync-parts one",
         )
-        return replace(awake, components=(*awake.components, part)) if sent.high else awake
+        return replace(awake, components=(*awake.components, at_once)) if sent.high else awake
 
     def _asleep(self, asleep: Instant) -> Instant:
         if sum(d.kind == "gpu" for d in self.served.devices) < 2:

@@ -140,7 +140,7 @@ OF_ROLES = (
     *("logprob_batch_size",),
     *("max_tokens_per_gpu", "prompt_len", "max_new_tokens", "rollout_engine", "rollout_version"),
     *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
-    *("sleep_level", "sync_bucket", "rollout_max_len"),
+    *("sleep_level", "sync_bucket", "sync_parts", "rollout_max_len"),
 )
 
 
@@ -312,6 +312,7 @@ def answered(
             "rollout_gpu": asked.rollout_gpu,
             "rollout_offload": asked.rollout_offload,
             "sync_bucket": asked.sync_bucket,
+            "sync_parts": asked.sync_parts,
             "standby": asked.standby,
             "rollout_max_len": asked.rollout_max_len,
             "rollout_eager": asked.rollout_eager,
