@@ -146,7 +146,7 @@ def test_what_starts_a_script_is_not_broken_in_two(command, flags, kind, told):
 def test_rows_of_a_reward_model_are_not_left_out():
     """TRL drops rows that are longer than max_length once they are tokens."""
     reward = weighbridge.train(TINY, method="reward", seq_len=256).workload
-    text = line(TrainerRun(reward, Train(), "org/name", "Qwen3ForSequenceClassification")).text
+    text = line(TrainerRun(reward, Train(), "org/name", "Qwen3ForCausalLM")).text
     assert '" a" * (args.max_length - 8)' in text
 
 
