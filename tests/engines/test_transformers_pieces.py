@@ -23,6 +23,7 @@ from weighbridge.engines.transformers.step import (
     Distances,
     ForwardStep,
     _distances,
+    style,
 )
 from weighbridge.machines.accelerators.names import find
 from weighbridge.memory.components.activations import Heap, LivePeak
@@ -256,3 +257,17 @@ def test_a_law_of_mamba_2_holds_in_the_releases_that_it_was_read_in():
     product = 8192 * 256 * 48 * 128 * 4
     assert peak("5.18") == peak("5.23") < peak("5.15") == peak("5.17") < peak("5.14") == peak("5.1")
     assert product < peak("5.17") - 14 * GIB < 1.2 * product
+
+
+def test_inputs_of_layers_and_states_for_one_live_through_all_layers():
+    """GiB that an H100 allocated under 5.17 (our own); a class without them has none."""
+    measured = {("gemma-3n-e2b", 8192): 11.94, ("gemma-3n-e2b", 2048): 10.57}
+    for (model, prompt), allocated in {**measured, ("gemma-4-e4b", 8192): 16.35}.items():
+        peak = weighbridge.infer(model, prompt_len=prompt, **H100).fullest.peak("allocated")
+        assert abs(peak.expected / GIB / allocated - 1) < 0.03, model
+        assert peak.low < allocated * GIB < peak.high, model
+    whole = {"num_hidden_layers": 30, "hidden_size": 2048, "hidden_size_per_layer_input": 256}
+    for inputs, numbers in ((4, 30 * 256 + 15 * 2048), (0, 30 * 256)):
+        config = Config({**whole, "altup_num_inputs": inputs, "model_type": "gemma3n_text"})
+        assert style((), config).beside == numbers
+    assert style((), Config({"model_type": "llama", "hidden_size": 2048})).beside == 0

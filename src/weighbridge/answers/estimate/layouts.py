@@ -198,7 +198,12 @@ class _Search:
                         self.refused = self.refused or error
                         continue
                     price = cost(made.model, made.run)
-                    yield RankLayout(change, made.run, keeps or _kept(made.checkpointing), price)
+                    yield RankLayout(
+                        change,
+                        made.run,
+                        keeps or (made.checkpointing if made.checkpointing in KEEPS else "none"),
+                        price,
+                    )
 
     def _plan(self, change: Change) -> MegatronPlan:
         return plan(self.asked, self.w.but(**change), self.budget, self.model)
@@ -381,10 +386,6 @@ class _Search:
             **({"checkpointing": "full"} if keeps == "full" else {}),
             "megatron_args": args,
         }
-
-
-def _kept(checkpointing: str) -> str:
-    return checkpointing if checkpointing in KEEPS else "none"
 
 
 def cuts(length: int, ranks: int) -> bool:

@@ -73,7 +73,7 @@ def load(
         part.name: weight_bytes(part, choices[part.name], major=major) for part in model.parts
     }
     model_facts = facts(model)
-    warm = workload.device_map is not None and _warms_up(version)
+    warm = workload.device_map is not None and transformers.warms_up(version)
     on_device = _on_device(
         model,
         sum(weights.values()),
@@ -117,10 +117,6 @@ def _known(model: Model, version: tuple[int, int]) -> None:
 
     for part in model.parts:
         model_classes.check(part, Loader(usual(), version, None, model.reference))
-
-
-def _warms_up(version: tuple[int, int]) -> bool:
-    return transformers.warms_up(version)
 
 
 def _verdict(

@@ -177,7 +177,11 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
         yield sentence("draft_model")
     if server and subject.draft is None:
         yield from _of_drafts(subject, workload)
-    behind = memo(subject.part, ("behind",), lambda: _behind(subject.part))
+    behind = memo(
+        subject.part,
+        ("behind",),
+        lambda: BEHIND & {p.name.partition(".")[0] for p in subject.part.blueprint.counted},
+    )
     if behind and not server:
         yield sentence("behind_text", names=_listed(sorted(behind)))
 
@@ -191,10 +195,6 @@ def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
         yield sentence("draft_unread", name=f"{workload.draft_model!s:.120}")
     elif method and method not in NOTHING and not predicting(subject, method):
         yield sentence("draft_layers")
-
-
-def _behind(part: ModelPart) -> frozenset[str]:
-    return BEHIND & {p.name.partition(".")[0] for p in part.blueprint.counted}
 
 
 def judged(verdict: Verdict, missing: tuple[str, ...]) -> Verdict:

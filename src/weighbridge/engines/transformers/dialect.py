@@ -175,19 +175,18 @@ def _plain(name: str) -> Read:
     return read_plain
 
 
-def _dtype(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    value = value_of(node)
-    if value == "auto":
-        yield "dtype", ""
-    elif isinstance(value, str):
-        yield "dtype", {"half": "float16", "float": "float32"}.get(value, value)
+def _word(name: str, **theirs: str) -> Read:
+    """Read a word, in place of theirs our own. A mapping of devices deals modules out by hand."""
+
+    def read_word(node: ast.AST) -> Iterator[tuple[str, Value]]:
+        value = value_of(node)
+        if isinstance(value, str):
+            yield name, theirs.get(value, value)
+
+    return read_word
 
 
-def _device_map(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    """Names of devices; a mapping deals modules out by hand."""
-    value = value_of(node)
-    if isinstance(value, str):
-        yield "device_map", value
+DTYPE = _word("dtype", auto="", half="float16", float="float32")
 
 
 def _attention(node: ast.AST) -> Iterator[tuple[str, Value]]:
@@ -220,15 +219,6 @@ def _bitsandbytes(name: str) -> Read:
     return read_packed
 
 
-def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    """quantized: by quanto, unless its config names another backend."""
-    value = value_of(node)
-    if value == "quantized":
-        yield "cache_implementation", "quanto"
-    elif isinstance(value, str):
-        yield "cache_implementation", value
-
-
 def _use_cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """Yield the plain cache, which some classes keep only where it is asked for."""
     if value_of(node) is True:
@@ -251,12 +241,12 @@ def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
 KEEPS = "use_cache"
 HELD = ("assistant_model",)  # models within the call of another
 WORDS: Mapping[str, Read] = {
-    "dtype": _dtype,
-    "torch_dtype": _dtype,
+    "dtype": DTYPE,
+    "torch_dtype": DTYPE,
     "load_in_4bit": _bitsandbytes("load_in_4bit"),
     "load_in_8bit": _bitsandbytes("load_in_8bit"),
     "quantization_config": _config,
-    "device_map": _device_map,
+    "device_map": _word("device_map"),
     "attn_implementation": _attention,
     "revision": _plain("revision"),
     "gguf_file": _plain("gguf_file"),
@@ -264,7 +254,7 @@ WORDS: Mapping[str, Read] = {
     "max_new_tokens": _plain("max_new_tokens"),
     "num_beams": _plain("num_beams"),
     KEEPS: _use_cache,
-    "cache_implementation": _cache,
+    "cache_implementation": _word("cache_implementation", quantized="quanto"),
     "cache_config": _backend,
     "logits_to_keep": _plain("logits_to_keep"),
     "assistant_model": _draft,

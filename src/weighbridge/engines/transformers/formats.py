@@ -131,7 +131,7 @@ def unpacked(choice: FormatChoice, part: ModelPart, how: Unpacking) -> tuple[For
     needs = [] if form is None else [t for s, (t, _) in NEEDS.items() if form.name.startswith(s)]
     if form is None or not needs or method not in (None, *needs):
         return choice, ""
-    lacking = how.why(form.name)
+    lacking = (how if method else how._replace(package=True)).why(form.name)
     if not lacking:
         return choice, ""
     into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)

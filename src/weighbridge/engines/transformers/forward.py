@@ -47,7 +47,7 @@ Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for non
 def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Run one forward; return the tensors that are alive behind the last layer."""
     embedded = heap.take(step.wide(step.hidden))
-    beside = [embedded, *_positions(heap, step, stage)]
+    beside = [embedded, heap.take(step.wide(step.style.beside)), *_positions(heap, step, stage)]
     masks, mask_tensors = _masks(heap, step, stage)
     learned = step.style.learned and stage.first  # positions are added to what was embedded
     x = heap.take(step.wide(step.hidden)) if learned else embedded

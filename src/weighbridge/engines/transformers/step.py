@@ -151,6 +151,7 @@ class ClassStyle:
     wide_biases: bool = False  # biases of distance in float32 are added to the scores
     raw_scores: bool = False  # they stay beside what the mask was added to
     distances: Distances | None = None  # contents and positions are compared apart: DeBERTa
+    beside: int = 0  # numbers a token that live through all layers: Gemma 3n and 4
     lingering: bool = False  # weights of a layer live to the end of the next
 
 
@@ -182,6 +183,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         shared_first=_any(known, ["shared_expert_gate", "gate.wg"])
         or differs(kind, "narrow_routes"),
         turned=turned,
+        beside=_beside(config),
         distances=_distances(config),
         lingering=differs(kind, "lingering_scores"),
         float_norms=not any(_layer_norm(name) for name in known),
@@ -202,6 +204,16 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         float_routes=differs(kind, "float_routes")
         or (_any(known, ["e_score_correction_bias"]) and not differs(kind, "narrow_routes")),
     )
+
+
+def _beside(config: Config) -> int:
+    """Gemma3nTextModel.forward: inputs of each layer; and of n states for one, n - 1 as they were
+    made and one before its norm, n that a layer reads and n that it expects (less the one that all
+    classes have), and four of its variables that others drop. Gemma 4 has the first alone."""
+    inputs = config.num("altup_num_inputs", default=0)
+    each = config.num("hidden_size_per_layer_input", default=0)
+    layers = config.num("num_hidden_layers", default=0) * each
+    return layers + (3 * inputs + 3) * config.num("hidden_size") if inputs else layers
 
 
 def _distances(config: Config) -> Distances | None:
