@@ -81,13 +81,13 @@ def chunk(
     mixed = max((_mixing(m, b, every, split) for b in blocks for m in b.mixers), default=0)
     feeds = {_feeding(f, hidden, split): f for b in blocks for f in b.feeds}
     fed = max(feeds, default=0) * split.groups + (split.groups - 1) * hidden
-    what = "attention" if mixed >= fed else _named(feeds[max(feeds)])
+    what = (
+        "attention"
+        if mixed >= fed
+        else ("the experts" if isinstance(feeds[max(feeds)], Experts) else "the feed-forward")
+    )
     formula = f"3 x {hidden:,} and {max(mixed, fed):,} of {what}, elements a token"
     return Chunk(3 * hidden + max(mixed, fed), 3 * hidden + mixed + fed, formula)
-
-
-def _named(feed: Feed) -> str:
-    return "the experts" if isinstance(feed, Experts) else "the feed-forward"
 
 
 def _mixing(mixer: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
@@ -114,17 +114,15 @@ def _attended(attention: Attention | CrossAttention) -> int:
     )
 
 
-def _expanded(latent: Latent) -> int:
-    return latent.heads * (2 * (latent.nope + latent.rotary) + latent.nope + 2 * latent.value_dim)
-
-
 def _widths(mixer: Mixer) -> int:
     """Elements a token of all ranks together."""
     match mixer:
         case Attention() | CrossAttention():
             return _attended(mixer)
         case Latent():
-            return _expanded(mixer)
+            return mixer.heads * (
+                2 * (mixer.nope + mixer.rotary) + mixer.nope + 2 * mixer.value_dim
+            )
         case Compressed():
             return 2 * mixer.heads * mixer.dim
         case Shared():  # its owner's are asked

@@ -27,7 +27,9 @@ class RowPositions:
     def __init__(self, canvas: Canvas, plot: Bars) -> None:
         self.canvas, self.plot = canvas, plot
         every = [bar for group in plot.groups for bar in group.bars]
-        labels = max((_label(b) for b in every), default=0)
+        labels = max(
+            (width(b.label, SMALL, bold=True) + (MARK if b.mark else 0) for b in every), default=0
+        )
         widest = max((width(b.told, SMALL, bold=True) for b in every), default=0)
         self.left = MARGIN + min(GUTTER, labels) + 10
         self.right = WIDE - MARGIN - min(GUTTER, widest) - 14
@@ -36,15 +38,11 @@ class RowPositions:
         return self.left + place(self.plot.axis, value) * (self.right - self.left)
 
 
-def _label(bar: FigureBar) -> float:
-    return width(bar.label, SMALL, bold=True) + (MARK if bar.mark else 0)
-
-
 def bars(canvas: Canvas, plot: Bars, y: float) -> float:
     rows = RowPositions(canvas, plot)
     ends = [y]
     for group in plot.groups:
-        ends.append(ends[-1] + _height(group))
+        ends.append(ends[-1] + _head(group) + ROW * len(group.bars) + 8)
     _grid(rows, y + 6, ends[-1])
     for group, top in zip(plot.groups, ends, strict=False):
         _group(rows, group, top)
@@ -53,10 +51,6 @@ def bars(canvas: Canvas, plot: Bars, y: float) -> float:
 
 def _head(group: BarGroup) -> float:
     return (24 if group.label else 4) + (20 if group.limit else 0)
-
-
-def _height(group: BarGroup) -> float:
-    return _head(group) + ROW * len(group.bars) + 8
 
 
 def _grid(rows: RowPositions, top: float, bottom: float) -> None:

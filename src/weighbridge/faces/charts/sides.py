@@ -61,13 +61,13 @@ def _along(reports: Sequence["Report"]) -> str | None:
             continue
         lines = _lines(reports, name)
         several = all(len(rs) > 1 for rs in lines.values())
-        if several and len(lines) <= CURVES and all(_distinct(rs, name) for rs in lines.values()):
+        if (
+            several
+            and len(lines) <= CURVES
+            and all(len(set(_values(rs, name))) == len(rs) for rs in lines.values())
+        ):
             return name
     return None
-
-
-def _distinct(reports: Sequence["Report"], name: str) -> bool:
-    return len(set(_values(reports, name))) == len(reports)
 
 
 def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
