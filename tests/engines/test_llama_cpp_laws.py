@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+import weighbridge
 from tests.cases import each
 from tests.engines.answers import answer, named
 from weighbridge.base.memory import LEVELS
@@ -234,3 +235,13 @@ def test_a_pool_never_gives_a_byte_twice(requests):
         pool.give(offset, size)
     assert len(pool.free) == 1
     assert pool.free[0][0] == 0
+
+
+@pytest.mark.slow
+def test_a_tower_is_beside_the_layers_that_are_moved():
+    """More context or a wider cache never makes it fit: the program moves layers until it starts."""
+    line = "llama-server -hf unsloth/Qwen3.6-27B-GGUF:Q4_K_M -c {} -ctk {}"
+    for context in (8192, 32768, 65536):
+        for cache in ("f16", "q8_0"):
+            found = weighbridge.infer(command=line.format(context, cache), gpu="4080", offline=True)
+            assert found.verdict.fits == "yes"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import weighbridge
 from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.words import entries, words_in
@@ -447,7 +448,7 @@ def test_a_flag_that_is_not_known_is_told_alike(command):
     found = parse(command.format("--qqqqqqqqq"))
     said = f"--qqqqqqqqq is no flag of {found.engine} that we know"
     assert said in found.warnings
-    assert ("unknown", said) in [each[:2] for each in found.stops]
+    assert ("either", said) in [each[:2] for each in found.stops]
 
 
 def test_a_flag_that_is_nearly_known_is_asked_about():
@@ -464,3 +465,34 @@ def test_a_method_that_is_not_modelled_is_told_in_two_languages(program):
         line == "--quantization 'strange' is not modelled: weights are counted as they are stored"
     )
     assert words_in("zh").told(line).startswith("未计入 --quantization 'strange'")
+
+
+DECIDE = [
+    "--hf-overrides '{\"num_hidden_layers\":300}'",
+    "--config x.yaml",
+    "--some-new-flag",
+    "-q some_new_quant",
+]
+
+
+@pytest.mark.parametrize("flag", DECIDE)
+@pytest.mark.parametrize(("model", "answer"), [("8B", "yes"), ("70B", "no")])
+def test_what_decides_and_is_not_read_leaves_no_sure_answer(flag, model, answer):
+    """Whether the flag is known or not: neither "fits" nor "physical" stands beside it."""
+    line = f"vllm serve meta-llama/Llama-3.1-{model} --max-model-len 4096"
+    sure = weighbridge.infer(command=line, gpu="h100", offline=True).verdict
+    assert (sure.fits, sure.ground) == (answer, "physical" if answer == "no" else "")
+    found = weighbridge.infer(command=f"{line} {flag}", gpu="h100", offline=True).verdict
+    assert (found.fits, found.ground) == ("unknown", "")
+    assert any(c.opens == "either" for c in found.conditions)
+
+
+def test_a_machine_of_several_runs_its_own_copies():
+    """vLLM's page of data parallelism, node 1: two ranks of four run here."""
+    line = (
+        "vllm serve meta-llama/Llama-3.1-8B --max-model-len 4096 --headless --data-parallel-size 4 "
+        "--data-parallel-size-local 2 --data-parallel-start-rank 2"
+    )
+    found = weighbridge.infer(command=line, gpu="h100:2", offline=True)
+    assert (found.verdict.fits, found.verdict.devices_used) == ("yes", 2)
+    assert weighbridge.infer(command=line, gpu="h100", offline=True).verdict.fits == "no"

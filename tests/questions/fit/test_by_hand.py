@@ -22,9 +22,7 @@ from weighbridge.answers.questions.fit.search import (
     LARGEST,
     SearchBounds,
     _bounds,
-    _bracket,
     _size,
-    _stands,
     bare,
     largest,
     margin_of,
@@ -61,32 +59,6 @@ def test_a_guess_that_stands_is_asked_with_its_neighbour_alone():
     assert largest(up_to(42), SearchBounds(most=100, guess=41)) == 42
     assert largest(up_to(42), SearchBounds(most=100, guess=43)) == 42
     assert largest(up_to(200), SearchBounds(most=100, guess=100)) == 100
-
-
-@pytest.mark.parametrize(
-    ("n", "fits", "stands"),
-    [(0, 0, True), (0, 1, False), (5, 5, True), (5, 6, False), (5, 4, False), (9, 12, True)],
-)
-def test_what_stands(n, fits, stands):
-    """It fits, or is 0, and one more does not, or is not searched; the search ends at 9."""
-    assert _stands(lambda k: k <= fits, n, 9) is stands
-
-
-@pytest.mark.parametrize(
-    ("fits", "bounds", "ends"),
-    [
-        (0, SearchBounds(most=100, near=5), (0, 5)),
-        (5, SearchBounds(most=100, near=5), (5, 10)),
-        (10, SearchBounds(most=100, near=5), (10, 40)),
-        (40, SearchBounds(most=100, near=5), (40, 100)),
-        (99, SearchBounds(most=100, near=5), (40, 100)),
-        (100, SearchBounds(most=100, near=5), (100, 101)),
-        (100, SearchBounds(most=100, near=100), (100, 101)),
-        (8, SearchBounds(most=100, near=5, fails=9), (5, 9)),
-    ],
-)
-def test_ends_are_twice_and_then_four_times_as_far(fits, bounds, ends):
-    assert _bracket(lambda k: k <= fits, bounds) == ends
 
 
 def test_the_straight_line_through_both_ends():

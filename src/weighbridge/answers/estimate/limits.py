@@ -227,13 +227,13 @@ def largest(
     `straight`: these bytes grow along a line, but for the steps of an allocator.
     """
     if quick is not None:
-        most_sure = _searched(lambda n: _enough(quick(n)), most, near, quick if straight else None)
+        most_sure = searched(lambda n: _enough(quick(n)), most, near, quick if straight else None)
         if (not most_sure or holds(most_sure)) and (most_sure == most or not holds(most_sure + 1)):
             return most_sure
-    return _searched(holds, most, near)
+    return searched(holds, most, near)
 
 
-def _searched(holds: Holds, most: int, near: int, spare: Margin | None = None) -> int:
+def searched(holds: Holds, most: int, near: int, spare: Margin | None = None) -> int:
     if holds(most):
         return most
     low, high = 0, most  # low holds (nothing is asked of 0), high does not

@@ -20,7 +20,9 @@ from weighbridge.engines.launch.record import (
 from weighbridge.engines.launch.shell import OF_A_SCRIPT, is_variable
 
 TOLD = 20  # unknown flags whose nearest is looked for
-DEVICE = "--device"  # of both servers: another kind of device has other rules
+# What is said of flags that are not modelled and decide what is weighed, either way: another kind
+# of device, a file of settings, another config or class of the model
+OPEN = frozenset(("other_device", "file_unread", "own_config", "model_config", "own_class"))
 # Flags of launches that have devices of other machines as well
 _MACHINES = """
 --nnodes --node-rank -r --dist-init-addr --nccl-init-addr --distributed-executor-backend
@@ -121,10 +123,9 @@ class CommandReading:
             self.ignored.append(given.name)
         else:
             reason = sentence(f"flag.{flag.detail}")
-            self.warn(sentence("not_modelled", name=given.name, reason=reason))
-            if flag.names[0] == DEVICE:
-                why = sentence("flag_is", flag=given.name, value=given.value, reason=reason)
-                self.stops.append(Obstacle("unknown", why))
+            self.warn(why := sentence("not_modelled", name=given.name, reason=reason))
+            if flag.detail in OPEN:
+                self.stops.append(Obstacle("either", why))
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -141,7 +142,7 @@ class CommandReading:
         if close:
             unknown = clauses(unknown, sentence("near", names=close[0]))
         self.warn(unknown)
-        self.stops.append(Obstacle("unknown", unknown))
+        self.stops.append(Obstacle("either", unknown))
 
     def _not_read(self) -> None:
         """Stop for variables that stand where flags stand: they may hold what decides, either

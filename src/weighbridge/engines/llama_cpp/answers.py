@@ -50,12 +50,14 @@ def answer(
     holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget | None
 ) -> EngineAnswer:
     part = budget.choice.part if budget is not None else None
-    gpus = components.gpus(holdings, subject, projector(subject, w), part)
+    images = projector(subject, w)
+    tower = 0 if images is None else images.weights.bytes.high + images.compute.bytes.high
+    gpus = components.gpus(holdings, subject, images, part)
     return EngineAnswer(
         devices=(*gpus, components.host(holdings, subject)),
         settings=holdings.launch.to_dict(),
         derived=derived(holdings, subject, w, budget),
-        divisions=tuple(divisions(holdings, budget)) if _moves_by_itself(w) else (),
+        divisions=tuple(divisions(holdings, budget, tower=tower)) if _moves_by_itself(w) else (),
         warnings=tuple(warnings(holdings, budget)),
     )
 

@@ -4,6 +4,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Obstacle
 
 ENV = {  # variables that matter for memory, whoever runs on torch
     "PYTORCH_CUDA_ALLOC_CONF": "own_allocator",
@@ -58,4 +59,5 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.ignored.append(name)
         reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
-        reading.warn(sentence("method_stored", flag=name, method=method))
+        reading.warn(why := sentence("method_stored", flag=name, method=method))
+        reading.stops.append(Obstacle("either", why))

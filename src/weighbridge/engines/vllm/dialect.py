@@ -6,7 +6,7 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Version
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Value, flags
+from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
@@ -45,6 +45,7 @@ def finish(reading: CommandReading) -> None:
     _speculative(reading)
     _variables(reading)
     common.stages(reading, ENGINE.stages)
+    _of_this_node(reading)
     many = _prefill_context(reading)
     reading.devices = Ranks.of(reading.settings).cards * many
 
@@ -216,6 +217,18 @@ def _variables(reading: CommandReading) -> None:
         reading.settings.setdefault("attention_backend", backend)
     if reading.program.env.get("VLLM_USE_V1") == "0":
         reading.warn(sentence("v1_alone"))
+
+
+def _of_this_node(reading: CommandReading) -> None:
+    """The copies that this machine runs, of those of all: the others share experts with them."""
+    said = reading.last("data_local")
+    if said is None:
+        return
+    reading.settings["data_parallel_size"] = reading.read("whole", *said)
+    if reading.settings.get("enable_expert_parallel"):
+        reason = sentence("flag.other_machines")
+        reading.warn(why := sentence("not_modelled", name=said[0], reason=reason))
+        reading.stops.append(Obstacle("either", why))
 
 
 def _prefill_context(reading: CommandReading) -> int:

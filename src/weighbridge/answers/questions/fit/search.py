@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.answers.estimate.limits import between
+from weighbridge.answers.estimate.limits import searched
 from weighbridge.answers.questions.fit.answers import (
     REFUSED,
     Asker,
@@ -50,7 +50,6 @@ class SearchBounds:
     most: int
     near: int = 1
     guess: int | None = None
-    fails: int | None = None  # where `near` fits: a number that does not
 
 
 def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str], Asker]) -> Solved:
@@ -158,29 +157,7 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
     n = bounds.guess
     if n is not None and (n == 0 or holds(n)) and (n >= bounds.most or not holds(n + 1)):
         return n
-    low, high = _bracket(holds, bounds)
-    while high - low > 1:
-        wide = high - low
-        guess = between(margin, low, high)
-        n = (low + high) // 2 if guess is None else guess
-        low, high = (n, high) if holds(n) else (low, n)
-        if high - low > max(1, wide // 2):  # interpolation alone can creep
-            middle = (low + high) // 2
-            low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
-def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, int]:
-    """Return one end that fits, or 0, and one that does not, or the end of the search and one
-    more."""
-    if not holds(bounds.near):
-        return 0, bounds.near
-    if bounds.fails is not None:
-        return bounds.near, bounds.fails
-    low, high = bounds.near, min(2 * bounds.near, bounds.most)
-    while low < bounds.most and holds(high):
-        low, high = high, min(4 * high, bounds.most)
-    return (bounds.most, bounds.most + 1) if low >= bounds.most else (low, high)
+    return searched(holds, bounds.most, bounds.near, margin)
 
 
 def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
