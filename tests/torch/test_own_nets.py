@@ -380,3 +380,47 @@ def test_a_file_that_only_defines_a_net_says_how_it_is_run(trace):  # noqa: F811
     shown = " ".join(done.stdout.split())
     assert "it defines Needy and does not run it: --input 8x3x224x224 before" in shown
     assert "it has to run on cuda" not in shown
+
+
+@pytest.mark.parametrize(
+    ("first", "colab"),
+    [
+        ("from google.colab import drive\ndrive.mount('/content/drive')", True),
+        ("from google.colab import files, userdata\nassert userdata.get('HF_TOKEN') == ''", True),
+        ("import google.colab.drive as drive", True),
+        (
+            "try:\n    import google.colab\n    here = True\nexcept ImportError:\n    here = False",
+            False,
+        ),
+    ],
+)
+def test_a_notebook_s_host_passes_by_itself(trace, first, colab):  # noqa: F811
+    """But where it is asked whether it is there."""
+    net = "import torch\nnet = torch.nn.Linear(64, 64).cuda()"
+    asks = "" if colab else "assert not here"
+    found = report(trace(f"{first}\n{asks}\n{net}", options=["--json"]))
+    assert found["program"]["ending"] == "finished", found["program"]
+
+
+@pytest.mark.parametrize("command", ["load", "train", "infer"])
+@pytest.mark.parametrize("place", ["net.py:Net", "src/net.py:Net", "./net.py:Net"])
+def test_a_net_of_a_file_is_sent_to_trace(command, place):
+    import weighbridge
+    from weighbridge.base.errors import UsageError
+
+    with pytest.raises(UsageError, match=f"weighbridge trace --input 8x3x224x224 {place}"):
+        getattr(weighbridge, command)(place)
+
+
+def test_options_behind_a_net_are_told(trace):  # noqa: F811
+    done = trace(NET, "--gpu", "4060", target="script.py:Net")
+    assert done.returncode == 2 and "options stand before the net" in done.stderr
+
+
+def test_without_torch_there_is_one_line(trace, monkeypatch):  # noqa: F811
+    from weighbridge_lab.trace import inputs
+
+    monkeypatch.setattr(inputs, "find_spec", lambda _: None)
+    for options in (["--input", "8x512"], ["--input", "8x512", "--gpu", "4060", "--fit", "batch"]):
+        done = trace(NET, target="script.py:Net", options=options)
+        assert done.returncode == 2 and "weighbridge trace needs torch" in done.stderr

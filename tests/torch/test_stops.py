@@ -66,7 +66,7 @@ def test_what_trains_and_never_ran_is_no_fit(trace):  # noqa: F811
     done = trace(UNFREEZES.format(condition="good[-1] > 3"), options=["--gpu", "t4"])
     assert done.returncode == 4
     assert "? cannot say" in done.stdout and "trains more, and never ran" in done.stdout
-    done = trace(UNFREEZES.format(condition="good[-1] > 3"), options=["--gpu-memory", "450MiB"])
+    done = trace(UNFREEZES.format(condition="good[-1] > 3"), options=["--gpu-memory", "256MiB"])
     assert "✗ does not fit" in done.stdout  # whatever comes later
 
 

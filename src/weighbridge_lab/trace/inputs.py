@@ -6,9 +6,10 @@
 """
 
 import re
+from importlib.util import find_spec
 from typing import Any
 
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 
@@ -59,8 +60,15 @@ class Input:
         return torch.randint(0, high, self.shape, device=device).to(getattr(torch, self.dtype))
 
 
+def needs_torch() -> None:
+    """Raise UnsupportedError, one line, where torch is not here."""
+    if find_spec("torch") is None:
+        raise UnsupportedError(sentence("trace.needs_torch"))
+
+
 def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
-    """Read one option. Raises UsageError."""
+    """Read one option. Raises UsageError, and UnsupportedError without torch."""
+    needs_torch()
     return tuple(_one(part.strip(), text, flag) for part in text.split(","))
 
 

@@ -109,6 +109,8 @@ def _defined(path: str, name: str, kinds: Any) -> str:
     name = name or _only_class(path, body)
     names = [defined for node in body for defined in _names(node, kinds)]
     if name not in names:
+        if kinds is not NETS and name in (net for node in body for net in _names(node, NETS)):
+            raise UsageError(sentence("trace.net_first", net=f"{path}:{name}"))
         known = ", ".join(names) or "none"
         raise NotFoundError(sentence("trace.not_defined", path=path, name=name, known=known))
     return name

@@ -10,10 +10,9 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
-from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
@@ -21,7 +20,7 @@ from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import levels, notebooks, places, program
 from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.distributed import enough_cards, sharing, together
-from weighbridge_lab.trace.inputs import Input
+from weighbridge_lab.trace.inputs import Input, needs_torch
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
 from weighbridge_lab.trace.report import (
@@ -76,8 +75,7 @@ class FakeGpuSettings:
 def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     """Run a program. Return the report, and the FakeGPU with its tapes. Raises WeighbridgeError
     before the script runs; after that everything that happens is in the report."""
-    if find_spec("torch") is None:
-        raise UnsupportedError(sentence("trace.needs_torch"))
+    needs_torch()
     _said_well(card)
     from weighbridge_lab.trace.gpu import version_of
     from weighbridge_lab.trace.keeping.apart import preserved

@@ -19,9 +19,11 @@ import torch
 from torch import nn
 
 from weighbridge_lab.trace.patches import Patch, Patches
+from weighbridge_lab.trace.program import catches, execute
 from weighbridge_lab.trace.standins import FlexKernel
 
 RELEASE = "99.0"  # of a stand-in: programs ask for "at least"
+HOSTED = ("google.colab", "kaggle_secrets")  # what a notebook's own host has, and nobody installs
 LOGGERS = ("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "swanlab", "trackio")
 
 
@@ -118,6 +120,12 @@ class StubModule(ModuleType):
         return value
 
 
+class HostModule(StubModule):
+    """A package of a notebook's host: it mounts and asks nothing here."""
+
+    silent = True
+
+
 class LoggerModule(StubModule):
     """A package that sends what a program does to somebody: here it sends nothing."""
 
@@ -174,9 +182,20 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name: str, _: Any = None, __: Any = None) -> Any:
         package = name.partition(".")[0]
-        if package in self.names or package in LOGGERS:
+        if package in self.names or package in LOGGERS or self._hosts(name):
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
+
+    def _hosts(self, name: str) -> bool:
+        """Tell whether a module is of a notebook's host, or a package above it that is not here;
+        not where the program asks whether it is there, and goes on without."""
+        wanted = any(
+            f"{one}.".startswith(f"{name}.") or f"{name}.".startswith(f"{one}.") for one in HOSTED
+        )
+        if not wanted or catches(ModuleNotFoundError, sys._getframe(2), execute.__code__):
+            return False
+        others = (finder for finder in sys.meta_path if finder is not self)
+        return name in HOSTED or not any(finder.find_spec(name, None) for finder in others)
 
     def create_module(self, spec: Any) -> ModuleType:
         package = spec.name.partition(".")[0]
@@ -184,6 +203,8 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if package in self.names:
             self.notes(STUBBED.format(package))
             return StubModule(spec.name)
+        if package not in LOGGERS:
+            return HostModule(spec.name)
         self.notes(SILENT.format(package))
         return LoggerModule(spec.name)
 
@@ -269,6 +290,7 @@ KNOWN: dict[str, Any] = {
     "apex.normalization.fused_layer_norm.FusedLayerNorm": nn.LayerNorm,
     "apex.optimizers.FusedAdam": torch.optim.AdamW,
     "apex.optimizers.FusedSGD": torch.optim.SGD,
+    "google.colab.userdata.get": lambda *_: "",
 }
 KNOWN_ANYWHERE: dict[tuple[str, str], Any] = {
     ("flash_attn", "flash_attn_func"): attention,

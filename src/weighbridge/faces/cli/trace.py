@@ -256,9 +256,10 @@ def _net_run(options: Mapping[str, Any]) -> Any:
             raise UsageError(sentence("trace.needs_input", flag=flag))
         return None
     from weighbridge_lab.trace import inputs
-    from weighbridge_lab.trace.net import NetRun
 
     read = tuple(one for text in options["inputs"] for one in inputs.read(text))
+    from weighbridge_lab.trace.net import NetRun
+
     train = options["train"] and options["train"].lower()
     others = {name: options[name] for name in NET_OPTIONS[1:]}
     return NetRun(inputs=read, optimizer=train, **others)

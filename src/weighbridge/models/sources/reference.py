@@ -117,9 +117,11 @@ def _catalogued(typed: _Typed) -> Reference | None:
 
 
 def _config_text(typed: _Typed) -> Reference | None:
-    """Refuse the text of a config in the place of its file's name."""
+    """Refuse the text of a config in the place of its file's name, and a net of Python."""
     if typed.text.startswith(("{", "[")):
         raise UsageError(sentence("ref.config", text=_shown(typed.text)))
+    if ".py:" in typed.text:
+        raise UsageError(sentence("trace.net_first", net=typed.text))
     return None
 
 
