@@ -171,3 +171,17 @@ def test_a_live_module_has_a_loss_too():
     less = weighbridge.trace(module, "512x64", optimizer="adamw", loss="sum")
     assert found.devices[0].allocated.allocated > less.devices[0].allocated.allocated
     assert json.dumps(found.to_dict()["program"]["loss"])
+
+
+@pytest.mark.parametrize("gpu", ["4060", "3060", "4090"])
+@pytest.mark.parametrize("rows", ["64x2048:int", "100x2048:int", "160x2048:int"])
+def test_one_run_answers_for_all_cards_as_theirs_do(trace, gpu, rows):  # noqa: F811
+    """A trace of a card never says the contrary of what another says of its size."""
+    options = ["--json", "--input", rows, "--train", "sgd"]
+    target = "script.py:Words"
+    alone = report(trace(NET, target=target, options=[*options, "--gpu", gpu]))
+    for other in ("a100-80gb", "t4"):
+        traced = report(trace(NET, target=target, options=[*options, "--gpu", other]))
+        size = {"4060": 8, "3060": 12, "4090": 24}[gpu]
+        answers = {one["gb"]: one["fits"] for one in traced["cards"]}
+        assert {answers[size], alone["verdict"]["fits"]} != {"yes", "no"}

@@ -3,6 +3,7 @@
 import pytest
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.words import words_in
 from weighbridge_lab.trace.fit_batch import (
     COARSE,
     FINE,
@@ -37,7 +38,9 @@ def run_of(each, weights=1000, jump=lambda _: 0, ends=lambda _: True):
         driver = {"low": low, "expected": high, "high": high}
         verdict = {"accelerator": "card", "usable_bytes": USABLE, "fits": fits}
         program = ENDED if ends(batch) or fits == "no" else STOPPED
-        return {"devices": [{"driver": driver}], "verdict": verdict, "program": program}
+        cards = [{"gb": 8, "fits": "no"}, {"gb": 12, "fits": "yes"}]
+        device = {"driver": driver}
+        return {"devices": [device], "verdict": verdict, "program": program, "cards": cards}
 
     return run, asked
 
@@ -202,3 +205,9 @@ def test_what_is_in_the_way_is_the_largest_that_grows():
     )
     device["allocated"]["tensors"] = rows[:1]
     assert hindrance({"devices": [device]}) is None
+
+
+def test_the_batch_as_written_is_told_of_all_cards():
+    run, _ = run_of(90)
+    lines = list(largest(run, 8).on_cards(words_in("en")))
+    assert lines == ["  8 as written fits cards of 12 GB and up; 8 GB and below: no"]

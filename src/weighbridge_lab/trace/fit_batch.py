@@ -17,12 +17,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
+from weighbridge.base.words import Words
 from weighbridge_lab.trace.report import SETTLED
 
 MOST_RUNS = 16
@@ -52,6 +53,17 @@ class BatchFit:
     runs: tuple[tuple[int, int, str], ...]
     unanswered: tuple[tuple[int, str], ...]
     report: Report  # of the batch, or of the smallest that was tried
+    first: tuple[int, Report]  # as it was written
+
+    def on_cards(self, words: Words) -> Iterator[str]:
+        """Yield a line on the batch as it was written, on all cards of the catalogue."""
+        from weighbridge_lab.trace.cards import CardClass
+        from weighbridge_lab.trace.screen import on_cards
+
+        batch, report = self.first
+        judged = [CardClass(**one) for one in report.get("cards", ())]
+        if judged:
+            yield words("trace.fit.cards", batch=f"{batch:,}", cards=on_cards(judged, words))
 
     @property
     def high(self) -> int:
@@ -122,6 +134,7 @@ def largest(
         raise UnansweredError(next(iter(answers.unanswered.values())))
     reports = answers.reports
     top = reports[sure or min(reports)]
+    written = first if first in reports else min(reports)
     tried = ((n, peak(reports[n]), answers.fits[n]) for n in sorted(reports))
     return BatchFit(
         accelerator=top["verdict"]["accelerator"],
@@ -132,6 +145,7 @@ def largest(
         runs=tuple(tried),
         unanswered=tuple(sorted(answers.unanswered.items())),
         report=top,
+        first=(written, reports[written]),
     )
 
 

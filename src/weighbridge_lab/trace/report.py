@@ -20,6 +20,7 @@ from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.device import CONTEXT
 from weighbridge.memory.report.verdict import Answer
 from weighbridge_lab.trace import levels, tries
+from weighbridge_lab.trace.cards import CardClass
 from weighbridge_lab.trace.differences import SCHEMA, RunComparison, StepRise, Tensors, rises
 from weighbridge_lab.trace.places import ValueQuestion
 from weighbridge_lab.trace.steady import LeftLoop
@@ -154,6 +155,7 @@ class TraceReport:
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
     advice: TrainingAdvice | None = None
+    cards: tuple[CardClass, ...] = ()  # all of the catalogue, by their sizes
 
     @property
     def fullest(self) -> DeviceTrace:
@@ -191,6 +193,7 @@ class TraceReport:
         plain["eager"] = self.compiled is not None
         if self.compiled is not None:
             plain["compiled"] = self.compiled._asdict()
+        plain["cards"] = [one._asdict() for one in self.cards]
         if self.advice is not None:
             plain["advice"]["needs"] = self.advice.needs._asdict()
         return {"schema": SCHEMA, "version": __version__, **plain}

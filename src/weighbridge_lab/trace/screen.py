@@ -1,6 +1,6 @@
 """`trace` on a screen: how the program ended, what the card would have shown, what filled it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
@@ -11,6 +11,7 @@ from weighbridge.faces.view.records import Bar, Headline, Lines, Screen, ShownSe
 from weighbridge.faces.view.shown import SizeFormat, apart, sizes
 
 if TYPE_CHECKING:
+    from weighbridge_lab.trace.cards import CardClass
     from weighbridge_lab.trace.report import DeviceTrace, TracedProgram, TraceReport
     from weighbridge_lab.trace.steady import LeftLoop
 
@@ -51,13 +52,27 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
-    """Say which loss was taken of a net, and which loops were left early."""
-    left_lines = [words.told(report.program.loss)] if report.program.loss else []
+    """Say which cards have room, which loss was taken of a net, and which loops were left early."""
+    left_lines = [on_cards(report.cards, words)] if report.used and report.cards else []
+    left_lines += [words.told(report.program.loss)] if report.program.loss else []
     left_lines += [
         words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
         for loop in report.loops[:LOOPS]
     ]
     return (lines(*map(printable, left_lines)),) if left_lines else ()
+
+
+def on_cards(judged: "Sequence[CardClass]", words: Words) -> str:
+    """Say in a line which cards of the catalogue have room for it, by their sizes."""
+    from weighbridge_lab.trace.cards import spans
+
+    span = spans(judged)
+    parts = [words("trace.cards.fit", gb=span.fits) if span.fits else words("trace.cards.none")]
+    if span.unknown:
+        parts.append(words("trace.cards.unknown", gb=", ".join(map(str, span.unknown))))
+    if span.no:
+        parts.append(words("trace.cards.no", gb=span.no))
+    return "; ".join(parts)
 
 
 def _why(loop: "LeftLoop") -> str:

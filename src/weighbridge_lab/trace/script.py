@@ -18,6 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import levels, notebooks, places, program
+from weighbridge_lab.trace.cards import classes
 from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.distributed import enough_cards, sharing, together
 from weighbridge_lab.trace.inputs import Input, needs_torch
@@ -35,7 +36,7 @@ from weighbridge_lab.trace.report import (
 )
 from weighbridge_lab.trace.steady import LeftLoop, Loops
 from weighbridge_lab.trace.tape import Tape
-from weighbridge_lab.trace.unseen import on_left
+from weighbridge_lab.trace.unseen import on_left, untrained
 
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
@@ -377,6 +378,9 @@ def report_of(
     compiled = None if least is None else most._replace(low=min(least, most.low))
     if limit:
         judged = verdict(device_name, limit.usable, devices, ran, at_most, loops, compiled=compiled)
+    alone = len(devices) == 1 and shared == 1 and compiled is None and not gpu.tape.recovered
+    whole = ran.ended and not untrained(loops) and bool(gpu.tape.storages)
+    known = classes(devices[0], gpu.card, whole=whole, at_most=bool(at_most)) if alone else ()
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -390,4 +394,5 @@ def report_of(
         at_most=at_most,
         compiled=compiled,
         loops=loops,
+        cards=known,
     )

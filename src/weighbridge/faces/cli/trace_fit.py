@@ -87,6 +87,7 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     yield words(key, card=fit.accelerator, batch=known)
     yield _room(fit, words)
     yield from (f"  {words.told(reason)}" for _, reason in fit.unanswered)
+    yield from fit.on_cards(words)
     top = hindrance(fit.report)
     if top is not None:
         role, nbytes, op, line = top

@@ -1,0 +1,94 @@
+"""One run, all cards: what was traced on one card, judged on every NVIDIA card of the catalogue, by
+the size that it is sold with.
+
+    yes        the high end of what it took, with that card's context in place of the traced one's
+    no         even what was allocated, with that context, is more: a smaller card gives back what
+               the allocator only keeps
+    unknown    else, and where cards of one size differ
+
+Kernels are those of the traced card: cards of another generation have OTHER percent more room at
+both ends, and older ones than Turing, or than Ampere where the traced one is as new, are left out.
+Torch-free.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from weighbridge.answers.verdict.on_devices import fits
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import NamedTuple
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.accelerators.parts import Part, parts
+from weighbridge.memory.components.device import context
+from weighbridge.memory.report.verdict import Answer
+
+OTHER = 5  # percent, assumed: other workspaces of other chips
+TURING, AMPERE = (7, 5), (8, 0)
+
+
+class CardClass(NamedTuple):
+    """Cards that are sold with so many GB, and whether it fits all of them."""
+
+    gb: int
+    fits: Answer
+
+
+def classes(device: Any, traced: Any, *, whole: bool, at_most: bool) -> tuple[CardClass, ...]:
+    """Judge what a card's trace took (`device`) on all cards, the smallest first. Of a course that
+    is not `whole` nothing is said to fit, and of what is `at_most` nothing not to."""
+    answers: dict[int, set[Answer]] = {}
+    for part in _comparable(traced):
+        answer = fits(_needed(device, traced, part), _usable(part))
+        unsure = (answer == "yes" and not whole) or (answer == "no" and at_most)
+        answers.setdefault(part.marketed_gb, set()).add("unknown" if unsure else answer)
+    return tuple(
+        CardClass(gb, next(iter(of)) if len(of) == 1 else "unknown")
+        for gb, of in sorted(answers.items())
+    )
+
+
+def _comparable(traced: Any) -> Iterator[Part]:
+    oldest = AMPERE if traced.capability >= AMPERE else TURING
+    for part in parts().values():
+        plain = part.vendor == "NVIDIA" and part.kind == "gpu" and part.chip is not None
+        if plain and part.chip is not None and part.chip.capability >= oldest:
+            yield part
+
+
+def _needed(device: Any, traced: Any, part: Part) -> Bytes:
+    before, there, driver = traced.outside, context(part).bytes, device.driver
+    other = OTHER * (part.chip is not None and part.chip.capability != traced.capability)
+    least = min(device.allocated.allocated, driver.low - before.low)
+    low = (least + there.low) * (100 - other) // 100
+    high = (driver.high - before.high + there.high) * (100 + other) // 100
+    expected = driver.expected - before.expected + there.expected
+    return Bytes(low, min(max(low, expected), high), high)
+
+
+def _usable(part: Part) -> Bytes:
+    chosen = budget(part.id, None, None)
+    assert chosen is not None
+    return chosen.usable
+
+
+class CardRange(NamedTuple):
+    """The sizes from which on it fits (0: no card), those of which nobody can say, and up to which
+    it does not fit (0: none)."""
+
+    fits: int
+    unknown: tuple[int, ...]
+    no: int
+
+
+def spans(judged: Sequence[CardClass]) -> CardRange:
+    sure, never = 0, 0
+    for one in reversed(judged):
+        if one.fits != "yes":
+            break
+        sure = one.gb
+    for one in judged:
+        if one.fits != "no":
+            break
+        never = one.gb
+    between = tuple(one.gb for one in judged if never < one.gb and (not sure or one.gb < sure))
+    return CardRange(sure, between, never)
