@@ -724,7 +724,6 @@ def test_streamed_layers_are_not_packed():
     [
         {"method": "full", "quantization": "nf4"},
         {"method": "full", "lora_r": 8},
-        {"method": "full", "blocks_to_swap": 2},
         {"lokr_factor": 4},
         {"size": "4"},
         {"frames": 9},
@@ -737,6 +736,14 @@ def test_streamed_layers_are_not_packed():
 def test_contradictions_are_one_line(settings):
     with pytest.raises(UsageError):
         weighbridge.train(SD15, **settings)
+
+
+def test_blocks_that_wait_while_all_is_trained_may_be_none_on_the_card():
+    """musubi-tuner trains Qwen-Image whole with --blocks_to_swap 58 (its issue 588)."""
+    whole, swapped = asked(method="full"), asked(method="full", blocks_to_swap=2)
+    assert whole.peak.allocated.expected == swapped.peak.allocated.expected
+    assert swapped.peak.allocated.low < whole.peak.allocated.low
+    assert [w.key for w in swapped.warnings].count("picture_training.swap_full") == 1
 
 
 def test_more_blocks_than_there_are():

@@ -48,6 +48,16 @@ LEARNT = [
 PICTURED = [
     ("picture", {"size": "512x384", "gpu": "3060", "offload": "model", "vae_tiling": True}),
     ("picture", {"batch_size": 2, "quantization": "fp8", "guidance": "off", "attention": "flash"}),
+    *(
+        ("picture_training", {"size": "256x192", "gpu": "3060"} | more)
+        for more in (
+            {},
+            {"framework": "kohya", "batch_size": 2, "checkpointing": "full"},
+            {"framework": "ai-toolkit", "streaming": "layers", "offload_fraction": 0.5},
+            {"method": "lokr", "lokr_factor": 8, "uncached_latents": True},
+            {"method": "full", "optimizer": "adafactor", "ema": True},
+        )
+    ),
 ]
 
 
@@ -56,7 +66,7 @@ def answer():
     desk = Requests(offline=True)
 
     def ask(task, workload):
-        usual = "sd-1.5" if task == "picture" else MODEL
+        usual = "sd-1.5" if task.startswith("picture") else MODEL
         model = OTHERS.get(workload.get("framework"), usual)
         request = {"task": task, "model": model, "workload": workload, "remedies": False}
         return desk.answer(json.dumps(request))
@@ -74,6 +84,15 @@ def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, worklo
     if "error" in first:
         pytest.skip(first["error"]["message"])
     assert answer(task, first["workload"]) == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["timm/resnet18", "yolo11n"])
+def test_training_of_a_network_that_sees_is_sent_back(model):
+    desk = Requests(offline=True)
+    request = {"task": "train", "model": model, "workload": {"gpu": "3060", "batch_size": 8}}
+    first = desk.answer(json.dumps(request))
+    assert desk.answer(json.dumps(request | {"workload": first["workload"]})) == first
 
 
 @pytest.mark.parametrize("engine", FOLDERS)

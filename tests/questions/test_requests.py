@@ -11,7 +11,7 @@ from tests import tiny
 from tests.cases import each
 from weighbridge import prepare, together
 from weighbridge.answers.questions import jobs, requests
-from weighbridge.answers.questions.echoes import OF_REPORTS, is_echo
+from weighbridge.answers.questions.echoes import OF_KINDS, OF_REPORTS, is_echo
 from weighbridge.answers.questions.estimator import Estimator
 from weighbridge.answers.questions.opening import following
 from weighbridge.answers.questions.question import serving
@@ -125,9 +125,11 @@ def test_the_format_that_a_name_alone_means(monkeypatch, form, engine, format_):
 
 
 def test_settings_of_a_report_are_an_echo_with_or_without_more():
-    assert is_echo(dict.fromkeys(OF_REPORTS))
-    assert is_echo(dict.fromkeys((*OF_REPORTS, "context")))
-    assert not is_echo(dict.fromkeys(sorted(OF_REPORTS)[1:]))
+    for kind in OF_KINDS:
+        assert is_echo(dict.fromkeys((*OF_REPORTS, *kind)))
+        assert is_echo(dict.fromkeys((*OF_REPORTS, *kind, "context")))
+        assert not is_echo(dict.fromkeys((*sorted(OF_REPORTS)[1:], *kind)))
+    assert not is_echo(dict.fromkeys(OF_REPORTS))
 
 
 def test_what_contradicts_itself_names_the_line_that_gave_up():
@@ -244,3 +246,10 @@ def test_an_error_has_the_id_of_its_request_behind_it():
 def test_an_id_is_text_or_a_whole_number(mark):
     answer = Requests().answer(json.dumps({"task": "load", "model": "gpt2", "id": mark}))
     assert answer["error"]["message"].startswith("id is text or a whole number")
+
+
+def test_an_unknown_pipeline_is_no_language_model():
+    """Its settings say what it is: names that are near are told, of pipelines."""
+    request = {"task": "train", "model": "ltx-9", "workload": {"frames": 1}}
+    said = Requests(offline=True).answer(json.dumps(request))["error"]["message"]
+    assert "ltx-2" in said and "frames" not in said

@@ -91,6 +91,11 @@ class PicturePlan:
         return self.parts[self.spec.denoiser]
 
     @property
+    def away_whole(self) -> bool:
+        """Whether what is trained whole waits in host memory, in part."""
+        return self.adapters is None and bool(self.blocks_to_swap or self.streaming != "none")
+
+    @property
     def form(self) -> str | None:
         """The format of the denoiser that is frozen."""
         return self.forms.get(self.spec.denoiser)

@@ -120,8 +120,6 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
         raise UsageError(sentence("picture_training.full"))
     if w.method != "lokr" and (w.lokr_factor or w.lokr_factors):
         raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
-    if full and (w.blocks_to_swap or w.streaming not in (None, "none")):
-        raise UsageError(sentence("picture_training.swap_full"))
     params = parts[spec.denoiser].blueprint.counted
     blocks = sum(lists(params).values())
     if (w.blocks_to_swap or 0) > most(params, combined=trainer_of(w).combined):
@@ -231,6 +229,8 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if w.drop:
         names = formats.left_out(w.drop, spec, asked.parts)
         yield sentence("picture_training.elsewhere", components=", ".join(sorted(names)))
+    if asked.away_whole:
+        yield sentence("picture_training.swap_full")
     if trainer_of(w).beside and spec.vae in asked.caches:
         yield sentence("picture_training.kept")
     if not base.known(asked.form):

@@ -138,6 +138,8 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
         low = min(nbytes, least.get(what, 0) if moves else nbytes)
         if what == "weights" and asked.sharding.parameters and asked.form is not None:
             low = nbytes // asked.sharding.cards
+        elif what == "weights" and asked.away_whole:
+            low = 0
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(

@@ -18,9 +18,8 @@ from weighbridge.workload import TABLES
 Settings = dict[str, Any]
 
 # Every report has these, null or not; nobody types them all.
-OF_REPORTS = frozenset(
-    ("engine", "engine_version", "dtype", "gpu", "gpu_memory", "headroom", "ram")
-)
+OF_REPORTS = frozenset(("dtype", "gpu", "gpu_memory", "headroom", "ram"))
+OF_KINDS = frozenset(("engine", "engine_version")), frozenset(("pipeline", "framework"))
 FIRST = (  # what the defaults of others hang on
     *("engine", "engine_version", "framework", "framework_version", "method", "tuner"),
     *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
@@ -31,7 +30,8 @@ MOST_ASKED = 12  # answers until one says the same: most take two
 
 def is_echo(workload: Mapping[str, Any]) -> bool:
     """Tell whether these are the settings of a report, not those of a person."""
-    return workload.keys() >= OF_REPORTS
+    said = workload.keys()
+    return said >= OF_REPORTS and any(said >= kind for kind in OF_KINDS)
 
 
 def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any]) -> Settings:
@@ -40,7 +40,7 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
     other settings."""
     settings = {name: value for name, value in echo.items() if value is not None}
     settings |= _pictured(settings)
-    asked = {name: settings[name] for name in FIRST if name in settings and name in TABLES[task]}
+    asked = {name: settings[name] for name in FIRST if _takes(task, name, settings.get(name), {})}
     for _ in range(MOST_ASKED):
         answered = json.loads(json.dumps(ask(asked)))
         other = [name for name in echo if echo[name] != answered.get(name)]

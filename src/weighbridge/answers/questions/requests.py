@@ -23,11 +23,12 @@ from weighbridge.base.units import MIB
 from weighbridge.base.watching import NotWantedError
 from weighbridge.base.wording import one_line, shown
 from weighbridge.memory.report import Report
+from weighbridge.models import catalogue
 from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.formats.strict_json import strict_json
 from weighbridge.models.sources.answers import Silence
-from weighbridge.workload import INFER, TRAIN
+from weighbridge.workload import INFER, TABLES, TRAIN
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
@@ -343,9 +344,13 @@ def meant_task(request: Mapping[str, Any]) -> str:
     it has settings of its own."""
     task, workload = str(request["task"]), request.get("workload")
     command = isinstance(workload, dict) and workload.get("command") is not None
-    if task not in OF_PIPELINES or command or not makes_pictures(request.get("model")):
+    if task not in OF_PIPELINES or command:
         return task
-    return OF_PIPELINES[task]
+    model, of_pictures = request.get("model"), OF_PIPELINES[task]
+    own = TABLES[of_pictures].keys() - TABLES[task].keys()
+    unlike = isinstance(workload, dict) and not own.isdisjoint(workload)
+    unknown = isinstance(model, str) and not catalogue.has(model) and "/" not in model
+    return of_pictures if makes_pictures(model) or (unknown and unlike) else task
 
 
 def _remedies(request: dict[str, Any]) -> bool:
