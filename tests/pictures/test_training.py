@@ -85,6 +85,10 @@ def asked(name=SD15, **settings):
     return weighbridge.train(name, **{"size": "64", "prompt_tokens": 8, **settings})
 
 
+def allocated(report):
+    return max(phase.at("allocated") for phase in report.devices[0].phases)
+
+
 def of(report, phase, *names):
     instant = next(p for p in report.devices[0].phases if p.name == phase)
     return sum(c.bytes.expected for c in instant.components if c.name in names)
@@ -512,7 +516,7 @@ def test_scripts_on_an_h100_are_as_measured(name, settings, trained, gib):
     """Allocated, with one batch of pictures encoded at once beside the denoiser and its adapters."""
     report = weighbridge.train(name, lora_r=16, gpu="h100", **settings)
     assert report.derived["trainable_parameters"] == trained
-    assert report.peak.allocated.expected == pytest.approx(gib * GIB, rel=0.002)
+    assert allocated(report).expected == pytest.approx(gib * GIB, rel=0.002)
 
 
 def test_a_script_encodes_a_whole_batch():
@@ -741,8 +745,8 @@ def test_contradictions_are_one_line(settings):
 def test_blocks_that_wait_while_all_is_trained_may_be_none_on_the_card():
     """musubi-tuner trains Qwen-Image whole with --blocks_to_swap 58 (its issue 588)."""
     whole, swapped = asked(method="full"), asked(method="full", blocks_to_swap=2)
-    assert whole.peak.allocated.expected == swapped.peak.allocated.expected
-    assert swapped.peak.allocated.low < whole.peak.allocated.low
+    assert allocated(whole).expected == allocated(swapped).expected
+    assert allocated(swapped).low < allocated(whole).low
     assert [w.key for w in swapped.warnings].count("picture_training.swap_full") == 1
 
 

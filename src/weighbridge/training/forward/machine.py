@@ -343,6 +343,11 @@ def made_like(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tens
     return out
 
 
+def another(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    """Make a gradient as large as the one that came."""
+    return [m.new(grads[0].shape, grads[0].dtype)]
+
+
 def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
     """Record what `out` was made from: `x` is given its gradient as it is. Return `out`."""
 

@@ -10,14 +10,12 @@ Source: transformers 5.23, 5.17, 5.16, 5.6, 5.5 and 4.57 models/qwen3_next/model
 (torch_chunk_gated_delta_rule).
 """
 
-from typing import Any
-
 from weighbridge.base.dtypes import BOOL, FLOAT32
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.mixers import GatedDelta
 from weighbridge.training.forward.loops import Carried, repeat
-from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.machine import Machine, another, record
 from weighbridge.training.forward.ops.matrix import matmul
 from weighbridge.training.forward.ops.pointwise import (
     add,
@@ -236,7 +234,7 @@ def row_turn(m: Machine, turn: ChunkRows, carried: Carried, delta: Delta) -> Non
     attn = mul(m, matmul(m, q_i, k_i, CHUNK), part(m, turn.decay_mask, *rows, CHUNK))
     if turn.mask is not None:
         scores = Computed(attn.shape, attn.dtype, attn.storage)
-        record(m, _filled, [attn], [turn.mask], scores)
+        record(m, another, [attn], [turn.mask], scores)
         attn = scores
     carried[2:3] = [attn]
     carried[3:4] = [matmul(m, part(m, turn.k_cumdecay, *keys), state, delta.value_dim)]
@@ -249,10 +247,6 @@ def row_turn(m: Machine, turn: ChunkRows, carried: Carried, delta: Delta) -> Non
     left = of_result(m, sub(m, part(m, turn.g, *rows[:2], 1), part(m, turn.g, *rows)))
     key = mul(m, k_i, left.view(*rows, 1)).view(*rows[:2], delta.key_dim, CHUNK)
     carried[:2] = [add(m, to_save, matmul(m, key, v_new, delta.value_dim)), core]
-
-
-def _filled(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    return [m.new(grads[0].shape, grads[0].dtype)]
 
 
 def widened(m: Machine, tensors: tuple[Tensor, ...], delta: Delta) -> list[Tensor]:

@@ -27,10 +27,16 @@ from weighbridge.base.units import ceil_div
 from weighbridge.memory.components.weights import MERGES
 from weighbridge.models.arch.body import Experts
 from weighbridge.training.forward import loops
-from weighbridge.training.forward.machine import Machine, lower, remade
+from weighbridge.training.forward.machine import Machine, lower
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets.sparse import jittered
-from weighbridge.training.forward.ops.experts import gathered, index_added, summed_k, topk
+from weighbridge.training.forward.ops.experts import (
+    gathered,
+    index_added,
+    scattered,
+    summed_k,
+    topk,
+)
 from weighbridge.training.forward.ops.matrix import linear, matmul
 from weighbridge.training.forward.ops.norms import layer_norm, plain_norm
 from weighbridge.training.forward.ops.pointwise import (
@@ -366,11 +372,6 @@ def llama4_router(m: Machine, p: Module, x: Tensor, experts: Experts) -> tuple[T
     value, numbers = topk(m, logits, experts.top_k)
     wide = cast(m, scattered(m, value, numbers, logits.shape[-1]), FLOAT32)
     return cast(m, of_result(m, wide), logits.dtype), logits
-
-
-def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """full_like(-inf).scatter_(1, numbers, value)"""
-    return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)
 
 
 def every_expert(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:

@@ -152,3 +152,8 @@ def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor
 
     record(m, back, [whole, x], [numbers, x], out)
     return out
+
+
+def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """zeros_like(logits).scatter_(1, numbers, value)"""
+    return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)

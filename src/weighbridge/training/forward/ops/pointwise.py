@@ -11,7 +11,15 @@ from math import prod
 from typing import Any
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, FLOAT64, DType
-from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, record, remade
+from weighbridge.training.forward.machine import (
+    Grads,
+    Machine,
+    Needs,
+    ahead,
+    another,
+    record,
+    remade,
+)
 from weighbridge.training.forward.ops.shaping import over_rows
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
@@ -140,22 +148,17 @@ def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _again(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    """Make a gradient as large as the one that came."""
-    return [m.new(grads[0].shape, grads[0].dtype)]
-
-
 def scale(m: Machine, x: Tensor) -> Tensor:
     """A product with a constant, a sum of one or a negation: nothing is saved."""
     out = m.new(x.shape, x.dtype)
-    record(m, _again, [x], [], out)
+    record(m, another, [x], [], out)
     return out
 
 
 def scale_(m: Machine, x: Tensor) -> Tensor:
     """Multiply by a number in place."""
     out = Computed(x.shape, x.dtype, x.storage)
-    record(m, _again, [x], [], out)
+    record(m, another, [x], [], out)
     return out
 
 
@@ -173,21 +176,21 @@ def _handed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
 def of_input(m: Machine, x: Tensor) -> Tensor:
     """silu, gelu, softplus: one kernel each way, from the input."""
     out = m.new(x.shape, x.dtype)
-    record(m, _again, [x], [x], out)
+    record(m, another, [x], [x], out)
     return out
 
 
 def of_result(m: Machine, x: Tensor) -> Tensor:
     """tanh, sigmoid, exp, relu: from the result."""
     out = m.new(x.shape, x.dtype)
-    record(m, _again, [x], [Computed(out.shape, out.dtype, out.storage)], out)
+    record(m, another, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
 
 
 def of_result_(m: Machine, x: Tensor) -> Tensor:
     """relu in place: backward reads what was written."""
     out = Computed(x.shape, x.dtype, x.storage)
-    record(m, _again, [x], [Computed(x.shape, x.dtype, x.storage)], out)
+    record(m, another, [x], [Computed(x.shape, x.dtype, x.storage)], out)
     return out
 
 
@@ -195,7 +198,7 @@ def of_input_(m: Machine, x: Tensor) -> Tensor:
     """relu6, silu, hardswish, in place: backward reads a copy of the input."""
     out = Computed(x.shape, x.dtype, x.storage)
     copy = m.new(x.shape, x.dtype) if m.grad else None
-    record(m, _again, [x], [copy], out)
+    record(m, another, [x], [copy], out)
     return out
 
 
@@ -204,7 +207,7 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
     dtype."""
     out = m.new(x.shape, x.dtype)
     to_save = [Computed(out.shape, out.dtype, out.storage)]
-    record(m, _again, [x], [*to_save, x] if m.softmax_keeps else to_save, out)
+    record(m, another, [x], [*to_save, x] if m.softmax_keeps else to_save, out)
     return out
 
 
@@ -299,7 +302,7 @@ def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
         return x
     out = m.new(x.shape, x.dtype)
     mask = m.new(x.shape, BOOL)
-    record(m, _again, [x], [mask], out)
+    record(m, another, [x], [mask], out)
     return out
 
 

@@ -22,7 +22,15 @@ from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.kernels.reductions import buffers, columns, segments, sorted_bytes, sorts
-from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.training.forward.machine import (
+    Grads,
+    Machine,
+    Needs,
+    another,
+    passed,
+    record,
+    remade,
+)
 from weighbridge.training.forward.tensors import (
     Computed,
     LeafTensor,
@@ -169,12 +177,8 @@ def copied(m: Machine, x: Tensor) -> Tensor:
 def turned(m: Machine, x: Tensor) -> Tensor:
     """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
     out = Computed(x.shape, x.dtype, x.storage)
-    record(m, _copied, [x], [], out)
+    record(m, another, [x], [], out)
     return out
-
-
-def _copied(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-    return [m.new(grads[0].shape, grads[0].dtype)]
 
 
 def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:

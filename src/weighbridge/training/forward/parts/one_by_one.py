@@ -33,10 +33,9 @@ from weighbridge.training.forward.machine import (
     lower,
     made_like,
     record,
-    remade,
 )
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.ops.experts import gathered, index_added
+from weighbridge.training.forward.ops.experts import gathered, index_added, scattered
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.packed import Stack4
 from weighbridge.training.forward.ops.pointwise import add, cast, mul, several
@@ -390,8 +389,3 @@ def summed(m: Machine, x: Tensor, tokens: int) -> Tensor:
 
     record(m, back, [x], [], out)
     return out
-
-
-def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """zeros_like(logits).scatter_(1, numbers, value)"""
-    return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)
