@@ -141,7 +141,7 @@ def test_only_chunked_prefill_switched_off_matters():
 
 
 def test_what_is_not_modelled_is_said():
-    found = parse("vllm serve m --enable-eplb --config c.yaml --hf-overrides '{}'")
+    found = parse("vllm serve m --enable-eplb --config c.yaml --hf-overrides '{\"a\":1}'")
     assert [w.split(" is not modelled")[0] for w in found.warnings] == [
         "--enable-eplb", "--config", "--hf-overrides",
     ]  # fmt: skip

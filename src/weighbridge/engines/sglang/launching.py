@@ -50,7 +50,8 @@ def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
 
 
 def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple[str, object]]:
-    yield "--context-length", effective.context
+    if not w.engine_defaults or any((w.context, w.prompt_len, w.max_new_tokens)):
+        yield "--context-length", effective.context  # a command without one caps its requests
     if effective.algorithm is not None:
         yield "--speculative-algorithm", effective.algorithm
     if effective.experts:

@@ -136,9 +136,9 @@ class SglangLaunched:
 
 def capped(asked: SglangLaunched) -> SglangLaunched:
     """The launch with requests as long as its pools surely hold, or else are expected to; as it is
-    where they hold a whole context, or nothing."""
+    where they hold a whole context, or nothing, and where somebody said how long they are to be."""
     served = asked.served
-    for by in (WORST, EXPECTED, BEST):
+    for by in () if served.asked.context else (WORST, EXPECTED, BEST):
         fit = fitted(served, asked.fraction, by)
         if fit is not None and fit.tokens > BESIDE_ANSWER:
             longest = min(served.settings.context, fit.tokens) - 1
