@@ -94,19 +94,6 @@ def test_flags_are_changed_in_scripts_in_lists_and_in_text(text, name):
 
 
 @pytest.mark.slow
-def test_lora_comes_with_the_rank_and_the_modules_that_axolotl_asks_for():
-    """Without a rank its file hands PEFT None, which PEFT refuses."""
-    text = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\ngradient_checkpointing: true\n"
-    patch = patched(weighbridge.weigh(text, name="run.yaml", gpu="4090"))
-    assert patch.after == (
-        text + "adapter: lora\nlora_r: 8\nlora_alpha: 8\nlora_target_linear: true\n"
-    )
-    again = weighbridge.weigh(patch.after, name="run.yaml", gpu="4090")
-    assert again.fits == "yes"
-    assert again.runs[0].run.notes == ()
-
-
-@pytest.mark.slow
 def test_bitsandbytes_states_are_not_proposed_beside_fsdp2():
     """axolotl 0.19 refuses them (utils/schemas/validation.py)."""
     text = (

@@ -1,11 +1,14 @@
 """Changes that a file says in a way of its own: a repository in which a model is stored packed, a
 method that brings defaults of its program; and why a change cannot be written."""
 
+import json
+
 import pytest
 
 import weighbridge
+from weighbridge.base.records import replace
 from weighbridge.faces.cli import menu
-from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles import patching, read
 from weighbridge.files.runfiles.flags import of_copy, renamed
 from weighbridge.files.runfiles.patching import patched
 from weighbridge.memory.report.verdict import Remedy
@@ -62,18 +65,13 @@ def test_a_name_is_changed_as_a_whole_word():
 
 
 @pytest.mark.slow
-def test_lora_of_llama_factory_is_weighed_with_its_own_adapters(tmp_path, capsys):
-    """It adapts every linear layer where its file names none."""
+def test_another_training_is_named_and_not_written(tmp_path, capsys):
+    """Adapters in the place of all weights are for whoever owns the file to choose."""
     path = tmp_path / "run.yaml"
     path.write_text(FULL)
-    found = weighbridge.weigh(FULL, name="run.yaml", gpu="5090:2")
-    assert patched(found) is None
-    assert menu.run([str(path), "--gpu", "5090:2", "--fix", "--write"]) == 0
-    assert "finetuning_type: lora\n" in path.read_text()
-    again = weighbridge.weigh(str(path), gpu="5090:2")
-    assert again.fits == "yes"
-    told = capsys.readouterr().err
-    assert f"takes about {again.runs[0].report.peak.expected / 2**30:.2f} GiB then" in told
+    assert menu.run([str(path), "--gpu", "5090:2", "--fix", "--write"]) == 1
+    assert path.read_text() == FULL
+    assert "--method lora" in capsys.readouterr().err
 
 
 SCRIPT = """\
@@ -99,3 +97,84 @@ def test_why_a_change_cannot_be_written_is_said(tmp_path, capsys, name, text, wh
     told = capsys.readouterr().err
     assert "fits, and cannot be written into this file" in told
     assert why in told
+
+
+FACTORY = """model_name_or_path: Qwen/Qwen3-4B
+stage: sft
+finetuning_type: full
+deepspeed: examples/deepspeed/ds_z2_config.json  # two
+cutoff_len: 1024
+per_device_train_batch_size: 1
+bf16: true
+"""
+TRAINED = {
+    "batch_size": 4,
+    "base_model_name": "black-forest-labs/FLUX.1-dev",
+    "model_type": "FLUX_DEV_1",
+    "resolution": "768",
+    "transformer": {"train": True, "weight_dtype": "FLOAT_8"},
+    "text_encoder": {"train": False},
+    "text_encoder_2": {"train": False, "weight_dtype": "FLOAT_8"},
+    "training_method": "LORA",
+    "train_dtype": "BFLOAT_16",
+}
+KOHYA = (
+    "accelerate launch flux_train_network.py --pretrained_model_name_or_path flux1-dev.safetensors "
+    "--fp8_base --cache_latents --cache_text_encoder_outputs --network_module networks.lora_flux "
+    "--train_batch_size 2 --resolution 512,512 --gradient_checkpointing --mixed_precision bf16\n"
+)
+FIXED = [
+    ("f.yaml", FACTORY, "4090:8", ["ds_z3_config.json  # two"]),
+    (
+        "o.json",
+        json.dumps(TRAINED),
+        "4060ti-16gb",
+        ['"optimizer": "ADAMW_8BIT"', '"batch_size": 1'],
+    ),
+    ("k.sh", KOHYA, "4070", ["--optimizer_type AdamW8bit", "--blocks_to_swap"]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "text", "gpu", "written"), FIXED)
+def test_a_patch_is_what_the_screen_says_and_keeps_what_is_trained(
+    tmp_path, capsys, name, text, gpu, written
+):
+    path = tmp_path / name
+    path.write_text(text)
+    asked = [str(path), "--gpu", gpu, "--offline"]
+    before = read(text, name).runs[0].settings
+    assert menu.run([*asked, "--check"]) in (1, 4)
+    assert menu.run([*asked, "--fix", "--write"]) == 0
+    after = path.read_text()
+    assert all(each in after for each in written)
+    assert read(after, name).runs[0].settings["method"] == before["method"]
+    assert menu.run([*asked, "--check"]) == 0
+    capsys.readouterr()
+
+
+def test_all_weights_are_never_turned_into_adapters():
+    (run,) = read(FACTORY, "f.yaml").runs
+    adapters = Remedy(change={"method": "lora"}, cost="", fits="yes", peak_bytes=1)
+    shared = replace(adapters, change={"shard": "fsdp2"})
+    assert not list(patching._alike(run, adapters))
+    assert [one.change for one in patching._alike(run, shared)] == [
+        {"shard": "fsdp2"},
+        {"shard": "zero3"},
+    ]
+    packed = replace(run, settings={**run.settings, "method": "lora"})
+    assert list(patching._alike(packed, adapters)) == [adapters]
+
+
+@pytest.mark.parametrize(
+    ("pasted", "words"),
+    [
+        ("--optimizer_type AdamW8bit\n--fp8_base --x 2", {"optimizer_type": "AdamW8bit", "fp8_base": "", "x": 2}),
+        ('"a": {"b": 1, "c": {"d": "e"}}\n"f": true', {"a.b": 1, "a.c.d": "e", "f": True}),
+        ("batch_size = 1", None),
+        ("# wan_cache.py --fp8_t5", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_lines_of_a_trainer_are_keys_of_its_file(pasted, words):
+    assert patching._of_trainer(pasted) == words

@@ -8,6 +8,7 @@ text is read again, and is only handed out where it asks for what was meant, and
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ from weighbridge.files.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.files.runfiles.document import Document, Path, documents, first
 from weighbridge.files.runfiles.kinds import named, read
 from weighbridge.files.runfiles.limits import raised
-from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile, Understood, Value
+from weighbridge.files.runfiles.training.arguments import STAGE
+from weighbridge.files.runfiles.training.flags import mapping
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge.training.learning.words import follows, keyed, program_of
@@ -128,8 +131,9 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
             continue
         for one in weighed.report.remedies:
             if one.fits == "yes" and "gpu" not in one.change:
+                flags = one.flags or " ".join(one.paste.split("\n"))
                 return UnsaidChange(
-                    one.flags, _why(weighed_file, weighed, one), _other(weighed_file, number)
+                    flags, _why(weighed_file, weighed, one), _other(weighed_file, number)
                 )
     return None
 
@@ -139,7 +143,44 @@ def _words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
     rewards or preferences is changed by the words of its framework."""
     if run.settings.get("method") in LEARNS:
         return keyed(program_of(run.settings), remedy.change)
-    return named(file.kind).written(remedy.change)
+    if run.task == "picture_training":
+        return _of_trainer(remedy.paste)
+    stage = next(filter(_names_stage, run.understood), None)
+    if stage is None or not str(remedy.change.get("shard")).startswith("zero"):
+        return named(file.kind).written(remedy.change)
+    others = {name: value for name, value in remedy.change.items() if name != "shard"}
+    words, number = named(file.kind).written(others), remedy.change["shard"][-1]
+    file_of_it = STAGE.sub(lambda m: f"{m[0][:-1]}{number}", stage.value)
+    return None if words is None else {**words, stage.key: file_of_it}
+
+
+def _names_stage(known: Understood) -> bool:
+    """Tell whether a key names a file of DeepSpeed's whose name says the stage."""
+    return known.setting == "shard" and STAGE.search(str(known.value)) is not None
+
+
+def _of_trainer(pasted: str) -> Words | None:
+    """Return the lines that a screen has for a trainer of pictures as keys: flags, or JSON; None of
+    what stands in another file of it."""
+    words: dict[str, Value] = {}
+    for line in filter(None, pasted.splitlines()):
+        if line.startswith("--"):
+            said = mapping(shlex.split(line))
+            words |= {name: "" if value is True else value for name, value in said.items()}
+        elif line.startswith('"'):
+            words |= _dotted(json.loads(f"{{{line}}}"))
+        else:
+            return None
+    return words or None
+
+
+def _dotted(data: Mapping[str, Any], above: str = "") -> dict[str, Value]:
+    """Return values within mappings by dotted keys."""
+    values: dict[str, Value] = {}
+    for name, value in data.items():
+        key = f"{above}{name}"
+        values |= _dotted(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return values
 
 
 def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
@@ -175,11 +216,21 @@ def _changed(
 ) -> tuple[str, Remedy] | None:
     """Return the text with the first remedy that it can say, and that remedy."""
     for remedy in weighed.report.remedies if weighed.report is not None else ():
-        if remedy.fits == "yes":
-            after_and_change = _said_by_keys(text, file, number, weighed.run, remedy, weigh)
+        for each in _alike(weighed.run, remedy) if remedy.fits == "yes" else ():
+            after_and_change = _said_by_keys(text, file, number, weighed.run, each, weigh)
             if after_and_change is not None:
                 return after_and_change
     return None
+
+
+def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
+    """Yield a change, and what divides a model alike by the program that the file has: ZeRO-3 for
+    FSDP. What trains something else is none: adapters in the place of all weights."""
+    if run.settings.get("method") == "full" and "method" in remedy.change:
+        return
+    yield remedy
+    if any(map(_names_stage, run.understood)) and remedy.change.get("shard") in ("fsdp1", "fsdp2"):
+        yield replace(remedy, change={**remedy.change, "shard": "zero3"})
 
 
 def _said_by_keys(
@@ -197,9 +248,9 @@ def _said_by_keys(
 def _weighed(
     after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
 ) -> Remedy | None:
-    """Return a change of method as it is weighed with what the file's program takes for adapters
-    where the file says nothing of them; None where that does not surely fit."""
-    if weigh is None or run.command or "method" not in remedy.change:
+    """Return a change of method, or of what divides the model, as it is weighed with what the
+    file's program takes beside it; None where that does not surely fit."""
+    if weigh is None or run.command or remedy.change.keys().isdisjoint(("method", "shard")):
         return None
     try:
         again = weigh(after).runs[number]
@@ -212,10 +263,10 @@ def _weighed(
 
 
 def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
-    """Tell whether settings are the wanted ones, and others of adapters alone."""
+    """Tell whether settings are the wanted ones, and others of adapters or of ZeRO alone."""
     more = [name for name in settings if name not in wanted]
     same = _same({name: settings.get(name) for name in wanted}, wanted)
-    return same and all(name == "dtype" or name.startswith("lora_") for name in more)
+    return same and all(name == "dtype" or name.startswith(("lora_", "zero_")) for name in more)
 
 
 def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
@@ -356,9 +407,8 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
         after = applied(replace(document, text=f"{document.text}\n"), run, words)
         return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
-    for key, value in (
-        _folded(document, words).items() if document.syntax == "yaml" else words.items()
-    ):
+    folded = document.syntax in ("yaml", "json")
+    for key, value in (_folded(document, words) if folded else words).items():
         edit = _edit(document, run, _chosen(document, key), value)
         if edit is None:
             return None
@@ -489,14 +539,15 @@ def _into_object(document: Document, path: Path, entry: str) -> Edit | None:
         return None
     blank = re.match(r"\{(\s*)", document.text[holder.start :])
     space = blank[1] if blank else ""
-    return Edit(holder.start + 1, holder.start + 1, f"{space}{json.dumps(path[-1])}: {entry},")
+    new = f"{space}{json.dumps(path[-1])}: {entry},{'' if space else ' '}"
+    return Edit(holder.start + 1, holder.start + 1, new)
 
 
 def _written(value: Value, syntax: str) -> str:
     """Return a value as a file of this syntax has it."""
     if syntax == "python":
         return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
-    if isinstance(value, dict):
+    if isinstance(value, dict) and syntax == "yaml":
         return f"{{{', '.join(f'{key}: {_written(each, syntax)}' for key, each in value.items())}}}"
     if isinstance(value, str) and syntax == "yaml" and re.fullmatch(r"[A-Za-z][\w./-]*", value):
         return value
