@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.pieces import blocks, has_words, only_commands, parts
+from weighbridge.files.runfiles import fences, read
+from weighbridge.files.runfiles.pieces import blocks, has_words, only_commands
 
 SERVES = "vllm serve qwen3-8b --max-model-len 8192"
 TRAINS = (
@@ -26,26 +26,6 @@ MESSAGE = (
 )
 
 
-def of(text):
-    return [(part.syntax, part.start, part.end) for part in parts(text)]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("words alone\nand more of them", []),
-        (f"words\n{TRAINS}\nmore words", [("shell", 1, 2)]),
-        (f"words\nA=1 \\\n{TRAINS} \\\n  --x 1\nwords", [("shell", 1, 4)]),
-        (f"MODEL=a/b\n\n{TRAINS}\n", [("shell", 0, 3)]),
-        (f"$ {TRAINS}", [("shell", 0, 1)]),
-        ("import of goods is slow", []),
-        ("import weights from the hub\nprint(1", []),
-    ],
-)
-def test_a_part_begins_and_ends(text, expected):
-    assert of(text) == expected
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -56,10 +36,13 @@ def test_a_part_begins_and_ends(text, expected):
         (f"a: 1\n{MESSAGE}\nb: 2", [(0, 1), (2, 3)]),
         ("a: 1\nTraceback (most recent call last):\n  b: 2\nc: 3", [(0, 1), (3, 4)]),
         ("Words alone\nand more of them", []),
+        (f"Words\n{TRAINS}\nMore words", [(1, 2)]),
+        (f"Words\nA=1 \\\n{TRAINS} \\\n  --x 1\nWords", [(1, 4)]),
+        (f"Words\n$ {TRAINS}\nWords", [(1, 2)]),
     ],
 )
 def test_a_block_is_what_stands_between_words(text, expected):
-    assert [(block.start, block.end) for block in blocks(text)] == expected
+    assert [*blocks(text)] == expected
     assert has_words(text) == ("ords" in text or "It dies" in text or len(expected) > 1)
 
 
@@ -103,4 +86,4 @@ def test_a_script_without_fences_says_what_it_says_between_them():
 
 
 def test_a_long_text_has_a_bounded_number_of_parts():
-    assert len(of(f"{TRAINS}\nwords\n" * 100)) == 40
+    assert len(fences.read(f"{TRAINS}\nWords\n" * 100, "a").runs) == 40

@@ -9,14 +9,14 @@ adapter: lora
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.kinds import SYNTAXES, kinds
-from weighbridge.files.runfiles.pieces import MOST_PARTS, SERVES, MachinePart, blocks, parts
+from weighbridge.files.runfiles.pieces import MOST_PARTS, SERVES, blocks
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 
 FENCE = re.compile(
@@ -85,10 +85,7 @@ def without(text: str) -> str:
 
 def _files(text: str) -> list[FencedFile]:
     """Return what stands between fences; Python in several pieces is one script."""
-    files = [
-        file._replace(text=OF_A_NOTEBOOK.sub(r"\1", file.text))
-        for file in (*_fenced(text), *_unfenced(text))
-    ]
+    files = [*_fenced(text), *_unfenced(text)]
     pieces = [file for file in files if file.syntax == "python"]
     if len(pieces) < 2 or any(_kind_of(file, ("python",)) for file in pieces):
         return files
@@ -99,8 +96,9 @@ def _fenced(text: str) -> Iterator[FencedFile]:
     """Yield what stands between fences, at the lines of the text."""
     for match in FENCE.finditer(text):
         syntax = WRITTEN.get(match["syntax"].lower(), "")
-        dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
-        yield FencedFile(syntax, dedented, match.start("text"), match.end("text"))
+        dedented = OF_A_NOTEBOOK.sub(r"\1", textwrap.dedent(match["text"]))
+        above = "\n" * text.count("\n", 0, match.start("text"))
+        yield FencedFile(syntax, above + dedented, match.start("text"), match.end("text"))
 
 
 def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
@@ -113,25 +111,17 @@ def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
 
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
-    """Yield the machine parts that stand between no fences."""
+    """Yield the blocks that stand between no fences, and that a kind tells."""
     plain = without(text)
     lines = plain.split("\n")
-    among = (each for each in blocks(plain) if not SERVES.match(lines[each.start]))
-    whole = [file for file in _at(plain, islice(among, MOST_PARTS)) if _kind_of(file, TOLD)]
-    yield from whole
-    plain = _around(plain, whole)
-    yield from _at(plain, parts(plain))
-
-
-def _at(text: str, found: Iterable[MachinePart]) -> Iterator[FencedFile]:
-    """Yield parts of a text at its lines."""
-    lines = text.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
-    for part in found:
-        dedented = textwrap.dedent("\n".join(lines[part.start : part.end]))
-        yield FencedFile(
-            part.syntax, "\n" * part.start + dedented, starts[part.start], starts[part.end] - 1
-        )
+    for start, end in islice(blocks(plain), MOST_PARTS):
+        while start < end and (SERVES.match(lines[start]) or lines[start - 1].endswith("\\")):
+            start += 1  # lines of servers are looked for in all of a text
+        dedented = OF_A_NOTEBOOK.sub(r"\1", textwrap.dedent("\n".join(lines[start:end])))
+        file = FencedFile("", "\n" * start + dedented, starts[start], starts[end] - 1)
+        if _kind_of(file, TOLD):
+            yield file
 
 
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:

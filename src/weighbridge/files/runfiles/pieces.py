@@ -1,16 +1,10 @@
-"""Machine parts that stand in a text without fences.
-
-    a block     lines between words and lines of logs: a config, a script, a manifest
-    a command   from the line where a shell's word begins to the last that is a shell's, with what
-                sets variables above it
-
-What is around them are words. A text of commands alone has none, and is a script.
+"""Machine parts that stand in a text without fences: lines between words and lines of logs. A
+text of commands alone has no words, and is a script.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import command_words
 
@@ -48,14 +42,6 @@ _LOGGED = re.compile(
 )
 
 
-class MachinePart(NamedTuple):
-    """One part: its syntax, or "" where its kind tells; its lines, from 0, the last not in it."""
-
-    syntax: str
-    start: int
-    end: int
-
-
 def is_command(line: str) -> bool:
     """Tell whether a line is a command by itself: it sets a variable, or begins with a word of a
     shell or a program."""
@@ -81,8 +67,9 @@ def cut_short(text: str) -> Iterator[str]:
         yield sentence("command.commented", line=line)
 
 
-def blocks(text: str) -> Iterator[MachinePart]:
-    """Yield the lines between words and lines of logs, which may be a file each."""
+def blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where lines between words and lines of logs begin and end, from 0: each may be a
+    file."""
     lines = text.split("\n")
     start, within = -1, False  # a traceback
     for n, line in enumerate((*lines, "no more")):
@@ -92,41 +79,16 @@ def blocks(text: str) -> Iterator[MachinePart]:
         if start < 0 and of_a_file and line[:1] not in (" ", "\t"):
             start = n
         elif start >= 0 and not blank and not of_a_file:
-            yield MachinePart("", start, n)
+            yield start, n
             start = -1
 
 
 def has_words(text: str) -> bool:
     """Tell whether lines stand in a text that are of no file: words, a log, fences."""
     lines = text.split("\n")
-    for block in blocks(text):
-        lines[block.start : block.end] = [""] * (block.end - block.start)
+    for start, end in blocks(text):
+        lines[start:end] = [""] * (end - start)
     return any(map(str.strip, lines))
-
-
-def parts(text: str) -> Iterator[MachinePart]:
-    """Yield the machine parts of a text, in their order."""
-    lines = text.split("\n")
-    start = 0
-    for _ in range(MOST_PARTS):
-        part = next(filter(None, (_part(lines, n) for n in range(start, len(lines)))), None)
-        if part is None:
-            return
-        yield part
-        start = part.end
-
-
-def _part(lines: Sequence[str], start: int) -> MachinePart | None:
-    """Return the part that begins at a line; None where none does."""
-    if LAUNCH.match(lines[start]) or (SHELL.match(lines[start]) and _leads(lines, start)):
-        return MachinePart("shell", start, _end(lines, start))
-    return None
-
-
-def _leads(lines: Sequence[str], start: int) -> bool:
-    """Tell whether a line of a shell stands above one of its block that launches a training."""
-    end = _end(lines, start)
-    return not lines[start].lstrip().startswith("#") and any(map(LAUNCH.match, lines[start:end]))
 
 
 def _is_shell(lines: Sequence[str], start: int) -> bool:
@@ -134,14 +96,3 @@ def _is_shell(lines: Sequence[str], start: int) -> bool:
     line = lines[start] if start < len(lines) else "no more"
     goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))
-
-
-def _end(lines: Sequence[str], start: int) -> int:
-    """Return where the lines of a shell end: an empty one is among them, two are not."""
-    end = start + 1
-    for n in range(start + 1, min(len(lines), start + MOST_LINES)):
-        if _is_shell(lines, n):
-            end = n + 1
-        elif lines[n].strip() or n > end:
-            break
-    return end
