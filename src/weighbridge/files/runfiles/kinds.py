@@ -101,9 +101,11 @@ def read(text: str, name: str = "the text", kind: str | None = None, folder: str
     return replace(_read(text, name, kind, folder), folder=folder)
 
 
-def _first_kind(pieces: Sequence[Document], syntax: str) -> tuple[Kind, list[Document]] | None:
+def _first_kind(
+    pieces: Sequence[Document], syntax: str, among: Sequence[Kind]
+) -> tuple[Kind, list[Document]] | None:
     """Return the first kind that tells pieces of a text, with these; None where none does."""
-    for each in kinds():
+    for each in among:
         pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
         if pieces_told:
             return each, pieces_told
@@ -127,7 +129,7 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         except BadFileError as error:
             broken = error if syntax == by_suffix else broken
             continue
-        told_by_kind = _first_kind(pieces, syntax)
+        told_by_kind = _first_kind(pieces, syntax, kinds())
         if told_by_kind is not None:
             return _file(*told_by_kind, text, name)
     raise broken or _untold(name, text)
@@ -159,12 +161,11 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
             f"{name}.sh" if code.syntax == "shell" else name
         )  # a script, whatever comes first
         pieces = documents(code.text, code.syntax, code_name)
-        for each in asked:
-            pieces_told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
-            if pieces_told:
-                cell_file = _file(each, pieces_told, text, name)
-                runs = tuple(notebook.placed(run, code, book) for run in cell_file.runs)
-                return replace(cell_file, runs=runs)
+        told_by_kind = _first_kind(pieces, code.syntax, asked)
+        if told_by_kind is not None:
+            cell_file = _file(*told_by_kind, text, name)
+            runs = tuple(notebook.placed(run, code, book) for run in cell_file.runs)
+            return replace(cell_file, runs=runs)
     raise _untold(name)
 
 

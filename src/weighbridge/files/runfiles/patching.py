@@ -131,9 +131,10 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
             continue
         for one in weighed.report.remedies:
             if one.fits == "yes" and "gpu" not in one.change:
-                flags = one.flags or " ".join(one.paste.split("\n"))
                 return UnsaidChange(
-                    flags, _why(weighed_file, weighed, one), _other(weighed_file, number)
+                    one.flags or one.paste,
+                    _why(weighed_file, weighed, one),
+                    _other(weighed_file, number),
                 )
     return None
 
@@ -145,13 +146,13 @@ def _words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
         return keyed(program_of(run.settings), remedy.change)
     if run.task == "picture_training":
         return _of_trainer(remedy.paste)
-    stage = next(filter(_names_stage, run.understood), None)
-    if stage is None or not str(remedy.change.get("shard")).startswith("zero"):
-        return named(file.kind).written(remedy.change)
-    others = {name: value for name, value in remedy.change.items() if name != "shard"}
-    words, number = named(file.kind).written(others), remedy.change["shard"][-1]
-    file_of_it = STAGE.sub(lambda m: f"{m[0][:-1]}{number}", stage.value)
-    return None if words is None else {**words, stage.key: file_of_it}
+    change, words = dict(remedy.change), dict[str, Value]()
+    for key in filter(_names_stage, run.understood):
+        if str(change.get("shard")).startswith("zero"):
+            number = change.pop("shard")[-1]
+            words[key.key] = STAGE.sub(lambda m: m[0][:-1] + number, key.value)
+    others = named(file.kind).written(change)
+    return None if others is None else {**others, **words}
 
 
 def _names_stage(known: Understood) -> bool:
@@ -166,7 +167,7 @@ def _of_trainer(pasted: str) -> Words | None:
     for line in filter(None, pasted.splitlines()):
         if line.startswith("--"):
             said = mapping(shlex.split(line))
-            words |= {name: "" if value is True else value for name, value in said.items()}
+            words |= {n: "" if value is True else value for n, value in said.items()}
         elif line.startswith('"'):
             words |= _dotted(json.loads(f"{{{line}}}"))
         else:

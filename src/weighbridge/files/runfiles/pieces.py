@@ -70,9 +70,9 @@ def cut_short(text: str) -> Iterator[str]:
 def blocks(text: str) -> Iterator[tuple[int, int]]:
     """Yield where lines between words and lines of logs begin and end, from 0: each may be a
     file."""
-    lines = text.split("\n")
+    lines = [*text.split("\n"), "no more"]
     start, within = -1, False  # a traceback
-    for n, line in enumerate((*lines, "no more")):
+    for n, line in enumerate(lines):
         blank, logged = not line.strip(), _LOGGED.match(line) is not None
         within = logged or (within and line[:1] in (" ", "\t"))
         of_a_file = not within and (_OF_A_FILE.match(line) or _is_shell(lines, n))
@@ -93,6 +93,6 @@ def has_words(text: str) -> bool:
 
 def _is_shell(lines: Sequence[str], start: int) -> bool:
     """Tell whether a line is a command's, or goes on with the one above it."""
-    line = lines[start] if start < len(lines) else "no more"
+    line = lines[start]
     goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))

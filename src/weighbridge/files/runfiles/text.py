@@ -343,7 +343,7 @@ def other(text: str) -> Program | None:
 def _refused(program: Program, named: list[Piece], cards: Piece | None, text: str) -> PlannedRun:
     """Return the run of a program that is not answered for, with the command that asks for the
     nearest that is."""
-    model = named[0] if named else None
+    model = next(iter(named), None)
     name = model.value if model is not None else model_in(text)
     about = "text.no_run" if program.learns else "text.not_answered"
     why = clauses(sentence(about, name=program.title), *_instead(program, name, cards, text))

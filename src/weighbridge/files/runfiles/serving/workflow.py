@@ -173,9 +173,13 @@ class Page(NamedTuple):
             if named and node.get("mode") != MUTED:
                 yield node
 
+    def kinds(self) -> dict[str, str]:
+        """Return the types of its nodes by their names."""
+        return {str(node.get("id")): str(node["type"]) for node in self.named()}
+
     def nodes(self) -> Iterator[FlowNode]:
         """Yield its nodes, and behind one that stands for a graph those of that graph."""
-        kinds = {str(node.get("id")): str(node["type"]) for node in self.named()}
+        kinds = self.kinds()
         origins = {name: (origin, slot) for name, origin, slot, *_ in _links_of(self.data)}
         for node in self.named():
             flow = self._node(node, origins, kinds)
@@ -191,11 +195,9 @@ class Page(NamedTuple):
         values, links = dict(_values(node)), dict[str, str]()
         name = str(node.get("id"))
         values |= {widget: v for (inner, widget), v in self.values.items() if inner == name}
-        for entry in (i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)):
-            if entry.get("link") is None:
-                continue
+        for entry in filter(_is_linked, _listed(node.get("inputs"))):
             key, (origin, slot) = str(entry.get("name")), origins.get(str(entry["link"]), ("", 0))
-            outside = self._handed(slot) if origin == GIVEN else ""
+            outside = self._handed(slot)
             if origin != GIVEN:
                 links[key] = self._origin(origin, slot, kinds)
             elif outside in self.links:
@@ -219,8 +221,12 @@ class Page(NamedTuple):
             if group is None or made is None:
                 break
             inside, origin, slot = f"{inside}{origin}:", made[1], made[2]
-            kinds = {str(n.get("id")): str(n.get("type")) for n in Page(group, {}).named()}
+            kinds = Page(group, {}).kinds()
         return f"{inside}{origin}" if origin else ""
+
+
+def _is_linked(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("link") is not None
 
 
 def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
@@ -228,7 +234,7 @@ def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
     properties = node.get("properties")
     listed = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
     for proxy, value in zip(_listed(listed), _listed(node.get("widgets_values")), strict=False):
-        if isinstance(proxy, list) and len(proxy) == 2:
+        if len(_listed(proxy)) == 2:
             yield (str(proxy[0]), str(proxy[1])), value
 
 
