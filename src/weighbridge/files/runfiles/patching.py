@@ -149,8 +149,9 @@ def _words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
     change, words = dict(remedy.change), dict[str, Value]()
     for key in filter(_names_stage, run.understood):
         if str(change.get("shard")).startswith("zero"):
-            number = change.pop("shard")[-1]
-            words[key.key] = STAGE.sub(lambda m: m[0][:-1] + number, key.value)
+            begins, number, ends = STAGE.split(key.value, 1)
+            number = key.value[len(begins) : -len(ends)][:-1] + change.pop("shard")[-1]
+            words[key.key] = f"{begins}{number}{ends}"
     others = named(file.kind).written(change)
     return None if others is None else {**others, **words}
 

@@ -13,6 +13,8 @@ A reader's table says what its keys mean, a section each:
                                        first of several is what is written, with what goes along
     checkpointing  offload  gradient_checkpointing = offload | unsloth; a = 1; plugins += x
     [new]                              the same, as only a new file says it
+    [names]                            a key, what one of its values is called, and what that is
+    model_type  FLUX_DEV_1  flux.1-dev
 
 Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
 of it, and `name_*` are all keys that begin so.
@@ -67,6 +69,7 @@ class KeyTable(NamedTuple):
     values: Mapping[str, Mapping[str, str]]  # key -> its value, as text -> ours
     phrases: "Phrases"  # a setting and its value -> keys with their values
     newly: "Phrases"  # the same, of new files
+    names: Mapping[str, Mapping[str, str]]  # key -> what a value is called -> what it is
 
 
 @cache
@@ -77,6 +80,7 @@ def table(text: str) -> KeyTable:
     values: dict[str, dict[str, str]] = {}
     phrases: dict[str, dict[tuple[str, Value], Mapping[str, Value]]] = {"values": {}, "new": {}}
     ignored: set[str] = set()
+    names: dict[str, dict[str, str]] = {}
     section = ""
     for line in filter(str.strip, text.splitlines()):
         name, _, after_sign = line.strip().partition(" ")
@@ -86,6 +90,9 @@ def table(text: str) -> KeyTable:
             settings[name] = after_sign.strip()
         elif section == "memory":
             memory[name] = after_sign.strip()
+        elif section == "names":
+            called, meaning = after_sign.split()
+            names.setdefault(name, {})[called] = meaning
         elif section in phrases:
             meaning, phrase = after_sign.split(maxsplit=1)
             words = dict(map(_phrase, phrase.split(";")))
@@ -95,7 +102,7 @@ def table(text: str) -> KeyTable:
         else:
             ignored.update(line.split())
     written = phrases["values"], phrases["new"]
-    return KeyTable(settings, frozenset(ignored), memory, values, *written)
+    return KeyTable(settings, frozenset(ignored), memory, values, *written, names)
 
 
 def _phrase(text: str) -> tuple[str, list[Value]]:

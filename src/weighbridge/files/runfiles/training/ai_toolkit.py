@@ -15,50 +15,17 @@ from typing import Any
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.reading import KeyReading, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training.picture_trainers import REPOSITORY, TASK, worded
 from weighbridge.models.catalogue import pipelines
 
 KEYS = text_beside(__file__, "ai_toolkit.txt")
+NAMES = table(KEYS).names
 TITLE = "ai-toolkit"
 TRAINS = ("sd_trainer", "diffusion_trainer", "ui_trainer", "concept_slider")
-ARCHES: Mapping[str, str] = {  # model.arch, and the switch of older files
-    "sd1": "sd-1.5",
-    "sd2": "sd-2.1",
-    "sdxl": "sdxl",
-    "sd3": "sd3.5-medium",
-    "flux": "flux.1-dev",
-    "flux_kontext": "flux.1-kontext-dev",
-    "flux2": "flux.2-dev",
-    "flux2_klein_4b": "flux.2-klein-base-4b",
-    "flux2_klein_9b": "flux.2-klein-9b",
-    "pixart": "pixart-alpha",
-    "pixart_sigma": "pixart-sigma",
-    "auraflow": "auraflow",
-    "lumina2": "lumina2",
-    "chroma": "chroma",
-    "hidream": "hidream-full",
-    "qwen_image": "qwen-image",
-    "qwen_image_edit": "qwen-image-edit",
-    "qwen_image_edit_plus": "qwen-image-edit-2509",
-    "zimage": "z-image",
-    "ltx2": "ltx-2",
-    "wan21": "wan2.1-t2v-14b",
-    "wan22_14b": "wan2.2-t2v-a14b",
-    "wan22_14b_i2v": "wan2.2-i2v-a14b",
-    "wan22_5b": "wan2.2-ti2v-5b",
-}
-SWITCHES = {
-    "is_xl": "sdxl",
-    "is_v2": "sd2",
-    "is_v3": "sd3",
-    "is_flux": "flux",
-    "is_pixart": "pixart",
-    "is_pixart_sigma": "pixart_sigma",
-    "is_auraflow": "auraflow",
-    "is_lumina2": "lumina2",
-}
+ARCHES = NAMES["model.arch"]
+SWITCHES = NAMES["switch"]
 QTYPES: dict[str, str] = {
     "qfloat8": "quanto-float8",
     "qint8": "quanto-int8",

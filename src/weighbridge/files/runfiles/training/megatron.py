@@ -21,7 +21,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
+from weighbridge.files.runfiles.reading import KeyReading, phrased, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arrays, flags, launch
 from weighbridge.files.runfiles.training import megatron_mixed as mixed
@@ -68,18 +68,6 @@ OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "bf16": True,
 }
 NAMES_OF_SWIFT: Mapping[str, str] = {"max_length": "seq_length"}
-OF_CONFIG: Mapping[str, str] = {  # Megatron's argument -> the name in a config
-    "num_layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "num_attention_heads",
-    "kv_channels": "head_dim",
-    "max_position_embeddings": "max_position_embeddings",
-    "normalization": "normalization",
-    "position_embedding_type": "position_embedding_type",
-    "swiglu": "swiglu",
-    "qk_layernorm": "qk_layernorm",
-    "add_qkv_bias": "add_qkv_bias",
-}
 OF_LATENTS: Mapping[str, tuple[str, int | None]] = {  # and its default
     "q_lora_rank": ("q_lora_rank", None),
     "kv_lora_rank": ("kv_lora_rank", 32),
@@ -281,7 +269,7 @@ def _config(keys: KeyReading) -> dict[str, Value]:
     if mixed.pattern(keys):
         return mixed.config(keys, _vocabulary(keys))
     config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
-    for name, ours in OF_CONFIG.items():
+    for name, ours in table(KEYS).names["config"].items():
         value = keys.value(name)
         if value is not None:
             config[ours] = value

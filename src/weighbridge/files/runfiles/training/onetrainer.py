@@ -16,59 +16,19 @@ from typing import Any
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.reading import KeyReading, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training.picture_trainers import TASK, worded
 from weighbridge.models.catalogue import pipelines
 
 KEYS = text_beside(__file__, "onetrainer.txt")
+NAMES = table(KEYS).names
 TITLE = "onetrainer"
-MODELS: Mapping[str, str] = {
-    "STABLE_DIFFUSION_15": "sd-1.5",
-    "STABLE_DIFFUSION_21": "sd-2.1",
-    "STABLE_DIFFUSION_21_BASE": "sd-2.1",
-    "STABLE_DIFFUSION_3": "sd3-medium",
-    "STABLE_DIFFUSION_35": "sd3.5-medium",
-    "STABLE_DIFFUSION_XL_10_BASE": "sdxl",
-    "PIXART_ALPHA": "pixart-alpha",
-    "PIXART_SIGMA": "pixart-sigma",
-    "FLUX_DEV_1": "flux.1-dev",
-    "FLUX_FILL_DEV_1": "flux.1-fill-dev",
-    "FLUX_2": "flux.2-dev",
-    "SANA": "sana-1.6b",
-    "HUNYUAN_VIDEO": "hunyuan-video",
-    "HI_DREAM_FULL": "hidream-full",
-    "CHROMA_1": "chroma",
-    "QWEN": "qwen-image",
-    "Z_IMAGE": "z-image",
-}
-DTYPES: Mapping[str, str] = {
-    "FLOAT_32": "float32",
-    "TFLOAT_32": "float32",
-    "BFLOAT_16": "bfloat16",
-    "FLOAT_16": "float16",
-}
+MODELS = NAMES["model_type"]
+DTYPES = NAMES["weight_dtype.dtype"]
 FORMATS: Mapping[str, str] = {"NFLOAT_4": "nf4-dq", "INT_8": "bnb-int8", "FLOAT_8": "fp8"}
 EIGHT = ("FLOAT_W8A8", "INT_W8A8", "FLOAT_W8A8_COMPRESSED", "INT_W8A8_COMPRESSED")
-OPTIMIZERS: Mapping[str, str] = {
-    "ADAM": "adam",
-    "ADAMW": "adamw_torch",
-    "ADAM_8BIT": "adamw_8bit",
-    "ADAMW_8BIT": "adamw_8bit",
-    "AdEMAMix": "ademamix",
-    "AdEMAMix_8BIT": "ademamix_8bit",
-    "ADAGRAD": "adagrad",
-    "LION": "lion_32bit",
-    "LION_8BIT": "lion_8bit",
-    "RMSPROP": "rmsprop_bnb_32bit",
-    "RMSPROP_8BIT": "rmsprop_bnb_8bit",
-    "SGD": "sgd",
-    "ADAFACTOR": "adafactor",
-    "CAME": "came",
-    "PRODIGY": "prodigy",
-    "SCHEDULE_FREE_ADAMW": "schedule_free_adamw",
-    "SCHEDULE_FREE_SGD": "schedule_free_sgd",
-}
+OPTIMIZERS = NAMES["optimizer"]
 METHODS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
 PIXELS, FRAMES = 512, 25

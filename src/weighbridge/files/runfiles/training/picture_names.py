@@ -6,31 +6,13 @@ SimpleTuner @ 2026-08-22 simpletuner/examples/.
 
 from collections.abc import Mapping
 
+from weighbridge.base.parsed import text_beside
+from weighbridge.files.runfiles.reading import table
+
 # The pipeline that a script trains, by the beginning of its name, where the weights are a file
-PIPELINES: Mapping[str, str] = {
-    "sdxl_": "sdxl",
-    "flux_train": "flux.1-dev",
-    "sd3_": "sd3.5-medium",
-    "lumina_": "lumina2",
-    "qwen_image_": "qwen-image",
-    "zimage_": "z-image",
-    "flux_2_": "flux.2-dev",
-    "hv_train": "hunyuan-video",
-    "train_network": "sd-1.5",
-    "train_db": "sd-1.5",
-    "fine_tune": "sd-1.5",
-}
+PIPELINES = table(text_beside(__file__, "kohya.txt")).names["script"]
 # The same of diffusers' scripts, by the end of their names; others train what they are told
-EXAMPLES: Mapping[str, str] = {
-    "_flux": "flux.1-dev",
-    "_flux_kontext": "flux.1-kontext-dev",
-    "_flux2": "flux.2-dev",
-    "_hidream": "hidream",
-    "_lumina2": "lumina2",
-    "_qwen_image": "qwen-image",
-    "_sdxl": "sdxl",
-    "_z_image": "z-image",
-}
+EXAMPLES = table(text_beside(__file__, "diffusers_scripts.txt")).names["script"]
 # Modules of a network that one script alone takes, with its program; sd-scripts' are its own where
 # it has one of that name
 NETWORKS: Mapping[str, tuple[str, str]] = {
