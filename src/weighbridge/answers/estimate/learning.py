@@ -247,7 +247,7 @@ class _Meeting:
         if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
             return verdict
         why, device = parts_of(served.reason)[0], fullest(self.served)
-        least = max(one.of("weights").low for one in device.phases)
+        least = device.phases[0].of("weights").low
         if self.rollout.infer.engine_version is None and least <= (device.taken or 0):
             release = Condition("release", opens="yes")
             return verdict.under(release, reason=clauses(sentence("learning.release"), why))

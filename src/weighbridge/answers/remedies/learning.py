@@ -85,10 +85,7 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
     climb.up(lambda now, w: sorted(able(now, *RUNGS), key=later), asks=ASKS, enough=_on_cards)
     _to_cards(case, climb)
     _off_host(case, climb, lambda now: able(now, _host))
-    said = {name: climb.now.workload[name] for name in climb.now.workload["unsaid"] or ()}
-    then = answered(case.ask, climb.current.but(**said)) if said and climb.climbed else None
-    if then is not None and then.verdict is not None and then.verdict.fits == "yes":
-        climb.take(_step("said", said, FREE), then)
+    _spoken(case, climb)
     steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
     if hears is not None:
         hears(steps_taken)
@@ -157,6 +154,15 @@ def _starting(case: RemedyCase, climb: Climb) -> None:
     then = answered(case.ask, case.workload.but(**step.change))
     if then is not None:
         climb.take(step, then)
+
+
+def _spoken(case: RemedyCase, climb: Climb) -> None:
+    """Say what was counted where nobody said anything, where it fits then."""
+    counted = {name: climb.now.workload[name] for name in climb.now.workload["unsaid"] or ()}
+    if counted and climb.climbed:
+        then = case.ask(climb.current.but(**counted))
+        if then.verdict is not None and then.verdict.fits == "yes":
+            climb.take(_step("said", counted, FREE), then)
 
 
 def _to_cards(case: RemedyCase, climb: Climb) -> None:

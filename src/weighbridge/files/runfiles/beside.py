@@ -11,6 +11,7 @@ beside it.
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from weighbridge.base.cost import MOST
 from weighbridge.base.records import replace
@@ -18,7 +19,6 @@ from weighbridge.files.runfiles.document import Document, decoded, first
 from weighbridge.files.runfiles.record import PlannedRun, Unread
 
 MOST_NAME = 400  # characters of a path
-HIGHEST = 16  # folders above a file in which its repository may begin
 NOT_HERE = "{} is not here, and decides too"
 OUTSIDE = "{} is outside of the file's folder and is not read, and decides too"
 
@@ -37,15 +37,10 @@ def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document |
 def root_of(folder: str) -> str:
     """Return the root of the repository that a folder is in, or the folder where it is in none. A
     home is no repository, though its owner's settings may be kept as one."""
-    above = os.path.realpath(folder) if folder else ""
-    home = os.path.realpath(os.path.expanduser("~"))
-    for _ in range(HIGHEST):
-        if not above or above in (home, os.path.dirname(above)):
-            break
-        if os.path.exists(os.path.join(above, ".git")):
-            return above
-        above = os.path.dirname(above)
-    return folder
+    here, home = Path(folder).resolve(), Path("~").expanduser().resolve()
+    homes = {home, *home.parents}
+    roots = (p for p in (here, *here.parents) if p not in homes and (p / ".git").exists())
+    return str(next(roots, folder)) if folder else ""
 
 
 def _text(root: str, start: str, name: str) -> str | None:
@@ -53,7 +48,7 @@ def _text(root: str, start: str, name: str) -> str | None:
         return None
     if os.path.isabs(name) or name.startswith("~"):
         return None
-    root, path = (os.path.realpath(at) for at in (root, os.path.join(start, name)))
+    root, path = os.path.realpath(root), os.path.realpath(os.path.join(start, name))
     try:
         if os.path.commonpath((root, path)) != root or not stat.S_ISREG(os.stat(path).st_mode):
             return None

@@ -92,19 +92,23 @@ def _rules(name: str) -> Callable[[Train, int], LearningRun]:
 
 
 def _refuse(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework has no such method, counts no tokens, or writes no
-    answers so, or so few."""
+    """Raise UsageError where the framework has no such method."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
         there = row.since <= release < row.until and (not row.split or megatron.split(asked))
         if name == row.framework and asked.learns in row.methods and there:
             raise TriedError(_lacking(row, asked.learns), seen=row.seen)
+    _refuse_answers(asked, name, release)
+
+
+def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
+    """Raise UsageError where it counts no tokens, or writes no answers so, or so few."""
     title, counts, traits = TITLES[name], ROWS[name][3], ROWS[name][4:]
     if asked.max_tokens_per_gpu and release < (EVER if counts == "-" else numbers(counts) or ()):
         raise UsageError(sentence("learning.no_tokens", framework=title))
     if asked.rollout_engine == "none" and "engine" in traits:
         raise UnsupportedError(sentence("learning.no_generate", framework=title))
-    if (asked.num_generations or 2) < 2 and "compares" in traits and asked.learns != "ppo":
+    if asked.num_generations == 1 and "compares" in traits and asked.learns != "ppo":
         raise TriedError(
             sentence("learning.one_answer", framework=title),
             seen="trl 0.20 trainer/grpo_config.py: GRPO requires at least 2 generations per prompt "

@@ -101,9 +101,7 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     rows, length = packed(asked, rows, length)
     if asked.tuning != "full" and asked.framework not in OTHERS_SAY:
         usual["lora_targets"] = ("all-linear",)
-    unsaid = {
-        k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
-    }
+    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) in (None, False)}
     version = asked.framework_version if framework == asked.framework else None
     settings = {
         **dict.fromkeys(OF_ROLES),
@@ -114,7 +112,7 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
         "framework_version": version,
         "batch_size": rows,
         "seq_len": length,
-        "loss": None if asked.loss in FUSED or asked.loss == "liger" else asked.loss,
+        "loss": None if asked.loss in (*FUSED, "liger") else asked.loss,
     }
     if asked.learns == "reward" and asked.tuning != "full" and framework != "megatron":
         # PEFT, of SEQ_CLS
