@@ -14,7 +14,7 @@ from weighbridge.workload import INFER, LOAD, TRAIN, Infer, Load, foreign, read
 
 
 def test_the_table_and_the_records_name_the_same_settings():
-    assert fields(Infer).keys() - {"engine_defaults"} == INFER.keys()
+    assert fields(Infer).keys() - {"engine_defaults", "unmodelled"} == INFER.keys()
     assert fields(Load) == dict(LOAD)
 
 

@@ -10,6 +10,7 @@ schedule, and nothing else adds them up.
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from math import ceil
 from typing import Literal
 
 from weighbridge.base.records import NamedTuple, dataclass, replace
@@ -82,6 +83,38 @@ def total(parts: Iterable[Bytes]) -> Bytes:
     for part in parts:
         low, expected, high = low + part[0], expected + part[1], high + part[2]
     return Bytes(low, expected, high)
+
+
+Share = tuple[float, float]  # of what is expected, below it and above
+SURE: Share = (0.0, 0.0)
+# Which share of a doubt a component has
+DOUBTED = {
+    "weights": 0,
+    **dict.fromkeys(("activations", "logits", "temporaries", "workspaces", "cuda_graphs"), 1),
+    **dict.fromkeys(("kv_cache", "recurrent_state"), 2),
+}
+
+
+class Doubt(NamedTuple):
+    """What is open because somebody does not know, beside what the rules leave open."""
+
+    weights: Share = SURE
+    activations: Share = SURE
+    pool: Share = SURE
+
+    def plus(self, other: "Doubt") -> "Doubt":
+        return Doubt(*((a[0] + b[0], a[1] + b[1]) for a, b in zip(self, other, strict=True)))
+
+    def around(self, name: str, size: Bytes) -> Bytes:
+        """Return what a component of that name may be."""
+        place = DOUBTED.get(name)
+        less, more = SURE if place is None else self[place]
+        low, expected, high = size
+        least = low - ceil(less * abs(expected))
+        return Bytes(max(min(0, low), least), expected, high + ceil(more * abs(expected)))
+
+
+NO_DOUBT = Doubt()
 
 
 def most(sizes: Iterable[Bytes]) -> Bytes:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.base.memory import Device, NamedBytes
+from weighbridge.base.memory import Device, Doubt, NamedBytes
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.engines import ignorance
 from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Condition, judge
@@ -50,6 +51,7 @@ class Subject:
     replaced: bool = False  # a class of transformers runs in the place of the engine's own
     missing: str = ""  # what is not counted of a class that the engine has not
     narrowed: bool = False  # not in its bfloat16, which the card has not
+    unsure: tuple[str, ...] = ()  # kinds of what nobody knows of its answers: ignorance.py
 
     @property
     def model_type(self) -> str:
@@ -74,6 +76,10 @@ class Subject:
 
     def without_towers(self) -> "Subject":
         return replace(self, body=replace(self.body, towers=()))
+
+    @property
+    def doubt(self) -> Doubt:
+        return ignorance.doubt(self.unsure)
 
     @property
     def formats(self) -> Hashable:
@@ -174,7 +180,7 @@ def case_key(
         if budget is None
         else (id(budget.choice.part), budget.choice.count, budget.headroom, several)
     )
-    return name, subject.formats, proposes, card, w.but(**dict.fromkeys(POINT))
+    return name, subject.formats, subject.unsure, proposes, card, w.but(**dict.fromkeys(POINT))
 
 
 # The same model on the same cards elsewhere, in numbers; None where it surely does not hold

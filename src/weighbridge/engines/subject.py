@@ -1,13 +1,15 @@
 """From a model and what the user said to the subject that an engine is given."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.sentences import about, clauses, sentence
-from weighbridge.engines import model_classes
+from weighbridge.engines import ignorance, model_classes
 from weighbridge.engines.engine import USUAL_CONTEXT, Engine, Version
+from weighbridge.engines.engine import version as versions
 from weighbridge.engines.format_choice import decision
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import Loader
@@ -54,22 +56,15 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     context, why = asked(w, end, engine)
     if engine.reads != "gguf":  # its cache may be longer than its texts
         within(part, end, context)
-    computes = memo(
-        part,
-        ("body", w.image_size, w.audio_seconds),
-        lambda: body(
-            part.blueprint,
-            config,
-            layers,
-            metadata=metadata,
-            image_size=w.image_size,
-            audio_seconds=w.audio_seconds,
-        ),
-    )
+    size, seconds = w.image_size, w.audio_seconds
+    of_items = partial(body, part.blueprint, config, layers, metadata=metadata, image_size=size)
+    computes = memo(part, ("body", size, seconds), lambda: of_items(audio_seconds=seconds))
+    choice, unread = decisions[part.name].choice, versions(engine, w.engine_version)[1]
+    unsure = tuple(ignorance.kinds(model.notes, choice.name, w.unmodelled or "", read=not unread))
     return Subject(
         model=model,
         part=part,
-        choice=decisions[part.name].choice,
+        choice=choice,
         why=decisions[part.name].why,
         config=config,
         layers=layers if computes.causal else (),  # the encoder of T5 alone generates nothing
@@ -82,8 +77,10 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
         guessed=bool(notes),
         replaced=bool(replaced),
         missing=missing.uncounted,
+        unsure=unsure,
         notes=(
             *notes,
+            *ignorance.sentences(unsure),
             *filter(None, (replaced, missing.warning)),
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),

@@ -173,7 +173,12 @@ class Setting(Generic[T]):
             if read != read:
                 raise self._no_value(written)
             key, bound = ("least", self.least) if read < self.least else ("most", self.most)
-            line = sentence(key, flag=self.flag, bound=_plainly(bound), value=written)
+            line = sentence(
+                key,
+                flag=self.flag,
+                bound=(str(int(bound)) if bound == int(bound) else f"{bound:g}"),
+                value=written,
+            )
             raise UsageError(line)
         value: T = read
         return value
@@ -195,10 +200,6 @@ class Setting(Generic[T]):
         """Return the error of what is none of its values."""
         kind = sentence(self.kind.says)
         return UsageError(sentence("no_value", flag=self.flag, kind=kind, value=written))
-
-
-def _plainly(bound: float) -> str:
-    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 class Valued(Setting[T]):

@@ -55,7 +55,20 @@ def answer(
     return TrainingAnswer(
         devices=(*_devices(plan, stages), on_host(plan, fullest)),
         managed=fullest.elsewhere.get("managed", 0),
-        settings=_settings(plan),
+        settings=(
+            {
+                "method": plan.method,
+                "framework": plan.framework.name,
+                "optimizer": plan.optimizer.name,
+                "optim_args": list(plan.optim_args),
+                "gradient_accumulation": plan.accumulation,
+                "checkpointing": plan.checkpointing,
+                "use_reentrant": plan.reenters,
+                "kbit_upcast": plan.base.upcast,
+                "loss": plan.loss,
+                "attention": plan.attention,
+            }
+        ),
         derived=_derived(plan, fullest, stages.index(fullest)),
         warnings=tuple(_warnings(plan, fullest)),
     )
@@ -90,21 +103,6 @@ def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
         return None
     loaded = sum(c.bytes.expected for c in kernels(plan.torch, plan.part))
     return max(0, budget.usable.low - context(plan.part).bytes.high - loaded)
-
-
-def _settings(plan: TrainingPlan) -> EffectiveSettings:
-    return {
-        "method": plan.method,
-        "framework": plan.framework.name,
-        "optimizer": plan.optimizer.name,
-        "optim_args": list(plan.optim_args),
-        "gradient_accumulation": plan.accumulation,
-        "checkpointing": plan.checkpointing,
-        "use_reentrant": plan.reenters,
-        "kbit_upcast": plan.base.upcast,
-        "loss": plan.loss,
-        "attention": plan.attention,
-    }
 
 
 def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFacts:

@@ -7,7 +7,7 @@ from weighbridge.engines.ollama.settings import Ollama
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.engines.transformers.settings import Transformers
 from weighbridge.engines.vllm.settings import Vllm
-from weighbridge.settings.setting import Switch, switch
+from weighbridge.settings.setting import Str, Switch, switch, word
 
 
 class Infer(Transformers, Vllm, Sglang, LlamaCpp, IkLlamaCpp, Mlx, Ollama):
@@ -16,3 +16,4 @@ class Infer(Transformers, Vllm, Sglang, LlamaCpp, IkLlamaCpp, Mlx, Ollama):
 
     # Not a setting: a launch command was given, and what it does not say the engine decides
     engine_defaults: Switch = switch()
+    unmodelled: Str = word()  # ... and of its flags, those that no rule has: engines/ignorance.py

@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.memory import Basis
+from weighbridge.base.memory import NO_DOUBT, Basis, Doubt
 from weighbridge.base.parsed import Parsed
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB
@@ -57,6 +57,7 @@ class RunForm(NamedTuple):
     layers: str = DENSE
     sharing: str = SEVERAL  # by what several devices share it: a word of ours, or `several`
     traits: tuple[tuple[str, str], ...] = ()  # (axis, value): novelty.py; none of what is no answer
+    doubt: Doubt = NO_DOUBT  # of what nobody knows: engines/ignorance.py
 
 
 TRACED = RunForm("trace", "torch")  # programs and classes that ran on a fake GPU

@@ -31,6 +31,7 @@ from weighbridge.base.memo import memo
 from weighbridge.base.memory import (
     LEVEL_OF,
     LEVELS,
+    NO_DOUBT,
     Bytes,
     Component,
     Device,
@@ -43,6 +44,8 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.engines.table import record
 
 DETAIL = "margin"
+# Figures of a log beside the devices -> the component that they are, as far as a doubt is of it
+FIGURES = {"weights": "weights", "activation": "activations", "ps": "weights"}
 APART = 64  # part of an end's room that stays: worst cases do not meet, nor is one known exactly
 NOTABLE = 0.05  # share of what is expected, by which an interval is much wider than others
 NAMES: Mapping[Level, str] = {
@@ -119,7 +122,8 @@ def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> in
         change = _change(margin.high, size, room, _least(margin, runs, level, size) - above)
         above += change
         loose = 0 if margin.near or level == "allocated" else loose + open_above[level] + change
-    return below + above
+    doubted = (runs.doubt.around(name, size).high - size.high for name, size in parts)
+    return below + above + sum(doubted)
 
 
 def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
@@ -169,7 +173,8 @@ def around(
     least = ceil(FLOOR * size) if margin.runs and level != "component" else 0
     low = min(value.low - ceil(margin.low * size), value.expected - least)
     high = max(value.high + ceil(margin.high * size), value.expected + least)
-    return Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
+    margined = Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
+    return runs.doubt.around(FIGURES.get(quantity, ""), margined)
 
 
 def base(expected: int, level: str) -> int:
@@ -253,6 +258,9 @@ def _phase(whole: Instant, runs: RunForm, widths: MarginSet) -> Instant:
         )
         components = _margined(components, margin, wide)
         loose = () if margin.near or level == "allocated" else (*loose, level)
+    if runs.doubt != NO_DOUBT:
+        around = runs.doubt.around
+        components = tuple(replace(c, bytes=around(c.name, c.bytes)) for c in components)
     return Instant(whole.name, components)
 
 
@@ -288,7 +296,20 @@ def _margined(
     if low < 0 or high < 0:
         components = tuple(_narrowed(components, loose, max(0, -low), max(0, -high)))
     if high > 0:
-        components = (*components, _component(wide.name, high, margin))
+        components = (
+            *components,
+            (
+                Component(
+                    name=wide.name,
+                    detail=DETAIL,
+                    passing=True,
+                    bytes=Bytes(0, 0, high),
+                    basis=margin.basis,
+                    formula=formula(margin),
+                    source="published measurements: weighbridge accuracy --coverage",
+                )
+            ),
+        )
     return components
 
 
@@ -349,18 +370,6 @@ def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
         share = min(left, each, -(-each * left // total_left)) if total_left else 0
         yield share
         left, total_left = left - share, total_left - each
-
-
-def _component(name: str, high: int, margin: Margin) -> Component:
-    return Component(
-        name=name,
-        detail=DETAIL,
-        passing=True,
-        bytes=Bytes(0, 0, high),
-        basis=margin.basis,
-        formula=formula(margin),
-        source="published measurements: weighbridge accuracy --coverage",
-    )
 
 
 def formula(margin: Margin) -> str:

@@ -15,11 +15,11 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import usual
 from weighbridge.memory.components import host
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.adapting import PictureAdapters, targeted
-from weighbridge.pictures.images import SeenImages, TrainedImages
+from weighbridge.pictures.images import SeenImages
 from weighbridge.training.adapters import ALL
 from weighbridge.training.frameworks import OF_ARGUMENTS, Precision, framework, precision
 from weighbridge.training.optimizers import optimizer
@@ -70,7 +70,18 @@ def train(model: Model, w: Train) -> Report:
         model=facts(model),
         workload=_effective(w, one, chosen) | _of_adapters(adapters),
         devices=devices,
-        derived=_derived(ran),
+        derived=(
+            {
+                "dtype_from": "precision",
+                "as_stored": False,
+                "context_from": "",
+                "longest_context": None,
+                "not_counted": [],
+                "trainable_parameters": ran.trainable,
+                "saved_activation_bytes": ran.saved,
+                "first_step_peak_bytes": max(peak.allocated for peak in ran.moments.values()),
+            }
+        ),
         verdict=verdict(devices, w, budget),
         warnings=(*model.notes, *cautions(w), *unmeasured(budget)),
     )
@@ -118,19 +129,6 @@ def _follow(w: Train) -> None:
     budget = w.budget()
     if budget is not None and budget.choice.count > 1:  # gradients would be shared out
         raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
-
-
-def _derived(ran: TrainedImages) -> DerivedFacts:
-    return {
-        "dtype_from": "precision",
-        "as_stored": False,
-        "context_from": "",
-        "longest_context": None,
-        "not_counted": [],
-        "trainable_parameters": ran.trainable,
-        "saved_activation_bytes": ran.saved,
-        "first_step_peak_bytes": max(peak.allocated for peak in ran.moments.values()),
-    }
 
 
 def _effective(w: Train, one: SeenImages, chosen: Precision) -> EffectiveSettings:

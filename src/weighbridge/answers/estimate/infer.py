@@ -238,7 +238,7 @@ def widened(
     for counted, of_count in COUNTED.items():
         number = facts.get(counted)
         if number is not None:
-            facts[of_count] = [number] * 3
+            facts.setdefault(of_count, [number] * 3)
     for name in TOLD:
         margin = facts.get(name)
         if margin is not None:

@@ -208,6 +208,7 @@ def runs(subject: Subject, kind: Engine, workload: Infer) -> bounds.RunForm:
         bounds.form(form.name if form else None),
         layers(subject),
         traits=traits.serving(subject, kind, workload),
+        doubt=subject.doubt,
     )
 
 

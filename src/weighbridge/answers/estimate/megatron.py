@@ -64,7 +64,13 @@ def train(model: Model, workload: Train, *, values: bool = False) -> Report:
         devices=devices,
         derived=derived(asked, missing) | known | first_step(known, like),
         verdict=spilled(on_host.both(judged, devices, workload.host_memory()), workload),
-        warnings=tuple(_warnings(asked, training, note, workload)),
+        warnings=(
+            *filter(None, (note,)),
+            *asked.model.notes,
+            *asked.notes,
+            *answer.warnings(training),
+            *cautions(workload),
+        ),
     )
 
 
@@ -92,13 +98,3 @@ def _effective(
         "ram": workload.ram,
         "platform": workload.platform,
     }
-
-
-def _warnings(asked: Subject, training: MegatronPlan, note: str, workload: Train) -> list[str]:
-    return [
-        *filter(None, (note,)),
-        *asked.model.notes,
-        *asked.notes,
-        *answer.warnings(training),
-        *cautions(workload),
-    ]

@@ -53,7 +53,7 @@ def serving(
         raise UsageError(sentence("settings.command"))
     _one_engine(launched, settings.get("engine"))
     typed = {"engine": launched.engine, **launched.settings, **settings}
-    meant: Infer = read("infer", typed).but(engine_defaults=True)
+    meant: Infer = read("infer", typed).but(engine_defaults=True, unmodelled=launched.unmodelled)
     meant.check()
     return ModelQuestion("infer", meant, launched)
 

@@ -26,7 +26,7 @@ FRAGMENTED = "fragmentation"
 OF_TENSORS = frozenset(LEVEL_OF) - {FRAGMENTED, "rounding"}  # without what an allocator adds
 # What the verdict is about: named always, so never pinned by being named
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram", "platform"))
-INNER = frozenset(("engine_defaults",))
+INNER = frozenset(("engine_defaults", "unmodelled"))
 UNMERGED = "4.57"  # the last release of transformers whose experts are linears each
 
 

@@ -50,6 +50,7 @@ class CommandReading:
     unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stops: list[Obstacle] = field(default_factory=list)
+    unmodelled: list[str] = field(default_factory=list)  # of flags: what is counted instead
     stored_as: str = ""
     longest: bool = False
     given: set[str] = field(default_factory=set)
@@ -122,10 +123,15 @@ class CommandReading:
         if plain or on is (flag.effect == "~"):
             self.ignored.append(given.name)
         else:
-            reason = sentence(f"flag.{flag.detail}")
-            self.warn(why := sentence("not_modelled", name=given.name, reason=reason))
+            why = self._counted(given.name, flag.detail)
             if flag.detail in OPEN:
                 self.stops.append(Obstacle("either", why))
+
+    def _counted(self, name: str, instead: str) -> str:
+        """Note a flag that no rule of ours has; return the sentence on what is counted instead."""
+        self.unmodelled.append(instead)
+        self.warn(why := sentence("not_modelled", name=name, reason=sentence(f"flag.{instead}")))
+        return why
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -164,8 +170,7 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                reason = sentence(f"flag.{why}")
-                self.warn(sentence("not_modelled", name=name, reason=reason))
+                self._counted(name, why)
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:
@@ -196,6 +201,7 @@ class CommandReading:
             defaults=self.dialect.defaults(self),
             warnings=tuple(self.warnings),
             stops=tuple(self.stops),
+            unmodelled=" ".join(dict.fromkeys(self.unmodelled)),
             stored_as=self.stored_as,
             longest=self.longest,
             given=frozenset(self.given),

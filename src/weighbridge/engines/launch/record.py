@@ -54,6 +54,7 @@ class Launch:
     defaults: tuple[tuple[str, Value, str], ...] = ()
     warnings: tuple[str, ...] = ()
     stops: tuple[Obstacle, ...] = ()
+    unmodelled: str = ""  # keys of what is counted in the place of flags: engines/ignorance.py
     stored_as: str = ""  # the format that the checkpoint is said to be stored in
     longest: bool = False  # the engine takes the longest context that fits
     given: frozenset[str] = frozenset()  # names of flags, as they were typed

@@ -200,6 +200,7 @@ def _speculation(reading: CommandReading) -> None:
                 reading.settings["speculative_method"] = kind
             elif kind:
                 reading.warn(sentence("value_not_modelled", flag=name, value=said))
+                reading.unmodelled.append("proposed_tokens")
             else:
                 reading.ignored.append(name)
 

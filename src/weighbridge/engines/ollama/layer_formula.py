@@ -181,14 +181,14 @@ def _vocab(reckoned: Reckoned) -> int:
     return reckoned.net.hidden * reckoned.net.vocab * 105 // 128
 
 
+def _sizes(reckoned: Reckoned) -> tuple[int, int, int, int, int]:
+    """(width, vocabulary, tokens of a batch, of the context, heads)"""
+    net = reckoned.net
+    return net.hidden, net.vocab, reckoned.batch, reckoned.context, reckoned.heads
+
+
 def _llama(reckoned: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = (
-        reckoned.net.hidden,
-        reckoned.net.vocab,
-        reckoned.batch,
-        reckoned.context,
-        reckoned.heads,
-    )
+    e, v, b, c, h = _sizes(reckoned)
     kv = e // h * reckoned.kv_heads
     full = max(4 * b * (1 + 4 * e + c * (1 + h)), 4 * b * (e + v))
     partial = 4 * b * e + max(
@@ -206,13 +206,7 @@ def _llama(reckoned: Reckoned) -> tuple[int, int]:
 
 
 def _gemma(reckoned: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = (
-        reckoned.net.hidden,
-        reckoned.net.vocab,
-        reckoned.batch,
-        reckoned.context,
-        reckoned.heads,
-    )
+    e, v, b, c, h = _sizes(reckoned)
     queries, times = reckoned.key_dim * h, 4 if reckoned.net.arch == "gemma3n" else 1
     full = max(4 * b * (e + v), 4 * b * (2 + c + c * h + 2 * e + 2 * queries))
     partial = max(
@@ -225,13 +219,7 @@ def _gemma(reckoned: Reckoned) -> tuple[int, int]:
 
 
 def _command_r(reckoned: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = (
-        reckoned.net.hidden,
-        reckoned.net.vocab,
-        reckoned.batch,
-        reckoned.context,
-        reckoned.heads,
-    )
+    e, v, b, c, h = _sizes(reckoned)
     full = max(4 * b * (e + v), 4 * b * (2 + 4 * e + c * (1 + h)))
     partial = max(
         4 * b * (e + v) + _vocab(reckoned),
@@ -241,13 +229,7 @@ def _command_r(reckoned: Reckoned) -> tuple[int, int]:
 
 
 def _qwen2(reckoned: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = (
-        reckoned.net.hidden,
-        reckoned.net.vocab,
-        reckoned.batch,
-        reckoned.context,
-        reckoned.heads,
-    )
+    e, v, b, c, h = _sizes(reckoned)
     full = max(4 * b * (e + v), 4 * b * (1 + 2 * e + c + c * h))
     partial = max(
         4 * b * (e + v) + _vocab(reckoned), 4 * (b * (1 + 2 * e + c * (1 + h)) + e * (1 + c))
@@ -256,21 +238,15 @@ def _qwen2(reckoned: Reckoned) -> tuple[int, int]:
 
 
 def _phi2(reckoned: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = (
-        reckoned.net.hidden,
-        reckoned.net.vocab,
-        reckoned.batch,
-        reckoned.context,
-        reckoned.heads,
-    )
+    e, v, b, c, h = _sizes(reckoned)
     full = max(4 * b * (e + v), 4 * b * (1 + 4 * e + c + c * h))
     return max(4 * b * (2 * e + v) + _vocab(reckoned), 4 * b * (2 + 3 * e + c + c * h)), full
 
 
 def _stablelm(reckoned: Reckoned) -> tuple[int, int]:
-    e, b, c, h = reckoned.net.hidden, reckoned.batch, reckoned.context, reckoned.heads
+    e, v, b, c, h = _sizes(reckoned)
     full = 4 * b * (c * (1 + h) + 3 * e + 2)
-    return max(4 * b * (reckoned.net.vocab + 2 * e), full), full
+    return max(4 * b * (v + 2 * e), full), full
 
 
 def _gpt_oss(reckoned: Reckoned) -> tuple[int, int]:

@@ -199,13 +199,14 @@ def _kind(
     split = step.RankSplit(
         tensor=settings.tensor, expert_parallel=settings.experts, groups=settings.groups
     )
+    doubt = partial(subject.doubt.around, "weights")
     return RankResidents(
         rank=rank,
         weights=loaded,
         extra=extra,
         arriving=unpacked,
-        held=total(c.bytes for c in (*loaded, *extra)).plus(before),
-        loaded=total(c.bytes for c in (*loaded, *counted)),
+        held=doubt(total(c.bytes for c in (*loaded, *extra))).plus(before),
+        loaded=doubt(total(c.bytes for c in (*loaded, *counted))),
         cells=caches.cells(layers, one),
         offloaded=away,
         runs=caches.runs(layers, one),

@@ -176,6 +176,7 @@ def _speculative(reading: CommandReading) -> None:
         method = "mtp"
     if method is None:
         reading.warn(sentence("value_not_modelled", flag=said[0], value=said[1]))
+        reading.unmodelled.append("proposed_tokens")
         return
     reading.settings["speculative_method"] = method
     if draft is not None:

@@ -12,7 +12,7 @@ from weighbridge.base.memory import Instant
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.engines.engine import Version, version
-from weighbridge.engines.interface import WORST, Subject
+from weighbridge.engines.interface import BEST, EXPECTED, WORST, Subject
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
 from weighbridge.engines.servers.paged import Asks, PagedServer, Written
@@ -76,11 +76,12 @@ def derived(launched: SglangLaunched, written: Written) -> DerivedFacts:
     facts: DerivedFacts = {
         "kv_cache_bytes_per_token": (int(marginal) + more) // served.settings.groups
     }
-    card = {} if fit is None else _of_card(served, fit)
+    card = {} if fit is None else _of_card(launched, fit)
     return facts | card | written.served | written.line | written.dtype
 
 
-def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
+def _of_card(launched: SglangLaunched, fit: CardFit) -> DerivedFacts:
+    served = launched.served
     at_once = fit.slots // served.alone.slots if fit.slots else fit.running
     facts: DerivedFacts = {
         "kv_cache_tokens": max(0, fit.tokens) * served.settings.pools_of,
@@ -90,6 +91,9 @@ def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
         "max_concurrency": min(fit.tokens / served.settings.context, fit.running, at_once)
         * served.settings.pools_of,
     }
+    if served.case.subject.unsure:
+        fits = (fitted(served, launched.fraction, by) for by in (WORST, EXPECTED, BEST))
+        facts["max_total_num_tokens_interval"] = [max(0, f.tokens) for f in fits if f is not None]
     if fit.sliding:
         facts["swa_max_total_num_tokens"] = fit.sliding
     if served.request is not None:

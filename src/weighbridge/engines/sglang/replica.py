@@ -135,7 +135,7 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
     gone = device_support.host_processes(served.case.compute)[2 - by]
     unread = (by - EXPECTED) * _unread(budget)
     left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
-    return Room(free, left + unread)
+    return Room(free, served.case.subject.doubt.around("kv_cache", exactly(left))[by] + unread)
 
 
 def _of_latents(served: Served) -> bool:

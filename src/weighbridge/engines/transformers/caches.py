@@ -141,12 +141,6 @@ def _latent(mixer: Latent, setting: TransformersCacheSetting) -> CacheBytes:
     return CacheBytes(kv=setting.dtype.size(tokens * (mixer.latent_elements + index)))
 
 
-def _cross(mixer: CrossAttention, setting: TransformersCacheSetting) -> CacheBytes:
-    return CacheBytes(
-        kv=setting.batch * setting.lengths.crossed(mixer) * heads_token(mixer, setting.formats)
-    )
-
-
 def _compressed(mixer: Compressed, setting: TransformersCacheSetting) -> CacheBytes:
     """Return the bytes of a compressed cache, whose keys serve as values."""
     near = (
@@ -201,7 +195,11 @@ def of_mixer(mixer: Mixer, setting: TransformersCacheSetting) -> CacheBytes:
         case Compressed():
             return _compressed(mixer, setting)
         case CrossAttention():
-            return _cross(mixer, setting)
+            return CacheBytes(
+                kv=setting.batch
+                * setting.lengths.crossed(mixer)
+                * heads_token(mixer, setting.formats)
+            )
         case Shared():
             return CacheBytes()
         case _ if isinstance(mixer, Recurrent):

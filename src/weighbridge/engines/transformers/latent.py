@@ -73,17 +73,6 @@ def _queries(heap: Heap, step: ForwardStep, mixer: Latent, rank: int) -> LiveTen
     return out
 
 
-def _heads(step: ForwardStep, mixer: Latent, mask: int) -> KernelHeads:
-    return KernelHeads(
-        count=mixer.heads,
-        groups=1,
-        key_dim=mixer.nope + mixer.rotary,
-        value_dim=mixer.value_dim,
-        seen=step.context,
-        mask=mask,
-    )
-
-
 def _attended(
     heap: Heap,
     step: ForwardStep,
@@ -94,7 +83,21 @@ def _attended(
 ) -> LiveTensor:
     masks = _picked(heap, step, mixer.indexer) if mixer.indexer is not None else ()
     mask = mask or step.rows * step.context * bool(masks)
-    output, *cache.scores = attend(heap, step, _heads(step, mixer, mask), *sizes)
+    output, *cache.scores = attend(
+        heap,
+        step,
+        (
+            KernelHeads(
+                count=mixer.heads,
+                groups=1,
+                key_dim=mixer.nope + mixer.rotary,
+                value_dim=mixer.value_dim,
+                seen=step.context,
+                mask=mask,
+            )
+        ),
+        *sizes,
+    )
     out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
     heap.drop(output, *masks)
     return out

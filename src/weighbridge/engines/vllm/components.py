@@ -64,8 +64,22 @@ class _Standing(NamedTuple):
 
     @classmethod
     def of(cls, standing: Standing) -> "_Standing":
-        driver = (standing.context, _communication(standing))
-        running = (_graphs(standing), *standing.talk_after, *standing.resident.asleep)
+        talk = Component(
+            name="communication",
+            bytes=standing.resident.talk_before,
+            basis="assumed",
+            formula="communicators of NCCL, one a group of ranks; 0.50 GiB each on an H100",
+            source="logs of vLLM 0.19 on 2 and 4 H100",
+        )
+        graphs = Component(
+            name="cuda_graphs",
+            bytes=standing.captured.taken,
+            basis="assumed",
+            formula="sizes x kernels x 9 to 21 KiB, the pool of the largest, splits of attention",
+            source="35 logs of vLLM 0.10 to 0.19: 0.14 to 2.6 GiB",
+        )
+        driver = (standing.context, talk)
+        running = (graphs, *standing.talk_after, *standing.resident.asleep)
         return cls(tuple(_held(standing)), driver, running, tuple(_unseen(standing)))
 
 
@@ -124,26 +138,6 @@ def _requests(reserve: RankReserve) -> Component:
         detail="requests",
         formula="tables of blocks, inputs of a batch, counts of the sampler",
         source="vllm v1/worker/gpu_input_batch.py, v1/worker/gpu/sample/penalties.py",
-    )
-
-
-def _communication(standing: Standing) -> Component:
-    return Component(
-        name="communication",
-        bytes=standing.resident.talk_before,
-        basis="assumed",
-        formula="communicators of NCCL, one a group of ranks; 0.50 GiB each on an H100",
-        source="logs of vLLM 0.19 on 2 and 4 H100",
-    )
-
-
-def _graphs(standing: Standing) -> Component:
-    return Component(
-        name="cuda_graphs",
-        bytes=standing.captured.taken,
-        basis="assumed",
-        formula="sizes x kernels x 9 to 21 KiB, the pool of the largest, splits of attention",
-        source="35 logs of vLLM 0.10 to 0.19: 0.14 to 2.6 GiB",
     )
 
 

@@ -208,6 +208,7 @@ def _method(reading: CommandReading, config: dict[str, Any]) -> str | None:
         return "draft"
     if method not in METHODS:
         reading.warn(sentence("speculation_by", method=method))
+        reading.unmodelled.append("proposed_tokens")
     return METHODS.get(method)
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
+RANKS: tuple[Setting[Any], ...] = (
+    *(Vllm.tensor_parallel_size, Vllm.pipeline_parallel_size, Vllm.data_parallel_size),
+    Vllm.decode_context_parallel_size,
+)
 
 
 def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
@@ -32,45 +36,32 @@ def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
 def _flags(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
     yield "--max-model-len", effective.context
     numbers = _numbers(effective, w)
-    yield from ((setting.written, value) for setting, value, said in numbers if said)
-    yield from ((flag, True) for flag, said in _switches(effective, w) if said)
-    yield from launch_line.others(Vllm, w, {*WRITTEN, *(one.name for one, _, _ in numbers)})
+    yield from ((setting.written, value) for setting, value in numbers if value)
+    yield from ((flag, True) for flag, on in _switches(effective, w) if on)
+    yield from launch_line.others(Vllm, w, {*WRITTEN, *(one.name for one, _ in numbers)})
 
 
-def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object, object], ...]:
-    """Return (setting, its value, whether it is said)."""
+def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object], ...]:
+    """Return (setting, its value): of those that are not said, nothing that is true."""
+    alone = w.max_num_seqs or effective.requests == effective.sequences
+    ranks = effective.tensor, effective.pipeline, effective.data, effective.context_parallel
     return (
-        (Vllm.gpu_memory_utilization, effective.utilization, w.gpu_memory_utilization is not None),
-        (
-            Vllm.max_num_seqs,
-            effective.sequences,
-            w.max_num_seqs or effective.requests == effective.sequences,
-        ),
-        (Vllm.max_num_batched_tokens, effective.tokens, w.max_num_batched_tokens),
-        (Vllm.block_size, effective.block_size, w.block_size),
-        (Vllm.num_gpu_blocks_override, effective.blocks, effective.blocks),
-        (Vllm.kv_cache_memory_bytes, effective.kv_cache_bytes, effective.kv_cache_bytes),
-        (Vllm.kv_cache_dtype, effective.kv_cache_dtype, w.kv_cache_dtype),
-        (Vllm.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
-        (
-            Vllm.max_cudagraph_capture_size,
-            w.max_cudagraph_capture_size,
-            w.max_cudagraph_capture_size,
-        ),
-        (Vllm.tensor_parallel_size, effective.tensor, effective.tensor > 1),
-        (Vllm.pipeline_parallel_size, effective.pipeline, effective.pipeline > 1),
-        (Vllm.data_parallel_size, effective.data, effective.data > 1),
-        (
-            Vllm.decode_context_parallel_size,
-            effective.context_parallel,
-            effective.context_parallel > 1,
-        ),
-        (Vllm.cpu_offload_gb, effective.offload / GIB, effective.offload),
-        (Vllm.swap_space, w.swap_space, effective.swap and w.swap_space is not None),
-        (Vllm.kv_offloading_size, effective.kv_offload / GIB, effective.kv_offload),
-        (Vllm.max_loras, w.max_loras, w.max_loras),
-        (Vllm.max_lora_rank, w.max_lora_rank or LORA_RANK, w.max_loras),
-        (Vllm.attention_backend, w.attention_backend, w.attention_backend),
+        (Vllm.gpu_memory_utilization, w.gpu_memory_utilization and effective.utilization),
+        (Vllm.max_num_seqs, alone and effective.sequences),
+        (Vllm.max_num_batched_tokens, w.max_num_batched_tokens and effective.tokens),
+        (Vllm.block_size, effective.block_size),
+        (Vllm.num_gpu_blocks_override, effective.blocks),
+        (Vllm.kv_cache_memory_bytes, effective.kv_cache_bytes),
+        (Vllm.kv_cache_dtype, w.kv_cache_dtype),
+        (Vllm.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
+        (Vllm.max_cudagraph_capture_size, w.max_cudagraph_capture_size),
+        *((setting, n > 1 and n) for setting, n in zip(RANKS, ranks, strict=True)),
+        (Vllm.cpu_offload_gb, effective.offload / GIB),
+        (Vllm.swap_space, effective.swap and w.swap_space),
+        (Vllm.kv_offloading_size, effective.kv_offload / GIB),
+        (Vllm.max_loras, w.max_loras),
+        (Vllm.max_lora_rank, w.max_loras and (w.max_lora_rank or LORA_RANK)),
+        (Vllm.attention_backend, w.attention_backend),
     )
 
 

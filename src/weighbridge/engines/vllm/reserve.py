@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memory import Bytes, Component, exactly, total
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import MIB, ceil_div
-from weighbridge.engines.interface import Subject
+from weighbridge.engines.interface import BEST, WORST, Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, graphs, hardware, pool, profile, weights
@@ -103,6 +103,8 @@ class Standing:
 
         grown = self.growth.plus(self.processes).plus(inside_talk)  # beside torch, while profiling
         before = self.context.bytes.plus(outside_talk)  # at the first look at free memory
+        doubt = self.subject.doubt.around
+        reserved = doubt("weights", exactly(r.loaded.reserved))
         outside = before.plus(LATER).plus(total(c.bytes for c in r.asleep)).plus(beyond)
         return Sums(
             loaded=loaded,
@@ -113,10 +115,8 @@ class Standing:
             non_torch=Bytes(*(a - b for a, b in zip(grown, of_torch, strict=True))),
             before=before,
             # weights in 16 bits, until they are packed, are in no share that is asked for later
-            loading=before.plus(exactly(r.loaded.reserved)).plus(
-                total(c.bytes for c in r.arriving)
-            ),
-            inside=exactly(torch).plus(grown).plus(charged),
+            loading=before.plus(reserved).plus(total(c.bytes for c in r.arriving)),
+            inside=doubt("weights", exactly(torch)).plus(grown).plus(doubt("cuda_graphs", charged)),
             outside=outside if rules.consumed else outside.plus(exactly(spread)),
         )
 
@@ -221,7 +221,8 @@ class RankReserve:
     @cached_property
     def inside(self) -> Bytes:
         made = self.persistent if self.standing.launch.rules.consumed else 0
-        return self.standing.sums.inside.plus(self.profiled.total).plus(exactly(made))
+        profiled = self.standing.subject.doubt.around("activations", self.profiled.total)
+        return self.standing.sums.inside.plus(profiled).plus(exactly(made))
 
     @cached_property
     def outside(self) -> Bytes:
@@ -247,11 +248,16 @@ class RankReserve:
 
     def available_interval(self, share: int) -> Bytes:
         """The same from the highest to the lowest of what is inside."""
-        middle, inside = self.available(share), self.inside
+        middle = self.available(share)
         if self.given is not None:
             return exactly(middle)
-        ends = (inside.expected - inside.high, 0, inside.expected - inside.low)
-        return Bytes(*(max(0, middle + end) for end in ends))
+        ends = self.room(share, WORST), middle, self.room(share, BEST)
+        return Bytes(*(max(0, end) for end in ends))
+
+    def room(self, share: int, by: int) -> int:
+        """Bytes for blocks that a share leaves, by the estimates that are believed."""
+        left = exactly(share - self.inside[2 - by])
+        return self.standing.subject.doubt.around("kv_cache", left)[by]
 
     def taken(self, share: int) -> int:
         return self.inside.expected + self.available(share) + self.outside.expected

@@ -174,7 +174,7 @@ def _conditions(reserve: RankReserve, utilization: float, budget: Budget) -> Ite
         if budget.pool is not None:
             least = int(beside_processes(reserve, budget))
             yield Condition("shared_memory", beside, Bytes(least, *[max(least, share_bytes)] * 2))
-        room = Bytes(*(share_bytes - n for n in reversed(inside)))
+        room = Bytes(*(reserve.room(share_bytes, by) for by in (WORST, EXPECTED, BEST)))
     yield Condition("kv_cache", exactly(reserve.blocks.nbytes), room)
     launch = reserve.standing.launch
     if launch.rules.state_each and launch.captures and "state" in reserve.blocks.kinds:

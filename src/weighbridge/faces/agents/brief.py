@@ -322,22 +322,23 @@ def of_gpus(cards: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, N
     more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
     numbers = {
         "count": len(parts),
-        "gpus": [_part(p) for p in parts[:ROWS]],
+        "gpus": [
+            (
+                {
+                    "id": p.id,
+                    "name": p.name,
+                    "marketed_gb": p.marketed_gb,
+                    "usable_bytes": p.room.low,
+                    "computes_in": [name for name, can in abilities(p).items() if can],
+                }
+            )
+            for p in parts[:ROWS]
+        ],
         "machines": [i.to_dict() for i in rented[:ROWS]],
     }
     return text(page._replace(title=EN.some("gpus.title.one", "gpus.title", len(parts)))) + more, (
         numbers
     )
-
-
-def _part(part: Part) -> Numbers:
-    return {
-        "id": part.id,
-        "name": part.name,
-        "marketed_gb": part.marketed_gb,
-        "usable_bytes": part.room.low,
-        "computes_in": [name for name, can in abilities(part).items() if can],
-    }
 
 
 def of_models(

@@ -86,13 +86,15 @@ def _peaks_alone(body: Body) -> Body:
     """Reports with the phase of each device's peak alone."""
 
     def change(report: Body) -> Body:
-        return {**report, "devices": [_at_peak(d) for d in report["devices"]]}
+        return {
+            **report,
+            "devices": [
+                ({**d, "phases": [p for p in d["phases"] if p["name"] == d["peak_phase"]]})
+                for d in report["devices"]
+            ],
+        }
 
     return _reports(body, change)
-
-
-def _at_peak(device: Body) -> Body:
-    return {**device, "phases": [p for p in device["phases"] if p["name"] == device["peak_phase"]]}
 
 
 def _bare(body: Body) -> Body:

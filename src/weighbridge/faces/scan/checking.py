@@ -48,7 +48,19 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
             asked = {row["key"] for row in rows_of(checked_configs(out, plan, number), "key")}
             keys += len(asked)
             other = tuple(faults_of_part(out, plan, number))
-            answers = {} if other else _found(out, plan, number)
+            answers = (
+                {}
+                if other
+                else (
+                    {
+                        family: rows_of(
+                            answers_file(out, family, number), "key", "question", "code"
+                        )
+                        for family in plan.families
+                        if noted(out, plan, family, number)
+                    }
+                )
+            )
         except WeighbridgeError as error:
             faults.append(error.line)
             continue
@@ -74,14 +86,6 @@ def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
         return
     if content is not None and content.get("files") != manifest(out, plan)["files"]:
         yield about(str(path), clauses(sentence("scan.not_these"), again))
-
-
-def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
-    return {
-        family: rows_of(answers_file(out, family, number), "key", "question", "code")
-        for family in plan.families
-        if noted(out, plan, family, number)
-    }
 
 
 def _answers(

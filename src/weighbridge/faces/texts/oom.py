@@ -144,13 +144,13 @@ def _figures(reading: OomReading, words: Words) -> str:
     for key, named in FIGURES:
         values = {name: reading.parsed.get(field) for name, field in named.items()}
         if all(isinstance(v, int) for v in values.values()):
-            shown = {n: _told(named[n], v, words) for n, v in values.items() if isinstance(v, int)}
+            shown = {
+                n: (words.size(v) if named[n].endswith("_bytes") else f"{v:,}")
+                for n, v in values.items()
+                if isinstance(v, int)
+            }
             return words(key, **shown)
     return words("figures.none")
-
-
-def _told(field: str, value: int, words: Words) -> str:
-    return words.size(value) if field.endswith("_bytes") else f"{value:,}"
 
 
 def _bar(oom: Oom, words: Words) -> Iterator[Bar]:

@@ -188,15 +188,14 @@ def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
 
 def on_host(answer: ShownAnswer, device: Device) -> str:
     """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
-    needs = [f"{span(answer, p.needed)} {_when(answer, p.name)}" for p in distinct(device)]
+    needs = [
+        f"{span(answer, p.needed)} {(answer.say(WHEN[p.name]) if p.name in WHEN else p.name)}"
+        for p in distinct(device)
+    ]
     pages = max(p.droppable.high for p in device.phases)
     return ", ".join(needs) + (
         answer.say("host.pages", size=human(pages, answer.unit)) if pages else ""
     )
-
-
-def _when(answer: ShownAnswer, name: str) -> str:
-    return answer.say(WHEN[name]) if name in WHEN else name
 
 
 def _devices(answer: ShownAnswer) -> Iterator[Fact]:

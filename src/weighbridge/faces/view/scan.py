@@ -43,12 +43,10 @@ def plain(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Screen:
     columns = tuple(
         Column(printable(name), right=right) for name, right in zip(names, numbers, strict=True)
     )
-    cells = tuple(tuple(Cell(_told(value)) for value in row) for row in rows)
+    cells = tuple(
+        tuple(Cell("" if value is None else printable(str(value))) for value in row) for row in rows
+    )
     return Screen(title="", sections=((Grid(columns, cells, wide=True),),))
-
-
-def _told(value: object) -> str:
-    return "" if value is None else printable(str(value))
 
 
 def _grid(summary: ScanSummary, words: Words, *, one: bool) -> Grid:

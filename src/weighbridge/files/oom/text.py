@@ -113,12 +113,8 @@ def read_size(text: str) -> int | None:
     """Bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None where the figure means "no limit"."""
     match = _SIZE.fullmatch(text)
     assert match is not None, text
-    nbytes = round(_number(match[1]) * 1024 ** _power(match[2]))
+    nbytes = round(Decimal(match[1].replace(",", ".")) * 1024 ** _power(match[2]))
     return nbytes if nbytes < UNLIMITED else None
-
-
-def _number(text: str) -> Decimal:
-    return Decimal(text.replace(",", "."))
 
 
 def _power(unit: str) -> int:

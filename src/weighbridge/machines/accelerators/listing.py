@@ -64,7 +64,11 @@ def abilities(part: Part) -> Known:
     unknown."""
     if part.vendor == "NVIDIA":
         return _nvidia(part.capability)
-    types = AMD.get(part.compute_capability or "") if part.vendor == "AMD" else _named(part)
+    types = (
+        AMD.get(part.compute_capability or "")
+        if part.vendor == "AMD"
+        else next((types for start, types in NAMED.items() if part.name.startswith(start)), None)
+    )
     return UNKNOWN if types is None else {name: name in types for name in TYPES}
 
 
@@ -77,10 +81,6 @@ def _nvidia(version: Version | None) -> Known:
         "fp4": version >= FLOAT4_SINCE,
         "int8": version >= INT8_SINCE and version != (6, 2),
     }
-
-
-def _named(part: Part) -> frozenset[str] | None:
-    return next((types for start, types in NAMED.items() if part.name.startswith(start)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

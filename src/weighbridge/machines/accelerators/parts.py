@@ -138,7 +138,11 @@ class Part:
             "also_sold_as_gb": list(self.also_sold_as),
             "total_bytes": self.total.to_dict(),
             "visible_bytes": self.visible.to_dict(),
-            "pool_bytes": _pool(self.pool),
+            "pool_bytes": (
+                None
+                if self.pool is None
+                else MemoryFigure(self.pool, "assumed", rules.LEFT_SOURCE).to_dict()
+            ),
             "mig": list(self.mig),
             "context": context,
             "bandwidth": bandwidth,
@@ -221,10 +225,6 @@ def chip_of(part: Part | None) -> Chip:
     if part is None or part.capability is None or part.capability not in CAPABILITIES:
         return ASSUMED
     return part.chip or replace(ASSUMED, capability=part.capability)
-
-
-def _pool(pool: Bytes | None) -> dict[str, Any] | None:
-    return None if pool is None else MemoryFigure(pool, "assumed", rules.LEFT_SOURCE).to_dict()
 
 
 def _total(record: Mapping[str, Any]) -> MemoryFigure:

@@ -68,17 +68,21 @@ class ScanSummary(NamedTuple):
                     "id": line.id,
                     "parameters": line.parameters,
                     "reason": line.reason,
-                    "answers": {name: [_cell(c) for c in cs] for name, cs in line.answers.items()},
+                    "answers": {
+                        name: [
+                            (
+                                {
+                                    "gpu": c.gpu,
+                                    "fits": c.fits,
+                                    "need": c.need._asdict(),
+                                    "usable_bytes": c.usable,
+                                }
+                            )
+                            for c in cs
+                        ]
+                        for name, cs in line.answers.items()
+                    },
                 }
                 for line in self.lines
             ],
         }
-
-
-def _cell(cell: ScanCell) -> dict[str, Any]:
-    return {
-        "gpu": cell.gpu,
-        "fits": cell.fits,
-        "need": cell.need._asdict(),
-        "usable_bytes": cell.usable,
-    }

@@ -183,12 +183,14 @@ def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
     if any(isinstance(m, CrossAttention) for layer in decoder_layers for m in layer.mixers):
         return decoder_layers
     return tuple(
-        Layer(mixers=(*layer.mixers, *_crossed(layer, source))) for layer in decoder_layers
+        Layer(
+            mixers=(
+                *layer.mixers,
+                *([over(m, source) for m in layer.mixers if isinstance(m, Attention)]),
+            )
+        )
+        for layer in decoder_layers
     )
-
-
-def _crossed(layer: Layer, source: Source) -> list[CrossAttention]:
-    return [over(m, source) for m in layer.mixers if isinstance(m, Attention)]
 
 
 def pairs(

@@ -12,8 +12,9 @@ Source: transformers 5.23 models/{bert,roberta,electra,xlm}/modeling_*.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from weighbridge.models.arch.blueprint import Buffer, Param, ParamRule, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, linear, norm
 from weighbridge.models.arch.config import Config
 
 
@@ -66,6 +67,8 @@ DECODER_HEADS = {
     "ForTokenClassification": token_score,
     "ForQuestionAnswering": qa_outputs,
 }
+
+DecoderFamily = partial(Family, heads=DECODER_HEADS)
 
 # Falcon, BLOOM, MPT, the GPTs: their token classifier has a name of its own.
 LEGACY_HEADS = {**DECODER_HEADS, "ForTokenClassification": classifier}

@@ -127,9 +127,7 @@ def learned(plan: Blueprint, longest: int | None) -> bool:
     return longest is not None and any(
         longest <= p.shape[0] <= longest + SPARE
         for p in plan.counted
-        if p.kind == "embedding" and _named(p.name) and plan.part(p.name) == plan.part("")
+        if p.kind == "embedding"
+        and (p.name.removesuffix(".weight").rpartition(".")[2] in POSITIONS_NAMES)
+        and plan.part(p.name) == plan.part("")
     )
-
-
-def _named(name: str) -> bool:
-    return name.removesuffix(".weight").rpartition(".")[2] in POSITIONS_NAMES

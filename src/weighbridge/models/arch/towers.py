@@ -107,7 +107,16 @@ def _tower(
     seen: TowerTokens = look.rule(config, described, size)
     layers = joined(stacks)
     if look.bare or encoders.is_pyramid(described.model_type) or not layers:
-        return _described_by_counts(look, seen)
+        return Tower(
+            kind=kind(look),
+            hidden=0,
+            heads=0,
+            head_dim=0,
+            layers=0,
+            feed=Dense(width=0),
+            positions=seen.positions,
+            tokens=seen.tokens,
+        )
     dense = [f for f in feeds(layers[0]) if isinstance(f, Dense)]
     widest = max(dense, key=lambda f: f.width)
     attention = encoders.mixers(described, len(layers))[0]
@@ -122,19 +131,6 @@ def _tower(
         tokens=seen.tokens,
         window=seen.window,
         patch=_patch(others) if isinstance(look, Sight) else 0,
-    )
-
-
-def _described_by_counts(look: Sight | Hearing, seen: TowerTokens) -> Tower:
-    return Tower(
-        kind=kind(look),
-        hidden=0,
-        heads=0,
-        head_dim=0,
-        layers=0,
-        feed=Dense(width=0),
-        positions=seen.positions,
-        tokens=seen.tokens,
     )
 
 

@@ -250,7 +250,13 @@ class Reader:
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
         """Read one file of a repository of GGUF files: llama.cpp takes Q4_K_M when none is named
         (arg.cpp)."""
-        names = sorted({select.parts(e.path)[0] for e in self._entries if _is_gguf(e)})
+        names = sorted(
+            {
+                select.parts(e.path)[0]
+                for e in self._entries
+                if (e.path.lower().endswith(".gguf") and "mmproj" not in e.path.lower())
+            }
+        )
         if not names:
             return
         chosen = [n for n in names if "q4_k_m" in n.lower()] or (names if len(names) == 1 else [])
@@ -394,7 +400,3 @@ def _short(name: str) -> str:
     if not path.is_absolute() and len(path.parts) == 2:
         return name
     return (path.parent.name * (path.name in ("config.json", "params.json"))) or path.name
-
-
-def _is_gguf(entry: SourceFile) -> bool:
-    return entry.path.lower().endswith(".gguf") and "mmproj" not in entry.path.lower()

@@ -147,7 +147,9 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
                 name = _name(keys)
                 name_characters += len(name)
                 _add(stored, name, leaf, file, name_characters)
-            elif len(uncalled) < MAX_UNCALLED and _unknown(leaf):
+            elif len(uncalled) < MAX_UNCALLED and (
+                isinstance(leaf.function, Global) and str(leaf.function) not in HARMLESS
+            ):
                 uncalled.setdefault(str(leaf.function)[:200])
     if uncalled and not stored:
         calls = ", ".join(list(uncalled)[:3])
@@ -158,10 +160,6 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
         uncalled=tuple(uncalled),
         file_bytes=file_bytes,
     )
-
-
-def _unknown(call: PickledCall) -> bool:
-    return isinstance(call.function, Global) and str(call.function) not in HARMLESS
 
 
 def _add(

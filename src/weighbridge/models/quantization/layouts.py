@@ -137,9 +137,13 @@ def int32_rows(packed: Packed) -> Shape | None:
     scale's shape."""
     *rows, words = packed.main.shape
     groups = packed.shape("_scale")[-1]
-    fitting = [bits for bits, group in widths(packed.raw) if _fits(words, bits, groups, group)]
+    fitting = [
+        bits
+        for bits, group in widths(packed.raw)
+        if (groups == 1 if group == -1 else words * WORD // bits == groups * group)
+    ]
     if not fitting and groups > 1:
-        fitting = [bits for bits in (4, 8) if _group(words, bits, groups) in GROUPS]
+        fitting = [bits for bits in (4, 8) if words * WORD // (bits * groups) in GROUPS]
     return (*rows, words * WORD // fitting[0]) if fitting else None
 
 
@@ -154,14 +158,6 @@ def widths(raw: Raw) -> list[tuple[int, int]]:
             if isinstance(bits, int) and isinstance(size, int) and bits > 0:
                 sizes.append((bits, size))
     return sizes
-
-
-def _fits(words: int, bits: int, groups: int, group: int) -> bool:
-    return groups == 1 if group == -1 else words * WORD // bits == groups * group
-
-
-def _group(words: int, bits: int, groups: int) -> int:
-    return words * WORD // (bits * groups)
 
 
 def hqq(packed: Packed) -> Shape | None:

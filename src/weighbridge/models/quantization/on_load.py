@@ -51,14 +51,13 @@ def arguments(config: ConfigCall, storage: str | None = None) -> tuple[str, ...]
     weights are stored in."""
     inner = config.inner
     given = [] if inner is None else [f"{inner.name}({', '.join(arguments(inner))})"]
-    given += [f"{name}={_quoted(value)}" for name, value in config.arguments.items()]
+    given += [
+        f"{name}={(json.dumps(value) if isinstance(value, str) else repr(value))}"
+        for name, value in config.arguments.items()
+    ]
     given += [f"{name}=torch.{value}" for name, value in config.dtypes.items()]
     given += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
     return tuple(given)
-
-
-def _quoted(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def named(name: str, arguments: Mapping[str, Any], inner: str = "") -> str | None:

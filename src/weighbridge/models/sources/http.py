@@ -129,7 +129,11 @@ class Client:
         with self._asked(url, headers) as response:
             status = response.status_code
             if status == 416 and wanted is not None:
-                return _answer(response, b"", _total(response))
+                return _answer(
+                    response,
+                    b"",
+                    _number(response.headers.get("Content-Range", "").rpartition("/")[2]),
+                )
             _checked(response)
             if wanted is None and status == 206:
                 raise _TransientError(sentence("http.part"))
@@ -337,10 +341,6 @@ def _content_range(response: Response) -> tuple[int, int, int | None]:
     if _number(first) is None or _number(last) is None:
         raise _TransientError(sentence("http.range", range=shown(header)))
     return int(first), int(last), _number(total)
-
-
-def _total(response: Response) -> int | None:
-    return _number(response.headers.get("Content-Range", "").rpartition("/")[2])
 
 
 def _number(text: str | None) -> int | None:

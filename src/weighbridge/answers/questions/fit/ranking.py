@@ -63,7 +63,19 @@ def gpus(asker: Asker, request: FitRequest) -> Ranking:
     """Rank every card of the catalogue for one model, by the question that was asked."""
     from weighbridge.machines.accelerators.parts import parts
 
-    bare = _judged(asker, replace(request, settings=_without_device(request.settings)))
+    bare = _judged(
+        asker,
+        replace(
+            request,
+            settings=(
+                {
+                    name: value
+                    for name, value in request.settings.items()
+                    if name not in ("gpu", "gpu_memory", "headroom")
+                }
+            ),
+        ),
+    )
     least = 0 if bare is None else least_weights(request, bare)
     every = tuple(cards(parts().values()))
     rows = _rows(every, lambda part: part.name, lambda part: _card(asker, request, part, least))
@@ -83,14 +95,6 @@ def _rows(
     if stopped() and not rows:
         raise KeyboardInterrupt
     return rows
-
-
-def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in settings.items()
-        if name not in ("gpu", "gpu_memory", "headroom")
-    }
 
 
 def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:

@@ -141,12 +141,12 @@ def _of_server(data: Mapping[str, Any]) -> Iterator[FlowNode]:
         if isinstance(node, Mapping) and isinstance(node.get("class_type"), str):
             inputs = node.get("inputs")
             named = inputs if isinstance(inputs, Mapping) else {}
-            links = {key: str(value[0]) for key, value in named.items() if _links(value)}
+            links = {
+                key: str(value[0])
+                for key, value in named.items()
+                if (isinstance(value, list) and len(value) == 2 and isinstance(value[1], int))
+            }
             yield FlowNode(str(name), node["class_type"], named, links)
-
-
-def _links(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)
 
 
 def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

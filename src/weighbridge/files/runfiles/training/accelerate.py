@@ -219,17 +219,16 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> None:
 
 def by_flags(run: PlannedRun) -> PlannedRun:
     """Return what flags of the launcher share out, under the names of the flags."""
-    named = (replace(u, key=_flag(u.key), value=_shown(u)) for u in run.understood)
+    named = (
+        replace(u, key=_flag(u.key), value=(True if u.key == "fsdp_config" else u.value))
+        for u in run.understood
+    )
     unread = (replace(u, key=_flag(u.key)) for u in run.unread)
     return replace(run, understood=tuple(named), unread=tuple(unread))
 
 
 def _flag(key: str) -> str:
     return "--use_fsdp" if key == "fsdp_config" else f"--{key.rpartition('.')[2]}"
-
-
-def _shown(one: Understood) -> Value:
-    return True if one.key == "fsdp_config" else one.value
 
 
 def _path(name: str, kind: str) -> Path:

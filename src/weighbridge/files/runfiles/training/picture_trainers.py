@@ -157,13 +157,11 @@ def _launched(keys: KeyReading, before: Sequence[str]) -> None:
 def worded(keys: KeyReading) -> None:
     """Take the values that the table has words for."""
     for key in list(keys.keys.values):
-        for name in sorted(_settings_of(keys, key)):
+        for name in sorted(
+            {name for (name, _), words in keys.keys.phrases.items() if key in words}
+        ):
             if keys.value(key) is not None:
                 keys.means(key, name)
-
-
-def _settings_of(keys: KeyReading, key: str) -> set[str]:
-    return {name for (name, _), words in keys.keys.phrases.items() if key in words}
 
 
 def _model(keys: KeyReading, program: str, script: str) -> str:

@@ -166,7 +166,11 @@ def _of_words(
         return _of_mpi(before[mpi + 1 :])
     if launcher == "accelerate":
         return _of_accelerate(flags_given, env)
-    torch = {} if launcher.startswith("python") and not _is_torchrun(words) else _of_pet(env)
+    torch = (
+        {}
+        if launcher.startswith("python") and not (any(word in TORCHRUN for word in words))
+        else _of_pet(env)
+    )
     return counted({**torch, **flags_given})
 
 
@@ -215,10 +219,6 @@ def _of_accelerate(flags_given: Mapping[str, Any], env: Mapping[str, str]) -> St
     start = counted({name: v for name, v in flags_given.items() if name != "num_machines"})
     each = start.whole or number(torch.get("nproc_per_node"))
     return start._replace(each=each, whole=None, machines=torch.get("nnodes"))
-
-
-def _is_torchrun(words: Sequence[str]) -> bool:
-    return any(word in TORCHRUN for word in words)
 
 
 def _of_pet(env: Mapping[str, str]) -> dict[str, Any]:

@@ -98,14 +98,10 @@ def recipe(run: PlannedRun) -> Mapping[str, Value]:
 def command(settings: Settings) -> str:
     """Return the command that starts the recipe of a run, with all its ranks."""
     name = "full_finetune" if settings["method"] == "full" else "lora_finetune"
-    if not _several(settings):
+    if not (settings["shard"] != "none" or Ranks.of(settings).tensor > 1):
         return f"tune run {name}_single_device --config run.yaml"
     launched = by_machine(Ranks.of(settings)).replace("-per-", "_per_")
     return f"tune run {launched} {name}_distributed --config run.yaml"
-
-
-def _several(settings: Settings) -> bool:
-    return settings["shard"] != "none" or Ranks.of(settings).tensor > 1
 
 
 def _builder(run: PlannedRun) -> Builder:
@@ -144,11 +140,8 @@ def _builder_arguments(builder: Builder, settings: Settings) -> dict[str, Value]
     """Return the words for the model and its tokenizer."""
     method = str(settings["method"])
     kind = {"full": "", "dora": "lora_"}.get(method, f"{method}_")
-    return {"model._component_": f"torchtune.models.{builder.family}.{kind}{_name(builder)}"}
-
-
-def _name(builder: Builder) -> str:
-    return f"{builder.family}_{builder.size}"
+    name = f"{kind}{builder.family}_{builder.size}"
+    return {"model._component_": f"torchtune.models.{builder.family}.{name}"}
 
 
 def _stored(builder: Builder, model: str) -> dict[str, Value]:

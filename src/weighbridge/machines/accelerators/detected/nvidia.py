@@ -258,7 +258,7 @@ def _queried(index: int, fields: dict[str, str]) -> DetectedDevice:
     number = fields.get("index", "")
     figures = [None if mig else size(fields.get(f"memory.{name}")) for name in FIGURES]
     total, reserved, used, free = figures
-    none = sentence("seen.whole_card", size=_was(fields))
+    none = sentence("seen.whole_card", size=named(fields.get("memory.total", "the total")))
     return _judged(
         DetectedDevice(
             name=named(fields.get("name", "NVIDIA GPU")),
@@ -275,10 +275,6 @@ def _queried(index: int, fields: dict[str, str]) -> DetectedDevice:
             free=free,
         )
     )
-
-
-def _was(fields: dict[str, str]) -> str:
-    return named(fields.get("memory.total", "the total"))
 
 
 def xml(text: str) -> ToolOutput:

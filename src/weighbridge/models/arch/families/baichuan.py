@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder, grouped
-from weighbridge.models.arch.heads import DECODER_HEADS, labels, lm_called
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily, labels, lm_called
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.windows import layer_kinds
@@ -85,10 +85,22 @@ def reward(c: Config, prefix: str) -> Iterator[Param]:
     yield from linear(f"{prefix}v_head", 1, c.num("hidden_size"))
 
 
-BAICHUAN = Family(tree=baichuan, cls="BaichuanForCausalLM", heads=DECODER_HEADS)
-INTERNLM = Family(tree=internlm, cls="InternLMForCausalLM", heads=DECODER_HEADS)
-PANGU = Family(tree=internlm, cls="PanguEmbeddedForCausalLM", heads=DECODER_HEADS)
-ORION = Family(tree=orion, cls="OrionForCausalLM", heads=DECODER_HEADS)
+BAICHUAN = DecoderFamily(
+    tree=baichuan,
+    cls="BaichuanForCausalLM",
+)
+INTERNLM = DecoderFamily(
+    tree=internlm,
+    cls="InternLMForCausalLM",
+)
+PANGU = DecoderFamily(
+    tree=internlm,
+    cls="PanguEmbeddedForCausalLM",
+)
+ORION = DecoderFamily(
+    tree=orion,
+    cls="OrionForCausalLM",
+)
 INTERNLM2 = Family(
     tree=internlm2,
     cls="InternLM2ForCausalLM",

@@ -11,6 +11,7 @@ Source: transformers 5.23 models/<type>/modeling_<type>.py.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from weighbridge.base.records import dataclass, replace
 from weighbridge.models.arch.blueprint import (
@@ -294,60 +295,42 @@ FSMT = Family(
     blocks=(),
 )
 
+_reads = partial(
+    ModelType, layers="beside_text", heads_key="encoder_attention_heads", width_key="d_model"
+)
 TYPES = {
-    "bart": ModelType(
+    "bart": _reads(
         BART,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
     ),
-    "mbart": ModelType(
+    "mbart": _reads(
         MBART,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
     ),
-    "m2m_100": ModelType(
+    "m2m_100": _reads(
         M2M_100,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "unbiased_logits", "own_softmax"),
         gguf="none",
     ),
-    "marian": ModelType(
+    "marian": _reads(
         MARIAN,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
     ),
-    "pegasus": ModelType(
+    "pegasus": _reads(
         PEGASUS,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
     ),
-    "blenderbot": ModelType(
+    "blenderbot": _reads(
         BLENDERBOT,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
     ),
-    "blenderbot-small": ModelType(
+    "blenderbot-small": _reads(
         BLENDERBOT_SMALL,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
     ),
     "led": ModelType(
@@ -357,11 +340,8 @@ TYPES = {
         computes=("own_softmax",),
         gguf="none",
     ),
-    "fsmt": ModelType(
+    "fsmt": _reads(
         FSMT,
-        layers="beside_text",
-        heads_key="encoder_attention_heads",
-        width_key="d_model",
         computes=("own_softmax",),
     ),
 }

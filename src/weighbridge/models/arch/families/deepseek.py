@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from weighbridge.base.records import replace
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, Params, gated_mlp, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, Params, gated_mlp, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -298,35 +298,23 @@ def longcat_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, layers, "mlp.router.e_score_correction_bias", count, dtype="")
 
 
-DEEPSEEK = Family(tree=read(V1), cls="DeepseekForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-DEEPSEEK_V2 = Family(
-    tree=read(V2), cls="DeepseekV2ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
-)
-DEEPSEEK_V3 = Family(
-    tree=read(V3), cls="DeepseekV3ForCausalLM", heads=DECODER_HEADS, buffers=balanced(V3)
-)
-DEEPSEEK_V32 = Family(
+DEEPSEEK = DecoderFamily(tree=read(V1), cls="DeepseekForCausalLM", buffers=rotary)
+DEEPSEEK_V2 = DecoderFamily(tree=read(V2), cls="DeepseekV2ForCausalLM", buffers=latent_rotary)
+DEEPSEEK_V3 = DecoderFamily(tree=read(V3), cls="DeepseekV3ForCausalLM", buffers=balanced(V3))
+DEEPSEEK_V32 = DecoderFamily(
     tree=read(V32),
     cls="DeepseekV32ForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced(V32, indexed_choice),
 )
 KIMI_K2 = replace(DEEPSEEK_V3, tree=kimi_k2, buffers=kimi_k2_buffers)
-GLM4_MOE_LITE = Family(
-    tree=read(LITE), cls="Glm4MoeLiteForCausalLM", heads=DECODER_HEADS, buffers=balanced(LITE)
-)
-GLM_MOE_DSA = Family(
+GLM4_MOE_LITE = DecoderFamily(tree=read(LITE), cls="Glm4MoeLiteForCausalLM", buffers=balanced(LITE))
+GLM_MOE_DSA = DecoderFamily(
     tree=glm_moe_dsa,
     cls="GlmMoeDsaForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced(V32, indexed_choice),
 )
-MISTRAL_4 = Family(
-    tree=read(MISTRAL4), cls="Mistral4ForCausalLM", heads=DECODER_HEADS, buffers=latent_rotary
-)
-LONGCAT = Family(
-    tree=longcat, cls="LongcatFlashForCausalLM", heads=DECODER_HEADS, buffers=longcat_buffers
-)
+MISTRAL_4 = DecoderFamily(tree=read(MISTRAL4), cls="Mistral4ForCausalLM", buffers=latent_rotary)
+LONGCAT = DecoderFamily(tree=longcat, cls="LongcatFlashForCausalLM", buffers=longcat_buffers)
 
 TYPES = {
     "deepseek": ModelType(DEEPSEEK),

@@ -35,7 +35,7 @@ from weighbridge.models.arch.decoder import below, stack, two_norms
 from weighbridge.models.arch.families.clip import layers, patch_kernel, side
 from weighbridge.models.arch.families.llama import ERNIE4_5, LlamaSwitches, attention
 from weighbridge.models.arch.families.qwen_vl import rotary as vision_rotary
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import rotary
@@ -132,7 +132,7 @@ def resampler(c: Config, prefix: str) -> Iterator[Param]:
     yield from norm(f"{path}after_norm", out)
 
 
-ERNIE_TEXT = Family(body=text, cls="Ernie4_5_VLMoeTextModel", heads=DECODER_HEADS, buffers=rotary)
+ERNIE_TEXT = DecoderFamily(body=text, cls="Ernie4_5_VLMoeTextModel", buffers=rotary)
 ERNIE_VISION = Family(
     body=vision,
     cls="Ernie4_5_VLMoeVisionTransformerPretrainedModel",

@@ -19,7 +19,7 @@ Source: transformers 5.23 models/gemma3n/modeling_gemma3n.py (Gemma3nText*).
 from collections.abc import Callable, Iterator
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.decoder import tree as decoder_tree
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder, grouped
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -69,18 +69,16 @@ def gemma3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, prefix, period=c.num("sliding_window_pattern", default=6))
 
 
-GEMMA = Family(tree=tree(BEFORE), cls="GemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers)
-GEMMA2 = Family(tree=tree(AROUND), cls="Gemma2ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
-VAULTGEMMA = Family(
+GEMMA = DecoderFamily(tree=tree(BEFORE), cls="GemmaForCausalLM", buffers=buffers)
+GEMMA2 = DecoderFamily(tree=tree(AROUND), cls="Gemma2ForCausalLM", buffers=buffers)
+VAULTGEMMA = DecoderFamily(
     tree=tree(("input_layernorm", "pre_feedforward_layernorm")),
     cls="VaultGemmaForCausalLM",
-    heads=DECODER_HEADS,
     buffers=buffers,
 )
-GEMMA3 = Family(
+GEMMA3 = DecoderFamily(
     tree=tree(AROUND, qk_norm=True),
     cls="Gemma3ForCausalLM",
-    heads=DECODER_HEADS,
     buffers=gemma3_buffers,
 )
 
@@ -172,9 +170,7 @@ def gemma3n_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, prefix, period=5)
 
 
-GEMMA3N = Family(
-    tree=gemma3n, cls="Gemma3nForCausalLM", heads=DECODER_HEADS, buffers=gemma3n_buffers
-)
+GEMMA3N = DecoderFamily(tree=gemma3n, cls="Gemma3nForCausalLM", buffers=gemma3n_buffers)
 
 
 TYPES = {

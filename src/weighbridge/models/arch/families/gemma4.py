@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -30,7 +30,7 @@ from weighbridge.models.arch.families.gemma import (
     per_layer_input,
     scale,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -170,7 +170,7 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from frequencies(f"{prefix}rotary_emb.{kind}_", size)
 
 
-GEMMA4 = Family(tree=gemma4, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+GEMMA4 = DecoderFamily(tree=gemma4, cls="Gemma4ForCausalLM", buffers=buffers)
 GEMMA4_UNIFIED = replace(GEMMA4, cls="Gemma4UnifiedForCausalLM")  # without experts
 
 TYPES = {

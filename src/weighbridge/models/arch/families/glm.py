@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
     ungated,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder
-from weighbridge.models.arch.heads import DECODER_HEADS, labels
+from weighbridge.models.arch.heads import DecoderFamily, labels
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.rotary import partly_rotary
@@ -50,12 +50,8 @@ def glm(norms: tuple[str, ...]) -> Callable[[Config], Decoder]:
     return read
 
 
-GLM = Family(
-    tree=glm(BEFORE), cls="GlmForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
-)
-GLM4 = Family(
-    tree=glm(FOUR), cls="Glm4ForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
-)
+GLM = DecoderFamily(tree=glm(BEFORE), cls="GlmForCausalLM", buffers=partly_rotary(0.5))
+GLM4 = DecoderFamily(tree=glm(FOUR), cls="Glm4ForCausalLM", buffers=partly_rotary(0.5))
 
 
 MEGATRON = ("dense_h_to_4h", "dense_4h_to_h")

@@ -26,7 +26,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention, shared_keys
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -240,43 +240,34 @@ def hunyuan_moe(c: Config) -> Decoder:
 
 
 GATE = "mlp.gate.e_score_correction_bias"
-GLM4_MOE = Family(
+GLM4_MOE = DecoderFamily(
     tree=read(GLM4),
     cls="Glm4MoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced(GLM4, GATE, part=0.5),
 )
-DOTS1 = Family(
-    tree=read(DOTS), cls="Dots1ForCausalLM", heads=DECODER_HEADS, buffers=balanced(DOTS, GATE)
+DOTS1 = DecoderFamily(tree=read(DOTS), cls="Dots1ForCausalLM", buffers=balanced(DOTS, GATE))
+SOLAR_OPEN = DecoderFamily(
+    tree=read(SOLAR), cls="SolarOpenForCausalLM", buffers=balanced(SOLAR, GATE)
 )
-SOLAR_OPEN = Family(
-    tree=read(SOLAR), cls="SolarOpenForCausalLM", heads=DECODER_HEADS, buffers=balanced(SOLAR, GATE)
-)
-EXAONE_MOE = Family(
+EXAONE_MOE = DecoderFamily(
     tree=read(EXAONE),
     cls="ExaoneMoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced(EXAONE, "mlp.e_score_correction_bias"),
 )
-HY_V3 = Family(
+HY_V3 = DecoderFamily(
     tree=read(HY),
     cls="HYV3ForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced(HY, "mlp.expert_bias"),
 )
-AFMOE = Family(tree=afmoe, cls="AfmoeForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-COHERE2_MOE = Family(
-    tree=cohere2_moe, cls="Cohere2MoeForCausalLM", heads=DECODER_HEADS, buffers=rotary
-)
+AFMOE = DecoderFamily(tree=afmoe, cls="AfmoeForCausalLM", buffers=rotary)
+COHERE2_MOE = DecoderFamily(tree=cohere2_moe, cls="Cohere2MoeForCausalLM", buffers=rotary)
 ERNIE4_5_MOE = Family(
     tree=read(ERNIE),
     cls="Ernie4_5_MoeForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": ernie_lm},
     buffers=rotary,
 )
-HUNYUAN_V1_MOE = Family(
-    tree=hunyuan_moe, cls="HunYuanMoEV1ForCausalLM", heads=DECODER_HEADS, buffers=rotary
-)
+HUNYUAN_V1_MOE = DecoderFamily(tree=hunyuan_moe, cls="HunYuanMoEV1ForCausalLM", buffers=rotary)
 
 TYPES = {
     "glm4_moe": ModelType(GLM4_MOE, gguf="glm4moe"),

@@ -47,7 +47,13 @@ from weighbridge.models.arch.decoder import (
     tree,
     ungated,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.models.arch.heads import (
+    DECODER_HEADS,
+    LEGACY_HEADS,
+    DecoderFamily,
+    labels,
+    lm_called,
+)
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -257,9 +263,7 @@ GPT_NEOX_JAPANESE = Family(
     heads={"ForCausalLM": lm_called("embed_out", "gpt_neox_japanese.embed_in")},
     buffers=partial(rotary, part=1.0),
 )
-PERSIMMON = Family(
-    tree=persimmon, cls="PersimmonForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
-)
+PERSIMMON = DecoderFamily(tree=persimmon, cls="PersimmonForCausalLM", buffers=partly_rotary(0.5))
 
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model", flat=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, linear
+from weighbridge.models.arch.blueprint import Buffer, Param, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -29,7 +29,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.llama import layer as llama_layer
 from weighbridge.models.arch.families.llama import llama
 from weighbridge.models.arch.families.mamba_hybrid import ATTENTION, MAMBA, all_bias, prefixed_mamba
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -107,23 +107,19 @@ def hybrid_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from rotary(c, prefix)
 
 
-GRANITE_SWA = Family(
-    tree=granite_swa, cls="GraniteSWAForCausalLM", heads=DECODER_HEADS, buffers=theta_rotary
-)
-GRANITEMOE = Family(
+GRANITE_SWA = DecoderFamily(tree=granite_swa, cls="GraniteSWAForCausalLM", buffers=theta_rotary)
+GRANITEMOE = DecoderFamily(
     tree=partial(mixture, shared=False),
     cls="GraniteMoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
-GRANITEMOESHARED = Family(
+GRANITEMOESHARED = DecoderFamily(
     tree=partial(mixture, shared=True),
     cls="GraniteMoeSharedForCausalLM",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
-GRANITEMOEHYBRID = Family(
-    tree=hybrid, cls="GraniteMoeHybridForCausalLM", heads=DECODER_HEADS, buffers=hybrid_buffers
+GRANITEMOEHYBRID = DecoderFamily(
+    tree=hybrid, cls="GraniteMoeHybridForCausalLM", buffers=hybrid_buffers
 )
 
 TYPES = {

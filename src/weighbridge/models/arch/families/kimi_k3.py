@@ -36,7 +36,7 @@ from weighbridge.models.arch.families.kimi_linear import (
     kimi_sparse,
     shared_size,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.sparse import NUMBERED, correction, each, fed, router
@@ -163,11 +163,10 @@ TYPES = {
         sees=Sight(images.to_16384),
     ),
     "kimi_k3_text": ModelType(
-        Family(
+        DecoderFamily(
             tree=text,
             cls="KimiLinearForCausalLM",
             stems=("Kimi",),
-            heads=DECODER_HEADS,
             buffers=text_buffers,
         )
     ),

@@ -20,7 +20,7 @@ from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, conv, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -38,7 +38,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.deepseek import latent, latent_rotary
 from weighbridge.models.arch.families.llama import grouped
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.mixers import KimiDelta
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.rotary import partly_rotary
@@ -222,17 +222,15 @@ def never(_: Config) -> bool:
     return False
 
 
-KIMI_LINEAR = Family(
+KIMI_LINEAR = DecoderFamily(
     tree=kimi_linear,
     cls="KimiLinearForCausalLM",
-    heads=DECODER_HEADS,
     buffers=kimi_buffers,
     ties=never,
 )
-BAILING_HYBRID = Family(
+BAILING_HYBRID = DecoderFamily(
     tree=bailing,
     cls="BailingHybridForCausalLM",
-    heads=DECODER_HEADS,
     buffers=bailing_buffers,
     ties=never,
 )
@@ -275,16 +273,14 @@ def balanced(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, after_first(c), "mlp.gate.expert_bias", bailing_choice(c).count)
 
 
-BAILING_MOE = Family(
+BAILING_MOE = DecoderFamily(
     tree=partial(bailing_moe, normalised=False),
     cls="BailingMoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=partly_rotary(1.0),
 )
-BAILING_MOE_V2 = Family(
+BAILING_MOE_V2 = DecoderFamily(
     tree=partial(bailing_moe, normalised=True),
     cls="BailingMoeV2ForCausalLM",
-    heads=DECODER_HEADS,
     buffers=balanced,
 )
 

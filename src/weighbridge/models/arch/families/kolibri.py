@@ -9,11 +9,11 @@ Source: transformers 5.23 models/kolibri1/modeling_kolibri1.py, conversion_mappi
 from collections.abc import Iterator
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family
+from weighbridge.models.arch.blueprint import Buffer
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import BEFORE, Decoder, Submodules, alike, normed, tree
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.sparse import RoutedExperts, correction, every, moe, routed
@@ -47,6 +47,6 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, every(c), "moe.router.expert_bias", choice(c).count)
 
 
-KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+KOLIBRI = DecoderFamily(tree=kolibri, cls="Kolibri1ForCausalLM", buffers=buffers)
 
 TYPES = {"kolibri1": ModelType(KOLIBRI, windows=windows.period(5))}

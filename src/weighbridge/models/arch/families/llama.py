@@ -27,7 +27,7 @@ from weighbridge.models.arch.decoder import (
     ungated,
 )
 from weighbridge.models.arch.families import drafts
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -198,10 +198,9 @@ SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 def relative(
     cls: str, switches: Callable[[Config], LlamaSwitches], *, spans: bool = False
 ) -> Family:
-    return Family(
+    return DecoderFamily(
         tree=lambda c: decoder(c, switches(c)),
         cls=f"{cls}ForCausalLM",
-        heads=DECODER_HEADS,
         bases=SPANS if spans else {},
         buffers=rotary,
     )

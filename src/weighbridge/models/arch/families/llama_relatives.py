@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 
 from weighbridge.base.units import align_up
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -56,7 +56,7 @@ from weighbridge.models.arch.families.llama import (
     kv_heads,
     layer,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -113,20 +113,15 @@ def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[
     )
 
 
-APERTUS = Family(
-    tree=like(apertus), cls="ApertusForCausalLM", heads=DECODER_HEADS, buffers=apertus_buffers
-)
-BITNET = Family(tree=like(bitnet), cls="BitNetForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-DIFFLLAMA = Family(
+APERTUS = DecoderFamily(tree=like(apertus), cls="ApertusForCausalLM", buffers=apertus_buffers)
+BITNET = DecoderFamily(tree=like(bitnet), cls="BitNetForCausalLM", buffers=rotary)
+DIFFLLAMA = DecoderFamily(
     tree=like(diffllama),
     cls="DiffLlamaForCausalLM",
-    heads=DECODER_HEADS,
     bases=SPANS,
     buffers=rotary,
 )
-NANOCHAT = Family(
-    tree=like(nanochat, last=""), cls="NanoChatForCausalLM", heads=DECODER_HEADS, buffers=rotary
-)
+NANOCHAT = DecoderFamily(tree=like(nanochat, last=""), cls="NanoChatForCausalLM", buffers=rotary)
 
 
 # EXAONE
@@ -148,11 +143,10 @@ def exaone(c: Config) -> Decoder:
     return tree(c, layers, DecoderNames(embed="wte", layers="h", final="ln_f"), kinds=layer_kinds)
 
 
-EXAONE = Family(
+EXAONE = DecoderFamily(
     tree=exaone,
     base="transformer",
     cls="ExaoneForCausalLM",
-    heads=DECODER_HEADS,
     blocks=("h.*",),
     ties=True,
 )
@@ -179,7 +173,10 @@ def mimo(c: Config) -> Decoder:
     return qwen2._replace(last=(*qwen2.last, *behind))
 
 
-MIMO = Family(tree=mimo, cls="MiMoForCausalLM", heads=DECODER_HEADS)
+MIMO = DecoderFamily(
+    tree=mimo,
+    cls="MiMoForCausalLM",
+)
 
 
 # StableLM
@@ -203,9 +200,7 @@ def stablelm(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: one(c)), DecoderNames(norm_bias=True), kinds=layer_kinds)
 
 
-STABLELM = Family(
-    tree=stablelm, cls="StableLmForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.25)
-)
+STABLELM = DecoderFamily(tree=stablelm, cls="StableLmForCausalLM", buffers=partly_rotary(0.25))
 
 
 # DeciLM
@@ -263,7 +258,10 @@ def deci(c: Config) -> Decoder:
     )
 
 
-DECI = Family(tree=deci, cls="DeciLMForCausalLM", heads=DECODER_HEADS)
+DECI = DecoderFamily(
+    tree=deci,
+    cls="DeciLMForCausalLM",
+)
 
 
 # Command R
@@ -283,8 +281,8 @@ def cohere(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: normalised_layer(c)), kinds=layer_kinds)
 
 
-COHERE = Family(tree=cohere, cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-COHERE2 = Family(tree=cohere, cls="Cohere2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+COHERE = DecoderFamily(tree=cohere, cls="CohereForCausalLM", buffers=rotary)
+COHERE2 = DecoderFamily(tree=cohere, cls="Cohere2ForCausalLM", buffers=rotary)
 
 TYPES = {
     "apertus": ModelType(APERTUS),

@@ -34,7 +34,7 @@ from weighbridge.models.arch.decoder import (
     submodule,
     tree,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily
 from weighbridge.models.arch.mixers import Mamba1, Mamba2
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -138,13 +138,20 @@ def falcon_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
             yield Buffer(f"{prefix}layers.{i}.mixer.{name}_layernorm.weight", (size,), "")
 
 
-MAMBA = Family(tree=mamba, base="backbone", cls="MambaForCausalLM", heads=DECODER_HEADS)
-MAMBA_2 = Family(tree=mamba_2, base="backbone", cls="Mamba2ForCausalLM", heads=DECODER_HEADS)
-FALCON_MAMBA = Family(
+MAMBA = DecoderFamily(
+    tree=mamba,
+    base="backbone",
+    cls="MambaForCausalLM",
+)
+MAMBA_2 = DecoderFamily(
+    tree=mamba_2,
+    base="backbone",
+    cls="Mamba2ForCausalLM",
+)
+FALCON_MAMBA = DecoderFamily(
     tree=mamba,
     base="backbone",
     cls="FalconMambaForCausalLM",
-    heads=DECODER_HEADS,
     buffers=falcon_buffers,
 )
 

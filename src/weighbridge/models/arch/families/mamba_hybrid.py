@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.base.records import replace
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, experts, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Param, experts, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.families.mamba import Biases, expanded, mamba1, mamba2, step_rank
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.mixers import Mamba1, Mamba2
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -264,16 +264,16 @@ def as_megatron(c: Config) -> bool:
     return c.flag("share_embeddings_and_output_weights", default=False)
 
 
-JAMBA = Family(tree=jamba, cls="JambaForCausalLM", heads=DECODER_HEADS)
-BAMBA = Family(tree=bamba, cls="BambaForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5))
-FALCON_H1 = Family(
-    tree=falcon_h1, cls="FalconH1ForCausalLM", heads=DECODER_HEADS, buffers=falcon_h1_buffers
+JAMBA = DecoderFamily(
+    tree=jamba,
+    cls="JambaForCausalLM",
 )
-NEMOTRON_H = Family(
+BAMBA = DecoderFamily(tree=bamba, cls="BambaForCausalLM", buffers=partly_rotary(0.5))
+FALCON_H1 = DecoderFamily(tree=falcon_h1, cls="FalconH1ForCausalLM", buffers=falcon_h1_buffers)
+NEMOTRON_H = DecoderFamily(
     tree=nemotron_h,
     base="backbone",
     cls="NemotronHForCausalLM",
-    heads=DECODER_HEADS,
     buffers=nemotron_buffers,
     ties=as_megatron,
 )

@@ -11,7 +11,7 @@ from functools import partial
 
 from weighbridge.base.records import replace
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
+from weighbridge.models.arch.blueprint import Buffer, Param, experts, gated_mlp
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -26,7 +26,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.deepseek import latent, latent_rotary
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.sparse import RoutedExperts, fed
 from weighbridge.models.arch.windows import layer_kinds
@@ -73,10 +73,8 @@ def minicpm3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from latent_rotary(c, prefix)
 
 
-MINICPM = Family(tree=minicpm, cls="MiniCPMForCausalLM", heads=DECODER_HEADS, ties=True)
-MINICPM3 = Family(
-    tree=minicpm3, cls="MiniCPM3ForCausalLM", heads=DECODER_HEADS, buffers=minicpm3_buffers
-)
+MINICPM = DecoderFamily(tree=minicpm, cls="MiniCPMForCausalLM", ties=True)
+MINICPM3 = DecoderFamily(tree=minicpm3, cls="MiniCPM3ForCausalLM", buffers=minicpm3_buffers)
 YOUTU = replace(MINICPM3, cls="YoutuForCausalLM", buffers=latent_rotary)
 
 TYPES = {

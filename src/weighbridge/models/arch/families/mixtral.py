@@ -41,7 +41,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention, grouped
 from weighbridge.models.arch.families.olmo import wide_norms
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily
 from weighbridge.models.arch.mixers import LinearAttention
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -179,29 +179,25 @@ def minimax_m2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, every(c), name, choice(c).count, dtype="")
 
 
-MIXTRAL = Family(tree=mixtral, cls="MixtralForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+MIXTRAL = DecoderFamily(tree=mixtral, cls="MixtralForCausalLM", buffers=rotary)
 PHIMOE = Family(
     tree=phimoe,
     cls="PhimoeForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": phimoe_lm},
     buffers=rotary,
 )
-MINIMAX = Family(
+MINIMAX = DecoderFamily(
     tree=_minimax(minimax_kinds),
     cls="MiniMaxForCausalLM",
-    heads=DECODER_HEADS,
     buffers=minimax_buffers,
 )
-MINIMAX_M1 = Family(
+MINIMAX_M1 = DecoderFamily(
     tree=_minimax(minimax_m1_kinds),
     cls="MiniMaxM1ForCausalLM",
-    heads=DECODER_HEADS,
     buffers=minimax_m1_buffers,
 )
 MINIMAX_TEXT_01 = replace(MINIMAX_M1, cls="MiniMaxText01ForCausalLM")
-MINIMAX_M2 = Family(
-    tree=minimax_m2, cls="MiniMaxM2ForCausalLM", heads=DECODER_HEADS, buffers=minimax_m2_buffers
-)
+MINIMAX_M2 = DecoderFamily(tree=minimax_m2, cls="MiniMaxM2ForCausalLM", buffers=minimax_m2_buffers)
 
 
 INDEXED = "minimax_m3_sparse"
@@ -280,11 +276,10 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, sparse(c), name, count, dtype="")
 
 
-MINIMAX_M3 = Family(
+MINIMAX_M3 = DecoderFamily(
     tree=minimax_m3,
     cls="MiniMaxM3VLForCausalLM",
     stems=("MiniMaxM3",),
-    heads=DECODER_HEADS,
     buffers=buffers,
 )
 

@@ -25,7 +25,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import grouped
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import frequencies, rotary
@@ -88,7 +88,7 @@ def adapter(c: Config, prefix: str) -> Iterator[Param]:
 
 TYPES = {
     "muse_glimmer_text": ModelType(
-        Family(tree=text, cls="MuseGlimmerForCausalLM", heads=DECODER_HEADS, buffers=rotary),
+        DecoderFamily(tree=text, cls="MuseGlimmerForCausalLM", buffers=rotary),
         windows=period(4),
     ),
     "muse_glimmer_vision": ModelType(

@@ -9,11 +9,11 @@ Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
 from collections.abc import Iterator
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, norm
+from weighbridge.models.arch.blueprint import Buffer, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import Decoder, DecoderNames, Submodule, alike, submodule, tree
 from weighbridge.models.arch.families.llama import AFTER, LlamaSwitches, decoder, grouped, layer
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -45,9 +45,9 @@ def olmo3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, prefix, period=4)
 
 
-OLMO = Family(tree=olmo, cls="OlmoForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-OLMO2 = Family(tree=olmo2, cls="Olmo2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-OLMO3 = Family(tree=olmo2, cls="Olmo3ForCausalLM", heads=DECODER_HEADS, buffers=olmo3_buffers)
+OLMO = DecoderFamily(tree=olmo, cls="OlmoForCausalLM", buffers=rotary)
+OLMO2 = DecoderFamily(tree=olmo2, cls="Olmo2ForCausalLM", buffers=rotary)
+OLMO3 = DecoderFamily(tree=olmo2, cls="Olmo3ForCausalLM", buffers=olmo3_buffers)
 
 TYPES = {
     "olmo": ModelType(OLMO, computes=("wide_rotary",)),

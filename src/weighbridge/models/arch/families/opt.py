@@ -23,7 +23,7 @@ from weighbridge.models.arch.decoder import (
     tree,
     ungated,
 )
-from weighbridge.models.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.models.arch.heads import LEGACY_HEADS, DecoderFamily, labels, lm_called
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -143,7 +143,7 @@ OPT = Family(
     },
     blocks=("decoder.layers.*",),
 )
-XGLM = Family(tree=xglm, cls="XGLMForCausalLM", heads=DECODER_HEADS, buffers=xglm_positions)
+XGLM = DecoderFamily(tree=xglm, cls="XGLMForCausalLM", buffers=xglm_positions)
 BIOGPT = Family(
     tree=biogpt,
     base="biogpt",

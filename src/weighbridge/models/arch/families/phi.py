@@ -30,7 +30,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families import drafts
 from weighbridge.models.arch.families.llama import grouped
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -133,10 +133,9 @@ PHI = Family(
     heads={**DECODER_HEADS, "ForCausalLM": biased_lm},
     buffers=partly_rotary(0.5),
 )
-PHI3 = Family(
+PHI3 = DecoderFamily(
     tree=phi3,
     cls="Phi3ForCausalLM",
-    heads=DECODER_HEADS,
     classes=drafts.CLASSES,
     buffers=partly_rotary(1.0),
 )

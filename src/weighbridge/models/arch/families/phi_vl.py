@@ -32,7 +32,7 @@ from weighbridge.models.arch.families.clip import (
     side,
 )
 from weighbridge.models.arch.families.phi import PHI3
-from weighbridge.models.arch.heads import DECODER_HEADS, causal_lm
+from weighbridge.models.arch.heads import DecoderFamily, causal_lm
 from weighbridge.models.arch.inputs import images, sounds
 from weighbridge.models.arch.model_types import Hearing, ModelType, Sight
 from weighbridge.models.arch.vision import layernorm
@@ -279,18 +279,16 @@ PHI3_V = Family(
     blocks=("layers.*",),
     parts=PARTS,
 )
-PHI4_MULTIMODAL = Family(
+PHI4_MULTIMODAL = DecoderFamily(
     body=multimodal(NATIVE, text, towers),
     cls="Phi4MultimodalForCausalLM",
-    heads=DECODER_HEADS,
     buffers=with_means(towers),
     blocks=("layers.*",),
     parts=PARTS,
 )
-PHI4MM = Family(
+PHI4MM = DecoderFamily(
     body=multimodal(OWN, adapted, own_towers),
     cls="Phi4MMForCausalLM",
-    heads=DECODER_HEADS,
     buffers=with_means(own_towers),
     blocks=("layers.*",),
     parts=PARTS,

@@ -40,7 +40,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.llama import AFTER, SPANS, LlamaSwitches, attention, grouped
 from weighbridge.models.arch.families.olmo import wide_norms
-from weighbridge.models.arch.heads import DECODER_HEADS, causal_lm
+from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily, causal_lm
 from weighbridge.models.arch.mixers import GatedDelta
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -197,23 +197,20 @@ def mellum_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
         yield from frequencies(f"{prefix}rotary_emb.{kind}_", head_dim(c))
 
 
-QWEN2_MOE = Family(
+QWEN2_MOE = DecoderFamily(
     tree=partial(sparse_decoder, parts=QWEN2),
     cls="Qwen2MoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
-QWEN3_MOE = Family(
+QWEN3_MOE = DecoderFamily(
     tree=partial(sparse_decoder, parts=QWEN3),
     cls="Qwen3MoeForCausalLM",
-    heads=DECODER_HEADS,
     bases=SPANS,
     buffers=rotary,
 )
-QWEN3_NEXT = Family(
+QWEN3_NEXT = DecoderFamily(
     tree=qwen3_next,
     cls="Qwen3NextForCausalLM",
-    heads=DECODER_HEADS,
     bases=SPANS,
     buffers=partly_rotary(0.25),
 )
@@ -231,22 +228,19 @@ QWEN3_5_MOE = Family(
     bases=BASES,
     buffers=partly_rotary(0.25),
 )
-OLMOE = Family(
+OLMOE = DecoderFamily(
     tree=partial(olmo_moe, norms=BEFORE),
     cls="OlmoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
-FLEX_OLMO = Family(
+FLEX_OLMO = DecoderFamily(
     tree=partial(olmo_moe, norms=AFTER),
     cls="FlexOlmoForCausalLM",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
-MELLUM = Family(
+MELLUM = DecoderFamily(
     tree=partial(sparse_decoder, parts=MELLUMS),
     cls="MellumForCausalLM",
-    heads=DECODER_HEADS,
     buffers=mellum_rotary,
 )
 
@@ -261,10 +255,9 @@ def visual_moe(c: Config) -> Submodule:
 
 
 VISUAL = Parts(attention=qwen3_attention, moe=visual_moe, sparse=by_step)
-QWEN3_VL_MOE_TEXT = Family(
+QWEN3_VL_MOE_TEXT = DecoderFamily(
     tree=partial(sparse_decoder, parts=VISUAL),
     cls="Qwen3VLMoeTextModel",
-    heads=DECODER_HEADS,
     buffers=rotary,
 )
 

@@ -30,7 +30,7 @@ from weighbridge.models.arch.families.clip import side
 from weighbridge.models.arch.families.glm import FOUR
 from weighbridge.models.arch.families.glm4_moe import GLM4_MOE
 from weighbridge.models.arch.families.llama import QWEN2, QWEN3, LlamaSwitches, decoder
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -220,9 +220,7 @@ def glm_family(name: str) -> Family:
     )
 
 
-GLM4V_TEXT = Family(
-    tree=glm_text, cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
-)
+GLM4V_TEXT = DecoderFamily(tree=glm_text, cls="Glm4vTextModel", buffers=partly_rotary(1.0))
 GLM4V_VISION = Family(
     body=glm_tower, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)
 )

@@ -40,7 +40,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import grouped, kv_heads
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.mixers import GatedRecurrence, Rwkv, ShortConv
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -214,8 +214,8 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
             yield from frequencies(f"{prefix}layers.{i}.temporal_block.rotary_emb.", rotated)
 
 
-RECURRENT_GEMMA = Family(
-    tree=recurrent_gemma, cls="RecurrentGemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers
+RECURRENT_GEMMA = DecoderFamily(
+    tree=recurrent_gemma, cls="RecurrentGemmaForCausalLM", buffers=buffers
 )
 
 
@@ -315,11 +315,10 @@ def ties(c: Config) -> bool:
     return c.flag("tie_embedding", default=c.flag("tie_word_embeddings", default=True))
 
 
-LFM2 = Family(tree=lfm2, cls="Lfm2ForCausalLM", heads=DECODER_HEADS, buffers=rotary, ties=ties)
-LFM2_MOE = Family(
+LFM2 = DecoderFamily(tree=lfm2, cls="Lfm2ForCausalLM", buffers=rotary, ties=ties)
+LFM2_MOE = DecoderFamily(
     tree=lfm2_moe,
     cls="Lfm2MoeForCausalLM",
-    heads=DECODER_HEADS,
     buffers=lfm2_moe_buffers,
     ties=ties,
 )

@@ -49,7 +49,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.clip import clip_vision, layers, patch_kernel, side
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import rotary
@@ -216,7 +216,7 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     yield from linear(f"{path}feed_forward.linear_out", out, out)
 
 
-ARIA_TEXT = Family(tree=text, cls="AriaTextForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+ARIA_TEXT = DecoderFamily(tree=text, cls="AriaTextForCausalLM", buffers=rotary)
 ARIA = composite(
     TEXT,
     VISION,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.records import replace
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
+from weighbridge.models.arch.blueprint import Buffer, Param, gated_mlp, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -28,7 +28,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -183,17 +183,16 @@ def jetmoe_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from frequencies(f"{prefix}rotary_emb.", c.num("kv_channels"))
 
 
-GPT_OSS = Family(tree=gpt_oss, cls="GptOssForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-LLAMA4_TEXT = Family(tree=llama4, cls="Llama4ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-DBRX = Family(
+GPT_OSS = DecoderFamily(tree=gpt_oss, cls="GptOssForCausalLM", buffers=rotary)
+LLAMA4_TEXT = DecoderFamily(tree=llama4, cls="Llama4ForCausalLM", buffers=rotary)
+DBRX = DecoderFamily(
     tree=dbrx,
     base="transformer",
     cls="DbrxForCausalLM",
-    heads=DECODER_HEADS,
     buffers=dbrx_rotary,
     blocks=("blocks.*",),
 )
-JETMOE = Family(tree=jetmoe, cls="JetMoeForCausalLM", heads=DECODER_HEADS, buffers=jetmoe_rotary)
+JETMOE = DecoderFamily(tree=jetmoe, cls="JetMoeForCausalLM", buffers=jetmoe_rotary)
 
 TYPES = {
     "gpt_oss": ModelType(

@@ -14,6 +14,7 @@ Source: transformers 5.23 models/dinov3_vit/modeling_dinov3_vit.py.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
@@ -302,39 +303,26 @@ DINOV3 = Family(
 )
 
 
+_sees = partial(ModelType, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1)
 TYPES = {
-    "beit": ModelType(
-        BEIT, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
+    "beit": _sees(
+        BEIT,
     ),
-    "deit": ModelType(
-        DEIT, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=2
-    ),
-    "dinov2": ModelType(
+    "deit": _sees(DEIT, beside_patches=2),
+    "dinov2": _sees(
         DINOV2,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=1,
         computes=("own_items", "sized_images", "own_softmax"),
     ),
-    "dinov2_with_registers": ModelType(
+    "dinov2_with_registers": _sees(
         DINOV2_REGISTERS,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=1,
         computes=("own_softmax",),
     ),
-    "vit": ModelType(
+    "vit": _sees(
         VIT,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=1,
         computes=("own_items", "sized_images"),
     ),
-    "dinov3_vit": ModelType(
+    "dinov3_vit": _sees(
         DINOV3,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=1,
         computes=("own_softmax",),
     ),
 }

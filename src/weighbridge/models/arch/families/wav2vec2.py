@@ -13,6 +13,7 @@ wav2vec2_conformer}/modeling_*.py.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from weighbridge.base.records import dataclass
 from weighbridge.models.arch.blueprint import (
@@ -361,36 +362,27 @@ CONFORMER = Family(
     blocks=(),
 )
 
+_hears = partial(
+    ModelType,
+    no_cache="encoder",
+    hears=Hearing(sounds.waveform, tower=""),
+    computes=("own_softmax",),
+)
 TYPES = {
-    "wav2vec2": ModelType(
+    "wav2vec2": _hears(
         WAV2VEC2,
-        no_cache="encoder",
-        hears=Hearing(sounds.waveform, tower=""),
-        computes=("own_softmax",),
     ),
-    "wav2vec2-conformer": ModelType(
+    "wav2vec2-conformer": _hears(
         CONFORMER,
-        no_cache="encoder",
-        hears=Hearing(sounds.waveform, tower=""),
-        computes=("own_softmax",),
     ),
-    "hubert": ModelType(
+    "hubert": _hears(
         HUBERT,
-        no_cache="encoder",
-        hears=Hearing(sounds.waveform, tower=""),
-        computes=("own_softmax",),
     ),
-    "wavlm": ModelType(WAVLM, no_cache="encoder", hears=Hearing(sounds.waveform, tower="")),
-    "unispeech": ModelType(
+    "wavlm": _hears(WAVLM, computes=()),
+    "unispeech": _hears(
         UNISPEECH,
-        no_cache="encoder",
-        hears=Hearing(sounds.waveform, tower=""),
-        computes=("own_softmax",),
     ),
-    "unispeech-sat": ModelType(
+    "unispeech-sat": _hears(
         UNISPEECH_SAT,
-        no_cache="encoder",
-        hears=Hearing(sounds.waveform, tower=""),
-        computes=("own_softmax",),
     ),
 }

@@ -28,7 +28,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import grouped
-from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.heads import DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
 )
@@ -216,10 +216,8 @@ def step_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from correction(prefix, step_sparse(c), "moe.router_bias", count, dtype="")
 
 
-MIMO_V2_FLASH = Family(
-    tree=mimo, cls="MiMoV2FlashForCausalLM", heads=DECODER_HEADS, buffers=mimo_buffers
-)
-LAGUNA = Family(tree=laguna, cls="LagunaForCausalLM", heads=DECODER_HEADS, buffers=laguna_buffers)
+MIMO_V2_FLASH = DecoderFamily(tree=mimo, cls="MiMoV2FlashForCausalLM", buffers=mimo_buffers)
+LAGUNA = DecoderFamily(tree=laguna, cls="LagunaForCausalLM", buffers=laguna_buffers)
 STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)
 
 TYPES = {

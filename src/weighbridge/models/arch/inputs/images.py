@@ -180,14 +180,12 @@ def _downsampled(whole: Config, tower: Config) -> int:
 
 def internvl(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
     side = tower.pair("image_size")
-    options = grids(whole.num("min_dynamic_patch", default=1), _most(whole))
+    options = grids(
+        whole.num("min_dynamic_patch", default=1), whole.num("max_dynamic_patch", default=12)
+    )
     tiles = _with_thumbnail(closest(size, ImageSize(*side), options))
     window = patches(tower) + beside(tower)
     return TowerTokens(tiles * window, 2 + tiles * _downsampled(whole, tower), window)
-
-
-def _most(whole: Config) -> int:
-    return whole.num("max_dynamic_patch", default=12)
 
 
 def _with_thumbnail(grid: ImageSize) -> int:
@@ -352,14 +350,10 @@ def _slices(size: ImageSize, count: int) -> ImageSize:
         ImageSize(n // w, w)
         for n in (count - 1, count, count + 1)
         if 1 < n <= 9
-        for w in _divisors(n)
+        for w in ([d for d in range(1, n + 1) if n % d == 0])
     ]
     shape = size.width / size.height
     return min(options, key=lambda g: max(shape * g.height / g.width, g.width / g.height / shape))
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:

@@ -69,22 +69,25 @@ def _through(s: TrainingStep, tower: Tower, count: int) -> Tensor:
     pixels = [m.new((count, tower.positions, tower.patch), d) for d in (FLOAT32, s.dtype)]
     apart = [w for w in _params(s, tower) if not any(w.name.startswith(p.path) for p in layers)]
     x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)
-    block = LayerBlock(mixers=(_attention(tower),), feeds=(tower.feed,))
+    block = LayerBlock(
+        mixers=(
+            (
+                Attention(
+                    heads=tower.heads,
+                    kv_heads=tower.heads,
+                    key_dim=tower.head_dim,
+                    value_dim=tower.head_dim,
+                    causal=False,
+                )
+            ),
+        ),
+        feeds=(tower.feed,),
+    )
     for p, branches in zip(layers, rough.branches(s, layers), strict=True):
         x = run(inside, rough.layer, x, p, branches, block, None)
     x = rough.grown(m, [x], (count, tower.tokens, s.built.body.hidden))
     between = [m.new(x.shape, x.dtype) for _ in range(PROJECTED)]
     return rough.touched(m, x, [w for w in _of_part(s, "projector") if w.storage], between)
-
-
-def _attention(tower: Tower) -> Attention:
-    return Attention(
-        heads=tower.heads,
-        kv_heads=tower.heads,
-        key_dim=tower.head_dim,
-        value_dim=tower.head_dim,
-        causal=False,
-    )
 
 
 def _params(s: TrainingStep, tower: Tower) -> Iterator[LeafTensor]:

@@ -1,0 +1,140 @@
+"""What nobody knows is wider than what somebody does: laws of every kind of ignorance."""
+
+import json
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import weighbridge
+from weighbridge.base.memory import LEVEL_OF, LEVELS, NO_DOUBT, Bytes
+from weighbridge.base.parsed import lines_beside
+from weighbridge.engines import ignorance
+from weighbridge.engines.ignorance import doubt, shares
+from weighbridge.engines.table import ENGINES, written
+
+GUESSED = "Inferact/Qwen3.8-27B-NVFP4"
+KINDS = [line.split()[0] for line in lines_beside(ignorance.__file__, "ignorance.txt")]
+SHARES = st.lists(st.sampled_from(KINDS), max_size=4)
+
+
+@given(SHARES, SHARES, st.sampled_from(sorted(LEVEL_OF)), st.integers(0, 1 << 40))
+def test_a_doubt_never_narrows_and_more_of_it_is_wider(some, more, name, size):
+    given_size = Bytes(size // 2, size, 2 * size)
+    one, both = (doubt(kinds).around(name, given_size) for kinds in (tuple(some), (*some, *more)))
+    assert both.low <= one.low <= given_size.low
+    assert both.high >= one.high >= given_size.high
+    assert one.expected == both.expected == size
+    assert both.low >= 0
+
+
+def test_what_is_sure_stays_as_it_is():
+    assert doubt(()) == NO_DOUBT
+    assert all(NO_DOUBT.around(name, Bytes(1, 2, 3)) == (1, 2, 3) for name in LEVEL_OF)
+
+
+def test_no_kind_without_shares_or_words():
+    lines = list(ignorance.sentences([*KINDS, *KINDS]))
+    assert len(lines) == len(KINDS)
+    assert all(shares(kind)[0] != NO_DOUBT for kind in KINDS)
+    told = zip(KINDS, lines, strict=True)
+    assert all(("assumed" in line) == (not shares(kind)[1]) for kind, line in told)
+
+
+def ends(report):
+    """Yield the low and the high end of every interval of a report."""
+    for device in report.devices:
+        if device.kind == "gpu":
+            yield from (device.peak(level)[::2] for level in LEVELS)
+            yield from (phase.at("driver")[::2] for phase in device.phases)
+    for name in ("available_kv_cache_interval", "model_loading_interval", "ollama_ps_interval"):
+        if interval := report.derived.get(name):
+            yield interval[0], interval[2]
+
+
+def wider(unsure, sure):
+    """Tell that no interval of a report is narrower than another's, and that one is wider."""
+    pairs = list(zip(ends(unsure), ends(sure), strict=True))
+    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in pairs)
+    return any(a != b for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", [n for n, kind in ENGINES.items() if n != "mlx"])
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_release_that_was_not_read_is_wider_than_the_nearest_and_says_so(name, newer):
+    """vLLM 1.2.3 had the very interval of 0.33, and "yes"."""
+    kind = ENGINES[name]
+    nearest = kind.newest if newer else kind.oldest
+    release = [99_999, 9] if newer else [0, 0, 1]
+    unread, known = (
+        weighbridge.infer("llama-2-7b", engine=name, gpu="a100-80gb", engine_version=version)
+        for version in (written(release[: len(nearest)]), written(nearest))
+    )
+    assert wider(unread, known)
+    assert any("was not read" in line for line in unread.warnings)
+    assert not any("was not read" in line for line in known.warnings)
+    answers = ("no", "unknown", "yes")
+    assert answers.index(unread.verdict.fits) <= answers.index(known.verdict.fits)
+
+
+def test_a_guessed_format_holds_what_such_checkpoints_are():
+    """Published copies of one 27B in NVFP4 hold 20.0, 21.3 and 24.6 GiB, of which ranks of two
+    logged 10.64 and 12.02."""
+    report = weighbridge.infer(GUESSED, engine="vllm", gpu="5090:2", tensor_parallel_size=2)
+    low, _, high = (size / 2**30 for size in report.derived["model_loading_interval"])
+    assert low < 9.5
+    assert high > 12.02
+    assert any("such names" in line for line in report.warnings)
+    available = report.derived["available_kv_cache_interval"]
+    assert available[2] - available[0] > 3 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("line", "touched"),
+    [
+        ("vllm serve {} --mamba-cache-mode all", True),
+        ("vllm serve {} --enable-eplb", True),
+        ("vllm serve {} --max-cpu-loras 4", False),
+        ("vllm serve {} --uvicorn-log-level info", False),
+        ("python -m sglang.launch_server --model-path {} --enable-int8-mamba-checkpoint", True),
+        ("llama-server -m {} -ctxcp 4", False),
+        ("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True vllm serve {}", True),
+    ],
+)
+def test_a_flag_that_no_rule_has_is_wider(line, touched):
+    model, card = "qwen3-0.6b", "4090"
+    words = line.format(model).split()
+    at = next(i for i, word in enumerate(words) if word == model) + 1
+    plain = " ".join(word for word in words[:at] if "=" not in word)
+    asked, usual = (weighbridge.infer(command=c, gpu=card) for c in (" ".join(words), plain))
+    assert wider(asked, usual) is touched
+    assert any("not modelled changes" in line for line in asked.warnings) is touched
+
+
+def test_a_draft_by_a_method_that_no_rule_has_is_wider():
+    config = """--speculative-config '{"method":"dflash","model":"x","num_speculative_tokens":4}'"""
+    asked, usual = (
+        weighbridge.infer(command=f"vllm serve qwen3-8b {more}", gpu="h100")
+        for more in (config, "")
+    )
+    assert wider(asked, usual)
+    low, middle, _ = asked.derived["available_kv_cache_interval"]
+    assert low < 0.4 * middle
+
+
+def test_the_words_of_the_table_are_of_flags():
+    """Each reason that it has a kind for is some flag's or variable's."""
+    table = [line.split() for line in lines_beside(ignorance.__file__, "unmodelled.txt")]
+    words = list(chain.from_iterable(row[1:] for row in table))
+    keys = {k.removeprefix("flag.") for k in english() if k.startswith("flag.")}
+    assert set(words) <= keys
+    assert len(set(words)) == len(words)
+    assert {row[0] for row in table} == {"steps", "loaded", "host"}
+
+
+def english():
+    """Return the keys of sentences."""
+    text = Path(weighbridge.__file__).parent / "base" / "words" / "warnings.json"
+    return json.loads(text.read_text())
