@@ -173,7 +173,7 @@ def test_every_conclusion_has_a_cause_and_a_sentence_and_is_reached():
     assert {why.removesuffix(".each") for why in each} <= said
     unused = {why for why in keys("why") if not why.startswith(("place.", "model."))} - said - each
     assert unused == set()
-    assert {f"place.{place}" for place in causes.PLACES} <= keys("why")
+    assert {f"place.{place}" for place in causes.CAUSES} <= keys("why")
     assert causes.RULES.keys() <= {wording.name for wording in wordings()}
 
 

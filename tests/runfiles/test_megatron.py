@@ -178,7 +178,7 @@ def test_a_size_that_is_a_variable_leaves_both_answers_open():
             text, name="a.yaml", kind="axolotl", offline=True, gpu_memory=memory
         ).runs
         assert found.fits == "unknown"
-        assert found.report.verdict.reason == "the file does not say what sequence_len is"
+        assert found.report.verdict.reason == "it is not known what sequence_len takes"
 
 
 @pytest.mark.slow

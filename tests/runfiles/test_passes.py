@@ -14,7 +14,7 @@ import weighbridge
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.format_choice import ASKED
-from weighbridge.files.runfiles import passes
+from weighbridge.files.runfiles import kinds, passes
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.passes import (
     ANSWER_PASSES,
@@ -152,7 +152,14 @@ REASONS = [
     ({"unread": (unread(lowers=True),)}, "axolotl", "yes", 2, {}, ""),
     ({"unread": (unread(raises=True),)}, "axolotl", "yes", 2, {}, "without k, which takes more"),
     ({"unread": (unread(raises=True),)}, "axolotl", "no", 2, {}, ""),
-    ({"unread": (unread(raises=True, lowers=True),)}, "trl", "no", 2, {}, "not say what k is"),
+    (
+        {"unread": (unread(raises=True, lowers=True),)},
+        "trl",
+        "no",
+        2,
+        {},
+        "it is not known what k takes",
+    ),
     ({"unread": (unread(FEW_CARDS, raises=True),)}, "compose", "yes", 2, {}, f"{FEW_CARDS} is odd"),
     ({"unread": (unread(SEVERAL_CARDS, lowers=True),)}, "axolotl", "no", 1, {}, "card is odd"),
     ({}, "trl", "no", 2, {}, ELSEWHERE),
@@ -282,3 +289,42 @@ def test_a_pass_over_an_answer_leaves_what_it_does_not_name(monkeypatch, gpu):
         weighbridge.weigh(text, name=name, offline=True, **({"gpu": gpu} if gpu else {}))
     assert {"by_the_file", "as_own_modelfile", "by_own_line"} <= seen
     assert ("doubted" in seen) is (gpu is not None)
+
+
+AXOLOTL = """base_model: qwen3-30b-a3b
+adapter: lora
+lora_r: {rank}
+lora_target_modules: [q_proj]
+lora_target_parameters: [mlp.experts.gate_up_proj]
+sequence_len: 512
+micro_batch_size: 1
+"""
+
+
+@pytest.mark.parametrize(("gpu", "rank", "fits"), [("h200", 8, "yes"), ("h200", 256, "unknown")])
+def test_a_doubt_is_no_larger_than_its_cause(gpu, rank, fits):
+    """What a key adds at most is bounded by the rank: where more is to spare, it opens nothing."""
+    weighed = weighbridge.weigh(AXOLOTL.format(rank=rank), name="a.yml", gpu=gpu).runs[0]
+    assert weighed.fits == fits
+    assert weighed.run.unread
+
+
+KOHYA = (
+    "accelerate launch flux_train_network.py --pretrained_model_name_or_path flux1-dev.safetensors "
+    "--fp8_base --cache_latents --cache_text_encoder_outputs --network_module networks.lora_flux "
+    "--train_batch_size 2 --resolution 768,768 --gradient_checkpointing --mixed_precision bf16 {}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "open_"),
+    [
+        ("--optimizer_type AdamW", False),
+        ("--optimizer_type pytorch_optimizer.Adan", True),
+        ("--network_args train_double_block_indices=none", True),
+    ],
+)
+def test_what_is_not_known_is_not_taken_for_the_usual(more, open_):
+    """An optimizer that no table has, or a key that names blocks, may take less: no sure no."""
+    (run,) = kinds.read(KOHYA.format(more), "k.sh").runs
+    assert any(u.lowers and u.raises for u in run.unread) == open_

@@ -19,6 +19,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, MIB
 from weighbridge.files.oom.changes import trains
 from weighbridge.files.oom.figures import in_process, others, share_between, spilled, unallocated
+from weighbridge.files.oom.reading import PLACES
 from weighbridge.files.oom.record import Judged, OomReading, table
 
 Settings = Mapping[str, Any]
@@ -48,21 +49,7 @@ POSSIBLE = {  # where nothing tells, by the program
     "sglang": ("kv_cache_too_big", "request_slots"),
     "jax": ("activations", "weights_too_big", "other_process"),
 }
-PLACES = {  # what the program was doing -> what it lacked room for
-    "optimizer": "optimizer_states",
-    "cuda_graph": "cuda_graphs",
-    "wake_up": "utilization_set_too_high",
-    "kv_cache": "kv_cache_too_big",
-    "sampler": "logits",
-    "logits": "logits",
-    "attention": "attention_matrix",
-    "vision": "vision_encoder",
-    "saving": "checkpoint_saving",
-    "vae": "vae_decode",
-    "gather": "communication_buffers",
-    "load": "weights_too_big",
-    "backward": "activations",
-}
+CAUSES = {place: cause for place, cause, _ in PLACES}
 
 
 @cache
@@ -267,7 +254,7 @@ def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged |
         return None
     if reading.size("allocated") == 0:
         return _first(reading, known)
-    name = f"one_tensor.{PLACES.get(reading.place)}"
+    name = f"one_tensor.{CAUSES.get(reading.place)}"
     return conclude(name if name in conclusions() else "one_tensor")
 
 
@@ -328,7 +315,7 @@ def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
 def _place(reading: OomReading, known: Settings) -> Judged | None:
     """Blame what a program in that part of a run usually lacks room for: optimizer states in the
     first step, graphs while they are captured."""
-    cause = PLACES.get(reading.place)
+    cause = CAUSES.get(reading.place)
     if cause is None:
         return None
     beside = tuple(c for c in ("weights_too_big", "activations") if c != cause)

@@ -44,9 +44,9 @@ RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_C
 NUMBERED = r"(\d{1,12})"
 LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 
-# Lines of a traceback -> what the program was doing. The first that is found decides, and what is
-# called by others stands before them.
-PLACES = [line.split(maxsplit=1) for line in lines_beside(__file__, "places.txt")]
+# Lines of a traceback -> what the program was doing, and what it lacked room for then. The first
+# that is found decides, and what is called by others stands before them.
+PLACES = [line.split(maxsplit=2) for line in lines_beside(__file__, "places.txt")]
 
 # What stands in patterns of stated.jsonl: a number, and a share of a card
 STANDS = {"{COUNT}": r"[= ]{1,20}(\d{1,9})\b", "{SHARE}": r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"}
@@ -225,7 +225,7 @@ def engine_of(tool: str, text: str) -> str:
 
 def place_of(lines: str) -> str:
     """Return what the program was doing, a name of PLACES; "" where its traceback does not tell."""
-    return next((name for name, pattern in PLACES if re.search(pattern, lines)), "")
+    return next((name for name, _, pattern in PLACES if re.search(pattern, lines)), "")
 
 
 def stated_in(lines: str) -> Mapping[str, Any]:

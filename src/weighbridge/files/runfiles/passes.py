@@ -40,6 +40,10 @@ from weighbridge.workload.consistency import idle
 if TYPE_CHECKING:
     from weighbridge.files.runfiles.weighing import WeighedRun
 
+# Keys that name more weights to adapt, or other ones
+OF_ADAPTERS = ("lora_target_parameters", "network.network_kwargs", "network_args")
+NARROWEST = 512  # of a weight that is adapted: IBM's Granite 3.1 MoE has experts this wide
+ADAM = 16  # bytes a number: float32 with its gradient and two states
 BY_FILE = "as the file asks"
 CARD = ("gpu", "gpu_memory")
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
@@ -207,11 +211,21 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
     verdict = report.verdict
     if verdict is None or verdict.fits == "unknown" or _surely_too_large(report, verdict):
         return weighed
-    reason = next(filter(None, (doubt(weighed.run, verdict, typed) for doubt in DOUBTS)), "")
+    unread = tuple(u for u in weighed.run.unread if not _is_bounded(u, report, verdict))
+    run = replace(weighed.run, unread=unread)
+    reason = next(filter(None, (doubt(run, verdict, typed) for doubt in DOUBTS)), "")
     if not reason:
         return weighed
     open_ = verdict.under(Condition("read", opens="either", source=reason), reason=reason)
     return replace(weighed, report=replace(report, verdict=open_))
+
+
+def _is_bounded(unread: Unread, report: Report, verdict: Verdict) -> bool:
+    """Tell whether what was not understood takes at most what is to spare: adapters of the run's
+    rank beside all weights, trained by Adam in float32."""
+    rank, room = report.workload.get("lora_r"), verdict.margin_bytes or 0
+    most = report.model.parameters * 2 * (rank or 0) // NARROWEST * ADAM
+    return verdict.fits == "yes" and unread.key in OF_ADAPTERS and 0 < most < room
 
 
 def _surely_too_large(report: Report, verdict: Verdict) -> bool:
@@ -263,9 +277,9 @@ def _of_cards(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
 
 
 def _unsaid(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say which keys may take more or less: their values are not in the file."""
+    """Say which keys may take more or less: their values are not in the file, or not known."""
     keys = ", ".join(u.key for u in _doubts(run, verdict) if u.raises and u.lowers)
-    return f"the file does not say what {keys} is" if keys else ""
+    return f"it is not known what {keys} takes" if keys else ""
 
 
 def _uncounted(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:

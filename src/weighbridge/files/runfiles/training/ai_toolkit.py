@@ -71,8 +71,6 @@ def _processes(document: Document) -> Iterator[int]:
 def _run(keys: KeyReading) -> PlannedRun:
     keys.settings["framework"] = TITLE
     worded(keys)
-    if keys.value("train.optimizer") and "optimizer" not in keys.settings:
-        keys.leave("train.optimizer", "+- what it keeps is not counted")
     _network(keys)
     _train(keys)
     model = _model(keys)

@@ -16,7 +16,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
-from weighbridge.files.runfiles.reading import KeyReading
+from weighbridge.files.runfiles.reading import KeyReading, table
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.training import zero
 from weighbridge.settings.ranks import SIZES
@@ -25,38 +25,16 @@ from weighbridge.training.launching import OPTIMIZERS
 from weighbridge.training.learning.words import section
 from weighbridge.training.sharding.numbers import Sharding
 
+NAMES = table(text_beside(__file__, "arguments.txt")).names
 # accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
 SHARDING = ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")
 STRATEGIES: Mapping[str, str] = dict(zip("12345", SHARDING, strict=True))
 # What a strategy, or the words of `fsdp`, begin with
 KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
-AHEAD: Mapping[str, str] = {
-    "BACKWARD_PRE": "pre",
-    "BACKWARD_POST": "post",
-    "NO_PREFETCH": "none",
-    "1": "pre",
-    "2": "post",
-}
+AHEAD = NAMES["backward_prefetch"]
 PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
-ATTENTION: Mapping[str, str] = {
-    "flash_attention_2": "flash",
-    "flash_attention_3": "flash",
-    "kernels-community/vllm-flash-attn3": "flash",
-    "fa2": "flash",
-    "flash_attn": "flash",
-    "eager": "eager",
-    "disabled": "eager",
-}
-DTYPES: Mapping[str, str] = {
-    "bf16": "bfloat16",
-    "bfloat16": "bfloat16",
-    "torch.bfloat16": "bfloat16",
-    "fp16": "float16",
-    "float16": "float16",
-    "torch.float16": "float16",
-    "float32": "float32",
-    "torch.float32": "float32",
-}
+ATTENTION = NAMES["attn_implementation"]
+DTYPES = NAMES["dtype"]
 STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE)
 BATCH = 8  # of TrainingArguments
 
@@ -64,13 +42,13 @@ BATCH = 8  # of TrainingArguments
 def merged(*tables: str) -> str:
     """Return the tables of several kinds as one: sections of one name go together."""
     sections: dict[str, list[str]] = {}
-    for table in tables:
-        section = ""
-        for line in table.splitlines():
+    for text in tables:
+        name = ""
+        for line in filter(str.strip, text.splitlines()):
             if line.startswith("["):
-                section = line.strip("[] ")
-            elif line.strip():
-                sections.setdefault(section, []).append(line)
+                name = line.strip("[] ")
+            else:
+                sections.setdefault(name, []).append(line)
     return "\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())
 
 

@@ -43,14 +43,7 @@ OWN = (
     "val_set_size",
 )
 # ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
-SEQUENCES: Mapping[str, str] = {
-    "varlen_llama3": "heads",
-    "batch_ring": "ring",
-    "batch_zigzag": "ring",
-    "batch_stripe": "ring",
-    "ring": "ring",
-    "ulysses": "ulysses",
-}
+SEQUENCES = table(KEYS).names["ring_attn_func"]
 LOSSES = {"liger_fused_linear_cross_entropy": "liger", "chunked_cross_entropy": "chunked"}
 # Its own files of deepspeed_configs/, by what their names begin with: a value of `shard`
 ZERO = ("zero1", "zero2", "zero3")
@@ -288,17 +281,7 @@ def _sequence(keys: KeyReading) -> None:
 
 # A change of settings, in the words of the file
 
-WRITTEN: Mapping[str, str] = {
-    "batch_size": "micro_batch_size",
-    "eval_batch_size": "eval_batch_size",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "seq_len": "sequence_len",
-    "optimizer": "optimizer",
-    "lora_r": "lora_r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "quantize_moe_experts": "quantize_moe_experts",
-}
+WRITTEN = table(KEYS).names["written"]
 SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
 EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
 OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"

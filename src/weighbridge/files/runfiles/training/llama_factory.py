@@ -203,13 +203,7 @@ def _checkpoints(keys: KeyReading) -> None:
     keys.used.update(("gradient_checkpointing", "gradient_checkpointing_kwargs"))
 
 
-WRITTEN: Mapping[str, str] = {
-    "batch_size": "per_device_train_batch_size",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "seq_len": "cutoff_len",
-    "optimizer": "optim",
-    "lora_r": "lora_rank",
-}
+WRITTEN = table(KEYS).names["written"]
 SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
 OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
     ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",

@@ -22,7 +22,7 @@ def network(keys: KeyReading, script: str) -> None:
     if algorithm in KRONECKER:
         keys.set("method", algorithm, "network_args")
     elif arguments.keys() - KNOWN or algorithm not in LOW_RANK:
-        keys.leave("network_args", "modules and ranks that it names are not counted")
+        keys.leave("network_args", "+- modules and ranks that it names are not counted")
     if factor > 1:
         keys.set("lokr_factor", factor, "network_args")
     if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":

@@ -160,8 +160,9 @@ def worded(keys: KeyReading) -> None:
         for name in sorted(
             {name for (name, _), words in keys.keys.phrases.items() if key in words}
         ):
-            if keys.value(key) is not None:
-                keys.means(key, name)
+            unknown = keys.value(key) is not None and keys.means(key, name) is None
+            if unknown and name == "optimizer":
+                keys.leave(key, "+- what it keeps is not counted")
 
 
 def _model(keys: KeyReading, program: str, script: str) -> str:

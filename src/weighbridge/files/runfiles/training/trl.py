@@ -216,13 +216,7 @@ def _adapters(keys: KeyReading) -> None:
         keys.set("lora_targets", targets, "lora_target_modules")
 
 
-WRITTEN: Mapping[str, str] = {
-    "batch_size": "per_device_train_batch_size",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "seq_len": "max_seq_length|max_length",
-    "optimizer": "optim",
-    "lora_r": "lora_rank|lora_r",
-}
+WRITTEN = table(KEYS).names["written"]
 SAID = table(KEYS).phrases
 OFFLOADS = {("zero2", "optimizer"): "zero2_offload.json", ("zero3", "params"): "zero3_offload.json"}
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory

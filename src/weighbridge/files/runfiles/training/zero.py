@@ -289,14 +289,11 @@ def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]
     return {"sequence_parallel_size": settings["context_parallel_size"]}
 
 
-FILLED_BY_THE_TRAINER: Mapping[str, Value] = {
-    "bf16.enabled": "auto",
-    "fp16.enabled": "auto",
-    "gradient_clipping": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "train_batch_size": "auto",
-}
+_FILLED = (
+    "bf16.enabled fp16.enabled gradient_clipping train_micro_batch_size_per_gpu "
+    "gradient_accumulation_steps train_batch_size"
+)
+FILLED_BY_THE_TRAINER: Mapping[str, Value] = dict.fromkeys(_FILLED.split(), "auto")
 
 
 def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
