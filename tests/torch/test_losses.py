@@ -180,7 +180,7 @@ def test_one_run_answers_for_all_cards_as_theirs_do(trace, gpu, rows):  # noqa: 
     options = ["--json", "--input", rows, "--train", "sgd"]
     target = "script.py:Words"
     alone = report(trace(NET, target=target, options=[*options, "--gpu", gpu]))
-    for other in ("a100-80gb", "t4"):
+    for other in ("a100-80gb", "h100"):
         traced = report(trace(NET, target=target, options=[*options, "--gpu", other]))
         size = {"4060": 8, "3060": 12, "4090": 24}[gpu]
         answers = {one["gb"]: one["fits"] for one in traced["cards"]}
