@@ -314,3 +314,12 @@ def test_arguments_that_are_known_are_checked(monkeypatch):
     monkeypatch.setattr(distributions.Distribution, "_validate_args", True)
     with FakeGPU("t4"), pytest.raises(ValueError, match="Expected parameter scale"):
         distributions.Normal(torch.zeros(2), torch.tensor([1.0, -1.0]))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.filterwarnings("ignore:recurrent layers")
+def test_a_recurrent_layer_takes_at_most_what_its_steps_do(kind):
+    """So it may be a "fits", and never a "does not fit"."""
+    with FakeGPU("a100-80gb") as gpu:
+        kind(16, 16).cuda()(torch.randn(4, 2, 16, device="cuda"))
+    assert list(gpu.recorder.looks.most)

@@ -202,7 +202,8 @@ class FakeGPU:
             fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
             enter(fakes)
             self.recorder.replaced |= collectives()
-            self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
+            kernels = registered(Chooser(self.card, self.version), self.recorder.looks.bounded)
+            self.recorder.replaced |= enter(kernels)
             self.recorder.replaced[LEFT_ALIGNED] = self.recorder.looks.padded
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))

@@ -45,9 +45,11 @@ STEPWISE = (
 
 
 @contextmanager
-def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
+def registered(
+    chooser: Chooser, at_most: Callable[[], object] = lambda: None
+) -> Iterator[dict[Any, Callable[..., Any]]]:
     """Register the kernels inside. Gives what is to be done for operations that come undivided, in
-    inference mode."""
+    inference mode. `at_most` is told of one that takes more here than on a card."""
     attention = _attention(chooser)
     library = torch.library.Library("aten", "IMPL")
     library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
@@ -56,7 +58,7 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
             library.impl(name, _never, "CUDA")
     for name in RECURRENT:
         for overload in ("input", "data"):
-            stepwise = _stepwise(getattr(getattr(torch.ops.aten, name), overload))
+            stepwise = _stepwise(getattr(getattr(torch.ops.aten, name), overload), at_most)
             library.impl(f"{name}.{overload}", stepwise, "AutogradCUDA")
     for key in ("AutogradCUDA", "AutogradCPU"):
         library.impl("ctc_loss.Tensor", _ctc, key)
@@ -151,9 +153,13 @@ def _lengths(lengths: Any, otherwise: int) -> list[int]:
         return [int(n) for n in known.reshape(-1).tolist()]
 
 
-def _stepwise(func: Any) -> Callable[..., Any]:
+def _stepwise(func: Any, at_most: Callable[[], object]) -> Callable[..., Any]:
+    """Make a recurrent layer of its steps, each of which keeps what cuDNN computes again or packs:
+    it takes at most so much."""
+
     def steps(*args: Any, **kwargs: Any) -> Any:
         warnings.warn(STEPWISE, stacklevel=2)
+        at_most()
         with torch.backends.cudnn.flags(enabled=False):
             return func.decompose(*args, **kwargs)
 

@@ -116,8 +116,12 @@ class Looks:
 
     def padded(self, *_: Any) -> bool:
         """Tell an encoder that padding is anywhere: what it might leave out at the end counts."""
-        self.most[seen().name] = None
+        self.bounded()
         return False
+
+    def bounded(self) -> None:
+        """Note that what runs now takes here the most that it can."""
+        self.most[seen().name] = None
 
     def _value(self, name: str, args: Args) -> Any:
         """Answer with one value: the user's, else what is told of those that are not known."""

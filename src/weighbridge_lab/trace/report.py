@@ -371,7 +371,7 @@ def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
 
 
 PLACES = 3  # that are named
-AT_MOST = "at most, since sizes at {places} hang on values that are not known: "
+AT_MOST = "at most, since what {places} take is not known here: "
 NOTHING = "the script put nothing on the card"
 
 
