@@ -8,20 +8,20 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.records import NamedTuple
+from weighbridge_lab.trace.shell_lines import LONGEST as LONGEST_LINE
+from weighbridge_lab.trace.shell_lines import SCRIPTS, ShellCommand, commands
 
 SCHEMA = "weighbridge.trace-repository/1"
 LONGEST = 1 << 20  # bytes of a file that is read
 MOST = 12  # commands, and statements, that are told
+READ = 400  # commands that are looked at
 DEEP = 200  # modules of the repository that are followed for their imports
-STARTS = re.compile(
-    r"^[\s$>]*(?:[A-Z_][A-Z0-9_]*=\S+\s+)*((?:python3?|torchrun|accelerate\s+launch)\s+.+)$"
-)
-TOOLS = ("-m pip", "setup.py", "-m venv", "-m build", "-m pytest", "-m unittest", "-c ")
 MEMORY = re.compile(r"\b\d+(?:\.\d+)?\s*(?:GB|GiB|G)\b", re.IGNORECASE)
 ABOUT = re.compile(r"VRAM|GPU|memory|A100|H100|V100|4090|3090|显存", re.IGNORECASE)
 PATHLIKE = re.compile(r"[\w./-]+/[\w./-]+|[\w-]+\.(?:ya?ml|json|toml|pth?|ckpt|safetensors|npz?)")
@@ -47,6 +47,12 @@ class Repository(NamedTuple):
     starts: tuple[StartCommand, ...]
     stated: tuple[tuple[str, str], ...]  # place and line
 
+    @property
+    def example(self) -> str:
+        """Return a program that lies in it, a notebook or a script; else train.py."""
+        inside = sorted(path for path in Path(self.folder).iterdir() if path.suffix in SCRIPTS)
+        return str(min(inside, key=_rank, default=Path(self.folder) / "train.py"))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record, schema `weighbridge.trace-repository/1`."""
         return {
@@ -58,22 +64,52 @@ class Repository(NamedTuple):
         }
 
 
+def _rank(path: Path) -> tuple[bool, bool]:
+    """Order programs: those that train first, then notebooks."""
+    return "train" not in path.name, path.suffix != ".ipynb"
+
+
 def read(folder: str) -> Repository:
     root = Path(folder)
-    starts: list[StartCommand] = []
+    listed: dict[tuple[str, ...], tuple[str, ShellCommand]] = {}
     stated: list[tuple[str, str]] = []
     for path in _readmes(root):
-        for number, line in _lines(path):
-            match = STARTS.match(line)
-            place = f"{path.relative_to(root)}:{number}"
-            if match is not None:
-                starts += _start(root, place, match[1])
-            elif MEMORY.search(line) and ABOUT.search(line):
+        for place, line in _placed(root, path):
+            started = list(_commands(root, place, line)) if len(listed) < READ else []
+            for where, command in started:
+                listed.setdefault((command.folder, *command.words), (where, command))
+            short = len(line) <= LONGEST_LINE and not started
+            if short and MEMORY.search(line) and ABOUT.search(line):
                 stated.append((place, " ".join(line.split())[:160]))
-    distinct: dict[tuple[str, ...], StartCommand] = {}
-    for start in starts:
-        distinct.setdefault(start.words, start)
-    return Repository(folder, tuple(distinct.values())[:MOST], tuple(stated[:MOST]))
+    starts = (_start(root, place, command) for place, command in listed.values())
+    known = [start for start in starts if start is not None][:MOST]
+    return Repository(folder, tuple(known), tuple(stated[:MOST]))
+
+
+def _placed(root: Path, path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in _lines(path):
+        yield f"{path.relative_to(root)}:{number}", line
+
+
+def _commands(root: Path, place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
+    """Yield what a line starts of Python, with its place; of a shell's script what that starts."""
+    for command in commands(line):
+        script = command.shell_script
+        path = root / command.folder / script
+        if not script:
+            yield place, command
+        elif path.is_file() and _is_below(root, path) and path.stat().st_size <= LONGEST:
+            inside = (c for there, text in _placed(root, path) for c in _of(there, text))
+            yield from islice(inside, MOST)
+
+
+def _of(place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
+    comment = line.lstrip().startswith("#")
+    yield from ((place, c) for c in commands(line) if not comment and not c.shell_script)
+
+
+def _is_below(root: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
 
 
 def _readmes(root: Path) -> list[Path]:
@@ -81,7 +117,7 @@ def _readmes(root: Path) -> list[Path]:
     readmes = [path for path in names if path.name.lower().startswith("readme")]
     docs = root / "docs"
     more = sorted(docs.glob("*.md"))[:MOST] if docs.is_dir() else []
-    ours = [path for path in (*readmes, *more) if path.resolve().is_relative_to(root.resolve())]
+    ours = [path for path in (*readmes, *more) if _is_below(root, path)]
     return [path for path in ours if path.stat().st_size <= LONGEST]
 
 
@@ -97,25 +133,31 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             parts = []
 
 
-def _start(root: Path, place: str, command: str) -> Iterator[StartCommand]:
-    words = _words(command.strip().strip("`"))
-    script = next((word for word in words if word.endswith((".py", ".ipynb"))), "")
+def _start(root: Path, place: str, command: ShellCommand) -> StartCommand | None:
+    """Return a command with what is not here; None where its program is not."""
+    words = command.words
+    script = next((word for word in words if word.endswith(SCRIPTS)), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    path = root / (script or f"{module.replace('.', '/')}.py")
-    if not script and not module:
-        return
+    if script:
+        where = _beside(root, command.folder, script)
+        if where is None:
+            return None
+        words = tuple(where if word == script else word for word in words)
+        path = root / where
+    else:
+        path = root / command.folder / f"{module.replace('.', '/')}.py"
     packages = tuple(sorted(_missing_packages(root, path))) if path.is_file() else ()
-    files = tuple(dict.fromkeys(_missing_files(root, words)))
-    yield StartCommand(place, words, packages, files)
+    others = (word for word in words if word != script)
+    files = tuple(dict.fromkeys(_missing_files(root / command.folder, [*others])))
+    return StartCommand(place, words, packages, files)
 
 
-def _words(command: str) -> tuple[str, ...]:
-    """Split a command; () of one that starts no program of the repository."""
-    try:
-        words = tuple(shlex.split(command, comments=True))
-    except ValueError:  # a quote without its end
-        return ()
-    return () if any(tool in command for tool in TOOLS) else words
+def _beside(root: Path, folder: str, script: str) -> str | None:
+    """Return the path of a script from the repository's folder on; None where it is not there."""
+    for path in (root / folder / script, root / script):
+        if path.is_file() and _is_below(root, path):
+            return str(path.relative_to(root))
+    return None
 
 
 def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
@@ -154,8 +196,11 @@ def _inside(root: Path, folder: Path, name: str) -> Path | None:
 
 
 def _is_own(root: Path, folder: Path, package: str) -> bool:
-    """Tell whether a folder of the repository has the name, with an `__init__.py` or without."""
-    return any((base / package).is_dir() for base in (folder, root, root / "src"))
+    """Tell whether a folder between the script's and the repository's has the name, as a file or a
+    folder, with an `__init__.py` or without."""
+    above = [one for one in folder.parents if one == root or root in one.parents]
+    bases = (folder, *above, root, root / "src")
+    return any((base / package).is_dir() or (base / f"{package}.py").is_file() for base in bases)
 
 
 def _absent(package: str) -> bool:
