@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
+from weighbridge.base.errors import TriedError
 from weighbridge.base.memory import LEVEL_OF, LEVELS, NO_DOUBT, Bytes
 from weighbridge.base.parsed import lines_beside
 from weighbridge.engines import ignorance
@@ -138,3 +139,11 @@ def english():
     """Return the keys of sentences."""
     text = Path(weighbridge.__file__).parent / "base" / "words" / "warnings.json"
     return json.loads(text.read_text())
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_size_that_ranks_do_not_divide_is_refused_in_the_words_of_its_engine(name):
+    """SGLang's refusal of three ranks cited vLLM."""
+    with pytest.raises(TriedError) as refused:
+        weighbridge.infer("llama-3-8b", engine=name, gpu="4090:3", tensor_parallel_size=3)
+    assert refused.value.seen.startswith(name)

@@ -167,10 +167,10 @@ UNITS = {  # names of units -> their sentences
 
 
 def check(
-    units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str, instead: str = ""
+    units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str, seen: str, instead: str = ""
 ) -> None:
     """Raises UsageError for the first unit that does not divide, with the sizes that work, and the
-    sentence `instead`."""
+    sentence `instead`; `seen` is what the engine says then."""
     kinds = set(units)
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
     if not bad:
@@ -186,8 +186,7 @@ def check(
             what=sentence(UNITS[first.what]) if first.what in UNITS else first.what,
             sizes=clauses(", ".join(able), sentence(instead) if instead else ""),
         ),
-        seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of attention "
-        "heads must be divisible by tensor parallel size",
+        seen=seen,
     )
 
 

@@ -123,6 +123,7 @@ class SplitRules:
     blackwell: WeightKernel  # and on 10
     # bytes of a block's scale where experts alone are in MXFP4, beside others in float8
     mixed_scale: int = 1
+    uneven_seen: str = ""  # what the engine says of sizes that ranks do not divide
     lora_source: str
     lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
     extra_vocabulary: int = 0  # rows that each adapter adds to them

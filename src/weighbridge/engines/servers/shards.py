@@ -127,10 +127,26 @@ def _check(shards: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     smaller = "or_smaller" if any(h.block and h.block[0] == 1 for h in shards) else ""
     if spread.attention == spread.tensor:
         attention, dense = attention | dense, set()
-    check(attention, spread.attention, grows=rules.grows, flag=shared, instead=smaller)
-    check(dense, spread.tensor, grows=rules.grows, flag=FLAG, instead=smaller)
+    check(
+        attention,
+        spread.attention,
+        grows=rules.grows,
+        seen=rules.uneven_seen,
+        flag=shared,
+        instead=smaller,
+    )
+    check(
+        dense, spread.tensor, grows=rules.grows, seen=rules.uneven_seen, flag=FLAG, instead=smaller
+    )
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
-    check(widths, group.width, grows=rules.grows, flag=together, instead="or_whole_experts")
+    check(
+        widths,
+        group.width,
+        grows=rules.grows,
+        seen=rules.uneven_seen,
+        flag=together,
+        instead="or_whole_experts",
+    )
 
 
 def _shares(

@@ -100,4 +100,5 @@ def split_rules(version: Version, *, towers: bool = True, major: int = 0) -> par
         blackwell=BLACKWELL,
         mixed_scale=r.mixed_scale_blackwell if major == DATA_CENTRE else r.mixed_scale,
         lora_source="sglang srt/lora/mem_pool.py",
+        uneven_seen="sglang srt/distributed/utils.py, ensure_divisibility: is not divisible by",
     )

@@ -240,6 +240,8 @@ def split_rules(
         hopper=r.hopper,
         blackwell=r.blackwell,
         lora_source="vllm lora/layers/*.py",
+        uneven_seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of "
+        "attention heads must be divisible by tensor parallel size",
         lora_ranks=LORA_RANKS,
         extra_vocabulary=r.extra_vocabulary,
     )

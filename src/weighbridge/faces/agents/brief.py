@@ -19,7 +19,6 @@ from weighbridge.faces.view.fit import screen as fit_screen
 from weighbridge.faces.view.records import (
     Bar,
     Block,
-    Cell,
     Grid,
     Headline,
     Lines,
@@ -78,7 +77,7 @@ def _lines(block: Block) -> Iterator[str]:
             yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_figures(block))}"
         case Lines():
             yield from filter(None, (_line(block.heading),))
-            yield from (f"- {_marked(line)}" for line in block.lines)
+            yield from (f"- {(f'{_sign(line.mark)}{_line(line.text)}')}" for line in block.lines)
         case Paste():
             yield from _pasted(block)
         case Note():
@@ -90,10 +89,6 @@ def _pasted(block: Paste) -> Iterator[str]:
         yield about(_line(block.heading), sentence("agent.long_line", count=len(block.text)))
     else:
         yield from filter(None, drawn(block))
-
-
-def _marked(cell: Cell) -> str:
-    return f"{_sign(cell.mark)}{_line(cell.text)}"
 
 
 def _sign(mark: Mark | None) -> str:

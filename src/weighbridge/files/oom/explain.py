@@ -67,7 +67,11 @@ def _beside(
     """The answer with the estimate of the model."""
     from weighbridge.files.oom.reconcile import matches, mismatch, rejudged
 
-    asked = question(reading, settings, pictures=_makes_pictures(model))
+    asked = question(
+        reading,
+        settings,
+        pictures=(any(part.library == "diffusers" for part in model.model().parts)),
+    )
     report, warnings = answered(model, asked)
     compared: tuple[Match, ...] = matches(reading, report, model.model())
     if report.pictures and _is_wide(compared) and "dtype" not in asked.settings:
@@ -134,10 +138,6 @@ def _steps(
 def _is_wide(compared: tuple[Match, ...]) -> bool:
     """Tell whether the request that failed is a weight of 4 bytes a number."""
     return any(m.component == "weights" and m.formula.endswith(WIDE) for m in compared)
-
-
-def _makes_pictures(model: "Prepared") -> bool:
-    return any(part.library == "diffusers" for part in model.model().parts)
 
 
 def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
@@ -259,7 +259,11 @@ def _takes(setting: object, engine: str) -> bool:
 
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Return the settings of the log that this task and engine have, by our names."""
-    figures = {"max_model_len": "context", "n_ctx": "context", "utilization": _share(engine)}
+    figures = {
+        "max_model_len": "context",
+        "n_ctx": "context",
+        "utilization": ("mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"),
+    }
     printed = {name: value for name in figures if (value := reading.parsed.get(name)) is not None}
     stated = {**reading.stated, **{figures[name]: value for name, value in printed.items()}}
     capacity = reading.size("allowed" if reading.wording == "torch-mps" else "capacity")
@@ -267,10 +271,6 @@ def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER
     return {name: stated[name] for name in stated if _takes(table.get(name), engine)}
-
-
-def _share(engine: str) -> str:
-    return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
 
 
 def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
