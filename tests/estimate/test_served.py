@@ -76,8 +76,18 @@ def test_a_card_and_an_engines_share_of_it_both_decide(surely, memory, fits, lac
 @pytest.mark.parametrize(
     ("workload", "memory", "derived", "begins"),
     [
-        (INFER, 13, {}, "with its defaults vllm would not serve this; it does, with --eager: "),
-        (INFER, 12, {}, "with its defaults vllm would not serve this; it may, with --eager: "),
+        (
+            INFER,
+            13,
+            {},
+            "with its defaults vllm would not serve this; the line below does, with --eager: ",
+        ),
+        (
+            INFER,
+            12,
+            {},
+            "with its defaults vllm would not serve this; the line below may, with --eager: ",
+        ),
         (
             INFER,
             13,

@@ -259,3 +259,25 @@ def test_a_file_that_breaks_us_leaves_the_others_their_answers(folder, monkeypat
     assert [one.result for one in check.files] == ["unread"]
     assert check.files[0].reason.startswith("this is a defect of weighbridge: RecursionError: deep")
     assert check.code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("deepspeed: nowhere.json", "nowhere.json is not here"),
+        ("per_device_train_batch_size: ${BATCH}", "per_device_train_batch_size"),
+    ],
+)
+def test_no_gate_passes_by_one_line(tmp_path, monkeypatch, capsys, line, says):
+    """A file that does not fit is not let through for a value that nobody can read."""
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "model_name_or_path: Qwen/Qwen2.5-7B\nstage: sft\nfinetuning_type: full\ncutoff_len: 512\n"
+    )
+    Path("weighbridge.toml").write_text('[[check]]\nfiles = ["*.yaml"]\ngpu = "3060"\n')
+    Path("a.yaml").write_text(f"{text}per_device_train_batch_size: 1\n")
+    assert menu.run(["check"]) == 1
+    Path("a.yaml").write_text(f"{text}{line}\n")
+    capsys.readouterr()
+    assert menu.run(["check"]) == 2
+    assert says in capsys.readouterr().out

@@ -53,8 +53,8 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
     if serves.flags and not workload.engine_defaults:
         may = answer.derived.get("serves_as_asked")
         lead = sentence("defaults_may_not" if may else "defaults_do_not", engine=engine)
-        line_name = "the line below" if answer.derived.get("launch") else "it"
-        line = f"{line_name} {'does' if room_verdict.fits == 'yes' else 'may'}, with {serves.flags}"
+        does = "does" if room_verdict.fits == "yes" else "may"
+        line = f"the line below {does}, with {serves.flags}"
         reason = clauses(lead, about(line, room_verdict.reason))
         return replace(room_verdict, reason=reason)
     return room_verdict

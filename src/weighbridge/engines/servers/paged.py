@@ -57,14 +57,6 @@ class PagedLaunch(Protocol):
         """Return the kind of each rank of all copies."""
 
 
-class Written(NamedTuple):
-    """Facts of every server's answer; each engine has them in its own order."""
-
-    dtype: DerivedFacts
-    line: DerivedFacts  # of the launch that would serve
-    served: DerivedFacts
-
-
 class StepLimits(NamedTuple):
     """Limits of a step that were given; None where it is the server's to choose."""
 
@@ -115,7 +107,7 @@ class PagedServer(Generic[L]):
     taken: Callable[[L, int], tuple[int | None, int | None]]  # at start: expected, and at least
     host: Callable[[L], Device]
     effective: Callable[[L], EffectiveSettings]
-    facts: Callable[[L, Written], DerivedFacts]
+    facts: Callable[[L], DerivedFacts]
     command: Callable[[Subject, L], str]
 
     # A launch on a card
@@ -137,10 +129,13 @@ class PagedServer(Generic[L]):
         able = asked if budget is None else self.able(asked)
         sized = asked if w.engine_defaults or able is None else able  # a command is as it is
         served, serves, helped = self._on_card(asked, able, budget)
+        of_line = able or sized  # the launch that would serve
+        command = self.command(subject, of_line)
+        line = launch_line.facts(subject, of_line.w, self.engine, command)
         return EngineAnswer(
             devices=self._devices(sized),
             settings=self.effective(sized) | {"dtype": subject.choice.dtype.name},
-            derived=self.facts(sized, self._written(subject, able or sized, served)),
+            derived=self.facts(sized) | line | served | {"dtype_from": subject.why},
             warnings=(
                 *self.first(asked),
                 *helped,
@@ -226,10 +221,6 @@ class PagedServer(Generic[L]):
             taken=expected,
             taken_at_least=least,
         )
-
-    def _written(self, subject: Subject, line: L, served: DerivedFacts) -> Written:
-        flags = launch_line.facts(subject, line.w, self.engine, self.command(subject, line))
-        return Written({"dtype_from": subject.why}, flags, served)
 
     def _on_card(
         self, asked: L, able: L | None, budget: "Budget | None"

@@ -15,7 +15,7 @@ from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, Subject
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
-from weighbridge.engines.servers.paged import Asks, PagedServer, Written
+from weighbridge.engines.servers.paged import Asks, PagedServer
 from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import case, said
 from weighbridge.engines.sglang.effective import remembered
@@ -67,7 +67,7 @@ def takes(launched: SglangLaunched, kind: int) -> tuple[int | None, int | None]:
     return whole, taken(served, kind, least).expected if least.tokens > 0 else whole
 
 
-def derived(launched: SglangLaunched, written: Written) -> DerivedFacts:
+def derived(launched: SglangLaunched) -> DerivedFacts:
     served, fit = launched.served, launched.fit
     cells = [served.case.kinds[first].cells for first in served.case.firsts]
     ratio = served.settings.swa_ratio
@@ -77,7 +77,7 @@ def derived(launched: SglangLaunched, written: Written) -> DerivedFacts:
         "kv_cache_bytes_per_token": (int(marginal) + more) // served.settings.groups
     }
     card = {} if fit is None else _of_card(launched, fit)
-    return facts | card | written.served | written.line | written.dtype
+    return facts | card
 
 
 def _of_card(launched: SglangLaunched, fit: CardFit) -> DerivedFacts:

@@ -27,7 +27,7 @@ from weighbridge.engines.engine import Version, release, version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
-from weighbridge.engines.servers.paged import Asks, PagedServer, Written
+from weighbridge.engines.servers.paged import Asks, PagedServer
 from weighbridge.engines.vllm import ENGINE, caches, components, effective, launching, serving
 from weighbridge.engines.vllm.cases import VllmLaunched, case
 from weighbridge.engines.vllm.effective import attends
@@ -68,13 +68,13 @@ def taken(launched: VllmLaunched, kind: int) -> tuple[int | None, None]:
     return serving.takes(launched, launched.kinds[kind]), None
 
 
-def derived(launched: VllmLaunched, written: Written) -> DerivedFacts:
+def derived(launched: VllmLaunched) -> DerivedFacts:
     launch, kinds = launched.launch, launched.kinds
     replica = launched.ranks[: launch.tensor * launch.pipeline]
     marginal = [_marginal(r) for r in kinds]
     widest = max((r.peak for r in kinds), key=lambda b: b.expected)
     stages = [_logged(kinds[k]) for k in replica[:: launch.tensor]]
-    facts: DerivedFacts = written.dtype | {
+    facts: DerivedFacts = {
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
         "kv_cache_bytes_per_request": sum(
             kinds[k].blocks.request * kinds[k].blocks.pool.block for k in replica
@@ -90,7 +90,7 @@ def derived(launched: VllmLaunched, written: Written) -> DerivedFacts:
         "cuda_graph_estimate_bytes": max(r.standing.sums.estimated.expected for r in kinds),
     }
     card = {} if launched.budget is None else _of_card(launched, launched.budget)
-    return facts | written.line | card | written.served
+    return facts | card
 
 
 def _logged(reserve: RankReserve) -> FirstRank:

@@ -3,7 +3,8 @@
     [[check]]
     files = ["configs/*.yaml"]      # below the folder of weighbridge.toml
     gpu = "a100-80gb:8"             # and any other setting: headroom, ram, context...
-    fail_on = ["no", "unread"]      # of no, unknown (cannot say) and unread (nobody can read it)
+    fail_on = ["no", "unread"]      # of no, unknown (cannot say) and unread (nobody can read it,
+                                    # or a value that decides)
 
 A file is checked by the first rule that it matches (patterns.py). What no rule matches is named,
 and does not fail: a commit changes files of all kinds.
@@ -57,10 +58,14 @@ class CheckedFile:
 
     @property
     def result(self) -> Result:
-        """Tell what came of it: unread where nothing in it has a number."""
+        """Tell what came of it: unread where nothing in it has a number, and where the answer is
+        open by a value or a file that is not there."""
         if self.found is None or not self.found.answered:
             return "unread"
-        return self.found.fits
+        reports = (run.report for run in self.found.runs)
+        every = (r.verdict.conditions for r in reports if r and r.verdict)
+        absent = any(one.opens == "either" for conditions in every for one in conditions)
+        return "unread" if self.found.fits == "unknown" and absent else self.found.fits
 
     @property
     def failed(self) -> bool:
@@ -71,11 +76,11 @@ class CheckedFile:
     def reason(self) -> str:
         """Return what a person reads of it: the verdict's reason, or why there is none."""
         for run in self.found.runs if self.found is not None else ():
-            verdict = run.report.verdict if run.report is not None else None
-            if verdict is not None and verdict.fits == self.result:
-                return verdict.reason
             if run.report is None and self.result in ("unread", "unknown"):
                 return run.why
+            verdict = run.report and run.report.verdict
+            if verdict and self.result in (verdict.fits, "unread"):
+                return verdict.reason
         return self.why or "no card is named: gpu in the rule says it"
 
     def to_dict(self) -> dict[str, Any]:

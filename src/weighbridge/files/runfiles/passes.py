@@ -213,10 +213,12 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
         return weighed
     unread = tuple(u for u in weighed.run.unread if not _is_bounded(u, report, verdict))
     run = replace(weighed.run, unread=unread)
-    reason = next(filter(None, (doubt(run, verdict, typed) for doubt in DOUBTS)), "")
-    if not reason:
+    told = ((doubt, doubt(run, verdict, typed)) for doubt in DOUBTS)
+    doubt, reason = next((one for one in told if one[1]), (None, ""))
+    if doubt is None:
         return weighed
-    open_ = verdict.under(Condition("read", opens="either", source=reason), reason=reason)
+    opens = verdict.fits if doubt is _uncounted else "either"
+    open_ = verdict.under(Condition("read", opens=opens, source=reason), reason=reason)
     return replace(weighed, report=replace(report, verdict=open_))
 
 
