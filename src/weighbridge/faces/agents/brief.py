@@ -77,7 +77,7 @@ def _lines(block: Block) -> Iterator[str]:
             yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_figures(block))}"
         case Lines():
             yield from filter(None, (_line(block.heading),))
-            yield from (f"- {(f'{_sign(line.mark)}{_line(line.text)}')}" for line in block.lines)
+            yield from (f"- {_sign(line.mark)}{_line(line.text)}" for line in block.lines)
         case Paste():
             yield from _pasted(block)
         case Note():
