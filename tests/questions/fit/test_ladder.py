@@ -17,8 +17,8 @@ from weighbridge.memory.report.plan import Rung, best
 slow = pytest.mark.slow
 
 
-def rung(fits="yes", bits=0, layers=None, gpu=None):
-    verdict = SimpleNamespace(fits=fits)
+def rung(fits="yes", bits=0, layers=None, gpu=None, shared=False):
+    verdict = SimpleNamespace(fits=fits, host=SimpleNamespace(shared=shared))
     derived = {} if layers is None else {"layers_on_card": [layers, 80]}
     report = SimpleNamespace(verdict=verdict, derived=derived, said={})
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
@@ -28,6 +28,7 @@ WHOLE, LESS = rung(bits=4), rung(bits=3)
 SMALL, DIVIDED = rung(bits=2), rung(bits=4, layers=40)
 ELSEWHERE, EIGHT = rung(bits=4, gpu="l40s"), rung(bits=8, layers=20)
 MAYBE, NOT = rung("unknown", bits=4), rung("no")
+ONE_MEMORY = rung(bits=3, layers=40, shared=True)
 
 
 @all_of(
@@ -44,6 +45,9 @@ MAYBE, NOT = rung("unknown", bits=4), rung("no")
         ((NOT, rung(layers=40), SMALL), 2),
         ((NOT, EIGHT, ELSEWHERE), 1),
         ((NOT, MAYBE, ELSEWHERE), 1),
+        ((NOT, MAYBE, DIVIDED), 1),
+        ((NOT, MAYBE, ONE_MEMORY), 2),  # a yes of another engine, on the same memory
+        ((NOT, MAYBE, ONE_MEMORY, LESS), 3),
         ((NOT, rung("no", bits=4), ELSEWHERE), 2),
         ((NOT,), None),
         ((), None),

@@ -236,10 +236,10 @@ class Fit(Shown):
 
     def _answer(self) -> dict[str, Any] | None:
         """Whether the model can be run on these cards, and in which format, as one object."""
-        if not self.ladder:
-            return None
-        rung = self.plan.rung
-        return {"fits": self.plan.fits, "rung": None if rung is None else rung.to_dict()}
+        plan = self.plan
+        return (
+            {"fits": plan.fits, "rung": plan.rung and plan.rung.to_dict()} if self.ladder else None
+        )
 
     def __iter__(self) -> Iterator[Question]:
         return iter(self.questions)
@@ -275,10 +275,9 @@ class Ranking:
         return {
             "schema": RANKING,
             "version": __version__,
-            "of": self.of,
             "for": self.about,
             "framework": self.by or None,
-            **{name: getattr(self, name) for name in ("model", "accelerator", "count")},
+            **{name: getattr(self, name) for name in ("of", "model", "accelerator", "count")},
             "rows": [dict(row) for row in self.rows],
             **({"pipelines": [dict(row) for row in self.pipelines]} if self.pipelines else {}),
             **({"left_out": dict(self.left_out)} if self.left_out else {}),

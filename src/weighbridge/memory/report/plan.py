@@ -96,9 +96,9 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 
 
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
-    """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
-    one of four bits that is divided between card and RAM; what may be; else what works
-    elsewhere."""
+    """The rung that answers "can I run it?": the best format that surely fits whole, or divided in
+    one memory; one that may; one of four bits that is divided between card and RAM; what may be;
+    else what works elsewhere."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
@@ -106,6 +106,7 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     slowly = _that("yes", divided)
     ranked = (
         *_that("yes", useful),
+        *(rung for rung in slowly if (host := rung.verdict.host) and host.shared),
         *_that("unknown", useful),
         *(rung for rung in slowly if rung.bits > USEFUL),
         *_that("yes", whole),
@@ -170,7 +171,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         facts = {} if self.rung is None else self.rung.to_dict()
         names = ("engine", "engine_version", "format", "accelerator", "count", "layers_on_card")
-        sizes = ("peak_bytes", "usable_bytes", "margin_bytes")
+        sizes = ("peak_bytes", "usable_bytes", "margin_bytes", "largest_context", "launch")
         return {
             "fits": self.fits,
             "why": self.why,
@@ -178,8 +179,6 @@ class Plan:
             "layout": dict(self.layout),
             "settings": dict(self.settings),
             **{name: facts.get(name) for name in sizes},
-            "largest_context": facts.get("largest_context"),
-            "launch": facts.get("launch"),
         }
 
 
