@@ -1,11 +1,13 @@
 """Host memory that a container may take: what a file says of it, and the verdict beside it."""
 
+import json
 import re
 
 import pytest
 
 import weighbridge
-from weighbridge.base.units import GIB, ceil_div
+from weighbridge.base.units import GIB, ceil_div, parse_size
+from weighbridge.engines.launch import parse
 from weighbridge.files.runfiles.document import Place
 from weighbridge.files.runfiles.patching import patched
 from weighbridge.files.runfiles.serving.lines import memory_limit
@@ -178,3 +180,23 @@ def test_a_change_within_the_limit_goes_before_a_larger_one():
     patch = fixed(text, "compose.yaml", gpu="h100")
     assert "memory: 96g" in patch.after
     assert "kv_offloading_size" in patch.remedies[0].change
+
+
+@pytest.mark.parametrize("flag", ["--memory 6g", "--memory=6144m", "-m 6G", "-m=6291456k"])
+def test_the_limit_of_docker_run_is_that_of_a_compose_file(flag):
+    """The same container has the same host memory by its file, its line and its command."""
+    image, words = "vllm/vllm-openai:v0.22.0", "--model qwen3-8b --max-model-len 4096"
+    service = {"image": image, "command": words, "mem_limit": "6g"}
+    compose = json.dumps({"services": {"one": service}})
+    line = f"docker run --gpus all {flag} {image} {words}"
+    by_file = weighbridge.weigh(compose, name="c.yaml", gpu="4090").runs[0].report
+    by_line = weighbridge.weigh(line, name="d.sh", gpu="4090").runs[0].report
+    by_command = weighbridge.infer(command=line, gpu="4090")
+    assert by_file.verdict.host == by_line.verdict.host == by_command.verdict.host
+    assert parse_size(by_line.workload["ram"]) == 6 << 30
+
+
+def test_what_docker_does_not_limit_is_no_limit():
+    for flag in ("", "--memory 0", "--memory-swap 8g", "--memory $MEM"):
+        line = f"docker run {flag} vllm/vllm-openai:v0.22.0 --model qwen3-8b"
+        assert "ram" not in parse(line).settings

@@ -180,6 +180,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
         env={**env, **inside.env},
         version=version,
         devices=_devices_of(said["--gpus"]),
+        memory=said.get("--memory") or said.get("-m", ""),
     )
 
 

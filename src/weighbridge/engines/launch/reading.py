@@ -1,5 +1,6 @@
 """A command as it is read: what each flag did, until the whole is known."""
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -188,6 +189,9 @@ class CommandReading:
         self._not_read()
         if self.program.version:
             self.settings["engine_version"] = self.program.version
+        limit = re.fullmatch(r"(?i)([1-9]\d{0,14})([kmg]?)b?", self.program.memory)
+        if limit is not None:  # Docker's letters are powers of 1,024
+            self.settings["ram"] = f"{limit[1]}{limit[2] and limit[2].upper() + 'i'}B"
         return Launch(
             engine=self.dialect.engine,
             program=self.program.name,

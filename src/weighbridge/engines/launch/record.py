@@ -71,6 +71,7 @@ class LaunchedProgram:
     env: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None  # of a container's image
     devices: int | None = None  # that a container is given
+    memory: str = ""  # of the host, that a container may take, as Docker has it: 6g
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,24 +127,17 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     """Return the kind of a file and its runs: none where no kind tells it. Raises BadFileError
     for what is not of the syntax that its fence names."""
-    syntaxes = [each for each in TOLD if each != file.syntax]
-    broken: BadFileError | None = None
-    for syntax in filter(None, (file.syntax, *syntaxes)):
-        try:
-            each = _kind_of(file, (syntax,))
-            if each is not None:
-                return each.name, tuple(_runs(each, file, syntax, name))
-            if syntax == file.syntax != "shell":
-                documents(file.text, syntax, name)
-        except BadFileError as error:
-            broken = error if syntax == file.syntax else broken
-    if broken is not None:
-        raise broken
+    told = _kind_of(file, (*filter(None, (file.syntax,)), *TOLD))
+    if told is not None:
+        return told[0].name, tuple(_runs(told[0], file, told[1], name))
+    if file.syntax not in ("", "shell"):
+        documents(file.text, file.syntax, name)
     return "", ()
 
 
-def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> Kind | None:
-    """Return the kind of a file; None where it is of none, or not of these syntaxes."""
+def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> tuple[Kind, str] | None:
+    """Return the kind of a file and its syntax; None where it is of none, or not of these
+    syntaxes."""
     for syntax in syntaxes:
         try:
             pieces = documents(file.text.strip("\n"), syntax)
@@ -152,8 +145,8 @@ def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> Kind | None:
             continue
         among = (k for k in kinds() if k.name not in ELSEWHERE and syntax in k.syntaxes)
         for each in among:
-            if any(each.tells(piece) for piece in pieces):
-                return each
+            if any(map(each.tells, pieces)):
+                return each, syntax
     return None
 
 

@@ -178,14 +178,15 @@ class Page(NamedTuple):
         return {str(node.get("id")): str(node["type"]) for node in self.named()}
 
     def nodes(self) -> Iterator[FlowNode]:
-        """Yield its nodes, and behind one that stands for a graph those of that graph."""
+        """Yield its nodes; of one that stands for a graph those of that graph."""
         kinds = self.kinds()
         origins = {name: (origin, slot) for name, origin, slot, *_ in _links_of(self.data)}
         for node in self.named():
             flow = self._node(node, origins, kinds)
-            yield flow
             group = self.groups.get(flow.type)
-            if group is not None and self.inside.count(":") < DEEPEST:
+            if group is None:
+                yield flow
+            elif self.inside.count(":") < DEEPEST:
                 values = dict(_promoted(node))
                 yield from Page(group, self.groups, f"{flow.id}:", values, flow.links).nodes()
 
@@ -534,8 +535,6 @@ class Workflow:
         changing = self._through()
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
         for name in sorted(strange, key=lambda one: one not in changing)[:MOST_NAMED]:
-            if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group
-                continue
             if name in changing:
                 why = "a node that we do not know, and it is given the model"
                 self._leave(name, why, raises=True, lowers=True)
