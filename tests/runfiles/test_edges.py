@@ -13,7 +13,6 @@ from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.flags import _block
 from weighbridge.files.runfiles.kinds import read
 from weighbridge.files.runfiles.named import Piece, models, unknown_model
-from weighbridge.files.runfiles.pieces import _end
 from weighbridge.files.runfiles.reading import phrased
 from weighbridge.files.runfiles.record import PlannedRun, Understood
 from weighbridge.files.runfiles.segments import _trains
@@ -213,20 +212,6 @@ def test_the_start_of_a_run_is_that_of_its_context_else_the_only_one(contexts, c
     run = SimpleNamespace(report=SimpleNamespace(workload={"context": 9}))
     wanted = None if chosen is None else started[chosen]
     assert weighing._its_start(run, started) is wanted
-
-
-@all_of(
-    ("text", "end"),
-    [
-        ("vllm serve a", 1),
-        ("vllm serve a \\\n  --x 1\n\nprose", 2),
-        ("vllm serve a\n\nvllm serve b", 3),
-        ("vllm serve a\n\n\nvllm serve b", 1),
-        ("vllm serve a\nprose\nvllm serve b", 1),
-    ],
-)
-def test_an_empty_line_is_among_those_of_a_shell_and_two_are_not(text, end):
-    assert _end(text.split("\n"), 0) == end
 
 
 def test_what_a_config_says_is_no_default_of_the_run():

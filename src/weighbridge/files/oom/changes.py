@@ -198,9 +198,8 @@ def _allocator(reading: OomReading) -> set[str]:
 
 
 def _machine(reading: OomReading) -> set[str]:
-    return (
-        {"windows"} if reading.windows or reading.wording == "windows-commit" else {"not_windows"}
-    )
+    windows = reading.windows or reading.wording == "windows-commit"
+    return {"windows" if windows else "not_windows"}
 
 
 def _ranks(reading: OomReading) -> bool:

@@ -259,11 +259,8 @@ def _takes(setting: object, engine: str) -> bool:
 
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Return the settings of the log that this task and engine have, by our names."""
-    figures = {
-        "max_model_len": "context",
-        "n_ctx": "context",
-        "utilization": ("mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"),
-    }
+    share = "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
+    figures = {"max_model_len": "context", "n_ctx": "context", "utilization": share}
     printed = {name: value for name in figures if (value := reading.parsed.get(name)) is not None}
     stated = {**reading.stated, **{figures[name]: value for name, value in printed.items()}}
     capacity = reading.size("allowed" if reading.wording == "torch-mps" else "capacity")

@@ -113,9 +113,7 @@ def read_size(text: str) -> int | None:
     """Bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None where the figure means "no limit"."""
     match = _SIZE.fullmatch(text)
     assert match is not None, text
-    nbytes = round(Decimal(match[1].replace(",", ".")) * 1024 ** _power(match[2]))
+    unit = match[2].upper()
+    power = POWERS.get(unit, POWERS.get(unit[0], 0))
+    nbytes = round(Decimal(match[1].replace(",", ".")) * 1024**power)
     return nbytes if nbytes < UNLIMITED else None
-
-
-def _power(unit: str) -> int:
-    return POWERS.get(unit.upper(), POWERS.get(unit[0].upper(), 0))

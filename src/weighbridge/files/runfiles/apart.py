@@ -69,9 +69,5 @@ def _launches(line: str) -> bool:
     try:
         launched(line)
     except UsageError:
-        return _of_ollama(line)
+        return re.search(r"\bollama run \S+$", line) is not None
     return True
-
-
-def _of_ollama(line: str) -> bool:
-    return re.search(r"\bollama run \S+$", line) is not None

@@ -221,17 +221,14 @@ def _as(each: Kind, text: str, name: str, folder: str) -> RunFile:
         except BadFileError as broken:
             error = error or broken
             continue
-        keyed = [piece for piece in pieces if syntax not in KEYED or _has_keys(piece)]
+        keyed = [
+            piece for piece in pieces if syntax not in KEYED or isinstance(piece.data, Mapping)
+        ]
         if keyed:
             return _file(each, keyed, text, name)
         error = error or BadFileError(f"{name}: {each.title} is keys with values, and it has none")
     assert error is not None
     raise error
-
-
-def _has_keys(piece: Document) -> bool:
-    """Tell whether a document is of keys: one that ends in a line of dashes is followed by none."""
-    return isinstance(piece.data, Mapping)
 
 
 def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFile:

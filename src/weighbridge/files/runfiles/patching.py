@@ -327,16 +327,14 @@ def _in_cells(
     for tag, i, j, k, m in difflib.SequenceMatcher(None, before, lines).get_opcodes():
         if tag == "equal":
             continue
-        old, new = (_in_json("\n".join(part)) for part in (before[i:j], lines[k:m]))
+        old, new = (
+            json.dumps("\n".join(part), ensure_ascii=False)[1:-1]
+            for part in (before[i:j], lines[k:m])
+        )
         if j - i != 1 or text.count(old) != 1:
             return
         text = text.replace(old, new)
     yield text
-
-
-def _in_json(line: str) -> str:
-    """Return a line as it stands within a text of JSON."""
-    return json.dumps(line, ensure_ascii=False)[1:-1]
 
 
 def _document(text: str, file: RunFile) -> Document:

@@ -335,11 +335,6 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
     return replace(run, measured=parts, by_the_log=True, report=counted)
 
 
-def _trains(run: PlannedRun) -> bool:
-    """Tell whether a run is a training that is answered, or would be if its text said more."""
-    return run.task == "train" and (not run.refused or run.open)
-
-
 def _known(file: RunFile) -> dict[str, Any]:
     """Return what all runs of a text say: the machine, the program, its settings and the model."""
     if not file.runs:
@@ -360,7 +355,7 @@ def _said(run: PlannedRun) -> dict[str, Any]:
         launch = None
     served = {} if launch is None else {"engine": launch.engine, **launch.settings}
     own = {name: run.settings[name] for name in SAID if name in run.settings}
-    trains = {"task": "train"} if _trains(run) else {}
+    trains = {"task": "train"} if run.task == "train" and (not run.refused or run.open) else {}
     pictures = {"pictures": True} if run.task.startswith("picture") else {}
     return {"model": run.model, **served, **own, **trains, **pictures}
 

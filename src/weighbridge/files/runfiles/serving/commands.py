@@ -23,9 +23,11 @@ def tells(document: Document) -> bool:
     the server wrote below it is a log."""
     from weighbridge.engines.launch.programs import launched
 
-    if document.text.count("\n") > MOST or not _begins(document) or starts(document):
+    if document.text.count("\n") > MOST or starts(document):
         return False
     if not _is_script(document):
+        if not begins_with_a_command(document.text):
+            return False
         lines = document.text.splitlines()
         if any(map(_has_prose, lines)) or not only_commands(document.text):
             return False
@@ -41,12 +43,6 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each launch line."""
     yield from of_text(document.text)
-
-
-def _begins(document: Document) -> bool:
-    """Tell whether a text is a script, and no prose with a command in it: by its name, or since
-    its first line is a command by itself."""
-    return _is_script(document) or begins_with_a_command(document.text)
 
 
 def _is_script(document: Document) -> bool:

@@ -170,7 +170,9 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     for."""
     line = served(run)
     ram = run.settings.get("ram")
-    limits = {} if ram is None else {"limits": {"memory": _quantity(str(ram))}}
+    limits = (
+        {} if ram is None else {"limits": {"memory": f"{ceil_div(parse_size(str(ram)), MIB)}m"}}
+    )
     several = {"replicas": run.replicas} if run.replicas > 1 else {}
     cards = {"driver": "nvidia", "count": line.gpus, "capabilities": ["gpu"]}
     service: dict[str, Any] = {
@@ -183,11 +185,6 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
         "deploy": {**several, "resources": {**limits, "reservations": {"devices": [cards]}}},
     }
     return {"services": {line.engine: service}}
-
-
-def _quantity(size: str) -> str:
-    """Return a size as Compose writes it, in whole MiB: its m is one of 1,024 KiB."""
-    return f"{ceil_div(parse_size(size), MIB)}m"
 
 
 KIND = Kind(

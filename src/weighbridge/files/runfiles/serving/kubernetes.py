@@ -57,6 +57,7 @@ ITS_OWN: Mapping[str, str] = {
 NOT_OF_VLLM = ("--backend", "--task", "--tensor_input_names")  # with a value
 OTHERS = ("--disable_lower_case", "--disable_special_tokens", "--return_token_type_ids")
 OF_VLLM = ("vllm", "auto")  # backends
+STACKS = "vllm/vllm-openai"  # the image of production-stack
 SPECS, LMCACHE = "servingEngineSpec", "lmcacheConfig"
 # production-stack: vllmConfig.NAME -> vLLM's flag
 STACK: Mapping[str, str] = {
@@ -261,7 +262,7 @@ def _stack(document: Document) -> Iterator[PlannedRun]:
         runs = of_container(
             Container(
                 name=str(model.get("name") or number),
-                image=_image(model),
+                image=f"{model.get('repository') or STACKS}:{model.get('tag') or 'latest'}",
                 words=("vllm", "serve", str(model["modelURL"]), *flags),
                 env=_env(model.get("env")),
                 gpus=int(gpus) if gpus.isdigit() else None,
@@ -292,10 +293,6 @@ def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
         where = "the card" if config.get("nixlBufferDevice") == "cuda" else "the host"
         why = f"{human(int(sent))} of buffers on {where} are not counted"
         yield Unread(key=f"{LMCACHE}.nixlBufferSize", line=line, why=why)
-
-
-def _image(model: Mapping[str, Any]) -> str:
-    return f"{model.get('repository') or 'vllm/vllm-openai'}:{model.get('tag') or 'latest'}"
 
 
 def _stack_flags(config: Mapping[str, Any]) -> list[str]:

@@ -357,7 +357,9 @@ def _run(
         task="infer",
         model=model,
         name=name,
-        command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
+        command=unsecret(
+            text if model == launch.model else text.replace(launch.model, model or launch.model)
+        ),
         settings=settings,
         understood=taken,
         unread=tuple(unread),
@@ -392,8 +394,3 @@ def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
         return {}
     count = launch.devices or gpus or 1
     return {"gpu": f"{gpu}:{count}" if count > 1 else gpu}
-
-
-def _renamed(text: str, old: str, new: str) -> str:
-    """Return a launch line with another name for its model, as it stands otherwise."""
-    return text.replace(old, new) if new else text

@@ -161,7 +161,7 @@ def worded(keys: KeyReading) -> None:
             {name for (name, _), words in keys.keys.phrases.items() if key in words}
         ):
             unknown = keys.value(key) is not None and keys.means(key, name) is None
-            if unknown and name == "optimizer":
+            if unknown and name == "optimizer" and keys.value(key) != "auto":  # the program chooses
                 keys.leave(key, "+- what it keeps is not counted")
 
 

@@ -53,13 +53,8 @@ def _program(text: str) -> str:
 
 def model_in(text: str) -> str:
     """Return the model that a script of one of these programs names; "" where it does not."""
-    named = _value(MODEL, text, _assigned(text))
+    named = _value(MODEL, text, {m[1]: m[2].strip("\"'") for m in ASSIGNED.finditer(text)})
     return model_of(named) if named else ""
-
-
-def _assigned(text: str) -> dict[str, str]:
-    """Return the variables that a script sets."""
-    return {match[1]: match[2].strip("\"'") for match in ASSIGNED.finditer(text)}
 
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
