@@ -18,11 +18,11 @@ def test_the_allocator_has_what_a_context_and_libraries_leave(monkeypatch, usabl
         answer, "context", lambda part: SimpleNamespace(bytes=Bytes(1, 2, 500 * MIB))
     )
     beside = SimpleNamespace(bytes=Bytes(1, 200 * MIB, GIB))
-    monkeypatch.setattr(answer, "beside", lambda plan: beside)
-    plan, room = SimpleNamespace(part=None), SimpleNamespace(usable=exactly(usable))
+    monkeypatch.setattr(answer, "kernels", lambda torch, part: (beside,))
+    plan, room = SimpleNamespace(part=None, torch=(2, 11)), SimpleNamespace(usable=exactly(usable))
     assert answer.capacity(plan, room) == left
     assert answer.capacity(plan, None) is None
-    monkeypatch.setattr(answer, "beside", lambda plan: None)
+    monkeypatch.setattr(answer, "kernels", lambda torch, part: ())
     assert answer.capacity(plan, room) == max(0, usable - 500 * MIB)
 
 
