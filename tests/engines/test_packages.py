@@ -5,8 +5,7 @@ import pytest
 import weighbridge
 from tests.ask import usual
 from weighbridge.base.units import GIB
-from weighbridge.engines.transformers.packages import PACKAGES, of
-from weighbridge.models.arch.mixers import Attention, GatedDelta, Mamba2
+from weighbridge.models.arch.mixers import PACKAGES, Attention, GatedDelta, Mamba2, packages
 
 asked = usual("infer", "gpt-oss-20b", engine_version="5.17", gpu="h100", max_new_tokens=8)
 
@@ -54,5 +53,5 @@ def test_layers_with_kernels_may_take_less():
 
 
 def test_packages_are_named_once():
-    assert of((GatedDelta, Attention, Mamba2)) == ("fla", "causal-conv1d", "mamba-ssm")
+    assert packages((GatedDelta, Attention, Mamba2)) == ("fla", "causal-conv1d", "mamba-ssm")
     assert not PACKAGES[Attention]

@@ -7,9 +7,8 @@ Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.transformers import packages
 from weighbridge.models.arch.body import Body
-from weighbridge.models.arch.mixers import GatedDelta, Mamba2, ShortConv
+from weighbridge.models.arch.mixers import PACKAGES, GatedDelta, Mamba2, ShortConv, packages
 from weighbridge.training.frameworks import Framework
 
 MODELLED = (GatedDelta, Mamba2, ShortConv)
@@ -21,7 +20,7 @@ UNREAD = 0.5  # of what is counted, the least that they may keep (assumed)
 
 def of(body: Body) -> str:
     """Name the packages that layers of the model have kernels of; "" for none."""
-    return " and ".join(packages.of(_kinds(body)))
+    return " and ".join(packages(_kinds(body)))
 
 
 def modelled(body: Body) -> bool:
@@ -56,4 +55,4 @@ def refuse(subject: Subject, asked: str, framework: Framework) -> None:
 def _kinds(body: Body) -> list[type]:
     """List the kinds of layers that have such kernels, each once."""
     found = (type(mixer) for block in body.blocks for mixer in block.mixers)
-    return [kind for kind in dict.fromkeys(found) if packages.PACKAGES[kind]]
+    return [kind for kind in dict.fromkeys(found) if PACKAGES[kind]]

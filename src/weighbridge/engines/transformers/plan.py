@@ -13,7 +13,7 @@ from weighbridge.base.versions import release
 from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import reads_text
-from weighbridge.engines.transformers import ENGINE, packages
+from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
@@ -31,6 +31,7 @@ from weighbridge.models.arch.mixers import (
     LinearAttention,
     Mixer,
     Rwkv,
+    packages,
 )
 from weighbridge.models.arch.model_types import differs
 from weighbridge.models.arch.roles import role
@@ -64,11 +65,11 @@ class GenerationPlan:
     capability: tuple[int, int] | None
     torch: tuple[int, ...] | None
     outputs: int  # numbers a token that the head makes
-    stays: FormatChoice | None  # the format that weights keep where a package is installed
     pixels: int  # numbers of the image that a class without words reads
     kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
     packages: tuple[str, ...]  # that may be installed, and were not counted
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
+    stays: FormatChoice | None = None  # the format that weights keep where a package is installed
 
     def logits(self, step: ForwardStep) -> int:
         """Count the bytes of the logits of a step, as they are handed out."""
@@ -119,10 +120,9 @@ def plan(subject: Subject, w: "Transformers", budget: "Budget | None") -> Genera
         capability=budget.choice.part.capability if budget else None,
         torch=_torch(w.torch_version),
         outputs=subject.body.vocab or subject.body.labels,
-        stays=None,
         pixels=seen.positions * seen.patch if (seen := _seen(subject)) else 0,
         kinds=kinds,
-        packages=() if w.kernels == "missing" else packages.of(map(type, kinds)),
+        packages=() if w.kernels == "missing" else packages(map(type, kinds)),
         guessed=any(isinstance(m, GUESSED) for m in kinds),
     )
 

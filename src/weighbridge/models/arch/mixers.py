@@ -11,6 +11,7 @@ K key-value heads, Hk and Hv the sizes of their keys and values. What an engine 
 them, in which dtype and with which slack, is with each engine, in its caches.py.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from weighbridge.base.records import dataclass
@@ -244,3 +245,31 @@ class Layer:
     """All that one layer remembers; nothing, for a layer of experts alone."""
 
     mixers: tuple[Mixer, ...] = ()
+
+
+# ---- packages
+
+
+# Optional packages with kernels, which transformers runs a layer by where they are installed: they
+# leave matrices of a chunk on the chip, which torch makes else. `pip install transformers` has none
+# of them (transformers 5.23 models/*/modeling_*.py, use_kernel_func_from_hub_with_fallback).
+PACKAGES: Mapping[type, tuple[str, ...]] = {
+    Attention: (),
+    Latent: (),
+    Compressed: (),
+    CrossAttention: (),
+    Shared: (),
+    LinearAttention: (),
+    Rwkv: (),
+    GatedRecurrence: (),
+    GatedDelta: ("fla", "causal-conv1d"),
+    KimiDelta: ("fla", "causal-conv1d"),
+    Mamba1: ("mamba-ssm", "causal-conv1d"),
+    Mamba2: ("mamba-ssm", "causal-conv1d"),
+    ShortConv: ("causal-conv1d",),
+}
+
+
+def packages(kinds: Iterable[type]) -> tuple[str, ...]:
+    """Name the packages that have kernels of such layers, each once."""
+    return tuple(dict.fromkeys(name for kind in kinds for name in PACKAGES[kind]))
