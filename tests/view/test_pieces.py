@@ -265,6 +265,7 @@ def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None, sized=0):
         margin_bytes=9 * GIB,
         usable_bytes=10 * GIB,
         per_device=exactly(GIB),
+        host=None,
     )
     derived = {} if kept is None else {"layers_on_card": [kept, 10], "divided_by": by}
     w = {"engine": "ollama", "quantization": "Q4_K_M", "dtype": None}

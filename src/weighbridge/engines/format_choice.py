@@ -163,10 +163,10 @@ _NAMES = """
 awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
 compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
 fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek_v4_fp8 hqq
-bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
+bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 nvfp4 torchao ipex none unquant
 """
 OF_THE_CHECKPOINT = frozenset(_NAMES.split())
-OURS_TOO = frozenset(("mxfp4",))  # names of formats of ours as well
+OURS_TOO = frozenset(("mxfp4", "nvfp4"))  # names of formats of ours as well
 PLAIN = frozenset(("none", "unquant"))
 SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused where the checkpoint is not packed
 
