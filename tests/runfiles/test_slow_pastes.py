@@ -2,6 +2,7 @@
 bound, which would begin again at each character of a long word."""
 
 import re
+import time
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 
@@ -101,3 +102,17 @@ def test_a_text_of_very_many_runs_is_weighed_in_part_and_says_so():
     assert all("more than 12 runs" in run.notes[-1] for run in runs)
     (one,) = read("lms load some/model and RAM\n" * 100).runs
     assert not any("more than" in note for note in one.notes)
+
+
+@pytest.mark.parametrize("word", ["actor_rollout_ref.", "a.", "trainer.x-y.", "a-"])
+def test_a_long_word_with_dots_costs_as_much_as_it_is_long(word):
+    """Keys of Hydra are looked for from where a dotted word begins, and not within it."""
+
+    def seconds(times):
+        text = f"{word * times} verl and GRPO of qwen3-8b on a 4090"
+        begun = time.process_time()
+        read(text)
+        return time.process_time() - begun
+
+    seconds(10)
+    assert seconds(3000) < 4 * seconds(1500) + 0.5

@@ -125,7 +125,7 @@ def _first_value(text: str, key: str) -> str:
     """Return the first value of a key; "true" where it stands alone, as a switch, "" where it does
     not stand in the text."""
     match = re.search(
-        rf"(?i)(?<![\w-])(?:--)?(?:\w+\.)*(?:{key})\b"
+        rf"(?i)(?<![\w.-])(?:--)?(?:[\w-]+\.)*(?:{key})\b"
         r"(?:[\"']?[ \t]*[=:][ \t]*[\"']?|[ \t]+)?(?P<value>[\w.]+)?",
         text,
     )
