@@ -259,19 +259,7 @@ def plan(
         torch=_torch(w),
         release=date,
         zero=_deepspeed(w, framework),
-        codes=held_codes(
-            subject.choice.scheme,
-            shares,
-            (
-                PackedRun(
-                    framework=framework.name,
-                    prepares=framework.accelerate,
-                    floats=floats,
-                    torch=_torch(w),
-                    accelerate=numbers(w.accelerate_version),
-                )
-            ),
-        ),
+        codes=held_codes(subject.choice.scheme, shares, _of_packed(w, framework, floats=floats)),
         stored_as_floats=floats,
         float8_recipe=scales,
         **_asked(w),
@@ -462,6 +450,16 @@ def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
         overlaps=w.zero_overlap_comm,
         whole_first=w.no_zero_init,
         pins=w.zero_pin_memory,
+    )
+
+
+def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
+    return PackedRun(
+        framework=framework.name,
+        prepares=framework.accelerate,
+        floats=floats,
+        torch=_torch(w),
+        accelerate=numbers(w.accelerate_version),
     )
 
 
