@@ -1,10 +1,14 @@
 """`weighbridge measure` without a GPU: targets, records, histories, processes, and what is printed."""
 
 import json
+import os
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from subprocess import PIPE, Popen
+from time import sleep
 
 import pytest
 from hypothesis import given
@@ -18,6 +22,7 @@ from weighbridge_lab.measure import history, run
 from weighbridge_lab.measure.record import (
     DONE,
     OOM,
+    FakeCard,
     Levels,
     MeasuredMachine,
     MeasuredPhase,
@@ -150,6 +155,69 @@ def test_errors_come_back():
         apart("no_such_module:f")
     with pytest.raises(UnsupportedError, match="exit status 7"):
         apart("os:_exit", 7)
+
+
+WORKERS = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+data = TensorDataset(torch.zeros(64, 8))
+model = torch.nn.Linear(8, 8)
+assert sum(len(model(rows)) for rows, in DataLoader(data, batch_size=8, num_workers=2)) == 64
+"""
+
+
+def ran(target):
+    """Run a target here, without a card."""
+    target.run()
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_a_program_may_start_processes(tmp_path):
+    """A DataLoader's workers: a daemon of multiprocessing may have none."""
+    script = tmp_path / "loader.py"
+    script.write_text(WORKERS)
+    assert apart(f"{__name__}:ran", Target(name=str(script)))
+    traced = run.traced(Target(name=str(script)), FakeCard(name="t4"))
+    assert traced.outcome == DONE
+
+
+PARENT = """
+import sys
+from weighbridge_lab.measure.run import _started
+
+if __name__ == "__main__":
+    _, process = _started("time:sleep", (600,), False)
+    print(process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are read from /proc")
+def test_a_process_ends_with_its_parent(tmp_path):
+    """Even with one that was killed, and could end nobody."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = Popen([sys.executable, str(script)], stdin=PIPE, stdout=PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    for _ in range(300):
+        if not alive(child):
+            return
+        sleep(0.1)
+    raise AssertionError("it went on alone")
+
+
+def alive(process):
+    """Tell whether a process runs: one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # Errors and records

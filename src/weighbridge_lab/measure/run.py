@@ -16,8 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib import import_module
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import (
+    get_all_start_methods,
+    get_context,
+    parent_process,
+    set_start_method,
+)
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 from weighbridge.base._version import __version__
@@ -205,13 +211,28 @@ def _started(function: str, arguments: tuple[Any, ...], warm: bool) -> tuple[Con
     if served:
         context.set_forkserver_preload(WARM)
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(send, function, arguments), daemon=True)
+    process = context.Process(target=_answer, args=(send, function, arguments))
     process.start()
     send.close()
     return receive, process
 
 
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended. It is no daemon of
+    multiprocessing: a daemon can start no process, and a DataLoader's workers are processes."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _answer(send: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+    _end_with_parent()
+    set_start_method(None, force=True)  # what the program starts, it starts as it does by itself
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints is talk
     value: Any
     try:
