@@ -1,11 +1,13 @@
 """Loops that train are left once their rounds are alike: nothing new happens to memory then.
 
 A round is what runs from one head of a loop to the next. Two are alike where they ask for the same
-bytes, one request after the other; when Python's collector frees what is left in cycles is of no
-matter. After ALIKE rounds in a row that repeat, one by one or in turns of a few (accumulated
-gradients, two optimizers), without a new peak since the first turn, the loop ends as if it were
-through, and the script goes on behind it. A loop in which no backward runs is left alone, and so is
-one that hands out what it has (`yield`).
+bytes, one request after the other, come to the same peak and leave the same behind. After ALIKE
+rounds in a row that repeat, one by one or in turns of a few (accumulated gradients, two
+optimizers), the loop ends as if it were through, and the script goes on behind it. A loop in which
+no backward runs is left alone, and so is one that hands out what it has (`yield`).
+
+Where rounds ask for the same, and differ by when Python's collector frees what is left in cycles,
+their peak has to be still for MOVED of them.
 
 Where rounds differ (images of other sizes, packed lengths, penalties every so often), the loop ends
 when its peak is still: none of the last STILL rounds that trained came higher, and none left more
@@ -34,6 +36,8 @@ TURNS = 64  # rounds after which the pattern repeats, at most; alike ones, where
 STILL = (
     24  # rounds that trained without a new peak; assumed: 16 to 50 find the same in what was tried
 )
+MOVED = 12  # rounds that ask for the same without a new peak; assumed: the collector of cycles has
+# come by then, whose later generations leave little more
 REPEATS = 2  # times that a pattern of several rounds is seen
 Look = tuple[Any, ...]
 
@@ -186,15 +190,17 @@ class Rounds:
             return False
         if self.count:
             looks = tuple(map(self._look, range(len(self._starts))))
-            self._looks.append((passes, steps, *(requests for requests, *_ in looks)))
+            requests = tuple(requests for requests, *_ in looks)
+            self._looks.append((passes, steps, requests, looks))
             self.peaks.add(looks, passes, steps)
         self._worked = worked
         self._starts = [len(tape.events) for tape in self.loops.tapes]
         most = self.loops.most
         if most is not None:
             return self._trained >= most
-        self.alike = any(map(self._repeats, range(1, TURNS + 1)))
-        self.still = self.peaks.still
+        turns = [n for n in range(1, TURNS + 1) if self._repeats(n)]
+        self.alike = any(self._repeats(n, whole=True) for n in turns)
+        self.still = self.peaks.still or any(self.peaks.calm >= max(MOVED, n) for n in turns)
         return self.alike or self.still
 
     def anew(self) -> None:
@@ -210,18 +216,18 @@ class Rounds:
         requests = tuple(tape.storages[n - 1].nbytes for n in tape.events[start:] if n > 0)
         return hash(requests), max(levels, default=0), max(reserves, default=0), end
 
-    def _repeats(self, turns: int) -> bool:
-        """Tell whether the last rounds were one pattern of so many, in which it trained, and which
-        rose no more after its first turn. An optimizer that has not yet made a step may do so in
-        the next."""
+    def _repeats(self, turns: int, *, whole: bool = False) -> bool:
+        """Tell whether the last rounds asked for one pattern of so many, in which it trained; of
+        the `whole`, whether their peaks are that pattern, too. An optimizer that has not yet made
+        a step may do so in the next."""
         pattern = list(self._looks)[-turns:]
         least = max(ALIKE if any(steps for _, steps, *_ in pattern) else TURNS, REPEATS * turns)
         looks = list(self._looks)[-least:]
         if len(looks) < least or not any(passes for passes, *_ in pattern):
             return False
-        if self.peaks.calm < least - turns:
-            return False
-        return all(one == other for one, other in zip(looks, looks[turns:], strict=False))
+        until = len(looks[0]) - (not whole)
+        pairs = zip(looks, looks[turns:], strict=False)
+        return all(one[:until] == other[:until] for one, other in pairs)
 
 
 class _Peaks:

@@ -4,7 +4,7 @@ Torch-free.
 
 from collections.abc import Iterable
 
-from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop
+from weighbridge_lab.trace.steady import ALIKE, LeftLoop
 
 SHOWN = 4  # lines of a loop that were not run
 PLACES = 3  # that are named
@@ -35,7 +35,7 @@ def on_left(left: LeftLoop) -> str:
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
     if left.still:
-        why = f"none of the last {STILL} that trained came to a new peak"
+        why = "its peak was still"
     line = f"{left.place}: the loop was left after {times}: {why}"
     if left.untaken:
         line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
