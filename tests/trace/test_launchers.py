@@ -193,3 +193,22 @@ def test_a_module_runs_as_main(tmp_path, monkeypatch, capsys):
         program.execute(asked, main)
     with pytest.raises(NotFoundError, match=r"nowhere\.py: no such script"):
         program.request("nowhere.py", ())
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "told"),
+    [
+        ("import torch", ["--gpu", "4090"], True),
+        ("import torch", ["--gpu=4090"], True),
+        ("p.add_argument('--gpu')", ["--gpu", "0"], False),
+        ("print(args.time_limit)", ["--time-limit", "9"], False),
+        ("import torch", ["--lr", "1"], False),
+    ],
+)
+def test_options_of_ours_behind_a_script_are_told(tmp_path, source, arguments, told):
+    path = tmp_path / "s.py"
+    path.write_text(source)
+    launch = read([str(path), *arguments])
+    assert launch.arguments == tuple(arguments)
+    assert bool(launch.notes) is told
+    assert all("stand before the script" in note for note in launch.notes)

@@ -21,6 +21,7 @@ from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
 
 EVERY_CARD = -1  # processes: one for each
+OURS = ("--gpu", "--gpu-memory", "--input", "--fit", "--time-limit", "--torch-version", "--steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +117,27 @@ def read(words: Sequence[str], *, module: bool = False) -> TraceLaunch:
     if module:
         return _module(head, tuple(words[1:]))
     if os.path.isfile(head) and name.endswith(".py"):
-        return TraceLaunch(program=head, arguments=tuple(words[1:]))
+        notes = tuple(_behind(head, words[1:]))
+        return TraceLaunch(program=head, arguments=tuple(words[1:]), notes=notes)
     if re.fullmatch(r"python(\d(\.\d+)?t?)?", name):
         return _python(words[1:])
     if name in HEADS:
         return HEADS[name](words[1:])
     return TraceLaunch(program=head, arguments=tuple(words[1:]))
+
+
+def _behind(script: str, arguments: Sequence[str]) -> Iterator[str]:
+    """Tell of options of trace that stand behind a script, where the script has none of the
+    name."""
+    flags = [flag for word in arguments if (flag := word.partition("=")[0]) in OURS]
+    if flags:
+        with open(script, encoding="utf-8", errors="replace") as file:
+            source = file.read()
+        yield from (
+            sentence("trace.behind_script", flag=flag, script=script)
+            for flag in flags
+            if re.search(rf"\b{re.sub('[-_]', '[-_]', flag.lstrip('-'))}\b", source) is None
+        )
 
 
 def _module(name: str, arguments: tuple[str, ...]) -> TraceLaunch:
