@@ -27,7 +27,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("way", ["sys.exit(1)", "print('saved')", "raise RuntimeError('stopped')"])
 def test_a_stop_that_the_script_swallows_is_a_stop(trace, way):  # noqa: F811
-    options = ["--json", "--gpu", "t4", "--time-limit", "12", "--steps", "all"]
+    options = ["--json", "--gpu", "t4", "--time-limit", "25", "--steps", "all"]
     found = report(trace(ENDLESS.format(way=way), options=options))
     assert found["program"]["ending"] == "time is up"
     assert found["program"]["settled"] >= 4 and found["verdict"]["fits"] == "yes"
