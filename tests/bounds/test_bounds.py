@@ -88,7 +88,7 @@ def test_a_width_of_kin_is_assumed_and_a_hundredth_more():
 
 
 def test_an_interval_is_narrowed_by_several_sources_and_enough_runs():
-    """Of n runs the next is within their worst with a chance of n / (n + 1): 19 of 20. What widens
+    """The next of n runs is within their worst with a chance of n / (n + 1): 19 of 20. What widens
     needs nobody else."""
     for runs, held, low in (
         (30, "ab", 0.0),

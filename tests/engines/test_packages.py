@@ -33,7 +33,7 @@ def test_what_nobody_said_has_both_in_its_interval():
 
 @pytest.mark.parametrize("name", ["bf16", "bfloat16", "none"])
 def test_16_bits_of_a_packed_checkpoint_can_be_asked(name):
-    """As Mxfp4Config(dequantize=True) and FineGrainedFP8Config(dequantize=True) load it."""
+    """Unpacked as Mxfp4Config(dequantize=True) and FineGrainedFP8Config(dequantize=True) load it."""
     plain = asked(quantization=name)
     assert plain.devices == asked(dequantize=True).devices == asked(kernels="missing").devices
     fp8 = asked("qwen3-8b-fp8", dequantize=True)
