@@ -10,6 +10,7 @@ from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies.training import moves, runnable
 from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
+from weighbridge.workload.train import LEARNERS
 
 GPU = "a100-80gb"
 
@@ -518,3 +519,9 @@ def test_what_segments_that_grow_take_is_of_the_fragmented():
     (other,) = of_kind(moves(case("train", checkpointing="none")), "checkpointing")
     assert asked.unfragmented(other) == 0
     assert asked.guessed((move,)) == asked.guessed(()) == 60 * GIB
+
+
+@pytest.mark.parametrize("framework", LEARNERS)
+def test_a_framework_of_rewards_lists_no_optimizers(framework):
+    """None is proposed for it, and what does not fit there is told."""
+    assert offered("optimizer", framework=framework, optimizer="adamw_torch") == []

@@ -183,6 +183,8 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
         return
     if case.effective["optimizer"] not in ADAMS or case.effective["offload"] != "none":
         return
+    if case.effective["framework"] not in FRAMEWORKS:  # those of rewards alone list none
+        return
     eight = EIGHT if formats.compiled(case.part) else {}  # of bitsandbytes
     if case.effective["framework"] == "axolotl" and case.effective["shard"] == "fsdp2":
         eight = {"adamw_torch_8bit": "8-bit states"}  # 0.19 refuses bitsandbytes' (validation.py)
