@@ -25,7 +25,11 @@ def measurement(body):
 
 def _run(body):
     phases = [
-        MeasuredPhase(name=p["name"], peak=Levels(*(p[level] for level in Levels._fields)))
+        MeasuredPhase(
+            name=p["name"],
+            peak=Levels(*(p[level] for level in Levels._fields)),
+            **{end: Levels(**p[end]) for end in ("low", "high") if end in p},
+        )
         for p in body["phases"]
     ]
     return MeasuredRun(

@@ -182,6 +182,11 @@ def test_a_program_may_start_processes(tmp_path):
     assert apart(f"{__name__}:ran", Target(name=str(script)))
     traced = run.traced(Target(name=str(script)), FakeCard(name="t4"))
     assert traced.outcome == DONE
+    assert all(
+        low <= point <= high
+        for phase in traced.phases
+        for low, point, high in zip(phase.low, phase.peak, phase.high, strict=True)
+    )
 
 
 PARENT = """
@@ -258,7 +263,11 @@ RECORD = Measurement(
     version="0.1.0",
     machine=MACHINE,
     measured=RUN,
-    predicted=replace(RUN, phases=(RUN.phases[0],), driver="context and reserved"),
+    predicted=replace(
+        RUN,
+        phases=(replace(RUN.phases[0], low=levels(99, 115, 580), high=levels(102, 125, 640)),),
+        driver="context and reserved",
+    ),
 )
 
 
@@ -412,7 +421,8 @@ def test_one_record_for_people(told):
     assert lines[0] == (
         "perceptron-sgd on NVIDIA T4, torch 2.13.0, CUDA 13.0, driver 580.65.06: done"
     )
-    assert lines[2].split() == ["load", "allocated", "100.00", "MiB", "100.00", "MiB", "+0.00%"]
+    words = "load allocated 100.00 MiB 100.00 MiB (99.00 to 102.00) +0.00%"
+    assert " ".join(lines[2].split()) == words  # its interval stands beside the point
     assert lines[-1].split() == ["step", "1", "driver", "500.00", "MiB", "-", "-"]
 
 

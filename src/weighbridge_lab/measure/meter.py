@@ -21,13 +21,14 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import LEVELS
 from weighbridge.base.records import replace
 from weighbridge.faces.charts.tasks import TASKS
 from weighbridge.machines.accelerators.names import find
@@ -43,6 +44,9 @@ from weighbridge_lab.measure.record import (
     MeasuredRun,
 )
 from weighbridge_lab.measure.run import Target
+
+if TYPE_CHECKING:
+    from weighbridge_lab.trace.gpu import FakeGPU
 
 START = "start"  # until the program names its first phase
 
@@ -298,9 +302,23 @@ def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> M
             return gpu.card.context + reserved
 
         run = _metered(target, driver, "context and reserved", tasks=tasks)
+        run = replace(run, phases=tuple(_between(phase, gpu) for phase in run.phases))
     if not events:
         return run
     return replace(run, events=history.of_tape(gpu.tape.events, gpu.tape.storages))
+
+
+def _between(phase: MeasuredPhase, gpu: "FakeGPU") -> MeasuredPhase:
+    """Give a traced phase the interval that `weighbridge trace` gives a whole program."""
+    from weighbridge_lab.trace import levels
+    from weighbridge_lab.trace.report import convolves
+
+    like = levels.runs(convolves=convolves(gpu.tape))
+    at = levels.peak(phase.peak.allocated, phase.peak.reserved, gpu.card.outside, like).at
+    each = [at(level) for level in LEVELS]
+    low = Levels(*(min(b.low, point) for b, point in zip(each, phase.peak, strict=True)))
+    high = Levels(*(max(b.high, point) for b, point in zip(each, phase.peak, strict=True)))
+    return replace(phase, low=low, high=high)
 
 
 def _metered(

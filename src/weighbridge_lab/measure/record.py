@@ -12,6 +12,7 @@ from weighbridge.base.records import NamedTuple, dataclass, field
 
 SCHEMA = "weighbridge.measure/1"
 DONE, OOM = "done", "out of memory"
+MIB = 1 << 20
 
 
 class Levels(NamedTuple):
@@ -34,8 +35,25 @@ class FakeCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPhase:
+    """Peaks of a stretch of a program; of a prediction, with what they are between."""
+
     name: str
     peak: Levels
+    low: Levels | None = None
+    high: Levels | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        between = {"low": self.low, "high": self.high}
+        ends = {name: levels._asdict() for name, levels in between.items() if levels}
+        return {"name": self.name, **self.peak._asdict(), **ends}
+
+    def told(self, level: str) -> str:
+        """Say a level in MiB: "100.00 MiB (99.00 to 102.50)"."""
+        text = f"{getattr(self.peak, level) / MIB:,.2f} MiB"
+        if self.low is None or self.high is None:
+            return text
+        low, high = (f"{getattr(end, level) / MIB:,.2f}" for end in (self.low, self.high))
+        return f"{text} ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +77,7 @@ class MeasuredRun:
             "driver_from": self.driver,
             "seconds": round(self.seconds, 3),
             "peak": self.peak._asdict(),
-            "phases": [{"name": p.name, **p.peak._asdict()} for p in self.phases],
+            "phases": [phase.to_dict() for phase in self.phases],
         }
 
 
