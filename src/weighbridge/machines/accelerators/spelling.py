@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 # Words that name the maker or the series, before what tells parts apart
 SERIES = re.compile(
     r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
-    r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
+    r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|moorethreads|mtt|"
+    r"英伟达|昇腾|华为|苹果|摩尔线程)+(?=\D*\d)"
 )
 # ... and words that tell nothing, wherever they stand
 FILLER = re.compile(
@@ -40,6 +41,8 @@ WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
 }
 COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
 RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
+# Where a card is rented, and that it was rebuilt: what stands behind says which
+AT = re.compile(r"(?:(?:autodl|kaggle|colab|runpod|vast\.?ai|modal)[ :]+|魔改 *)(?=\S)")
 MISPLACED = re.compile(r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)")  # "24gb 3090"
 REVERSED = re.compile(
     r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
@@ -54,7 +57,7 @@ def normal(text: str) -> str:
         )
         text = NUMERAL.sub(lambda m: str(NUMERALS[m[0]]), text)
     text = text.casefold().strip().replace("mobile", "laptop")
-    text = BLANKS.sub(" ", RENTED.sub("", text, count=1))
+    text = AT.sub("", BLANKS.sub(" ", RENTED.sub("", text, count=1)), count=1)
     counted = COUNTED.match(text)
     return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
 
