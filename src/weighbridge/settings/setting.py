@@ -258,9 +258,9 @@ def number(least: float = 0, most: float = MOST, **facts: "Unpack[SettingFacts]"
     return Valued(NUMBER, least, most, **facts)
 
 
-def size(**facts: "Unpack[SettingFacts]") -> Int:
+def size(least: float = 0, **facts: "Unpack[SettingFacts]") -> Int:
     """Declare a number of bytes, written 24GiB."""
-    return Valued(SIZE, **facts)
+    return Valued(SIZE, least, **facts)
 
 
 def relative(**facts: "Unpack[SettingFacts]") -> Str:

@@ -37,7 +37,10 @@ class RequestSettings(Settings):
     TITLE_ZH = "请求"
     engine: Str = word(default="transformers")
     context: Int = count(
-        1, 1 << 31, flags=("--max-model-len",), default=1 << 12, slider=(128, 1 << 20)
+        *(1, 1 << 31),
+        flags=("--max-model-len", "--ctx", "--ctx-size", "--num-ctx", "--n-ctx"),
+        default=1 << 12,
+        slider=(128, 1 << 20),
     )
     prompt_len: Int = count()
     max_new_tokens: Int = count()
@@ -51,7 +54,7 @@ class WeightSettings(Settings):
     TITLE = "Weights"
     TITLE_ZH = "权重"
     dtype: Str = word()
-    quantization: Str = word()
+    quantization: Str = word(flags=("--quant",))
     engine_version: Str = word()
     base_model: Switch = switch()
 
@@ -62,7 +65,7 @@ class DeviceSettings(Settings):
     TITLE = "Device"
     TITLE_ZH = "设备"
     gpu: Str = word()
-    gpu_memory: Str = relative()
+    gpu_memory: Str = relative(flags=("--vram",))
     headroom: Str = relative()
     ram: Str = memory()
     platform: Str = word("linux", "windows")

@@ -33,7 +33,7 @@ class PictureSettings(Settings):
 
     TITLE = "Picture"
     TITLE_ZH = "图像"
-    size: Pixels = image()
+    size: Pixels = image(flags=("--resolution",))
     frames: Int = count(1, 1 << 16)
     seconds: Float = number(0, 3600)
     batch_size: Int = count(1, 1 << 12, default=1)

@@ -35,7 +35,7 @@ class PictureRunSettings(Settings):
     TITLE_ZH = "训练过程"
     method: Str = word(*METHODS, default="lora", instead=INSTEAD)
     framework: Str = word(*TRAINERS, default="diffusers")
-    size: Pixels = image()
+    size: Pixels = image(flags=("--resolution",))
     frames: Int = count(1, 1 << 16)
     batch_size: Int = RunSettings.batch_size.but()
     prompt_tokens: Int = count(1, 1 << 16)

@@ -76,10 +76,15 @@ class RunSettings(Settings):
         "bf16-mixed", "fp16-mixed", "bf16", "fp16", "fp32", "fp8-mixed", default="bf16-mixed"
     )
     float8_recipe: Str = word("tensorwise", "rowwise", "mxfp8")
-    optimizer: Str = word(default="adamw_torch_fused")
+    optimizer: Str = word(flags=("--optim",), default="adamw_torch_fused")
     optim_args: Words = words()
     batch_size: Int = count(1, 1 << 20, default=1, slider=(1, 1 << 10))
-    seq_len: Int = count(1, 1 << 31, default=1 << 11, slider=(128, 1 << 18))
+    seq_len: Int = count(
+        *(1, 1 << 31),
+        flags=("--max-seq-length", "--max-length", "--cutoff-len", "--sequence-len"),
+        default=1 << 11,
+        slider=(128, 1 << 18),
+    )
     gradient_accumulation: Int = whole(1, 1 << 20)
     eval_batch_size: Int = count(1, 1 << 20)
     checkpointing: Str = word("none", "full", "selective", "offload")
@@ -147,7 +152,9 @@ class RoleSettings(Settings):
     max_tokens_per_gpu: Int = count(1, 1 << 31)
     packing: Switch = switch()
     prompt_len: Int = RequestSettings.prompt_len.but()
-    max_new_tokens: Int = count(1, 1 << 31)
+    max_new_tokens: Int = count(
+        1, 1 << 31, flags=("--max-completion-length", "--max-response-length")
+    )
 
 
 class RolloutSettings(Settings):

@@ -129,8 +129,8 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
     chunked = in_pieces(subject, w, subject.context, rules)
-    data = positive(w.data_parallel_size, "--data-parallel-size") or 1
-    requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
+    data = w.data_parallel_size or 1
+    requests = ceil_div(w.batch_size or 1, data)
     usual = by_default(subject, card, rules)
     tokens, sequences = batch(subject.context, requests, said(w), usual, rules, chunked=chunked)
     eager = bool(w.enforce_eager)
@@ -151,13 +151,13 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         second_runner=second,
         captures=captured(subject, (tokens, sequences), w, card, rules, eager=eager),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
-        kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
-        blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
+        kv_cache_bytes=w.kv_cache_memory_bytes,
+        blocks=w.num_gpu_blocks_override,
         language_only=w.language_model_only,
         items_profiled=(rules.second_items or not second) and not w.skip_mm_profiling,
-        block_size=positive(w.block_size, "--block-size"),
-        tensor=positive(w.tensor_parallel_size, "--tensor-parallel-size") or 1,
-        pipeline=positive(w.pipeline_parallel_size, "--pipeline-parallel-size") or 1,
+        block_size=w.block_size,
+        tensor=w.tensor_parallel_size or 1,
+        pipeline=w.pipeline_parallel_size or 1,
         partition=w.pp_layer_partition or (),
         data=data,
         context_parallel=_context_parallel(w),
@@ -216,12 +216,6 @@ def pools(subject: Subject) -> bool:
     return b.vocab == 0 or b.embeds or bool(b.labels) or not (b.causal or b.encoder is not None)
 
 
-def positive(value: int | None, flag: str) -> int | None:
-    if value is not None and value < 1:
-        raise UsageError(sentence("at_least_1", flag=flag, value=value))
-    return value
-
-
 def _share(asked: float | None, rules: VllmRules) -> float:
     if asked is None:
         return rules.utilization
@@ -245,7 +239,7 @@ def has_states(subject: Subject) -> bool:
 
 def _context_parallel(w: "Infer") -> int:
     """Decode context parallelism reuses the tensor-parallel ranks."""
-    ranks = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
+    ranks = w.decode_context_parallel_size or 1
     if (w.tensor_parallel_size or 1) % ranks:
         raise UsageError(
             sentence("decode_context", ranks=ranks, tensor=w.tensor_parallel_size or 1)
@@ -302,8 +296,8 @@ def batch(
     chunked: bool,
 ) -> tuple[int, int]:
     """(max_num_batched_tokens, max_num_seqs); `usual` are a server's on this card."""
-    sequences = positive(batch.sequences, "--max-num-seqs") or max(usual[1], requests)
-    tokens = positive(batch.tokens, "--max-num-batched-tokens")
+    sequences = batch.sequences or max(usual[1], requests)
+    tokens = batch.tokens
     if tokens is None:
         tokens = rules.pieces if rules.whole_to and chunked else usual[0]
         if not chunked:

@@ -33,7 +33,7 @@ class Vllm(ServingSettings, SightSettings, PrefixSettings, CardSettings, DraftSe
     gpu_memory_utilization: Float = number(
         0, 1, launch=spelled("--gpu-memory-utilization", "--device-memory-utilization")
     )
-    kv_cache_memory_bytes: Int = size(launch=spelled("--kv-cache-memory-bytes", reads="bytes"))
+    kv_cache_memory_bytes: Int = size(1, launch=spelled("--kv-cache-memory-bytes", reads="bytes"))
     max_num_batched_tokens: Int = count(1)
     max_num_seqs: Int = whole(1, 1 << 20, slider=(1, 1 << 10))
     block_size: Int = whole(1, 1 << 20)

@@ -48,6 +48,14 @@ TRAINS = "train-image"
 FITS = "fit-image"  # `fit` of a pipeline, which help does not list
 OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
 EXPLAINS = "--explain-oom"  # of fit, whatever the model is
+# Flags of other tools, which say with one word what ours say with two
+OF_OTHERS = {
+    **dict.fromkeys(("--zero", "--zero-stage"), "--shard zero3"),
+    **dict.fromkeys(("--width", "--height"), "--size WxH"),
+    **dict.fromkeys(("--lora", "--qlora"), "--method lora"),
+    "--gradient-checkpointing": "--checkpointing full",
+    **dict.fromkeys(("--num-gpus", "--gpus"), "--gpu NAME:COUNT"),
+}
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 UNLISTED = {FILE: "runfile:runfile", FITS: "picture:fit_image"}
@@ -238,6 +246,8 @@ def _of_click(error: click.ClickException) -> str:
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         near = ", ".join(map(repr, error.possibilities or ()))
+        if meant := OF_OTHERS.get(error.option_name):
+            near, text = meant, f"No such option {error.option_name}: type {meant}."
         values = {"name": error.option_name, "near": near}
         return Sentence(text, "no_option.near" if near else "no_option", values)
     if isinstance(error, click.MissingParameter) and error.param is not None:

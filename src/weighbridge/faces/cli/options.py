@@ -37,7 +37,7 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
 def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of an option of which the last would silently win."""
     if len(values) > 1:
-        flag, joined = option.opts[-1], ", ".join(values)
+        flag, joined = option.opts[0], ", ".join(values)
         line = sentence("option.twice", flag=flag, count=len(values), values=joined)
         raise click.UsageError(line, ctx)
     return values[0] if values else None

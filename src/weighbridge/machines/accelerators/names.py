@@ -30,6 +30,7 @@ from weighbridge.machines.accelerators.parts import (
     slice_of,
 )
 from weighbridge.machines.accelerators.spelling import (
+    AT,
     FILLER,
     FORM,
     PIECES,
@@ -54,6 +55,7 @@ COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
         r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
         rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
         r"(?P<count>\d{1,9}) +(?P<name>.+)",
+        r"(?P<name>tpu ?v\d\w*)-(?P<count>\d{1,4})",  # a slice: TPU v5e-8
     )
 )
 MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published
@@ -124,6 +126,8 @@ def _found(text: str) -> DeviceChoice:
             return _times(inner, count, text)
     if len(pieces) > 1:  # which of them it is
         _mixed(text, pieces[: MIXED + 1])
+    if bare := AT.match(typed):
+        return _found(typed[bare.end() :])
     raise _unknown(text, typed)
 
 
@@ -182,7 +186,7 @@ def sized(text: str) -> Part:
     figure = MemoryFigure(exactly(nbytes), "read", "as you said")
     return Part(
         id=text.strip(),
-        name=f"a device with {human(nbytes)}",
+        name=f"device with {human(nbytes)}",
         vendor="",
         kind="gpu",
         marketed_gb=-(-nbytes // 10**9),
@@ -272,30 +276,36 @@ def _ordered(typed: str) -> DeviceChoice | None:
 
 
 def _of_size(typed: str) -> DeviceChoice:
-    """Make a device that is named by a size alone, with a note of how it was read, and of what
-    cards give that are sold with so much."""
-    part = sized(typed)
-    size = part.visible.bytes.expected
-    shown = typed.upper().replace("IB", "iB")
-    read = sentence("read_as", typed=shown, size=size, human=human(size))
-    return DeviceChoice(part=part, note=clauses(read, _sold_as(typed)))
-
-
-def _sold_as(typed: str) -> str:
-    """Name the cards that are sold with so many gigabytes; "" where there is none."""
-    match = re.match(r"(\d+) ?g", typed)
+    """Make a device that is named by a size alone, with a note of how it was read: what cards give
+    that are sold with so many gigabytes; as much as it says, of GiB and of what none is sold
+    with."""
+    part, note = sized(typed), ""
     sold = [
         p
         for p in parts().values()
-        if match and p.kind == "gpu" and p.stack != "own" and p.marketed_gb == int(match[1])
+        if re.fullmatch(rf"{p.marketed_gb} ?gi?b?", typed) and p.kind == "gpu" and p.stack != "own"
     ]
-    if not match or not sold:
-        return ""
-    known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
-    low = human(min(p.visible.bytes.low for p in sold))
-    high = human(max(p.visible.bytes.high for p in sold))
-    values = {"low": low, "high": high, "card": known.name}
-    return sentence("sold_with", gb=match[1], least=human(known.visible.bytes.low), **values)
+    if sold:
+        known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
+        least = min(p.visible.bytes.low for p in sold)
+        most = max(p.visible.bytes.high for p in sold)
+        note = sentence(
+            "sold_with",
+            gb=known.marketed_gb,
+            low=human(least),
+            high=human(most),
+            card=known.name,
+            least=human(known.visible.bytes.low),
+        )
+        if "i" not in typed:
+            visible = Bytes(least, known.visible.bytes.expected, most)
+            figure = MemoryFigure(visible, "assumed", "cards that are sold with it")
+            part = replace(part, name=f"{known.marketed_gb} GB card", visible=figure)
+            return DeviceChoice(part=replace(part, total=known.total), note=note)
+    size = part.visible.bytes.expected
+    shown = typed.upper().replace("IB", "iB")
+    read = sentence("read_as", typed=shown, size=size, human=human(size))
+    return DeviceChoice(part=part, note=clauses(read, note))
 
 
 def _slice(name: str, profile: str) -> DeviceChoice | None:

@@ -57,7 +57,7 @@ def normal(text: str) -> str:
         )
         text = NUMERAL.sub(lambda m: str(NUMERALS[m[0]]), text)
     text = text.casefold().strip().replace("mobile", "laptop")
-    text = AT.sub("", BLANKS.sub(" ", RENTED.sub("", text, count=1)), count=1)
+    text = BLANKS.sub(" ", RENTED.sub("", text, count=1))
     counted = COUNTED.match(text)
     return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
 
