@@ -157,7 +157,7 @@ def test_a_size_that_is_sold_is_what_such_cards_give(task):
     settings = {"seq_len": 64} if task == "train" else {}
     report = ASK[task](SMALL, gpu="24GB", **settings)
     (line,) = said(report, "--gpu:")
-    assert "cards sold with 24 GB give it 21.82 GiB to 24.00 GiB (" in line
+    assert "cards sold with 24 GB give it 21.82 GiB to 24.00 GiB:" in line
     usable = find("24gb").part.visible.bytes
     assert usable.expected == find("4090").part.visible.bytes.expected
     assert usable.low < usable.expected < usable.high

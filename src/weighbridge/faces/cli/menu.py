@@ -50,11 +50,11 @@ OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
 EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 # Flags of other tools, which say with one word what ours say with two
 OF_OTHERS = {
-    **dict.fromkeys(("--zero", "--zero-stage"), "--shard zero3"),
-    **dict.fromkeys(("--width", "--height"), "--size WxH"),
-    **dict.fromkeys(("--lora", "--qlora"), "--method lora"),
+    "--zero": "--shard zero3",
+    "--width": "--size WxH",
+    "--lora": "--method lora",
+    "--num-gpus": "--gpu NAME:COUNT",
     "--gradient-checkpointing": "--checkpointing full",
-    **dict.fromkeys(("--num-gpus", "--gpus"), "--gpu NAME:COUNT"),
 }
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do

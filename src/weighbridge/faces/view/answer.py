@@ -213,11 +213,13 @@ def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]
 
 def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
     """Return the host memory that is needed beside that of the machine, as a sentence."""
-    (unit, _), shared = _lacking(answer, host), ".shared" if host.shared else ""
+    unit, _ = _lacking(answer, host)
     if host.fits != "no":
-        return answer.say(f"figures.host.unknown{shared}", **_ends(unit, host))
+        key = "figures.host.unknown.shared" if host.shared else "figures.host.unknown"
+        return answer.say(key, **_ends(unit, host))
+    key = "figures.host.shared" if host.shared else "figures.host"
     needs, has = unit.of(host.needed.expected), unit.of(host.available or 0)
-    return answer.say(f"figures.host{shared}", needs=needs, has=has)
+    return answer.say(key, needs=needs, has=has)
 
 
 def _ends(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:

@@ -289,19 +289,13 @@ def _of_size(typed: str) -> DeviceChoice:
         known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
         least = min(p.visible.bytes.low for p in sold)
         most = max(p.visible.bytes.high for p in sold)
-        note = sentence(
-            "sold_with",
-            gb=known.marketed_gb,
-            low=human(least),
-            high=human(most),
-            card=known.name,
-            least=human(known.visible.bytes.low),
-        )
+        gb, total = known.marketed_gb, known.total
+        note = sentence("sold_with", gb=gb, low=human(least), high=human(most))
         if "i" not in typed:
             visible = Bytes(least, known.visible.bytes.expected, most)
             figure = MemoryFigure(visible, "assumed", "cards that are sold with it")
-            part = replace(part, name=f"{known.marketed_gb} GB card", visible=figure)
-            return DeviceChoice(part=replace(part, total=known.total), note=note)
+            part = replace(part, name=f"{gb} GB card", visible=figure, total=total)
+            return DeviceChoice(part=part, note=note)
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
     read = sentence("read_as", typed=shown, size=size, human=human(size))
