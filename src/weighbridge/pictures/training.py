@@ -13,8 +13,10 @@ modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
@@ -130,10 +132,50 @@ class PictureRun:
 
 
 def run(plan: PicturePlan) -> PictureRun:
-    """Encode what is kept, then run two steps."""
-    result = PictureRun()
+    """Encode what is kept, then run two steps. What waits of a frozen base changes nothing else, so
+    that steps are run once for all of its shares."""
+    split = plan.sharding.parameters and plan.form is None
+    still = plan.adapters is not None and plan.streaming != "layers" and not split
+    whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
+    said = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
+    facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *said))
+    ran = memo(plan.denoiser, facts, partial(_steps, whole))
+    waiting = 0
+    if still:
+        sizes = formats.sizes(plan.denoiser, base.stored(plan.form), plan.weights)
+        params = tuple(p for p in plan.denoiser.blueprint.counted if not p.tied)
+        here, _ = _on_card(params, sizes, plan)
+        waiting = sum(sizes) - sum(here)
+    result = replace(
+        ran,
+        moments={name: _less(peak, waiting) for name, peak in ran.moments.items()},
+        reserved={name: nbytes - waiting for name, nbytes in ran.reserved.items()},
+        waiting=ran.waiting + waiting,
+    )
     for names in (plan.caches,) if plan.beside else ((name,) for name in plan.caches):
-        result.note(CACHE, _cached(plan, names))
+        beside = plan.form, plan.weights, plan.adapters, plan.fuse_qkv, plan.ema, plan.streaming
+        facts = "cached", repr((*_encoders(plan, names), beside if plan.beside else ()))
+        result.note(CACHE, memo(plan.denoiser, facts, partial(_cached, plan, names)))
+    return result
+
+
+PARTS = frozenset(("spec", "parts", "dtypes", "forms", "caches", "beside"))
+
+
+def _encoders(plan: PicturePlan, names: Iterable[str]) -> tuple[object, ...]:
+    """Return what decides a run of these encoders."""
+    each = ((one, plan.forms.get(one), plan.dtypes[one]) for one in names)
+    return (plan.spec.name, plan.sizes, plan.chip, *each)
+
+
+def _less(peak: LivePeak, nbytes: int) -> LivePeak:
+    live = peak.live | {"weights": peak.live.get("weights", 0) - nbytes} if nbytes else peak.live
+    return LivePeak(live=live, allocated=peak.allocated - nbytes, reserved=peak.reserved - nbytes)
+
+
+def _steps(plan: PicturePlan) -> PictureRun:
+    """Run two steps."""
+    result = PictureRun()
     m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
@@ -239,7 +281,9 @@ class DenoiserStep:
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
-        here, self.result.waiting = _on_card(params, sizes, streams, plan)
+        here = list(sizes)
+        if streams:
+            here, self.result.waiting = _streamed(params, sizes, streams, plan)
         m.heap.row(here, "weights")
         if plan.fuse_qkv:
             added = formats.fused(plan.denoiser, base.stored(form), plan.weights)
@@ -364,12 +408,8 @@ def _trains(plan: PicturePlan, name: str) -> bool:
     return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
 
 
-def _on_card(
-    params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
-) -> BlocksOnCard:
+def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -> BlocksOnCard:
     """Tell which of the frozen denoiser's tensors are on the card."""
-    if streams:
-        return _streamed(params, sizes, streams, plan)
     if plan.streaming == "blocks":
         return shared(params, sizes, plan.waiting)
     coming = ONE if plan.combined else 0
