@@ -236,7 +236,7 @@ def test_texts_are_encoded_in_a_run_of_their_own():
     ],
 )
 def test_what_was_typed_of_a_format_leaves_steps_for_what_is_encoded_before(gpu, settings, change):
-    swaps = {"blocks_to_swap": 28} if "framework" in settings else {}
+    swaps = {"blocks_to_swap": 31} if "framework" in settings else {}
     report = weighbridge.train(FLUX, size="512", gpu=gpu, **settings, **swaps)
     assert report.verdict.fits == "no"
     [remedy] = [r for r in report.remedies if r.fits == "yes"]
@@ -250,7 +250,7 @@ def test_another_trainer_is_the_last_step_where_none_of_this_one_fits():
     report = weighbridge.train(FLUX, gpu="rtx-4060")
     *own, last = report.remedies
     assert {one.fits for one in own} == {"no"} and last.fits == "yes"
-    assert last.change["framework"] == "ai-toolkit" and "layer_offloading: true" in last.paste
+    assert last.change["framework"] == "kohya" and "--blocks_to_swap" in last.paste
     again = weighbridge.train(FLUX, gpu="rtx-4060", **last.change)
     assert (again.verdict.fits, again.peak.expected) == ("yes", last.peak_bytes)
     typed = weighbridge.train(FLUX, gpu="rtx-4060", framework="diffusers")
@@ -642,7 +642,8 @@ def test_whose_code_it_is_decides_the_interval():
         kept = next(c for c in forward.components if c.name == "activations")
         spread[framework] = round(100 * (kept.bytes.high / kept.bytes.expected - 1))
         assert kept.basis == ("assumed" if framework == "simpletuner" else "computed")
-    assert spread == {"diffusers": 5, "simpletuner": 40}
+    norms = 17  # which torch 2.12 and newer keep in float32
+    assert spread == {"diffusers": 5 + norms, "simpletuner": 40}
 
 
 def test_activations_of_code_that_was_not_followed_are_as_wide_as_published_runs_were(tiny):

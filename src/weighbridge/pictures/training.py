@@ -140,19 +140,20 @@ def run(plan: PicturePlan) -> PictureRun:
     said = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
     facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *said))
     ran = memo(plan.denoiser, facts, partial(_steps, whole))
-    waiting = 0
+    waiting = hosted = 0
     if still:
         sizes = formats.sizes(plan.denoiser, base.stored(plan.form), plan.weights)
         params = tuple(p for p in plan.denoiser.blueprint.counted if not p.tied)
-        here, _ = _on_card(params, sizes, plan)
+        here, hosted = _on_card(params, sizes, plan)
         waiting = sum(sizes) - sum(here)
     result = replace(
         ran,
         moments={name: _less(peak, waiting) for name, peak in ran.moments.items()},
         reserved={name: nbytes - waiting for name, nbytes in ran.reserved.items()},
-        waiting=ran.waiting + waiting,
+        waiting=ran.waiting + hosted,
     )
-    for names in (plan.caches,) if plan.beside else ((name,) for name in plan.caches):
+    alone = ((name,) for name in plan.caches)
+    for names in filter(None, (plan.caches,)) if plan.beside else alone:
         beside = plan.form, plan.weights, plan.adapters, plan.fuse_qkv, plan.ema, plan.streaming
         facts = "cached", repr((*_encoders(plan, names), beside if plan.beside else ()))
         result.note(CACHE, memo(plan.denoiser, facts, partial(_cached, plan, names)))

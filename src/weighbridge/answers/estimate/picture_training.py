@@ -105,11 +105,11 @@ class WholeStep(NamedTuple):
 
 def _spread(asked: PicturePlan, ran: PictureRun, spread: StepSpread) -> StepSpread:
     below, above = spread
-    if ran.unsettled:
+    if ran.unsettled and below <= ASSUMED:
         above += OF_NORMS
     if not read(asked.form):
         below, above = below + UNREAD, above + UNREAD
-    elif asked.form == FP8 and above > ASSUMED:
+    elif asked.form == FP8 and below > ASSUMED:
         above += OF_FILES
     return StepSpread(below, above)
 
@@ -148,7 +148,7 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
             bytes=Bytes(
                 low - low * share.below // 100, nbytes, nbytes + nbytes * share.above // 100
             ),
-            basis="assumed" if moves and spread.above > ASSUMED else "computed",
+            basis="assumed" if moves and spread.below > ASSUMED else "computed",
             formula=_formula(asked, whole.ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,
         )
