@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.dtypes import TORCH
 from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.models.checkpoint.model import ModelPart
@@ -23,25 +24,8 @@ USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 BFLOAT16_SINCE = (8, 0)  # compute capability
 FRAMES_A_SECOND = 16  # where a pipeline says nothing
 DIFFUSERS, COMFYUI, SD_CPP = PROGRAMS = ("diffusers", "comfyui", "stable-diffusion.cpp")
-PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every program has
-    "offload": (DIFFUSERS, SD_CPP),
-    "offload_stream": (DIFFUSERS,),
-    "layerwise_casting": (DIFFUSERS,),
-    "vae_slicing": (DIFFUSERS,),
-    "fuse_qkv": (DIFFUSERS,),
-    "quantize_on_card": (DIFFUSERS,),
-    "context_parallel_size": (DIFFUSERS,),
-    "device_map": (DIFFUSERS, SD_CPP),
-    "ip_adapter": (DIFFUSERS,),
-    "fuse_lora": (DIFFUSERS,),
-    "controlnet": (DIFFUSERS, COMFYUI),
-    "refiner": (DIFFUSERS, COMFYUI),
-    "lora": (DIFFUSERS, COMFYUI),
-    "blocks_to_swap": (COMFYUI,),
-    "vram_mode": (COMFYUI,),
-    "reserve_vram": (COMFYUI,),
-    "disable_smart_memory": (COMFYUI,),
-    "vae_tile": (COMFYUI,),
+PROGRAMS_OF: Mapping[str, list[str]] = {
+    name: having for name, *having in map(str.split, lines_beside(__file__, "programs_of.txt"))
 }
 OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
 SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps

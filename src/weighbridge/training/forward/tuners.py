@@ -30,6 +30,7 @@ from weighbridge.training.forward.ops.pointwise import (
     scale,
     shift,
     sub,
+    total,
     wider,
 )
 from weighbridge.training.forward.ops.shaping import copied, turned
@@ -188,25 +189,11 @@ class Miss:
         if wide != inside:
             x = remade(m, x, m.new((*x.shape[:-1], wide), x.dtype))
         x = cast(m, x, self.block.dtype)  # a variable, which lives to the end
-        low = _summed_groups(m, dropout(m, x, self.p), rank)
+        low = total(m, dropout(m, x, self.p), rank)
         low = linear(m, low, self.block)
         result = add(m, result, low)
         del low
         return cast(m, result, dtype)
-
-
-def _summed_groups(m: Machine, x: Tensor, rank: int) -> Tensor:
-    """x [..., n * rank] summed over n; in backward a view with it repeated."""
-    dtype = x.dtype if m.autocast is None else FLOAT32
-    out = m.new((*x.shape[:-1], rank), dtype)
-    whole, source = x.shape, x.dtype
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        g = grads[0]
-        return [Computed(whole, source, g.storage) if g.dtype == source else m.new(whole, source)]
-
-    record(m, back, [x], [], out)
-    return out
 
 
 class RandLora:

@@ -14,6 +14,7 @@ from math import ceil, log2, prod
 from weighbridge.base.records import NamedTuple
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.families.modernbert import head_dim
 from weighbridge.models.arch.model_types import ModelType
 
 WEIGHT_NORM = "parametrizations.weight.original"
@@ -165,10 +166,6 @@ def mimi_layer(c: Config, prefix: str) -> Iterator[Param]:
         yield from norm(f"{prefix}{name}", width, bias=True)
     for name in ("self_attn_layer_scale", "mlp_layer_scale"):
         yield Param(f"{prefix}{name}.scale", (width,), "other")
-
-
-def head_dim(c: Config) -> int:
-    return c.num("head_dim", default=c.num("hidden_size") // max(1, c.num("num_attention_heads")))
 
 
 def frame_rate(c: Config) -> float:

@@ -26,6 +26,7 @@ from weighbridge.models.arch.decoder import (
     tree,
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention, shared_keys
+from weighbridge.models.arch.families.qwen_moe import qwen3_attention
 from weighbridge.models.arch.heads import DECODER_HEADS, DecoderFamily
 from weighbridge.models.arch.model_types import (
     ModelType,
@@ -65,11 +66,6 @@ def glm_attention(c: Config) -> Submodule:
     return attention(c, LlamaSwitches(qkv_bias=bias, qk_norm=c.flag("use_qk_norm")))
 
 
-def dots_attention(c: Config) -> Submodule:
-    bias = c.flag("attention_bias")
-    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True))
-
-
 def solar_attention(c: Config) -> Submodule:
     return attention(c, LlamaSwitches(qkv_bias=c.flag("attention_bias")))
 
@@ -94,11 +90,11 @@ def hy_moe(c: Config) -> Submodule:
 
 
 GLM4 = Parts(attention=glm_attention, moe=glm_moe, sparse=after_first)
-DOTS = Parts(attention=dots_attention, moe=glm_moe, sparse=after_first)
+DOTS = Parts(attention=qwen3_attention, moe=glm_moe, sparse=after_first)
 SOLAR = Parts(attention=solar_attention, moe=glm_moe, sparse=lambda c: by_kinds(c, 0))
 EXAONE = Parts(attention=exaone_attention, moe=exaone_moe, sparse=by_kinds_or_first)
 HY = Parts(
-    attention=dots_attention,
+    attention=qwen3_attention,
     moe=hy_moe,
     sparse=lambda c: by_kinds(c, 1),
     mlp_bias=lambda c: c.flag("mlp_bias"),
@@ -133,7 +129,7 @@ def afmoe(c: Config) -> Decoder:
         inner = c.num("num_attention_heads") * head_dim(c)
         gate = submodule(linear("self_attn.gate_proj", inner, width))
         feed = afmoe_block(c) if sparse else gated("mlp", width, c.num("intermediate_size"))
-        return (dots_attention(c), gate, normed(width, *four), feed)
+        return (qwen3_attention(c), gate, normed(width, *four), feed)
 
     layers = by_kind(after_first(c, "num_dense_layers"), layer)
     return tree(c, layers, kinds=layer_kinds)

@@ -47,6 +47,7 @@ from weighbridge.models.arch.decoder import (
     tree,
     ungated,
 )
+from weighbridge.models.arch.families.gpt2 import ctrl_lm
 from weighbridge.models.arch.heads import (
     DECODER_HEADS,
     LEGACY_HEADS,
@@ -148,10 +149,6 @@ def sines(c: Config, prefix: str) -> Iterator[Buffer]:
         yield Buffer(f"{prefix}h.{i}.attn.embed_positions", shape, "float32")
 
 
-def biased_lm(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
-
-
 def spans(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the head for spans of text: an output for each label, 2 unless the config says
     otherwise."""
@@ -162,7 +159,7 @@ GPTJ = Family(
     tree=partial(decoder, qkv=SEPARATE),
     base="transformer",
     cls="GPTJForCausalLM",
-    heads={**DECODER_HEADS, "ForCausalLM": biased_lm, "ForQuestionAnswering": spans},
+    heads={**DECODER_HEADS, "ForCausalLM": ctrl_lm, "ForQuestionAnswering": spans},
     buffers=sines,
     blocks=("h.*",),
 )
@@ -170,7 +167,7 @@ CODEGEN = Family(
     tree=partial(decoder, qkv=TOGETHER),
     base="transformer",
     cls="CodeGenForCausalLM",
-    heads={"ForCausalLM": biased_lm},
+    heads={"ForCausalLM": ctrl_lm},
     buffers=sines,
     blocks=("h.*",),
 )
@@ -178,7 +175,7 @@ MOSS = Family(
     tree=partial(decoder, qkv=TOGETHER),
     base="transformer",
     cls="MossForCausalLM",
-    heads={"ForCausalLM": biased_lm},
+    heads={"ForCausalLM": ctrl_lm},
     blocks=("h.*",),
 )
 

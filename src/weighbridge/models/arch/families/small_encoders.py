@@ -21,7 +21,7 @@ from weighbridge.models.arch.blueprint import (
     norm,
 )
 from weighbridge.models.arch.config import Config
-from weighbridge.models.arch.families.bert import WORDS
+from weighbridge.models.arch.families.bert import WORDS, big_bird_pooler
 from weighbridge.models.arch.heads import (
     decoder,
     ids,
@@ -103,10 +103,6 @@ def albert(c: Config, prefix: str) -> Iterator[Param]:
         for i in range(c.layers("inner_group_num")):
             path = f"{prefix}encoder.albert_layer_groups.{group}.albert_layers.{i}."
             yield from albert_layer(c, path)
-
-
-def albert_pooler(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}pooler", c.num("hidden_size"), c.num("hidden_size"), bias=True)
 
 
 def albert_lm(c: Config, prefix: str) -> Iterator[Param]:
@@ -236,7 +232,7 @@ _ALBERT_BARE = Family(
     blocks=(),
 )
 ALBERT = Family(
-    body=joined(albert, albert_pooler),
+    body=joined(albert, big_bird_pooler),
     base="albert",
     cls="AlbertModel",
     heads={

@@ -282,10 +282,11 @@ def mean(m: Machine, x: Tensor) -> Tensor:
     return remade(m, x, m.new((*x.shape[:-1], 1), x.dtype))
 
 
-def total(m: Machine, x: Tensor) -> Tensor:
-    """The sum over the last dimension, which stays as one; in backward a view with it repeated.
+def total(m: Machine, x: Tensor, width: int = 1) -> Tensor:
+    """The sum over the last dimension, or of groups that are `width` apart; in backward a view with
+    it repeated.
     Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
-    out = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    out = m.new((*x.shape[:-1], width), x.dtype if m.autocast is None else FLOAT32)
     whole, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

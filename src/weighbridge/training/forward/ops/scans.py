@@ -30,7 +30,7 @@ from weighbridge.training.forward.loops import Pile
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.training.forward.ops.matrix import matmul
 from weighbridge.training.forward.ops.pointwise import add, cast, mul, of_input
-from weighbridge.training.forward.ops.shaping import copied, part, turned
+from weighbridge.training.forward.ops.shaping import copied, part, stacked, turned
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
 
@@ -195,7 +195,7 @@ def scanned(
             outs.append(out)
         state, out = _one(m, decay, inputs, readout, state, dtype)
         outs.append(out)
-    return _stacked(m, outs, (batch, inner, tokens)), (state, *outs)
+    return stacked(m, outs, (batch, inner, tokens)), (state, *outs)
 
 
 def _one(
@@ -222,16 +222,3 @@ def _many(m: Machine, state: Tensor, count: int, dtype: DType) -> tuple[Tensor, 
 
     record(m, back, [before], [before, states, lowered], state, outs)
     return state, outs
-
-
-def _stacked(m: Machine, outs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """torch.stack; its gradient is cut into views."""
-    out = m.new(shape, outs[0].dtype)
-    shapes = [t.shape for t in outs]
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        g = grads[0]
-        return [Computed(each, g.dtype, g.storage) for each in shapes]
-
-    record(m, back, outs, [], out)
-    return out

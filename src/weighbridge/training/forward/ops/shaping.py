@@ -261,3 +261,18 @@ def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
 
     record(m, back, [weight], [ids], out)
     return out
+
+
+def stacked(m: Machine, parts: list[Tensor], shape: Shape | None = None) -> Tensor:
+    """torch.cat along the first dimension; gradients are views. `shape` where there are more."""
+    first = parts[0]
+    shape = shape or (sum(t.shape[0] for t in parts), *first.shape[1:])
+    out = m.new(shape, first.dtype)
+    shapes = [t.shape for t in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [Computed(one, g.dtype, g.storage) for one in shapes]
+
+    record(m, back, parts, [], out)
+    return out

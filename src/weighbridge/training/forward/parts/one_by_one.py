@@ -40,7 +40,7 @@ from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.packed import Stack4
 from weighbridge.training.forward.ops.pointwise import add, cast, mul, several
 from weighbridge.training.forward.ops.pointwise import summed as narrowed
-from weighbridge.training.forward.ops.shaping import part, shaped
+from weighbridge.training.forward.ops.shaping import part, shaped, stacked
 from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
@@ -328,21 +328,6 @@ def token_numbers(m: Machine, rows: int) -> Tensor:
     """torch.where of one expert's row of the mask: two columns of one tensor."""
     both = m.new((rows, 2), INT64)
     return Computed((rows,), INT64, both.storage)
-
-
-def stacked(m: Machine, parts: list[Tensor], shape: Shape | None = None) -> Tensor:
-    """torch.cat along the first dimension; gradients are views. `shape` where there are more."""
-    first = parts[0]
-    shape = shape or (sum(t.shape[0] for t in parts), *first.shape[1:])
-    out = m.new(shape, first.dtype)
-    shapes = [t.shape for t in parts]
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        g = grads[0]
-        return [Computed(one, g.dtype, g.storage) for one in shapes]
-
-    record(m, back, parts, [], out)
-    return out
 
 
 def split_rows(m: Machine, x: Tensor, count: int) -> tuple[Tensor, ...]:
