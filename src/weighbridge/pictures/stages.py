@@ -194,13 +194,11 @@ def _controlled(
         card.before(control)
         run = _program_run(card, request, control)
         components.forward(run, card.parts[control].config, sizes)
-        residuals[:] = _summed(residuals, run.residuals) if residuals else run.residuals
+        pairs = zip(residuals, run.residuals, strict=True) if residuals else ()
+        added = [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs]
+        residuals[:] = added or run.residuals
         del run
         yield Stage(DENOISE, control, card.after(control))
-
-
-def _summed(before: Residuals, now: Residuals) -> Residuals:
-    return [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(before, now, strict=True)]
 
 
 def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator[Stage]:

@@ -250,7 +250,8 @@ class DenoiserStep:
         self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
         self.around = plan.around()
-        self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
+        clips = (one for one in plan.encodes if class_of(plan.parts[one].config).startswith(CLIP))
+        self.texts = {name: self._text(name) for name in clips if plan.trains_text}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
                 m.heap.row(plan.encoder(name), name)
@@ -402,11 +403,6 @@ def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
         for p in params
         if not p.tied
     }
-
-
-def _trains(plan: PicturePlan, name: str) -> bool:
-    """Tell whether an encoder is trained, too: CLIP's, as scripts have it."""
-    return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
 
 
 def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -> BlocksOnCard:
