@@ -134,8 +134,8 @@ class PictureRun:
 def run(plan: PicturePlan) -> PictureRun:
     """Encode what is kept, then run two steps. What waits of a frozen base changes nothing else, so
     that steps are run once for all of its shares."""
-    split = plan.sharding.parameters and plan.form is None
-    still = plan.adapters is not None and plan.streaming != "layers" and not split
+    kept = plan.form is not None or not plan.sharding.parameters
+    still = kept and plan.adapters is not None and plan.streaming != "layers"
     whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
     said = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
     facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *said))

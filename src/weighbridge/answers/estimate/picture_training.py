@@ -183,6 +183,8 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
     """The processes, weights and activations that wait there, and pages of files."""
     elements = ceil_div(ran.trained, asked.sharding.data)
     sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
+    offloaded = ran.offloaded + sent if ran.offloaded else 0
+    pinned = power_of_two(offloaded)
     swapped = "blocks that are swapped, or layers that are streamed"
     again = "activations that checkpoints keep in host memory"
     rows = (
@@ -190,7 +192,7 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
         InRam("inputs of blocks", exactly(ran.away), again, SWAPPED, passing=True),
         InRam(
             "offloaded",
-            _pinned(ran.offloaded + sent if ran.offloaded else 0),
+            Bytes(offloaded, (offloaded + pinned) // 2, pinned),
             f"{ran.offloaded:,} bytes a rank, and gradients on their way; blocks that are pinned "
             "are rounded up to powers of two",
             "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py; training/host.py",
@@ -199,11 +201,6 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
     )
     read_from = formats.nbytes(asked.denoiser, stored(None), asked.weights)
     return on_host(asked.sharding.local, rows, read_from)
-
-
-def _pinned(nbytes: int) -> Bytes:
-    """Return bytes that may be pinned, in blocks of powers of two."""
-    return Bytes(nbytes, (nbytes + power_of_two(nbytes)) // 2, power_of_two(nbytes))
 
 
 def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
