@@ -38,7 +38,7 @@ def run_of(each, weights=1000, jump=lambda _: 0, ends=lambda _: True):
         driver = {"low": low, "expected": high, "high": high}
         verdict = {"accelerator": "card", "usable_bytes": USABLE, "fits": fits}
         program = ENDED if ends(batch) or fits == "no" else STOPPED
-        cards = [{"gb": 8, "fits": "no"}, {"gb": 12, "fits": "yes"}]
+        cards = [{"gb": gb, "fits": "yes" if high <= 1000 * gb else "no"} for gb in (8, 10, 12, 24)]
         device = {"driver": driver}
         return {"devices": [device], "verdict": verdict, "program": program, "cards": cards}
 
@@ -208,6 +208,11 @@ def test_what_is_in_the_way_is_the_largest_that_grows():
 
 
 def test_the_batch_as_written_is_told_of_all_cards():
-    run, _ = run_of(90)
-    lines = list(largest(run, 8).on_cards(words_in("en")))
-    assert lines == ["  8 as written fits cards of 12 GB and up; 8 GB and below: no"]
+    run, _ = run_of(700)
+    found = largest(run, 8)
+    lines = list(found.on_cards(words_in("en")))
+    assert lines[0] == "  8 as written fits cards of 8 GB and up"
+    assert found.sizes[:2] == ((8, 8), (10, 12))
+    assert lines[1].startswith("  the largest of those traced: 8 on 8 GB, 12 on 10 GB")
+    large, _ = run_of(9500)
+    assert "10 GB and below: no" in next(iter(largest(large, 1).on_cards(words_in("en"))))

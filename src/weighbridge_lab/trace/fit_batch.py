@@ -54,9 +54,11 @@ class BatchFit:
     unanswered: tuple[tuple[int, str], ...]
     report: Report  # of the batch, or of the smallest that was tried
     first: tuple[int, Report]  # as it was written
+    sizes: tuple[tuple[int, int], ...] = ()  # GB of cards, and the largest traced that fits them
 
     def on_cards(self, words: Words) -> Iterator[str]:
-        """Yield a line on the batch as it was written, on all cards of the catalogue."""
+        """Yield a line on the batch as it was written, on all cards of the catalogue, and one on
+        the largest that was traced for each of their sizes."""
         from weighbridge_lab.trace.cards import CardClass
         from weighbridge_lab.trace.screen import on_cards
 
@@ -64,6 +66,9 @@ class BatchFit:
         judged = [CardClass(**one) for one in report.get("cards", ())]
         if judged:
             yield words("trace.fit.cards", batch=f"{batch:,}", cards=on_cards(judged, words))
+        if len(self.sizes) > 1:
+            each = (words("trace.fit.size", batch=f"{n:,}", gb=gb) for gb, n in self.sizes)
+            yield words("trace.fit.sizes", sizes=", ".join(each))
 
     @property
     def high(self) -> int:
@@ -146,7 +151,21 @@ def largest(
         unanswered=tuple(sorted(answers.unanswered.items())),
         report=top,
         first=(written, reports[written]),
+        sizes=tuple(_by_size(reports)),
     )
+
+
+def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of cards from which on a larger batch of those that were traced fits."""
+    best: dict[int, int] = {}
+    for batch in sorted(reports):
+        judged = reports[batch].get("cards", ())
+        best |= {one["gb"]: batch for one in judged if one["fits"] == YES}
+    most = 0
+    for gb, batch in sorted(best.items()):
+        if batch > most:
+            yield gb, batch
+        most = max(most, batch)
 
 
 def _bisected(answers: _Answers, first: int, end: str, parts: int, stops: Sequence[str]) -> None:
