@@ -82,19 +82,19 @@ def _parted(text: str) -> Iterator[tuple[str, ...]]:
 def _bare(words: Sequence[str]) -> tuple[str, ...]:
     """Return a command without variables, runners of environments, and where its output goes."""
     cut = next((i for i, word in enumerate(words) if set(word) & set("<>")), len(words))
-    rest = list(words[:cut])
-    while cut < len(words) and rest and rest[-1].isdigit():  # 2> of a file
-        rest.pop()
-    while rest:
-        if SETS.fullmatch(rest[0]) or rest[0] in WORDS_OF_LOOPS:
-            rest.pop(0)
-        elif rest[0] in RUNNERS and rest[1:2] == ["run"]:
-            del rest[:2]
-            while rest and rest[0].startswith("-"):
-                del rest[: 2 if rest[0] in VALUED else 1]
+    left = list(words[:cut])
+    while cut < len(words) and left and left[-1].isdigit():  # 2> of a file
+        left.pop()
+    while left:
+        if SETS.fullmatch(left[0]) or left[0] in WORDS_OF_LOOPS:
+            left.pop(0)
+        elif left[0] in RUNNERS and left[1:2] == ["run"]:
+            del left[:2]
+            while left and left[0].startswith("-"):
+                del left[: 2 if left[0] in VALUED else 1]
         else:
             break
-    return tuple(rest)
+    return tuple(left)
 
 
 def _starts(words: Sequence[str]) -> bool:
