@@ -37,7 +37,10 @@ class ComponentNamer(Protocol):
 
 
 def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
-    """Replace the first device of a closed form by what was traced, and keep both."""
+    """Replace the first device of a closed form by what was traced, and keep both; a course on the
+    card of this machine leaves no trace."""
+    if not course.tape.events:
+        return closed
     first = closed.devices[0]
     pairs = tuple(
         (phase, _phase(course, namer, phase))

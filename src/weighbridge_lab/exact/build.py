@@ -13,7 +13,6 @@ A request of the class holds
 Only shapes matter, so everything else is 0.
 """
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -34,6 +33,9 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.models.arch.body import Tower
 from weighbridge.workload import Infer
+from weighbridge_lab.exact.here import CardHere, here
+from weighbridge_lab.exact.zeros import config_of, fill, write_zeros
+from weighbridge_lab.golden import phase
 from weighbridge_lab.trace.gpu import FakeGPU
 
 GPU, NO_END = "a100-80gb", "1024TiB"  # where no card is named; what it needs is asked, not its end
@@ -44,13 +46,13 @@ KERNELS = {
 }
 ATTENTION = {"eager": "eager", **dict.fromkeys(KERNELS, "sdpa")}
 CACHES = ("dynamic", "static")
-OF_FILES = ("auto_map", "quantization_config", "transformers_version", "model_type")
 FAILURES = "torch._subclasses.fake_tensor"  # a logger, that prints the stack of what is raised
 
 
 # Inputs of a request
 
 RATE, SECONDS = 16_000, 30.0  # samples a second; of a sound, where none was asked for
+SMALLEST = 100  # ids that every vocabulary has (assumed)
 TOKENS = ("image_token_id", "image_token_index")
 
 
@@ -92,8 +94,14 @@ def _settings(workload: Infer) -> Iterator[str]:
 
 
 @contextmanager
-def card(workload: Infer) -> Iterator[FakeGPU]:
-    """Enter the card that was named, with memory for everything; what libraries say is left out."""
+def card(workload: Infer) -> Iterator[FakeGPU | CardHere]:
+    """Enter the card that was named, with memory for everything, or the one that is here; what
+    libraries say is left out."""
+    if here():
+        with _silence():
+            phase("load")
+            yield CardHere()
+        return
     budget = workload.budget()
     name = GPU if budget is None or workload.gpu is None else budget.choice.part.id
     with (
@@ -124,19 +132,25 @@ def _silence() -> Iterator[None]:
 
 def built(subject: Subject, workload: Infer) -> nn.Module:
     """Build the class that the config names, on the device, in eval mode."""
-    raw = {k: v for k, v in copy.deepcopy(dict(subject.raw)).items() if k not in OF_FILES}
-    config = transformers.AutoConfig.for_model(subject.raw["model_type"], **raw)
+    config = config_of(subject.raw)
     cls: Any = getattr(transformers, subject.part.blueprint.cls)
+    dtype = getattr(torch, subject.choice.dtype.name)
     with tempfile.TemporaryDirectory() as folder:
-        config.save_pretrained(folder)
+        if here():
+            write_zeros(cls, config, dtype, folder)
+        else:
+            config.save_pretrained(folder)
         model: nn.Module = cls.from_pretrained(
             folder,
             config=config,
-            dtype=getattr(torch, subject.choice.dtype.name),
+            dtype=dtype,
             attn_implementation=ATTENTION.get(workload.attention or ""),
             device_map="cuda" if workload.device_map else None,
         )
-    return model.cuda()
+    model = model.cuda()
+    if here():
+        fill(model)
+    return model
 
 
 @contextmanager
@@ -175,6 +189,8 @@ def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) 
         raise UnsupportedError(sentence("exact.sounds"), where="--exact")
     if not pictures or tower is None:
         ids = torch.zeros(rows, length, dtype=torch.int64, device="cuda")
+        if here():
+            ids.random_(0, SMALLEST)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     marks = pictures * tower.tokens
     if marks > length:

@@ -23,7 +23,9 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.workload import Infer
+from weighbridge_lab import golden
 from weighbridge_lab.exact.build import built, card, inputs, kernel, supported
+from weighbridge_lab.exact.here import NoRecorder
 from weighbridge_lab.trace.recorder import Recorder
 from weighbridge_lab.trace.tape import Tape, TracedStorage
 
@@ -40,7 +42,7 @@ WORKSPACE = "workspace"
 class StorageNames:
     """Names the components of storages, from every output of `model` that it is told."""
 
-    def __init__(self, recorder: Recorder, model: nn.Module, outputs: int) -> None:
+    def __init__(self, recorder: Recorder | NoRecorder, model: nn.Module, outputs: int) -> None:
         self.recorder = recorder
         self.names: dict[int, str] = {}
         self.row = 4 * outputs  # bytes of a token's logits in float32
@@ -115,6 +117,7 @@ class TracedCourse:
         return f"transformers {transformers.__version__} on torch {torch.__version__}, a fake GPU"
 
     def begin(self, phase: str) -> None:
+        golden.phase(phase)
         now = len(self.tape.events)
         if self.phase:
             self.spans.setdefault(self.phase, []).append((self.start, now))
@@ -144,7 +147,7 @@ def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageName
     supported(subject, workload)
     try:
         return _traced(subject, workload)
-    except WeighbridgeError:
+    except (WeighbridgeError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         line = f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST]

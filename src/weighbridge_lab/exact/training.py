@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from weighbridge.base.errors import UnsupportedError, WeighbridgeError
 from weighbridge.base.sentences import sentence
@@ -123,7 +124,7 @@ def _traced(subject: Subject, workload: Infer, plan: TrainingPlan) -> tuple[Trac
             if ".lora_" in name
         }
         optimizer = OPTIMIZERS[plan.optimizer.name](params)
-        _phases_of(model, course)
+        phases_of(model, course.begin)
         outputs: list[Any] = []
         for _ in range(STEPS):
             for _ in range(min(2, plan.accumulation)):
@@ -160,20 +161,19 @@ def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     return get_peft_model(model, config).cuda()
 
 
-def _phases_of(model: nn.Module, course: TracedCourse) -> None:
+def phases_of(model: nn.Module, begin: Callable[[str], None]) -> RemovableHandle | None:
     """Mark the phases: where the hidden states are there the loss begins; where their gradient is,
-    backward."""
+    backward. Return what ends it; None where the model has no base."""
 
     def over(_module: Any, _args: Any, out: Any) -> None:
         hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
-        course.begin("loss")
+        begin("loss")
         if hidden.requires_grad:
-            hidden.register_hook(lambda _: course.begin("backward"))
+            hidden.register_hook(lambda _: begin("backward"))
 
     inner = getattr(model, "get_base_model", lambda: model)()
     base = getattr(inner, inner.base_model_prefix, inner)
-    if base is not inner:
-        base.register_forward_hook(over)
+    return None if base is inner else base.register_forward_hook(over)
 
 
 def _micro_batch(

@@ -325,7 +325,7 @@ def _metered(
     target: Target, driver: Callable[[], int], kind: str, *, tasks: bool = False
 ) -> MeasuredRun:
     torch.manual_seed(SEED)
-    meter = TaskMeter(driver) if tasks else Meter(driver)
+    meter = TaskMeter(driver) if tasks and not target.asks else Meter(driver)
     outcome, started = DONE, perf_counter()
     with meter.listening():
         try:

@@ -33,6 +33,8 @@ from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
 from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
+from weighbridge_lab.measure.tasks import TASKS, paired, read
+from weighbridge_lab.measure.tasks import run as run_question
 from weighbridge_lab.trace.program import as_python, execute, request
 
 WORKERS = 4  # a trace is one thread, and up to a few GiB
@@ -53,22 +55,35 @@ DEVICE = "cuda"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A program that is to be measured. `name` is a golden program's, or a script's path;
-    `function` is of that script."""
+    `function` is of that script. Or a question: `infer` or `train`, and its words."""
 
     name: str
     function: str = ""
     arguments: tuple[str, ...] = ()
+    card: str = ""  # of a question's prediction
 
     @property
     def golden(self) -> bool:
         return self.name in PROGRAMS
 
+    @property
+    def asks(self) -> bool:
+        return self.name in TASKS
+
+    @property
+    def warm(self) -> bool:
+        return self.golden or self.asks
+
     def __str__(self) -> str:
+        if self.asks:
+            return " ".join((self.name, *self.arguments))
         return f"{self.name}:{self.function}" if self.function else self.name
 
     def run(self) -> None:
         """Run it here, on the current CUDA device."""
-        if self.golden:
+        if self.asks:
+            run_question(self.name, self.arguments, self.card)
+        elif self.golden:
             find(self.name).load()(DEVICE)
         else:
             self._program()
@@ -86,6 +101,9 @@ class Target:
 
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
     """Return the targets that `text` names. Raises UsageError."""
+    if text in TASKS:
+        read(text, arguments)
+        return [Target(name=text, arguments=arguments)]
     path, _, function = text.rpartition(":")
     if text.endswith(".py") or path.endswith(".py"):
         script = path if path.endswith(".py") else text
@@ -114,7 +132,8 @@ def measure(
 ) -> Iterator[Measurement | FailedError]:
     """Yield a record of each target, as soon as it is there; with `tasks` its phases are loading,
     training and inference. Raises UnsupportedError without a GPU."""
-    here = machine(warm=all(target.golden for target in targets))
+    here = machine(warm=all(target.warm for target in targets))
+    targets = [replace(target, card=here.card or "") for target in targets]
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
     with ThreadPoolExecutor(workers) as pool:
         beside = [pool.submit(predict, target, here, events, tasks) for target in targets]
@@ -134,6 +153,11 @@ def predict(
     """Trace `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(sentence("card.not_ours", name=here.gpu))
+    if target.asks:
+        run: MeasuredRun = apart(
+            "weighbridge_lab.measure.tasks:predicted", target.name, target.arguments, here.card
+        )
+        return run
     card = FakeCard(name=here.card, memory=f"{here.total_memory}B")
     return traced(target, card, events=events, tasks=tasks)
 
@@ -160,7 +184,7 @@ def _one(
         return FailedError(f"{target}: needs {', '.join(missing)}: pip install {' '.join(missing)}")
     try:
         side = "weighbridge_lab.measure.meter:real"
-        measured: MeasuredRun = apart(side, target, events, tasks, warm=target.golden)
+        measured: MeasuredRun = apart(side, target, events, tasks, warm=target.warm)
     except WeighbridgeError as error:
         return FailedError(f"{target}: {error}")
     record = Measurement(
@@ -171,7 +195,10 @@ def _one(
         measured=measured,
     )
     try:
-        return _beside(record, prediction.result())
+        predicted = prediction.result()
+        if target.asks:
+            measured, predicted = paired(measured, predicted)
+        return _beside(replace(record, measured=measured), predicted)
     except WeighbridgeError as error:
         return replace(record, note=f"not predicted: {error}")
 

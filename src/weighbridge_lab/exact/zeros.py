@@ -1,0 +1,93 @@
+"""A repository's folder without its weights: the config, a small tokenizer, and zeros in a file
+that takes no room on a disk that keeps holes (a sparse file).
+
+`from_pretrained` reads it as it reads any folder; scripts run over it as over the real one.
+"""
+
+import copy
+import json
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
+
+OF_FILES = ("auto_map", "quantization_config", "transformers_version", "model_type")
+ALIGNED = 8  # bytes: what the header of safetensors ends at
+NAMES = {  # of dtypes, as safetensors writes them
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+WORDS = ("<pad>", "<eos>", "<unk>")
+CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+
+
+def config_of(raw: Mapping[str, Any]) -> Any:
+    """Make the config that a config.json holds."""
+    values = {k: v for k, v in copy.deepcopy(dict(raw)).items() if k not in OF_FILES}
+    return transformers.AutoConfig.for_model(raw["model_type"], **values)
+
+
+def write_zeros(cls: Any, config: Any, dtype: torch.dtype, folder: str) -> None:
+    """Write config and weights of a class. What is tied is written once."""
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        model: nn.Module = cls._from_config(config, dtype=dtype)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    seen: set[int] = set()
+    end = 0
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            start, end = end, end + tensor.numel() * tensor.element_size()
+            header[name] = {
+                "dtype": NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [start, end],
+            }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+def write_tokenizer(folder: str) -> None:
+    """Write a tokenizer of a few words, for programs that ask for one and bring ids themselves."""
+    try:
+        from tokenizers import Tokenizer
+        from tokenizers.models import WordLevel
+    except ImportError:
+        raise UnsupportedError(sentence("exact.needs", names="tokenizers")) from None
+    words = {word: number for number, word in enumerate(WORDS)}
+    small = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token=WORDS[2])),
+        pad_token=WORDS[0],
+        eos_token=WORDS[1],
+        unk_token=WORDS[2],
+        chat_template=CHAT,
+    )
+    small.save_pretrained(folder)
+
+
+def fill(model: nn.Module) -> None:
+    """Fill zeros with random numbers, in place: routers of experts choose by them."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dtype in (torch.float32, torch.float16, torch.bfloat16):
+                parameter.normal_(0, SPREAD)
+
+
+SPREAD = 0.02  # as classes of transformers initialise theirs

@@ -1,0 +1,218 @@
+"""Questions that are run: `measure infer MODEL ...` and `measure train MODEL ...`.
+
+    words      what the command of that name takes, read by its own options
+    predicted  what it answers, phase by phase, for the card that is here
+    run        the same on that card, with random parameters: no weights are read
+
+`infer` builds the class and generates, as `--exact` does on a fake GPU. `train` runs two steps of
+the script that `--save` writes, over a folder of zeros. No torch before something is run.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from importlib import import_module
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import LEVELS
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
+from weighbridge.workload import TABLES
+from weighbridge_lab.golden import phase
+from weighbridge_lab.measure.record import DONE, OOM, Levels, MeasuredPhase, MeasuredRun
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.memory.report import Report
+
+TASKS = ("infer", "train")
+STEPS = 2  # the first has no optimizer state
+SCRIPT = "train.py"
+FROM = "report"  # where the driver level of a prediction comes from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskQuestion:
+    """One model and one value of each setting, on one card."""
+
+    task: str
+    prepared: "Prepared"
+    settings: dict[str, Any]
+
+    def answer(self, **more: Any) -> "Report":
+        ask = getattr(self.prepared, self.task)
+        report: Report = ask(remedies=False, **(self.settings | more))
+        return report
+
+
+def read(task: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a command's words. Raises click's errors, in the command's own name."""
+    command = getattr(import_module(f"weighbridge.faces.cli.{task}"), task)
+    typed: dict[str, Any] = command.make_context(f"measure {task}", list(words)).params
+    return typed
+
+
+def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
+    """Read the words of a command. The card is the one that is here, whatever is named. Raises
+    UsageError where there is more than one question in them."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.options import SOURCE
+    from weighbridge.faces.cli.questions import cases
+
+    typed = read(task, words)
+    table = TABLES[task]
+    named = {name: value for name, value in typed.items() if name in table and value is not None}
+    asked = cases(typed["models"], named | {"gpu": card}, table)
+    if len(asked) > 1 or asked[0].model is None:
+        raise UsageError(sentence("measure.one", task=task))
+    source = {name: typed[name] for name in SOURCE if typed.get(name) is not None}
+    prepared = api.prepare(asked[0].model, **source)
+    return TaskQuestion(task=task, prepared=prepared, settings=dict(asked[0].settings))
+
+
+def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
+    """Return what the command answers for the first card."""
+    started = perf_counter()
+    report = question(task, words, card).answer()
+    phases = []
+    for instant in report.devices[0].phases:
+        each = [instant.at(level) for level in LEVELS]
+        low, point, high = (Levels(*ends) for ends in zip(*each, strict=True))
+        phases.append(MeasuredPhase(name=instant.name, peak=point, low=low, high=high))
+    died = report.verdict is not None and report.verdict.fits == "no"
+    return MeasuredRun(
+        outcome=OOM if died else DONE,
+        phases=tuple(phases),
+        driver=FROM,
+        seconds=perf_counter() - started,
+    )
+
+
+def paired(measured: MeasuredRun, predicted: MeasuredRun) -> tuple[MeasuredRun, MeasuredRun]:
+    """Put phases of one name side by side, those of one side alone last."""
+    ours = {phase.name: phase for phase in predicted.phases}
+    names = {phase.name for phase in measured.phases}
+    first = sorted(_merged(measured.phases), key=lambda phase: phase.name not in ours)
+    second = [ours[phase.name] for phase in first if phase.name in ours]
+    alone = () if names - {*ours} else (p for p in predicted.phases if p.name not in names)
+    return replace(measured, phases=tuple(first)), replace(predicted, phases=(*second, *alone))
+
+
+def _merged(phases: Sequence[MeasuredPhase]) -> Iterator[MeasuredPhase]:
+    """Yield one phase for all of a name; what has none is between two, and is left out."""
+    for name in dict.fromkeys(p.name for p in phases if p.name):
+        peaks = [p.peak for p in phases if p.name == name]
+        yield MeasuredPhase(name=name, peak=Levels(*map(max, zip(*peaks, strict=True))))
+
+
+def run(task: str, words: Sequence[str], card: str) -> None:
+    """Run the question on the current CUDA device."""
+    asked = question(task, words, card)
+    {"infer": _infer, "train": _train}[task](asked)
+
+
+def _infer(asked: TaskQuestion) -> None:
+    from weighbridge_lab.exact.here import on_this_machine
+
+    with on_this_machine():
+        asked.answer(exact=True)
+
+
+def write_folder(asked: TaskQuestion, folder: str) -> None:
+    """Write config, tokenizer and zeros of the model. Raises UnsupportedError."""
+    import torch
+    import transformers
+
+    from weighbridge_lab.exact.zeros import config_of, write_tokenizer, write_zeros
+
+    part = asked.prepared.model().parts[0]
+    cls = getattr(transformers, part.blueprint.cls, None)
+    if part.library != "transformers" or cls is None:
+        raise UnsupportedError(sentence("exact.no_class", name=asked.prepared.reference))
+    config = config_of(part.config)
+    write_zeros(cls, config, config.dtype or torch.float32, folder)
+    write_tokenizer(folder)
+
+
+def script_of(asked: TaskQuestion, folder: str) -> str:
+    """Return the script that trains the model of a folder so. Raises UnsupportedError."""
+    from weighbridge.faces import api
+
+    report = replace(asked, prepared=api.prepare(folder)).answer()
+    text = str(report.derived.get("launch") or "")
+    if "import " not in text:
+        why = report.derived.get("launch_note") or sentence("measure.no_script")
+        raise UnsupportedError(str(why), where=asked.prepared.reference)
+    return text
+
+
+def _train(asked: TaskQuestion) -> None:
+    from weighbridge_lab.measure.run import Target
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(asked, folder)
+        path = os.path.join(folder, SCRIPT)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(script_of(asked, folder))
+        before = os.getcwd()
+        os.chdir(folder)  # where it writes its output
+        try:
+            with _two_steps():
+                phase("load")
+                Target(name=path).run()
+        finally:
+            os.chdir(before)
+
+
+@contextmanager
+def _two_steps() -> Iterator[None]:
+    """Let transformers' Trainer, and what is made of it, take two steps that name their phases."""
+    from transformers import Trainer
+
+    train, training_step = Trainer.train, Trainer.training_step
+
+    @wraps(train)
+    def begun(self: Any, *given: Any, **named: Any) -> Any:
+        from weighbridge_lab.exact.zeros import fill
+
+        fill(self.model)
+        self.args.max_steps, self.args.save_strategy = STEPS, "no"
+        self.args._n_gpu = min(1, self.args.n_gpu)  # of several it makes replicas (DataParallel)
+        with _named(self.model):
+            return train(self, *given, **named)
+
+    @wraps(training_step)
+    def stepped(self: Any, *given: Any, **named: Any) -> Any:
+        phase("forward")
+        return training_step(self, *given, **named)
+
+    Trainer.train, Trainer.training_step = begun, stepped
+    try:
+        yield
+    finally:
+        Trainer.train, Trainer.training_step = train, training_step
+
+
+@contextmanager
+def _named(model: Any) -> Iterator[None]:
+    """Name the loss, backward and the step of each round."""
+    from torch.optim.optimizer import (
+        register_optimizer_step_post_hook,
+        register_optimizer_step_pre_hook,
+    )
+
+    from weighbridge_lab.exact.training import phases_of
+
+    with ExitStack() as hooks:
+        for hook in (
+            phases_of(model, phase),
+            register_optimizer_step_pre_hook(lambda *_: phase("step")),
+            register_optimizer_step_post_hook(lambda *_: phase("")),
+        ):
+            if hook is not None:
+                hooks.callback(hook.remove)
+        yield
