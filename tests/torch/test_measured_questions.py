@@ -111,6 +111,25 @@ def test_words_are_read_before_anything_starts(capsys):
     assert "--no-such-flag" in capsys.readouterr().err
 
 
+def test_a_saved_script_runs_without_weights(model, tmp_path, monkeypatch, capsys):
+    """And what was there before is left alone. No GPU is needed to write it."""
+    pytest.importorskip("trl")
+    script, zeros = str(tmp_path / "run.py"), str(tmp_path / "zeros")
+    words = ("train", model, "--method", "lora", "--seq-len", "32", "--save", script)
+    assert menu.run(["measure", *words]) == 2
+    assert "--zeros DIR" in capsys.readouterr().err
+    assert menu.run(["measure", *words, "--zeros", zeros]) == 0
+    assert zeros in (tmp_path / "run.py").read_text()
+    weights = tmp_path / "zeros" / "model.safetensors"
+    assert weights.stat().st_blocks * 512 < weights.stat().st_size / 100
+    assert menu.run(["measure", *words, "--zeros", zeros]) == 2
+    assert "holds something" in capsys.readouterr().err
+    monkeypatch.setattr(guard, "why_not", str)
+    monkeypatch.chdir(tmp_path)
+    ran = meter.fake(Target(name=script), FakeCard(name=CARD), events=False)
+    assert ran.outcome == DONE
+
+
 def test_a_record_of_a_question(model, monkeypatch):
     """The whole of it, with stand-ins for the processes."""
     machine = MeasuredMachine(

@@ -33,7 +33,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
 from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
-from weighbridge_lab.measure.tasks import TASKS, paired, read
+from weighbridge_lab.measure.tasks import TASKS, paired, written
 from weighbridge_lab.measure.tasks import run as run_question
 from weighbridge_lab.trace.program import as_python, execute, request
 
@@ -102,8 +102,7 @@ class Target:
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
     """Return the targets that `text` names. Raises UsageError."""
     if text in TASKS:
-        read(text, arguments)
-        return [Target(name=text, arguments=arguments)]
+        return [] if written(text, arguments) else [Target(name=text, arguments=arguments)]
     path, _, function = text.rpartition(":")
     if text.endswith(".py") or path.endswith(".py"):
         script = path if path.endswith(".py") else text
@@ -132,6 +131,8 @@ def measure(
 ) -> Iterator[Measurement | FailedError]:
     """Yield a record of each target, as soon as it is there; with `tasks` its phases are loading,
     training and inference. Raises UnsupportedError without a GPU."""
+    if not targets:
+        return
     here = machine(warm=all(target.warm for target in targets))
     targets = [replace(target, card=here.card or "") for target in targets]
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))

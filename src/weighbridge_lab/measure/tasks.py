@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import wraps
 from importlib import import_module
 from time import perf_counter
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TASKS = ("infer", "train")
 STEPS = 2  # the first has no optimizer state
 SCRIPT = "train.py"
+ZEROS = "--zeros"
 FROM = "report"  # where the driver level of a prediction comes from
 
 
@@ -51,7 +53,11 @@ class TaskQuestion:
 
 def read(task: str, words: Sequence[str]) -> dict[str, Any]:
     """Return the options of a command's words. Raises click's errors, in the command's own name."""
-    command = getattr(import_module(f"weighbridge.faces.cli.{task}"), task)
+    from click import Option
+    from click import Path as PathType
+
+    command = copy(getattr(import_module(f"weighbridge.faces.cli.{task}"), task))
+    command.params = [*command.params, Option([ZEROS], metavar="DIR", type=PathType())]
     typed: dict[str, Any] = command.make_context(f"measure {task}", list(words)).params
     return typed
 
@@ -65,8 +71,9 @@ def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
 
     typed = read(task, words)
     table = TABLES[task]
+    here = {"gpu": card} if card else {}
     named = {name: value for name, value in typed.items() if name in table and value is not None}
-    asked = cases(typed["models"], named | {"gpu": card}, table)
+    asked = cases(typed["models"], named | here, table)
     if len(asked) > 1 or asked[0].model is None:
         raise UsageError(sentence("measure.one", task=task))
     source = {name: typed[name] for name in SOURCE if typed.get(name) is not None}
@@ -148,6 +155,28 @@ def script_of(asked: TaskQuestion, folder: str) -> str:
         why = report.derived.get("launch_note") or sentence("measure.no_script")
         raise UnsupportedError(str(why), where=asked.prepared.reference)
     return text
+
+
+def written(task: str, words: Sequence[str]) -> bool:
+    """Write a folder of zeros, and the script that trains it, where the words name them; tell
+    whether they do. Nothing is run then. Raises UsageError where the folder holds something."""
+    from weighbridge.faces.cli.files import writable, write
+
+    typed = read(task, words)
+    folder, script = typed["zeros"], typed.get("save")
+    if folder is None:
+        if script is not None:
+            raise UsageError(sentence("measure.zeros"))
+        return False
+    if os.path.isdir(folder) and os.listdir(folder):
+        raise UsageError(sentence("measure.not_empty"), where=folder)
+    writable("--save", script)
+    asked = question(task, words, "")
+    os.makedirs(folder, exist_ok=True)
+    write_folder(asked, folder)
+    if script is not None:
+        write(script, script_of(asked, folder).encode())
+    return True
 
 
 def _train(asked: TaskQuestion) -> None:
