@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.faces.cli import menu
 from weighbridge_lab.measure import meter, run, tasks
 from weighbridge_lab.measure.record import DONE, FakeCard, MeasuredMachine
@@ -97,6 +97,11 @@ def test_what_cannot_run_is_said(model):
         Target(name="infer", arguments=(model, "--engine", "vllm"), card=CARD).run()
     with pytest.raises(UsageError, match="takes one model, and one value of each setting"):
         tasks.question("infer", (model, "--batch-size", "1,2"), CARD)
+
+
+def test_pictures_are_not_run_and_say_so():
+    with pytest.raises(UnsupportedError, match="measure image is not built: .* infer and train"):
+        targets("image", ("sdxl",))
 
 
 def test_the_card_is_the_one_that_is_here(model):

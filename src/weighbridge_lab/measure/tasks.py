@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 TASKS = ("infer", "train")
+PICTURES = ("image", "video", "train-image")  # that are not run yet
 STEPS = 2  # the first has no optimizer state
 SCRIPT = "train.py"
 ZEROS = "--zeros"
