@@ -6,6 +6,7 @@ Whoever measures hears of the phases (`golden.phase`), and reads torch's own cou
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 from weighbridge.base.records import dataclass, field
@@ -14,14 +15,10 @@ from weighbridge_lab.trace.tape import Tape
 _HERE: ContextVar[bool] = ContextVar("here", default=False)
 
 
-class NoLooks:
-    told = ()
-
-
 class NoRecorder:
     """Knows no storage."""
 
-    looks = NoLooks()
+    looks = SimpleNamespace(told=())  # at values: nothing is told of them
 
     def number(self, _: Any) -> None:
         return None

@@ -314,8 +314,8 @@ def _between(phase: MeasuredPhase, gpu: "FakeGPU") -> MeasuredPhase:
     from weighbridge_lab.trace.report import convolves
 
     like = levels.runs(convolves=convolves(gpu.tape))
-    at = levels.peak(phase.peak.allocated, phase.peak.reserved, gpu.card.outside, like).at
-    each = [at(level) for level in LEVELS]
+    instant = levels.peak(phase.peak.allocated, phase.peak.reserved, gpu.card.outside, like)
+    each = [instant.at(level) for level in LEVELS]
     low = Levels(*(min(b.low, point) for b, point in zip(each, phase.peak, strict=True)))
     high = Levels(*(max(b.high, point) for b, point in zip(each, phase.peak, strict=True)))
     return replace(phase, low=low, high=high)

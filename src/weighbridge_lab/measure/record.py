@@ -47,7 +47,7 @@ class MeasuredPhase:
         ends = {name: levels._asdict() for name, levels in between.items() if levels}
         return {"name": self.name, **self.peak._asdict(), **ends}
 
-    def told(self, level: str) -> str:
+    def in_words(self, level: str) -> str:
         """Say a level in MiB: "100.00 MiB (99.00 to 102.50)"."""
         text = f"{getattr(self.peak, level) / MIB:,.2f} MiB"
         if self.low is None or self.high is None:

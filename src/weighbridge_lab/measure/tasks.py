@@ -206,19 +206,19 @@ def _two_steps() -> Iterator[None]:
     train, training_step = Trainer.train, Trainer.training_step
 
     @wraps(train)
-    def begun(self: Any, *given: Any, **named: Any) -> Any:
+    def begun(self: Any, *positional: Any, **named: Any) -> Any:
         from weighbridge_lab.exact.zeros import fill
 
         fill(self.model)
         self.args.max_steps, self.args.save_strategy = STEPS, "no"
         self.args._n_gpu = min(1, self.args.n_gpu)  # of several it makes replicas (DataParallel)
         with _named(self.model):
-            return train(self, *given, **named)
+            return train(self, *positional, **named)
 
     @wraps(training_step)
-    def stepped(self: Any, *given: Any, **named: Any) -> Any:
+    def stepped(self: Any, *positional: Any, **named: Any) -> Any:
         phase("forward")
-        return training_step(self, *given, **named)
+        return training_step(self, *positional, **named)
 
     Trainer.train, Trainer.training_step = begun, stepped
     try:

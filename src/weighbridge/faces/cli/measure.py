@@ -131,7 +131,7 @@ def _rows(record: "Measurement") -> Iterator[tuple[str, ...]]:
         off = errors(predicted, phase.peak) if predicted else dict.fromkeys(LEVELS)
         for level in LEVELS:
             measured = getattr(phase.peak, level)
-            size = ours[i].told(level) if predicted else "-"
+            size = ours[i].in_words(level) if predicted else "-"
             yield phase.name, level, _size(measured), size, _percent(off[level])
 
 
