@@ -25,7 +25,7 @@ from weighbridge_lab.evidence.records import ABOVE, HERE
 FILE = Path(HERE) / "held.jsonl"
 BIN = (sys.executable, "-m", "weighbridge")
 PARTS = {  # components of a device, and their detail
-    "weights": ("weights", None),
+    "weights": ("weights", ""),  # without a projector
     "cuda_graphs": ("cuda_graphs", None),
     "kv_target": ("kv_cache", ""),
     "states": ("recurrent_state", None),
