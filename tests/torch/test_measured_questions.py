@@ -96,7 +96,9 @@ def test_what_cannot_run_is_said(model):
     with pytest.raises(WeighbridgeError, match="--exact"):
         Target(name="infer", arguments=(model, "--engine", "vllm"), card=CARD).run()
     with pytest.raises(UsageError, match="takes one model, and one value of each setting"):
-        tasks.question("infer", (model, "--batch-size", "1,2"), CARD)
+        tasks.question("infer", (model, "qwen3-0.6b"), CARD)
+    with pytest.raises(UsageError, match="1,2"):
+        tasks.predicted("infer", (model, "--batch-size", "1,2"), CARD)
 
 
 def test_pictures_are_not_run_and_say_so():

@@ -67,19 +67,26 @@ def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
     """Read the words of a command. The card is the one that is here, whatever is named. Raises
     UsageError where there is more than one question in them."""
     from weighbridge.faces import api
-    from weighbridge.faces.cli.options import SOURCE
-    from weighbridge.faces.cli.questions import cases
 
-    typed = read(task, words)
-    table = TABLES[task]
-    here = {"gpu": card} if card else {}
-    named = {name: value for name, value in typed.items() if name in table and value is not None}
-    asked = cases(typed["models"], named | here, table)
-    if len(asked) > 1 or asked[0].model is None:
+    typed, table = read(task, words), TABLES[task]
+    asked = {name: value for name, value in typed.items() if value not in (None, ())}
+    if card:
+        asked["gpu"] = card
+    several = any(_times(value) > 1 for name, value in asked.items() if name in table)
+    if several or len(typed["models"]) != 1:
         raise UsageError(sentence("measure.one", task=task))
-    source = {name: typed[name] for name in SOURCE if typed.get(name) is not None}
-    prepared = api.prepare(asked[0].model, **source)
-    return TaskQuestion(task=task, prepared=prepared, settings=dict(asked[0].settings))
+    source = {name: asked[name] for name in api.SOURCE if name in asked}
+    settings = {name: _only(value) for name, value in asked.items() if name in table}
+    prepared = api.prepare(typed["models"][0], **source)
+    return TaskQuestion(task=task, prepared=prepared, settings=settings)
+
+
+def _times(value: Any) -> int:
+    return len(value) if isinstance(value, tuple) else 1
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value
 
 
 def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
@@ -161,7 +168,6 @@ def script_of(asked: TaskQuestion, folder: str) -> str:
 def written(task: str, words: Sequence[str]) -> bool:
     """Write a folder of zeros, and the script that trains it, where the words name them; tell
     whether they do. Nothing is run then. Raises UsageError where the folder holds something."""
-    from weighbridge.faces.cli.files import writable, write
 
     typed = read(task, words)
     folder, script = typed["zeros"], typed.get("save")
@@ -171,12 +177,12 @@ def written(task: str, words: Sequence[str]) -> bool:
         return False
     if os.path.isdir(folder) and os.listdir(folder):
         raise UsageError(sentence("measure.not_empty"), where=folder)
-    writable("--save", script)
     asked = question(task, words, "")
     os.makedirs(folder, exist_ok=True)
     write_folder(asked, folder)
     if script is not None:
-        write(script, script_of(asked, folder).encode())
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(script_of(asked, folder))
     return True
 
 

@@ -34,7 +34,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     """Run a program on the GPU that is here, and compare with what we predict for it.
 
     TARGET is `script.py`, `script.py:function`, a golden program (docs/measure.md; `llama-*` for
-    several) or `golden` for all of them. `infer` and `train`, with all that these commands take,
+    several) or `golden` for all of them. `infer` and `train`, with what these commands take,
     are run with random parameters beside what they answer. Needs a GPU; `weighbridge trace`
     answers without one.
 
