@@ -265,15 +265,24 @@ def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopel
     ],
 )
 def test_how_sure_a_moment_is(name, new, guessed, sides):
-    p = SimpleNamespace(new=new, guessed=guessed, outputs=7, prompt=SimpleNamespace(batch=3))
+    prompt = SimpleNamespace(batch=3)
+    p = SimpleNamespace(new=new, guessed=guessed, outputs=7, prompt=prompt, packages=())
     low, high = sides
     expected = 100 * MIB
     assert infer._interval(p, name, expected) == Bytes(expected - low, expected, expected + high)
 
 
+@pytest.mark.parametrize(("packages", "least"), [(("kernels",), 95), (("flash-linear",), 0)])
+def test_steps_that_a_package_fuses_may_take_nothing(packages, least):
+    """What keeps weights packed is no step of a forward."""
+    p = SimpleNamespace(new=True, guessed=False, packages=packages)
+    assert infer._interval(p, "activations", 100 * MIB).low == least * MIB
+
+
 def test_components_of_a_moment_are_labelled():
     prompt = SimpleNamespace(batch=1, tokens=2, cache="static", dtype=BFLOAT16)
     facts = {"prompt": prompt, "context": 3, "outputs": 1, "logits_kept": 0, "new": True}
+    facts["packages"] = ()
     for guessed in (False, True):
         p = SimpleNamespace(guessed=guessed, **facts)
         peak = LivePeak(live={"activations": 1, "logits": 1}, allocated=2, reserved=2)

@@ -165,7 +165,6 @@ def test_eager_has_no_graphs():
     [
         ({"gpu_memory_utilization": 1.5}, "--gpu-memory-utilization 1.5"),
         ({"gpu_memory_utilization": 0.0}, "--gpu-memory-utilization 0.0"),
-        ({"max_num_seqs": 0}, "--max-num-seqs 0"),
         ({"tensor_parallel_size": 4, "decode_context_parallel_size": 3}, "does not divide"),
         ({"tensor_parallel_size": 3}, "--tensor-parallel-size"),
     ],
@@ -173,6 +172,13 @@ def test_eager_has_no_graphs():
 def test_what_vllm_refuses(asked, said):
     with pytest.raises(UsageError, match=said):
         served("llama-3.1-8b", **asked)
+
+
+@pytest.mark.parametrize("name", ["max_num_seqs", "max_num_batched_tokens", "block_size"])
+def test_what_vllm_counts_is_refused_below_one_before_it_is_asked(name):
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(UsageError, match=f"{flag} is at least 1, not 0"):
+        weighbridge.infer("llama-3.1-8b", offline=True, engine="vllm", **{name: 0})
 
 
 # Latent attention: buffers of 128 MiB that modules of kernels make when they are imported

@@ -9,7 +9,6 @@ from tests.ask import typed
 from weighbridge.answers.questions.fit.pipelines import WAYS, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
 from weighbridge.answers.remedies.pictures import fitted
-from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.charts.reports import bars
@@ -61,9 +60,11 @@ def test_the_task_that_is_meant(request_, task):
     assert meant_task(request_) == task
 
 
-def test_a_pipeline_does_not_fit_as_a_language_model_does():
-    with pytest.raises(UsageError, match=r"sd-1\.5 makes pictures or video"):
-        weighbridge.fit(SD, gpu="3060")
+def test_a_pipeline_fits_by_api_as_on_the_command_line(capsys):
+    run(["fit", SD, "--gpu", "3060", "--offline", "--json"])
+    assert weighbridge.fit(SD, gpu="3060", offline=True).to_dict() == json.loads(
+        capsys.readouterr().out
+    )
 
 
 def test_a_request_is_the_command_that_is_typed():
