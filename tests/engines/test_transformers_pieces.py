@@ -242,7 +242,7 @@ def test_mamba_2_contracts_as_its_release_does():
 
 
 def test_a_law_of_mamba_2_holds_in_the_releases_that_it_was_read_in():
-    """By hand: granite's product of C and B has chunk x H x N floats of each token, 256 x 48 x 128;
+    """Granite's product of C and B, by hand, has chunk x H x N floats of each token, 256 x 48 x 128;
     before 5.15 it has a name, and so lives beside the states."""
     asked = partial(weighbridge.infer, "granite-4.0-h-tiny", prompt_len=8192, gpu="h100")
 

@@ -249,7 +249,7 @@ def test_an_id_is_text_or_a_whole_number(mark):
 
 
 def test_an_unknown_pipeline_is_no_language_model():
-    """Its settings say what it is: names that are near are told, of pipelines."""
+    """Settings say what a request is: names that are near are told, of pipelines."""
     request = {"task": "train", "model": "ltx-9", "workload": {"frames": 1}}
     said = Requests(offline=True).answer(json.dumps(request))["error"]["message"]
     assert "ltx-2" in said and "frames" not in said

@@ -315,7 +315,7 @@ def weighed(folder, name):
 
 
 def test_a_config_is_read_with_all_that_it_begins_with_in_its_repository(checkout):
-    """By `..` up to the root of the repository, and by what a sibling says of the program: its
+    """Paths go by `..` up to the root of the repository, and by what a sibling says of the program: its
     fine-tuning is weighed by what trains there, packed rows as one."""
     (checkout.parents[3] / ".git").mkdir()
     one, two = (weighed(checkout, name) for name in ("one.yaml", "two.yaml"))

@@ -488,7 +488,7 @@ def test_what_a_container_sets_decides_what_its_shell_does():
 
 @pytest.mark.parametrize("as_list", [True, False])
 def test_a_worker_that_wraps_an_engine_is_the_engine(as_list):
-    """Its own flags are no flags of the engine, in whatever form it is started."""
+    """Flags of a program are no flags of the engine, in whatever form it is started."""
     words = ["python3", "-m", "dynamo.vllm", *ASKED, "--dyn-tool-call-parser", "hermes"]
     entry = words if as_list else ["sh", "-c", " ".join(words)]
     (found,) = read(_pod(entry, []), "run.yaml").runs

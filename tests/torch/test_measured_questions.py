@@ -86,7 +86,7 @@ def test_steps_beside_their_prediction(words, model, monkeypatch):
 
 
 def test_the_script_of_trl_runs(model, monkeypatch):
-    """Its loss is a kernel of Triton on a card, which a fake GPU has not: phases alone are told."""
+    """The loss is a kernel of Triton on a card, which a fake GPU has not: phases alone are told."""
     pytest.importorskip("trl")
     measured, predicted = both(monkeypatch, "train", model, "--seq-len", "64", "--method", "lora")
     assert [p.name for p in measured.phases] == [p.name for p in predicted.phases] == STEP

@@ -333,7 +333,7 @@ def test_when_the_collector_comes_is_of_no_matter(tmp_path):
     ],
 )
 def test_loops_of_libraries_trainers_are_followed(tmp_path, monkeypatch, file, followed):
-    """As far as their files are named so; their branches are their own."""
+    """Loops are told by names of files; their branches are their own."""
     path = tmp_path / "site-packages" / file
     path.parent.mkdir(parents=True)
     for folder in path.parents:

@@ -101,7 +101,7 @@ def test_a_held_graph_holds_what_frozen_embeddings_gave_to_checkpointed_layers()
 
 
 def test_logits_that_may_be_held_are_expected_of_plain_losses_alone():
-    """Of GPTBigCode 8 x 2,048 tokens in bf16 took 14.1 GiB and QLoRA of 4 x 2,048 9.1 (published),
+    """GPTBigCode: 8 x 2,048 tokens in bf16 took 14.1 GiB and QLoRA of 4 x 2,048 9.1 (published),
     13.98 and 8.87 with them: 2 bytes a number, 4 under autocast."""
     config = {
         "architectures": ["GPTBigCodeForCausalLM"],

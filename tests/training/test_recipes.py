@@ -31,7 +31,7 @@ def test_it_equals_what_it_says_it_is():
 
 
 def test_the_usual_framework_typed_is_the_usual_framework():
-    """Its newest release, too. What TRL loads where it is given a name is asked by its dtype."""
+    """The newest release, too. What TRL loads where it is given a name is asked by its dtype."""
     for method in ("lora", "qlora", "dora", "ia3"):
         meant, wide = asked(method=method), asked(method=method, dtype="float32")
         for typed in ({"framework": "trl"}, {"framework": "trl", "framework_version": "1.16"}):

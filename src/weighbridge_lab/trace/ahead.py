@@ -13,7 +13,7 @@ SECONDS = 3.0  # for the items of one loop; assumed: as long as a trace of a few
 DEEP = 4  # containers within containers
 
 
-class Ahead:
+class ItemsAhead:
     """The sizes of a loop's items. `over`: the largest has been given out; `whole`: all that were
     to come were looked at."""
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from weighbridge.base.records import dataclass, replace
-from weighbridge_lab.trace.ahead import Ahead
+from weighbridge_lab.trace.ahead import ItemsAhead
 from weighbridge_lab.trace.loop_marks import Loop, LoopMarker
 from weighbridge_lab.trace.places import ScriptLine, is_own
 from weighbridge_lab.trace.tape import Tape
@@ -259,7 +259,7 @@ class _Each:
 
     def __init__(self, items: Iterator[Any], loops: Loops, number: int) -> None:
         self._items, self._loops, self._number = items, loops, number
-        self._rounds, self._ahead = Rounds(loops), Ahead()
+        self._rounds, self._ahead = Rounds(loops), ItemsAhead()
 
     def __iter__(self) -> "_Each":
         return self

@@ -33,7 +33,7 @@ def test_a_solved_number_is_that_of_its_plan(name, card, most, settings):
 
 @pytest.mark.slow
 def test_a_context_has_one_answer():
-    """Of a device that shares its memory: with a search, without one, and as the longest."""
+    """A device that shares its memory: with a search, without one, and as the longest."""
     name, card = "qwen3-32b", "m3-max-36gb"
     found = weighbridge.fit(name, gpu=card, max="context", offline=True)
     plain = weighbridge.fit(name, gpu=card, offline=True)

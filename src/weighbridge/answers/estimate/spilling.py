@@ -15,7 +15,6 @@ from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
-from weighbridge.memory.report.verdict import Condition, fits
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
@@ -31,6 +30,8 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
     budget = workload.budget() if workload.on_windows() else None
     if verdict is None or budget is None or not _lends(budget.choice.part):
         return verdict
+    from weighbridge.memory.report.verdict import fits  # whose names `load` does without
+
     short = fits(verdict.per_device, verdict.usable) != "yes"
     if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
         return verdict
@@ -43,6 +44,7 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
 def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
     """Turn a verdict by what of it goes to RAM, whose size may be `known`."""
     from weighbridge.answers.estimate.divided import ANY_MACHINE
+    from weighbridge.memory.report.verdict import Condition
 
     most, least = verdict.usable.low, verdict.usable.high
     low, expected, high = verdict.per_device

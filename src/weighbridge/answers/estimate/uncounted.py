@@ -9,6 +9,7 @@ the rest         a class whose layers are not in our tables, or are of a kind th
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.base.memo import memo
 from weighbridge.base.records import replace
@@ -23,7 +24,9 @@ from weighbridge.models.arch import towers
 from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures.seeing import sees
-from weighbridge.workload import Infer, Load
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 PIPELINES = ("diffusers", *catalogue.LIBRARIES.values())
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
@@ -44,7 +47,7 @@ def beside_weights(model: Model) -> str:
     return f"what {_listed(names)} {'computes' if len(names) == 1 else 'compute'}"
 
 
-def seen(model: Model, workload: Infer) -> Report | None:
+def seen(model: Model, workload: "Infer") -> Report | None:
     """Answer with the forward of a network that sees; None where it is not followed."""
     if not sees_in_stages(model):
         return None
@@ -66,8 +69,9 @@ def sees_in_stages(model: Model) -> bool:
     return isinstance(kind, str) and facts(kind).encodes == "pyramid"
 
 
-def _loaded(model: Model, workload: Infer) -> Report:
+def _loaded(model: Model, workload: "Infer") -> Report:
     from weighbridge.answers.estimate.load import load
+    from weighbridge.workload import Load
 
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
@@ -75,7 +79,7 @@ def _loaded(model: Model, workload: Infer) -> Report:
     return load(model, asked, formats=False)
 
 
-def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
+def weights_alone(model: Model, workload: "Infer", missing: str) -> Report:
     """Answer as `load` does, with a verdict that says what is missing."""
     report = _loaded(model, workload)
     settings: EffectiveSettings = {
@@ -101,7 +105,7 @@ def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
     )
 
 
-def of_subject(subject: Subject, workload: Infer) -> tuple[str, ...]:
+def of_subject(subject: Subject, workload: "Infer") -> tuple[str, ...]:
     """Name what the steps of one model take and our rules leave out."""
     divided = tuple(_of_division(subject))
     return (
@@ -162,7 +166,7 @@ def _of_class(subject: Subject) -> Iterator[str]:
         yield subject.missing
 
 
-def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
+def _of_others(subject: Subject, workload: "Infer") -> Iterator[str]:
     """Name models within the class that run before the language model, and behind it."""
     kind = record(workload.engine or "")
     server = kind.server
@@ -186,7 +190,7 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
         yield sentence("behind_text", names=_listed(sorted(behind)))
 
 
-def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
+def _of_drafts(subject: Subject, workload: "Infer") -> Iterator[str]:
     """Name what proposes tokens and could not be read."""
     from weighbridge.engines.servers.lora_and_speculation import NOTHING, predicting
 

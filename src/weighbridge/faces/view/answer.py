@@ -20,31 +20,33 @@ if TYPE_CHECKING:
 LIKELY = 75  # percent of a range: what is said of pictures in words
 
 
-def mark(v: "Verdict") -> Mark:
-    return "tight" if v.fits == "yes" and v.tight else v.fits
+def mark(verdict: "Verdict") -> Mark:
+    return "tight" if verdict.fits == "yes" and verdict.tight else verdict.fits
 
 
 def headline(answer: ShownAnswer) -> Headline:
-    say, v, d = answer.say, answer.report.verdict, answer.report.derived
-    if v is None:  # without a device the answer is a size
+    say, verdict, d = answer.say, answer.report.verdict, answer.report.derived
+    if verdict is None:  # without a device the answer is a size
         where = say("headline.host" if answer.device.kind == "host" else "headline.card")
         return Headline(about(answer, answer.sizes, answer.peak), where, needs=answer.peak.expected)
-    if not v.count:
-        return _host_alone(answer, v)
-    sign = mark(v)
+    if not verdict.count:
+        return _host_alone(answer, verdict)
+    sign = mark(verdict)
     # the engine may not start by its defaults, and no line says the flags
-    first = key_of(parts_of(v.reason)[0])
+    first = key_of(parts_of(verdict.reason)[0])
     if first.startswith("defaults_") and "launch_serves" in d and not d.get("launch"):
         sign = "tight" if sign == "yes" else sign
-    word = say("verdict.spills") if v.spilled else say(f"verdict.{mark(v)}")
+    word = say("verdict.spills") if verdict.spilled else say(f"verdict.{mark(verdict)}")
     return Headline(
         verdict=word + say("headline.on", card=card(answer.report)),
-        figures=_of_host(answer, v.host) if v.host and _by_host(v) else _figures(answer, v),
+        figures=_of_host(answer, verdict.host)
+        if verdict.host and _by_host(verdict)
+        else _figures(answer, verdict),
         mark=sign,
-        margin="" if _by_host(v) else margin(answer),
-        reason=_reason(answer, v),
+        margin="" if _by_host(verdict) else margin(answer),
+        reason=_reason(answer, verdict),
         needs=answer.peak.expected,
-        has=v.usable_bytes,
+        has=verdict.usable_bytes,
     )
 
 
@@ -56,21 +58,21 @@ def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
     return answer.say("size.range", size=size, low=ends[0], high=ends[1])
 
 
-def _figures(answer: ShownAnswer, v: "Verdict") -> str:
+def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the bytes that are needed beside those that there are, as a sentence."""
-    say, unit = answer.say, apart(answer.sizes, v.margin_bytes)
-    needs = unit.of(v.per_device.expected)
-    if _too_few(v):
-        return say("figures.devices", needs=needs, count=v.devices_used)
-    if compared(v) == "unknown":
-        low, high = unit.bare(v.per_device.low), unit.of(v.per_device.high)
-        has = "-".join(unit.range(v.usable) or (unit.bare(v.usable.low),))
+    say, unit = answer.say, apart(answer.sizes, verdict.margin_bytes)
+    needs = unit.of(verdict.per_device.expected)
+    if _too_few(verdict):
+        return say("figures.devices", needs=needs, count=verdict.devices_used)
+    if compared(verdict) == "unknown":
+        low, high = unit.bare(verdict.per_device.low), unit.of(verdict.per_device.high)
+        has = "-".join(unit.range(verdict.usable) or (unit.bare(verdict.usable.low),))
         return say("figures.unknown", low=low, high=high, has=has)
-    has = _same(unit, v.usable_bytes)
-    if v.margin_bytes >= 0:
-        return _of(answer, unit, v.per_device, has)
-    key = "figures.no" if v.count < 2 or v.usable_each else "figures.no.each"
-    return say(key, needs=needs, has=has, short=unit.of(-v.margin_bytes), count=v.count)
+    has = _same(unit, verdict.usable_bytes)
+    if verdict.margin_bytes >= 0:
+        return _of(answer, unit, verdict.per_device, has)
+    key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
+    return say(key, needs=needs, has=has, short=unit.of(-verdict.margin_bytes), count=verdict.count)
 
 
 def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
@@ -86,9 +88,9 @@ def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
     return answer.say("figures.yes", needs=needs, has=has, low=ends[0], high=ends[1])
 
 
-def _too_few(v: "Verdict") -> bool:
+def _too_few(verdict: "Verdict") -> bool:
     """Tell whether a device has room, and there are fewer than it takes: nothing is to spare."""
-    return v.devices_used > v.count and v.margin_bytes >= 0
+    return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
 def _same(unit: SizeFormat, nbytes: int) -> str:
@@ -97,70 +99,73 @@ def _same(unit: SizeFormat, nbytes: int) -> str:
     return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
 
-def compared(v: "Verdict") -> str:
+def compared(verdict: "Verdict") -> str:
     """Return the verdict of the device's numbers alone: yes, no or unknown."""
-    if v.per_device.high <= v.usable.low:
+    if verdict.per_device.high <= verdict.usable.low:
         return "yes"
-    return "no" if v.per_device.low > v.usable.high else "unknown"
+    return "no" if verdict.per_device.low > verdict.usable.high else "unknown"
 
 
 def margin(answer: ShownAnswer) -> str:
     """Return the bytes of a device left or lacking, in words; the share of its range that fits
     where nobody can say. That of the host is told with the host."""
-    v = answer.report.verdict
-    if v is None or not v.count or _too_few(v):
+    verdict = answer.report.verdict
+    if verdict is None or not verdict.count or _too_few(verdict):
         return ""
-    if compared(v) == "unknown" and v.share_that_fits is not None:
-        share, key = _percent(v.per_device, v.usable), "margin.share"
+    if compared(verdict) == "unknown" and verdict.share_that_fits is not None:
+        share, key = _percent(verdict.per_device, verdict.usable), "margin.share"
         if answer.report.pictures:
             likely = (
                 "likely" if share >= LIKELY else "unlikely" if share <= 100 - LIKELY else "open"
             )
             key = f"margin.{likely}"
         return answer.say(key, share=share)
-    key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
+    key, left = (
+        ("margin.spare" if verdict.margin_bytes >= 0 else "margin.short"),
+        abs(verdict.margin_bytes),
+    )
     unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
     return answer.say(key, size=apart(unit, left).of(left))
 
 
-def _reason(answer: ShownAnswer, v: "Verdict") -> str:
+def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence that says what decides, where the numbers beside it do not."""
-    say, d, host = answer.say, answer.report.derived, v.host
-    if v.devices_used > v.count:
-        key = "reason.devices.one" if v.count == 1 else "reason.devices"
-        return say(key, needs=v.devices_used, count=v.count)
-    if host and _by_host(v):
-        return _beside_host(answer, v, host)
-    if host and host.fits == v.fits == compared(v) == "unknown":
+    say, d, host = answer.say, answer.report.derived, verdict.host
+    if verdict.devices_used > verdict.count:
+        key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
+        return say(key, needs=verdict.devices_used, count=verdict.count)
+    if host and _by_host(verdict):
+        return _beside_host(answer, verdict, host)
+    if host and host.fits == verdict.fits == compared(verdict) == "unknown":
         return _host_open(answer, host)
     if d.get("not_counted"):
         return say("reason.not_counted", what=say.told(clauses(*d["not_counted"])))
     if "layers_on_card" in d:
-        return _divided(answer, v)
-    if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
+        return _divided(answer, verdict)
+    if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return say("reason.flags" if d.get("launch") else "reason.flags.alone")
-    if lead := say.told(_lead(v)):
+    if lead := say.told(_lead(verdict)):
         return lead
 
     reasons = []
-    if v.fits == "no" and v.tipped_by is not None and not answer.split:
+    if verdict.fits == "no" and verdict.tipped_by is not None and not answer.split:
         too_big = weights_too_big(answer)
-        part = "" if too_big else say(NAMES[v.tipped_by])
+        part = "" if too_big else say(NAMES[verdict.tipped_by])
         reasons.append(say("reason.weights") if too_big else say("reason.tipped", part=part))
-    reasons.append(_each(answer, v) if v.count > 1 else "")
+    reasons.append(_each(answer, verdict) if verdict.count > 1 else "")
     # on several machines: as many as were said, else as many as are filled
     each = answer.report.setting("ranks_per_machine")
-    nodes = ceil_div(v.count, each) if each else v.nodes
-    reasons.append(say("reason.nodes", count=v.count, nodes=nodes) if nodes > 1 else "")
-    if host and v.fits == host.fits == "no":
+    nodes = ceil_div(verdict.count, each) if each else verdict.nodes
+    reasons.append(say("reason.nodes", count=verdict.count, nodes=nodes) if nodes > 1 else "")
+    if host and verdict.fits == host.fits == "no":
         reasons.append(say("reason.host.too", figures=_of_host(answer, host)))
     return "; ".join(filter(None, reasons))
 
 
-def _divided(answer: ShownAnswer, v: "Verdict") -> str:
+def _divided(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence on a model that the engine divides by itself: where it is, and how much
     slower that makes it."""
-    say, d, host = answer.say, answer.report.derived, v.host
+    say, d, host = answer.say, answer.report.derived, verdict.host
     slower = say("divided.much_slower")
     if "times_slower" in d:
         low, high = d["times_slower"]
@@ -173,26 +178,26 @@ def _divided(answer: ShownAnswer, v: "Verdict") -> str:
         share=f"{d['share_in_ram']:.0%}",
         slower=slower,
     )
-    if host is None or v.fits != "unknown":
+    if host is None or verdict.fits != "unknown":
         return line
     if host.fits is not None:  # what leaves it open is not the RAM
-        return f"{line}; {say.told(v.reason)}"
+        return f"{line}; {say.told(verdict.reason)}"
     needed = host.needed.expected
     return f"{line}; {say('divided.ram', size=sizes(needed, answer.unit).of(needed))}"
 
 
 def weights_too_big(answer: ShownAnswer) -> bool:
     """Tell whether the weights of the fullest device alone are more than it has."""
-    weights, v = answer.phase.of("weights").low, answer.report.verdict
-    return v is not None and weights > v.usable.high
+    weights, verdict = answer.phase.of("weights").low, answer.report.verdict
+    return verdict is not None and weights > verdict.usable.high
 
 
-def _lead(v: "Verdict") -> str:
+def _lead(verdict: "Verdict") -> str:
     """Return the part of a reason before it compares two numbers; all of it where it does not."""
     from weighbridge.answers.verdict.reasons import COMPARED  # a size has no verdict
 
     leading: list[str] = []
-    for part in parts_of(v.reason):
+    for part in parts_of(verdict.reason):
         if COMPARED in keys_of(part):
             leading += [] if key_of(part) == COMPARED else [before(part)]
             break
@@ -200,9 +205,13 @@ def _lead(v: "Verdict") -> str:
     return clauses(*leading)
 
 
-def _by_host(v: "Verdict") -> bool:
+def _by_host(verdict: "Verdict") -> bool:
     """Tell whether it is host memory, and not the device, that decides the verdict."""
-    return v.host is not None and v.host.fits == v.fits != "yes" and v.fits != compared(v)
+    return (
+        verdict.host is not None
+        and verdict.host.fits == verdict.fits != "yes"
+        and verdict.fits != compared(verdict)
+    )
 
 
 def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
@@ -230,10 +239,10 @@ def _ends(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:
     return {"low": unit.bare(host.needed.low), "high": unit.of(host.needed.high), "has": has}
 
 
-def _beside_host(answer: ShownAnswer, v: "Verdict", host: "HostVerdict") -> str:
+def _beside_host(answer: ShownAnswer, verdict: "Verdict", host: "HostVerdict") -> str:
     """Return the sentence on what the machine lacks, and on the device, which does not decide."""
-    where = answer.say("reason.host.card" if v.count == 1 else "reason.host.cards")
-    device = {"where": where, "figures": _figures(answer, v)}
+    where = answer.say("reason.host.card" if verdict.count == 1 else "reason.host.cards")
+    device = {"where": where, "figures": _figures(answer, verdict)}
     unit, lacks = _lacking(answer, host)
     if host.fits == "no":
         return answer.say("reason.host.no", short=unit.of(lacks), **device)
@@ -255,36 +264,41 @@ def _percent(needed: Bytes, usable: Bytes) -> int:
     return closeness.percent(needed, usable)
 
 
-def _each(answer: ShownAnswer, v: "Verdict") -> str:
+def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence on several devices: their memory does not add up."""
-    say, idle = answer.say, v.count - v.devices_used
+    say, idle = answer.say, verdict.count - verdict.devices_used
     of_stages = "picture_stages" in answer.report.derived  # components may go on several
-    if v.devices_used == 1 and v.fits != "yes" and not of_stages:
-        return say("reason.one_holds_all", count=v.count)
-    if v.fits == "yes":
-        return say("reason.idle", idle=idle, count=v.count) if idle else ""
-    if idle or not v.devices_used or not answer.split:
+    if verdict.devices_used == 1 and verdict.fits != "yes" and not of_stages:
+        return say("reason.one_holds_all", count=verdict.count)
+    if verdict.fits == "yes":
+        return say("reason.idle", idle=idle, count=verdict.count) if idle else ""
+    if idle or not verdict.devices_used or not answer.split:
         return ""
-    if v.usable_each:
-        summed = " + ".join(map(answer.sizes.bare, v.usable_each))
-        return say("reason.not_their_sum", summed=summed, whole=answer.sizes.of(sum(v.usable_each)))
-    each, whole = answer.sizes.of(v.usable_bytes), answer.sizes.of(v.count * v.usable_bytes)
-    return say("reason.not_the_sum", count=v.count, each=each, whole=whole)
+    if verdict.usable_each:
+        summed = " + ".join(map(answer.sizes.bare, verdict.usable_each))
+        return say(
+            "reason.not_their_sum", summed=summed, whole=answer.sizes.of(sum(verdict.usable_each))
+        )
+    each, whole = (
+        answer.sizes.of(verdict.usable_bytes),
+        answer.sizes.of(verdict.count * verdict.usable_bytes),
+    )
+    return say("reason.not_the_sum", count=verdict.count, each=each, whole=whole)
 
 
-def _host_alone(answer: ShownAnswer, v: "Verdict") -> Headline:
+def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
     """A verdict on host memory, where no device was named."""
-    assert v.host is not None
-    say, h = answer.say, v.host
+    assert verdict.host is not None
+    say, h = answer.say, verdict.host
     unit = sizes(h.needed.expected, answer.unit)
-    reason = "" if h.fits == v.fits else say("reason.no_device")
-    if h.fits == v.fits == "unknown":
+    reason = "" if h.fits == verdict.fits else say("reason.no_device")
+    if h.fits == verdict.fits == "unknown":
         reason = _host_open(answer, h)
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
     return Headline(
-        verdict=say(f"verdict.{v.fits}") + say("headline.on_host"),
+        verdict=say(f"verdict.{verdict.fits}") + say("headline.on_host"),
         figures=say("figures.host", needs=needs, has=has),
-        mark=v.fits,
+        mark=verdict.fits,
         reason=reason,
         needs=h.needed.expected,
         has=h.available,

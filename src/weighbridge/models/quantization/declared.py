@@ -305,10 +305,10 @@ def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> S
     def loader(facts: LoaderFacts) -> Pack:
         pack = form.loader(facts)
 
-        def packed(p: Param) -> Iterable[PackedPiece] | None:
-            paths = names(module(p))
+        def packed(param: Param) -> Iterable[PackedPiece] | None:
+            paths = names(module(param))
             unnamed = named and not any(path.startswith(named) for path in paths)
-            return None if unnamed or any(map(skipped, paths)) else pack(p)
+            return None if unnamed or any(map(skipped, paths)) else pack(param)
 
         return packed
 
