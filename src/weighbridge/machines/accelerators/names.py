@@ -186,7 +186,7 @@ def sized(text: str) -> Part:
     figure = MemoryFigure(exactly(nbytes), "read", "as you said")
     return Part(
         id=text.strip(),
-        name=f"device with {human(nbytes)}",
+        name=f"a device with {human(nbytes)}",
         vendor="",
         kind="gpu",
         marketed_gb=-(-nbytes // 10**9),
