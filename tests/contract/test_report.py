@@ -295,8 +295,9 @@ def test_a_report_of_a_pipeline_keeps_the_contract():
     assert set(report["derived"]) <= set(DerivedFacts.__annotations__)
 
 
-def test_what_training_adds_to_a_report_is_known():
-    report = weighbridge.train("qwen3-0.6b", method="lora", seq_len=64)
+@pytest.mark.parametrize("asked", [{"method": "lora", "seq_len": 64}, {"method": "grpo"}])
+def test_what_training_adds_to_a_report_is_known(asked):
+    report = weighbridge.train("qwen3-0.6b", **asked)
     assert set(report.workload) <= KNOWN
     assert set(report.derived) <= set(DerivedFacts.__annotations__)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -91,16 +92,26 @@ def test_a_model_that_needs_a_library_sends_nobody_to_a_terminal(desk):
         ),
         ({"task": "oom", "log": "hello"}, "没有找到认识的显存不足信息"),
         ({"task": "models", "workload": {"pattern": "zzzz"}}, "目录中没有与 'zzzz' 匹配的模型"),
-        ({"task": "models", "workload": {"pattern": "e", "gpu": "t4"}}, "有 420 个模型匹配"),
+        ({"task": "models", "workload": {"pattern": "e", "gpu": "t4"}}, "有 431 个模型匹配"),
         ({"task": "models", "workload": {"min_context": "8K"}}, "请写出要为哪张卡给模型排序"),
         ({"task": "gpus", "workload": {"pattern": "zzz"}}, "没有与 'zzz' 匹配的加速卡"),
         ({"task": "gpus", "workload": {"fp4": True, "vendor": "apple"}}, "已知的加速卡都不满足"),
     ],
 )
-def test_what_is_wrong_is_told_in_chinese(desk, ask, says):
+def test_what_is_wrong_is_told_in_chinese(desk, monkeypatch, ask, says):
+    monkeypatch.setitem(sys.modules, "torch", None)  # a page that runs beside no torch
     told = error(desk, "zh", **{"task": "load", **ask})["message"]
     assert told.startswith(says)
     assert not re.search(r"--[a-z]|`weighbridge", told)
+
+
+@pytest.mark.parametrize(("lang", "says"), [("en", "is not run here"), ("zh", "这里不运行")])
+def test_code_of_a_models_own_is_not_asked_for_by_a_flag(desk, lang, says):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    found = error(desk, lang, task="load", model={"config": {"model_type": "new"}})["message"]
+    assert says in found
+    assert "--" not in found
 
 
 @pytest.mark.parametrize(

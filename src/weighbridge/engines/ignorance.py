@@ -63,4 +63,6 @@ def doubt(kinds: tuple[str, ...]) -> Doubt:
 
 def sentences(kinds: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for each kind."""
-    return (sentence(f"unsure.{kind}", figures=shares(kind)[1]) for kind in dict.fromkeys(kinds))
+    for kind in dict.fromkeys(kinds):
+        count = shares(kind)[1]
+        yield sentence(f"unsure.{kind}", figures=count) if count else sentence(f"assumed.{kind}")

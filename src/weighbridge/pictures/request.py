@@ -137,8 +137,9 @@ def notes(
     """Yield where a size is not the one that was asked, and which components are not weighed."""
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
-        how = "scaled" if spec.area else "rounded" if spec.rounds else "refused"
-        yield sentence(f"picture.{how}", pipeline=spec.name, multiple=spec.sides, size=size)
+        key = "picture.rounded" if spec.rounds else "picture.refused"
+        key = "picture.scaled" if spec.area else key
+        yield sentence(key, pipeline=spec.name, multiple=spec.sides, size=size)
     if w.frames is not None and w.frames != made.frames:
         nearest = spec.frames_nearest and w.engine in (None, DIFFUSERS)
         key = "picture.frames_nearest" if nearest else "picture.frames_rounded"

@@ -55,8 +55,9 @@ def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
         lead = sentence("lends", size=human(over.expected))
         return replace(verdict, reason=clauses(lead, verdict.reason))
     lead = sentence("spills", size=human(over.expected))
-    lent = Condition("shared_gpu_memory", opens="no")
-    open_ = verdict.under(lent, reason=clauses(lead, verdict.reason))
+    open_ = verdict.under(
+        Condition("shared_gpu_memory", opens="no"), reason=clauses(lead, verdict.reason)
+    )
     surely = over.high <= min(ram // LENT, max(0, ram - on_host))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 

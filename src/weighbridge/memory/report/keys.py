@@ -39,6 +39,7 @@ OTHERS = frozenset(  # that follow from several settings, or are what an engine 
     (
         *("max_model_len", "enable_chunked_prefill", "speculative_algorithm"),  # vLLM, SGLang
         *("n_ctx", "llama_cpp_build"),  # llama.cpp, Ollama
+        "unsaid",  # rewards: settings that nobody gave, and an answer counts
     )
 )
 
