@@ -306,15 +306,17 @@ class Device:
         """Return the instant that takes the most."""
         return binding(self.phases, bound)
 
-    def reserving(self, one: Instant) -> Instant:
+    def reserving(self, one: Instant, *, alone: bool = False) -> Instant:
         """Return one of its instants with what its engine takes by policy, beyond what it needs.
-        The more others take, the less is left: it has no bounds of its own beside theirs."""
+        The more others take, the less is left, at each bound of a sum. A reader who has it `alone`
+        sees no bounds of its own."""
         taken = self.taken if self.taken_at_least is None else self.taken_at_least
         if taken is None:
             return one
+        others = exactly(one.needed.expected) if alone else one.needed
         unused = Component(
             name="kv_cache",
-            bytes=exactly(max(0, taken - one.needed.expected)),
+            bytes=Bytes(*(max(0, taken - nbytes) for nbytes in others)),
             basis="computed",
             detail="reserved at start",
         )

@@ -9,7 +9,7 @@ rest.
 
 from collections.abc import Iterable, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, total
+from weighbridge.base.memory import Bytes, Component, Device, Instant, Role
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
@@ -78,7 +78,7 @@ def awake_of(device: Device, served: Report) -> Instant:
     decode = next(one for one in device.phases if one.name == "decode")
     cache = served.derived.get("available_kv_cache_interval")
     if cache is None:
-        return device.reserving(decode)
+        return device.reserving(decode, alone=True)
     stays = [c for c in decode.components if c.name not in GENERATED]
     blocks = Component(
         name="kv_cache",
@@ -87,12 +87,14 @@ def awake_of(device: Device, served: Report) -> Instant:
         detail="all that the share leaves",
         source="vllm v1/worker/gpu_worker.py (determine_available_memory)",
     )
-    there = total(c.bytes for c in (*stays, blocks))
-    widest = (one.of("activations", "logits", "temporaries").expected for one in device.phases)
-    wide = min(WRITING, max(widest))
+    there = sum(c.bytes.high for c in (*stays, blocks))
+    wide = min(
+        WRITING,
+        max(one.of("activations", "logits", "temporaries").expected for one in device.phases),
+    )
     step = Component(
         name="temporaries",
-        bytes=Bytes(0, wide, max(wide, (device.taken or 0) - there.high)),
+        bytes=Bytes(0, wide, max(wide, (device.taken or 0) - there)),
         basis="assumed",
         detail="a step of the engine",
         formula="up to the room of the profile's widest step",
