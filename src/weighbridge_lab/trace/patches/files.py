@@ -25,7 +25,14 @@ from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved
 Look = tuple[tuple[int, ...], torch.dtype]
 
 # These have the functions by name, perhaps since before there was a fake GPU
-USERS = ("transformers.modeling_utils", "accelerate.utils.modeling", "accelerate.utils.other")
+USERS = (
+    "transformers.modeling_utils",
+    "accelerate.utils.modeling",
+    "accelerate.utils.other",
+    "peft.peft_model",
+    "peft.utils.loftq_utils",
+    "peft.utils.save_and_load",
+)
 
 
 # torch's dtypes as headers spell them (safetensors/src/tensor.rs, enum Dtype)
