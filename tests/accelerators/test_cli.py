@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 LLAMA = "llama-3.1-8b"
 VERDICT = {
+    "conditions": list,
     "accelerator": str,
     "accelerator_id": str,
     "count": int,

@@ -30,6 +30,7 @@ APART = {
     ("mt5", None): (0.22, ONE_TOKEN),
     ("recurrent_gemma", None): (0.12, "its recurrence is guessed: an interval of a third"),
 }
+SUMMED = "inference sums Mamba 2's products as before 5.18, training contracts as since"
 RUN = "inference runs every expert on every token, training one after the other"
 # (model type, attention): the same of older releases
 APART_BEFORE = APART | {
@@ -41,6 +42,13 @@ APART_BEFORE = APART | {
     ("qwen3_next", None): (0.18, "high, and nobody has found why"),
     ("qwen3_vl_moe", "eager"): (5, RUN),
     ("qwen3_vl_moe", None): (40, RUN),
+    **{
+        (kind, attention): (30, SUMMED)
+        for kind in ("mamba2", "granitemoehybrid", "nemotron_h")
+        for attention in ("eager", None)
+    },
+    ("gemma3", "eager"): (0.08, SMALL),
+    ("gemma3", None): (0.05, SMALL),
     ("glm4_moe", None): (0.03, SMALL),
     ("falcon", None): (0.03, SMALL),
 }

@@ -145,7 +145,8 @@ FALCON_H1 = {
 DETECTORS = (
     "ultralytics",
     "torchvision",
-)  # networks that sees, refused before any rule of an engine is asked
+    "qwen3_asr",
+)  # networks that see, and one whose caches are not in our tables: refused before any rule of an engine
 
 
 def told(name):

@@ -153,13 +153,14 @@ def test_a_size_as_a_name_says_what_it_was_read_as(task):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ASK)
 def test_a_size_that_is_sold_is_what_such_cards_give(task):
-    """24 GB on a box is no 22.35 GiB: an RTX 4090 has 23.5."""
+    """24 GB on a box is no 22.35 GiB: what is expected was read of a card that is sold with it."""
     settings = {"seq_len": 64} if task == "train" else {}
     report = ASK[task](SMALL, gpu="24GB", **settings)
     (line,) = said(report, "--gpu:")
     assert "cards sold with 24 GB give it 21.82 GiB to 24.00 GiB:" in line
     usable = find("24gb").part.visible.bytes
-    assert usable.expected == find("4090").part.visible.bytes.expected
+    figures = [p.visible for p in parts().values() if p.marketed_gb == 24]
+    assert usable.expected in [f.bytes.expected for f in figures if f.basis == "read"]
     assert usable.low < usable.expected < usable.high
 
 
@@ -185,9 +186,10 @@ def test_a_second_device_is_an_error(task, flag, capsys):
 
 @pytest.mark.slow
 def test_trl_says_that_it_loads_in_float32():
+    """Of a name; adapters on TRL are typed as the usual framework of them, and are in 16 bits."""
     for settings in ({}, {"method": "lora"}):
         usual = weighbridge.train(SMALL, framework="trl", seq_len=64, **settings)
         asked = weighbridge.train(SMALL, framework="trl", seq_len=64, dtype="bfloat16", **settings)
-        assert said(usual, "trl loads in float32")
+        assert bool(said(usual, "trl loads in float32")) == (not settings)
         assert not said(asked, "trl loads")
         assert not said(weighbridge.train(SMALL, seq_len=64, **settings), "trl loads")

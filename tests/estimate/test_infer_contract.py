@@ -576,7 +576,8 @@ def test_vllms_q_is_quantization_and_ours_is_quiet(weighbridge):
 
 
 def test_what_a_command_says_for_nothing_is_told(weighbridge):
-    line = "vllm serve llama-3.1-8b --max-model-len 8K --port 8000 --made-up 5 --hf-overrides {}"
+    line = "vllm serve llama-3.1-8b --max-model-len 8K --port 8000 --made-up 5"
+    line += """ --hf-overrides '{"rope_theta": 1e6}'"""
     code, _out, err = weighbridge("infer", "--command", line)
     assert code == 0
     assert "--made-up" in err
