@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge_lab.trace.keeping.marks import archive, content, gone, marked, noted
 from weighbridge_lab.trace.patches import Notes, Patch
-from weighbridge_lab.trace.shadows import FEW, WHOLE, cast, extent
+from weighbridge_lab.trace.shadows import FEW, WHOLE, cast, extent, lost
 
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
 NO_CHECKPOINT = "{} is not here: it loads as nothing"
@@ -229,7 +229,10 @@ def _made(looks: Any, needs_gradient: bool, parameter: bool) -> torch.Tensor:
 
 
 def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device=device)
+    """Make a tensor of a file. Its values are there, so those that nobody reads are not known."""
+    made = torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device=device)
+    lost(made)
+    return made
 
 
 def _pointer(self: torch.UntypedStorage) -> int:
