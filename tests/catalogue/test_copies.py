@@ -28,8 +28,11 @@ def test_a_copy_asked_about_is_the_model_in_that_format(of, form, repo, engine):
     model = weighbridge.infer(of, quantization=form, **asked)
     copy = weighbridge.infer(repo, **asked)
     assert copy.workload["quantization"] == form
-    assert copy.peak == model.peak
-    assert copy.verdict == model.verdict
+    assert copy.peak.expected == model.peak.expected
+    # Who names files by the format that such names usually mean knows less of their size
+    assert copy.peak.low <= model.peak.low <= model.peak.high <= copy.peak.high
+    assert copy.verdict.fits in (model.verdict.fits, "unknown")
+    assert copy.verdict.usable_bytes == model.verdict.usable_bytes
     assert copy.derived["launch"] == model.derived["launch"]
     assert repo in model.derived["launch"]
 

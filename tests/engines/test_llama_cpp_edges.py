@@ -145,8 +145,7 @@ FALCON_H1 = {
 DETECTORS = (
     "ultralytics",
     "torchvision",
-    "qwen3_asr",
-)  # networks that see, and one whose caches are not in our tables: refused before any rule of an engine
+)  # networks that sees, refused before any rule of an engine is asked
 
 
 def told(name):
