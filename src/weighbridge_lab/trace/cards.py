@@ -14,13 +14,12 @@ Torch-free.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.accelerators.parts import Part, parts
 from weighbridge.memory.components.device import context
-from weighbridge.memory.report.verdict import Answer
+from weighbridge.memory.report.verdict import Answer, fits
 
 OTHER = 5  # percent, assumed: other workspaces of other chips
 TURING, AMPERE = (7, 5), (8, 0)

@@ -11,14 +11,13 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from weighbridge.answers.bounds import RunForm
-from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import human
 from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.device import CONTEXT
-from weighbridge.memory.report.verdict import Answer
+from weighbridge.memory.report.verdict import Answer, fits
 from weighbridge_lab.trace import levels, tries
 from weighbridge_lab.trace.cards import CardClass
 from weighbridge_lab.trace.differences import SCHEMA, RunComparison, StepRise, Tensors, rises
