@@ -158,7 +158,7 @@ def exit_code(report):
     from weighbridge.faces.cli import options
 
     said = report["verdict"]
-    record = SimpleNamespace(verdict=said and SimpleNamespace(**said), derived={})
+    record = SimpleNamespace(fits=said["fits"] if said else "unknown", derived={})
     code = options.exit_code(record, check=True)
     if said is not None and code != {"yes": 0, "no": 1, "unknown": 4}[said["fits"]]:
         yield f"exit code {code} of {said['fits']}"
