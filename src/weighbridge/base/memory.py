@@ -96,7 +96,7 @@ DOUBTED = {
 
 
 class Doubt(NamedTuple):
-    """What is open because somebody does not know, beside what the rules leave open."""
+    """Figures left open because somebody does not know, beside what the rules leave open."""
 
     weights: Share = SURE
     activations: Share = SURE

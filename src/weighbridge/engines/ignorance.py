@@ -1,4 +1,4 @@
-"""What nobody knows of an answer, by kind, and how far figures lay from such answers.
+"""Gaps in what is known of an answer, by kind, and how far figures lay from such answers.
 
     format     of a name: no file was read, and other modules may be packed than such names usually
                mean. Weights of six checkpoints in NVFP4 of two models (Qwen3.8 27B, Qwen3.6 35B)

@@ -162,10 +162,10 @@ class PipelineCard:
     def _bring(self, name: str) -> None:
         place, sizes = self.placement, self._sizes(name)
         if place.stream and place.offload.startswith("group") and name not in self.spec.excluded:
-            held = tuple(self.heap.take(nbytes, "weights", COPIES) for nbytes in sizes)
+            tensors = tuple(self.heap.take(nbytes, "weights", COPIES) for nbytes in sizes)
         else:
-            held = self.heap.row(sizes, "weights")
-        self._there[name] = held
+            tensors = self.heap.row(sizes, "weights")
+        self._there[name] = tensors
 
     def _send(self, name: str) -> None:
         self.heap.drop(*self._there.pop(name, ()))
@@ -176,7 +176,7 @@ class PipelineCard:
         dtype, form = place.dtypes[name], place.forms.get(name)
         sizes = formats.sizes(part, form, dtype)
         if form is None and self.by_libraries and not self.code:
-            sizes = formats.kept(part, dtype)
+            sizes = formats.loaded(part, dtype)
         if name in place.fused:
             sizes = (*sizes, *formats.fused(part, form, dtype))
         if name in place.loras:

@@ -118,7 +118,7 @@ def tables(part: ModelPart, dtype: DType) -> tuple[int, ...]:
     return tuple(dtype.size(prod(one.shape)) for one in part.blueprint.buffers if not one.dtype)
 
 
-def kept(part: ModelPart, dtype: DType) -> tuple[int, ...]:
+def loaded(part: ModelPart, dtype: DType) -> tuple[int, ...]:
     """Return the bytes of each tensor as transformers loads them: in float16 T5's `wo` stay in
     float32. Stable Diffusion 3 was published so (18.77 GiB); CogVideoX by diffusers-torchao was
     loaded in bfloat16 and cast. Source: modeling_utils.py (_keep_in_fp32_modules)."""

@@ -164,8 +164,10 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
 def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> PipelineSpec:
     """Add what cannot leave the card to what does not: 8-bit modules of bitsandbytes, up to
     diffusers 0.36 (pull request 12972)."""
-    held = release(w.engine_version or "") or LEAVES_SINCE
-    names = (one for one, form in place.forms.items() if form == "bnb-int8" and held < LEAVES_SINCE)
+    version = release(w.engine_version or "") or LEAVES_SINCE
+    names = (
+        one for one, form in place.forms.items() if form == "bnb-int8" and version < LEAVES_SINCE
+    )
     return spec._replace(excluded=(*spec.excluded, *names))
 
 

@@ -84,8 +84,8 @@ def run(
             _stage(card, request, ENCODE, name, sizes)
     for name, sizes in texts:
         yield _stage(card, request, ENCODE, name, sizes)
-    held = rows, request.text, spec.embedding_width
-    prompts = card.m.new(held, card.placement.dtypes[spec.denoiser])
+    shape = rows, request.text, spec.embedding_width
+    prompts = card.m.new(shape, card.placement.dtypes[spec.denoiser])
     hints = _hints(card, request, rows)
     yield from _pictures(card, request, dropped)
     for name in spec.denoisers:

@@ -94,7 +94,7 @@ class PicturePlan:
 
     @property
     def away_whole(self) -> bool:
-        """Whether what is trained whole waits in host memory, in part."""
+        """Tell whether what is trained whole waits in host memory, in part."""
         return self.adapters is None and bool(self.blocks_to_swap or self.streaming != "none")
 
     @property
@@ -134,11 +134,11 @@ class PictureRun:
 def run(plan: PicturePlan) -> PictureRun:
     """Encode what is kept, then run two steps. What waits of a frozen base changes nothing else, so
     that steps are run once for all of its shares."""
-    kept = plan.form is not None or not plan.sharding.parameters
-    still = kept and plan.adapters is not None and plan.streaming != "layers"
+    undivided = plan.form is not None or not plan.sharding.parameters
+    still = undivided and plan.adapters is not None and plan.streaming != "layers"
     whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
-    said = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
-    facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *said))
+    settings = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
+    facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *settings))
     ran = memo(plan.denoiser, facts, partial(_steps, whole))
     waiting = hosted = 0
     if still:
@@ -214,9 +214,9 @@ def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
     batch = plan.sizes.batch if plan.beside else 1
     sizes = {name: replace(plan.sizes, batch=1) for name in names}
     sizes |= {plan.spec.vae: replace(plan.sizes, batch=batch)}
-    given = [_encode(m, plan, name, sizes[name]) for name in names]
+    outputs = [_encode(m, plan, name, sizes[name]) for name in names]
     peak = m.heap.phase()
-    del step, given
+    del step, outputs
     m.heap.close()
     return peak
 
@@ -229,9 +229,9 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
     pixels = m.new(shape, plan.dtypes[name]) if side == "encode" else None
     run = ProgramRun(m=m, cls=class_of(config), dtype=plan.dtypes[name])
     with m.no_grad():
-        given = components.forward(run, config, replace(sizes, text=text, side=side))
+        output = components.forward(run, config, replace(sizes, text=text, side=side))
     del pixels
-    return given
+    return output
 
 
 class TrainedText(NamedTuple):

@@ -96,9 +96,9 @@ def _components(
 
 def _at_most(name: str, detail: str, nbytes: int, formula: str, source: str) -> Component:
     """Return what may be there, and is not expected."""
-    found = Bytes(0, 0, nbytes)
+    size = Bytes(0, 0, nbytes)
     return Component(
-        name=name, detail=detail, bytes=found, basis="assumed", formula=formula, source=source
+        name=name, detail=detail, bytes=size, basis="assumed", formula=formula, source=source
     )
 
 

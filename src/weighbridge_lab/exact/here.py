@@ -26,7 +26,7 @@ class NoRecorder:
 
 @dataclass(frozen=True)
 class CardHere:
-    """What a FakeGPU is for a course: a tape, which stays empty, and a recorder."""
+    """Stand in for a FakeGPU in a course: a tape, which stays empty, and a recorder."""
 
     tape: Tape = field(default_factory=Tape)
     recorder: NoRecorder = field(default_factory=NoRecorder)

@@ -1,5 +1,5 @@
-"""What a loop that is left has still to go through: its sizes are looked at on the host, and the
-largest is given to one more round. Torch-free.
+"""Items that a loop which is left has still to go through: their sizes are looked at on the host,
+and the largest is given to one more round. Torch-free.
 
 The items are taken from the loop's own iterator, as its later rounds would have taken them, while
 there is time. An iterator that trains, or that puts anything on a card, is left alone.

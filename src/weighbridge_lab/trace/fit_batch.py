@@ -87,7 +87,7 @@ class UnansweredError(UnsupportedError):
 
 
 class _Answers:
-    """What was traced, by batch."""
+    """Reports of what was traced, by batch."""
 
     def __init__(self, run: Callable[[int], Report], most: int) -> None:
         self.run, self.most = run, most

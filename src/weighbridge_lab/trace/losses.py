@@ -27,7 +27,7 @@ PICTURE = 4  # sizes of an output that has its classes behind the samples
 
 
 class Labels(NamedTuple):
-    """What an output is compared with: classes of an axis, or (axis 0) numbers of its shape."""
+    """Targets of an output: classes of an axis, or (axis 0) numbers of its shape."""
 
     shape: tuple[int, ...]
     axis: int = 0

@@ -1,4 +1,4 @@
-"""What a run that left its loops early has not seen: later batches, and lines that never ran.
+"""Parts that a run did not see as it left its loops early: later batches, and lines that never ran.
 Torch-free.
 """
 

@@ -30,8 +30,8 @@ MOST_ASKED = 12  # answers until one says the same: most take two
 
 def is_echo(workload: Mapping[str, Any]) -> bool:
     """Tell whether these are the settings of a report, not those of a person."""
-    said = workload.keys()
-    return said >= OF_REPORTS and any(said >= kind for kind in OF_KINDS)
+    names = workload.keys()
+    return names >= OF_REPORTS and any(names >= kind for kind in OF_KINDS)
 
 
 def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any]) -> Settings:

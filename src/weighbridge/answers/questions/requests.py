@@ -347,8 +347,8 @@ def meant_task(request: Mapping[str, Any]) -> str:
     if task not in OF_PIPELINES or command:
         return task
     model, of_pictures = request.get("model"), OF_PIPELINES[task]
-    own = TABLES[of_pictures].keys() - TABLES[task].keys()
-    unlike = isinstance(workload, dict) and not own.isdisjoint(workload)
+    pictured = TABLES[of_pictures].keys() - TABLES[task].keys()
+    unlike = isinstance(workload, dict) and not pictured.isdisjoint(workload)
     unknown = isinstance(model, str) and not catalogue.has(model) and "/" not in model
     return of_pictures if makes_pictures(model) or (unknown and unlike) else task
 

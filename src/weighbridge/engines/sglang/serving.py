@@ -113,11 +113,11 @@ class SglangLaunched:
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
         """Return these, and that the card has room for all that is outside of its pools."""
-        held = [self._with_pools(fit) for fit in self.fits[:BEST] if fit.tokens > 0]
-        if not held:
+        sized = [self._with_pools(fit) for fit in self.fits[:BEST] if fit.tokens > 0]
+        if not sized:
             return self.pools
-        low, expected, _ = held[-1]
-        high = held[0].high  # of the smallest pools, if there are any
+        low, expected, _ = sized[-1]
+        high = sized[0].high  # of the smallest pools, if there are any
         least = Bytes(min(low, high), min(expected, high), high)
         return (*self.pools, Condition("pools", least, self.usable))
 

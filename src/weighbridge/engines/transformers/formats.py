@@ -101,7 +101,7 @@ def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
 
 
 class Unpacking(NamedTuple):
-    """What decides whether a packed format stays so: the card, the release, what was asked."""
+    """Facts that decide whether a packed format stays so: the card, the release, what was asked."""
 
     card: "Part | None"
     version: tuple[int, ...]
@@ -135,8 +135,8 @@ def unpacked(choice: FormatChoice, part: ModelPart, how: Unpacking) -> tuple[For
     if not lacking:
         return choice, ""
     into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)
-    kept = _kept_by(part, form.name, how.card) if how.card is not None and not how.asked else ""
-    return FormatChoice(dtype=choice.dtype), clauses(into, kept) if kept else into
+    by_card = _kept_by(part, form.name, how.card) if how.card is not None and not how.asked else ""
+    return FormatChoice(dtype=choice.dtype), clauses(into, by_card) if by_card else into
 
 
 def suited(subject: "Subject", how: Unpacking) -> tuple["Subject", str]:

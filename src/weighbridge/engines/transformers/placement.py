@@ -227,16 +227,16 @@ def _tensors(
     unpacked = subject.part.library == "gguf"
     basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
-    least = held = share.held.weights
+    least = weights = share.held.weights
     if stays is not None:
         packed, whole = (
             weight_bytes(subject.part, choice, major=subject.major)
             for choice in (stays, subject.choice)
         )
-        least = held * packed // whole
+        least = weights * packed // whole
     yield Component(
         name="weights",
-        bytes=Bytes(least, held, held),
+        bytes=Bytes(least, weights, weights),
         basis=basis,
         formula=spelled.parameters(share.parameters, form, share.held.weights),
         source="file headers" if basis == "read" else "the class's tensors",

@@ -91,23 +91,23 @@ def _multiplied(heap: Heap, step: ForwardStep, mixer: Mamba2) -> LiveTensor:
         whole = floats(product)
         result = floats(count)
         if named:
-            held.append(whole)
+            live.append(whole)
         else:
             heap.drop(whole)
         return result
 
     named = step.rules.version < NAMED_UNTIL
-    held = [floats(n) for n in (inner, inner, sides, sides, scores)]  # x, times D, B, C, decays
-    held.append(summed(sides * step.style.chunk, scores, named=named))
-    held.append(summed(scores, scores, named=named))
-    held.append(summed(inner * step.style.chunk, inner))
-    held.append(floats(sides))  # B, decayed
+    live = [floats(n) for n in (inner, inner, sides, sides, scores)]  # x, times D, B, C, decays
+    live.append(summed(sides * step.style.chunk, scores, named=named))
+    live.append(summed(scores, scores, named=named))
+    live.append(summed(inner * step.style.chunk, inner))
+    live.append(floats(sides))  # B, decayed
     of_chunks = summed(inner * mixer.state, states * chunks)
-    held.append(summed(states * (chunks + 1) ** 2, states * (chunks + 1)))
+    live.append(summed(states * (chunks + 1) ** 2, states * (chunks + 1)))
     heap.drop(of_chunks)
-    held.append(summed(inner * mixer.state, inner, named=True))
+    live.append(summed(inner * mixer.state, inner, named=True))
     out = floats(inner)
-    heap.drop(*held)
+    heap.drop(*live)
     return out
 
 

@@ -222,13 +222,13 @@ def _variables(reading: CommandReading) -> None:
 
 def _of_this_node(reading: CommandReading) -> None:
     """The copies that this machine runs, of those of all: the others share experts with them."""
-    said = reading.last("data_local")
-    if said is None:
+    flag = reading.last("data_local")
+    if flag is None:
         return
-    reading.settings["data_parallel_size"] = reading.read("whole", *said)
+    reading.settings["data_parallel_size"] = reading.read("whole", *flag)
     if reading.settings.get("enable_expert_parallel"):
         reason = sentence("flag.other_machines")
-        reading.warn(why := sentence("not_modelled", name=said[0], reason=reason))
+        reading.warn(why := sentence("not_modelled", name=flag[0], reason=reason))
         reading.stops.append(Obstacle("either", why))
 
 

@@ -122,7 +122,7 @@ class Standing:
 
 
 class Sums(NamedTuple):
-    """What a rank holds at a launch, but for the profile, requests and their buffers."""
+    """Memory of a rank at a launch, but for the profile, requests and their buffers."""
 
     loaded: int
     spread: int
@@ -220,14 +220,14 @@ class RankReserve:
 
     @cached_property
     def inside(self) -> Bytes:
-        made = self.persistent if self.standing.launch.rules.consumed else 0
+        buffers = self.persistent if self.standing.launch.rules.consumed else 0
         profiled = self.standing.subject.doubt.around("activations", self.profiled.total)
-        return self.standing.sums.inside.plus(profiled).plus(exactly(made))
+        return self.standing.sums.inside.plus(profiled).plus(exactly(buffers))
 
     @cached_property
     def outside(self) -> Bytes:
-        made = self.late + (0 if self.standing.launch.rules.consumed else self.persistent)
-        low, expected, high = self.standing.sums.outside.plus(exactly(made))
+        buffers = self.late + (0 if self.standing.launch.rules.consumed else self.persistent)
+        low, expected, high = self.standing.sums.outside.plus(exactly(buffers))
         return Bytes(low, expected + self.images, high + self.images)
 
     def own(self, budget: Budget) -> Budget:
@@ -263,7 +263,7 @@ class RankReserve:
         return self.inside.expected + self.available(share) + self.outside.expected
 
     def serving(self, share: int, budget: Budget) -> int:
-        """What the driver shows under this workload: the profile's memory was given back."""
+        """Return what the driver shows under this workload: the profile's memory was given back."""
         asked = self.asked(budget).total.expected
         return self.taken(share) - self.profiled.total.expected + asked
 

@@ -37,8 +37,8 @@ def title(answer: ShownAnswer) -> str:
     if answer.sees:
         return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
-    held = () if method == "full" else (w["quantization"] or w["dtype"],)  # of the frozen base
-    return " · ".join((what, *held, asked))
+    form = () if method == "full" else (w["quantization"] or w["dtype"],)  # of the frozen base
+    return " · ".join((what, *form, asked))
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:

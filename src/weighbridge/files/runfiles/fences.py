@@ -127,9 +127,9 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     """Return the kind of a file and its runs: none where no kind tells it. Raises BadFileError
     for what is not of the syntax that its fence names."""
-    told = _kind_of(file, (*filter(None, (file.syntax,)), *TOLD))
-    if told is not None:
-        return told[0].name, tuple(_runs(told[0], file, told[1], name))
+    recognized = _kind_of(file, (*filter(None, (file.syntax,)), *TOLD))
+    if recognized is not None:
+        return recognized[0].name, tuple(_runs(recognized[0], file, recognized[1], name))
     if file.syntax not in ("", "shell"):
         documents(file.text, file.syntax, name)
     return "", ()

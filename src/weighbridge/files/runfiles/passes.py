@@ -213,8 +213,8 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
         return weighed
     unread = tuple(u for u in weighed.run.unread if not _is_bounded(u, report, verdict))
     run = replace(weighed.run, unread=unread)
-    told = ((doubt, doubt(run, verdict, typed)) for doubt in DOUBTS)
-    doubt, reason = next((one for one in told if one[1]), (None, ""))
+    reasons = ((doubt, doubt(run, verdict, typed)) for doubt in DOUBTS)
+    doubt, reason = next((one for one in reasons if one[1]), (None, ""))
     if doubt is None:
         return weighed
     opens = verdict.fits if doubt is _uncounted else "either"

@@ -167,8 +167,8 @@ def _of_trainer(pasted: str) -> Words | None:
     words: dict[str, Value] = {}
     for line in filter(None, pasted.splitlines()):
         if line.startswith("--"):
-            said = mapping(shlex.split(line))
-            words |= {n: "" if value is True else value for n, value in said.items()}
+            flags = mapping(shlex.split(line))
+            words |= {n: "" if value is True else value for n, value in flags.items()}
         elif line.startswith('"'):
             words |= _dotted(json.loads(f"{{{line}}}"))
         else:

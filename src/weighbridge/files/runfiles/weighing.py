@@ -339,13 +339,13 @@ def _known(file: RunFile) -> dict[str, Any]:
     """Return what all runs of a text say: the machine, the program, its settings and the model."""
     if not file.runs:
         return {}
-    first, *others = map(_said, file.runs)
+    first, *others = map(_request, file.runs)
     common = {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
     cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
     return {**common, "gpu": cards.pop()} if len(cards) == 1 else common
 
 
-def _said(run: PlannedRun) -> dict[str, Any]:
+def _request(run: PlannedRun) -> dict[str, Any]:
     """Return what a run and its launch line say, and whether it trains."""
     from weighbridge.engines.launch import parse
 
@@ -354,10 +354,10 @@ def _said(run: PlannedRun) -> dict[str, Any]:
     except UsageError:
         launch = None
     served = {} if launch is None else {"engine": launch.engine, **launch.settings}
-    own = {name: run.settings[name] for name in SAID if name in run.settings}
+    settings = {name: run.settings[name] for name in SAID if name in run.settings}
     trains = {"task": "train"} if run.task == "train" and (not run.refused or run.open) else {}
     pictures = {"pictures": True} if run.task.startswith("picture") else {}
-    return {"model": run.model, **served, **own, **trains, **pictures}
+    return {"model": run.model, **served, **settings, **trains, **pictures}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
@@ -369,8 +369,8 @@ def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opene
     from weighbridge.files.oom.explain import compared
 
     model = opened(run.run).model()
-    said = {**run.run.settings, "model": run.run.model, "task": "train"}
-    return compared(message, run.report, model, said)
+    settings = {**run.run.settings, "model": run.run.model, "task": "train"}
+    return compared(message, run.report, model, settings)
 
 
 def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":

@@ -178,8 +178,8 @@ def kernels(
     torch: tuple[int, ...], part: "Part | None", *, training: bool = True
 ) -> tuple[Component, ...]:
     """Return the component of `libraries`, where the part has a context."""
-    own = part is not None and part.stack == "own"
-    return () if own else (libraries(torch, part, training=training),)
+    contextless = part is not None and part.stack == "own"
+    return () if contextless else (libraries(torch, part, training=training),)
 
 
 def libraries(

@@ -90,7 +90,7 @@ class Report(Shown):
 
     @property
     def fits(self) -> "Answer":
-        """What its first line says: of `fit` in whichever way it runs, else as it was asked."""
+        """Return what its first line says: of `fit` in any way it runs, else as asked."""
         verdict = self.verdict
         return self.derived.get("fits", "unknown" if verdict is None else verdict.fits)
 
@@ -233,10 +233,10 @@ SAID |= {"spilled": "spilled_bytes", "usable_each": "usable_each_bytes"}
 
 
 def _verdict(verdict: "Verdict") -> dict[str, Any]:
-    told = plain(verdict)
-    said = {key: value for name, key in SAID.items() if (value := told.pop(name))}
+    fields = plain(verdict)
+    renamed = {key: value for name, key in SAID.items() if (value := fields.pop(name))}
     host = None if verdict.host is None else _host(verdict.host)
-    return {**told, **said, "host": host, "conditions": [*map(_condition, verdict.conditions)]}
+    return {**fields, **renamed, "host": host, "conditions": [*map(_condition, verdict.conditions)]}
 
 
 def _condition(condition: "Condition") -> dict[str, Any]:
@@ -245,9 +245,9 @@ def _condition(condition: "Condition") -> dict[str, Any]:
 
 
 def _host(host: "HostVerdict") -> dict[str, Any]:
-    told = plain(host)
-    renamed = {"available_bytes": told.pop("room"), "container_bytes": told.pop("container")}
-    return {**told, **renamed, "available": host.available}
+    fields = plain(host)
+    renamed = {"available_bytes": fields.pop("room"), "container_bytes": fields.pop("container")}
+    return {**fields, **renamed, "available": host.available}
 
 
 def plain(record: Any) -> dict[str, Any]:

@@ -159,9 +159,9 @@ class Solved:
     rows: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        told = plain(self)
-        told["for"] = told.pop("question")
-        return told
+        fields = plain(self)
+        fields["for"] = fields.pop("question")
+        return fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,9 +230,9 @@ def _made(looks: Any, needs_gradient: bool, parameter: bool) -> torch.Tensor:
 
 def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Make a tensor of a file. Its values are there, so those that nobody reads are not known."""
-    made = torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device=device)
-    lost(made)
-    return made
+    empty = torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device=device)
+    lost(empty)
+    return empty
 
 
 def _pointer(self: torch.UntypedStorage) -> int:

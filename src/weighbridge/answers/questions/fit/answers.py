@@ -96,15 +96,15 @@ def fit(
     setting = MAX[request.most][0]
     plan = answer.plan.settings if answer.plan.here else {}
     planned = request.planned({name: value for name, value in plan.items() if name != setting})
-    found = solved(asker, planned, answer, sized)
-    if not found.value or setting not in FIT:
-        return replace(answer, solved=found)
-    asked = replace(request, settings={**request.settings, setting: found.value})
+    solution = solved(asker, planned, answer, sized)
+    if not solution.value or setting not in FIT:
+        return replace(answer, solved=solution)
+    asked = replace(request, settings={**request.settings, setting: solution.value})
     again = _answered(asker, asked, hears)
     if again.report is None:
-        return replace(again, solved=found)
+        return replace(again, solved=solution)
     peak, launch = again.report.peak.expected, again.report.derived.get("launch")
-    return replace(again, solved=replace(found, peak_bytes=peak, launch=launch))
+    return replace(again, solved=replace(solution, peak_bytes=peak, launch=launch))
 
 
 def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:

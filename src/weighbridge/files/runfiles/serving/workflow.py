@@ -218,10 +218,10 @@ class Page(NamedTuple):
         inside = self.inside
         for _ in range(DEEPEST):
             group = self.groups.get(kinds.get(origin, ""))
-            made = next((row for row in _links_of(group or {}) if row[3:] == (MADE, slot)), None)
-            if group is None or made is None:
+            link = next((row for row in _links_of(group or {}) if row[3:] == (MADE, slot)), None)
+            if group is None or link is None:
                 break
-            inside, origin, slot = f"{inside}{origin}:", made[1], made[2]
+            inside, origin, slot = f"{inside}{origin}:", link[1], link[2]
             kinds = Page(group, {}).kinds()
         return f"{inside}{origin}" if origin else ""
 

@@ -313,13 +313,13 @@ def _of_arguments(document: Document, each: Launched, arguments: Document, name:
 def _plain(each: Launched, arguments: Document) -> PlannedRun:
     """Return the run of arguments that transformers and TRL have, with the model that a script
     takes by a name of its own."""
-    own = next((name for name in MODELS if _is_model(arguments.data.get(name))), MODEL)
+    alias = next((name for name in MODELS if _is_model(arguments.data.get(name))), MODEL)
     if MODEL not in arguments.data:
-        arguments = _renamed(arguments, {own: MODEL})
+        arguments = _renamed(arguments, {alias: MODEL})
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
     note = "" if each.program == "trl" else sentence("script.unread")
     run = trl.of_arguments(arguments, framework, note, _learns(each))
-    known = tuple(replace(u, key=own) if u.key == MODEL else u for u in run.understood)
+    known = tuple(replace(u, key=alias) if u.key == MODEL else u for u in run.understood)
     return _of_trl(run, arguments) if each.program == "trl" else replace(run, understood=known)
 
 

@@ -171,11 +171,11 @@ def read(document: Document) -> Iterator[PlannedRun]:
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     settings |= {name: value for name, value, _ in loads}
-    said = {*extra, *(name for name, _, _ in loads)}
+    passed = {*extra, *(name for name, _, _ in loads)}
     run = replace(
         run,
         settings=settings,
-        defaults=(*(d for d in run.defaults if d[0] not in said), *loads),
+        defaults=(*(d for d in run.defaults if d[0] not in passed), *loads),
         understood=tuple(one for one in run.understood if one.line),
         notes=(*run.notes, *notes),
     )
