@@ -33,7 +33,7 @@ from tools.house import (
 TABLE = ROOT / "tools" / "house.toml"
 SHARED = ROOT.parent / "shared" / "ceiling.toml"
 LONG = 400  # lines of a module
-BRANCHED = 8  # branches of a function
+BRANCHED = 12  # branches of a function, as ruff counts its ways (pyproject.toml, max-complexity)
 WORDS = 3  # of a sentence, at least
 CODE = (  # modules that write programs and commands: what they yield is no sentence
     "engines.llama_cpp.launching",
