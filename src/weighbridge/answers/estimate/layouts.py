@@ -37,7 +37,7 @@ from weighbridge.training.megatron.layout import LAST
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.plan import GROUP, MegatronPlan, plan
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.training.megatron.stage import StageRun, held, run_stage, spare
+from weighbridge.training.megatron.stage import StageRun, held, run_stage
 from weighbridge.training.sharding.costs import LayoutCost
 from weighbridge.workload import Train
 
@@ -266,17 +266,20 @@ class _Search:
         key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens, stage
         if key not in self.least:
             steps = layout.run.accumulation
-            change = self._change(layout.run, 1, steps, keeps)
             try:
-                made = self._plan(change)
+                made = self._plan(self._change(layout.run, 1, steps, keeps))
             except UsageError:  # arguments that are named stop it
                 self.least[key] = 0
                 return 0
-            run = replace(made.run, accumulation=1, uneven=made.uneven[tokens])
-            found = run_stage(made.model, run, stage)
-            in_flight = min(steps, run.pipeline - stage) - 1
-            less = spare(made.model, run, stage) if tokens == FEWEST_TOKENS else 0
-            self.least[key] = found.peak + in_flight * found.saved - less
+            flying = min(steps, made.run.pipeline - stage)
+            if tokens == FEWEST_TOKENS:  # with the margins of published runs
+                short = replace(made, run=replace(made.run, accumulation=flying))
+                self.least[key] = self._peak(short, run_stage(made.model, short.run, stage)).low
+            else:
+                found = run_stage(
+                    made.model, replace(made.run, accumulation=1, uneven=made.uneven[tokens]), stage
+                )
+                self.least[key] = found.peak + (flying - 1) * found.saved
         return self.least[key]
 
     def _bounded(self, layout: RankLayout) -> RankLayout:
@@ -324,8 +327,12 @@ class _Search:
 
     @staticmethod
     def _whole(change: Change) -> Change:
-        args = (word for word in change["megatron_args"] if not word.startswith(VIRTUAL))
-        return {**change, "megatron_args": tuple(args)}
+        return {
+            **change,
+            "megatron_args": tuple(
+                word for word in change["megatron_args"] if not word.startswith(VIRTUAL)
+            ),
+        }
 
     def weighed(self, layout: RankLayout, *, thorough: bool = False) -> RankLayout:
         """Run the stages of which one is the fullest, up to one that does not surely fit

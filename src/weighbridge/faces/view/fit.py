@@ -51,7 +51,8 @@ def screen(
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
-    paste = tuple(ladder.paste(fit, words) if _runs(fit) else _paste(fit, words))
+    kept = _runs(fit) and not (fit.solved and fit.solved.launch)
+    paste = tuple((ladder.paste if kept else _paste)(fit, words))
     sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
     return Screen(
         title=_title(fit, words, unit),

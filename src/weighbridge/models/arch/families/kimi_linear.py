@@ -14,9 +14,8 @@ modeling_bailing_moe.py of inclusionAI/Ling-lite, modeling_bailing_moe_v2.py of
 inclusionAI/Ling-mini-2.0 (remote code).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
@@ -78,17 +77,12 @@ def delta(c: Config, path: str, delta: KimiDelta) -> Iterator[Param]:
 # Kimi Linear
 
 
-def published(c: Config) -> Mapping[str, Any]:
-    linear_attention = c.get("linear_attn_config")
-    return linear_attention if isinstance(linear_attention, Mapping) else {}
-
-
 def kimi_kinds(c: Config) -> list[str]:
     """linear_attn_config counts layers from one; without it, every fifth layer but the first."""
-    lists = published(c)
-    if "full_attn_layers" not in lists or "kda_layers" not in lists:
+    lists = c.sub("linear_attn_config")
+    full, others = lists.get("full_attn_layers"), lists.get("kda_layers")
+    if None in (full, others):
         return kinds(c, "layer_types", lambda i: "full_attention" if i and i % 4 == 0 else LINEAR)
-    full = frozenset(lists["full_attn_layers"])
     return kinds(c, "layer_types", lambda i: "full_attention" if i + 1 in full else LINEAR)
 
 
