@@ -186,7 +186,7 @@ def test_a_second_device_is_an_error(task, flag, capsys):
 
 @pytest.mark.slow
 def test_trl_says_that_it_loads_in_float32():
-    """Of a name; adapters on TRL are typed as the usual framework of them, and are in 16 bits."""
+    """A name is loaded in float32; adapters on TRL, typed or not, in 16 bits."""
     for settings in ({}, {"method": "lora"}):
         usual = weighbridge.train(SMALL, framework="trl", seq_len=64, **settings)
         asked = weighbridge.train(SMALL, framework="trl", seq_len=64, dtype="bfloat16", **settings)
