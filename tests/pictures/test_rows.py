@@ -30,6 +30,10 @@ PUBLISHED = {
     "wan2.2-t2v-a14b": {"transformer": 14_288_491_584, "transformer_2": 14_288_491_584},
     "qwen-image": {"transformer": 20_430_401_088},
     "hidream-full": {"transformer": 17_105_733_184},
+    "longcat-image": {"transformer": 6_270_668_864},
+    "kandinsky5-t2i-lite": {"transformer": 6_022_080_576},
+    "kandinsky5-t2v-lite": {"transformer": 2_007_702_848},
+    "ltx-2.3": {"transformer": 18_988_838_144},
 }
 # Classes without a program: rows have their configs, and nothing is answered of them
 WITHOUT_PROGRAM = frozenset(

@@ -24,6 +24,7 @@ from weighbridge.training.optimizers import optimizer
 
 GIB = 1 << 30
 SD15, SDXL, FLUX, SD3, WAN = "sd-1.5", "sdxl", "flux.1-dev", "sd3.5-medium", "wan2.1-t2v-1.3b"
+LONGCAT = "longcat-image"
 UNET, CLIP, VAE = 803_204, 169_024, 658_375  # parameters of the pipeline below
 BF16 = TORCH["bfloat16"]
 
@@ -543,6 +544,19 @@ PUBLISHED = [  # pipeline, settings, GiB, how far its own networks may be off
     (SD3, {"batch_size": 3, "lora_r": 128, "checkpointing": "half"}, 20.14, 0.1),
     (SD3, {**SENT, "checkpointing": "full"}, 9.68, 0.15),
     (SD3, {**SENT, "checkpointing": "half"}, 12.21, 0.1),
+    (LONGCAT, {"lora_r": 16, "prompt_tokens": 512, "size": "512"}, 16.47, 0.08),
+    (
+        LONGCAT,
+        {"lora_r": 16, "prompt_tokens": 512, "size": "512", "checkpointing": "full"},
+        12.38,
+        0.02,
+    ),
+    (
+        LONGCAT,
+        {"lora_r": 16, "prompt_tokens": 512, "size": "512", "checkpointing": "half"},
+        14.36,
+        0.06,
+    ),
 ]
 
 
