@@ -15,10 +15,11 @@ A reader's table says what its keys mean, a section each:
     [new]                              the same, as only a new file says it
     [names]                            a key, what one of its values is called, and what that is
     model_type  FLUX_DEV_1  flux.1-dev
+    [rules]                            what several keys decide together (rules.py)
 
 Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
 of it, and `name_*` are all keys that begin so.
-What several keys decide together is read by the reader's own code, through `value` and `take`.
+What no row can say is read by the reader's own code, through `value` and `take`.
 """
 
 import json
@@ -70,6 +71,7 @@ class KeyTable(NamedTuple):
     phrases: "Phrases"  # a setting and its value -> keys with their values
     newly: "Phrases"  # the same, of new files
     names: Mapping[str, Mapping[str, str]]  # key -> what a value is called -> what it is
+    rules: tuple[tuple[str, str, str], ...]  # a setting, what it is, and when
 
 
 @cache
@@ -81,11 +83,15 @@ def table(text: str) -> KeyTable:
     phrases: dict[str, dict[tuple[str, Value], Mapping[str, Value]]] = {"values": {}, "new": {}}
     ignored: set[str] = set()
     names: dict[str, dict[str, str]] = {}
+    rules: list[tuple[str, str, str]] = []
     section = ""
     for line in filter(str.strip, text.splitlines()):
         name, _, after_sign = line.strip().partition(" ")
         if line.startswith("["):
             section = line.strip("[] ")
+        elif section == "rules":
+            means, when = re.split("  +", after_sign.strip())
+            rules.append((name, means, when))
         elif section == "settings":
             settings[name] = after_sign.strip()
         elif section == "memory":
@@ -102,7 +108,7 @@ def table(text: str) -> KeyTable:
         else:
             ignored.update(line.split())
     written = phrases["values"], phrases["new"]
-    return KeyTable(settings, frozenset(ignored), memory, values, *written, names)
+    return KeyTable(settings, frozenset(ignored), memory, values, *written, names, tuple(rules))
 
 
 def _phrase(text: str) -> tuple[str, list[Value]]:
@@ -110,10 +116,11 @@ def _phrase(text: str) -> tuple[str, list[Value]]:
     key, _, values_said = text.strip().partition(" ")
     sign, _, listed = values_said.partition(" ")
     values = [each.strip() for each in listed.split("|")]
-    return key, [tuple(values)] if sign == "+=" else [_plain(each) for each in values]
+    return key, [tuple(values)] if sign == "+=" else [plain_value(each) for each in values]
 
 
-def _plain(text: str) -> Value:
+def plain_value(text: str) -> Value:
+    """Return the value that a word of a table is: a number, true or false, a list, else a text."""
     try:
         return json.loads(text)
     except ValueError:

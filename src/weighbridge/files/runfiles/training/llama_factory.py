@@ -12,6 +12,7 @@ from functools import partial
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -31,9 +32,8 @@ KEYS = arguments.merged(
 )
 LEARNED = learned.keys_of("llama-factory", KEYS)
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
-MEGATRON = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
-METHODS = ("lora", "full")
-PROJECTED = {"use_galore": "galore_adamw", "use_apollo": "apollo_adamw"}
+MEGATRON = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
+OF_MEGATRON = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
 
 
 def tells(document: Document) -> bool:
@@ -48,38 +48,29 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
-    method = _learns(document.data)
-    keys = reading(document, LEARNED if method else KEYS)
-    keys.settings["framework"] = "llama-factory" if method else "trainer"
+    learns = _learns(document.data)
+    keys = reading(document, LEARNED if learns else KEYS)
+    keys.settings["framework"] = "llama-factory" if learns else "trainer"
     model = arguments.name_of(keys, "model_name_or_path")
-    refused = _refused(keys, method)
-    if keys.take("cutoff_len", "seq_len") is None:
-        keys.default(
-            "seq_len", 2048, sentence("own_name", framework="LLaMA-Factory", name="cutoff_len")
-        )
-    if keys.on("packing"):
-        keys.knows("packing", "seq_len")
+    keys.take("cutoff_len", "seq_len")
     arguments.sizes(keys)
-    _optimizer(keys)
+    if not keys.on("pure_bf16"):
+        arguments.precision(keys)
+    refused = rules.decide(keys, "LLaMA-Factory")
+    refused = _megatron(keys) or refused or learned.refusal(learns)
     arguments.usual_optimizer(keys)
-    _precision(keys)
-    _method(keys)
-    _checkpoints(keys)
+    if keys.on("gradient_checkpointing"):
+        arguments.checkpoints(keys)
+    if "lora_r" in keys.settings:
+        _adapters(keys)
     arguments.kernels(keys, "flash_attn")
     arguments.fsdp(keys)
     arguments.sequence(keys)
     arguments.zero_named(keys)
-    if method:
-        learned.take(keys, method)
+    if learns:
+        learned.take(keys, learns)
     keys.plain()
     yield keys.run(model, refused=refused or contradicted(keys))
-
-
-def _of_megatron(name: str) -> bool:
-    """Tell whether a key is one that Megatron alone reads."""
-    begins = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
-    whole = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
-    return "parallel" in name or name in whole or name.startswith(begins)
 
 
 def _learns(data: Mapping[str, Value]) -> str:
@@ -90,78 +81,19 @@ def _learns(data: Mapping[str, Value]) -> str:
     return "" if stage in ("sft", "pt") else learned.NAMES.get(named, named)
 
 
-def _refused(keys: KeyReading, learns: str) -> str:
-    """Return why a run is not answered; what was understood of it stands beside it."""
-    keys.used.add("stage")
-    if any(name in keys.data for name in MEGATRON):
-        keys.used.update(filter(_of_megatron, keys.data))
-        return "it trains with Megatron, which is not answered yet"
-    if keys.on("use_kt"):
-        return "KTransformers keeps experts on the host and trains there, which is not answered yet"
-    if learns and (why := learned.refusal(learns)):
-        return why
-    method = str(keys.value("finetuning_type") or "lora")
-    if method not in METHODS:
-        keys.used.update(name for name in keys.data if name.startswith(f"{method}_"))
-        return f"finetuning_type: {method:.40} is not answered yet"
-    return ""
-
-
-def _optimizer(keys: KeyReading) -> None:
-    for name, optimizer in PROJECTED.items():
-        if keys.on(name):
-            kind = name.removeprefix("use_")
-            keys.set("optimizer", optimizer, name)
-            rank = keys.value(f"{kind}_rank")
-            if isinstance(rank, int):
-                keys.set("optim_args", [f"rank={rank}"], f"{kind}_rank")
-            if keys.on(f"{kind}_layerwise"):
-                keys.set("optimizer_in_backward", True, f"{kind}_layerwise")
-            if keys.value(f"{kind}_target") not in (None, "all"):
-                keys.leave(f"{kind}_target", "gradients of these modules alone are projected")
-    if keys.on("use_badam"):
-        keys.leave("use_badam", "BAdam trains one block at a time")
-    if keys.on("use_muon"):
-        keys.set("optimizer", "muon", "use_muon")
-
-
-def _precision(keys: KeyReading) -> None:
-    if keys.on("pure_bf16"):
-        keys.set("precision", "bf16", "pure_bf16")
-    else:
-        arguments.precision(keys)
-
-
-def _method(keys: KeyReading) -> None:
-    method = str(keys.value("finetuning_type") or "lora")
-    if method not in METHODS:
-        return
-    if method == "full":
-        keys.set("method", "full", "finetuning_type")
-        keys.used.update(name for name in keys.data if name.startswith("lora_"))
-        return
-    dora, bits = keys.on("use_dora"), str(keys.value("quantization_bit") or "")
-    keys.set("method", "dora" if dora else "qlora" if bits == "4" else "lora", "finetuning_type")
-    if bits:
-        _packed(keys, bits)
-    else:
-        _half(keys)
-    _adapters(keys)
-
-
-def _half(keys: KeyReading) -> None:
-    """Take the dtype of a base that is not packed: that of the precision."""
-    half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
-    keys.settings["dtype"] = half
+def _megatron(keys: KeyReading) -> str:
+    """Return why a run by Megatron is not answered; what Megatron alone reads counts as read."""
+    if not {"tensor_model_parallel_size", "pipeline_model_parallel_size"} & keys.data.keys():
+        return ""
+    keys.used.update(k for k in keys.data if "parallel" in k or k.startswith(OF_MEGATRON))
+    keys.used.update(MEGATRON)
+    return "it trains with Megatron, which is not answered yet"
 
 
 def _adapters(keys: KeyReading) -> None:
-    """Take the rank of adapters, their alpha and the modules that have one."""
-    if keys.take("lora_rank", "lora_r") is None:
-        keys.default("lora_r", 8, sentence("own_name", framework="LLaMA-Factory", name="lora_rank"))
-    if (
-        keys.take("lora_alpha", "lora_alpha") is None
-    ):  # it decides no memory, and a new file has to say it
+    """Take the modules that have adapters, and alpha: it decides no memory, and a new file has to
+    say it."""
+    if keys.take("lora_alpha", "lora_alpha") is None:
         keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
     targets = keys.value("lora_target", "all")
     if isinstance(targets, str):
@@ -169,38 +101,8 @@ def _adapters(keys: KeyReading) -> None:
     if "lora_target" in keys.data:
         keys.set("lora_targets", targets, "lora_target")
     else:
-        keys.default(
-            "lora_targets",
-            targets,
-            sentence("own_name", framework="LLaMA-Factory", name="lora_target: all"),
-        )
-
-
-def _packed(keys: KeyReading, bits: str) -> None:
-    """Take the format of a base that is packed as it is loaded."""
-    program = str(keys.value("quantization_method") or "bnb").lower()
-    if program not in ("bnb", "bitsandbytes"):
-        keys.leave("quantization_method", f"{program:.20} packs in another way")
-        return
-    nested = keys.value("double_quantization", True) is not False
-    plain = "nf4" if str(keys.value("quantization_type") or "nf4") == "nf4" else "fp4"
-    packed = f"{plain}-dq" if nested else plain
-    keys.set("quantization", packed if bits == "4" else "bnb-int8", "quantization_bit")
-    keys.settings["kbit_upcast"] = "none"
-    if bits == "4" and keys.settings["precision"].startswith("bf16"):
-        keys.settings["bnb_4bit_quant_storage"] = "bfloat16"
-
-
-def _checkpoints(keys: KeyReading) -> None:
-    by_argument = keys.on("gradient_checkpointing")
-    if keys.on("disable_gradient_checkpointing") and not by_argument:
-        keys.set("checkpointing", "none", "disable_gradient_checkpointing")
-    elif by_argument:
-        arguments.checkpoints(keys)
-    else:
-        keys.default("checkpointing", "full", "LLaMA-Factory checkpoints unless it is disabled")
-        keys.settings["use_reentrant"] = keys.value("use_reentrant_gc", True) is not False
-    keys.used.update(("gradient_checkpointing", "gradient_checkpointing_kwargs"))
+        own = sentence("own_name", framework="LLaMA-Factory", name="lora_target: all")
+        keys.default("lora_targets", targets, own)
 
 
 WRITTEN = table(KEYS).names["written"]
