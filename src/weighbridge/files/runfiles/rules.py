@@ -1,25 +1,29 @@
 """What keys decide together, as rows of a kind's table in place of code.
 
     [rules]                                       the first row of a setting that holds decides it
-    precision  bf16       pure_bf16               on: the key says yes; `!pure_bf16`: it does not
-    precision  bf16-mixed mixed_precision = bf16 | bfloat16       it has one of these values
-    lora_r     {}         lora_r != -             its own value; `-`: the key is not there
-    shard      hsdp       copies > 1 & .shard = fsdp2             `.`: a setting that is decided
-    dtype      ~float16   .precision = fp16-mixed                 `~`: no key is said to say it
-    lora_r     =8         lora_rank = -           a default, by its key's name, or `=8; a reason`
-    seq_len    ?          packing                 the key is understood, and decides with others
-    -          why        use_badam               it is not understood, and why
-    !          why        stage = ppo             no run is answered, and why
-    note       a.sentence lora_r = -              what is to be said of the run
-    read       lora_*     .method = full          keys of these names count as read
+    precision  bf16        pure_bf16              on: the key says yes; `!pure_bf16`: it does not
+    precision  bf16-mixed  mixed_precision = bf16 | bfloat16      it has one of these values; `!=`
+    loss       cce         plugins ~ cut_cross_entropy            its value holds this; `!~`
+    shard      hsdp        copies > 1 & .shard = fsdp2            `.`: a setting that is decided
+    lora_r     {}          lora_rank *            whatever it is: its own value, if it has one
+    lora_r     {}=8        lora_rank *            and else a default, by the key's own name
+    attention  values      kernel *               what [values] has for its value, if it does
+    lora_r     =8; why     lora_rank = - | $      a default; `-`: there is none, `$`: a variable
+    dtype      ~float16    .precision = fp16-mixed                `~`: no key is said to say it
+    seq_len    ?           packing                the key is understood, and decides with others
+    -          why         use_badam              it is not understood, and why
+    !          why         stage = ppo            no run is answered, and why
+    note       a.sentence  lora_r = -             what is to be said of the run
+    read       lora_*      .method = full         keys of these names count as read
 
-The key of a row is the first in it; a text has its value in the place of `{:.40}`.
+The key of a row is the first in it; a text has its value in the place of `{:.40}`. A default's
+reason is the program's own key by its name, which `=8; own NAME` has another.
 """
 
 from collections.abc import Callable, Mapping
 
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import OFF, VARIABLE, KeyReading, plain_value
+from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, plain_value
 
 
 def decide(keys: KeyReading, framework: str) -> str:
@@ -57,16 +61,16 @@ SAYS: Mapping[str, Callable[[KeyReading, str, str], None]] = {
 def _settle(keys: KeyReading, setting: str, means: str, key: str, framework: str) -> None:
     if means == "?":
         keys.knows(key, setting)
-    elif means == "{}":
-        keys.take(key, setting)
+    elif means == "values":
+        keys.means(key, setting)
     elif means[0] == "~":
         keys.settings[setting] = plain_value(means[1:])
-    elif means[0] == "=":
-        value, _, why = means[1:].partition("; ")
-        own = sentence("own_name", framework=framework, name=key)
-        keys.default(setting, plain_value(value), why or own)
-    else:
+    elif means[0] not in "{=":
         keys.set(setting, plain_value(means), key)
+    elif (means[0] == "=" or keys.take(key, setting) is None) and "=" in means:
+        value, _, why = means.partition("=")[2].partition("; ")
+        own = sentence("own_name", framework=framework, name=why.removeprefix("own ") or key)
+        keys.default(setting, plain_value(value), own if why[:4] in ("", "own ") else why)
 
 
 def _holds(keys: KeyReading, test: str) -> bool:
@@ -76,6 +80,7 @@ def _holds(keys: KeyReading, test: str) -> bool:
     value = keys.settings.get(key[1:]) if key[0] == "." else keys.value(key)
     if sign == ">":
         return isinstance(value, int) and value > int(words)
-    text = "-" if value in OFF and value is not False else str(value).lower()
+    text = "-" if value in (None, "") else str(value).lower()
     text = "$" if VARIABLE.search(text) else text
-    return (text in words.split(" | ")) is (sign == "=")
+    held = words in text if "~" in sign else text in words.split(" | ")
+    return sign == "*" or held is (sign[0] != "!")

@@ -352,11 +352,15 @@ def zero_beside(keys: KeyReading, key: str) -> bool:
     return True
 
 
-def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
+def zero_named(
+    keys: KeyReading,
+    key: str = "deepspeed",
+    named: re.Pattern[str] = STAGE,
+    note: str = "base.by_name",
+) -> None:
     """Take what DeepSpeed shares out from the file that a key names, where that lies beside this
     one; else its stage from its name."""
-    named = keys.value(key)
-    if not named:
+    if not keys.value(key):
         return
     if not keys.text(key):
         keys.leave(key, "its value is not one that can be read here")
@@ -364,7 +368,7 @@ def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
     if zero_beside(keys, key):
         return
     base = keys.text(key).rpartition("/")[2]
-    stage = STAGE.search(base)
+    stage = named.search(base)
     if stage is None:
         keys.lacks(key, keys.text(key))
         return
@@ -372,4 +376,4 @@ def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
     keys.set("shard", f"zero{number}" if number else "ddp", key)
     if "offload" in base.lower():
         keys.settings["offload"] = "params" if number == 3 else "optimizer"
-    keys.notes.append(sentence("base.by_name", base=base))
+    keys.notes.append(sentence(note, base=base))

@@ -52,7 +52,6 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys = reading(document, LEARNED if learns else KEYS)
     keys.settings["framework"] = "llama-factory" if learns else "trainer"
     model = arguments.name_of(keys, "model_name_or_path")
-    keys.take("cutoff_len", "seq_len")
     arguments.sizes(keys)
     if not keys.on("pure_bf16"):
         arguments.precision(keys)
