@@ -34,6 +34,7 @@ PUBLISHED = {
     "kandinsky5-t2i-lite": {"transformer": 6_022_080_576},
     "kandinsky5-t2v-lite": {"transformer": 2_007_702_848},
     "ltx-2.3": {"transformer": 18_988_838_144},
+    "ernie-image": {"transformer": 8_033_490_048, "text_encoder": 3_849_090_048},
 }
 # Classes without a program: rows have their configs, and nothing is answered of them
 WITHOUT_PROGRAM = frozenset(

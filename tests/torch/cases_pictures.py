@@ -225,7 +225,7 @@ CASES = {
             "text_bth": (1, 256, 2560),
             "text_lens": Typed((1,), LONG),
         },
-        sizes=Sizes(height=64, width=64, text=256),
+        sizes=Sizes(height=128, width=128, text=256),
     ),
     "ideogram": Case(
         config={"_class_name": "Ideogram4Transformer2DModel", "num_layers": 3},

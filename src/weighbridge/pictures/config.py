@@ -66,13 +66,10 @@ def _bounded(name: str, value: Any) -> None:
     for one in numbers:
         if isinstance(one, list):
             _bounded(name, one)
-        elif isinstance(one, int | float) and not _is_number_of_a_network(one):
-            raise UnsupportedError(sentence("component_number", name=name, value=one))
-
-
-def _is_number_of_a_network(number: float) -> bool:
-    least = LEAST_NUMBER if isinstance(number, int) else -MOST_NUMBER
-    return least <= number <= MOST_NUMBER
+        elif isinstance(one, int | float):
+            least = LEAST_NUMBER if isinstance(one, int) else -MOST_NUMBER
+            if not least <= one <= MOST_NUMBER:  # no network has it
+                raise UnsupportedError(sentence("component_number", name=name, value=one))
 
 
 @cache

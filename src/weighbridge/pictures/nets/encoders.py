@@ -212,6 +212,7 @@ PROGRAMS = {
         (
             *("LlamaModel", "LlamaForCausalLM", "LlavaForConditionalGeneration", "ChatGLMModel"),
             *("MistralModel", "MistralForCausalLM", "Mistral3ForConditionalGeneration"),
+            "Mistral3Model",
             *("Gemma2Model", "Gemma2ForCausalLM", "Gemma3ForCausalLM"),
             "Gemma3ForConditionalGeneration",
             *("Qwen2ForCausalLM", "Qwen2VLForConditionalGeneration"),

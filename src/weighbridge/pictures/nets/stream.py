@@ -230,11 +230,12 @@ def wide_scaled(x: Value, scale: Value, shift: Value) -> Value:
 
 
 def ernie(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """Modulations are spread over all tokens before the blocks."""
+    """Modulations are spread over all tokens before the blocks; the pipeline makes channels of two
+    by two latents."""
     d, heads, run = c.hidden_size, c.num_attention_heads, n.run
-    image = run.constant(s.batch, c.in_channels, s.height, s.width)
+    image = run.constant(s.batch, c.in_channels, s.height // 2, s.width // 2)
     x = (n / "x_embedder").conv("proj", image, d, c.patch_size, c.patch_size, 0)
-    tokens = x.shape[2] * x.shape[3]
+    tokens = packed(s, 2 * c.patch_size)
     picture = x.view(s.batch, tokens, d).copy()
     y = latent(n, s, c.text_in_dim, s.text)
     if c.text_in_dim != d:
