@@ -187,10 +187,12 @@ def test_a_quick_verdict_is_that_of_the_fullest_device_with_margins():
     for gpus in (1, 2):
         high = bounds.highest(parts, LIKE, several=gpus > 1)
         held = HeldBytes(gpus=gpus, kinds=parts)
-        assert limits._surely(held, LIKE, room(high, gpus))
-        assert not limits._surely(held, LIKE, room(high - 1, gpus))
-        assert not limits._surely(held._replace(surely="unknown"), LIKE, room(high, gpus))
-    assert not limits._surely(HeldBytes(gpus=2, kinds=parts), LIKE, room(high, 1))
+        assert limits._enough(limits._spare(held, LIKE, room(high, gpus)))
+        assert not limits._enough(limits._spare(held, LIKE, room(high - 1, gpus)))
+        assert not limits._enough(
+            limits._spare(held._replace(surely="unknown"), LIKE, room(high, gpus))
+        )
+    assert not limits._enough(limits._spare(HeldBytes(gpus=2, kinds=parts), LIKE, room(high, 1)))
     assert bounds.highest(parts, LIKE, several=True) != bounds.highest(parts, LIKE, several=False)
 
 

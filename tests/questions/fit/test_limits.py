@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from weighbridge import prepare
 from weighbridge.answers.bounds import RunForm, highest, widened
 from weighbridge.answers.estimate.limits import largest
 from weighbridge.base.memory import LEVEL_OF, Bytes, Component, Device, Instant
@@ -99,3 +100,17 @@ def _device(draw, index):
 
     phases = (Instant(n, tuple(component() for _ in range(9))) for n in ("load", "prefill"))
     return Device(index=index, kind="gpu", phases=tuple(phases))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "gpu"), [("llama-3.1-8b", "t4"), ("llama-3.1-8b", "l4"), ("gemma-3-12b", "4090")]
+)
+def test_the_longest_context_is_of_every_launch(name, gpu):
+    """A launch with other flags is taken only where the plain one does not surely serve: asked
+    again with what was found, the answer is the same, and one more does not fit."""
+    model, asked = prepare(name), {"engine": "vllm", "quantization": "fp8", "gpu": gpu}
+    longest = model.infer(**asked).derived["largest_context"]
+    at, above = (model.infer(**asked, context=n) for n in (longest, longest + 1))
+    assert (at.verdict.fits, at.derived["largest_context"]) == ("yes", longest)
+    assert above.verdict.fits != "yes"

@@ -376,13 +376,19 @@ def test_a_shorter_context_is_a_remedy_where_the_length_was_left_to_the_engine()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", ["", " --context-length 16384"])
-def test_sglang_caps_its_requests_where_the_pool_holds_less_than_the_context(flags):
+@pytest.mark.parametrize(("flags", "fits"), [("", "yes"), (" --context-length 16384", "no")])
+def test_sglang_caps_its_requests_where_the_pool_holds_less_than_the_context(flags, fits):
+    """It starts either way; a length that was asked for is not served by a shorter one."""
     found = weighbridge.infer(command=f"sglang serve --model-path qwen3-8b{flags}", gpu="4090")
-    assert (found.verdict.fits, found.remedies) == ("yes", ())
-    longest = found.derived["longest_request"]
-    assert 0 < longest < 16_384
-    assert found.verdict.reason.startswith(f"requests up to {longest:,} tokens: ")
+    assert (found.verdict.fits, found.derived["serves_as_asked"]) == (fits, fits == "yes")
+    assert 0 < found.derived["kv_cache_tokens"] < 16_384
+    if fits == "yes":
+        longest = found.derived["longest_request"]
+        assert found.remedies == ()
+        assert found.verdict.reason.startswith(f"requests up to {longest:,} tokens: ")
+    else:
+        assert found.remedies[0].fits == "yes"
+        assert "16,384 tokens" in found.verdict.reason
 
 
 @pytest.mark.slow
@@ -436,8 +442,7 @@ def test_nothing_is_promised_that_the_remedy_does_not():
         found = weighbridge.infer(command=f"vllm serve {line}", gpu=gpu)
         for remedy in (r for r in found.remedies if "utilization" in r.flags):
             seen.add(remedy.fits)
-            would = any("which would do" in said for said in found.warnings)
-            assert would == (remedy.fits == "yes"), line
+            assert not any("would do" in said for said in found.warnings), "a verdict says it"
             assert remedy.flags in found.derived["launch"]
             title = {"yes": "fits", "unknown": "cannot say", "no": "does not fit"}[remedy.fits]
             assert f"With {remedy.flags} ({title})" in str(found), "not the line that was judged"

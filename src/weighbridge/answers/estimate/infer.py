@@ -29,7 +29,7 @@ from weighbridge.memory.report.keys import (
     IntervalName,
 )
 from weighbridge.memory.report.verdict import Answer as Fits
-from weighbridge.memory.report.verdict import Condition, Remedy, Verdict
+from weighbridge.memory.report.verdict import Condition, Remedy
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.workload import SPREAD, Infer, foreign, layouts
 
@@ -140,17 +140,17 @@ def _infer(
     )
     missing = () if workload.exact else uncounted.of_subject(asked, workload)
     far = how_far(asked, workload, kind, answer, budget, limits) if limits else {}
+    judged = None
+    if budget is not None:
+        judged = uncounted.judged(served.verdict(answer, workload, kind.name, budget), missing)
+    published = bounds.published(answer.devices, runs(asked, kind, workload))
     verdict = on_host.both(
-        on_devices.cited(
-            None if budget is None else _verdict(answer, workload, kind, budget, missing),
-            bounds.published(answer.devices, runs(asked, kind, workload)),
-        ),
-        answer.devices,
-        workload.host_memory(),
+        on_devices.cited(judged, published), answer.devices, workload.host_memory()
     )
     if answer.serves is None:  # a server's share of the card is another question
         verdict = spilled(verdict, workload)
-    remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
+    remedies = () if budget is None else tuple(_remedies(workload, answer, budget, missing))
+    experts = kind.reads == "any" and unpacked_experts(asked.part, asked.choice, asked.major)
     report = Report(
         task="infer",
         model=facts(model),
@@ -162,7 +162,7 @@ def _infer(
         warnings=(
             *([note] if note else ()),
             *_warnings(model, asked, answer, kind, workload),
-            *filter(None, (_experts(asked, kind),)),
+            *([experts] if experts else ()),
             *(() if workload.exact else traits.few(answer.devices, runs(asked, kind, workload))),
             *uncounted.warnings(missing),
         ),
@@ -177,18 +177,6 @@ def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) ->
     if workload.exact:
         raise UnsupportedError(sentence("exact.one_model"), where=model.reference)
     return uncounted.seen(model, workload) or uncounted.weights_alone(model, workload, missing)
-
-
-def _experts(subject: Subject, kind: Engine) -> str:
-    return (
-        unpacked_experts(subject.part, subject.choice, subject.major) if kind.reads == "any" else ""
-    )
-
-
-def _verdict(
-    answer: EngineAnswer, workload: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
-) -> Verdict:
-    return uncounted.judged(served.verdict(answer, workload, kind.name, budget), missing)
 
 
 def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
@@ -209,10 +197,9 @@ def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
 
 
 def _remedies(
-    subject: Subject, workload: Infer, answer: EngineAnswer, budget: "Budget"
+    workload: Infer, answer: EngineAnswer, budget: "Budget", missing: tuple[str, ...]
 ) -> Iterator[Remedy]:
     """Yield flags that serve, where those that were asked do not."""
-    missing = () if workload.exact else uncounted.of_subject(subject, workload)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
         verdict = uncounted.judged(on_devices.serving(devices, budget), missing)

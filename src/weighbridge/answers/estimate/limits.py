@@ -50,6 +50,7 @@ def limits(
         }
         return unknown if shared else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
 
+    @cache
     def longer(n: int) -> bool:
         return _holds(replace(subject, context=n), _of_length(workload, n), kind, budget)
 
@@ -70,7 +71,12 @@ def limits(
     )
     facts: DerivedFacts = {}
     if "context" in wanted:
-        length = largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared)
+        near, length = (
+            0,
+            largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared),
+        )
+        while shared and length > near and not workload.engine_defaults:  # by another launch
+            near, length = length, largest(longer, tokens, near=length, quick=by_length)
         facts["largest_context"] = length
         facts |= _flags(subject, workload, length, kind, budget) if shared else {}
     if "batch_size" in wanted:
@@ -132,7 +138,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
         kinds=[[p.parts for p in components] for components in differ],
         surely="yes" if answer.serves is None else answer.serves.surely,
     )
-    return _surely(nbytes, runs(subject, kind, workload), budget)
+    return _enough(_spare(nbytes, runs(subject, kind, workload), budget))
 
 
 def _quick(
@@ -160,11 +166,6 @@ def _quick(
         return _spare(between.exactly(), like, budget)
 
     return spare
-
-
-def _surely(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
-    """Tell whether the verdict is yes, with the margins of such runs."""
-    return _enough(_spare(nbytes, like, budget))
 
 
 def _spare(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> int | None:
