@@ -118,7 +118,7 @@ def test_cards_that_differ_each_have_room_for_their_own():
     most = [one.low for one in room.each]
 
     def holds(*kinds):
-        return limits._surely(HeldBytes(gpus=2, kinds=kinds), like, room)
+        return limits._enough(limits._spare(HeldBytes(gpus=2, kinds=kinds), like, room))
 
     def filled(nbytes):
         """The most weights that have so much room, with the margin of several cards."""
@@ -142,3 +142,24 @@ def test_tokens_that_fit_are_requests_of_the_whole_context():
     assert facts["kv_cache_tokens"] == requests * 48 > 48
     assert facts["max_concurrency"] == requests
     assert facts["searched_to"] == {"context": 2048, "batch_size": 65_536}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("qwen3.6-35b-a3b-nvfp4", "modelopt"),  # noonghunna/club-3090 612: it serves
+        ("/models/qwen3-8b-awq", "awq_marlin"),
+        ("qwen3-8b-fp8", None),
+    ],
+)
+def test_a_dtype_beside_the_name_of_a_format_is_of_what_the_format_leaves(name, method):
+    """What multiplies in 16 bits may be stored in four: the files are in what their name says."""
+    line = f"vllm serve {name} --max-model-len 32768 --max-num-seqs 1"
+    line += f" --quantization {method}" if method else ""
+    plain, typed = (
+        weighbridge.infer(command=f"{line}{dtype}", gpu="5090", offline=True)
+        for dtype in ("", " --dtype bfloat16")
+    )
+    assert (plain.verdict.fits, plain.peak) == ("yes", typed.peak)
+    assert typed.verdict.fits == "yes"

@@ -92,7 +92,7 @@ def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> M
     form = packed(path) or (method if path != launched.model else "")
     read = not method and path == launched.model  # by `_launched` of a prepared model
     plain = not form or unpacked(form, launched.engine)
-    if plain or read or asked.quantization not in (None, method) or asked.dtype is not None:
+    if plain or read or asked.quantization not in (None, method):
         return question._replace(launched=launched)
     return question._replace(
         workload=asked.but(quantization=meant(form, launched.engine)),
