@@ -45,7 +45,7 @@ def test_as_much_as_is_needed_is_not_more():
 
 
 def test_each_maker_has_its_own_ladder():
-    assert larger(gpu="m4-24gb", needs=GIB) == ["m4-pro-48gb", "m4-max-64gb", "m4-max-128gb"]
+    assert larger(gpu="m4-24gb", needs=GIB) == ["m4-32gb", "m4-pro-48gb", "m4-max-64gb"]
     assert larger(gpu="mi210", needs=GIB)[0] == "mi300x"
     assert more(gpu="m4-24gb", needs=30 * GIB) == []
 

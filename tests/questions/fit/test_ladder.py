@@ -46,6 +46,8 @@ ONE_MEMORY = rung(bits=3, layers=40, shared=True)
         ((NOT, EIGHT, ELSEWHERE), 1),
         ((NOT, MAYBE, ELSEWHERE), 1),
         ((NOT, MAYBE, DIVIDED), 1),
+        ((NOT, MAYBE, SMALL), 2),  # on the same memory, and sure
+        ((NOT, MAYBE, DIVIDED, SMALL), 1),
         ((NOT, MAYBE, ONE_MEMORY), 2),  # a yes of another engine, on the same memory
         ((NOT, MAYBE, ONE_MEMORY, LESS), 3),
         ((NOT, rung("no", bits=4), ELSEWHERE), 2),
@@ -114,7 +116,7 @@ def test_other_cards_come_smallest_first_and_hold_the_weights():
     assert _cards(here, 400 * GIB, 8)[0] == "h200:4"
     assert _cards(here, 180 * GIB, 4) == ["h200:2", "a100-80gb:4", "b200:2", "h200:4"]
     assert _cards(budget("h100:8", None, None), 640 * GIB, 16)[:2] == ["h200:8", "h100-sxm:16"]
-    assert _cards(budget("m4-24gb", None, None), 20 * GIB, 8)[0] == "m4-pro-48gb"
+    assert _cards(budget("m4-24gb", None, None), 20 * GIB, 8)[:2] == ["m4-32gb", "m4-pro-48gb"]
 
 
 QUESTIONS = [

@@ -20,7 +20,7 @@ LADDERS: Mapping[str, tuple[str, ...]] = {
     ),
     "AMD": ("instinct-mi210", "instinct-mi300x", "instinct-mi325x", "instinct-mi355x"),
     "Apple": (
-        *("m4-24gb", "m4-pro-48gb", "m4-max-64gb"),
+        *("m4-24gb", "m4-32gb", "m4-pro-48gb", "m4-max-64gb"),
         *("m4-max-128gb", "m3-ultra-256gb", "m3-ultra-512gb"),
     ),
 }

@@ -97,18 +97,20 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     """The rung that answers "can I run it?": the best format that surely fits whole, or divided in
-    one memory; one that may; one of four bits that is divided between card and RAM; what may be;
-    else what works elsewhere."""
+    one memory; where none of four bits is divided between card and RAM, one of two that fits; one
+    that may; a divided one; what may be; else what works elsewhere."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
     divided = [rung for rung in reversed(here) if not rung.whole]
     slowly = _that("yes", divided)
+    by_ram = [rung for rung in slowly if rung.bits > USEFUL]
     ranked = (
         *_that("yes", useful),
         *(rung for rung in slowly if (host := rung.verdict.host) and host.shared),
+        *(() if by_ram else _that("yes", whole)),
         *_that("unknown", useful),
-        *(rung for rung in slowly if rung.bits > USEFUL),
+        *by_ram,
         *_that("yes", whole),
         *slowly,
         *_that("unknown", (*whole, *divided)),
@@ -183,8 +185,7 @@ class Plan:
 
 
 def chosen(ladder: tuple[Rung, ...]) -> Plan:
-    """Choose among the formats: the best that surely fits whole; one that may; one of four bits
-    that is divided between card and RAM; else what works elsewhere."""
+    """Choose among the formats, and say why."""
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
