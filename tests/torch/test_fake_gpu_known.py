@@ -96,7 +96,6 @@ def test_packed_sequences_are_those_of_a_real_run(in_order, batch_first):
     assert recorded(gpu.tape) == real(sequences, **settings)
 
 
-@pytest.mark.filterwarnings("ignore:recurrent layers")
 def test_recurrent_layers_take_packed_sequences():
     with FakeGPU("a100-80gb"):
         layer = nn.GRU(16, 32, batch_first=True).cuda()

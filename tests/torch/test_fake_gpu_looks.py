@@ -153,8 +153,7 @@ def test_storages_that_are_emptied_and_filled_again():
 def test_recurrent_layers_and_sparse_gradients():
     with FakeGPU("a100-80gb"):
         recurrent = nn.LSTM(8, 16, batch_first=True).cuda()
-        with pytest.warns(UserWarning, match="step by step"):
-            recurrent(torch.randn(2, 3, 8, device="cuda"))[0].sum().backward()
+        recurrent(torch.randn(2, 3, 8, device="cuda"))[0].sum().backward()
         table = nn.Embedding(100, 8, sparse=True).cuda()
         table(torch.zeros(3, dtype=torch.long, device="cuda")).sum().backward()
         assert table.weight.grad.is_sparse
@@ -317,7 +316,6 @@ def test_arguments_that_are_known_are_checked(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.filterwarnings("ignore:recurrent layers")
 def test_a_recurrent_layer_takes_at_most_what_its_steps_do(kind):
     """So it may be a "fits", and never a "does not fit"."""
     with FakeGPU("a100-80gb") as gpu:

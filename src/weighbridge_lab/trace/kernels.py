@@ -2,7 +2,7 @@
 
     scaled_dot_product_attention   by the kernel that the card takes (attention.py)
     silu_backward and others       whole: a CPU wheel lacks their kernels and takes them apart
-    lstm, gru, rnn                 step by step: cuDNN's kernels ask the device
+    lstm, gru, rnn                 one operation of cuDNN (recurrent.py)
     ctc_loss                       with lengths as lists: CUDA fetches those of tensors
     packed sequences               lengths are in a tensor on the host, and torch reads them
 
@@ -30,18 +30,15 @@ from torch import _meta_registrations as meta
 from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from weighbridge_lab.trace import recurrent
 from weighbridge_lab.trace.attention import Chooser, SdpaCall, attend
 from weighbridge_lab.trace.layers import layers
 from weighbridge_lab.trace.shadows import shadow
 
 aten = torch.ops.aten
 WHOLE = ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm")
-RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 ELEMENTWISE = (aten.mse_loss.default, aten.smooth_l1_loss.default)
 MEAN, SUM = 1, 2  # at::Reduction
-STEPWISE = (
-    "recurrent layers are traced step by step: cuDNN does them at once, in a reserve of its own"
-)
 
 
 @contextmanager
@@ -56,10 +53,13 @@ def registered(
     for name in WHOLE:
         if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "CUDA"):
             library.impl(name, _never, "CUDA")
-    for name in RECURRENT:
-        for overload in ("input", "data"):
-            stepwise = _stepwise(getattr(getattr(torch.ops.aten, name), overload), at_most)
-            library.impl(f"{name}.{overload}", stepwise, "AutogradCUDA")
+    recurrences = {
+        (name, overload): recurrent.layer(name, overload, at_most)
+        for name in recurrent.KINDS
+        for overload in ("input", "data")
+    }
+    for (name, overload), kernel in recurrences.items():
+        library.impl(f"{name}.{overload}", kernel, "AutogradCUDA")
     for key in ("AutogradCUDA", "AutogradCPU"):
         library.impl("ctc_loss.Tensor", _ctc, key)
         library.impl("ctc_loss.IntList", _ctc, key)
@@ -69,7 +69,11 @@ def registered(
             whole = {aten.scaled_dot_product_attention.default: attention}
             losses = dict.fromkeys(ELEMENTWISE, _loss)
             packing = {aten._pack_padded_sequence.default: packed}
-            yield whole | packing | losses | layers()
+            undivided = {
+                getattr(getattr(aten, name), overload): kernel
+                for (name, overload), kernel in recurrences.items()
+            }
+            yield whole | packing | losses | undivided | layers() | recurrent.kernels()
     finally:
         library._destroy()
 
@@ -151,19 +155,6 @@ def _lengths(lengths: Any, otherwise: int) -> list[int]:
         return [otherwise] * lengths.numel()
     with unset_fake_temporarily():
         return [int(n) for n in known.reshape(-1).tolist()]
-
-
-def _stepwise(func: Any, at_most: Callable[[], object]) -> Callable[..., Any]:
-    """Make a recurrent layer of its steps, each of which keeps what cuDNN computes again or packs:
-    it takes at most so much."""
-
-    def steps(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn(STEPWISE, stacklevel=2)
-        at_most()
-        with torch.backends.cudnn.flags(enabled=False):
-            return func.decompose(*args, **kwargs)
-
-    return steps
 
 
 # Packed sequences (aten/src/ATen/native/PackedSequence.cpp)

@@ -1,0 +1,224 @@
+"""Recurrent layers as CUDA computes them: one operation of cuDNN, whose memory nobody publishes.
+
+    out, h, c     as torch makes them (aten/src/ATen/native/cudnn/RNN.cpp)
+    reserve       what backward needs: at most what the layer's steps keep for it one by one
+    workspace     while it runs: at most what those steps take at once
+    gradients     of the weights in one piece; of half precision's, weights cast first
+                  (aten/src/ATen/cudnn/AutocastRNN.cpp)
+
+Bytes of steps are counted in sizes of the hidden state at all times: KINDS, as the steps of
+torch's own decomposition keep them (tests/torch/test_recurrent.py). The answer is *at most*.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from weighbridge.base.records import NamedTuple
+
+aten = torch.ops.aten
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+Kernel = Callable[..., Any]
+
+
+class Recurrence(NamedTuple):
+    """A kind of layer: cuDNN's number of it, its gates, hidden states that the steps of a layer
+    keep, its output with them, and those that their backward takes at once."""
+
+    mode: int
+    gates: int
+    kept: int
+    backward: int
+
+
+KINDS = {
+    "lstm": Recurrence(2, gates=4, kept=8, backward=8),
+    "gru": Recurrence(3, gates=3, kept=9, backward=3),
+    "rnn_tanh": Recurrence(1, gates=1, kept=2, backward=3),
+    "rnn_relu": Recurrence(0, gates=1, kept=2, backward=3),
+}
+
+
+class RecurrentCall(NamedTuple):
+    """What torch hands to a layer, packed or not."""
+
+    data: torch.Tensor
+    batch_sizes: Sequence[int]
+    hidden: Sequence[torch.Tensor]
+    weights: Sequence[torch.Tensor]
+    has_biases: bool
+    layers: int
+    dropout: float
+    train: bool
+    bidirectional: bool
+    batch_first: bool = False
+
+    @property
+    def taken(self) -> bool:
+        """Tell whether cuDNN computes it."""
+        enabled = torch._C._get_cudnn_enabled() and self.data.dtype in TYPES
+        return bool(enabled and self.data.numel())
+
+
+def layer(name: str, overload: str, at_most: Callable[[], object]) -> Kernel:
+    """Make the kernel of a layer. `at_most` is told that it may take less on a card."""
+    composite = getattr(getattr(aten, name), overload)
+
+    def compute(*args: Any) -> Any:
+        call = _call(overload, *args)
+        if not call.taken:
+            with torch.backends.cudnn.flags(enabled=False):
+                return composite.decompose(*args)
+        at_most()
+        out, h, c = _computed(KINDS[name], call)
+        return (out, h, c) if len(call.hidden) > 1 else (out, h)
+
+    return compute
+
+
+def _call(overload: str, data: torch.Tensor, *args: Any) -> RecurrentCall:
+    if overload == "data":
+        sizes, hidden, *settings = args
+        return RecurrentCall(data, sizes.tolist(), _each(hidden), *settings)
+    hidden, *settings = args
+    return RecurrentCall(data, (), _each(hidden), *settings)
+
+
+def _each(hidden: Any) -> Sequence[torch.Tensor]:
+    return (hidden,) if isinstance(hidden, torch.Tensor) else tuple(hidden)
+
+
+def _computed(kind: Recurrence, call: RecurrentCall) -> Sequence[torch.Tensor]:
+    half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    data, hidden, weights = call.data, call.hidden, call.weights
+    if half is not None and data.dtype != torch.float64:
+        data = data.to(half)
+        hidden, weights = [h.to(half) for h in hidden], [w.to(half) for w in weights]
+    size, projected = hidden[-1].shape[2], hidden[0].shape[2]
+    projected *= projected != size  # a projection is narrower than the cell
+    with torch.autocast("cuda", enabled=False):
+        out, h, c, *_ = aten._cudnn_rnn(
+            data,
+            weights,
+            (4 if call.has_biases else 2) + bool(projected),
+            None,
+            hidden[0],
+            hidden[1] if len(hidden) > 1 else None,
+            kind.mode,
+            size,
+            projected,
+            call.layers,
+            call.batch_first,
+            call.dropout,
+            call.train,
+            call.bidirectional,
+            call.batch_sizes,
+            None,
+        )
+    return out, h, c
+
+
+def kernels() -> dict[Any, Kernel]:
+    """Return what is to be done for cuDNN's two operations."""
+    return {aten._cudnn_rnn.default: _forward, aten._cudnn_rnn_backward.default: _backward}
+
+
+class _Shape(NamedTuple):
+    """The sizes of a layer: positions of all rows, and bytes of one hidden state at all of them."""
+
+    kind: Recurrence
+    layers: int
+    ways: int
+    state: int
+
+    def reserve(self) -> int:
+        return (self.kind.kept * self.layers - 1) * self.ways * self.state
+
+    def workspace(self, *, train: bool) -> int:
+        if train:
+            return self.kind.gates * self.state
+        between = self.ways * (self.layers > 1 or self.ways > 1)
+        return (self.kind.gates + 1 + between) * self.state
+
+
+def _shape(data: torch.Tensor, mode: int, size: int, layers: int, *, both: bool) -> _Shape:
+    kind = next(kind for kind in KINDS.values() if kind.mode == mode)
+    positions = data.numel() // data.shape[-1]
+    return _Shape(kind, layers, 1 + both, positions * size * data.element_size())
+
+
+def _forward(  # noqa: PLR0913  torch's own arguments
+    data: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    stride: int,
+    buffer: torch.Tensor | None,
+    h: torch.Tensor,
+    c: torch.Tensor | None,
+    mode: int,
+    size: int,
+    projected: int,
+    layers: int,
+    batch_first: bool,
+    dropout: float,
+    train: bool,
+    both: bool,
+    batch_sizes: Sequence[int],
+    state: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, ...]:
+    rows_first = batch_first and not batch_sizes
+    steps_first = data.transpose(0, 1) if rows_first else data
+    contiguous = steps_first.contiguous()
+    shape = _shape(data, mode, size, layers, both=both)
+    out = data.new_empty(*steps_first.shape[:-1], (projected or size) * shape.ways)
+    h_out = torch.empty_like(h)
+    c_out = data.new_empty(0) if c is None else torch.empty_like(c)
+    workspace = data.new_empty(shape.workspace(train=train), dtype=torch.uint8)
+    reserve = data.new_empty(shape.reserve() if train else 0, dtype=torch.uint8)
+    del workspace, contiguous
+    return out.transpose(0, 1) if rows_first else out, h_out, c_out, reserve, data.new_empty(0)
+
+
+def _backward(  # noqa: PLR0913  torch's own arguments
+    data: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    stride: int,
+    buffer: torch.Tensor,
+    h: torch.Tensor,
+    c: torch.Tensor | None,
+    out: torch.Tensor,
+    of_out: torch.Tensor | None,
+    of_h: torch.Tensor | None,
+    of_c: torch.Tensor | None,
+    mode: int,
+    size: int,
+    projected: int,
+    layers: int,
+    batch_first: bool,
+    dropout: float,
+    train: bool,
+    both: bool,
+    batch_sizes: Sequence[int],
+    state: torch.Tensor | None,
+    reserve: torch.Tensor,
+    wanted: Sequence[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, list[torch.Tensor]]:
+    if not train:
+        raise RuntimeError("cudnn RNN backward can only be called in training mode")
+    rows_first = batch_first and not batch_sizes
+    shape = _shape(data, mode, size, layers, both=both)
+    given = torch.zeros_like(out) if of_out is None else of_out
+    contiguous = [
+        (tensor.transpose(0, 1) if rows_first else tensor).contiguous() for tensor in (data, given)
+    ]
+    of_data = torch.empty_like(contiguous[0])
+    of_hidden, of_cell = torch.empty_like(h), None if c is None else torch.empty_like(c)
+    workspace = data.new_empty(shape.kind.backward * shape.state, dtype=torch.uint8)
+    sizes = [weight.numel() for weight in weights]
+    whole = data.new_zeros(sum(sizes)) if wanted[3] else None
+    del workspace, contiguous, given
+    parts = whole.split(sizes) if whole is not None else ()
+    gradients = [part.view(w.shape) for part, w in zip(parts, weights, strict=False)]
+    if rows_first:
+        of_data = of_data.transpose(0, 1)
+    return of_data if wanted[0] else None, of_hidden, of_cell, gradients
