@@ -9,6 +9,7 @@ from tests.tiny import config
 from weighbridge.base.memory import LEVELS
 from weighbridge.base.units import GIB, MIB
 from weighbridge.training import learning
+from weighbridge.training.forward.heads import another
 
 SMALL = config("llama", vocab_size=32000, max_position_embeddings=4096, torch_dtype=None)
 ROWS = {"seq_len": 256, "max_new_tokens": 128, "num_generations": 4, "batch_size": 4}
@@ -519,6 +520,37 @@ def test_a_release_that_nobody_named_is_never_a_no():
         weights_alone = share * verdict.total.expected < 15.2e9
         assert (verdict.fits == "no") == weights_alone
         assert ("--rollout-version" in verdict.reason) == (share == 0.2)
+
+
+@pytest.mark.parametrize("framework", ["trl", "verl", "agilerl"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_release_that_nobody_named_may_take_what_another_takes(framework, level):
+    """Heads change by release (heads.txt): a width that holds the newest alone is none."""
+    asked = {"framework": framework, **LORA} | {"batch_size": 8}
+    unnamed = device(answer(**asked)).peak(level)
+    named = [
+        device(answer(**asked, framework_version=release)).peak(level).expected
+        for release in (another("grpo", framework), None)
+    ]
+    assert unnamed.low <= min(named) <= max(named) <= unnamed.high
+    assert unnamed.expected == named[1]
+
+
+def test_the_release_of_a_published_run_was_not_printed():
+    """jsboige/CoursIA @ d1e29a0acd2a, vram_probe_results_2026-10-06_9b14b_4090_complement.jsonl: the
+    script names TRL 1.9.2 and 1.12, and 1.16 takes 4 GiB less."""
+    linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    asked = {"tuner": "qlora", "quantization": "nf4-dq", "lora_r": 8, "lora_targets": linears}
+    asked |= {"batch_size": 8, "num_generations": 8, "prompt_len": 12, "max_new_tokens": 288}
+    asked |= {
+        "kl_beta": 0.0,
+        "gpu": "4090",
+        "checkpointing": "full",
+        "seq_len": None,
+        "framework": "trl",
+    }
+    peak = device(answer("qwen3-14b", gradient_accumulation=4, **asked)).peak("allocated")
+    assert peak.low < 15.73 * GIB < peak.high < 1.05 * 15.73 * GIB
 
 
 @pytest.mark.parametrize(

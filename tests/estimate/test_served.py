@@ -305,6 +305,41 @@ def test_a_run_that_does_not_surely_fit_by_count_is_not_run_again(monkeypatch, l
 
 
 @pytest.mark.parametrize(
+    ("usable", "highs"),
+    [
+        (40, (20, 4, 10)),  # nothing is beyond the card
+        (30, (20, 4, 6)),  # of the margin alone
+        (25, (20, 4, 1)),
+        (23, (20, 3, 0)),  # then of free room, down to what is expected
+    ],
+)
+def test_a_run_that_comes_to_its_end_takes_no_more_than_the_card(usable, highs):
+    """What is expected is that of the whole card: a width that makes a verdict open narrows no
+    other (torchtitan pull 1610: 78.1 GiB were reserved, where the least that ends is 67.3)."""
+    wide = phase(weights=exactly(20), fragmentation=Bytes(0, 2, 4))
+    margin = Component(name="other", detail="margin", bytes=Bytes(0, 0, 10), basis="assumed")
+    wide = replace(wide, components=(*wide.components, margin))
+    found = train._within(wide, phase(weights=exactly(1)), usable)
+    assert tuple(c.bytes.high for c in found.components) == highs
+    assert found.at("driver").expected == 22
+    assert found.at("driver").high == min(usable, 34)
+
+
+def test_a_run_that_needs_more_than_the_card_is_the_one_that_ended():
+    wide, ended = (
+        phase(weights=exactly(20), fragmentation=Bytes(0, 9, 9)),
+        phase(weights=exactly(20)),
+    )
+    (card, host) = train._ended(
+        (device(weights=exactly(20), fragmentation=Bytes(0, 9, 9)), device("host")),
+        (device(weights=exactly(20)), device("host")),
+        25,
+    )
+    assert card.phases == (ended,) == (train._within(wide, ended, 25),)
+    assert host == device("host")
+
+
+@pytest.mark.parametrize(
     ("tensor", "pipeline", "context", "sharing"),
     [
         (1, 1, 1, "fsdp2"),

@@ -123,3 +123,19 @@ def test_entropies_with_gradients_take_more():
 def test_rows_of_the_table_are_in_order_and_none_is_there_twice():
     seen = [(x.framework, method, x.since) for x in heads.table() for method in x.methods]
     assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize(
+    ("method", "framework", "release"),
+    [
+        ("grpo", "trl", "1.0"),  # kernels since 1.14, tiles since 1.15
+        ("gspo", "trl", "1.0"),
+        ("orpo", "trl", "1.0"),
+        ("gkd", "trl", None),  # one row
+        ("reward", "trl", None),  # no logits
+        ("grpo", "verl", "0.4"),  # of no major release: the one before
+        ("grpo", "nobody", None),
+    ],
+)
+def test_what_nobody_excludes_who_names_no_release(method, framework, release):
+    assert heads.another(method, framework) == release

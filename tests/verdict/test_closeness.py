@@ -178,7 +178,7 @@ def test_four_cards_are_no_larger_card():
 @pytest.mark.slow
 def test_torch_gives_free_blocks_back_before_a_run_dies(monkeypatch):
     """What the card would show at most is above it; the run comes to its end in less."""
-    asked = {"precision": "bf16", "gradient_accumulation": 16, "seq_len": 2048}
+    asked = {"precision": "bf16", "gradient_accumulation": 16, "seq_len": 2560}
     asked |= {"checkpointing": "full", "gpu": "nvidia-h100-pcie-80gb", "optimizer": "adamw_torch"}
     again = weighbridge.train("qwen2.5-7b", **asked).verdict
     monkeypatch.setattr(train, "_given_back", lambda found, *beside: found)

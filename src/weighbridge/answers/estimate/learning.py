@@ -14,6 +14,7 @@ whose reference is part of its step.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from weighbridge.answers.estimate.learning_roles import (
     WEIGHTS,
     awake_of,
     cards_of,
+    either,
     fullest,
     on_base,
     only,
@@ -43,7 +45,7 @@ from weighbridge.answers.estimate.learning_roles import (
     without,
 )
 from weighbridge.answers.verdict import on_devices, on_host
-from weighbridge.base.errors import ContradictionError
+from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.memory import (
     Bytes,
     Component,
@@ -62,7 +64,7 @@ from weighbridge.memory.report.keys import EngineCards
 from weighbridge.memory.report.verdict import Condition
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
-from weighbridge.training.forward.heads import head
+from weighbridge.training.forward.heads import another, head
 from weighbridge.training.learning import LearningRun, Rollout
 from weighbridge.training.learning.words import keyed, program_of
 from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
@@ -104,7 +106,7 @@ def _step(
     if workload.writes and not training.writes(model):
         raise ContradictionError(sentence("learning.no_writer", method=workload.learns))
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
-    actor = _trained(model, run)
+    actor = _either(model, workload, run, _trained(model, run))
     lines = (_of_rows(line, run) for line in actor.warnings)
     actor = replace(actor, warnings=(*filter(None, lines), *run.notes))
     derived = actor.derived.copy()
@@ -116,6 +118,19 @@ def _step(
     else:
         report = replace(report, **_alone(actor, run, budget))
     return report, run
+
+
+def _either(model: Model, workload: Train, run: LearningRun, newest: Report) -> Report:
+    """Return the policy's step by the newest release, with the high ends of another that it may be
+    where nobody named one."""
+    release = another(workload.learns or "", workload.framework or learning.USUAL)
+    if workload.framework_version or release is None or run.trained.framework == training.MEGATRON:
+        return newest
+    cards = 1 if newest.verdict is None else newest.verdict.count
+    with suppress(UsageError):  # some methods are younger
+        other = learning.run(workload.but(framework_version=release), cards)
+        return either(newest, _trained(model, other), release)
+    return newest
 
 
 def _of_rows(line: str, run: LearningRun) -> str:

@@ -9,7 +9,8 @@ rest.
 
 from collections.abc import Iterable, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, Role
+from weighbridge.answers.bounds.phases import NAMES
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Instant, Role
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
@@ -117,6 +118,38 @@ def widened(report: Report, run: LearningRun, rows: int) -> Report:
         for d in report.devices
     )
     return replace(report, devices=tuple(devices))
+
+
+def either(report: Report, other: Report, release: str) -> Report:
+    """Raise the high ends of a step to those of another release, which it may be. The optimizer's
+    own instant is alike: what it leaves free is written over by the next rollout."""
+    most = {one.name: one for one in fullest(other).phases if one.name != "step"}
+    devices = (
+        replace(d, phases=tuple(_raised(p, most.get(p.name, p), release) for p in d.phases))
+        if d.kind == "gpu"
+        else d
+        for d in report.devices
+    )
+    return replace(report, devices=tuple(devices))
+
+
+def _raised(one: Instant, other: Instant, release: str) -> Instant:
+    below, parts = 0, []
+    for level in LEVELS[:2]:
+        more = max(below, other.at(level).high - one.at(level).high)
+        parts.append(
+            Component(
+                name=NAMES[level],
+                detail=f"by release {release}",
+                bytes=Bytes(0, 0, more - below),
+                basis="assumed",
+                formula="what it takes more than the newest, where no release was named",
+                source="heads.txt",
+                passing=True,
+            )
+        )
+        below = more
+    return replace(one, components=(*one.components, *(c for c in parts if c.bytes.high)))
 
 
 def _masks(run: LearningRun, rows: int) -> list[Component]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.answers import bounds
+from weighbridge.answers.bounds.phases import DETAIL
 from weighbridge.answers.estimate import exact, traits, uncounted
 from weighbridge.answers.estimate.facts import cautions, derived, facts, layers
 from weighbridge.answers.estimate.spilling import spilled
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 MEGATRON = "megatron"  # has a step of its own (estimate/megatron.py)
 DEQUANTIZED = ("fp8", "mxfp4")
+Devices = tuple[Device, ...]
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
 
@@ -212,7 +214,34 @@ def _given_back(
         return trained
     again = answer(training, budget, most, stages)
     again = replace(again, devices=_widened(again, training, budget, like))
-    return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
+    if on_devices.serving(again.devices, budget).fits != "yes":
+        return trained
+    return replace(trained, devices=_ended(trained.devices, again.devices, usable))
+
+
+def _ended(trained: Devices, again: Devices, usable: int) -> Devices:
+    """Return what a run takes of a card on which it surely comes to its end: what it takes of it,
+    but no more than there is; and as `again`, where even what is expected is more. Ranks that are
+    alike share their phases before and after."""
+    phases = {
+        id(one.phases): tuple(
+            _within(*both, usable) for both in zip(one.phases, less.phases, strict=True)
+        )
+        for one, less in zip(trained, again, strict=True)
+        if one.kind == "gpu"
+    }
+    return tuple(replace(d, phases=phases.get(id(d.phases), d.phases)) for d in trained)
+
+
+def _within(phase: Instant, again: Instant, usable: int) -> Instant:
+    """Cut the high ends of margins, and then of free room, by what they have beyond the card."""
+    over, parts = phase.at("driver").high - usable, [*phase.components]
+    for place, part in reversed([*enumerate(parts)]):
+        if over > 0 and (part.detail == DETAIL or part.name == "fragmentation"):
+            less = min(over, part.bytes.high - part.bytes.expected)
+            size = part.bytes._replace(high=part.bytes.high - less)
+            parts[place], over = replace(part, bytes=size), over - less
+    return again if over > 0 else replace(phase, components=tuple(parts))
 
 
 def _beside_tensors(phase: Instant) -> int:

@@ -124,6 +124,19 @@ def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
     raise KeyError(method)
 
 
+def another(method: str, framework: str) -> str | None:
+    """Name the release that nobody who names none can exclude, where its logits are not treated as
+    the newest's: the first of the newest major release, else the one before; None where there is
+    none."""
+    names = {method, ALIKE.get(method, method)}
+    rows = sorted(x.since for x in table() if x.framework == framework and names & x.methods)
+    if len(rows) < 2:
+        return None
+    *_, last, newest = rows
+    first = (newest[0], 0) if newest[0] else last
+    return ".".join(map(str, first)) if first < newest else None
+
+
 @cache
 def table() -> tuple[TableRow, ...]:
     """Read heads.txt."""
