@@ -66,9 +66,14 @@ def needs_torch() -> None:
         raise UnsupportedError(sentence("trace.needs_torch"))
 
 
-def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
-    """Read one option. Raises UsageError, and UnsupportedError without torch."""
+def of_net(text: str) -> tuple[Input, ...]:
+    """Read the inputs of a net, which needs torch. Raises UsageError, and UnsupportedError."""
     needs_torch()
+    return read(text)
+
+
+def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
+    """Read one option. Raises UsageError."""
     return tuple(_one(part.strip(), text, flag) for part in text.split(","))
 
 

@@ -258,7 +258,7 @@ def _net_run(options: Mapping[str, Any]) -> Any:
         return None
     from weighbridge_lab.trace import inputs
 
-    read = tuple(one for text in options["inputs"] for one in inputs.read(text))
+    read = tuple(one for text in options["inputs"] for one in inputs.of_net(text))
     from weighbridge_lab.trace.net import NetRun
 
     train = options["train"] and options["train"].lower()
