@@ -421,16 +421,20 @@ def test_less_is_kept_on_the_host_where_that_is_short(settings, changes):
 @pytest.mark.slow
 def test_what_saves_the_run_that_was_killed():
     """Qwen2.5-32B on one card with 744 GB, as its file pins and gathers (LLaMA-Factory issue 6755):
-    parts are saved, and parameters stay on the card, which has room. Pages that are not pinned are
-    what users found (QwenLM/Qwen3 issue 804)."""
+    parts are saved, and pages are not pinned, which is what users found (QwenLM/Qwen3 issue 804).
+    Parameters that stay on the card may have room there, which is not sure."""
     asked = {"gpu": "h100-nvl", "shard": "zero3", "offload": "params", "checkpointing": "full"}
     asked |= {"zero_pin_memory": True, "gather_on_save": True, "ram": "744GB"}
     report = weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked)
     changes = [(dict(remedy.change), remedy.fits) for remedy in report.remedies]
-    assert ({"gather_on_save": False, "offload": "optimizer"}, "yes") in changes
     found = {"gather_on_save": False, "zero_pin_memory": False}
-    theirs = weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked | found)
-    assert theirs.verdict.fits == "yes"
+    assert (found, "yes") in changes
+    stays = {"gather_on_save": False, "offload": "optimizer"}
+    theirs, on_card = (
+        weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked | change).verdict.fits
+        for change in (found, stays)
+    )
+    assert (theirs, on_card) == ("yes", "unknown")
 
 
 @pytest.mark.slow
@@ -486,16 +490,16 @@ def test_an_optimizer_is_one_that_the_framework_has(framework, there):
 
 @pytest.mark.slow
 def test_segments_that_grow_are_offered_where_little_is_lacking():
-    """LoRA of Qwen3-8B is 3 GiB fragmented, and lacks as much on 47 GiB."""
+    """LoRA of Qwen3-8B is 0.6 GiB fragmented, and lacks as much on 27 GiB."""
     asked = {"method": "lora", "framework": "trl", "batch_size": 4, "seq_len": 4096}
     close, far = (
         weighbridge.train("qwen3-8b", gpu_memory=memory, offline=True, **asked)
-        for memory in ("47GiB", "24GiB")
+        for memory in ("27GiB", "24GiB")
     )
     grown = [r for r in close.remedies if dict(r.change) == {"expandable_segments": True}]
     assert [r.fits for r in grown] == ["yes"]
     again = weighbridge.train(
-        "qwen3-8b", gpu_memory="47GiB", expandable_segments=True, offline=True, **asked
+        "qwen3-8b", gpu_memory="27GiB", expandable_segments=True, offline=True, **asked
     )
     assert grown[0].per_device == again.verdict.per_device
     assert not [r for r in far.remedies if dict(r.change) == {"expandable_segments": True}]
