@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.base.memory import Bytes
+from weighbridge.base.words import words_in
 from weighbridge.machines.accelerators.parts import parts
 from weighbridge_lab.trace.card import card
 from weighbridge_lab.trace.cards import CardClass, CardRange, classes, spans
+from weighbridge_lab.trace.screen import on_cards
 
 GIB = 1 << 30
 NAMES = ("4060", "3060", "4090", "a100-80gb", "h100", "t4")
@@ -74,6 +76,21 @@ def test_what_a_course_did_not_show_is_not_said():
 def test_older_kernels_are_left_out_of_a_newer_card_s():
     assert min(one.gb for one in judged("t4", GIB)) == 4  # a GTX 1650
     assert min(one.gb for one in judged("4090", GIB)) > 3
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_traced_card_s_answer_is_the_same_in_both_lines(name, lang):
+    """Whatever it took: what its own verdict says is not "cannot say" where sizes are told."""
+    traced, _ = card(name)
+    gb, words = parts()[traced.id].marketed_gb, words_in(lang)
+    for verdict in ("yes", "no", "unknown"):
+        for share in range(80, 110):
+            device, _ = took(name, share * traced.total_memory // 100)
+            each = classes(device, traced, verdict, whole=True, at_most=False)
+            span, line = spans(each), on_cards(each, traced.name, words)
+            assert gb not in span.unknown or verdict == "unknown"
+            assert (traced.name in line) == (span.apart is not None)
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,8 @@ def test_the_batch_as_written_is_told_of_all_cards():
     lines = list(found.on_cards(words_in("en")))
     assert lines[0] == "  8 as written fits cards of 8 GB and up"
     assert found.sizes[:2] == ((8, 8), (10, 12))
-    assert lines[1].startswith("  the largest of those traced: 8 on 8 GB, 12 on 10 GB")
+    assert lines[1].endswith(
+        "card of its size holds: 8 on 8 GB, 12 on 10 GB, 15 on 12 GB, 16 on 24 GB and up"
+    )
     large, _ = run_of(9500)
     assert "10 GB and below: no" in next(iter(largest(large, 1).on_cards(words_in("en"))))

@@ -26,22 +26,30 @@ TURING, AMPERE = (7, 5), (8, 0)
 
 
 class CardClass(NamedTuple):
-    """Cards that are sold with so many GB, and whether it fits all of them."""
+    """Cards that are sold with so many GB, and whether it fits all of them; `traced` is the answer
+    of the traced card, where it is one of them."""
 
     gb: int
     fits: Answer
+    traced: Answer | None = None
 
 
-def classes(device: Any, traced: Any, *, whole: bool, at_most: bool) -> tuple[CardClass, ...]:
-    """Judge what a card's trace took (`device`) on all cards, the smallest first. Of a course that
-    is not `whole` nothing is said to fit, and of what is `at_most` nothing not to."""
+def classes(
+    device: Any, traced: Any, verdict: Answer | None = None, *, whole: bool, at_most: bool
+) -> tuple[CardClass, ...]:
+    """Judge what a card's trace took (`device`) on all cards, the smallest first. `verdict` is that
+    card's own. Of a course that is not `whole` nothing is said to fit, and of what is `at_most`
+    nothing not to."""
     answers: dict[int, set[Answer]] = {}
+    itself = parts()[traced.id].marketed_gb if verdict else 0
     for part in _comparable(traced):
         answer = fits(_needed(device, traced, part), _usable(part))
         unsure = (answer == "yes" and not whole) or (answer == "no" and at_most)
         answers.setdefault(part.marketed_gb, set()).add("unknown" if unsure else answer)
     return tuple(
-        CardClass(gb, next(iter(of)) if len(of) == 1 else "unknown")
+        CardClass(
+            gb, next(iter(of)) if len(of) == 1 else "unknown", verdict if gb == itself else None
+        )
         for gb, of in sorted(answers.items())
     )
 
@@ -72,11 +80,12 @@ def _usable(part: Part) -> Bytes:
 
 class CardRange(NamedTuple):
     """The sizes from which on it fits (0: no card), those of which nobody can say, and up to which
-    it does not fit (0: none)."""
+    it does not fit (0: none). `apart` is one of which only the traced card's answer is known."""
 
     fits: int
     unknown: tuple[int, ...]
     no: int
+    apart: CardClass | None = None
 
 
 def spans(judged: Sequence[CardClass]) -> CardRange:
@@ -89,5 +98,7 @@ def spans(judged: Sequence[CardClass]) -> CardRange:
         if one.fits != "no":
             break
         never = one.gb
-    between = tuple(one.gb for one in judged if never < one.gb and (not sure or one.gb < sure))
-    return CardRange(sure, between, never)
+    between = [one for one in judged if never < one.gb and (not sure or one.gb < sure)]
+    apart = next((one for one in between if one.traced not in (None, "unknown")), None)
+    unknown = tuple(one.gb for one in between if one is not apart)
+    return CardRange(sure, unknown, never, apart)

@@ -28,15 +28,15 @@ class Recurrence(NamedTuple):
 
     mode: int
     gates: int
-    kept: int
+    stored: int
     backward: int
 
 
 KINDS = {
-    "lstm": Recurrence(2, gates=4, kept=8, backward=8),
-    "gru": Recurrence(3, gates=3, kept=9, backward=3),
-    "rnn_tanh": Recurrence(1, gates=1, kept=2, backward=3),
-    "rnn_relu": Recurrence(0, gates=1, kept=2, backward=3),
+    "lstm": Recurrence(2, gates=4, stored=8, backward=8),
+    "gru": Recurrence(3, gates=3, stored=9, backward=3),
+    "rnn_tanh": Recurrence(1, gates=1, stored=2, backward=3),
+    "rnn_relu": Recurrence(0, gates=1, stored=2, backward=3),
 }
 
 
@@ -133,7 +133,7 @@ class _Shape(NamedTuple):
     state: int
 
     def reserve(self) -> int:
-        return (self.kind.kept * self.layers - 1) * self.ways * self.state
+        return (self.kind.stored * self.layers - 1) * self.ways * self.state
 
     def workspace(self, *, train: bool) -> int:
         if train:
@@ -207,16 +207,17 @@ def _backward(  # noqa: PLR0913  torch's own arguments
         raise RuntimeError("cudnn RNN backward can only be called in training mode")
     rows_first = batch_first and not batch_sizes
     shape = _shape(data, mode, size, layers, both=both)
-    given = torch.zeros_like(out) if of_out is None else of_out
+    gradient = torch.zeros_like(out) if of_out is None else of_out
     contiguous = [
-        (tensor.transpose(0, 1) if rows_first else tensor).contiguous() for tensor in (data, given)
+        (tensor.transpose(0, 1) if rows_first else tensor).contiguous()
+        for tensor in (data, gradient)
     ]
     of_data = torch.empty_like(contiguous[0])
     of_hidden, of_cell = torch.empty_like(h), None if c is None else torch.empty_like(c)
     workspace = data.new_empty(shape.kind.backward * shape.state, dtype=torch.uint8)
     sizes = [weight.numel() for weight in weights]
     whole = data.new_zeros(sum(sizes)) if wanted[3] else None
-    del workspace, contiguous, given
+    del workspace, contiguous, gradient
     parts = whole.split(sizes) if whole is not None else ()
     gradients = [part.view(w.shape) for part, w in zip(parts, weights, strict=False)]
     if rows_first:

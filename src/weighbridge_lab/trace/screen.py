@@ -53,7 +53,8 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Say which cards have room, which loss was taken of a net, and which loops were left early."""
-    left_lines = [on_cards(report.cards, words)] if report.used and report.cards else []
+    known = report.used and report.cards
+    left_lines = [on_cards(report.cards, report.gpu.name, words)] if known else []
     left_lines += [words.told(report.program.loss)] if report.program.loss else []
     left_lines += [
         words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
@@ -62,12 +63,16 @@ def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     return (lines(*map(printable, left_lines)),) if left_lines else ()
 
 
-def on_cards(judged: "Sequence[CardClass]", words: Words) -> str:
-    """Say in a line which cards of the catalogue have room for it, by their sizes."""
+def on_cards(judged: "Sequence[CardClass]", traced: str, words: Words) -> str:
+    """Say in a line which cards of the catalogue have room for it, by their sizes, and which answer
+    of a size is the traced card's alone."""
     from weighbridge_lab.trace.cards import spans
 
     span = spans(judged)
     parts = [words("trace.cards.fit", gb=span.fits) if span.fits else words("trace.cards.none")]
+    if span.apart:
+        answer = words(f"trace.cards.traced_{span.apart.traced}", card=traced)
+        parts.append(words("trace.cards.apart", gb=span.apart.gb, answer=answer))
     if span.unknown:
         parts.append(words("trace.cards.unknown", gb=", ".join(map(str, span.unknown))))
     if span.no:

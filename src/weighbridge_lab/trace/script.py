@@ -380,7 +380,10 @@ def report_of(
         judged = verdict(device_name, limit.usable, devices, ran, at_most, loops, compiled=compiled)
     alone = len(devices) == 1 and shared == 1 and compiled is None and not gpu.tape.recovered
     whole = ran.ended and not untrained(loops) and bool(gpu.tape.storages)
-    known = classes(devices[0], gpu.card, whole=whole, at_most=bool(at_most)) if alone else ()
+    itself = judged.fits if judged and not card.gpu_memory else None
+    known = (
+        classes(devices[0], gpu.card, itself, whole=whole, at_most=bool(at_most)) if alone else ()
+    )
     return TraceReport(
         program=ran,
         gpu=device_name,
