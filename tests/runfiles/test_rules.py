@@ -21,7 +21,7 @@ attention   values          kernel *
 lora_r      {}=8            rank *
 lora_alpha  =16; own alpha  alpha = - | $
 seq_len     ?               packing
--           {:.4} is odd    method = other
+-           {0:.4} is odd    method = other
 !           it is no run    stage != - | sft
 !           it is late      late
 read        lora_*          method = full

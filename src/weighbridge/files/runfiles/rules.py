@@ -16,11 +16,13 @@
     note       a.sentence  lora_r = -             what is to be said of the run
     read       lora_*      .method = full         keys of these names count as read
 
-The key of a row is the first in it; a text has its value in the place of `{:.40}`. A default's
-reason is the program's own key by its name, which `=8; own NAME` has another.
+The key of a row is the first in it; a text has its value in the place of `{0:.40}`, and what stands
+behind its last dot in that of `{1:.40}`. A default's reason is the program's own key by its name,
+which `=8; own NAME` has another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, plain_value
@@ -37,7 +39,8 @@ def decide(keys: KeyReading, framework: str) -> str:
             continue
         names = (test.split()[0].lstrip("!") for test in tests)
         key = next((name for name in names if name[0] != "."), "")
-        text = means.format(str(keys.value(key)).lower()) if "{:" in means else means
+        said = str(keys.value(key))
+        text = means.format(said, said.rpartition(".")[2]) if ":." in means else means
         if setting == "!":
             refused = refused or text
         elif setting in SAYS:
@@ -48,7 +51,14 @@ def decide(keys: KeyReading, framework: str) -> str:
 
 
 def _read(keys: KeyReading, _: str, start: str) -> None:
-    keys.used.update(name for name in keys.data if name.startswith(start.rstrip("*")))
+    keys.used.update(name for name in _dotted(keys.data) if name.startswith(start.rstrip("*")))
+
+
+def _dotted(data: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in data.items():
+        yield f"{above}{name}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{name}.")
 
 
 SAYS: Mapping[str, Callable[[KeyReading, str, str], None]] = {
@@ -69,7 +79,8 @@ def _settle(keys: KeyReading, setting: str, means: str, key: str, framework: str
         keys.set(setting, plain_value(means), key)
     elif (means[0] == "=" or keys.take(key, setting) is None) and "=" in means:
         value, _, why = means.partition("=")[2].partition("; ")
-        own = sentence("own_name", framework=framework, name=why.removeprefix("own ") or key)
+        whose = "own_names" if framework.endswith("s") else "own_name"
+        own = sentence(whose, framework=framework, name=why.removeprefix("own ") or key)
         keys.default(setting, plain_value(value), own if why[:4] in ("", "own ") else why)
 
 
