@@ -10,6 +10,7 @@
     attention  values      kernel *               what [values] has for its value, if it does
     lora_r     =8; why     lora_rank = - | $      a default; `-`: there is none, `$`: a variable
     dtype      ~float16    .precision = fp16-mixed                `~`: no key is said to say it
+    method     lora        use_peft|use_lora      of several keys the first that is not off
     seq_len    ?           packing                the key is understood, and decides with others
     -          why         use_badam              it is not understood, and why
     !          why         stage = ppo            no run is answered, and why
@@ -18,14 +19,14 @@
 
 The key of a row is the first in it; a text has its value in the place of `{0:.40}`, and what stands
 behind its last dot in that of `{1:.40}`. A default's reason is the program's own key by its name,
-which `=8; own NAME` has another.
+which `=8; own NAME` has another, and `=8; own NAME of PROGRAM`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, plain_value
+from weighbridge.files.runfiles.reading import OFF, VARIABLE, KeyReading, plain_value
 
 
 def decide(keys: KeyReading, framework: str) -> str:
@@ -38,7 +39,7 @@ def decide(keys: KeyReading, framework: str) -> str:
         if not all(_holds(keys, test) for test in tests):
             continue
         names = (test.split()[0].lstrip("!") for test in tests)
-        key = next((name for name in names if name[0] != "."), "")
+        key = next((_one(keys, name) for name in names if name[0] != "."), "")
         said = str(keys.value(key))
         text = means.format(said, said.rpartition(".")[2]) if ":." in means else means
         if setting == "!":
@@ -79,16 +80,27 @@ def _settle(keys: KeyReading, setting: str, means: str, key: str, framework: str
         keys.set(setting, plain_value(means), key)
     elif (means[0] == "=" or keys.take(key, setting) is None) and "=" in means:
         value, _, why = means.partition("=")[2].partition("; ")
-        whose = "own_names" if framework.endswith("s") else "own_name"
-        own = sentence(whose, framework=framework, name=why.removeprefix("own ") or key)
+        name, _, program = why.removeprefix("own ").partition(" of ")
+        program = program or framework
+        whose = "own_names" if program.endswith("s") else "own_name"
+        own = sentence(whose, framework=program, name=name or key)
         keys.default(setting, plain_value(value), own if why[:4] in ("", "own ") else why)
 
 
+def _one(keys: KeyReading, names: str) -> str:
+    """Return which of `a|b` is not off: the first that is written, else the first."""
+    several = names.split("|")
+    values = {name: keys.value(name) for name in several}
+    written = [name for name, value in values.items() if value is not None]
+    return next((name for name in written if values[name] not in OFF), (written or several)[0])
+
+
 def _holds(keys: KeyReading, test: str) -> bool:
-    key, sign, words = (*test.split(maxsplit=2), "", "")[:3]
+    names, sign, words = (*test.split(maxsplit=2), "", "")[:3]
+    key = _one(keys, names.lstrip("!")) if names[0] != "." else names[1:]
     if not sign:
-        return keys.on(key.lstrip("!")) is (key[0] != "!")
-    value = keys.settings.get(key[1:]) if key[0] == "." else keys.value(key)
+        return keys.on(key) is (names[0] != "!")
+    value = keys.settings.get(key) if names[0] == "." else keys.value(key)
     if sign == ">":
         return isinstance(value, int) and value > int(words)
     text = "-" if value in (None, "") else str(value).lower()

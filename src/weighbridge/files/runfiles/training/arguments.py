@@ -20,7 +20,6 @@ from weighbridge.files.runfiles.reading import KeyReading, table
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.training import zero
 from weighbridge.settings.ranks import SIZES
-from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
 from weighbridge.training.learning.words import section
 from weighbridge.training.sharding.numbers import Sharding
@@ -34,9 +33,7 @@ KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
 AHEAD = NAMES["backward_prefetch"]
 PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
 ATTENTION = NAMES["attn_implementation"]
-DTYPES = NAMES["dtype"]
 STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE)
-BATCH = 8  # of TrainingArguments
 
 
 def merged(*tables: str) -> str:
@@ -63,65 +60,10 @@ def name_of(keys: KeyReading, key: str) -> str:
     return model_of(named) if named else ""
 
 
-def sizes(keys: KeyReading) -> None:
-    """Take what the micro-batches are made of."""
-    if keys.take("per_device_train_batch_size", "batch_size") is None:
-        keys.default("batch_size", BATCH, _own("per_device_train_batch_size"))
-    if keys.value("eval_strategy", keys.value("evaluation_strategy", "no")) not in (False, "no"):
-        keys.take("per_device_eval_batch_size", "eval_batch_size")
-    keys.used.add("per_device_eval_batch_size")
-
-
-def usual_optimizer(keys: KeyReading) -> None:
-    """Say the optimizer of TrainingArguments where a file names none."""
-    if keys.data.get("optim") is None and "optimizer" not in keys.settings:
-        keys.default("optimizer", OF_ARGUMENTS, _own("optim"))
-
-
-def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
-    """Take the precision of autocast, and return it."""
-    whole = keys.value("mixed_precision")  # its name in newer versions of transformers
-    for name in ("bf16", "fp16"):
-        if whole == name:
-            keys.set("precision", f"{name}-mixed", "mixed_precision")
-            return f"{name}-mixed"
-        if keys.on(name):
-            keys.set("precision", f"{name}-mixed", name)
-            return f"{name}-mixed"
-    keys.used.update(("bf16", "fp16"))
-    off = keys.value("bf16") is False or not otherwise
-    keys.settings["precision"] = "fp32" if off else otherwise
-    return str(keys.settings["precision"])
-
-
-def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> None:
-    """Take what is computed again in backward; `otherwise` is the program's default."""
-    names = ("activation_checkpointing", "gradient_checkpointing")  # the newer name first
-    name = next((name for name in names if keys.value(name) is not None), "")
-    keys.used.update(names)
-    if not name:
-        keys.default("checkpointing", otherwise, why or _own("default"))
-    else:
-        keys.set("checkpointing", "full" if keys.on(name) else "none", name)
-    reentrant = keys.value("gradient_checkpointing_kwargs.use_reentrant")
-    if keys.settings["checkpointing"] == "full" and isinstance(reentrant, bool):
-        keys.take("gradient_checkpointing_kwargs.use_reentrant", "use_reentrant")
-    keys.used.add("gradient_checkpointing_kwargs")
-
-
 def attention(name: object) -> str | None:
     """Return the kernel that an implementation of attention is by name; None of sdpa, where torch
     chooses as we do."""
     return ATTENTION.get(str(name))
-
-
-def kernels(keys: KeyReading, named: str = "attn_implementation") -> None:
-    """Take the kernels of attention and of the loss; torch chooses for sdpa, as we do."""
-    keys.take(named, "attention", attention)
-    for name in ("use_liger_kernel", "enable_liger_kernel", "use_liger", "use_liger_lce"):
-        if keys.on(name):
-            keys.set("loss", "liger", name)
-            keys.leave(name, "its other fused kernels keep less than is counted")
 
 
 OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
@@ -304,10 +246,6 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers whole where nobody says
         words["fsdp_config.reshard_after_forward"] = reshards
     return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
-
-
-def _own(name: str) -> str:
-    return sentence("own_names", framework="TrainingArguments", name=name)
 
 
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:

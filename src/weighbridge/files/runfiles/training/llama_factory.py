@@ -52,17 +52,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys = reading(document, LEARNED if learns else KEYS)
     keys.settings["framework"] = "llama-factory" if learns else "trainer"
     model = arguments.name_of(keys, "model_name_or_path")
-    arguments.sizes(keys)
-    if not keys.on("pure_bf16"):
-        arguments.precision(keys)
+    if keys.on("pure_bf16"):
+        keys.set("precision", "bf16", "pure_bf16")
     refused = rules.decide(keys, "LLaMA-Factory")
     refused = _megatron(keys) or refused or learned.refusal(learns)
-    arguments.usual_optimizer(keys)
-    if keys.on("gradient_checkpointing"):
-        arguments.checkpoints(keys)
     if "lora_r" in keys.settings:
         _adapters(keys)
-    arguments.kernels(keys, "flash_attn")
     arguments.fsdp(keys)
     arguments.sequence(keys)
     arguments.zero_named(keys)

@@ -12,6 +12,7 @@ from functools import partial
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -94,9 +95,6 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     return replace(run, settings=settings, defaults=(*run.defaults, *defaults))
 
 
-NAMED = "TRL's own, where it is given a name"  # trl 1.16 trainer/utils.py, create_model_from_path
-
-
 def of_arguments(
     document: Document, framework: str, note: str = "", method: str = ""
 ) -> PlannedRun:
@@ -108,27 +106,12 @@ def of_arguments(
         framework = "trl" if framework == "trainer" else framework
         keys = reading(document, learned.keys_of(framework, KEYS))
     keys.settings["framework"] = framework
-    keys.used.add(OPEN_INSTRUCT)
     model = arguments.name_of(keys, "model_name_or_path")
     if note:
         keys.notes.append(note)
-    _length(keys, framework)
-    arguments.sizes(keys)
-    if OPEN_INSTRUCT not in keys.data and framework != "unsloth":  # with ways of their own
-        arguments.usual_optimizer(keys)
-    ours = framework == "trl"
-    arguments.precision(keys, "bf16-mixed" if ours else "fp32")
-    _method(keys)
-    _dtype(keys, ours=ours)
-    _checkpoints(keys, ours=ours)
-    arguments.kernels(keys)
-    if keys.on("use_flash_attn"):
-        keys.set("attention", "flash", "use_flash_attn")
-    if keys.on("packing"):
-        keys.knows("packing", "seq_len")
+    rules.decide(keys, "TRL")
     arguments.fsdp(keys)
     arguments.sequence(keys)
-    keys.take("cp_size", "context_parallel_size")
     _zero(keys)
     if method:
         learned.take(keys, method)
@@ -151,69 +134,6 @@ def _zero(keys: KeyReading) -> None:
         keys.zero = None
     else:
         arguments.zero_named(keys)
-
-
-def _length(keys: KeyReading, framework: str) -> None:
-    keys.used.update(LENGTHS)
-    for name in LENGTHS:
-        if keys.take(name, "seq_len") is not None:
-            return
-    if framework == "trl":
-        keys.default("seq_len", 1024, sentence("own_name", framework="TRL", name="max_length"))
-
-
-def _dtype(keys: KeyReading, *, ours: bool) -> None:
-    for name in ("dtype", "torch_dtype"):
-        keys.take(name, "dtype", lambda in_words: arguments.DTYPES.get(str(in_words)))
-    if ours and keys.settings["method"] != "full":
-        keys.default("dtype", "float32", NAMED)
-
-
-def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
-    usual_way = "full" if ours else "none"
-    why = "TRL's own gradient_checkpointing" if ours else ""
-    arguments.checkpoints(keys, usual_way, why)
-    if isinstance(keys.value("use_reentrant"), bool) and keys.settings["checkpointing"] == "full":
-        keys.take("use_reentrant", "use_reentrant")
-
-
-def _method(keys: KeyReading) -> None:
-    switches = ("use_peft", "use_lora", "lora_enable", "use_peft_lora")
-    switch = next((name for name in switches if keys.on(name)), "")
-    if not switch:
-        keys.settings["method"] = "full"
-        keys.used.update(name for name in keys.data if str(name).startswith("lora_"))
-        return
-    four = next(
-        (n for n in ("load_in_4bit", "use_4bit_quantization", "use_qlora") if keys.on(n)), ""
-    )
-    eight = next((n for n in ("load_in_8bit", "use_8bit_quantization") if keys.on(n)), "")
-    dora = keys.on("use_dora")
-    keys.set("method", "dora" if dora else "qlora" if four else "lora", switch)
-    _packed(keys, four, eight)
-    _adapters(keys)
-
-
-def _packed(keys: KeyReading, four: str, eight: str) -> None:
-    """Take the format of a base that a key packs in four bits, or in eight."""
-    nested = keys.on("use_bnb_nested_quant") or keys.on("use_nested_quant")
-    if four:
-        keys.set("quantization", "nf4-dq" if nested else "nf4", four)
-    elif eight:
-        keys.set("quantization", "bnb-int8", eight)
-    keys.used.update(("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"))
-
-
-def _adapters(keys: KeyReading) -> None:
-    """Take the rank of adapters and the modules that have one."""
-    ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
-    if ranks == [None, None]:
-        keys.default("lora_r", 16, sentence("own_name", framework="TRL", name="lora_r"))
-    targets = keys.value("lora_target_modules")
-    if isinstance(targets, list) and targets == ["all-linear"]:
-        targets = "all-linear"
-    if targets:
-        keys.set("lora_targets", targets, "lora_target_modules")
 
 
 WRITTEN = table(KEYS).names["written"]
