@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun
@@ -41,7 +42,6 @@ BEFORE = ("cache_text_embeddings", "unload_text_encoder")
 PIXELS = 512
 OWNER = "ai-toolkit/"  # whose repositories are the published ones in another dtype
 TWO = "wan22_14b"  # experts, of which the one that is not trained leaves with low_vram
-METHODS = {"lora": "lora", "locon": "lora", "lycoris": "lora", "dora": "dora", "lokr": "lokr"}
 
 
 def tells(document: Document) -> bool:
@@ -71,8 +71,8 @@ def _processes(document: Document) -> Iterator[int]:
 def _run(keys: KeyReading) -> PlannedRun:
     keys.settings["framework"] = TITLE
     worded(keys)
-    _network(keys)
-    _train(keys)
+    rules.decide(keys, TITLE)
+    _accumulated(keys)
     model = _model(keys)
     _datasets(keys, model)
     _formats(keys)
@@ -84,40 +84,13 @@ def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
     keys.default(setting, value, sentence("own_name", framework=TITLE, name=name))
 
 
-def _network(keys: KeyReading) -> None:
-    """Read the adapter. A LoKr is not cut in two unless it is asked for."""
-    network = keys.value("network")
-    kind = str(keys.value("network.type", "lora")).lower()
-    if not isinstance(network, dict):
-        keys.settings["method"] = "full"
-        return
-    keys.settings["method"] = METHODS.get(kind, "lora")
-    if kind not in METHODS:
-        keys.leave("network.type", f"+- {kind:.20} is not counted")
-    rank = "network.rank" if keys.value("network.rank") is not None else "network.linear"
-    whole = kind == "lokr" and keys.value("network.lokr_full_rank", True)
-    if not whole and keys.take(rank, "lora_r") is None:
-        _default(keys, "lora_r", 4, "network.linear")
-    factor = keys.value("network.lokr_factor")
-    if kind == "lokr" and isinstance(factor, int) and factor > 1:
-        keys.set("lokr_factor", factor, "network.lokr_factor")
-
-
-def _train(keys: KeyReading) -> None:
-    if keys.value("train.gradient_checkpointing", True):
-        keys.settings["checkpointing"] = "full"
-    _default(keys, "precision", "fp32", "train.dtype")
-    _default(keys, "optimizer", "adamw_torch", "train.optimizer")
+def _accumulated(keys: KeyReading) -> None:
     steps = 1
     for key in ("train.gradient_accumulation_steps", "train.gradient_accumulation"):
         count = keys.value(key)
         steps *= count if isinstance(count, int) and count > 0 else 1
     if steps > 1:
         keys.settings["gradient_accumulation"] = steps
-    if keys.on("train.ema_config.use_ema"):
-        keys.set("ema", True, "train.ema_config.use_ema")
-    if keys.on("train.train_text_encoder"):
-        keys.set("train_text_encoder", True, "train.train_text_encoder")
 
 
 def _datasets(keys: KeyReading, model: str) -> None:
@@ -160,17 +133,10 @@ def _whole(*values: object) -> list[int]:
 
 def _formats(keys: KeyReading) -> None:
     """Read the format of the base, and of text encoders, which follow it unless they are named."""
-    offloads = keys.on("model.layer_offloading") or keys.on("model.auto_memory")
-    if offloads:
-        keys.set("streaming", "layers", "model.layer_offloading")
-        keys.take("model.layer_offloading_transformer_percent", "offload_fraction")
-    usual = BOUNCED if offloads else USUAL
+    usual = BOUNCED if "streaming" in keys.settings else USUAL
     forms = []
-    if keys.on("model.quantize"):
-        if keys.settings["method"] == "full":
-            keys.leave("model.quantize", "- all of it is trained, and counted as it is")
-        else:
-            forms.append(_format(keys, "model.qtype", usual, QTYPES))
+    if keys.on("model.quantize") and keys.settings["method"] != "full":
+        forms.append(_format(keys, "model.qtype", usual, QTYPES))
     if keys.value("model.quantize_te", keys.on("model.quantize")):
         form = _format(keys, "model.qtype_te", usual, QTYPES | OF_TEXT)
         forms.append(form and f"text={form}")

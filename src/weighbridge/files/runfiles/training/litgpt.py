@@ -11,6 +11,7 @@ from functools import partial
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
@@ -19,8 +20,6 @@ from weighbridge.settings.ranks import SETTINGS
 KEYS = text_beside(__file__, "litgpt.txt")
 MODULES = ("query", "key", "value", "projection", "mlp", "head")
 OWN_ADAPTED = ("query", "value")  # of finetune_lora
-OPTIMIZERS = {"AdamW": "adamw_torch", "Adam": "adam", "SGD": "sgd"}
-FINETUNED, PRETRAINED = 1, 4  # micro_batch_size where the file says none
 
 
 def tells(document: Document) -> bool:
@@ -36,23 +35,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
     keys = reading(document, KEYS)
     keys.settings["framework"] = "litgpt"
-    pretraining = "checkpoint_dir" not in keys.data
     model = _model(keys)
-    if pretraining:
-        keys.notes.append(sentence("litgpt.compiles"))
-    if keys.take("train.micro_batch_size", "batch_size") is None:
-        size = PRETRAINED if pretraining else FINETUNED
-        keys.default(
-            "batch_size", size, sentence("own_name", framework="litgpt", name="micro_batch_size")
-        )
-    if keys.take("train.max_seq_length", "seq_len") is None:
-        keys.notes.append(sentence("litgpt.length"))
-    keys.means("precision", "precision")
+    rules.decide(keys, "litgpt")
+    if keys.settings["method"] != "full":
+        _adapters(keys)
     _accumulated(keys)
-    _method(keys)
-    _optimizer(keys)
     _ranks(keys)
-    keys.used.add("model_config")
     keys.used.update(f"model_config.{name}" for name in keys.value("model_config") or {})
     keys.plain()
     yield keys.run(model)
@@ -80,22 +68,6 @@ def _accumulated(keys: KeyReading) -> None:
         keys.set("gradient_accumulation", steps, "train.global_batch_size")
 
 
-def _method(keys: KeyReading) -> None:
-    adapted = any(str(name).startswith("lora_") for name in keys.data)
-    packed = keys.value("quantize")
-    forms = keys.keys.values["quantize"]
-    form = forms.get(str(packed)) if packed and adapted else None
-    if not adapted:
-        keys.settings["method"] = "full"
-    else:
-        keys.settings["method"] = "qlora" if form and not form.startswith("bnb") else "lora"
-        _adapters(keys)
-    if form:
-        keys.set("quantization", form, "quantize")
-    elif packed:
-        keys.leave("quantize", f"{packed!s:.40} of a base is not counted so")
-
-
 def _adapters(keys: KeyReading) -> None:
     targets = []
     for name in MODULES:
@@ -105,22 +77,6 @@ def _adapters(keys: KeyReading) -> None:
         if keys.on(key):
             keys.knows(key, "lora_targets")
     keys.settings["lora_targets"] = targets
-    if keys.take("lora_r", "lora_r") is None:
-        keys.default("lora_r", 8, sentence("own_name", framework="litgpt", name="lora_r"))
-
-
-def _optimizer(keys: KeyReading) -> None:
-    optimizer = keys.value("optimizer")
-    keys.used.update(("optimizer", "optimizer.class_path"))
-    key = "optimizer.class_path" if isinstance(optimizer, dict) else "optimizer"
-    named = optimizer.get("class_path") if isinstance(optimizer, dict) else optimizer
-    if not named:
-        return
-    last = str(named).rpartition(".")[2]
-    if last in OPTIMIZERS:
-        keys.set("optimizer", OPTIMIZERS[last], key)
-    else:
-        keys.leave(key, f"{last:.40} is not counted")
 
 
 def _ranks(keys: KeyReading) -> None:

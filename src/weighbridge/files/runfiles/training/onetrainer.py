@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun
@@ -29,7 +30,6 @@ DTYPES = NAMES["weight_dtype.dtype"]
 FORMATS: Mapping[str, str] = {"NFLOAT_4": "nf4-dq", "INT_8": "bnb-int8", "FLOAT_8": "fp8"}
 EIGHT = ("FLOAT_W8A8", "INT_W8A8", "FLOAT_W8A8_COMPRESSED", "INT_W8A8_COMPRESSED")
 OPTIMIZERS = NAMES["optimizer"]
-METHODS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
 PIXELS, FRAMES = 512, 25
 AWAY = "CPU_OFFLOADED"  # of older files: blocks, or their inputs
@@ -48,7 +48,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys = reading(document, KEYS, TASK)
     keys.settings["framework"] = TITLE
     worded(keys)
-    _method(keys)
+    rules.decide(keys, "OneTrainer")
+    if keys.settings["method"] != "full":
+        _layers(keys)
     _sizes(keys)
     _optimizer(keys)
     part = next((p for p in ("transformer", "unet", "prior") if keys.value(p)), "transformer")
@@ -72,47 +74,6 @@ def _model(keys: KeyReading) -> str:
     if name and kind in MODELS:
         keys.leave("base_model_name", f"+- it is taken for {MODELS[kind]}")
     return MODELS.get(kind, "")
-
-
-def _method(keys: KeyReading) -> None:
-    method = keys.text("training_method") or "FINE_TUNE"
-    adapter = METHODS.get(str(keys.value("peft_type", "LORA")))
-    keys.settings["method"] = "full" if method != "LORA" else adapter or "lora"
-    if method == "EMBEDDING":
-        keys.leave("training_method", "- embeddings alone are trained: all of it is counted")
-    if method != "LORA":
-        keys.used |= {
-            "peft_type",
-            "lora_rank",
-            "lora_weight_dtype",
-            "lora_decompose",
-            "layer_filter",
-        }
-        keys.used |= {
-            "layer_filter_preset",
-            "lokr_dim",
-            "lokr_full_matrix",
-            "lokr_decompose_factor",
-        }
-        return
-    if adapter is None:
-        keys.leave("peft_type", "+- it is not counted")
-    _adapter(keys)
-
-
-def _adapter(keys: KeyReading) -> None:
-    lokr = keys.settings["method"] == "lokr"
-    rank = "lokr_dim" if lokr else "lora_rank"
-    keys.used |= {"lokr_dim", "lora_rank", "lokr_full_matrix", "lora_decompose"}
-    if not (lokr and keys.on("lokr_full_matrix")):
-        keys.take(rank, "lora_r")
-        _default(keys, "lora_r", 16, rank)
-    keys.take("lokr_decompose_factor", "lokr_factor", lambda n: n if lokr and n > 1 else None)
-    if not lokr and keys.on("lora_decompose"):
-        keys.set("method", "dora", "lora_decompose")
-    if keys.value("lora_weight_dtype") not in (None, "FLOAT_32"):
-        keys.leave("lora_weight_dtype", "- adapters are counted in float32")
-    _layers(keys)
 
 
 def _layers(keys: KeyReading) -> None:
@@ -141,7 +102,6 @@ def _sizes(keys: KeyReading) -> None:
     frames = str(keys.value("frames") or FRAMES)
     if keys.text("model_type") == "HUNYUAN_VIDEO" and frames.isdigit():
         _default(keys, "frames", int(frames), "frames")
-    _default(keys, "precision", "fp16-mixed", "train_dtype")
 
 
 def _optimizer(keys: KeyReading) -> None:
@@ -158,15 +118,6 @@ def _optimizer(keys: KeyReading) -> None:
         f"optimizer_defaults.{name}.fused_back_pass"
     ):
         keys.set("fused_backward", True, "optimizer.fused_back_pass")
-    _average(keys)
-
-
-def _average(keys: KeyReading) -> None:
-    if keys.value("ema") == "GPU":
-        keys.set("ema", True, "ema")
-    if keys.value("latent_caching") is False:
-        keys.set("uncached_latents", True, "latent_caching")
-        keys.settings["uncached_text"] = True
 
 
 def _stored(keys: KeyReading, part: str) -> str:
