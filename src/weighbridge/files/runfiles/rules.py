@@ -10,6 +10,7 @@
     attention  values      kernel *               what [values] has for its value, if it does
     lora_r     =8; why     lora_rank = - | $      a default; `-`: there is none, `$`: a variable
     dtype      ~float16    .precision = fp16-mixed                `~`: no key is said to say it
+    precision^ bf16        full_bf16              `^`: over what was decided before
     method     lora        use_peft|use_lora      of several keys the first that is not off
     seq_len    ?           packing                the key is understood, and decides with others
     -          why         use_badam              it is not understood, and why
@@ -47,7 +48,7 @@ def decide(keys: KeyReading, framework: str) -> str:
         elif setting in SAYS:
             SAYS[setting](keys, key, text)
         else:
-            _settle(keys, setting, text, key, framework)
+            _settle(keys, setting.rstrip("^"), text, key, framework)
     return refused
 
 

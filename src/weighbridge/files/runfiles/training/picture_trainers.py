@@ -18,6 +18,7 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.shell import commands
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.beside import beside
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
@@ -49,7 +50,6 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 USUAL_STAGE = 2  # of ZeRO: accelerate's, and sd-scripts' library/deepspeed_utils.py
-PAIR = 2  # blocks after each other
 VIDEOS = ("wan", "hv")  # scripts of musubi-tuner that train video
 # musubi-tuner docs/dataset_config.md, dataset/config_utils.py: keys of data sets of videos, and the
 # frames that a video has at most where all of it is taken
@@ -137,6 +137,7 @@ def _run(program: str, document: Document, script: str, before: Sequence[str] = 
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
     worded(keys)
+    rules.decide(keys, script)
     READERS[program](keys, script)
     _launched(keys, before)
     keys.plain()
@@ -212,23 +213,11 @@ def _of_weights(keys: KeyReading) -> str:
 
 def _kohya(keys: KeyReading, script: str) -> None:
     _method(keys, script)
-    if keys.on("use_8bit_adam"):
-        keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
-    if keys.on("deepspeed"):
-        keys.set("shard", f"zero{keys.value('zero_stage') or USUAL_STAGE}", "deepspeed")
-    for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
-        if keys.on(key):
-            keys.set("precision", precision, key)
-    for key in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
-        if keys.on(key):
-            keys.set("quantization", "fp8", key)
     _uncached(keys, script)
     _resolution(keys, script)
 
 
 def _method(keys: KeyReading, script: str) -> None:
-    if "network_module" in keys.data:
-        keys.knows("network_module", "method")
     adapted = "network" in script or "network_module" in keys.data
     keys.settings["method"] = "lora" if adapted else "full"
     if adapted:
@@ -237,27 +226,11 @@ def _method(keys: KeyReading, script: str) -> None:
 
 def _uncached(keys: KeyReading, script: str) -> None:
     """musubi-tuner caches always; sd-scripts where it is told to."""
-    if keys.settings["framework"] == "musubi":
+    trains_text = not script or not keys.on("network_train_unet_only")
+    if "uncached_text" not in keys.settings or not trains_text or not of_unet(script):
         return
-    alone = keys.on("network_train_unet_only")
-    if alone:
-        keys.knows("network_train_unet_only", "train_text_encoder")
-    trains_text = not script or not alone
-    if not _cached(keys, "cache_latents", "uncached_latents"):
-        keys.settings["uncached_latents"] = True
-    if _cached(keys, "cache_text_encoder_outputs", "uncached_text"):
-        return
-    keys.settings["uncached_text"] = True
-    if trains_text and of_unet(script) and "lora" in str(keys.value("network_module") or ""):
+    if "lora" in str(keys.value("network_module") or ""):
         keys.settings["train_text_encoder"] = True
-
-
-def _cached(keys: KeyReading, key: str, setting: str) -> bool:
-    """Tell whether something is encoded before the steps, in memory or on disk."""
-    on = [name for name in (key, f"{key}_to_disk") if keys.on(name)]
-    for name in on:
-        keys.knows(name, setting)
-    return bool(on)
 
 
 def _resolution(keys: KeyReading, script: str) -> None:
@@ -339,28 +312,10 @@ def _list(value: object) -> list[Any]:
 
 
 def _simple(keys: KeyReading, script: str) -> None:
-    lycoris = keys.value("lora_type") == "lycoris"
-    keys.used |= {"lora_type", "model_type", "lycoris_config", "data_backend_config"}
-    keys.settings["method"] = "full" if keys.value("model_type") == "full" else "lora"
-    if lycoris and keys.settings["method"] == "lora":
+    if keys.settings["method"] == "lora" and keys.value("lora_type") == "lycoris":
         _lycoris(keys)
-    intervals(keys)
     keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
-    if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
-        keys.used.add("base_model_precision")
-    keys.take("num_processes", "data_parallel_size")
-    if keys.on("fsdp_enable"):
-        keys.set("shard", "fsdp2", "fsdp_enable")
     _area(keys)
-
-
-def intervals(keys: KeyReading) -> None:
-    """Read pairs of blocks, and strides: every second pair is computed again."""
-    interval, stride = "gradient_checkpointing_interval", "gradient_checkpointing_segment_stride"
-    how = {None: "pairs", PAIR: "pairs", 2 * PAIR: "half"}.get(keys.value(stride))
-    if how is not None and keys.value(interval) == PAIR:
-        keys.set("checkpointing", how, interval)
-        keys.used.add(stride)
 
 
 def _lycoris(keys: KeyReading) -> None:
@@ -415,21 +370,12 @@ def _side(value: object, kind: object) -> int:
 def _examples(keys: KeyReading, script: str) -> None:
     """Read what a script of diffusers chooses by itself. Captions are encoded before the steps
     where they are all one, or in train_text_to_image_sdxl."""
-    keys.settings["method"] = "lora" if "lora" in script else "full"
-    if keys.on("use_dora"):
-        keys.set("method", "dora", "use_dora")
+    keys.settings.setdefault("method", "lora" if "lora" in script else "full")
     _example_sizes(keys, script)
     if not script.startswith(ENCODED):
         keys.settings["uncached_text"] = True
     if not (keys.on("cache_latents") or script == "train_text_to_image_sdxl"):
         keys.settings["uncached_latents"] = True
-    if keys.on("cache_latents"):
-        keys.knows("cache_latents", "uncached_latents")
-    if keys.on("use_8bit_adam"):
-        keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
-    elif str(keys.value("optimizer") or "").lower() == "prodigy":
-        keys.set("optimizer", "prodigy", "optimizer")
-    keys.used.add("optimizer")
 
 
 def _example_sizes(keys: KeyReading, script: str) -> None:
