@@ -32,6 +32,8 @@ MORE = {  # without which a word means another value
     (axolotl, "nf4-dq"): {"peft_use_dora": True},  # LoRA of it is QLoRA, whose own form it is
     (llama_factory, "qlora"): {"quantization_bit": 4},
     (trl, "qlora"): {"load_in_4bit": True},
+    (torchtitan, "pipeline_schedule"): {"parallelism.pipeline_parallel_degree": 2},
+    (torchtitan, "context_parallel_by"): {"parallelism.context_parallel_degree": 2},
 }
 
 
