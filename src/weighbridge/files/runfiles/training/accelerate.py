@@ -12,6 +12,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
@@ -41,10 +42,7 @@ OTHER_SIZES = (
 UNEVEN = (  # accelerate utils/launch.py (prepare_multi_gpu_env)
     "+- num_processes {} is no multiple of it: accelerate starts {} on each machine, and no more"
 )
-STATE_DICTS = {"FULL_STATE_DICT": True, "SHARDED_STATE_DICT": False}
 STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
-# Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
-OF_SEQUENCES = ("backend", "seq_length", "seq_length_is_variable")
 
 
 def tells(document: Document) -> bool:
@@ -57,19 +55,16 @@ def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the part of a run that a config says."""
     keys = reading(document, KEYS)
     keys.default("framework", "trainer", SCRIPT)
-    asked = str(keys.value("mixed_precision", "no")).lower()
-    if PRECISION.get("no" if asked == "false" else asked):
-        keys.set("precision", PRECISION[asked], "mixed_precision")
     kind = str(keys.value("distributed_type")).upper()
+    file = "deepspeed_config.deepspeed_config_file"
     if kind == "FSDP":
-        _fsdp(keys)
-    elif kind == "DEEPSPEED":
-        _zero(keys)
-    if str(keys.value("dynamo_backend", "no")).upper() != "NO":
-        keys.leave("dynamo_backend", "compiled layers keep other tensors than are counted")
+        arguments.fsdp(keys)
+    elif kind == "DEEPSPEED" and keys.value(file):
+        arguments.zero_named(keys, file)
+        _sizes(keys)
     _ranks(keys, kind)
-    megatron = "it trains with Megatron, which is not answered yet"
-    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else _arranged_otherwise(keys))
+    refused = rules.decide(keys, "accelerate")
+    yield keys.run("", refused=refused or _arranged_otherwise(keys))
 
 
 def _arranged_otherwise(keys: KeyReading) -> str:
@@ -90,45 +85,6 @@ def _counts(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _fsdp(keys: KeyReading) -> None:
-    arguments.fsdp(keys)
-    keys.settings.setdefault("shard", "fsdp1")
-    loading = "fsdp_config.fsdp_cpu_ram_efficient_loading"
-    if keys.value(loading) is True:
-        keys.set("cpu_ram_efficient_loading", True, loading)
-    saved = "fsdp_config.fsdp_state_dict_type"
-    whole = STATE_DICTS.get(str(keys.value(saved)))
-    if whole is not None:
-        keys.set("gather_on_save", whole, saved)
-
-
-def _zero(keys: KeyReading) -> None:
-    section = "deepspeed_config"
-    if keys.value(f"{section}.deepspeed_config_file"):
-        arguments.zero_named(keys, f"{section}.deepspeed_config_file")
-        _sizes(keys)
-        return
-    stage = keys.value(f"{section}.zero_stage", 2)
-    keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
-    if keys.value(f"{section}.zero_stage") is not None:
-        keys.knows(f"{section}.zero_stage", "shard")
-    if isinstance(keys.value(f"{section}.gradient_accumulation_steps"), int):
-        keys.take(f"{section}.gradient_accumulation_steps", "gradient_accumulation")
-    _offloaded(keys, section)
-    init = keys.value(f"{section}.zero3_init_flag")
-    if init is False and stage == 3:
-        keys.set("no_zero_init", True, f"{section}.zero3_init_flag")
-
-
-def _offloaded(keys: KeyReading, section: str) -> None:
-    """Take what lies in host memory, or on a disk."""
-    for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
-        place = str(keys.value(f"{section}.{name}_device") or "none").lower()
-        keys.used.add(f"{section}.{name}_nvme_path")
-        if place != "none":
-            keys.set("offload", "nvme" if place == "nvme" else offload, f"{section}.{name}_device")
-
-
 def _sizes(keys: KeyReading) -> None:
     """Take the micro-batches from a file of DeepSpeed, which a script's own arguments go before."""
     name, config = keys.zero or ("", {})
@@ -141,8 +97,6 @@ def _sizes(keys: KeyReading) -> None:
 
 def _ranks(keys: KeyReading, kind: str) -> None:
     """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
-    keys.used.update(("fsdp_config", "deepspeed_config", "tp_config"))
-    keys.used.add("deepspeed_config.zero3_init_flag")  # which a file of DeepSpeed leaves alone
     keys.take("tp_config.tp_size", "tensor_parallel_size")
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):
@@ -150,11 +104,7 @@ def _ranks(keys: KeyReading, kind: str) -> None:
     for name, setting in OF_RANKS.items():
         if name != "sp_size" or keys.value(f"{AT}{name}", 1) != 1:
             keys.take(f"{AT}{name}", setting)
-    _sequence(keys)
-    for name in ("dp_replicate_size", "dp_shard_size"):
-        keys.used.add(f"parallelism_config.parallelism_config_{name}")
-    replicas = keys.value("parallelism_config.parallelism_config_dp_replicate_size")
-    shards = keys.value("parallelism_config.parallelism_config_dp_shard_size")
+    replicas, shards = (keys.value(f"{AT}{name}") for name in SPREAD)
     if isinstance(replicas, int) and isinstance(shards, int) and min(replicas, shards) > 1:
         keys.settings["shard"] = "hsdp"
         keys.take(f"{AT}dp_replicate_size", "data_parallel_replicas")
@@ -173,20 +123,6 @@ def _machines(keys: KeyReading, count: int) -> None:
         keys.set("ranks_per_machine", count // machines, "num_machines")
     elif isinstance(machines, int) and 1 < machines <= count:
         keys.leave("num_machines", UNEVEN.format(count, count // machines))
-
-
-def _sequence(keys: KeyReading) -> None:
-    """Take how ranks of a sequence see all of it; by DeepSpeed they exchange heads."""
-    keys.used.update(f"{AT}{kind}_{name}" for kind in ("sp", "cp") for name in OF_SEQUENCES)
-    for kind in ("sp", "cp"):
-        keys.take(f"{AT}{kind}_attn_implementation", "attention", arguments.attention)
-    if isinstance(keys.value(f"{AT}sp_size"), int) and keys.value(f"{AT}sp_size") > 1:
-        keys.set("context_parallel_by", "ulysses", f"{AT}sp_size")
-    elif keys.value(f"{AT}cp_backend") == "deepspeed":
-        keys.set("context_parallel_by", "ulysses", f"{AT}cp_backend")
-    elif keys.settings.get("context_parallel_size", 1) != 1:
-        keys.take(f"{AT}cp_comm_strategy", "context_parallel_by", STRATEGIES.get)
-    keys.used.add(f"{AT}cp_comm_strategy")
 
 
 # What launches a run

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command
 from weighbridge.files.runfiles.reading import KeyReading, reading
@@ -50,7 +51,7 @@ ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF'
     "grpo_passk": "grpo",
     "rloo_vectorized": "rloo",
 }
-KL, TOKENS, PACKED = 0.001, 16384, 16192  # kl_loss_coef and tokens of a forward of verl; OpenRLHF's
+KL, PACKED = 0.001, 16192  # kl_loss_coef of verl; tokens of a forward of OpenRLHF
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
 AGAIN = {  # words of --checkpointing; other values are Megatron's own arguments
     "recompute_granularity": ("full", "selective"),
@@ -93,7 +94,9 @@ def _planned(run: RewardRun) -> PlannedRun:
         return keys.run(model, refused=sentence("rewards.method"))
     keys.settings["method"] = learned.NAMES.get(method, method)
     learned.switches(keys, keys.keys.phrases)
-    TAKES[program.framework](keys)
+    rules.decide(keys, program.name)
+    if program.framework in TAKES:
+        TAKES[program.framework](keys)
     _adapted(keys, program)
     if keys.settings["method"] != "ppo":
         keys.used.update(_keys_of(keys, "critic"))
@@ -208,32 +211,19 @@ def _verl(keys: KeyReading) -> None:
     keys.settings["kl_beta"] = 0.0
     if kl:
         keys.set("kl_beta", keys.value(weight) or KL, kl)
-    if keys.on(f"{ACTOR}.entropy_coeff"):
-        keys.set("entropy", True, f"{ACTOR}.entropy_coeff")
-    bucket = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
-    if number(keys.value(bucket)):
-        keys.set("sync_bucket", f"{keys.value(bucket)}MiB", bucket)
 
 
 def _rows(keys: KeyReading) -> None:
     """Take the rows of a forward, or the tokens that it is filled up to. Numbers without "per gpu"
     are of all cards."""
-    most, padding = f"{ACTOR}.ppo_max_token_len_per_gpu", f"{MODEL}.use_remove_padding"
     passes = f"{ROLLOUT}.log_prob_max_token_len_per_gpu"
     rows = {f"{ACTOR}.ppo_micro_batch_size": "batch_size"}
     rows |= {f"{ROLLOUT}.log_prob_micro_batch_size": "logprob_batch_size"}
-    keys.used.update((most, passes, *rows, *(f"{name}_per_gpu" for name in rows)))
+    keys.used.update((passes, *rows, *(f"{name}_per_gpu" for name in rows)))
     if keys.on(f"{ACTOR}.use_dynamic_bsz"):
-        if keys.take(most, "max_tokens_per_gpu") is None:
-            why = sentence("own_name", framework="verl", name=most)
-            keys.default("max_tokens_per_gpu", TOKENS, why)
         if number(keys.value(passes)) > keys.settings["max_tokens_per_gpu"]:
             keys.leave(passes, LONGER)
         return
-    if keys.on(padding):
-        keys.set("packing", True, padding)
-    elif keys.value(padding) is False:
-        keys.leave(padding, "+ rows are filled up to the longest")
     ranks = max(1, keys.cards * max(1, number(keys.value("trainer.nnodes"))))
     for name, setting in rows.items():
         if keys.take(f"{name}_per_gpu", setting) is None and number(keys.value(name)):
@@ -244,11 +234,6 @@ def _ulysses(keys: KeyReading, name: str) -> None:
     if number(keys.value(name)) > 1:
         keys.take(name, SIZES["context"])
     keys.used.add(name)
-
-
-def _easyr1(keys: KeyReading) -> None:
-    off = keys.on("algorithm.disable_kl")
-    keys.settings["kl_beta"] = 0.0 if off else keys.value("algorithm.kl_coef", KL)
 
 
 # ---- OpenRLHF
@@ -309,8 +294,6 @@ def _nemo_rl(keys: KeyReading) -> None:
     else:
         for kind in ("tensor", "context"):
             keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])
-    if not keys.on(f"{layout}.peft.enabled" if megatron else "policy.dtensor_cfg.lora_cfg.enabled"):
-        keys.settings["tuner"] = "full"
     _cluster(keys)
     answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
     if keys.peek(answer) == keys.peek(row) or not _writes(keys):
@@ -337,24 +320,11 @@ def _cluster(keys: KeyReading) -> None:
             keys.knows(name, SIZES["data"])
 
 
-def _agilerl(keys: KeyReading) -> None:
-    if not _writes(keys):
-        keys.used.add("algorithm.beta")
-    separate = keys.value("algorithm.use_separate_reference_adapter", True)
-    if separate is not False:
-        keys.settings["reference"] = "adapter"
-
-
 def _slime(keys: KeyReading) -> None:
     """Take a run of Megatron with an engine of SGLang, on the same cards where it says so."""
     _megatron(keys, "", "")
-    keys.settings["rollout_engine"] = "sglang"
     if not keys.on("colocate"):
         _apart(keys, max(1, number(keys.value("rollout_num_gpus"))))
-    loss = keys.on("use_kl_loss")
-    keys.settings["kl_beta"] = keys.value("kl_loss_coef" if loss else "kl_coef") or 0.0
-    if loss:
-        keys.set("reference", "host", "use_kl_loss")
 
 
 def _swift(keys: KeyReading) -> None:
@@ -404,10 +374,8 @@ def _argument(word: str) -> bool:
 
 TAKES: Mapping[str, Callable[[KeyReading], None]] = {
     "verl": _verl,
-    "easyr1": _easyr1,
     "openrlhf": _openrlhf,
     "nemo-rl": _nemo_rl,
-    "agilerl": _agilerl,
     "ms-swift": _swift,
     "slime": _slime,
 }

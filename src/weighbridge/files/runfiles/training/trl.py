@@ -109,6 +109,8 @@ def of_arguments(
     model = arguments.name_of(keys, "model_name_or_path")
     if note:
         keys.notes.append(note)
+    keys.take(next((name for name in LENGTHS if name in keys.data), LENGTHS[0]), "seq_len")
+    keys.used.update(LENGTHS)
     rules.decide(keys, "TRL")
     arguments.fsdp(keys)
     arguments.sequence(keys)
