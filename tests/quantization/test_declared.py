@@ -12,7 +12,8 @@ from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.models import catalogue
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config
-from weighbridge.models.quantization.declared import _named, declared, untold
+from weighbridge.models.quantization.declared import declared, untold
+from weighbridge.models.quantization.module_names import named_by
 from weighbridge.models.quantization.schemes import stored
 
 PLAN = blueprint(Config(CONFIG))
@@ -67,7 +68,7 @@ def test_many_names_are_found_as_one_by_one():
     for _ in range(2000):
         stars = rng.choices(("", "", "", "*"), k=2)
         names = [rng.choice(words).join(stars) for _ in range(rng.randrange(1, 9))]
-        named = _named(names)
+        named = named_by(names)
         path = ".".join(rng.choices(words[1:], k=rng.randrange(1, 6)))
         assert named(path) == any(one_by_one(name, path) for name in names), (names, path)
 

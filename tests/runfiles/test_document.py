@@ -6,7 +6,8 @@ from weighbridge.base.cost import MOST
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.document import decoded, documents
-from weighbridge.files.runfiles.reading import filled, groups, table
+from weighbridge.files.runfiles.reading import filled, groups
+from weighbridge.files.runfiles.tables import table
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)

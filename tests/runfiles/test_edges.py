@@ -13,11 +13,11 @@ from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.flags import _block
 from weighbridge.files.runfiles.kinds import read
 from weighbridge.files.runfiles.named import Piece, models, unknown_model
-from weighbridge.files.runfiles.reading import phrased
 from weighbridge.files.runfiles.record import PlannedRun, Understood
 from weighbridge.files.runfiles.segments import _trains
 from weighbridge.files.runfiles.serving.start_logs import starts
 from weighbridge.files.runfiles.slurm import _by_cards, environment
+from weighbridge.files.runfiles.tables import phrased
 from weighbridge.files.runfiles.text import _without_end
 from weighbridge.files.runfiles.training import accelerate, jobs, saved, zero
 from weighbridge.files.runfiles.training.arrays import MOST, _filled

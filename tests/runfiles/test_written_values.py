@@ -4,7 +4,7 @@ import yaml
 from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.reading import phrased, table
+from weighbridge.files.runfiles.tables import phrased, table
 from weighbridge.files.runfiles.training import (
     axolotl,
     litgpt,

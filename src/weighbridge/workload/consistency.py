@@ -11,7 +11,7 @@ from typing import Any
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
-from weighbridge.models.quantization.declared import intricate
+from weighbridge.models.quantization.module_names import intricate
 from weighbridge.settings.setting import fields
 from weighbridge.workload import FSDP, Train
 from weighbridge.workload.train import (

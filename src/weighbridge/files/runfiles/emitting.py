@@ -28,9 +28,9 @@ from weighbridge.files.runfiles.carrying import carried
 from weighbridge.files.runfiles.dumping import dumped
 from weighbridge.files.runfiles.flags import asking
 from weighbridge.files.runfiles.kinds import named, of_task, read
-from weighbridge.files.runfiles.reading import EITHER
 from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.files.runfiles.serving.containers import without_secrets
+from weighbridge.files.runfiles.tables import EITHER
 from weighbridge.files.runfiles.weighing import counted_cards
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
 from weighbridge.memory.report import Report

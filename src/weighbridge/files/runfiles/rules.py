@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import OFF, VARIABLE, KeyReading, plain_value
+from weighbridge.files.runfiles.reading import OFF, VARIABLE, KeyReading
+from weighbridge.files.runfiles.tables import plain_value
 
 
 def decide(keys: KeyReading, framework: str) -> str:

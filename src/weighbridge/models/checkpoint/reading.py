@@ -250,13 +250,8 @@ class Reader:
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
         """Read one file of a repository of GGUF files: llama.cpp takes Q4_K_M when none is named
         (arg.cpp)."""
-        names = sorted(
-            {
-                select.parts(e.path)[0]
-                for e in self._entries
-                if (e.path.lower().endswith(".gguf") and "mmproj" not in e.path.lower())
-            }
-        )
+        paths = (e.path for e in self._entries if e.path.lower().endswith(".gguf"))
+        names = sorted({select.parts(p)[0] for p in paths if "mmproj" not in p.lower()})
         if not names:
             return
         chosen = [n for n in names if "q4_k_m" in n.lower()] or (names if len(names) == 1 else [])

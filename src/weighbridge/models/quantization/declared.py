@@ -14,10 +14,7 @@ Modules that the config itself names as not converted are left alone on top of w
 leaves alone by itself.
 """
 
-import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, DType
@@ -27,6 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.quantization.floats import block_name
+from weighbridge.models.quantization.module_names import named_by, of_one_expert, patterns_of
 from weighbridge.models.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme, module
 from weighbridge.models.quantization.schemes import scheme
 
@@ -282,17 +280,16 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
 def sparing(form: Scheme, raw: Raw) -> Scheme:
     """Leave alone the modules that the config names, on top of what the format leaves alone by
     itself."""
-    patterns = _patterns(raw, SKIPS)
+    patterns = patterns_of(raw, SKIPS)
     if not patterns:
         return form
-    skipped = _named(patterns)
+    skipped = named_by(patterns)
 
     def loader(facts: LoaderFacts) -> Pack:
         pack = form.loader(facts)
         return lambda p: None if skipped(module(p)) else pack(p)
 
-    apart = any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
-    return replace(form, loader=loader, by_expert=apart)
+    return replace(form, loader=loader, by_expert=of_one_expert(patterns))
 
 
 def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> Scheme:
@@ -300,7 +297,7 @@ def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> S
     those that its config leaves alone under one of them, or gives no format, stay as they are."""
     plain = method_of(raw) == "fp8"  # vllm fp8.py, Fp8Config.from_config, reads one list alone
     named = () if plain else tuple(_object(_object(raw, "quantization") or raw, "quantized_layers"))
-    skipped = _named(_patterns(raw, SKIPS[:1] if plain else SKIPS))
+    skipped = named_by(patterns_of(raw, SKIPS[:1] if plain else SKIPS))
 
     def loader(facts: LoaderFacts) -> Pack:
         pack = form.loader(facts)
@@ -313,101 +310,3 @@ def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> S
         return packed
 
     return replace(form, name=f"{form.name}, predicting", loader=loader)
-
-
-def _patterns(raw: Raw, keys: Iterable[str]) -> list[str]:
-    return [text for key in keys for text in _texts(raw.get(key))]
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [str(item) for item in value] if isinstance(value, list | tuple) else []
-
-
-Test = Callable[[str], bool]
-
-
-def _named(patterns: list[str]) -> Test:
-    """Return a test for modules that one of `patterns` names. Experts are alike but for their
-    number, so unless a pattern names one, the first is asked about in the place of all."""
-    names = list(dict.fromkeys(patterns))
-    within = _within([_needle(text) for text in names if not _searched(text)])
-    tests = [within, *(_test(text) for text in names if _searched(text))]
-
-    @cache
-    def named(path: str) -> bool:
-        return any(test(path) for test in tests)
-
-    if any(re.search(ONE_EXPERT, pattern) for pattern in patterns):
-        return named
-    return lambda path: named(re.sub(ONE_EXPERT, "experts.0", path))
-
-
-def _searched(text: str) -> bool:
-    """Tell a pattern that is, or stands for, a regular expression from a module's name."""
-    return text.startswith("re:") or "*" in text.strip("*")
-
-
-def _test(text: str) -> Test:
-    """Return a test for one pattern: `re:...` is a regular expression, met from the start;
-    otherwise * is a wildcard."""
-    if text.startswith("re:"):
-        expression = _expression(text[3:])
-        return lambda path: expression.match(path) is not None
-    ends = [r"(^|\.)", r"(\.|$)"]
-    inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
-    return lambda path: inner.search(path) is not None
-
-
-def _needle(text: str) -> str:
-    """Text that stands in the dotted path of a module that is called so, or below one."""
-    before = "" if text.startswith("*") else "."
-    after = "" if text.endswith("*") else "."
-    return f"{before}{text.strip('*')}{after}"
-
-
-def _within(needles: list[str]) -> Test:
-    """Return a test for paths that have one of `needles` in them. Configs list hundreds of modules
-    by their names: of those that are in order and begin none of the others, the last that is not
-    behind a text is the only one that it can begin with."""
-    anywhere = [needle for needle in needles if not needle.startswith(".")]
-    names: list[str] = []
-    for needle in sorted(set(needles).difference(anywhere)):
-        if not names or not needle.startswith(names[-1]):
-            names.append(needle)
-
-    def test(path: str) -> bool:
-        text = f".{path}."
-        position = 0 if names else -1
-        while position >= 0:
-            last = bisect_right(names, text[position:]) - 1
-            if last >= 0 and text.startswith(names[last], position):
-                return True
-            position = text.find(".", position + 1)
-        return any(needle in text for needle in anywhere)
-
-    return test
-
-
-def intricate(text: str, repeats: int) -> bool:
-    """Tell whether a regular expression could search for hours: repeats in repeats, or many of
-    them."""
-    count = len(re.findall(REPEAT, text))
-    return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
-
-
-def _expression(text: str) -> re.Pattern[str]:
-    """Compile a stranger's regular expression, if it is none that could search for hours."""
-    if intricate(text, MAX_REPEATS):
-        raise UnsupportedError(sentence("pattern_intricate", text=text[:80]))
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise BadFileError(sentence("no_pattern", text=text[:80], error=str(error))) from None
-
-
-ONE_EXPERT = r"experts\W{1,3}\d+"
-MAX_EXPRESSION, MAX_REPEATS = 1000, 4
-REPEAT = r"(?<!\\)[*+{]"
-NESTED = r"\)[*+{]"  # (a+)+, (a|aa)*

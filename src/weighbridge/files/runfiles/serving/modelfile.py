@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.records import replace
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.reading import phrased
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
+from weighbridge.files.runfiles.tables import phrased
 
 LINE = re.compile(r"(?im)^[ \t]*(FROM|PARAMETER|ADAPTER|DRAFT)[ \t]+([^\n]+?)[ \t]*$")
 COUNTS = {"num_ctx": "context", "num_gpu": "n_gpu_layers"}

@@ -16,8 +16,9 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, reading, table
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.tables import table
 from weighbridge.files.runfiles.training.picture_trainers import REPOSITORY, TASK, worded
 from weighbridge.models.catalogue import pipelines
 

@@ -16,8 +16,9 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
-from weighbridge.files.runfiles.reading import KeyReading, table
+from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
+from weighbridge.files.runfiles.tables import table
 from weighbridge.files.runfiles.training import zero
 from weighbridge.settings.ranks import SIZES
 from weighbridge.training.launching import OPTIMIZERS

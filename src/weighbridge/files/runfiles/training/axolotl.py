@@ -18,14 +18,9 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import (
-    KeyReading,
-    phrased,
-    reading,
-    table,
-    worded,
-)
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.tables import phrased, table, worded
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_named
 from weighbridge.files.runfiles.training.zero import contradicted

@@ -57,8 +57,6 @@ OF_LLAMA_FACTORY = {MODEL, "stage", "finetuning_type"}
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
-
-
 LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
 
 
@@ -79,11 +77,10 @@ class Launched(NamedTuple):
 
 def tells(document: Document) -> bool:
     """Tell whether a text is a script that launches a training."""
-    script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
-    if document.text.count("\n") > MOST:
-        return False
     text = document.text
-    if not script and not (begins_with_a_command(text) and only_commands(text)):
+    script = SHELL.match(text) or document.name.endswith(SCRIPTS)
+    told = script or (begins_with_a_command(text) and only_commands(text))
+    if text.count("\n") > MOST or not told:
         return False
     return next(launched(document), None) is not None
 

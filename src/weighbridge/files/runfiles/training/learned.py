@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, table
+from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
+from weighbridge.files.runfiles.tables import Phrases, table
 from weighbridge.files.runfiles.training import arguments, flags
 from weighbridge.training.learning.words import section
 from weighbridge.workload.train import LEARNS, REWARDS

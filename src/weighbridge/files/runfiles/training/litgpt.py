@@ -13,8 +13,9 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.tables import phrased
 from weighbridge.settings.ranks import SETTINGS
 
 KEYS = text_beside(__file__, "litgpt.txt")

@@ -14,14 +14,9 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import (
-    KeyReading,
-    phrased,
-    reading,
-    table,
-    worded,
-)
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.tables import phrased, table, worded
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.zero import contradicted
 from weighbridge.training.learning.words import section

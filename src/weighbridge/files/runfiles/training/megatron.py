@@ -21,8 +21,9 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, phrased, reading, table
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.tables import phrased, table
 from weighbridge.files.runfiles.training import arrays, flags, launch
 from weighbridge.files.runfiles.training import megatron_mixed as mixed
 from weighbridge.models import catalogue

@@ -7,7 +7,7 @@ SimpleTuner @ 2026-08-22 simpletuner/examples/.
 from collections.abc import Mapping
 
 from weighbridge.base.parsed import text_beside
-from weighbridge.files.runfiles.reading import table
+from weighbridge.files.runfiles.tables import table
 
 # The pipeline that a script trains, by the beginning of its name, where the weights are a file
 PIPELINES = table(text_beside(__file__, "kohya.txt")).names["script"]

@@ -380,19 +380,15 @@ def _examples(keys: KeyReading, script: str) -> None:
 
 def _example_sizes(keys: KeyReading, script: str) -> None:
     """Take the rank, the batch and the size, or what the script has of its own."""
-    if keys.take("rank", "lora_r") is None and "lora" in script:
-        keys.default("lora_r", 4, sentence("own_name", framework=script, name="rank"))
-    if keys.take("train_batch_size", "batch_size") is None:
-        size = 4 if "dreambooth" in script else 16
-        keys.default(
-            "batch_size", size, sentence("own_name", framework=script, name="train_batch_size")
-        )
     _sized(keys, "resolution")
-    if "size" not in keys.settings:
-        side = 1024 if script.endswith("sdxl") else 512
-        keys.default(
-            "size", (side, side), sentence("own_name", framework=script, name="resolution")
-        )
+    keys.take("train_batch_size", "batch_size")
+    side = 1024 if script.endswith("sdxl") else 512
+    batch = 4 if "dreambooth" in script else 16
+    usual = {"train_batch_size": ("batch_size", batch), "resolution": ("size", (side, side))}
+    if keys.take("rank", "lora_r") is None and "lora" in script:
+        usual["rank"] = "lora_r", 4
+    for name, (setting, value) in usual.items():
+        keys.default(setting, value, sentence("own_name", framework=script, name=name))
 
 
 READERS = {"kohya": _kohya, "musubi": _kohya, "simpletuner": _simple, "diffusers": _examples}

@@ -15,13 +15,9 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import (
-    KeyReading,
-    phrased,
-    reading,
-    table,
-)
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.tables import phrased, table
 from weighbridge.models.catalogue import everyday
 
 KEYS = text_beside(__file__, "torchtune.txt")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import table, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.tables import table, worded
 from weighbridge.files.runfiles.training import torchtune
 from weighbridge.files.runfiles.training.shapes import shape_name
 from weighbridge.settings.ranks import Ranks

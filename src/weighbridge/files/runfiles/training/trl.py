@@ -14,14 +14,9 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import (
-    KeyReading,
-    phrased,
-    reading,
-    table,
-    worded,
-)
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
+from weighbridge.files.runfiles.tables import phrased, table, worded
 from weighbridge.files.runfiles.training import arguments, learned, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
