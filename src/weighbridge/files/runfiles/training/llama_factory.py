@@ -84,14 +84,11 @@ def _adapters(keys: KeyReading) -> None:
     say it."""
     if keys.take("lora_alpha", "lora_alpha") is None:
         keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
-    targets = keys.value("lora_target", "all")
-    if isinstance(targets, str):
-        targets = "all-linear" if targets == "all" else [one.strip() for one in targets.split(",")]
-    if "lora_target" in keys.data:
-        keys.set("lora_targets", targets, "lora_target")
-    else:
-        own = sentence("own_name", framework="LLaMA-Factory", name="lora_target: all")
-        keys.default("lora_targets", targets, own)
+    targets = keys.value("lora_target")
+    if "lora_targets" not in keys.settings:
+        named = targets.split(",") if isinstance(targets, str) else targets
+        modules = [str(one).strip() for one in named] if isinstance(named, list) else named
+        keys.set("lora_targets", modules, "lora_target")
 
 
 WRITTEN = table(KEYS).names["written"]
