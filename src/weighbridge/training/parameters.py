@@ -64,15 +64,17 @@ def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[
 
 def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
     """Yield parameters with the experts of a layer in stacks: the first stands for all, and gate
-    and up are joined."""
+    and up are joined. Experts beyond those that a token is routed among are a stack of their own
+    (Ernie 4.5 VL: text_moe and vision_moe, whose experts are narrower)."""
     seen: dict[str, list[Param]] = {}
     for p in params:
         one = expert(p.name) if p.kind == "expert" else None
         if one is None or one.word:
             yield from _flush(seen)
             yield _spec(p)
-        elif one.number == 0:
-            seen.setdefault(one.path.removesuffix("."), []).append(p)
+        elif one.number % p.routed[1] == 0:
+            beside = f"_{one.number}" if one.number else ""
+            seen.setdefault(one.path.removesuffix(".") + beside, []).append(p)
     yield from _flush(seen)
 
 
