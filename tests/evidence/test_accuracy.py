@@ -77,12 +77,16 @@ def test_every_figure_is_of_the_closed_lists(source):
         assert len(r.given) <= 1, r.id
 
 
+# Logs whose owners did not name a repository, and a card that we measured ourselves
+UNNAMED = ("serving_2026b", "serving_2026c", "h100_2026")
+
+
 @pytest.mark.parametrize("source", evidence.sources())
 def test_every_figure_can_be_looked_up(source):
     for r in chosen(source=source):
         c = r.citation
         if set(c) == {"unnamed"}:
-            assert source == "serving_2026b" and cited(r) == c["unnamed"], r.id
+            assert source in UNNAMED and cited(r) == c["unnamed"], r.id
             continue
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", c["repo"]), r.id
         exact = re.fullmatch(r"[0-9a-f]{8,40}", str(c.get("commit", "")))

@@ -103,6 +103,8 @@ QUESTIONS: Mapping[str, Question] = {
     "torch_version": (DENSE, {"gpu": "b200"}, ("2.1", "2.12")),
     "device_map": (DENSE, {"engine_version": "4.40"}, (None, "cuda")),
     "attention": (DENSE, {}, ("flash", "math")),
+    "kernels": ("gpt-oss-20b", {}, ("installed", "missing")),
+    "dequantize": ("gpt-oss-20b", {}, (False, True)),
     "cache_implementation": (DENSE, {}, ("dynamic", "static")),
     "num_beams": (DENSE, {}, (1, 4)),
     "logits_to_keep": (DENSE, {}, (1, 0)),
