@@ -42,8 +42,8 @@ def decide(keys: KeyReading, framework: str) -> str:
             continue
         names = (test.split()[0].lstrip("!") for test in tests)
         key = next((_one(keys, name) for name in names if name[0] != "."), "")
-        said = str(keys.value(key))
-        text = means.format(said, said.rpartition(".")[2]) if ":." in means else means
+        value = str(keys.value(key))
+        text = means.format(value, value.rpartition(".")[2]) if ":." in means else means
         if setting == "!":
             refused = refused or text
         elif setting in SAYS:
@@ -85,8 +85,8 @@ def _settle(keys: KeyReading, setting: str, means: str, key: str, framework: str
         name, _, program = why.removeprefix("own ").partition(" of ")
         program = program or framework
         whose = "own_names" if program.endswith("s") else "own_name"
-        own = sentence(whose, framework=program, name=name or key)
-        keys.default(setting, plain_value(value), own if why[:4] in ("", "own ") else why)
+        named = sentence(whose, framework=program, name=name or key)
+        keys.default(setting, plain_value(value), named if why[:4] in ("", "own ") else why)
 
 
 def _one(keys: KeyReading, names: str) -> str:
@@ -107,5 +107,5 @@ def _holds(keys: KeyReading, test: str) -> bool:
         return isinstance(value, int) and value > int(words)
     text = "-" if value in (None, "") else str(value).lower()
     text = "$" if VARIABLE.search(text) else text
-    held = words in text if "~" in sign else text in words.split(" | ")
-    return sign == "*" or held is (sign[0] != "!")
+    is_one = words in text if "~" in sign else text in words.split(" | ")
+    return sign == "*" or is_one is (sign[0] != "!")

@@ -79,8 +79,8 @@ def tells(document: Document) -> bool:
     """Tell whether a text is a script that launches a training."""
     text = document.text
     script = SHELL.match(text) or document.name.endswith(SCRIPTS)
-    told = script or (begins_with_a_command(text) and only_commands(text))
-    if text.count("\n") > MOST or not told:
+    launches = script or (begins_with_a_command(text) and only_commands(text))
+    if text.count("\n") > MOST or not launches:
         return False
     return next(launched(document), None) is not None
 
