@@ -182,7 +182,10 @@ def test_padding_of_tensorflow_copies_what_a_stepping_convolution_reads():
 # ---- training
 
 
-def trained(name="timm/mobilenetv2_100", **settings):
+NAME = "timm/mobilenetv2_100"
+
+
+def trained(name=NAME, **settings):
     settings = {"framework": "plain", "precision": "fp32", "optimizer": "adam"} | settings
     return weighbridge.train(name, **settings)
 
@@ -217,13 +220,25 @@ def test_what_backward_needs_is_kept():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("batch", "mebibytes"), [(32, 4544), (64, 7224), (128, 12578)])
-def test_mobilenet_is_as_published(offline, batch, mebibytes):
-    """itu-rad/GPUMemNet, Test_Pipeline: an A100 40GB, float32, Adam, 224 x 224. Its context is not
-    told; beside the least batch a tenth of what is there."""
+@pytest.mark.parametrize(
+    ("batch", "mebibytes", "share"), [(32, 4544, 0.18), (64, 7224, 0.05), (128, 12578, 0.06)]
+)
+def test_mobilenet_is_as_published(offline, batch, mebibytes, share):
+    """itu-rad/GPUMemNet, Test_Pipeline: an A100 40GB, float32, Adam, 224 x 224. They have
+    0.8 GiB more than ours at 32 pictures, and 84 MiB a picture more where ours has 104 to 96: work
+    spaces or a context that do not grow, which are not told apart."""
     peak = trained(gpu="a100-40gb", batch_size=batch).peak
     assert peak.low <= mebibytes * MIB <= peak.high
-    assert peak.expected == pytest.approx(mebibytes * MIB, rel=0.15, abs=900 * MIB)
+    assert peak.expected == pytest.approx(mebibytes * MIB, rel=share)
+
+
+def test_a_step_has_the_kernels_that_a_backward_loads():
+    """An H100 held 240 MiB beside a context from the first backward of pictures on, and 168 before
+    (measurements of 27 November 2026: 760 and 688 less the 520 of a bare process)."""
+    for report, kernels in ((trained(gpu="h100"), 240), (weighbridge.infer(NAME, gpu="h100"), 168)):
+        parts = [c for p in report.devices[0].phases for c in p.components]
+        found = {c.bytes.expected for c in parts if c.detail == "kernels of libraries"}
+        assert found == {kernels * MIB}
 
 
 @pytest.mark.slow

@@ -222,11 +222,11 @@ def instant(
     peak: LivePeak,
     part: ModelPart,
     budget: Budget | None,
-    spread: float = 0,
+    spread: float | None = None,
     more: tuple[Component, ...] = (),
 ) -> Instant:
-    """Return one moment of a network, with its margin; `spread` is that of what it computes, and
-    `more` is not of the network."""
+    """Return one moment of a network, with its margin; `spread` is that of what it computes in a
+    step of training, None of inference, and `more` is not of the network."""
     card, live = None if budget is None else budget.choice.part, peak.live
     computed = sum(n for name, n in live.items() if name not in BESIDE | HELD)
     cls = part.blueprint.cls
@@ -248,7 +248,7 @@ def instant(
         Component(
             name=name,
             detail=detail,
-            bytes=within(n, spread) if name in MOVING else exactly(n),
+            bytes=within(n, spread or 0) if name in MOVING else exactly(n),
             basis="computed",
             formula=formula,
             source=source,
@@ -262,7 +262,7 @@ def instant(
         device.rounding(peak.rounding),
         device.fragmentation(device.cached(peak.fragmentation)),
         device.context(card),
-        device.libraries(TORCH, card, training=False),
+        device.libraries(TORCH, card, training=spread is not None),
     )
     return _margined(Instant(phase, parts), budget)
 
