@@ -20,6 +20,7 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
+from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
@@ -45,11 +46,6 @@ WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or 
 }
 NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
 UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
-OTHERS: Mapping[str, str] = {  # switches that make it another run
-    "experimental_attention_variant": "attention of this kind is not weighed yet",
-}
-SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
-MUON = ("muon", SHARED_MUON)
 BY = "cp_comm_type"  # of ranks that share a sequence
 DROPOUT = 0.1  # Megatron's own default of both
 OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
@@ -101,7 +97,7 @@ SWITCHES = frozenset(
         ),
         *("multi_latent_attention", "qk_layernorm", "quick_geglu", "swiglu"),
         *("untie_embeddings_and_output_weights", "use_distributed_optimizer", "use_mcore_models"),
-        *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
+        *("overlap_grad_reduce", "overlap_param_gather", "experimental_attention_variant"),
     )
 )
 MOST_NAMES = 5  # that one line tells
@@ -196,60 +192,26 @@ def _words(named: Mapping[str, Any]) -> list[str]:
 def _run(arguments: Document, ranks: int | None) -> PlannedRun:
     keys = reading(arguments, KEYS)
     keys.settings |= {"framework": "megatron", "method": "full"}
-    refused = _refused(keys)
     named = keys.text("model")
     described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
     config = _config(keys) if described and not named else {}
     _arguments(keys)
-    _adapters(keys)
     keys.plain()
-    if keys.on("fp16"):
-        keys.set("precision", "fp16-mixed", "fp16")
-    if keys.text("optimizer") in MUON:
-        keys.set("optimizer", "muon", "optimizer")
-    if keys.on("use_distributed_optimizer") or keys.text("optimizer") == SHARED_MUON:
-        keys.set("shard", "zero1", "use_distributed_optimizer")
+    refused = rules.decide(keys, "Megatron")
+    refused = mixed.refused(keys) or refused or _width(keys)
+    if keys.settings["method"] == "lora":
+        _targets(keys)
     _batches(keys, ranks)
     run = keys.run(named, refused=refused)
     return replace(run, config=config)
 
 
-def _refused(keys: KeyReading) -> str:
-    """Return why a run is not answered; "" where it is."""
-    switch = next((why for name, why in OTHERS.items() if keys.on(name)), "")
-    if switch:
-        return switch
-    if (why := mixed.refused(keys)) is not None:
-        return why
-    optimizer = keys.text("optimizer") or "adam"
-    if optimizer not in ("adam", *MUON):
-        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
-    if _tuner(keys) not in ("full", "lora"):
-        return f"adapters of {_tuner(keys):.20} trained by Megatron are not weighed yet"
-    if not (keys.on("bf16") or keys.on("fp16")):
-        return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
+def _width(keys: KeyReading) -> str:
+    """Say that a model's width is no number, by which it would be described."""
     width = keys.value("hidden_size")
     if not keys.text("model") and width is not None and not isinstance(width, int):
         return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
     return ""
-
-
-def _tuner(keys: KeyReading) -> str:
-    """Name what ms-swift trains."""
-    return keys.text("tuner_type") or keys.text("train_type") or "full"
-
-
-def _adapters(keys: KeyReading) -> None:
-    """Take LoRA as ms-swift has it: rank 8, a twentieth dropped, on all linears (LoraArguments)."""
-    keys.used.update(("tuner_type", "train_type", "merge_lora"))
-    if _tuner(keys) != "lora":
-        return
-    keys.settings["method"] = "lora"
-    for name, ours in (("lora_rank", "lora_r"), ("lora_alpha", "lora_alpha")):
-        keys.take(name, ours)
-    if keys.take("lora_dropout", "lora_dropout") is None:
-        keys.settings["lora_dropout"] = 0.05
-    _targets(keys)
 
 
 def _targets(keys: KeyReading) -> None:
