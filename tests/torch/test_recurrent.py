@@ -108,3 +108,32 @@ def test_cudnns_is_at_most_so_much_and_steps_are_what_they_are(cudnn):
         with torch.backends.cudnn.flags(enabled=cudnn):
             nn.GRU(16, 16).cuda()(torch.randn(4, 2, 16, device="cuda"))
     assert bool(gpu.recorder.looks.most) == cudnn
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_cells_step_by_step_have_the_shapes_of_the_cpu(kind, bias):
+    def outcome(device):
+        cell, state = kind(16, 32, bias=bias).to(device), None
+        for _ in range(3):
+            state = cell(torch.randn(4, 16, device=device), state)
+        (state[0] if kind is nn.LSTMCell else state).sum().backward()
+        return [p.grad.shape for p in cell.parameters()]
+
+    expected = outcome("cpu")
+    with FakeGPU("a100-80gb"):
+        assert outcome("cuda") == expected
+
+
+def test_a_gru_s_cell_keeps_five_states_for_backward():
+    """aten/src/ATen/native/cuda/RNN.cu; beside them the new state, and three of each product, which
+    its derivative names (tools/autograd/derivatives.yaml)."""
+    with FakeGPU("t4") as gpu:
+        cell, x = nn.GRUCell(128, 128).cuda(), torch.randn(64, 128, device="cuda")
+        state = torch.zeros(64, 128, device="cuda")
+        cell(x, state)
+        before = torch.cuda.memory_allocated()
+        kept = cell(x, state)
+        assert torch.cuda.memory_allocated() - before == (5 + 1 + 3 + 3) * 64 * 128 * 4
+        del kept
+    assert gpu.tape.levels[-1] == before

@@ -93,6 +93,17 @@ def test_the_traced_card_s_answer_is_the_same_in_both_lines(name, lang):
             assert (traced.name in line) == (span.apart is not None)
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_sizes_of_which_nobody_can_say_are_few_or_a_range(lang):
+    words = words_in(lang)
+    for course in ("yes", "unknown"):
+        open_ones = [CardClass(gb, "unknown") for gb in range(5, 20)]
+        each = [CardClass(4, "no"), *open_ones, CardClass(24, course)]
+        line = on_cards(each, "T4", words)
+        assert f"5\u2013{19 if course == 'yes' else 24} GB" in line and "4 GB" in line
+    assert on_cards(open_ones, "T4", words) == ""  # the headline says that it is open
+
+
 @pytest.mark.parametrize(
     ("answers", "span"),
     [

@@ -64,12 +64,9 @@ class BatchFit:
 
         batch, report = self.first
         judged = [CardClass(**one) for one in report.get("cards", ())]
-        if judged:
-            yield words(
-                "trace.fit.cards",
-                batch=f"{batch:,}",
-                cards=on_cards(judged, self.accelerator, words),
-            )
+        known = on_cards(judged, self.accelerator, words) if judged else ""
+        if known:
+            yield words("trace.fit.cards", batch=f"{batch:,}", cards=known)
         if len(self.sizes) > 1:
             each = (words("trace.fit.size", batch=f"{n:,}", gb=gb) for gb, n in self.sizes)
             yield words("trace.fit.sizes", sizes=", ".join(each))

@@ -6,6 +6,7 @@
     gradients     of the weights in one piece; of half precision's, weights cast first
                   (aten/src/ATen/cudnn/AutocastRNN.cpp)
 
+A step alone (nn.GRUCell) is one operation of torch (aten/src/ATen/native/cuda/RNN.cu).
 Bytes of steps are counted in sizes of the hidden state at all times: KINDS, as the steps of
 torch's own decomposition keep them (tests/torch/test_recurrent.py). The answer is *at most*.
 """
@@ -120,8 +121,14 @@ def _computed(kind: Recurrence, call: RecurrentCall) -> Sequence[torch.Tensor]:
 
 
 def kernels() -> dict[Any, Kernel]:
-    """Return what is to be done for cuDNN's two operations."""
-    return {aten._cudnn_rnn.default: _forward, aten._cudnn_rnn_backward.default: _backward}
+    """Return what is to be done for cuDNN's two operations, and for torch's own of a cell."""
+    return {
+        aten._cudnn_rnn.default: _forward,
+        aten._cudnn_rnn_backward.default: _backward,
+        aten._thnn_fused_lstm_cell.default: _lstm_cell,
+        aten._thnn_fused_gru_cell.default: _gru_cell,
+        aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
+    }
 
 
 class _Shape(NamedTuple):
@@ -223,3 +230,40 @@ def _backward(  # noqa: PLR0913  torch's own arguments
     if rows_first:
         of_data = of_data.transpose(0, 1)
     return of_data if wanted[0] else None, of_hidden, of_cell, gradients
+
+
+# Cells
+
+GRU_WORKSPACE = 5  # of the hidden state: GRU_WORKSPACE_MULTIPLIER
+
+
+def _lstm_cell(
+    gates: torch.Tensor,
+    hidden_gates: torch.Tensor,
+    c: torch.Tensor,
+    *_: torch.Tensor | None,
+    **__: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    h = torch.empty_like(c, memory_format=torch.contiguous_format)
+    return h, torch.empty_like(h), torch.empty_like(gates, memory_format=torch.contiguous_format)
+
+
+def _gru_cell(
+    gates: torch.Tensor,
+    hidden_gates: torch.Tensor,
+    h: torch.Tensor,
+    *_: torch.Tensor | None,
+    **__: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    workspace = h.new_empty(h.shape[0], GRU_WORKSPACE * h.shape[1])
+    return torch.empty_like(h, memory_format=torch.contiguous_format), workspace
+
+
+def _gru_cell_backward(
+    gradient: torch.Tensor, workspace: torch.Tensor, has_bias: bool
+) -> tuple[torch.Tensor | None, ...]:
+    rows, width = gradient.shape
+    gates = [workspace.new_empty(rows, 3 * width) for _ in range(2)]
+    of_h = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+    biases = [each.sum(0) if has_bias else None for each in gates]
+    return (*gates, of_h, *biases)

@@ -55,6 +55,7 @@ def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Say which cards have room, which loss was taken of a net, and which loops were left early."""
     known = report.used and report.cards
     left_lines = [on_cards(report.cards, report.gpu.name, words)] if known else []
+    left_lines = [line for line in left_lines if line]
     left_lines += [words.told(report.program.loss)] if report.program.loss else []
     left_lines += [
         words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
@@ -65,16 +66,20 @@ def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
 
 def on_cards(judged: "Sequence[CardClass]", traced: str, words: Words) -> str:
     """Say in a line which cards of the catalogue have room for it, by their sizes, and which answer
-    of a size is the traced card's alone."""
+    of a size is the traced card's alone; "" where nothing is known of any size."""
     from weighbridge_lab.trace.cards import spans
 
     span = spans(judged)
-    parts = [words("trace.cards.fit", gb=span.fits) if span.fits else words("trace.cards.none")]
+    if len(span.unknown) == len(judged):
+        return ""
+    parts = [words("trace.cards.fit", gb=span.fits)] if span.fits else []
     if span.apart:
         answer = words(f"trace.cards.traced_{span.apart.traced}", card=traced)
         parts.append(words("trace.cards.apart", gb=span.apart.gb, answer=answer))
     if span.unknown:
-        parts.append(words("trace.cards.unknown", gb=", ".join(map(str, span.unknown))))
+        listed = ", ".join(map(str, span.unknown))
+        ends = f"{span.unknown[0]}\u2013{span.unknown[-1]}"
+        parts.append(words("trace.cards.unknown", gb=listed if len(span.unknown) <= FEW else ends))
     if span.no:
         parts.append(words("trace.cards.no", gb=span.no))
     return "; ".join(parts)
@@ -173,6 +178,7 @@ def _stopped(program: "TracedProgram", place: str, words: Words) -> Iterator[str
 
 
 LOOPS = 3  # that are named
+FEW = 6  # sizes of cards that are listed
 PLACES = 3
 ENDINGS = {
     "exception": "crashed",
