@@ -361,9 +361,7 @@ def report_of(
     """Report a program that ran on a FakeGPU."""
     import torch
 
-    ran = _refused(ran, gpu.tapes)
-
-    limited = _limited(card)
+    ran, limited = _refused(ran, gpu.tapes), _limited(card)
     device_name = Gpu(
         id=gpu.card.id,
         name=gpu.card.name,
