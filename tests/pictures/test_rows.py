@@ -33,6 +33,7 @@ PUBLISHED = {
     "longcat-image": {"transformer": 6_270_668_864},
     "kandinsky5-t2i-lite": {"transformer": 6_022_080_576},
     "kandinsky5-t2v-lite": {"transformer": 2_007_702_848},
+    "omnigen-v1": {"transformer": 3_762_072_592},
     "ltx-2.3": {"transformer": 18_988_838_144},
     "ernie-image": {"transformer": 8_033_490_048, "text_encoder": 3_849_090_048},
 }

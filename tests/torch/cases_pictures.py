@@ -269,6 +269,23 @@ CASES = {
         },
         sizes=Sizes(frames=5, height=60, width=104, text=256),
     ),
+    "omnigen": Case(
+        config={
+            "_class_name": "OmniGenTransformer2DModel",
+            "num_layers": 3,
+            "rope_scaling": {"long_factor": [1.0] * 48, "short_factor": [1.0] * 48},
+        },
+        inputs={
+            "hidden_states": (2, 4, 128, 128),
+            "timestep": (2,),
+            "input_ids": Typed((2, 128), LONG),
+            "input_img_latents": Plainly([]),
+            "input_image_sizes": Plainly({}),
+            "attention_mask": Typed((2, 4225, 4225), torch.float32),
+            "position_ids": Typed((2, 4225), LONG),
+        },
+        sizes=Sizes(batch=2, height=128, width=128, text=128),
+    ),
     "kandinsky5": Case(
         config={
             "_class_name": "Kandinsky5Transformer3DModel",

@@ -146,12 +146,16 @@ def _shown(cls: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _loaded(module: Any, device: str, dtype: torch.dtype) -> Any:
-    """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them, and
-    some modules stay in float32."""
+    """Weights in a dtype as from_pretrained loads them: what a file has is cast, buffers, too; some
+    modules stay in float32."""
     wide = set(getattr(module, "_keep_in_fp32_modules", None) or ())
     for name, parameter in module.named_parameters():
         own = torch.float32 if wide.intersection(name.split(".")) else dtype
         parameter.data = parameter.data.to(own)
+    stored = module.state_dict(keep_vars=True)
+    for name, buffer in module.named_buffers():
+        if name in stored and buffer.is_floating_point():
+            buffer.data = buffer.data.to(dtype)
     return module if device == "meta" else module.to(device)
 
 

@@ -13,6 +13,7 @@ from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.recorded import recorded
 from weighbridge.pictures.seeing import CLASSES, sees
 from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Value
 from weighbridge.training.forward.machine import Machine
@@ -29,7 +30,6 @@ ROOMS = (
     "cosmos",
     "stream",
     "krea",
-    "kandinsky",
     "hidream",
     "unet",
     "vae_image",
@@ -45,6 +45,7 @@ ROOMS = (
     "encoders",
 )
 NETS = "weighbridge.pictures.nets"
+RECORDED = "Kandinsky5Transformer3DModel", "OmniGenTransformer2DModel"
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
@@ -85,6 +86,7 @@ def _programs() -> dict[str, Any]:
     table: dict[str, Any] = {}
     for room in ROOMS:
         table.update(import_module(f"{NETS}.{room}").PROGRAMS)
+    table.update((cls, recorded(cls)) for cls in RECORDED)
     return table
 
 

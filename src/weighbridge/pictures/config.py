@@ -26,6 +26,14 @@ class ComponentConfig:
     def __bool__(self) -> bool:
         return bool(self._values)
 
+    def numbers(self) -> dict[str, int]:
+        """Whole numbers by their names, those of a list as name.0, name.1."""
+        known = {key: value for key, value in self._values.items() if isinstance(value, int)}
+        for key, value in self._values.items():
+            if isinstance(value, list):
+                known |= {f"{key}.{i}": one for i, one in enumerate(value)}
+        return known
+
     def below(self, name: str) -> "ComponentConfig":
         """The config of a part; an empty one where there is none."""
         values = self._values.get(name)

@@ -1,0 +1,278 @@
+"""Programs that were recorded from a class's library, and are played as those written by hand.
+
+    40 linear 12 at=attn.to_q to=head*heads bias=1 -12
+
+is a line: value 40 is made of value 12, which the source holds no more after it. Numbers are sums
+of products of the config's fields and the sizes of a step. `7 each 31 at=blocks to=num_layers`
+plays the lines to `next` for each block; those up to `leave` may be computed again, and value 31 is
+7 of the next one. tools/record_net.py writes them.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from math import prod
+from typing import cast
+
+from weighbridge.base.dtypes import TORCH, DType
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.models.arch.blueprint import ParamKind
+from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import Sizes, Value, attend, cat
+
+NETS = os.path.join(os.path.dirname(__file__), "nets")
+SIZES = "batch", "frames", "height", "width", "text"
+OWN = 2  # names in the path of a block
+Known = Mapping[str, int]
+
+
+class Step(NamedTuple):
+    """One line: an operation with its results, what it reads, its words, and what ends with it."""
+
+    op: str
+    outs: tuple[str, ...]
+    ins: tuple[str, ...]
+    words: Mapping[str, str]
+    ends: tuple[str, ...]
+
+
+class RecordedProgram(NamedTuple):
+    """Lines of a class, with the fields that must be as they were when it was recorded."""
+
+    needs: tuple[tuple[str, str], ...]
+    lets: tuple[tuple[str, str], ...]
+    steps: tuple[Step, ...]
+
+
+@cache
+def _read(cls: str) -> RecordedProgram:
+    needs: list[tuple[str, str]] = []
+    lets: list[tuple[str, str]] = []
+    steps = []
+    with open(os.path.join(NETS, f"{cls}.txt"), encoding="utf-8") as file:
+        for line in file:
+            first, second, *words = line.split()
+            if first == "needs":
+                needs += [
+                    (name, value) for name, _, value in (w.partition("=") for w in (second, *words))
+                ]
+            elif first == "let":
+                lets.append((second, words[0]))
+            else:
+                steps.append(_step(first, second, words))
+    return RecordedProgram(tuple(needs), tuple(lets), tuple(steps))
+
+
+def _step(outs: str, op: str, after: list[str]) -> Step:
+    ins, *words = after
+    pairs = (word.partition("=") for word in words if "=" in word)
+    return Step(
+        op,
+        _names(outs),
+        _names(ins),
+        {name: value for name, _, value in pairs},
+        tuple(word[1:] for word in words if "=" not in word),
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "." else tuple(text.split(","))
+
+
+def number(text: str, known: Known) -> int:
+    """2*model_dim+text/2 with its numbers."""
+    total = 0
+    for term in text.split("+"):
+        above, *below = term.split("/")
+        value = prod(int(one) if one.isdigit() else known[one] for one in above.split("*"))
+        for one in below:
+            value //= int(one) if one.isdigit() else known[one]
+        total += value
+    return total
+
+
+class Player:
+    """One run of a program: what is held, and dtypes of all that was."""
+
+    def __init__(self, known: Known, dtypes: dict[str, DType], values: dict[str, Value]) -> None:
+        self.known, self.dtypes, self.values = known, dtypes, values
+
+    def numbers(self, step: Step, word: str = "to") -> list[int]:
+        return [number(one, self.known) for one in step.words[word].split(",") if one]
+
+    def play(self, n: NetPlace, steps: Sequence[Step]) -> None:
+        """Play lines to the end of the program, or of the block that they are of."""
+        place = 0
+        while place < len(steps):
+            step, place = steps[place], place + 1
+            if step.op == "each":
+                begin, place = place, _after(steps, "next", place)
+                self._each(n, step, steps[begin : place - 1])
+            else:
+                self._one(n, step)
+
+    def _one(self, n: NetPlace, step: Step) -> None:
+        results = _results(self, n, step, [self.values[one] for one in step.ins])
+        for name, value in zip(step.outs, results, strict=False):
+            self.values[name], self.dtypes[name] = value, value.dtype
+        for name in step.ends:
+            self.values.pop(name, None)
+
+    def _each(self, n: NetPlace, loop: Step, steps: Sequence[Step]) -> None:
+        """Play the blocks of a list: what one hands to the next is its argument."""
+        leave, [count] = _after(steps, "leave", 0), self.numbers(loop)
+        again: Iterable[tuple[str, str]] = ()
+        for place in n.each(loop.words["at"], count):
+            for name, source in again:
+                self.values[name] = self.values.pop(source)
+            again = list(zip(loop.outs, loop.ins, strict=True))
+            self._block(place, loop.outs, steps[: leave - 1])
+            self.play(n, steps[leave - 1 :])
+
+    def _block(self, place: NetPlace, names: Sequence[str], steps: Sequence[Step]) -> None:
+        gone = {one for step in steps for one in step.ends}
+        hands = dict.fromkeys(one for step in steps for one in step.outs if one not in gone)
+        seen = {name: value for name, value in self.values.items() if name not in names}
+
+        def block(p: NetPlace, *arguments: Value) -> tuple[Value, ...]:
+            values = {**seen, **dict(zip(names, arguments, strict=True))}
+            Player(self.known, self.dtypes, values).play(p, steps)
+            return tuple(values[one] for one in hands)
+
+        entering = tuple(self.values[name] for name in names)
+        top = place.path.count(".") == OWN  # list of the class itself, whose blocks it checkpoints
+        outs = place.block(block, *entering) if top else block(place, *entering)
+        self.values.update(zip(hands, outs, strict=True))
+
+
+def _after(steps: Sequence[Step], op: str, place: int) -> int:
+    """Return the place behind the next operation of a name."""
+    return 1 + next(i for i in range(place, len(steps)) if steps[i].op == op)
+
+
+# ---- operations
+
+PLAIN: Mapping[str, Callable[..., Value]] = {
+    "mul": Value.__mul__,
+    "add": Value.__add__,
+    "sub": Value.__sub__,
+    "div": Value.__truediv__,
+    "act": Value.act,
+    "power": Value.power,
+    "mean": Value.mean,
+    "rsqrt": Value.rsqrt,
+    "softmax": Value.softmax,
+    "written": Value.written,
+}
+SHAPED: Mapping[str, Callable[..., Value]] = {
+    "view": Value.view,
+    "part": Value.part,
+    "copy": Value.copy,
+}
+
+
+def _results(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Sequence[Value]:
+    """Return what an operation gives."""
+    op, words = step.op, step.words
+    if op in PLAIN:
+        return [PLAIN[op](*xs)]
+    if op in SHAPED:
+        return [SHAPED[op](xs[0], *p.numbers(step))]
+    if op in MODULES:
+        return [MODULES[op](p, n, step, xs)]
+    if op == "split":
+        return xs[0].split(*p.numbers(step), dim=int(words["dim"]))
+    return []
+
+
+def _cast(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    like = step.words.get("like")
+    return xs[0].to(_dtype(n, step) if like is None else p.dtypes[like])
+
+
+def _dtype(n: NetPlace, step: Step) -> DType:
+    return TORCH[step.words["dtype"]] if "dtype" in step.words else n.run.dtype
+
+
+def _new(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    """Return a tensor that a kernel fills, of the one that it may give a gradient to."""
+    shape, dtype = p.numbers(step), _dtype(n, step)
+    read = next((x for x in xs if x.tensor.requires_grad and x.dtype == dtype), None)
+    return n.run.new(*shape, dtype=dtype) if read is None else read.resized(*shape)
+
+
+def _attend(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    batch, heads, tokens, width = p.numbers(step)
+    seen = p.numbers(step, "keys")[0]
+    rows = zip(xs, (tokens, seen, seen), strict=False)
+    q, k, v = (x.view(batch, count, x.numel // (batch * count)) for x, count in rows)
+    bias = xs[3] if len(xs) > 3 else None
+    with n.run.m.sending("all" if n.run.attention_away else ""):
+        out = attend(q, k, v, heads, first="first" in step.words, bias=bias)
+    return out.view(batch, heads, tokens, width)
+
+
+def _conv(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    [out], words = p.numbers(step), step.words
+    kernel, stride, pad = (tuple(p.numbers(step, one)) for one in ("kernel", "stride", "pad"))
+    return n.conv(words["at"], xs[0], out, kernel, stride, pad, bias="bias" in words)
+
+
+def _norm(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    name, affine = step.words["at"], step.words["at"] != "-"
+    if step.op == "rms_norm":
+        return n.rms_norm(name, xs[0], affine=affine, how="torch")
+    return n.layer_norm(name, xs[0], affine=affine, bias="bias" in step.words)
+
+
+def _linear(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    return n.linear(step.words["at"], xs[0], p.numbers(step)[0], "bias" in step.words)
+
+
+def _stored(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+    """Return a parameter or a buffer of a module, or rows of its table."""
+    name, shape = step.words["at"], p.numbers(step)
+    kind = cast("ParamKind", step.words.get("kind", "other"))
+    if step.op == "embedding":
+        return n.embedding(name, *shape)
+    return n.buffer(name, *shape) if step.op == "buffer" else n.value(name, *shape, kind=kind)
+
+
+MODULES: Mapping[str, Callable[[Player, NetPlace, Step, list[Value]], Value]] = {
+    **dict.fromkeys(("param", "buffer", "embedding", "declare"), _stored),
+    **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
+    **dict.fromkeys(("new", "made"), _new),
+    "given": lambda p, n, step, xs: n.run.constant(*p.numbers(step), dtype=_dtype(n, step)),
+    "cast": _cast,
+    "linear": _linear,
+    "conv": _conv,
+    "attend": _attend,
+    "scale": lambda p, n, step, xs: xs[0] * 1.0,
+    "shift": lambda p, n, step, xs: xs[0] + 1.0,
+    "result": lambda p, n, step, xs: xs[0].act("result"),
+    "matmul": lambda p, n, step, xs: xs[0].matmul(xs[1], p.numbers(step)[0]),
+    "cat": lambda p, n, step, xs: cat(xs, int(step.words["dim"])),
+}
+
+
+def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
+    """Return the program of a class. It raises UnsupportedError for a config of another form."""
+
+    def program(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
+        needs, lets, steps = _read(cls)
+        for name, wanted in needs:
+            have = getattr(c, name)
+            text = ",".join(map(str, have)) if isinstance(have, list | tuple) else str(have)
+            if text != wanted:
+                raise UnsupportedError(sentence("no_config_of", cls=cls, why=f"{name}={text}"))
+        known = c.numbers() | {one: getattr(s, one) for one in SIZES}
+        for name, text in lets:
+            known[name] = getattr(s, name, 0) or number(text, known)
+        player = Player(known, {}, {})
+        player.play(n, steps)
+        return player.values[steps[-1].ins[0]]
+
+    return program

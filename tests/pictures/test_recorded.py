@@ -1,0 +1,67 @@
+"""Programs that were recorded: how their text is read, and what it comes to."""
+
+import pytest
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.pictures import components, recorded
+from weighbridge.pictures.components import RECORDED
+from weighbridge.pictures.config import ComponentConfig
+
+K5 = {"_class_name": "Kandinsky5Transformer3DModel"}
+OMNIGEN = {"_class_name": "OmniGenTransformer2DModel"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7", 7), ("2*a", 6), ("a*b/4", 6), ("a+b/2+1", 8), ("a*b/a", 8), ("a*b/2/3", 4)],
+)
+def test_a_number_is_a_sum_of_products(text, value):
+    assert recorded.number(text, {"a": 3, "b": 8}) == value
+
+
+def test_numbers_of_a_config_are_those_of_its_lists_too():
+    config = ComponentConfig({"width": 3, "axes": [4, 5], "name": "x", "both": True})
+    assert config.numbers() == {"width": 3, "axes.0": 4, "axes.1": 5, "both": 1}
+
+
+def test_a_line_says_what_it_makes_of_what_and_what_ends_with_it():
+    step = recorded._step("4,5", "split", ["3", "dim=-1", "to=a,2*b", "-3", "-1"])
+    assert (step.outs, step.ins, step.ends) == (("4", "5"), ("3",), ("3", "1"))
+    assert step.words == {"dim": "-1", "to": "a,2*b"}
+
+
+@pytest.mark.parametrize("cls", RECORDED)
+def test_every_value_is_made_before_it_is_read_and_ends_once(cls):
+    """In each program; a block's values are made anew for the next."""
+    _, _, steps = recorded._read(cls)
+    held: set[str] = set()
+    for step in steps:
+        if step.op != "each":
+            assert {*step.ins} <= held, step
+        assert {*step.ends} <= held | {*step.outs}, step
+        held = (held | {*step.outs}) - {*step.ends}
+        if step.op == "next":
+            held |= {one for loop in steps if loop.op == "each" for one in loop.ins}
+
+
+@pytest.mark.parametrize("cls", RECORDED)
+def test_every_operation_is_played(cls):
+    structure = {"each", "leave", "next", "give", "split"}
+    known = {*recorded.PLAIN, *recorded.SHAPED, *recorded.MODULES, *structure}
+    assert {step.op for step in recorded._read(cls).steps} <= known
+
+
+def test_a_form_that_was_not_recorded_is_refused():
+    with pytest.raises(UnsupportedError, match="attention_type=nabla"):
+        components.declared({**K5, "attention_type": "nabla"})
+    with pytest.raises(UnsupportedError, match="patch_size=4"):
+        components.declared({**OMNIGEN, "patch_size": 4})
+
+
+def test_parameters_follow_the_config():
+    """The whole is counted of diffusers 0.42's class on the meta device."""
+    assert components.blueprint(OMNIGEN).parameters == 3_762_072_592
+    two = components.blueprint({**OMNIGEN, "num_layers": 2}).parameters
+    three = components.blueprint({**OMNIGEN, "num_layers": 3}).parameters
+    width, inside = 3072, 8192
+    assert three - two == 4 * width * width + 3 * width * inside + 2 * width

@@ -1,0 +1,738 @@
+"""Record the forward of a class of diffusers as the program that pictures/recorded.py plays.
+
+    python -m tools.record_net            every class that this file names
+    python -m tools.record_net Kandinsky5Transformer3DModel
+
+builds the class with small numbers, runs its forward under a TorchFunctionMode, and writes down
+each function with its result, parameters by their names, blocks, and where Python drops each tensor
+(a weak reference tells). Several recordings at other configs and sizes must be alike but for their
+numbers; each number is solved as a sum of products of the config's fields and the sizes. What is
+written (src/weighbridge/pictures/nets/CLASS.txt) is read in pictures/recorded.py.
+"""
+
+import os
+import random
+import re
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from math import prod
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from torch.overrides import TorchFunctionMode, resolve_name
+
+OUT = Path(__file__).parent.parent / "src/weighbridge/pictures/nets"
+RUNS, LAYERS = 6, 4
+OWN = torch.bfloat16
+DEEPEST = 4  # factors of a product
+COPIES = "contiguous", "clone", "reshape", "flatten"
+PLAIN = "mul", "add", "sub", "div", "scale", "shift", "act", "result", "power", "rsqrt", "softmax"
+WORDS = {
+    **dict.fromkeys(("mul", "__mul__", "__rmul__"), "mul"),
+    **dict.fromkeys(("add", "__add__", "__radd__"), "add"),
+    **dict.fromkeys(("sub", "__sub__", "__rsub__"), "sub"),
+    **dict.fromkeys(("div", "__truediv__"), "div"),
+    **dict.fromkeys(("to", "float", "type_as", "type", "bfloat16"), "cast"),
+    **dict.fromkeys(("silu", "gelu"), "act"),
+    **dict.fromkeys(("sigmoid", "tanh", "relu"), "result"),
+    **dict.fromkeys(("pow", "square", "__pow__"), "power"),
+    **dict.fromkeys(("neg", "__neg__"), "scale"),
+    **dict.fromkeys(("matmul", "__matmul__", "bmm"), "matmul"),
+    **dict.fromkeys(("chunk", "split", "unbind"), "split"),
+}
+KINDS = {
+    "conv": (torch.nn.Conv2d, torch.nn.Conv3d),
+    "linear": (torch.nn.Linear,),
+    "embedding": (torch.nn.Embedding,),
+}
+QUIET = ("size", "dim", "is_floating_point", "numel", "stride", "is_contiguous", "data_ptr")
+
+
+@dataclass(slots=True)
+class Event:
+    """One line of a program: an operation, a drop, or the begin or end of a block."""
+
+    op: str
+    outs: list[int]
+    ins: list[int]
+    words: dict[str, Any]  # numbers in lists are solved; others are text
+
+
+class Recorder(TorchFunctionMode):
+    """Writes down what happens to tensors while it is entered."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.events: list[Event] = []
+        self.numbers: dict[int, int] = {}
+        self.names, self.count, self.depth = names, 0, 0
+        self.read: list[tuple[torch.dtype, int]] = []  # dtypes that were asked for, and of whom
+
+    def number(self, tensor: torch.Tensor, *, made: bool = True) -> int:
+        key = id(tensor)
+        if key not in self.numbers:
+            self.count += 1
+            self.numbers[key] = number = self.count
+            weakref.finalize(tensor, self._gone, key, number)
+            if not made:  # given from outside
+                words = {"to": list(wide(tensor)), **other(tensor)}
+                self.events.append(Event("given", [number], [], words))
+        return self.numbers[key]
+
+    def _gone(self, key: int, number: int) -> None:
+        if self.numbers.get(key) == number:
+            del self.numbers[key]
+            self.events.append(Event("free", [], [number], {}))
+
+    def of(self, tensor: torch.Tensor) -> int:
+        """The number of an input; a parameter becomes a value where it is read as one."""
+        name = self.names.get(id(tensor))
+        if name is None:
+            return self.number(tensor, made=False)
+        self.count += 1
+        op = "param" if isinstance(tensor, torch.nn.Parameter) else "buffer"
+        self.events.append(Event(op, [self.count], [], {"at": name, "to": list(tensor.shape)}))
+        return self.count
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, (resolve_name(func) or str(func)).split(".")
+        word = name[-2] if name[-1] == "__get__" else name[-1]
+        word = "scaled_dot_product_attention" if func is _attended else word
+        if self.depth or word in QUIET:
+            return func(*args, **kwargs)
+        if name[-1] == "__get__" and word not in ("T", "mT", "real", "imag"):
+            if word == "dtype" and id(args[0]) in self.numbers:
+                self.read.append((args[0].dtype, self.numbers[id(args[0])]))
+            return func(*args, **kwargs)
+        self.depth += 1
+        before = [wide(a) for a in tensors(args)]
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.depth -= 1
+        outs = tensors([out])
+        if outs or word == "__setitem__":
+            self.write(word, outs, args, kwargs, before)
+        return out
+
+    def write(self, word: str, outs: list[Any], args: Any, kwargs: Any, before: list[Any]) -> None:
+        given = tensors(args) + tensors(kwargs.values())
+        op = WORDS.get(word, word)
+        if op in (
+            "linear",
+            "layer_norm",
+            "rms_norm",
+            "conv2d",
+            "conv3d",
+            "group_norm",
+            "embedding",
+        ):
+            self.layer(op, outs[0], args, kwargs)
+        elif op == "scaled_dot_product_attention":
+            self.attention(outs[0], args, kwargs)
+        elif op == "__setitem__" or (word.endswith("_") and not word.endswith("__")):
+            value = given[-1] if len(given) > 1 else None
+            if value is not None:
+                number = self.of(given[0])
+                self.events.append(Event("written", [number], [number, self.of(value)], {}))
+        elif outs and any(outs[0] is one for one in given):
+            if op == "cast":
+                number = self.of(outs[0])
+                self.events.append(Event("cast", [number], [number], self.dtype(outs[0], args)))
+        else:
+            self.plain(op, word, outs, args, kwargs, given)
+
+    def plain(self, op: str, word: str, outs: Any, args: Any, kwargs: Any, given: Any) -> None:
+        if op in ("mul", "add", "sub", "div") and len(given) == 1:
+            op = "shift" if op in ("add", "sub") else "scale"
+        if op == "split" and len(outs) > 1:
+            self.split(word, outs, args, kwargs, given[0])
+            return
+        shape, words = list(wide(outs[0])), {}
+        if op == "cast":
+            words = self.dtype(outs[0], args)
+        elif op == "cat":
+            words = {"dim": str(last(kwargs.get("dim", args[-1]), outs[0]))}
+        elif op == "matmul":
+            words = {"to": shape[-1:]}
+        elif not plainly(op, outs[0], given):
+            op, words = moved(word, outs[0], given), {"to": shape}
+            if op == "made":
+                words["was"] = word
+            if op in ("new", "made"):
+                words |= other(outs[0])
+        ins = [self.of(one) for one in given]
+        self.events += [Event(op, [self.number(one)], ins, words) for one in outs]
+
+    def split(self, word: str, outs: Any, args: Any, kwargs: Any, first: Any) -> None:
+        given = len(args) == (2 if word == "unbind" else 3)
+        dim = last(kwargs.get("dim", args[-1] if given else 0), first)
+        sizes = [1] * len(outs) if word == "unbind" else [one.shape[dim] for one in outs]
+        source = self.of(first)
+        numbers = [self.number(one) for one in outs]
+        self.events.append(Event("split", numbers, [source], {"dim": str(dim), "to": sizes}))
+        if word == "unbind":
+            for number, one in zip(numbers, outs, strict=True):
+                self.events.append(Event("view", [number], [number], {"to": list(wide(one))}))
+
+    def dtype(self, out: Any, args: Any) -> dict[str, Any]:
+        """Whose dtype it is, where the source asked for one before; else which it is."""
+        if len(args) > 1 and isinstance(args[1], torch.Tensor):
+            return {"like": ("id", self.of(args[1]))}
+        if out.dtype != OWN:
+            return other(out)
+        asked = next((n for dtype, n in reversed(self.read) if dtype == out.dtype), None)
+        return {} if asked is None else {"like": ("id", asked)}
+
+    def layer(self, op: str, out: Any, args: Any, kwargs: Any) -> None:
+        """A function with parameters: their names stand for it."""
+        at = {"linear": 1, "embedding": 1, "conv2d": 1, "conv3d": 1}.get(op, 2)
+        weight = kwargs.get("weight", args[at] if len(args) > at else None)
+        bias = kwargs.get("bias", args[at + 1] if len(args) > at + 1 else None)
+        x = args[1] if op == "embedding" and id(args[0]) in self.names else args[0]
+        if op == "embedding":
+            weight = args[1] if id(args[1]) in self.names else args[0]
+        name = self.names.get(id(weight), "-").removesuffix(".weight")
+        words: dict[str, Any] = {"at": name}
+        if op == "linear":
+            words["to"] = [out.shape[-1]]
+        elif op == "embedding":
+            words["to"] = [*x.shape, *weight.shape]
+        elif op.startswith("conv"):
+            words |= {"to": [weight.shape[0]], "kernel": list(weight.shape[2:])}
+            words |= {
+                "stride": list(both(kwargs.get("stride", args[3] if len(args) > 3 else 1), x))
+            }
+            words |= {"pad": list(both(kwargs.get("padding", args[4] if len(args) > 4 else 0), x))}
+        elif op == "group_norm":
+            words["groups"] = [args[1]]
+        if bias is not None:
+            words["bias"] = "1"
+        number = self.of(x)
+        self.events.append(
+            Event(
+                op.rstrip("23d") if op.startswith("conv") else op,
+                [self.number(out)],
+                [number],
+                words,
+            )
+        )
+
+    def attention(self, out: Any, args: Any, kwargs: Any) -> None:
+        q, k, v = (
+            args[i] if len(args) > i else kwargs[n] for i, n in enumerate(("query", "key", "value"))
+        )
+        mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
+        words = {"to": list(out.shape), "keys": [k.shape[2], k.shape[1]]}
+        if q.stride(1) > q.stride(2):
+            words["first"] = "1"
+        ins = [self.of(one) for one in (q, k, v, mask) if one is not None]
+        self.events.append(Event("attend", [self.number(out)], ins, words))
+
+
+def moved(word: str, out: torch.Tensor, given: Sequence[torch.Tensor]) -> str:
+    """What an operation is that changes no number: a view, a part of one, a copy; or a new one."""
+    if not given:
+        return "new"
+    same = prod(wide(out)) == prod(wide(given[0]))
+    if any(shared(out, one) for one in given):
+        return "view" if same else "part"
+    return "copy" if same and word in COPIES else "made"
+
+
+def plainly(op: str, out: torch.Tensor, given: Sequence[torch.Tensor]) -> bool:
+    """Tell whether an operation is one of ours, whose result is as wide as what it reads."""
+    if op == "mean":
+        return wide(out) == (*wide(given[0])[:-1], 1)
+    return op in PLAIN and any(out.dtype == one.dtype for one in given)
+
+
+def other(tensor: torch.Tensor) -> dict[str, Any]:
+    """A dtype that is not the run's own."""
+    name = str(real(tensor.dtype)).removeprefix("torch.")
+    return {} if tensor.dtype == OWN else {"dtype": name}
+
+
+def last(dim: int, out: torch.Tensor) -> int:
+    """A dimension as it is counted from the last."""
+    return dim - out.ndim if dim >= 0 else dim
+
+
+def wide(tensor: torch.Tensor) -> tuple[int, ...]:
+    """A shape, with numbers that are complex as two."""
+    shape = tuple(tensor.shape)
+    return (*shape[:-1], 2 * shape[-1]) if tensor.is_complex() else shape
+
+
+def real(dtype: torch.dtype) -> torch.dtype:
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
+
+
+def shared(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def both(side: Any, x: torch.Tensor) -> tuple[int, ...]:
+    return (side,) * (x.ndim - 2) if isinstance(side, int) else tuple(side)
+
+
+def tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    for one in values:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            found += tensors(one)
+    return found
+
+
+# ---- one recording
+
+
+@dataclass(slots=True)
+class Recording:
+    """Events of one forward; `known` are the numbers that expressions are made of."""
+
+    events: list[Event]
+    known: dict[str, int]
+
+
+def recorded(cls: str, config: dict[str, Any], sizes: dict[str, int], inputs: Any) -> Recording:
+    import diffusers
+
+    torch.set_default_dtype(OWN)
+    module = getattr(diffusers, cls)(**config).eval()
+    torch.set_default_dtype(torch.float32)
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    for name, parameter in module.named_parameters():
+        if kept.intersection(name.split(".")):
+            parameter.data = parameter.data.float()
+    stored = module.state_dict(keep_vars=True)
+    for one in stored.values():
+        if not isinstance(one, torch.nn.Parameter) and one.is_floating_point():
+            one.data = one.data.to(OWN)  # as from_pretrained leaves it
+    names = {id(p): name for name, p in stored.items()}
+    recorder = Recorder(names)
+    for name, one in module.named_modules():
+        if isinstance(one, torch.nn.ModuleList) and not re.search(r"\d", name):
+            for number, block in enumerate(one if len(one) > 1 else ()):
+                place(block, f"{name}.{number}", recorder)
+    sdpa, torch.nn.functional.scaled_dot_product_attention = (
+        torch.nn.functional.scaled_dot_product_attention,
+        attended,
+    )
+    given = {key: made(value) for key, value in inputs.items()}
+    try:
+        with torch.no_grad(), recorder:
+            out = module(**given, return_dict=False)
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = sdpa
+    events = list(recorder.events)
+    [result] = tensors([out])[:1]
+    events.append(Event("give", [], [recorder.numbers[id(result)]], {}))
+    unmet(module, events)
+    return Recording(events, {**sizes, **numbers(config)})
+
+
+def unmet(module: Any, events: list[Event]) -> None:
+    """Declare parameters that no operation read."""
+    kinds = {id(m.weight): k for k, t in KINDS.items() for m in module.modules() if type(m) in t}
+    met = {e.words["at"] for e in events if "at" in e.words}
+    for name, one in module.state_dict(keep_vars=True).items():
+        if name not in met and name.rpartition(".")[0] not in met:
+            kind = kinds.get(id(one), "bias" if name.endswith(".bias") else "other")
+            words = {"at": name, "kind": kind, "to": list(one.shape)}
+            events.insert(0, Event("declare", [], [], words))
+
+
+def numbers(config: Mapping[str, Any]) -> dict[str, int]:
+    known: dict[str, int] = {}
+    for key, value in config.items():
+        each = enumerate(value) if isinstance(value, list) else ()
+        known |= {f"{key}.{i}": one for i, one in each if isinstance(one, int)}
+        if isinstance(value, int):
+            known[key] = int(value)
+    return known
+
+
+def attended(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any
+) -> Any:
+    """Attention as kernels of a GPU give it: [batch, tokens, heads, head] in memory."""
+    words = {"query": query, "key": key, "value": value, "attn_mask": attn_mask}
+    return torch.overrides.handle_torch_function(_attended, (query,), **words)
+
+
+def _attended(query: Any, key: Any, value: Any, attn_mask: Any = None) -> Any:
+    b, h, t, _ = query.shape
+    return query.new_empty((b, t, h, value.shape[-1])).transpose(1, 2)
+
+
+def place(module: Any, name: str, recorder: Recorder) -> None:
+    def enters(*_: Any) -> None:
+        recorder.events.append(Event("enter", [], [], {"at": name}))
+
+    def leaves(*_: Any) -> None:
+        recorder.events.append(Event("leave", [], [], {"at": name}))
+
+    module.register_forward_pre_hook(enters)
+    module.register_forward_hook(leaves)
+
+
+def made(value: Any) -> Any:
+    if isinstance(value, tuple) and all(isinstance(one, int) for one in value):
+        return torch.zeros(value, dtype=OWN)
+    return value() if callable(value) else value
+
+
+# ---- blocks that are alike
+
+
+def rolled(events: list[Event]) -> list[Event]:
+    """Put blocks of each list that do the same under one `each`."""
+    heads = [e.words["at"].rpartition(".")[0] for e in events if e.op == "enter"]
+    for head in dict.fromkeys(heads):
+        events = _rolled(events, head, heads.count(head))
+    return events
+
+
+def _rolled(events: list[Event], head: str, count: int) -> list[Event]:
+    at = [
+        i
+        for i, e in enumerate(events)
+        if e.op == "enter" and e.words["at"].rpartition(".")[0] == head
+    ]
+    out = [
+        i
+        for i, e in enumerate(events)
+        if e.op == "leave" and e.words["at"].rpartition(".")[0] == head
+    ]
+    after = at[1] - out[0]
+    ends = [*at[1:], out[-1] + after]
+    slices = [events[a:b] for a, b in zip(at, ends, strict=True)]
+    made_in = [[n for e in one for n in e.outs] for one in slices]
+    made_in = [list(dict.fromkeys(one)) for one in made_in]
+    local = [{n: k for k, n in enumerate(one)} for one in made_in]
+    carried: dict[int, int] = {}
+
+    def plain(i: int) -> list[Any]:
+        def of(n: int) -> Any:
+            if n in local[i]:
+                return local[i][n]
+            if i and n in local[i - 1]:
+                return ("before", local[i - 1][n])
+            return ("out", n)
+
+        return [shape_of(e, of, f"{head}.{i}.") for e in slices[i]]
+
+    kept = plain(1)
+    for i in range(2, count):
+        check(kept, plain(i), f"{head}.{i}")
+    first = plain(0)
+    for a, b in zip(first, kept, strict=True):
+        for x, y in zip(leafs(a), leafs(b), strict=True):
+            handed = x == y or (y[0], x[0]) == ("before", "out")
+            if x != y and (not handed or carried.setdefault(y[1], x[1]) != x[1]):
+                raise SystemExit(f"the first of {head} is unlike:\n  {a}\n  {b}")
+    rename = {n: made_in[0][k] for k, n in enumerate(made_in[-1])}
+    body = [stripped(e, f"{head}.0.") for e in slices[0] if e.op != "enter"]
+    moved = [made_in[0][k] for k in carried]
+    loop = Event("each", [*carried.values()], moved, {"at": head, "to": [count]})
+    tail = [renamed(e, rename) for e in events[ends[-1] :]]
+    return [*events[: at[0]], loop, *body, Event("next", [], [], {}), *tail]
+
+
+def shape_of(e: Event, of: Any, prefix: str) -> Any:
+    words = tuple(
+        (
+            k,
+            of(v[1])
+            if isinstance(v, tuple)
+            else tuple(v)
+            if isinstance(v, list)
+            else v.removeprefix(prefix)
+            if k == "at"
+            else v,
+        )
+        for k, v in e.words.items()
+        if e.op not in ("enter", "leave")
+    )
+    return e.op, tuple(map(of, e.outs)), tuple(map(of, e.ins)), words
+
+
+def leafs(a: Any) -> list[Any]:
+    """Operation, references and words of an event as a flat list."""
+    op, outs, ins, words = a
+    return [op, *outs, *ins, *(x for pair in words for x in pair)]
+
+
+def check(a: list[Any], b: list[Any], where: str) -> None:
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            raise SystemExit(f"{where} is unlike:\n  {x}\n  {y}")
+    if len(a) != len(b):
+        raise SystemExit(f"{where} is longer or shorter: {len(a)} {len(b)}")
+
+
+def stripped(e: Event, prefix: str) -> Event:
+    words = {k: v.removeprefix(prefix) if k == "at" else v for k, v in e.words.items()}
+    return Event(e.op, e.outs, e.ins, words)
+
+
+def renamed(e: Event, names: Mapping[int, int]) -> Event:
+    words = {
+        k: ("id", names.get(v[1], v[1])) if isinstance(v, tuple) else v for k, v in e.words.items()
+    }
+    return Event(e.op, [names.get(n, n) for n in e.outs], [names.get(n, n) for n in e.ins], words)
+
+
+# ---- numbers
+
+
+class Solver:
+    """Finds numbers, seen in several recordings, as sums of products of what is known."""
+
+    def __init__(self, known: Sequence[Mapping[str, int]]) -> None:
+        self.runs = len(known)
+        names = [n for n in known[0] if len({k[n] for k in known}) > 1]
+        self.table: dict[tuple[int, ...], str] = {}
+        for count in range(1, DEEPEST + 1):
+            for chosen in combinations_with_replacement(sorted(names), count):
+                values = tuple(prod(k[n] for n in chosen) for k in known)
+                for by in (1, 2, 4, 8):
+                    if not any(v % by for v in values):
+                        text = "*".join(chosen) + (f"/{by}" if by > 1 else "")
+                        self.table.setdefault(tuple(v // by for v in values), text)
+                for name in names if count < DEEPEST - 1 else ():
+                    below = [k[name] for k in known]
+                    if name in chosen or not all(below):
+                        continue
+                    if not any(v % d for v, d in zip(values, below, strict=True)):
+                        text = "*".join(chosen) + f"/{name}"
+                        whole = tuple(v // d for v, d in zip(values, below, strict=True))
+                        self.table.setdefault(whole, text)
+        self.found: dict[tuple[int, ...], str] = {}
+
+    def __call__(self, values: tuple[int, ...]) -> str:
+        if values not in self.found:
+            self.found[values] = self._solve(values)
+        return self.found[values]
+
+    def _times(self, values: tuple[int, ...]) -> str | None:
+        if values in self.table:
+            return self.table[values]
+        for times in (2, 3, 4, 5, 6, 8, 9, 12, 16):
+            part = tuple(v // times for v in values)
+            if not any(v % times for v in values) and part in self.table:
+                return f"{times}*{self.table[part]}"
+        return None
+
+    def _solve(self, values: tuple[int, ...]) -> str:
+        if len({*values}) == 1:
+            return str(values[0])
+        alone = self._times(values)
+        if alone is not None:
+            return alone
+        for other, text in self.table.items():
+            rest = tuple(v - o for v, o in zip(values, other, strict=True))
+            if min(rest) <= 0 and len({*rest}) > 1:
+                continue
+            last = str(rest[0]) if len({*rest}) == 1 else self._times(rest)
+            if last is not None:
+                return f"{text}+{last}"
+        raise SystemExit(f"no sum of products is {values}")
+
+
+def program(cls: str, recordings: Sequence[Recording], head: Sequence[str]) -> str:
+    """The text of a program."""
+    rolls = [numbered(rolled(one.events)) for one in recordings]
+    first = rolls[0]
+    for other in rolls[1:]:
+        for a, b in zip(first, other, strict=False):
+            if skeleton(a) != skeleton(b):
+                raise SystemExit(f"{cls}: recordings differ:\n  {skeleton(a)}\n  {skeleton(b)}")
+        assert len(other) == len(first)
+    solve = Solver([one.known for one in recordings])
+    lines = [*head]
+    for number, e in enumerate(first):
+        if e.op == "free":
+            if e.ins[0] in [n for before in first[:number] for n in before.outs]:
+                lines[-1] += f" -{e.ins[0]}"
+            continue
+        words = []
+        for key, value in e.words.items():
+            if isinstance(value, tuple):
+                words.append(f"{key}={value[1]}")
+            elif isinstance(value, list):
+                each = zip(*(roll[number].words[key] for roll in rolls), strict=True)
+                words.append(f"{key}={','.join(map(solve, each))}")
+            elif value != "":
+                words.append(f"{key}={value}")
+        outs, ins = (",".join(map(str, one)) or "." for one in (e.outs, e.ins))
+        lines.append(" ".join([outs, e.op, ins, *words]))
+    return "\n".join([*lines, ""])
+
+
+def numbered(events: list[Event]) -> list[Event]:
+    """Number values as they come."""
+    every = (n for e in events for n in (*e.outs, *e.ins))
+    names = {n: i for i, n in enumerate(dict.fromkeys(every))}
+    return [renamed(e, names) for e in events]
+
+
+def skeleton(e: Event) -> Any:
+    words = tuple((k, len(v) if isinstance(v, list) else v) for k, v in e.words.items())
+    return e.op, tuple(e.outs), tuple(e.ins), words
+
+
+# ---- classes
+
+
+def kandinsky5(rnd: random.Random) -> Any:
+    heads, axes = rnd.choice((2, 3, 5)), [2 * rnd.randint(1, 6) for _ in range(3)]
+    s = {
+        "batch": rnd.randint(2, 5),
+        "frames": rnd.randint(2, 7),
+        "height": 2 * rnd.randint(3, 11),
+        "width": 2 * rnd.randint(3, 11),
+        "text": rnd.randint(6, 31),
+    }
+    c = {
+        "in_visual_dim": rnd.randint(3, 19),
+        "out_visual_dim": rnd.randint(3, 19),
+        "in_text_dim": rnd.randint(11, 50),
+        "in_text_dim2": rnd.randint(11, 50),
+        "time_dim": rnd.randint(10, 60),
+        "model_dim": heads * sum(axes),
+        "ff_dim": rnd.randint(50, 90),
+        "num_text_blocks": rnd.randint(2, 5),
+        "num_visual_blocks": rnd.randint(3, 7),
+        "axes_dims": axes,
+        "visual_cond": rnd.random() < 0.5,
+    }
+    channels = c["in_visual_dim"] * (2 if c["visual_cond"] else 1) + c["visual_cond"]
+    lets = {"channels": channels, "head": sum(axes)}
+    inputs = {
+        "hidden_states": (s["batch"], s["frames"], s["height"], s["width"], channels),
+        "encoder_hidden_states": (s["batch"], s["text"], c["in_text_dim"]),
+        "timestep": (s["batch"],),
+        "pooled_projections": (s["batch"], c["in_text_dim2"]),
+        "visual_rope_pos": [
+            torch.arange(s["frames"]),
+            torch.arange(s["height"] // 2),
+            torch.arange(s["width"] // 2),
+        ],
+        "text_rope_pos": torch.arange(s["text"]),
+    }
+    return c, s, lets, inputs
+
+
+def omnigen(rnd: random.Random) -> Any:
+    kv, head = rnd.choice((2, 3, 5)), 4 * rnd.randint(2, 7)
+    heads = kv * rnd.choice((1, 2, 3))
+    s = {
+        "batch": rnd.randint(2, 5),
+        "height": 2 * rnd.randint(3, 11),
+        "width": 2 * rnd.randint(3, 11),
+        "text": rnd.randint(6, 31),
+    }
+    c = {
+        "in_channels": rnd.randint(3, 9),
+        "hidden_size": heads * head,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "intermediate_size": rnd.randint(40, 99),
+        "num_layers": rnd.randint(3, 7),
+        "vocab_size": rnd.randint(100, 200),
+        "pos_embed_max_size": rnd.randint(13, 23),
+        "time_step_dim": 2 * rnd.randint(7, 40),
+        "pad_token_id": 0,
+    }
+    factors = {"long_factor": [1.0] * (head // 2), "short_factor": [1.0] * (head // 2)}
+    tokens = s["text"] + 1 + s["height"] * s["width"] // 4
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"], s["width"]),
+        "timestep": (s["batch"],),
+        "input_ids": torch.zeros((s["batch"], s["text"]), dtype=torch.long),
+        "input_img_latents": [],
+        "input_image_sizes": {},
+        "attention_mask": torch.ones((s["batch"], tokens, tokens)),
+        "position_ids": torch.arange(tokens).expand(s["batch"], tokens),
+    }
+    return {**c, "rope_scaling": factors}, s, {"sequence": tokens, "head": head}, inputs
+
+
+def ernie(rnd: random.Random) -> Any:
+    heads, axes = rnd.choice((2, 3, 5)), [4 * rnd.randint(1, 3) for _ in range(3)]
+    sides = (4 * rnd.randint(3, 8) for _ in range(2))
+    s = dict(zip(("height", "width"), sides, strict=True))
+    s |= {"batch": rnd.randint(2, 5), "text": rnd.randint(6, 31)}
+    c = {
+        "hidden_size": heads * sum(axes),
+        "num_attention_heads": heads,
+        "num_layers": rnd.randint(3, 6),
+        "ffn_hidden_size": rnd.randint(40, 99),
+        "in_channels": rnd.randint(3, 19),
+        "out_channels": rnd.randint(3, 19),
+        "text_in_dim": rnd.randint(20, 60),
+        "rope_axes_dim": axes,
+    }
+    tokens = s["height"] * s["width"] // 4
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"] // 2, s["width"] // 2),
+        "timestep": (s["batch"],),
+        "text_bth": (s["batch"], s["text"], c["text_in_dim"]),
+        "text_lens": torch.full((s["batch"],), s["text"]),
+    }
+    return c, s, {"sequence": tokens + s["text"], "head": sum(axes)}, inputs
+
+
+CLASSES = {
+    "ErnieImageTransformer2DModel": (
+        ernie,
+        (
+            "needs patch_size=1 qk_layernorm=True",
+            "let sequence text+height*width/4",
+            "let head hidden_size/num_attention_heads",
+        ),
+    ),
+    "OmniGenTransformer2DModel": (
+        omnigen,
+        (
+            "needs patch_size=2",
+            "let sequence text+1+height*width/4",
+            "let head hidden_size/num_attention_heads",
+        ),
+    ),
+    "Kandinsky5Transformer3DModel": (
+        kandinsky5,
+        (
+            "needs attention_type=regular patch_size=1,2,2",
+            "let channels in_visual_dim+in_visual_dim*visual_cond+visual_cond",
+            "let head axes_dims.0+axes_dims.1+axes_dims.2",
+        ),
+    ),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    for cls in names or CLASSES:
+        draw, head = CLASSES[cls]
+        rnd, recordings = random.Random(5), []
+        for _ in range(RUNS):
+            config, sizes, lets, inputs = draw(rnd)
+            one = recorded(cls, config, sizes, inputs)
+            one.known |= lets
+            recordings.append(one)
+        text = program(cls, recordings, head)
+        (OUT / f"{cls}.txt").write_text(text)
+        print(cls, len(text.splitlines()), "lines", len(text), "characters")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
