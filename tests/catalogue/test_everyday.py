@@ -245,7 +245,7 @@ def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path
         ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8-static"),
         ("nvidia/Qwen3-30B-A3B-FP4", "nvfp4"),
         ("nvidia/DeepSeek-R1-NVFP4", "nvfp4"),  # another format in the place of its base's own
-        ("unsloth/Qwen3.6-27B-NVFP4", "nvfp4"),
+        ("unsloth/Qwen3.6-27B-NVFP4", "nvfp4, others fp8-static"),  # attention in 8 bits
         ("cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-4bit", "w4a16-g32"),
         ("cyankiwi/MiniMax-M2.7-AWQ-4bit", "w4a16-g32"),
         ("cpatonn/Qwen3-VL-32B-Instruct-AWQ-8bit", "w8a16-g32"),

@@ -59,8 +59,10 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     size, seconds = w.image_size, w.audio_seconds
     of_items = partial(body, part.blueprint, config, layers, metadata=metadata, image_size=size)
     computes = memo(part, ("body", size, seconds), lambda: of_items(audio_seconds=seconds))
-    choice, unread = decisions[part.name].choice, versions(engine, w.engine_version)[1]
-    unsure = tuple(ignorance.kinds(model.notes, choice.name, w.unmodelled or "", read=not unread))
+    choice, gguf = decisions[part.name].choice, "" if metadata else model.reference
+    release = _release(w, engine, version)
+    flags = w.unmodelled or ""
+    unsure = tuple(ignorance.kinds(model.notes, choice.name, flags, gguf=gguf, release=release))
     return Subject(
         model=model,
         part=part,
@@ -85,6 +87,13 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )
+
+
+def _release(w: "Infer", engine: Engine, version: Version) -> str:
+    """Return which release an answer is by, as a kind of ignorance has it."""
+    if versions(engine, w.engine_version)[1]:
+        return ignorance.UNREAD
+    return engine.name if version[: len(engine.newest)] == engine.newest else ""
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:

@@ -259,11 +259,13 @@ class _Meeting:
         served = self.served.verdict
         if verdict is None or served is None or verdict.fits == "no" or self.rollout.shared:
             return verdict  # a shared base is weighed with the trainer
-        if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
+        unnamed = self.rollout.infer.engine_version is None
+        starts = served.fits == "yes" or (served.fits == "unknown" and not unnamed)
+        if self.served.derived.get("serves_as_asked", True) or starts:
             return verdict
         why, device = parts_of(served.reason)[0], fullest(self.served)
         least = device.phases[0].of("weights").low
-        if self.rollout.infer.engine_version is None and least <= (device.taken or 0):
+        if unnamed and least <= (device.taken or 0):
             release = Condition("release", opens="yes")
             return verdict.under(release, reason=clauses(sentence("learning.release"), why))
         return verdict.under(*(one for one in served.conditions if one.holds == "no"), reason=why)

@@ -287,14 +287,13 @@ def _pages(holdings: DeviceHoldings, subject: Subject) -> Component:
 
 def _host_running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
     yield from _proposed(holdings, device)
+    row = holdings.output // holdings.output_rows
     yield of(
         "logits",
-        exactly(holdings.output),
+        # one row a slot at the start, and more once tokens are proposed
+        Bytes(row * holdings.launch.slots, holdings.output, holdings.output),
         detail="output buffer",
-        formula=(
-            f"{holdings.output_rows} rows of "
-            f"{holdings.output // 4 // holdings.output_rows:,} float32"
-        ),
+        formula=f"{holdings.output_rows} rows of {row // 4:,} float32",
         source="llama.cpp src/llama-context.cpp (output_reserve)",
     )
     yield of(

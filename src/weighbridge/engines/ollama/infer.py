@@ -18,6 +18,7 @@ cmd/cmd.go (ListRunningHandler), format/bytes.go (HumanBytes); v0.21.0 llm/serve
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Device
@@ -240,9 +241,16 @@ def shown(holdings: DeviceHoldings) -> DerivedFacts:
     return shown_as(*sizes(holdings))
 
 
+# Of its size: eight that were published, of 0.21 to 0.34, were 0.912 to 1.084 of it, one model by
+# two releases both; a ninth, on Windows, was 0.80
+SHOWN = 0.91, 1.085
+
+
 def shown_as(size: int, on_gpus: int) -> DerivedFacts:
+    low, high = SHOWN
     return {
         "ollama_ps_bytes": size,
+        "ollama_ps_interval": [int(low * size), size, ceil(high * size)],
         "ollama_ps": f"{human(size)}, {processor(size, on_gpus)}",
     }
 

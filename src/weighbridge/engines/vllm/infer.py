@@ -74,6 +74,7 @@ def derived(launched: VllmLaunched) -> DerivedFacts:
     marginal = [_marginal(r) for r in kinds]
     widest = max((r.peak for r in kinds), key=lambda b: b.expected)
     stages = [_logged(kinds[k]) for k in replica[:: launch.tensor]]
+    graphs = max((r.standing.sums.estimated for r in kinds), key=lambda b: b.expected)
     facts: DerivedFacts = {
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
         "kv_cache_bytes_per_request": sum(
@@ -87,7 +88,8 @@ def derived(launched: VllmLaunched) -> DerivedFacts:
         "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
         "stages": stages,
         "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
-        "cuda_graph_estimate_bytes": max(r.standing.sums.estimated.expected for r in kinds),
+        "cuda_graph_estimate_bytes": graphs.expected,
+        "cuda_graph_estimate_interval": list(graphs),
     }
     card = {} if launched.budget is None else _of_card(launched, launched.budget)
     return facts | card

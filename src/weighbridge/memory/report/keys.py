@@ -124,6 +124,7 @@ class DerivedFacts(TypedDict, total=False):
     stages: list[FirstRank]
     cuda_graph_bytes: int
     cuda_graph_estimate_bytes: int
+    cuda_graph_estimate_interval: Interval
     model_loading_bytes: int
     model_loading_interval: Interval
     # SGLang

@@ -6,6 +6,9 @@ USUALLY     for owners of whose config nothing is known (assumed)
 PADDED      widths that an owner gave to copies in a format
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 # How owners pack their own models. Source: config.json of Qwen/Qwen3-32B-FP8, Qwen3-30B-A3B-FP8 and
 # Qwen3-235B-A22B-FP8 in github.com/ai-dynamo/aiconfigurator at 095f58a51c4c; the cards of Qwen's
 # repositories in AWQ and GPTQ, and docs/source/quantization of github.com/QwenLM/Qwen2.5.
@@ -61,6 +64,15 @@ NVFP4: dict[str, object] = {
     "quant_algo": "NVFP4",
     "ignore": [*LEFT_ALONE],
 }
+# Modules of a layer whose token mixer is recurrent: publishers of Qwen3.5 to 3.8 keep it in 8 or
+# 16 bits. config.json of nvidia/Qwen3.6-27B-NVFP4 and -35B-A3B-NVFP4 (FP8), of nvidia/
+# Qwen3.5-122B-A10B-NVFP4 and -397B-A17B-NVFP4 (16 bits); weights that ranks of RedHatAI's,
+# Inferact's and unsloth's copies logged
+BESIDE_RECURRENT = {
+    "linear_attn": "FP8",
+    **dict.fromkeys(("self_attn", "mlp.experts", "mlp.shared_expert"), "NVFP4"),
+    **dict.fromkeys(("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"), "NVFP4"),
+}
 AWQ, GPTQ = PUBLISHED["qwen"]["awq"], PUBLISHED["qwen"]["gptq-int4"]
 USUALLY: dict[str, dict[str, object]] = {
     "fp8": _compressed(8, "float", inputs=True, strategy="tensor"),
@@ -86,3 +98,14 @@ OF_OWNERS: dict[str, dict[str, dict[str, object]]] = {
     "cyankiwi": {**OF_32[4], **OF_32[8]},
     "cpatonn": {**OF_32[4], **OF_32[8]},
 }
+
+
+def usual(packed: dict[str, object], config: Mapping[str, Any]) -> dict[str, object]:
+    """Return how a copy is usually packed of a model with such a config."""
+    text = config.get("text_config") or config
+    if packed is not NVFP4 or "linear_num_value_heads" not in text:
+        return packed
+    layers = range(int(text["num_hidden_layers"]))
+    named = {f"layers.{n}.{name}": form for n in layers for name, form in BESIDE_RECURRENT.items()}
+    algorithms = {name: {"quant_algo": form} for name, form in named.items()}
+    return packed | {"quant_algo": "MIXED_PRECISION", "quantized_layers": algorithms}
