@@ -16,7 +16,7 @@ ENGINE_ROOM = HOUSE / "engines"
 ORDER = (
     ("engine",),
     ("table",),
-    ("format_names",),
+    ("format_names", "ignorance"),
     ("launch",),
     ("interface", "weight_formats"),
     ("format_choice",),
