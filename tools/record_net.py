@@ -667,40 +667,7 @@ def omnigen(rnd: random.Random) -> Any:
     return {**c, "rope_scaling": factors}, s, {"sequence": tokens, "head": head}, inputs
 
 
-def ernie(rnd: random.Random) -> Any:
-    heads, axes = rnd.choice((2, 3, 5)), [4 * rnd.randint(1, 3) for _ in range(3)]
-    sides = (4 * rnd.randint(3, 8) for _ in range(2))
-    s = dict(zip(("height", "width"), sides, strict=True))
-    s |= {"batch": rnd.randint(2, 5), "text": rnd.randint(6, 31)}
-    c = {
-        "hidden_size": heads * sum(axes),
-        "num_attention_heads": heads,
-        "num_layers": rnd.randint(3, 6),
-        "ffn_hidden_size": rnd.randint(40, 99),
-        "in_channels": rnd.randint(3, 19),
-        "out_channels": rnd.randint(3, 19),
-        "text_in_dim": rnd.randint(20, 60),
-        "rope_axes_dim": axes,
-    }
-    tokens = s["height"] * s["width"] // 4
-    inputs = {
-        "hidden_states": (s["batch"], c["in_channels"], s["height"] // 2, s["width"] // 2),
-        "timestep": (s["batch"],),
-        "text_bth": (s["batch"], s["text"], c["text_in_dim"]),
-        "text_lens": torch.full((s["batch"],), s["text"]),
-    }
-    return c, s, {"sequence": tokens + s["text"], "head": sum(axes)}, inputs
-
-
 CLASSES = {
-    "ErnieImageTransformer2DModel": (
-        ernie,
-        (
-            "needs patch_size=1 qk_layernorm=True",
-            "let sequence text+height*width/4",
-            "let head hidden_size/num_attention_heads",
-        ),
-    ),
     "OmniGenTransformer2DModel": (
         omnigen,
         (
