@@ -37,10 +37,18 @@ def test_a_published_refusal():
         ("", "0.19", "Qwen/Qwen3.6-27B-FP8"),  # captured for as many as there are
         ("--enforce-eager", "0.22.1", "Qwen/Qwen3.6-27B-FP8"),  # nothing is captured
         ("", "0.22.1", "Qwen/Qwen3-8B"),  # no states
+        # whole graphs alone are of states
+        ("-cc.cudagraph_mode=PIECEWISE", "0.22.1", "Qwen/Qwen3.6-27B-FP8"),
+        ("-O1", "0.22.1", "Qwen/Qwen3.6-27B-FP8"),
     ],
 )
 def test_where_it_does_not_ask(flags, version, model):
     assert blocks(line(flags, version, model)) is None
+
+
+@pytest.mark.parametrize("mode", ["FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"])
+def test_whole_graphs_ask_for_a_block_each(mode):
+    assert line(f"-cc.cudagraph_mode={mode}").verdict.fits == "no"
 
 
 def test_more_sequences_are_never_easier():

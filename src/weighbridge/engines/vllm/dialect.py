@@ -10,7 +10,7 @@ from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
-from weighbridge.engines.vllm.rules import rules
+from weighbridge.engines.vllm.rules import PIECEWISE, rules
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.ranks import Ranks
 
@@ -128,6 +128,7 @@ def _graphs(reading: CommandReading) -> None:
             _captures(reading, name, value)
         elif key == "cudagraph_mode":
             reading.warn(sentence("default_graph_mode", flag=name, value=value))
+            reading.unmodelled.extend([PIECEWISE] * (str(value).lower() == PIECEWISE))
         else:
             reading.ignored.append(f"{name}.{key}"[:120])
 
@@ -152,6 +153,7 @@ def _optimization(reading: CommandReading) -> None:
         reading.settings["enforce_eager"] = True
     elif level == "1":
         reading.warn(sentence("default_level", flag=said[0]))
+        reading.unmodelled.append(PIECEWISE)
     elif level in ("2", "3"):
         reading.ignored.append(said[0])
     else:

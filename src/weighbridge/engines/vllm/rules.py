@@ -22,6 +22,7 @@ Arrives = Literal["whole", "both", "between", "streamed"]
 Second = Literal["none", "float32", "own", "warm"]
 
 BLOCKS = (1, 8, 16, 32, 64, 128)
+PIECEWISE = "piecewise"  # graphs that leave states out, of which pull request 38270 asks no block
 WITH_SCALES = HOPPER._replace(file_scales=True)
 WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
 

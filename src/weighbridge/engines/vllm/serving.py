@@ -26,6 +26,7 @@ from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
+from weighbridge.engines.vllm.rules import PIECEWISE
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.verdict import Condition
 
@@ -152,10 +153,13 @@ def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
 def conditions(launched: VllmLaunched) -> Iterator[Condition]:
     """Yield what has to hold on every rank that differs."""
     for reserve in launched.kinds:
-        yield from _conditions(reserve, launched.utilization, reserve.own(launched.on_cards))
+        yield from _conditions(launched, reserve, reserve.own(launched.on_cards))
 
 
-def _conditions(reserve: RankReserve, utilization: float, budget: Budget) -> Iterator[Condition]:
+def _conditions(
+    launched: VllmLaunched, reserve: RankReserve, budget: Budget
+) -> Iterator[Condition]:
+    utilization = launched.utilization
     packs = any(c.bytes.expected for c in reserve.standing.resident.arriving)
     yield Condition(
         "loading_and_packing" if packs else "loading", reserve.standing.sums.loading, budget.usable
@@ -177,7 +181,8 @@ def _conditions(reserve: RankReserve, utilization: float, budget: Budget) -> Ite
         room = Bytes(*(reserve.room(share_bytes, by) for by in (WORST, EXPECTED, BEST)))
     yield Condition("kv_cache", exactly(reserve.blocks.nbytes), room)
     launch = reserve.standing.launch
-    if launch.rules.state_each and launch.captures and "state" in reserve.blocks.kinds:
+    whole = launch.captures and PIECEWISE not in (launched.asked.unmodelled or "").split()
+    if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
         needed = exactly(launch.sequences)
         yield Condition("state_blocks", needed, blocks, "blocks", ground="tried", source=STATES)
