@@ -487,6 +487,18 @@ def test_what_decides_and_is_not_read_leaves_no_sure_answer(flag, model, answer)
     assert any(c.opens == "either" for c in found.conditions)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "fits"), [("", "no"), ("--nnodes 2 --node-rank 1 --headless", "unknown")]
+)
+def test_cards_that_are_missing_may_be_on_other_machines(flags, fits):
+    """What one card lacks stays a no: 405 B on four cards."""
+    for model, answer in (("70B", fits), ("405B", "no")):
+        line = f"vllm serve meta-llama/Llama-3.1-{model} -tp 4 --max-model-len 4096 {flags}"
+        found = weighbridge.infer(command=line, gpu="h100:2", offline=True).verdict
+        assert (found.fits, found.ground) == (answer, "" if answer == "unknown" else "physical")
+
+
 def test_a_machine_of_several_runs_its_own_copies():
     """vLLM's page of data parallelism, node 1: two ranks of four run here."""
     line = (

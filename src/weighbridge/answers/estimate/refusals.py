@@ -46,6 +46,8 @@ _CONFIGURES = """
 --json-model-override-args
 """
 CONFIGURES = frozenset(_CONFIGURES.split())
+NODES = frozenset(("--nnodes", "-n"))  # cards of which are on other machines, too
+LOCAL = frozenset(("--data-parallel-size-local", "-dpl"))  # says how many copies run on this one
 
 
 def as_it_is(workload: Infer, launched: "Launch", model: Model) -> Infer:
@@ -85,6 +87,8 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     if beyond:
         stops.append(Obstacle("no", beyond, "tried", TOO_LONG))
     was = report.verdict
+    if was is not None and NODES & launched.given and not LOCAL & launched.given:
+        report = replace(report, verdict=(was := _with_other_machines(was, launched)))
     if was is None or was.fits == "no":  # whose reason is another, if it has one
         report = replace(report, warnings=(*report.warnings, *(each.why for each in unread)))
     if was is not None and stops:
@@ -94,6 +98,16 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
         return report
     helps = was is not None and was.fits != "no" and len(stops) == 1
     return _allowed(report, launched.engine, was if helps else None)
+
+
+def _with_other_machines(was: Verdict, launched: "Launch") -> Verdict:
+    """Open the verdict where cards are missing that other machines of the launch may have."""
+    if all(c.name != "devices" for c in was.conditions):
+        return was
+    every = (c._replace(opens="yes") if c.name == "devices" else c for c in was.conditions)
+    away = sentence("flag.other_machines")
+    why = sentence("not_modelled", name=min(NODES & launched.given), reason=away)
+    return replace(was, conditions=tuple(every)).under(reason=clauses(was.reason, why))
 
 
 def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
