@@ -156,3 +156,21 @@ def test_a_number_holds_where_its_worst_does(whole, holds):
 def test_the_law_of_a_verdict(conditions, verdict):
     assert judge(conditions) == verdict
     assert judge(reversed(conditions)) == verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", ["10GiB", "14GiB", "20GiB"])
+def test_a_share_is_of_the_whole_card_however_much_others_hold_of_it(free):
+    """vLLM asks for 0.92 of what the card has, and refuses where less is free; the share that it
+    needs is told, of the same whole."""
+    model, asked = "qwen3-1.7b", {"gpu": "l4", "gpu_memory": free, "offline": True}
+    line = f"vllm serve {model} --max-model-len 4096"
+    found = weighbridge.infer(command=line, **asked)
+    assert found.verdict.fits == "no"
+    (remedy,) = (r for r in found.remedies if set(r.change) == {"gpu_memory_utilization"})
+    assert remedy.fits == "yes"
+    assert remedy.change["gpu_memory_utilization"] * 22 < int(free.removesuffix("GiB"))
+    assert weighbridge.infer(command=f"{line} {remedy.flags}", **asked).verdict.fits == "yes"
+    by_name = weighbridge.infer(model, engine="vllm", context=4096, **asked)
+    assert by_name.verdict.fits == "yes"
+    assert remedy.flags in by_name.derived["launch"]

@@ -12,7 +12,7 @@ from typing import Literal
 from weighbridge.base.memory import Component
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.budget import Budget
-from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.machines.accelerators.parts import chip_of, parts
 from weighbridge.machines.accelerators.seen import fact
 from weighbridge.machines.kernels.workspaces import product
 from weighbridge.memory.components import device
@@ -86,8 +86,11 @@ def hopper(budget: Budget | None) -> bool:
 
 def total(budget: Budget) -> int:
     """Return the bytes that `torch.cuda.mem_get_info` calls the total, which vLLM takes its share
-    of."""
-    return budget.choice.part.visible.bytes.expected
+    of: all of a card of which less was said to be there for a process, which others hold. What a
+    chip has of the memory of its host is what was set."""
+    part = budget.choice.part
+    known = parts().get(part.id, part) if part.pool is None else part
+    return max(known.visible.bytes.expected, part.visible.bytes.expected)
 
 
 @fact
