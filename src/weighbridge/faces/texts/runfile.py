@@ -1,9 +1,11 @@
 """The screen of a run file: the answer, then what was read of the file and what was not."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import keys_of
 from weighbridge.base.wording import clipped, printable, redacted
 from weighbridge.base.words import Words, words_in
@@ -24,7 +26,8 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.files.runfiles.findings import text_of
 from weighbridge.files.runfiles.measured import MeasuredPart
-from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.patching import in_its_words
+from weighbridge.files.runfiles.record import PlannedRun, RunFile, Understood
 from weighbridge.files.runfiles.serving.lines import launch_line
 from weighbridge.files.runfiles.slurm import advice, asked
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
@@ -81,8 +84,9 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
         headline = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
         sections: tuple[Section, ...] = ((*head, headline), *read)
         return Screen(title="", sections=sections, brief=(headline,))
+    report = _in_its_keys(weighed.report, weighed.run, answer.file)
     whole = screen(
-        weighed.report,
+        report,
         lang=look.lang,
         unit=look.unit,
         details=look.details,
@@ -92,7 +96,21 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
     measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
     asks = _asks(weighed.report, answer.file.text, words)
-    return whole._replace(sections=((title, *first), *measured, *read, *others, *asks))
+    said = any(r.flags and not r.flags.startswith("-") for r in report.remedies if r.fits == "yes")
+    fix = ((Note(words("runfile.fix")),),) if said and report is not weighed.report else ()
+    return whole._replace(sections=((title, *first), *measured, *read, *others, *asks, *fix))
+
+
+def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
+    """Return the report with changes as keys of the file: who has one runs no script of ours."""
+    if report.task != "train" or run.command:
+        return report
+    changes = []
+    for remedy in report.remedies:
+        keys = in_its_words(file, run, remedy) or {}
+        told = " · ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())
+        changes.append(replace(remedy, flags=told.replace('"', "") or remedy.flags, paste=""))
+    return replace(report, remedies=tuple(changes))
 
 
 def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:

@@ -101,7 +101,7 @@ def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
     for weighed in weighed_file.runs:
         remedies = weighed.report.remedies if weighed.report is not None else ()
         for remedy in remedies:
-            words = _words(weighed_file.file, weighed.run, remedy)
+            words = in_its_words(weighed_file.file, weighed.run, remedy)
             if remedy.fits == "yes" and words:
                 shared = _shared(_document(weighed_file.file.text, weighed_file.file), words)
                 if shared is not None:
@@ -139,7 +139,7 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
     return None
 
 
-def _words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
+def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
     """Return a change as keys of a file; None where it has no words for it. What learns from
     rewards or preferences is changed by the words of its framework."""
     if run.settings.get("method") in LEARNS:
@@ -188,7 +188,7 @@ def _dotted(data: Mapping[str, Any], above: str = "") -> dict[str, Value]:
 def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
     if weighed.run.command:
         return IN_A_LINE
-    if _words(weighed_file.file, weighed.run, remedy) is None:
+    if in_its_words(weighed_file.file, weighed.run, remedy) is None:
         return NO_KEY.format(weighed_file.file.title)
     return NO_PLACE
 
@@ -276,7 +276,7 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
     if run.command:
         yield from _of_line(text, run, remedy)
         return
-    words = _words(file, run, remedy)
+    words = in_its_words(file, run, remedy)
     book = notebook.opened(text, file.name)
     if book is not None:
         yield from _in_cells(text, book, file, run, words)
