@@ -334,3 +334,13 @@ def test_who_asks_for_bitsandbytes_there_is_told(gpu, told):
     trained = weighbridge.train("qwen3-8b", method="qlora", gpu=gpu, offline=True)
     for report in (loaded, served, trained):
         assert any("no published bitsandbytes" in w for w in report.warnings) is told
+
+
+@slow
+@pytest.mark.parametrize("model", ["bert-base-uncased", "gpt2"])
+def test_formats_are_compared_at_one_length_that_the_model_has(model):
+    """No more than its positions: a small model in fewer bits was told not to fit."""
+    rungs = weighbridge.fit(model, gpu="4060", offline=True).ladder
+    assert {rung.fits for rung in rungs} == {"yes"}
+    assert len({rung.report.setting("context") for rung in rungs}) == 1
+    assert len(rungs) > 1

@@ -227,7 +227,7 @@ class _Ladder:
 
     def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
-        change = self.request.sized(change)
+        change = self.request.sized(change, self.asked.report.derived.get("longest_context"))
         changed = self.request.planned(change)
         go_on()
         try:

@@ -65,13 +65,14 @@ class FitRequest:
         sought = self.about == "infer" or not self.solves
         return self.helped and sought and self.most != "model-size"
 
-    def sized(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a change with the usual length of a request, where it chooses an engine that takes
-        one by the card and nobody named or seeks any: formats are compared at one length."""
+    def sized(self, change: Mapping[str, Any], most: int | None = None) -> Mapping[str, Any]:
+        """Return a change with the usual length of a request, or the `most` that the model has,
+        where it chooses an engine that takes one by the card and nobody named or seeks any: formats
+        are compared at one length."""
         chosen = "engine" in change and record(change["engine"]).sizes_by_card
         lengths = {*self.settings, *change}
         return (
-            {**change, "context": USUAL_CONTEXT}
+            {**change, "context": min(USUAL_CONTEXT, most or USUAL_CONTEXT)}
             if chosen and lengths.isdisjoint(LENGTHS)
             else change
         )
