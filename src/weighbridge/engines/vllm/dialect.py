@@ -128,7 +128,7 @@ def _graphs(reading: CommandReading) -> None:
             _captures(reading, name, value)
         elif key == "cudagraph_mode":
             reading.warn(sentence("default_graph_mode", flag=name, value=value))
-            reading.unmodelled.extend([PIECEWISE] * (str(value).lower() == PIECEWISE))
+            reading.unmodelled.extend([PIECEWISE] * (str(value).lower() == "piecewise"))
         else:
             reading.ignored.append(f"{name}.{key}"[:120])
 

@@ -83,11 +83,14 @@ def _runs(fit: Fit) -> bool:
 
 def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
     """Questions that have a row: beside a ladder, those about training, loading where it was asked
-    about, and inference where no format has room on these cards."""
+    about, and inference where something else surely helps on these cards: what has room on others
+    the ladder says, once."""
     if not fit.ladder:
         return fit.questions
     beside = {fit.about} - {"infer"} | ({"load"} if details else set())
-    if fit.plan.rung is None or not fit.plan.here:
+    sure = (r.change for r in fit.question("infer").remedies if r.fits == "yes")
+    helps = any("gpu" not in change for change in sure)
+    if fit.plan.rung is None or (helps and not fit.plan.here):
         beside.add("infer")
     return tuple(q for q in fit.questions if q.task == "train" or q.name in beside)
 
