@@ -14,7 +14,7 @@ HOUSE = Path(weighbridge.__file__).parent
 ENGINE_ROOM = HOUSE / "engines"
 # Low to high: a file imports from its own line and from those before it
 ORDER = (
-    ("engine",),
+    ("engine", "ignorance"),
     ("table",),
     ("format_names", "ignorance"),
     ("launch",),
