@@ -32,6 +32,7 @@ from weighbridge.files.runfiles.serving.lines import launch_line
 from weighbridge.files.runfiles.slurm import advice, asked
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report import Report
+from weighbridge.workload.train import LEARNS
 
 LONGEST = 48  # characters of a value that is shown
 ASKS = frozenset(("to_type", "to_type.lacking"))  # keys of what says which command asks for sure
@@ -96,20 +97,22 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     title = Lines((Cell(whole.title),), *(block.heading for block in head))
     measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
     asks = _asks(weighed.report, answer.file.text, words)
-    said = any(r.flags and not r.flags.startswith("-") for r in report.remedies if r.fits == "yes")
-    fix = ((Note(words("runfile.fix")),),) if said and report is not weighed.report else ()
+    by_keys = any(
+        r.flags and not r.flags.startswith("-") for r in report.remedies if r.fits == "yes"
+    )
+    fix = ((Note(words("runfile.fix")),),) if by_keys and report is not weighed.report else ()
     return whole._replace(sections=((title, *first), *measured, *read, *others, *asks, *fix))
 
 
 def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
     """Return the report with changes as keys of the file: who has one runs no script of ours."""
-    if report.task != "train" or run.command:
+    if run.task != "train" or run.command or run.settings.get("method") in LEARNS:
         return report
     changes = []
     for remedy in report.remedies:
         keys = in_its_words(file, run, remedy) or {}
-        told = " · ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())
-        changes.append(replace(remedy, flags=told.replace('"', "") or remedy.flags, paste=""))
+        line = " · ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())
+        changes.append(replace(remedy, flags=line.replace('"', "") or remedy.flags, paste=""))
     return replace(report, remedies=tuple(changes))
 
 
