@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
 from weighbridge_lab.trace.patches import Patch, put
+from weighbridge_lab.trace.patches.lazy import as_lazy, lazy
 from weighbridge_lab.trace.shadows import aside, shadow
 
 DATA = torch._C.TensorBase.data
@@ -174,6 +175,7 @@ def modules() -> Iterator[Patch]:
     yield Patch(data.DataLoader, "_get_iterator", _iterator)
     yield Patch(_utils.pin_memory, "pin_memory", lambda batch, *_: batch)
     yield Patch(torch.optim.LBFGS, "step", searching(torch.optim.LBFGS.step))
+    yield from lazy()
     for name in INITIALISERS:  # values do not matter, and some look at them
         yield Patch(nn.init, name, _unchanged)
 
@@ -192,7 +194,7 @@ def apply(
                 self._parameters[name] = _moved(parameter, fn)
     for name, buffer in self._buffers.items():
         if buffer is not None:
-            self._buffers[name] = fn(buffer)
+            self._buffers[name] = as_lazy(fn(buffer), buffer)
     return self
 
 

@@ -1,0 +1,68 @@
+"""Parameters and buffers of lazy modules (nn.LazyLinear), whose shapes come with the first input:
+fake tensors of no elements until then.
+
+torch makes them of a tensor's own class, which a fake tensor has already; so they are of classes
+that are both, and become fake tensors where torch lets them become parameters (materialize).
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+
+from weighbridge_lab.trace.patches import Patch
+
+Place: TypeAlias = torch.device | str | None
+
+
+class LazyParameter(UninitializedParameter, FakeTensor):  # type: ignore[misc]
+    """A parameter without a shape. What torch asks of it, it is asked as any fake tensor."""
+
+    cls_to_become = FakeTensor
+    shape = FakeTensor.shape
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+class LazyBuffer(UninitializedBuffer, FakeTensor):  # type: ignore[misc]
+    """A buffer without a shape."""
+
+    cls_to_become = FakeTensor
+    shape = FakeTensor.shape
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+def lazy() -> Iterator[Patch]:
+    yield Patch(UninitializedParameter, "__new__", _parameter)
+    yield Patch(UninitializedBuffer, "__new__", _buffer)
+
+
+def as_lazy(moved: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Let what was moved be lazy still."""
+    if is_lazy(before):
+        moved.__class__ = type(before)
+        moved._is_buffer = True
+    return moved
+
+
+def _parameter(
+    _: type, requires_grad: bool = True, device: Place = None, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    parameter = nn.Parameter(torch.empty(0, device=device, dtype=dtype), requires_grad)
+    parameter.__class__ = LazyParameter
+    return parameter
+
+
+def _buffer(
+    _: type,
+    requires_grad: bool = False,
+    device: Place = None,
+    dtype: torch.dtype | None = None,
+    persistent: bool = True,
+) -> torch.Tensor:
+    buffer = torch.empty(0, device=device, dtype=dtype, requires_grad=requires_grad)
+    buffer.persistent, buffer._is_buffer = persistent, True
+    buffer.__class__ = LazyBuffer
+    return buffer
