@@ -1,7 +1,9 @@
 """Questions, and the doors that each may be asked by: every door has the same verdict and figures.
 
 A question is (task, model, settings). A door takes one and returns an `Outcome`, or None where it
-has no words for it; `DOORS` has all of them by name.
+has no words for it; `DOORS` has all of them by name. What every door ends in, a model that is read
+and an estimator that is given settings, is asked once of the very same settings (`asked_once`): a
+door that hands on others is answered anew.
 """
 
 import contextlib
@@ -12,7 +14,11 @@ import random
 import shlex
 from functools import cache
 
+import pytest
+
 import weighbridge
+from weighbridge.answers.questions.estimator import Estimator
+from weighbridge.answers.questions.prepared import Prepared
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import NamedTuple
@@ -113,6 +119,38 @@ def questions(count=MANY):
     ]
 
 
+KEPT = {  # what is asked once, as it is
+    (Prepared, "_resolved"): Prepared._resolved,
+    (Estimator, "__call__"): Estimator.__call__,
+}
+
+
+@contextlib.contextmanager
+def asked_once():
+    """Keep each model that is read, and each answer of an estimator about one of them."""
+    read, answer = KEPT.values()
+    models, answers = {}, {}
+
+    def resolved(self, *, base_model):
+        key = repr(self.given), base_model
+        if key not in models:
+            models[key] = read(self, base_model=base_model)
+        return models[key]
+
+    def answered(self, workload, limits=None):
+        if self.beside or self.question.launched is not None:
+            return answer(self, workload, limits)
+        key = self.question.task, id(self.model), workload, limits and tuple(limits), limits is None
+        if key not in answers:
+            answers[key] = self.model, answer(self, workload, limits)  # the model keeps its id
+        return answers[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Prepared, "_resolved", resolved)
+        patch.setattr(Estimator, "__call__", answered)
+        yield
+
+
 # Doors
 
 
@@ -148,8 +186,13 @@ def by_api(question):
     """weighbridge.prepare(model).infer(gpu=..., ...)"""
     task, model, settings = question
     settings = {"for_" if name == "for" else name: value for name, value in settings.items()}
-    more = {} if task in ("load", "fit") else {"remedies": False}
-    return outcome(or_error(lambda: getattr(prepared(model), task)(**settings, **more).to_dict()))
+    ask = getattr(prepared(model), task)
+    return outcome(or_error(lambda: ask(**settings, **bare(question)).to_dict()))
+
+
+def bare(question):
+    """What leaves out changes: a plan is one of them, so a `fit` has none without."""
+    return {} if question.task == "fit" else {"remedies": False}
 
 
 def words(question, command=""):
@@ -202,12 +245,12 @@ def page():
 
 def request(question, **more):
     task, model, settings = question
-    return {"task": task, "model": model, "workload": settings, **more}
+    return {"task": task, "model": model, "workload": settings, **bare(question), **more}
 
 
 def by_request(question):
     """A line of `weighbridge run`."""
-    return outcome(desk().answer(json.dumps(request(question, remedies=False))))
+    return outcome(desk().answer(json.dumps(request(question))))
 
 
 def by_task_of_people(question):
@@ -215,7 +258,7 @@ def by_task_of_people(question):
     task = {"picture": "infer", "picture_training": "train"}.get(question.task)
     if task is None:
         return None
-    return outcome(desk().answer(json.dumps(request(question, remedies=False) | {"task": task})))
+    return outcome(desk().answer(json.dumps(request(question) | {"task": task})))
 
 
 def sent_back(question):
@@ -223,7 +266,7 @@ def sent_back(question):
     first = first_answer(question)
     if first is None:
         return None
-    again = {**request(question, remedies=False), "workload": first["workload"]}
+    again = request(question) | {"workload": first["workload"]}
     return outcome(desk().answer(json.dumps(again)))
 
 
@@ -234,7 +277,7 @@ def first_answer(question):
     """The report of a question in JSON, without remedies; None of an error or of a `fit`."""
     if question.task == "fit":
         return None
-    told = desk().answer(json.dumps(request(question, remedies=False)))
+    told = desk().answer(json.dumps(request(question)))
     return None if "error" in told else told
 
 
@@ -260,7 +303,7 @@ def with_a_default_typed(question):
 
 def by_page(question):
     """What the page asks by its protocol, in Chinese."""
-    answer = page().answer(json.dumps(request(question, view={"lang": "zh"})))
+    answer = page().answer(json.dumps(request(question, view={"lang": "zh"}, remedies=True)))
     return outcome(answer if "error" in answer else answer["report"])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests.ask import typed
-from weighbridge.answers.questions.fit.pipelines import WAYS, pipelines_for
+from weighbridge.answers.questions.fit.pipelines import WAYS, _families, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
 from weighbridge.answers.remedies.pictures import fitted
 from weighbridge.base.records import replace
@@ -21,6 +21,8 @@ from weighbridge.faces.web.command import command
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures import components
+from weighbridge.pictures.components import declared
 from weighbridge.workload import PICTURE
 
 SD = "sd-1.5"
@@ -147,6 +149,28 @@ def test_a_screen_has_one_of_each_class_and_what_people_run():
     assert rows[0]["name"] == "flux.1-dev"
     assert {row["name"] for row in rows} == {"sd-1.5", "flux.1-dev", "wan2.1-t2v-1.3b", "ltx-video"}
     assert len(pipelines_for(names, CARD).rows) == len(names)
+
+
+def test_a_screen_reads_each_denoiser_once_and_none_that_it_does_not_want(monkeypatch):
+    """sdxl and playground-v2.5 have one denoiser; of svd nobody offers a GGUF, and sdxl fits."""
+    read = []
+    monkeypatch.setattr(
+        components, "declared", lambda config, *more: read.append(config) or declared(config, *more)
+    )
+    names = ["svd", "sdxl", "playground-v2.5"]
+    offered = [row for row in map(pipelines.find, names) if row.gguf]
+    assert [row.name for row in offered] == ["sdxl"]
+    denoisers = {name: pipelines.find(name).parts["unet"] for name in names}
+    families = _families(names, {}, apart=False)
+    assert [one.name for one in next(families)] == ["sdxl"]
+    assert read == [denoisers["sdxl"]]
+    assert [one.name for one in next(families)] == ["svd"]
+    assert read == [denoisers["sdxl"], denoisers["svd"]]
+    one, two, three = (family[0] for family in _families(names, {}, apart=True))
+    assert (one.name, two.parameters) == ("svd", three.parameters)
+    assert read[2:] == [denoisers["svd"], denoisers["sdxl"]]
+    for known in (one, two):
+        assert known.parameters == components.blueprint(denoisers[known.name]).parameters
 
 
 def test_what_has_no_answer_is_left_out_by_name(monkeypatch, capsys):

@@ -9,7 +9,7 @@ from typing import Any
 from weighbridge.base.dtypes import TORCH
 from weighbridge.base.errors import UnsupportedError, WeighbridgeError
 from weighbridge.base.sentences import sentence
-from weighbridge.memory.components.activations import Heap
+from weighbridge.memory.components.counted import CountedHeap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import NetPlace
@@ -141,10 +141,11 @@ def _follow(config: Raw) -> None:
 
 def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
-    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
+    heap = CountedHeap()
+    run = ProgramRun(m=Machine(heap), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
     run.m.grad, run.block = False, block
+    heap.close()  # nobody asks what it takes
     forward(run, config, SEEN if sees(config) else SMALLEST)
-    run.m.heap.close()
     return run
 
 

@@ -48,15 +48,13 @@ from weighbridge.machines.accelerators.spelling import (
 JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
-COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
-    re.compile(pattern)
-    for pattern in (
-        rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
-        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
-        rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
-        r"(?P<count>\d{1,9}) +(?P<name>.+)",
-        r"(?P<name>tpu ?v\d\w*)-(?P<count>\d{1,4})",  # a slice: TPU v5e-8
-    )
+# "4张3090", "A10*4", "A800 8卡", "8 A100"; as text, since few names have a count
+COUNTS = (
+    rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
+    r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
+    rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
+    r"(?P<count>\d{1,9}) +(?P<name>.+)",
+    r"(?P<name>tpu ?v\d\w*)-(?P<count>\d{1,4})",  # a slice: TPU v5e-8
 )
 MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published
 HOST = ("cpu", "cpus", "host", "ram", "none")  # what is no accelerator
@@ -119,14 +117,14 @@ def _found(text: str) -> DeviceChoice:
     if choice is not None:
         return _whole(text, choice)
     for pattern in COUNTS:
-        match = pattern.fullmatch(typed)
+        match = re.fullmatch(pattern, typed)
         inner = _device(match["name"]) if match else None
         if match and inner:
             count = int(match["count"]) if match["count"].isdecimal() else 0
             return _times(inner, count, text)
     if len(pieces) > 1:  # which of them it is
         _mixed(text, pieces[: MIXED + 1])
-    if bare := AT.match(typed):
+    if bare := re.match(AT, typed):
         return _found(typed[bare.end() :])
     raise _unknown(text, typed)
 

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
 LOCAL = "local"
+ROOT = ""
 HOME = 64 * GIB  # RAM of a machine with a card for models (assumed)
 UNLIMITED = 1 << 60  # bytes: version 1 writes a number near 2^63 where there is no limit
 
@@ -55,7 +55,7 @@ def usual(part: "Part", count: int) -> int:
     return max(HOME, 2 * count * part.total.bytes.low)
 
 
-def here(root: Path = Path("/")) -> Ram:
+def here(root: str = ROOT) -> Ram:
     """Host memory that a process of this machine can have now. Raises UnsupportedError where
     nothing tells."""
     memory = _available(root)
@@ -65,10 +65,10 @@ def here(root: Path = Path("/")) -> Ram:
     return Ram(max(0, least.nbytes), least.source)
 
 
-def installed(root: Path = Path("/")) -> int | None:
+def installed(root: str = ROOT) -> int | None:
     """Return the bytes of memory that the machine has; None where nothing tells."""
-    nbytes = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
-    if nbytes is not None or root != Path("/"):
+    nbytes = meminfo("\n".join(_lines(f"{root}/proc/meminfo"))).get("MemTotal")
+    if nbytes is not None or root != ROOT:
         return nbytes
     if sys.platform == "win32":
         return (_windows() or (None,))[0]
@@ -81,14 +81,14 @@ def meminfo(text: str) -> Mapping[str, int]:
     return {name: 1024 * int(kib) for name, kib in fields}
 
 
-def _available(root: Path) -> Ram | None:
-    fields = meminfo("\n".join(_lines(root / "proc/meminfo")))
+def _available(root: str) -> Ram | None:
+    fields = meminfo("\n".join(_lines(f"{root}/proc/meminfo")))
     if "MemAvailable" in fields:
         return Ram(fields["MemAvailable"], "MemAvailable of /proc/meminfo")
     if "MemFree" in fields:
         freed = sum(fields.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
         return Ram(freed, "free memory and pages of files of /proc/meminfo")
-    return _elsewhere() if root == Path("/") else None
+    return _elsewhere() if root == ROOT else None
 
 
 def _elsewhere() -> Ram | None:
@@ -141,58 +141,59 @@ def _windows() -> tuple[int, int] | None:
     return figures[2], figures[3]
 
 
-def limits(root: Path = Path("/")) -> Iterator[Ram]:
+def limits(root: str = ROOT) -> Iterator[Ram]:
     """Yield the bytes that are left in the control group of this process, and in each above it."""
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(f"{root}/proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
         if not names:
-            yield from _up(root / "sys/fs/cgroup", path, "memory.max", "memory.current")
+            base = f"{root}/sys/fs/cgroup"
+            yield from _up(base, path, "memory.max", "memory.current")
         elif "memory" in names.split(","):
-            base = root / "sys/fs/cgroup/memory"
+            base = f"{root}/sys/fs/cgroup/memory"
             yield from _up(base, path, "memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
-def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
+def _up(base: str, path: str, limit: str, usage: str) -> Iterator[Ram]:
     """Yield the limits of a control group and of those above it. Inside a container the path may be
     the host's: what is missing tells nothing."""
-    group = base / path.strip("/")
-    for folder in (group, *group.parents):
-        most, used = _most(folder, limit), _number(folder / usage)
+    folder = f"{base}/{path.strip('/')}".rstrip("/")
+    while len(folder) >= len(base):
+        most, used = _most(folder, limit), _number(f"{folder}/{usage}")
         if most is not None and used is not None:
             yield Ram(most - used + _cached(folder), "the limit of its control group")
-        if folder == base:
-            return
+        folder = os.path.dirname(folder)
 
 
-def _most(folder: Path, limit: str) -> int | None:
+def _most(folder: str, limit: str) -> int | None:
     """Read a group's own limit, or in version 1 the least of those above it; None where it has
     none."""
-    here = _number(folder / limit)
+    here = _number(f"{folder}/{limit}")
     above = _stat(folder, "hierarchical_memory_limit")
     limits = [n for n in (here, above) if n is not None and n < UNLIMITED]
     return min(limits, default=None)
 
 
-def _cached(folder: Path) -> int:
+def _cached(folder: str) -> int:
     """Return the bytes of pages of files that were not used of late."""
     return _stat(folder, "inactive_file", "total_inactive_file") or 0
 
 
-def _stat(folder: Path, *names: str) -> int | None:
-    for line in _lines(folder / "memory.stat"):
+def _stat(folder: str, *names: str) -> int | None:
+    for line in _lines(f"{folder}/memory.stat"):
         name, _, value = line.partition(" ")
         if name in names and value.strip().isdigit():
             return int(value)
     return None
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdigit() else None
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
     except (OSError, UnicodeDecodeError):
         return []

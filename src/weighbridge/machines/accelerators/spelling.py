@@ -29,7 +29,7 @@ SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are par
 
 NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
 PIECES = "[张卡块个片]"
-NUMERAL = re.compile(f"[{''.join(NUMERALS)}](?={PIECES})")
+NUMERAL = f"[{''.join(NUMERALS)}](?={PIECES})"
 BLANKS = re.compile(r"[\s_]+")
 WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
     **dict.fromkeys(("one", "single"), 1),
@@ -42,11 +42,9 @@ WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
 COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
 RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
 # Where a card is rented, and that it was rebuilt: what stands behind says which
-AT = re.compile(r"(?:(?:autodl|kaggle|colab|runpod|vast\.?ai|modal)[ :]+|魔改 *)(?=\S)")
-MISPLACED = re.compile(r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)")  # "24gb 3090"
-REVERSED = re.compile(
-    r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
-)
+AT = r"(?:(?:autodl|kaggle|colab|runpod|vast\.?ai|modal)[ :]+|魔改 *)(?=\S)"
+MISPLACED = r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)"  # "24gb 3090"
+REVERSED = r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
 
 
 def normal(text: str) -> str:
@@ -55,9 +53,11 @@ def normal(text: str) -> str:
         text = (
             unicodedata.normalize("NFKC", text).replace("笔记本", " laptop").replace("十六", "16")
         )
-        text = NUMERAL.sub(lambda m: str(NUMERALS[m[0]]), text)
+        text = re.sub(NUMERAL, lambda m: str(NUMERALS[m[0]]), text)
     text = text.casefold().strip().replace("mobile", "laptop")
-    text = BLANKS.sub(" ", RENTED.sub("", text, count=1))
+    if "ml." in text:
+        text = RENTED.sub("", text, count=1)
+    text = BLANKS.sub(" ", text)
     counted = COUNTED.match(text)
     return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
 
@@ -70,7 +70,8 @@ def compact(text: str) -> str:
 def essence(text: str) -> str:
     """Keep what two spellings of one name have in common; `text` is `normal`."""
     name = compact(FILLER.sub("", text)).removesuffix("魔改")
-    return SERIES.sub("", name, count=1) if SERIES.match(name) else name
+    series = SERIES.match(name)
+    return name[series.end() :] if series else name
 
 
 def generations(name: str) -> tuple[str, ...]:
@@ -95,10 +96,10 @@ def derived(name: str, sizes: Iterable[int]) -> Iterator[str]:
 def orders(typed: str) -> Iterator[str]:
     """Yield `typed`, and what it may stand for where nothing is called so."""
     yield typed
-    moved = MISPLACED.fullmatch(typed)
+    moved = re.fullmatch(MISPLACED, typed)
     if moved:
         yield f"{moved['name']} {moved['size']}"
-    turned = REVERSED.fullmatch(typed)
+    turned = re.fullmatch(REVERSED, typed)
     if turned:
         yield f"{turned['name']}{turned['form']}{turned['size']}"
     if re.search(r"\ds$", typed):

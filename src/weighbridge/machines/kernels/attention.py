@@ -25,6 +25,7 @@ cuda/attention_backward.cu, cuda/mem_eff_attention/kernel_backward.h (workspace_
 cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.cpp (mha_bwd).
 """
 
+from functools import lru_cache
 from math import ceil
 
 from weighbridge.base.records import NamedTuple, dataclass
@@ -189,6 +190,7 @@ def flash_forward(shape: KernelShape, dropout: float, chip: Chip) -> list[int]:
     return [rows, rows * rounded(shape.key_dim)] if count > 1 else []
 
 
+@lru_cache(maxsize=1024)  # layers and steps ask again
 def splits(blocks: int, processors: int, key_blocks: int) -> int:
     """Count the splits of the keys as num_splits_heuristic does: the fewest that keep the card
     within 85 % of as busy as it could be; `blocks` of queries, `processors` twice the card's

@@ -57,19 +57,18 @@ class MissingData:
                 kind = "float32" if one.dtype == "bfloat16" else one.dtype
                 return numpy.broadcast_to(numpy.zeros((), kind), (SAMPLES, *one.shape))
 
-        notes = self.notes
+        # Made without a class statement, whose base is of no type where numpy is not installed
+        def mapped(cls: type, file: Any, dtype: Any = "uint8", *args: Any, **kwargs: Any) -> Any:
+            try:
+                return memmap.__new__(cls, file, dtype, *args, **kwargs)
+            except FileNotFoundError as error:
+                shape = kwargs.get("shape") or ROW
+                self.notes(STANDS_IN.format(os.path.basename(str(file)), error.strerror, shape))
+                return numpy.zeros(shape, dtype)
 
-        class Mapped(numpy.memmap):  # type: ignore[misc]
-            def __new__(cls, file: Any, dtype: Any = "uint8", *args: Any, **kwargs: Any) -> Any:
-                try:
-                    return super().__new__(cls, file, dtype, *args, **kwargs)
-                except FileNotFoundError as error:
-                    shape = kwargs.get("shape") or ROW
-                    notes(STANDS_IN.format(os.path.basename(str(file)), error.strerror, shape))
-                    return numpy.zeros(shape, dtype)
-
+        memmap: Any = numpy.memmap
         yield Patch(numpy, "load", loaded)
-        yield Patch(numpy, "memmap", Mapped)
+        yield Patch(numpy, "memmap", type("Mapped", (memmap,), {"__new__": mapped}))
 
     def _of(self, cls: type) -> Iterator[Patch]:
         methods = vars(cls)

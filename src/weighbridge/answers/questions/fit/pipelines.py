@@ -6,7 +6,7 @@ those that somebody offers in GGUF, which are what people run. What has no answe
 its name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,7 @@ from weighbridge.base.watching import kept_so_far, trying
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures.config import class_of
 
 Row = Mapping[str, Any]
 
@@ -71,51 +72,60 @@ def pipelines_for(
     rows: list[Row] = []
     left_out: dict[str, str] = {}
     with kept_so_far():
-        known = _candidates(names, left_out)
-        for number, family in enumerate(_families(known, apart=shown is None), 1):
-            if len(rows) == shown:
-                break
-            trying(partial(str, family[0].name), number, len(known))
+        for number, family in enumerate(_families(names, left_out, apart=shown is None), 1):
+            trying(partial(str, family[0].name), number, len(names))
             row = _first(family, card)
             if row is None:
                 left_out |= {one.name: sentence("rank.no_way") for one in family}
             elif shown is None or row["fits"] == "yes":
                 rows.append(row)
+            if len(rows) == shown:
+                break
     ordered = sorted(rows, key=lambda row: (row["fits"] != "yes", -row["denoiser_parameters"]))
     return RankedPipelines(tuple(ordered), left_out if shown is None else {})
 
 
-def _candidates(names: Sequence[str], left_out: dict[str, str]) -> list[RankedPipeline]:
-    from weighbridge.pictures import components
-
-    known = []
-    for name in names:
-        row = pipelines.find(name)
-        assert row is not None
-        config = row.parts[row.recipe["denoisers"][0]]
-        try:
-            tree = components.blueprint(config)
-        except WeighbridgeError as error:
-            left_out[name] = str(error)
-            continue
-        if tree is None:
-            left_out[name] = sentence("picture.no_program", cls=str(config.get("_class_name")))
-            continue
-        known.append(RankedPipeline(name, tree.parameters, tree.cls, bool(row.gguf)))
-    return known
-
-
-def _families(known: Sequence[RankedPipeline], *, apart: bool) -> Iterator[list[RankedPipeline]]:
+def _families(
+    names: Sequence[str], left_out: dict[str, str], *, apart: bool
+) -> Iterator[list[RankedPipeline]]:
     """Yield pipelines of one class together, the largest first, of those that are about as large
     the catalogue's first alone; classes that are offered in GGUF before others, and of those the
-    largest. `apart`: each alone."""
+    largest. `apart`: each alone. Those without GGUF are not read before they are wanted."""
+    rows = [row for row in map(pipelines.find, names) if row is not None]
     if apart:
-        yield from ([one] for one in known)
+        yield from ([one] for one in _candidates(rows, left_out))
         return
-    alike = {(one.cls, -one.parameters.bit_length()): one for one in reversed(known)}
-    by_class = [alike[key] for key in sorted(alike)]
-    families = [list(group) for _, group in groupby(by_class, key=lambda one: one.cls)]
-    yield from sorted(families, key=lambda f: (not any(c.gguf for c in f), -f[0].parameters))
+    offered = {class_of(_denoiser(row)) for row in rows if row.gguf}
+    for first in (True, False):
+        turn = [row for row in rows if (class_of(_denoiser(row)) in offered) is first]
+        known = reversed([*_candidates(turn, left_out)])
+        alike = {(one.cls, -one.parameters.bit_length()): one for one in known}
+        by_class = [alike[key] for key in sorted(alike)]
+        families = [list(group) for _, group in groupby(by_class, key=lambda one: one.cls)]
+        yield from sorted(families, key=lambda family: -family[0].parameters)
+
+
+def _candidates(
+    rows: Iterable[pipelines.CataloguePipeline], left_out: dict[str, str]
+) -> Iterator[RankedPipeline]:
+    """Yield pipelines with the sizes of their denoisers; one that several have is read once."""
+    from weighbridge.pictures import components
+
+    sizes: dict[int, int] = {}
+    for row in rows:
+        config = _denoiser(row)
+        try:
+            if id(config) not in sizes:
+                params = components.declared(config).declared.values()
+                sizes[id(config)] = sum(param.numel for param in params)
+        except WeighbridgeError as error:
+            left_out[row.name] = str(error)
+            continue
+        yield RankedPipeline(row.name, sizes[id(config)], class_of(config), bool(row.gguf))
+
+
+def _denoiser(row: pipelines.CataloguePipeline) -> pipelines.Config:
+    return row.parts[row.recipe["denoisers"][0]]
 
 
 def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | None:

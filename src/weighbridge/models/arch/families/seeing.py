@@ -4,6 +4,7 @@ The programs, each the tree, the forward and the step of a class, are in picture
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import import_module
 
 from weighbridge.base.errors import UnsupportedError
@@ -16,6 +17,7 @@ from weighbridge.models.arch.vision import nothing
 PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
 
 
+@lru_cache(maxsize=1)  # of its tensors and of its buffers
 def declared(c: Config) -> Blueprint:
     for name in c.raw:
         c.has(name)
