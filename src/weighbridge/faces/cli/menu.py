@@ -56,6 +56,7 @@ OF_OTHERS = {
     "--num-gpus": "--gpu NAME:COUNT",
     "--gradient-checkpointing": "--checkpointing full",
 }
+OWN = ("-h", "--help", "--version", "--", "-")  # what the menu takes itself
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 UNLISTED = {FILE: "runfile:runfile", FITS: "picture:fit_image"}
@@ -115,8 +116,24 @@ def of_no_command(words: Sequence[str]) -> list[str]:
     return []
 
 
+def in_order(words: Sequence[str]) -> list[str]:
+    """Return the words with the command, or the model that stands for one, before options that were
+    typed before it: --gpu 4090 fit NAME."""
+    if not words or not words[0].startswith("-") or words[0] in OWN:
+        return [*words]
+    from weighbridge.models.checkpoint.gather import has_name
+
+    for place, word in enumerate(words):
+        if word in COMMANDS or has_name(word):
+            return [word, *words[:place], *words[place + 1 :]]
+    return [*words]
+
+
 class Menu(click.Group):
     """A group that knows its commands by name and imports one when it runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, in_order(args))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
