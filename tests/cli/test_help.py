@@ -7,6 +7,7 @@ import pytest
 
 from weighbridge.faces.cli.menu import run
 from weighbridge.workload import COMMON, TABLES, engines_of
+from weighbridge.workload.train import LEARNS, REWARDS
 
 
 def helped(capsys, *typed):
@@ -44,6 +45,15 @@ def test_help_beside_an_engine_has_all_that_it_has(capsys, typed):
     for setting in TABLES["infer"].values():
         having = engines_of(setting)
         assert (setting.flag in told) == (not having or "vllm" in having), setting.name
+
+
+@pytest.mark.parametrize("method", [*LEARNS, "lora", "full"])
+def test_help_beside_a_method_has_the_settings_of_what_it_learns_from(capsys, method):
+    told = flags(helped(capsys, "train", "--method", method, "--help"))
+    for name, setting in TABLES["train"].items():
+        of_answers = setting.section == "Rewards and preferences" and method in LEARNS
+        written = setting.section == "Rollout" and method in REWARDS
+        assert (setting.flag in told) == (name in COMMON["train"] or of_answers or written), name
 
 
 def test_an_engine_that_nobody_knows_leaves_the_common_ones(capsys):

@@ -203,7 +203,7 @@ TYPED = "weighbridge.typed"  # in a context: the words of the command
 
 class Sections(click.Command):
     """A command whose settings are listed by their sections: those of an engine that is named, else
-    the common ones; all of them with --help-all."""
+    the common ones and those of a method that is named; all of them with --help-all."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
@@ -259,18 +259,28 @@ def _listed(task: str, ctx: click.Context) -> set[str]:
     table, common = table_of(task), COMMON.get(task) or set().union(*COMMON.values())
     if ctx.meta.get(EVERY) or len(table) <= FEW:
         return set(table)
-    engine = _engine(ctx.meta.get(TYPED, ()))
+    typed = ctx.meta.get(TYPED, ())
+    engine = _engine(typed)
     if "engine" not in table or not engine:
-        return set(common) & set(table)
+        from weighbridge.workload.train import LEARNS, REWARDS, RoleSettings, RolloutSettings
+
+        method, own = _value(typed, "--method"), (RoleSettings.TITLE, RolloutSettings.TITLE)
+        sections = own if method in REWARDS else own[:1] if method in LEARNS else ()
+        return {name for name in table if name in common or table[name].section in sections}
     return {name for name, one in table.items() if engine in (engines_of(one) or (engine,))}
+
+
+def _value(typed: Sequence[str], flag: str) -> str:
+    """Return what is typed behind an option; "" where it is not there."""
+    words = [each for word in typed for each in word.split("=", 1)]
+    return next((b for a, b in pairwise(words) if a == flag), "")
 
 
 def _engine(typed: Sequence[str]) -> str:
     """Return the engine that a command names; "" where it names none that we know."""
     from weighbridge.engines.table import ENGINES, engine
 
-    words = [each for word in typed for each in word.split("=", 1)]
-    named = next((b for a, b in pairwise(words) if a == "--engine"), "")
+    named = _value(typed, "--engine")
     try:
         return engine(named).name if named else ""
     except UsageError:
