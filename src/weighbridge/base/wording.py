@@ -18,7 +18,7 @@ NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenize
 NAMED += (
     r"((?:signature|credential|token(?!_dispatcher|_len)|passwd|password|passphrase|secret)[\w-]*=)"
 )
-NAMED += r"[^\s&'\"]+"
+NAMED += r"(?!\d{1,8}(?![\w.~+/-]))[^\s&'\"]+"  # a short number is a count: max_tokens=8192
 # Tokens that are known wherever they stand, by how they begin: of Hugging Face, OpenAI and its kin,
 # hosts of code, NVIDIA, Groq, Replicate, Slack, PyPI, npm, Docker, Google and AWS; JSON web tokens,
 # which alone have dots: hf_moondream.HfMoondream is a class

@@ -194,11 +194,12 @@ def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
     engine = by.engine
     default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
     floats(w, engine)
-    if w.engine_defaults and part.packed:  # a launch command only names what the files are in
+    files = engine.reads == "gguf" and part.library != "gguf"
+    # A launch command only names what the files are in, but for those that are made of others
+    if w.engine_defaults and part.packed and not files:
         w = w.but(quantization=None)
     asked_format = w.quantization
     w = w.but(quantization=format_asked(engine, asked_format, packed=part.packed))
-    files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
         decision = decide(part, w.but(quantization=engine.usual), default)
         return _packed_online(downloaded(decision), engine)

@@ -179,8 +179,10 @@ def _of_others(subject: Subject, workload: "Infer") -> Iterator[str]:
             yield sentence(f"tower.{tower.kind}")
     if not kind.drafts and subject.draft is not None:
         yield sentence("draft_model")
-    if server and subject.draft is None:
+    if (server or workload.draft_model) and subject.draft is None:
         yield from _of_drafts(subject, workload)
+    if workload.mmproj and subject.projector is None and not subject.body.towers:
+        yield sentence("projector_unread", name=f"{workload.mmproj!s:.120}")
     behind = memo(
         subject.part,
         ("behind",),

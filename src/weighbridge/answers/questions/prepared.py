@@ -13,6 +13,7 @@ class, and what an engine of one version derives from both. Answers are those th
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -438,8 +439,8 @@ class Prepared:
             mmproj=_named("projector", w.mmproj, projector),
         )
         return question._replace(workload=w), {
-            "draft": self._draft(w, draft),
-            "projector": self._beside(w.mmproj, projector),
+            "draft": self._read(w.draft_model, draft, question),
+            "projector": self._read(w.mmproj, projector, question),
         }
 
     def _roles(self, w: Any) -> Mapping[str, Model | None]:
@@ -453,12 +454,19 @@ class Prepared:
             return None
         return (prepared or opened(name, self.options)).model()
 
-    def _draft(self, w: Any, prepared: "Prepared | None") -> Model | None:
-        """The draft model; None of a server's that cannot be read, which its answer says."""
+    def _read(
+        self, name: str | None, prepared: "Prepared | None", question: ModelQuestion[Any]
+    ) -> Model | None:
+        """The model that works beside this one; None of a server's that cannot be read, or is a
+        file of the machine that its command runs on, which its answer says."""
+        from weighbridge.engines.launch.paths import is_path
+
         try:
-            return self._beside(w.draft_model, prepared)
-        except (UnsupportedError, HubError):
-            if not record(w.engine or "").server:
+            return self._beside(name, prepared)
+        except (UnsupportedError, HubError, NotFoundError) as error:
+            server, launched = record(question.workload.engine or "").server, question.launched
+            away = launched is not None and (f"{name}".endswith(".gguf") or is_path(f"{name}"))
+            if not (away if isinstance(error, NotFoundError) else server):
                 raise
             return None
 
@@ -705,6 +713,18 @@ def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None
     if name not in (None, reference):
         raise UsageError(sentence("prepared.other", name=what, reference=reference, other=name))
     return reference
+
+
+def serving_beside(
+    w: Any, open_: Callable[..., Prepared], revision: str | None
+) -> "dict[str, Prepared | None]":
+    """Open the models that serve beside another; None of those that cannot be, which its answer
+    says, or raises again."""
+    beside: dict[str, Prepared | None] = {}
+    for role, name in (("draft", w.draft_model), ("projector", w.mmproj)):
+        with suppress(NotFoundError):
+            beside[role] = None if name is None else open_(name, revision)
+    return beside
 
 
 def opened(model: Any, options: GatherOptions) -> Prepared:

@@ -74,7 +74,7 @@ def by_its_name(
     away = is_path(path) and not (disk and os.path.lexists(os.path.expanduser(path)))
     if not away:
         return question if "/" in path else _stored_so(question, launched, path)
-    name = model or model_of(path)
+    name = model or model_of(path, launched.mounts)
     if not name:
         raise UsageError(sentence("path_unnamed", path=shown(path)))
     note = sentence("path_taken", path=shown(path), name=shown(name))

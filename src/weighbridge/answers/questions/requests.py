@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions import echoes
-from weighbridge.answers.questions.prepared import Prepared, opened
+from weighbridge.answers.questions.prepared import Prepared, opened, serving_beside
 from weighbridge.answers.questions.question import by_its_name, question, served_model, serving
 from weighbridge.base.canonical import key as config_key
 from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
@@ -223,8 +223,7 @@ def _served(
     """A report of `infer`; the models that serve beside this one are kept, too."""
     meant = by_its_name(serving(None, said.command, said.settings), said.model, disk=disk)
     model, revision = served_model(meant, said.model, said.revision)
-    names = {"draft": meant.workload.draft_model, "projector": meant.workload.mmproj}
-    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    beside = serving_beside(meant.workload, open_, revision)
     return open_(model, revision).answer(meant, beside, remedies=helped)
 
 

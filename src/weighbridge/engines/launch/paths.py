@@ -31,7 +31,7 @@ KEPT_AS = re.compile(r"([\w.-]+?)_([^/]+-GGUF)_([^/]+\.gguf)", re.IGNORECASE)
 def model_of(named: str, mounts: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what a model is called that a line names by a path: by what is mounted there, or by
     the path itself; "" where neither is a name. What is no path stays as it is."""
-    text = _outside(named.rstrip("/"), mounts)
+    text = _outside(named.rstrip("/"), mounts).rstrip("/")
     if not is_path(text):
         return "" if "$" in text else text
     cached = CACHED.search(text)
@@ -103,7 +103,7 @@ def _is_shelf(folder: str) -> bool:
 
 def _in_repository(text: str, parts: list[str]) -> bool:
     """Tell whether a text is a file of a repository already: ORG/NAME/FILE."""
-    return text == "/".join(parts) and len(parts) == 3 and not _is_shelf(parts[0])
+    return text == "/".join(parts) and len(parts) == 3 and not any(map(_is_shelf, parts[:2]))
 
 
 def _of_gguf(parts: list[str]) -> str:
@@ -116,7 +116,8 @@ def _of_gguf(parts: list[str]) -> str:
     organisation, name = ["", "", *parts][-3:-1]
     if "$" in file or "{" in file:
         return ""
-    if _is_shelf(organisation) or "$" in organisation + name or everyday.meaning(file):
+    shelved = _is_shelf(organisation) or _is_shelf(name)
+    if shelved or "$" in organisation + name or everyday.meaning(file):
         ours = name.lower().endswith("-gguf") and not _is_shelf(organisation)
         return _in(organisation, name, file) if ours and "$" not in organisation + name else file
     return _in(organisation, name, file)

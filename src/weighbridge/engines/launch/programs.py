@@ -157,6 +157,8 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     """docker's own flags, then the image, then what is run in it."""
     unread = deque(words)
     env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
+    mounts: dict[str, str] = {}
+    ports: list[str] = []
     while unread and unread[0].startswith("-"):
         name, equals, value = unread.popleft().partition("=")
         alone = name in SWITCHES or bool(re.fullmatch("-[ditqP]+", name))
@@ -165,6 +167,10 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
         if name in ("-e", "--env"):
             key, _, text = value.partition("=")
             env[key] = text
+        elif name in ("-v", "--volume"):
+            mounts |= mounted(value)
+        elif name in ("-p", "--publish"):
+            ports.append(value)
         said[name] = value
     if not unread:
         raise UsageError(sentence("command.no_image"))
@@ -181,7 +187,15 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
         version=version,
         devices=_devices_of(said["--gpus"]),
         memory=said.get("--memory") or said.get("-m", ""),
+        mounts=mounts,
+        ports=tuple(ports),
     )
+
+
+def mounted(volume: str) -> dict[str, str]:
+    """Return the folder inside that a volume is, and what is there: OUTSIDE:INSIDE[:ro]."""
+    outside, colon, inside = volume.removesuffix(":ro").removesuffix(":rw").rpartition(":")
+    return {inside: outside} if colon and inside.startswith("/") else {}
 
 
 def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -> LaunchedProgram:

@@ -210,4 +210,5 @@ class CommandReading:
             longest=self.longest,
             given=frozenset(self.given),
             env=self.program.env,
+            mounts=self.program.mounts,
         )

@@ -59,6 +59,7 @@ class Launch:
     longest: bool = False  # the engine takes the longest context that fits
     given: frozenset[str] = frozenset()  # names of flags, as they were typed
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+    mounts: Mapping[str, str] = field(default_factory=dict)  # of its container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ class LaunchedProgram:
     version: str | None = None  # of a container's image
     devices: int | None = None  # that a container is given
     memory: str = ""  # of the host, that a container may take, as Docker has it: 6g
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    ports: tuple[str, ...] = ()  # that it publishes, as Docker has them: 8200:8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,12 @@ ARITHMETIC = re.compile(rf"(?P<sign>[${DOLLAR}])\(\((?P<inner>[\w \t+*/%${DOLLAR
 PRODUCT = re.compile(r"(?P<left>\d+)(?P<sign>[*/%])(?P<right>\d+)")
 SUM = re.compile(r"^(?P<left>-?\d+)(?P<sign>[+-])(?P<right>\d+)")
 LONGEST_NUMBER = 9  # digits
+# How many cards the machine has, as scripts ask it, and what stands for that
+COUNTED = re.compile(
+    r"\$\((?:nvidia-smi[^()]*\bwc -l *|python3? -c [^\n)]*device_count\(\)[\s)]*[\"'])\)"
+    r"|`nvidia-smi[^`]*`|\$\{?(?:SKYPILOT_NUM_GPUS_PER_NODE|DSTACK_GPUS_NUM)\b\}?"
+)
+CARDS = "$SLURM_GPUS_ON_NODE"
 ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 
 

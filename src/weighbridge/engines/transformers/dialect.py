@@ -16,7 +16,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.engines.launch.record import Launch, Value
+from weighbridge.engines.launch.record import Launch, Obstacle, Value
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.derived import CACHES, IMPLEMENTATIONS, OFF
 from weighbridge.models.quantization.on_load import named
@@ -34,7 +34,7 @@ PLAIN = {  # keywords that weigh nothing, or are what a line is about
 
 def read(text: str) -> Launch:
     """The launch of a line of Python. Raises UsageError."""
-    calls = [node for node in ast.walk(with_literals(_tree(text))) if isinstance(node, ast.Call)]
+    calls = calls_in(with_literals(_tree(text)))
     inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
     loads = [
         c
@@ -48,8 +48,9 @@ def read(text: str) -> Launch:
     warnings: list[str] = []
     model = _text(load.args[0], sentence("line.model"))
     words = [w for c in (load, *(c for c in calls if called(c) == ASKS)) for w in c.keywords]
+    stops: list[Obstacle] = []
     for word in sorted(words, key=lambda w: w.arg != KEEPS):  # a kind of cache says more
-        _take(word, settings, warnings)
+        _take(word, settings, warnings, stops)
     off = {name for c in calls if (name := _switched_off(c))}
     for kernel, names in OFF.items():
         if off == set(names):
@@ -65,6 +66,7 @@ def read(text: str) -> Launch:
         revision=None if revision is None else str(revision),
         settings=settings,
         warnings=tuple(warnings),
+        stops=tuple(stops),
     )
 
 
@@ -78,7 +80,7 @@ def _tree(text: str) -> ast.AST:
 
 
 def with_literals(tree: ast.AST) -> ast.AST:
-    """Put the literal in place of each name that is given it, and nothing else."""
+    """Put the literal or the config in place of each name that is given it, and nothing else."""
     known = _literals(tree)
 
     def literal(node: Any) -> Any:
@@ -107,9 +109,15 @@ def _literals(tree: ast.AST) -> dict[str, ast.expr]:
 
 
 def _is_literal(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return called(node).endswith("BytesConfig")
     return isinstance(node, ast.Constant) or (
         isinstance(node, ast.Dict) and value_of(node) is not None
     )
+
+
+def calls_in(tree: Any) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def called(call: ast.Call) -> str:
@@ -148,7 +156,9 @@ def value_of(node: ast.AST) -> Any:
         return None
 
 
-def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) -> None:
+def _take(
+    word: ast.keyword, settings: dict[str, Value], warnings: list[str], stops: list[Obstacle]
+) -> None:
     if word.arg is None or word.arg in PLAIN:  # **inputs
         return
     reader = WORDS.get(word.arg)
@@ -160,6 +170,7 @@ def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) ->
     values = dict(reader(word.value))
     if not values:
         warnings.append(sentence("value_unread", word=word.arg))
+        stops.append(Obstacle("either", warnings[-1]))
     settings |= {name: value for name, value in values.items() if value != ""}
 
 

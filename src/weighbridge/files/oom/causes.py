@@ -155,10 +155,6 @@ def _sglang(reading: OomReading, known: Settings) -> Judged:
         # SGLang computes the share that would be enough: more than 1 is no share
         least = reading.parsed.get("least_share")
         return conclude("share.low") if least and least < HIGH else _no_blocks(reading, known)
-    return _token_pool(reading)
-
-
-def _token_pool(reading: OomReading) -> Judged:
     requested, there = (
         reading.parsed.get(name) for name in ("requested_tokens", "available_tokens")
     )

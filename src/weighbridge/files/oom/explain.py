@@ -190,15 +190,6 @@ class OomQuestion(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def _check(task: object, named: Mapping[str, Any]) -> None:
-    """Raises UsageError for a task that is none, and for a setting that no task has."""
-    if task not in TASKS:
-        raise UsageError(sentence("task.not_known", task=task, known=", ".join(TASKS)))
-    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
-    if unknown:
-        raise UsageError(sentence("oom.no_setting", name=unknown[0]))
-
-
 def question(
     reading: OomReading, typed: Mapping[str, Any], *, pictures: bool = False
 ) -> OomQuestion:
@@ -206,7 +197,11 @@ def question(
     a setting that no task has."""
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
-    _check(task, named)
+    if task not in TASKS:
+        raise UsageError(sentence("task.not_known", task=task, known=", ".join(TASKS)))
+    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
+    if unknown:
+        raise UsageError(sentence("oom.no_setting", name=unknown[0]))
     if pictures and task != "load":
         return _of_pictures(reading, named, task)
     known = TRAIN if task == "train" else INFER

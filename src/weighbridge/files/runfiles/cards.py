@@ -32,13 +32,14 @@ _WORD = "|".join(word for word in _COUNTS if word.isascii())
 _SIGN = "".join(word for word in _COUNTS if not word.isascii())
 _NAMES = (
     r"RTX PRO \d{4}(?: Blackwell)?(?: (?:Workstation|Max-Q|Server Edition))?"
-    r"|(?:RTX ?)?\d{4} (?:SFF )?Ada(?: Generation)?"
+    r"|RTX ?6000 PRO|RTX6KPRO|(?:RTX ?)?\d{4} (?:SFF )?Ada(?: Generation)?"
     r"|(?:RTX ?)?A[2456]000(?!\d)"
     r"|(?:[RG]TX ?\d{4}|[345]0[5-9]0(?!\d)|[12]080(?= ?Ti))(?: ?Ti)?(?: SUPER)?"
     r"(?: ?D(?![A-Za-z0-9]))?(?: (?:Laptop|Mobile))?"
     r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
     r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|MI\d{2,3}X?"
     r"|(?:V100S?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?![A-Za-z0-9])"
+    r"|Arc (?:Pro )?[AB]\d{2,3}|(?-i:B[567]0)(?![A-Za-z0-9])"
     r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
 )
 CARD = re.compile(
@@ -48,7 +49,7 @@ CARD = re.compile(
     rf"|(?P<word>(?:{_WORD})[ -]|双))?"
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"
-    rf"(?P<name>{_NAMES})s?"
+    rf"(?P<name>{_NAMES})s?(?:[- ](?:SXM\d?|PCIe))?"
     r"(?: (?P<many>\d{1,2}) ?[x\u00d7*](?= ?\d{2,3} ?G))?"
     r"(?P<size>[ (\uff08-]*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
     r"(?: (?:has|with|having) (?:the |a )?(?P<own>\d{2,3}) ?GB)?"
@@ -86,6 +87,7 @@ GGML = re.compile(  # a line of ggml_cuda_init, for each card
 COUNT = re.compile(
     rf"(?i)(?<![A-Za-z\d._-])(\d{{1,3}}|[{_SIGN}])[ ]?(?:卡|[张块](?:卡|显卡|GPU))"
     rf"|(?<![A-Za-z\d._-])(\d{{1,3}}|{_WORD})(?:[ ]?x?[ ]?(?:GPUs|cards)|[- ]GPU)\b"
+    r"|\bGPU (?:number|count)[ ]*:[ ]*(\d{1,3})\b"
 )
 MOST_NAMES = 500  # of cards in one text
 MORE_ROWS = "{rows} rows of it are there, and `ollama ps` shows more than they hold (assumed)"
@@ -162,13 +164,13 @@ def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
     shares = name[:1] in "Mm" and name[1:2].isdigit()
     size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
     names = (f"{name} {size}GB", name) if size else (name,)
-    if not shares and _is_ram(match) and OF_SIZE_ALONE.fullmatch(_id(names[0])):
+    if not shares and _is_ram(match) and OF_SIZE_ALONE.fullmatch(part_id(names[0])):
         names = names[::-1]
-    return next(((part, each) for each in names if (part := _id(each))), ("", ""))
+    return next(((part, each) for each in names if (part := part_id(each))), ("", ""))
 
 
 @lru_cache(MOST_NAMES)
-def _id(name: str) -> str:
+def part_id(name: str) -> str:
     """Return the id of the card that a name means; "" where it is none, or several."""
     from weighbridge.machines.accelerators.names import find
 
@@ -225,7 +227,7 @@ def _of_smi(document: Document) -> Piece | None:
 def _counted_apart(text: str) -> int:
     """Return how many cards a text says apart from their name: "8卡", "8 GPUs"; 1 where it says
     nothing, or several numbers."""
-    counts = {_number(match[1] or match[2]) for match in COUNT.finditer(text)}
+    counts = {_number(match[match.lastindex or 1]) for match in COUNT.finditer(text)}
     return counts.pop() if len(counts) == 1 else 1
 
 

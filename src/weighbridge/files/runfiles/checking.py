@@ -129,19 +129,14 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
     return tuple(_rule(each, f"{name}, check {number}") for number, each in enumerate(checks, 1))
 
 
-def _check_files(files: Any, where: str) -> None:
-    """Raises UsageError where patterns of files are none, or lead out of the folder."""
+def _rule(check: Any, where: str) -> CheckRule:
+    settings = dict(check) if isinstance(check, dict) else {}
+    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
     if not _texts(files) or not files:
         raise UsageError(sentence("check.files", value=shown(files)), where=where)
     outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
     if outside is not None:
         raise UsageError(sentence("check.outside", pattern=shown(outside)), where=where)
-
-
-def _rule(check: Any, where: str) -> CheckRule:
-    settings = dict(check) if isinstance(check, dict) else {}
-    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
-    _check_files(files, where)
     if not _texts(fails) or not set(fails) <= set(FAILS):
         raise UsageError(
             sentence("check.fail_on", names=", ".join(FAILS), value=shown(fails)), where=where

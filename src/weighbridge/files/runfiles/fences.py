@@ -112,7 +112,7 @@ def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
     """Yield the blocks that stand between no fences, and that a kind tells."""
-    plain = without(text)
+    plain = FENCE.sub(_untold, text)
     lines = plain.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
     for start, end in islice(blocks(plain), MOST_PARTS):
@@ -122,6 +122,17 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
         file = FencedFile("", "\n" * start + dedented, starts[start], starts[end] - 1)
         if _kind_of(file, TOLD):
             yield file
+
+
+def _untold(match: re.Match[str]) -> str:
+    """Return what stands between fences as lines of the text, where no kind tells the whole of it
+    and its fence names no syntax; else blanks."""
+    whole = FencedFile("", textwrap.dedent(match["text"]), 0, 0)
+    begin, end = match.start("text") - match.start(), match.end("text") - match.start()
+    if match["syntax"].lower() in WRITTEN or _kind_of(whole, TOLD):
+        begin = end
+    blank = re.sub(r"[^\n]", " ", match[0])
+    return blank[:begin] + match[0][begin:end] + blank[end:]
 
 
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:

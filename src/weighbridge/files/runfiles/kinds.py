@@ -16,7 +16,8 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
-from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents
+from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents, first
+from weighbridge.files.runfiles.held import script_of
 from weighbridge.files.runfiles.pieces import cut_short, has_words
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
@@ -40,6 +41,7 @@ HOMES = (
     "training.launch",
     "training.script",
     "serving.pipeline_script",
+    "serving.engine_script",
     "training.unanswered",
     "serving.workflow",
     "serving.compose",
@@ -132,7 +134,10 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         told_by_kind = _first_kind(pieces, syntax, kinds())
         if told_by_kind is not None:
             return _file(*told_by_kind, text, name)
-    raise broken or _untold(name, text)
+    inner = _of_another_program(text, name) if by_suffix in KEYED else None
+    if inner is None:
+        raise broken or _untold(name, text)
+    return inner
 
 
 def _with_words(text: str, name: str, folder: str) -> RunFile | None:
@@ -141,6 +146,22 @@ def _with_words(text: str, name: str, folder: str) -> RunFile | None:
         return None
     prose, (whole,) = named("text"), _pieces(text, "text", name, folder)
     return _file(prose, [whole], text, name) if prose.tells(whole) else None
+
+
+def _of_another_program(text: str, name: str) -> RunFile | None:
+    """Return the file of the launch lines that a config of another program holds; None where it has
+    none."""
+    try:
+        script, gpu = script_of(first(text, KEYED, name).data)
+    except BadFileError:
+        return None
+    told_by_kind = _first_kind(documents(script, "shell", f"{name}.sh"), "shell", kinds())
+    if told_by_kind is None:
+        return None
+    file = _file(*told_by_kind, script, name)
+    card = {"gpu": gpu} if gpu else {}
+    runs = tuple(replace(run, settings={**card, **run.settings}) for run in file.runs)
+    return replace(file, runs=runs, text=text)
 
 
 def _untold(name: str, text: str = "") -> UsageError:

@@ -14,7 +14,9 @@ OLLAMA = re.compile(  # a line of `ollama ps`
     r"[ \t](?P<context>\d{3,8})[ \t]"
 )
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
-HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
+HOSTED = re.compile(
+    r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90})(:(?:UD-)?I?Q\d\w+)?)"
+)
 NAMED = re.compile(
     r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
     r"(?:[- ][A-Za-z0-9._]{1,24}){0,6}))"
@@ -57,7 +59,7 @@ def models(document: Document) -> list[Piece]:
         entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
         if entry and entry not in pieces:
             name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
-            pieces[entry] = piece_of(document, match, name)
+            pieces[entry] = piece_of(document, match, f"{name}{match[2] or ''}")
     for match in NAMED.finditer(text):
         name = next(filter(known, _beginnings(match[1])), "")
         if name:

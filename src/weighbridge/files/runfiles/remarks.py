@@ -44,7 +44,10 @@ def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
     if not explained:
         yield from _not_memory(text)
     yield from _large_step(text)
-    yield from _no_cache(text)
+    match = UNSLOTH_CACHE.search(text)
+    if match is not None:
+        size = round(float(match[1]) * GIB)
+        yield LogFinding("no_cache" if not size else "small_cache", {"cache_bytes": size})
     yield from _processes(text)
 
 
@@ -72,14 +75,6 @@ def _large_step(text: str) -> Iterator[LogFinding]:
             "times": round(min(steps) / USUAL_STEP),
         }
         yield LogFinding("large_step", values)
-
-
-def _no_cache(text: str) -> Iterator[LogFinding]:
-    """A program that has nothing left for a cache generates nothing."""
-    match = UNSLOTH_CACHE.search(text)
-    if match is not None:
-        size = round(float(match[1]) * GIB)
-        yield LogFinding("no_cache" if not size else "small_cache", {"cache_bytes": size})
 
 
 def _processes(text: str) -> Iterator[LogFinding]:

@@ -45,21 +45,17 @@ def grows(text: str, syntax: str) -> bool | None:
     if NAME not in text or len(text) > LONGEST:
         return None
     if syntax == "shell":
-        return _of_lines(text)
+        here, handed = _parts(text)
+        answers: set[bool | None] = set()
+        for part in handed:
+            with suppress(WeighbridgeError):  # most often no commands: a config, a script
+                answers |= set(_of_part(part))
+        try:
+            answers |= set(_of_part(here))
+        except WeighbridgeError:
+            return None
+        return answers.pop() if len(answers) == 1 else None
     return _of_script(COMMENT.sub("", text)) if syntax == "python" else None
-
-
-def _of_lines(text: str) -> bool | None:
-    here, handed = _parts(text)
-    answers: set[bool | None] = set()
-    for part in handed:
-        with suppress(WeighbridgeError):  # most often no commands: a config, a script
-            answers |= set(_of_part(part))
-    try:
-        answers |= set(_of_part(here))
-    except WeighbridgeError:
-        return None
-    return answers.pop() if len(answers) == 1 else None
 
 
 def _parts(text: str) -> tuple[str, list[str]]:

@@ -55,6 +55,7 @@ LAUNCH = re.compile(
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
 GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
+UNIT = re.compile(r"(?m)^(?:ExecStart|command)[ \t]*=[ \t]*(?=\S)")  # of systemd and supervisord
 BLANK = re.compile(r"([ =])<([A-Za-z]\w{0,30})(?:[ -]\w{1,20}){0,3}>(?=[ \n`])")  # <model>
 # A type of GGUF in a file's name, in whatever spelling: q5kxl, Q5_K_XL
 SPELLED = re.compile(r"(?i)[-_.](i?q\d)_?(k|nl|xs|xxs|[01sm])?_?(xl|[lms])?(?=[-_.]|$)")
@@ -183,7 +184,7 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     """Yield the run of each launch line in prose, once."""
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
-    text = BLANK.sub(r"\1$\2", text)
+    text = UNIT.sub("", BLANK.sub(r"\1$\2", text))
     for match in LAUNCH.finditer(text):
         whole, _ = apart(_without_end(match[0].strip()))
         line = GLUED.sub(" ", whole)
@@ -263,6 +264,8 @@ def _on_the_host(share: str | None, piece: Piece) -> Iterator[Unread]:
 
 def _shows(run: PlannedRun) -> bool:
     """Tell whether a line only names a program: nothing follows it, or what does is no launch."""
+    if run.command.endswith((":", "：")):
+        return True
     return bool(run.refused) and "names no model" in run.refused and len(run.command.split()) < 5
 
 

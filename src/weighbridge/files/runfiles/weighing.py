@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.answers.questions.prepared import Prepared, serving_beside
 from weighbridge.answers.questions.question import by_its_name, question, serving
 from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
@@ -13,6 +13,7 @@ from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.words import words_in
+from weighbridge.engines.launch.shell import CARDS
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.findings import LogFinding, findings, least, stored, text_of
 from weighbridge.files.runfiles.measured import (
@@ -394,6 +395,7 @@ def _weighed(
     typed = {name: value for name, value in typed_settings.items() if name in TABLES[run.task]}
     typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
+    run = _on_all(run, typed)
     try:
         report = answered(run, named, open_, typed)
         return WeighedRun(run=run, report=report)
@@ -407,6 +409,17 @@ def _unanswerable(run: PlannedRun, model: object) -> str:
         return run.refused
     absent = next((u.missing for u in run.unread if u.missing), "")
     return NOT_HERE.format(absent) if absent else "the file names no model: --model says it"
+
+
+def _on_all(run: PlannedRun, typed: Mapping[str, Any]) -> PlannedRun:
+    """Return a run whose line asks for as many ranks as its machine has cards with their number."""
+    if CARDS not in run.command:
+        return run
+    from weighbridge.machines.accelerators.names import find
+
+    gpu = typed.get("gpu") or run.settings.get("gpu")
+    count = find(gpu).count if gpu else run.cards or 1
+    return replace(run, command=run.command.replace(CARDS, str(count)))
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -451,8 +464,7 @@ def answered(
         return open_(model, None).answer(asked_of, remedies=remedies, pinned=pinned)
     asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)
     revision = asked.launched.revision if asked.launched is not None else None
-    names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
-    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    beside = serving_beside(asked.workload, open_, revision)
     return open_(model, revision).answer(
         asked, beside, remedies=remedies, pinned=None if run.command else pinned
     )

@@ -6,13 +6,15 @@ Source: the tables of flags of each engine (weighbridge.engines.launch).
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command, is_command, only_commands
-from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.serving.start_logs import starts
+from weighbridge.files.runfiles.training import arrays
 
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
 MOST = 64  # lines: a longer script is looked at as prose is
@@ -41,8 +43,14 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line."""
-    yield from of_text(document.text)
+    """Yield the run of each launch line, with what a script sets under a condition that it does
+    not decide: that may be otherwise."""
+    text = arrays.called(document.text)
+    unsure = arrays.unsure(text)
+    why = sentence("script.condition", names=", ".join(unsure))
+    either = (Unread(key=unsure[0], line=0, why=why, lowers=True, raises=True),) if unsure else ()
+    for run in of_text(arrays.taken(text) if any(arrays.branches(text)) else text):
+        yield replace(run, unread=(*run.unread, *either))
 
 
 def _is_script(document: Document) -> bool:

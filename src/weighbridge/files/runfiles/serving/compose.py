@@ -11,6 +11,7 @@ from typing import Any
 
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, parse_size
+from weighbridge.engines.launch.programs import mounted
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
@@ -22,19 +23,34 @@ from weighbridge.files.runfiles.serving.lines import (
     of_containers,
 )
 
+# Keys of a service, some of which people paste alone
+_OF_SERVICE = """
+command image environment volumes ports ipc shm_size restart runtime deploy container_name
+entrypoint healthcheck ulimits gpus
+"""
+OF_SERVICE = frozenset(_OF_SERVICE.split())
 MEANS_ALL = ("all", -1)
 DEVICES = ("deploy", "resources", "reservations", "devices")
+CACHE = {"/root/.cache/huggingface": "~/.cache/huggingface"}
 LIMIT = ("deploy", "resources", "limits", "memory")
 
 
 def tells(document: Document) -> bool:
     """Tell whether a document has services with images or commands."""
-    data = document.data
-    services = data.get("services") if isinstance(data, dict) else None
-    return isinstance(services, dict) and any(
+    return any(
         isinstance(each, dict) and ({"image", "command", "build"} & each.keys())
-        for each in services.values()
+        for each in _services(document.data).values()
     )
+
+
+def _services(data: Any) -> Mapping[str, Any]:
+    """Return the services of a file; of a part of one the service that its keys are of."""
+    if not isinstance(data, dict):
+        return {}
+    services = data.get("services")
+    if isinstance(services, dict):
+        return services
+    return {"": data} if "command" in data and data.keys() <= OF_SERVICE else {}
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
@@ -43,7 +59,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         return
     yield from of_containers(
         _container(str(name), service, document)
-        for name, service in document.data["services"].items()
+        for name, service in _services(document.data).items()
         if isinstance(service, dict)
     )
 
@@ -122,11 +138,8 @@ def _mounts(volumes: Any) -> dict[str, str]:
     for each in volumes if isinstance(volumes, list) else ():
         if isinstance(each, dict):
             mounts[str(each.get("target"))] = str(each.get("source") or "")
-            continue
-        text = str(each).removesuffix(":ro").removesuffix(":rw")
-        outside, colon, inside = text.rpartition(":")
-        if colon and inside.startswith("/"):
-            mounts[inside] = outside
+        else:
+            mounts |= mounted(str(each))
     return mounts
 
 
@@ -179,8 +192,8 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
         "image": line.image,
         "command": [*line.entry, *line.words],
         "environment": {"HF_TOKEN": "${HF_TOKEN:-}", **line.env},
-        "ports": [f"{line.port}:{line.port}"],
-        "volumes": ["~/.cache/huggingface:/root/.cache/huggingface"],
+        "ports": [*(line.ports or [f"{line.port}:{line.port}"])],
+        "volumes": [f"{there}:{inside}" for inside, there in (line.mounts or CACHE).items()],
         "ipc": "host",
         "deploy": {**several, "resources": {**limits, "reservations": {"devices": [cards]}}},
     }

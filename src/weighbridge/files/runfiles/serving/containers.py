@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
@@ -44,6 +44,8 @@ class ServedLine:
     flags: tuple[str, ...]
     env: Mapping[str, str]
     gpus: int
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    ports: Sequence[str] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -81,6 +83,8 @@ def served(run: PlannedRun) -> ServedLine:
         flags=tuple(words),
         env={n: value for n, value in program.env.items() if n.isupper() and HIDDEN not in value},
         gpus=launch.devices or 1,
+        mounts=program.mounts,
+        ports=program.ports,
     )
 
 
@@ -166,7 +170,7 @@ def by_flags(words: Sequence[str]) -> str:
     of the only engine that has them all."""
     flags = [word for word in words if word.startswith("-")]
     behind = words[1:] if words and words[0].endswith(".sh") else words
-    if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
+    if len(flags) < FEW_FLAGS or not (behind[0].startswith("-") or "/" in behind[0]):
         return ""
     lines_of_images = dict.fromkeys(filter(None, images().values()))
     lines = (f"{program} {shlex.join(behind)}" for program in lines_of_images)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.compose import words as split
 from weighbridge.files.runfiles.serving.lines import Container, of_container
@@ -55,7 +56,7 @@ def _words(argument: str) -> tuple[str, ...]:
         listed = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):
         listed = None
-    return split(listed if isinstance(listed, list) else argument)
+    return split(listed if isinstance(listed, list) else filled(argument))
 
 
 KIND = Kind(

@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, human, parse_size
+from weighbridge.files.runfiles.cards import part_id
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.compose import words
@@ -82,7 +83,32 @@ def tells(document: Document) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each container that serves a model."""
     if isinstance(document.data.get(SPECS), dict):
-        yield from _stack(document)
+        models = document.data[SPECS].get("modelSpec")
+        for number, model in enumerate(models if isinstance(models, list) else ()):
+            if not isinstance(model, dict) or not model.get("modelURL"):
+                continue
+            config = model.get("vllmConfig")
+            flags = _stack_flags(config if isinstance(config, dict) else {})
+            flags += ["--enable-lora"] if model.get("enableLoRA") is True else []
+            gpus = str(model.get("requestGPU") or "")
+            selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
+            runs = of_container(
+                Container(
+                    name=str(model.get("name") or number),
+                    image=f"{model.get('repository') or STACKS}:{model.get('tag') or 'latest'}",
+                    words=("vllm", "serve", str(model["modelURL"]), *flags),
+                    env=_env(model.get("env")),
+                    gpus=int(gpus) if gpus.isdigit() else None,
+                    gpu=_card(selector) if isinstance(selector, dict) else "",
+                    line=document.place((SPECS, "modelSpec", number)).line,
+                    replicas=int(replicas)
+                    if (replicas := str(model.get("replicaCount"))).isdigit()
+                    else 1,
+                )
+            )
+            place = document.place((SPECS, "modelSpec", number, LMCACHE))
+            for run in runs:
+                yield replace(run, unread=(*run.unread, *_lmcache(model, place.line)))
         return
     yield from of_containers(containers(document))
 
@@ -139,7 +165,7 @@ def _container(
 ) -> Container:
     resources = data.get("resources", data.get(OF_NODES))
     gpus = count(resources) if isinstance(resources, dict) else None
-    mounts: dict[str, str] = {}
+    mounts = _mounts(data.get("volumeMounts"), document)
     stored = str(data.get("storageUri") or "")
     if stored:
         mounts["/mnt/models"] = stored.removeprefix("hf://").removeprefix("pvc://")
@@ -160,6 +186,16 @@ def _container(
         replicas=_replicas(document),
         nodes=_labels(selector),
     )
+
+
+def _mounts(mounted: Any, document: Document) -> dict[str, str]:
+    """Return the folders of its machine that a container is given: {inside: there}."""
+    inside: dict[str, str] = {}
+    for each in mounted if isinstance(mounted, list) else ():
+        name = re.escape(str(each.get("name"))) if isinstance(each, dict) else "$^"
+        there = re.search(rf"name: *{name}\n +hostPath: *\n +path: *(\S+)", document.text)
+        inside |= {str(each.get("mountPath")): there[1]} if there else {}
+    return inside
 
 
 def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
@@ -233,49 +269,8 @@ def count(resources: Mapping[str, Any]) -> int | None:
 
 def _card(selector: Mapping[str, Any]) -> str:
     """Return the card that a selector names, as it spells it; "" where it names none of ours."""
-    from weighbridge.base.errors import UsageError
-    from weighbridge.machines.accelerators.names import find
-
-    for label in LABELS:
-        label_value = selector.get(label)
-        if not isinstance(label_value, str) or "$" in label_value:
-            continue
-        try:
-            find(label_value)
-        except UsageError:
-            continue
-        return label_value
-    return ""
-
-
-def _stack(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs of production-stack's models."""
-    models = document.data[SPECS].get("modelSpec")
-    for number, model in enumerate(models if isinstance(models, list) else ()):
-        if not isinstance(model, dict) or not model.get("modelURL"):
-            continue
-        config = model.get("vllmConfig")
-        flags = _stack_flags(config if isinstance(config, dict) else {})
-        flags += ["--enable-lora"] if model.get("enableLoRA") is True else []
-        gpus = str(model.get("requestGPU") or "")
-        selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
-        runs = of_container(
-            Container(
-                name=str(model.get("name") or number),
-                image=f"{model.get('repository') or STACKS}:{model.get('tag') or 'latest'}",
-                words=("vllm", "serve", str(model["modelURL"]), *flags),
-                env=_env(model.get("env")),
-                gpus=int(gpus) if gpus.isdigit() else None,
-                gpu=_card(selector) if isinstance(selector, dict) else "",
-                line=document.place((SPECS, "modelSpec", number)).line,
-                replicas=int(replicas)
-                if (replicas := str(model.get("replicaCount"))).isdigit()
-                else 1,
-            )
-        )
-        place = document.place((SPECS, "modelSpec", number, LMCACHE))
-        for run in runs:
-            yield replace(run, unread=(*run.unread, *_lmcache(model, place.line)))
+    named = (str(selector.get(label) or "") for label in LABELS)
+    return next((each for each in named if each and "$" not in each and part_id(each)), "")
 
 
 def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
@@ -330,10 +325,16 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     if not line.env:
         del container["env"]
     name = _labelled(run.model)
+    folders = {inside: there for inside, there in line.mounts.items() if there[:1] == "/"}
+    mounts = [(f"folder{n}", *each) for n, each in enumerate(folders.items())]
+    container["volumeMounts"] += [{"name": n, "mountPath": inside} for n, inside, _ in mounts]
     pod: dict[str, Any] = {
         **({"nodeSelector": dict(run.nodes)} if run.nodes else {}),
         "containers": [container],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+        "volumes": [
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            *({"name": n, "hostPath": {"path": there}} for n, _, there in mounts),
+        ],
     }
     return {
         "apiVersion": "apps/v1",

@@ -17,7 +17,7 @@ from weighbridge.base.wording import shown, unsecret
 from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
-from weighbridge.engines.launch.shell import Command, commands, given_shell
+from weighbridge.engines.launch.shell import CARDS, COUNTED, Command, commands, given_shell
 from weighbridge.files.programs import images, programs
 from weighbridge.files.runfiles.document import Path, Place
 from weighbridge.files.runfiles.reading import VARIABLE, filled
@@ -265,7 +265,7 @@ def of_text(
     line: int = 0,
 ) -> Iterator[PlannedRun]:
     """Yield the run of each launch line of a text. Of a line that cannot be read the reason."""
-    for each in launch_lines(text):
+    for each in launch_lines(COUNTED.sub(CARDS, text)):
         yield _run(each, name, mounts, (gpus, gpu), line)
 
 
@@ -301,7 +301,8 @@ def launch_line(text: str) -> str:
         return unsecret(one if "\n" not in text.strip() else _named_in(text))
     if alone or (not lines and len(all_commands) < 2):
         return unsecret(one)
-    return "; ".join(map(_shown, lines)) or unsecret(_named_in(text))
+    of_python = one if "\n" not in text and "(" in text else ""
+    return "; ".join(map(_shown, lines)) or unsecret(_named_in(text) or of_python)
 
 
 def _shown(command: Command) -> str:
@@ -343,7 +344,7 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
-    model = _model(launch.model, mounts)
+    model = _model(launch.model, {**mounts, **launch.mounts})
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
     taken = tuple(
@@ -358,7 +359,7 @@ def _run(
         model=model,
         name=name,
         command=unsecret(
-            text if model == launch.model else text.replace(launch.model, model or launch.model)
+            text if launch.mounts else text.replace(launch.model, model or launch.model)
         ),
         settings=settings,
         understood=taken,
@@ -371,7 +372,7 @@ def _run(
 def _parsed(text: str) -> tuple[str, Launch]:
     """Read a line; one whose model is a variable with another word in its place."""
     try:
-        return text, parse(text)
+        return text, parse(text.replace(CARDS, "1"))
     except UsageError as error:
         if error.key != "no_value" or key_of(error.values["flag"]) != "line.model":
             raise

@@ -139,7 +139,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     loads = [call for call in facts.calls if _is_load(call)]
     load = next(filter(_is_known, loads), loads[0])
     model = _model(facts, load)
-    _loaded(facts, load)
+    for name, node in facts.words(load).items():
+        if name in DTYPES:
+            _dtype(facts, "dtype", name, node)
+        elif name == "quantization_config":
+            facts.forms += _of_pipeline(facts, node)
+        elif name == "controlnet":
+            facts.take("controlnet", 1, name, node)
+        elif name == "device_map" and value_of(node) not in ("cuda", "auto", None):
+            facts.leave(name, sentence("script.device_map"), node, "lowers")
+        elif name.startswith(BEGINS):
+            _component(facts, name, facts.meant(node))
     _placed(facts)
     _called_with(facts, load, model)
     if facts.forms:
@@ -184,21 +194,6 @@ def _model(facts: ScriptFacts, load: ast.Call) -> str:
         Understood(key=called(load), value=name, setting="model", line=load.lineno)
     )
     return name
-
-
-def _loaded(facts: ScriptFacts, load: ast.Call) -> None:
-    """Take what a pipeline is loaded with: its dtype, its formats, and components of its own."""
-    for name, node in facts.words(load).items():
-        if name in DTYPES:
-            _dtype(facts, "dtype", name, node)
-        elif name == "quantization_config":
-            facts.forms += _of_pipeline(facts, node)
-        elif name == "controlnet":
-            facts.take("controlnet", 1, name, node)
-        elif name == "device_map" and value_of(node) not in ("cuda", "auto", None):
-            facts.leave(name, sentence("script.device_map"), node, "lowers")
-        elif name.startswith(BEGINS):
-            _component(facts, name, facts.meant(node))
 
 
 def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:

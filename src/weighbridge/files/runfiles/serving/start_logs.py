@@ -60,7 +60,9 @@ SGLANG_NAMES = (  # arguments of SGLang that decide memory
     *("mem_fraction_static", "context_length", "chunked_prefill_size", "max_running_requests"),
     *("cuda_graph_max_bs", "kv_cache_dtype", "quantization", "page_size"),
 )
-GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b")
+GGUF = re.compile(
+    r"(?:from|model (?:file )?path:?|loading model) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b"
+)
 GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
 OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
 BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
@@ -166,7 +168,7 @@ def _vllm(document: Document, text: str) -> PlannedRun | None:
     name = next(filter(None, names), model["model"] if model else "")
     if not name or not (version or arguments):
         return None
-    flags = [word for key, value in arguments.items() for word in _flag(key, value)]
+    flags = [word for key, value in arguments.items() for word in as_flag(key, value)]
     head = model or version
     line_number = document.line_of(head.start()) if head else 0
     return PlannedRun(
@@ -217,7 +219,8 @@ def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
     return {pair["key"]: literal_eval(pair["value"]) for pair in matches}
 
 
-def _flag(key: str, value: Any) -> list[str]:
+def as_flag(key: str, value: Any) -> list[str]:
+    """Return an argument of Python as a flag of the same name."""
     flag = f"--{key.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag] if value else []
@@ -237,7 +240,7 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
         word
         for key in SGLANG_NAMES
         if pairs.get(key) not in (None, "auto", 1)
-        for word in _flag(key, str(pairs[key]))
+        for word in as_flag(key, str(pairs[key]))
     ]
     line_number = document.line_of(match.start())
     return PlannedRun(

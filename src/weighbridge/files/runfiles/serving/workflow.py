@@ -132,21 +132,16 @@ def _nodes(data: Any) -> Iterator[FlowNode]:
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
         yield from islice(Page(data, _subgraphs(data)).nodes(), MOST_NODES)
     else:
-        yield from _of_server(data)
-
-
-def _of_server(data: Mapping[str, Any]) -> Iterator[FlowNode]:
-    """Yield nodes as the server takes them: inputs by name, a link as (node, output)."""
-    for name, node in data.items():
-        if isinstance(node, Mapping) and isinstance(node.get("class_type"), str):
-            inputs = node.get("inputs")
-            named = inputs if isinstance(inputs, Mapping) else {}
-            links = {
-                key: str(value[0])
-                for key, value in named.items()
-                if (isinstance(value, list) and len(value) == 2 and isinstance(value[1], int))
-            }
-            yield FlowNode(str(name), node["class_type"], named, links)
+        for name, node in data.items():
+            if isinstance(node, Mapping) and isinstance(node.get("class_type"), str):
+                inputs = node.get("inputs")
+                named = inputs if isinstance(inputs, Mapping) else {}
+                links = {
+                    key: str(value[0])
+                    for key, value in named.items()
+                    if (isinstance(value, list) and len(value) == 2 and isinstance(value[1], int))
+                }
+                yield FlowNode(str(name), node["class_type"], named, links)
 
 
 def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -10,6 +10,7 @@ that it does not decide itself is left out.
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from functools import partial
 from operator import add, floordiv, mul, sub
 
 from weighbridge.files.runfiles.reading import filled
@@ -27,6 +28,12 @@ SET = re.compile(
 COUNTED = re.compile(r"\$\(\([^()$]*[A-Za-z_][^()$]*\)\)")  # a sum of names, which need no dollar
 WORD = re.compile(r"[A-Za-z_]\w*")
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
+FUNCTION = re.compile(
+    r"(?m)^(?:function[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*(?:\(\))?\s*\{[ \t]*\n"
+    r"(?P<body>[\s\S]*?)^\}[ \t]*$"
+)
+ARGUMENT = re.compile(r"\$(?:(?P<n>[1-9])|\{(?P<braced>[1-9])(?::?[-?](?P<other>[^{}]*))?\})")
+MOST_FUNCTIONS = 16
 EXEC = re.compile(r"(?m)^[ \t]*exec[ \t]+[\w./\"'$](?:\\\n|[^\n])*")
 MAY = re.compile(r"[ \t]*(?:if|case)\b")
 USED = re.compile(
@@ -37,6 +44,26 @@ USED = re.compile(
 FLAGS = re.compile(r"(?P<quote>[\"'])(?P<flags>--(?:(?!(?P=quote)).)*)(?P=quote)")
 SUM = re.compile(r"\$\(\(\s*\"?(\d+)\"?\s*([*+/-])\s*\"?(\d+)\"?\s*\)\)")
 SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
+
+
+def called(text: str) -> str:
+    """Return a script with the bodies of its functions where they are called, told what stands
+    there."""
+    for function in [*FUNCTION.finditer(text)][:MOST_FUNCTIONS]:
+        calls = re.compile(rf"(?m)^[ \t]*{function['name']}(?P<words>[ \t][^\n;&|]*)?$")
+        body = partial(_called_with, function["body"])
+        text = calls.sub(body, text.replace(function[0], "\n" * function[0].count("\n")))
+    return text
+
+
+def _called_with(body: str, call: re.Match[str]) -> str:
+    words = ['""', *re.findall(r"\"[^\"]*\"|'[^']*'|\S+", call["words"] or "")]
+
+    def word(match: re.Match[str]) -> str:
+        number = int(match["n"] or match["braced"])
+        return words[number].strip("\"'") if number < len(words) else match["other"] or ""
+
+    return ARGUMENT.sub(word, body.replace("$@", " ".join(words[1:])))
 
 
 def filled_in(text: str) -> str:

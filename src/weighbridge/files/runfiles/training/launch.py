@@ -20,7 +20,7 @@ from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.pieces import begins_with_a_command, only_commands
-from weighbridge.files.runfiles.reading import filled
+from weighbridge.files.runfiles.reading import STRANGE, filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
@@ -51,6 +51,11 @@ TRAINS = ("per_device_train_batch_size", MODEL, "lora_rank", "finetuning_type")
 # What scripts of their own call the model
 MODELS = ("model_name", "model_id", "base_model", "model_path", "pretrained_model", "model")
 HUB = re.compile(r"[A-Za-z\d][\w.-]{0,95}/[\w.-]{2,95}")
+ADAPTERS = ("use_peft", "lora_enable", "use_peft_lora")  # switches that are read
+# In the names of arguments that decide what a step takes, whatever script has them
+OF_SIZE = re.compile(
+    r"(?i)batch|seq|length|_len|tokens|rank|quant|bit|optim|precision|dtype|layers"
+)
 SWIFT = all_programs()["ms-swift"].arguments
 OF_SWIFT = re.compile(r"^swift$|(?:^|[/.])swift[/.]cli[/.](?P<verb>\w+?)(?:\.py)?$")
 OF_LLAMA_FACTORY = {MODEL, "stage", "finetuning_type"}
@@ -161,7 +166,11 @@ def _launched(
     places = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
     if not places:
         return None
-    start = next((n for n in places if _begins(names, words, n)), places[-1])
+    # A program's name behind a flag is that flag's value: `swift sft --model_author swift`
+    last = next((n for n in places if names[n] == names[places[-1]] and _no_value(words, n)), None)
+    start = next(
+        (n for n in places if _begins(names, words, n)), places[-1] if last is None else last
+    )
     if names[start] in programs:
         by = next((n for n in reversed(places) if n < start and names[n] in LAUNCHERS), None)
         return _launched_program(document, words, env, start, by)
@@ -176,6 +185,10 @@ def _launched(
     tasks = slurm.step(document.text, words[srun:start]) if srun else None
     how = tasks or ranks.of_launcher(names[start], launchers_words, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, accelerate_words)
+
+
+def _no_value(words: Sequence[str], place: int) -> bool:
+    return not place or words[place - 1][:1] != "-"
 
 
 def _launched_program(
@@ -314,16 +327,37 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
     if MODEL not in arguments.data:
         arguments = _renamed(arguments, {alias: MODEL})
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
-    note = "" if each.program == "trl" else sentence("script.unread")
-    run = trl.of_arguments(arguments, framework, note, _learns(each))
-    known = tuple(replace(u, key=alias) if u.key == MODEL else u for u in run.understood)
-    return _of_trl(run, arguments) if each.program == "trl" else replace(run, understood=known)
+    if each.program == "trl":
+        return _of_trl(trl.of_arguments(arguments, framework, "", _learns(each)), arguments)
+    arguments = _with_adapters(arguments)
+    run = trl.of_arguments(arguments, framework, sentence("script.unread"), _learns(each))
+    typed = (u for u in run.understood if u.line)
+    known = tuple(replace(u, key=alias) if u.key == MODEL else u for u in typed)
+    return replace(run, understood=known, unread=tuple(map(_unsure, run.unread)))
+
+
+def _with_adapters(arguments: Document) -> Document:
+    """Return the arguments of a script of somebody's own, which trains adapters where it is told
+    their rank and no switch of its own says no."""
+    arguments = _renamed(arguments, {"lora_rank": "lora_r"})
+    data = arguments.data
+    switched = any(name in data for name in ADAPTERS)
+    off = any(value is False and "lora" in name for name, value in data.items())
+    if switched or off or "lora_r" not in data:
+        return arguments
+    return replace(arguments, data={**data, "use_peft": True})
+
+
+def _unsure(key: Unread) -> Unread:
+    """Return a key of a script that is not read; one that names a size decides, either way."""
+    sizes = key.why.startswith(STRANGE) and OF_SIZE.search(key.key)
+    return replace(key, lowers=True, raises=True) if sizes else key
 
 
 def _renamed(arguments: Document, names: Mapping[str, str]) -> Document:
     """Return arguments by other names, where they stand."""
     data = {names.get(name, name): value for name, value in arguments.data.items()}
-    first = ((str(path[0]), place) for path, place in arguments.places.items())
+    first = ((str(path[0]), place) for path, place in arguments.places.items() if path)
     places: dict[Path, Place] = {(names.get(name, name),): place for name, place in first}
     return replace(arguments, data=data, places=places)
 

@@ -27,10 +27,6 @@ def network(keys: KeyReading, script: str) -> None:
         keys.set("lokr_factor", factor, "network_args")
     if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":
         keys.default("lora_r", 4, sentence("own_name", framework="sd-scripts", name="network_dim"))
-    _kernels(keys, script, arguments)
-
-
-def _kernels(keys: KeyReading, script: str, arguments: dict[str, str]) -> None:
     rank = _number(arguments.get("conv_dim"))
     lycoris = str(keys.value("network_module") or "").startswith("lycoris")
     if lycoris and arguments.get("preset", "full") == "full" and of_unet(script):

@@ -15,7 +15,7 @@ cli/main.py (NNODES, NPROC_PER_NODE).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
@@ -354,7 +354,11 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
         return Start(unread=unsaid)
     asked = _asked(name, text)
     for host, cards in asked.items():
-        _checked(host, cards, hosts)
+        if hosts and host not in hosts:
+            raise BadFileError(NO_HOST.format(shown(host), "the hostfile"))
+        strange = next((card for card in sorted(cards) if hosts and card >= hosts[host]), None)
+        if strange is not None:
+            raise BadFileError(NO_CARD.format(shown(host), hosts[host], "the hostfile", strange))
     counts = _without(asked, hosts) if name == "exclude" else _among(asked, hosts)
     if not hosts and (name == "exclude" or 0 in counts):
         return Start(unread=unsaid)
@@ -370,15 +374,6 @@ def _asked(name: str, text: str) -> dict[str, set[int]]:
             raise BadFileError(NO_FILTER.format(f"--{name}", shown(text)))
         asked.setdefault(host, set()).update(map(int, cards.split(",") if colon else ()))
     return asked
-
-
-def _checked(host: str, cards: Iterable[int], hosts: Mapping[str, int]) -> None:
-    """Raises BadFileError for what the hostfile has not."""
-    if hosts and host not in hosts:
-        raise BadFileError(NO_HOST.format(shown(host), "the hostfile"))
-    strange = next((card for card in sorted(cards) if hosts and card >= hosts[host]), None)
-    if strange is not None:
-        raise BadFileError(NO_CARD.format(shown(host), hosts[host], "the hostfile", strange))
 
 
 def _hosts(flags_given: Mapping[str, Any], document: Document | None) -> dict[str, int]:

@@ -22,6 +22,7 @@ from weighbridge.engines.transformers.dialect import (
     BESIDE,
     LOADS,
     called,
+    calls_in,
     class_of,
     value_of,
 )
@@ -78,7 +79,7 @@ UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 def tells(document: Document) -> bool:
     """Tell whether a script trains: a model is loaded, and arguments or adapters are made."""
-    calls = _calls(document.data)
+    calls = calls_in(document.data)
     names = {called(call) for call in calls}
     trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
     loads = LOADS in names or any(_named(call) is not None for call in calls)
@@ -98,7 +99,7 @@ class GatheredCalls(NamedTuple):
 def _gathered(document: Document) -> GatheredCalls:
     """Return what the calls of a script say."""
     tree, notes = literals.defaulted(document.text)
-    calls = sorted(_calls(tree), key=lambda call: call.lineno)
+    calls = sorted(calls_in(tree), key=lambda call: call.lineno)
     data: dict[str, Any] = {}
     places: dict[Path, Place] = {}
     of_packages = literals.imported(tree)
@@ -192,10 +193,6 @@ def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
         if called(call) in configs and called(call).endswith("Config"):
             why = "adapters of this kind are not counted"
             yield Unread(key=called(call), line=call.lineno, why=why, lowers=True, raises=True)
-
-
-def _calls(tree: Any) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def _learns(name: str) -> str:

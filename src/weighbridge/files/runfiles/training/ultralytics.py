@@ -7,20 +7,23 @@ what AdamW keeps is counted. Source: ultralytics 8.4 cfg/default.yaml, engine/tr
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.shell import commands
+from weighbridge.engines.transformers.dialect import called, calls_in, value_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
-from weighbridge.files.runfiles.training import flags
+from weighbridge.files.runfiles.training import flags, literals
 from weighbridge.files.runfiles.training.picture_trainers import worded
 from weighbridge.models.catalogue.pipelines import file_name
 
 PROGRAM = "ultralytics"
+CLASSES = ("YOLO", "RTDETR")
 KEYS = text_beside(__file__, "ultralytics.txt")
 MODES = {"train": "train", "predict": "infer", "val": "infer", "track": "infer"}
 BATCHES = {"train": 16, "val": 16}  # of predict and track one
@@ -47,7 +50,21 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield _run(reading(arguments, KEYS, MODES[mode]), mode)
 
 
+def _of_python(tree: Any) -> Iterator[YoloLine]:
+    """Yield what Python does with a network: YOLO("yolo11n.pt").train(imgsz=640, batch=64)."""
+    calls = calls_in(tree)
+    model = next((f"model={value_of(c.args[0])}" for c in calls if called(c) in CLASSES), "")
+    for call in calls if model else ():
+        values = {word.arg: value_of(word.value) for word in call.keywords}
+        if called(call) in MODES:
+            words = [f"{name}={value}" for name, value in values.items() if value is not None]
+            yield YoloLine(called(call), [model, *words])
+
+
 def _lines(document: Document) -> Iterator[YoloLine]:
+    if document.syntax == "python":
+        yield from _of_python(literals.defaulted(document.text).tree)
+        return
     try:
         all_commands = list(commands(document.text))
     except UsageError:
@@ -73,15 +90,11 @@ def _run(keys: KeyReading, mode: str) -> PlannedRun:
     elif keys.on("half"):
         keys.set("dtype", "float16", "half")
     keys.used |= {"optimizer", "amp", "half"}
-    _cards(keys)
+    devices = re.findall(r"\d+", str(keys.value("device", "")))
+    keys.cards = len(devices) if len(devices) > 1 else 0
     _batch(keys, mode)
     _size(keys)
     return keys.run(_model(keys))
-
-
-def _cards(keys: KeyReading) -> None:
-    devices = re.findall(r"\d+", str(keys.value("device", "")))
-    keys.cards = len(devices) if len(devices) > 1 else 0
 
 
 def _batch(keys: KeyReading, mode: str) -> None:
@@ -116,7 +129,7 @@ def _model(keys: KeyReading) -> str:
 KIND = Kind(
     name=PROGRAM,
     title=sentence("title.ultralytics"),
-    syntaxes=("shell",),
+    syntaxes=("shell", "python"),
     source="https://github.com/ultralytics/ultralytics/blob/v8.3.0/ultralytics/cfg/default.yaml",
     tells=tells,
     read=read,

@@ -54,22 +54,16 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if keys.value("train_micro_batch_size_per_gpu") != "auto":
         keys.take("train_micro_batch_size_per_gpu", "batch_size")
     keys.take("gradient_accumulation_steps", "gradient_accumulation", _number)
-    _precision(keys)
-    _optimizer(keys)
-    shared(keys)
-    keys.plain()
-    yield keys.run("")
-
-
-def _precision(keys: KeyReading) -> None:
-    """Take the precision. Raises UsageError for two of them, with which DeepSpeed does not start
-    (runtime/config.py, _initialize_params)."""
     if all(keys.value(f"{name}.enabled") is True for name in ("bf16", "fp16")):
         raise UsageError(sentence("zero.two"))
     for name in ("bf16", "fp16"):
         asked = keys.value(f"{name}.enabled")
         if asked is True:
             keys.set("precision", f"{name}-mixed", f"{name}.enabled")
+    _optimizer(keys)
+    shared(keys)
+    keys.plain()
+    yield keys.run("")
 
 
 def _optimizer(keys: KeyReading) -> None:

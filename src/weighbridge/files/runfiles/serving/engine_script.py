@@ -1,0 +1,91 @@
+"""Python that generates text with a model: vLLM's and SGLang's classes, transformers' `generate`.
+
+    llm = LLM(model="org/name", max_model_len=8192)         vllm serve org/name --max-model-len 8192
+    model = X.from_pretrained("org/name", dtype=...)        the line of Python, for --command
+
+Names stand for the literals and configs that they are given. Source: vLLM 0.20 engine/arg_utils.py
+(EngineArgs, whose fields are the flags of `vllm serve`; `get_batch_defaults`: a step of LLM has
+8,192 tokens, 16,384 on devices from 70 GiB).
+"""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
+from weighbridge.engines.launch.shell import CARDS
+from weighbridge.engines.transformers.dialect import ASKS, LOADS, called, calls_in, value_of
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
+from weighbridge.files.runfiles.serving.lines import of_text
+from weighbridge.files.runfiles.serving.start_logs import as_flag
+from weighbridge.files.runfiles.training import literals
+
+# A class: the package that has it, its first argument, and the line that serves the same
+CLASSES = {
+    "LLM": ("vllm", "model", "vllm serve --max-num-batched-tokens 8192"),
+    "Engine": ("sglang", "model_path", "python -m sglang.launch_server"),
+}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a script makes an engine, or loads a model that generates."""
+    generates = {LOADS, ASKS} <= set(map(called, calls_in(document.data)))
+    return generates or bool(_engines(document.data, document.text))
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each engine that a script makes, else that of the model that it loads."""
+    tree, notes = literals.defaulted(document.text)
+    engines = _engines(tree, document.text)
+    if not engines:
+        wanted = (call for call in calls_in(tree) if called(call) in (LOADS, ASKS))
+        yield from of_text("; ".join(map(ast.unparse, wanted)))
+    for call in engines:
+        _, first, line = CLASSES[called(call)]
+        arguments = dict(zip((first,), call.args, strict=False))
+        arguments |= {word.arg: word.value for word in call.keywords if word.arg}
+        packages = literals.imported(tree)
+        values = {name: _value(node, packages) for name, node in arguments.items()}
+        words = [word for name, value in values.items() for word in as_flag(name, value)]
+        unread = [
+            Unread(
+                key=name, line=call.lineno, why=sentence("line.computed"), lowers=True, raises=True
+            )
+            for name, value in values.items()
+            if value is None and ast.unparse(arguments[name]) != "None"
+        ]
+        for run in of_text(f"{line} {shlex.join(words)}"):
+            yield replace(run, notes=(*run.notes, *notes), unread=(*run.unread, *unread))
+
+
+def _engines(tree: Any, text: str) -> list[ast.Call]:
+    """Return the calls that make an engine of a package that is imported."""
+    of_packages = [
+        name
+        for name, package in CLASSES.items()
+        if re.search(rf"\b(?:from|import) {package[0]}\b", text)
+    ]
+    return [call for call in calls_in(tree) if called(call) in of_packages]
+
+
+def _value(node: ast.expr, packages: frozenset[str]) -> Any:
+    """Return the value of an argument: a literal, or a name of a package (torch.bfloat16)."""
+    text = ast.unparse(node)
+    if text.endswith("device_count()"):
+        return CARDS
+    of_an_object = isinstance(node, ast.Attribute) and text.partition(".")[0] not in packages
+    return None if of_an_object else value_of(node)
+
+
+KIND = Kind(
+    name="engine-script",
+    title=sentence("title.engine_script"),
+    syntaxes=("python",),
+    source="https://github.com/vllm-project/vllm/blob/v0.20.0/vllm/engine/arg_utils.py",
+    tells=tells,
+    read=read,
+)
