@@ -46,6 +46,13 @@ def test_where_it_does_not_ask(flags, version, model):
     assert blocks(line(flags, version, model)) is None
 
 
+def test_an_unnamed_release_is_no_refusal():
+    """A published line of an earlier release starts (vllm-project/recipes, Nemotron 3 Nano)."""
+    report = line(version=None)
+    assert (report.verdict.fits, report.derived["serves_as_asked"]) == ("unknown", False)
+    assert blocks(report)["needed"] == {"low": 0, "expected": 1024, "high": 1024}
+
+
 @pytest.mark.parametrize("mode", ["FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"])
 def test_whole_graphs_ask_for_a_block_each(mode):
     assert line(f"-cc.cudagraph_mode={mode}").verdict.fits == "no"

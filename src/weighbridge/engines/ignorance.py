@@ -15,6 +15,8 @@
                Releases of half a year were asked again of its law: of vLLM activations were 0.50 to
                1.00 of it (30 figures), of llama.cpp compute buffers 0.73 to 1.09. A machine that
                has less to do than is planned does it, so that only the low end is wider
+    towers     a flag by which each rank has the whole encoder of pictures, which is a fifth of a
+               model at most (assumed: of Qwen2.5-VL's 3B 0.18, of its 72B 0.01)
     pool, steps, loaded
                a flag or variable that changes what is kept of tokens, what a step takes, or what is
                loaded, in a way that no rule of ours has. Of 15 figures one in twenty had 0.31 of

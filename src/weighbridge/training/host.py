@@ -40,6 +40,7 @@ optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp 
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from weighbridge.base.dtypes import TORCH
 from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, around, exactly, total
 from weighbridge.base.records import replace
 from weighbridge.base.units import ceil_div, power_of_two
@@ -120,6 +121,8 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
     if plan.framework.name in MADE_ON_DEVICE:
         return
     part, choice = plan.subject.part, plan.subject.choice
+    if choice.scheme is None:  # ZeRO may convert what was loaded
+        choice = replace(choice, dtype=TORCH.get(plan.asked_dtype or "", choice.dtype))
     weights = weight_bytes(part, choice, major=plan.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
     if plan.framework.loads != "transformers":

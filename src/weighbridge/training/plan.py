@@ -109,7 +109,7 @@ class TrainingPlan:
     float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
     asked_reentrant: bool | None = None  # checkpoints
-    asked_dtype: bool = False  # of weights
+    asked_dtype: str | None = None  # of weights as they are loaded
     asked_kernels: str | None = None  # whether packages with kernels for state layers are there
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
@@ -298,7 +298,7 @@ def _asked(w: Train) -> dict[str, Any]:
         "optim_args": w.optim_args or (),
         "accelerate": numbers(w.accelerate_version),
         "asked_expandable": w.expandable_segments,
-        "asked_dtype": w.dtype is not None,
+        "asked_dtype": w.dtype,
         "asked_kernels": w.kernels,
         "asked_reentrant": w.use_reentrant,
         "gathers": w.gather_on_save,

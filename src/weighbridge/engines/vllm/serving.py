@@ -184,7 +184,8 @@ def _conditions(
     whole = launch.captures and PIECEWISE not in (launched.asked.unmodelled or "").split()
     if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
-        needed = exactly(launch.sequences)
+        named = launched.asked.engine_version is not None  # releases before 0.20 need none
+        needed = Bytes(launch.sequences if named else 0, *[launch.sequences] * 2)
         yield Condition("state_blocks", needed, blocks, "blocks", ground="tried", source=STATES)
 
 
@@ -239,7 +240,8 @@ def lacks(asked: VllmLaunched) -> str:
         return _blocks(asked, scarcest(asked))
     needs, has = (size.expected for size in (broken.needed, broken.available) if size)
     if broken.unit != "bytes":
-        return sentence("state_blocks", needs=needs, has=has)
+        key = "state_blocks" if broken.holds == "no" else "state_blocks_unsure"
+        return sentence(key, needs=needs, has=has)
     unsure = broken.name == "share_free" and broken.holds == "unknown"
     key = "utilization_unsure" if unsure else LACKING[broken.name]
     return sentence(key, share=asked.utilization, needs=human(needs), has=human(has))
