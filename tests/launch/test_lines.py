@@ -50,7 +50,7 @@ SPECIAL = {
     "spec_num_speculative_tokens": "2", "torchao": "int8wo", "copies": "2", "attention_copies": "2",
     "steps": "2", "draft_tokens": "2", "topk": "1", "algorithm": "NGRAM", "flash": "on",
     "layers": "9", "slots": "2", "split": "row", "shares": "1,1", "devices": "CUDA0",
-    "load_mode": "none", "placed": "exps=CPU",
+    "load_mode": "none", "placed": "exps=CPU", "data_local": "1",
 }  # fmt: skip
 BASE = {
     "vllm": "vllm serve m",

@@ -90,6 +90,7 @@ WRITTEN = {  # formats that an engine makes while it loads, or that its own file
         *("bnb-int8", "nf4", "nf4-dq", "fp4", "fp4-dq", "hqq-4bit-g64", "torchao-int8"),
         *("torchao-int4-g128", "torchao-fp8", "quanto-int8", "quanto-float8", "quanto-int4"),
         *("quanto-int2", "eetq", "fp8-block"),
+        *("F16", "BF16"),  # GGUF's names of plain dtypes
     },
 }
 

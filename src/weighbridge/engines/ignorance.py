@@ -36,7 +36,7 @@ from weighbridge.base.sentences import keys_of, sentence
 GUESSED = "format_usual"  # the note of a model whose format is guessed
 UNREAD = "unread"
 USUAL = ("mix", "latest")
-PLAIN = ("F32", "F16", "BF16")  # GGUF types that are no mix
+PLAIN = ("F32", "F16", "BF16", "Q8_0")  # GGUF types that are no mix
 EIGHT = ("fp8", "w8", "int8", "gptq-8", "mlx-8", "bnb-int8", "mxfp8")
 
 
