@@ -242,8 +242,9 @@ def test_no_run_that_died_fits(every):
 def test_few_answers_are_open(every):
     answers = [j for j in every if isinstance(j, AnsweredCase)]
     assert len(answers) >= 120
-    # of torchtitan's five near the edge of a card, compiled, four are open
-    assert sum(j.fits == "unknown" for j in answers) <= 0.23 * len(answers)
+    # margins of one source or two narrow no interval: runs of torchtitan, litgpt and torchtune that
+    # come near the edge of a card are open
+    assert sum(j.fits == "unknown" for j in answers) <= 0.29 * len(answers)
 
 
 @pytest.mark.slow
