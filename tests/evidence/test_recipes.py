@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 STARTS = ("verified", "measured", "guide-verified")
 OUTCOMES = {*STARTS, "verified-other", "guide", "recommended", "offered", "fails"}
 MOST_REFUSED = 0.03
-LEAST_ANSWERED = 0.92
+LEAST_ANSWERED = 0.915  # flags without a rule and releases without a name leave answers open
 
 
 def rows(name):

@@ -27,7 +27,7 @@ RANKS = st.builds(
 @given(ranks=RANKS)
 def test_the_cards_of_ranks_have_the_same_ranks(ranks):
     others = {kind: getattr(ranks, kind) for kind in SETTINGS if kind != "data"}
-    assert Ranks.of_total(ranks.cards, **others) == ranks
+    assert Ranks(**others).over(ranks.cards) == ranks
     assert Ranks.of(ranks.settings(*SETTINGS)) == ranks
     assert not list(ranks.contradictions(ranks.cards))
 
@@ -50,7 +50,7 @@ def test_copies_and_what_shares_each_are_all_that_have_the_same(ranks, copies):
 
 def test_groups_of_sixteen_cards_are_those_of_megatron():
     """core/parallel_state.py, initialize_model_parallel: its example of 16 cards."""
-    ranks = Ranks.of_total(16, tensor=2, pipeline=4)
+    ranks = Ranks(tensor=2, pipeline=4).over(16)
     assert ranks.data == 2
     assert [list(ranks.together("data", card)) for card in (0, 1, 4)] == [[0, 2], [1, 3], [4, 6]]
     assert list(ranks.together("tensor", 3)) == [2, 3]

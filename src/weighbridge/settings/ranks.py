@@ -1,6 +1,6 @@
 """How many processes a run has, and of which kinds: one record, whatever starts or counts them.
 
-    Ranks.of_total(16, tensor=2, pipeline=2).data            4: what the others leave
+    Ranks(tensor=2, pipeline=2).over(16).data                4: what the others leave
     Ranks.of({"tensor_parallel_size": 2}).cards              2, by the names of settings
     Ranks(data=2, tensor=2).together("data", 1)              cards 1 and 3 have the same part
 
@@ -61,11 +61,6 @@ class Ranks:
         """Return the ranks that settings say by their names; one of a kind that is not there."""
         numbers = {kind: settings.get(name) for kind, name in SETTINGS.items()}
         return cls(**{kind: n for kind, n in numbers.items() if isinstance(n, int) and n > 0})
-
-    @classmethod
-    def of_total(cls, cards: int, **sizes: Any) -> Self:
-        """Return the ranks of so many cards, whose other kinds leave the data ranks."""
-        return cls(**sizes).over(cards)
 
     def over(self, cards: int) -> Self:
         """Return the same ranks with as many of data as the cards leave, at least one."""

@@ -12,7 +12,7 @@ from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.engine import by_release
 from weighbridge.engines.llama_cpp.rules import READ_EARLY, LlamaCppRules, products
 
-OLDEST, NEWEST = 3576, 4840
+NEWEST = 4840
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

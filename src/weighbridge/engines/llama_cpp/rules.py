@@ -116,7 +116,7 @@ class LlamaCppRules:
         return align_up(tokens, self.mask_pad)
 
 
-OLDEST, NEWEST = 4905, 11200  # 17 March 2025; commit 0c1e57098 of 1 October 2026, counted on
+NEWEST = 11200  # commit 0c1e57098 of 1 October 2026, counted on
 CHANGES: Mapping[int, Mapping[str, Any]] = {
     5130: {"latents": True},  # #12801, 15 April 2025
     5432: {"windows": True},  # #13194, 20 May 2025

@@ -15,8 +15,6 @@ from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, MIB
 
-NVIDIA = "what NVIDIA's driver keeps back on parts of this size"
-
 
 class MemoryRule(NamedTuple):
     """Memory per mille of the marketed GiB: the total, and of that what a process sees."""

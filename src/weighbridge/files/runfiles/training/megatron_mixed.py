@@ -16,7 +16,7 @@ from weighbridge.training.megatron.model import ATTENDS, EXPERTS, FEEDS, MAMBA
 TYPE = next(name for name, kind in TYPES.items() if kind.family is NEMOTRON_H)
 LETTERS = {MAMBA, ATTENDS, FEEDS, EXPERTS}
 PATTERNS = ("hybrid_layer_pattern", "hybrid_override_pattern")  # the second is older
-ENDS, FURTHER = "|", "/"
+ENDS = "|"
 EXPAND, KERNEL = 2, 4  # of MambaMixer's own
 USUAL = {"mamba_state_dim": 128, "mamba_head_dim": 64, "mamba_num_groups": 8}
 OF_MODEL = (  # arguments that say more of the config
