@@ -124,7 +124,7 @@ KOHYA = (
     "--train_batch_size 2 --resolution 512,512 --gradient_checkpointing --mixed_precision bf16\n"
 )
 FIXED = [
-    ("f.yaml", FACTORY, "4090:8", ["ds_z3_config.json  # two"]),
+    ("f.yaml", FACTORY, "4090:8", ["ds_z2_config.json  # two", "optim: adamw_8bit"]),
     (
         "o.json",
         json.dumps(TRAINED),

