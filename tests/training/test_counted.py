@@ -40,7 +40,8 @@ def at_least(config, **settings):
                 more, less = phase.at(level), count.at(level)
                 assert less.expected <= more.expected, (phase.name, level)
                 assert less.high <= more.high, (phase.name, level)
-            assert count.at("allocated").low <= phase.at("allocated").low
+            # a margin is a share of all that is expected, free room of segments in it
+            assert count.at("driver").low <= 1.01 * phase.at("driver").low
             assert count.at("allocated").expected > 0.97 * phase.at("allocated").expected
             same.append(held(count) == held(phase))
     return sum(same) / len(same)

@@ -375,4 +375,5 @@ def test_torchtunes_recipe_of_an_8b_fits_a_4090():
         gpu="4090",
         offline=True,
     )
-    assert found.verdict.fits == "yes"
+    assert found.verdict.fits != "no"  # published as working; one source narrows no interval
+    assert found.peak.expected < 22 * 2**30
