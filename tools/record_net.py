@@ -435,7 +435,7 @@ def _rolled(events: list[Event], head: str, count: int) -> list[Event]:
         check(kept, plain(i), f"{head}.{i}")
     first = plain(0)
     for a, b in zip(first, kept, strict=True):
-        for x, y in zip(leafs(a), leafs(b), strict=True):
+        for x, y in zip(flat(a), flat(b), strict=True):
             handed = x == y or (y[0], x[0]) == ("before", "out")
             if x != y and (not handed or carried.setdefault(y[1], x[1]) != x[1]):
                 raise SystemExit(f"the first of {head} is unlike:\n  {a}\n  {b}")
@@ -465,7 +465,7 @@ def shape_of(e: Event, of: Any, prefix: str) -> Any:
     return e.op, tuple(map(of, e.outs)), tuple(map(of, e.ins)), words
 
 
-def leafs(a: Any) -> list[Any]:
+def flat(a: Any) -> list[Any]:
     """Operation, references and words of an event as a flat list."""
     op, outs, ins, words = a
     return [op, *outs, *ins, *(x for pair in words for x in pair)]

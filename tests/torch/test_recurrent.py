@@ -44,7 +44,7 @@ def test_a_layer_takes_at_most_what_its_steps_do_and_little_less(kind, settings)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_kept_without_training_but_what_comes_out(kind):
-    """Its output, beside which the first hidden state was made, and the last."""
+    """A layer keeps its output, beside which the first hidden state was made, and the last."""
     kept, most = peaks(kind, cudnn=True, train=False)
     assert kept == (TIMES + 1 + (kind is nn.LSTM)) * ROWS * WIDTH * 4 < most
 

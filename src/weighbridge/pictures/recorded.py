@@ -29,7 +29,7 @@ OWN = 2  # names in the path of a block
 Known = Mapping[str, int]
 
 
-class Step(NamedTuple):
+class RecordedStep(NamedTuple):
     """One line: an operation with its results, what it reads, its words, and what ends with it."""
 
     op: str
@@ -44,7 +44,7 @@ class RecordedProgram(NamedTuple):
 
     needs: tuple[tuple[str, str], ...]
     lets: tuple[tuple[str, str], ...]
-    steps: tuple[Step, ...]
+    steps: tuple[RecordedStep, ...]
 
 
 @cache
@@ -66,10 +66,10 @@ def _read(cls: str) -> RecordedProgram:
     return RecordedProgram(tuple(needs), tuple(lets), tuple(steps))
 
 
-def _step(outs: str, op: str, after: list[str]) -> Step:
+def _step(outs: str, op: str, after: list[str]) -> RecordedStep:
     ins, *words = after
     pairs = (word.partition("=") for word in words if "=" in word)
-    return Step(
+    return RecordedStep(
         op,
         _names(outs),
         _names(ins),
@@ -100,10 +100,10 @@ class Player:
     def __init__(self, known: Known, dtypes: dict[str, DType], values: dict[str, Value]) -> None:
         self.known, self.dtypes, self.values = known, dtypes, values
 
-    def numbers(self, step: Step, word: str = "to") -> list[int]:
+    def numbers(self, step: RecordedStep, word: str = "to") -> list[int]:
         return [number(one, self.known) for one in step.words[word].split(",") if one]
 
-    def play(self, n: NetPlace, steps: Sequence[Step]) -> None:
+    def play(self, n: NetPlace, steps: Sequence[RecordedStep]) -> None:
         """Play lines to the end of the program, or of the block that they are of."""
         place = 0
         while place < len(steps):
@@ -114,14 +114,14 @@ class Player:
             else:
                 self._one(n, step)
 
-    def _one(self, n: NetPlace, step: Step) -> None:
+    def _one(self, n: NetPlace, step: RecordedStep) -> None:
         results = _results(self, n, step, [self.values[one] for one in step.ins])
         for name, value in zip(step.outs, results, strict=False):
             self.values[name], self.dtypes[name] = value, value.dtype
         for name in step.ends:
             self.values.pop(name, None)
 
-    def _each(self, n: NetPlace, loop: Step, steps: Sequence[Step]) -> None:
+    def _each(self, n: NetPlace, loop: RecordedStep, steps: Sequence[RecordedStep]) -> None:
         """Play the blocks of a list: what one hands to the next is its argument."""
         leave, [count] = _after(steps, "leave", 0), self.numbers(loop)
         again: Iterable[tuple[str, str]] = ()
@@ -132,7 +132,7 @@ class Player:
             self._block(place, loop.outs, steps[: leave - 1])
             self.play(n, steps[leave - 1 :])
 
-    def _block(self, place: NetPlace, names: Sequence[str], steps: Sequence[Step]) -> None:
+    def _block(self, place: NetPlace, names: Sequence[str], steps: Sequence[RecordedStep]) -> None:
         gone = {one for step in steps for one in step.ends}
         hands = dict.fromkeys(one for step in steps for one in step.outs if one not in gone)
         seen = {name: value for name, value in self.values.items() if name not in names}
@@ -148,7 +148,7 @@ class Player:
         self.values.update(zip(hands, outs, strict=True))
 
 
-def _after(steps: Sequence[Step], op: str, place: int) -> int:
+def _after(steps: Sequence[RecordedStep], op: str, place: int) -> int:
     """Return the place behind the next operation of a name."""
     return 1 + next(i for i in range(place, len(steps)) if steps[i].op == op)
 
@@ -174,39 +174,39 @@ SHAPED: Mapping[str, Callable[..., Value]] = {
 }
 
 
-def _results(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Sequence[Value]:
+def _results(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Sequence[Value]:
     """Return what an operation gives."""
     op, words = step.op, step.words
     if op in PLAIN:
         return [PLAIN[op](*xs)]
     if op in SHAPED:
-        return [SHAPED[op](xs[0], *p.numbers(step))]
+        return [SHAPED[op](xs[0], *player.numbers(step))]
     if op in MODULES:
-        return [MODULES[op](p, n, step, xs)]
+        return [MODULES[op](player, n, step, xs)]
     if op == "split":
-        return xs[0].split(*p.numbers(step), dim=int(words["dim"]))
+        return xs[0].split(*player.numbers(step), dim=int(words["dim"]))
     return []
 
 
-def _cast(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+def _cast(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     like = step.words.get("like")
-    return xs[0].to(_dtype(n, step) if like is None else p.dtypes[like])
+    return xs[0].to(_dtype(n, step) if like is None else player.dtypes[like])
 
 
-def _dtype(n: NetPlace, step: Step) -> DType:
+def _dtype(n: NetPlace, step: RecordedStep) -> DType:
     return TORCH[step.words["dtype"]] if "dtype" in step.words else n.run.dtype
 
 
-def _new(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+def _new(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     """Return a tensor that a kernel fills, of the one that it may give a gradient to."""
-    shape, dtype = p.numbers(step), _dtype(n, step)
+    shape, dtype = player.numbers(step), _dtype(n, step)
     read = next((x for x in xs if x.tensor.requires_grad and x.dtype == dtype), None)
     return n.run.new(*shape, dtype=dtype) if read is None else read.resized(*shape)
 
 
-def _attend(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
-    batch, heads, tokens, width = p.numbers(step)
-    seen = p.numbers(step, "keys")[0]
+def _attend(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
+    batch, heads, tokens, width = player.numbers(step)
+    seen = player.numbers(step, "keys")[0]
     rows = zip(xs, (tokens, seen, seen), strict=False)
     q, k, v = (x.view(batch, count, x.numel // (batch * count)) for x, count in rows)
     bias = xs[3] if len(xs) > 3 else None
@@ -215,46 +215,48 @@ def _attend(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
     return out.view(batch, heads, tokens, width)
 
 
-def _conv(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
-    [out], words = p.numbers(step), step.words
-    kernel, stride, pad = (tuple(p.numbers(step, one)) for one in ("kernel", "stride", "pad"))
+def _conv(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
+    [out], words = player.numbers(step), step.words
+    kernel, stride, pad = (tuple(player.numbers(step, one)) for one in ("kernel", "stride", "pad"))
     return n.conv(words["at"], xs[0], out, kernel, stride, pad, bias="bias" in words)
 
 
-def _norm(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+def _norm(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     name, affine = step.words["at"], step.words["at"] != "-"
     if step.op == "rms_norm":
         return n.rms_norm(name, xs[0], affine=affine, how="torch")
     return n.layer_norm(name, xs[0], affine=affine, bias="bias" in step.words)
 
 
-def _linear(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
-    return n.linear(step.words["at"], xs[0], p.numbers(step)[0], "bias" in step.words)
+def _linear(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
+    return n.linear(step.words["at"], xs[0], player.numbers(step)[0], "bias" in step.words)
 
 
-def _stored(p: Player, n: NetPlace, step: Step, xs: list[Value]) -> Value:
+def _stored(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     """Return a parameter or a buffer of a module, or rows of its table."""
-    name, shape = step.words["at"], p.numbers(step)
+    name, shape = step.words["at"], player.numbers(step)
     kind = cast("ParamKind", step.words.get("kind", "other"))
     if step.op == "embedding":
         return n.embedding(name, *shape)
     return n.buffer(name, *shape) if step.op == "buffer" else n.value(name, *shape, kind=kind)
 
 
-MODULES: Mapping[str, Callable[[Player, NetPlace, Step, list[Value]], Value]] = {
+MODULES: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Value]] = {
     **dict.fromkeys(("param", "buffer", "embedding", "declare"), _stored),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     **dict.fromkeys(("new", "made"), _new),
-    "given": lambda p, n, step, xs: n.run.constant(*p.numbers(step), dtype=_dtype(n, step)),
+    "given": lambda player, n, step, xs: n.run.constant(
+        *player.numbers(step), dtype=_dtype(n, step)
+    ),
     "cast": _cast,
     "linear": _linear,
     "conv": _conv,
     "attend": _attend,
-    "scale": lambda p, n, step, xs: xs[0] * 1.0,
-    "shift": lambda p, n, step, xs: xs[0] + 1.0,
-    "result": lambda p, n, step, xs: xs[0].act("result"),
-    "matmul": lambda p, n, step, xs: xs[0].matmul(xs[1], p.numbers(step)[0]),
-    "cat": lambda p, n, step, xs: cat(xs, int(step.words["dim"])),
+    "scale": lambda player, n, step, xs: xs[0] * 1.0,
+    "shift": lambda player, n, step, xs: xs[0] + 1.0,
+    "result": lambda player, n, step, xs: xs[0].act("result"),
+    "matmul": lambda player, n, step, xs: xs[0].matmul(xs[1], player.numbers(step)[0]),
+    "cat": lambda player, n, step, xs: cat(xs, int(step.words["dim"])),
 }
 
 

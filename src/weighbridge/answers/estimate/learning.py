@@ -150,8 +150,9 @@ def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[st
         roles = {"actor": trainer(report, fresh=True)}
         cards = (d for d in devices if d.kind == "gpu")
         devices = (*cards, *_hosts(report, run, roles, None))
-    as_asked = objective.head.known and run.trained.framework != training.MEGATRON
-    if budget is None or (as_asked and devices is report.devices):
+    asked = run.trained
+    as_asked = objective.head.known and asked.framework != training.MEGATRON
+    if budget is None or (as_asked and asked.framework_version and devices is report.devices):
         return {"devices": devices}
     judged = on_devices.serving([d for d in devices if d.kind == "gpu"], budget)
     verdict = on_host.both(judged, devices, run.trained.host_memory())

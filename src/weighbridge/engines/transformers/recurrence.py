@@ -29,7 +29,6 @@ from typing import assert_never
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.units import ceil_div
-from weighbridge.engines.transformers.rules import Version
 from weighbridge.engines.transformers.stage import STATE, MixerCache, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear
 from weighbridge.memory.components.activations import Heap, LiveTensor
@@ -46,8 +45,6 @@ from weighbridge.models.arch.mixers import (
 )
 
 CHUNK = 64  # of the delta rule
-CONTRACTS: Version = (5, 18)  # Mamba 2 by einsum
-NAMED_UNTIL: Version = (5, 15)
 # As wide as the state in a step of one token, in its own float32: what decays, decayed, summed
 COPIES: Mapping[type, int] = {Mamba1: 2}
 # And in the dtype of activations: B with its step, and times what is read (mamba2_selective_
@@ -62,7 +59,7 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
     projected = heap.take(step.rows * narrow * step.size)
-    if isinstance(mixer, Mamba2) and step.prompt and step.rules.version < CONTRACTS:
+    if isinstance(mixer, Mamba2) and step.prompt and step.rules.sums_products:
         floats = _multiplied(heap, step, mixer)
     else:
         floats = heap.take(step.rows * wide * 4)
@@ -96,7 +93,7 @@ def _multiplied(heap: Heap, step: ForwardStep, mixer: Mamba2) -> LiveTensor:
             heap.drop(whole)
         return result
 
-    named = step.rules.version < NAMED_UNTIL
+    named = step.rules.names_products
     live = [floats(n) for n in (inner, inner, sides, sides, scores)]  # x, times D, B, C, decays
     live.append(summed(sides * step.style.chunk, scores, named=named))
     live.append(summed(scores, scores, named=named))

@@ -111,6 +111,8 @@ class TransformersRules:
     ties_at_once: bool  # a tied head is never a tensor of its own
     second_head: bool  # a tied head is kept beside the embedding, of weights in float8 blocks
     says_dtype: bool  # `dtype=`; before, `torch_dtype=`
+    sums_products: bool  # Mamba 2; since 5.18 by einsum
+    names_products: bool  # ... each of which lives to the end of the scan
     attention: str  # the default: sdpa or eager
 
     @property
@@ -129,6 +131,8 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
     return TransformersRules(
         version=version,
         legacy_cache=version < known.caches,
+        sums_products=version < (5, 18),
+        names_products=version < (5, 15),
         outputs_kept=version < (4, 42),
         whole_logits=version < known.last_logits,
         float_logits=version < (4, 46),

@@ -184,8 +184,8 @@ def _conditions(
     whole = launch.captures and PIECEWISE not in (launched.asked.unmodelled or "").split()
     if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
-        named = launched.asked.engine_version is not None  # releases before 0.20 need none
-        needed = Bytes(launch.sequences if named else 0, *[launch.sequences] * 2)
+        least = launch.sequences if launched.asked.engine_version else 0  # before 0.20: none
+        needed = Bytes(least, launch.sequences, launch.sequences)
         yield Condition("state_blocks", needed, blocks, "blocks", ground="tried", source=STATES)
 
 

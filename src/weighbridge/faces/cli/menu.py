@@ -100,9 +100,9 @@ def of_no_command(words: Sequence[str]) -> list[str]:
     do; [] of others. Raises NotFoundError for a file that is not there."""
     if words[0] in COMMANDS:
         return []
-    from weighbridge.faces.cli.references import given, in_sentences, names_model, no_file
+    from weighbridge.faces.cli.references import in_sentences, is_text, names_model, no_file
 
-    if given(words[0]):  # a name like --x.yaml stood behind --, which is gone by now
+    if is_text(words[0]):  # a name like --x.yaml stood behind --, which is gone by now
         ended = ["--"] if words[0].startswith("-") and words[0] != "-" else []
         return [FILE, *ended, *words]
     if words[0] == FILE:  # as errors and help call it

@@ -23,7 +23,7 @@ FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
-def given(reference: str) -> bool:
+def is_text(reference: str) -> bool:
     """Tell whether a reference is stdin, or a file of any name that no model is read from."""
     suffix = os.path.splitext(reference)[1].lower()
     return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
