@@ -78,7 +78,7 @@ def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, cap
     assert "each of the 2 has 79.3" in out
     offered = out.partition("What would make it fit")[2].partition("Run it")[0]
     assert any("-parallel-size 2" in line or "--tp-size 2" in line for line in offered.splitlines())
-    assert "as asked, on 1 of 2 cards, no other flags" in err
+    assert "as asked, it is on 1 of 2 cards: use the others too" in err
 
 
 @pytest.mark.slow
@@ -163,7 +163,8 @@ def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
     _, out, _ = _asked(
         capsys, "fit", "llama-3.1-8b", "--gpu", "4090", "--engine", "vllm", "--max", "context"
     )
-    assert f"context: {length:,} with {flags} " in " ".join(out.split())
+    assert f"✓ context: {length:,}\n" in out
+    assert f"--max-model-len {length} {flags}" in " ".join(out.split())
     roomy = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h200", context=4096).derived
     assert (roomy["largest_context"], roomy["largest_context_flags"]) == (131_072, "")
 
@@ -271,7 +272,7 @@ def test_the_line_for_what_more_fits_asks_about_the_same_run(typed, capsys):
     screen = capsys.readouterr().out
     (line,) = (text.strip() for text in screen.splitlines() if "weighbridge fit" in text)
     assert run([*asked, "--json"]) == 0
-    peak = json.loads(capsys.readouterr().out)["devices"][0]["peak"]
+    workload = json.loads(capsys.readouterr().out)["workload"]
     assert run([*shlex.split(line)[1:], "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     method = typed.split()[1]
@@ -280,7 +281,9 @@ def test_the_line_for_what_more_fits_asks_about_the_same_run(typed, capsys):
         for q in told["questions"]
         if q["report"] and q["report"]["workload"].get("method") == method
     )
-    assert same["devices"][0]["peak"] == peak
+    assert same["workload"]["seq_len"] > workload["seq_len"]  # what was found
+    other = {k for k, v in workload.items() if same["workload"].get(k) != v}
+    assert other <= {"seq_len", "gpu"}  # the card by its full name
 
 
 def test_the_next_question_quotes_a_name_with_a_blank():

@@ -78,16 +78,6 @@ def test_releases_are_no_range_that_falls() -> None:
     assert "our rules are for releases 0.9 to 0.33" in said
 
 
-@pytest.mark.slow
-def test_the_base_that_is_packed_is_not_twice_as_large() -> None:
-    def told(method: str) -> str:
-        found = train("qwen2.5-0.5b", method=method, framework="trl")
-        return next((w for w in found.warnings if w.startswith("trl loads in float32")), "")
-
-    assert "what is not packed of the frozen base is twice" in told("qlora")
-    assert "the frozen base, too, is twice" in told("lora")
-
-
 def test_too_close_to_call_on_the_host() -> None:
     held = Component(name="other", bytes=Bytes(GIB // 2, GIB, 4 * GIB), basis="assumed")
     host = Device(index=0, kind="host", phases=(Instant("load", (held,)),))

@@ -73,6 +73,9 @@ def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
     assert CHINESE.search(said.removeprefix("错误")), said
 
 
+RUNFILES = Path(weighbridge.__file__).parent / "files" / "runfiles"  # tables of readers
+
+
 def test_in_english_it_is_as_it_was_raised(capsys):
     assert run(["load", "./nowhere"]) == 2
     assert capsys.readouterr().err == "error: './nowhere': no such file or folder\n"
@@ -98,7 +101,8 @@ def literals():
 def test_every_sentence_is_one_that_is_raised():
     """Each piece of it between values stands in a string of the sources, begins one, or stands in
     an answer of the corners."""
-    known = "\n".join((*literals(), SENTENCES.read_text(encoding="utf-8")))
+    tables = (path.read_text(encoding="utf-8") for path in RUNFILES.rglob("*.txt"))
+    known = "\n".join((*literals(), *tables, SENTENCES.read_text(encoding="utf-8")))
     for key, entry in TOLD.items():
         for piece in re.split(r"\{\w+\}", entry["en"]):
             spoken = [
