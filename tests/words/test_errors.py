@@ -21,6 +21,7 @@ TOLD = {
     if key.startswith("known.")
 }
 SENTENCES = Path(__file__).parents[1] / "sentences.txt"  # those of all corners, # for numbers
+RUNFILES = Path(weighbridge.__file__).parent / "files" / "runfiles"  # tables of readers
 SOURCES = (Path(weighbridge.__file__).parent, Path(click.__file__).parent)
 
 
@@ -71,9 +72,6 @@ def test_what_people_get_wrong_is_told_in_chinese(capsys, typed):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("错误")
     assert CHINESE.search(said.removeprefix("错误")), said
-
-
-RUNFILES = Path(weighbridge.__file__).parent / "files" / "runfiles"  # tables of readers
 
 
 def test_in_english_it_is_as_it_was_raised(capsys):
