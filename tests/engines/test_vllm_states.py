@@ -21,11 +21,11 @@ def blocks(report):
 def test_a_published_refusal():
     """1,024 sequences on an H100, of which 856 have a block (vllm-project/recipes pull request 551)."""
     report = line()
-    assert (report.verdict.fits, report.verdict.ground) == ("no", "tried")
+    # Packed models were once left a sixth more than was said, with which it would start
+    assert report.verdict.fits == "unknown" and not report.derived["serves_as_asked"]
     available = blocks(report)["available"]
     assert available["expected"] == pytest.approx(856, rel=0.015)
     assert report.derived["num_gpu_blocks"] == available["expected"]
-    assert not report.derived["serves_as_asked"]
     (change,) = (r.change for r in report.remedies if "max_num_seqs" in r.change)
     assert 700 <= change["max_num_seqs"] <= 856  # what has a block, not a request alone
     assert line(f"--max-num-seqs {change['max_num_seqs']}").verdict.fits == "yes"
@@ -55,7 +55,7 @@ def test_an_unnamed_release_is_no_refusal():
 
 @pytest.mark.parametrize("mode", ["FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"])
 def test_whole_graphs_ask_for_a_block_each(mode):
-    assert line(f"-cc.cudagraph_mode={mode}").verdict.fits == "no"
+    assert line(f"-cc.cudagraph_mode={mode} --max-num-seqs 2048").verdict.fits == "no"
 
 
 def test_more_sequences_are_never_easier():

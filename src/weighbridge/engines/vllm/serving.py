@@ -185,8 +185,14 @@ def _conditions(
     if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
         least = launch.sequences if launched.asked.engine_version else 0  # before 0.20: none
-        needed = Bytes(least, launch.sequences, launch.sequences)
-        yield Condition("state_blocks", needed, blocks, "blocks", ground="tried", source=STATES)
+        yield Condition(
+            "state_blocks",
+            Bytes(least, launch.sequences, launch.sequences),
+            blocks,
+            "blocks",
+            ground="tried",
+            source=STATES,
+        )
 
 
 def _draws_more(reserve: RankReserve, utilization: float) -> bool:
