@@ -160,8 +160,8 @@ def _forward(  # noqa: PLR0913  torch's own arguments
     weights: Sequence[torch.Tensor],
     stride: int,
     buffer: torch.Tensor | None,
-    h: torch.Tensor,
-    c: torch.Tensor | None,
+    hidden_state: torch.Tensor,
+    cell: torch.Tensor | None,
     mode: int,
     size: int,
     projected: int,
@@ -178,8 +178,8 @@ def _forward(  # noqa: PLR0913  torch's own arguments
     contiguous = steps_first.contiguous()
     shape = _shape(data, mode, size, layers, both=both)
     out = data.new_empty(*steps_first.shape[:-1], (projected or size) * shape.ways)
-    h_out = torch.empty_like(h)
-    c_out = data.new_empty(0) if c is None else torch.empty_like(c)
+    h_out = torch.empty_like(hidden_state)
+    c_out = data.new_empty(0) if cell is None else torch.empty_like(cell)
     workspace = data.new_empty(shape.workspace(train=train), dtype=torch.uint8)
     reserve = data.new_empty(shape.reserve() if train else 0, dtype=torch.uint8)
     del workspace, contiguous
@@ -191,8 +191,8 @@ def _backward(  # noqa: PLR0913  torch's own arguments
     weights: Sequence[torch.Tensor],
     stride: int,
     buffer: torch.Tensor,
-    h: torch.Tensor,
-    c: torch.Tensor | None,
+    hidden_state: torch.Tensor,
+    cell: torch.Tensor | None,
     out: torch.Tensor,
     of_out: torch.Tensor | None,
     of_h: torch.Tensor | None,
@@ -220,7 +220,10 @@ def _backward(  # noqa: PLR0913  torch's own arguments
         for tensor in (data, gradient)
     ]
     of_data = torch.empty_like(contiguous[0])
-    of_hidden, of_cell = torch.empty_like(h), None if c is None else torch.empty_like(c)
+    of_hidden, of_cell = (
+        torch.empty_like(hidden_state),
+        None if cell is None else torch.empty_like(cell),
+    )
     workspace = data.new_empty(shape.kind.backward * shape.state, dtype=torch.uint8)
     sizes = [weight.numel() for weight in weights]
     whole = data.new_zeros(sum(sizes)) if wanted[3] else None
@@ -240,23 +243,27 @@ GRU_WORKSPACE = 5  # of the hidden state: GRU_WORKSPACE_MULTIPLIER
 def _lstm_cell(
     gates: torch.Tensor,
     hidden_gates: torch.Tensor,
-    c: torch.Tensor,
+    cell: torch.Tensor,
     *_: torch.Tensor | None,
     **__: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    h = torch.empty_like(c, memory_format=torch.contiguous_format)
-    return h, torch.empty_like(h), torch.empty_like(gates, memory_format=torch.contiguous_format)
+    hidden_state = torch.empty_like(cell, memory_format=torch.contiguous_format)
+    return (
+        hidden_state,
+        torch.empty_like(hidden_state),
+        torch.empty_like(gates, memory_format=torch.contiguous_format),
+    )
 
 
 def _gru_cell(
     gates: torch.Tensor,
     hidden_gates: torch.Tensor,
-    h: torch.Tensor,
+    hidden_state: torch.Tensor,
     *_: torch.Tensor | None,
     **__: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    workspace = h.new_empty(h.shape[0], GRU_WORKSPACE * h.shape[1])
-    return torch.empty_like(h, memory_format=torch.contiguous_format), workspace
+    workspace = hidden_state.new_empty(hidden_state.shape[0], GRU_WORKSPACE * hidden_state.shape[1])
+    return torch.empty_like(hidden_state, memory_format=torch.contiguous_format), workspace
 
 
 def _gru_cell_backward(
