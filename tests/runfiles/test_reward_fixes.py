@@ -175,7 +175,7 @@ network:
     lora_r: 16
     lora_alpha: 64
 """,
-        ("  micro_batch_size_per_gpu: 1",),
+        ("  micro_batch_size_per_gpu: 1\n",),
     ),
     "axolotl.yaml": (
         "4090",
