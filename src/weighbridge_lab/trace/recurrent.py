@@ -149,41 +149,50 @@ class _Shape(NamedTuple):
         return (self.kind.gates + 1 + between) * self.state
 
 
-def _shape(data: torch.Tensor, mode: int, size: int, layers: int, *, both: bool) -> _Shape:
-    kind = next(kind for kind in KINDS.values() if kind.mode == mode)
-    positions = data.numel() // data.shape[-1]
-    return _Shape(kind, layers, 1 + both, positions * size * data.element_size())
+class _Settings(NamedTuple):
+    """What torch hands to both of cuDNN's operations, behind the tensors of each."""
+
+    mode: int
+    size: int
+    projected: int
+    layers: int
+    batch_first: bool
+    dropout: float
+    train: bool
+    both: bool
+    batch_sizes: Sequence[int]
+    dropout_state: torch.Tensor | None = None
+
+    @property
+    def rows_first(self) -> bool:
+        return self.batch_first and not self.batch_sizes
+
+    def shape(self, data: torch.Tensor) -> _Shape:
+        kind = next(kind for kind in KINDS.values() if kind.mode == self.mode)
+        positions = data.numel() // data.shape[-1]
+        return _Shape(kind, self.layers, 1 + self.both, positions * self.size * data.element_size())
 
 
-def _forward(  # noqa: PLR0913  torch's own arguments
+def _forward(
     data: torch.Tensor,
     weights: Sequence[torch.Tensor],
     stride: int,
     buffer: torch.Tensor | None,
     hidden_state: torch.Tensor,
     cell: torch.Tensor | None,
-    mode: int,
-    size: int,
-    projected: int,
-    layers: int,
-    batch_first: bool,
-    dropout: float,
-    train: bool,
-    both: bool,
-    batch_sizes: Sequence[int],
-    state: torch.Tensor | None = None,
+    *settings: Any,
 ) -> tuple[torch.Tensor, ...]:
-    rows_first = batch_first and not batch_sizes
-    steps_first = data.transpose(0, 1) if rows_first else data
+    call = _Settings(*settings)
+    steps_first = data.transpose(0, 1) if call.rows_first else data
     contiguous = steps_first.contiguous()
-    shape = _shape(data, mode, size, layers, both=both)
-    out = data.new_empty(*steps_first.shape[:-1], (projected or size) * shape.ways)
+    shape = call.shape(data)
+    out = data.new_empty(*steps_first.shape[:-1], (call.projected or call.size) * shape.ways)
     h_out = torch.empty_like(hidden_state)
     c_out = data.new_empty(0) if cell is None else torch.empty_like(cell)
-    workspace = data.new_empty(shape.workspace(train=train), dtype=torch.uint8)
-    reserve = data.new_empty(shape.reserve() if train else 0, dtype=torch.uint8)
+    workspace = data.new_empty(shape.workspace(train=call.train), dtype=torch.uint8)
+    reserve = data.new_empty(shape.reserve() if call.train else 0, dtype=torch.uint8)
     del workspace, contiguous
-    return out.transpose(0, 1) if rows_first else out, h_out, c_out, reserve, data.new_empty(0)
+    return out.transpose(0, 1) if call.rows_first else out, h_out, c_out, reserve, data.new_empty(0)
 
 
 def _backward(  # noqa: PLR0913  torch's own arguments
@@ -197,40 +206,28 @@ def _backward(  # noqa: PLR0913  torch's own arguments
     of_out: torch.Tensor | None,
     of_h: torch.Tensor | None,
     of_c: torch.Tensor | None,
-    mode: int,
-    size: int,
-    projected: int,
-    layers: int,
-    batch_first: bool,
-    dropout: float,
-    train: bool,
-    both: bool,
-    batch_sizes: Sequence[int],
-    state: torch.Tensor | None,
-    reserve: torch.Tensor,
-    wanted: Sequence[bool],
+    *settings: Any,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, list[torch.Tensor]]:
-    if not train:
+    *shared, _reserve, wanted = settings
+    call = _Settings(*shared)
+    if not call.train:
         raise RuntimeError("cudnn RNN backward can only be called in training mode")
-    rows_first = batch_first and not batch_sizes
-    shape = _shape(data, mode, size, layers, both=both)
+    shape = call.shape(data)
     gradient = torch.zeros_like(out) if of_out is None else of_out
     contiguous = [
-        (tensor.transpose(0, 1) if rows_first else tensor).contiguous()
+        (tensor.transpose(0, 1) if call.rows_first else tensor).contiguous()
         for tensor in (data, gradient)
     ]
     of_data = torch.empty_like(contiguous[0])
-    of_hidden, of_cell = (
-        torch.empty_like(hidden_state),
-        None if cell is None else torch.empty_like(cell),
-    )
+    of_hidden = torch.empty_like(hidden_state)
+    of_cell = None if cell is None else torch.empty_like(cell)
     workspace = data.new_empty(shape.kind.backward * shape.state, dtype=torch.uint8)
     sizes = [weight.numel() for weight in weights]
     whole = data.new_zeros(sum(sizes)) if wanted[3] else None
     del workspace, contiguous, gradient
     parts = whole.split(sizes) if whole is not None else ()
     gradients = [part.view(w.shape) for part, w in zip(parts, weights, strict=False)]
-    if rows_first:
+    if call.rows_first:
         of_data = of_data.transpose(0, 1)
     return of_data if wanted[0] else None, of_hidden, of_cell, gradients
 

@@ -144,7 +144,8 @@ def _of_rows(line: str, run: LearningRun) -> str:
 
 def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[str, Any]:
     """The devices of a run without rollouts, whose reference may be on the host, and the verdict
-    about them where they are not as the step has them."""
+    about them where they are not as the step has them: by a release that nobody named they may take
+    more than it was judged with (`_either`)."""
     devices, objective = report.devices, run.objective
     if objective.reference == "host":
         roles = {"actor": trainer(report, fresh=True)}

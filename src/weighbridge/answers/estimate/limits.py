@@ -71,10 +71,8 @@ def limits(
     )
     facts: DerivedFacts = {}
     if "context" in wanted:
-        near, length = (
-            0,
-            largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared),
-        )
+        near = 0
+        length = largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared)
         while shared and length > near and not workload.engine_defaults:  # by another launch
             near, length = length, largest(longer, tokens, near=length, quick=by_length)
         facts["largest_context"] = length
