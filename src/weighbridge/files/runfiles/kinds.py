@@ -16,8 +16,8 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
+from weighbridge.files.runfiles.config_script import script_of
 from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents, first
-from weighbridge.files.runfiles.held import script_of
 from weighbridge.files.runfiles.pieces import cut_short, has_words
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking

@@ -22,7 +22,7 @@ CARDS = ("accelerators", "accelerator", "gpu", "gpus")
 MOST = 400  # texts of one document
 
 
-class Held(NamedTuple):
+class ConfigScript(NamedTuple):
     """A script of what a config starts, and the card that it asks for; "" where the config names
     none, or several."""
 
@@ -30,7 +30,7 @@ class Held(NamedTuple):
     gpu: str
 
 
-def script_of(data: Any) -> Held:
+def script_of(data: Any) -> ConfigScript:
     """Return the texts of a document as one script, below what its variables are."""
     sets: list[str] = []
     lines: list[str] = []
@@ -43,7 +43,7 @@ def script_of(data: Any) -> Held:
         else:
             texts = value if isinstance(value, list) else [value]
             lines += [each for each in texts if isinstance(each, str) and " " in each]
-    return Held("\n".join((*sets, *lines)), cards.pop() if len(cards) == 1 else "")
+    return ConfigScript("\n".join((*sets, *lines)), cards.pop() if len(cards) == 1 else "")
 
 
 def _values(data: Any) -> Iterator[tuple[str, Any]]:
