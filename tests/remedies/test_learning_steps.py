@@ -46,13 +46,17 @@ def test_steps_come_in_order_until_one_fits():
 def test_a_step_is_the_changed_question_and_lowers_what_binds(settings):
     model = weighbridge.prepare(LARGE)
     report = model.train(**settings)
-    assert report.remedies
+    *_, last = report.remedies
     for remedy in report.remedies:
         then = model.train(**{**settings, **remedy.change}, remedies=False)
         assert then.peak.expected == remedy.peak_bytes
         assert then.fullest.peak_phase == remedy.kind
         binding = report.fullest.binding(HIGH).name  # what the verdict is about
-        assert peaks(then)[binding] < peaks(report)[binding]
+        if then.verdict.accelerator_id == report.verdict.accelerator_id:
+            assert peaks(then)[binding] < peaks(report)[binding]
+        else:  # the last step: a larger card, whose own context may take more
+            assert then.verdict.margin_bytes > report.verdict.margin_bytes
+            assert remedy is last
         report = then
 
 
