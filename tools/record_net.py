@@ -15,11 +15,13 @@ import random
 import re
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from functools import partial
+from itertools import combinations_with_replacement, zip_longest
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -51,6 +53,9 @@ KINDS = {
     "linear": (torch.nn.Linear,),
     "embedding": (torch.nn.Embedding,),
 }
+# What SimpleTuner sends to host memory of attention: inputs of what its module does, or all that
+# the kernel saves
+SENDING = {"Krea2Transformer2DModel": "inputs", "Kandinsky5Transformer3DModel": "all"}
 QUIET = ("size", "dim", "is_floating_point", "numel", "stride", "is_contiguous", "data_ptr")
 
 
@@ -67,8 +72,9 @@ class Event:
 class Recorder(TorchFunctionMode):
     """Writes down what happens to tensors while it is entered."""
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], norms: Collection[str]) -> None:
         self.events: list[Event] = []
+        self.norms, self.sends = norms, False
         self.numbers: dict[int, int] = {}
         self.names, self.count, self.depth = names, 0, 0
         self.read: list[tuple[torch.dtype, int]] = []  # dtypes that were asked for, and of whom
@@ -96,7 +102,10 @@ class Recorder(TorchFunctionMode):
             return self.number(tensor, made=False)
         self.count += 1
         op = "param" if isinstance(tensor, torch.nn.Parameter) else "buffer"
-        self.events.append(Event(op, [self.count], [], {"at": name, "to": list(tensor.shape)}))
+        words: dict[str, Any] = {"at": name, "to": list(tensor.shape)}
+        if name in self.norms:
+            words["kind"] = "norm"
+        self.events.append(Event(op, [self.count], [], words))
         return self.count
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -209,10 +218,17 @@ class Recorder(TorchFunctionMode):
                 "stride": list(both(kwargs.get("stride", args[3] if len(args) > 3 else 1), x))
             }
             words |= {"pad": list(both(kwargs.get("padding", args[4] if len(args) > 4 else 0), x))}
+            if x.ndim == 4 and x.stride(1) == 1 < min(x.shape[1:]):
+                words["last"] = "1"
+            groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
+            if groups > 1:
+                words["groups"] = [groups]
         elif op == "group_norm":
             words["groups"] = [args[1]]
         if bias is not None:
             words["bias"] = "1"
+        if op == "layer_norm" and not x.is_contiguous():
+            words["strided"] = "1"
         number = self.of(x)
         self.events.append(
             Event(
@@ -232,7 +248,9 @@ class Recorder(TorchFunctionMode):
         if q.stride(1) > q.stride(2):
             words["first"] = "1"
         ins = [self.of(one) for one in (q, k, v, mask) if one is not None]
-        self.events.append(Event("attend", [self.number(out)], ins, words))
+        event = Event("attend", [self.number(out)], ins, words)
+        begin, end = Event("sends", [], [], {"what": "all"}), Event("sends", [], [], {})
+        self.events += [begin, event, end] if self.sends else [event]
 
 
 def moved(word: str, out: torch.Tensor, given: Sequence[torch.Tensor]) -> str:
@@ -288,6 +306,8 @@ def tensors(values: Iterable[Any]) -> list[torch.Tensor]:
             found.append(one)
         elif isinstance(one, list | tuple):
             found += tensors(one)
+        elif isinstance(one, dict):
+            found += tensors(one.values())
     return found
 
 
@@ -317,8 +337,17 @@ def recorded(cls: str, config: dict[str, Any], sizes: dict[str, int], inputs: An
         if not isinstance(one, torch.nn.Parameter) and one.is_floating_point():
             one.data = one.data.to(OWN)  # as from_pretrained leaves it
     names = {id(p): name for name, p in stored.items()}
-    recorder = Recorder(names)
+    normed = {
+        f"{at}.{n}"
+        for at, m in module.named_modules()
+        if "Norm" in type(m).__name__
+        for n, _ in m.named_parameters(recurse=False)
+    }
+    recorder = Recorder(names, normed)
+    recorder.sends = SENDING.get(cls) == "all"
     for name, one in module.named_modules():
+        if hasattr(one, "processor") and SENDING.get(cls) == "inputs":
+            sends(one, recorder)
         if isinstance(one, torch.nn.ModuleList) and not re.search(r"\d", name):
             for number, block in enumerate(one if len(one) > 1 else ()):
                 place(block, f"{name}.{number}", recorder)
@@ -326,7 +355,11 @@ def recorded(cls: str, config: dict[str, Any], sizes: dict[str, int], inputs: An
         torch.nn.functional.scaled_dot_product_attention,
         attended,
     )
+    if "ready" in inputs:
+        inputs.pop("ready")(module)
     given = {key: made(value) for key, value in inputs.items()}
+    for one in tensors(given.values()):
+        recorder.number(one, made=False)
     try:
         with torch.no_grad(), recorder:
             out = module(**given, return_dict=False)
@@ -384,6 +417,19 @@ def place(module: Any, name: str, recorder: Recorder) -> None:
     module.register_forward_hook(leaves)
 
 
+def sends(module: Any, recorder: Recorder) -> None:
+    """Note where what attention saves may begin and end to wait in host memory."""
+
+    def begins(*_: Any) -> None:
+        recorder.events.append(Event("sends", [], [], {"what": "inputs"}))
+
+    def ends(*_: Any) -> None:
+        recorder.events.append(Event("sends", [], [], {}))
+
+    module.register_forward_pre_hook(begins)
+    module.register_forward_hook(ends)
+
+
 def made(value: Any) -> Any:
     if isinstance(value, tuple) and all(isinstance(one, int) for one in value):
         return torch.zeros(value, dtype=OWN)
@@ -412,7 +458,7 @@ def _rolled(events: list[Event], head: str, count: int) -> list[Event]:
         for i, e in enumerate(events)
         if e.op == "leave" and e.words["at"].rpartition(".")[0] == head
     ]
-    after = at[1] - out[0]
+    after = at[-1] - out[-2]
     ends = [*at[1:], out[-1] + after]
     slices = [events[a:b] for a, b in zip(at, ends, strict=True)]
     made_in = [[n for e in one for n in e.outs] for one in slices]
@@ -433,6 +479,7 @@ def _rolled(events: list[Event], head: str, count: int) -> list[Event]:
     kept = plain(1)
     for i in range(2, count):
         check(kept, plain(i), f"{head}.{i}")
+    early = aligned(slices, kept)
     first = plain(0)
     for a, b in zip(first, kept, strict=True):
         for x, y in zip(flat(a), flat(b), strict=True):
@@ -444,7 +491,23 @@ def _rolled(events: list[Event], head: str, count: int) -> list[Event]:
     moved = [made_in[0][k] for k in carried]
     loop = Event("each", [*carried.values()], moved, {"at": head, "to": [count]})
     tail = [renamed(e, rename) for e in events[ends[-1] :]]
-    return [*events[: at[0]], loop, *body, Event("next", [], [], {}), *tail]
+    return [*events[: at[0]], *early, loop, *body, Event("next", [], [], {}), *tail]
+
+
+def aligned(slices: Sequence[list[Event]], kept: Sequence[Any]) -> list[Event]:
+    """Make the first block do what the others do, and return what ends early: with its argument
+    ends what that is a view of."""
+    early: list[Event] = []
+    while len(slices[0]) > len(kept):
+        unlike = (
+            e for e, a in zip_longest(slices[0], kept) if e.op == "free" and (not a or a[0] != e.op)
+        )
+        early.append(next(unlike))
+        slices[0].remove(early[-1])
+    for e, later in zip(slices[0], slices[1], strict=False):
+        if "strided" not in later.words:  # as what the others are given, not as the first
+            e.words.pop("strided", None)
+    return early
 
 
 def shape_of(e: Event, of: Any, prefix: str) -> Any:
@@ -472,10 +535,12 @@ def flat(a: Any) -> list[Any]:
 
 
 def check(a: list[Any], b: list[Any], where: str) -> None:
-    for x, y in zip(a, b, strict=False):
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
+            print(*a[i - 6 : i + 6], "", *b[i - 6 : i + 6], sep="\n")
             raise SystemExit(f"{where} is unlike:\n  {x}\n  {y}")
     if len(a) != len(b):
+        print(*a[-8:], "", *b[-8:], sep="\n")
         raise SystemExit(f"{where} is longer or shorter: {len(a)} {len(b)}")
 
 
@@ -610,7 +675,7 @@ def kandinsky5(rnd: random.Random) -> Any:
         "time_dim": rnd.randint(10, 60),
         "model_dim": heads * sum(axes),
         "ff_dim": rnd.randint(50, 90),
-        "num_text_blocks": rnd.randint(2, 5),
+        "num_text_blocks": rnd.randint(3, 6),
         "num_visual_blocks": rnd.randint(3, 7),
         "axes_dims": axes,
         "visual_cond": rnd.random() < 0.5,
@@ -667,36 +732,433 @@ def omnigen(rnd: random.Random) -> Any:
     return {**c, "rope_scaling": factors}, s, {"sequence": tokens, "head": head}, inputs
 
 
+def sized(rnd: random.Random) -> dict[str, int]:
+    """Sizes of a step."""
+    return {
+        "batch": rnd.randint(2, 5),
+        "height": 2 * rnd.randint(3, 11),
+        "width": 2 * rnd.randint(3, 11),
+        "text": rnd.randint(6, 31),
+    }
+
+
+def krea2(rnd: random.Random) -> Any:
+    kv, axes, text_kv = (
+        rnd.choice((2, 3, 5)),
+        [2 * rnd.randint(1, 6) for _ in range(3)],
+        rnd.choice((2, 3, 5)),
+    )
+    s = {"batch": rnd.randint(2, 5), "tokens": rnd.randint(20, 99), "text": rnd.randint(6, 31)}
+    c = {
+        "in_channels": rnd.randint(3, 19),
+        "attention_head_dim": sum(axes),
+        "num_attention_heads": kv * rnd.choice((2, 3, 4)),
+        "num_key_value_heads": kv,
+        "intermediate_size": rnd.randint(40, 99),
+        "num_layers": rnd.randint(3, 7),
+        "timestep_embed_dim": 2 * rnd.randint(7, 40),
+        "text_hidden_dim": text_kv * 4 * rnd.randint(7, 19),
+        "num_text_layers": rnd.randint(3, 9),
+        "text_num_attention_heads": text_kv,
+        "text_num_key_value_heads": text_kv,
+        "text_intermediate_size": rnd.randint(40, 99),
+        "num_layerwise_text_blocks": rnd.randint(3, 7),
+        "num_refiner_text_blocks": rnd.randint(3, 7),
+        "axes_dims_rope": axes,
+    }
+    inputs = {
+        "hidden_states": (s["batch"], s["tokens"], c["in_channels"]),
+        "encoder_hidden_states": (
+            s["batch"],
+            s["text"],
+            c["num_text_layers"],
+            c["text_hidden_dim"],
+        ),
+        "timestep": (s["batch"],),
+        "position_ids": (s["text"] + s["tokens"], 3),
+    }
+    return c, s, {}, inputs
+
+
+def cogview4(rnd: random.Random) -> Any:
+    s = sized(rnd)
+    head = 8 * rnd.randint(1, 5)
+    c = {
+        "in_channels": rnd.randint(3, 9),
+        "out_channels": rnd.randint(3, 9),
+        "num_layers": rnd.randint(3, 7),
+        "attention_head_dim": head,
+        "num_attention_heads": rnd.choice((2, 3, 5)),
+        "text_embed_dim": rnd.randint(11, 50),
+        "time_embed_dim": rnd.randint(11, 50),
+        "condition_dim": 2 * rnd.randint(7, 40),
+        "rope_axes_dim": [256, 256],
+    }
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"], s["width"]),
+        "encoder_hidden_states": (s["batch"], s["text"], c["text_embed_dim"]),
+        "timestep": (s["batch"],),
+        "original_size": (s["batch"], 2),
+        "target_size": (s["batch"], 2),
+        "crop_coords": (s["batch"], 2),
+    }
+    return c, s, {"inner": head * c["num_attention_heads"]}, inputs
+
+
+def ernie(rnd: random.Random) -> Any:
+    s, axes, heads = sized(rnd), [2 * rnd.randint(1, 6) for _ in range(3)], rnd.choice((2, 3, 5))
+    c = {
+        "hidden_size": heads * sum(axes),
+        "num_attention_heads": heads,
+        "num_layers": rnd.randint(3, 7),
+        "ffn_hidden_size": rnd.randint(40, 99),
+        "in_channels": rnd.randint(3, 9),
+        "out_channels": rnd.randint(3, 9),
+        "text_in_dim": rnd.randint(11, 50),
+        "rope_axes_dim": axes,
+    }
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"] // 2, s["width"] // 2),
+        "timestep": (s["batch"],),
+        "text_bth": (s["batch"], s["text"], c["text_in_dim"]),
+        "text_lens": torch.full((s["batch"],), s["text"]),
+    }
+    sequence = s["text"] + s["height"] * s["width"] // 4
+    return c, s, {"sequence": sequence, "head": sum(axes)}, inputs
+
+
+def ideogram(rnd: random.Random) -> Any:
+    s = {"batch": rnd.randint(2, 5), "tokens": rnd.randint(20, 99), "text": rnd.randint(6, 31)}
+    sections = [rnd.randint(1, 9) for _ in range(3)]
+    c = {
+        "in_channels": rnd.randint(3, 19),
+        "num_layers": rnd.randint(3, 7),
+        "attention_head_dim": 2 * rnd.randint(3 * max(sections), 40),
+        "num_attention_heads": rnd.choice((2, 3, 5)),
+        "intermediate_size": rnd.randint(40, 99),
+        "adaln_dim": rnd.randint(11, 50),
+        "llm_features_dim": rnd.randint(11, 50),
+        "mrope_section": sections,
+    }
+    sequence = s["text"] + s["tokens"]
+    ids = torch.zeros((s["batch"], sequence), dtype=torch.long)
+    inputs = {
+        "hidden_states": (s["batch"], sequence, c["in_channels"]),
+        "timestep": (s["batch"],),
+        "encoder_hidden_states": (s["batch"], sequence, c["llm_features_dim"]),
+        "position_ids": ids[..., None].repeat(1, 1, 3),
+        "segment_ids": ids,
+        "indicator": ids.clone(),
+    }
+    width = c["attention_head_dim"] * c["num_attention_heads"]
+    return c, s, {"sequence": sequence, "inner": width}, inputs
+
+
+def ltx(rnd: random.Random, *, each: bool = False) -> Any:
+    s = {"batch": rnd.randint(2, 5), "tokens": rnd.randint(20, 99), "text": rnd.randint(6, 31)}
+    c = {
+        "in_channels": rnd.randint(3, 19),
+        "out_channels": rnd.randint(3, 19),
+        "num_attention_heads": rnd.choice((2, 5, 7)),
+        "attention_head_dim": 2 * rnd.randint(5, 13),
+        "num_layers": rnd.randint(3, 7),
+        "caption_channels": rnd.randint(11, 50),
+    }
+    if c["attention_head_dim"] % 6 == 0:  # widths of three axes leave something over
+        c["attention_head_dim"] += 2
+    width = c["attention_head_dim"] * c["num_attention_heads"]
+    c["cross_attention_dim"] = width
+    inputs = {
+        "hidden_states": (s["batch"], s["tokens"], c["in_channels"]),
+        "encoder_hidden_states": (s["batch"], s["text"], c["caption_channels"]),
+        "timestep": (s["batch"], s["tokens"]) if each else (s["batch"],),
+        "encoder_attention_mask": (s["batch"], s["text"]),
+        "video_coords": torch.zeros((s["batch"], 3, s["tokens"])),
+    }
+    sizes = {"num_frames": 1, "height": 1, "width": 1}
+    return c, s, {"inner": width, "sixth": width // 6, "left": width % 6}, {**inputs, **sizes}
+
+
+def sana(rnd: random.Random, *, guidance: bool = False, norm: bool = False) -> Any:
+    s = sized(rnd)
+    c = {
+        "in_channels": rnd.randint(3, 9),
+        "out_channels": rnd.randint(3, 9),
+        "num_attention_heads": rnd.choice((2, 3, 5)),
+        "attention_head_dim": 2 * rnd.randint(5, 13),
+        "num_layers": rnd.randint(3, 7),
+        "num_cross_attention_heads": rnd.choice((2, 3, 5)),
+        "caption_channels": rnd.randint(11, 50),
+        "mlp_ratio": 2,
+        "guidance_embeds": guidance,
+        "qk_norm": "rms_norm_across_heads" if norm else None,
+    }
+    width = c["attention_head_dim"] * c["num_attention_heads"]
+    c |= {"cross_attention_dim": width, "mlp_ratio": (rnd.choice((2, 3, 4, 5)))}
+    crossed = rnd.randint(5, 19)
+    c["num_cross_attention_heads"], c["cross_attention_head_dim"] = rnd.choice((2, 3, 5)), crossed
+    inside = c["mlp_ratio"] * width
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"], s["width"]),
+        "encoder_hidden_states": (s["batch"], s["text"], c["caption_channels"]),
+        "encoder_attention_mask": (s["batch"], s["text"]),
+        "timestep": (s["batch"],),
+    }
+    if guidance:
+        inputs["guidance"] = (s["batch"],)
+    return c, s, {"inner": width, "inside": inside}, inputs
+
+
+def sana_video(rnd: random.Random, *, guidance: bool = False, norm: bool = True) -> Any:
+    c, s, lets, inputs = sana(rnd, guidance=guidance, norm=norm)
+    s["frames"] = rnd.randint(2, 7)
+    shape = s["batch"], c["in_channels"], s["frames"], s["height"], s["width"]
+    return c, s, lets | axes(c["attention_head_dim"]), {**inputs, "hidden_states": shape}
+
+
+def pixart(rnd: random.Random, *, additional: bool = False) -> Any:
+    s = sized(rnd)
+    c = {
+        "num_attention_heads": rnd.choice((2, 3, 5)),
+        "attention_head_dim": 12 * rnd.randint(1, 7),
+        "in_channels": rnd.randint(3, 9),
+        "out_channels": rnd.randint(3, 9),
+        "num_layers": rnd.randint(3, 7),
+        "caption_channels": rnd.randint(11, 50),
+        "use_additional_conditions": additional,
+    }
+    width = c["attention_head_dim"] * c["num_attention_heads"]
+    c["cross_attention_dim"] = width
+    conditions = {"resolution": None, "aspect_ratio": None}
+    if additional:
+        conditions = {
+            "resolution": torch.zeros((s["batch"], 2), dtype=OWN),
+            "aspect_ratio": torch.zeros((s["batch"], 1), dtype=OWN),
+        }
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["height"], s["width"]),
+        "encoder_hidden_states": (s["batch"], s["text"], c["caption_channels"]),
+        "encoder_attention_mask": (s["batch"], s["text"]),
+        "timestep": (s["batch"],),
+        "added_cond_kwargs": conditions,
+    }
+
+    def ready(module: Any) -> None:
+        """Positions are those of a picture as large as the class was made for."""
+        embed, (rows, columns) = module.pos_embed, (s["height"] // 2, s["width"] // 2)
+        embed.height, embed.width = rows, columns
+        embed.pos_embed = torch.zeros((1, rows * columns, width))
+
+    return c, s, {"inner": width, "third": width // 3}, {**inputs, "ready": ready}
+
+
+def axes(head: int) -> dict[str, int]:
+    """Widths of positions: height's and width's, and what is left for time."""
+    third = head // 6 * 2
+    return {"third": third, "rest": head - 2 * third}
+
+
+AXES = "let sixth attention_head_dim/6", "let third 2*sixth", "let rest attention_head_dim+-2*third"
+
+
+def nearest(code: Any) -> None:
+    """Stand in for torchvision's resize, which calls torch's."""
+
+    def resize(x: Any, sides: Any, interpolation: str) -> Any:
+        return torch.nn.functional.interpolate(x, size=sides, mode=interpolation)
+
+    modes = SimpleNamespace(NEAREST="nearest")
+    functions = SimpleNamespace(resize=resize)
+    code.transforms = SimpleNamespace(functional=functions, InterpolationMode=modes)
+
+
+COSMOS = (  # (extra_pos_embed_type, concat_padding_mask, use_crossattn_projection, times of frames)
+    ("learnable", True, False, False),
+    ("learnable", False, False, False),
+    (None, True, False, False),
+    (None, True, False, True),
+    (None, False, False, True),
+    (None, True, True, False),
+    (None, True, True, True),
+)
+
+
+def cosmos(rnd: random.Random, extra: str | None, padded: bool, crossed: bool, each: bool) -> Any:
+    s = {**sized(rnd), "frames": rnd.randint(2, 7)}
+    head = 12 * rnd.randint(1, 3)
+    c = {
+        "in_channels": rnd.randint(3, 9),
+        "out_channels": rnd.randint(3, 9),
+        "num_attention_heads": rnd.choice((2, 3, 5)),
+        "attention_head_dim": head,
+        "num_layers": rnd.randint(3, 7),
+        "mlp_ratio": rnd.choice((2, 3, 4, 5)),
+        "text_embed_dim": rnd.randint(11, 50),
+        "adaln_lora_dim": rnd.randint(11, 50),
+        "max_size": [rnd.randint(8, 19), 2 * rnd.randint(20, 29), 2 * rnd.randint(13, 19)],
+        "concat_padding_mask": padded,
+        "extra_pos_embed_type": extra,
+        "use_crossattn_projection": crossed,
+        "crossattn_proj_in_channels": rnd.randint(11, 50),
+    }
+    c["encoder_hidden_states_channels"] = c["text_embed_dim"]
+    width = head * c["num_attention_heads"]
+    text = c["crossattn_proj_in_channels"] if crossed else c["text_embed_dim"]
+    inputs = {
+        "hidden_states": (s["batch"], c["in_channels"], s["frames"], s["height"], s["width"]),
+        "encoder_hidden_states": (s["batch"], s["text"], text),
+        "timestep": (s["batch"], 1, s["frames"], 1, 1) if each else (s["batch"],),
+        "fps": 24,
+    }
+    if padded:
+        inputs["padding_mask"] = (1, 1, 8 * s["height"], 8 * s["width"])
+        inputs["ready"] = lambda module: nearest(sys.modules[type(module).__module__])
+    lets = {"inner": width, "inside": width * c["mlp_ratio"]}
+    return c, s, lets | axes(head), inputs
+
+
 CLASSES = {
-    "OmniGenTransformer2DModel": (
-        omnigen,
+    "OmniGenTransformer2DModel": [
         (
-            "needs patch_size=2",
-            "let sequence text+1+height*width/4",
-            "let head hidden_size/num_attention_heads",
-        ),
-    ),
-    "Kandinsky5Transformer3DModel": (
-        kandinsky5,
+            omnigen,
+            (
+                "needs patch_size=2",
+                "let sequence text+1+height*width/4",
+                "let head hidden_size/num_attention_heads",
+            ),
+        )
+    ],
+    "Kandinsky5Transformer3DModel": [
         (
-            "needs attention_type=regular patch_size=1,2,2",
-            "let channels in_visual_dim+in_visual_dim*visual_cond+visual_cond",
-            "let head axes_dims.0+axes_dims.1+axes_dims.2",
-        ),
-    ),
+            kandinsky5,
+            (
+                "needs attention_type=regular patch_size=1,2,2",
+                "let channels in_visual_dim+in_visual_dim*visual_cond+visual_cond",
+                "let head axes_dims.0+axes_dims.1+axes_dims.2",
+            ),
+        )
+    ],
+    "Krea2Transformer2DModel": [
+        (
+            krea2,
+            (
+                "needs num_attention_heads!=num_key_value_heads",
+                "needs text_num_attention_heads=text_num_key_value_heads",
+                "let tokens frames*height*width/4",
+            ),
+        )
+    ],
+    "CogView4Transformer2DModel": [
+        (
+            cogview4,
+            (
+                "needs patch_size=2",
+                "let inner num_attention_heads*attention_head_dim",
+            ),
+        )
+    ],
+    "ErnieImageTransformer2DModel": [
+        (
+            ernie,
+            (
+                "needs patch_size=1 text_in_dim!=hidden_size",
+                "let sequence text+height*width/4",
+                "let head hidden_size/num_attention_heads",
+            ),
+        )
+    ],
+    "Ideogram4Transformer2DModel": [
+        (
+            ideogram,
+            (
+                "let tokens frames*height*width/4",
+                "let sequence text+tokens",
+                "let inner attention_head_dim*num_attention_heads",
+            ),
+        )
+    ],
+    "LTXVideoTransformer3DModel": [
+        (
+            partial(ltx, each=each),
+            (
+                f"needs token_times={each}",
+                "let tokens frames*height*width",
+                "let inner attention_head_dim*num_attention_heads",
+                "let sixth inner/6",
+                "let left inner+-6*sixth",
+            ),
+        )
+        for each in (False, True)
+    ],
+    "SanaTransformer2DModel": [
+        (
+            partial(sana, guidance=guidance, norm=norm),
+            (
+                f"needs patch_size=1 guidance_embeds={guidance} token_times=False",
+                f"needs qk_norm={'rms_norm_across_heads' if norm else None}",
+                "let inner attention_head_dim*num_attention_heads",
+                "let inside attention_head_dim*num_attention_heads*mlp_ratio",
+            ),
+        )
+        for guidance in (False, True)
+        for norm in (False, True)
+    ],
+    "SanaVideoTransformer3DModel": [
+        (
+            sana_video,
+            (
+                "needs patch_size=1,2,2 guidance_embeds=False token_times=False",
+                "needs qk_norm=rms_norm_across_heads",
+                "let inner attention_head_dim*num_attention_heads",
+                "let inside attention_head_dim*num_attention_heads*mlp_ratio",
+                *AXES,
+            ),
+        )
+    ],
+    "PixArtTransformer2DModel": [
+        (
+            partial(pixart, additional=additional),
+            (
+                "needs patch_size=2 attention_bias=True caption_channels!=None",
+                f"needs use_additional_conditions!={not additional}",
+                *(("needs sample_size=128",) if additional else ()),
+                "let inner attention_head_dim*num_attention_heads",
+                "let third inner/3",
+            ),
+        )
+        for additional in (True, False)
+    ],
+    "CosmosTransformer3DModel": [
+        (
+            partial(cosmos, extra=extra, padded=padded, crossed=crossed, each=each),
+            (
+                f"needs patch_size=1,2,2 extra_pos_embed_type={extra}",
+                f"needs concat_padding_mask={padded} use_crossattn_projection={crossed}",
+                f"needs token_times={each} img_context_dim_in=None",
+                "let inner attention_head_dim*num_attention_heads",
+                "let inside attention_head_dim*num_attention_heads*mlp_ratio",
+                *AXES,
+            ),
+        )
+        for extra, padded, crossed, each in COSMOS
+    ],
 }
+
+
+def form(cls: str, draw: Any, head: Sequence[str]) -> str:
+    """The text of one form of a class."""
+    rnd, recordings = random.Random(5), []
+    for _ in range(RUNS):
+        config, sizes, lets, inputs = draw(rnd)
+        one = recorded(cls, config, sizes, inputs)
+        one.known |= lets
+        recordings.append(one)
+    return program(cls, recordings, head)
 
 
 def main(names: Sequence[str]) -> None:
     for cls in names or CLASSES:
-        draw, head = CLASSES[cls]
-        rnd, recordings = random.Random(5), []
-        for _ in range(RUNS):
-            config, sizes, lets, inputs = draw(rnd)
-            one = recorded(cls, config, sizes, inputs)
-            one.known |= lets
-            recordings.append(one)
-        text = program(cls, recordings, head)
+        text = "".join(form(cls, draw, head) for draw, head in CLASSES[cls])
         (OUT / f"{cls}.txt").write_text(text)
         print(cls, len(text.splitlines()), "lines", len(text), "characters")
 

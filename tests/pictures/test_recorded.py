@@ -8,6 +8,7 @@ from weighbridge.pictures.components import RECORDED
 from weighbridge.pictures.config import ComponentConfig
 
 K5 = {"_class_name": "Kandinsky5Transformer3DModel"}
+KREA = {"_class_name": "Krea2Transformer2DModel"}
 OMNIGEN = {"_class_name": "OmniGenTransformer2DModel"}
 
 
@@ -30,10 +31,13 @@ def test_a_line_says_what_it_makes_of_what_and_what_ends_with_it():
     assert step.words == {"dim": "-1", "to": "a,2*b"}
 
 
-@pytest.mark.parametrize("cls", RECORDED)
-def test_every_value_is_made_before_it_is_read_and_ends_once(cls):
+FORMS = [(cls, form) for cls in RECORDED for form in range(len(recorded._read(cls)))]
+
+
+@pytest.mark.parametrize(("cls", "form"), FORMS)
+def test_every_value_is_made_before_it_is_read_and_ends_once(cls, form):
     """In each program; a block's values are made anew for the next."""
-    _, _, steps = recorded._read(cls)
+    steps = recorded._read(cls)[form].steps
     held: set[str] = set()
     for step in steps:
         if step.op != "each":
@@ -44,11 +48,11 @@ def test_every_value_is_made_before_it_is_read_and_ends_once(cls):
             held |= {one for loop in steps if loop.op == "each" for one in loop.ins}
 
 
-@pytest.mark.parametrize("cls", RECORDED)
-def test_every_operation_is_played(cls):
-    structure = {"each", "leave", "next", "give", "split"}
+@pytest.mark.parametrize(("cls", "form"), FORMS)
+def test_every_operation_is_played(cls, form):
+    structure = {"each", "leave", "next", "give", "split", "sends"}
     known = {*recorded.PLAIN, *recorded.SHAPED, *recorded.MODULES, *structure}
-    assert {step.op for step in recorded._read(cls).steps} <= known
+    assert {step.op for step in recorded._read(cls)[form].steps} <= known
 
 
 def test_a_form_that_was_not_recorded_is_refused():
@@ -56,6 +60,14 @@ def test_a_form_that_was_not_recorded_is_refused():
         components.declared({**K5, "attention_type": "nabla"})
     with pytest.raises(UnsupportedError, match="patch_size=4"):
         components.declared({**OMNIGEN, "patch_size": 4})
+    with pytest.raises(UnsupportedError, match="num_attention_heads=12"):
+        components.declared({**KREA, "num_attention_heads": 12})
+
+
+def test_what_attention_saves_is_sent_between_two_lines_of_each():
+    for cls, form in FORMS:
+        sent = [s.words.get("what") for s in recorded._read(cls)[form].steps if s.op == "sends"]
+        assert all(sent[::2]) and not any(sent[1::2]) and len(sent) % 2 == 0
 
 
 def test_parameters_follow_the_config():

@@ -29,7 +29,6 @@ ROOMS = (
     "cogvideo",
     "cosmos",
     "stream",
-    "krea",
     "hidream",
     "unet",
     "vae_image",
@@ -45,7 +44,12 @@ ROOMS = (
     "encoders",
 )
 NETS = "weighbridge.pictures.nets"
-RECORDED = "Kandinsky5Transformer3DModel", "OmniGenTransformer2DModel"
+RECORDED = (
+    "CogView4Transformer2DModel",
+    "Kandinsky5Transformer3DModel",
+    "Krea2Transformer2DModel",
+    "OmniGenTransformer2DModel",
+)
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)

@@ -40,30 +40,28 @@ class RecordedStep(NamedTuple):
 
 
 class RecordedProgram(NamedTuple):
-    """Lines of a class, with the fields that must be as they were when it was recorded."""
+    """Lines of one form of a class, with what its config was when it was recorded."""
 
-    needs: tuple[tuple[str, str], ...]
-    lets: tuple[tuple[str, str], ...]
-    steps: tuple[RecordedStep, ...]
+    needs: list[str]
+    lets: list[tuple[str, str]]
+    steps: list[RecordedStep]
 
 
 @cache
-def _read(cls: str) -> RecordedProgram:
-    needs: list[tuple[str, str]] = []
-    lets: list[tuple[str, str]] = []
-    steps = []
+def _read(cls: str) -> tuple[RecordedProgram, ...]:
+    forms = [RecordedProgram([], [], [])]
     with open(os.path.join(NETS, f"{cls}.txt"), encoding="utf-8") as file:
         for line in file:
             first, second, *words = line.split()
+            if first in ("needs", "let") and forms[-1].steps:
+                forms.append(RecordedProgram([], [], []))
             if first == "needs":
-                needs += [
-                    (name, value) for name, _, value in (w.partition("=") for w in (second, *words))
-                ]
+                forms[-1].needs.extend((second, *words))
             elif first == "let":
-                lets.append((second, words[0]))
+                forms[-1].lets.append((second, words[0]))
             else:
-                steps.append(_step(first, second, words))
-    return RecordedProgram(tuple(needs), tuple(lets), tuple(steps))
+                forms[-1].steps.append(_step(first, second, words))
+    return tuple(forms)
 
 
 def _step(outs: str, op: str, after: list[str]) -> RecordedStep:
@@ -87,11 +85,13 @@ def number(text: str, known: Known) -> int:
     total = 0
     for term in text.split("+"):
         above, *below = term.split("/")
-        value = prod(int(one) if one.isdigit() else known[one] for one in above.split("*"))
+        value = prod(
+            int(one) if one.lstrip("-").isdigit() else known[one] for one in above.split("*")
+        )
         for one in below:
             value //= int(one) if one.isdigit() else known[one]
         total += value
-    return total
+    return int(total)
 
 
 class Player:
@@ -135,7 +135,8 @@ class Player:
     def _block(self, place: NetPlace, names: Sequence[str], steps: Sequence[RecordedStep]) -> None:
         gone = {one for step in steps for one in step.ends}
         hands = dict.fromkeys(one for step in steps for one in step.outs if one not in gone)
-        seen = {name: value for name, value in self.values.items() if name not in names}
+        reads = {one for step in steps for one in step.ins}.difference(names)
+        seen = {one: self.values[one] for one in reads if one in self.values}
 
         def block(p: NetPlace, *arguments: Value) -> tuple[Value, ...]:
             values = {**seen, **dict(zip(names, arguments, strict=True))}
@@ -183,6 +184,8 @@ def _results(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -
         return [SHAPED[op](xs[0], *player.numbers(step))]
     if op in MODULES:
         return [MODULES[op](player, n, step, xs)]
+    if op == "sends":
+        n.run.m.sends = words.get("what", "") if n.run.attention_away else ""
     if op == "split":
         return xs[0].split(*player.numbers(step), dim=int(words["dim"]))
     return []
@@ -209,23 +212,26 @@ def _attend(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) ->
     seen = player.numbers(step, "keys")[0]
     rows = zip(xs, (tokens, seen, seen), strict=False)
     q, k, v = (x.view(batch, count, x.numel // (batch * count)) for x, count in rows)
-    bias = xs[3] if len(xs) > 3 else None
-    with n.run.m.sending("all" if n.run.attention_away else ""):
-        out = attend(q, k, v, heads, first="first" in step.words, bias=bias)
+    bias = next((x for x in xs[3:] if x.dtype != TORCH["bool"]), None)
+    masked, first = len(xs) > 3, "first" in step.words
+    out = attend(q, k, v, heads, masked=masked, first=first, bias=bias)
     return out.view(batch, heads, tokens, width)
 
 
 def _conv(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     [out], words = player.numbers(step), step.words
     kernel, stride, pad = (tuple(player.numbers(step, one)) for one in ("kernel", "stride", "pad"))
-    return n.conv(words["at"], xs[0], out, kernel, stride, pad, bias="bias" in words)
+    flags = {"bias": "bias" in words, "last": "last" in words}
+    groups = player.numbers(step, "groups")[0] if "groups" in words else 1
+    return n.conv(words["at"], xs[0], out, kernel, stride, pad, groups=groups, **flags)
 
 
 def _norm(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
     name, affine = step.words["at"], step.words["at"] != "-"
     if step.op == "rms_norm":
         return n.rms_norm(name, xs[0], affine=affine, how="torch")
-    return n.layer_norm(name, xs[0], affine=affine, bias="bias" in step.words)
+    dense = "strided" not in step.words
+    return n.layer_norm(name, xs[0], affine=affine, bias="bias" in step.words, dense=dense)
 
 
 def _linear(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
@@ -260,19 +266,29 @@ MODULES: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Va
 }
 
 
+def _met(need: str, c: ComponentConfig, s: Sizes) -> bool:
+    """Tell whether a config, or a step, is of a form."""
+    name, _, wanted = need.partition("=")
+    have, other = (getattr(s, one, getattr(c, one)) for one in (name.rstrip("!"), wanted))
+    text = ",".join(map(str, have)) if isinstance(have, list | tuple) else str(have)
+    return (text == str(other or wanted)) != name.endswith("!")
+
+
 def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
     """Return the program of a class. It raises UnsupportedError for a config of another form."""
 
     def program(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-        needs, lets, steps = _read(cls)
-        for name, wanted in needs:
-            have = getattr(c, name)
-            text = ",".join(map(str, have)) if isinstance(have, list | tuple) else str(have)
-            if text != wanted:
-                raise UnsupportedError(sentence("no_config_of", cls=cls, why=f"{name}={text}"))
-        known = c.numbers() | {one: getattr(s, one) for one in SIZES}
+        forms = _read(cls)
+        lacking = [[need for need in form.needs if not _met(need, c, s)] for form in forms]
+        chosen = min(range(len(forms)), key=lambda i: len(lacking[i]))
+        if lacking[chosen]:
+            name = lacking[chosen][0].split("=")[0].rstrip("!")
+            why = f"{name}={getattr(c, name)}"
+            raise UnsupportedError(sentence("no_config_of", cls=cls, why=why))
+        _, lets, steps = forms[chosen]
+        known = {one: getattr(s, one) for one in SIZES} | c.numbers()
         for name, text in lets:
-            known[name] = getattr(s, name, 0) or number(text, known)
+            known[name] = known.get(name) or getattr(s, name, 0) or number(text, known)
         player = Player(known, {}, {})
         player.play(n, steps)
         return player.values[steps[-1].ins[0]]

@@ -148,15 +148,17 @@ def models(
 
 
 def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
+    """List pipelines; one whose classes have no tree has no count."""
     columns = (
         Column(words("models.pipeline")),
         Column(words("rank.parameters"), right=True),
         Column(words("models.hub"), folds=True),
     )
+    counts = parameters()
     rows = tuple(
         (
             Cell(printable(one.name)),
-            Cell(human_count(parameters().get(one.name, 0))),
+            Cell(human_count(counts[one.name]) if one.name in counts else ""),
             Cell(printable(one.repo_id)),
         )
         for one in makers
