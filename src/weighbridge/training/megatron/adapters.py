@@ -5,9 +5,10 @@
     frozen       weights alone: no main gradients, no states, and no gradient that nobody writes
     kept         of each linear r numbers a token, and a copy of the input where it is dropped
 
-No record of such a run is in the package's evidence: what adapters keep is told as an interval.
-ms-swift prints 14 GiB a card for Qwen2.5-7B on two (examples/megatron/lora/dense.sh), rows of which
-lengths it does not say: of 256 tokens it is 13.1.
+What adapters keep is told as an interval. ms-swift prints 14 GiB a card for Qwen2.5-7B on two
+(examples/megatron/lora/dense.sh), rows of which lengths it does not say: of 256 tokens it is 13.1.
+Of experts it prints 48 and 70 GiB for packed rows (train/cached_dataset/mcore.sh, lora/mtp.sh),
+a fifth more than is counted, and nobody has explained it: BESIDE of answer.py has it as the most.
 Source: modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/Megatron-Bridge
 067f987 src/megatron/bridge/peft/lora.py (dim 32, all four linears).
 """
