@@ -16,7 +16,6 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
-from weighbridge.files.runfiles.config_script import script_of
 from weighbridge.files.runfiles.document import UNNAMED, Document, decoded, documents, first
 from weighbridge.files.runfiles.pieces import cut_short, has_words
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
@@ -151,6 +150,9 @@ def _with_words(text: str, name: str, folder: str) -> RunFile | None:
 def _of_another_program(text: str, name: str) -> RunFile | None:
     """Return the file of the launch lines that a config of another program holds; None where it has
     none."""
+    # Here, since it reads the catalogue's names, which most questions of a scan do not
+    from weighbridge.files.runfiles.config_script import script_of
+
     try:
         script, gpu = script_of(first(text, KEYED, name).data)
     except BadFileError:
