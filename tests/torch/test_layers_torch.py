@@ -119,7 +119,7 @@ def own_cache(config):
     return {"past_key_values": DynamicCache(config=config)}
 
 
-@pytest.mark.parametrize(("model_type", "change"), each(6, CASES))
+@pytest.mark.parametrize(("model_type", "change"), each(9, CASES))
 def test_dynamic_caches(model_type, change):
     raw = config(model_type, change)
     cache = own_cache if model_type == "recurrent_gemma" else None

@@ -12,6 +12,7 @@ import torch
 from torch import distributed as dist
 
 import weighbridge
+from tests.cases import each
 from tests.torch import picture_law
 from weighbridge.base.dtypes import FLOAT32, TORCH
 from weighbridge.models.catalogue import pipelines
@@ -174,8 +175,10 @@ def ours(config, kind, monkeypatch, *, adapters, checkpoints):
     return Phases.turns
 
 
-@pytest.mark.parametrize("checkpoints", [False, True], ids=["kept", "again"])
-@pytest.mark.parametrize("adapters", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("adapters", "checkpoints"),
+    each(3, [(True, True), (True, False), (False, True), (False, False)]),
+)
 @pytest.mark.parametrize("config", [FLUX, WAN], ids=["flux", "wan"])
 @pytest.mark.parametrize(
     ("kind", "wrap"), [("ddp", replicated), ("fsdp2", sharded)], ids=["ddp", "fsdp2"]

@@ -22,7 +22,7 @@ CASES = {**IMAGES, **VIDEOS, **CONTROLS}
 STEPS = [(name, mode) for name, case in CASES.items() for mode in MODES if mode not in case.skipped]
 
 
-@pytest.mark.parametrize(("name", "mode"), each(3, STEPS))
+@pytest.mark.parametrize(("name", "mode"), each(5, STEPS))
 def test_peaks(name, mode):
     snapshots = compared(CASES[name], mode)
     if snapshots:

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
 transformers = pytest.importorskip("transformers", reason="the oracle is a class of transformers")
 
+from tests.cases import each  # noqa: E402
 from tests.torch import networks, oracle  # noqa: E402
 from tests.torch.networks import MARKS, no_copies_of_cudnn  # noqa: E402, F401
 from weighbridge.pictures import components  # noqa: E402
@@ -126,8 +127,7 @@ def _of_all_layers(model, pixels):
     return model(pixels, labels=labels * len(pixels)).loss
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "mixed"), each(3, [(n, m) for n in CASES for m in (False, True)]))
 def test_steps(name, mixed):
     real = networks.stepped(partial(built, name), loss, *CASES[name][2:], mixed=mixed)
     assert networks.step(seen(name), mixed=mixed) == pytest.approx(real, rel=BOUND)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import each
 from tests.torch.test_trace_cli import report, trace  # noqa: F401  a fixture
 
 torch = pytest.importorskip("torch")
@@ -25,7 +26,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("way", ["sys.exit(1)", "print('saved')", "raise RuntimeError('stopped')"])
+@pytest.mark.parametrize(
+    "way", each(3, ["sys.exit(1)", "print('saved')", "raise RuntimeError('stopped')"])
+)
 def test_a_stop_that_the_script_swallows_is_a_stop(trace, way):  # noqa: F811
     options = ["--json", "--gpu", "t4", "--time-limit", "25", "--steps", "all"]
     found = report(trace(ENDLESS.format(way=way), options=options))

@@ -15,6 +15,7 @@ import torch
 from torch import distributed as dist
 
 import weighbridge
+from tests.cases import each
 from tests.torch import training_oracle
 from tests.torch.training_oracle import Asked, _Real, named, ours
 from tests.torch.training_oracle import real as plainly
@@ -289,7 +290,7 @@ def as_accelerate(release, **lora):
     return wrap
 
 
-@pytest.mark.parametrize("release", [(1, 12), (1, 13), (1, 15)])
+@pytest.mark.parametrize("release", each(2, [(1, 12), (1, 13), (1, 15)]))
 @pytest.mark.parametrize("config", [LLAMA, TIED], ids=["apart", "tied"])
 def test_shards_of_adapters(release, config):
     there = real(
@@ -322,7 +323,7 @@ DEEP = {**LLAMA, "num_hidden_layers": 8, "vocab_size": 512}
 WHOLE = {"reshard_after_forward": False}
 
 
-@pytest.mark.parametrize("ahead", ["pre", "post", "none"])
+@pytest.mark.parametrize("ahead", each(2, ["pre", "post", "none"]))
 @pytest.mark.parametrize("strategy", ["FULL_SHARD", "SHARD_GRAD_OP"])
 def test_when_flat_shards_are_gathered(ahead, strategy):
     from torch.distributed.fsdp import BackwardPrefetch, ShardingStrategy

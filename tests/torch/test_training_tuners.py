@@ -204,7 +204,7 @@ def named(value):
     return "-".join(map(str, value.values())) if "precision" in value else ""
 
 
-@pytest.mark.parametrize(("method", "kind", "given", "way"), each(3, PROMPT_CASES), ids=named)
+@pytest.mark.parametrize(("method", "kind", "given", "way"), each(6, PROMPT_CASES), ids=named)
 def test_a_step_with_trained_tokens(method, kind, given, way):
     given = {k: v for k, v in given.items() if v is not None}
     if kind == "opt":
@@ -239,7 +239,7 @@ WAYS = [
 STEPS = [(method, WAYS[(i + k) % 3]) for i, method in enumerate(CONFIGS) for k in range(3)]
 
 
-@pytest.mark.parametrize(("method", "way"), each(3, STEPS), ids=named)
+@pytest.mark.parametrize(("method", "way"), each(6, STEPS), ids=named)
 def test_a_step_takes_what_ours_takes(method, way):
     seen = real("llama", LLAMA, prepare=adapted(method), **way)
     mine = ours("llama", LLAMA, method=method, lora_targets=ALL, **OURS.get(method, {}), **way)
@@ -270,7 +270,7 @@ BOTH = [[*OTHERS], [*reversed(OTHERS)]]  # the first of them is another one for 
 
 @pytest.mark.parametrize(
     ("kind", "method"),
-    each(2, [(kind, method) for i, method in enumerate(CONFIGS) for kind in BOTH[i % 2]]),
+    each(4, [(kind, method) for i, method in enumerate(CONFIGS) for kind in BOTH[i % 2]]),
 )
 def test_a_step_of_other_classes(method, kind):
     """GPT-2's linears have biases, and lie the other way round."""
