@@ -290,7 +290,7 @@ def as_accelerate(release, **lora):
     return wrap
 
 
-@pytest.mark.parametrize("release", each(2, [(1, 12), (1, 13), (1, 15)]))
+@pytest.mark.parametrize("release", each(2, [*map(pytest.param, [(1, 12), (1, 13), (1, 15)])]))
 @pytest.mark.parametrize("config", [LLAMA, TIED], ids=["apart", "tied"])
 def test_shards_of_adapters(release, config):
     there = real(
