@@ -563,7 +563,7 @@ class Solver:
     """Finds numbers, seen in several recordings, as sums of products of what is known."""
 
     def __init__(self, known: Sequence[Mapping[str, int]]) -> None:
-        self.runs = len(known)
+        self.runs, self.where = len(known), ""
         names = [n for n in known[0] if len({k[n] for k in known}) > 1]
         self.table: dict[tuple[int, ...], str] = {}
         for count in range(1, DEEPEST + 1):
@@ -610,7 +610,7 @@ class Solver:
             last = str(rest[0]) if len({*rest}) == 1 else self._times(rest)
             if last is not None:
                 return f"{text}+{last}"
-        raise SystemExit(f"no sum of products is {values}")
+        raise SystemExit(f"no sum of products is {values} of {self.where}")
 
 
 def program(cls: str, recordings: Sequence[Recording], head: Sequence[str]) -> str:
@@ -634,7 +634,8 @@ def program(cls: str, recordings: Sequence[Recording], head: Sequence[str]) -> s
             if isinstance(value, tuple):
                 words.append(f"{key}={value[1]}")
             elif isinstance(value, list):
-                each = zip(*(roll[number].words[key] for roll in rolls), strict=True)
+                each = list(zip(*(roll[number].words[key] for roll in rolls), strict=True))
+                solve.where = f"{e.op} {e.words.get('at', e.words.get('was', ''))} {each}"
                 words.append(f"{key}={','.join(map(solve, each))}")
             elif value != "":
                 words.append(f"{key}={value}")
@@ -972,20 +973,22 @@ def nearest(code: Any) -> None:
     code.transforms = SimpleNamespace(functional=functions, InterpolationMode=modes)
 
 
-COSMOS = (  # (extra_pos_embed_type, concat_padding_mask, use_crossattn_projection, times of frames)
-    ("learnable", True, False, False),
-    ("learnable", False, False, False),
-    (None, True, False, False),
-    (None, True, False, True),
-    (None, False, False, True),
-    (None, True, True, False),
-    (None, True, True, True),
+# extra_pos_embed_type, concat_padding_mask, use_crossattn_projection, pictures beside the text, a
+# time of each frame
+COSMOS = (
+    ("learnable", True, False, False, False),
+    ("learnable", False, False, False, False),
+    *((None, True, False, False, each) for each in (False, True)),
+    *((None, False, False, False, each) for each in (False, True)),
+    *((None, True, True, seen, each) for seen in (False, True) for each in (False, True)),
 )
 
 
-def cosmos(rnd: random.Random, extra: str | None, padded: bool, crossed: bool, each: bool) -> Any:
+def cosmos(
+    rnd: random.Random, extra: str | None, padded: bool, crossed: bool, seen: bool, each: bool
+) -> Any:
     s = {**sized(rnd), "frames": rnd.randint(2, 7)}
-    head = 12 * rnd.randint(1, 3)
+    head = 2 * rnd.randint(7, 23)
     c = {
         "in_channels": rnd.randint(3, 9),
         "out_channels": rnd.randint(3, 9),
@@ -1010,10 +1013,18 @@ def cosmos(rnd: random.Random, extra: str | None, padded: bool, crossed: bool, e
         "timestep": (s["batch"], 1, s["frames"], 1, 1) if each else (s["batch"],),
         "fps": 24,
     }
+    if seen:
+        c |= {"img_context_dim_in": rnd.randint(11, 50), "img_context_dim_out": width}
+        c["img_context_num_tokens"] = rnd.randint(5, 30)
+        shape = s["batch"], c["img_context_num_tokens"], c["img_context_dim_in"]
+        text_and_pictures = inputs["encoder_hidden_states"], shape
+        inputs["encoder_hidden_states"] = tuple(
+            torch.zeros(x, dtype=OWN) for x in text_and_pictures
+        )
     if padded:
         inputs["padding_mask"] = (1, 1, 8 * s["height"], 8 * s["width"])
         inputs["ready"] = lambda module: nearest(sys.modules[type(module).__module__])
-    lets = {"inner": width, "inside": width * c["mlp_ratio"]}
+    lets = {"inner": width, "inside": width * c["mlp_ratio"], "channels": c["in_channels"] + padded}
     return c, s, lets | axes(head), inputs
 
 
@@ -1130,17 +1141,18 @@ CLASSES = {
     ],
     "CosmosTransformer3DModel": [
         (
-            partial(cosmos, extra=extra, padded=padded, crossed=crossed, each=each),
+            partial(cosmos, extra=extra, padded=padded, crossed=crossed, seen=seen, each=each),
             (
                 f"needs patch_size=1,2,2 extra_pos_embed_type={extra}",
                 f"needs concat_padding_mask={padded} use_crossattn_projection={crossed}",
-                f"needs token_times={each} img_context_dim_in=None",
+                f"needs token_times={each} img_context_dim_in{'!' if seen else ''}=None",
+                "let channels in_channels+concat_padding_mask",
                 "let inner attention_head_dim*num_attention_heads",
                 "let inside attention_head_dim*num_attention_heads*mlp_ratio",
                 *AXES,
             ),
         )
-        for extra, padded, crossed, each in COSMOS
+        for extra, padded, crossed, seen, each in COSMOS
     ],
 }
 
@@ -1152,6 +1164,8 @@ def form(cls: str, draw: Any, head: Sequence[str]) -> str:
         config, sizes, lets, inputs = draw(rnd)
         one = recorded(cls, config, sizes, inputs)
         one.known |= lets
+        for name in ("cross_attention_dim", "img_context_dim_out"):  # as wide as the whole
+            one.known.pop(name, None)
         recordings.append(one)
     return program(cls, recordings, head)
 

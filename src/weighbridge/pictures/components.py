@@ -27,7 +27,6 @@ ROOMS = (
     "wan",
     "ltx",
     "cogvideo",
-    "cosmos",
     "stream",
     "hidream",
     "unet",
@@ -46,10 +45,16 @@ ROOMS = (
 NETS = "weighbridge.pictures.nets"
 RECORDED = (
     "CogView4Transformer2DModel",
+    "CosmosTransformer3DModel",
+    "ErnieImageTransformer2DModel",
+    "Ideogram4Transformer2DModel",
     "Kandinsky5Transformer3DModel",
     "Krea2Transformer2DModel",
+    "LTXVideoTransformer3DModel",
     "OmniGenTransformer2DModel",
+    "PixArtTransformer2DModel",
 )
+OLD_NAMES = {"Transformer2DModel": "PixArtTransformer2DModel"}  # PixArt's, whose defaults it has
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
@@ -91,6 +96,7 @@ def _programs() -> dict[str, Any]:
     for room in ROOMS:
         table.update(import_module(f"{NETS}.{room}").PROGRAMS)
     table.update((cls, recorded(cls)) for cls in RECORDED)
+    table.update((old, table[new]) for old, new in OLD_NAMES.items())
     return table
 
 

@@ -26,11 +26,13 @@ class ComponentConfig:
     def __bool__(self) -> bool:
         return bool(self._values)
 
-    def numbers(self) -> dict[str, int]:
-        """Whole numbers by their names, those of a list as name.0, name.1."""
-        known = {key: value for key, value in self._values.items() if isinstance(value, int)}
+    def numbers(self) -> dict[str, float]:
+        """Numbers by their names, those of a list as name.0, name.1."""
+        known: dict[str, float] = {}
         for key, value in self._values.items():
-            if isinstance(value, list):
+            if isinstance(value, int | float):
+                known[key] = value
+            elif isinstance(value, list):
                 known |= {f"{key}.{i}": one for i, one in enumerate(value)}
         return known
 

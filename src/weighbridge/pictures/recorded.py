@@ -26,7 +26,7 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 NETS = os.path.join(os.path.dirname(__file__), "nets")
 SIZES = "batch", "frames", "height", "width", "text"
 OWN = 2  # names in the path of a block
-Known = Mapping[str, int]
+Known = Mapping[str, float]
 
 
 class RecordedStep(NamedTuple):
@@ -82,7 +82,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def number(text: str, known: Known) -> int:
     """2*model_dim+text/2 with its numbers."""
-    total = 0
+    total = 0.0
     for term in text.split("+"):
         above, *below = term.split("/")
         value = prod(

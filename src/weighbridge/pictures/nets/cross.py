@@ -1,18 +1,17 @@
-"""Transformers of one stream that attend to a text: PixArt, Sana and SANA-Video.
+"""Transformers of one stream that attend to a text: Sana and SANA-Video.
 
-Source: diffusers 0.42 models/transformers/{pixart_transformer_2d, sana_transformer,
-transformer_sana_video, transformer_2d}.py, models/attention.py.
+Source: diffusers 0.42 models/transformers/{sana_transformer, transformer_sana_video}.py.
 """
 
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import embed, feed, timestep
+from weighbridge.pictures.nets.blocks import embed, timestep
 from weighbridge.pictures.nets.ltx import scaled
 from weighbridge.pictures.nets.wan import turned
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.values import Sizes, Value, attend, cat
+from weighbridge.pictures.values import Sizes, Value, attend
 
 Turns = tuple[Value, Value]
 
@@ -55,60 +54,6 @@ def ended(n: NetPlace, x: Value, times: Value, out: int) -> Value:
     x = scaled(x, scale.view(*times.shape), shift.view(*times.shape))
     x = n.linear("proj_out", x, out)
     return x.copy()
-
-
-# ---- PixArt
-
-
-def sized(c: ComponentConfig) -> bool:
-    """Tell whether resolution and aspect ratio are embedded. Transformer2DModel, PixArt's old name,
-    is loaded with PixArt's defaults."""
-    if c.use_additional_conditions is None:
-        return bool((c.sample_size or 128) == 128)
-    return bool(c.use_additional_conditions)
-
-
-def pixart(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    heads, run = c.num_attention_heads, n.run
-    d = heads * c.attention_head_dim
-    x, _, _ = patches(n / "pos_embed", c, s, d)
-    x = x + run.constant(1, x.shape[1], d)
-    e = n / "adaln_single"
-    times = timestep(e / "emb" / "timestep_embedder", s.batch, d)
-    if sized(c):
-        resolution = timestep(e / "emb" / "resolution_embedder", 2 * s.batch, d // 3)
-        ratio = timestep(e / "emb" / "aspect_ratio_embedder", s.batch, d // 3)
-        times = times + cat([resolution.view(s.batch, 2 * (d // 3)), ratio], 1)
-    temb = e.linear("linear", times.act(), 6 * d)
-    y = run.constant(s.batch, s.text, c.caption_channels or d)
-    if c.caption_channels:
-        y = embed(n / "caption_projection", y, d)
-    temb, times = temb.view(s.batch, 1, 6 * d), times.view(s.batch, 1, d)
-
-    def attention(p: NetPlace, h: Value, seen: Value) -> Value:
-        query, key, value = projected(p, h, seen, d, bias=bool(c.attention_bias), norms=False)
-        h = attend(query, key, value, heads, masked=seen is y)
-        h = (p / "to_out").linear("0", h, d)
-        return h * 1.0  # rescale_output_factor
-
-    def block(p: NetPlace, x: Value) -> Value:
-        h = p.layer_norm("", x, affine=False)
-        shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
-        h = scaled(h, scale, shift)
-        a = attention(p / "attn1", h, h)
-        a = gate * a
-        x = a + x
-        a = attention(p / "attn2", x, y)
-        x = a + x
-        h = p.layer_norm("", x, affine=False)
-        h = scaled(h, scale2, shift2)
-        f = feed(p / "ff", h, 4 * d)
-        f = gate2 * f
-        return f + x
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x)
-    return ended(n, x, times, c.patch_size**2 * c.out_channels)
 
 
 # ---- Sana
@@ -235,6 +180,4 @@ def sana(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 PROGRAMS = {
     "SanaTransformer2DModel": sana,
     "SanaVideoTransformer3DModel": sana,
-    "PixArtTransformer2DModel": pixart,
-    "Transformer2DModel": pixart,
 }

@@ -1,6 +1,6 @@
-"""LTX-Video's transformer, and LTX-2's, where a video and its sound attend to each other.
+"""LTX-2's transformer, where a video and its sound attend to each other.
 
-Source: diffusers 0.42 models/transformers/{transformer_ltx, transformer_ltx2}.py.
+Source: diffusers 0.42 models/transformers/transformer_ltx2.py.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def halved(x: Value, turns: Turns) -> Value:
 def attention(
     a: NetPlace, x: Value, k: Attending, seen: Value | None = None, turns: tuple[Turns, ...] = ()
 ) -> Value:
-    """LTXAttention and LTX2Attention; a text, which has no positions, is masked."""
+    """LTX2Attention; a text, which has no positions, is masked."""
     gate_logits = a.linear("to_gate_logits", x, k.heads) if k.gated else None
     masked, y = seen is not None and not turns, x if seen is None else seen
     query, key, value = (
@@ -121,31 +121,6 @@ def positions(n: NetPlace, s: Sizes, tokens: int, width: int) -> Turns:
     """Cosines and sines of one kind of positions."""
     cos, sin = (n.run.new(s.batch, tokens, width, dtype=FLOAT32) for _ in range(2))
     return cos, sin
-
-
-def ltx(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    d, tokens = c.num_attention_heads * c.attention_head_dim, tokens_of(s)
-    k, turns = Attending(heads=c.num_attention_heads, width=d), positions(n, s, tokens, d)
-    x = n.linear("proj_in", n.run.constant(s.batch, tokens, c.in_channels), d)
-    temb, times = ada(n, "time_embed", s, d, tokens=tokens if s.token_times else 1)
-    y = embed(n / "caption_projection", n.run.constant(s.batch, s.text, c.caption_channels), d)
-
-    def block(p: NetPlace, x: Value) -> Value:
-        h = normed(p, x)
-        shift, scale, gate, shift2, scale2, gate2 = modulation(p, "scale_shift_table", temb, 6)
-        h = h * (scale + 1.0)
-        h = h + shift
-        a = attention(p / "attn1", h, k, turns=(turns,))
-        x = x + a * gate
-        a = attention(p / "attn2", x, k, y)
-        x = x + a
-        h = normed(p, x, scale2, shift2)
-        f = feed(p / "ff", h, 4 * d)
-        return x + f * gate2
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x)
-    return finished(n, x, times, c.out_channels or c.in_channels)
 
 
 # ---- LTX-2
@@ -312,4 +287,4 @@ def ltx2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     return output
 
 
-PROGRAMS = {"LTXVideoTransformer3DModel": ltx, "LTX2VideoTransformer3DModel": ltx2}
+PROGRAMS = {"LTX2VideoTransformer3DModel": ltx2}
