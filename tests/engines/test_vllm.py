@@ -425,7 +425,7 @@ TOWER = Tower(
 def test_as_many_images_as_fit_a_batch():
     found = profile.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=RankShare())
     assert found.held == 10 * (100 * 12 + 25 * 64)
-    assert found.widest == 10 * 100 * (2 * 8 + 2 * 32)
+    assert found.widest == 10 * 100 * (3 * 8 + 2 * 32)  # the caller holds the layer's input, too
     assert profile.item_count(TOWER, tokens=10, context=10, sequences=1) == 1
     assert profile.item_count(TOWER, tokens=10_000, context=50, sequences=2) == 4
     assert profile.encoded((), 64, tokens=1, context=1, sequences=1, share=RankShare()).held == 0

@@ -255,7 +255,7 @@ def standing_of(
     widths = forward.widths(
         rank.blocks,
         subject.body.hidden,
-        profile.share(launch),
+        replace(profile.share(launch), shuffled=weights.shuffles(subject, launch.rules, card)),
         eager=launch.eager,
         through=weights.elements_through(subject),
     )

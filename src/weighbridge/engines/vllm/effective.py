@@ -43,7 +43,9 @@ GRAPHS, WIDE_GRAPHS = 512, 1024
 SWAP = 4  # GiB of a device, by default
 PLAIN_AWQ = "awq"  # of --quantization; awq_marlin and nothing are Marlin where a card has it
 WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
-VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
+# A video of Gemma 4's: frames, soft tokens of each, and with them two marks and a time (six tokens)
+FRAMES, SOFT = 32, 70
+VIDEO = FRAMES * (SOFT + 2 + 6)
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
 BACKENDS = names_beside(__file__, "backends.txt")
 CHOSEN = ("auto", "none")  # by vLLM

@@ -58,10 +58,12 @@ LATENT_BLOCK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankShare:
-    """Ranks among which a layer's heads and widths are split, and those that share its experts."""
+    """Ranks among which a layer's heads and widths are split, and those that share its experts.
+    `shuffled` are rows of a kernel that copies them into the order of experts and back."""
 
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert
+    shuffled: bool = False
 
     def width(self, feed: Feed) -> int:
         return ceil_div(feed.width, self.expert_width if isinstance(feed, Experts) else self.tensor)
@@ -147,7 +149,8 @@ def _fed(feed: Feed, hidden: int, share: RankShare) -> int:
             return 2 * hidden + (3 if feed.gated else 2) * share.width(feed)
         case Experts():
             shared = 3 * ceil_div(feed.shared, share.tensor)
-            return 3 * hidden + feed.count + max(hidden, shared)
+            copies = share.shuffled * feed.top_k * (2 * hidden + share.width(feed))
+            return 3 * hidden + feed.count + max(hidden, shared) + copies
         case _:
             assert_never(feed)
 

@@ -178,7 +178,7 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     cut = 0
     if (
         full
-        and hardware.splits_contexts(card)
+        and hardware.hopper(card)  # FlashAttention 3
         and launch.backend in ("", effective.FLASH_ATTN)
         and not facts(_outer(subject)).vllm.other_kernels
     ):

@@ -115,12 +115,6 @@ def ryzen(budget: Budget | None) -> bool:
     return budget is not None and (budget.choice.part.compute_capability or "").startswith(RYZEN)
 
 
-@fact
-def splits_contexts(budget: Budget | None) -> bool:
-    """FlashAttention 3 decodes on Hopper."""
-    return capability(budget)[0] == HOPPER[0]
-
-
 def small_for_its_memory(budget: Budget, *, carved: bool) -> bool:
     """Cards whose defaults are those of smaller ones: A100 by name, GB10 by its architecture; where
     ROCm is asked for VRAM (`carved`), AMD's chips with a part of the host's memory, of which that

@@ -98,14 +98,14 @@ def derived(launched: VllmLaunched) -> DerivedFacts:
 def _logged(reserve: RankReserve) -> FirstRank:
     """Return the facts that a rank's own log prints: since 0.27 "peak activation" has what graphs
     are expected to take in it (gpu_worker.py, peak_activation_memory)."""
-    standing = reserve.standing
-    graphs = standing.sums.charged if standing.launch.rules.consumed else exactly(0)
+    sums = reserve.standing.sums
+    graphs = sums.charged if reserve.standing.launch.rules.consumed else exactly(0)
     activation = reserve.peak.plus(graphs)
     return {
         "profile_peak_bytes": activation.expected,
         "profile_peak_interval": list(activation),
-        "non_torch_bytes": reserve.standing.sums.non_torch.expected,
-        "non_torch_interval": list(reserve.standing.sums.non_torch),
+        "non_torch_bytes": sums.non_torch.expected,
+        "non_torch_interval": list(sums.non_torch),
     }
 
 
@@ -122,11 +122,12 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     shares = [(r, serving.asks(launched, r)) for r in kinds]
     share_bytes = serving.asks(launched, least)
     available = max(0, least.available(share_bytes))
+    fullest = max((r.serving(asks, budget) for r, asks in shares), key=lambda b: b.expected)
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": list(least.available_interval(share_bytes)),
-        "serving_bytes": max(r.serving(asks, budget) for r, asks in shares),
-        "serving_interval": list(max(r.serving_interval(asks, budget) for r, asks in shares)),
+        "serving_bytes": fullest.expected,
+        "serving_interval": list(fullest),
         "gpu_memory_utilization_needed": serving.utilization(kinds, budget),
     }
     if not least.blocks.pool.groups:

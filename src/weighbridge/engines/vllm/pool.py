@@ -188,15 +188,9 @@ def _layers(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ..
     none."""
     if not subject.body.causal:
         return ()
-    return (*rank.layers, *_drafting(subject, rank, launch))
-
-
-def _drafting(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ...]:
-    return (
-        lora_and_speculation.draft_layers(subject, launch.method)
-        if launch.speculative and rank.last
-        else ()
-    )
+    if not (launch.speculative and rank.last):
+        return rank.layers
+    return (*rank.layers, *lora_and_speculation.draft_layers(subject, launch.method))
 
 
 def _shared(pool: blocks.CachePool, requests: int, alike: int) -> int:

@@ -23,10 +23,11 @@ from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.base.units import MIB, align_up, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import forward, hardware
-from weighbridge.engines.vllm.effective import VllmLaunch
+from weighbridge.engines.vllm.effective import FRAMES, SOFT, VIDEO, VllmLaunch
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.machines.accelerators.seen import Card
 from weighbridge.models.arch.body import Body, Dense, Tower
+from weighbridge.models.arch.model_types import facts
 from weighbridge.models.arch.stacks import sort
 from weighbridge.models.arch.towers import of_stacks
 
@@ -41,7 +42,11 @@ HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (
 #     items     max(1, min(tokens of a batch // tokens of an item, sequences x items of a prompt))
 #     inputs    items x positions x numbers of one, kept while the language model runs
 #     outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
-#     widest    3 D' and the feed-forward of the tower, all items at once
+#     widest    3 D' and the feed-forward of the tower, all items at once: a layer's input stays
+#               with its caller, beside what attention added and its norm. Gemma 4's images are
+#               profiled as videos, of which 0.19 to 0.21 encode frame by frame, later releases as
+#               many as are small beside the card (gemma4_mm.py, _encoder_chunk); logs of 0.19 and
+#               0.20 with 16,384 tokens say 6 videos
 #     scores    heads x positions^2 of one item in float32, twice: where AMD's cards at home have no
 #               flash_attn, torch multiplies without a kernel (platforms/rocm.py,
 #               get_vit_attn_backend; ATen/native/transformers/attention.cpp). Its Triton kernel is
@@ -82,11 +87,11 @@ def encoded(
     if tower is None or not tower.tokens:
         return NOT_ENCODED
     items = item_count(tower, tokens=tokens, context=context, sequences=sequences)
-    inputs = items * tower.positions * tower.patch
+    positions = items * tower.positions
     outputs = items * tower.tokens * hidden
     return Encoded(
-        held=inputs + outputs,
-        widest=items * tower.positions * _widest_of_tower(tower, share),
+        held=positions * tower.patch + outputs,
+        widest=(tower.at_once or positions) * _widest_of_tower(tower, share),
         formula=f"{items} items of {tower.positions:,} positions and {tower.tokens:,} tokens",
         scores=ceil_div(tower.heads, share.tensor)
         * tower.positions
@@ -98,6 +103,9 @@ def largest_towers(subject: Subject) -> tuple[Tower, ...]:
     """The towers with the image that gives the language model the most tokens, as
     get_image_size_with_most_features of each class looks for it."""
 
+    if facts(subject.model_type).vllm.frames:
+        return tuple(_as_video(t) for t in subject.body.towers if t.kind == "image")
+
     def found() -> tuple[Tower, ...]:
         stacks = sort(subject.part.blueprint)
         tried = [of_stacks(*stacks, subject.config, image_size=size) for size in HUGE]
@@ -108,6 +116,11 @@ def largest_towers(subject: Subject) -> tuple[Tower, ...]:
     return memo(subject.part, ("largest towers",), found)
 
 
+def _as_video(tower: Tower) -> Tower:
+    frame = SOFT * (tower.positions // tower.tokens)
+    return replace(tower, positions=FRAMES * frame, tokens=VIDEO, at_once=frame)
+
+
 def item_count(tower: Tower, *, tokens: int, context: int, sequences: int) -> int:
     each = max(1, context // tower.tokens)
     return max(1, min(max(tokens, tower.tokens) // tower.tokens, sequences * each))
@@ -116,7 +129,7 @@ def item_count(tower: Tower, *, tokens: int, context: int, sequences: int) -> in
 def _widest_of_tower(tower: Tower, share: RankShare) -> int:
     attended = ceil_div(4 * tower.heads * tower.head_dim, share.tensor)
     factor = 3 if isinstance(tower.feed, Dense) and tower.feed.gated else 2
-    return 2 * tower.hidden + max(attended, factor * share.width(tower.feed))
+    return 2 * tower.hidden + max(attended, tower.hidden + factor * share.width(tower.feed))
 
 
 # Moments
@@ -304,6 +317,8 @@ def _answering(
         )
     kind = sampler(launch)
     each = entry(kind, work.itemsize, rows)
+    if launch.speculative and not launch.second_runner:
+        each = max(each, 3 * work.itemsize + REJECTED)
     copies = 1 if launch.second_runner else 2
     workspaces += buffer(kind, rows, body.vocab, kernels.processors)
     activations = hidden + copies * rows * body.hidden * work.itemsize
@@ -326,6 +341,9 @@ def _answering(
 #     triton       e + 4, probabilities 4, random numbers 4; and a row of float32 a processor, kept
 #     flashinfer   e + 4, masked 4, probabilities 4
 #     newer runner float32: e + 4; own: e; warm: as flashinfer
+#     drafts       afterwards, with one token proposed for each sequence: logits of it and of the
+#                  token beyond, 2 e, of that alone e, and raw 4; of the first 4, copied 4, as
+#                  probabilities 4, random numbers 4 and their inverse 4: 3 e + 24
 #
 # The newer runner counts tokens a sequence besides: 4 bytes and a bit an entry, for every sequence;
 # and it has a bit an entry for grammars, and lists of tokens that a request allows, favours, stops
@@ -333,11 +351,13 @@ def _answering(
 #
 # Source: vllm 0.11, 0.19, 0.23, 0.33 v1/worker/gpu_model_runner.py (_dummy_sampler_run),
 # v1/sample/sampler.py, v1/sample/ops/topk_topp_sampler.py, topk_topp_triton.py (buffer),
+# v1/sample/rejection_sampler.py,
 # v1/worker/gpu/sample/ (sampler.py, penalties.py); ATen/native/cuda/Sort.cpp and
 # cuda/cub.cuh (segmented_sort_pairs, segmented_sort_pairs_by_full_sort). gpt-oss-20b with 1,024
 # rows took 7.38 GiB in 0.11 (38 bytes an entry), 2.87 in 0.19 (14).
 
 FLOAT32 = 4
+REJECTED = 6 * FLOAT32
 PADDED = 64  # rows of the head: vllm model_executor/layers/vocab_parallel_embedding.py
 SEGMENTS = 128  # rows from which sorting takes less
 FEW = 8  # rows below which the Triton kernel was not used

@@ -262,13 +262,9 @@ class RankReserve:
     def taken(self, share: int) -> int:
         return self.inside.expected + self.available(share) + self.outside.expected
 
-    def serving(self, share: int, budget: Budget) -> int:
-        """Return what the driver shows under this workload: the profile's memory was given back."""
-        asked = self.asked(budget).total.expected
-        return self.taken(share) - self.profiled.total.expected + asked
-
-    def serving_interval(self, share: int, budget: Budget) -> Bytes:
-        """The same: the share is exact, what is outside of it is not."""
+    def serving(self, share: int, budget: Budget) -> Bytes:
+        """Return what the driver shows under this workload: the profile's memory was given back.
+        The share is exact, what is outside of it is not."""
         less = self.taken(share) - self.profiled.total.expected - self.outside.expected
         asked = (self.asked(budget, most=most).total.expected for most in (False, False, True))
         return Bytes(*(less + out + step for out, step in zip(self.outside, asked, strict=True)))

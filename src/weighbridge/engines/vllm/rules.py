@@ -57,6 +57,7 @@ class VllmRules:
     whole_to: int = 0
     pieces: int = 0
     chunk: int | None = None  # tokens that experts take at a time
+    fused_gelu: bool = False  # FlashInfer's kernel of experts in NVFP4 has GELU, too
     consumed: bool = False  # everything that left free memory counts, reserved as it is
     # Buffers of 128 MiB that modules of latent attention make when they are imported: on Blackwell,
     # where two are tried, and on other cards. Since 0.25 one of the two waits until it is used.
@@ -137,7 +138,8 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     | {"second_runner": frozenset(("Qwen3ForCausalLM",)), "second": "float32"},
     (0, 23): {"second_runner": LLAMA},
     (0, 24): {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
-    | {"packing": "slots", "plain_awq": False},  # quantization/auto_awq.py
+    # quantization/auto_awq.py; fused_moe/experts/flashinfer_cutlass_moe.py (_supports_activation)
+    | {"packing": "slots", "plain_awq": False, "fused_gelu": True},
     (0, 25): {"second_runner": MIXTURES, "second_dense": True}
     | {"latent_buffers": (1, 0), "latent_late": 1},
     (0, 26): {"second": "own", "prefixes_of_states": True, "in_flight": True, "rocm_graphs": True},

@@ -45,7 +45,7 @@ from weighbridge.engines.servers import host, shards
 from weighbridge.engines.servers.replica import AtOnce, Replica
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
-from weighbridge.engines.vllm.rules import Arrives, rules
+from weighbridge.engines.vllm.rules import Arrives, VllmRules, rules
 from weighbridge.machines.accelerators.seen import Card
 from weighbridge.machines.allocator.filling import filled
 from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
@@ -57,10 +57,11 @@ from weighbridge.models.arch.model_types import facts
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-MXFP4 = "mxfp4"
+MXFP4, NVFP4 = "mxfp4", "nvfp4"
 UNSPLIT = AllocatorOptions(max_split_size_mb=20)
 INTERLEAVED = 3  # layers that are there at once, where files mix their tensors
 LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
+BLACKWELL = 10  # and 12, of consumer cards
 OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 SLICE, LEVELS, CHOSEN = "hidden_size_per_layer_input", "deepstack_visual_indexes", "index_topk"
@@ -112,6 +113,15 @@ def keeps_workspace(subject: Subject, card: Card) -> bool:
     if scheme is None or scheme.name != MXFP4:
         return True
     return hardware.major(card) not in OWN_BUFFERS
+
+
+def shuffles(subject: Subject, rules: VllmRules, card: Card) -> bool:
+    """Tell whether experts run in vLLM's own CUTLASS kernel for NVFP4, which copies rows into the
+    order of experts, back again, and weighs them (experts/cutlass_moe.py, run_cutlass_moe_fp4): on
+    Blackwell, where FlashInfer's kernel, which vLLM tries before, has not their activation."""
+    scheme = subject.choice.scheme
+    packed = scheme is not None and scheme.name == NVFP4 and hardware.major(card) >= BLACKWELL
+    return packed and not rules.fused_gelu and facts(subject.model_type).vllm.gelu_experts
 
 
 def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankWeights:

@@ -41,6 +41,7 @@ class Tower:
     tokens: int
     window: int | None = None  # positions that attend to each other, where not all do
     patch: int = 0  # numbers in one position's input: 3 x 14 x 14
+    at_once: int = 0  # positions that are computed together; 0: those of all items of a batch
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed

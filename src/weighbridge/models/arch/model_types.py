@@ -174,6 +174,8 @@ class VllmFacts(NamedTuple):
     # shared experts are whole where each rank routes tokens of its own
     whole_shared_experts: bool = False
     library_towers: bool = False  # its towers are the classes of transformers
+    gelu_experts: bool = False
+    frames: bool = False  # images are profiled as videos, of which one frame is encoded at a time
     adapted_embedding: bool = False  # embedding and head take a LoRA's matrices, too
     # kernels other than FlashAttention: images that see all of themselves, heads of two sizes
     other_kernels: bool = False
