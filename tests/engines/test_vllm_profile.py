@@ -22,6 +22,7 @@ def test_frames_of_videos_are_encoded_one_after_the_other():
     )
     assert one.widest == ten.widest == 20 * (3 * 8 + 2 * 32)
     assert ten.held == 10 * one.held
+    assert one.scores == ten.scores == 2 * 20 * 20  # frames do not see each other
 
 
 def gemma(gpu="5090", **setting):

@@ -87,15 +87,13 @@ def encoded(
     if tower is None or not tower.tokens:
         return NOT_ENCODED
     items = item_count(tower, tokens=tokens, context=context, sequences=sequences)
-    positions = items * tower.positions
+    positions, one = items * tower.positions, tower.at_once or tower.positions
     outputs = items * tower.tokens * hidden
     return Encoded(
         held=positions * tower.patch + outputs,
         widest=(tower.at_once or positions) * _widest_of_tower(tower, share),
         formula=f"{items} items of {tower.positions:,} positions and {tower.tokens:,} tokens",
-        scores=ceil_div(tower.heads, share.tensor)
-        * tower.positions
-        * min(tower.window or tower.positions, tower.positions),
+        scores=ceil_div(tower.heads, share.tensor) * one * min(tower.window or one, one),
     )
 
 
