@@ -601,3 +601,23 @@ def test_ms_swift_gathers_what_it_sends_in_as_many_parts_as_it_says():
     sent, part = (one.of("temporaries") for one in (whole, parts))
     assert part.expected == sent.expected // 4
     assert part.low < part.high < sent.high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "grpo"])
+def test_what_a_program_s_environment_has_is_there(method):
+    """NeMo-RL brings mamba-ssm and causal-conv1d: its nightly test trains this model on 8 H100
+    (7ea279ab tests/test_suites/llm/sft-nanov3-30BA3B-2n8g-fsdp2.sh). TRL brings none, and a model
+    without such layers has none."""
+    asked = {"method": method, "gpu": "nvidia-h100-sxm5-80gb:8", "batch_size": 1}
+    asked |= {"seq_len": 2048, "framework": "nemo-rl"}
+    model = weighbridge.prepare("nemotron-3-nano-30b-a3b")
+    there, said, gone = (
+        model.train(remedies=False, **asked, **more)
+        for more in ({}, {"kernels": "installed"}, {"kernels": "missing"})
+    )
+    assert there.workload["kernels"] == "installed" and there.peak == said.peak
+    assert there.peak.expected < gone.peak.expected and there.verdict.fits != "no"
+    other = model.train(remedies=False, **{**asked, "framework": "trl", "shard": "zero3"})
+    assert other.workload["kernels"] == "missing"
+    assert weighbridge.train("qwen3-0.6b", **asked).workload["kernels"] is None

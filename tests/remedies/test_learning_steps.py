@@ -4,6 +4,7 @@ import pytest
 
 import weighbridge
 from weighbridge.base.memory import HIGH
+from weighbridge.base.units import GIB
 
 LARGE = "qwen2.5-7b"
 OPENRLHF = {
@@ -147,3 +148,18 @@ def test_a_ladder_ends_with_what_nobody_said():
     assert "--max_completion_length 512" in last.paste
     reason = weighbridge.prepare("qwen3-0.6b").train(**asked, shard="zero3").verdict.reason
     assert "--max-new-tokens (max_completion_length)" in reason
+
+
+@pytest.mark.slow
+def test_adapters_come_before_states_in_ram_where_one_card_is_all():
+    """What people try on a card of their own: 8 bits, then adapters, whose base is in 16 bits. A
+    second card shares states first."""
+    asked = {"method": "dpo", "framework": "trl", "batch_size": 1, "seq_len": 1024}
+    model = weighbridge.prepare("qwen3-8b")
+    last = model.train(**asked, gpu="4090").remedies[-1]
+    assert last.fits == "yes" and last.peak_bytes < 20 * GIB
+    assert {"optimizer": "adamw_8bit", "lora_r": 16}.items() <= last.change.items()
+    assert "offload" not in last.change
+    two = model.train(**asked, gpu="a100-40gb:2").remedies
+    first = next(r.change for r in two if {"lora_r", "offload"} & r.change.keys())
+    assert "offload" in first and "lora_r" not in first

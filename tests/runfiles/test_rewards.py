@@ -363,3 +363,88 @@ def test_a_teacher_of_ms_swift_is_not_counted_and_its_student_writes_by_vllm():
     assert [one.key for one in found.unread if one.raises and "teacher" in one.key] == [
         "teacher_model"
     ]
+
+
+MCORE = """
+policy:
+  model_name: qwen2.5-7b
+  max_total_sequence_length: 4096
+  train_micro_batch_size: 1
+  megatron_cfg: {{enabled: true, pipeline_model_parallel_size: 2, fp8_cfg: {fp8}}}
+  generation: {{backend: {engine}, vllm_cfg: {{tensor_parallel_size: 1}}}}
+grpo: {{num_generations_per_prompt: 8}}
+cluster: {{gpus_per_node: 8, num_nodes: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fp8", "said"),
+    [
+        ("{enabled: true}", {"fp8_format=e4m3", "fp8_recipe=blockwise"}),
+        (
+            "{enabled: true, fp8: hybrid, fp8_recipe: tensorwise, fp8_param: true}",
+            {"fp8_format=hybrid", "fp8_recipe=tensorwise", "fp8_param_gather"},
+        ),
+        ("{enabled: false, fp8: hybrid}", set()),
+    ],
+)
+def test_float8_of_nemo_rl_is_that_of_megatron(fp8, said):
+    """nemo_rl/models/megatron/setup.py (_apply_performance_config): fp8, fp8_recipe, fp8_param."""
+    found = run(MCORE.format(fp8=fp8, engine="vllm"), "run.yaml")
+    args = {word for word in found.settings["megatron_args"] if word.startswith("fp8")}
+    assert args == said and not any("fp8" in one.key for one in found.unread)
+
+
+@pytest.mark.parametrize(
+    ("engine", "open_"), [("vllm", False), ("sglang", False), ("megatron", True)]
+)
+def test_an_engine_that_is_not_counted_leaves_no_sure_verdict(engine, open_):
+    """Megatron's own inference has no share of the card: neither a yes nor a no of vLLM's is its."""
+    found = run(MCORE.format(fp8="{enabled: false}", engine=engine), "run.yaml")
+    (doubt,) = [one for one in found.unread if one.key.endswith("backend")] or (None,)
+    assert (doubt is not None) == open_
+    assert doubt is None or (doubt.lowers and doubt.raises)
+
+
+@pytest.mark.parametrize(
+    ("value", "model"),
+    [
+        ("qwen2.5-7b", "qwen2.5-7b"),
+        ("$DATA/models/qwen2.5-7b", "qwen2.5-7b"),
+        ("${DATA}/models/qwen2.5-7b/", "qwen2.5-7b"),
+        ("$MODEL", ""),
+        ("/models/$MODEL", ""),
+        ("'Follow what https://example.org/guides/deepseek.md says'", ""),
+    ],
+)
+def test_a_path_below_a_variable_names_its_model_and_a_sentence_names_none(value, model):
+    """verl 1dda039b examples/grpo_trainer/run_nemotron_nano_v3_30b_a3b_megatron.sh; NeMo-RL
+    7ea279ab examples/configs/recipes/llm/performance/grpo-deepseek-v3-32n8g.yaml."""
+    line = "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo"
+    found = run(f"{line} actor_rollout_ref.model.path={value} trainer.n_gpus_per_node=8\n")
+    assert found.model == model
+
+
+@pytest.mark.parametrize(
+    "name", ["gpg", "gdpo", "opo", "grpo_vectorized", "optimal_token_baseline"]
+)
+def test_estimators_without_a_critic_are_grpo_s_step(name):
+    """verl 1dda039b trainer/ppo/utils.py (need_critic): gae alone has one."""
+    line = "python3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=qwen2.5-7b"
+    found = run(f"{line} algorithm.adv_estimator={name} trainer.n_gpus_per_node=8\n")
+    assert found.settings["method"] == "grpo" and "critic" not in found.settings
+
+
+def test_sums_within_sums_are_computed_as_a_shell_does():
+    """verl's examples: $(((max_prompt_length + max_response_length) / sp_size))."""
+    script = (
+        "a=$((1024 * 2))\nb=${B:-8190}\nsp=4\nc=$(((a + b) / sp))\nd=${D:-$(((a + b) * 10 / 10))}\n"
+    )
+    line = "python3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=qwen2.5-7b "
+    line += "algorithm.adv_estimator=grpo data.max_prompt_length=$a data.max_response_length=$b "
+    line += "actor_rollout_ref.actor.use_dynamic_bsz=True "
+    line += "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=%s\n"
+    for name, tokens in {"c": (2048 + 8190) // 4, "d": 2048 + 8190}.items():
+        assert run(script + line % f"${name}").settings["max_tokens_per_gpu"] == tokens
+    with pytest.raises(UsageError, match="no value of --max-tokens-per-gpu"):
+        run(script + line % "$((a / 0))")

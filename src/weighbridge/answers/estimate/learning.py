@@ -163,7 +163,8 @@ def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[st
 def _trained(model: Model, run: LearningRun) -> Report:
     """Ask what the policy's own step takes, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
-        report = training.of_step(model, run.trained, objective=run.objective)
+        asked = training.with_kernels(model, run.trained, run.effective["framework"])
+        report = training.of_step(model, asked, objective=run.objective)
         return widened(report, run, run.trained.batch_size or 1)
     from weighbridge.answers.estimate import megatron
 
@@ -179,7 +180,8 @@ def _valued(model: Model, run: LearningRun) -> Report:
 
         return megatron.train(model, run.trained, values=True)
     valued = Objective(method="critic", head=head("reward", "trl", None))
-    return training.of_step(model, run.trained, objective=valued)
+    asked = training.with_kernels(model, run.trained, run.effective["framework"])
+    return training.of_step(model, asked, objective=valued)
 
 
 def _with_passes(device: Device, run: LearningRun) -> Device:

@@ -26,7 +26,7 @@ from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.training import frameworks, host, kbit, unsloth
+from weighbridge.training import frameworks, host, kbit, packages, unsloth
 from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.forward.nets import predicts_next
 from weighbridge.training.gguf import unpacked
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 MEGATRON = "megatron"  # has a step of its own (estimate/megatron.py)
 DEQUANTIZED = ("fp8", "mxfp4")
+# Kernels of state layers that a framework's own environment has: NeMo-RL 7ea279ab pyproject.toml,
+# extra automodel
+KERNELS = {"nemo-rl": "mamba-ssm and causal-conv1d"}
 Devices = tuple[Device, ...]
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
@@ -68,9 +71,21 @@ def train(
     if workload.framework in LEARNERS:  # by what trains there
         from weighbridge.training.learning import fine_tuned
 
-        report = train(model, fine_tuned(workload), counts=counts)
+        asked = with_kernels(model, fine_tuned(workload), workload.framework)
+        report = train(model, asked, counts=counts)
         return replace(report, workload=report.workload | {"framework": workload.framework})
     return _apart(model, workload) or of_step(model, workload, counts=counts)
+
+
+def with_kernels(model: Model, workload: Train, framework: object) -> Train:
+    """Return a question with the packages that the framework's own environment has kernels in,
+    where the model has layers that they are of, and nobody said whether they are there."""
+    there = KERNELS.get(str(framework))
+    if there is None or workload.kernels or workload.framework == MEGATRON:
+        return workload
+    number, _ = version(usual(), workload.engine_version)
+    body = subject_for(model, workload, number).body
+    return workload.but(kernels="installed") if packages.of(body) == there else workload
 
 
 def _apart(model: Model, workload: Train) -> Report | None:

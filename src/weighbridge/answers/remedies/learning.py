@@ -277,8 +277,15 @@ def _elsewhere(now: Report) -> Iterator[Step]:
         yield _step("cut", change, SLOWER, *QUIET, *GRAPH, cards=cut)
     if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
         yield _step("eight", {"optimizer": EIGHT}, Price(quality=1))
+    if count == 1:  # which has no others to share states with: people train adapters there
+        yield from _adapters(row)
     if row["offload"] in ("none", "optimizer"):
         yield from _in_ram_for_good(row, count)
+
+
+def _adapters(row: Mapping[str, Any]) -> Iterator[Step]:
+    if row["tuner"] == "full":
+        yield _step("adapters", {"lora_r": RANK}, FEWER)
 
 
 def _in_ram_for_good(row: Mapping[str, Any], count: int) -> Iterator[Step]:
@@ -302,8 +309,7 @@ def _smaller(now: Report) -> Iterator[Step]:
     if row["dtype"] == "float32":
         name, price = ("sixteen", LOOSER) if full else ("halved", FREE)
         yield _step(name, {"dtype": "bfloat16"}, price)
-    if full:
-        yield _step("adapters", {"lora_r": RANK}, FEWER)
+    yield from _adapters(row)
     answer, length = row.get("max_new_tokens"), row["seq_len"]
     if answer and answer // 2 >= SHORTEST:
         change = {"max_new_tokens": answer // 2}

@@ -58,6 +58,7 @@ EXCHANGES = {"deepep": "DeepEP", "hybridep": "HybridEP"}
 KERNEL_NAMES = {"fused": "cudnn", "flash": "flash", "unfused": "math", "local": "math"}
 GATHERED = ", shared out among ranks, and those that are gathered"
 REDUCED = ", shared out among ranks, and those that wait to be reduced"
+BRIDGE = "ms-swift 3602360a swift/megatron/arguments/megatron_args.py: freeze_vit, freeze_aligner"
 CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
 
@@ -175,6 +176,8 @@ def _components(
             formula=_formula(plan, run, name, nbytes),
             source=CORE,
         )
+    if plan.model.beside and not run.index:
+        yield _beside(plan)
     if plan.run.lora and phase != "load":
         layers = [i for chunk in layers_of(plan.model, plan.run, run.index) for i in chunk]
         yield adapters.kept(plan.model, plan.run, layers)
@@ -200,6 +203,22 @@ def _components(
         source=REPLAY,
     )
     yield from _outside(plan, run, peak)
+
+
+def _beside(plan: MegatronPlan) -> Component:
+    """Return what a class has beside Megatron's decoder, which its first stage holds: frozen and
+    whole on each tensor rank, or shared by them; at most it is trained like the decoder."""
+    run, numbers = plan.run, plan.model.beside
+    trained = 0 if run.lora else run.main_gradient + ceil_div(run.states, plan.sharding.data)
+    least = WEIGHT * numbers // run.tensor
+    return Component(
+        name="weights",
+        detail="beside the decoder",
+        bytes=Bytes(least, WEIGHT * numbers, (WEIGHT + trained) * numbers),
+        basis="assumed",
+        formula=f"{numbers:,} numbers in 16 bits, frozen; at most trained like the decoder",
+        source=BRIDGE,
+    )
 
 
 def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Component]:

@@ -66,6 +66,7 @@ class MegatronModel:
     pattern: str = ""  # of a hybrid model a letter a layer: M Mamba, * attention, - MLP, E experts
     mamba: Mamba2 | None = None
     values: bool = False  # one output in the place of words: a critic
+    beside: int = 0  # numbers of the class that are no decoder's of Megatron: of towers, and sinks
 
     def routed(self, layer: int) -> bool:
         """Tell whether a layer has experts."""

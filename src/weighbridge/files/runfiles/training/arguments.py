@@ -16,7 +16,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
-from weighbridge.files.runfiles.reading import KeyReading
+from weighbridge.files.runfiles.reading import VARIABLE, KeyReading
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.tables import table
 from weighbridge.files.runfiles.training import zero
@@ -34,6 +34,7 @@ KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
 AHEAD = NAMES["backward_prefetch"]
 PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
 ATTENTION = NAMES["attn_implementation"]
+MOST_WORDS = 3  # of a path: more say what is to be done
 STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE)
 
 
@@ -54,8 +55,12 @@ KEYS = merged(section("trainer"), text_beside(__file__, "arguments.txt"))
 
 
 def name_of(keys: KeyReading, key: str) -> str:
-    """Return the model that a key names, by a path too; "" where a variable stands for it."""
-    named = keys.text(key)
+    """Return the model that a key names, by a path too, whose folders may be variables; "" where a
+    variable stands for it, or a sentence."""
+    value = str(keys.value(key) or "")
+    named = keys.text(key) or value.rstrip("/").rpartition("/")[2]
+    if VARIABLE.search(named) or len(value.split()) > MOST_WORDS:
+        return ""
     if named:
         keys.take(key, "model")
     return model_of(named) if named else ""

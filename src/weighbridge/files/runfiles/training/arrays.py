@@ -7,9 +7,10 @@ Variables and arrays are filled in, sums of numbers computed; what a script sets
 that it does not decide itself is left out.
 """
 
+import ast
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import add, floordiv, mul, sub
 
@@ -18,14 +19,15 @@ from weighbridge.files.runfiles.training.conditions import decided
 
 NESTED = 6  # variables within variables
 MOST = 1 << 18  # characters of a text once it is filled
-MOST_DIGITS = 12
+MOST_COUNT = 10**12
 COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
 SET = re.compile(
     r"(?m)^(?P<in>[ \t]*)(?:export[ \t]+|local[ \t]+)?(?P<name>[A-Za-z_]\w*)(?P<more>\+?)="
     r"(?:\((?P<array>[^()]*(?:\$\((?:\([^()]*\)|[^()]*)\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
-    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>(?:\$\{\w+:?-\$\(\([^()]*\)\)\}|[^\s;&|])*))"
+    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\((?:[^()]|\([^()]*\))*\)\))|(?P<word>(?:\$\{\w+:?-\$\(\((?:[^()]|\([^()]*\))*\)\)\}|[^\s;&|])*))"
 )
-COUNTED = re.compile(r"\$\(\([^()$]*[A-Za-z_][^()$]*\)\)")  # a sum of names, which need no dollar
+# A sum, in which names need no dollar
+COUNTED = re.compile(r"\$\(\((?:[^()$]|\([^()$]*\))*\)\)")
 WORD = re.compile(r"[A-Za-z_]\w*")
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
 FUNCTION = re.compile(
@@ -42,8 +44,13 @@ USED = re.compile(
 )
 # Flags in quotes, which the shell splits into words
 FLAGS = re.compile(r"(?P<quote>[\"'])(?P<flags>--(?:(?!(?P=quote)).)*)(?P=quote)")
-SUM = re.compile(r"\$\(\(\s*\"?(\d+)\"?\s*([*+/-])\s*\"?(\d+)\"?\s*\)\)")
-SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
+SUM = re.compile(r"\$\(\((?P<sum>[\d\s()*+/\"-]{1,200})\)\)")
+SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Mult: mul,
+    ast.Add: add,
+    ast.Sub: sub,
+    ast.Div: floordiv,
+}
 
 
 def called(text: str) -> str:
@@ -161,7 +168,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
         return known_value if left > 0 else match[0]
 
     def _number(match: re.Match[str]) -> str:
-        number = filled(known.get(match[0], ""))
+        number = SUM.sub(_computed, filled(known.get(match[0], "")))
         return number if number.isdecimal() else match[0]
 
     for _ in range(NESTED):
@@ -174,5 +181,16 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 
 def _computed(match: re.Match[str]) -> str:
-    a, b = int(match[1][:MOST_DIGITS]), int(match[3][:MOST_DIGITS])
-    return match[0] if match[2] == "/" and not b else str(SUMS[match[2]](a, b))
+    try:
+        return str(_sum(ast.parse(match["sum"].replace('"', " ").strip(), mode="eval").body))
+    except (SyntaxError, ArithmeticError, ValueError):
+        return match[0]
+
+
+def _sum(node: ast.expr) -> int:
+    """Compute a sum as a shell does, whose division leaves no rest."""
+    if isinstance(node, ast.BinOp) and type(node.op) in SUMS:
+        return SUMS[type(node.op)](_sum(node.left), _sum(node.right))
+    if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value < MOST_COUNT:
+        return node.value
+    raise ValueError

@@ -25,7 +25,7 @@ from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.learned import number
 from weighbridge.files.runfiles.training.rewards_text import (
@@ -50,6 +50,8 @@ ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF'
     "group_norm": "grpo",
     "grpo_passk": "grpo",
     "rloo_vectorized": "rloo",
+    # Estimators without a critic, whose step is GRPO's: verl trainer/ppo/utils.py (need_critic)
+    **dict.fromkeys(("grpo_vectorized", "gpg", "gdpo", "opo", "optimal_token_baseline"), "grpo"),
 }
 KL, PACKED = 0.001, 16192  # kl_loss_coef of verl; tokens of a forward of OpenRLHF
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
@@ -58,6 +60,12 @@ AGAIN = {  # words of --checkpointing; other values are Megatron's own arguments
     "recompute_method": ("uniform",),
     "recompute_num_layers": (1,),
 }
+FLOAT8: Mapping[str, tuple[str, Value]] = {  # of NeMo-RL: its key, and what it has where none is
+    "fp8_format": ("fp8", "e4m3"),
+    "fp8_recipe": ("fp8_recipe", "blockwise"),
+    "fp8_param_gather": ("fp8_param", False),
+}
+NO_OTHERS: Mapping[str, Value] = {}
 UNPADDED = "- sequences stand in one row without padding"
 MOST_TOKENS = "train.max_tokens_per_gpu"
 LONGER = "+ log-probabilities are filled up to more tokens than the update"
@@ -289,7 +297,12 @@ def _nemo_rl(keys: KeyReading) -> None:
     layout = "policy.megatron_cfg"
     megatron = keys.on(f"{layout}.enabled")
     if megatron:
-        _megatron(keys, f"{layout}.", f"{layout}.")
+        float8 = f"{layout}.fp8_cfg"
+        names = FLOAT8 if keys.on(f"{float8}.enabled") else {}
+        values = {
+            name: keys.value(f"{float8}.{key}", usual) for name, (key, usual) in names.items()
+        }
+        _megatron(keys, f"{layout}.", f"{layout}.", values)
         keys.used.add("policy.dtensor_cfg.context_parallel_size")
     else:
         for kind in ("tensor", "context"):
@@ -336,8 +349,11 @@ def _swift(keys: KeyReading) -> None:
         keys.take("max_length", "seq_len")
 
 
-def _megatron(keys: KeyReading, above: str, below: str) -> None:
-    """Take Megatron's layout, whose keys begin with `above`, and its own arguments."""
+def _megatron(
+    keys: KeyReading, above: str, below: str, others: Mapping[str, Value] = NO_OTHERS
+) -> None:
+    """Take Megatron's layout, whose keys begin with `above`, and its own arguments; `others` have
+    keys of other names."""
     for kind in ("tensor", "pipeline", "context", "expert"):
         keys.take(
             f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
@@ -346,6 +362,7 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
     words = {"decoder_last_pipeline_num_layers": keys.value(last)}
     words |= {"decoder_first_pipeline_num_layers": keys.value(first)}
     words |= {name: keys.value(f"{below}{name}") for name in ARGUMENTS if name not in words}
+    words |= others
     expert = "expert_tensor_parallel_size"
     words[expert] = keys.value(f"{above}{expert}")
     granularity = f"{below}recompute_granularity"
