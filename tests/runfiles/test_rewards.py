@@ -177,7 +177,7 @@ def test_every_framework_says_its_method(text, name, method, framework):
     [
         "python3 -m verl.trainer.fsdp_sft_trainer actor_rollout_ref.model.path=org/name\n",
         "swift rlhf --rlhf_type nash --model org/name\n",
-        "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=opo\n",
+        "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=remax\n",
     ],
 )
 def test_what_is_none_of_these_is_refused(text):

@@ -57,7 +57,13 @@ WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
 
 
 def line(run: TrainerRun) -> TrainingLine:
-    """Return the script of a run, or why there is none."""
+    """Return the script of a run, or the command of a program that learns from rewards; or why
+    there is none."""
+    if run.settings["framework"] not in WRITERS:
+        from weighbridge.training.learning import lines
+
+        if lines.told(run.settings):
+            return lines.command(run)
     why = unwritten(run)
     return TrainingLine(why=f"no script: {why}") if why else TrainingLine(script(run))
 

@@ -155,6 +155,7 @@ def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[st
 
     run = line(TrainerRun(report.workload, workload, loads, report.model.architecture, *packed))
     count = 1 if verdict is None else verdict.count
-    note = run.why or (f"start it with {start(count)}" if count > 1 else "")
+    script = run.text.startswith('"""')
+    note = run.why or (f"start it with {start(count)}" if count > 1 and script else "")
     derived = report.derived | {"launch": run.text or None, "launch_note": note or None}
     return replace(report, derived=derived)

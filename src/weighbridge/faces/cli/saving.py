@@ -34,13 +34,14 @@ def save(report: "Report", path: str) -> int:
     """Write the script of an answer, and say on stderr what starts it. Returns 0, 1 where what was
     asked does not fit and 2 where nothing can write it."""
     from weighbridge.faces.cli.files import write
-    from weighbridge.faces.view.scripts import start
+    from weighbridge.faces.view.scripts import is_script, start
 
     script = report.derived.get("launch")
     if script:
         named = script.replace(FILE, os.path.basename(path))
         write(path, named.encode())
-        click.echo(f"{path} is written; start it with: {start(named)}", err=True)
+        begins = start(named) if is_script(named) else f"bash {os.path.basename(path)}"
+        click.echo(f"{path} is written; start it with: {begins}", err=True)
         return 0
     usable = (r.flags for r in report.remedies if r.fits == "yes" and r.paste)
     flags = next(usable, "")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.units import human_count
-from weighbridge.base.wording import printable
+from weighbridge.base.wording import printable, printable_lines
 from weighbridge.faces.view import scripts
 from weighbridge.faces.view.changes import askable, asks, smallest, unhelped
 from weighbridge.faces.view.load import ram
@@ -77,8 +77,10 @@ def _next(answer: ShownAnswer) -> Iterator[Section]:
     if unhelped(answer):
         yield (smallest(answer),)
     script = answer.report.derived.get("launch")
-    if script:
+    if script and scripts.is_script(script):
         yield scripts.shown(answer.say, answer.say("paste.run"), script)
+    elif script:
+        yield (Paste(answer.say("paste.run"), printable_lines(script)),)
 
 
 def _room(answer: ShownAnswer) -> Iterator[Section]:

@@ -10,6 +10,7 @@
     offload       param_offload and optimizer_offload: away while the engine writes
     packed        use_remove_padding, on since 0.6; attn_implementation is flash_attention_2, and no
                   row sees another, nor has scores
+    sequence      ranks of one exchange heads (ulysses_sequence_parallel_size)
     allocator     segments grow while the trainer trains, since 0.6 (set_expandable_segments)
 
 Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/,
@@ -56,6 +57,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         attention="flash",
         dtype=record.sixteen(asked),
         expandable_segments=_grows(asked),
+        context_parallel_by="ulysses" if (asked.context_parallel_size or 1) > 1 else None,
     )
     beta = 0.001 if asked.kl_beta is None and asked.reference is not None else asked.kl_beta
     old = before(release, 0, 7)
