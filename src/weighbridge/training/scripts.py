@@ -62,7 +62,7 @@ def line(run: TrainerRun) -> TrainingLine:
     if run.settings["framework"] not in WRITERS:
         from weighbridge.training.learning import lines
 
-        if lines.told(run.settings):
+        if lines.written(run.settings):
             return lines.command(run)
     why = unwritten(run)
     return TrainingLine(why=f"no script: {why}") if why else TrainingLine(script(run))

@@ -60,12 +60,6 @@ AGAIN = {  # words of --checkpointing; other values are Megatron's own arguments
     "recompute_method": ("uniform",),
     "recompute_num_layers": (1,),
 }
-FLOAT8: Mapping[str, tuple[str, Value]] = {  # of NeMo-RL: its key, and what it has where none is
-    "fp8_format": ("fp8", "e4m3"),
-    "fp8_recipe": ("fp8_recipe", "blockwise"),
-    "fp8_param_gather": ("fp8_param", False),
-}
-NO_OTHERS: Mapping[str, Value] = {}
 UNPADDED = "- sequences stand in one row without padding"
 MOST_TOKENS = "train.max_tokens_per_gpu"
 LONGER = "+ log-probabilities are filled up to more tokens than the update"
@@ -297,12 +291,7 @@ def _nemo_rl(keys: KeyReading) -> None:
     layout = "policy.megatron_cfg"
     megatron = keys.on(f"{layout}.enabled")
     if megatron:
-        float8 = f"{layout}.fp8_cfg"
-        names = FLOAT8 if keys.on(f"{float8}.enabled") else {}
-        values = {
-            name: keys.value(f"{float8}.{key}", usual) for name, (key, usual) in names.items()
-        }
-        _megatron(keys, f"{layout}.", f"{layout}.", values)
+        _megatron(keys, f"{layout}.", f"{layout}.", _float8(keys, f"{layout}.fp8_cfg"))
         keys.used.add("policy.dtensor_cfg.context_parallel_size")
     else:
         for kind in ("tensor", "context"):
@@ -313,6 +302,16 @@ def _nemo_rl(keys: KeyReading) -> None:
         keys.used.add(answer)  # rows are cut to the whole
     if not _writes(keys):
         keys.used.add("policy.logprob_batch_size")
+
+
+def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
+    """Return Megatron's arguments of products in 8 bits, which NeMo-RL has by other names."""
+    if not keys.on(f"{section}.enabled"):
+        return {}
+    form, recipe = keys.value(f"{section}.fp8", "e4m3"), keys.value(f"{section}.fp8_recipe")
+    gathers = keys.value(f"{section}.fp8_param")
+    formats = {"fp8_format": form, "fp8_recipe": recipe or "blockwise"}
+    return {**formats, "fp8_param_gather": gathers}
 
 
 def _cluster(keys: KeyReading) -> None:
@@ -350,7 +349,7 @@ def _swift(keys: KeyReading) -> None:
 
 
 def _megatron(
-    keys: KeyReading, above: str, below: str, others: Mapping[str, Value] = NO_OTHERS
+    keys: KeyReading, above: str, below: str, others: Mapping[str, Value] | None = None
 ) -> None:
     """Take Megatron's layout, whose keys begin with `above`, and its own arguments; `others` have
     keys of other names."""
@@ -362,7 +361,7 @@ def _megatron(
     words = {"decoder_last_pipeline_num_layers": keys.value(last)}
     words |= {"decoder_first_pipeline_num_layers": keys.value(first)}
     words |= {name: keys.value(f"{below}{name}") for name in ARGUMENTS if name not in words}
-    words |= others
+    words |= others or {}
     expert = "expert_tensor_parallel_size"
     words[expert] = keys.value(f"{above}{expert}")
     granularity = f"{below}recompute_granularity"
