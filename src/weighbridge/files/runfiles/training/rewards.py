@@ -43,15 +43,12 @@ from weighbridge.training.megatron.arguments import read as read_arguments
 from weighbridge.workload.train import REWARDS
 
 ACTOR, MODEL, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "model", "rollout"))
-ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF's estimators
+ESTIMATORS = {  # verl trainer/ppo/{core_algos,utils}.py, OpenRLHF's; most have no critic
     "gae": "ppo",
-    "reinforce_baseline": "reinforce",
-    "reinforce_plus_plus_baseline": "reinforce",
-    "group_norm": "grpo",
-    "grpo_passk": "grpo",
     "rloo_vectorized": "rloo",
-    # Estimators without a critic, whose step is GRPO's: verl trainer/ppo/utils.py (need_critic)
-    **dict.fromkeys(("grpo_vectorized", "gpg", "gdpo", "opo", "optimal_token_baseline"), "grpo"),
+    **dict.fromkeys(("reinforce_baseline", "reinforce_plus_plus_baseline"), "reinforce"),
+    **dict.fromkeys(("group_norm", "grpo_passk", "grpo_vectorized"), "grpo"),
+    **dict.fromkeys(("gpg", "gdpo", "opo", "optimal_token_baseline"), "grpo"),
 }
 KL, PACKED = 0.001, 16192  # kl_loss_coef of verl; tokens of a forward of OpenRLHF
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
@@ -197,10 +194,8 @@ def _verl(keys: KeyReading) -> None:
     layout, fsdp = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
     engine = (keys.value(n) for n in ("model_engine", "config_name", f"{ACTOR}.strategy"))
     if any("megatron" in str(name) for name in engine):
-        keys.settings |= {
-            "shard": "zero1",
-            "checkpointing": "none",
-        }  # of its model's switch nothing
+        # of its model's switch nothing
+        keys.settings |= {"shard": "zero1", "checkpointing": "none"}
         _megatron(keys, f"{layout}.", f"{layout}.override_transformer_config.")
     else:
         for above in (ACTOR, fsdp):
@@ -291,7 +286,7 @@ def _nemo_rl(keys: KeyReading) -> None:
     layout = "policy.megatron_cfg"
     megatron = keys.on(f"{layout}.enabled")
     if megatron:
-        _megatron(keys, f"{layout}.", f"{layout}.", _float8(keys, f"{layout}.fp8_cfg"))
+        _megatron(keys, f"{layout}.", f"{layout}.")
         keys.used.add("policy.dtensor_cfg.context_parallel_size")
     else:
         for kind in ("tensor", "context"):
@@ -302,16 +297,6 @@ def _nemo_rl(keys: KeyReading) -> None:
         keys.used.add(answer)  # rows are cut to the whole
     if not _writes(keys):
         keys.used.add("policy.logprob_batch_size")
-
-
-def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
-    """Return Megatron's arguments of products in 8 bits, which NeMo-RL has by other names."""
-    if not keys.on(f"{section}.enabled"):
-        return {}
-    form, recipe = keys.value(f"{section}.fp8", "e4m3"), keys.value(f"{section}.fp8_recipe")
-    gathers = keys.value(f"{section}.fp8_param")
-    formats = {"fp8_format": form, "fp8_recipe": recipe or "blockwise"}
-    return {**formats, "fp8_param_gather": gathers}
 
 
 def _cluster(keys: KeyReading) -> None:
@@ -348,11 +333,8 @@ def _swift(keys: KeyReading) -> None:
         keys.take("max_length", "seq_len")
 
 
-def _megatron(
-    keys: KeyReading, above: str, below: str, others: Mapping[str, Value] | None = None
-) -> None:
-    """Take Megatron's layout, whose keys begin with `above`, and its own arguments; `others` have
-    keys of other names."""
+def _megatron(keys: KeyReading, above: str, below: str) -> None:
+    """Take Megatron's layout, whose keys begin with `above`, and its own arguments."""
     for kind in ("tensor", "pipeline", "context", "expert"):
         keys.take(
             f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
@@ -361,7 +343,7 @@ def _megatron(
     words = {"decoder_last_pipeline_num_layers": keys.value(last)}
     words |= {"decoder_first_pipeline_num_layers": keys.value(first)}
     words |= {name: keys.value(f"{below}{name}") for name in ARGUMENTS if name not in words}
-    words |= others or {}
+    words |= _float8(keys, f"{below}fp8_cfg")
     expert = "expert_tensor_parallel_size"
     words[expert] = keys.value(f"{above}{expert}")
     granularity = f"{below}recompute_granularity"
@@ -377,6 +359,15 @@ def _megatron(
         if keys.value(f"{below}{name}") is not None:
             keys.knows(f"{below}{name}", "megatron_args")
     keys.settings["megatron_args"] = tuple(taken)
+
+
+def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
+    """Return Megatron's arguments of products in 8 bits, which NeMo-RL has by other names."""
+    if not keys.on(f"{section}.enabled"):
+        return {}
+    usual = {"fp8": "e4m3", "fp8_recipe": "blockwise", "fp8_param": None}
+    values = (keys.value(f"{section}.{name}", own) for name, own in usual.items())
+    return dict(zip(("fp8_format", "fp8_recipe", "fp8_param_gather"), values, strict=True))
 
 
 def _argument(word: str) -> bool:
