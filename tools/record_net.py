@@ -880,43 +880,6 @@ def ltx(rnd: random.Random, *, each: bool = False) -> Any:
     return c, s, {"inner": width, "sixth": width // 6, "left": width % 6}, {**inputs, **sizes}
 
 
-def sana(rnd: random.Random, *, guidance: bool = False, norm: bool = False) -> Any:
-    s = sized(rnd)
-    c = {
-        "in_channels": rnd.randint(3, 9),
-        "out_channels": rnd.randint(3, 9),
-        "num_attention_heads": rnd.choice((2, 3, 5)),
-        "attention_head_dim": 2 * rnd.randint(5, 13),
-        "num_layers": rnd.randint(3, 7),
-        "num_cross_attention_heads": rnd.choice((2, 3, 5)),
-        "caption_channels": rnd.randint(11, 50),
-        "mlp_ratio": 2,
-        "guidance_embeds": guidance,
-        "qk_norm": "rms_norm_across_heads" if norm else None,
-    }
-    width = c["attention_head_dim"] * c["num_attention_heads"]
-    c |= {"cross_attention_dim": width, "mlp_ratio": (rnd.choice((2, 3, 4, 5)))}
-    crossed = rnd.randint(5, 19)
-    c["num_cross_attention_heads"], c["cross_attention_head_dim"] = rnd.choice((2, 3, 5)), crossed
-    inside = c["mlp_ratio"] * width
-    inputs = {
-        "hidden_states": (s["batch"], c["in_channels"], s["height"], s["width"]),
-        "encoder_hidden_states": (s["batch"], s["text"], c["caption_channels"]),
-        "encoder_attention_mask": (s["batch"], s["text"]),
-        "timestep": (s["batch"],),
-    }
-    if guidance:
-        inputs["guidance"] = (s["batch"],)
-    return c, s, {"inner": width, "inside": inside}, inputs
-
-
-def sana_video(rnd: random.Random, *, guidance: bool = False, norm: bool = True) -> Any:
-    c, s, lets, inputs = sana(rnd, guidance=guidance, norm=norm)
-    s["frames"] = rnd.randint(2, 7)
-    shape = s["batch"], c["in_channels"], s["frames"], s["height"], s["width"]
-    return c, s, lets | axes(c["attention_head_dim"]), {**inputs, "hidden_states": shape}
-
-
 def pixart(rnd: random.Random, *, additional: bool = False) -> Any:
     s = sized(rnd)
     c = {
@@ -1100,31 +1063,6 @@ CLASSES = {
             ),
         )
         for each in (False, True)
-    ],
-    "SanaTransformer2DModel": [
-        (
-            partial(sana, guidance=guidance, norm=norm),
-            (
-                f"needs patch_size=1 guidance_embeds={guidance} token_times=False",
-                f"needs qk_norm={'rms_norm_across_heads' if norm else None}",
-                "let inner attention_head_dim*num_attention_heads",
-                "let inside attention_head_dim*num_attention_heads*mlp_ratio",
-            ),
-        )
-        for guidance in (False, True)
-        for norm in (False, True)
-    ],
-    "SanaVideoTransformer3DModel": [
-        (
-            sana_video,
-            (
-                "needs patch_size=1,2,2 guidance_embeds=False token_times=False",
-                "needs qk_norm=rms_norm_across_heads",
-                "let inner attention_head_dim*num_attention_heads",
-                "let inside attention_head_dim*num_attention_heads*mlp_ratio",
-                *AXES,
-            ),
-        )
     ],
     "PixArtTransformer2DModel": [
         (
