@@ -13,6 +13,8 @@ from weighbridge.models.catalogue import everyday, tunes
 from weighbridge.models.quantization.schemes import scheme
 
 MEANT = {
+    "step": "step-3.7-flash",
+    "mimo": "mimo-v2-flash",
     # another spelling, of which nothing is said
     "Llama-3.1-8B": "llama-3.1-8b",
     "llama 3.1 8b": "llama-3.1-8b",

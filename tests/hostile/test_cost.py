@@ -10,6 +10,7 @@ from tests.cases import each
 from tests.hostile.shapes import SHAPES, met
 from weighbridge.base import cost
 from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.faces.cli import menu
 from weighbridge.files.runfiles import apart
 
 SMALL = 0.3  # seconds of the processor below which nothing is compared
@@ -141,3 +142,13 @@ def test_a_name_has_so_many_characters():
     cost.short_name("a" * 200, "--gpu")
     with pytest.raises(UsageError, match="has 201 characters, and our limit is 200"):
         cost.short_name("a" * 201, "--gpu")
+
+
+@pytest.mark.parametrize("parts", [41, 400, 2800])
+def test_a_command_with_an_endless_key_is_no_defect(parts, tmp_path, capsys):
+    run = tmp_path / "run.sh"
+    key = "actor_rollout_ref." * parts + "x"
+    line = f"python -m verl.trainer.main_ppo {key}=1 actor_rollout_ref.model.path=Qwen/Qwen3-8B"
+    run.write_text(line)
+    assert menu.run([str(run), "--gpu", "h100", "--offline"]) in (2, 4)
+    assert "defect" not in capsys.readouterr().err

@@ -193,7 +193,11 @@ class Setting(Generic[T]):
                 raise UsageError(
                     sentence("choice.instead", flag=self.flag, value=value, typed=typed)
                 )
-            raise UsageError(sentence("choice", flag=self.flag, known=known, value=value))
+            from difflib import get_close_matches  # what is spelled right does without
+
+            near = ", ".join(get_close_matches(read.lower()[:80], spelled, 2, 0.7))
+            key = "choice.near" if near else "choice"
+            raise UsageError(sentence(key, flag=self.flag, known=known, value=value, near=near))
         return spelled[read.lower()]
 
     def _no_value(self, written: Any) -> UsageError:

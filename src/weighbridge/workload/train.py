@@ -45,6 +45,7 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
 PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
 # What a run learns from, where that is not the next token: methods with pairs or marks, and those
 # whose answers are written while they train
+SHARDED = {"fsdp": "--shard fsdp2", "ddp": "--shard ddp", "zero": "--shard zero3"}  # no trainers
 PREFERENCES = ("dpo", "ipo", "orpo", "kto", "cpo", "simpo", "reward", "gkd")
 REWARDS = ("grpo", "rloo", "ppo", "gspo", "dapo", "cispo", "reinforce")
 LEARNS = (*PREFERENCES, *REWARDS)
@@ -64,12 +65,17 @@ class RunSettings(Settings):
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
-    method: Str = word("full", "lora", "qlora", "dora", *TUNERS, *LEARNS, default="full")
+    method: Str = word(
+        *("full", "lora", "qlora", "dora", *TUNERS, *LEARNS),
+        default="full",
+        instead={"sft": "--method full", **SHARDED},
+    )
     tuner: Str = word(*TUNED)
     framework: Str = word(
         *("trainer", "trl", "accelerate", "lightning", "torchtune", "torchtitan", "litgpt"),
         *("axolotl", "unsloth", "deepspeed", "megatron", "plain", *LEARNERS),
         default="trainer",
+        instead=SHARDED,
     )
     framework_version: Str = release()
     precision: Str = word(

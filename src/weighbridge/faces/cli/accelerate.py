@@ -89,10 +89,11 @@ def estimate_memory(
     report = prepared.load(**asked)
     row = next(row for row in report.table if row.dtype == dtypes[0])
     size, adam = total(report, dtypes[0]), row.training_adam_bytes
-    first = answer(report.model.reference, dtypes[0], size, adam, lang=in_signs(lang or language()))
+    lang = in_signs(lang or language())
+    first = answer(report.model.reference, dtypes[0], size, adam, lang=lang)
     click.echo(writable(first), err=True)  # stdout is the table that scripts read
     click.echo(writable(table(report, dtypes)))
-    warn(report)
+    warn(report, lang)
     headless = None if asked["base_model"] else _headless(prepared, report, asked)
     if headless:
         click.echo(f"note: {headless}", err=True)

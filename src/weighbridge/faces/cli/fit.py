@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from weighbridge.base.sentences import sentence
-from weighbridge.base.wording import printable, redacted
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.options import (
     CODES,
@@ -326,7 +325,7 @@ def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
 
     click.echo(writable(render(answer, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(answer)
+        warn(answer, look.lang)
 
 
 in_a_word(fit)
@@ -350,8 +349,7 @@ def explain(
         oom = explain_oom(log, model, progress=callback, **_given(settings))
     click.echo(writable(_drawn(oom, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        for line in oom.warnings:
-            click.echo(f"warning: {printable(redacted(line))}", err=True)
+        warn(oom, look.lang)
     return callback.code(0)
 
 

@@ -83,7 +83,7 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
         services = api.together(models, progress=callback, **typed)
     click.echo(writable(render(services, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(services)
+        warn(services, look.lang)
     return CODES[services.fits] if check else 0
 
 

@@ -51,10 +51,31 @@ EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 # Flags of other tools, which say with one word what ours say with two
 OF_OTHERS = {
     "--zero": "--shard zero3",
+    "--deepspeed": "--shard zero3",
+    "--fsdp": "--shard fsdp2",
     "--width": "--size WxH",
+    "--height": "--size WxH",
     "--lora": "--method lora",
+    "--qlora": "--method qlora",
+    "--grpo": "--method grpo",
+    "--rank": "--lora-r N",
     "--num-gpus": "--gpu NAME:COUNT",
+    "--gpus": "--gpu NAME:COUNT",
+    "--device": "--gpu NAME:COUNT",
     "--gradient-checkpointing": "--checkpointing full",
+    "--load-in-4bit": "--quantization nf4",
+    "--load-in-8bit": "--quantization bnb-int8",
+    "--bits": "--quantization FORMAT",
+    "--bf16": "--dtype bfloat16",
+    "--fp16": "--dtype float16",
+    "--kv": "--kv-cache-dtype FORMAT",
+    "--kv-cache": "--kv-cache-dtype FORMAT",
+    "--tp": "-tp N",
+    "--ngl": "-ngl N",
+    "--users": "--batch-size N",
+    "--concurrency": "--batch-size N",
+    "--micro-batch-size": "--batch-size N",
+    "--per-device-train-batch-size": "--batch-size N",
 }
 OWN = ("-h", "--help", "--version", "--", "-")  # what the menu takes itself
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
@@ -118,7 +139,9 @@ def of_no_command(words: Sequence[str]) -> list[str]:
 
 def in_order(words: Sequence[str]) -> list[str]:
     """Return the words with the command, or the model that stands for one, before options that were
-    typed before it: --gpu 4090 fit NAME."""
+    typed before it: --gpu 4090 fit NAME. `help` is --help."""
+    if words[:1] == ["help"]:
+        return [*words[1:], "--help"]
     if not words or not words[0].startswith("-") or words[0] in OWN:
         return [*words]
     from weighbridge.models.checkpoint.gather import has_name
@@ -263,13 +286,19 @@ def _of_click(error: click.ClickException) -> str:
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         near = ", ".join(map(repr, error.possibilities or ()))
-        if meant := OF_OTHERS.get(error.option_name):
+        meant = OF_OTHERS.get(error.option_name, "")
+        if meant and meant.partition(" ")[0] in _options(error.ctx):
             near, text = meant, f"No such option {error.option_name}: type {meant}."
         values = {"name": error.option_name, "near": near}
         return Sentence(text, "no_option.near" if near else "no_option", values)
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return Sentence(text, "no_argument", {"name": error.param.get_error_hint(error.ctx)})
     return text
+
+
+def _options(ctx: click.Context | None) -> list[str]:
+    """Return all options that a command has."""
+    return [] if ctx is None else [o for each in ctx.command.get_params(ctx) for o in each.opts]
 
 
 def _language(arguments: Sequence[str]) -> str:

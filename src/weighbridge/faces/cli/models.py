@@ -9,7 +9,6 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.base.words import words_in
 from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -184,8 +183,7 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
     """Print ranks on stdout, or write them to the file that was named, and on stderr what has no
     answer."""
     for name, why in ranking.left_out.items():
-        line = words_in(look.lang).told(sentence("rank.left_out", name=name, why=why))
-        warn_line(line, look.lang)
+        warn_line(sentence("rank.left_out", name=name, why=why), look.lang)
     if output is not None:
         written(ranking, output)
         click.echo(f"{output}: {len(ranking.rows):,} rows", err=True)

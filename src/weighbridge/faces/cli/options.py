@@ -15,6 +15,7 @@ from weighbridge.faces.render import RENDERERS
 
 if TYPE_CHECKING:
     from weighbridge.faces.view.records import RenderOptions, Screen
+    from weighbridge.files.oom.record import Oom
     from weighbridge.memory.report import Report
     from weighbridge.memory.report.fit import Fit
     from weighbridge.memory.report.together import Services
@@ -271,7 +272,7 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
     if form in DATA:
         click.echo(writable(render(report, form)), nl=False)
         if form not in WHOLE:
-            warn(report)
+            warn(report, look.lang)
         return
     from weighbridge.faces.view import screen
 
@@ -280,7 +281,7 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
     )
     click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(page)
+        warn(page, look.lang)
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
@@ -298,7 +299,7 @@ def beside(
     click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
         for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
-            warn_line(line)
+            warn_line(line, look.lang)
 
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -364,10 +365,10 @@ def columns() -> int:
         return WIDTH
 
 
-def warn(report: "Report | Fit | Services | Screen") -> None:
+def warn(report: "Report | Fit | Services | Screen | Oom", lang: str = "en") -> None:
     """Print the warnings of an answer on stderr, in the language of its screen."""
     for line in report.warnings:
-        warn_line(line, getattr(report, "lang", "en"))
+        warn_line(line, lang)
 
 
 def warn_line(line: str, lang: str = "en") -> None:
@@ -375,7 +376,8 @@ def warn_line(line: str, lang: str = "en") -> None:
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 
-    warning = words_in(lang, "errors")("warning", message=redacted(line))
+    words = words_in(lang, "errors")
+    warning = words("warning", message=redacted(words.told(line)))
     click.echo(printable(warning), err=True)
 
 

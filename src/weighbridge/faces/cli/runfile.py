@@ -270,7 +270,7 @@ def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> Non
     page = view(weighed, look)
     click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(page)
+        warn(page, look.lang)
 
 
 in_a_word(runfile)

@@ -68,7 +68,7 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
         low, high = unit.bare(verdict.per_device.low), unit.of(verdict.per_device.high)
         has = "-".join(unit.range(verdict.usable) or (unit.bare(verdict.usable.low),))
         return say("figures.unknown", low=low, high=high, has=has)
-    has = _same(unit, verdict.usable_bytes)
+    has = _same(unit, verdict.usable_bytes, answer.unit)
     if verdict.margin_bytes >= 0:
         return _of(answer, unit, verdict.per_device, has)
     key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
@@ -78,7 +78,7 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
 def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
     """Return what is needed of what a device has, as a sentence."""
     unit = apart(sizes(needed.expected, answer.unit), usable - needed.expected)
-    return _of(answer, unit, needed, _same(unit, usable))
+    return _of(answer, unit, needed, _same(unit, usable, answer.unit))
 
 
 def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
@@ -93,9 +93,10 @@ def _too_few(verdict: "Verdict") -> bool:
     return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
-def _same(unit: SizeFormat, nbytes: int) -> str:
-    """A size beside one in that unit, with its own unit where that is another."""
-    scale = sizes(nbytes, unit.unit if unit.unit in ("GB", "GiB") else None)
+def _same(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
+    """A size beside one in that unit, in the unit that was asked for, or with its own unit where
+    that is another."""
+    scale = sizes(nbytes, asked or (unit.unit if unit.unit in ("GB", "GiB") else None))
     return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
 

@@ -138,6 +138,14 @@ def _size(typed: _Typed) -> Reference | None:
     return SizeRef(parameters=parameters)
 
 
+def _of_ollama(typed: _Typed) -> Reference | None:
+    """Refuse the address of a page of Ollama's library, whose models are asked for by their tag."""
+    page = re.fullmatch(r"(?:https?://)?(?:www\.)?ollama\.com/(?:library/)?([\w.:-]+)", typed.text)
+    if page is not None:
+        raise UsageError(sentence("ref.of_ollama", text=_shown(typed.text), tag=page[1]))
+    return None
+
+
 def _schemed(typed: _Typed) -> Reference | None:
     scheme, separator, address = typed.text.partition("://")
     if not separator:
@@ -195,6 +203,7 @@ READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
     _catalogued,
     _config_text,
     _size,
+    _of_ollama,
     _schemed,
     _bare_host,
     _missing_path,

@@ -11,7 +11,10 @@ trl/scripts/utils.py (--config); torchtitan v0.2.2 run_train.sh (CONFIG_FILE, NG
 
 from collections.abc import Mapping, Sequence
 
+from weighbridge.base.cost import DEEPEST
+from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import ConfigStart, config_starts
 from weighbridge.files.runfiles import kinds
 from weighbridge.files.runfiles.beside import beside, missing, of_another
@@ -87,9 +90,12 @@ def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun
 
 
 def changed(document: Document, changes: Mapping[str, Value]) -> Document:
-    """Return a config with values that a command says instead: keys are dotted."""
+    """Return a config with values that a command says instead: keys are dotted. Raises UsageError
+    for one with more parts than a file of any of them is deep."""
     data = dict(document.data)
     for key, value in changes.items():
+        if key.count(".") > DEEPEST:
+            raise UsageError(sentence("file.too_deep", kind="YAML"))
         section = data
         *above, last = key.split(".")
         for part in above:
