@@ -258,7 +258,7 @@ def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStag
 
 def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
     """Decode in tiles, as ComfyUI does when it ran out of memory."""
-    of_video = class_of(one.parts[one.spec.vae].config) in DECODED
+    of_video = one.spec.time > 1 or class_of(one.parts[one.spec.vae].config) in DECODED
     side = TILE_OF_VIDEO if of_video else TILE
     spec = one.spec._replace(tile=(side, side), frames_tile=0)
     card = ComfyCard(spec, one.parts, one.place, one.chip)
