@@ -88,6 +88,34 @@ def test_8_bit_modules_leave_the_card_since_a_release(version, stays):
     assert ("unet" in weights(found, "decode")) == stays
 
 
+# diffusers docs/source/en/optimization/speed-memory-optims.md: FLUX.1-dev, its T5 and its transformer
+# in NF4, 12.2369 GiB of an RTX 4090. Neither stage takes 7: both are packed on the card at once
+BOTH = "transformer=nf4+text_encoder_2=nf4"
+
+
+@pytest.mark.slow
+def test_bitsandbytes_puts_what_it_packs_on_the_card_whatever_is_offloaded():
+    found = asked(FLUX, gpu="4090", size="1024x1024", offload="model", quantization=BOTH)
+    assert peak(found) == pytest.approx(12.2369 * GIB, rel=0.0005)
+    assert allocated(found, "denoise") < 7 * GIB
+
+
+@pytest.mark.parametrize("form", ["nf4", "bnb-int8"])
+@pytest.mark.parametrize("offload", ["model", "group-block"])
+def test_loading_takes_all_that_is_packed_and_the_largest_linear_before(form, offload):
+    """A feed-forward of the U-Net at its deepest, 1280 x 10240 in 16 bits, is the largest."""
+    both = f"unet={form}+text_encoder={form}"
+    packed = weights(asked(quantization=both), "decode")
+    found = allocated(asked(quantization=both, offload=offload), "load")
+    assert found == packed["unet"] + packed["text_encoder"] + 2 * 1280 * 10240
+
+
+@pytest.mark.parametrize("settings", [{"quantization": "fp8"}, {"quantization": "Q4_K_S"}, {}])
+def test_other_formats_are_packed_in_host_memory(settings):
+    phases = asked(offload="model", **settings).devices[0].phases
+    assert "load" not in {phase.name for phase in phases}
+
+
 @pytest.mark.slow
 def test_layers_that_rest_in_fp8_leave_what_diffusers_skips():
     """H100, torch 2.11, diffusers 0.42.1: 23.378 GiB of the pipeline are left when FLUX's layers

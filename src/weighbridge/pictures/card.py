@@ -117,14 +117,22 @@ class PipelineCard:
         there = self.each[number].there
         return {one: sum(t.total for t in held) for one, held in there.items()}
 
-    def quantized(self) -> int:
-        """Bytes of all components as they are before they are quantized on the card, with the
-        largest linear that is packed: what loading takes then."""
+    def packing(self, *, there: bool) -> int:
+        """Return the bytes that loading takes where linears are packed on the card: of all that is
+        `there` before, or else of what bitsandbytes packs, which it leaves there whatever is
+        offloaded later; with the largest of them as it was. 0 where nothing is packed so."""
         place, parts = self.placement, self.parts
-        plain = sum(formats.nbytes(p, None, place.dtypes[n]) for n, p in parts.items())
-        plain += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in place.fused)
-        packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in place.forms)
-        return plain + max(packed, default=0)
+        begins = "" if there else formats.BITSANDBYTES
+        names = [n for n, form in place.forms.items() if n in parts and form.startswith(begins)]
+        before = parts if there and names else names
+        held = sum(
+            formats.nbytes(parts[n], None if there else place.forms[n], place.dtypes[n])
+            for n in before
+        )
+        added = place.fused if there and names else ()
+        held += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in added)
+        packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in names)
+        return held + max(packed, default=0)
 
     def computes(self, name: str) -> DType:
         """Return the dtype that a component computes in."""

@@ -116,14 +116,16 @@ class PictureTrainer(NamedTuple):
         """Return the percent by which activations may be others."""
         return LOOPED if self.around == FORKED and not self.forks(cls) else self.around
 
-    def checkpoints(self, cls: str, how: str) -> str:
+    def checkpoints(self, cls: str, how: str, *, most: bool = False) -> str:
         """Return what it computes again of a class where this is asked. U-Nets know no intervals;
-        every second block keeps as much as two of four."""
+        every second block keeps as much as two of four. `most`: what it may compute again, since
+        of classes whose blocks are not joined it was published to do so with all (Cosmos, HiDream,
+        four formats) and with every second (LongCat-Image, Kandinsky 5)."""
         if self.joined is None or how not in ("pairs", "half"):
             return how
         if "UNet" in cls:
             return "full"
-        return how if cls in self.joined else "half"
+        return how if cls in self.joined else "full" if most else "half"
 
 
 TRAINERS: Mapping[str, PictureTrainer] = {

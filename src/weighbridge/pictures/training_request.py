@@ -80,9 +80,9 @@ def trainer_of(w: PictureTraining) -> PictureTrainer:
     return TRAINERS[w.framework or "diffusers"]
 
 
-def again(w: PictureTraining, cls: str) -> str:
-    """Return what is computed again in backward, as the program has it for a class."""
-    return trainer_of(w).checkpoints(cls, w.checkpointing or "none")
+def again(w: PictureTraining, cls: str, *, most: bool = False) -> str:
+    """Return what is computed again in backward, or may be, as the program has it for a class."""
+    return trainer_of(w).checkpoints(cls, w.checkpointing or "none", most=most)
 
 
 def _unpacked(w: PictureTraining) -> bool:

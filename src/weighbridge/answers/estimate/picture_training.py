@@ -66,7 +66,8 @@ def train(model: Model, w: PictureTraining) -> Report:
     asked = plan(row, parts, w, None if card is None else card.chip)
     ran = run(asked)
     cls = class_of(asked.denoiser.config)
-    least = run(replace(asked, checkpointing=again(w, cls))) if w.compile else ran
+    how = again(w, cls, most=True)
+    least = ran if how == asked.checkpointing else run(replace(asked, checkpointing=how))
     whole = WholeStep(asked, ran, least, _spread(asked, ran, trainer_of(w).spread(cls)))
     phases = tuple(_phase(whole, name, card) for name in PHASES if name in ran.moments)
     listed = range(min(asked.sharding.cards, MOST_LISTED))

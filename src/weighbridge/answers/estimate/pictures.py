@@ -161,7 +161,7 @@ class StagesRun(NamedTuple):
     stages: tuple[Stage, ...]
     wanted: PictureRequest
     place: ComponentPlacement
-    packed: int = 0  # bytes of all weights before they are packed on the card
+    packed: int = 0  # bytes on the card while weights are packed there
     in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
     mapped: bool = False  # weights in RAM are pages of files
     files: int = 0  # bytes of LoRAs that stay in RAM, to be added as weights are loaded
@@ -177,7 +177,8 @@ def _by_diffusers(
     card = PipelineCard(row, parts, place, None if part is None else part.chip)
     ran = tuple(stages.run(card, wanted))
     card.close()
-    packed = card.quantized() if w.quantize_on_card and place.forms else 0
+    on_card = w.quantize_on_card
+    packed = card.packing(there=on_card) if on_card or place.offload != "none" else 0
     return StagesRun(ran, wanted, place, packed, resting=card.resting)
 
 
@@ -297,13 +298,14 @@ def _instant(
 
 
 def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
-    """Loading on the card before the weights are packed there."""
+    """Loading, where weights are packed on the card."""
     weights = Component(
         name="weights",
         bytes=within(nbytes, spread),
         basis="computed",
-        formula="all components as they are loaded, and the largest linear that is packed",
-        source="torchao quant_api.py (quantize_)",
+        formula="what is on the card then, and the largest linear that is packed as it was",
+        source="torchao quant_api.py (quantize_); diffusers 0.42 quantizers/bitsandbytes/"
+        "bnb_quantizer.py (update_device_map)",
     )
     return Instant("load", (weights, device.context(card)))
 
