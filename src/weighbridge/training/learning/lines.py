@@ -40,10 +40,10 @@ def command(run: TrainerRun) -> TrainingLine:
     """Return the command, or why there is none."""
     t, known = run.settings, wordings()[VERL]
     names = dict.fromkeys((*known.names, *(name for name, _ in known.phrases)))
-    said = {n: t[n] for n in names if n not in BESIDE and t.get(n) not in ABSENT}
-    words, without = spelled(VERL, said)
+    settings = {n: t[n] for n in names if n not in BESIDE and t.get(n) not in ABSENT}
+    words, without = spelled(VERL, settings)
     asked = {n for n in fields(type(run.asked)) if getattr(run.asked, n) not in (*ABSENT, "none")}
-    others = sorted(asked - BESIDE - (said.keys() - {*without}))
+    others = sorted(asked - BESIDE - (settings.keys() - {*without}))
     if t["method"] not in METHODS:
         others.append("method")
     if others or not run.model:
@@ -51,10 +51,10 @@ def command(run: TrainerRun) -> TrainingLine:
         return TrainingLine(why=sentence("said_elsewhere", flag=flag))
     start = f"python3 -m verl.trainer.main_ppo algorithm.adv_estimator={METHODS[t['method']]}"
     model = f"actor_rollout_ref.model.path={run.model}"
-    return TrainingLine(" ".join((start, model, words, *_rest(run))))
+    return TrainingLine(" ".join((start, model, words, *_cards_and_roles(run))))
 
 
-def _rest(run: TrainerRun) -> Iterator[str]:
+def _cards_and_roles(run: TrainerRun) -> Iterator[str]:
     """Yield what one setting says by several keys, and the cards."""
     t, count = run.settings, Ranks.of(run.settings).cards
     if t.get("kl_beta"):
