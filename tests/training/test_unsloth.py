@@ -340,3 +340,28 @@ def test_experts_that_are_not_gated_are_modules_before_transformers_5():
     load = next(p for p in older.devices[0].phases if p.name == "load")
     weights = sum(c.bytes.expected for c in load.components if c.name == "weights")
     assert abs(weights / GIB / 59.2 - 1) < 0.01
+
+
+@pytest.mark.parametrize("model", ["all-minilm-l6-v2", "bge-m3", "modernbert-base"])
+def test_encoders_have_no_checkpoints_unless_they_are_asked_for(model):
+    """FastSentenceTransformer: use_gradient_checkpointing = False, which torch.compile wants."""
+    asked = {"framework": "unsloth", "method": "lora", "seq_len": 64, "batch_size": 8}
+    found = weighbridge.train(model, offline=True, **asked)
+    typed = weighbridge.train(model, offline=True, checkpointing="offload", **asked)
+    assert found.workload["checkpointing"] == "none"
+    assert typed.workload["checkpointing"] == "offload"
+    assert found.devices[0].peak("allocated").high > typed.devices[0].peak("allocated").high
+
+
+def test_a_decoder_keeps_unsloths_own():
+    found = weighbridge.train(SPARSE, offline=True, framework="unsloth", method="lora", seq_len=64)
+    assert found.workload["checkpointing"] == "offload"
+
+
+def test_pairs_of_short_sentences_by_an_encoder():
+    """nb/All_MiniLM_L6_v2.ipynb on a T4: 256 pairs of NLI, of no more than about 64 tokens."""
+    asked = {"lora_r": 64, "lora_targets": ["all-linear"], "batch_size": 256, "seq_len": 64}
+    run = {"framework": "unsloth", "method": "lora", "gpu": "t4", "optimizer": "adamw_torch"}
+    found = weighbridge.train("all-minilm-l6-v2", offline=True, **run, **asked)
+    peak = found.devices[0].peak("reserved")
+    assert peak.low < 3.287 * GIB < peak.high

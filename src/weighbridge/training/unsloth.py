@@ -10,12 +10,14 @@
                57.8 with attention in 4 bits, 12.6 and 59.1 without
     float32    classes whose numbers do not fit float16: on cards without bfloat16 what passes
                between layers is float32, and what the feed-forward and attention make of it
+    encoders   run as torch compiles them, with no checkpoints unless they are asked for
     loss       up to 2026.4 chunks had 4 bytes a logit in half of what is free, and four of them or
                one: all logits at once where the float32 ones are less than what is free
 
 Source: unsloth_zoo 2025.10.1, 2026.1.1, 2026.4.1, 2026.7.1, 2026.10.9 model_lists.py,
 fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
-2026.10.9 models/loader.py, models/mapper.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss).
+2026.10.9 models/loader.py, models/mapper.py; unslothai/unsloth 015bdef0 models/
+sentence_transformer.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss).
 """
 
 from collections.abc import Iterator
@@ -41,6 +43,16 @@ WIDE = (
     *("embedding_gemma2", "gemma3", "gemma3n", "gemma4", "glm4_moe", "glm4_moe_lite", "gpt_oss"),
     *("qwen3_5", "qwen3_5_moe", "qwen3_moe"),
 )
+ENCODERS = (
+    "albert",
+    "bert",
+    "distilbert",
+    "electra",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
 # Classes of which it has such copies (INT_TO_FLOAT_MAPPER); of others it packs all linears itself
 DYNAMIC = (
     *("apertus", "aya_vision", "cohere", "cohere2", "gemma3", "gemma3n", "gemma4", "granite"),
@@ -64,6 +76,11 @@ def fetched(subject: Subject) -> Subject:
 
 def _kind(subject: Subject) -> str:
     return subject.model_type.removesuffix("_text")
+
+
+def checkpointing(subject: Subject, framework: "Framework") -> str:
+    """Name what FastSentenceTransformer does where nobody says; nothing of other classes."""
+    return "none" if framework.own_copies and subject.model_type in ENCODERS else ""
 
 
 def attention(subject: Subject, framework: "Framework") -> str | None:
