@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
@@ -229,6 +229,9 @@ def plan(
     float8.refuse(w, framework, scales, shares, subject.body)
     base = _base(subject, w, framework, chosen, shares)
     floats = stored(w, framework) is not None
+    lowered = chosen.autocast == BFLOAT16 and unsloth.lowers(subject, framework, part)
+    if lowered:
+        subject = replace(subject, choice=replace(subject.choice, dtype=FLOAT16))
     return TrainingPlan(
         subject=subject,
         framework=framework,
@@ -237,7 +240,7 @@ def plan(
         dtype=FLOAT32 if base.upcast == "peft" else subject.choice.dtype,
         loaded=subject.choice.dtype,
         base=base,
-        autocast=_autocast(chosen, framework, shares, date),
+        autocast=FLOAT16 if lowered else _autocast(chosen, framework, shares, date),
         stream=FLOAT32 if unsloth.widens(subject, framework, part) else None,
         method=w.method or METHOD,
         batch=w.batch_size or BATCH,

@@ -26,7 +26,8 @@ def remarks(plan: TrainingPlan) -> list[str]:
 
 def _emulated(plan: TrainingPlan) -> str:
     """Say what becomes of bfloat16 on a card without units for it."""
-    emulation = formats.emulated(plan.part, plan.computing)
+    asked = plan.framework.lowers and plan.precision.autocast
+    emulation = formats.emulated(plan.part, asked or plan.computing)
     if not emulation:
         return ""
     if plan.framework.lowers and plan.part is not None:

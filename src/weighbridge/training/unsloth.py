@@ -83,6 +83,11 @@ def checkpointing(subject: Subject, framework: "Framework") -> str:
     return "none" if framework.own_copies and subject.model_type in ENCODERS else ""
 
 
+def lowers(subject: Subject, framework: "Framework", card: "Part | None") -> bool:
+    """Tell whether an encoder is in float16 because the card has no bfloat16."""
+    return bool(checkpointing(subject, framework)) and lacks(card, BFLOAT16_SINCE)
+
+
 def attention(subject: Subject, framework: "Framework") -> str | None:
     """Name the attention of classes with sinks, which Unsloth runs by flex attention."""
     return "flex" if framework.own_copies and _kind(subject) in EXPERTS_ALONE else None
