@@ -617,7 +617,8 @@ def test_what_a_program_s_environment_has_is_there(method):
         for more in ({}, {"kernels": "installed"}, {"kernels": "missing"})
     )
     assert there.workload["kernels"] == "installed" and there.peak == said.peak
-    assert there.peak.expected < gone.peak.expected and there.verdict.fits != "no"
+    assert there.peak.expected < gone.peak.expected
+    assert method != "full" or (there.verdict.fits, gone.verdict.fits) == ("unknown", "no")
     other = model.train(remedies=False, **{**asked, "framework": "trl", "shard": "zero3"})
     assert other.workload["kernels"] == "missing"
-    assert weighbridge.train("qwen3-0.6b", **asked).workload["kernels"] is None
+    assert weighbridge.train("qwen3-0.6b", **asked).workload.get("kernels") is None
