@@ -4,6 +4,7 @@ compiled, and lets the collector of garbage pass by what every test keeps."""
 import gc
 import importlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import huggingface_hub.constants  # its settings are read once: the session's, not a test's # noqa: F401
@@ -18,6 +19,9 @@ TESTS = Path(__file__).parent
 NIGHT = bool(os.environ.get("WEIGHBRIDGE_NIGHT"))
 settings.register_profile("house", deadline=None, derandomize=not NIGHT)
 settings.load_profile("house")
+
+
+WHOLE = ("nightly", "whole")  # whose cases were chosen where they stand
 
 
 def pytest_sessionstart(session):
@@ -41,6 +45,18 @@ def pytest_sessionstart(session):
 def nobody_is_searched(monkeypatch):
     """Leave the Hub's search to the tests that have a stand-in of it: an unknown name asks it."""
     monkeypatch.setattr(search, "named", lambda name, options: search.NamedRepositories())
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
+def pytest_collection_modifyitems(items):
+    """Of a slow test of several cases, leave but each third to the night (tests/cases.py)."""
+    cases = Counter()
+    for item in items:
+        if item.get_closest_marker("slow") and not any(map(item.get_closest_marker, WHOLE)):
+            name = item.nodeid.partition("[")[0]
+            if item.nodeid != name and cases[name] % 3:
+                item.add_marker("nightly")
+            cases[name] += 1
 
 
 def pytest_collection_finish():

@@ -40,6 +40,7 @@ def test_what_is_kept_for_the_next_door_is_what_it_would_have_answered(asked_onc
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("start", range(0, len(QUESTIONS), TOGETHER))
 def test_every_door_has_the_same_answer(start, asked_once):
     asked = QUESTIONS[start : start + TOGETHER]
