@@ -246,9 +246,9 @@ def test_threads_that_ask_one_model_get_the_answers_of_one():
 @pytest.mark.parametrize(
     ("task", "record", "says"),
     [
-        ("train", Train(method="lor"), "--method is one of"),
+        ("train", Train(method="lor"), "--method is not .lor.; did you mean lora"),
         ("train", Train(batch_size=0), "--batch-size is at least 1"),
-        ("train", Train(loss="ligr"), "--loss is one of"),
+        ("train", Train(loss="ligr"), "--loss is not .ligr.; did you mean liger"),
         ("infer", Infer(batch_size=-5), "--batch-size is at least"),
         ("infer", Infer(enforce_eager="maybe"), "--enforce-eager"),
         ("load", Load(device_map="cpu"), "--device-map"),

@@ -196,7 +196,7 @@ def test_expert_ranks_must_divide_the_experts():
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["gemma-3-1b-it", "gpt-oss-20b", "mamba-2.8b", "t5-base"])
+@pytest.mark.parametrize("model", ["gemma-3-1b-it", "mamba-2.8b", "t5-base"])
 def test_models_of_other_parts_are_refused(model):
     if model not in catalogue.names():
         pytest.skip("not in the catalogue")
