@@ -125,14 +125,14 @@ class PipelineCard:
         begins = "" if there else formats.BITSANDBYTES
         names = [n for n, form in place.forms.items() if n in parts and form.startswith(begins)]
         before = parts if there and names else names
-        held = sum(
+        stays = sum(
             formats.nbytes(parts[n], None if there else place.forms[n], place.dtypes[n])
             for n in before
         )
         added = place.fused if there and names else ()
-        held += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in added)
+        stays += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in added)
         packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in names)
-        return held + max(packed, default=0)
+        return stays + max(packed, default=0)
 
     def computes(self, name: str) -> DType:
         """Return the dtype that a component computes in."""

@@ -80,16 +80,16 @@ def _names(text: str) -> tuple[str, ...]:
     return () if text == "." else tuple(text.split(","))
 
 
-def number(text: str, known: Known) -> int:
+def number(text: str, sizes: Known) -> int:
     """2*model_dim+text/2 with its numbers."""
     total = 0.0
     for term in text.split("+"):
         above, *below = term.split("/")
         value = prod(
-            int(one) if one.lstrip("-").isdigit() else known[one] for one in above.split("*")
+            int(one) if one.lstrip("-").isdigit() else sizes[one] for one in above.split("*")
         )
         for one in below:
-            value //= int(one) if one.isdigit() else known[one]
+            value //= int(one) if one.isdigit() else sizes[one]
         total += value
     return int(total)
 
@@ -97,11 +97,11 @@ def number(text: str, known: Known) -> int:
 class Player:
     """One run of a program: what is held, and dtypes of all that was."""
 
-    def __init__(self, known: Known, dtypes: dict[str, DType], values: dict[str, Value]) -> None:
-        self.known, self.dtypes, self.values = known, dtypes, values
+    def __init__(self, sizes: Known, dtypes: dict[str, DType], values: dict[str, Value]) -> None:
+        self.sizes, self.dtypes, self.values = sizes, dtypes, values
 
     def numbers(self, step: RecordedStep, word: str = "to") -> list[int]:
-        return [number(one, self.known) for one in step.words[word].split(",") if one]
+        return [number(one, self.sizes) for one in step.words[word].split(",") if one]
 
     def play(self, n: NetPlace, steps: Sequence[RecordedStep]) -> None:
         """Play lines to the end of the program, or of the block that they are of."""
@@ -140,7 +140,7 @@ class Player:
 
         def block(p: NetPlace, *arguments: Value) -> tuple[Value, ...]:
             values = {**seen, **dict(zip(names, arguments, strict=True))}
-            Player(self.known, self.dtypes, values).play(p, steps)
+            Player(self.sizes, self.dtypes, values).play(p, steps)
             return tuple(values[one] for one in hands)
 
         entering = tuple(self.values[name] for name in names)
@@ -286,10 +286,10 @@ def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
             why = f"{name}={getattr(c, name)}"
             raise UnsupportedError(sentence("no_config_of", cls=cls, why=why))
         _, lets, steps = forms[chosen]
-        known = {one: getattr(s, one) for one in SIZES} | c.numbers()
+        sizes = {one: getattr(s, one) for one in SIZES} | c.numbers()
         for name, text in lets:
-            known[name] = known.get(name) or getattr(s, name, 0) or number(text, known)
-        player = Player(known, {}, {})
+            sizes[name] = sizes.get(name) or getattr(s, name, 0) or number(text, sizes)
+        player = Player(sizes, {}, {})
         player.play(n, steps)
         return player.values[steps[-1].ins[0]]
 
