@@ -7,7 +7,7 @@ import weighbridge
 ASKED = {
     "framework": "torchtitan",
     "gpu": "h100:4",
-    "gpu_memory": "60GiB",
+    "gpu_memory": "56GiB",
     "pipeline_parallel_size": 4,
     "gradient_accumulation": 8,
     "seq_len": 4096,
