@@ -47,7 +47,7 @@ DETAIL = "margin"
 # Figures of a log beside the devices -> the component that they are, as far as a doubt is of it
 FIGURES = {"weights": "weights", "activation": "activations", "ps": "weights"}
 APART = 64  # part of an end's room that stays: worst cases do not meet, nor is one known exactly
-NOTABLE = 0.05  # share of what is expected, by which an interval is much wider than others
+NOTABLE = 0.06  # share of what is expected, by which an interval is much wider than others: assumed
 NAMES: Mapping[Level, str] = {
     "allocated": "temporaries",
     "reserved": "fragmentation",
