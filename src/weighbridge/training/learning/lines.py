@@ -24,7 +24,7 @@ METHODS = {"grpo": "grpo", "rloo": "rloo", "ppo": "gae", "reinforce": "reinforce
 # What has keys of its own, or follows of others, or is no setting of the program
 BESIDE = {
     *("framework", "method", "tuner", "seq_len", "kl_beta", "critic", "packing"),
-    *("data_parallel_size", "ranks_per_machine", "gradient_accumulation"),
+    *("data_parallel_size", "ranks_per_machine", "gradient_accumulation", "engine_version"),
     *fields(DeviceSettings),
 }
 ABSENT = (None, False)
@@ -43,9 +43,8 @@ def command(run: TrainerRun) -> TrainingLine:
     settings = {n: t[n] for n in names if n not in BESIDE and t.get(n) not in ABSENT}
     words, without = spelled(VERL, settings)
     asked = {n for n in fields(type(run.asked)) if getattr(run.asked, n) not in (*ABSENT, "none")}
-    others = sorted(asked - BESIDE - (settings.keys() - {*without}))
-    if t["method"] not in METHODS:
-        others.append("method")
+    others = ["method"] * (t["method"] not in METHODS)
+    others += sorted(asked - BESIDE - (settings.keys() - {*without}))
     if others or not run.model:
         flag = others[0].replace("_", "-") if others else "model"
         return TrainingLine(why=sentence("said_elsewhere", flag=flag))
