@@ -242,21 +242,8 @@ python3 train.py --actor-num-nodes 1 --actor-num-gpus-per-node 8 --colocate \\
 }
 
 
-UNSURE = ("unsloth.py",)  # its releases are not named: what would help is not sure to
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", UNSURE)
-def test_what_is_not_sure_to_help_is_offered_and_not_written(name):
-    gpu, text, _ = FILES[name]
-    before = weighbridge.weigh(text, name=name, gpu=gpu, offline=True)
-    (remedy,) = before.runs[0].report.remedies
-    assert (dict(remedy.change), remedy.fits) == ({"standby": True}, "unknown")
-    assert patched(before, weighbridge.weigh) is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in FILES if name not in UNSURE])
+@pytest.mark.parametrize("name", FILES)
 def test_a_changed_file_asks_for_what_was_promised_and_fits(name):
     gpu, text, lines = FILES[name]
 
