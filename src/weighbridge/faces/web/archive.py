@@ -37,10 +37,16 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
 
 
 def undocumented(source: bytes) -> bytes:
-    """Return a module without docstrings, a fifth of what a page would ask for. Nothing reads those
-    of what a page imports."""
+    """Return a module without docstrings and lines of comments, a quarter of what a page would ask
+    for. Nothing reads those of what a page imports."""
     lines: list[str | None] = [*source.decode().split("\n")]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
+    inside = {i for one in texts for i in range(one.lineno, one.end_lineno or one.lineno)}
+    for i, line in enumerate(lines):
+        if line and line.lstrip().startswith("#") and i not in inside:
+            lines[i] = None
+    for node in ast.walk(tree):
         if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
             continue
         text = node.body[0]
