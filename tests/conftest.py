@@ -49,7 +49,7 @@ def nobody_is_searched(monkeypatch):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
 def pytest_collection_modifyitems(items):
-    """Of a slow test of several cases, leave but each third to the night (tests/cases.py)."""
+    """Leave two of each three cases of a slow test to the night (tests/cases.py)."""
     cases = Counter()
     for item in items:
         if item.get_closest_marker("slow") and not any(map(item.get_closest_marker, WHOLE)):

@@ -74,6 +74,8 @@ ROOMS = {
             "host",
             "phases",
             "launching",
+            "learning.words",
+            "learning.lines",
             "scripts",
             "remarks",
             "roles",
