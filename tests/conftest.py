@@ -22,6 +22,7 @@ settings.load_profile("house")
 
 
 WHOLE = ("nightly", "whole")  # whose cases were chosen where they stand
+SEVERAL = 3  # cases of a test beside torch that all run
 
 
 def pytest_sessionstart(session):
@@ -49,14 +50,20 @@ def nobody_is_searched(monkeypatch):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
 def pytest_collection_modifyitems(items):
-    """Leave two of each three cases of a slow test to the night (tests/cases.py)."""
-    cases = Counter()
-    for item in items:
-        if item.get_closest_marker("slow") and not any(map(item.get_closest_marker, WHOLE)):
-            name = item.nodeid.partition("[")[0]
-            if item.nodeid != name and cases[name] % 3:
-                item.add_marker("nightly")
-            cases[name] += 1
+    """Leave two of each three cases of a slow test to the night, and every second one of a test of
+    several that asks torch (tests/cases.py)."""
+    chosen = [item for item in items if not any(map(item.get_closest_marker, WHOLE))]
+    cases = [item.nodeid.partition("[")[0] for item in chosen]
+    several, before = Counter(cases), Counter()
+    for item, name in zip(chosen, cases, strict=True):
+        if item.get_closest_marker("slow"):
+            step = 3
+        else:
+            step = 2 if item.path.parent.name == "torch" and several[name] > SEVERAL else 1
+        if before[name] % step:
+            item.add_marker("slow")
+            item.add_marker("nightly")
+        before[name] += 1
 
 
 def pytest_collection_finish():
