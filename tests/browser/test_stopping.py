@@ -2,7 +2,8 @@
 
 from tests.browser.conftest import settled, state_of
 
-SLOW = {"task": "train", "method": "lora", "model": "llama-3.1-8b", "gpu": "3060"}
+# The longest search of the page that comes step by step: four steps, a second of the processor
+SLOW = {"task": "train", "method": "lora", "model": "qwen2.5-32b", "gpu": "4090:2"}
 WATCH = """() => {
   const asked = fetch;
   window.ended = [];
@@ -92,7 +93,7 @@ def test_remedies_come_one_by_one_and_none_of_an_older_question(opened):
 def test_a_long_run_has_a_first_estimate_and_no_verdict_until_it_is_run(opened):
     page = opened(wait=False)
     page.evaluate(SEEN)
-    given = {**SLOW, "model": "olmoe-1b-7b", "engine_version": "4.57"}
+    given = {**SLOW, "gpu": "3060", "model": "olmoe-1b-7b", "engine_version": "4.57"}
     page.evaluate("(given) => { location.hash = String(new URLSearchParams(given)); }", given)
     page.wait_for_function("() => seen.some((one) => one.verdict.includes('fit'))")
     first, *later = [state["verdict"] for state in seen(page) if state["verdict"]]
