@@ -115,7 +115,7 @@ def test_an_interval_is_wider_by_its_share():
     assert new == Bytes(900, 1000, 1200)
 
 
-@pytest.mark.parametrize(("high", "axes"), [(0.05, ("platform",)), (0.0499, ()), (0.0, ())])
+@pytest.mark.parametrize(("high", "axes"), [(0.06, ("platform",)), (0.0599, ()), (0.0, ())])
 def test_an_axis_is_told_where_it_makes_an_interval_much_wider(high, axes):
     """5 % above at the driver; what is wider below alone is in the formula."""
     peak = bounds.kind(LIKE, bounds.PEAK, "driver", several=False)

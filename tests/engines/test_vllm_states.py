@@ -21,8 +21,7 @@ def blocks(report):
 def test_a_published_refusal():
     """1,024 sequences on an H100, of which 856 have a block (vllm-project/recipes pull request 551)."""
     report = line()
-    # Packed models were once left a sixth more than was said, with which it would start
-    assert report.verdict.fits == "unknown" and not report.derived["serves_as_asked"]
+    assert report.verdict.fits == "no" and not report.derived["serves_as_asked"]
     available = blocks(report)["available"]
     assert available["expected"] == pytest.approx(856, rel=0.015)
     assert report.derived["num_gpu_blocks"] == available["expected"]
