@@ -71,10 +71,12 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingLine:
-    """What is pasted or saved, or a sentence that says why there is nothing."""
+    """What is pasted or saved, or a sentence that says why there is nothing. `script`: a launcher
+    starts it on each of several cards."""
 
     text: str = ""
     why: str = ""
+    script: bool = False
 
 
 @dataclass(frozen=True, slots=True)

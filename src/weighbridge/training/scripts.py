@@ -65,7 +65,7 @@ def line(run: TrainerRun) -> TrainingLine:
         if lines.written(run.settings):
             return lines.command(run)
     why = unwritten(run)
-    return TrainingLine(why=f"no script: {why}") if why else TrainingLine(script(run))
+    return TrainingLine(why=f"no script: {why}") if why else TrainingLine(script(run), script=True)
 
 
 def script(run: TrainerRun) -> str:

@@ -43,9 +43,9 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "prefix-tuning": "prefix tuning",
 }
 PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
+SHARDED = {"fsdp": "--shard fsdp2", "ddp": "--shard ddp", "zero": "--shard zero3"}  # no trainers
 # What a run learns from, where that is not the next token: methods with pairs or marks, and those
 # whose answers are written while they train
-SHARDED = {"fsdp": "--shard fsdp2", "ddp": "--shard ddp", "zero": "--shard zero3"}  # no trainers
 PREFERENCES = ("dpo", "ipo", "orpo", "kto", "cpo", "simpo", "reward", "gkd")
 REWARDS = ("grpo", "rloo", "ppo", "gspo", "dapo", "cispo", "reinforce")
 LEARNS = (*PREFERENCES, *REWARDS)

@@ -155,7 +155,6 @@ def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[st
 
     run = line(TrainerRun(report.workload, workload, loads, report.model.architecture, *packed))
     count = 1 if verdict is None else verdict.count
-    script = run.text.startswith('"""')
-    note = run.why or (f"start it with {start(count)}" if count > 1 and script else "")
+    note = run.why or (f"start it with {start(count)}" if count > 1 and run.script else "")
     derived = report.derived | {"launch": run.text or None, "launch_note": note or None}
     return replace(report, derived=derived)

@@ -138,10 +138,15 @@ def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
         return ()
     flags = printable(remedy.flags or settings(remedy.change))
     heading = answer.say("paste.change", flags=flags)
-    if scripts.is_script(remedy.paste):
-        return scripts.shown(answer.say, heading, remedy.paste, flags)
-    text = printable_lines(remedy.paste)
-    return (Paste(heading, text, language(text)),)
+    return pasted(answer, heading, remedy.paste, flags)
+
+
+def pasted(answer: ShownAnswer, heading: str, text: str, flags: str = "") -> tuple[Block, ...]:
+    """Return lines to paste, or what writes and starts a script. `flags` are those of a change."""
+    if scripts.is_script(text):
+        return scripts.shown(answer.say, heading, text, flags)
+    safe = printable_lines(text)
+    return (Paste(heading, safe, language(safe)),)
 
 
 def language(text: str) -> Language:

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.units import human_count
-from weighbridge.base.wording import printable, printable_lines
-from weighbridge.faces.view import scripts
-from weighbridge.faces.view.changes import askable, asks, smallest, unhelped
+from weighbridge.base.wording import printable
+from weighbridge.faces.view.changes import askable, asks, pasted, smallest, unhelped
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases, phases_differ
 from weighbridge.faces.view.records import Paste, Section, lines
@@ -73,14 +72,12 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _next(answer: ShownAnswer) -> Iterator[Section]:
-    """The script that trains it so; where no change makes it fit, the question to ask then."""
+    """Yield what trains it so; where no change makes it fit, the question to ask then."""
     if unhelped(answer):
         yield (smallest(answer),)
-    script = answer.report.derived.get("launch")
-    if script and scripts.is_script(script):
-        yield scripts.shown(answer.say, answer.say("paste.run"), script)
-    elif script:
-        yield (Paste(answer.say("paste.run"), printable_lines(script)),)
+    launch = answer.report.derived.get("launch")
+    if launch:
+        yield pasted(answer, answer.say("paste.run"), launch)
 
 
 def _room(answer: ShownAnswer) -> Iterator[Section]:
