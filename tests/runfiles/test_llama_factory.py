@@ -34,6 +34,14 @@ def test_a_base_in_four_bits_is_packed_twice_and_stored_in_the_dtype_of_computin
     assert settings("quantization_bit: 8\n")["quantization"] == "bnb-int8"
 
 
+@pytest.mark.parametrize("packed", ["", "quantization_bit: 4\n", "quantization_bit: 8\n"])
+def test_where_no_precision_is_named_the_base_is_as_it_is_kept(packed):
+    """model/loader.py loads with torch_dtype "auto", whatever computes."""
+    got = settings(packed)
+    assert (got["precision"], got["dtype"]) == ("fp32", "bfloat16")
+    assert ("bnb_4bit_quant_storage" in got) is ("4" in packed)
+
+
 def test_other_packing_is_named():
     run = read(BASE + "quantization_bit: 4\nquantization_method: hqq\n", "r.yaml").runs[0]
     assert [one.key for one in run.unread] == ["quantization_method"]

@@ -338,13 +338,13 @@ def _adapters(case: RemedyCase) -> Iterator[Move]:
 
 def _precisions(case: RemedyCase) -> Iterator[Move]:
     now = case.effective["precision"]
-    if not case.free("precision", "dtype") or not formats.has_bfloat16(case):
+    if not case.free("precision") or not formats.has_bfloat16(case):
         return
     if now == "fp32":
         cost = prices.CHANGES["mixed"]
         change = {"precision": "bf16-mixed"}
         yield Move(kind="precision", change=change, cost=cost, touches=ALL)
-    if case.effective["shard"].startswith("zero"):
+    if not case.free("dtype") or case.effective["shard"].startswith("zero"):
         return
     if now in ("fp32", "bf16-mixed", "fp16-mixed") and case.effective["method"] == "full":
         cost = prices.CHANGES["bf16"]

@@ -3,8 +3,9 @@
 Sources: LLaMA-Factory @ ff6d4d12: hparams/data_args.py (cutoff_len 2048), finetuning_args.py
 (lora_rank 8, lora_alpha twice the rank, lora_target all), model_args.py (checkpointing is on unless
 disable_gradient_checkpointing, reentrant; double_quantization), model/adapter.py (what is trained
-is in float32 unless pure_bf16), model/model_utils/quantization.py (packed storage in the dtype of
-computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
+is in float32 unless pure_bf16), model/loader.py (the base as it is kept), patcher.py and
+model_utils/quantization.py (computing, and packed storage, in bfloat16 where neither precision is
+named), checkpointing.py (no cast of a packed base), liger_kernel.py.
 """
 
 from collections.abc import Iterator, Mapping
