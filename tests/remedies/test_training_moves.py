@@ -89,14 +89,6 @@ def test_deepspeed_trains_in_float32_whatever_is_loaded():
     assert shared == {"zero2": precision, "zero3": precision, "fsdp2": frozenset()}
 
 
-def test_products_in_sixteen_bits_are_offered_whatever_weights_are_kept_in():
-    """A file that names no precision has its weights' dtype by its trainer's own rule."""
-    pure = {"precision": "fp32", "pinned": ("dtype",)}
-    assert offered("precision", method="lora", **pure) == [{"precision": "bf16-mixed"}]
-    assert offered("precision", **pure) == [{"precision": "bf16-mixed"}]
-    assert offered("precision", precision="fp32", pinned=("precision",)) == []
-
-
 def test_a_batch_is_halved_while_it_is_even():
     """12 sequences are 6 x 2 or 3 x 4, and no eighths of them."""
     changes = offered("batch", batch_size=12, gradient_accumulation=5)
@@ -250,7 +242,8 @@ def test_queries_and_values_alone(targets, fewer):
         ({"precision": "fp16-mixed"}, ["bf16"]),
         ({"precision": "bf16"}, []),
         ({"precision": "fp32", "gpu": "t4"}, []),
-        ({"precision": "fp32", "pinned": ("dtype",)}, []),
+        ({"precision": "fp32", "pinned": ("dtype",)}, ["bf16-mixed"]),
+        ({"precision": "fp32", "pinned": ("precision",)}, []),
     ],
 )
 def test_precisions(settings, precisions):

@@ -36,6 +36,18 @@ def test_samples_of_swift_are_as_long_as_they_are_where_no_length_is_set(cut):
     assert [(one.raises, one.lowers) for one in lengths] == ([(True, False)] if cut else [])
 
 
+def test_a_base_that_swift_packs_is_packed_twice_and_else_kept_as_it_is():
+    """ms-swift @ 3602360a swift/arguments/base_args/quant_args.py: bnb_4bit_use_double_quant."""
+    packed = SWIFT.replace("    # --target_modules all-linear \\\n", "    --quant_bits {} \\\n")
+    settings = [read(packed.format(bits), "a.sh").runs[0].settings for bits in (4, 8)]
+    assert [s["quantization"] for s in settings] == ["nf4-dq", "bnb-int8"]
+    assert [s["kbit_upcast"] for s in settings] == ["none", "none"]
+    once = packed.format("4 --quant_method bnb --bnb_4bit_use_double_quant false")
+    (run,) = read(once, "a.sh").runs
+    assert run.settings["quantization"] == "nf4"
+    assert "quant_method" not in {one.key for one in run.unread}
+
+
 def test_a_script_that_is_pasted_from_its_middle_is_read():
     text = """\
 My script dies of memory on a 3090:

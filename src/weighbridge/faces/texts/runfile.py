@@ -108,10 +108,13 @@ def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
     """Return the report with changes as keys of the file: who has one runs no script of ours."""
     if run.task != "train" or run.command or run.settings.get("method") in LEARNS:
         return report
-    changes = []
+    changes, read = [], {one.key.lstrip("-") for one in run.understood}
     for remedy in report.remedies:
         keys = in_its_words(file, run, remedy) or {}
-        line = " · ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())
+        named = (min(key.split("|")[::-1], key=lambda n: n not in read) for key in keys)
+        line = " · ".join(
+            f"{key}: {json.dumps(value)}" for key, value in zip(named, keys.values(), strict=True)
+        )
         changes.append(replace(remedy, flags=line.replace('"', "") or remedy.flags, paste=""))
     return replace(report, remedies=tuple(changes))
 

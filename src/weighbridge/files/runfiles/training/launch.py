@@ -3,7 +3,8 @@
 The script is not read: arguments that TrainingArguments and TRL have are taken by their names.
 
 Sources: accelerate @ 16cb6eb8 commands/launch.py; torch distributed/run.py; ms-swift
-@ examples/train (tuner_type, quant_bits, max_length; lora rank 8 on all linears, bfloat16).
+@ examples/train (tuner_type, quant_bits, max_length; lora rank 8 on all linears, bfloat16),
+@ 3602360a arguments/base_args/quant_args.py (packed twice; nothing prepares what is not packed).
 """
 
 import re
@@ -58,6 +59,7 @@ OF_SIZE = re.compile(
 )
 SWIFT = all_programs()["ms-swift"].arguments
 OF_SWIFT = re.compile(r"^swift$|(?:^|[/.])swift[/.]cli[/.](?P<verb>\w+?)(?:\.py)?$")
+AS_KEPT = {"kbit_upcast": "none"}  # what is not packed
 OF_LLAMA_FACTORY = {MODEL, "stage", "finetuning_type"}
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
@@ -395,7 +397,11 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     if tuner == "lora":
         data |= {"use_peft": True, "lora_r": data.get("lora_r", 8)}
         data.setdefault("lora_target_modules", "all-linear")
-        data["load_in_4bit"] = data.pop("quant_bits", None) == 4
+        bits = data.pop("quant_bits", None)
+        data |= {"load_in_4bit": bits == 4, "load_in_8bit": bits == 8}
+        data["use_bnb_nested_quant"] = data.pop("bnb_4bit_use_double_quant", True)
+        if data.get("quant_method") == "bnb":
+            del data["quant_method"]
     data.setdefault("per_device_train_batch_size", 1)
     data.setdefault("bf16", True)
     data.setdefault("gradient_checkpointing", True)
@@ -409,6 +415,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         refused = f"tuner_type: {tuner:.20} is not answered yet"
     return replace(
         run,
+        settings={**run.settings, **(AS_KEPT if "quantization" in run.settings else {})},
         model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
         unread=(*run.unread, *_unlimited(data)),
