@@ -387,6 +387,22 @@ def test_older_releases_copy_averages_in_bfloat16():
     asked = arguments.read((*PRECISE, "exp_avg_dtype=bf16", "exp_avg_sq_dtype=bf16"))
     assert of_states(asked, (2026, 2, 24))["widened"] == 2
     assert of_states(asked, (2026, 2, 25))["widened"] == 0
+    assert of_states(asked, None)["widened_before"] == 2
+
+
+def test_what_older_releases_copy_is_in_the_interval_where_none_is_named():
+    """ms-swift's example of 30B-A3B (examples/megatron/fp8/llm.sh, November 2025) took "95GiB"."""
+    args = (*PRECISE, "exp_avg_dtype=bf16", "exp_avg_sq_dtype=bf16")
+    named, before, unnamed = (
+        train(gpu="h200:8", shard="zero1", megatron_args=[*args], framework_version=version)
+        for version in ("2026-03-01", "2025-11-27", None)
+    )
+    least, most, open_ = (
+        each.devices[0].phases[-1].at("allocated") for each in (named, before, unnamed)
+    )
+    assert open_.expected == least.expected
+    assert least.high < open_.high
+    assert open_.high >= most.expected
 
 
 def test_upper_halves_of_master_weights_may_be_left_out():

@@ -166,6 +166,7 @@ def _components(
         high = max(nbytes, fuller.live.get(name, 0))
         high += _unread(plan) if name == "logits" else 0
         high += _unplaced(plan, run) if name == "activations" else 0
+        high += _widened(plan, run) if (name, phase) == ("optimizer_states", "step") else 0
         low = _least(plan, run, name, max(0, nbytes - round(_fewer(plan) * (high - nbytes))))
         if name == "activations" and plan.run.moves:
             nbytes = (low + nbytes) // 2
@@ -285,6 +286,15 @@ def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
     layers = sum(map(len, layers_of(model, shares, run.index)))
     queries = WEIGHT * shares.tokens * model.heads * model.head_dim // shares.tensor
     return 2 * layers * queries
+
+
+def _widened(plan: MegatronPlan, run: StageRun) -> int:
+    """Return the bytes of states that a step copies to float32 by older releases alone."""
+    before = plan.run.widened_before - plan.run.widened
+    if before <= 0:
+        return 0
+    numbers = StageNumbers(plan.model, plan.run, run.index)
+    return numbers.widened(replace(plan.run, widened=before))
 
 
 def _fewer(plan: MegatronPlan) -> float:

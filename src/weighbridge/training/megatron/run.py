@@ -45,6 +45,7 @@ class MegatronRun(Ranks):
     remainders: bool = False  # of master weights, the lower halves may be all that is kept
     precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
     widened: int = 0  # states of a number that a step copies to float32
+    widened_before: int = 0  # the same, by releases before, where none was named
     offloaded: float = 0.0  # the share of states that are on the host
     lora: int = 0  # the rank of adapters beside frozen weights; 0 trains all
     targets: tuple[str, ...] = ()  # beginnings of the linears that have one; () is all

@@ -9,7 +9,8 @@ experts, which expert ranks do; and which layers a stage has.
     a step         copies gradients of 16 bits to float32, all at once, but where the optimizer is
                    precision-aware, and has them until the next step zeroes gradients; that one
                    copies states of fewer bytes to float32, of experts or of all others at once, but
-                   averages that are both in bfloat16
+                   averages that are both in bfloat16; these, too, by a Transformer Engine before
+                   FUSED, which the high end has where no release is named
 
 Of master weights in float32 a precision-aware optimizer can keep the lower halves alone, beside
 weights in bfloat16 (store_param_remainders, its default). Published runs had all four bytes, or
@@ -62,6 +63,7 @@ def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[st
         and recipe(asked) in (None, "delayed"),
         "precise": precise,
         "widened": sum(size < SIZES["fp32"] for size in read),
+        "widened_before": sum(size < SIZES["fp32"] for size in sizes) if release is None else 0,
     }
 
 

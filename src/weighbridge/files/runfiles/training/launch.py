@@ -398,8 +398,9 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         data |= {"use_peft": True, "lora_r": data.get("lora_r", 8)}
         data.setdefault("lora_target_modules", "all-linear")
         bits = data.pop("quant_bits", None)
-        data |= {"load_in_4bit": bits == 4, "load_in_8bit": bits == 8}
-        data["use_bnb_nested_quant"] = data.pop("bnb_4bit_use_double_quant", True)
+        data |= {"load_in_4bit": bits == 4} | ({"load_in_8bit": True} if bits == 8 else {})
+        if bits == 4:
+            data["use_bnb_nested_quant"] = data.pop("bnb_4bit_use_double_quant", True)
         if data.get("quant_method") == "bnb":
             del data["quant_method"]
     data.setdefault("per_device_train_batch_size", 1)

@@ -71,6 +71,7 @@ INNER = "model_init_kwargs"
 PACKED = ("load_in_4bit", "load_in_8bit")
 INT8 = "prepare_model_for_int8_training"
 PREPARING = ("prepare_model_for_kbit_training", INT8)
+AS_LOADED = ("kbit_upcast", "none", f"no {PREPARING[0]} is called")
 # PEFT 0.10.0 of March 2024 took it away (its issue 1583); transformers of that month is 4.38
 OF_2024 = ("engine_version", "4.38", f"PEFT has no {INT8} since 0.10, of March 2024")
 OF_PEFT = ("lora_r", 8, "r of PEFT's LoraConfig")  # peft 0.18 tuners/lora/config.py
@@ -151,13 +152,15 @@ def read(document: Document) -> Iterator[PlannedRun]:
     method = LOSSES.get((method, str(loss[0] if isinstance(loss, list) and loss else loss)), method)
     names = {called(call) for call in calls}
     adapted = not names.isdisjoint(ADAPTERS)
-    prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
+    packs = not fast and not data.keys().isdisjoint(PACKED)
+    prepares = _prepares(calls) if packs else None
     if prepares is not None:
         data["gradient_checkpointing"] = True
         places[("gradient_checkpointing",)] = Place(prepares.lineno)
     loads: list[tuple[str, Value, str]] = []
     loads += [OWN] if load is not None and not fast and DTYPES.isdisjoint(data) else []
     loads += [OF_2024] if INT8 in names else []
+    loads += [AS_LOADED] if packs and names.isdisjoint((*PREPARING, *TRAINERS)) else []
     loads += [OF_PEFT] if "LoraConfig" in names and "lora_r" not in data else []
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
