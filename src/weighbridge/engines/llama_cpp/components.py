@@ -24,6 +24,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.engines.llama_cpp.process import PROCESS
 from weighbridge.memory.components.kv_cache import components
+from weighbridge.models.arch.blueprint import CountedParams
 from weighbridge.models.arch.body import Dense, Tower
 from weighbridge.models.quantization.schemes import counted, scheme
 
@@ -376,11 +377,11 @@ def of_file(subject: Subject) -> int:
 def of_class(subject: Subject) -> Bytes:
     """Return the bytes of a tower that is made in F16. Tables of places stay in 32 bits for most
     classes, those of patches for some (`tensor_force_quant` of each in convert_hf_to_gguf.py)."""
-    plan = subject.part.blueprint
+    whole = subject.part.blueprint
+    towers = tuple(p for p in whole.counted if whole.part(p.name) != "language model")
+    plan = replace(whole, params=CountedParams(towers))
     low = places = patches = 0
     for t, copies in counted(plan, scheme("F16"), dtype=subject.choice.dtype):
-        if plan.part(t.source) == "language model":
-            continue
         size = align_up(t.nbytes, 128) * copies
         low += size
         if t.dtype is FLOAT16 and "emb" in t.source:
