@@ -170,6 +170,31 @@ def test_copies_that_were_loaded_are_inside(model, loaded):
     assert found.low <= loaded * GIB <= found.high
 
 
+PHI = {
+    **LLAMA,
+    "model_type": "phi3",
+    "architectures": ["Phi3ForCausalLM"],
+    "torch_dtype": "bfloat16",
+    "pad_token_id": 0,
+}
+
+
+def test_copies_of_phi_3_are_of_llamas_class():
+    """Phi_3.5_Mini-Conversational.ipynb prints 29,884,416 numbers trained, and 3.342 GiB at most."""
+    found = asked("phi-3.5-mini-instruct", gpu="t4", batch_size=2, seq_len=2048, lora_r=16)
+    assert found.derived["trainable_parameters"] == 29_884_416
+    reserved = found.devices[0].peak("reserved")
+    assert reserved.low <= 3.342 * GIB <= reserved.high
+
+
+def test_a_copy_that_turns_a_part_of_each_head_keeps_its_class():
+    """Phi-4-mini's: Llama turns all of it."""
+    whole, some = (asked({**PHI, **more}) for more in ({}, {"partial_rotary_factor": 0.5}))
+    trained = asked({**LLAMA, "torch_dtype": "bfloat16"}).derived["trainable_parameters"]
+    assert whole.derived["trainable_parameters"] == trained
+    assert some.derived["trainable_parameters"] != trained
+
+
 # ---- how it runs
 
 

@@ -10,6 +10,7 @@
                57.8 with attention in 4 bits, 12.6 and 59.1 without
     float32    classes whose numbers do not fit float16: on cards without bfloat16 what passes
                between layers is float32, and what the feed-forward and attention make of it
+    llama      is what copies of Phi-3, 3.5 and 4 are, whose products are apart
     encoders   run as torch compiles them, with no checkpoints unless they are asked for
     loss       up to 2026.4 chunks had 4 bytes a logit in half of what is free, and four of them or
                one: all logits at once where the float32 ones are less than what is free
@@ -17,18 +18,22 @@
 Source: unsloth_zoo 2025.10.1, 2026.1.1, 2026.4.1, 2026.7.1, 2026.10.9 model_lists.py,
 fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
 2026.10.9 models/loader.py, models/mapper.py; unslothai/unsloth 015bdef0 models/
-sentence_transformer.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss).
+sentence_transformer.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss; Phi_3.5_Mini: "Fast
+Llama patching", 29,884,416 trained); the card of unsloth/phi-4-unsloth-bnb-4bit.
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
 from weighbridge.memory.components.weights import EXPERTS, MERGES, weight_bytes
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import Model, resolve
 from weighbridge.models.quantization.scheme import in_tower
 from weighbridge.training.kbit import experts_too
 
@@ -66,6 +71,15 @@ MOST_LEFT = 25
 UNPACKED_WITH = (5, 5)
 # Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
+
+
+def copied(model: Model) -> Model:
+    """Return the class of the copy that it fetches: Phi-3's with whole rotations is Llama's."""
+    config = model.parts[0].config
+    if config.get("model_type") != "phi3" or config.get("partial_rotary_factor", 1) != 1:
+        return model
+    llama = {**config, "model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    return replace(model, parts=resolve(gather_config(llama)).parts)
 
 
 def fetched(subject: Subject) -> Subject:

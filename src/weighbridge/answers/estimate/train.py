@@ -364,6 +364,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
     if dtype == OWN_DTYPE:
         dtype = own_dtype(model.parts[0])[0].name
     form, note = _packed_as(model, workload, framework)
+    model = unsloth.copied(model) if framework.own_copies else model
     asked = Infer(
         dtype=dtype,
         quantization=form,
