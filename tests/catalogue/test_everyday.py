@@ -455,3 +455,11 @@ def test_a_tune_that_is_not_fetched_names_the_shapes_that_it_has():
 def test_a_copy_in_a_plain_dtype_is_not_as_its_maker_packs_it(name, gib):
     report = weighbridge.load(name, offline=True)
     assert gib <= report.devices[0].phases[-1].at("driver").expected / (1 << 30) - 0.4 < gib * 1.05
+
+
+@pytest.mark.parametrize("form", ["Q4_K_M", "nf4", "fp8"])
+def test_a_format_is_no_models_name(form, capsys):
+    assert run(["infer", "qwen3-8b", form, "--offline"]) == 2
+    assert f"--quantization {form}" in capsys.readouterr().err
+    assert run(["load", form, "--offline"]) == 2
+    assert f"--quantization {form}" in capsys.readouterr().err

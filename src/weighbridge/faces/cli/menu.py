@@ -55,6 +55,7 @@ OF_OTHERS = {
     "--fsdp": "--shard fsdp2",
     "--width": "--size WxH",
     "--height": "--size WxH",
+    "--method": "--for lora",  # of fit, whose other words are methods' names
     "--lora": "--method lora",
     "--qlora": "--method qlora",
     "--grpo": "--method grpo",

@@ -127,8 +127,11 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
         raise UsageError(
             sentence("no_revisions", reference=clipped(redacted(text), MOST_NAMED), name=name)
         )
+    from weighbridge.models.quantization.schemes import NAMES, OFTEN
     from weighbridge.models.sources.search import named
 
+    if text in (*NAMES, *OFTEN):
+        raise UsageError(sentence("format_as_name", name=text))
     listed = named(ref.repo_id, options.source())
     owners = sorted(listed.exact, key=everyday.is_mirrored)  # those who make models first
     if owners:
