@@ -111,6 +111,13 @@ def test_what_is_no_target(text, arguments, reason):
         targets(text, arguments)
 
 
+def test_a_folder_of_zeros_needs_torch_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    words = ("gpt2", "--offline", "--zeros", str(tmp_path / "gpt2"))
+    with pytest.raises(UnsupportedError, match="torch is not installed"):
+        targets("train", words)
+
+
 def test_a_script_runs_as_itself(tmp_path, monkeypatch, capsys):
     (tmp_path / "beside.py").write_text("WORD = 'beside'")
     script = tmp_path / "train.py"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge_lab.trace.repository import read
+from weighbridge_lab.trace.repository import MOST, read
 
 README = """# Net
 
@@ -39,6 +39,9 @@ def repository(tmp_path):
     (tmp_path / "scripts" / "train.sh").write_text(
         "#!/bin/bash\n# python train.py --never\nfor s in 1 2; do\n"
         "  nohup python -u train.py --seed $s > log.txt 2>&1 &\ndone\n"
+    )
+    (tmp_path / "Makefile").write_text(
+        ".PHONY: fit\nfit: data\n\t@python train.py --x 5\n\nother:\n\tpython net/run.py\n"
     )
     return tmp_path
 
@@ -104,6 +107,11 @@ def test_a_readme_that_links_out_of_the_repository_is_not_read(tmp_path):
             "accelerate launch --num_processes 2 train.py",
         ),
         ("bash scripts/train.sh", "python -u train.py --seed $s"),
+        ("uv run train.py --x 3", "python train.py --x 3"),
+        ("./train.py --x 4", "python train.py --x 4"),
+        ("make fit", "python train.py --x 5"),
+        ("make sure that it runs", None),
+        (f"python {'-' * 3000}train.py", None),
         ("./scripts/train.sh 1", "python -u train.py --seed $s"),
         ("python missing.py", None),
         ("python ../outside.py", None),
@@ -116,8 +124,15 @@ def test_a_readme_that_links_out_of_the_repository_is_not_read(tmp_path):
 )
 def test_each_way_to_start_a_program_is_read(repository, line, words):
     (repository / "README.md").write_text(f"{line}\n")
-    starts = read(str(repository)).starts
-    assert [" ".join(start.words) for start in starts] == ([] if words is None else [words])
+    found = read(str(repository))
+    assert [" ".join(start.words) for start in found.starts] == ([] if words is None else [words])
+    assert not any(start.files for start in found.starts)
+
+
+def test_all_commands_are_counted_and_the_first_told(repository):
+    (repository / "README.md").write_text("".join(f"python train.py {n}\n" for n in range(30)))
+    found = read(str(repository))
+    assert found.total == 30 > len(found.starts) == MOST
 
 
 def test_a_module_above_the_script_is_its_own(repository):

@@ -199,7 +199,7 @@ SIZES = "[512 * (1 + (i * i * 7919 + i) % 101) for i in range(400)]"
 
 
 def test_a_loop_whose_rounds_differ_is_left_when_its_peak_is_still(tmp_path):
-    ran = Program(tmp_path, f"for n in {SIZES}:\n    train(n)")
+    ran = Program(tmp_path, f"sizes = {SIZES}\nfor i in range(400):\n    train(sizes[i])")
     highest = ran.rounds.index(max(ran.rounds))
     assert len(ran.rounds) == highest + 1 + STILL < 400
     (left,) = ran.loops.left.values()
@@ -283,6 +283,21 @@ def test_the_largest_batch_to_come_has_a_round(tmp_path):
     assert len(ran.rounds) == ALIKE + 1 and max(ran.rounds) == 512 * 160
     (left,) = ran.loops.left.values()
     assert left.scanned
+
+
+@pytest.mark.parametrize(
+    ("items", "largest"),
+    [
+        ("[8] * 300 + [160] + [8] * 99", 160),  # lengths that are known
+        ("[3, 8, 5] * 100 + [160]", 160),
+        ("range(400)", None),  # a counter: its last is no larger batch
+        ("reversed(range(400))", None),
+    ],
+)
+def test_the_largest_number_to_come_has_a_round(tmp_path, items, largest):
+    ran = Program(tmp_path, f"for n in {items}:\n    train(512 * {'n' if largest else '8'})")
+    assert max(ran.rounds) == 512 * (largest or 8) and len(ran.rounds) < 400
+    assert not any(left.scanned for left in ran.loops.left.values())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from textwrap import dedent
 
 import pytest
 
+from weighbridge.faces import api
 from weighbridge_lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed, is_own
 from weighbridge_lab.trace.program import Request, execute
 
@@ -91,6 +92,7 @@ def test_names_are_whole_words_and_lines_are_places():
         ("/usr/lib/python3/dist-packages/yaml/__init__.py", False),
         ("/home/me/my-site-packages/train.py", True),
         (contextlib.__file__, False),
+        (api.__file__, False),  # ours, also where it is not installed
     ],
 )
 def test_what_is_installed_is_no_code_of_the_program_s_own(path, own):

@@ -33,7 +33,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
 from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
-from weighbridge_lab.measure.tasks import PICTURES, TASKS, paired, written
+from weighbridge_lab.measure.tasks import PICTURES, TASKS, absent, paired, written
 from weighbridge_lab.measure.tasks import run as run_question
 from weighbridge_lab.trace.program import as_python, execute, request
 
@@ -271,7 +271,7 @@ def _answer(send: Connection, function: str, arguments: tuple[Any, ...]) -> None
     except WeighbridgeError as error:
         value = error
     except ModuleNotFoundError as error:
-        value = UnsupportedError(f"{error.name} is not installed: pip install {error.name}")
+        value = absent(error)
     except Exception as error:
         value = UnsupportedError(f"{type(error).__name__}: {error}")
     send.send(value)

@@ -137,10 +137,17 @@ def _infer(asked: TaskQuestion) -> None:
         asked.answer(exact=True)
 
 
+def absent(error: ModuleNotFoundError) -> UnsupportedError:
+    return UnsupportedError(f"{error.name} is not installed: pip install {error.name}")
+
+
 def write_folder(asked: TaskQuestion, folder: str) -> None:
     """Write config, tokenizer and zeros of the model. Raises UnsupportedError."""
-    import torch
-    import transformers
+    try:
+        import torch
+        import transformers
+    except ModuleNotFoundError as error:
+        raise absent(error) from None
 
     from weighbridge_lab.exact.zeros import config_of, write_tokenizer, write_zeros
 

@@ -2,7 +2,9 @@
 and the largest is given to one more round. Torch-free.
 
 The items are taken from the loop's own iterator, as its later rounds would have taken them, while
-there is time. An iterator that trains, or that puts anything on a card, is left alone.
+there is time. An iterator that trains, or that puts anything on a card, is left alone. Numbers that
+do not count up or down (lengths of batches, indices) have their largest, too; but what a number
+stands for is not known, so that they are never all looked at.
 """
 
 import time
@@ -20,26 +22,41 @@ class ItemsAhead:
     def __init__(self) -> None:
         self.over = self.whole = False
         self._most, self._on_card = 0, False
+        self._last: int | None = None  # of numbers, with the steps between them
+        self._steps: set[int] = set()
 
     def saw(self, item: Any) -> None:
         self._on_card |= any(_is_on_card(part) for part in parts(item))
-        self._most = max(self._most, size(item))
+        self._most = max(self._most, _order(item))
+        if type(item) is int:
+            self._steps |= {item - self._last} if self._last is not None else set()
+            self._last = item
+
+    @property
+    def _counts(self) -> bool:
+        """Tell whether the items are a counter's."""
+        return self._last is not None and len(self._steps) < 2 and 0 not in self._steps
 
     def look(self, items: Iterator[Any], course: Callable[[], Any]) -> Any:
         """Return the largest item to come, if it is larger than all that were seen; else None.
         `course` is how far the program has come: it must not move meanwhile."""
-        if not self._most or self._on_card:  # counters, or what is already on the card
+        if not self._most or self._counts or self._on_card:
             return None
         before, until, largest = course(), time.monotonic() + SECONDS, None
         for item in items:
             if course() != before:
                 return None
-            if size(item) > self._most:
-                self._most, largest, self.over = size(item), item, True
+            if _order(item) > self._most:
+                self._most, largest, self.over = _order(item), item, True
             if time.monotonic() > until:
                 return largest
-        self.whole = course() == before
+        self.whole = course() == before and self._last is None
         return largest
+
+
+def _order(item: Any) -> int:
+    """Return what items are compared by: a number itself, or the size of anything else."""
+    return item if type(item) is int else size(item)
 
 
 def size(item: Any) -> int:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import FrameType, TracebackType
 
+import weighbridge
 from weighbridge.base.records import NamedTuple, dataclass
 
 LONGEST = 80  # signs of a line that is shown
@@ -27,7 +28,12 @@ PATHS = sysconfig.get_paths()
 LIBRARIES = tuple({PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 # where a user or a distribution has others
 INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+OURS = (
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(os.path.abspath(weighbridge.__file__)) + os.sep,
+    "<frozen",
+)
+COMMAND = os.path.join(OURS[1], "faces", "cli")  # what calls it is no line of a program
 TORCH = f"{os.sep}torch{os.sep}"
 # files of libraries that loop over batches; those of some are left by other means
 LOOPING = re.compile(r"(?:^|/)\w*(?:loops?|engine|trainer|learner|runner)(?:/\w+)?\.py$")
@@ -80,7 +86,7 @@ class ScriptLine(NamedTuple):
 @cache
 def is_own(path: str) -> bool:
     """Tell whether a file is the program's: no library's, and not ours."""
-    return not path.startswith((OURS, "<frozen")) and not is_library(path) and TORCH not in path
+    return not path.startswith(OURS) and not is_library(path) and TORCH not in path
 
 
 def is_library(path: str) -> bool:
@@ -100,7 +106,7 @@ def trains(path: str) -> bool:
 def line() -> ScriptLine | None:
     """Return the innermost line of the program's own that runs now."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and not frame.f_code.co_filename.startswith(COMMAND):
         if is_own(frame.f_code.co_filename):
             return ScriptLine(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
@@ -140,7 +146,7 @@ def seen() -> ValuePlace:
 def _outside(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith((OURS, "<frozen")) and TORCH not in path:
+        if not path.startswith(OURS) and TORCH not in path:
             yield frame
         frame = frame.f_back
 

@@ -111,7 +111,8 @@ def _defined(path: str, name: str, kinds: Any) -> str:
     if name not in names:
         if kinds is not NETS and name in (net for node in body for net in _names(node, NETS)):
             raise UsageError(sentence("trace.net_first", net=f"{path}:{name}"))
-        known = ", ".join(names) or "none"
+        nets = (node.name for node in body if isinstance(node, ast.ClassDef))
+        known = ", ".join(dict.fromkeys((*names, *nets))) or "none"
         raise NotFoundError(sentence("trace.not_defined", path=path, name=name, known=known))
     return name
 

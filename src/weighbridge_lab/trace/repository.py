@@ -3,6 +3,7 @@ authors state. Nothing of it is run. Torch-free.
 """
 
 import ast
+import os
 import re
 import shlex
 import sys
@@ -21,6 +22,7 @@ SCHEMA = "weighbridge.trace-repository/1"
 LONGEST = 1 << 20  # bytes of a file that is read
 MOST = 12  # commands, and statements, that are told
 READ = 400  # commands that are looked at
+MAKEFILE = "Makefile"
 DEEP = 200  # modules of the repository that are followed for their imports
 MEMORY = re.compile(r"\b\d+(?:\.\d+)?\s*(?:GB|GiB|G)\b", re.IGNORECASE)
 ABOUT = re.compile(r"VRAM|GPU|memory|A100|H100|V100|4090|3090|显存", re.IGNORECASE)
@@ -44,8 +46,9 @@ class StartCommand(NamedTuple):
 
 class Repository(NamedTuple):
     folder: str
-    starts: tuple[StartCommand, ...]
+    starts: tuple[StartCommand, ...]  # the first MOST
     stated: tuple[tuple[str, str], ...]  # place and line
+    total: int = 0  # of all commands
 
     @property
     def example(self) -> str:
@@ -59,6 +62,7 @@ class Repository(NamedTuple):
             "schema": SCHEMA,
             "version": __version__,
             "folder": self.folder,
+            "total": self.total,
             "starts": [one._asdict() | {"trace": one.trace} for one in self.starts],
             "stated": [{"place": place, "line": line} for place, line in self.stated],
         }
@@ -82,8 +86,8 @@ def read(folder: str) -> Repository:
             if short and MEMORY.search(line) and ABOUT.search(line):
                 stated.append((place, " ".join(line.split())[:160]))
     starts = (_start(root, place, command) for place, command in listed.values())
-    known = [start for start in starts if start is not None][:MOST]
-    return Repository(folder, tuple(known), tuple(stated[:MOST]))
+    known = [start for start in starts if start is not None]
+    return Repository(folder, tuple(known[:MOST]), tuple(stated[:MOST]), len(known))
 
 
 def _placed(root: Path, path: Path) -> Iterator[tuple[str, str]]:
@@ -94,18 +98,29 @@ def _placed(root: Path, path: Path) -> Iterator[tuple[str, str]]:
 def _commands(root: Path, place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
     """Yield what a line starts of Python, with its place; of a shell's script what that starts."""
     for command in commands(line):
-        script = command.shell_script
-        path = root / command.folder / script
-        if not script:
+        script, rule = command.shell_script, command.rule
+        path = root / command.folder / (script or MAKEFILE)
+        if not (script or rule):
             yield place, command
-        elif path.is_file() and _is_below(root, path) and path.stat().st_size <= LONGEST:
-            inside = (c for there, text in _placed(root, path) for c in _of(there, text))
-            yield from islice(inside, MOST)
+        elif os.path.isfile(path) and _is_below(root, path) and path.stat().st_size <= LONGEST:
+            lines = _placed(root, path) if script else _recipe(_placed(root, path), rule)
+            yield from islice((c for there, text in lines for c in _of(there, text)), MOST)
+
+
+def _recipe(lines: Iterator[tuple[str, str]], rule: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines that a rule of a Makefile runs."""
+    within = False
+    for place, line in lines:
+        if within and line.startswith("\t"):
+            yield place, line.strip().lstrip("@-+")
+        elif line.strip():
+            within = line.partition(":")[0].split().count(rule) > 0
 
 
 def _of(place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
     comment = line.lstrip().startswith("#")
-    yield from ((place, c) for c in commands(line) if not comment and not c.shell_script)
+    of_python = (c for c in commands(line) if not (comment or c.shell_script or c.rule))
+    yield from ((place, c) for c in of_python)
 
 
 def _is_below(root: Path, path: Path) -> bool:
@@ -147,15 +162,15 @@ def _start(root: Path, place: str, command: ShellCommand) -> StartCommand | None
     else:
         path = root / command.folder / f"{module.replace('.', '/')}.py"
     packages = tuple(sorted(_missing_packages(root, path))) if path.is_file() else ()
-    others = (word for word in words if word != script)
-    files = tuple(dict.fromkeys(_missing_files(root / command.folder, [*others])))
+    others = [word for word in command.words if word != script]
+    files = tuple(dict.fromkeys(_missing_files(root / command.folder, others)))
     return StartCommand(place, words, packages, files)
 
 
 def _beside(root: Path, folder: str, script: str) -> str | None:
     """Return the path of a script from the repository's folder on; None where it is not there."""
     for path in (root / folder / script, root / script):
-        if path.is_file() and _is_below(root, path):
+        if os.path.isfile(path) and _is_below(root, path):  # also of a name that none can have
             return str(path.relative_to(root))
     return None
 

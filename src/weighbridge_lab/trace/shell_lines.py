@@ -1,9 +1,10 @@
 """Commands that a text tells a shell, and that start Python: on lines of their own, in inline code,
-behind `cd`, within loops, by runners of environments, and in shell scripts of the repository.
+behind `cd`, within loops, by runners of environments, in shell scripts and Makefiles that are here.
 
     cd src && CUDA_VISIBLE_DEVICES=0 nohup uv run python -u train.py --x 1 > log 2>&1 &
     `python train.py`       !python train.py       bash scripts/train.sh
     for s in 1 2; do python train.py --seed $s; done
+    make train         ./train.py
     deepspeed --num_gpus 8 train.py --x 1       -> torchrun --nproc-per-node 8 train.py --x 1
 
 Nothing is run. A line of more than LONGEST signs is none that people type. Torch-free.
@@ -41,6 +42,11 @@ class ShellCommand(NamedTuple):
         first, *others = self.words
         named = others[0] if first in SHELLS and others else first
         return named if named.endswith(".sh") else ""
+
+    @property
+    def rule(self) -> str:
+        """Return the rule of a Makefile that is run; "" of none."""
+        return self.words[1] if self.words[0] == "make" and len(self.words) > 1 else ""
 
 
 def commands(line: str) -> Iterator[ShellCommand]:
@@ -92,6 +98,10 @@ def _bare(words: Sequence[str]) -> tuple[str, ...]:
             del left[:2]
             while left and left[0].startswith("-"):
                 del left[: 2 if left[0] in VALUED else 1]
+            if left and left[0].endswith(SCRIPTS):  # uv run train.py
+                left.insert(0, "python")
+        elif left[0].startswith("./") and left[0].endswith(SCRIPTS):  # its first line names Python
+            left[:1] = ["python", left[0][2:]]
         else:
             break
     return tuple(left)
@@ -100,7 +110,8 @@ def _bare(words: Sequence[str]) -> tuple[str, ...]:
 def _starts(words: Sequence[str]) -> bool:
     """Tell whether a command starts a program of the repository."""
     first, *others = words
-    if ShellCommand("", tuple(words)).shell_script:
+    command = ShellCommand("", tuple(words))
+    if command.shell_script or command.rule:
         return True
     if "-c" in others[:2] or any(f"setup{end}" in others for end in SCRIPTS):
         return False

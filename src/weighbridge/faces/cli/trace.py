@@ -237,7 +237,7 @@ def _repository(folder: str, lang: str | None, form: str) -> str:
 def _described(repository: Any, words: Words) -> Iterator[str]:
     """Yield what a repository's README starts, what of it is not here, and what is stated."""
     key = "trace.repository" if repository.starts else "trace.repository.none"
-    known = {"count": len(repository.starts), "example": repository.example}
+    known = {"count": repository.total, "example": repository.example}
     yield words(key, folder=repository.folder, **known)
     for start in repository.starts:
         yield words("trace.repository.start", place=start.place, line=start.trace)

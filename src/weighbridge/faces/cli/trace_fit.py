@@ -91,7 +91,7 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     top = hindrance(fit.report)
     if top is not None:
         role, nbytes, op, line = top
-        place = {"op": op.removeprefix("within "), "line": line or "?"}
+        place = {"op": op.removeprefix("within "), "line": line or words("trace.fit.outside")}
         yield printable(words("trace.fit.most", role=role, size=human(nbytes), **place))
     if lighter:
         yield words("trace.fit.checkpoint", batch=f"{lighter:,}")
