@@ -77,3 +77,13 @@ def test_parameters_follow_the_config():
     three = components.blueprint({**OMNIGEN, "num_layers": 3}).parameters
     width, inside = 3072, 8192
     assert three - two == 4 * width * width + 3 * width * inside + 2 * width
+
+
+def test_a_form_has_its_own_lines_and_those_of_all(tmp_path, monkeypatch):
+    lines = ["forms 2", "@2 needs each=True", "0 given . to=batch", "@1 1 view 0 to=1", ". give 0"]
+    (tmp_path / "Two.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    monkeypatch.setattr(recorded, "NETS", str(tmp_path))
+    first, second = recorded._read("Two")
+    assert [step.op for step in first.steps] == ["given", "view", "give"]
+    assert ([step.op for step in second.steps], second.needs) == (["given", "give"], ["each=True"])
+    assert first.needs == []

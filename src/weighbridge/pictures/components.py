@@ -23,10 +23,9 @@ ROOMS = (
     "flux",
     "joint",
     "hunyuan",
-    "cross",
     "wan",
     "ltx",
-    "cogvideo",
+    "mochi",
     "stream",
     "hidream",
     "unet",
@@ -44,6 +43,7 @@ ROOMS = (
 )
 NETS = "weighbridge.pictures.nets"
 RECORDED = (
+    "CogVideoXTransformer3DModel",
     "CogView4Transformer2DModel",
     "CosmosTransformer3DModel",
     "ErnieImageTransformer2DModel",
@@ -53,6 +53,8 @@ RECORDED = (
     "LTXVideoTransformer3DModel",
     "OmniGenTransformer2DModel",
     "PixArtTransformer2DModel",
+    "SanaTransformer2DModel",
+    "SanaVideoTransformer3DModel",
 )
 OLD_NAMES = {"Transformer2DModel": "PixArtTransformer2DModel"}  # PixArt's, whose defaults it has
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares

@@ -5,11 +5,13 @@
 is a line: value 40 is made of value 12, which the source holds no more after it. Numbers are sums
 of products of the config's fields and the sizes of a step. `7 each 31 at=blocks to=num_layers`
 plays the lines to `next` for each block; those up to `leave` may be computed again, and value 31 is
-7 of the next one. tools/record_net.py writes them.
+7 of the next one. A line after @5 is in the first and the third form of the class alone.
+tools/record_net.py writes them.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from math import prod
 from typing import cast
@@ -47,20 +49,31 @@ class RecordedProgram(NamedTuple):
     steps: list[RecordedStep]
 
 
+class LoopBody(NamedTuple):
+    """What is played for each block of a list: what it is given, what it hands back, and what it
+    reads besides."""
+
+    names: tuple[str, ...]
+    steps: Sequence[RecordedStep]
+    hands: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
 @cache
 def _read(cls: str) -> tuple[RecordedProgram, ...]:
-    forms = [RecordedProgram([], [], [])]
     with open(os.path.join(NETS, f"{cls}.txt"), encoding="utf-8") as file:
+        forms = [RecordedProgram([], [], []) for _ in range(int(next(file).split()[1]))]
         for line in file:
-            first, second, *words = line.split()
-            if first in ("needs", "let") and forms[-1].steps:
-                forms.append(RecordedProgram([], [], []))
-            if first == "needs":
-                forms[-1].needs.extend((second, *words))
-            elif first == "let":
-                forms[-1].lets.append((second, words[0]))
-            else:
-                forms[-1].steps.append(_step(first, second, words))
+            guard, first, second, *words = (line if line[0] == "@" else f"@ {line}").split()
+            mask = int(guard[1:] or "-1", 16)
+            step = None if first in ("needs", "let") else _step(first, second, words)
+            for form in (one for number, one in enumerate(forms) if mask >> number & 1):
+                if step is not None:
+                    form.steps.append(step)
+                elif first == "needs":
+                    form.needs.extend((second, *words))
+                else:
+                    form.lets.append((second, words[0]))
     return tuple(forms)
 
 
@@ -95,13 +108,19 @@ def number(text: str, sizes: Known) -> int:
 
 
 class Player:
-    """One run of a program: what is held, and dtypes of all that was."""
+    """One run of a program: what is held, dtypes of all that was, and numbers that were met."""
 
-    def __init__(self, sizes: Known, dtypes: dict[str, DType], values: dict[str, Value]) -> None:
-        self.sizes, self.dtypes, self.values = sizes, dtypes, values
+    def __init__(self, sizes: Known) -> None:
+        self.sizes = sizes
+        self.met: dict[str, list[int]] = {}
+        self.dtypes: dict[str, DType] = {}
+        self.values: dict[str, Value] = {}
 
     def numbers(self, step: RecordedStep, word: str = "to") -> list[int]:
-        return [number(one, self.sizes) for one in step.words[word].split(",") if one]
+        text = step.words[word]
+        if text not in self.met:
+            self.met[text] = [number(one, self.sizes) for one in text.split(",") if one]
+        return self.met[text]
 
     def play(self, n: NetPlace, steps: Sequence[RecordedStep]) -> None:
         """Play lines to the end of the program, or of the block that they are of."""
@@ -124,29 +143,35 @@ class Player:
     def _each(self, n: NetPlace, loop: RecordedStep, steps: Sequence[RecordedStep]) -> None:
         """Play the blocks of a list: what one hands to the next is its argument."""
         leave, [count] = _after(steps, "leave", 0), self.numbers(loop)
+        body, after = _body(loop.outs, steps[: leave - 1]), steps[leave - 1 :]
         again: Iterable[tuple[str, str]] = ()
         for place in n.each(loop.words["at"], count):
             for name, source in again:
                 self.values[name] = self.values.pop(source)
             again = list(zip(loop.outs, loop.ins, strict=True))
-            self._block(place, loop.outs, steps[: leave - 1])
-            self.play(n, steps[leave - 1 :])
+            self._block(place, body)
+            self.play(n, after)
 
-    def _block(self, place: NetPlace, names: Sequence[str], steps: Sequence[RecordedStep]) -> None:
-        gone = {one for step in steps for one in step.ends}
-        hands = dict.fromkeys(one for step in steps for one in step.outs if one not in gone)
-        reads = {one for step in steps for one in step.ins}.difference(names)
-        seen = {one: self.values[one] for one in reads if one in self.values}
+    def _block(self, place: NetPlace, body: LoopBody) -> None:
+        seen = {one: self.values[one] for one in body.reads if one in self.values}
 
         def block(p: NetPlace, *arguments: Value) -> tuple[Value, ...]:
-            values = {**seen, **dict(zip(names, arguments, strict=True))}
-            Player(self.sizes, self.dtypes, values).play(p, steps)
-            return tuple(values[one] for one in hands)
+            player = copy(self)
+            player.values = {**seen, **dict(zip(body.names, arguments, strict=True))}
+            player.play(p, body.steps)
+            return tuple(player.values[one] for one in body.hands)
 
-        entering = tuple(self.values[name] for name in names)
+        entering = tuple(self.values[name] for name in body.names)
         top = place.path.count(".") == OWN  # list of the class itself, whose blocks it checkpoints
         outs = place.block(block, *entering) if top else block(place, *entering)
-        self.values.update(zip(hands, outs, strict=True))
+        self.values.update(zip(body.hands, outs, strict=True))
+
+
+def _body(names: tuple[str, ...], steps: Sequence[RecordedStep]) -> LoopBody:
+    gone = {one for step in steps for one in step.ends}
+    hands = dict.fromkeys(one for step in steps for one in step.outs if one not in gone)
+    reads = {one for step in steps for one in step.ins}.difference(names)
+    return LoopBody(names, steps, tuple(hands), tuple(reads))
 
 
 def _after(steps: Sequence[RecordedStep], op: str, place: int) -> int:
@@ -289,7 +314,7 @@ def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
         sizes = {one: getattr(s, one) for one in SIZES} | c.numbers()
         for name, text in lets:
             sizes[name] = sizes.get(name) or getattr(s, name, 0) or number(text, sizes)
-        player = Player(sizes, {}, {})
+        player = Player(sizes)
         player.play(n, steps)
         return player.values[steps[-1].ins[0]]
 

@@ -1,6 +1,6 @@
-"""CogVideoX's transformer and Mochi's: a video and its text are one sequence in attention.
+"""Mochi's transformer: a video and its text are one sequence in attention.
 
-Source: diffusers 0.42 models/transformers/{cogvideox_transformer_3d, transformer_mochi}.py,
+Source: diffusers 0.42 models/transformers/transformer_mochi.py,
 models/{attention_processor, embeddings, normalization}.py.
 """
 
@@ -10,98 +10,11 @@ from math import prod
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import continuous, feed, rows, timestep
-from weighbridge.pictures.nets.ltx import interleaved, scaled
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
 Pair = tuple[Value, Value]  # of the video and the text
-
-
-def patches(n: NetPlace, c: ComponentConfig, s: Sizes, d: int) -> Value:
-    """Patches of each frame; several frames are one patch since CogVideoX 1.5."""
-    k, steps = c.patch_size, c.patch_size_t or 1
-    height, width, frames = s.height // k, s.width // k, -(-s.frames // steps)
-    if not c.patch_size_t:
-        x = n.run.constant(s.batch * s.frames, c.in_channels, s.height, s.width)
-        x = n.conv("proj", x, d, k, k, 0)
-        return x.view(s.batch, frames * height * width, d)
-    x = n.run.new(s.batch, frames * height * width, c.in_channels * k * k * steps)
-    return n.linear("proj", x, d)
-
-
-def norm_zero(p: NetPlace, x: Value, y: Value, temb: Value) -> tuple[Value, Value, Value, Value]:
-    """CogVideoXLayerNormZero"""
-    shift, scale, gate, y_shift, y_scale, y_gate = rows(
-        p.linear("linear", temb.act(), 6 * x.shape[-1]), 6
-    )
-    x = scaled(p.layer_norm("norm", x), scale, shift)
-    y = scaled(p.layer_norm("norm", y), y_scale, y_shift)
-    return x, y, gate, y_gate
-
-
-def joined(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns | None) -> Pair:
-    """CogVideoXAttnProcessor2_0: norms put heads before tokens; positions are written in place."""
-    d, text = x.shape[-1], y.shape[1]
-    h = cat([y, x])
-    query, key, value = (a.linear(name, h, d) for name in ("to_q", "to_k", "to_v"))
-    query = a.layer_norm("norm_q", headed(query, heads), dense=False)
-    key = a.layer_norm("norm_k", headed(key, heads), dense=False)
-    if turns is not None:
-        tokens = (x.shape[0], x.shape[1], heads, d // heads)
-        query = query.written(interleaved(query.part(*tokens), turns))
-        key = key.written(interleaved(key.part(*tokens), turns))
-    h = attend(flat(query), flat(key), value, heads, first=True)
-    h = (a / "to_out").linear("0", h, d)
-    y, x = h.split(text, x.shape[1], dim=1)
-    return x, y
-
-
-def cogvideox(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    heads, run = c.num_attention_heads, n.run
-    d = heads * c.attention_head_dim
-    temb = timestep(n / "time_embedding", s.batch, c.time_embed_dim, inputs=d)
-    if c.ofs_embed_dim:
-        ofs = timestep(n / "ofs_embedding", s.batch, c.ofs_embed_dim, inputs=c.ofs_embed_dim)
-        temb = temb + ofs
-    p, frames = n / "patch_embed", (c.sample_frames - 1) // c.temporal_compression_ratio + 1
-    y = p.linear("text_proj", run.constant(s.batch, s.text, c.text_embed_dim), d)
-    x = patches(p, c, s, d)
-    x = cat([y, x])
-    if c.use_learned_positional_embeddings:
-        places = frames * (c.sample_height // c.patch_size) * (c.sample_width // c.patch_size)
-        p.param("pos_embedding", 1, places + c.max_text_seq_length, d)
-    if c.use_learned_positional_embeddings or not c.use_rotary_positional_embeddings:
-        x = x + run.constant(1, x.shape[1], d)
-    tokens, turns = x.shape[1] - s.text, None
-    if c.use_rotary_positional_embeddings:
-        cos, sin = (run.constant(1, tokens, 1, d // heads, dtype=FLOAT32) for _ in range(2))
-        turns = (cos, sin)
-    y, x = x.split(s.text, tokens, dim=1)
-
-    def block(p: NetPlace, x: Value, y: Value) -> Pair:
-        h, g, gate, y_gate = norm_zero(p / "norm1", x, y, temb)
-        a, b = joined(p / "attn1", h, g, heads, turns)
-        x = x + gate * a
-        y = y + y_gate * b
-        h, g, gate, y_gate = norm_zero(p / "norm2", x, y, temb)
-        h = cat([g, h])
-        f = feed(p / "ff", h, 4 * d)
-        of_y, of_x = f.split(s.text, tokens, dim=1)
-        del f
-        return x + gate * of_x, y + y_gate * of_y
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(block, x, y)
-    x = n.layer_norm("norm_final", x)
-    o = n / "norm_out"
-    shift, scale = rows(o.linear("linear", temb.act(), 2 * d), 2)
-    x = scaled(o.layer_norm("norm", x), scale, shift)
-    x = n.linear("proj_out", x, c.patch_size**2 * (c.patch_size_t or 1) * c.out_channels)
-    return x.copy()
-
-
-# ---- Mochi
 
 
 def modulated(x: Value, scale: Value) -> Value:
@@ -219,4 +132,4 @@ def mochi(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     return x.copy()
 
 
-PROGRAMS = {"CogVideoXTransformer3DModel": cogvideox, "MochiTransformer3DModel": mochi}
+PROGRAMS = {"MochiTransformer3DModel": mochi}
