@@ -448,7 +448,7 @@ def test_a_flag_that_is_not_known_is_told_alike(command):
     found = parse(command.format("--qqqqqqqqq"))
     said = f"--qqqqqqqqq is no flag of {found.engine} that we know"
     assert said in found.warnings
-    assert ("either", said) in [each[:2] for each in found.stops]
+    assert ("beside", said) in [each[:2] for each in found.stops]
 
 
 def test_a_flag_that_is_nearly_known_is_asked_about():
@@ -470,7 +470,7 @@ def test_a_method_that_is_not_modelled_is_told_in_two_languages(program):
 DECIDE = [
     "--hf-overrides '{\"num_hidden_layers\":300}'",
     "--config x.yaml",
-    "--some-new-flag",
+    "--some-new-offload",
     "-q some_new_quant",
 ]
 
@@ -485,6 +485,24 @@ def test_what_decides_and_is_not_read_leaves_no_sure_answer(flag, model, answer)
     found = weighbridge.infer(command=f"{line} {flag}", gpu="h100", offline=True).verdict
     assert (found.fits, found.ground) == ("unknown", "")
     assert any(c.opens == "either" for c in found.conditions)
+
+
+@pytest.mark.parametrize(
+    ("model", "flag", "fits"),
+    [
+        ("70B", "--some-new-flag", "no"),  # 131 GiB of weights on a card of 80
+        ("70B", "--quantisation fp8", "unknown"),  # one that may make them smaller
+        ("70B", "$MORE", "unknown"),
+        ("8B", "--some-new-flag", "unknown"),
+    ],
+)
+def test_a_flag_that_is_not_known_leaves_a_no_of_weights_alone(model, flag, fits):
+    line = f"vllm serve meta-llama/Llama-3.1-{model} --max-model-len 4096 {flag}"
+    found = weighbridge.infer(command=line, gpu="h100", offline=True)
+    assert found.verdict.fits == fits
+    assert found.derived["command"]["unknown"] == (() if "$" in flag else (flag.split()[0],))
+    card = found.verdict.usable.high
+    assert (found.peak.low > card) is (model == "70B")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 
 from weighbridge import prepare
 from weighbridge.answers.bounds import RunForm, highest, widened
+from weighbridge.answers.estimate import limits
 from weighbridge.answers.estimate.limits import largest
 from weighbridge.base.memory import LEVEL_OF, Bytes, Component, Device, Instant
 
@@ -114,3 +115,41 @@ def test_the_longest_context_is_of_every_launch(name, gpu):
     at, above = (model.infer(**asked, context=n) for n in (longest, longest + 1))
     assert (at.verdict.fits, at.derived["largest_context"]) == ("yes", longest)
     assert above.verdict.fits != "yes"
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "form"),
+    [(None, "4090", None), ("vllm", "4090", None), ("ollama", "3060", "Q8_0")],
+)
+def test_the_longest_context_is_one_number(engine, gpu, form):
+    """Of one question by every door, whatever length was asked: what an allocator keeps goes up and
+    down on the way, and a search from another length ended elsewhere (23,406 to 24,650)."""
+    model, asked = prepare("llama-3.1-8b"), {"gpu": gpu}
+    asked |= {"engine": engine, "quantization": form} if engine else {}
+    (longest,) = {
+        model.infer(**asked, context=n).derived["largest_context"]
+        for n in (512, 4096, 8192, 20_000)
+    }
+    assert model.infer(**asked, context=longest).derived["largest_context"] == longest
+    plain, solved = model.fit(**asked), model.fit(**asked, max="context")
+    assert {plain.plan.rung.longest, solved.solved.value, solved.plan.rung.longest} == {longest}
+    with_prompt = {
+        model.infer(**asked, prompt_len=n, max_new_tokens=256).derived["largest_context"]
+        for n in (512, 4096)
+    }
+    assert len(with_prompt) == 1
+
+
+def test_a_search_begins_at_the_same_place_whatever_was_asked():
+    """By hand: up to 50 holds, and 60 to 70 again."""
+
+    def holds(n):
+        return n <= 50 or 60 <= n <= 70
+
+    def found(asked, **more):
+        return limits._furthest(
+            lambda near: limits.searched(holds, 100, near), holds, (10, asked), **more
+        )
+
+    assert {found(n) for n in (1, 10, 40, 50, 55, 80)} == {50}
+    assert found(65) == 70, "what was asked holds, and is no more than the longest"

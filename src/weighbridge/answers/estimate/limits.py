@@ -20,6 +20,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
+USUAL = 4096  # tokens: where the search begins, which is the context that most questions have
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 Setting = Literal["context", "batch_size"]
 LIMITED: tuple[Setting, ...] = ("context", "batch_size")
@@ -71,21 +72,45 @@ def limits(
     )
     facts: DerivedFacts = {}
     if "context" in wanted:
-        near = 0
-        length = largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared)
-        while shared and length > near and not workload.engine_defaults:  # by another launch
-            near, length = length, largest(longer, tokens, near=length, quick=by_length)
+        length = _furthest(
+            lambda near: largest(longer, tokens, near, quick=by_length, straight=not shared),
+            longer,
+            (min(USUAL, tokens), subject.context),
+            again=shared and not workload.engine_defaults,
+        )
         facts["largest_context"] = length
         facts |= _flags(subject, workload, length, kind, budget) if shared else {}
     if "batch_size" in wanted:
-        facts["largest_batch_size"] = largest(
-            more, most, near=batch, quick=by_batch, straight=not shared
+        facts["largest_batch_size"] = _furthest(
+            lambda near: largest(more, most, near, quick=by_batch, straight=not shared),
+            more,
+            (1, batch),
         )
     facts["searched_to"] = {"context": tokens, "batch_size": most}
     requests = facts.get("largest_batch_size")
     if not shared and requests is not None:
         facts |= {"kv_cache_tokens": requests * subject.context, "max_concurrency": float(requests)}
     return facts
+
+
+def _furthest(
+    search: Callable[[int], int],
+    holds: Holds,
+    near: tuple[int, int],
+    *,
+    again: bool = False,
+) -> int:
+    """Search from the first of `near`, so that the answer is the same whatever was asked: bytes of
+    an allocator go up and down a little along the way, and another beginning ends elsewhere. Only
+    where more was asked, the second, and that holds itself, the search goes on from there; `again`:
+    also from what was found, which another launch may hold and more."""
+    begin, asked = near
+    number = search(begin)
+    if number < asked and holds(asked):
+        number = search(asked)
+    while again and number and (further := search(number)) > number:
+        number = further
+    return number
 
 
 def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":

@@ -92,6 +92,9 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     if was is None or was.fits == "no":  # whose reason is another, if it has one
         report = replace(report, warnings=(*report.warnings, *(each.why for each in unread)))
     if was is not None and stops:
+        weights = report.fullest.phases[0].of("weights").low
+        if weights > was.usable.high and not was.usable_each:
+            stops = [s._replace(answer="unknown") if s.answer == "beside" else s for s in stops]
         stopped = _stopped(was, name, stops)
         report = replace(report, verdict=stopped, remedies=_left(report.remedies, stops))
     if not beyond:

@@ -24,6 +24,12 @@ TOLD = 20  # unknown flags whose nearest is looked for
 # What is said of flags that are not modelled and decide what is weighed, either way: another kind
 # of device, a file of settings, another config or class of the model
 OPEN = frozenset(("other_device", "file_unread", "own_config", "model_config", "own_class"))
+# Words in the names of flags by which a card may hold less of the weights: their format, and where
+# or in how many parts they are
+OF_WEIGHTS = re.compile(
+    r"weight|quant|type|bit|int\d|fp\d|load|cpu|host|disk|swap|layer|expert|moe|shard|parallel|split"
+    r"|rank|node|device|gpu|model|draft|spec|lora|config"
+)
 # Flags of launches that have devices of other machines as well
 _MACHINES = """
 --nnodes --node-rank -r --dist-init-addr --nccl-init-addr --distributed-executor-backend
@@ -149,7 +155,8 @@ class CommandReading:
         if close:
             unknown = clauses(unknown, sentence("near", names=close[0]))
         self.warn(unknown)
-        self.stops.append(Obstacle("either", unknown))
+        of_weights = any(map(OF_WEIGHTS.search, (name.lower(), *close)))
+        self.stops.append(Obstacle("either" if of_weights else "beside", unknown))
 
     def _not_read(self) -> None:
         """Stop for variables that stand where flags stand: they may hold what decides, either

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from weighbridge.engines.launch.reading import CommandReading
 
 Value = str | bool | int | float
-Stop = Literal["no", "unknown", "either"]  # either: a "no" is not sure, too
+# either: a "no" is not sure, too; beside: unless it is of weights alone
+Stop = Literal["no", "unknown", "either", "beside"]
 
 
 class Obstacle(NamedTuple):
