@@ -5,11 +5,13 @@ import pytest
 import weighbridge
 from tests.cases import all_of
 from weighbridge.base.errors import AwayError, NotFoundError
+from weighbridge.base.sentences import keys_of
 from weighbridge.engines.format_names import meant
 from weighbridge.faces.cli.menu import run
 from weighbridge.models import catalogue
 from weighbridge.models.arch.longest import longest
 from weighbridge.models.catalogue import everyday, tunes
+from weighbridge.models.catalogue.owners import BY_BYTES
 from weighbridge.models.quantization.schemes import scheme
 
 MEANT = {
@@ -463,3 +465,23 @@ def test_a_format_is_no_models_name(form, capsys):
     assert f"--quantization {form}" in capsys.readouterr().err
     assert run(["load", form, "--offline"]) == 2
     assert f"--quantization {form}" in capsys.readouterr().err
+
+
+def test_a_copy_whose_bytes_are_published_is_packed_so():
+    """26,381,249,312 bytes of files (vllm-project/recipes, Qwen3.8-27B.yaml), of which a layer that
+    predicts further tokens, in 16 bits, is not loaded: two projections, attention, an MLP, norms."""
+    found = weighbridge.load("Inferact/Qwen3.8-27B-NVFP4", offline=True)
+    attention = 5120 * (2 * 6144 + 2 * 1024) + 6144 * 5120
+    predicting = 2 * 5120**2 + attention + 3 * 5120 * 17_408 + 5 * 5120 + 2 * 256
+    stored = found.devices[0].phases[0].of("weights").expected + 2 * predicting
+    assert stored == pytest.approx(26_381_249_312, rel=2e-5)
+
+
+def test_a_format_is_guessed_of_all_other_copies_of_an_owner():
+    """Law: nobody's width is narrowed by another repository of the same owner."""
+    known, guessed = (
+        everyday.of_owner(f"Inferact/{n}-NVFP4") for n in ("Qwen3.8-27B", "Qwen3-32B")
+    )
+    assert known.note == ""
+    assert "format_usual" in keys_of(guessed.note)
+    assert all(everyday.of_owner(name).note == "" for name in BY_BYTES)

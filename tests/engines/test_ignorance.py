@@ -16,7 +16,7 @@ from weighbridge.engines import ignorance
 from weighbridge.engines.ignorance import doubt, shares
 from weighbridge.engines.table import ENGINES, written
 
-GUESSED = "Inferact/Qwen3.8-27B-NVFP4"
+GUESSED = "unsloth/Qwen3.8-27B-NVFP4"
 KINDS = [line.split()[0] for line in lines_beside(ignorance.__file__, "ignorance.txt")]
 SHARES = st.lists(st.sampled_from(KINDS), max_size=4)
 

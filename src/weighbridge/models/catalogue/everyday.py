@@ -20,7 +20,14 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
-from weighbridge.models.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY, usual
+from weighbridge.models.catalogue.owners import (
+    BY_BYTES,
+    OF_OWNERS,
+    PADDED,
+    PUBLISHED,
+    USUALLY,
+    usual,
+)
 from weighbridge.models.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
@@ -335,7 +342,8 @@ def of_owner(repo_id: str) -> Meaning | None:
     again = "quantization_config" in meant.entry.config and owner not in (*COPIES, *OF_OWNERS)
     if packed is None or again or in_mxfp4(meant.entry):  # who packs it again, and what of it
         return None
-    guessed = "" if meant.quantization in PUBLISHED.get(owner, {}) else sentence("format_usual")
+    known = meant.quantization in PUBLISHED.get(owner, {}) or repo_id.lower() in BY_BYTES
+    guessed = "" if known else sentence("format_usual")
     dynamic = name.endswith("-unsloth-bnb-4bit")
     note = clauses(guessed, sentence("dynamic_4bit") if dynamic else "")
     named = usual(packed, meant.entry.config)
