@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import weighbridge
 from tests.corpus import ROOT
 from weighbridge.base.memory import Bytes
-from weighbridge.base.units import GIB, MIB
+from weighbridge.base.units import GIB, MIB, parse_size
 from weighbridge.machines.accelerators import local
 from weighbridge.machines.accelerators import parts as module
+from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.accelerators.detected.device import DetectedDevice
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import instances, parts, slice_of
@@ -264,3 +266,22 @@ def test_every_cited_figure_of_the_corpus_is_kept():
                 low = high = part.total.bytes.high
             assert low <= values[0] * MIB <= values[-1] * MIB <= high
     assert compared > 140
+
+
+def test_a_size_that_is_sold_by_the_same_name_is_a_card_of_its_own():
+    """vLLM 0.28 at 0.6 of an RTX 3050 of 6 GiB had 2.14 GiB for blocks (a start log, 2026): its
+    share is of that card. Law: of any other size the card is that which was named."""
+    line = "vllm serve qwen3-0.6b --gpu-memory-utilization 0.6 --max-model-len 2048 --enforce-eager"
+    asked = {"command": line, "gpu": "rtx-3050", "engine_version": "0.28.0", "offline": True}
+    pool = weighbridge.infer(**asked, gpu_memory="6GiB").derived["available_kv_cache_interval"]
+    assert pool[0] <= 2.14 * GIB <= pool[2]
+    for name, size, sold in (
+        ("rtx-3050", "6GiB", "nvidia-geforce-rtx-3050-6gb"),
+        ("rtx-3050", "6.5GiB", "nvidia-geforce-rtx-3050-8gb"),
+        ("rtx-3050", "5GiB", "nvidia-geforce-rtx-3050-8gb"),
+        ("a100-80gb:2", "40GiB", "nvidia-a100-sxm4-40gb"),
+        ("l4", "16GiB", "nvidia-l4"),
+    ):
+        found = budget(name, size, None)
+        assert found.choice.part.id == sold, (name, size)
+        assert found.choice.room.expected == parse_size(size)

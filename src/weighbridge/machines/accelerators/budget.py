@@ -16,7 +16,7 @@ from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human, parse_size
 from weighbridge.machines.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
-from weighbridge.machines.accelerators.parts import Part
+from weighbridge.machines.accelerators.parts import Part, parts
 
 LOCAL = "local"  # --gpu
 LITTLE = 100  # under a hundredth of a device the use of others is not told in a reason
@@ -120,9 +120,10 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         if choice.cards:
             raise UsageError(sentence("memory_differs"))
         visible = sized(gpu_memory)
-        name = f"{choice.part.name} with {human(visible.visible.bytes.expected)}"
-        part = replace(choice.part, name=name, visible=visible.visible)
-        note = _more_than_sold(choice.part, visible.visible.bytes.expected)
+        nbytes = visible.visible.bytes.expected
+        sold = _sold_with(choice.part, nbytes)
+        part = replace(sold, name=f"{sold.name} with {human(nbytes)}", visible=visible.visible)
+        note = _more_than_sold(sold, nbytes)
         as_typed = (ChosenCard(part=part, room=visible.room),) * (choice.count * part.shares_host)
         choice = DeviceChoice(part=part, count=choice.count, note=note, cards=as_typed)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.room))
@@ -150,6 +151,13 @@ def _here(memory: str | None) -> DeviceChoice:
         for card in choice.cards
     )
     return replace(choice, part=replace(choice.part, visible=visible), cards=cards, note="")
+
+
+def _sold_with(part: Part, nbytes: int) -> Part:
+    """Return the card that is sold by the same name with so much memory: all of it is a card of its
+    own, where less of the named one would be what others leave."""
+    gb, rest = divmod(nbytes, GIB)
+    return part if rest else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
 
 
 def _more_than_sold(part: Part, nbytes: int) -> str:
