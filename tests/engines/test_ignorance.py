@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.base.errors import TriedError
+from weighbridge.base.errors import ReleaseError, TriedError
 from weighbridge.base.memory import LEVEL_OF, LEVELS, NO_DOUBT, Bytes
 from weighbridge.base.parsed import lines_beside
 from weighbridge.engines import ignorance
+from weighbridge.engines.engine import release
 from weighbridge.engines.ignorance import doubt, shares
-from weighbridge.engines.table import ENGINES, written
+from weighbridge.engines.table import ENGINES, engine, written
 
 GUESSED = "unsloth/Qwen3.8-27B-NVFP4"
 KINDS = [line.split()[0] for line in lines_beside(ignorance.__file__, "ignorance.txt")]
@@ -222,3 +223,26 @@ def test_a_size_that_ranks_do_not_divide_is_refused_in_the_words_of_its_engine(n
     with pytest.raises(TriedError) as refused:
         weighbridge.infer("llama-3-8b", engine=name, gpu="4090:3", tensor_parallel_size=3)
     assert refused.value.seen.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("model", "blocks"), [("Qwen/Qwen3.8-27B-FP8", 939), ("Inferact/Qwen3.8-27B-NVFP4", 1011)]
+)
+def test_a_build_between_releases_is_one_that_nobody_read(model, blocks):
+    """vLLM 0.1.dev19754 (an image of one model) did not start with 1,024 sequences on an RTX PRO
+    6000 (vllm-project/recipes 831): what that build does is not known, and the answer is open."""
+    asked = {"command": f"vllm serve {model}", "gpu": "rtx-pro-6000", "offline": True}
+    found = weighbridge.infer(**asked, engine_version="0.1.dev19754+g3a0914114")
+    assert found.verdict.fits == "unknown"
+    (states,) = (c for c in found.verdict.conditions if c.name == "state_blocks")
+    assert states.available.low <= blocks <= states.available.high
+    with pytest.raises(ReleaseError):  # a release of that number is one
+        weighbridge.infer(**asked, engine_version="0.1")
+
+
+def test_what_a_build_between_releases_calls_itself():
+
+    newest = engine("vllm").newest
+    built = [release(engine("vllm"), text) for text in ("0.1.dev19754+g3a0914114", "v0.1.dev7")]
+    assert all(number > newest for number in built)
+    assert release(engine("vllm"), "0.26.1rc1.dev608+g99a10304d") == (0, 26, 1)

@@ -221,7 +221,11 @@ def version(kind: Engine, text: str | None) -> tuple[Version, str]:
 
 
 def release(kind: Engine, text: str) -> Version:
-    """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
+    """Read a release as it was asked for, known or not. Raises UsageError for what is none. A build
+    between releases without their tags calls itself 0.1.devN (setuptools-scm, as vLLM's images of
+    one model do): it is newer than what was read."""
+    if re.match(r"\s*v?0\.1\.dev\d", text.lower()):
+        return (*kind.newest[:-1], kind.newest[-1] + 1)
     match = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
     if not match:
         raise UsageError(sentence("version_written", text=text, written=written(kind.newest)))
