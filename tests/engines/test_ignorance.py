@@ -241,7 +241,6 @@ def test_a_build_between_releases_is_one_that_nobody_read(model, blocks):
 
 
 def test_what_a_build_between_releases_calls_itself():
-
     newest = engine("vllm").newest
     built = [release(engine("vllm"), text) for text in ("0.1.dev19754+g3a0914114", "v0.1.dev7")]
     assert all(number > newest for number in built)
