@@ -156,8 +156,8 @@ def _here(memory: str | None) -> DeviceChoice:
 def _sold_with(part: Part, nbytes: int) -> Part:
     """Return the card that is sold by the same name with so much memory: all of it is a card of its
     own, where less of the named one would be what others leave."""
-    gb, rest = divmod(nbytes, GIB)
-    return part if rest else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
+    gb, odd = divmod(nbytes, GIB)
+    return part if odd else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
 
 
 def _more_than_sold(part: Part, nbytes: int) -> str:
