@@ -199,7 +199,7 @@ def test_code_of_the_repository_is_never_run_and_the_revision_is_handed_on():
 def test_ranks_that_the_environment_does_not_leave():
     found = parse("CUDA_VISIBLE_DEVICES=0 vllm serve a/b -tp 2")
     assert found.devices == 2
-    assert found.warnings == ("the command needs 2 devices, and its environment leaves 1",)
+    assert found.warnings == ("the command needs 2 devices, and it sees 1",)
 
 
 def test_variables_that_matter_are_named_and_secrets_are_not_shown():

@@ -4,6 +4,7 @@ import pytest
 from tests.cases import all_of
 
 import weighbridge
+from weighbridge.engines.launch import parse
 from weighbridge.files.runfiles import read
 
 COMPOSE = """services:
@@ -15,33 +16,89 @@ COMPOSE = """services:
         reservations:
           devices: [{{driver: nvidia, count: {cards}, capabilities: [gpu]}}]
 """
-WHY = "the line starts {} ranks, and the container gets {}: it does not start so"
 CASES = [
-    ("--tensor-parallel-size 2", 1, WHY.format(2, "1 card")),
-    ("--tensor-parallel-size 2 --pipeline-parallel-size 2", 2, WHY.format(4, "2 cards")),
-    ("--tensor-parallel-size 2", 2, ""),
-    ("--tensor-parallel-size 2", 4, ""),
-    ("", 1, ""),
-    ("--tensor-parallel-size 16", 8, ""),  # of two machines
-    ("--tensor-parallel-size 2 --distributed-executor-backend ray", 1, ""),
+    ("--tensor-parallel-size 2", 1, 1),
+    ("--tensor-parallel-size 2 --pipeline-parallel-size 2", 2, 2),
+    ("--tensor-parallel-size 2", 2, None),
+    ("--tensor-parallel-size 2", 4, None),
+    ("", 1, None),
+    ("--tensor-parallel-size 16", 8, None),  # of two machines
+    ("--tensor-parallel-size 2 --distributed-executor-backend ray", 1, None),
 ]
 
 
-@all_of(("flags", "cards", "why"), CASES)
-def test_fewer_cards_than_ranks_are_told(flags, cards, why):
+@all_of(("flags", "cards", "sees"), CASES)
+def test_fewer_cards_than_ranks_are_told(flags, cards, sees):
     run = read(COMPOSE.format(flags=flags, cards=cards), "compose.yaml").runs[0]
-    assert "".join(one.why for one in run.unread if one.key == "cards") == why
+    (why,) = parse(run.command).stops or (None,)
+    assert (why and why.why.values["left"]) == (None if sees is None else sees)
+
+
+DOCKER = "docker run {} vllm/vllm-openai:v0.11.0 --model qwen3-0.6b -tp 2 --max-model-len 512"
+LINE = "{}vllm serve qwen3-0.6b -tp 2 --max-model-len 512"
+JOB = "#!/bin/bash\n#SBATCH {}\nvllm serve qwen3-0.6b -tp 2 --max-model-len 512\n"
+SERVICE = """services:
+  vllm:
+    image: vllm/vllm-openai:v0.11.0
+    command: --model qwen3-0.6b -tp 2 --max-model-len 512
+    {}
+"""
+POD = """apiVersion: v1
+kind: Pod
+metadata: {{name: a}}
+spec:
+  containers:
+  - name: a
+    image: vllm/vllm-openai:v0.11.0
+    args: [--model, qwen3-0.6b, -tp, "2", --max-model-len, "512"]
+    {}
+"""
+# How a process is given cards -> the text of it for one card, and for two
+SEEN = [
+    ("run.sh", DOCKER, "--gpus 1", "--gpus 2"),
+    ("run.sh", DOCKER, "--gpus device=3", "--gpus '\"device=0,1\"'"),
+    ("run.sh", DOCKER, "--gpus count=1", "--gpus all"),
+    ("run.sh", DOCKER, "-e NVIDIA_VISIBLE_DEVICES=0", "-e NVIDIA_VISIBLE_DEVICES=all"),
+    ("run.sh", DOCKER, "--device nvidia.com/gpu=0", "--device nvidia.com/gpu=all"),
+    ("run.sh", DOCKER, "--gpus 2 -e CUDA_VISIBLE_DEVICES=1", "--gpus 2"),
+    ("run.sh", LINE, "CUDA_VISIBLE_DEVICES=0 ", "CUDA_VISIBLE_DEVICES=0,1 "),
+    ("run.sh", LINE, "export HIP_VISIBLE_DEVICES=1; ", "HIP_VISIBLE_DEVICES=1,2 "),
+    ("run.sh", LINE, "HIP_VISIBLE_DEVICES=0,1 ROCR_VISIBLE_DEVICES=0 ", ""),
+    ("job.sh", JOB, "--gres=gpu:1", "--gres=gpu:2"),
+    ("job.sh", JOB, "--gpus-per-node=1", "--gpus-per-node=2"),
+    ("compose.yaml", SERVICE, "gpus: [{count: 1}]", "gpus: all"),
+    ("compose.yaml", SERVICE, "environment: [NVIDIA_VISIBLE_DEVICES=0]", "gpus: [{count: 2}]"),
+    (
+        "compose.yaml",
+        SERVICE,
+        'deploy: {resources: {reservations: {devices: [{device_ids: ["1"]}]}}}',
+        'deploy: {resources: {reservations: {devices: [{device_ids: ["1", "2"]}]}}}',
+    ),
+    (
+        "pod.yaml",
+        POD,
+        "resources: {limits: {nvidia.com/gpu: 1}}",
+        "resources: {limits: {nvidia.com/gpu: 2}}",
+    ),
+]
+
+
+@all_of(("name", "text", "one", "two"), SEEN)
+def test_however_cards_are_given_more_ranks_than_are_seen_do_not_start(name, text, one, two):
+    for given, left in ((one, [1]), (two, [])):
+        (run,) = read(text.format(given), name).runs
+        launch = parse(run.command)
+        assert [each.why.values["left"] for each in launch.stops] == left
+        assert all(each.answer == "no" for each in launch.stops)
 
 
 @pytest.mark.slow
-def test_what_does_not_start_is_no_yes(tmp_path):
+def test_what_does_not_start_is_a_no(tmp_path):
     path = tmp_path / "compose.yaml"
     path.write_text(COMPOSE.format(flags="--tensor-parallel-size 2", cards=1))
     found = weighbridge.weigh(path, gpu="l40s:2")
-    assert found.fits == "unknown"
-    assert found.runs[0].report.verdict.reason.startswith(
-        "the line starts 2 ranks, and the container"
-    )
+    assert found.fits == "no"
+    assert "the command needs 2 devices, and it sees 1" in found.runs[0].report.verdict.reason
     path.write_text(COMPOSE.format(flags="--tensor-parallel-size 2", cards=2))
     assert weighbridge.weigh(path, gpu="l40s:2").fits == "yes"
 

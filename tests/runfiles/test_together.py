@@ -1,6 +1,7 @@
 """Services of one file on one card, and those that are not read."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -42,6 +43,47 @@ def test_services_on_one_card_are_judged_by_their_sum(shares, cards, fits):
         assert "s0 and s1 share card 0: together they take about 1" in (
             found.runs[1].report.verdict.reason
         )
+
+
+BOTH = "vllm serve qwen3-0.6b --max-model-len 512"
+STANDING = [
+    ("run.sh", f"{BOTH} & {BOTH}", ["0", "0"]),
+    ("run.sh", f"nohup {BOTH} > log 2>&1 &\n{BOTH} -tp 2 &\nwait", ["0", "0 1"]),
+    ("run.sh", f"CUDA_VISIBLE_DEVICES=0 {BOTH} &\nCUDA_VISIBLE_DEVICES=1 {BOTH} &", ["0", "1"]),
+    ("run.sh", f"{BOTH}\n{BOTH}", ["", ""]),  # the second comes when the first has ended
+    ("run.sh", f"{BOTH} &\nsleep 60; kill %1\n{BOTH}", ["", ""]),
+    ("run.sh", f"srun --exact {BOTH} &\nsrun --exact {BOTH} &", ["", ""]),  # each its own
+    ("run.sh", "docker run -d vllm/vllm-openai:v0.11.0 qwen3-0.6b\n" * 2, ["0", "0"]),
+    ("job.sh", f"#!/bin/bash\n#SBATCH --gres=gpu:1\n{BOTH} &\n{BOTH} &\nwait\n", ["0", "0"]),
+    ("compose.yaml", ["gpus: all", "gpus: all"], ["0", "0"]),
+    ("compose.yaml", ["gpus: [{count: 1}]", 'gpus: [{device_ids: ["1"]}]'], ["0", "1"]),
+    ("compose.yaml", ["environment: [CUDA_VISIBLE_DEVICES=1]", "gpus: all"], ["1", "0"]),
+    (
+        "compose.yaml",
+        [
+            'gpus: [{device_ids: ["2", "3"]}]\n    environment: [CUDA_VISIBLE_DEVICES=1]',
+            "ipc: host",
+        ],
+        ["3", "0"],
+    ),
+    ("compose.yaml", ["profiles: [a]", "profiles: [b]"], ["", ""]),  # one or the other
+]
+
+
+@all_of(("name", "text", "cards"), STANDING)
+def test_who_stands_on_which_card(name, text, cards):
+    if name == "compose.yaml":
+        image = "    image: vllm/vllm-openai:v0.11.0\n    command: --model qwen3-0.6b\n"
+        text = "services:\n" + "".join(f"  s{n}:\n{image}    {s}\n" for n, s in enumerate(text))
+    assert [" ".join(run.devices) for run in read(text, name).runs] == cards
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "fits"), [(0.9, "no"), (0.45, "unknown"), (0.4, "yes")])
+def test_servers_that_are_started_at_once_share_their_card(share, fits):
+    line = f"{BOTH} --gpu-memory-utilization {share}"
+    found = weighbridge.weigh(f"{line} &\n{line} &\n", name="run.sh", gpu="4090")
+    assert [run.fits for run in found.runs] == [fits, fits]
 
 
 def test_without_a_card_the_sum_is_told():

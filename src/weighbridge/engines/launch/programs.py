@@ -65,7 +65,10 @@ PUBLISHED = frozenset(
         *("arm", "aarch", "amd", "x", "release", "repo", "nightly", "dev", "base", "runtime"),
     )
 )
+# Each leaves a process the devices that it lists, of those that the others leave
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+OF_CONTAINERS = "NVIDIA_VISIBLE_DEVICES"  # NVIDIA's container toolkit; elsewhere nobody reads it
+CDI = re.compile(r"(?:nvidia|amd)\.com/gpu=(?!all$)")  # --device, a card each
 
 
 def launched(text: str, depth: int = 0) -> LaunchedProgram:
@@ -159,6 +162,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
     mounts: dict[str, str] = {}
     ports: list[str] = []
+    cards = 0
     while unread and unread[0].startswith("-"):
         name, equals, value = unread.popleft().partition("=")
         alone = name in SWITCHES or bool(re.fullmatch("-[ditqP]+", name))
@@ -171,6 +175,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
             mounts |= mounted(value)
         elif name in ("-p", "--publish"):
             ports.append(value)
+        cards += name == "--device" and CDI.match(value) is not None
         said[name] = value
     if not unread:
         raise UsageError(sentence("command.no_image"))
@@ -185,7 +190,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
         words=inside.words,
         env={**env, **inside.env},
         version=version,
-        devices=_devices_of(said["--gpus"]),
+        devices=_devices_of(said["--gpus"]) or listed(env.get(OF_CONTAINERS, "")) or cards or None,
         memory=said.get("--memory") or said.get("-m", ""),
         mounts=mounts,
         ports=tuple(ports),
@@ -239,17 +244,23 @@ def _listed() -> str:
 
 
 def _devices_of(gpus: str) -> int | None:
-    """all, 2, device=0,1 and '"device=0,1"'."""
-    listed = re.fullmatch(r"""["']*device=([^"']+)["']*""", gpus)
-    if listed:
-        return len(listed[1].split(","))
-    return int(gpus) if re.fullmatch(r"\d{1,4}", gpus) else None
+    """all, 2, count=2, device=0,1 and '"device=0,1"'."""
+    named = re.fullmatch(r"""["']*device=([^"']+)["']*""", gpus)
+    if named:
+        return listed(named[1])
+    count = re.fullmatch(r"(?:count=)?(\d{1,4})", gpus)
+    return int(count[1]) if count else None
 
 
-def visible(env: Mapping[str, str]) -> int | None:
-    """Count the devices that variables of the environment leave visible; None: they say nothing."""
-    for name in DEVICES:
-        listed = env.get(name)
-        if listed is not None and re.fullmatch(r"[\w-]+(,[\w-]+)*", listed):
-            return 0 if listed == "-1" else len(listed.split(","))
-    return None
+def listed(devices: str) -> int | None:
+    """Count devices that are listed by number or name; None where that is no list of some."""
+    if devices in ("all", "void", "none") or not re.fullmatch(r"[\w:.-]+(,[\w:.-]+)*", devices):
+        return None
+    return 0 if devices == "-1" else len(devices.split(","))
+
+
+def visible(env: Mapping[str, str], given: int | None = None) -> int | None:
+    """Count the devices that a process sees: those that its container or job is `given`, and of
+    them what variables of its environment leave; None where nothing says it."""
+    counts = [given, *(listed(env.get(name, "")) for name in DEVICES)]
+    return min((count for count in counts if count is not None), default=None)

@@ -179,8 +179,8 @@ class CommandReading:
                 self.ignored.append(name)
             elif why:
                 self._counted(name, why)
-        seen = visible(self.program.env)
-        self.devices = self.devices or seen or self.program.devices
+        seen = visible(self.program.env, self.program.devices)
+        self.devices = self.devices or seen
         if seen is not None and self.devices is not None and seen < self.devices:
             few = sentence("devices_left", count=self.devices, left=seen)
             alone = self.dialect.argparse and not MACHINES & self.given

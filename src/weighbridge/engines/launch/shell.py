@@ -60,6 +60,7 @@ ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 class Command:
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    goes_on: bool = False  # while what stands behind it is started: `program &`
 
 
 def commands(text: str) -> Iterator[Command]:
@@ -74,7 +75,8 @@ def commands(text: str) -> Iterator[Command]:
             continue
         # Once: what a shell in a shell is handed stays a word
         for each in _commands(inner, command.env):
-            yield Command(words=(*before, *each.words), env=each.env)
+            goes_on = command.goes_on or each.goes_on
+            yield Command(words=(*before, *each.words), env=each.env, goes_on=goes_on)
 
 
 def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
@@ -102,7 +104,7 @@ def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
     """Yield the commands of a text, where these variables are set."""
     _short_enough(len(text.encode(errors="replace")))
     left = MOST_WORDS
-    for words in _lines(_words(text)):
+    for words, goes_on in _lines(_words(text)):
         env: dict[str, str] = dict(exported)
         unread = list(words)
         while unread and (unread[0] in SETS or ASSIGNED.fullmatch(unread[0])):
@@ -115,7 +117,7 @@ def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
             if left < 0:
                 raise UsageError(sentence("command.words", most=MOST_WORDS))
             plain = {name: _plain(value) for name, value in env.items()}
-            yield Command(words=tuple(map(_plain, filled)), env=plain)
+            yield Command(words=tuple(map(_plain, filled)), env=plain, goes_on=goes_on)
 
 
 def is_variable(word: str) -> bool:
@@ -201,8 +203,9 @@ def _plain(word: str) -> str:
     return word.replace(DOLLAR, "$").replace(ITSELF, "$")
 
 
-def _lines(words: list[str]) -> Iterator[list[str]]:
-    """Split at operators; what a redirection writes to is left out."""
+def _lines(words: list[str]) -> Iterator[tuple[list[str], bool]]:
+    """Split at operators, with whether a line goes on behind `&`; what a redirection writes to is
+    left out."""
     line: list[str] = []
     skip = False
     for word in words:
@@ -210,13 +213,13 @@ def _lines(words: list[str]) -> Iterator[list[str]]:
             if "<" in word or ">" in word:
                 skip = True
                 continue
-            yield line
+            yield line, word.startswith("&") and word[:2] != "&&"
             line, skip = [], False
         elif skip:
             skip = False
         else:
             line.append(word)
-    yield line
+    yield line, False
 
 
 def _found(match: re.Match[str], env: Mapping[str, str]) -> list[str] | None:

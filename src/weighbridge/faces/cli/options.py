@@ -319,19 +319,19 @@ def language() -> str:
     return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")
 
 
-def language_of(text: str) -> str:
+def language_of(text: str, least: int = LEAST_SIGNS) -> str:
     """Return the language to answer a pasted text in where none is typed: Chinese where it is
     written in that and the environment names no other language; else the terminal's."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "").lower()
     free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")
-    return in_signs("zh") if free and _is_chinese(text) else language()
+    return in_signs("zh") if free and _is_chinese(text, least) else language()
 
 
-def _is_chinese(text: str) -> bool:
+def _is_chinese(text: str, least: int) -> bool:
     """Tell whether a text has as many Chinese characters as other words: a log in it has many."""
     signs = len(re.findall(r"[\u4e00-\u9fff]", text))
-    return signs > LEAST_SIGNS and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
+    return signs > least and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
 
 
 def in_signs(lang: str) -> str:

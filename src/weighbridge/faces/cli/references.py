@@ -19,6 +19,8 @@ SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
 NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
 OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pattern}")
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+SIGNS = re.compile(r"[\u4e00-\u9fff]")
+OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save"))
 FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
@@ -35,7 +37,28 @@ def in_sentences(reference: str) -> bool:
 
     named = os.path.splitext(reference.rstrip())[1].lower() in SUFFIXES
     path = named or reference.startswith(("/", "./", "../", "~")) or os.path.lexists(reference)
-    return len(reference.split()) >= FEWEST_WORDS and not path
+    signs = SIGNS.search(reference) is not None  # of Chinese, which has no blanks
+    return (signs or len(reference.split()) >= FEWEST_WORDS) and not path
+
+
+def asked_in_words(words: Sequence[str]) -> list[str]:
+    """Return the command that words ask which people write a question in, and what is typed behind
+    it; [] of all else."""
+    typed = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    text, options = " ".join(words[:typed]), [*words[typed:]]
+    if not in_sentences(text) or not OF_FILES.isdisjoint(options):
+        return []
+    from weighbridge.faces.cli.options import language_of
+    from weighbridge.files.runfiles import asked
+    from weighbridge.models.checkpoint.gather import has_name
+
+    if typed > 1 and all(map(has_name, words[:typed])):  # several models
+        return []
+    line = asked.words(text)
+    if not line:
+        return []
+    language = () if "--lang" in options or language_of(text, 0) == "en" else ("--lang", "zh")
+    return [*line, *options, *language]
 
 
 def starts(reference: str) -> bool:

@@ -62,6 +62,11 @@ NODES = re.compile(  # "4 nodes with 8 H100 each", "4机8卡", "2*8*h20"
     r"|台机器[，,]?(?:每台)?|[x\u00d7*] ?)$"
 )
 BEFORE = 60  # characters before a card that are looked at
+OF_OTHERS = re.compile(  # a word whose number stands behind it, and counts no cards
+    r"(?ai)\b(?:size|bs|batch|rank|alpha|len(?:gth)?|ctx|context|tokens|seq|steps?|epochs?|workers|"
+    r"accumulation|frames|users|qwen|llama|gemma|mistral|phi|glm|flux|wan)"
+    r"(?: of| is|_size)?[ :=]{0,2}$"
+)
 MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gives it
     r"(?<![\w.-])(?:g[4-6][a-z]{0,3}|p[3-6][a-z]{0,3})\.\d{0,2}x?large\b"
     r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
@@ -152,6 +157,8 @@ def _named(document: Document) -> dict[str, tuple[int, Piece]]:
 def _count(match: "re.Match[str]") -> int:
     """Return how many cards a match of CARD names, over all machines."""
     groups = ("before", "count", "word", "after", "times", "many")
+    if match["count"] and OF_OTHERS.search(match.string[: match.start()][-BEFORE:]):
+        groups = groups[2:]
     cards = _number(next((match[name] for name in groups if match[name]), "1"))
     nodes = NODES.search(match.string[max(match.start() - BEFORE, 0) : match.start()])
     return cards if nodes is None else cards * _number(nodes[1])

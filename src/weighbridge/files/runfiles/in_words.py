@@ -238,10 +238,10 @@ def _ask(
     more = {**method, **({"gpu": cards.value} if cards is not None else {})}
     if program is None:
         return to_type("train" if method else "fit", run.model, more)
-    return to_type(program.task, run.model, {**_named(program), **more})
+    return to_type(program.task, run.model, {**named_by(program), **more})
 
 
-def _named(program: Program) -> dict[str, Value]:
+def named_by(program: Program) -> dict[str, Value]:
     """Return the setting that names a program: of LLaMA-Factory the framework that it starts."""
     if program.task != "train":
         return {"engine": program.name}

@@ -61,9 +61,12 @@ def models(document: Document) -> list[Piece]:
             name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
             pieces[entry] = piece_of(document, match, f"{name}{match[2] or ''}")
     for match in NAMED.finditer(text):
-        name = next(filter(known, _beginnings(match[1])), "")
+        name = next(filter(known, beginnings(match[1])), "")
         if name:
-            pieces.setdefault(known(name), piece_of(document, match, name))
+            piece = piece_of(document, match, name)
+            before = pieces.setdefault(known(name), piece)
+            if before.value.endswith(name):  # a word before it is none of it: "dpo llama-3.1-8b"
+                pieces[known(name)] = piece
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
             pieces.setdefault(match[1], piece_of(document, match, match[1]))
@@ -87,7 +90,7 @@ def _pipelines(document: Document, plain: bool) -> Iterator[tuple[Piece, str]]:
     """Yield the pipelines that a text names, each with what it says where that is another one."""
     text = document.text[:MOST_TEXT]
     for match in NAMED.finditer(text):
-        for name in _beginnings(match[1]):
+        for name in beginnings(match[1]):
             names = plain or re.search(r"[A-Z\d]|\w[ -]\w", name)
             one = pipelines.find(name) if names else None
             if one is not None:
@@ -103,7 +106,7 @@ def _in_a_path(text: str, start: int) -> bool:
     return behind or "://" in text[max(start - 60, 0) : start]
 
 
-def _beginnings(phrase: str) -> Iterator[str]:
+def beginnings(phrase: str) -> Iterator[str]:
     """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
     words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
     for count in range(min(len(words), 4), 0, -1):

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.memory import exactly
+from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
@@ -405,12 +405,29 @@ def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
     return tuple(judged)
 
 
+def _beyond_shares(whole: Bytes, reports: Sequence[Report]) -> Bytes:
+    """Return what answers take together with the bounds of what is outside the shares of a card
+    that their engines take: contexts, graphs."""
+    others = (r.fullest.binding().components for r in reports if r.fullest.taken is not None)
+    sizes = [c.bytes for components in others for c in components if c.level == "driver"]
+    less = sum(size.expected - size.low for size in sizes)
+    return Bytes(
+        min(whole.low, whole.expected - less),
+        whole.expected,
+        max(whole.high, whole.expected + sum(size.high - size.expected for size in sizes)),
+    )
+
+
+def _named(run: PlannedRun) -> str:
+    return run.name or run.model
+
+
 def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
     """Judge the runs at some places, which share a card, by what they take together."""
-    names = " and ".join(runs[number].run.name for number in members)
+    names = " and ".join(_named(runs[number].run) for number in members)
     reports = [report for number in members if (report := runs[number].report) is not None]
-    lacks = [runs[number].run.name for number in members if runs[number].report is None]
-    whole = held_at_once(reports)
+    lacks = [_named(runs[number].run) for number in members if runs[number].report is None]
+    whole = _beyond_shares(held_at_once(reports), reports)
     about = f"{names} share card {card}: together they take about {human(whole.expected)}"
     for number in members:
         report = runs[number].report

@@ -28,14 +28,14 @@ COMFY = re.compile(r"(?i)comfy")
 # A time that something takes, and none that a video lasts
 WAITED = re.compile(r"(?i)\b(?:in|takes?|took|after|every|within|last|about|only)[ ~]{1,2}$")
 SIZE = re.compile(
-    r"(?<![\w.])(?P<value>\d{3,5} ?[x\u00d7*] ?\d{3,5}|(?:480|540|720|1080)[pP])(?!\w)"
+    r"(?a)(?<![\w.])(?P<value>\d{3,5} ?[x\u00d7*] ?\d{3,5}|(?:480|540|720|1080)[pP])(?!\w)"
 )
-FRAMES = re.compile(r"(?i)(?<![\w.])(?P<value>\d{1,4})[ -]?(?:frames?\b(?! ?(?:/|per|a)\b)|帧)")
+FRAMES = re.compile(r"(?ai)(?<![\w.])(?P<value>\d{1,4})[ -]?(?:frames?\b(?! ?(?:/|per|a)\b)|帧)")
 SECONDS = re.compile(
-    r"(?i)(?<![\w.])(?P<value>\d{1,3}(?:\.\d)?)(?:[ -]?(?:s|secs?|seconds?)(?![\w/])|[ ]?秒)"
+    r"(?ai)(?<![\w.])(?P<value>\d{1,3}(?:\.\d)?)(?:[ -]?(?:s|secs?|seconds?)(?![\w/])|[ ]?秒)"
     r"(?! ?(?:/|per\b|a\b|each\b))"
 )
-BATCH = re.compile(r"(?i)\bbatch(?:[ _-]?size)?(?: of| is)?[ :=]{0,2}(?P<value>\d{1,4})(?![\w.])")
+BATCH = re.compile(r"(?ai)\bbatch(?:[ _-]?size)?(?: of| is)?[ :=]{0,2}(?P<value>\d{1,4})(?![\w.])")
 FORMAT = re.compile(
     r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|i?q[2-8]_(?:k(?:_[sml])?|[01]|nl|xxs|xs|s|m)|bf16|fp16)"
     r"(?![a-z0-9])"
@@ -43,7 +43,7 @@ FORMAT = re.compile(
 # A format of text encoders, and not of the denoiser
 OF_TEXT = re.compile(r"(?i)(?:\bt5\w*|\bclip|\btext[ -]encoders?)[ _-](?:in |as |at )?$")
 BEFORE_TEXT = re.compile(r"(?i)[ _-](?:t5|clip|text[ -]encoder)")
-BYTES = re.compile(r"(?i)(?<![\w.,])(?P<value>\d{1,4}) ?(?:gi?b|g)(?![a-z])")
+BYTES = re.compile(r"(?ai)(?<![\w.,])(?P<value>\d{1,4}) ?(?:gi?b|g)(?![a-z])")
 OF_HOST = re.compile(
     r"(?i)[ -]?(?:of )?(?:my )?"
     r"(?:(?:system|host|main|cpu|pc|ddr[2-6]) ?(?:ram|memory)?|ram|内存)(?![a-z])"
@@ -168,12 +168,12 @@ def _memory(document: Document) -> Iterator[tuple[str, Piece]]:
     text = document.text[:MOST_TEXT]
     named = CARD.search(text) is not None
     for match in BYTES.finditer(text):
-        setting = _whose(match)
+        setting = whose(match)
         if setting == "ram" or (setting and not named):
             yield setting, piece_of(document, match, f"{match['value']}GiB")
 
 
-def _whose(match: "re.Match[str]") -> str:
+def whose(match: "re.Match[str]") -> str:
     """Return the setting that a number of bytes is of; "" where its words do not tell."""
     text, before, end = match.string, _before(match), match.end()
     if OF_HOST.match(text, end) or HOST_BEFORE.search(before):

@@ -23,6 +23,7 @@ from weighbridge.files.runfiles.record import (
     Unread,
     Value,
 )
+from weighbridge.files.runfiles.serving.lines import within_cards
 from weighbridge.files.runfiles.training.ranks import EACH, Start, ranks_of
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import Part
@@ -191,6 +192,8 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
 def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
     """Return a run with what its command says against the machines and the cards of its job."""
     ranks, cards = ranks_of(run), job.cards or 0
+    if run.command and not run.refused and job.nodes == 1:
+        return replace(run, command=within_cards(run.command, cards))
     if not ranks:
         return run
     each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)

@@ -254,10 +254,11 @@ def _device(typed: str) -> DeviceChoice | None:
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
-    choices = (_ordered(text) for text in orders(typed))
-    usual = next((one for one in choices if one is not None), None)
     size = FILLER.sub("", typed).strip()
-    return _of_size(size) if usual is None and MEMORY.fullmatch(size) else usual
+    if MEMORY.fullmatch(size):
+        return _of_size(size)
+    choices = (_ordered(text) for text in orders(typed))
+    return next((one for one in choices if one is not None), None)
 
 
 def _ordered(typed: str) -> DeviceChoice | None:

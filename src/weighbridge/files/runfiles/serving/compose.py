@@ -11,12 +11,13 @@ from typing import Any
 
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, parse_size
-from weighbridge.engines.launch.programs import mounted
+from weighbridge.engines.launch.programs import OF_CONTAINERS, listed, mounted
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
+    MACHINE,
     Container,
     HostLimit,
     memory_limit,
@@ -76,7 +77,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
         env=pairs(service.get("environment")),
         mounts=_mounts(service.get("volumes")),
         gpus=_gpus(service),
-        devices=_devices(service),
+        devices=_stood_on(service),
         memory=_memory(name, service, document),
         replicas=_replicas(service),
         line=document.place(("services", name)).line,
@@ -151,28 +152,36 @@ def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
     return value
 
 
+def _reserved(service: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a service says of the cards that it is given: their ids, or their number."""
+    devices = service.get("gpus") or _inside(service, DEVICES)
+    entries = devices if isinstance(devices, list) else ()
+    return next((one for one in entries if isinstance(one, dict)), {})
+
+
 def _gpus(service: Mapping[str, Any]) -> int | None:
     """Count the cards that a service is given; None where it has all, or the file does not say."""
-    devices = _inside(service, DEVICES)
-    for device in devices if isinstance(devices, list) else ():
-        if not isinstance(device, dict):
-            continue
-        if isinstance(device.get("device_ids"), list):
-            return len(device["device_ids"])
-        count = device.get("count")
-        if isinstance(count, int) and count not in MEANS_ALL:
-            return count
-    return None
+    count = _reserved(service).get("count")
+    return len(_devices(service)) or (
+        count if isinstance(count, int) and count not in MEANS_ALL else None
+    )
 
 
 def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of the cards that a service is given; () where the file does not say which."""
-    devices = _inside(service, DEVICES)
-    for device in devices if isinstance(devices, list) else ():
-        if isinstance(device, dict) and isinstance(device.get("device_ids"), list):
-            return tuple(map(str, device["device_ids"]))
-    seen = pairs(service.get("environment")).get("NVIDIA_VISIBLE_DEVICES", "")
-    return tuple(seen.split(",")) if seen.replace(",", "").isdecimal() else ()
+    ids = _reserved(service).get("device_ids")
+    if isinstance(ids, list):
+        return tuple(map(str, ids))
+    seen = pairs(service.get("environment")).get(OF_CONTAINERS, "")
+    return tuple(seen.split(",")) if listed(seen) else ()
+
+
+def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the cards that a service sees: without any those of the machine, in order.
+    One that is started by a profile has them when nobody knows who runs beside it."""
+    if service.get("profiles"):
+        return ()
+    return _devices(service) or tuple(map(str, range(_gpus(service) or MACHINE)))
 
 
 # A new file

@@ -16,17 +16,25 @@ from weighbridge.base.units import parse_size, typed_size
 from weighbridge.base.wording import shown, unsecret
 from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.paths import model_of
-from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
+from weighbridge.engines.launch.programs import (
+    CONTAINERS,
+    DEVICES,
+    PROGRAMS,
+    launched,
+    listed,
+    release_of,
+)
 from weighbridge.engines.launch.shell import CARDS, COUNTED, Command, commands, given_shell
 from weighbridge.files.programs import images, programs
 from weighbridge.files.runfiles.document import Path, Place
 from weighbridge.files.runfiles.reading import VARIABLE, filled
-from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.serving.containers import by_flags, by_image
 from weighbridge.files.runfiles.training.arrays import taken
 from weighbridge.machines.accelerators.machines import MACHINE
 
 SHELLS = ("sh", "bash", "zsh", "ash")
+DETACHED = frozenset(("-d", "--detach", "-dit", "-itd", "-td"))
 NO_LAUNCH = ("command.no_engine", "image_unknown", "command.no_program")
 # Dynamo's workers take the flags of the engine that they wrap
 WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
@@ -83,7 +91,7 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
             notes=notes,
             replicas=container.replicas,
             nodes=container.nodes,
-            devices=container.devices,
+            devices=stood_on(run, container.devices),
         )
 
 
@@ -182,7 +190,7 @@ def memory_limit(
 
 
 def _matters(name: str, value: str) -> bool:
-    return name.startswith(("VLLM_", "SGLANG_", "CUDA_VISIBLE", "PYTORCH_", "LLAMA_")) and not (
+    return name.startswith(("VLLM_", "SGLANG_", "PYTORCH_", "LLAMA_", *DEVICES)) and not (
         "$" in value or "KEY" in name or "TOKEN" in name
     )
 
@@ -269,6 +277,33 @@ def of_text(
         yield _run(each, name, mounts, (gpus, gpu), line)
 
 
+def stood_on(run: PlannedRun, seen: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the cards that a run stands on, of those that its container or its machine
+    sees: those that variables leave, and of them the first, as many as it starts ranks."""
+    if run.refused or not seen:
+        return ()
+    launch = parse(run.command.replace(CARDS, "1"))
+    for name in DEVICES:
+        left = launch.env.get(name, "")
+        numbers = dict(enumerate(seen))
+        if listed(left):
+            seen = [
+                numbers.get(int(one), one) if one.isdecimal() else one for one in left.split(",")
+            ]
+    return tuple(seen[: launch.devices or 1])
+
+
+def at_once(text: str) -> Iterator[bool]:
+    """Tell of each line of a text that launches an engine whether it is there while another one
+    runs: it goes on behind `&` or by itself, or stands behind one that does."""
+    before = False
+    for command in commands(text):
+        if _launches(shlex.join(command.words)):
+            by_itself = command.words[0] in CONTAINERS and not DETACHED.isdisjoint(command.words)
+            before = before or command.goes_on or by_itself
+            yield before
+
+
 def launch_lines(text: str) -> Iterator[str]:
     """Yield the lines of a text that launch an engine, one by one where they are several."""
     try:
@@ -344,6 +379,7 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
+    text = within_cards(text, cards[0])
     model = _model(launch.model, {**mounts, **launch.mounts})
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
@@ -351,9 +387,6 @@ def _run(
         Understood(key="the card", value=gpu, setting=setting, line=line)
         for setting, gpu in settings.items()
     )
-    short = _short(launch, text, cards[0])
-    if short:
-        unread.append(Unread(key=FEW_CARDS, line=line, why=short, raises=True))
     return PlannedRun(
         task="infer",
         model=model,
@@ -380,14 +413,16 @@ def _parsed(text: str) -> tuple[str, Launch]:
         return text, parse(text)
 
 
-def _short(launch: Launch, text: str, gpus: int | None) -> str:
-    """Say that a container is given fewer cards than its line starts ranks; "" where it is not.
-    Those of several machines are started together: by Ray, or more than one machine holds."""
-    ranks = launch.devices or 1
-    if gpus is None or ranks <= gpus or ranks > MACHINE or RAY.search(text):
-        return ""
-    cards = "1 card" if gpus == 1 else f"{gpus} cards"
-    return f"the line starts {ranks} ranks, and the container gets {cards}: it does not start so"
+def within_cards(text: str, given: int | None) -> str:
+    """Return a line whose container or job is given fewer cards than it starts ranks with the
+    variable that says which it sees, as Slurm itself sets it. Ranks of several machines are started
+    together: by Ray, or more than one holds."""
+    if given is None:
+        return text
+    ranks = parse(text.replace(CARDS, "1")).devices or 1
+    if ranks <= given or ranks > MACHINE or RAY.search(text):
+        return text
+    return f"export {DEVICES[0]}={','.join(map(str, range(given))) or '-1'}\n{text}"
 
 
 def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
