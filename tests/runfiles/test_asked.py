@@ -40,7 +40,7 @@ LINES = [
     ("8卡h100全参微调qwen3-32b", "train qwen3-32b --method full --gpu h100:8"),
     (
         "lora微调qwen3-8b，batch size 4，长度2048，3090",
-        "train qwen3-8b --method lora --batch-size 4 --gpu 3090 --seq-len 2048",
+        "train qwen3-8b --method lora --batch-size 4 --seq-len 2048 --gpu 3090",
     ),
     (
         "vllm部署qwen3-32b，50并发，要几张4090",

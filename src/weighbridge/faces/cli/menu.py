@@ -139,19 +139,6 @@ def of_no_command(words: Sequence[str]) -> list[str]:
     return []
 
 
-def in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that a question in words asks, which is told; [] of all else."""
-    from weighbridge.faces.cli.references import asked_in_words
-
-    asked = asked_in_words(words)
-    if asked:
-        from weighbridge.base.words import words_in
-
-        told = sentence("words.read_as", command=shlex.join(["weighbridge", *asked]))
-        click.echo(words_in("zh" if "zh" in asked else "en", "warnings").told(told), err=True)
-    return asked
-
-
 def in_order(words: Sequence[str]) -> list[str]:
     """Return the words with the command, or the model that stands for one, before options that were
     typed before it: --gpu 4090 fit NAME. `help` is --help."""
@@ -187,7 +174,10 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and (words := in_words(args)):
+        from weighbridge.faces.cli.references import asked_in_words
+
+        if args[0] not in COMMANDS and (words := asked_in_words(args)):
+            click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
             return self.resolve_command(ctx, words)
         if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
             name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed

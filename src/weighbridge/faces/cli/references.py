@@ -55,10 +55,8 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     if typed > 1 and all(map(has_name, words[:typed])):  # several models
         return []
     line = asked.words(text)
-    if not line:
-        return []
-    language = () if "--lang" in options or language_of(text, 0) == "en" else ("--lang", "zh")
-    return [*line, *options, *language]
+    foreign = line and "--lang" not in options and language_of(text, 0) != "en"
+    return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
 
 
 def starts(reference: str) -> bool:

@@ -8,34 +8,52 @@ A number of the line that is in no word of the command was not understood: then 
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import islice
 
-from weighbridge.base.errors import UsageError
-from weighbridge.files.runfiles import in_words, picture_words
 from weighbridge.files.runfiles.cards import card
 from weighbridge.files.runfiles.document import Document, documents
+from weighbridge.files.runfiles.in_words import named_by, programs
 from weighbridge.files.runfiles.named import NAMED, beginnings, models
-from weighbridge.files.runfiles.picture_words import whose
+from weighbridge.files.runfiles.picture_words import (
+    BYTES,
+    RULES,
+    TRAINS,
+    WordRule,
+    is_line,
+    method,
+    pipeline,
+    plain,
+    settings,
+    whose,
+)
 from weighbridge.files.runfiles.text import LAUNCH
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.workload.train import LEARNS
 
-TOKENS = re.compile(
+BEFORE_LENGTH = re.compile(
     r"(?ai)(?:context|ctx|上下文|长度|seq(?:uence)?(?:[ _-]?len(?:gth)?)?"
     r"|max[ _-](?:model[ _-])?len)(?:[ _-](?:length|window|size|of|is))*"
-    r"[ :=为是]{0,3}(\d{1,4} ?k|\d{3,7})(?![\w.])"
-    r"|(?<![\w.])(\d{1,7} ?k?)[ -]?(?:tokens?|context|ctx|上下文|长度)"
-    r"|(?<![\w.-])(\d{1,4}k)(?![\w-])"
+    r"[ :=为是]{0,3}(?P<value>\d{1,4}k|\d{3,7})(?![\w.])"
+)
+LENGTH = re.compile(
+    r"(?ai)(?<![\w.-])(?P<value>\d{1,4}k(?![\w-])|\d{3,7}(?=[ -]?(?:tokens?|context|上下文|长度)))"
 )
 ASKERS = re.compile(
-    r"(?ai)(?<![\w.])(\d{1,5}) ?[个名路]?(?:concurrent |simultaneous |parallel )?"
+    r"(?ai)(?<![\w.])(?P<value>\d{1,5}) ?[个名路]?(?:concurrent |simultaneous |parallel )?"
     r"(?:users?|requests?|clients?|people|sessions?|用户|并发|请求|人)"
-    r"|(?:并发|concurrency)[ :=为是]{0,3}(\d{1,5})"
 )
-BATCH = re.compile(r"(?ai)(?:批大小|批次|\bbs)[ :=为是]{0,3}(\d{1,4})(?![\w.])")
+BATCH = re.compile(
+    r"(?ai)(?:批大小|批次|\bbs|并发|concurrency)[ :=为是]{0,3}(?P<value>\d{1,5})(?![\w.])"
+)
 FORM = re.compile(
-    r"(?ai)(?<![\w.-])(q[2-8]|[48][ -]?bit|int[48]|awq|gptq|mxfp4|nvfp4|[48]比特)(?![\w-])"
+    r"(?ai)(?<![\w.-])(?P<value>q[2-8]|[48]-?bit|int[48]|awq|gptq|mxfp4|nvfp4)(?![\w-])"
+)
+OF_LANGUAGE = (
+    WordRule("context", BEFORE_LENGTH, plain),
+    WordRule("context", LENGTH, plain),
+    WordRule("batch_size", ASKERS, plain),
+    WordRule("batch_size", BATCH, plain),
+    WordRule("quantization", FORM, plain),
 )
 TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
 COUNTS = re.compile(r"(?ai)\bhow many\b|几[张块卡]|多少[张块卡]")
@@ -52,55 +70,50 @@ MOST_MODELS = 4
 def words(text: str) -> list[str]:
     """Return the words of the command that a line asks; [] of what is no line of words with a model
     in it, of one with a command in it, and where a number of it was not understood."""
-    if not picture_words.is_line(text) or LAUNCH.search(text):
+    (document,) = documents(text[: 1 << 10], "text", "the text")
+    named, made = models(document), pipeline(document)
+    names = [piece.value for piece in named[:MOST_MODELS]] or _plain_names(text)
+    if made is not None and not named:
+        names = [made.value]
+    engines = programs(document)
+    if not is_line(text) or LAUNCH.search(text) or not names or len(engines) > 1:
         return []
-    (document,) = documents(text, "text", "the text")
-    pictured = picture_words.pipeline(document)
-    names = [piece.value for piece in models(document)] or list(_plain_names(text))
-    names = [pictured.value] if pictured is not None and not names else names[:MOST_MODELS]
-    programs = in_words.programs(document)
-    if not names or len(programs) > 1:
-        return []
-    asked = {**_settings(document, " ".join(names)), **_cards(document)}
-    for program in programs:
-        asked |= in_words.named_by(program.program)
-    pipeline = names[0] if pictured is not None and names == [pictured.value] else ""
-    task, *more = _task(document, not asked.keys().isdisjoint(("gpu", "gpu_memory")), pipeline)
-    if task == "train" or "--for" in more:
-        asked["seq_len"] = asked.pop("context", "")
-    asked = {name: value for name, value in asked.items() if value}
-    flags = ((f"--{name.replace('_', '-')}", value) for name, value in asked.items())
-    line = [task, *names, *more, *chain.from_iterable(flags)]
+    asked = _settings(document, " ".join(names))
+    for engine in engines:
+        asked |= named_by(engine.program)
+    line = [*_task(document, "gpu" in asked, names[0] if made is not None and not named else "")]
+    if line[0] == "train" or "--for" in line:
+        asked = {"seq_len" if name == "context" else name: asked[name] for name in asked}
+    line.insert(1, " ".join(names[:1]))
+    line[2:2] = names[1:]
+    for name, value in asked.items():
+        line += [f"--{name.replace('_', '-')}", value]
     said = " ".join(line)
     numbers = re.findall(r"\d+(?:\.\d+)?", text)
     return line if all(number in said for number in numbers) else []
 
 
-def _plain_names(text: str) -> Iterator[str]:
-    """Yield the first name in words alone, or tag, that the catalogue takes, else a size: "mistral
-    small", "70b"."""
-    for match in (*TAG.finditer(text), *NAMED.finditer(text)):
-        for name in beginnings(match[1]):
-            if re.search(r"[ :\d-]", name) and everyday.meaning(name) is not None:
-                yield name
-                return
-    yield from (match[1] for match in islice(SIZE.finditer(text), 1))
+def _plain_names(text: str) -> list[str]:
+    """Return the first name in words alone, or tag, that the catalogue takes, else a size: "mistral
+    small", "70b"; [] of none."""
+    phrases = (match[1] for pattern in (TAG, NAMED) for match in pattern.finditer(text))
+    names = (name for phrase in phrases for name in beginnings(phrase))
+    known = (n for n in names if re.search(r"[ :\d-]", n) and everyday.meaning(n) is not None)
+    return [*islice(known, 1)] or SIZE.findall(text)[:1]
 
 
 def _task(document: Document, has_card: bool, pipeline: str) -> tuple[str, ...]:
     """Return the command that a line asks, and what it is told beside settings."""
-    text, method = document.text, picture_words.method(document)
+    text, way = document.text, method(document)
     learned = LEARNED.search(text)
-    trains = picture_words.TRAINS.search(text) is not None or method is not None
     counts = ("--smallest", "count") if COUNTS.search(text) and has_card else ()
-    if pipeline and not trains:
-        entry = pipelines.find(pipeline)
-        kind = "video" if entry and entry.recipe.get("kind") == "video" else "image"
-        return ("fit",) if has_card else (kind,)
-    if pipeline or learned or method is not None:
-        named = learned[1].lower() if learned else method.value if method is not None else "lora"
+    if learned or way is not None or (pipeline and TRAINS.search(text)):
+        named = learned[1].lower() if learned else way.value if way is not None else "lora"
         return ("train-image" if pipeline else "train", "--method", named)
-    if trains:
+    if pipeline and not has_card:
+        entry = pipelines.find(pipeline)
+        return ("video" if entry and entry.recipe.get("kind") == "video" else "image",)
+    if TRAINS.search(text):
         return ("fit", "--for", "train" if FULL.search(text) else "lora", *counts)
     if WHICH.search(text) and not has_card:
         return ("fit", "--smallest", "gpu")
@@ -108,35 +121,16 @@ def _task(document: Document, has_card: bool, pipeline: str) -> tuple[str, ...]:
 
 
 def _settings(document: Document, names: str) -> dict[str, str]:
-    """Return the settings that a line says, as they are typed; not what its model's name says."""
-    pieces = {name: piece.value for name, piece in picture_words.settings(document).items()}
-    for name, pattern in (("context", TOKENS), ("batch_size", ASKERS), ("batch_size", BATCH)):
-        for match in pattern.finditer(document.text):
-            pieces[name] = next(filter(None, match.groups())).replace(" ", "")
-    for match in FORM.finditer(document.text):
-        pieces["quantization"] = match[1].replace("比特", "bit").replace(" ", "-")
-    form = pieces.get("quantization", "").lower()
-    if form and form in names.lower():
-        del pieces["quantization"]
-    return pieces
-
-
-def _cards(document: Document) -> Mapping[str, str]:
-    """Return the cards of a line: those that it names, or one of the size that it says, as it is
-    sold."""
+    """Return the settings that a line says, as they are typed, but for a format in its model's
+    name; a card that it names no more of than its size is one that is sold with that."""
+    asked = {n: p.value for n, p in settings(document, (*RULES, *OF_LANGUAGE)).items()}
+    if asked.get("quantization", "\n").lower() in names.lower():
+        del asked["quantization"]
+    asked.pop("gpu_memory", None)
     named = card(document)
+    sizes = [m["value"] for m in BYTES.finditer(document.text) if whose(m) != "ram"]
     if named is not None:
-        return {"gpu": named.value, "gpu_memory": ""}
-    sizes = [m for m in picture_words.BYTES.finditer(document.text) if whose(m) != "ram"]
-    sold = f"{sizes[0]['value']}gb" if len(sizes) == 1 else ""
-    return {"gpu": sold, "gpu_memory": ""} if sold and _is_sold(sold) else {}
-
-
-def _is_sold(size: str) -> bool:
-    """Tell whether cards are sold by this size: 24gb."""
-    from weighbridge.machines.accelerators.names import find
-
-    try:
-        return find(size).part.name.endswith("GB card")
-    except UsageError:
-        return False
+        asked["gpu"] = named.value
+    elif len(sizes) == 1:
+        asked["gpu"] = f"{sizes[0]}gb"
+    return asked

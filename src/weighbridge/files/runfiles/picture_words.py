@@ -6,7 +6,7 @@ says what it is of, and of two values of one setting neither is taken.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
@@ -104,7 +104,7 @@ def _size(match: "re.Match[str]") -> str:
     return f"{width}x{height}"
 
 
-def _plain(match: "re.Match[str]") -> str:
+def plain(match: "re.Match[str]") -> str:
     return match["value"]
 
 
@@ -132,20 +132,20 @@ def _dtype(match: "re.Match[str]") -> str:
 
 RULES = (
     WordRule("size", SIZE, _size),
-    WordRule("frames", FRAMES, _plain),
+    WordRule("frames", FRAMES, plain),
     WordRule("seconds", SECONDS, _lasting),
-    WordRule("batch_size", BATCH, _plain),
+    WordRule("batch_size", BATCH, plain),
     WordRule("quantization", FORMAT, _form),
     WordRule("of_text", FORMAT, _form_of_text),
     WordRule("dtype", FORMAT, _dtype),
 )
 
 
-def settings(document: Document) -> dict[str, Piece]:
+def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str, Piece]:
     """Return the settings that the words of a text say, each as it is typed."""
     text = document.text[:MOST_TEXT]
     pieces: dict[str, list[Piece]] = {}
-    for rule in RULES:
+    for rule in rules:
         for match in rule.pattern.finditer(text):
             if value := _spelled(rule, match):
                 pieces.setdefault(rule.setting, []).append(piece_of(document, match, value))
