@@ -47,6 +47,7 @@ from weighbridge.machines.accelerators.spelling import (
 
 JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
+OF_A_CARD = re.compile(r"\d{1,3}(?!\d)")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
 # "4张3090", "A10*4", "A800 8卡", "8 A100"; as text, since few names have a count
 COUNTS = (
@@ -255,10 +256,12 @@ def _device(typed: str) -> DeviceChoice | None:
     if match:
         return _slice(typed[: match.start()], match[1])
     size = FILLER.sub("", typed).strip()
-    if MEMORY.fullmatch(size):
+    sized_alone = MEMORY.fullmatch(size) is not None
+    if sized_alone and OF_A_CARD.match(size):  # and no part of a card's name: 48gb
         return _of_size(size)
     choices = (_ordered(text) for text in orders(typed))
-    return next((one for one in choices if one is not None), None)
+    usual = next((one for one in choices if one is not None), None)
+    return _of_size(size) if usual is None and sized_alone else usual
 
 
 def _ordered(typed: str) -> DeviceChoice | None:
