@@ -197,3 +197,21 @@ def test_a_model_of_text_has_no_tower():
     assert plain.devices == auto.devices
     assert plain.warnings == auto.warnings
     assert plain.derived["launch"] == auto.derived["launch"]
+
+
+def test_a_projector_that_stays_in_ram_leaves_the_card_by_what_it_takes_there():
+    line = "llama-server -hf unsloth/Qwen3.6-27B-GGUF:Q4_K_M -c 8192{}"
+    on_card, in_ram = (
+        weighbridge.infer(command=line.format(flag), gpu="3090", offline=True)
+        for flag in ("", " --no-mmproj-offload")
+    )
+
+    def weights(report, kind):
+        (device,) = (d for d in report.devices if d.kind == kind)
+        return device.phases[-1].of("weights").expected
+
+    moved = weights(on_card, "gpu") - weights(in_ram, "gpu")
+    assert moved > 2**29
+    assert weights(in_ram, "host") - weights(on_card, "host") == moved
+    assert in_ram.derived["launch"].endswith("--no-mmproj-offload")
+    assert not any("not modelled" in line for line in in_ram.warnings)

@@ -21,7 +21,7 @@ from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import components, launching
 from weighbridge.engines.llama_cpp.caches import CELLS
-from weighbridge.engines.llama_cpp.components import CONTEXT, projector
+from weighbridge.engines.llama_cpp.components import CONTEXT
 from weighbridge.engines.llama_cpp.compute import PAIRS, reads_rows
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits
 from weighbridge.engines.llama_cpp.graphs import architectures
@@ -50,11 +50,11 @@ def answer(
     holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget | None
 ) -> EngineAnswer:
     part = budget.choice.part if budget is not None else None
-    images = projector(subject, w)
+    images = components.on_card(subject, w)
     tower = 0 if images is None else images.weights.bytes.high + images.compute.bytes.high
     gpus = components.gpus(holdings, subject, images, part)
     return EngineAnswer(
-        devices=(*gpus, components.host(holdings, subject)),
+        devices=(*gpus, components.host(holdings, subject, w)),
         settings=holdings.launch.to_dict(),
         derived=derived(holdings, subject, w, budget),
         divisions=tuple(divisions(holdings, budget, tower=tower)) if _moves_by_itself(w) else (),
@@ -71,7 +71,7 @@ def with_tower(answer: EngineAnswer, subject: Subject, w: "Infer") -> EngineAnsw
 
 
 def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
-    tower = projector(subject, w)
+    tower = components.on_card(subject, w)
     if tower is None and subject.part.library == "gguf":
         yield sentence("projector_there")
     elif tower is not None:

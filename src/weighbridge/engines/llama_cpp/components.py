@@ -230,9 +230,11 @@ def _clip(projector: Projector | None) -> Iterator[Component]:
 # The host
 
 
-def host(holdings: DeviceHoldings, subject: Subject) -> Device:
+def host(holdings: DeviceHoldings, subject: Subject, w: "Infer") -> Device:
     device = holdings.launch.gpus
-    stays = tuple(_stays(holdings, subject, device))
+    tower = projector(subject, w) if w.no_mmproj_offload else None
+    there = () if tower is None else (tower.weights, tower.compute)
+    stays = (*_stays(holdings, subject, device), *there)
     loading = (*stays, _pages(holdings, subject))
     running = (
         *stays,
@@ -367,6 +369,11 @@ def projector(subject: Subject, w: "Infer") -> Projector | None:
         ),
         _compute(subject),
     )
+
+
+def on_card(subject: Subject, w: "Infer") -> Projector | None:
+    """Describe the projector that is loaded to the main GPU; None where it stays in RAM."""
+    return None if w.no_mmproj_offload else projector(subject, w)
 
 
 def of_file(subject: Subject) -> int:

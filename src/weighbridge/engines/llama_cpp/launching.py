@@ -254,5 +254,6 @@ def _switches(effective: LlamaCppLaunch, w: "Infer") -> tuple[tuple[Setting[Any]
         (LlamaCpp.kv_unified, bool(w.kv_unified) or _told_apart(effective)),
         (LlamaCpp.swa_full, w.swa_full),
         (LlamaCpp.no_kv_offload, not effective.cache_offload),
+        (LlamaCpp.no_mmproj_offload, bool(w.no_mmproj_offload)),
         (LlamaCpp.no_mmap, w.no_mmap and not effective.repacks),
     )

@@ -14,7 +14,7 @@ from weighbridge.base.memory import Bytes, NamedBytes, exactly
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.engines.interface import HeldBounds, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
-from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, projector
+from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, on_card
 from weighbridge.engines.llama_cpp.compute import step_of
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.machines.accelerators.budget import Budget
@@ -29,7 +29,7 @@ Buffers = tuple[int, ...]  # bytes by device
 def probe(hold: Hold, subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """Prepare a search: numbers of `infer` at other points, of the launches that `hold` lays
     out."""
-    tower, known = projector(subject, w), ProbedBuffers()
+    tower, known = on_card(subject, w), ProbedBuffers()
 
     def numbers(point: SearchPoint) -> Numbers | None:
         h = hold(replace(subject, context=point.context), point.of(w))
@@ -133,7 +133,7 @@ def _phases(
 def holds(holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether all requests run at once and every GPU surely has room for its high estimate."""
     return holdings.launch.requests <= holdings.launch.slots and not _beyond(
-        holdings, projector(subject, w), budget
+        holdings, on_card(subject, w), budget
     )
 
 

@@ -66,6 +66,9 @@ class Ggml(Settings):
     sched_max_copies: Int = whole(1, 64, launch=())
     mmproj: Str = word(launch=spelled("--mmproj", "-mm", "-mmu", "--mmproj-url"))
     mmproj_auto: Switch = switch(launch=())
+    no_mmproj_offload: Switch = switch(
+        launch=spelled("--no-mmproj-offload") + spelled("--mmproj-offload", reads="false")
+    )
 
 
 class LlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
