@@ -21,6 +21,7 @@ from importlib import import_module
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.parsed import Parsed
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.engines.engine import Engine, Version, version, written
 
 __all__ = [
@@ -101,9 +102,7 @@ def engine(name: str) -> Engine:
         return spelled
     if plain in NOT_YET:
         raise UnsupportedError(sentence("engine_not_yet", name=name, near=NOT_YET[plain]))
-    from difflib import get_close_matches
-
-    near = get_close_matches(plain, ENGINES, 1)
+    near = spelled_like(plain, ENGINES)
     known = ", ".join(ENGINES)
     if near:
         raise UsageError(sentence("engine_near", name=name, near=near[0], known=known))

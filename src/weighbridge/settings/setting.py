@@ -27,6 +27,7 @@ from typing import (
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.settings.kinds import (
     COUNT,
     FLAG,
@@ -193,9 +194,7 @@ class Setting(Generic[T]):
                 raise UsageError(
                     sentence("choice.instead", flag=self.flag, value=value, typed=typed)
                 )
-            from difflib import get_close_matches  # what is spelled right does without
-
-            near = ", ".join(get_close_matches(read.lower()[:80], spelled, 2, 0.7))
+            near = ", ".join(spelled_like(read.lower(), spelled, 2))
             key = "choice.near" if near else "choice"
             raise UsageError(sentence(key, flag=self.flag, known=known, value=value, near=near))
         return spelled[read.lower()]

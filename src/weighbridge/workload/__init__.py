@@ -15,6 +15,7 @@ from weighbridge.base import lazily
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.parsed import Deferred
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import Setting, Settings, fields
 
@@ -143,13 +144,11 @@ def besides(task: str, asked: Settings, named: Mapping[str, Any]) -> dict[str, A
 
 
 def _near(name: str, known: Table) -> str:
-    from difflib import get_close_matches
-
     flag = f"--{name.replace('_', '-')}"
     alias = next((n for n in known if flag in known[n].flags), None)
     if alias is not None:
         return sentence("near.alias", name=alias)
-    close = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    close = spelled_like(name, known, 3)
     if close:
         return sentence("near", names=" or ".join(close))
     return sentence("near.known", names=", ".join(sorted(known)))

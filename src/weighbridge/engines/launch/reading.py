@@ -1,12 +1,12 @@
 """A command as it is read: what each flag did, until the whole is known."""
 
 import re
-from difflib import get_close_matches
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
@@ -150,7 +150,7 @@ class CommandReading:
         self.unknown.append(name)
         close: list[str] = []
         if len(self.unknown) <= TOLD:
-            close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
+            close = spelled_like(name, self.dialect.flags)
         unknown = sentence("flag_unknown", name=name, engine=self.dialect.engine)
         if close:
             unknown = clauses(unknown, sentence("near", names=close[0]))

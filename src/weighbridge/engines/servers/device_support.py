@@ -23,6 +23,7 @@ from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
@@ -51,9 +52,7 @@ class Needs(NamedTuple):
 
 def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     """Write the refusal of a backend of attention that no release has, with the nearest name."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    close = spelled_like(name, known)
     near = sentence("near.known", names=", ".join(known))
     if close:
         near = sentence("near", names=close[0])

@@ -8,13 +8,13 @@ asks again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.requests import MAX_LINE, Requests, settled
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.base.wording import printable, safe_json, shown
 from weighbridge.faces.agents import brief
 from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
@@ -158,7 +158,7 @@ def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
     alias = next((n for n, setting in table.items() if flag in setting.flags), None)
     if alias is not None:
         return sentence("near.called", name=alias)
-    close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
+    close = spelled_like(name, known, 3)
     return sentence("near", names=" or ".join(close)) if close else sentence("near.tool")
 
 

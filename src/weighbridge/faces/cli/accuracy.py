@@ -84,6 +84,8 @@ def accuracy(
     if outcomes:
         _outcomes(form, asked)
         return
+    if form in ("human", "markdown") and not (_narrowed(asked) or asked["coverage"]):
+        click.echo("\n".join([*_in_time(("",)), ""]))  # kept, so it is there at once
     figures = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
@@ -98,8 +100,6 @@ def accuracy(
     if apart is not None:
         click.echo("\n".join(_held(figures, apart, laid)))
         return
-    if not _narrowed(asked):
-        click.echo("\n".join([*_in_time(("",)), ""]))
     table = laid([HEAD, *map(_cells, rows(figures, by_source=by_source))], TEXT)
     others = _rest(figures, worst=worst, records=records)
     click.echo("\n".join([*table, "", *LEGEND, *others]))

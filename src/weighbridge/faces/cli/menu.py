@@ -13,6 +13,7 @@ import click
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.sentences import Sentence, sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.base.wording import shown
 
 # name -> (module:command, what it does, in one line)
@@ -183,9 +184,7 @@ class Menu(click.Group):
             name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
             return name, self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, 1)
+            near = spelled_like(args[0], COMMANDS)
             key = "no_command.near" if near else "no_command"
             raise click.UsageError(sentence(key, name=args[0], near="".join(near)), ctx)
         return super().resolve_command(ctx, args)

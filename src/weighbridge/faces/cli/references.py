@@ -11,6 +11,7 @@ import click
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
@@ -154,9 +155,7 @@ def _holds_model(folder: str) -> bool:
 
 def _looks_named(reference: str, names: re.Pattern[str], commands: Iterable[str]) -> bool:
     """Tell whether a word is like names of models, and like no command's."""
-    from difflib import get_close_matches
-
-    return names.match(reference) is not None and not get_close_matches(reference, commands)
+    return names.match(reference) is not None and not spelled_like(reference, commands)
 
 
 def no_file(reference: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import OF_A_SCRIPT
 from weighbridge.files.runfiles.beside import missing
@@ -34,7 +35,7 @@ STRANGE = "it is no key that we know"
 MEANT: Mapping[str, str] = {"seq_len": "no number of tokens: write a whole number from 1"}
 NESTED = 5  # defaults within defaults
 MOST_UNREAD = 12
-NEAR, MOST_KEY = 0.85, 80  # of the letters of a key, and how many are looked at
+NEAR = 0.85  # of the letters of a key: programs have many that are alike
 
 
 @dataclass(slots=True, kw_only=True)
@@ -228,11 +229,9 @@ class KeyReading:
     def _near(self, key: str) -> str:
         """Return the question whether a known key is meant that is written nearly so; "" where
         none is."""
-        from difflib import get_close_matches
-
         known = {*self.keys.settings, *self.keys.ignored, *self.keys.memory, *self.used} - {key}
         names = sorted(name for name in known if "*" not in name)
-        near = get_close_matches(key[:MOST_KEY], names, 1, cutoff=NEAR)
+        near = spelled_like(key, names, least=NEAR)
         return f"; did you mean {near[0]}?" if near else ""
 
     def _leaves(self, data: Any, above: str) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.base.units import human, parse_size
 from weighbridge.machines.accelerators.parts import (
     Instance,
@@ -371,8 +372,6 @@ def _derived(key: str, typed: str) -> Part | None:
 
 def _unknown(text: str, typed: str) -> NotFoundError:
     """Make the error: names that hold what was typed, then names that look like it."""
-    from difflib import get_close_matches
-
     if typed in HOST:
         return NotFoundError(sentence("card_host", name=text[:60]))
     key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
@@ -380,7 +379,7 @@ def _unknown(text: str, typed: str) -> NotFoundError:
     for name, choice in _listed().items():
         names.setdefault(name, choice.part.name)
     close = [name for name in names if key and key in name]
-    close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5) if key else []
+    close += spelled_like(key, names, 2 * SHOWN) if key else []
     nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
     if nearest:
         return NotFoundError(sentence("card_near", name=text[:60], near=", ".join(nearest)))

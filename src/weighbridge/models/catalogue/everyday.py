@@ -18,6 +18,7 @@ from functools import cache
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.models.catalogue.owners import (
@@ -359,11 +360,11 @@ NEAR = 0.75  # likeness of names that begin with other letters
 
 def nearest(text: str, most: int = 3) -> list[str]:
     """Names of the catalogue that look like `text`, nearest first."""
-    from difflib import SequenceMatcher, get_close_matches
+    from difflib import SequenceMatcher
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
     keys = _near()
-    close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
+    close = spelled_like(key, keys, 4 * most)
     close = [
         known
         for known in close

@@ -14,6 +14,7 @@ from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.models.arch.blueprint import Blueprint, Param, held
 from weighbridge.models.quantization import (
     floats,
@@ -63,9 +64,7 @@ def scheme(name: str) -> Scheme:
             return make(match)
     if plain in PLAIN:
         raise UsageError(sentence("plain_dtype", name=name, plain=plain))
-    from difflib import get_close_matches
-
-    close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
+    close = spelled_like(name.lower(), (known.lower() for known in NAMES), 3)
     spelled = [known for known in NAMES if known.lower() in close]
     if spelled:
         raise UsageError(sentence("format_near", name=name, near=", ".join(spelled)))

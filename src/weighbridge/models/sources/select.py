@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.models.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
@@ -69,14 +70,8 @@ def _absent(line: str, wanted: str, names: list[str]) -> NotFoundError:
     """Say that something is not there, and what is."""
     if not names:
         return NotFoundError(sentence("nor_others", line=line))
-    near = _some(_near(wanted, names) or sorted(names))
+    near = _some(spelled_like(wanted, names[:LOOKED_AT], 3) or sorted(names))
     return NotFoundError(line, then=sentence("it_has", names=near))
-
-
-def _near(wanted: str, names: list[str]) -> list[str]:
-    from difflib import get_close_matches
-
-    return get_close_matches(wanted[:LOOKED_AT], names[:LOOKED_AT], n=3, cutoff=0.5)
 
 
 def _some(names: list[str], count: int = 8) -> str:

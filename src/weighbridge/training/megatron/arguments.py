@@ -13,6 +13,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20
@@ -158,10 +159,7 @@ def read(words: Iterable[str]) -> dict[str, Any]:
 
 def _unknown(name: str, key: str) -> str:
     """Say what may be meant by an argument that is not known, else all that are."""
-    from difflib import get_close_matches
-
-    known = [*ARGUMENTS, *OWN]
-    near = get_close_matches(key[:80], known, 1, cutoff=0.8)
+    near = spelled_like(key, (*ARGUMENTS, *OWN))
     if near:
         return sentence("megatron.argument_near", name=name, near=near[0])
     return sentence("megatron.argument", name=name, known=", ".join(sorted(ARGUMENTS)))

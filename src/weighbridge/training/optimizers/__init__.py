@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import bits, lowrank, plain
@@ -76,9 +77,7 @@ def optimizer(name: str) -> Optimizer:
         raise UsageError(
             sentence("optimizer_elsewhere", name=name, reason=sentence(ELSEWHERE[known]))
         )
-    from difflib import get_close_matches
-
-    close = get_close_matches(known, NAMES, n=3, cutoff=0.6)
+    close = spelled_like(known, NAMES, 3)
     if close:
         raise UsageError(sentence("optimizer_near", name=name, near=" or ".join(close)))
     raise UsageError(sentence("optimizer", name=name, known=", ".join(NAMES)))

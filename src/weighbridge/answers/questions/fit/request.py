@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.spelling import spelled_like
 from weighbridge.engines.engine import USUAL_CONTEXT
 from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.interface import LENGTHS
@@ -150,9 +151,7 @@ def _unknown(name: str) -> str:
         return sentence("fit.method")
     if name == "exact":
         return sentence("fit.exact")
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, [*FIT, *OWN], n=3, cutoff=0.6)
+    close = spelled_like(name, [*FIT, *OWN], 3)
     near = sentence("near", names=" or ".join(close)) if close else sentence("near.fit")
     return sentence("fit.no_setting", name=name, near=near)
 
