@@ -36,7 +36,6 @@ def test_fewer_cards_than_ranks_are_told(flags, cards, sees):
 
 DOCKER = "docker run {} vllm/vllm-openai:v0.11.0 --model qwen3-0.6b -tp 2 --max-model-len 512"
 LINE = "{}vllm serve qwen3-0.6b -tp 2 --max-model-len 512"
-JOB = "#!/bin/bash\n#SBATCH {}\nvllm serve qwen3-0.6b -tp 2 --max-model-len 512\n"
 SERVICE = """services:
   vllm:
     image: vllm/vllm-openai:v0.11.0
@@ -64,8 +63,6 @@ SEEN = [
     ("run.sh", LINE, "CUDA_VISIBLE_DEVICES=0 ", "CUDA_VISIBLE_DEVICES=0,1 "),
     ("run.sh", LINE, "export HIP_VISIBLE_DEVICES=1; ", "HIP_VISIBLE_DEVICES=1,2 "),
     ("run.sh", LINE, "HIP_VISIBLE_DEVICES=0,1 ROCR_VISIBLE_DEVICES=0 ", ""),
-    ("job.sh", JOB, "--gres=gpu:1", "--gres=gpu:2"),
-    ("job.sh", JOB, "--gpus-per-node=1", "--gpus-per-node=2"),
     ("compose.yaml", SERVICE, "gpus: [{count: 1}]", "gpus: all"),
     ("compose.yaml", SERVICE, "environment: [NVIDIA_VISIBLE_DEVICES=0]", "gpus: [{count: 2}]"),
     (
@@ -90,6 +87,17 @@ def test_however_cards_are_given_more_ranks_than_are_seen_do_not_start(name, tex
         launch = parse(run.command)
         assert [each.why.values["left"] for each in launch.stops] == left
         assert all(each.answer == "no" for each in launch.stops)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asks", ["--gres=gpu:{}", "--gpus-per-node={}", "--gpus={}"])
+def test_a_job_has_the_cards_that_it_asks_for(asks):
+    """Cards that are typed with a number stand in place of the job's, which is told."""
+    job = f"#!/bin/bash\n#SBATCH {asks}\nvllm serve qwen3-0.6b -tp 2 --max-model-len 512\n"
+    for cards, gpu, fits in ((1, "4090", "no"), (2, "4090", "yes"), (1, "4090:2", "yes")):
+        found = weighbridge.weigh(job.format(cards), name="job.sh", gpu=gpu)
+        assert found.fits == fits
+        assert any("fewer than" in note for note in found.runs[0].run.notes) is (cards == 1)
 
 
 @pytest.mark.slow

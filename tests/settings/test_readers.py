@@ -170,6 +170,7 @@ OF_A_CARD = "the card and the host, of which estimate/ and accelerators/ judge"
 NO_PROJECTOR = "--mmproj names the tower's file, and nothing else here does"
 OF_LLAMA_CPP = {
     "mmproj_auto": "of a model that has a tower: tests/engines/test_llama_cpp_gguf.py",
+    "no_mmproj_offload": "of a model that has a tower: tests/engines/test_llama_cpp_launch.py",
     "image_size": NO_PROJECTOR,
     "images": NO_PROJECTOR,
 }

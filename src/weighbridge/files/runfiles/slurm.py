@@ -23,7 +23,7 @@ from weighbridge.files.runfiles.record import (
     Unread,
     Value,
 )
-from weighbridge.files.runfiles.serving.lines import within_cards
+from weighbridge.files.runfiles.serving.lines import lacks_cards
 from weighbridge.files.runfiles.training.ranks import EACH, Start, ranks_of
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import Part
@@ -56,6 +56,7 @@ MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
 OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
+FEW = "the job asks for {} cards, which is fewer than the command starts with"
 CROWDED = "the command starts {} processes on each machine, and the job asks for cards there: {}"
 SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
 SRUN = "srun"
@@ -192,8 +193,8 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
 def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
     """Return a run with what its command says against the machines and the cards of its job."""
     ranks, cards = ranks_of(run), job.cards or 0
-    if run.command and not run.refused and job.nodes == 1:
-        return replace(run, command=within_cards(run.command, cards))
+    if run.command and not run.refused and job.nodes == 1 and lacks_cards(run.command, cards):
+        return replace(run, notes=(*run.notes, FEW.format(cards)))
     if not ranks:
         return run
     each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)
