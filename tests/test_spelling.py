@@ -4,14 +4,14 @@ from pathlib import Path
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 
 HERE = Path(weighbridge.__file__).parent
 
 
 def test_only_one_module_compares_spellings():
     users = [p for p in HERE.rglob("*.py") if "get_close_matches" in p.read_text("utf-8")]
-    assert [p.relative_to(HERE).as_posix() for p in users] == ["base/spelling.py"]
+    assert [p.relative_to(HERE).as_posix() for p in users] == ["base/wording.py"]
 
 
 @all_of(

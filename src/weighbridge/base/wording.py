@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 LONGEST = 300  # characters of an error
 WORD = 30  # characters of a word that is left out rather than cut
 SHOWN = 80  # and of one value within it
+ALIKE = 0.6  # of two names: twice the characters that they share, of both (difflib's own)
 LITTLE = 64  # items of a container that are looked at to show it
 
 HIDDEN = "***"  # what stands for a secret
@@ -202,3 +203,12 @@ def safe_json(text: str) -> str:
 def safe_markdown(text: str) -> str:
     """`text` as Markdown that shows it, without markup, links, images or HTML of its own."""
     return re.sub(MARKS, lambda match: INSTEAD.get(match[0], f"\\{match[0]}"), printable(text))
+
+
+def spelled_like(
+    name: str, known: Iterable[str], most: int = 1, *, least: float = ALIKE
+) -> list[str]:
+    """Return the names that are spelled most like one that is not known, the nearest first."""
+    from difflib import get_close_matches  # what is spelled right does without
+
+    return get_close_matches(name[:SHOWN], [*known], most, least)

@@ -21,7 +21,7 @@ from importlib import import_module
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.parsed import Parsed
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.engines.engine import Engine, Version, version, written
 
 __all__ = [

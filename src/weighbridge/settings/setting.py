@@ -27,7 +27,7 @@ from typing import (
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.settings.kinds import (
     COUNT,
     FLAG,

@@ -15,7 +15,7 @@ from weighbridge.base import lazily
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.parsed import Deferred
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import Setting, Settings, fields
 

@@ -6,7 +6,7 @@ from typing import Any
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import clauses, sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (

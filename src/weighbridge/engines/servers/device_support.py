@@ -23,8 +23,8 @@ from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
-from weighbridge.base.spelling import spelled_like
 from weighbridge.base.units import GIB, MIB
+from weighbridge.base.wording import spelled_like
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row

@@ -14,8 +14,7 @@ from weighbridge.answers.questions.requests import MAX_LINE, Requests, settled
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
-from weighbridge.base.wording import printable, safe_json, shown
+from weighbridge.base.wording import printable, safe_json, shown, spelled_like
 from weighbridge.faces.agents import brief
 from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.faces.render import bounded

@@ -13,8 +13,7 @@ import click
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.sentences import Sentence, sentence
-from weighbridge.base.spelling import spelled_like
-from weighbridge.base.wording import shown
+from weighbridge.base.wording import shown, spelled_like
 
 # name -> (module:command, what it does, in one line)
 COMMANDS: dict[str, tuple[str, str]] = {

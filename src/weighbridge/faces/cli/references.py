@@ -11,7 +11,7 @@ import click
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so

@@ -11,8 +11,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
-from weighbridge.base.wording import shown
+from weighbridge.base.wording import shown, spelled_like
 from weighbridge.engines.launch.shell import OF_A_SCRIPT
 from weighbridge.files.runfiles.beside import missing
 from weighbridge.files.runfiles.document import Document, Path

@@ -20,8 +20,8 @@ from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import clauses, sentence
-from weighbridge.base.spelling import spelled_like
 from weighbridge.base.units import human, parse_size
+from weighbridge.base.wording import spelled_like
 from weighbridge.machines.accelerators.parts import (
     Instance,
     MemoryFigure,

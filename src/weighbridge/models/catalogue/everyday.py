@@ -18,7 +18,7 @@ from functools import cache
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.models.catalogue.owners import (

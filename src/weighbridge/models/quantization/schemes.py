@@ -14,7 +14,7 @@ from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.models.arch.blueprint import Blueprint, Param, held
 from weighbridge.models.quantization import (
     floats,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.models.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)

@@ -13,7 +13,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import bits, lowrank, plain

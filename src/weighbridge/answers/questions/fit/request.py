@@ -16,7 +16,7 @@ from typing import Any
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
-from weighbridge.base.spelling import spelled_like
+from weighbridge.base.wording import spelled_like
 from weighbridge.engines.engine import USUAL_CONTEXT
 from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.interface import LENGTHS

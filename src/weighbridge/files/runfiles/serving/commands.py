@@ -5,7 +5,6 @@ Source: the tables of flags of each engine (weighbridge.engines.launch).
 
 import re
 from collections.abc import Iterator
-from itertools import zip_longest
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import replace
@@ -14,9 +13,10 @@ from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command, is_command, only_commands
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
-from weighbridge.files.runfiles.serving.lines import MACHINE, at_once, of_text, stood_on
+from weighbridge.files.runfiles.serving.lines import at_once, of_text, stood_on
 from weighbridge.files.runfiles.serving.start_logs import starts
 from weighbridge.files.runfiles.training import arrays
+from weighbridge.machines.accelerators.machines import MACHINE
 
 ENDED = re.compile(r"(?m)(?:^|[;&|])[ \t]*(?:p?kill(?:all)?|docker (?:stop|rm|kill))\b|\bsrun\b")
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
@@ -54,9 +54,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
     either = (Unread(key=unsure[0], line=0, why=why, lowers=True, raises=True),) if unsure else ()
     text = arrays.taken(text) if any(arrays.branches(text)) else text
     runs = tuple(of_text(text))
-    together = (False,) * len(runs) if len(runs) < 2 or ENDED.search(text) else at_once(text)
-    for run, beside in zip_longest(runs, together, fillvalue=False):
-        devices = stood_on(run, tuple(map(str, range(MACHINE)))) if beside else ()
+    beside = () if len(runs) < 2 or ENDED.search(text) else tuple(at_once(text))
+    for number, run in enumerate(runs):
+        together = beside[number : number + 1] == (True,)
+        devices = stood_on(run, tuple(map(str, range(MACHINE)))) if together else ()
         yield replace(run, unread=(*run.unread, *either), devices=devices)
 
 

@@ -17,12 +17,12 @@ from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
-    MACHINE,
     Container,
     HostLimit,
     memory_limit,
     of_containers,
 )
+from weighbridge.machines.accelerators.machines import MACHINE
 
 # Keys of a service, some of which people paste alone
 _OF_SERVICE = """
