@@ -139,6 +139,8 @@ def test_deepspeed_and_ms_swift_name_ranks_of_a_sequence():
     swift = read(line, "run.sh").runs[0].settings
     assert (swift["context_parallel_size"], swift["data_parallel_size"]) == (4, 2)
     assert swift["context_parallel_by"] == "ulysses"
+    (odd,) = read(line.replace("512", "65535"), "run.sh").runs
+    assert odd.settings["seq_len"] == 65536, "rows are padded until ranks divide them"
 
 
 def test_replicas_of_shards_are_hybrid():

@@ -30,6 +30,13 @@ def fast(load: str = "", more: str = "") -> dict:
     return dict(run(FAST.format(load=load, more=more)).settings)
 
 
+@pytest.mark.parametrize("key", ["unsloth_tiled_mlp=True", "offload_embedding=True"])
+def test_what_its_loader_saves_besides_is_told(key):
+    unread = run(FAST.format(load=f", {key}", more="")).unread
+    (found,) = (one for one in unread if one.key == key.partition("=")[0])
+    assert (found.lowers, found.raises) == (True, False)
+
+
 def test_calls_say_the_run_and_a_name_is_the_literal_that_it_is_given():
     found = run(PEFT)
     assert found.model == "org/name"
@@ -45,6 +52,17 @@ def test_what_was_understood_stands_in_the_text():
         if one.end:
             assert str(one.value) in PEFT[one.start : one.end]
             assert one.line == PEFT.count("\n", 0, one.start) + 1
+
+
+def test_a_packed_base_is_as_it_was_loaded_where_nothing_prepares_it():
+    """The Trainer itself calls nothing of PEFT's; TRL's trainers have a rule by release."""
+    plain = PEFT.replace("SFTConfig", "TrainingArguments").replace("SFTTrainer", "Trainer")
+    prepared = plain.replace(
+        "config = Lora", "prepare_model_for_kbit_training(model)\nconfig = Lora"
+    )
+    assert run(plain).settings["kbit_upcast"] == "none"
+    assert "kbit_upcast" not in run(prepared).settings
+    assert "kbit_upcast" not in run(PEFT).settings
 
 
 def test_unsloth_has_its_own_defaults():

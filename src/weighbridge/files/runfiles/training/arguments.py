@@ -13,6 +13,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import ceil_div
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
@@ -93,7 +94,7 @@ def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> Non
 def sequence(keys: KeyReading) -> None:
     """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
     ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
-    keys."""
+    keys, and pads rows until ranks divide them (swift/sequence_parallel/sequence_parallel.py)."""
     section = "parallelism_config"
     options = keys.value(section)
     if isinstance(options, dict):
@@ -104,6 +105,9 @@ def sequence(keys: KeyReading) -> None:
         "sequence_parallel_size", "context_parallel_size"
     ):
         keys.set("context_parallel_by", "ulysses", "sequence_parallel_size")
+        ranks, length = (keys.settings.get(n) for n in ("context_parallel_size", "seq_len"))
+        if isinstance(length, int) and isinstance(ranks, int) and ranks > 0:
+            keys.settings["seq_len"] = ceil_div(length, ranks) * ranks
 
 
 def fsdp(keys: KeyReading) -> None:

@@ -58,6 +58,7 @@ TAKEN = (
     *("lora_dropout", "use_rslora", "use_dora", "lora_modules_to_save", "full_finetuning"),
     *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing", "max_length"),
     *("fast_inference", "gpu_memory_utilization", "load_in_fp8"),
+    *("unsloth_tiled_mlp", "offload_embedding", "qat_scheme"),
 )
 OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # of these, what configs have, too
 STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
