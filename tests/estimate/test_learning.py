@@ -523,6 +523,37 @@ def test_a_release_that_nobody_named_is_never_a_no():
         assert ("--rollout-version" in verdict.reason) == (share == 0.2)
 
 
+@pytest.mark.parametrize("name", [n for n, row in learning.ROWS.items() if row[2] != "-"])
+def test_a_release_that_was_not_read_is_never_sure(name):
+    """Of a framework those between the oldest and the newest that were read answer as they are;
+    another is as wide as neighbouring laws are apart, and no "yes". modelscope/ms-swift issue 3359:
+    3.1.1 ran out of memory with 41 GiB to spare by the rules of 3.8 to 4.6."""
+    oldest, newest = learning.ROWS[name][2:4]
+    asked = {"framework": name, "method": "dpo" if name in ("llama-factory", "trl") else "grpo"}
+    asked |= {"seq_len": 256, "batch_size": 4, "gpu": "h200"}
+    if asked["method"] == "dpo":
+        asked |= dict.fromkeys(("num_generations", "max_new_tokens"))
+    asked |= LORA if name == "unsloth" else {}
+    read, outside = (answer(**asked, framework_version=v) for v in (oldest, "0.0.1"))
+    assert (read.verdict.fits, outside.verdict.fits) == ("yes", "unknown")
+    assert outside.peak.high >= read.peak.high
+    assert any(one.name == "release" for one in outside.verdict.conditions)
+    if newest != "-":
+        assert answer(**asked, framework_version=newest).verdict.fits == "yes"
+        assert answer(**asked, framework_version="9999.1").verdict.fits == "unknown"
+
+
+def test_what_nobody_said_makes_no_sure_no():
+    """huggingface/trl issue 2927: GRPO of 7B ran on two cards of 96 GB; neither rows, nor lengths,
+    nor how states are shared out were told. What no setting of these makes fit is a "no"."""
+    asked = {"framework": "trl", "framework_version": "0.15", "gpu": "h20:2"}
+    asked |= dict.fromkeys(ROWS)
+    verdict = answer("qwen2.5-7b", **asked).verdict
+    assert verdict.fits == "unknown" and verdict.per_device.low > verdict.usable.high
+    assert "--shard" in verdict.reason and "--batch-size" in verdict.reason
+    assert answer("qwen2.5-7b", **asked | {"gpu": "4090:2"}).verdict.fits == "no"
+
+
 @pytest.mark.parametrize("framework", ["trl", "verl", "agilerl"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_release_that_nobody_named_may_take_what_another_takes(framework, level):

@@ -163,3 +163,25 @@ def test_adapters_come_before_states_in_ram_where_one_card_is_all():
     two = model.train(**asked, gpu="a100-40gb:2").remedies
     first = next(r.change for r in two if {"lora_r", "offload"} & r.change.keys())
     assert "offload" in first and "lora_r" not in first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "dpo", "batch_size": 4, "seq_len": 1024},
+        {"method": "grpo", "batch_size": 8, "max_new_tokens": 2048},
+        {"method": "kto", "batch_size": 4, "seq_len": 1024},
+    ],
+)
+def test_no_larger_card_before_fewer_rows_of_the_same_batch(asked):
+    """What costs nothing but time comes first: a step that did nothing for what is expected may be
+    what the high end needs, and is tried again."""
+    report = weighbridge.prepare("qwen2.5-1.5b").train(gpu="4090", **asked)
+    least = 2 if asked["method"] == "kto" else 1
+    for remedy in report.remedies:
+        rows = remedy.change.get("batch_size", asked["batch_size"])
+        assert "gpu" not in remedy.change or rows == least
+        steps = remedy.change.get("gradient_accumulation", 1)
+        assert rows * steps == asked["batch_size"], "the batch is the same"
+    assert report.remedies[-1].fits == "yes" and "gpu" not in report.remedies[-1].change

@@ -269,7 +269,8 @@ def test_a_file_that_breaks_us_leaves_the_others_their_answers(folder, monkeypat
     ],
 )
 def test_no_gate_passes_by_one_line(tmp_path, monkeypatch, capsys, line, says):
-    """A file that does not fit is not let through for a value that nobody can read."""
+    """A file that does not fit is not let through for a value that nobody can read: it ends as the
+    file ends that is asked about alone."""
     monkeypatch.chdir(tmp_path)
     text = (
         "model_name_or_path: Qwen/Qwen2.5-7B\nstage: sft\nfinetuning_type: full\ncutoff_len: 512\n"
@@ -279,5 +280,26 @@ def test_no_gate_passes_by_one_line(tmp_path, monkeypatch, capsys, line, says):
     assert menu.run(["check"]) == 1
     Path("a.yaml").write_text(f"{text}{line}\n")
     capsys.readouterr()
-    assert menu.run(["check"]) == 2
+    assert menu.run(["check"]) == 4
     assert says in capsys.readouterr().out
+    assert menu.run(["a.yaml", "--gpu", "3060", "--check"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("#!/bin/bash\ntorchrun --nproc_per_node 8 pretrain_bert.py --num-layers 24\n", 2),
+        ("text-generation-launcher --model-id qwen3-0.6b\n", 2),
+        ("deepspeed train.py --model_name_or_path qwen3-0.6b --deepspeed nowhere.json\n", 4),
+    ],
+)
+def test_what_is_read_and_not_weighed_ends_alike_by_every_door(
+    tmp_path, monkeypatch, capsys, text, code
+):
+    monkeypatch.chdir(tmp_path)
+    Path("weighbridge.toml").write_text('[[check]]\nfiles = ["*.sh"]\ngpu = "3060"\n')
+    Path("a.sh").write_text(text)
+    asked = (["check"], ["a.sh", "--gpu", "3060", "--check"], ["fit", "a.sh", "--gpu", "3060"])
+    assert [menu.run(words) for words in asked] == [code] * 3
+    capsys.readouterr()
+    assert weighbridge.weigh("a.sh", gpu="3060", offline=True).code(check=True) == code

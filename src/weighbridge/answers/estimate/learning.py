@@ -508,17 +508,36 @@ def _hosts(
 # ---- what was not said
 
 
+STATIC = ("weights", "adapters", "master_weights", "gradients", "optimizer_states")
+
+
 def _open(report: Report, run: LearningRun) -> Report:
-    """Return the report with a verdict that is no "yes" where something that decides was not
-    said."""
+    """Return the report with a verdict that is no "yes" where something that decides was not said,
+    or its release was not read; and no "no" where what nobody said may make it fit."""
     verdict = report.verdict
-    if verdict is None or not run.unsaid or verdict.fits != "yes":
+    if verdict is None or verdict.fits == "unknown":
         return report
-    program = program_of(report.workload)
-    names = ", ".join(_named(n, program) for n in run.unsaid)
-    why = sentence("learning.unsaid", names=names)
-    unsaid = Condition("not_said", opens="yes", source=names)
-    return replace(report, verdict=verdict.under(unsaid, reason=clauses(why, verdict.reason)))
+    if verdict.fits == "yes":
+        names = [name for name in run.unsaid if name != "shard"]
+    else:
+        names = [*run.unsaid] if _least(report, run) <= verdict.usable.low else []
+    if names:
+        program = program_of(report.workload)
+        told = ", ".join(_named(n, program) for n in names)
+        unsaid = Condition("not_said", opens=verdict.fits, source=told)
+        why = clauses(sentence("learning.unsaid", names=told), verdict.reason)
+        return replace(report, verdict=verdict.under(unsaid, reason=why))
+    if run.outside and verdict.fits == "yes":
+        why = clauses(sentence("learning.outside"), verdict.reason)
+        verdict = verdict.under(Condition("release", opens="yes"), reason=why)
+    return replace(report, verdict=verdict)
+
+
+def _least(report: Report, run: LearningRun) -> int:
+    """Return what a card holds at least of what trains, however a step is cut: its share of all,
+    where nobody said how they are shared out."""
+    cards = report.verdict.count if report.verdict and "shard" in run.unsaid else 1
+    return max(one.of(*STATIC).low for one in report.fullest.phases) // cards
 
 
 def _named(name: str, program: str) -> str:

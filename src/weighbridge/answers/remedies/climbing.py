@@ -71,7 +71,7 @@ class Climb:
         self.now, self.current, self.ask, self.line = report, w, ask, line
         self.done: dict[str, Any] = {}
         self.climbed: list[Remedy] = []
-        self._tried: list[Mapping[str, Any]] = []
+        self._tried: list[tuple[int, str, Mapping[str, Any]]] = []
 
     def up(
         self, steps: Steps, *, enough: Callable[[Report], bool] | None = None, asks: int = 0
@@ -81,16 +81,21 @@ class Climb:
         while len(self.climbed) < MOST and not (asks and len(self._tried) >= asks):
             if self._has_room() if enough is None else enough(self.now):
                 break
-            instant = self._instant(to_the_end=enough is not None)
-            left = (one for one in steps(self.now, self.current) if one.change not in self._tried)
+            bound = self._bound(to_the_end=enough is not None)
+            instant = self.now.fullest.binding(bound).name
+            left = (
+                one
+                for one in steps(self.now, self.current)
+                if (bound, instant, one.change) not in self._tried
+            )
             by_ram = enough is None and short_of_ram(self.now)
             step = next((one for one in left if by_ram or one.helps(instant, self.current)), None)
             if step is None:
                 break
-            self._tried.append(step.change)
+            self._tried.append((bound, instant, step.change))
             step = _smallest_that_fits(step, self.current, self.ask)
             then = answered(self.ask, self.current.but(**step.change))
-            lowers = _lowers_ram if by_ram else partial(_lowers, instant=instant)
+            lowers = _lowers_ram if by_ram else partial(_lowers, instant=instant, bound=bound)
             if then is not None and lowers(self.now, then):
                 self.take(step, then)
         return tuple(self.climbed)
@@ -100,12 +105,13 @@ class Climb:
         self.now, self.done = then, {**self.done, **step.change}
         self.climbed.append(_remedy(then, self.done, step, self.line(then, self.done)))
 
-    def _instant(self, *, to_the_end: bool) -> str:
-        """Name the instant that is to be lowered: that of the peak, and once it has room, where all
-        of the range is to have it, the one that may be highest."""
+    def _bound(self, *, to_the_end: bool) -> int:
+        """Return which end is to be lowered: that of the peak as it is expected, and once that has
+        room, where all of the range is to have it, the high end. A step that did nothing for the
+        one, or for another instant, is tried again."""
         verdict, peak = self.now.verdict, self.now.peak.expected
         over = verdict is not None and peak > verdict.usable.expected
-        return self.now.fullest.binding(HIGH if to_the_end and not over else EXPECTED).name
+        return HIGH if to_the_end and not over else EXPECTED
 
     def _has_room(self) -> bool:
         """Tell whether one fits, and one more stands behind it."""
@@ -138,7 +144,7 @@ def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
     return step._replace(change={name: value}, cost=sentence("step.swap", count=value), counts=())
 
 
-def _lowers(now: Report, then: Report, instant: str) -> bool:
+def _lowers(now: Report, then: Report, instant: str, bound: int) -> bool:
     """Tell whether a step lowers the instant that was fullest, and raises no other above it; of
     what runs with weights in RAM, whether fewer are there and the card still has room."""
     if _in_part(now):
@@ -149,8 +155,8 @@ def _lowers(now: Report, then: Report, instant: str) -> bool:
         short = old.host.fits in ("no", "unknown")
         more = short and v.host.needed.expected > old.host.needed.expected
         return fewer and _roomy(v) and not more
-    before, after = (_at(report, instant) for report in (now, then))
-    return then.peak.expected <= now.peak.expected * SAME and after <= before * (1 - LEAST)
+    before, after = (_at(report, instant, bound) for report in (now, then))
+    return then.peak[bound] <= now.peak[bound] * SAME and after <= before * (1 - LEAST)
 
 
 def _in_part(report: Report) -> bool:
@@ -183,10 +189,9 @@ def _lowers_ram(now: Report, then: Report) -> bool:
     return fewer and v.per_device.low <= v.usable.high
 
 
-def _at(report: Report, instant: str) -> int:
+def _at(report: Report, instant: str, bound: int) -> int:
     """Return what an instant takes on the card."""
-    sizes = [p.at("driver").expected for p in report.fullest.phases if p.name == instant]
-    return sum(sizes)
+    return sum(p.at("driver")[bound] for p in report.fullest.phases if p.name == instant)
 
 
 def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:

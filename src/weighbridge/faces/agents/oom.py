@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from weighbridge.answers.questions.fit.request import ABOUT
 from weighbridge.answers.questions.prepared import opened
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
@@ -14,7 +15,7 @@ from weighbridge.faces.render.bounded import MOST, dumped
 from weighbridge.faces.texts.oom import view
 from weighbridge.faces.view.records import Headline, RenderOptions
 from weighbridge.files.oom import Oom, explained
-from weighbridge.memory.report.fit import NAMES
+from weighbridge.memory.report.fit import question_of
 from weighbridge.models.checkpoint.gather import GatherOptions
 
 ARGUMENT = "explain_oom"
@@ -39,9 +40,9 @@ def _task(about: str | None) -> dict[str, str]:
     """Read what `for` says of a run."""
     if about is None:
         return {}
-    if about not in NAMES:
-        raise UsageError(sentence("choice", flag="for", known=", ".join(NAMES), value=about))
-    task, method = NAMES[about]
+    if about not in ABOUT:
+        raise UsageError(sentence("choice", flag="for", known=", ".join(ABOUT), value=about))
+    task, method = question_of(about)
     return {"task": task} if method is None else {"method": method}
 
 

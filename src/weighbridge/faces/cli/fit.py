@@ -32,6 +32,7 @@ from weighbridge.faces.cli.questions import Sections, asked, cases, options
 from weighbridge.faces.cli.references import of_file
 from weighbridge.faces.render.data import json_text
 from weighbridge.workload import FIT
+from weighbridge.workload.train import LEARNS
 
 if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from weighbridge.files.oom import Oom
     from weighbridge.memory.report.fit import Fit, Ranking
 
-METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 ANY = "7B"  # a bare size, where the model is what is looked for
 NOT_OURS = (
     *("for_", "max", "smallest", "as_published", "check", "all_gpus", "all_catalogue"),
@@ -52,9 +52,11 @@ NOT_OURS = (
 @click.option(
     "--for",
     "for_",
-    type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    type=click.Choice(["load", "infer", "lora", "qlora", "train", *LEARNS]),
+    metavar="load|infer|lora|qlora|train|grpo|dpo|...",
     **ONCE,
-    help="The question that the exit code is about. Default: infer.",
+    help="The question that the exit code is about. Default: infer. A method of rewards or "
+    "preferences is asked beside the others.",
 )
 @click.option(
     "--explain-oom",
@@ -363,10 +365,11 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise click.UsageError(sentence("oom.one_run", flag=name))
             known[name] = value[0]
     about = settings.get("for_")
-    if about in METHODS:
-        known.setdefault("method", METHODS[about])
-    elif about:
-        known["task"] = about
+    if about:
+        from weighbridge.memory.report.fit import question_of
+
+        task, method = question_of(about)
+        known.setdefault("method", method) if method else known.update(task=task)
     return known
 
 

@@ -10,7 +10,6 @@ from weighbridge.base.units import human
 from weighbridge.base.wording import LONGEST, clipped, one_line, printable
 from weighbridge.faces.cli.emit import emit, emit_option
 from weighbridge.faces.cli.options import (
-    CODES,
     SOURCE,
     WHOLE,
     in_a_word,
@@ -129,7 +128,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     _show(weighed, form, look, task)
     if path is not None and weighed.answered:
         return callback.code(save_of_file(weighed, path))
-    return callback.code(code(weighed, check=check))
+    return callback.code(weighed.code(check=check))
 
 
 def _language(text: "str | bytes", file: str) -> str | None:
@@ -243,14 +242,6 @@ def one(name: str, value: Any) -> Any:
     if len(value) > 1:
         raise UsageError(sentence("file.one_run", flag=name.replace("_", "-")))
     return value[0] if value else None
-
-
-def code(weighed: "WeighedFile", *, check: bool) -> int:
-    """Return the exit code: of what went wrong where nothing has a number, and with --check of the
-    verdict."""
-    if not weighed.answered:
-        return max((run.code for run in weighed.runs), default=2)
-    return CODES[weighed.fits] if check else 0
 
 
 def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> None:

@@ -43,11 +43,11 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     files = [api.weigh(source, name=called, model=model, **each) for each in asks]
     runs = [run.report for weighed in files for run in weighed.runs if run.report is not None]
     if not runs:
-        first = files[0].runs[0]
-        if first.code == CODES["unknown"]:
-            click.echo(f"cannot say: {printable(f'{name}: {first.why}')}", err=True)
-            return first.code
-        raise UsageError(f"{name}: {first.why}")
+        code, why = files[0].code(check=True), f"{name}: {files[0].runs[0].why}"
+        if code == CODES["unknown"]:
+            click.echo(f"cannot say: {printable(why)}", err=True)
+            return code
+        raise UsageError(why)
     answers = [(report, advice(job, report)) for report in runs]
     doubt = _doubt(job, gpu)
     same = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)

@@ -11,7 +11,7 @@ from weighbridge.base.wording import safe_json
 from weighbridge.faces.render import render
 from weighbridge.faces.view.records import RenderOptions
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import NAMES, Fit
+from weighbridge.memory.report.fit import Fit, question_of
 
 MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)
 Body = dict[str, Any]
@@ -63,7 +63,7 @@ def _asked_alone(body: Body) -> Body:
     """An answer of `fit` with the report of its own question alone, and with all verdicts."""
     if "questions" not in body:
         return body
-    about = NAMES[body["for"]]
+    about = question_of(body["for"])
     rows = [
         q if (q["task"], q["method"]) == about else {**q, "report": None} for q in body["questions"]
     ]

@@ -196,7 +196,8 @@ def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
     """A change as settings of `fit`, which asks about every method: the question decides then."""
     others = {name: value for name, value in remedy.change.items() if name != "method"}
     method = remedy.change.get("method", question.method)
-    about = next(n for n, asked in NAMES.items() if asked == (question.task, method))
+    names = (n for n, asked in NAMES.items() if asked == (question.task, method))
+    about = next(names, question.name)
     return others if about == fit.about else {"for": about, **others}
 
 
@@ -291,7 +292,9 @@ def _costs(fit: Fit, words: Words) -> Lines:
 
 def name(question: Question, words: Words) -> str:
     """Return the question in a word ("LoRA"), with the tokens that it is about."""
-    return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
+    if question.name in NAMES:
+        return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
+    return f"{question.name.upper()} {length(question.tokens)}".strip()
 
 
 def length(tokens: int | None) -> str:

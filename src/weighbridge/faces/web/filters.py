@@ -1,6 +1,6 @@
 """Fields of the page beside the settings of a task: of answers, and of its tables."""
 
-from weighbridge.answers.questions.fit.request import MAX
+from weighbridge.answers.questions.fit.request import ABOUT, MAX
 from weighbridge.engines.table import ENGINES
 from weighbridge.machines.accelerators import listing
 from weighbridge.memory.report.fit import NAMES, SMALLEST
@@ -28,7 +28,7 @@ class SolvedFields(Settings):
     """Fields of a question about fitting."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
-    question: Str = word(*NAMES, name="for")
+    question: Str = word(*ABOUT, name="for")
     max: Str = word(*MAX)
     smallest: Str = word(*SMALLEST)
 

@@ -35,7 +35,6 @@ Result = Literal["yes", "no", "unknown", "unread"]
 FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
 USUAL: tuple[Result, ...] = ("no", "unread")  # a gate does not pass what nobody could read
 MOST_FILES = 500
-CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +65,11 @@ class CheckedFile:
         every = (r.verdict.conditions for r in reports if r and r.verdict)
         absent = any(one.opens == "either" for conditions in every for one in conditions)
         return "unread" if self.found.fits == "unknown" and absent else self.found.fits
+
+    @property
+    def code(self) -> int:
+        """Return the exit code that it has by itself, asked for its verdict."""
+        return 2 if self.found is None else self.found.code(check=True)
 
     @property
     def failed(self) -> bool:
@@ -104,9 +108,9 @@ class FileCheck:
 
     @property
     def code(self) -> int:
-        """Return the exit code: 0, or that of the first kind of failure."""
-        failed = {one.result for one in self.files if one.failed}
-        return next((CODES[each] for each in FAILS if each in failed), 0)
+        """Return the exit code: 0, or that of the first kind of failure, as the file alone has."""
+        failed = sorted((FAILS.index(f.result), f.code) for f in self.files if f.failed)
+        return next((code for _, code in failed), 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON answer (docs/report.md)."""

@@ -53,11 +53,12 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
-UNKNOWN = 4  # the exit code of what cannot be said
+Answer = Literal["yes", "no", "unknown"]
+CODES: Mapping[Answer, int] = {"yes": 0, "no": 1, "unknown": 4}  # exit codes of verdicts
+UNKNOWN = CODES["unknown"]
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 PROSE = "text"  # the kind that may have a message of an error in it
-Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
 Opened = Callable[[PlannedRun], Prepared]
 
@@ -130,6 +131,13 @@ class WeighedFile(Shown):
         """Tell whether any of its runs has a number, or what it holds is explained."""
         explained = self.message is not None or any(each.explains for each in self.findings)
         return explained or any(run.report is not None for run in self.runs)
+
+    def code(self, *, check: bool) -> int:
+        """Return the exit code, whoever asks: of what went wrong where nothing has a number, and
+        with `check` of the verdict."""
+        if not self.answered:
+            return max((run.code for run in self.runs), default=2)
+        return CODES[self.fits] if check else 0
 
     @property
     def warnings(self) -> tuple[str, ...]:

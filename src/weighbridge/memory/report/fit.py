@@ -34,6 +34,12 @@ NAMES: Mapping[str, tuple[str, str | None]] = {
 }
 
 
+def question_of(name: str) -> tuple[str, str | None]:
+    """Return the task and the method of a question: one that learns from rewards or preferences is
+    named by its method."""
+    return NAMES.get(name, ("train", name))
+
+
 @dataclass(frozen=True, slots=True)
 class Accelerator:
     """The cards that verdicts are about: `count` devices, each with so many bytes for a process."""
@@ -63,11 +69,11 @@ class Question:
 
     @property
     def task(self) -> str:
-        return NAMES[self.name][0]
+        return question_of(self.name)[0]
 
     @property
     def method(self) -> str | None:
-        return NAMES[self.name][1]
+        return question_of(self.name)[1]
 
     @property
     def verdict(self) -> "Verdict | None":

@@ -19,7 +19,7 @@ from math import gcd
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import Sentence, sentence
+from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.base.versions import numbers
 from weighbridge.engines.engine import written
 from weighbridge.models.arch.model_types import NEVER
@@ -34,6 +34,7 @@ USUAL = "trl"  # where nobody names a framework
 TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 EVER: tuple[int, ...] = (*NEVER, 1)
 OF_ENGINE = [*fields(RolloutSettings)][1:]  # but its name
+PAIRS = 21  # of neighbouring releases whose laws were compared (answers/estimate/learning_roles.py)
 # A framework -> the file of its rules, its title, and releases and traits of its (programs.txt)
 ROWS = {row.split()[0]: row.split()[1:] for row in lines_beside(__file__, "programs.txt")}
 FILES: Mapping[str, str] = {name: row[0] for name, row in ROWS.items()}
@@ -76,7 +77,19 @@ def run(asked: Train, cards: int) -> LearningRun:
     one = _rules(name)(asked.but(framework=name, dtype=stored), cards)
     _meet(one, asked, cards)
     lines = (*_idle(one, asked), *_counted(one, asked, cards))
-    return replace(one, notes=lines)
+    return replace(one, notes=lines, outside=outside(asked))
+
+
+def outside(asked: Train) -> str:
+    """Tell whether a release is "earlier" or "newer" than those that were read; "" of one that is
+    neither, or that nobody named."""
+    release = numbers(asked.framework_version)
+    oldest, newest = map(numbers, ROWS[asked.framework or USUAL][2:4])
+    if release is None:
+        return ""
+    if newest is not None and release[: len(newest)] > newest:
+        return "newer"
+    return "earlier" if release < (oldest or ()) else ""
 
 
 def fine_tuned(asked: Train) -> Train:
@@ -103,7 +116,7 @@ def _refuse(asked: Train, name: str) -> None:
 
 def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
     """Raise UsageError where it counts no tokens, or writes no answers so, or so few."""
-    title, counts, traits = TITLES[name], ROWS[name][3], ROWS[name][4:]
+    title, counts, traits = TITLES[name], ROWS[name][4], ROWS[name][5:]
     if asked.max_tokens_per_gpu and release < (EVER if counts == "-" else numbers(counts) or ()):
         raise UsageError(sentence("learning.no_tokens", framework=title))
     if asked.rollout_engine == "none" and "engine" in traits:
@@ -204,9 +217,11 @@ def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
     """Say what is counted in place of what was asked for: a release that was read, whole groups,
     fewer cards."""
     name = str(one.effective["framework"])
-    release, last = numbers(asked.framework_version) or (), numbers(ROWS[name][2])
-    if last is not None and release[: len(last)] > last:
-        yield sentence("newer", library=name, version=written(release), last=written(last))
+    side = outside(asked)
+    if side:
+        read = ROWS[name][2 + (side == "newer")]
+        values = {"library": name, "version": asked.framework_version, "last": read}
+        yield clauses(sentence(side, **values), sentence("learning.unread", pairs=PAIRS))
     rows, taken = asked.batch_size, one.effective["batch_size"]
     if name == "unsloth" and rows is not None and rows != taken:
         yield sentence("rewards.groups", rows=rows, answers=taken)

@@ -47,9 +47,9 @@ class LearningRun:
     `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the
     policy is there while a critic is not; `workers`: a critic has a process of its own; `one_base`:
     it has the policy's base. `gathers`: ZeRO-3 has all weights on each card while they write, or
-    are sent. `capped`: rows may be shorter than their cap. `notes`: what is said
-    beside the answer. `unsaid`: what decides
-    and was not said."""
+    are sent. `capped`: rows may be shorter than their cap. `notes`: what is said beside the answer.
+    `unsaid`: what decides and was not said. `outside`: its release is "earlier" or "newer" than
+    those that were read."""
 
     trained: Train
     objective: Objective
@@ -66,6 +66,7 @@ class LearningRun:
     capped: bool = True
     notes: tuple[Sentence, ...] = ()
     unsaid: tuple[str, ...] = ()
+    outside: str = ""
 
 
 def released(asked: Train) -> Release:

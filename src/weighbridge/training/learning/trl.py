@@ -80,6 +80,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     if beta is None:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     unsaid = record.unsaid(asked, "batch_size")
+    if unsaid and name == "trl" and cards > 1 and asked.shard is None:
+        unsaid = (*unsaid, "shard")  # which a file of accelerate's says
     asked = asked.but(kl_beta=beta if writes else None, batch_size=batch)
     learned = record.objective(
         asked,

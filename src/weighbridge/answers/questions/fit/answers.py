@@ -24,7 +24,7 @@ from weighbridge.base.watching import Hears, go_on, kept_so_far, stopped
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import NAMES, Accelerator, Fit, Question
+from weighbridge.memory.report.fit import NAMES, Accelerator, Fit, Question, question_of
 from weighbridge.memory.report.plan import Plan, Rung, chosen
 from weighbridge.workload import FIT
 
@@ -111,7 +111,7 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     outcomes: list[QuestionOutcome] = []
     ladder: tuple[Rung, ...] = ()
     part = _parts(asker, request, hears)
-    for name in NAMES:
+    for name in _names(request):
         outcomes.append(_unless_stopped(asker, request, name))
         if name == "infer":  # before training, which takes longer
             ladder = _ladder(asker, request, outcomes[-1].question)
@@ -126,6 +126,11 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     return fit
 
 
+def _names(request: FitRequest) -> tuple[str, ...]:
+    """Return the questions that are asked: the five of all, and the one that it is about."""
+    return (*dict.fromkeys((*NAMES, request.about)),)
+
+
 def _parts(
     asker: Asker, request: FitRequest, hears: Hears | None
 ) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
@@ -134,7 +139,7 @@ def _parts(
     if hears is None or not request.helped or request.solves:
         return lambda questions, ladder: None
     plain = replace(request, helped=False)
-    others = [_told(asker, plain, name).question for name in NAMES]
+    others = [_told(asker, plain, name).question for name in _names(request)]
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
         fit = _joined(request, [*questions, *others[len(questions) :]], ladder)
@@ -262,7 +267,7 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
     engine = inference(asker, request)
     files = asker.model().parts[0].library == "gguf"
     serves = None if request.inference is None else record(request.inference)
-    if NAMES[name][0] == "train" and (files or (serves and serves.trains)):
+    if question_of(name)[0] == "train" and (files or (serves and serves.trains)):
         trainless = serves and serves.trains and sentence(serves.trains, engine=serves.title)
         return QuestionOutcome(Question(name=name, reason=trainless or FILES))
     try:

@@ -28,7 +28,7 @@ from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.table import record
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import NAMES, Solved
+from weighbridge.memory.report.fit import Solved, question_of
 from weighbridge.memory.report.plan import Plan
 from weighbridge.workload import SPREAD, layouts
 
@@ -166,7 +166,7 @@ def ranks(asker: Asker, request: FitRequest, count: int) -> dict[str, Any]:
     """Settings by which so many cards share the model, where the user did not say."""
     if count == 1 or any(name in request.settings for name in RANKS):
         return {}
-    task, method = NAMES[request.about]
+    task, method = question_of(request.about)
     if task == "train":
         packed = {"bnb_4bit_quant_storage": "bfloat16"} if method == "qlora" else {}
         return {"shard": "fsdp2", **packed}

@@ -21,11 +21,13 @@ from weighbridge.engines.engine import USUAL_CONTEXT
 from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.interface import LENGTHS
 from weighbridge.engines.table import engine, record
-from weighbridge.memory.report.fit import NAMES, SMALLEST
-from weighbridge.workload import FIT, INFER, LOAD, TUNE, engines_of, read
+from weighbridge.memory.report.fit import NAMES, SMALLEST, question_of
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, TUNE, engines_of, read
 from weighbridge.workload.consistency import OF_ADAPTERS, consistent
+from weighbridge.workload.train import LEARNS
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TUNE}
+ABOUT = (*NAMES, *LEARNS)
 MAX = {  # what can be solved for -> the setting, and the questions that have it
     "context": ("context", ("infer",)),
     "users": ("batch_size", ("infer",)),
@@ -108,7 +110,7 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
     _values(settings)
     return FitRequest(
         settings=settings,
-        about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
+        about=_one_of("for", about, ABOUT) or (MAX[most][1][0] if most else "infer"),
         most=most,
         smallest=_one_of("smallest", searches["smallest"], SMALLEST),
         as_published=strictly,
@@ -175,7 +177,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
 
 def workload(name: str, request: FitRequest, inference: str) -> Any:
     """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
-    task, method = NAMES[name]
+    task, method = question_of(name)
     settings = dict(_own(name, request, inference))
     if name == request.about:
         settings |= {
@@ -192,10 +194,11 @@ def workload(name: str, request: FitRequest, inference: str) -> Any:
 
 def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, Any]]:
     """Yield the settings that one question takes."""
-    task, method = NAMES[name]
-    users = NAMES[request.about][0] != "train"
+    task, method = question_of(name)
+    users = question_of(request.about)[0] != "train"
+    table = TRAIN if method in LEARNS else TABLES[task]
     for setting, value in request.settings.items():
-        if setting not in TABLES[task] or (setting in USERS and users is (task == "train")):
+        if setting not in table or (setting in USERS and users is (task == "train")):
             continue
         if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
             continue
@@ -212,7 +215,11 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
 
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
     """Return the names of the questions that take a setting."""
-    return frozenset(name for name in NAMES if setting in dict(_own(name, request, inference)))
+    return frozenset(
+        name
+        for name in dict.fromkeys((*NAMES, request.about))
+        if setting in dict(_own(name, request, inference))
+    )
 
 
 def _is_foreign(setting: str, inference: str) -> bool:

@@ -26,7 +26,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
+from weighbridge.memory.report.fit import Fit, Question, Solved, question_of
 from weighbridge.workload import TRAIN
 
 OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text
@@ -163,7 +163,7 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
 def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
     """Find the largest dense model of no particular shape that fits: by its bare size, and
     rough."""
-    if NAMES[request.about][0] == "train":
+    if question_of(request.about)[0] == "train":
         note = "a bare size has no layers to train: --for load or infer"
         return Solved(unknown="model-size", value=None, question=request.about, note=note)
 
