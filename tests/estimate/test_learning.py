@@ -326,6 +326,18 @@ def test_an_engine_that_serves_alone_is_infer():
     assert own.peak("driver") == device(served).peak("driver")
 
 
+def test_an_engines_step_has_as_many_tokens_as_was_said():
+    """verl's own example of 7B says 1,536: a wider step is profiled, and leaves less cache."""
+    caches = [
+        instants(framework="verl", max_num_batched_tokens=tokens)["rollout"].of("kv_cache").expected
+        for tokens in (1536, 8192, 32768)
+    ]
+    assert caches == sorted(caches, reverse=True) and caches[0] > caches[-1]
+    usual = answer(framework="verl")
+    assert usual.workload["max_num_batched_tokens"] == 8192
+    assert usual.peak == answer(framework="verl", max_num_batched_tokens=8192).peak
+
+
 def test_states_begin_with_the_first_step():
     made = instants(**SETTINGS["verl"])
     assert made["rollout"].of("optimizer_states") == (0, 0, 0)

@@ -448,3 +448,23 @@ def test_sums_within_sums_are_computed_as_a_shell_does():
         assert run(script + line % f"${name}").settings["max_tokens_per_gpu"] == tokens
     with pytest.raises(UsageError, match="no value of --max-tokens-per-gpu"):
         run(script + line % "$((a / 0))")
+
+
+@pytest.mark.parametrize(
+    ("more", "prompt"),
+    [
+        ("--vllm_mode colocate --vllm_max_model_len 4096", 3072),
+        ("--vllm_mode colocate --vllm_max_model_len 4096 --max_length 512", 512),
+        ("--vllm_mode server --vllm_max_model_len 4096", None),
+        ("--vllm_mode colocate", None),
+    ],
+)
+def test_a_prompt_of_ms_swift_is_no_longer_than_its_engine_takes(more, prompt):
+    """ms-swift @ 3602360a examples/train/grpo/internal/gspo.sh: no max_length, and an engine of
+    16,384 tokens beside answers of 8,192."""
+    line = "swift rlhf --rlhf_type grpo --model qwen3-0.6b --use_vllm true --tuner_type full "
+    run = weighbridge.weigh(
+        f"{line}--max_completion_length 1024 {more}\n", name="a.sh", gpu="h100", offline=True
+    ).runs[0]
+    assert run.run.settings.get("prompt_len") == prompt
+    assert any(u.key == "max_length" for u in run.run.unread) == (prompt is None)

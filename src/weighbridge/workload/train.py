@@ -177,6 +177,7 @@ class RolloutSettings(Settings):
     rollout_offload: Str = word("none", "states", "weights", "all")
     gpu_memory_utilization: Float = number(0, 1)
     max_num_seqs: Int = whole(1, 1 << 20)
+    max_num_batched_tokens: Int = count(1, 1 << 31)
     sleep_level: Int = whole(0, 2)
     sync_bucket: Int = size()
     sync_parts: Int = whole(1, 1 << 16)

@@ -462,6 +462,7 @@ class _Meeting:
             "sleep_level": self.rollout.sleep,
             "gpu_memory_utilization": served.get("gpu_memory_utilization"),
             "max_num_seqs": served.get("max_num_seqs"),
+            "max_num_batched_tokens": served.get("max_num_batched_tokens"),
         }
 
     def _warnings(self) -> Iterator[str]:

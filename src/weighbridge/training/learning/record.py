@@ -139,6 +139,7 @@ OF_ROLES = (
     *("logprob_batch_size",),
     *("max_tokens_per_gpu", "prompt_len", "max_new_tokens", "rollout_engine", "rollout_version"),
     *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
+    "max_num_batched_tokens",
     *("sleep_level", "sync_bucket", "sync_parts", "rollout_max_len"),
 )
 
@@ -218,6 +219,8 @@ def serving(
     if engine == "vllm":
         settings |= {"gpu_memory_utilization": share, "max_num_seqs": seqs}
         settings |= {"enable_sleep_mode": level > 0, "sleep_level": level or None}
+        if asked.max_num_batched_tokens:
+            settings["max_num_batched_tokens"] = asked.max_num_batched_tokens
     else:
         settings |= {"mem_fraction_static": share, "max_running_requests": seqs}
         settings.pop("max_num_batched_tokens", None)

@@ -419,14 +419,15 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         settings={**run.settings, **(AS_KEPT if "quantization" in run.settings else {})},
         model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
-        unread=(*run.unread, *_unlimited(data)),
+        unread=(*run.unread, *_unlimited(data, run.settings)),
         refused=refused,
     )
 
 
-def _unlimited(data: Mapping[str, Value]) -> Iterator[Unread]:
-    """Yield the note that ms-swift's samples are as long as they are, where no length is set."""
-    if data.keys().isdisjoint(trl.LENGTHS):
+def _unlimited(data: Mapping[str, Value], settings: Mapping[str, Value]) -> Iterator[Unread]:
+    """Yield the note that ms-swift's samples are as long as they are, where no length is set, and
+    no engine limits them."""
+    if data.keys().isdisjoint(trl.LENGTHS) and "prompt_len" not in settings:
         yield Unread(key="max_length", line=0, why=sentence("swift.length"), raises=True)
 
 

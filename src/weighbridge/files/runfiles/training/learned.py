@@ -156,6 +156,10 @@ def _rows(keys: KeyReading) -> None:
     name = next((n for n in OF_PROMPT[: 1 + swift] if number(keys.peek(n))), "")
     if name:
         keys.take(name, "prompt_len")
+    elif swift and keys.on("use_vllm") and keys.value("vllm_mode") != SERVER:
+        most = number(keys.peek("vllm_max_model_len")) - number(keys.peek("max_completion_length"))
+        if most > 0:  # vLLM takes no longer request
+            keys.default("prompt_len", most, sentence("swift.engine_length"))
     if name == OF_PROMPT[0] and keys.settings["framework"] == "trl":
         keys.default("framework_version", *NO_PROMPT)
 
