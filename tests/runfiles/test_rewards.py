@@ -395,6 +395,17 @@ def test_float8_of_nemo_rl_is_that_of_megatron(fp8, said):
     assert args == said and not any("fp8" in one.key for one in found.unread)
 
 
+@pytest.mark.parametrize(("ranks", "taken"), [(8, 8), (1, None)])
+def test_experts_of_nemo_rl_s_fsdp_are_shared_out(ranks, taken):
+    """NeMo-RL 7ea279ab examples/configs/recipes/llm/grpo-nanov3-30BA3B-2n8g-fsdp2.yaml: each rank
+    has an eighth of the experts, and gathers none of the others."""
+    sizes = f"dtensor_cfg: {{enabled: true, expert_parallel_size: {ranks}}}\n  megatron_cfg: "
+    text = MCORE.format(fp8="{enabled: false}", engine="vllm").replace("megatron_cfg: ", sizes)
+    found = run(text.replace("{enabled: true, pipeline", "{enabled: false, pipeline"), "run.yaml")
+    assert found.settings.get("expert_parallel_size") == taken
+    assert not [one.key for one in found.unread if "expert" in one.key]
+
+
 @pytest.mark.parametrize(
     ("engine", "open_"), [("vllm", False), ("sglang", False), ("megatron", True)]
 )

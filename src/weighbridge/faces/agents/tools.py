@@ -8,7 +8,7 @@ can send; what the command line reads besides ("32K" for a count) is taken as we
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.answers.questions.fit.request import ABOUT, MAX
+from weighbridge.answers.questions.fit.request import MAX
 from weighbridge.answers.questions.requests import BESIDE, OF_PIPELINES
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.listing import SORTS, TYPES
@@ -87,7 +87,9 @@ OUTPUT: Mapping[str, Schema] = {
     "detail": _one_of(DETAILS, "Default: short. full: every component, phase and device."),
 }
 OF_FIT: Mapping[str, Schema] = {
-    "for": _one_of(list(ABOUT), "The question that the verdict is about. Default: infer."),
+    "for": _said(
+        "What the verdict is about: load, infer (default), lora, qlora, train, grpo, dpo..."
+    ),
     "max": _one_of(list(MAX), "Find the largest that fits, of this."),
     "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
     "explain_oom": _said(

@@ -289,7 +289,8 @@ def _nemo_rl(keys: KeyReading) -> None:
         _megatron(keys, f"{layout}.", f"{layout}.")
         keys.used.add("policy.dtensor_cfg.context_parallel_size")
     else:
-        for kind in ("tensor", "context"):
+        experts = number(keys.peek("policy.dtensor_cfg.expert_parallel_size")) > 1
+        for kind in ("tensor", "context", *(("expert",) if experts else ())):
             keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])
     _cluster(keys)
     answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
