@@ -129,7 +129,7 @@ def _either(model: Model, workload: Train, run: LearningRun, newest: Report) -> 
     cards = 1 if newest.verdict is None else newest.verdict.count
     with suppress(UsageError):  # some methods are younger
         other = learning.run(workload.but(framework_version=release), cards)
-        return either(newest, _trained(model, other), release)
+        return either(newest, _trained(model, replace(other, outside="")), release)
     return newest
 
 
