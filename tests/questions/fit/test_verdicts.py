@@ -15,6 +15,7 @@ from weighbridge.engines.launch import parse
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.render import render
 from weighbridge.faces.view.records import RenderOptions
+from weighbridge.memory.report.fit import NAMES
 
 SERVERS = ("vllm", "sglang")
 ENGINES = ("transformers", *SERVERS, "llama.cpp", "ik_llama.cpp")
@@ -567,3 +568,19 @@ def test_a_command_is_judged_as_it_stands():
 def test_what_is_refused_however_it_is_spread_says_why(wrong):
     with pytest.raises(UsageError, match="max-num-batched-tokens"):
         weighbridge.infer("qwen3-0.6b", engine="vllm", gpu="h100:2", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("about", "more"),
+    [("dpo", {"seq_len": 256}), ("grpo", {"max_new_tokens": 128, "batch_size": 8})],
+)
+def test_a_method_of_rewards_is_a_question_of_its_own(about, more, capsys):
+    """Beside the five of all, as `train --method` answers it, with its exit code."""
+    asked = {"gpu": "4090", "batch_size": 1, **more}
+    answer = weighbridge.fit("qwen3-0.6b", **{"for": about}, **asked)
+    alone = weighbridge.train("qwen3-0.6b", method=about, **asked)
+    assert [q.name for q in answer.questions] == [*NAMES, about]
+    assert answer.report.peak == alone.peak and answer.fits == alone.verdict.fits == "yes"
+    flags = [f"--{n.replace('_', '-')}={value}" for n, value in asked.items()]
+    assert run(["fit", "qwen3-0.6b", f"--for={about}", *flags]) == 0
+    assert about.upper() in capsys.readouterr().out
