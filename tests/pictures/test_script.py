@@ -5,6 +5,8 @@ from functools import cache
 import pytest
 
 import weighbridge
+from tests.pictures.rows import with_programs
+from weighbridge.files.runfiles import read
 
 prepared = cache(weighbridge.prepare)
 
@@ -85,3 +87,57 @@ def test_encoders_that_are_left_out_are_not_loaded():
     assert "text_encoder=None, text_encoder_2=None" in loads
     assert call.startswith("out = pipe(**embeddings, ")
     assert not any("text" in line for line in report.derived["launch"].splitlines()[:-3])
+
+
+def read_back(report):
+    """What the lines of a report are answered with, asked as a file of them would be."""
+    file = read(report.derived["launch"], "made.py")
+    assert file.kind == "pipeline-script"
+    [run] = file.runs
+    assert not run.unread
+    gpu = report.workload["gpu"]
+    return prepared(run.model).picture(gpu=gpu, remedies=False, **run.settings)
+
+
+def judged(report):
+    return report.verdict.fits, [d["peak"] for d in report.to_dict()["devices"]]
+
+
+def same_by_its_lines(name, gpu, **asked):
+    """The law: what a remedy's tick rests on is in the program that is printed for it."""
+    whole = prepared(name).picture(gpu=gpu, **asked)
+    changes = [dict(one.change) for one in whole.remedies if one.fits != "no"]
+    assert changes
+    for change in changes:
+        report = prepared(name).picture(gpu=gpu, remedies=False, **asked | change)
+        assert judged(read_back(report)) == judged(report), change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "gpu", "asked"),
+    [
+        ("sdxl", "3070", {}),
+        ("sdxl", "3070", {"batch_size": 2, "vae_dtype": "bfloat16"}),
+        ("flux.1-krea-dev", "3070", {"quantization": "Q4_K_S", "offload": "group-block"}),
+        ("wan2.1-i2v-14b-480p", "4090", {"offload": "model", "size": "480x320", "frames": 33}),
+    ],
+)
+def test_lines_of_a_remedy_read_back_to_its_answer(name, gpu, asked):
+    same_by_its_lines(name, gpu, **asked)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", with_programs())
+def test_lines_of_each_remedy_read_back_to_its_answer(name):
+    whole = prepared(name).picture(gpu="3070")
+    if any(one.fits != "no" for one in whole.remedies):
+        same_by_its_lines(name, "3070")
+
+
+def test_an_autoencoder_in_another_dtype_than_the_pipeline_makes_of_it_is_loaded_so():
+    """SDXL decodes in float32 what is in float16; bfloat16 stays as it is."""
+    narrow = prepared("sdxl").picture(vae_dtype="bfloat16", remedies=False).derived["launch"]
+    assert 'subfolder="vae", torch_dtype=torch.bfloat16' in narrow
+    assert "vae=vae" in narrow
+    assert "vae" not in prepared("sdxl").picture(remedies=False).derived["launch"]

@@ -9,7 +9,7 @@ hooks/layerwise_casting.py (of modules that are not diffusers').
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
@@ -91,10 +91,9 @@ class PipelineLines:
             yield from self._file(name, dtype)
             passed.append(f"{name}={name}")
         yield from self._elsewhere(files, packed)
-        name, wide = w["vae"], f"torch.{w['vae_dtype']}"
-        if wide != dtype and not w["upcast"]:
-            cls, folder = self.classes[name], f'subfolder="{name}", torch_dtype={wide}'
-            yield f"{name} = {cls}.from_pretrained({json.dumps(self.repo)}, {folder})"
+        for name, other in w["dtypes"].items():
+            folder = f'subfolder="{name}", torch_dtype=torch.{other}'
+            yield f"{name} = {self.classes[name]}.from_pretrained({json.dumps(self.repo)}, {folder})"
             passed.append(f"{name}={name}")
         if packed:
             yield f"quantized = PipelineQuantizationConfig({self._packing(packed, dtype)})"
@@ -140,6 +139,9 @@ class PipelineLines:
         sizes = [f"width={w['width']}", f"height={w['height']}"]
         if w["frames"] > 1:
             sizes.append(f"num_frames={w['frames']}")
+        if w["batch_size"] > 1:
+            made = "videos" if w["frames"] > 1 else "images"
+            sizes.append(f"num_{made}_per_prompt={w['batch_size']}")
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
@@ -171,6 +173,8 @@ class PipelineLines:
         libraries = map(self._library, packed) if self._apart(packed) else ()
         yield from (f"import {one}" for one in sorted({*libraries, "torch"}))
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        apart = (name for name in self.settings["dtypes"] if self._library(name) == "transformers")
+        yield from (f"from transformers import {self.classes[name]}" for name in apart)
         if self._resting().difference(self.settings["denoisers"]):
             yield "from diffusers.hooks import apply_layerwise_casting"
         if names := sorted({PACKED[one].torchao for one in packed.values()} - {""}):
@@ -221,9 +225,8 @@ class PipelineLines:
         names |= {self.settings["control_class"]} if self.settings.get("controlnet") else set()
         names |= {"GGUFQuantizationConfig"} if files else set()
         names |= {"ContextParallelConfig"} if self.settings.get("context_parallel_size") else set()
-        w = self.settings
-        if w["vae_dtype"] != w["dtype"] and not w["upcast"]:
-            names.add(self.classes[w["vae"]])
+        apart = (name for name in self.settings["dtypes"] if self._library(name) == "diffusers")
+        names.update(map(self.classes.__getitem__, apart))
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
     def _cast(self, dtype: str) -> Iterator[str]:
@@ -265,15 +268,24 @@ def script(
     if not row.repo_id or (place.cards and settings["device_map"] != [BALANCED]):
         return None  # components that their user places, too
     classes = {p.name: p.blueprint.cls for p in model.parts}
-    more: dict[str, Any] = {**settings, "denoiser": row.denoiser, "vae": row.vae}
-    more["upcast"] = row.upcast
+    more: dict[str, Any] = {**settings, "denoiser": row.denoiser}
     more |= {"denoisers": row.denoisers, "encoders": (*row.encoders, row.image_encoder)}
     dropped = more["dropped"] = sorted(formats.left_out(settings.get("drop", ()), row, classes))
     forms = {name: form for name, form in place.forms.items() if name not in dropped}
+    more["dtypes"] = _apart(row, place, dropped)
     more["control_class"] = control_class(classes[row.denoiser])
     repo = model.reference if "/" in model.reference else row.repo_id
     gguf = {name: _gguf(model, row, name, place.forms.get(name, "")) for name in row.denoisers}
     return PipelineLines(repo, classes, gguf, forms, more).text()
+
+
+def _apart(row: PipelineSpec, place: ComponentPlacement, dropped: Sequence[str]) -> dict[str, str]:
+    """Return the dtypes of components that a pipeline would load, or decode with, in another."""
+    usual = dict.fromkeys(place.dtypes, place.dtypes[row.denoiser].name)
+    if row.upcast and usual[row.vae] == "float16":
+        usual[row.vae] = "float32"
+    found = ((name, dtype.name) for name, dtype in place.dtypes.items() if name not in dropped)
+    return {name: dtype for name, dtype in found if dtype != usual[name]}
 
 
 def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:

@@ -40,7 +40,7 @@ UNIFIED_SINCE = (2, 12)
 TAIL = 512  # bytes of cuDNN beside what it rearranges
 # Larger ones are not asked for: decodes of 16 pictures took none (12 GiB) where those of 8 took
 # theirs (6 GiB: diffusers-torchao README, FLUX.1-dev at 1024 x 1024); between them assumed
-MOST_WORKSPACE = 1 << 33
+MOST_WORKSPACE = (1 << 33) + TAIL
 
 # Chips and releases of torch on which published programs with convolutions were re-run. On others
 # cuDNN chose more than here: a YOLO11n on an RTX 50 took 12 to 30 % more, a DINO with torch 1.7
@@ -78,4 +78,4 @@ def convolution(inputs: int, output: int, *, half: bool, chip: Chip) -> list[int
     tensors."""
     both = half or chip.capability[0] == HOPPER
     workspace = inputs + (output if both else 0) + TAIL
-    return [workspace if workspace < MOST_WORKSPACE else 0]
+    return [workspace if workspace <= MOST_WORKSPACE else 0]

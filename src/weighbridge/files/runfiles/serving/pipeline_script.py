@@ -26,6 +26,8 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.training import literals
 from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures.formats import is_gguf
+from weighbridge.pictures.request import USUAL_DTYPE
 
 LOADS = ("from_pretrained", "from_single_file")
 PIPELINE = re.compile(r"\w*Pipeline|AutoPipelineFor\w+")
@@ -58,6 +60,7 @@ NOT_COUNTED: Mapping[str, str] = {
 SIDES = ("width", "height")
 TIMES = ("num_images_per_prompt", "num_videos_per_prompt")
 BEGINS = ("text_encoder", "transformer", "unet", "vae", "image_encoder", "tokenizer")
+ENCODER = "image_encoder"
 TORCHAO = {"int8wo": "torchao-int8", "float8wo": "torchao-fp8", "int4wo": "torchao-int4"}
 COMPUTED = "its value is computed by the script"
 
@@ -150,6 +153,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
             facts.leave(name, sentence("script.device_map"), node, "lowers")
         elif name.startswith(BEGINS):
             _component(facts, name, facts.meant(node))
+    _as_published(facts, model, load)
     _placed(facts)
     _called_with(facts, load, model)
     if facts.forms:
@@ -207,11 +211,23 @@ def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
         return
     words = facts.words(node)
     for key in DTYPES:
-        if key in words and name == "vae":
-            _dtype(facts, "vae_dtype", f"{name}.{key}", words[key])
+        if key in words and name in ("vae", ENCODER):
+            _dtype(facts, f"{name}_dtype", f"{name}.{key}", words[key])
     if "quantization_config" in words:
         form = _form(facts, words["quantization_config"], node)
         facts.forms += [f"{name}={form}"] if form else []
+
+
+def _as_published(facts: ScriptFacts, model: str, load: ast.Call) -> None:
+    """Take an encoder of images that is in a dtype of its own as part of what a pipeline has where
+    no dtype is given; of another nothing is counted."""
+    row = pipelines.of_repository(model) or pipelines.find(model)
+    own = facts.settings.pop(f"{ENCODER}_dtype", None)
+    usual = row.recipe.get(f"{ENCODER}_dtype") if row is not None else None
+    if own is not None and (own, facts.settings.get("dtype")) == (usual, USUAL_DTYPE):
+        facts.settings.setdefault("vae_dtype", facts.settings.pop("dtype"))
+    elif own not in (None, facts.settings.get("dtype")):
+        facts.leave(f"{ENCODER}.dtype", sentence("script.not_counted"), load, "raises", "lowers")
 
 
 def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
@@ -262,8 +278,9 @@ def _form(facts: ScriptFacts, node: ast.expr, load: ast.AST) -> str:
     values |= {"first": _first(config)}
     form = _named(name, values)
     if name.startswith("GGUF") and isinstance(load, ast.Call) and load.args:
-        file = pipelines.of_file(str(value_of(load.args[0])))
-        form = file.format if file is not None else ""
+        path = str(value_of(load.args[0]))
+        file, end = pipelines.of_file(path), path.removesuffix(".gguf").rpartition("-")[2]
+        form = file.format if file is not None else end if is_gguf(end) else ""
     if not form:
         facts.leave("quantization_config", COMPUTED, load, "lowers")
     return form
