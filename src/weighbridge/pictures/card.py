@@ -54,6 +54,7 @@ class StagePeak(NamedTuple):
     peak: LivePeak
     weights: Mapping[str, int]
     card: int = 0
+    beyond: bool = False  # convolutions of tensors that 32 bits cannot count
 
 
 class CardMemory(NamedTuple):
@@ -161,7 +162,8 @@ class PipelineCard:
             self._send(name)
             if self.placement.offload == "sequential":
                 self.heap.emptied()
-        return StagePeak(peak, weights, self.number)
+        beyond, self.m.beyond = self.m.beyond, False
+        return StagePeak(peak, weights, self.number, beyond)
 
     def _begin(self) -> None:
         self.heap.phase()

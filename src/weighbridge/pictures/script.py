@@ -92,8 +92,8 @@ class PipelineLines:
             passed.append(f"{name}={name}")
         yield from self._elsewhere(files, packed)
         for name, other in w["dtypes"].items():
-            folder = f'subfolder="{name}", torch_dtype=torch.{other}'
-            yield f"{name} = {self.classes[name]}.from_pretrained({json.dumps(self.repo)}, {folder})"
+            where = f'{json.dumps(self.repo)}, subfolder="{name}", torch_dtype=torch.{other}'
+            yield f"{name} = {self.classes[name]}.from_pretrained({where})"
             passed.append(f"{name}={name}")
         if packed:
             yield f"quantized = PipelineQuantizationConfig({self._packing(packed, dtype)})"

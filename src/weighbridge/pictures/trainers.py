@@ -87,6 +87,7 @@ class PictureTrainer(NamedTuple):
     master: bool = True
     optimizer: str = "adamw_torch"
     factor: int = 0  # LoKr's; 0: near the root
+    factors: Mapping[str, int] = {}  # the smallest of its examples, where a run must say them
     unets: bool = True
     beside: bool = False
     precision: str = "bf16-mixed"
@@ -167,7 +168,8 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             bypassed=True,
             master=False,
             optimizer="adamw_bf16",
-            factor=16,
+            factor=16,  # config/lycoris_config.json.example; examples/*.lycoris-lokr have 2 to 25
+            factors={"Attention": 2, "FeedForward": 4},
             unets=False,
             combined=True,
             shares=(*DEEPSPEED, "fsdp2"),

@@ -160,6 +160,16 @@ def _adapters(
     )
 
 
+def with_less_of_factors(asked: PicturePlan, w: PictureTraining) -> PicturePlan | None:
+    """Return the run with the smallest factors that examples of a program have, by which LoKr is
+    largest; None where factors were given, or where the program itself has a default."""
+    how = asked.adapters
+    if how is None or w.method != "lokr" or w.lokr_factor or w.lokr_factors:
+        return None
+    examples = trainer_of(w).factors
+    return replace(asked, adapters=replace(how, factors=examples)) if examples else None
+
+
 def _factors(written: tuple[str, ...]) -> dict[str, int]:
     """Read Attention=16, FeedForward=8. Raises UsageError."""
     factors: dict[str, int] = {}
@@ -235,6 +245,8 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture_training.kept")
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
+    if with_less_of_factors(asked, w):
+        yield sentence("picture_training.no_factors", title=trainer_of(w).title)
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
     yield from _of_ranks(asked, trainer)
     yield from _of_steps(w, trainer, cls)

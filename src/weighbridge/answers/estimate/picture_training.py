@@ -28,7 +28,13 @@ from weighbridge.pictures.spec import row_of
 from weighbridge.pictures.swapping import most
 from weighbridge.pictures.trainers import StepSpread
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
-from weighbridge.pictures.training_request import again, notes, plan, trainer_of
+from weighbridge.pictures.training_request import (
+    again,
+    notes,
+    plan,
+    trainer_of,
+    with_less_of_factors,
+)
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.answer import MOST_LISTED
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
@@ -68,7 +74,9 @@ def train(model: Model, w: PictureTraining) -> Report:
     cls = class_of(asked.denoiser.config)
     how = again(w, cls, most=True)
     least = ran if how == asked.checkpointing else run(replace(asked, checkpointing=how))
-    whole = WholeStep(asked, ran, least, _spread(asked, ran, trainer_of(w).spread(cls)))
+    most_trained = run(larger) if (larger := with_less_of_factors(asked, w)) else ran
+    spread = _spread(asked, ran, trainer_of(w).spread(cls))
+    whole = WholeStep(asked, ran, least, most_trained, spread)
     phases = tuple(_phase(whole, name, card) for name in PHASES if name in ran.moments)
     listed = range(min(asked.sharding.cards, MOST_LISTED))
     devices = (
@@ -96,11 +104,13 @@ def train(model: Model, w: PictureTraining) -> Report:
 
 
 class WholeStep(NamedTuple):
-    """A run with what may be less of it: `least` is the same where checkpoints forget all."""
+    """A run with what may be less or more of it: `least` is the same where checkpoints forget all,
+    `most` where adapters are as large as the program's examples have them."""
 
     asked: PicturePlan
     ran: PictureRun
     least: PictureRun
+    most: PictureRun
     spread: StepSpread
 
 
@@ -133,6 +143,7 @@ def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:
 def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
     """Yield what tensors live for. What moves is as sure as whose code it is."""
     asked, spread, least = whole.asked, whole.spread, whole.least.moments[moment].live
+    most = whole.most.moments[moment].live
     for what, nbytes in whole.ran.moments[moment].live.items():
         moves = what in MOVING
         share = spread if moves else StepSpread(0, 0)
@@ -141,14 +152,13 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
             low = nbytes // asked.sharding.cards
         elif what == "weights" and asked.away_whole:
             low = 0
+        high = max(nbytes, most.get(what, 0))
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
             detail=_detail(asked, what),
-            bytes=Bytes(
-                low - low * share.below // 100, nbytes, nbytes + nbytes * share.above // 100
-            ),
+            bytes=Bytes(low - low * share.below // 100, nbytes, high + high * share.above // 100),
             basis="assumed" if moves and spread.below > ASSUMED else "computed",
             formula=_formula(asked, whole.ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,

@@ -18,6 +18,7 @@ from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, 
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
+from weighbridge.machines.kernels.workspaces import MOST_WORKSPACE
 from weighbridge.memory.components import device
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Condition
@@ -265,7 +266,7 @@ def _instant(
     alone: bool,
 ) -> Instant:
     """A stage's fullest moment. `alone`: the share is of what it computes with."""
-    peak, weights, _ = stage.result
+    peak, weights, *_ = stage.result
     live = {name: n for name, n in peak.live.items() if name != "weights"}
     whole = sum(live.values()) if alone else peak.allocated
     passing = live.pop("temporaries", 0)
@@ -284,7 +285,7 @@ def _instant(
             ),
             Component(
                 name="workspaces",
-                bytes=exactly(spaces),
+                bytes=Bytes(spaces, spaces, spaces + stage.result.beyond * MOST_WORKSPACE),
                 basis="computed",
                 formula="cuBLAS; cuDNN puts channels last beside a convolution",
                 source="machines/kernels/workspaces.py",

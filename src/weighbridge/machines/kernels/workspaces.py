@@ -39,7 +39,8 @@ LIGHT_KEPT_SINCE = (2, 9)
 UNIFIED_SINCE = (2, 12)
 TAIL = 512  # bytes of cuDNN beside what it rearranges
 # Larger ones are not asked for: decodes of 16 pictures took none (12 GiB) where those of 8 took
-# theirs (6 GiB: diffusers-torchao README, FLUX.1-dev at 1024 x 1024); between them assumed
+# theirs (6 GiB: diffusers-torchao README, FLUX.1-dev at 1024 x 1024); between them assumed. What
+# runs where 32 bits do not count a tensor was not read: that of 16 took 6.1 GiB more than this
 MOST_WORKSPACE = (1 << 33) + TAIL
 
 # Chips and releases of torch on which published programs with convolutions were re-run. On others

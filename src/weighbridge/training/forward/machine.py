@@ -128,6 +128,7 @@ class Machine:
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.unfolds = False  # a convolution is a product of columns, as in ggml
+        self.beyond = False  # a convolution had more elements than 32 bits count
         self.chip = ASSUMED
         self.installed = False  # packages with kernels of layers that are no attention
         self.kernels = KernelFacts()

@@ -110,7 +110,7 @@ class ScriptFacts:
             elif isinstance(value, ast.Dict):
                 keys = zip(value.keys, value.values, strict=True)
                 named |= {str(value_of(k)): v for k, v in keys if k is not None}
-            else:
+            elif "drop" not in self.settings:  # what encoders gave in a run of their own
                 self.leave(f"**{ast.unparse(word.value)[:40]}", COMPUTED, call, "raises", "lowers")
         return named
 

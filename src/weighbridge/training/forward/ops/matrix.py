@@ -106,6 +106,9 @@ def baddbmm(m: Machine, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
 # ---- convolutions
 
 
+LARGEST_INDEX = 1 << 31  # elements, of kernels that count in 32 bits
+
+
 class ConvForm(NamedTuple):
     """`shape` is the output's. `turned`: its gradient comes in another order of dimensions."""
 
@@ -126,6 +129,7 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
         m.hidden(columns(shape, weight.shape))
     elif rearranged:
         m.hidden(*m.sizes(convolution, read + weights, output, half=half))
+    m.beyond |= max(x.numel, out.numel) > LARGEST_INDEX
     reads, holds, count = x.shape, weight.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
