@@ -186,10 +186,19 @@ def test_a_value_that_is_none_says_what_is_one():
     assert "of at most 65,536 a side" in refused(size="1024x100000")
     assert "how many LoRA files" in refused(lora="my.safetensors")
     assert "two formats of the denoiser" in refused(quantization="fp8", layerwise_casting=True)
-    with pytest.raises(UsageError, match="is --method lora --quantization nf4"):
-        api.picture_training("flux.1-dev", method="qlora")
     with pytest.raises(UsageError, match="no pipeline that we know is called 'pony xyz'"):
         api.picture("pony xyz")
+
+
+def test_qlora_is_lora_beside_a_denoiser_in_nf4():
+    """The same by its name, by its parts, and by the workload that an answer has."""
+    asked = {"gpu": "4090", "size": "512x512", "checkpointing": "full"}
+    short = api.picture_training("flux.1-dev", method="qlora", **asked)
+    parts = api.picture_training("flux.1-dev", method="lora", quantization="nf4", **asked)
+    assert short.to_dict() == parts.to_dict()
+    assert (short.workload["method"], short.workload["quantization"]) == ("lora", "nf4")
+    eight = api.picture_training("flux.1-dev", method="qlora", quantization="bnb-int8", **asked)
+    assert eight.workload["quantization"] == "bnb-int8"
 
 
 @pytest.mark.parametrize("name", ["pony", "Pony XL", "illustrious", "Illustrious-XL"])

@@ -21,8 +21,7 @@ from weighbridge.settings.shared import Weighed
 from weighbridge.workload.picture import PipelineSettings
 from weighbridge.workload.train import AdapterSettings, RankSettings, RunSettings
 
-METHODS = ("full", "lora", "dora", "loha", "lokr")
-INSTEAD = {"qlora": "--method lora --quantization nf4"}
+METHODS = ("full", "lora", "qlora", "dora", "loha", "lokr")
 TRAINERS = ("diffusers", "kohya", "simpletuner", "ai-toolkit", "musubi", "onetrainer")
 CHECKPOINTING = ("none", "full", "pairs", "half", "offload")
 STREAMING = ("none", "layers", "blocks")  # weights that wait in host memory
@@ -33,7 +32,7 @@ class PictureRunSettings(Settings):
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
-    method: Str = word(*METHODS, default="lora", instead=INSTEAD)
+    method: Str = word(*METHODS, default="lora")
     framework: Str = word(*TRAINERS, default="diffusers")
     size: Pixels = image(flags=("--resolution",))
     frames: Int = count(1, 1 << 16)
