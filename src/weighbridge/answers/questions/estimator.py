@@ -116,7 +116,8 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
     more = besides(typed.task, meant, report.workload)
     if more:
         report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
-    if meant.quantization in (None, typed.workload.quantization):
+    by_method = typed.task == "picture_training"  # qlora says its format
+    if by_method or meant.quantization in (None, typed.workload.quantization):
         return report
     from weighbridge.engines.format_names import said
 
