@@ -301,7 +301,7 @@ def _cast(stage: Stage, one: ComfyRun) -> int:
 
 
 def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
-    peak, weights, _ = stage.result
+    peak, weights, *_ = stage.result
     cast = _cast(stage, one)
     fewer = {name: int(n * share) for name, n in weights.items()}
     more = cast - sum(weights.values()) + sum(fewer.values())

@@ -174,10 +174,14 @@ def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> Pipeli
 def usual_dtype(spec: PipelineSpec, w: Picture) -> str:
     """Return the dtype that a pipeline is loaded in: cards before Ampere have no products of
     bfloat16."""
+    return OF_UPCAST if spec.upcast or is_before_bfloat16(w) else USUAL_DTYPE
+
+
+def is_before_bfloat16(w: Picture) -> bool:
+    """Tell whether a card is named that has no products of bfloat16."""
     budget = w.budget()
     chip = None if budget is None else budget.choice.part.chip
-    old = chip is not None and chip.capability < BFLOAT16_SINCE
-    return OF_UPCAST if spec.upcast or old else USUAL_DTYPE
+    return chip is not None and chip.capability < BFLOAT16_SINCE
 
 
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> ComponentPlacement:

@@ -26,6 +26,7 @@ from weighbridge.pictures import base, components, formats, sharing
 from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, targeted
 from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
+from weighbridge.pictures.nets import tiles
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import COLOURS
 from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
@@ -76,6 +77,7 @@ class PicturePlan:
     caches: tuple[str, ...] = ()
     beside: bool = False
     trains_text: bool = False
+    vae_tiling: bool = False
     blocks_to_swap: int = 0
     streaming: str = "none"  # layers, or blocks
     waiting: float = 1.0  # of what is streamed
@@ -166,7 +168,7 @@ PARTS = frozenset(("spec", "parts", "dtypes", "forms", "caches", "beside"))
 def _encoders(plan: PicturePlan, names: Iterable[str]) -> tuple[object, ...]:
     """Return what decides a run of these encoders."""
     each = ((one, plan.forms.get(one), plan.dtypes[one]) for one in names)
-    return (plan.spec.name, plan.sizes, plan.chip, *each)
+    return (plan.spec.name, plan.sizes, plan.chip, plan.vae_tiling, *each)
 
 
 def _less(peak: LivePeak, nbytes: int) -> LivePeak:
@@ -225,13 +227,25 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
     """Run an encoder, of which nothing is kept but what it gives. Pixels are those of a batch."""
     text, config = plan.spec.short.get(name, sizes.text), plan.parts[name].config
     side = "encode" if name == plan.spec.vae else "both"
+    run_sizes = _tile(plan, sizes) if side == "encode" and plan.vae_tiling else sizes
     shape = sizes.pixels(COLOURS, plan.spec.space, plan.spec.time)
     pixels = m.new(shape, plan.dtypes[name]) if side == "encode" else None
     run = ProgramRun(m=m, cls=class_of(config), dtype=plan.dtypes[name])
     with m.no_grad():
-        output = components.forward(run, config, replace(sizes, text=text, side=side))
+        output = components.forward(run, config, replace(run_sizes, text=text, side=side))
     del pixels
     return output
+
+
+def _tile(plan: PicturePlan, sizes: Sizes) -> Sizes:
+    """Return the sizes of one tile of an encode; what is done of latents is small."""
+    space, vae = plan.spec.space, plan.parts[plan.spec.vae]
+    tile = tiles.tile(class_of(vae.config), vae.config, space)
+    sides = (tile.height, tile.width) if tile else None
+    if sides is None and plan.spec.tile is not None:
+        sides = plan.spec.tile[0] // space, plan.spec.tile[1] // space
+    tall, wide = sides or (sizes.height, sizes.width)
+    return replace(sizes, height=min(sizes.height, tall), width=min(sizes.width, wide))
 
 
 class TrainedText(NamedTuple):

@@ -62,6 +62,7 @@ def plan(
         caches=caches,
         beside=trainer.beside and shares.kind != "fsdp2",  # is_fsdp: it is on no card yet
         trains_text=w.train_text_encoder,
+        vae_tiling=w.vae_tiling,
         blocks_to_swap=w.blocks_to_swap or 0,
         streaming=w.streaming or "none",
         waiting=1.0 if w.offload_fraction is None else w.offload_fraction,

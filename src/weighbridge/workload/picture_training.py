@@ -70,6 +70,7 @@ class PictureDataSettings(Settings):
     TITLE_ZH = "管线"
     uncached_latents: Switch = switch()
     uncached_text: Switch = switch()
+    vae_tiling: Switch = PipelineSettings.vae_tiling.but()
     train_text_encoder: Switch = switch()
     drop: Words = words()
     blocks_to_swap: Int = whole(0, 4096, default=0)

@@ -45,6 +45,11 @@ def write_zeros(cls: Any, config: Any, dtype: torch.dtype, folder: str) -> None:
     config.save_pretrained(folder)
     with torch.device("meta"):
         model: nn.Module = cls._from_config(config, dtype=dtype)
+    write_holes(model, os.path.join(folder, "model.safetensors"))
+
+
+def write_holes(model: nn.Module, path: str) -> None:
+    """Write a file of safetensors with a model's tensors, all zeros, each of them once."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     seen: set[int] = set()
     end = 0
@@ -59,25 +64,29 @@ def write_zeros(cls: Any, config: Any, dtype: torch.dtype, folder: str) -> None:
             }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNED)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+    with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + end)
 
 
-def write_tokenizer(folder: str) -> None:
-    """Write a tokenizer of a few words, for programs that ask for one and bring ids themselves."""
+def write_tokenizer(folder: str, *, longest: int | None = None) -> None:
+    """Write a tokenizer of a few words, for programs that ask for one and bring ids themselves, or
+    of which each word of a prompt is one; `longest` is what it says of its model."""
     try:
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel
+        from tokenizers.pre_tokenizers import Whitespace
     except ImportError:
         raise UnsupportedError(sentence("exact.needs", names="tokenizers")) from None
-    words = {word: number for number, word in enumerate(WORDS)}
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[2]))
+    words.pre_tokenizer = Whitespace()
     small = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token=WORDS[2])),
+        tokenizer_object=words,
         pad_token=WORDS[0],
         eos_token=WORDS[1],
         unk_token=WORDS[2],
         chat_template=CHAT,
+        **({"model_max_length": longest} if longest else {}),
     )
     small.save_pretrained(folder)
 

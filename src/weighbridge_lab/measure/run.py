@@ -33,7 +33,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
 from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
-from weighbridge_lab.measure.tasks import PICTURES, TASKS, absent, paired, written
+from weighbridge_lab.measure.tasks import TASKS, absent, paired, written
 from weighbridge_lab.measure.tasks import run as run_question
 from weighbridge_lab.trace.program import as_python, execute, request
 
@@ -101,8 +101,6 @@ class Target:
 
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
     """Return the targets that `text` names. Raises UsageError."""
-    if text in PICTURES:
-        raise UnsupportedError(sentence("measure.pictures", task=text, known=" and ".join(TASKS)))
     if text in TASKS:
         return [] if written(text, arguments) else [Target(name=text, arguments=arguments)]
     path, _, function = text.rpartition(":")

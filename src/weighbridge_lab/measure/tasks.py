@@ -1,11 +1,12 @@
-"""Questions that are run: `measure infer MODEL ...` and `measure train MODEL ...`.
+"""Questions that are run: `measure infer MODEL ...`, and so of train, image, video, train-image.
 
     words      what the command of that name takes, read by its own options
     predicted  what it answers, phase by phase, for the card that is here
     run        the same on that card, with random parameters: no weights are read
 
 `infer` builds the class and generates, as `--exact` does on a fake GPU. `train` runs two steps of
-the script that `--save` writes, over a folder of zeros. No torch before something is run.
+the script that `--save` writes, over a folder of zeros; pipelines are in pictures.py. No torch
+before something is run.
 """
 
 import os
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.memory.report import Report
 
-TASKS = ("infer", "train")
-PICTURES = ("image", "video", "train-image")  # that are not run yet
+PICTURES = {"image": "picture", "video": "picture", "train-image": "picture_training"}
+TASKS = ("infer", "train", *PICTURES)
 STEPS = 2  # the first has no optimizer state
 SCRIPT = "train.py"
-ZEROS = "--zeros"
+ZEROS, SAVE = "--zeros", "--save"
 FROM = "report"  # where the driver level of a prediction comes from
 
 
@@ -47,7 +48,7 @@ class TaskQuestion:
     settings: dict[str, Any]
 
     def answer(self, **more: Any) -> "Report":
-        ask = getattr(self.prepared, self.task)
+        ask = getattr(self.prepared, PICTURES.get(self.task, self.task))
         report: Report = ask(remedies=False, **(self.settings | more))
         return report
 
@@ -57,8 +58,11 @@ def read(task: str, words: Sequence[str]) -> dict[str, Any]:
     from click import Option
     from click import Path as PathType
 
-    command = copy(getattr(import_module(f"weighbridge.faces.cli.{task}"), task))
-    command.params = [*command.params, Option([ZEROS], metavar="DIR", type=PathType())]
+    room, name = "picture" if task in PICTURES else task, task.replace("-", "_")
+    command = copy(getattr(import_module(f"weighbridge.faces.cli.{room}"), name))
+    command.params = [*command.params]
+    more = [ZEROS, SAVE] if task in PICTURES else [ZEROS]
+    command.params += [Option([flag], type=PathType()) for flag in more]
     typed: dict[str, Any] = command.make_context(f"measure {task}", list(words)).params
     return typed
 
@@ -68,7 +72,7 @@ def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
     UsageError where there is more than one question in them."""
     from weighbridge.faces import api
 
-    typed, table = read(task, words), TABLES[task]
+    typed, table = read(task, words), TABLES[PICTURES.get(task, task)]
     asked = {name: value for name, value in typed.items() if value not in (None, ())}
     if card:
         asked["gpu"] = card
@@ -127,7 +131,14 @@ def _merged(phases: Sequence[MeasuredPhase]) -> Iterator[MeasuredPhase]:
 def run(task: str, words: Sequence[str], card: str) -> None:
     """Run the question on the current CUDA device."""
     asked = question(task, words, card)
-    {"infer": _infer, "train": _train}[task](asked)
+    {"infer": _infer, "train": _train}.get(task, _pictures)(asked)
+
+
+def _pictures(asked: TaskQuestion) -> None:
+    from weighbridge_lab.measure import pictures
+
+    follow = pictures.train if asked.task == "train-image" else pictures.make
+    follow(asked.answer(), asked.prepared.model())
 
 
 def _infer(asked: TaskQuestion) -> None:
@@ -144,10 +155,19 @@ def absent(error: ModuleNotFoundError) -> UnsupportedError:
 def write_folder(asked: TaskQuestion, folder: str) -> None:
     """Write config, tokenizer and zeros of the model. Raises UnsupportedError."""
     try:
-        import torch
-        import transformers
+        if asked.task in PICTURES:
+            from weighbridge_lab.measure.pictures import write
+
+            write(asked.prepared.model(), folder)
+        else:
+            _write_model(asked, folder)
     except ModuleNotFoundError as error:
         raise absent(error) from None
+
+
+def _write_model(asked: TaskQuestion, folder: str) -> None:
+    import torch
+    import transformers
 
     from weighbridge_lab.exact.zeros import config_of, write_tokenizer, write_zeros
 
@@ -164,6 +184,10 @@ def script_of(asked: TaskQuestion, folder: str) -> str:
     """Return the script that trains the model of a folder so. Raises UnsupportedError."""
     from weighbridge.faces import api
 
+    if asked.task in PICTURES:
+        from weighbridge_lab.measure.pictures import program
+
+        return program(asked.answer(), asked.prepared.model(), folder)
     report = replace(asked, prepared=api.prepare(folder)).answer()
     text = str(report.derived.get("launch") or "")
     if "import " not in text:

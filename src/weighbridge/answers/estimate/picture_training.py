@@ -57,7 +57,7 @@ NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
 SOURCE = "diffusers 0.42, run over shapes; training/forward"
 SWITCHES = (
     *("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv", "compile"),
-    *("fused_backward", "offload_attention"),
+    *("fused_backward", "offload_attention", "vae_tiling"),
 )
 
 

@@ -22,7 +22,7 @@ from weighbridge.models.catalogue.pipelines import find
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.cards import BALANCED
 from weighbridge.pictures.formats import TEXT
-from weighbridge.pictures.request import SWAPPED
+from weighbridge.pictures.request import SWAPPED, USUAL_DTYPE, is_before_bfloat16
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
@@ -96,9 +96,12 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     if row["batch_size"] > 1:
         yield Step({"vae_slicing": True}, sentence("step.slicing"), TILED, (DECODE,))
-    if row["vae_dtype"] != row["dtype"]:
-        narrow = {"vae_dtype": "bfloat16"}
+    if row["vae_dtype"] != row["dtype"] == USUAL_DTYPE:
+        narrow = {"vae_dtype": USUAL_DTYPE}
         yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
+    elif row["vae_dtype"] != row["dtype"] and not is_before_bfloat16(w):
+        whole_so = {"dtype": USUAL_DTYPE, "vae_dtype": None}  # latents are not cast to another
+        yield Step(whole_so, sentence("step.bfloat16"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
     if several:

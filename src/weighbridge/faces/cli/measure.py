@@ -34,9 +34,9 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     """Run a program on the GPU that is here, and compare with what we predict for it.
 
     TARGET is `script.py`, `script.py:function`, a golden program (docs/measure.md; `llama-*` for
-    several) or `golden` for all of them. `infer` and `train`, with what these commands take,
-    are run with random parameters beside what they answer. Needs a GPU; `weighbridge trace`
-    answers without one.
+    several) or `golden` for all of them. `infer`, `train`, `image`, `video` and `train-image`, with
+    what these commands take, are run with random parameters beside what they answer. Needs a GPU;
+    `weighbridge trace` answers without one.
 
     \b
     weighbridge measure train.py --epochs 1
@@ -45,6 +45,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     weighbridge measure -o records golden
     weighbridge measure infer qwen3-0.6b --prompt-len 2K --max-new-tokens 64
     weighbridge measure train qwen3-0.6b --method lora
+    weighbridge measure image flux.1-dev --offload model
     """
     from weighbridge_lab.measure.record import Measurement
     from weighbridge_lab.measure.run import measure as measured
