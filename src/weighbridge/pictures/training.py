@@ -25,7 +25,7 @@ from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import base, components, formats, sharing
 from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, targeted
 from weighbridge.pictures.again import computed_again
-from weighbridge.pictures.config import class_of
+from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.nets import tiles
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import COLOURS
@@ -240,7 +240,7 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
 def _tile(plan: PicturePlan, sizes: Sizes) -> Sizes:
     """Return the sizes of one tile of an encode; what is done of latents is small."""
     space, vae = plan.spec.space, plan.parts[plan.spec.vae]
-    tile = tiles.tile(class_of(vae.config), vae.config, space)
+    tile = tiles.tile(class_of(vae.config), config_of(vae.config), space)
     sides = (tile.height, tile.width) if tile else None
     if sides is None and plan.spec.tile is not None:
         sides = plan.spec.tile[0] // space, plan.spec.tile[1] // space
