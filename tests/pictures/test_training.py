@@ -842,3 +842,14 @@ def test_an_autoencoder_whose_tile_is_part_of_its_config_encodes_in_tiles():
     )
     cached = [p.at("allocated").expected for r in (whole, tiled) for p in r.devices[0].phases[:1]]
     assert cached[1] < cached[0]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "told"),
+    [("h100", "bf16-mixed", True), ("h100", "fp32", False), ("4090", "bf16-mixed", False)],
+)
+def test_attention_by_cudnn_is_told_where_torch_takes_it_first(gpu, precision, told):
+    """torch 2.11 with cuDNN 9.19 on an H100: FLUX.1's LoRA ended in backward, and ran without it."""
+    how = {"checkpointing": "full", "size": "512x512", "gpu": gpu, "precision": precision}
+    report = weighbridge.prepare("flux.1-dev").picture_training(remedies=False, **how)
+    assert any("enable_cudnn_sdp" in str(warning) for warning in report.warnings) is told

@@ -7,6 +7,7 @@ from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
+from weighbridge.machines.kernels.attention import order
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import base, formats
@@ -246,6 +247,9 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture_training.kept")
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
+    half = (asked.autocast or asked.weights).nbytes == 2
+    if half and asked.attention == "sdpa" and order(asked.chip, asked.torch)[0] == "cudnn":
+        yield sentence("picture_training.cudnn")
     if with_less_of_factors(asked, w):
         yield sentence("picture_training.no_factors", title=trainer_of(w).title)
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
