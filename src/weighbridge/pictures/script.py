@@ -85,7 +85,8 @@ class PipelineLines:
         files = {n: f for n, f in self.forms.items() if is_gguf(f) and n in self.gguf}
         packed = {n: form for n, form in self.forms.items() if form in PACKED}
         yield from self._imports(files, packed)
-        passed = [json.dumps(self.repo), f"torch_dtype={dtype}", *self._mapped()]
+        passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
+        passed += ['device_map="balanced"'] if w.get("device_map") else []
         passed += [f"{name}=None" for name in w["dropped"]]
         for name in files:
             yield from self._file(name, dtype)
@@ -104,10 +105,6 @@ class PipelineLines:
         yield from self._companions()
         yield from self._placed(dtype)
         yield self._call()
-
-    def _mapped(self) -> Iterator[str]:
-        if self.settings.get("device_map"):
-            yield 'device_map="balanced"'
 
     def _ranks(self) -> Iterator[str]:
         """Yield what each of several processes begins with."""
@@ -145,12 +142,9 @@ class PipelineLines:
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
-        return f"out = pipe({self._prompt()}, {', '.join(sizes)})"
-
-    def _prompt(self) -> str:
-        """Return the prompt, or what encoders gave in a run of their own."""
-        dropped = {*self.settings["dropped"]} & {*self.settings["encoders"]}
-        return "**embeddings" if dropped else '"..."'
+        alone = {*w["dropped"]} & {*w["encoders"]}  # these gave it in a run of their own
+        prompt = "**embeddings" if alone else '"..."'
+        return f"out = pipe({prompt}, {', '.join(sizes)})"
 
     def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
         """Return what packs components: one backend for all, or a config of each."""
@@ -166,6 +160,11 @@ class PipelineLines:
         )
         return f"quant_mapping={{{each}}}"
 
+    def _others(self, library: str) -> list[str]:
+        """Return the classes of components that are loaded in a dtype of their own."""
+        names = self.settings["dtypes"]
+        return [self.classes[name] for name in names if self._library(name) == library]
+
     def _library(self, name: str) -> str:
         return "transformers" if name in self.settings["encoders"] else "diffusers"
 
@@ -173,8 +172,7 @@ class PipelineLines:
         libraries = map(self._library, packed) if self._apart(packed) else ()
         yield from (f"import {one}" for one in sorted({*libraries, "torch"}))
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
-        apart = (name for name in self.settings["dtypes"] if self._library(name) == "transformers")
-        yield from (f"from transformers import {self.classes[name]}" for name in apart)
+        yield from (f"from transformers import {cls}" for cls in self._others("transformers"))
         if self._resting().difference(self.settings["denoisers"]):
             yield "from diffusers.hooks import apply_layerwise_casting"
         if names := sorted({PACKED[one].torchao for one in packed.values()} - {""}):
@@ -225,8 +223,7 @@ class PipelineLines:
         names |= {self.settings["control_class"]} if self.settings.get("controlnet") else set()
         names |= {"GGUFQuantizationConfig"} if files else set()
         names |= {"ContextParallelConfig"} if self.settings.get("context_parallel_size") else set()
-        apart = (name for name in self.settings["dtypes"] if self._library(name) == "diffusers")
-        names.update(map(self.classes.__getitem__, apart))
+        names.update(self._others("diffusers"))
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
     def _cast(self, dtype: str) -> Iterator[str]:
@@ -281,11 +278,10 @@ def script(
 
 def _apart(row: PipelineSpec, place: ComponentPlacement, dropped: Sequence[str]) -> dict[str, str]:
     """Return the dtypes of components that a pipeline would load, or decode with, in another."""
-    usual = dict.fromkeys(place.dtypes, place.dtypes[row.denoiser].name)
-    if row.upcast and usual[row.vae] == "float16":
-        usual[row.vae] = "float32"
+    usual = place.dtypes[row.denoiser].name
+    made = {row.vae: "float32"} if row.upcast and usual == "float16" else {}
     found = ((name, dtype.name) for name, dtype in place.dtypes.items() if name not in dropped)
-    return {name: dtype for name, dtype in found if dtype != usual[name]}
+    return {name: dtype for name, dtype in found if dtype != made.get(name, usual)}
 
 
 def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:

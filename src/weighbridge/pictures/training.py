@@ -239,12 +239,10 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
 
 def _tile(plan: PicturePlan, sizes: Sizes) -> Sizes:
     """Return the sizes of one tile of an encode; what is done of latents is small."""
-    space, vae = plan.spec.space, plan.parts[plan.spec.vae]
-    tile = tiles.tile(class_of(vae.config), config_of(vae.config), space)
-    sides = (tile.height, tile.width) if tile else None
-    if sides is None and plan.spec.tile is not None:
-        sides = plan.spec.tile[0] // space, plan.spec.tile[1] // space
-    tall, wide = sides or (sizes.height, sizes.width)
+    space, config = plan.spec.space, plan.parts[plan.spec.vae].config
+    tile = tiles.tile(class_of(config), config_of(config), space)
+    sides = plan.spec.tile or (space * sizes.height, space * sizes.width)
+    tall, wide = tile[:2] if tile else (side // space for side in sides)
     return replace(sizes, height=min(sizes.height, tall), width=min(sizes.width, wide))
 
 

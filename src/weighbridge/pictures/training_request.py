@@ -42,12 +42,14 @@ def plan(
     adapters = None if w.method == "full" else _adapters(w, trainer, compute, cls)
     stepped = optimizer(w.optimizer or trainer.optimizer)
     encodes, caches = _encoders(spec, parts, w)
+    # What is trained whole by mixed precision is in float32
+    usual = FLOAT32 if w.method == "full" and mixed and trainer.master else compute
     forms, plain = formats.by_component(w.quantization, spec, base.canonical), _unpacked(w)
     return PicturePlan(
         spec=spec,
         parts=parts,
         sizes=sizes(spec, w),
-        weights=_weights(w, trainer, compute, mixed=mixed),
+        weights=torch_dtype(w.dtype, "--dtype") if w.dtype is not None else usual,
         autocast=compute if mixed else None,
         dtypes=_dtypes(spec, parts, w, compute),
         optimizer=replace(stepped, in_backward=True) if w.fused_backward else stepped,
@@ -182,13 +184,6 @@ def _factors(written: tuple[str, ...]) -> dict[str, int]:
             raise UsageError(line, where=f"--lokr-factors {item:.40}")
         factors[kind] = int(text)
     return factors
-
-
-def _weights(w: PictureTraining, trainer: PictureTrainer, compute: DType, *, mixed: bool) -> DType:
-    """Return the dtype of the denoiser: what is trained whole by mixed precision is in float32."""
-    if w.dtype is not None:
-        return torch_dtype(w.dtype, "--dtype")
-    return FLOAT32 if w.method == "full" and mixed and trainer.master else compute
 
 
 def _encoders(

@@ -143,7 +143,7 @@ def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:
 def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
     """Yield what tensors live for. What moves is as sure as whose code it is."""
     asked, spread, least = whole.asked, whole.spread, whole.least.moments[moment].live
-    most = whole.most.moments[moment].live
+    most, base = whole.most.moments[moment].live, asked.spec.denoiser
     for what, nbytes in whole.ran.moments[moment].live.items():
         moves = what in MOVING
         share = spread if moves else StepSpread(0, 0)
@@ -157,7 +157,7 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
-            detail=_detail(asked, what),
+            detail=what if part or what in NAMES else base if what == "weights" else "",
             bytes=Bytes(low - low * share.below // 100, nbytes, high + high * share.above // 100),
             basis="assumed" if moves and spread.below > ASSUMED else "computed",
             formula=_formula(asked, whole.ran, what, nbytes),
@@ -166,12 +166,6 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
 
 
 ASSUMED = 5  # percent: a wider spread is none that was followed
-
-
-def _detail(asked: PicturePlan, what: str) -> str:
-    if what in asked.parts or what in NAMES:
-        return what
-    return asked.spec.denoiser if what == "weights" else ""
 
 
 def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str:

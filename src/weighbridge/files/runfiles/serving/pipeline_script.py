@@ -60,7 +60,7 @@ NOT_COUNTED: Mapping[str, str] = {
 SIDES = ("width", "height")
 TIMES = ("num_images_per_prompt", "num_videos_per_prompt")
 BEGINS = ("text_encoder", "transformer", "unet", "vae", "image_encoder", "tokenizer")
-ENCODER = "image_encoder"
+OF_IMAGES = "image_encoder_dtype"
 TORCHAO = {"int8wo": "torchao-int8", "float8wo": "torchao-fp8", "int4wo": "torchao-int4"}
 COMPUTED = "its value is computed by the script"
 
@@ -153,7 +153,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
             facts.leave(name, sentence("script.device_map"), node, "lowers")
         elif name.startswith(BEGINS):
             _component(facts, name, facts.meant(node))
-    _as_published(facts, model, load)
+    _as_published(facts, model)
     _placed(facts)
     _called_with(facts, load, model)
     if facts.forms:
@@ -211,23 +211,20 @@ def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
         return
     words = facts.words(node)
     for key in DTYPES:
-        if key in words and name in ("vae", ENCODER):
+        if key in words and name in ("vae", "image_encoder"):
             _dtype(facts, f"{name}_dtype", f"{name}.{key}", words[key])
     if "quantization_config" in words:
         form = _form(facts, words["quantization_config"], node)
         facts.forms += [f"{name}={form}"] if form else []
 
 
-def _as_published(facts: ScriptFacts, model: str, load: ast.Call) -> None:
+def _as_published(facts: ScriptFacts, model: str) -> None:
     """Take an encoder of images that is in a dtype of its own as part of what a pipeline has where
-    no dtype is given; of another nothing is counted."""
+    no dtype is given."""
+    own, dtype = facts.settings.pop(OF_IMAGES, None), facts.settings.get("dtype")
     row = pipelines.of_repository(model) or pipelines.find(model)
-    own = facts.settings.pop(f"{ENCODER}_dtype", None)
-    usual = row.recipe.get(f"{ENCODER}_dtype") if row is not None else None
-    if own is not None and (own, facts.settings.get("dtype")) == (usual, USUAL_DTYPE):
+    if row and own and (own, dtype) == (row.recipe.get(OF_IMAGES), USUAL_DTYPE):
         facts.settings.setdefault("vae_dtype", facts.settings.pop("dtype"))
-    elif own not in (None, facts.settings.get("dtype")):
-        facts.leave(f"{ENCODER}.dtype", sentence("script.not_counted"), load, "raises", "lowers")
 
 
 def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
