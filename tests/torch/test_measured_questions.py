@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.faces.cli import menu
 from weighbridge_lab.measure import meter, run, tasks
 from weighbridge_lab.measure.record import DONE, FakeCard, MeasuredMachine
@@ -99,11 +99,6 @@ def test_what_cannot_run_is_said(model):
         tasks.question("infer", (model, "qwen3-0.6b"), CARD)
     with pytest.raises(UsageError, match="1,2"):
         tasks.predicted("infer", (model, "--batch-size", "1,2"), CARD)
-
-
-def test_pictures_are_not_run_and_say_so():
-    with pytest.raises(UnsupportedError, match="infer and train are run"):
-        targets("image", ("sdxl",))
 
 
 def test_the_card_is_the_one_that_is_here(model):

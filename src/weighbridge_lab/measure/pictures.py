@@ -143,7 +143,7 @@ def make(report: "Report", model: "Model") -> None:
 
 
 @contextmanager
-def _in_two_steps(row: PipelineSpec, w: Settings) -> Iterator[None]:
+def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
     """Let pipelines that are loaded name their stages, and take two steps."""
     from diffusers import DiffusionPipeline
 
@@ -155,7 +155,7 @@ def _in_two_steps(row: PipelineSpec, w: Settings) -> Iterator[None]:
         plain = type(pipe)
 
         def call(self: Any, *_: Any, **sizes: Any) -> Any:
-            return plain.__call__(self, **_asked(plain, w) | sizes)
+            return plain.__call__(self, **_asked(plain, settings) | sizes)
 
         pipe.__class__ = type(plain.__name__, (plain,), {"__call__": call})
         return pipe
@@ -167,15 +167,15 @@ def _in_two_steps(row: PipelineSpec, w: Settings) -> Iterator[None]:
         DiffusionPipeline.from_pretrained = load
 
 
-def _asked(cls: Any, w: Settings) -> dict[str, Any]:
+def _asked(cls: Any, settings: Settings) -> dict[str, Any]:
     """Return the arguments of a call: a prompt as long as was weighed, pictures where it reads
     some."""
     known = signature(cls.__call__).parameters
-    asked = {"prompt": WORD * int(w["prompt_tokens"]), "num_inference_steps": STEPS}
+    asked = {"prompt": WORD * int(settings["prompt_tokens"]), "num_inference_steps": STEPS}
     if "image" in known and known["image"].default is Parameter.empty:
         from PIL import Image
 
-        asked["image"] = Image.new("RGB", (w["width"], w["height"]))
+        asked["image"] = Image.new("RGB", (settings["width"], settings["height"]))
     return {name: value for name, value in asked.items() if name in known}
 
 
@@ -211,22 +211,22 @@ def train(report: "Report", model: "Model") -> None:
     import diffusers
     import torch
 
-    w, row = report.workload, row_of(model)
-    _followed(w, row)
-    dtype = getattr(torch, str(w["dtype"]))
+    settings, row = report.workload, row_of(model)
+    _followed(settings, row)
+    dtype = getattr(torch, str(settings["dtype"]))
     with tempfile.TemporaryDirectory() as folder:
         write(model, folder)
         pipe = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype)
         denoiser = getattr(pipe, row.denoiser)
         phase("load")
         denoiser.to("cuda")
-        trained = list(_trained(denoiser, w))
+        trained = list(_trained(denoiser, settings))
         phase("cache")
-        given = _inputs(pipe, row, w)
+        given = _inputs(pipe, row, settings)
         pipe.vae = None
         torch.cuda.empty_cache()
         optimizer = torch.optim.AdamW(trained)
-        half = str(w["precision"]).partition("-")
+        half = str(settings["precision"]).partition("-")
         names = {"bf16": torch.bfloat16, "fp16": torch.float16}
         casting = torch.autocast("cuda", names[half[0]]) if half[2] else nullcontext()
         for _ in range(STEPS):
@@ -258,68 +258,68 @@ PLAIN = {
 }
 
 
-def _followed(w: Settings, row: PipelineSpec) -> None:
+def _followed(settings: Settings, row: PipelineSpec) -> None:
     """Raises UnsupportedError for a setting whose run is not built."""
     for name, values in PLAIN.items():
-        if w.get(name) not in values:
-            flag = f"--{name.replace('_', '-')} {w.get(name)}"
+        if settings.get(name) not in values:
+            flag = f"--{name.replace('_', '-')} {settings.get(name)}"
             raise UnsupportedError(sentence("measure.not_run", flag=flag))
     if len(row.denoisers) > 1:
         raise UnsupportedError(sentence("measure.no_pipeline", name=row.name))
 
 
-def _trained(denoiser: Any, w: Settings) -> Iterator[Any]:
+def _trained(denoiser: Any, settings: Settings) -> Iterator[Any]:
     """Yield what is trained, once the denoiser is as the run has it."""
     denoiser.train()
-    if w["method"] == "lora":
+    if settings["method"] == "lora":
         from peft import LoraConfig, inject_adapter_in_model
 
         denoiser.requires_grad_(False)
-        rank, targets = int(w["lora_r"]), list(w["lora_targets"])
+        rank, targets = int(settings["lora_r"]), list(settings["lora_targets"])
         adapters = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets)
         inject_adapter_in_model(adapters, denoiser)
-    if w["checkpointing"] == "full":
+    if settings["checkpointing"] == "full":
         denoiser.enable_gradient_checkpointing()
     yield from (p for p in denoiser.parameters() if p.requires_grad)
 
 
-def _inputs(pipe: Any, row: PipelineSpec, w: Settings) -> tuple[Any, Any]:
+def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]:
     """Run encoders beside the denoiser. Return what the pipeline would give it, of one pass."""
     import torch
 
     texts = [getattr(pipe, name) for name in row.encoders if getattr(pipe, name, None)]
     for module in (*texts, pipe.vae):
         module.to("cuda")
-    _encode(pipe.vae, row, w)
+    _encode(pipe.vae, row, settings)
 
     def captured(_: Any, positional: Any, named: Any) -> None:
         raise _CapturedError((positional, named))
 
     handle = getattr(pipe, row.denoiser).register_forward_pre_hook(captured, with_kwargs=True)
     sizes = {name: w[name] for name in ("height", "width")}
-    sizes |= {"num_frames": w["frames"]} if w["frames"] > 1 else {}
+    sizes |= {"num_frames": settings["frames"]} if settings["frames"] > 1 else {}
     try:
         with torch.no_grad():
-            pipe(**_asked(type(pipe), w), **sizes)
+            pipe(**_asked(type(pipe), settings), **sizes)
     except _CapturedError as found:
         positional, named = found.args[0]
     finally:
         handle.remove()
         for module in (*texts, pipe.vae):
             module.to("cpu")
-    batch = int(w["batch_size"])
+    batch = int(settings["batch_size"])
     return _of_batch(positional, batch), _of_batch(dict(named), batch)
 
 
-def _encode(vae: Any, row: PipelineSpec, w: Settings) -> None:
+def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
     """Encode a batch of pictures, in the dtype that the examples have the autoencoder in."""
     import torch
 
     precise = row.upcast or type(vae).__name__.startswith(TRAINERS["diffusers"].precise)
     wide = row.vae_dtype or ("float32" if precise else "")
     vae.to(getattr(torch, wide) if wide else vae.dtype)
-    frames = (w["frames"],) if row.kind == "video" else ()
-    shape = w["batch_size"], 3, *frames, w["height"], w["width"]
+    frames = (settings["frames"],) if row.kind == "video" else ()
+    shape = settings["batch_size"], 3, *frames, settings["height"], settings["width"]
     with torch.no_grad():
         vae.encode(torch.zeros(shape, dtype=vae.dtype, device="cuda"))
 
