@@ -296,7 +296,7 @@ def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]
         raise _CapturedError((positional, named))
 
     handle = getattr(pipe, row.denoiser).register_forward_pre_hook(captured, with_kwargs=True)
-    sizes = {name: w[name] for name in ("height", "width")}
+    sizes = {name: settings[name] for name in ("height", "width")}
     sizes |= {"num_frames": settings["frames"]} if settings["frames"] > 1 else {}
     try:
         with torch.no_grad():
