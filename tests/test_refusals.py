@@ -5,7 +5,7 @@ from tools import refusals
 
 from weighbridge.answers.questions.requests import refused
 from weighbridge.base.errors import BadFileError, HubError, TriedError, UnsupportedError, UsageError
-from weighbridge.faces.api import infer
+from weighbridge.faces.api import infer, train
 
 MODULE = """
 from weighbridge.base.errors import TriedError, UsageError
@@ -52,6 +52,24 @@ def test_the_page_of_refusals_is_current():
 )
 def test_json_has_the_class_of_a_refusal(error, keys):
     assert refused(error)["error"] == {"code": error.code, "message": "x", **keys}
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "word", "ground"),
+    [
+        ("train", "framework", "nanotron", "gap"),
+        ("train", "method", "spectrum", "gap"),
+        ("train", "optimizer", "zzz", "gap"),
+        ("infer", "engine", "zzz", "gap"),
+        ("train", "framework", "axolotle", "contradiction"),  # a slip of the pen
+        ("train", "optimizer", "adamw_trch", "contradiction"),
+        ("infer", "engine", "vlm", "contradiction"),
+    ],
+)
+def test_a_word_that_is_like_none_of_ours_is_a_gap(task, setting, word, ground):
+    with pytest.raises(UsageError, match=setting) as refusal:
+        {"train": train, "infer": infer}[task]("qwen3-0.6b", **{setting: word})
+    assert refusal.value.ground == ground
 
 
 @pytest.mark.parametrize(

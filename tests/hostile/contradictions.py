@@ -101,6 +101,7 @@ ANY = {
 OF_FORMAT = {
     "gptq": {
         "undeclared": undeclared,
+        "no method": declared(quant_method=None),
         "no scales": without(".scales"),
         "no zero points": without(".qzeros"),
         "half of the words": shaped(".qweight", 2),
@@ -118,6 +119,7 @@ OF_FORMAT = {
         "no zero points": without(".qzeros"),
         "8 bits": declared(bits=8),
         "groups of 32": declared(group_size=32),
+        "no method": declared(quant_method=None),
         "gptq": declared(quant_method="gptq"),
         "left alone": declared(modules_to_not_convert=["mlp"]),
     },

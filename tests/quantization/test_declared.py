@@ -128,6 +128,8 @@ def test_floats_of_8_bits_in_groups_are_mxfp8():
         ({"quant_method": "gptq", "group_size": 32}, "gptq-4bit-g32", "no bits: bits 4 is taken"),
         ({"group_size": 32}, "mlx-4bit-g32", "mlx has no bits"),
         ({"quant_method": "mlx"}, "mlx-4bit-g64", "group_size 64"),
+        ({"bits": 4, "group_size": 32, "desc_act": False}, "gptq-4bit-g32", ""),
+        ({"bits": 4, "group_size": 64, "zero_point": True}, "awq-4bit-g64", ""),
         ({"quant_method": "hqq"}, "hqq-4bit-g64", "no nbits and no group_size"),
         ({"quant_method": "compressed-tensors"}, "w4a16", "no num_bits: num_bits 4"),
         ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}, "awq-4bit-g64", ""),

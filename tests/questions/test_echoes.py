@@ -87,10 +87,11 @@ def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, worklo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("task", ["infer", "train"])
 @pytest.mark.parametrize("model", ["timm/resnet18", "yolo11n"])
-def test_training_of_a_network_that_sees_is_sent_back(model):
+def test_a_question_of_a_network_that_sees_is_sent_back(task, model):
     desk = Requests(offline=True)
-    request = {"task": "train", "model": model, "workload": {"gpu": "3060", "batch_size": 8}}
+    request = {"task": task, "model": model, "workload": {"gpu": "3060", "batch_size": 8}}
     first = desk.answer(json.dumps(request))
     assert desk.answer(json.dumps(request | {"workload": first["workload"]})) == first
 

@@ -106,4 +106,4 @@ def engine(name: str) -> Engine:
     known = ", ".join(ENGINES)
     if near:
         raise UsageError(sentence("engine_near", name=name, near=near[0], known=known))
-    raise UsageError(sentence("engine", name=name, known=known))
+    raise UnsupportedError(sentence("engine", name=name, known=known))

@@ -25,7 +25,7 @@ from typing import (
     overload,
 )
 
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 from weighbridge.settings.kinds import (
@@ -185,7 +185,8 @@ class Setting(Generic[T]):
         return value
 
     def _choice(self, read: str, value: Any) -> str:
-        """Return the choice as it is declared, however it was written."""
+        """Return the choice as it is declared, however it was written. A word that is none of ours
+        and like none may well be a program's or a method's: that is a gap."""
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
             known = ", ".join(self.choices)
@@ -195,8 +196,8 @@ class Setting(Generic[T]):
                     sentence("choice.instead", flag=self.flag, value=value, typed=typed)
                 )
             near = ", ".join(spelled_like(read.lower(), spelled, 2))
-            key = "choice.near" if near else "choice"
-            raise UsageError(sentence(key, flag=self.flag, known=known, value=value, near=near))
+            key, error = ("choice.near", UsageError) if near else ("choice", UnsupportedError)
+            raise error(sentence(key, flag=self.flag, known=known, value=value, near=near))
         return spelled[read.lower()]
 
     def _no_value(self, written: Any) -> UsageError:

@@ -43,6 +43,7 @@ from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue import LIBRARIES
 from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
 from weighbridge.models.checkpoint.inventory import Inventory
@@ -561,6 +562,8 @@ class Prepared:
             served: Any = w
             engine = named_engine(self.source.reference, self.model().parts[0], served)
             w = w.but(engine=engine) if engine else w
+        if engine in LIBRARIES.values() and engine == self.model().parts[0].library:
+            w, engine = w.but(engine=None), None  # as its own answer says
         engine = find_engine(engine).name if engine else usual().name
         if task == "infer" and engine == usual().name:
             w = _unpacked(w, self.source)

@@ -9,6 +9,7 @@
     modelopt       quant_algo                                hf_quant_config.json
     hqq, quanto, torchao, eetq, fbgemm_fp8
     (none)         group_size and bits: MLX                  mlx_lm utils.py
+                   with desc_act, zero_point: GPTQ, AWQ      GPTQModel's QuantizeConfig
 
 Modules that the config itself names as not converted are left alone on top of what the format
 leaves alone by itself.
@@ -29,13 +30,14 @@ from weighbridge.models.quantization.scheme import LoaderFacts, Pack, PackedPiec
 from weighbridge.models.quantization.schemes import scheme
 
 Raw = Mapping[str, Any]
+SIGNS = {"desc_act": "gptq", "zero_point": "awq", "group_size": "mlx"}  # of no quant_method
 SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
 
 
 def method_of(raw: Raw) -> str:
     """Return the method in lower case. A config in memory has a member of an enum of transformers,
     one in a file its value."""
-    method = raw.get("quant_method") or ("mlx" if "group_size" in raw else "")
+    method = raw.get("quant_method") or next((SIGNS[key] for key in SIGNS if key in raw), "")
     return str(getattr(method, "value", method)).lower()
 
 

@@ -23,7 +23,7 @@ Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
@@ -80,7 +80,7 @@ def optimizer(name: str) -> Optimizer:
     close = spelled_like(known, NAMES, 3)
     if close:
         raise UsageError(sentence("optimizer_near", name=name, near=" or ".join(close)))
-    raise UsageError(sentence("optimizer", name=name, known=", ".join(NAMES)))
+    raise UnsupportedError(sentence("optimizer", name=name, known=", ".join(NAMES)))
 
 
 def taken_as(name: str) -> str:
