@@ -195,7 +195,7 @@ class Setting(Generic[T]):
                 raise UsageError(
                     sentence("choice.instead", flag=self.flag, value=value, typed=typed)
                 )
-            near = ", ".join(spelled_like(read.lower(), spelled, 2))
+            near = ", ".join(spelled_like(read.lower(), spelled, 2, least=0.7))
             key, error = ("choice.near", UsageError) if near else ("choice", UnsupportedError)
             raise error(sentence(key, flag=self.flag, known=known, value=value, near=near))
         return spelled[read.lower()]
