@@ -172,6 +172,15 @@ SHAPES = {
     "python of calls": Shape(repeated("()", head="x = a"), text("x.py")),
     "python of ifs": Shape(repeated("x if x else ", head="x = ", tail="1"), text("x.py")),
     "python of lines": Shape(repeated("x = 1\n"), text("x.py")),
+    "python of a pipeline's calls": Shape(
+        repeated(
+            "pipe('x', height=1024)\n",
+            head="from diffusers import FluxPipeline\n"
+            "pipe = FluxPipeline.from_pretrained('black-forest-labs/FLUX.1-dev')\n",
+        ),
+        text("x.py"),
+        1 << 18,
+    ),
     "a card's name": Shape(lambda n: "rtx" * (n // 3), card),
     "a card of hyphens": Shape(lambda n: "-" * n, card),
     "a card of sums": Shape(lambda n: "4090+" * (n // 5), card),

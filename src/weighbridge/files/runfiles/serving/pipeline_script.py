@@ -340,7 +340,8 @@ def _grouped(facts: ScriptFacts, call: ast.Call) -> None:
 
 def _called_with(facts: ScriptFacts, load: ast.Call, model: str) -> None:
     """Take the largest of what the calls of the pipeline make."""
-    calls = [call for call in facts.calls if ast.unparse(call.func) in _names(facts, load)]
+    names = _names(facts, load)
+    calls = [call for call in facts.calls if ast.unparse(call.func) in names]
     makes = [MadeSize(_of_call(facts, call, model), call) for call in calls]
     largest = max(makes, key=lambda one: one.numbers, default=None)
     if largest is None:
