@@ -156,7 +156,7 @@ def _named(document: Document) -> dict[str, tuple[int, Piece]]:
 
 def _count(match: "re.Match[str]") -> int:
     """Return how many cards a match of CARD names, over all machines."""
-    groups = ("before", "count", "word", "after", "times", "many")
+    groups: tuple[str, ...] = ("before", "count", "word", "after", "times", "many")
     if match["count"] and OF_OTHERS.search(match.string[: match.start()][-BEFORE:]):
         groups = groups[2:]
     cards = _number(next((match[name] for name in groups if match[name]), "1"))
