@@ -61,8 +61,9 @@ def models(document: Document) -> list[Piece]:
             name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
             pieces[entry] = piece_of(document, match, f"{name}{match[2] or ''}")
     for match in NAMED.finditer(text):
-        name = next(filter(known, beginnings(match[1])), "")
-        if name:
+        names = [*filter(known, beginnings(match[1]))]
+        if names:  # of two that mean the same the shorter: "llama3.1 8b 4090"
+            name = [n for n in names if _stored(n) == _stored(names[0])][-1]
             piece = piece_of(document, match, name)
             before = pieces.setdefault(known(name), piece)
             if before.value.endswith(name):  # a word before it is none of it: "dpo llama-3.1-8b"
@@ -121,6 +122,12 @@ def known(name: str) -> str:
         return ""
     meaning = everyday.meaning(name)
     return meaning.entry.name if meaning is not None else ""
+
+
+def _stored(name: str) -> tuple[str, str]:
+    """Return the entry that a name means, and the format that it says."""
+    meaning = everyday.meaning(name)
+    return (meaning.entry.name, meaning.quantization) if meaning is not None else ("", "")
 
 
 def unknown_model(document: Document) -> str:

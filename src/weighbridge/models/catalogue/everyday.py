@@ -371,4 +371,6 @@ def nearest(text: str, most: int = 3) -> list[str]:
         if known[0] == key[0] or SequenceMatcher(None, known, key).ratio() > NEAR
     ]
     close += [known for known in keys if key and known.startswith(key)]
+    family = re.match(r"[a-z]{4,}", key)  # krea-2: flux.1-krea-dev
+    close = close or [known for known in keys if family and family[0] in known]
     return list(dict.fromkeys(keys[known] for known in close))[:most]
