@@ -303,3 +303,10 @@ def test_what_is_read_and_not_weighed_ends_alike_by_every_door(
     assert [menu.run(words) for words in asked] == [code] * 3
     capsys.readouterr()
     assert weighbridge.weigh("a.sh", gpu="3060", offline=True).code(check=True) == code
+
+
+def test_the_rules_themselves_are_no_run_file(tmp_path):
+    (tmp_path / "weighbridge.toml").write_text('[[check]]\nfiles = ["*.toml"]\ngpu = "4090"\n')
+    (tmp_path / "run.toml").write_text("a = 1\n")
+    check = checking.checked([CheckRule(files=("*.toml",))], tmp_path, [], None)
+    assert [one.name for one in check.files] == ["run.toml"]

@@ -67,6 +67,7 @@ STANDING = [
         ["3", "0"],
     ),
     ("compose.yaml", ["profiles: [a]", "profiles: [b]"], ["", ""]),  # one or the other
+    ("compose.yaml", ["environment: ['CUDA_VISIBLE_DEVICES=${A:-0}']", "gpus: all"], ["", "0"]),
 ]
 
 

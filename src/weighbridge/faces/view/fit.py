@@ -71,7 +71,7 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
         "fit.title.one" if a.count == 1 else "fit.title.many",
         model=printable(fit.model.name),
         count=human_count(fit.model.parameters),
-        card=card(report),
+        card=card(report).removeprefix("a "),
         has=sizes(a.free, unit).of(a.free),
     )
 

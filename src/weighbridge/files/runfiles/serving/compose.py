@@ -178,8 +178,11 @@ def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of the cards that a service sees: without any those of the machine, in order.
-    One that is started by a profile has them when nobody knows who runs beside it."""
-    if service.get("profiles"):
+    Who is started by a profile, or has the cards that a variable of the machine says, may stand
+    apart."""
+    variables = (f"{name} {value}" for name, value in pairs(service.get("environment")).items())
+    says = (str(_reserved(service)), *(one for one in variables if "VISIBLE_DEVICES" in one))
+    if service.get("profiles") or any("$" in one for one in says):
         return ()
     return _devices(service) or tuple(map(str, range(_gpus(service) or MACHINE)))
 
