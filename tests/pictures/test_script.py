@@ -141,3 +141,13 @@ def test_an_autoencoder_in_another_dtype_than_the_pipeline_makes_of_it_is_loaded
     assert 'subfolder="vae", torch_dtype=torch.bfloat16' in narrow
     assert "vae=vae" in narrow
     assert "vae" not in prepared("sdxl").picture(remedies=False).derived["launch"]
+
+
+def test_a_format_with_a_dtype_beside_it_reads_back():
+    """bnb_4bit_compute_dtype is a name of torch's, and no literal."""
+    report = prepared("sd3-medium").picture(
+        quantization="nf4+text=nf4", offload="model", size="512x512", gpu="3070", remedies=False
+    )
+    back = read_back(report)
+    assert judged(back) == judged(report)
+    assert "fp4" not in back.workload["quantization"].replace("nf4", "")

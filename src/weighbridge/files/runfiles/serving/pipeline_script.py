@@ -253,10 +253,12 @@ def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
             if key is not None and form:
                 yield f"{value_of(key)}={form}"
         return
-    arguments = value_of(facts.meant(words["quant_kwargs"])) if "quant_kwargs" in words else None
+    given = facts.meant(words["quant_kwargs"]) if "quant_kwargs" in words else None
+    pairs = zip(given.keys, given.values, strict=True) if isinstance(given, ast.Dict) else ()
+    arguments = {str(value_of(key)): value_of(value) for key, value in pairs if key is not None}
     backend = str(value_of(words["quant_backend"])) if "quant_backend" in words else ""
     listed = value_of(facts.meant(words["components_to_quantize"])) if len(words) > 2 else None
-    form = _named(backend, dict(arguments) if isinstance(arguments, dict) else {})
+    form = _named(backend, arguments)
     if not form or listed is None:
         facts.leave("quantization_config", COMPUTED, node, "lowers")
         return
