@@ -13,7 +13,11 @@ import torch
 OWN = torch.bfloat16
 # What SimpleTuner sends to host memory of attention: inputs of what its module does, or all that
 # the kernel saves
-SENDING = {"Krea2Transformer2DModel": "inputs", "Kandinsky5Transformer3DModel": "all"}
+SENDING = {
+    "Krea2Transformer2DModel": "inputs",
+    "Kandinsky5Transformer3DModel": "all",
+    "LTX2VideoTransformer3DModel": "inputs",
+}
 
 
 def kandinsky5(rnd: random.Random) -> Any:
@@ -451,6 +455,48 @@ def cogvideox(
     return c, s, lets, {**inputs, "ready": ready}
 
 
+def ltx2(rnd: random.Random, *, split: bool, third: bool = False, each: bool = False) -> Any:
+    """`third`: as LTX-2.3 is."""
+    s = {"batch": rnd.randint(2, 5), "tokens": rnd.randint(20, 99), "text": rnd.randint(6, 31)}
+    heads, sounds = rnd.choice((2, 5, 7)), rnd.randint(20, 99)
+    c = {
+        "in_channels": rnd.randint(3, 19),
+        "out_channels": rnd.randint(3, 19),
+        "audio_in_channels": rnd.randint(3, 19),
+        "audio_out_channels": rnd.randint(3, 19),
+        "num_attention_heads": heads,
+        "audio_num_attention_heads": heads if split else heads + 1,
+        "attention_head_dim": 6 * rnd.randint(2, 4)
+        + rnd.choice((2, 4)),  # axes leave something over
+        "audio_attention_head_dim": 2 * rnd.randint(5, 13),
+        "num_layers": rnd.randint(3, 7),
+        "caption_channels": rnd.randint(11, 50),
+        "rope_type": "split" if split else "interleaved",
+    }
+    flags = "gated_attn", "audio_gated_attn", "cross_attn_mod", "audio_cross_attn_mod"
+    c |= dict.fromkeys(flags, third) | {"use_prompt_embeddings": not third, "perturbed_attn": third}
+    width, narrow = (
+        c[f"{one}num_attention_heads"] * c[f"{one}attention_head_dim"] for one in ("", "audio_")
+    )
+    c |= {"cross_attention_dim": width, "audio_cross_attention_dim": narrow}
+    texts = (width, narrow) if third else (c["caption_channels"],) * 2
+    inputs = {
+        "hidden_states": (s["batch"], s["tokens"], c["in_channels"]),
+        "audio_hidden_states": (s["batch"], sounds, c["audio_in_channels"]),
+        "encoder_hidden_states": (s["batch"], s["text"], texts[0]),
+        "audio_encoder_hidden_states": (s["batch"], s["text"], texts[1]),
+        "timestep": (s["batch"], s["tokens"]) if each else (s["batch"],),
+        "audio_timestep": (s["batch"],),
+        "sigma": (s["batch"],),
+        "encoder_attention_mask": (s["batch"], s["text"]),
+        "audio_encoder_attention_mask": (s["batch"], s["text"]),
+        "video_coords": torch.zeros((s["batch"], 3, s["tokens"], 2)),
+        "audio_coords": torch.zeros((s["batch"], 1, sounds, 2)),
+    }
+    lets = {"inner": width, "narrow": narrow, "sounds": sounds}
+    return c, s, lets | {"sixth": width // 6, "left": width % 6}, inputs
+
+
 CLASSES = {
     "OmniGenTransformer2DModel": [
         (
@@ -611,5 +657,28 @@ CLASSES = {
             (True, False, True, False),
             (True, False, True, True),
         )
+    ],
+    "LTX2VideoTransformer3DModel": [
+        (
+            partial(ltx2, split=split, third=third, each=each),
+            (
+                f"needs rope_type={'split' if split else 'interleaved'} token_times={each}",
+                f"needs cross_attn_mod={third} audio_cross_attn_mod={third}",
+                f"needs gated_attn={third} audio_gated_attn={third}",
+                f"needs use_prompt_embeddings={not third}",
+                "needs use_keyframes_abs_pos_embedding=False use_prompt_adaln_single=True",
+                "needs ff_bias=True audio_ff_bias=True",
+                *(("needs num_attention_heads=audio_num_attention_heads",) if split else ()),
+                "let tokens frames*height*width",
+                "let seconds 400*frames+-326",  # 24 frames of each are 25 of sound, and rounded
+                "let sounds seconds/48",
+                "let inner attention_head_dim*num_attention_heads",
+                "let narrow audio_attention_head_dim*audio_num_attention_heads",
+                "let sixth inner/6",
+                "let left inner+-6*sixth",
+            ),
+        )
+        for split, third in ((False, False), (True, False), (True, True))
+        for each in (False, True)
     ],
 }

@@ -148,10 +148,17 @@ class Recorder(TorchFunctionMode):
         elif op == "scaled_dot_product_attention":
             self.attention(outs[0], args, kwargs)
         elif op == "__setitem__" or (word.endswith("_") and not word.endswith("__")):
-            value = given[-1] if len(given) > 1 else None
-            if value is not None:
-                number = self.of(given[0])
-                self.events.append(Event("written", [number], [number, self.of(value)], {}))
+            base = given[0]._base  # which has what is written into a view of it
+            given[0] = base if id(base) in self.numbers else given[0]
+            ins = [self.of(one) for one in given]
+            if word.startswith("addc"):  # what it adds is of both, which it keeps
+                self.count += 1
+                self.events.append(Event(op[4:-1], [self.count], ins[1:], {}))
+                ins = [ins[0], self.count]
+            if len(ins) > 1:
+                self.events.append(Event("written", ins[:1], [ins[0], ins[-1]], {}))
+                if word.startswith("addc"):
+                    self.events.append(Event("free", [], ins[-1:], {}))
         elif outs and any(outs[0] is one for one in given):
             if op == "cast":
                 number = self.of(outs[0])

@@ -134,11 +134,15 @@ class Player:
                 self._one(n, step)
 
     def _one(self, n: NetPlace, step: RecordedStep) -> None:
-        results = _results(self, n, step, [self.values[one] for one in step.ins])
-        for name, value in zip(step.outs, results, strict=False):
-            self.values[name], self.dtypes[name] = value, value.dtype
+        values = self.values
+        does = RESULTS.get(step.op)
+        if does is not None:
+            made = does(self, n, step, [values[one] for one in step.ins])
+            outs = made if isinstance(made, list) else (made,)
+            for name, value in zip(step.outs, outs, strict=False):
+                values[name], self.dtypes[name] = value, value.tensor.dtype
         for name in step.ends:
-            self.values.pop(name, None)
+            values.pop(name, None)
 
     def _each(self, n: NetPlace, loop: RecordedStep, steps: Sequence[RecordedStep]) -> None:
         """Play the blocks of a list: what one hands to the next is its argument."""
@@ -200,19 +204,20 @@ SHAPED: Mapping[str, Callable[..., Value]] = {
 }
 
 
-def _results(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Sequence[Value]:
-    """Return what an operation gives."""
-    op, words = step.op, step.words
-    if op in PLAIN:
-        return [PLAIN[op](*xs)]
-    if op in SHAPED:
-        return [SHAPED[op](xs[0], *player.numbers(step))]
-    if op in MODULES:
-        return [MODULES[op](player, n, step, xs)]
-    if op == "sends":
-        n.run.m.sends = words.get("what", "") if n.run.attention_away else ""
-    if op == "split":
-        return xs[0].split(*player.numbers(step), dim=int(words["dim"]))
+def _plain(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
+    return PLAIN[step.op](*xs)
+
+
+def _shaped(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
+    return SHAPED[step.op](xs[0], *player.numbers(step))
+
+
+def _split(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> list[Value]:
+    return xs[0].split(*player.numbers(step), dim=int(step.words["dim"]))
+
+
+def _sends(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> list[Value]:
+    n.run.m.sends = step.words.get("what", "") if n.run.attention_away else ""
     return []
 
 
@@ -272,7 +277,12 @@ def _stored(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) ->
     return n.buffer(name, *shape) if step.op == "buffer" else n.value(name, *shape, kind=kind)
 
 
-MODULES: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Value]] = {
+Result = Value | list[Value]
+RESULTS: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Result]] = {
+    **dict.fromkeys(PLAIN, _plain),
+    **dict.fromkeys(SHAPED, _shaped),
+    "split": _split,
+    "sends": _sends,
     **dict.fromkeys(("param", "buffer", "embedding", "declare"), _stored),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     **dict.fromkeys(("new", "made"), _new),
@@ -316,6 +326,8 @@ def recorded(cls: str) -> Callable[[NetPlace, ComponentConfig, Sizes], Value]:
             sizes[name] = sizes.get(name) or getattr(s, name, 0) or number(text, sizes)
         player = Player(sizes)
         player.play(n, steps)
-        return player.values[steps[-1].ins[0]]
+        result = player.values[steps[-1].ins[0]]
+        player.values.clear()  # blocks that are computed again know the player
+        return result
 
     return program
