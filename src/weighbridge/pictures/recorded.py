@@ -50,7 +50,7 @@ class RecordedProgram(NamedTuple):
 
 
 class LoopBody(NamedTuple):
-    """What is played for each block of a list: what it is given, what it hands back, and what it
+    """A loop over the blocks of a list: what it is given, what it hands back, and what it
     reads besides."""
 
     names: tuple[str, ...]
@@ -137,8 +137,8 @@ class Player:
         values = self.values
         does = RESULTS.get(step.op)
         if does is not None:
-            made = does(self, n, step, [values[one] for one in step.ins])
-            outs = made if isinstance(made, list) else (made,)
+            results = does(self, n, step, [values[one] for one in step.ins])
+            outs = results if isinstance(results, list) else (results,)
             for name, value in zip(step.outs, outs, strict=False):
                 values[name], self.dtypes[name] = value, value.tensor.dtype
         for name in step.ends:

@@ -137,8 +137,8 @@ class PipelineLines:
         if w["frames"] > 1:
             sizes.append(f"num_frames={w['frames']}")
         if w["batch_size"] > 1:
-            made = "videos" if w["frames"] > 1 else "images"
-            sizes.append(f"num_{made}_per_prompt={w['batch_size']}")
+            kind = "videos" if w["frames"] > 1 else "images"
+            sizes.append(f"num_{kind}_per_prompt={w['batch_size']}")
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
@@ -279,9 +279,9 @@ def script(
 def _apart(row: PipelineSpec, place: ComponentPlacement, dropped: Sequence[str]) -> dict[str, str]:
     """Return the dtypes of components that a pipeline would load, or decode with, in another."""
     usual = place.dtypes[row.denoiser].name
-    made = {row.vae: "float32"} if row.upcast and usual == "float16" else {}
-    found = ((name, dtype.name) for name, dtype in place.dtypes.items() if name not in dropped)
-    return {name: dtype for name, dtype in found if dtype != made.get(name, usual)}
+    upcast = {row.vae: "float32"} if row.upcast and usual == "float16" else {}
+    dtypes = ((name, dtype.name) for name, dtype in place.dtypes.items() if name not in dropped)
+    return {name: dtype for name, dtype in dtypes if dtype != upcast.get(name, usual)}
 
 
 def _gguf(model: Model, row: PipelineSpec, component: str, form: str) -> GgufFile:

@@ -71,10 +71,10 @@ def write(model: "Model", folder: str) -> None:
 
 def pipeline_class(row: PipelineSpec) -> Any:
     """Return the class of diffusers by the module that a row cites. Raises UnsupportedError."""
-    found = MODULE.search(row.source)
-    if found is None:
+    module_of = MODULE.search(row.source)
+    if module_of is None:
         raise UnsupportedError(sentence("measure.no_pipeline", name=row.name))
-    module = import_module(f"diffusers.pipelines.{found[1]}.{found[2]}")
+    module = import_module(f"diffusers.pipelines.{module_of[1]}.{module_of[2]}")
     whole = (value for name, value in vars(module).items() if name.endswith("Pipeline"))
     for cls in whole:
         if cls.__module__ == module.__name__:
@@ -222,7 +222,7 @@ def train(report: "Report", model: "Model") -> None:
         denoiser.to("cuda")
         trained = list(_trained(denoiser, settings))
         phase("cache")
-        given = _inputs(pipe, row, settings)
+        inputs = _inputs(pipe, row, settings)
         pipe.vae = None
         torch.cuda.empty_cache()
         optimizer = torch.optim.AdamW(trained)
@@ -232,7 +232,7 @@ def train(report: "Report", model: "Model") -> None:
         for _ in range(STEPS):
             phase("forward")
             with casting:
-                out = denoiser(*given[0], **given[1])[0]
+                out = denoiser(*inputs[0], **inputs[1])[0]
             loss = torch.nn.functional.mse_loss(out.float(), torch.zeros_like(out).float())
             del out
             phase("backward")
@@ -301,8 +301,8 @@ def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]
     try:
         with torch.no_grad():
             pipe(**_asked(type(pipe), settings), **sizes)
-    except _CapturedError as found:
-        positional, named = found.args[0]
+    except _CapturedError as stop:
+        positional, named = stop.args[0]
     finally:
         handle.remove()
         for module in (*texts, pipe.vae):

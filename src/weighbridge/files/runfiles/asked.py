@@ -71,26 +71,28 @@ def words(text: str) -> list[str]:
     """Return the words of the command that a line asks; [] of what is no line of words with a model
     in it, of one with a command in it, and where a number of it was not understood."""
     (document,) = documents(text[: 1 << 10], "text", "the text")
-    named, made = models(document), pipeline(document)
+    named, pictured = models(document), pipeline(document)
     names = [piece.value for piece in named[:MOST_MODELS]] or _plain_names(text)
-    if made is not None and not named:
-        names = [made.value]
+    if pictured is not None and not named:
+        names = [pictured.value]
     engines = programs(document)
     if not is_line(text) or LAUNCH.search(text) or not names or len(engines) > 1:
         return []
     asked = _settings(document, " ".join(names))
     for engine in engines:
         asked |= named_by(engine.program)
-    line = [*_task(document, "gpu" in asked, names[0] if made is not None and not named else "")]
+    line = [
+        *_task(document, "gpu" in asked, names[0] if pictured is not None and not named else "")
+    ]
     if line[0] == "train" or "--for" in line:
         asked = {"seq_len" if name == "context" else name: asked[name] for name in asked}
     line.insert(1, " ".join(names[:1]))
     line[2:2] = names[1:]
     for name, value in asked.items():
         line += [f"--{name.replace('_', '-')}", value]
-    said = " ".join(line)
+    typed = " ".join(line)
     numbers = re.findall(r"\d+(?:\.\d+)?", text)
-    return line if all(number in said for number in numbers) else []
+    return line if all(number in typed for number in numbers) else []
 
 
 def _plain_names(text: str) -> list[str]:

@@ -166,8 +166,8 @@ def checked(
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
     Raises UsageError where they are too many, and NotFoundError where one is missing."""
     patterns = [pattern for rule in rules for pattern in rule.files]
-    found = [] if names else [*below(folder, patterns)]
-    wanted = [_name(folder, name) for name in names] or [n for n in found if n != RULES] or found
+    files = [] if names else [*below(folder, patterns)]
+    wanted = [_name(folder, name) for name in names] or [n for n in files if n != RULES] or files
     pairs = [(name, _rule_of(name, rules)) for name in wanted]
     if not pairs:
         listed = ", ".join(patterns)

@@ -413,19 +413,19 @@ def _parsed(text: str) -> tuple[str, Launch]:
         return text, parse(text)
 
 
-def within_cards(text: str, given: int | None) -> str:
+def within_cards(text: str, cards: int | None) -> str:
     """Return a line whose container is given fewer cards than it starts ranks with the variable
     that says which it sees."""
-    if given is None or not lacks_cards(text, given):
+    if cards is None or not lacks_cards(text, cards):
         return text
-    return f"export {DEVICES[0]}={','.join(map(str, range(given))) or '-1'}\n{text}"
+    return f"export {DEVICES[0]}={','.join(map(str, range(cards))) or '-1'}\n{text}"
 
 
-def lacks_cards(text: str, given: int) -> bool:
+def lacks_cards(text: str, cards: int) -> bool:
     """Tell whether a line starts more ranks than it is given cards. Those of several machines are
     started together: by Ray, or more than one holds."""
     ranks = parse(text.replace(CARDS, "1")).devices or 1
-    return given < ranks <= MACHINE and not RAY.search(text)
+    return cards < ranks <= MACHINE and not RAY.search(text)
 
 
 def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:

@@ -221,9 +221,9 @@ def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
 def _as_published(facts: ScriptFacts, model: str) -> None:
     """Take an encoder of images that is in a dtype of its own as part of what a pipeline has where
     no dtype is given."""
-    own, dtype = facts.settings.pop(OF_IMAGES, None), facts.settings.get("dtype")
+    of_images, dtype = facts.settings.pop(OF_IMAGES, None), facts.settings.get("dtype")
     row = pipelines.of_repository(model) or pipelines.find(model)
-    if row and own and (own, dtype) == (row.recipe.get(OF_IMAGES), USUAL_DTYPE):
+    if row and of_images and (of_images, dtype) == (row.recipe.get(OF_IMAGES), USUAL_DTYPE):
         facts.settings.setdefault("vae_dtype", facts.settings.pop("dtype"))
 
 
@@ -253,8 +253,12 @@ def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
             if key is not None and form:
                 yield f"{value_of(key)}={form}"
         return
-    given = facts.meant(words["quant_kwargs"]) if "quant_kwargs" in words else None
-    pairs = zip(given.keys, given.values, strict=True) if isinstance(given, ast.Dict) else ()
+    quantizer = facts.meant(words["quant_kwargs"]) if "quant_kwargs" in words else None
+    pairs = (
+        zip(quantizer.keys, quantizer.values, strict=True)
+        if isinstance(quantizer, ast.Dict)
+        else ()
+    )
     arguments = {str(value_of(key)): value_of(value) for key, value in pairs if key is not None}
     backend = str(value_of(words["quant_backend"])) if "quant_backend" in words else ""
     listed = value_of(facts.meant(words["components_to_quantize"])) if len(words) > 2 else None
