@@ -145,8 +145,8 @@ def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector(
     assert components.of_class(s) == Bytes(low, low + 512, low + 512 + 384)
 
 
-def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch):
-    """One of 384 is packed: each of a hundred thousand names takes as long as a tower's tensor."""
+def test_towers_alone_are_packed_to_count_their_file(monkeypatch):
+    """None of the language model is packed: its names take as long as a tower's tensors."""
     packed = []
     of_f16 = schemes.scheme("F16")
 
@@ -162,7 +162,7 @@ def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch
     )
     s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
     assert components.of_class(s) == exactly(128)
-    assert packed == [tower.name, expert.name]
+    assert packed == [tower.name]
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,9 @@ def test_a_rearranged_convolution():
         assert workspaces.convolution(read, output, half=True, chip=chip) == [read + output + 512]
     wide = [workspaces.convolution(read, output, half=False, chip=chip) for chip in (hopper, ada)]
     assert wide == [[read + output + 512], [read + 512]]
-    assert workspaces.convolution(8 << 30, 0, half=True, chip=hopper) == [0]
+    most = 8 << 30
+    assert workspaces.convolution(most, 0, half=True, chip=hopper) == [most + 512]
+    assert workspaces.convolution(most + 1, 0, half=True, chip=hopper) == [0]
     assert workspaces.tensor_cores(turing, half=True, float16=True)
     assert not workspaces.tensor_cores(turing, half=True, float16=False)
 

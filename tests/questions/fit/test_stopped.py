@@ -5,6 +5,7 @@ import pytest
 from weighbridge import prepare
 from weighbridge.answers.questions.fit import answers, ranking
 from weighbridge.answers.questions.fit.answers import STOPPED, QuestionOutcome
+from weighbridge.answers.questions.fit.request import FitRequest
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import replace
 from weighbridge.base.watching import NotWantedError, Watch, watched
@@ -42,7 +43,7 @@ def test_a_fit_of_which_nothing_was_answered_is_stopped(monkeypatch):
         outcome = QuestionOutcome(Question(name="load", reason=STOPPED), error)
         monkeypatch.setattr(answers, "_told", lambda *_, outcome=outcome: outcome)
         with pytest.raises(raised):
-            answers._answered(None, None)
+            answers._answered(None, FitRequest(settings={}))
 
 
 def test_a_rank_has_the_rows_until_then():

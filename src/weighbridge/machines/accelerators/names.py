@@ -412,7 +412,7 @@ def spellings() -> dict[str, list[str]]:
         rented = machine is not None and machine.part == choice.part.id
         by_id.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
     for key, fitting in sorted(_by_derived_key().items()):  # it is made of sets, in no order
-        if len(fitting) == 1 and key not in _listed():
+        if len(fitting) == 1 and key not in _listed() and not MEMORY.fullmatch(key):
             by_id.setdefault(next(iter(fitting)), []).append(key)
     return by_id
 
