@@ -9,6 +9,7 @@ import struct
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import ContradictionError
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import comfy
 from weighbridge.pictures.request import notes, placement, request
@@ -66,6 +67,29 @@ def test_an_autoencoder_in_float16_decodes_in_float32_where_its_pipeline_says_so
     assert dtypes("sdxl", dtype="bfloat16")["vae"] == "bfloat16"
     assert dtypes("sd-1.5", dtype="float16")["vae"] == "float16"
     assert dtypes("sdxl", dtype="float16", vae_dtype="float16")["vae"] == "float16"
+
+
+@pytest.mark.parametrize("name", pipelines.names())
+def test_latents_that_are_not_cast_are_decoded_in_their_own_dtype(name):
+    """The law: torch multiplies no two dtypes. Wan's are cast, SDXL's are not."""
+    row = spec(pipelines.find(name))
+    assert not (row.latents_uncast and row.vae_dtype)
+    asked = {"dtype": "float32", "vae_dtype": "bfloat16"}
+    if not row.latents_uncast:
+        assert dtypes(name, **asked)[row.vae] == "bfloat16"
+        return
+    with pytest.raises(ContradictionError, match="leave it out, or say --dtype bfloat16"):
+        dtypes(name, **asked)
+    assert dtypes(name, dtype="bfloat16", vae_dtype="bfloat16")[row.vae] == "bfloat16"
+
+
+def test_latents_of_sdxl_run_into_no_other_autoencoder():
+    assert not spec(pipelines.find("wan2.1-t2v-1.3b")).latents_uncast
+    with pytest.raises(ContradictionError, match="sdxl decodes latents in float16"):
+        dtypes("sdxl", vae_dtype="bfloat16")
+    assert dtypes("sdxl", vae_dtype="float32") == dtypes("sdxl")
+    with pytest.raises(ContradictionError, match="sdxl decodes latents in bfloat16"):
+        dtypes("sdxl", dtype="bfloat16", vae_dtype="float32")
 
 
 def test_dtypes_of_an_example():

@@ -7,6 +7,9 @@ import pytest
 import weighbridge
 from tests.pictures.rows import with_programs
 from weighbridge.files.runfiles import read
+from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures.formats import by_component
+from weighbridge.pictures.spec import spec
 
 prepared = cache(weighbridge.prepare)
 
@@ -118,7 +121,7 @@ def same_by_its_lines(name, gpu, **asked):
     ("name", "gpu", "asked"),
     [
         ("sdxl", "3070", {}),
-        ("sdxl", "3070", {"batch_size": 2, "vae_dtype": "bfloat16"}),
+        ("auraflow", "3090", {"batch_size": 2, "vae_dtype": "bfloat16"}),
         ("flux.1-krea-dev", "3070", {"quantization": "Q4_K_S", "offload": "group-block"}),
         ("wan2.1-i2v-14b-480p", "4090", {"offload": "model", "size": "480x320", "frames": 33}),
     ],
@@ -136,11 +139,22 @@ def test_lines_of_each_remedy_read_back_to_its_answer(name):
 
 
 def test_an_autoencoder_in_another_dtype_than_the_pipeline_makes_of_it_is_loaded_so():
-    """SDXL decodes in float32 what is in float16; bfloat16 stays as it is."""
-    narrow = prepared("sdxl").picture(vae_dtype="bfloat16", remedies=False).derived["launch"]
+    """AuraFlow decodes in float32 what is in float16; bfloat16 stays as it is."""
+    narrow = prepared("auraflow").picture(vae_dtype="bfloat16", remedies=False).derived["launch"]
     assert 'subfolder="vae", torch_dtype=torch.bfloat16' in narrow
     assert "vae=vae" in narrow
-    assert "vae" not in prepared("sdxl").picture(remedies=False).derived["launch"]
+    for name in ("auraflow", "sdxl"):
+        assert "vae" not in prepared(name).picture(remedies=False).derived["launch"]
+
+
+@pytest.mark.parametrize("name", pipelines.names())
+def test_each_component_that_is_packed_may_be_named(name):
+    """The law: a program names what it packs, and who reads it finds them; HunyuanVideo 1.5 has an
+    encoder that is in no chain of model offload."""
+    recipe = spec(pipelines.find(name))
+    names = (*recipe.encoders, *recipe.denoisers)
+    said = "+".join(f"{one}=nf4" for one in names)
+    assert by_component(said, recipe) == dict.fromkeys(names, "nf4")
 
 
 def test_a_format_with_a_dtype_beside_it_reads_back():

@@ -68,8 +68,9 @@ def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
     groups = {TEXT: spec.encoders, DENOISER: spec.denoisers}
     if name in groups:
         return groups[name]
-    if name not in spec.order:
-        known = ", ".join((*groups, *spec.order))
+    names = dict.fromkeys((*spec.order, *spec.encoders))  # some are in no chain of model offload
+    if name not in names:
+        known = ", ".join((*groups, *names))
         raise UsageError(sentence("component", name=name, pipeline=spec.name, known=known))
     return (name,)
 

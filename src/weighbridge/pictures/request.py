@@ -191,6 +191,12 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
     upcast = "float32" if spec.upcast and dtype == TORCH["float16"] else ""
     wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or upcast
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype
+    if spec.latents_uncast and wide != upcast and dtypes[spec.vae] != dtype:
+        # vae.decode(latents) without a cast, of which torch's convolutions say "Input type and bias
+        # type should be the same". Source: diffusers 0.42 pipelines/stable_diffusion_xl/
+        # pipeline_stable_diffusion_xl.py, flux/pipeline_flux.py and others (__call__)
+        values = {"pipeline": spec.name, "dtype": dtype.name, "vae": dtypes[spec.vae].name}
+        raise ContradictionError(sentence("picture.latents_uncast", **values))
     if spec.image_encoder_dtype and w.dtype is None:
         dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")
     casting = spec.denoisers if w.layerwise_casting else ()

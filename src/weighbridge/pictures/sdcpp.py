@@ -27,7 +27,8 @@ TILE, FLASH, SCORES = 256, "flash", "scores"  # pixels of --vae-tiling: 32 laten
 
 def recipe(spec: PipelineSpec) -> PipelineSpec:
     """Return a pipeline as it is run there: its own tiles, a video whole."""
-    return spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), upcast=False, vae_dtype="")
+    spec = spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), latents_uncast=False)
+    return spec._replace(upcast=False, vae_dtype="")
 
 
 def asked(request: PictureRequest) -> PictureRequest:

@@ -55,6 +55,7 @@ class PipelineSpec(NamedTuple):
     vae: str = "vae"
     vae_dtype: str = ""  # of its published example, where that has one of its own
     upcast: bool = False  # a float16 autoencoder is float32 while it decodes
+    latents_uncast: bool = False  # they are decoded in the denoiser's dtype, whatever it has
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
     reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
     pictures: int = 0  # that it is always given
