@@ -29,6 +29,7 @@ def services(*said):
     [
         ((0.4, 0.3), ("0", "0"), ("yes", "yes")),
         ((0.7, 0.6), ("0", "0"), ("no", "no")),
+        ((0.9, 0.9), ("0", "0"), ("no", "no")),
         ((0.7, 0.6), ("0", "1"), ("yes", "yes")),
         ((0.7, 0.6), ("0,1", "1"), ("yes", "yes")),  # one id that is none of ours
     ],
@@ -43,6 +44,18 @@ def test_services_on_one_card_are_judged_by_their_sum(shares, cards, fits):
         assert "s0 and s1 share card 0: together they take about 1" in (
             found.runs[1].report.verdict.reason
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "fits"), [("0", "no"), ("1", "yes")])
+def test_a_check_of_services_counts_them_together(second, fits, tmp_path):
+    (tmp_path / "compose.yaml").write_text(
+        services(("qwen3-0.6b", 0.9, "0"), ("qwen3-0.6b", 0.9, second))
+    )
+    rules = tmp_path / "weighbridge.toml"
+    rules.write_text('[[check]]\nfiles = ["compose.yaml"]\ngpu = "h100"\n')
+    found = weighbridge.check(rules).files
+    assert [(one.result, one.failed) for one in found] == [(fits, fits == "no")]
 
 
 BOTH = "vllm serve qwen3-0.6b --max-model-len 512"

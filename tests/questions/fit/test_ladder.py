@@ -17,9 +17,11 @@ from weighbridge.memory.report.plan import Rung, best
 slow = pytest.mark.slow
 
 
-def rung(fits="yes", bits=0, layers=None, gpu=None, shared=False):
+def rung(fits="yes", bits=0, layers=None, gpu=None, shared=False, slower=()):
     verdict = SimpleNamespace(fits=fits, host=SimpleNamespace(shared=shared))
     derived = {} if layers is None else {"layers_on_card": [layers, 80]}
+    if slower:
+        derived["times_slower"] = slower
     report = SimpleNamespace(verdict=verdict, derived=derived, said={})
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
 
@@ -29,6 +31,7 @@ SMALL, DIVIDED = rung(bits=2), rung(bits=4, layers=40)
 ELSEWHERE, EIGHT = rung(bits=4, gpu="l40s"), rung(bits=8, layers=20)
 MAYBE, NOT = rung("unknown", bits=4), rung("no")
 ONE_MEMORY = rung(bits=3, layers=40, shared=True)
+SLOW, LESS_SLOW = (rung(bits=4, layers=20, slower=times) for times in ((6.5, 16.9), (3.4, 7.9)))
 
 
 @all_of(
@@ -50,6 +53,9 @@ ONE_MEMORY = rung(bits=3, layers=40, shared=True)
         ((NOT, MAYBE, DIVIDED, SMALL), 1),
         ((NOT, MAYBE, ONE_MEMORY), 2),  # a yes of another engine, on the same memory
         ((NOT, MAYBE, ONE_MEMORY, LESS), 3),
+        ((NOT, EIGHT, SLOW, LESS_SLOW, ELSEWHERE), 3),  # in which order they were tried is no word
+        ((NOT, EIGHT, LESS_SLOW, SLOW, ELSEWHERE), 2),
+        ((NOT, SLOW, WHOLE), 2),
         ((NOT, rung("no", bits=4), ELSEWHERE), 2),
         ((NOT,), None),
         ((), None),
@@ -228,15 +234,28 @@ def test_a_format_that_is_named_has_the_engine_of_its_rung(settings, engine):
         ((NOT,), (DIVIDED, EIGHT), DIVIDED),  # nothing else works: what helps is the plan
         ((NOT, EIGHT), (DIVIDED, WHOLE), WHOLE),
         ((NOT, EIGHT), (DIVIDED,), None),
+        ((NOT, SLOW), (LESS_SLOW,), LESS_SLOW),  # which is what helps
+        ((NOT, LESS_SLOW), (SLOW,), None),
         ((NOT, MAYBE), (DIVIDED,), DIVIDED),
         ((NOT,), (), None),
     ],
 )
-def test_another_engine_divides_a_model_where_nothing_else_works(
+def test_another_engine_divides_a_model_where_nothing_else_works_or_is_as_fast(
     rungs, others, chosen, monkeypatch
 ):
     monkeypatch.setattr(_Ladder, "_of_engines", lambda self: iter(others))
     assert _Ladder._of_another(_Ladder.__new__(_Ladder), list(rungs)) is chosen
+
+
+@slow
+def test_experts_in_ram_come_before_layers_there():
+    """Of two ways that both fit by RAM the less slow one answers, from files that are published."""
+    plan = weighbridge.fit("glm-4.5-air", gpu="3090", ram="128GiB").plan
+    assert (plan.fits, plan.why, plan.engine) == ("yes", "divided", "llama.cpp")
+    assert plan.report.derived["divided_by"] == "experts"
+    assert plan.report.derived["launch"].startswith(
+        "llama-server -hf unsloth/GLM-4.5-Air-GGUF:Q4_K_M "
+    )
 
 
 @slow

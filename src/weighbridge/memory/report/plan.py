@@ -5,6 +5,7 @@ is one rung of the ladder where formats were tried, and else the question as it 
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.records import dataclass
@@ -66,6 +67,11 @@ class Rung:
         return self.layers is None
 
     @property
+    def slower(self) -> float:
+        """How many times slower it is at most than whole on the card; infinite where not known."""
+        return 1.0 if self.whole else self.report.derived.get("times_slower", (inf,))[-1]
+
+    @property
     def elsewhere(self) -> str:
         """The other card, or number of cards, that it is about; "": those that were asked about."""
         return str(self.change.get("gpu", ""))
@@ -98,12 +104,12 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     """The rung that answers "can I run it?": the best format that surely fits whole, or divided in
     one memory; where none of four bits is divided between card and RAM, one of two that fits; one
-    that may; a divided one; what may be; else what works elsewhere."""
+    that may; a divided one, the least slow; what may be; else what works elsewhere."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
     divided = [rung for rung in reversed(here) if not rung.whole]
-    slowly = _that("yes", divided)
+    slowly = sorted(_that("yes", divided), key=lambda rung: rung.slower)
     by_ram = [rung for rung in slowly if rung.bits > USEFUL]
     ranked = (
         *_that("yes", useful),

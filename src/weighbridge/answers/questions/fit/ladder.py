@@ -4,7 +4,7 @@
     8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
     3 bit, 2 bit    where four bits do not fit whole
     another engine  where none of these does, and its format was found to fit whole on these cards;
-                    or divided between card and RAM, where nothing else works
+                    or divided between card and RAM, where nothing else works, or as fast
 
 Each rung is a change of the question of inference: asked alone it has the same answer. Where no
 rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
@@ -126,7 +126,10 @@ class _Ladder:
         short = not any(rung.whole and rung.fits == "yes" for rung in rungs)
         if short and not self.request.as_published:
             other = next(self._of_typed(), None) or self._of_another(rungs)
-            yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
+            if other is not None:
+                yield other
+            if other is None or not other.whole:
+                yield from self._elsewhere(_smallest(rungs))
 
     def _first(self) -> Rung:
         """Return the rung as published: of the card's engine, where that is a server or reads the
@@ -257,11 +260,11 @@ class _Ladder:
 
     def _of_another(self, rungs: list[Rung]) -> Rung | None:
         """Return the first format of another engine that has room: whole, or divided between card
-        and RAM where none of these rungs works."""
+        and RAM where none of these rungs works, or is as fast."""
         others = list(self._of_engines())
-        none = not any(rung.fits == "yes" for rung in rungs)
-        ranked = (*(rung for rung in others if rung.whole), *(others if none else ()))
-        return next(iter(ranked), None)
+        works = [rung.slower for rung in rungs if rung.fits == "yes"]
+        divided = (rung for rung in others if not works or rung.slower < min(works))
+        return next((rung for rung in others if rung.whole), next(divided, None))
 
     def _of_engines(self) -> Iterator[Rung]:
         """Yield formats of other engines that the search found to fit on these cards: programs of
