@@ -168,6 +168,30 @@ def test_a_text_that_speaks_of_rl_has_its_question_to_type():
     assert run(["train", model, *words]) in (0, 1, 4)
 
 
+GRPO = "GRPO of qwen3-8b by TRL on an RTX 3070: num_generations=8, "
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        (GRPO + "QLoRA 4-bit nf4, LoRA r=8 all-proj", {"--tuner": "qlora", "--lora-r": "8"}),
+        (GRPO + "LoRA, r=16", {"--tuner": "lora", "--lora-r": "16"}),
+        (GRPO + "full fine-tuning", {"--tuner": "full", "--lora-r": None}),
+        (GRPO + "LoRA or QLoRA", {"--tuner": None, "--lora-r": None}),
+        (GRPO + "QLoRA fits, and LoRA dies", {"--tuner": None}),
+        (GRPO + "it dies", {"--tuner": None, "--method": "grpo"}),
+        (GRPO.lower() + "it dies", {"--method": "grpo"}),
+        ("A reward is worth it: DPO of qwen3-8b by TRL", {"--method": "dpo"}),
+    ],
+)
+def test_what_the_words_say_of_adapters_is_in_the_line_to_type(text, settings):
+    """All of an 8B does not fit where its adapters do: a line without them asks something else."""
+    (weighed,) = weighbridge.weigh(text, name="a", offline=True).runs
+    flags = shlex.split(weighed.why.rpartition("type: ")[2])
+    asked = dict(zip(flags[3::2], flags[4::2], strict=True))
+    assert {name: asked.get(name) for name in settings} == settings
+
+
 def test_a_config_that_is_not_in_the_text_is_named_with_its_card():
     text = "It dies with torchtitan/configs/a_16b.toml on 8 x H100 80GB HBM3, by run_train.sh."
     (weighed,) = weighbridge.weigh(text, name="a", offline=True).runs

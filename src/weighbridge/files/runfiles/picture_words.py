@@ -74,6 +74,8 @@ METHODS: Mapping[str, str] = {
     "loha": r"loha",
     "lokr": r"lokr",
 }
+# A rank and the like of adapters, which those of QLoRA have, too
+OF_ADAPTERS = re.compile(r"(?i)[ _-]?(?:r|rank|alpha|dropout|target\w*)(?![a-z])[ =:]{0,3}")
 DENIED = re.compile(r"(?i)\b(?:no|not|without|instead of|rather than|vs\.?|or) (?:a )?$")
 # What a pipeline begins with, where the words do not name its series
 TASK = re.compile(r"(?i)(?<![a-z0-9])(?P<value>ti2v|i2v|t2v|(?:image|img)[ -]?(?:to|2)[ -]?vid\w*)")
@@ -191,6 +193,8 @@ def method(document: Document) -> Piece | None:
     pieces = {}
     for name, pattern in METHODS.items():
         for match in re.finditer(rf"(?i)(?<![a-z])(?:{pattern})s?(?![a-z])", text):
+            if "qlora" in pieces and OF_ADAPTERS.match(text, match.end()):
+                continue
             pieces[name] = piece_of(document, match, name)
             if DENIED.search(_before(match)):
                 return None

@@ -36,7 +36,7 @@ from weighbridge.files.runfiles.named import (
     piece_of,
     positions,
 )
-from weighbridge.files.runfiles.picture_words import pipeline
+from weighbridge.files.runfiles.picture_words import method, pipeline
 from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.serving import start_logs
@@ -100,7 +100,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()
         notes = (*notes, *cut_short(text), *more)
     elif program is not None:
-        yield _refused(program, named, cards, text)
+        yield _refused(program, named, cards, document)
         return
     else:
         runs = list(in_words(document, named, cards))
@@ -343,26 +343,32 @@ def other(text: str) -> Program | None:
     return next((each for each in told_by("refused") if re.search(each.refused, text)), None)
 
 
-def _refused(program: Program, named: list[Piece], cards: Piece | None, text: str) -> PlannedRun:
+def _refused(
+    program: Program, named: list[Piece], cards: Piece | None, document: Document
+) -> PlannedRun:
     """Return the run of a program that is not answered for, with the command that asks for the
     nearest that is."""
     model = next(iter(named), None)
-    name = model.value if model is not None else model_in(text)
+    name = model.value if model is not None else model_in(document.text[:MOST_TEXT])
     about = "text.no_run" if program.learns else "text.not_answered"
-    why = clauses(sentence(about, name=program.title), *_instead(program, name, cards, text))
+    why = clauses(sentence(about, name=program.title), *_instead(program, name, cards, document))
     taken = taken_of(model, cards)
     return PlannedRun(task=program.task, model=name, understood=taken, refused=why)
 
 
-def _instead(program: Program, model: str, cards: Piece | None, text: str) -> Iterator[str]:
+def _instead(
+    program: Program, model: str, cards: Piece | None, document: Document
+) -> Iterator[str]:
     """Yield what may be asked in place of a program that is not answered for."""
+    text = document.text[:MOST_TEXT]
     gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
     nearest, config = NOT_YET.get(program.name.lower()), CONFIG.search(text)
     if nearest is not None:
         yield sentence("text.nearest", engine=nearest)
         yield to_type("infer", model, {"engine": nearest, **gpu})
     elif program.learns:
-        settings = learner(text, program.learns)
+        tuner = method(document)
+        settings = learner(text, program.learns, "" if tuner is None else tuner.value)
         count = settings.pop("cards")
         if cards is not None and count > 1:
             gpu = {"gpu": times(cards.value.partition(":")[0], count)}

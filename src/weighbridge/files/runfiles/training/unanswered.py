@@ -14,6 +14,7 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.training.learning.words import ANY, EACH, wordings
+from weighbridge.workload import TABLES
 from weighbridge.workload.train import LEARNS
 
 MODEL = re.compile(
@@ -72,13 +73,18 @@ def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> 
 
 ESTIMATOR = re.compile(r"(?i)\b(?:adv|advantage)[._]estimator[\"']?\s*[=:]\s*[\"']?(\w+)")
 ESTIMATED = {"gae": "ppo", "reinforce_plus_plus": "reinforce", "remax": "reinforce"}
+PLAIN = ("reward", "reinforce")  # words of English, where they are not in capitals
 SPOKEN = re.compile(rf"(?<![a-z])({'|'.join(map(str.upper, LEARNS))})(?![a-z])")
+SMALL = re.compile(
+    rf"(?i)(?<![\w/.-])({'|'.join(name for name in LEARNS if name not in PLAIN)})(?![\w/.=-])"
+)
+RANK = r"lora_r|lora_rank|r"
 CARDS = (r"n_gpus_per_node|actor[._]num_gpus_per_node|nproc[-_]per[-_]node|num_gpus", "nnodes")
 
 
-def learner(text: str, framework: str) -> dict[str, Value]:
+def learner(text: str, framework: str, tuner: str = "") -> dict[str, Value]:
     """Return the settings that a text tells of a run of a framework, by the framework's own words;
-    `cards` is how many of them train."""
+    `cards` is how many of them train. `tuner`: what it trains of the model, where words say it."""
     settings: dict[str, Value] = {"framework": framework}
     method = _method(text)
     if method:
@@ -92,13 +98,16 @@ def learner(text: str, framework: str) -> dict[str, Value]:
         if all(_stands(text, key, wanted) for key, wanted in pairs.items()):
             filled_in = next((key for key, wanted in pairs.items() if wanted == EACH), "")
             settings.setdefault(name, _number(text, filled_in) if value == ANY else value)
+    if tuner in TABLES["train"]["tuner"].choices:
+        rank = None if tuner == "full" else _count(text, RANK)
+        settings |= {"tuner": tuner} | ({} if rank is None else {"lora_r": rank})
     ranks, machines = (_count(text, key) or 1 for key in CARDS)
     return {**settings, "cards": ranks * machines}
 
 
 def _method(text: str) -> str:
-    estimator, spoken = ESTIMATOR.search(text), SPOKEN.search(text)
-    name = (estimator or spoken or ("", ""))[1].lower()
+    said = ESTIMATOR.search(text) or SPOKEN.search(text) or SMALL.search(text)
+    name = said[1].lower() if said else ""
     name = ESTIMATED.get(name, name)
     return name if name in LEARNS else ""
 
