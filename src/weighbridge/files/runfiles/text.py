@@ -205,12 +205,12 @@ def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
     name, form = beginning(stem), SPELLED.search(stem)
     if not name or form is None:
         return run
-    packed = meant("_".join(filter(None, form.groups())).upper(), "llama.cpp")
+    mix = "_".join(filter(None, form.groups())).upper()  # a publisher's own is known by its name
     line = document.line_of(max(document.text.find(run.model), 0))
     why = sentence("gguf.beginning", name=name)
     absent = Unread(key=run.model, line=line, why=why, lowers=True, raises=True, missing=run.model)
-    settings = {**run.settings, "quantization": packed}
-    return replace(run, model=name, settings=settings, unread=(*run.unread, absent))
+    settings = {**run.settings, "quantization": meant(mix, "llama.cpp")}
+    return replace(run, model=f"{name}-GGUF:{mix}", settings=settings, unread=(*run.unread, absent))
 
 
 def _set_before(text: str, line: str) -> str:
