@@ -5,6 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.files.oom import explained
 from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.cards import part_id
 
 LISTED = """\
 0: NVIDIA GeForce RTX 5070 Ti 16303MiB
@@ -136,3 +137,21 @@ def test_machines_times_cards_are_all_of_them():
     """A title that counts machines, cards and a kind with stars, as "2*8*h20"."""
     (run,) = read("Training with vLLM on 2*8*h20 hangs, Qwen2.5-7B-Instruct", "text").runs
     assert run.settings["gpu"] == "h20:16"
+
+
+@pytest.mark.parametrize(
+    ("text", "card"),
+    [
+        ("kimi dies on a mac studio m3 ultra. 418gb of it, and the Mac Studio has 512gb", 512),
+        ("m3 ultra, a 96GB Mac: qwen3-32b, memory?", 96),
+        ("m3 ultra: my mac with 256 GB, of which 30gb are free, runs qwen3-32b", 256),
+        ("m3 ultra: the Mac has 64GB, it says; qwen3-32b", None),  # there is none
+        ("m3 ultra: one mac has 96GB, the other mac has 512GB; qwen3-32b", None),
+        ("m3 ultra: the model is 418gb and runs out of memory at 480gb", None),
+    ],
+)
+def test_what_a_mac_has_is_the_memory_of_its_chip(text, card):
+    (run,) = read(text).runs
+    known = [one.value for one in run.understood if one.setting == "gpu"]
+    ids = [part_id(f"m3 ultra {card}GB")] if card else []
+    assert [part_id(name) for name in known] == ids
