@@ -83,8 +83,9 @@ SMI = re.compile(  # a line for each card, as nvidia-smi, its -L and scripts lis
 )
 LISTS = re.compile(r"UUID|\|")  # a line of nvidia-smi itself, which lists all
 UNIFIED = re.compile(
-    r"(?i)\b(?:unified memory[:：]?[ ]{0,2}|mac(?:book)?(?: (?:studio|mini|pro|air))? (?:has|with) )"
-    r"(\d{2,3}) ?GB|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple|mac(?:book)?(?![a-z]))"
+    r"(?i)\b(?:unified memory[:：]?[ ]{0,2}"
+    r"|mac(?:book)?(?: (?:studio|mini|pro|air))? (?:has|with) )(\d{2,3}) ?GB"
+    r"|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple|mac(?:book)?(?![a-z]))"
 )
 GGML = re.compile(  # a line of ggml_cuda_init, for each card
     r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
