@@ -100,7 +100,35 @@ def test_dtypes_of_an_example():
 
 
 def test_what_is_loaded_and_not_weighed_is_named():
-    assert "connectors, audio_vae, vocoder" in made("ltx-2")[1][0]
+    assert "loaded with it: pe" in made("ernie-image")[1][0]
+    assert "loaded with it: connectors, audio_vae" in made("ltx-2", device_map="text=0")[1][0]
+    assert made("ltx-2")[1] == made("ernie-image", engine="comfyui")[1] == []
+
+
+@pytest.mark.parametrize("name", ["ernie-image", "cosmos-1.0-7b"])
+def test_what_is_not_weighed_forbids_a_sure_yes(name):
+    """As with language models: one size of an unknown part is as good as another."""
+    prepared = weighbridge.prepare(name)
+    verdict = prepared.picture(gpu="b200", remedies=False).verdict
+    assert verdict.fits == "unknown" and "not weighed" in verdict.reason
+    assert prepared.picture(gpu="b200", engine="comfyui", remedies=False).verdict.fits == "yes"
+    assert prepared.picture(gpu="3060", remedies=False).verdict.fits == "no"
+
+
+@pytest.mark.parametrize("name", ["ltx-2", "animatediff"])
+def test_what_is_weighed_and_not_run_is_on_the_card_or_waits(name):
+    """The law: what is on a card without offload waits in RAM with it."""
+    prepared, numbers = weighbridge.prepare(name), spec(pipelines.find(name)).beside
+    here, away = (
+        [c for c in device.phases[-1].components if device.kind == kind]
+        for offload, kind in (("none", "gpu"), ("model", "host"))
+        for device in prepared.picture(offload=offload, remedies=False).devices
+        if device.kind == kind
+    )
+    weights = {c.detail: c.bytes.expected for c in here if c.name == "weights"}
+    assert {part: weights[part] for part in numbers} == {n: 2 * v for n, v in numbers.items()}
+    waits = max(c.bytes.expected for c in away)
+    assert waits == pytest.approx(sum(weights.values()), abs=1 << 20)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_what_a_row_names_is_there(row):
     assert {*runs} == row.parts.keys()
     assert {*recipe.order} <= row.parts.keys()
     assert {*recipe.short} <= {*recipe.encoders} and row.files.keys() <= {*recipe.denoisers}
-    assert not {*recipe.unweighed} & row.parts.keys()
+    assert not {*recipe.unweighed, *recipe.beside} & row.parts.keys()
     assert recipe.source and row.repo_id.count("/") == 1
 
 

@@ -61,3 +61,29 @@ def test_names_and_shapes(name):
     if not STORED.isdisjoint(declared):
         stored = {n: tuple(t.shape) for n, t in built(config).state_dict().items()}
         assert declared.items() <= stored.items()
+
+
+def numbers(made):
+    return sum(one.numel() for one in (*made.parameters(), *made.buffers()))
+
+
+def test_components_beside_those_that_run_are_counted():
+    """LTX-2.3's as scripts/convert_ltx2_to_diffusers.py configures them; defaults are LTX-2's."""
+    import torch
+    from diffusers import AutoencoderKLLTX2Audio, MotionAdapter
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
+
+    newer = {"per_modality_projections": True, "proj_bias": True}
+    for kind, width in (("video", 128), ("audio", 64)):
+        newer |= {f"{kind}_connector_num_attention_heads": 32, f"{kind}_gated_attn": True}
+        newer |= {f"{kind}_connector_num_layers": 8, f"{kind}_connector_attention_head_dim": width}
+    with torch.device("meta"):
+        audio = numbers(AutoencoderKLLTX2Audio())
+        counted = {
+            "ltx-2": (numbers(LTX2TextConnectors()), audio, numbers(LTX2Vocoder())),
+            "ltx-2.3": (numbers(LTX2TextConnectors(**newer)), audio, numbers(LTX2VocoderWithBWE())),
+            "animatediff": (numbers(MotionAdapter(use_motion_mid_block=False)),),
+        }
+    for name, values in counted.items():
+        assert tuple(pipelines.find(name).recipe["beside"].values()) == values

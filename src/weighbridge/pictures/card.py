@@ -90,6 +90,9 @@ class PipelineCard:
         for name in always:
             self._turn_to(name)
             self._bring(name)
+        if placement.offload == "none" and not placement.cards:
+            for name, nbytes in beside(spec, placement).items():
+                self._there[name] = self.heap.row((nbytes,), "weights")
 
     def _memory(self, chip: Chip | None) -> CardMemory:
         heap = Heap()
@@ -205,9 +208,14 @@ class PipelineCard:
         return *_swapped(place, name, part, sizes).here, *formats.tables(part, dtype)
 
 
+def beside(spec: PipelineSpec, place: ComponentPlacement) -> dict[str, int]:
+    """Return the bytes of components that are loaded, and whose programs are not run here."""
+    return {name: place.dtypes[name].size(numel) for name, numel in spec.beside.items()}
+
+
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
     """Return the bytes of weights that wait in host memory while a pipeline runs, at most."""
-    total = 0
+    total = sum(beside(spec, place).values()) if place.offload != "none" else 0
     for name, part in parts.items():
         sizes = formats.sizes(part, place.forms.get(name), place.dtypes[name])
         if name in spec.excluded:

@@ -118,7 +118,7 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
     dtype = "" if spec.upcast else spec.vae_dtype
     tile = (size, size)
     spec = spec._replace(tile=tile, frames_tile=frames, excluded=(), frames_nearest=False)
-    return spec._replace(upcast=False, vae_dtype=dtype, latents_uncast=False)
+    return spec._replace(upcast=False, vae_dtype=dtype, latents_uncast=False, beside={})
 
 
 def patched(

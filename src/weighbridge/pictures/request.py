@@ -29,8 +29,6 @@ PROGRAMS_OF: Mapping[str, list[str]] = {
 }
 OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
 SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
-# A CLIP of 304 million parameters, which only diffusers loads, and not where people leave it out
-CHECKER = ("safety_checker",)
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 LEAVES_SINCE = (0, 37)  # 8-bit modules of bitsandbytes the card
 
@@ -148,9 +146,17 @@ def notes(
     if absent:
         listed = ", ".join(absent)
         yield sentence("picture.absent", pipeline=spec.name, components=listed)
-    if spec.unweighed and (w.engine or DIFFUSERS) == DIFFUSERS:
-        key = "picture.checker" if spec.unweighed == CHECKER else "picture.unweighed"
-        yield sentence(key, components=", ".join(spec.unweighed))
+    if spec.checker and (w.engine or DIFFUSERS) == DIFFUSERS:
+        yield sentence("picture.checker", components="safety_checker")
+    if missing := unweighed(spec, w):
+        yield sentence("picture.unweighed", components=missing)
+
+
+def unweighed(spec: PipelineSpec, w: Picture) -> str:
+    """Name what diffusers loads, and nothing here weighs: "" of nothing. Where components are on
+    several cards, nobody knows whose those are that do not run."""
+    names = (*spec.unweighed, *(spec.beside if w.device_map else ()))
+    return ", ".join(names) if (w.engine or DIFFUSERS) == DIFFUSERS else ""
 
 
 def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
@@ -187,7 +193,7 @@ def is_before_bfloat16(w: Picture) -> bool:
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> ComponentPlacement:
     """Return which weights are on the card, and in which format. Raises UsageError."""
     dtype = torch_dtype(w.dtype or usual_dtype(spec, w), "--dtype")
-    dtypes = dict.fromkeys(names, dtype)
+    dtypes = dict.fromkeys((*names, *spec.beside), dtype)
     upcast = "float32" if spec.upcast and dtype == TORCH["float16"] else ""
     wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or upcast
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype

@@ -28,7 +28,7 @@ TILE, FLASH, SCORES = 256, "flash", "scores"  # pixels of --vae-tiling: 32 laten
 def recipe(spec: PipelineSpec) -> PipelineSpec:
     """Return a pipeline as it is run there: its own tiles, a video whole."""
     spec = spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), latents_uncast=False)
-    return spec._replace(upcast=False, vae_dtype="")
+    return spec._replace(upcast=False, vae_dtype="", beside={})
 
 
 def asked(request: PictureRequest) -> PictureRequest:

@@ -67,6 +67,8 @@ class PipelineSpec(NamedTuple):
     controls: tuple[str, ...] = ()  # ControlNets that were added: components
     shown: bool = False  # a picture, by an IP-Adapter that was added
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
+    beside: Mapping[str, int] = {}  # numbers of components that are weighed, and not run
+    checker: bool = False  # a CLIP of 304 million parameters, where people leave it out
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
     repo_id: str = ""

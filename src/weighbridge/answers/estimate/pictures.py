@@ -27,7 +27,15 @@ from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
 from weighbridge.pictures.cards import on_cards, placed
 from weighbridge.pictures.companions import joined
-from weighbridge.pictures.request import foreign, notes, placement, request, staying, swaps
+from weighbridge.pictures.request import (
+    foreign,
+    notes,
+    placement,
+    request,
+    staying,
+    swaps,
+    unweighed,
+)
 from weighbridge.pictures.script import script
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
@@ -81,7 +89,8 @@ def picture(model: Model, w: Picture) -> Report:
     packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
     hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
     devices = (*_gpus(ran, packed, instants, parts, part), hosted)
-    verdict = _judged(ran, w, devices, budget)
+    missing = unweighed(row, w)
+    verdict = _judged(ran, w, devices, budget, missing)
     settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
     machine = None if verdict is None else verdict.host
     tight = ran.mapped and ran.in_ram and machine is not None and machine.fits in ("no", "unknown")
@@ -113,9 +122,14 @@ def picture(model: Model, w: Picture) -> Report:
 
 
 def _judged(
-    ran: "StagesRun", w: Picture, devices: Sequence[Device], budget: "Budget | None"
+    ran: "StagesRun",
+    w: Picture,
+    devices: Sequence[Device],
+    budget: "Budget | None",
+    missing: str,
 ) -> "Verdict | None":
-    """Judge cards and the machine; where a component runs on the processor nothing is sure."""
+    """Judge cards and the machine; nothing is sure where a component runs on the processor, or is
+    not weighed."""
     from weighbridge.answers.verdict import on_devices
     from weighbridge.answers.verdict.on_host import both
 
@@ -123,7 +137,12 @@ def _judged(
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
     verdict = spilled(both(judged, devices, w.host_memory()), w)
     away = [name for name, number in ran.place.cards.items() if number == CPU]
-    if verdict is None or not away or verdict.fits == "no":
+    if verdict is None or verdict.fits == "no":
+        return verdict
+    if missing:
+        reason = sentence("picture.unweighed", components=missing)
+        verdict = verdict.under(Condition("not_counted", opens="yes"), reason=reason)
+    if not away:
         return verdict
     reason = sentence("device_map.cpu", components=", ".join(away))
     return verdict.under(Condition("device_map", opens="yes"), reason=reason)
@@ -144,7 +163,7 @@ def _gpus(
     ranks = ran.wanted.ranks
     for index in range(ranks if ranks > 1 else 1 + max((*by_card, *ran.resting))):
         there = ran.resting.get(index, {}).items()
-        weights = (_weights(name, n, ran.place, parts[name]) for name, n in there if n)
+        weights = (_weights(name, n, ran.place, parts.get(name)) for name, n in there if n)
         idle = [Instant("load", (*weights, device.context(card)))]
         phases = by_card.get(0 if ranks > 1 else index) or idle
         yield Device(index=index, kind="gpu", phases=_by_name(phases))
@@ -274,7 +293,7 @@ def _instant(
     return Instant(
         stage.name,
         (
-            *(_weights(name, n, place, parts[name]) for name, n in weights.items() if n),
+            *(_weights(name, n, place, parts.get(name)) for name, n in weights.items() if n),
             Component(
                 name="activations",
                 bytes=_computed(sum(live.values()), whole, place, spread),
@@ -318,14 +337,22 @@ def _computed(nbytes: int, whole: int, place: ComponentPlacement, spread: float)
     return Bytes(max(0, int(nbytes - whole * spread)), nbytes, int(nbytes + whole * more))
 
 
-def _weights(name: str, nbytes: int, place: ComponentPlacement, part: ModelPart) -> Component:
-    form = place.forms.get(name) or place.dtypes[name].name
+def _weights(
+    name: str, nbytes: int, place: ComponentPlacement, part: ModelPart | None
+) -> Component:
+    dtype = place.dtypes[name]
+    form = place.forms.get(name) or dtype.name
+    count, cls = (
+        (nbytes // dtype.nbytes, name)
+        if part is None
+        else (part.blueprint.parameters, part.blueprint.cls)
+    )
     return Component(
         name="weights",
         detail=name,
         bytes=exactly(nbytes),
         basis="computed",
-        formula=f"{part.blueprint.parameters:,} parameters of {part.blueprint.cls}, {form}",
+        formula=f"{count:,} parameters of {cls}, {form}",
         source="the class's tensors",
     )
 
