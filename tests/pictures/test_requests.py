@@ -12,6 +12,7 @@ import weighbridge
 from weighbridge.base.errors import ContradictionError
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import comfy
+from weighbridge.pictures.components import unfused
 from weighbridge.pictures.request import notes, placement, request
 from weighbridge.pictures.spec import spec
 from weighbridge.workload.picture import Picture
@@ -103,6 +104,13 @@ def test_what_is_loaded_and_not_weighed_is_named():
     assert "loaded with it: pe" in made("ernie-image")[1][0]
     assert "loaded with it: connectors, audio_vae" in made("ltx-2", device_map="text=0")[1][0]
     assert made("ltx-2")[1] == made("ernie-image", engine="comfyui")[1] == []
+
+
+@pytest.mark.parametrize(("name", "told"), [("cogvideox-2b", True), ("flux.1-dev", False)])
+def test_a_recorded_step_says_that_it_is_not_fused(name, told):
+    config = pipelines.find(name).parts["transformer"]
+    assert any("three products" in line for line in unfused(config, fused=True)) == told
+    assert not [*unfused(config, fused=False)]
 
 
 @pytest.mark.parametrize("name", ["ernie-image", "cosmos-1.0-7b"])

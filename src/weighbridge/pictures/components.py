@@ -1,7 +1,7 @@
 """Components: from a config to the program of its class, its tree, and the memory of its step."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -119,6 +119,14 @@ def _code_of(program: str) -> dict[str, Any]:
 def followed(config: Raw, code: str) -> bool:
     """Tell whether a program's own code of a class is followed: not of what reads pictures."""
     return class_of(config) in _code_of(code) and not config.get("image_dim")
+
+
+def unfused(config: Raw, *, fused: bool) -> Iterator[str]:
+    """Say that a step that was recorded has queries, keys and values apart, where they are one
+    product."""
+    cls = OLD_NAMES.get(class_of(config), class_of(config))
+    if fused and cls in RECORDED:
+        yield sentence("picture.unfused", cls=cls)
 
 
 def known(config: Raw) -> bool:

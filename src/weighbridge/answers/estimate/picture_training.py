@@ -22,6 +22,7 @@ from weighbridge.pictures import formats
 from weighbridge.pictures.adapting import PictureAdapters
 from weighbridge.pictures.base import known as read
 from weighbridge.pictures.base import stored
+from weighbridge.pictures.components import unfused
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.formats import FP8
 from weighbridge.pictures.spec import row_of
@@ -99,7 +100,12 @@ def train(model: Model, w: PictureTraining) -> Report:
             "denoiser_class": class_of(asked.denoiser.config),
         },
         verdict=spilled(both(judged, devices, w.host_memory()), w),
-        warnings=(*model.notes, *notes(row, w, asked), *cautions(w)),
+        warnings=(
+            *model.notes,
+            *notes(row, w, asked),
+            *unfused(parts[row.denoiser].config, fused=w.fuse_qkv),
+            *cautions(w),
+        ),
     )
 
 

@@ -113,6 +113,7 @@ def picture(model: Model, w: Picture) -> Report:
         warnings=(
             *model.notes,
             *notes(row, w, wanted, absent),
+            *components.unfused(denoiser.config, fused=w.fuse_qkv),
             *on_cards(w, parts[row.denoiser], 1 if budget is None else budget.choice.count),
             *ran.notes,
             *disk,
