@@ -68,6 +68,17 @@ def test_a_ladder_ends_with_an_answer():
     assert peaks == sorted(peaks, reverse=True)
 
 
+@pytest.mark.slow
+def test_a_ladder_ends_with_blocks_that_fit_where_what_is_packed_is_too_large_to_load():
+    """UMT5 of Wan 2.1 in 4 bits is loaded on the card, whole: 8.6 GiB."""
+    blocks = {"offload": "group-block", "offload_stream": True, "vae_tiling": True}
+    wan = prepared("wan2.1-t2v-1.3b")
+    assert wan.picture(gpu="4060", **blocks, remedies=False).verdict.fits == "yes"
+    first = next(r for r in wan.picture(gpu="4060").remedies if r.fits == "yes")
+    assert first.change == blocks
+    assert "quantization" not in first.flags and "use_stream=True" in first.paste
+
+
 # ---- words
 
 

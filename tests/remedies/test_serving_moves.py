@@ -164,8 +164,33 @@ def test_layers_on_the_host(most, layers):
     derived = {"n_gpu_layers_that_fit": most}
     found_ = found("layers", **LLAMA, derived=derived)
     assert [m.change["n_gpu_layers"] for m in found_] == layers
-    assert offered("layers", **LLAMA, derived=derived, pinned=("n_cpu_moe",)) == []
+    assert offered("layers", **LLAMA, derived=derived, pinned=("n_gpu_layers",)) == []
+    beside = found("layers", **LLAMA, derived=derived, pinned=("n_cpu_moe",))
+    assert [m.change["n_gpu_layers"] for m in beside] == layers
     assert offered("layers", n_gpu_layers=32, derived=derived) == []
+
+
+def test_one_number_that_was_typed_leaves_the_other_open():
+    derived = {"n_cpu_moe_that_fits": 10, "n_gpu_layers_that_fit": 10}
+    for pinned, other in (("n_gpu_layers", "experts"), ("n_cpu_moe", "layers")):
+        mine = {"experts": "layers", "layers": "experts"}[other]
+        assert offered(other, **LLAMA, derived=derived, pinned=(pinned,))
+        assert offered(mine, **LLAMA, derived=derived, pinned=(pinned,)) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "dtype", "packs"),
+    [
+        ("vllm", "float16", True),
+        ("sglang", "bfloat16", True),
+        ("vllm", "float32", False),
+        ("transformers", "float16", False),
+    ],
+)
+def test_16_bits_of_a_server_are_what_it_computes_in(engine, dtype, packs):
+    asked = {"engine": engine, "dtype": dtype}
+    assert bool(offered("quantization", **asked, pinned=("dtype",))) is packs
+    assert offered("quantization", **asked, pinned=("dtype", "quantization")) == []
 
 
 def test_what_the_host_takes():

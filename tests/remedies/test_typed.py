@@ -13,13 +13,20 @@ from weighbridge.machines.accelerators.ram import usual
 from weighbridge.workload import TABLES
 from weighbridge.workload.flags import flags
 
+MIXTURE = {"engine": "llama.cpp", "quantization": "Q4_K_M"}
 CULPRITS = [
     ("infer", "llama-3.1-8b", {"engine": "vllm", "gpu": "4090"}, {"gpu_memory_utilization": 0.4}),
     ("infer", "llama-3.1-8b", {"gpu": "4090"}, {"dtype": "float32"}),
     (
         "infer",
         "qwen3-30b-a3b",
-        {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "3060", "ram": "64GiB"},
+        {**MIXTURE, "gpu": "3060", "ram": "64GiB"},
+        {"n_cpu_moe": 10},
+    ),
+    (
+        "infer",
+        "qwen3-30b-a3b",
+        {**MIXTURE, "n_gpu_layers": 99, "gpu": "3060", "ram": "64GiB"},
         {"n_cpu_moe": 10},
     ),
     (

@@ -38,7 +38,7 @@ WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to
 def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose smaller weights, best first."""
     yield from narrower(case)
-    if not case.free("quantization", "dtype") or packed(case):
+    if not packable(case):
         return
     for form in case.kind.formats:
         if suits(form, case):
@@ -90,6 +90,13 @@ def narrower(case: RemedyCase) -> Iterator[Move]:
         touches=frozenset(("weights", "kv_cache", "logits", "activations", "recurrent_state")),
         leaves={"weights": 0.5, "kv_cache": 0.5},
     )
+
+
+def packable(case: RemedyCase) -> bool:
+    """Tell whether weights may be packed: 16 bits that were asked of a server are what it computes
+    in, beside any format."""
+    computed = case.kind.server and case.effective.get("dtype") in ("bfloat16", "float16")
+    return case.free("quantization", *(() if computed else ("dtype",))) and not packed(case)
 
 
 def packed(case: RemedyCase) -> bool:

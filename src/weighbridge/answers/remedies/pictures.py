@@ -26,6 +26,7 @@ from weighbridge.pictures.request import SWAPPED, USUAL_DTYPE, is_before_bfloat1
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
+LOAD = "load"
 SMALLER = (0.75, 0.5)  # of frames; of each side
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
@@ -108,6 +109,9 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield offloaded
     change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
+    if w.quantization is None:  # what is packed is loaded on the card, whole
+        plain = {"quantization": None, "layerwise_casting": False}
+        yield Step({**change, **plain}, sentence("step.group_plain"), CAST, (LOAD,))
     if "drop" not in row:
         yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     yield from _smaller(row)

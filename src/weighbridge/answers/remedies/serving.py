@@ -100,7 +100,7 @@ def _cache(case: RemedyCase) -> Iterator[Move]:
             touches=touches,
             keeps={"kv_cache": 0.29},
         )
-    packs = case.free("quantization", "dtype") and not formats.packed(case)
+    packs = formats.packable(case)
     if case.kind.server and packs and formats.suits(EIGHT, case):
         weights = formats.quantized(EIGHT, case)
         yield Move(
@@ -165,56 +165,43 @@ def _less(case: RemedyCase, kind: str, name: str, least: int, words: str) -> Ite
 
 def _on_host(case: RemedyCase) -> Iterator[Move]:
     """Move layers, or their experts, to host memory: as few as need be."""
-    if case.kind.reads != "gguf" or not case.free("n_gpu_layers", "n_cpu_moe"):
+    if case.kind.reads != "gguf":
         return
     derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
     yield from _placed(case, derived.get("placement_that_fits") or {}, whole)
     fewest, most = derived.get("n_cpu_moe_that_fits"), derived.get("n_gpu_layers_that_fit")
-    for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
-        cost = prices.on_host("experts", number, whole)
-        change = {"n_cpu_moe": number}
-        yield Move(
-            kind="experts",
-            change=change,
-            cost=cost,
-            touches=EXPERTS,
-            keeps=AWAY,
-            graded=True,
-            apart=True,
-        )
-    for number in range(most or 0, max((most or 0) - NEAR, 0), -1):
-        cost = prices.on_host("layers", whole - number, whole)
-        change = {"n_gpu_layers": number}
-        yield Move(
-            kind="layers",
-            change=change,
-            cost=cost,
-            touches=ALL,
-            keeps=AWAY,
-            graded=True,
-            apart=True,
-        )
+    if case.free("n_cpu_moe"):
+        for number in range(fewest or whole, min((fewest or whole) + NEAR, whole)):
+            yield _away("experts", number, whole, {"n_cpu_moe": number})
+    if case.free("n_gpu_layers"):
+        for number in range(most or 0, max((most or 0) - NEAR, 0), -1):
+            yield _away("layers", whole - number, whole, {"n_gpu_layers": number})
+
+
+def _away(kind: str, moved: int, whole: int, change: Mapping[str, Any]) -> Move:
+    """Move so many layers, or their experts, of a `whole` model."""
+    return Move(
+        kind=kind,
+        change=change,
+        cost=prices.on_host(kind, moved, whole) if moved else prices.CHANGES["dealt out"],
+        touches=EXPERTS if change.keys() == {"n_cpu_moe"} else ALL,
+        keeps=AWAY,
+        graded=True,
+        apart=True,
+    )
 
 
 def _placed(case: RemedyCase, placed: Mapping[str, Any], whole: int) -> Iterator[Move]:
     """Deal layers out over cards that differ by what each has, and move the fewest: a few more
     where the margins of published runs ask for it."""
-    if "tensor_split" not in placed or not case.free("tensor_split", "split_mode"):
+    if "tensor_split" not in placed or not case.free("tensor_split", "split_mode", *placed):
         return
     experts = "n_gpu_layers" not in placed
     name, step = ("n_cpu_moe", 1) if experts else ("n_gpu_layers", -1)
     for more in range(NEAR + 1):
         number = placed[name] + step * more
         kind, moved = ("experts", number) if experts else ("layers", whole - number)
-        yield Move(
-            kind=kind,
-            change={**placed, name: number},
-            cost=prices.on_host(kind, moved, whole) if moved else prices.CHANGES["dealt out"],
-            touches=ALL,
-            keeps=AWAY,
-            graded=True,
-            apart=True,
-        )
+        yield _away(kind, moved, whole, {**placed, name: number})
 
 
 def _offloaded(case: RemedyCase) -> Iterator[Move]:
