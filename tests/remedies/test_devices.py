@@ -1,13 +1,18 @@
 """Other devices that are offered, by hand, and what a case surely or perhaps holds after a change."""
 
+from types import SimpleNamespace
+
 import pytest
 
+import weighbridge
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move
 from weighbridge.answers.remedies.devices import moves
 from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.base.units import GIB
+from weighbridge.faces.view import screen
+from weighbridge.faces.view.records import Headline
 from weighbridge.machines.accelerators.names import find
 
 
@@ -48,6 +53,39 @@ def test_each_maker_has_its_own_ladder():
     assert larger(gpu="m4-24gb", needs=GIB) == ["m4-32gb", "m4-pro-48gb", "m4-max-64gb"]
     assert larger(gpu="mi210", needs=GIB)[0] == "mi300x"
     assert more(gpu="m4-24gb", needs=30 * GIB) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "fits", "has", "tried"),
+    [
+        ("vllm", "unknown", 8, ["16GiB", "32GiB", "64GiB"]),
+        ("vllm", "no", 64, ["128GiB", "256GiB", "512GiB"]),
+        ("vllm", "yes", 8, []),
+        ("ollama", "yes", 12, ["16GiB", "32GiB", "64GiB"]),
+        ("ollama", None, None, []),
+    ],
+)
+def test_more_ram_where_it_is_short_or_takes_what_the_card_does_not(engine, fits, has, tried):
+    host = SimpleNamespace(fits=fits, available=has and has * GIB, shared=False)
+    asked = list(moves(case("infer", "4090", needs=30 * GIB, engine=engine, host=host)))
+    ram = of_kind(asked, "more RAM")
+    assert [m.change["ram"] for m in ram] == tried
+    assert asked[: len(ram)] == ram or fits == "yes", "before any card, where it is short"
+
+
+@pytest.mark.slow
+def test_ram_is_named_and_offered_where_it_decides():
+    """Ollama keeps 8 GiB of prompts, and layers of Q8_0 that a 4090 has no room for."""
+    asked = {"engine": "ollama", "quantization": "Q8_0", "context": 4096}
+    model = weighbridge.prepare("qwen3-32b")
+    report = model.infer(**asked, gpu="4090", ram="8GiB")
+    assert (report.verdict.fits, report.verdict.host.fits) == ("no", "unknown")
+    (head,) = (b for s in screen(report).sections for b in s if isinstance(b, Headline))
+    assert "of host memory, the machine has 8,192 MiB" in head.reason
+    first = report.remedies[0]
+    assert (first.change, first.fits) == ({"ram": "32GiB"}, "yes")
+    again = model.infer(**asked, gpu="4090", **first.change, remedies=False)
+    assert (again.verdict.fits, again.peak.expected) == ("yes", first.peak_bytes)
 
 
 def test_a_larger_card_costs_60_points_a_doubling():

@@ -215,7 +215,7 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
         fits = "yes" if gpu in ("c", "d") else "no"
         return SimpleNamespace(
             devices=held,
-            verdict=SimpleNamespace(fits=fits),
+            verdict=SimpleNamespace(fits=fits, host=None),
             peak=exactly(21 * GIB),
             derived={},
             said={},
@@ -237,6 +237,17 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
     assert hardware.smallest(None, FitRequest(settings={}, smallest="gpu")).solved.note == (
         "no card of the catalogue surely fits it as asked"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "margin", "named"),
+    [("unknown", 1, True), ("no", 0, True), ("yes", 1, False), ("no", -1, False)],
+)
+def test_ram_that_decides_on_the_largest_card_is_the_reason(host, margin, named):
+    half = SimpleNamespace(fits=host, reason="host memory: short")
+    largest = SimpleNamespace(verdict=SimpleNamespace(host=half, margin_bytes=margin))
+    note = hardware._none(FitRequest(settings={}, smallest="gpu"), None, largest)
+    assert ("host memory: short; more RAM (--ram) helps" in note) is named
 
 
 def test_cards_that_are_sold_as_such():

@@ -1,4 +1,4 @@
-"""Other devices: the next larger ones, and more of the same."""
+"""Other devices: the next larger ones, and more of the same; more RAM."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.answers.remedies.formats import unrunnable
+from weighbridge.base.units import GIB
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.workload import SPREAD
 
@@ -35,17 +36,34 @@ OF_RANKS = frozenset(
     )
 )
 LARGER = 3  # devices that are tried
+RAM = (16, 32, 64, 128, 256, 512, 1024)  # GiB that machines are sold with (assumed)
 SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything out
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose the smallest larger device first, then more of the same."""
+    """Propose the smallest larger device first, then more of the same; more RAM before them where
+    that is short."""
+    ram = tuple(_more_ram(case))
+    yield from ram if case.short_of_ram else ()
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
         return
     if unrunnable(case):  # nor on a larger one of its kind
         return
     yield from _larger(case)
     yield from _more(case)
+    yield from () if case.short_of_ram else ram
+
+
+def _more_ram(case: RemedyCase) -> Iterator[Move]:
+    """Propose more RAM where that is short, or takes what a card has no room for."""
+    host = case.verdict.host
+    if host is None or host.available is None or host.shared:
+        return
+    divides = case.kind.reads == "gguf" and case.free("n_gpu_layers")
+    sold = [size for size in RAM if size * GIB > host.available and (divides or case.short_of_ram)]
+    for size in sold[:LARGER]:
+        cost = prices.CHANGES["more RAM"]
+        yield Move(kind="more RAM", change={"ram": f"{size}GiB"}, cost=cost, touches=ALL)
 
 
 def _larger(case: RemedyCase) -> Iterator[Move]:

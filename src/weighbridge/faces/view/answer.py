@@ -158,7 +158,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     each = answer.report.setting("ranks_per_machine")
     nodes = ceil_div(verdict.count, each) if each else verdict.nodes
     reasons.append(say("reason.nodes", count=verdict.count, nodes=nodes) if nodes > 1 else "")
-    if host and verdict.fits == host.fits == "no":
+    if host and verdict.fits == "no" and host.fits in ("no", "unknown"):
         reasons.append(say("reason.host.too", figures=_of_host(answer, host)))
     return "; ".join(filter(None, reasons))
 

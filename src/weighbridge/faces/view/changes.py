@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MOST = 3  # on the first screen
 LONG = 72  # characters of a cost there
 PYTHON = ("import ", "from ", "#")  # how a paste begins that is no shell's
+BOUGHT: Mapping[str, str] = {"more devices": "cost.more", "more RAM": "cost.more_ram"}
 LEAST = 0.4  # points of a price: below it nothing is told
 QUALITY_LOSS = (  # points from which on, and the words (assumed: 3 a percent of perplexity)
     (60.0, "cost.quality.large"),
@@ -174,7 +175,7 @@ def few(words: Words, remedy: "Remedy") -> str:
 def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
     """Yield each kind of cost of a change as its points and the key of its sentence."""
     if price.money:
-        yield price.money, "cost.more" if remedy.kind == "more devices" else "cost.larger"
+        yield price.money, BOUGHT.get(remedy.kind, "cost.larger")
     if "engine" in remedy.change:
         yield price.effort, "cost.engine"
     elif "engine_version" in remedy.change:

@@ -65,6 +65,7 @@ def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
     bare = _asked(asker, request, {name: None for name in DEVICE if name != "ram"})
     least = 0 if bare is None else least_weights(request, bare)
     last: Mapping[str, Any] = {}
+    plan: Plan | None = None
     for tried in tries:
         last = tried.settings
         if tried.part.room.high * tried.devices < least:
@@ -72,7 +73,7 @@ def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
         plan = planned_or_none(asker, request.planned(tried.settings))
         if plan is not None and plan.fits == "yes" and plan.why != "divided":
             return FoundSettings(_found(request, tried, plan), tried.settings)
-    note = _none(request, bare)
+    note = _none(request, bare, None if plan is None else plan.report)
     return FoundSettings(
         Solved(unknown=request.smallest, value=None, question=request.about, note=note), last
     )
@@ -92,12 +93,17 @@ def _found(request: FitRequest, tried: Tried, plan: Plan) -> Solved:
     )
 
 
-def _none(request: FitRequest, bare: Report | None) -> str:
+def _none(request: FitRequest, bare: Report | None, largest: Report | None) -> str:
+    """Say why nothing fits: RAM, where that decides on the `largest` hardware of all."""
     missing = () if bare is None else bare.derived.get("not_counted") or ()
     if missing:
         return sentence("not_counted", what=clauses(*missing))
     what = {"gpu": "no card", "count": f"no count up to {COUNTS[-1]:,}", "instance": "no machine"}
-    return f"{what[request.smallest or 'gpu']} of the catalogue surely fits it as asked"
+    none = f"{what[request.smallest or 'gpu']} of the catalogue surely fits it as asked"
+    v = None if largest is None else largest.verdict
+    if v is None or v.host is None or v.host.fits in (None, "yes") or v.margin_bytes < 0:
+        return none
+    return clauses(none, v.host.reason, sentence("smallest.ram"))
 
 
 def _asked(asker: Asker, request: FitRequest, change: Mapping[str, Any]) -> Report | None:
