@@ -240,14 +240,15 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
 
 
 @pytest.mark.parametrize(
-    ("host", "margin", "named"),
-    [("unknown", 1, True), ("no", 0, True), ("yes", 1, False), ("no", -1, False)],
+    ("host", "needs", "named"),
+    [("unknown", 1, True), ("no", 2, True), ("yes", 1, False), ("no", 3, False)],
 )
-def test_ram_that_decides_on_the_largest_card_is_the_reason(host, margin, named):
-    half = SimpleNamespace(fits=host, reason="host memory: short")
-    largest = SimpleNamespace(verdict=SimpleNamespace(host=half, margin_bytes=margin))
+def test_ram_that_decides_on_the_largest_card_is_the_reason(host, needs, named):
+    about = {"fits": host, "per_device": Bytes(1, 1, needs), "usable": Bytes(2, 2, 2)}
+    verdict = SimpleNamespace(host=SimpleNamespace(fits=host), **about)
+    largest = SimpleNamespace(verdict=verdict, derived={})
     note = hardware._none(FitRequest(settings={}, smallest="gpu"), None, largest)
-    assert ("host memory: short; more RAM (--ram) helps" in note) is named
+    assert ("more of it (--ram) helps" in note) is named
 
 
 def test_cards_that_are_sold_as_such():

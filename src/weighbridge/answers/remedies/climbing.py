@@ -151,10 +151,10 @@ def _lowers(now: Report, then: Report, instant: str, bound: int) -> bool:
         fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
         old, v = now.verdict, then.verdict
         if v is None or old is None or v.host is None or old.host is None:
-            return fewer and v is not None and _roomy(v)
+            return fewer and v is not None and is_roomy(v)
         short = old.host.fits in ("no", "unknown")
         more = short and v.host.needed.expected > old.host.needed.expected
-        return fewer and _roomy(v) and not more
+        return fewer and is_roomy(v) and not more
     before, after = (_at(report, instant, bound) for report in (now, then))
     return then.peak[bound] <= now.peak[bound] * SAME and after <= before * (1 - LEAST)
 
@@ -162,10 +162,10 @@ def _lowers(now: Report, then: Report, instant: str, bound: int) -> bool:
 def _in_part(report: Report) -> bool:
     """Tell whether weights that a card has room for none of are all that is wrong."""
     v = report.verdict
-    return v is not None and v.fits == "unknown" and _in_ram(report) > 0 and _roomy(v)
+    return v is not None and v.fits == "unknown" and _in_ram(report) > 0 and is_roomy(v)
 
 
-def _roomy(verdict: Verdict) -> bool:
+def is_roomy(verdict: Verdict) -> bool:
     return verdict.per_device.high <= verdict.usable.low
 
 
@@ -176,8 +176,9 @@ def _in_ram(report: Report) -> int:
 def short_of_ram(report: Report) -> bool:
     """Tell whether RAM alone decides against an answer, which the card has room for."""
     v = report.verdict
-    short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
-    return short and v is not None and _roomy(v) and not _in_part(report)
+    if v is None or v.host is None or v.host.fits in (None, "yes"):
+        return False
+    return is_roomy(v) and not _in_part(report)
 
 
 def _lowers_ram(now: Report, then: Report) -> bool:

@@ -43,25 +43,24 @@ SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything 
 def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose the smallest larger device first, then more of the same; more RAM before them where
     that is short."""
-    ram = tuple(_more_ram(case))
-    yield from ram if case.short_of_ram else ()
+    if case.short_of_ram:
+        yield from _more_ram(case)
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
         return
     if unrunnable(case):  # nor on a larger one of its kind
         return
     yield from _larger(case)
     yield from _more(case)
-    yield from () if case.short_of_ram else ram
+    if case.kind.reads == "gguf" and case.free("n_gpu_layers"):  # the rest stays in RAM
+        yield from _more_ram(case)
 
 
 def _more_ram(case: RemedyCase) -> Iterator[Move]:
-    """Propose more RAM where that is short, or takes what a card has no room for."""
+    """Propose more RAM, where somebody said how much there is."""
     host = case.verdict.host
     if host is None or host.available is None or host.shared:
         return
-    divides = case.kind.reads == "gguf" and case.free("n_gpu_layers")
-    sold = [size for size in RAM if size * GIB > host.available and (divides or case.short_of_ram)]
-    for size in sold[:LARGER]:
+    for size in [size for size in RAM if size * GIB > host.available][:LARGER]:
         cost = prices.CHANGES["more RAM"]
         yield Move(kind="more RAM", change={"ram": f"{size}GiB"}, cost=cost, touches=ALL)
 

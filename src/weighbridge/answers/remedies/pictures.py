@@ -13,7 +13,7 @@ Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb
+from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb, is_roomy
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
@@ -55,7 +55,6 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
         change = {"quantization": "fp8+text=fp8"}
         yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
-    if w.quantization is None:
         for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
             change = {"quantization": f"{form}+text=fp8"}
             yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
@@ -110,8 +109,8 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
     if w.quantization is None:  # what is packed is loaded on the card, whole
-        plain = {"quantization": None, "layerwise_casting": False}
-        yield Step({**change, **plain}, sentence("step.group_plain"), CAST, (LOAD,))
+        change |= {"quantization": None, "layerwise_casting": False}
+        yield Step(change, sentence("step.group_plain"), CAST, (LOAD,))
     if "drop" not in row:
         yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     yield from _smaller(row)
@@ -183,9 +182,8 @@ def fitted(report: Report) -> Report:
 
 def runs_in_part(verdict: Verdict) -> bool:
     """Tell whether a program keeps in RAM what the card has no room for, and runs."""
-    roomy = verdict.per_device.high <= verdict.usable.low
     host = verdict.host is None or verdict.host.fits in (None, "yes")
-    return bool(verdict.spilled) and verdict.fits == "unknown" and roomy and host
+    return bool(verdict.spilled) and verdict.fits == "unknown" and is_roomy(verdict) and host
 
 
 # ---- how far what fits can go

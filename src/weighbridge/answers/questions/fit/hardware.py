@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.fit.answers import REFUSED, Asker, inference, judged
 from weighbridge.answers.questions.fit.ladder import least_weights, planned_or_none
 from weighbridge.answers.questions.fit.request import DEVICE, FitRequest, workload
+from weighbridge.answers.remedies.climbing import short_of_ram
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
@@ -100,10 +101,9 @@ def _none(request: FitRequest, bare: Report | None, largest: Report | None) -> s
         return sentence("not_counted", what=clauses(*missing))
     what = {"gpu": "no card", "count": f"no count up to {COUNTS[-1]:,}", "instance": "no machine"}
     none = f"{what[request.smallest or 'gpu']} of the catalogue surely fits it as asked"
-    v = None if largest is None else largest.verdict
-    if v is None or v.host is None or v.host.fits in (None, "yes") or v.margin_bytes < 0:
+    if largest is None or not short_of_ram(largest):
         return none
-    return clauses(none, v.host.reason, sentence("smallest.ram"))
+    return clauses(none, sentence("smallest.ram"))
 
 
 def _asked(asker: Asker, request: FitRequest, change: Mapping[str, Any]) -> Report | None:
