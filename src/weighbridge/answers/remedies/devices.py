@@ -107,8 +107,7 @@ def _more(case: RemedyCase) -> Iterator[Move]:
         return
     used, room = case.verdict.devices_used, case.budget.usable.expected
     if _too_few(case):
-        words = f"{used} x {here.name}"
-        cost = prices.hardware(case.count, used, words)
+        cost = prices.hardware(case.count, used, f"{used} x {here.name}")
         yield Move(kind="more devices", change={"gpu": typed(case, used)}, cost=cost, touches=ALL)
         return
     need = _needed(case)

@@ -26,7 +26,7 @@ from weighbridge.pictures.request import SWAPPED, USUAL_DTYPE, is_before_bfloat1
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
-LOAD = "load"
+LOAD, MAKING = "load", (DENOISE, DECODE)
 SMALLER = (0.75, 0.5)  # of frames; of each side
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
@@ -79,8 +79,8 @@ def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
     if w.quantization is None:
         for form in ("Q8_0", "Q4_K"):
             change = {"quantization": f"{form}+text={form}"}
-            sentence_of_step = sentence("step.gguf", form=form)
-            yield Step(change, sentence_of_step, PACKED, (ENCODE, DENOISE), weights=True)
+            cost = sentence("step.gguf", form=form)
+            yield Step(change, cost, PACKED, (ENCODE, DENOISE), weights=True)
     yield from _smaller(row)
 
 
@@ -129,8 +129,8 @@ def _several(report: Report, w: Picture) -> bool:
 
 
 def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
-    change: dict[str, Any] = {"layerwise_casting": True}
-    yield Step(change, sentence("step.cast"), CAST, (DENOISE,), weights=True)
+    cast = {"layerwise_casting": True}
+    yield Step(cast, sentence("step.cast"), CAST, (DENOISE,), weights=True)
     for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
         change = {"quantization": form, "layerwise_casting": False}
         yield Step(change, sentence("step.gguf", form=form), PACKED, (DENOISE,), weights=True)
@@ -142,14 +142,14 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
     frames, width, height = row["frames"], row["width"], row["height"]
     for share in SMALLER if frames > 1 else ():
         fewer = _whole(row, int(frames * share))
-        sentence_of_step = sentence("step.frames", frames=fewer)
-        yield Step({"frames": fewer, "seconds": None}, sentence_of_step, SMALL, (DENOISE, DECODE))
+        change = {"frames": fewer, "seconds": None}
+        yield Step(change, sentence("step.frames", frames=fewer), SMALL, MAKING)
     if row["batch_size"] > 1:
-        yield Step({"batch_size": 1}, sentence("step.batch", batch=1), SMALL, (DENOISE, DECODE))
+        yield Step({"batch_size": 1}, sentence("step.batch", batch=1), SMALL, MAKING)
     for share in SMALLER:
         size = int(height * share), int(width * share)
-        sentence_of_step = sentence("step.size", width=size[1], height=size[0])
-        yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
+        cost = sentence("step.size", width=size[1], height=size[0])
+        yield Step({"size": size}, cost, SMALL, MAKING)
 
 
 def _whole(row: Mapping[str, Any], frames: int) -> int:
