@@ -287,7 +287,7 @@ class Search:
                 continue
             self._tells((move,))
             # A larger device is chosen by what is needed; of several the share is found by asking
-            shares = move.kind == "more devices"
+            shares = move.kind not in ("larger device", "more RAM")
             node = (tried if shares else asked)(root, (move,))
             if node is not None and node.fits == "yes":
                 done.add(move.kind)
