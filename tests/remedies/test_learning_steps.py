@@ -5,6 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.base.memory import HIGH
 from weighbridge.base.units import GIB
+from weighbridge.training.learning.words import spelled
 
 LARGE = "qwen2.5-7b"
 OPENRLHF = {
@@ -187,3 +188,33 @@ def test_no_larger_card_before_fewer_rows_of_the_same_batch(asked):
         steps = remedy.change.get("gradient_accumulation", 1)
         assert rows * steps == asked["batch_size"], "the batch is the same"
     assert report.remedies[-1].fits == "yes" and "gpu" not in report.remedies[-1].change
+
+
+LINES = {  # a framework -> what a line begins with, before the words to paste
+    "trl": "trl {method} --model_name_or_path {model} --dataset_name d ",
+    "ms-swift": "swift rlhf --rlhf_type {method} --tuner_type full --model {model} --dataset d ",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("framework", "method", "typed"),
+    [
+        ("trl", "dpo", {}),
+        ("trl", "kto", {}),
+        ("trl", "grpo", {}),
+        ("trl", "dpo", {"lora_r": 16, "batch_size": 8, "seq_len": 4096}),
+        ("ms-swift", "dpo", {}),
+    ],
+)
+def test_the_words_to_paste_say_all_that_the_answer_rests_on(framework, method, typed):
+    """Read back, a line has the figures of the step: what a program has by itself beside adapters
+    is another dtype (TRL loads in float32) and another dropout than were counted."""
+    asked = {"method": method, "framework": framework, "gpu": "4090", "batch_size": 1, **typed}
+    last = weighbridge.train("llama-3.1-8b", **asked).remedies[-1]
+    said, _ = spelled(framework, {name: asked[name] for name in {"batch_size", *typed}})
+    line = LINES[framework].format(method=method, model="llama-3.1-8b") + f"{said} {last.paste}"
+    gpu = last.change.get("gpu", "4090")
+    (read,) = weighbridge.weigh(line, name="run.sh", gpu=gpu).runs
+    assert last.fits in ("yes", "unknown")
+    assert read.report.peak.expected == last.peak_bytes, line

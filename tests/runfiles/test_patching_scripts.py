@@ -5,10 +5,10 @@ from tests.cases import all_of
 
 from weighbridge.faces.cli import menu
 from weighbridge.files.runfiles.document import documents
-from weighbridge.files.runfiles.kinds import named
+from weighbridge.files.runfiles.kinds import named, read
 from weighbridge.files.runfiles.patching import applied
 from weighbridge.files.runfiles.record import PlannedRun
-from weighbridge.files.runfiles.training.flags import argued
+from weighbridge.files.runfiles.training.flags import argued, in_calls
 from weighbridge.files.runfiles.training.script import placed
 
 RUN = PlannedRun(task="train")
@@ -115,3 +115,38 @@ def test_the_change_that_a_file_cannot_say_is_named(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "no patch: --method qlora" in told
     assert "cannot be written into this file" in told
+
+
+GRPO = """from trl import GRPOConfig, GRPOTrainer
+args = GRPOConfig(use_vllm=True, vllm_mode="colocate")
+GRPOTrainer(model="org/name", args=args, reward_funcs=reward).train()
+"""
+FLAGS = {  # of a command -> what a script's own calls say for them
+    "--vllm_enable_sleep_mode true --optim adamw_8bit": {"sleep_level": 2}
+    | {"optimizer": "adamw_8bit"},
+    "--dtype bfloat16 --use_peft true --lora_r 16 --lora_dropout 0.0": {"dtype": "bfloat16"}
+    | {"lora_r": 16, "lora_dropout": 0.0},
+}
+
+
+@all_of(("flags", "settings"), FLAGS.items())
+def test_what_to_paste_into_a_script_is_what_its_calls_are_told(flags, settings):
+    """A script that parses no arguments has no use for flags: the keywords, read in its calls, are
+    the same settings."""
+    text = GRPO
+    for line in in_calls(flags, GRPO).splitlines():
+        begins, _, words = line.rpartition("(") if line.startswith("peft") else line.partition("(")
+        into = "GRPOTrainer(" if begins.startswith("peft") else f"{begins}("
+        said = line if begins.startswith("peft") else words[:-1]
+        text = text.replace(into, f"{into}{said}, ")
+    (run,) = read(text, "train.py").runs
+    assert settings.items() <= run.settings.items(), text
+
+
+def test_flags_stay_where_a_script_parses_them_or_starts_otherwise():
+    flags = "--accelerate_config zero3 --offload_optimizer_device cpu"
+    assert in_calls(flags, GRPO) == (
+        "accelerate launch --use_deepspeed --zero_stage 3 --offload_optimizer_device cpu"
+    )
+    assert not in_calls(flags, f"{GRPO}TrlParser((GRPOConfig,))\n")
+    assert not in_calls(flags, "train()\n")

@@ -86,7 +86,7 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
     _to_cards(case, climb)
     _off_host(case, climb, lambda now: able(now, _host))
     _spoken(case, climb)
-    steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
+    steps_taken = tuple(_pasted(remedy, climb, case) for remedy in climb.climbed)
     if hears is not None:
         hears(steps_taken)
     return steps_taken
@@ -177,9 +177,15 @@ def _to_cards(case: RemedyCase, climb: Climb) -> None:
             return
 
 
-def _pasted(remedy: Remedy, report: Report) -> Remedy:
-    """Add the change in the framework's own words; what it has no word for is noted."""
-    words, others = spelled(program_of(report.workload), remedy.change)
+def _pasted(remedy: Remedy, climb: Climb, case: RemedyCase) -> Remedy:
+    """Add the change in the framework's own words, and the dtype of a base beside adapters that was
+    counted where nobody said it: a command may have another. What has no word is noted."""
+    row = climb.now.workload
+    program, adapted = program_of(row), row["tuner"] != "full"
+    counted = {"dtype": row["dtype"]} if adapted and case.workload.dtype is None else {}
+    full = case.effective["tuner"] == "full" and "lora_r" not in remedy.change
+    beside = {} if full or not keyed(program, counted) else counted
+    words, others = spelled(program, {**beside, **remedy.change})
     names = ", ".join(f"--{name.replace('_', '-')}" for name in others if name != "gpu")
     note = sentence("learning.elsewhere", names=names) if names and words else ""
     return replace(remedy, paste=words, note=note)
@@ -296,7 +302,7 @@ def _in_ram_for_good(row: Mapping[str, Any], count: int) -> Iterator[Step]:
     if row["offload"] == "none" and row["tuner"] == "full" and not by_file:
         zero = {} if shard.startswith("zero") else {"shard": "zero2"}
         change = {**zero, **steps, "offload": "optimizer"}
-        yield _step("states_host", change, Price(speed=12))
+        yield _step("states_own" if steps else "states_host", change, Price(speed=12))
     if count > 1 or shard.startswith("zero"):
         share = SHARED.get(framework, shard)
         change = {**({} if share == shard else {"shard": share}), **steps, "offload": "params"}

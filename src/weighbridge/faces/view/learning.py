@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from weighbridge.base.memory import Instant
 from weighbridge.base.wording import printable
+from weighbridge.faces.view import changes
 from weighbridge.faces.view.parts import phase_name
 from weighbridge.faces.view.picture import climbed
-from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Paste, Section
+from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Section
 from weighbridge.faces.view.shown import ShownAnswer
 from weighbridge.training.learning import TITLES
 
@@ -79,8 +80,7 @@ def steps(answer: ShownAnswer) -> Iterator[Section]:
     remedies = answer.report.remedies
     chosen = next((r for r in remedies if r.fits == "yes"), remedies[-1])
     if chosen.paste and chosen.fits != "no":
-        heading = answer.say("paste.change", flags=printable(chosen.flags))
-        yield (Paste(heading, printable(chosen.paste), "sh"),)
+        yield changes.paste(answer, chosen)
 
 
 def by_role(answer: ShownAnswer) -> Grid:

@@ -29,6 +29,7 @@ from weighbridge.files.runfiles.record import (
     Unread,
 )
 from weighbridge.files.runfiles.slurm import same
+from weighbridge.files.runfiles.training.flags import in_calls
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
@@ -354,6 +355,20 @@ def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "Wei
     return _started_by(replace(weighed, report=report), f"{lines[0]}\n# {asis}")
 
 
+def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer about a script of TRL that parses no flags: what to paste are arguments of
+    its own calls."""
+    if typed.file.kind != "training-script":
+        return weighed
+
+    def pasted(remedy: Remedy) -> Remedy:
+        own = in_calls(remedy.paste, typed.file.text) if remedy.paste.startswith("--") else ""
+        return replace(remedy, paste=own or remedy.paste)
+
+    report = replace(report, remedies=tuple(map(pasted, report.remedies)))
+    return replace(weighed, report=report)
+
+
 def _own_line(typed: Typed) -> bool:
     """Tell whether nothing is typed that a file's own line does not say."""
     return typed.settings.keys() <= OWN_LINE
@@ -388,6 +403,7 @@ ANSWER_PASSES = (
     AnswerPass(as_own_modelfile, report=("derived", "warnings", "remedies")),
     AnswerPass(by_own_line, report=("derived", "warnings")),
     AnswerPass(as_own_workflow, report=("derived", "warnings", "remedies")),
+    AnswerPass(as_own_script, report=("remedies",)),
 )
 
 

@@ -47,7 +47,7 @@ def wordings() -> Mapping[str, ProgramWords]:
 
 def _wording(form: str, rows: Sequence[str], below: ProgramWords) -> ProgramWords:
     names: dict[str, tuple[str, ...]] = {}
-    phrases, follows = dict(below.phrases), set(below.follows)
+    phrases, follows, lacks = dict(below.phrases), set(below.follows), set[str]()
     for row in rows:
         first, second, *phrase = row.split(maxsplit=2)
         if phrase:
@@ -55,10 +55,12 @@ def _wording(form: str, rows: Sequence[str], below: ProgramWords) -> ProgramWord
         elif first == UNSAID:
             follows.add(second)
         elif first == NONE_OF:
+            lacks.add(second)
             phrases = {which: words for which, words in phrases.items() if which[0] != second}
         else:
             names[second] = (*names.get(second, ()), first)
-    for setting, keys in below.names.items():
+    for setting in below.names.keys() - lacks:
+        keys = below.names[setting]
         names[setting] = (*names.get(setting, ()), *keys)
     return ProgramWords(form, (*below.rows, *rows), names, phrases, frozenset(follows))
 

@@ -4,6 +4,7 @@ mapping(["--bf16", "True", "--lora-r=8", "--packing"]) -> {"bf16": True, "lora_r
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ FLAG = re.compile(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", re.DOTALL)
 # A variable that holds flags, by its name, and not the value of the flag before it
 FLAGS = re.compile(r"(?i)args(?![a-z])|(?<![a-z])(?:opts|options|flags|extra)(?![a-z])|[@*]")
 EXPR = re.compile(r"\$\(expr (?P<left>\d{1,9}) \\?(?P<sign>[*/+-]) (?P<right>\d{1,9})\)")
+CONFIG = re.compile(r"\b(?:\w*[A-Z]{2}|Reward)Config\(")  # of TRL's trainers
+LOADS = re.compile(r"\bAutoModel\w*\.from_pretrained\(")
+PARSES = re.compile(r"\b(?:TrlParser|HfArgumentParser|parse_args\w*)\b")
 COMPUTED = "$computed"  # read as any other variable
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -35,6 +39,44 @@ def mapping(words: Sequence[str]) -> dict[str, Any]:
             before = values[name] if isinstance(values[name], list) else [values[name]]
             values[name] = [*before, plain(word)]
     return {name: _counted(value) if _computed(value) else value for name, value in values.items()}
+
+
+def in_calls(flags: str, text: str) -> str:
+    """Write flags of TRL's command as a script that parses none says them: keywords of its config
+    and of its adapters, and what starts it; "" where it makes no config. A model that it loads by
+    itself has its dtype there."""
+    config = CONFIG.search(text)
+    if config is None or PARSES.search(text):
+        return ""
+    keywords = mapping(shlex.split(flags))
+    lora = {
+        name.replace("lora_r", "r"): keywords.pop(name)
+        for name in [*keywords]
+        if name.startswith("lora_")
+    }
+    starts = {
+        name: keywords.pop(name) for name in [*keywords] if name.startswith(("accel", "offload_"))
+    }
+    dtype = {"dtype": keywords.pop("dtype")} if "dtype" in keywords else {}
+    keywords.pop("use_peft", None)
+    loads = LOADS.search(text)
+    keywords |= {"model_init_kwargs": dtype} if dtype and loads is None else {}
+    stage = str(starts.pop("accelerate_config", "")).removeprefix("zero")
+    launch = {"use_deepspeed": "", "zero_stage": stage, **starts} if stage or starts else {}
+    lines = (
+        _call(loads[0], dtype) if loads is not None else "",
+        _call(config[0], keywords),
+        f"peft_config={_call('LoraConfig(', lora)}" if lora else "",
+        " ".join(
+            ("accelerate launch", *(f"--{name} {value}".rstrip() for name, value in launch.items()))
+        ),
+    )
+    return "\n".join(filter(None, lines if launch else lines[:-1]))
+
+
+def _call(begins: str, keywords: Mapping[str, Any]) -> str:
+    words = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+    return f"{begins}{words})" if words else ""
 
 
 def _counted(value: Any) -> Any:
