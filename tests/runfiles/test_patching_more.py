@@ -99,6 +99,20 @@ def test_why_a_change_cannot_be_written_is_said(tmp_path, capsys, name, text, wh
     assert why in told
 
 
+@pytest.mark.slow
+def test_no_screen_promises_a_patch_that_is_none(tmp_path, capsys):
+    """Adapters in the place of all weights are advice: --fix writes none, and neither says so."""
+    path = tmp_path / "run.yml"
+    path.write_text(
+        "base_model: meta-llama/Llama-3.1-8B\nadpater: lora\nload_in_4bit: true\n"
+        "sequence_len: 2048\nmicro_batch_size: 2\n"
+    )
+    menu.run([str(path), "--gpu", "4090", "--offline"])
+    assert "--fix prints" not in capsys.readouterr().out
+    assert menu.run([str(path), "--gpu", "4090", "--offline", "--fix"]) == 1
+    assert "it trains adapters in the place of all weights" in capsys.readouterr().err
+
+
 FACTORY = """model_name_or_path: Qwen/Qwen3-4B
 stage: sft
 finetuning_type: full

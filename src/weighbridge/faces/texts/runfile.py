@@ -26,7 +26,7 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.files.runfiles.findings import text_of
 from weighbridge.files.runfiles.measured import MeasuredPart
-from weighbridge.files.runfiles.patching import in_its_words
+from weighbridge.files.runfiles.patching import in_its_words, trains_less
 from weighbridge.files.runfiles.record import PlannedRun, RunFile, Understood
 from weighbridge.files.runfiles.serving.lines import launch_line
 from weighbridge.files.runfiles.slurm import advice, asked
@@ -98,7 +98,9 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
     asks = _asks(weighed.report, answer.file.text, words)
     by_keys = any(
-        r.flags and not r.flags.startswith("-") for r in report.remedies if r.fits == "yes"
+        r.flags and not r.flags.startswith("-") and not trains_less(weighed.run, r)
+        for r in report.remedies
+        if r.fits == "yes"
     )
     fix = ((Note(words("runfile.fix")),),) if by_keys and report is not weighed.report else ()
     return whole._replace(sections=((title, *first), *measured, *read, *others, *asks, *fix))

@@ -362,8 +362,8 @@ def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weigh
         return weighed
 
     def pasted(remedy: Remedy) -> Remedy:
-        own = in_calls(remedy.paste, typed.file.text) if remedy.paste.startswith("--") else ""
-        return replace(remedy, paste=own or remedy.paste)
+        words = in_calls(remedy.paste, typed.file.text) if remedy.paste.startswith("--") else ""
+        return replace(remedy, paste=words or remedy.paste)
 
     report = replace(report, remedies=tuple(map(pasted, report.remedies)))
     return replace(weighed, report=report)

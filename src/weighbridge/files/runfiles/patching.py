@@ -120,6 +120,7 @@ class UnsaidChange(NamedTuple):
 
 IN_A_LINE = "its launch line is put together of variables, or stands in another file"
 NO_KEY = "a {} has no key for it"
+OTHER_TRAINING = "it trains adapters in the place of all weights, which is for you to decide"
 NO_PLACE = "no key of it can be changed alone, or its program brings other settings with it"
 
 
@@ -190,7 +191,7 @@ def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
         return IN_A_LINE
     if in_its_words(weighed_file.file, weighed.run, remedy) is None:
         return NO_KEY.format(weighed_file.file.title)
-    return NO_PLACE
+    return OTHER_TRAINING if trains_less(weighed.run, remedy) else NO_PLACE
 
 
 def _other(weighed_file: WeighedFile, number: int) -> str:
@@ -228,11 +229,17 @@ def _changed(
 def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
     """Yield a change, and what divides a model alike by the program that the file has: ZeRO-3 for
     FSDP. What trains something else is none: adapters in the place of all weights."""
-    if run.settings.get("method") == "full" and "method" in remedy.change:
+    if trains_less(run, remedy):
         return
     yield remedy
     if any(map(_names_stage, run.understood)) and remedy.change.get("shard") in ("fsdp1", "fsdp2"):
         yield replace(remedy, change={**remedy.change, "shard": "zero3"})
+
+
+def trains_less(run: PlannedRun, remedy: Remedy) -> bool:
+    """Tell whether a change has adapters in the place of all weights: another training, which is
+    advice, and written into no file."""
+    return run.settings.get("method") == "full" and "method" in remedy.change
 
 
 def _said_by_keys(

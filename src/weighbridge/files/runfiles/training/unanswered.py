@@ -106,8 +106,8 @@ def learner(text: str, framework: str, tuner: str = "") -> dict[str, Value]:
 
 
 def _method(text: str) -> str:
-    said = ESTIMATOR.search(text) or SPOKEN.search(text) or SMALL.search(text)
-    name = said[1].lower() if said else ""
+    matched = ESTIMATOR.search(text) or SPOKEN.search(text) or SMALL.search(text)
+    name = matched[1].lower() if matched else ""
     name = ESTIMATED.get(name, name)
     return name if name in LEARNS else ""
 
