@@ -201,8 +201,8 @@ LINES = {  # a framework -> what a line begins with, before the words to paste
     ("framework", "method", "typed"),
     [
         ("trl", "dpo", {}),
-        ("trl", "kto", {}),
-        ("trl", "grpo", {}),
+        ("trl", "kto", {"batch_size": 2}),
+        ("trl", "grpo", {"batch_size": 8}),
         ("trl", "dpo", {"lora_r": 16, "batch_size": 8, "seq_len": 4096}),
         ("ms-swift", "dpo", {}),
     ],
