@@ -50,6 +50,22 @@ LINES = [
     ("wan2.2 16g显存能跑720p吗", "fit wan2.2-t2v-a14b --size 1280x720 --gpu 16gb"),
     ("sdxl训练lora要多少显存", "train-image sdxl --method lora"),
     ("什么显卡能跑qwen3-32b", "fit qwen3-32b --smallest gpu"),
+    (
+        "我有一张 3090，想用 LLaMA-Factory 全参微调 Qwen2.5-7B，够吗",
+        "train Qwen2.5-7B --method full --gpu 3090 --framework llama-factory",
+    ),
+    (
+        "ms-swift lora qwen2.5-7b on a 3090",
+        "train qwen2.5-7b --method lora --gpu 3090 --framework ms-swift",
+    ),
+    (
+        "grpo qwen2.5-7b with verl on 8xh100",
+        "train qwen2.5-7b --method grpo --gpu h100:8 --framework verl",
+    ),
+    (
+        "dpo qwen2.5-7b with OpenRLHF on 8xh100",
+        "train qwen2.5-7b --method dpo --gpu h100:8 --framework openrlhf",
+    ),
 ]
 NONE = [
     "vllm serve qwen3-8b --max-model-len 8k",  # a command, which is read as one

@@ -128,3 +128,36 @@ def test_a_file_says_how_many_and_an_option_which(typed, card):
     (run,) = weighbridge.weigh(trained, name="run.sh", gpu=typed).runs
     if run.report is not None:
         assert run.report.workload["gpu"] == asked("train", {"gpu": card}).gpu
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "text", "one"),
+    [
+        ("run.sh", DOCKER, "--gpus 1"),
+        ("compose.yaml", SERVICE, "gpus: [{count: 1}]"),
+        ("pod.yaml", POD, "resources: {limits: {nvidia.com/gpu: 1}}"),
+    ],
+)
+def test_the_count_of_a_file_is_that_which_the_answer_names(name, text, one):
+    """Too few cards are told as such: one is named, nothing is to spare, and fewer ranks start."""
+    found = weighbridge.weigh(text.format(one), name=name, gpu="l4")
+    (run,) = found.runs
+    verdict = run.report.verdict
+    assert (verdict.fits, verdict.count, verdict.devices_used) == ("no", 1, 2)
+    assert "to spare" not in str(found)
+    assert [r.change for r in run.report.remedies] == [{"tensor_parallel_size": 1}]
+    again = weighbridge.weigh(text.format(one), name=name, gpu="l4", tensor_parallel_size=1)
+    assert again.fits == "yes"
+    typed = weighbridge.weigh(text.format(one), name=name, gpu="l4:2")
+    assert typed.fits == "no"
+    assert "to spare" not in str(typed)
+
+
+def test_the_card_of_a_manifest_has_the_count_of_the_manifest():
+    select = "nodeSelector: {nvidia.com/gpu.product: NVIDIA-L4}"
+    for count in (1, 2):
+        given = f"resources: {{limits: {{nvidia.com/gpu: {count}}}}}\n  {select}"
+        pod = POD.format(given)
+        (run,) = read(pod, "pod.yaml").runs
+        assert run.settings["gpu"] == ("NVIDIA-L4" if count == 1 else f"NVIDIA-L4:{count}")

@@ -81,10 +81,10 @@ def test_no_number_is_taken_of_a_sentence():
 
 
 def test_the_command_to_type_is_one_that_the_program_takes():
-    """LLaMA-Factory starts the Trainer: there is no framework of its name."""
+    """LLaMA-Factory is a framework of ours, whose defaults are not the Trainer's."""
     text = "LLaMA-Factory runs out of memory with qwen3-8b on 8x H100 80GB.\nWhat can I do?\n"
     weighed = weighbridge.weigh(text, offline=True).runs[0]
-    assert "weighbridge train qwen3-8b --framework trainer --method" in weighed.why
+    assert "weighbridge train qwen3-8b --framework llama-factory --method" in weighed.why
 
 
 CODE = """It does not load on an RTX 4090:

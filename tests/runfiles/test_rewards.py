@@ -479,3 +479,17 @@ def test_a_prompt_of_ms_swift_is_no_longer_than_its_engine_takes(more, prompt):
     ).runs[0]
     assert run.run.settings.get("prompt_len") == prompt
     assert any(u.key == "max_length" for u in run.run.unread) == (prompt is None)
+
+
+def test_the_count_of_a_file_is_the_count_where_no_card_is_named():
+    """Ranks of the engine divide the cards that the file counts, with a card named or without."""
+    line = (
+        "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo "
+        "actor_rollout_ref.model.path=qwen3-0.6b "
+        "actor_rollout_ref.rollout.tensor_model_parallel_size={} trainer.n_gpus_per_node={}\n"
+    )
+    for ranks, cards, divides in ((2, 8, True), (1, 1, True), (2, 1, False), (3, 8, False)):
+        (run,) = weighbridge.weigh(line.format(ranks, cards), name="verl.sh").runs
+        assert (run.report is not None) is divides
+        assert divides or f"the {cards} cards" in run.why
+        assert run.report is None or run.report.verdict is None

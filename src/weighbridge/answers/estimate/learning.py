@@ -105,7 +105,7 @@ def _step(
     budget = workload.budget()
     if workload.writes and not training.writes(model):
         raise ContradictionError(sentence("learning.no_writer", method=workload.learns))
-    run = learning.run(workload, 1 if budget is None else budget.choice.count)
+    run = learning.run(workload, learning.counted(workload))
     actor = _either(model, workload, run, _trained(model, run))
     lines = (_of_rows(line, run) for line in actor.warnings)
     actor = replace(actor, warnings=(*filter(None, lines), *run.notes))
@@ -126,9 +126,9 @@ def _either(model: Model, workload: Train, run: LearningRun, newest: Report) -> 
     release = another(workload.learns or "", workload.framework or learning.USUAL)
     if workload.framework_version or release is None or run.trained.framework == training.MEGATRON:
         return newest
-    cards = 1 if newest.verdict is None else newest.verdict.count
     with suppress(UsageError):  # some methods are younger
-        other = learning.run(workload.but(framework_version=release), cards)
+        named = workload.but(framework_version=release)
+        other = learning.run(named, learning.counted(workload))
         return either(newest, _trained(model, replace(other, outside="")), release)
     return newest
 

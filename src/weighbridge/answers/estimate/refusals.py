@@ -28,6 +28,7 @@ from weighbridge.machines.accelerators.parts import Part
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Condition, Remedy, Verdict
 from weighbridge.models.checkpoint.model import Model
+from weighbridge.settings.ranks import SIZES
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _CONFIGURES = """
 """
 CONFIGURES = frozenset(_CONFIGURES.split())
 NODES = frozenset(("--nnodes", "-n"))  # cards of which are on other machines, too
+RANKS = SIZES["tensor"]
 LOCAL = frozenset(("--data-parallel-size-local", "-dpl"))  # says how many copies run on this one
 
 
@@ -83,7 +85,9 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     name = title(launched.engine)
     beyond = _beyond(report, launched)
     unread = list(_of_model(launched, model))
-    stops = [*launched.stops, *unread]
+    used = 0 if report.verdict is None else report.verdict.devices_used
+    few = (each for each in launched.stops if each.cards is None or each.cards < used)
+    stops = [*few, *unread]
     if beyond:
         stops.append(Obstacle("no", beyond, "tried", TOO_LONG))
     was = report.verdict
@@ -134,7 +138,11 @@ def _condition(stop: Obstacle) -> Condition:
 
 
 def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, ...]:
-    """Keep remedies that may help: none lets an engine start that refuses the line."""
+    """Keep remedies that may help: none lets an engine start that refuses the line, but fewer ranks
+    one that sees too few cards."""
+    seen = stops[0].cards if len(stops) == 1 else None
+    if seen is not None:
+        return tuple(r for r in remedies if 0 < r.change.get(RANKS, 0) <= seen)
     if any(each.answer == "no" for each in stops):
         return ()
     return tuple(replace(r, fits="unknown") if r.fits == "yes" else r for r in remedies)

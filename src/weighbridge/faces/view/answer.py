@@ -93,6 +93,12 @@ def _too_few(verdict: "Verdict") -> bool:
     return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
+def _unstarted(verdict: "Verdict") -> bool:
+    """Tell whether a device has room, and the engine refuses to start: nothing is to spare."""
+    room = verdict.fits == "no" and verdict.margin_bytes >= 0
+    return room and any(one.name == "starts" for one in verdict.conditions)
+
+
 def _same(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
     """A size beside one in that unit, in the unit that was asked for, or with its own unit where
     that is another."""
@@ -111,7 +117,7 @@ def margin(answer: ShownAnswer) -> str:
     """Return the bytes of a device left or lacking, in words; the share of its range that fits
     where nobody can say. That of the host is told with the host."""
     verdict = answer.report.verdict
-    if verdict is None or not verdict.count or _too_few(verdict):
+    if verdict is None or not verdict.count or _too_few(verdict) or _unstarted(verdict):
         return ""
     if compared(verdict) == "unknown" and verdict.share_that_fits is not None:
         share, key = _percent(verdict.per_device, verdict.usable), "margin.share"

@@ -27,7 +27,7 @@ from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload import TABLES
-from weighbridge.workload.train import LEARNS, PREFERENCES
+from weighbridge.workload.train import LEARNERS, LEARNS, PREFERENCES
 
 # What decides of a server, and words do not say
 OF_A_SERVER = ("words.context", "words.requests")
@@ -242,10 +242,11 @@ def _ask(
 
 
 def named_by(program: Program) -> dict[str, Value]:
-    """Return the setting that names a program: of LLaMA-Factory the framework that it starts."""
+    """Return the setting that names a program: of a trainer its framework, with its defaults."""
     if program.task != "train":
         return {"engine": program.name}
-    return {"framework": program.name if program.name in FRAMEWORKS else USUAL}
+    framework = program.name.lower()
+    return {"framework": framework if framework in (*FRAMEWORKS, *LEARNERS) else USUAL}
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:

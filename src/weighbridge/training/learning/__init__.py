@@ -94,9 +94,13 @@ def outside(asked: Train) -> str:
 
 def fine_tuned(asked: Train) -> Train:
     """Return the question of plain fine-tuning by a framework of rewards: of what trains there."""
+    return _rules(asked.framework or USUAL)(asked, counted(asked)).trained
+
+
+def counted(asked: Train) -> int:
+    """Count the cards of a run: those that are named, else as many as its ranks take."""
     budget = asked.budget()
-    cards = 1 if budget is None else budget.choice.count
-    return _rules(asked.framework or USUAL)(asked, cards).trained
+    return Ranks.of(asked.said).cards if budget is None else budget.choice.count
 
 
 def _rules(name: str) -> Callable[[Train, int], LearningRun]:

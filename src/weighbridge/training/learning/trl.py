@@ -49,6 +49,7 @@ PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs b
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
+CUTOFF = 2048  # the same of LLaMA-Factory (@ ff6d4d12 hparams/data_args.py, cutoff_len)
 ROWS = GENERATIONS = 8  # per_device_train_batch_size, num_generations
 # vLLM of a release's time, where nobody says: trl pyproject.toml, extra vllm
 ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"), ((1, 0), "0.11"))
@@ -65,7 +66,8 @@ def run(asked: Train, cards: int) -> LearningRun:
         _compares(asked)
     batch = asked.batch_size or (ROWS if writes and not swift else 2 if learns == "kto" else 1)
     steps = asked.gradient_accumulation or (max(1, SWIFTS // (batch * cards)) if swift else 1)
-    row = record.lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER, ROW)
+    most = CUTOFF if name == "llama-factory" else ROW
+    row = record.lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER, most)
     number = asked.num_generations or GENERATIONS
     rows = _rows(asked, release, batch, number)
     checks = not (swift and asked.batch_size is None)

@@ -380,9 +380,10 @@ def _run(
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
     text = within_cards(text, cards[0])
+    ranks = _started(text, launch)
     model = _model(launch.model, {**mounts, **launch.mounts})
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
-    settings = _cards(launch, *cards)
+    settings = _cards(ranks, *cards)
     taken = tuple(
         Understood(key="the card", value=gpu, setting=setting, line=line)
         for setting, gpu in settings.items()
@@ -397,7 +398,7 @@ def _run(
         settings=settings,
         understood=taken,
         unread=tuple(unread),
-        cards=launch.devices or cards[0] or 0,
+        cards=ranks or cards[0] or 0,
         refused=EXPERTS if OFFLOADED.search(text) else "",
     )
 
@@ -428,8 +429,14 @@ def lacks_cards(text: str, cards: int) -> bool:
     return cards < ranks <= MACHINE and not RAY.search(text)
 
 
-def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
+def _started(text: str, launch: Launch) -> int | None:
+    """Return the cards of a line: as many as it starts ranks, or sees where that is too few."""
+    few = (stop.cards for stop in parse(text.replace(CARDS, "1")).stops)
+    return next((cards for cards in few if cards is not None), launch.devices)
+
+
+def _cards(ranks: int | None, gpus: int | None, gpu: str) -> dict[str, Value]:
     if not gpu:
         return {}
-    count = launch.devices or gpus or 1
+    count = ranks or gpus or 1
     return {"gpu": f"{gpu}:{count}" if count > 1 else gpu}
