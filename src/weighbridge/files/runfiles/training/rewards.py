@@ -79,9 +79,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 def _planned(run: RewardRun) -> PlannedRun:
     program = run.program
-    own = text_beside(__file__, f"{program.table}.txt")
+    of_program = text_beside(__file__, f"{program.table}.txt")
     words = section(program.words or program.framework)
-    keys = reading(run.document, arguments.merged(own, words))
+    keys = reading(run.document, arguments.merged(of_program, words))
     keys.settings["framework"] = program.framework
     keys.unread += run.absent
     keys.notes += run.notes
