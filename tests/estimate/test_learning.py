@@ -537,7 +537,7 @@ def test_a_release_that_nobody_named_is_never_a_no():
 
 @pytest.mark.parametrize("name", [n for n, row in learning.ROWS.items() if row[2] != "-"])
 def test_a_release_that_was_not_read_is_never_sure(name):
-    """Of a framework those between the oldest and the newest that were read answer as they are;
+    """From a framework those between the oldest and the newest that were read answer as they are;
     another is as wide as neighbouring laws are apart, and no "yes". modelscope/ms-swift issue 3359:
     3.1.1 ran out of memory with 41 GiB to spare by the rules of 3.8 to 4.6."""
     oldest, newest = learning.ROWS[name][2:4]

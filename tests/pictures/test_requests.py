@@ -114,7 +114,7 @@ def test_a_recorded_step_says_that_it_is_not_fused(name, told):
 
 
 def test_what_is_not_weighed_forbids_a_sure_yes():
-    """As with language models: one size of an unknown part is as good as another."""
+    """Like with language models: one size of an unknown part is as good as another."""
     prepared = weighbridge.prepare("cosmos-1.0-7b")
     verdict = prepared.picture(gpu="b200", remedies=False).verdict
     assert verdict.fits == "unknown" and "not weighed" in verdict.reason

@@ -249,7 +249,7 @@ def test_another_engine_divides_a_model_where_nothing_else_works_or_is_as_fast(
 
 @slow
 def test_experts_in_ram_come_before_layers_there():
-    """Of two ways that both fit by RAM the less slow one answers, from files that are published."""
+    """From two ways that both fit by RAM the less slow one answers, from files that are published."""
     plan = weighbridge.fit("glm-4.5-air", gpu="3090", ram="128GiB").plan
     assert (plan.fits, plan.why, plan.engine) == ("yes", "divided", "llama.cpp")
     assert plan.report.derived["divided_by"] == "experts"

@@ -122,7 +122,7 @@ def test_the_longest_context_is_of_every_launch(name, gpu):
     [(None, "4090", None), ("vllm", "4090", None), ("ollama", "3060", "Q8_0")],
 )
 def test_the_longest_context_is_one_number(engine, gpu, form):
-    """Of one question by every door, whatever length was asked: what an allocator keeps goes up and
+    """One question by every door, whatever length was asked: what an allocator keeps goes up and
     down on the way, and a search from another length ended elsewhere (23,406 to 24,650)."""
     model, asked = prepare("llama-3.1-8b"), {"gpu": gpu}
     asked |= {"engine": engine, "quantization": form} if engine else {}
@@ -141,7 +141,7 @@ def test_the_longest_context_is_one_number(engine, gpu, form):
 
 
 def test_a_search_begins_at_the_same_place_whatever_was_asked():
-    """By hand: up to 50 holds, and 60 to 70 again."""
+    """Counted by hand: up to 50 holds, and 60 to 70 again."""
 
     def holds(n):
         return n <= 50 or 60 <= n <= 70
