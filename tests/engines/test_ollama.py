@@ -16,7 +16,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.format_choice import kept_packed
 from weighbridge.engines.llama_cpp import answers
-from weighbridge.engines.ollama import infer, library
+from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.effective import _automatic, predicted
 from weighbridge.engines.ollama.infer import human, processor
@@ -940,35 +940,3 @@ def test_what_ollama_was_told_is_told_to_the_server():
         kv_cache_dtype="Q8_0",
     )
     assert report.derived["launch"].endswith("-c 4096 -np 1 -ngl 20 -ctk q8_0 -ctv q8_0")
-
-
-@pytest.mark.parametrize(
-    ("model", "gpu", "context", "version", "shown"),
-    [
-        ("qwen3.6-35b-a3b", "rtx-pro-6000", 32_768, "0.21.0", 27e9),  # ollama issue 15634
-        ("qwen3.6-27b", "rtx-pro-6000", 32_768, "0.21.0", 24e9),
-        ("qwen3.5-35b-a3b", "gb10", 262_144, "0.23.0", 34e9),
-    ],
-)
-def test_ps_of_no_release_in_particular_is_of_those_that_people_have(
-    model, gpu, context, version, shown
-):
-    """Law: it holds what the newest shows and what the last of Ollama's own runners does."""
-    asked = {"engine": "ollama", "quantization": "Q4_K_M", "gpu": gpu, "context": context}
-    named = [answer(model, **asked, engine_version=v) for v in (version, "0.24", "0.33")]
-    then, last, now = (found.derived["ollama_ps_interval"] for found in named)
-    low, expected, high = answer(model, **asked).derived["ollama_ps_interval"]
-    assert then == last and expected == now[1]
-    assert (low, high) == pytest.approx((min(last[0], now[0]), max(last[2], now[2])), rel=2e-3)
-    assert low <= shown - 5e8 and shown <= high
-    assert now[2] < shown or model == "qwen3.5-35b-a3b"
-
-
-def test_ps_of_a_named_release_is_that_release_alone(monkeypatch):
-    named, unnamed = (
-        asked("qwen3-8b", **more).derived["ollama_ps_interval"]
-        for more in ({"engine_version": "0.33"}, {})
-    )
-    assert unnamed[:2] == named[:2] and unnamed[2] > named[2]
-    monkeypatch.setattr(infer, "OLDER", "0.33")
-    assert asked("qwen3-8b").derived["ollama_ps_interval"] == named

@@ -304,7 +304,7 @@ def test_a_format_that_the_checkpoint_is_not_stored_in_does_not_start():
 def test_devices_that_the_environment_hides_are_not_there():
     command = "CUDA_VISIBLE_DEVICES={} vllm serve qwen3-8b -tp 2"
     found = of_command(command.format("0")).verdict
-    assert (found.fits, "leaves 1" in found.reason) == ("no", True)
+    assert (found.fits, "sees 1" in found.reason) == ("no", True)
     assert of_command(command.format("0,1")).verdict.fits == "yes"
     spread = of_command(command.format("0") + " --nnodes 2").verdict
     assert spread.fits == "unknown", "the other machine has devices as well"

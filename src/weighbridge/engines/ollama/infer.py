@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Device
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
@@ -42,7 +41,6 @@ from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-OLDER = "0.24"  # the last release with runners of Ollama's own, of May 2026: people still have it
 UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
@@ -145,26 +143,7 @@ def derived(
     if usual is not None and subject.longest is not None:
         usual = min(usual, subject.longest)
     line = launching.facts(subject, w, on.workload, usual=usual)
-    shown_now = _shown(of_server.devices, holdings, w, on)
-    if w.engine_version is None:
-        shown_now |= _of_any_release(subject, w, of_server.devices, shown_now)
-    return facts | shown_now | line
-
-
-def _of_any_release(
-    subject: Subject, w: "Infer", devices: Sequence[Device], newest: DerivedFacts
-) -> DerivedFacts:
-    """Widen what is shown of no release in particular by what the last of Ollama's own runners
-    shows: it keeps 24 states of each request to go back to, and shows towers. Three lists of 0.21
-    and 0.23 were 15 to 32 % more than the newest shows (ollama issue 15634; a GB10)."""
-    older = w.but(engine_version=OLDER)
-    try:
-        on = on_server(subject, older, w.budget())
-        then = _shown(devices, hold(on), older, on)["ollama_ps_interval"]
-    except UnsupportedError:
-        return {}
-    now = newest["ollama_ps_interval"]
-    return {"ollama_ps_interval": [min(now[0], then[0]), now[1], max(now[2], then[2])]}
+    return facts | _shown(of_server.devices, holdings, w, on) | line
 
 
 def _shown(
