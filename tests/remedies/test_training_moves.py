@@ -453,10 +453,10 @@ def test_two_changes_together_where_the_host_is_short():
 @pytest.mark.slow
 def test_a_change_that_leaves_the_host_as_it_is_is_not_told():
     """The card has room to spare, and one process may take 1.5 to 6 GiB of RAM: neither fewer bits
-    nor fewer graphs are of use."""
+    nor fewer graphs are of use; more RAM is."""
     report = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h100", ram="4GiB")
     assert (report.verdict.fits, report.verdict.host.fits) == ("unknown", "unknown")
-    assert report.remedies == ()
+    assert [remedy.change for remedy in report.remedies] == [{"ram": "16GiB"}]
 
 
 @pytest.mark.parametrize(
