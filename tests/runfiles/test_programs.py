@@ -22,6 +22,7 @@ from weighbridge.files.runfiles.serving.lines import serves
 from weighbridge.files.runfiles.serving.start_logs import LINES, starts
 from weighbridge.files.runfiles.text import LAUNCH, other
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload.train import LEARNERS
 
 TABLE = programs()
 LETTERS = st.characters(codec="ascii", exclude_categories=["Cc"])
@@ -99,7 +100,8 @@ def test_a_name_in_words_tells_one_program(name):
 def test_who_is_named_in_words_can_be_asked_about():
     assert set(names("words", "infer")) <= ENGINES.keys()
     kinds_of = {each.name for each in kinds()}
-    assert set(names("words", "train")) <= FRAMEWORKS.keys() | kinds_of
+    trained = {name if name in kinds_of else name.lower() for name in names("words", "train")}
+    assert trained <= {*FRAMEWORKS, *LEARNERS, *kinds_of}
 
 
 @all_of("word", [*config_starts()])
