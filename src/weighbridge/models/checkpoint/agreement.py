@@ -217,10 +217,10 @@ def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
 
 def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
     """Compare what a config says of packed weights with those that are stored."""
-    from weighbridge.models.quantization.declared import method_of
+    from weighbridge.models.quantization.declared import told_by_keys
 
-    if not raw.get("quant_method") and method_of(raw) not in ("mlx", ""):
-        yield sentence("packed_unnamed", method=method_of(raw))
+    if method := told_by_keys(raw):
+        yield sentence("packed_unnamed", method=method)
     schemes = _schemes(raw) if _is_uniform(raw) else None
     if schemes is None:
         return

@@ -41,6 +41,12 @@ def method_of(raw: Raw) -> str:
     return str(getattr(method, "value", method)).lower()
 
 
+def told_by_keys(raw: Raw) -> str:
+    """Return the method that keys alone tell, which transformers refuses; "" of others."""
+    method = method_of(raw)
+    return "" if raw.get("quant_method") or method == "mlx" else method
+
+
 def declared(raw: Raw) -> Scheme:
     """Return the format that a config declares. Raises UnsupportedError for a method that we do not
     know."""
