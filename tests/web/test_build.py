@@ -189,7 +189,7 @@ def test_modules_of_a_page_are_the_same_without_docstrings_and_comments():
         ('"""One.\n\nTwo."""\nA = """three\n# four"""\n', '""\nA = """three\n# four"""\n'),
         ('def f():\n    """One."""\n    return 1', 'def f():\n    ""\n    return 1'),
         ('class A:\n    """One.\n    Two."""\n', 'class A:\n    ""\n'),
-        ("A = 1  # 一\n", "A = 1  # 一\n"),
+        ("A = 1  # 一\n\n\nB = 2\n", "A = 1  # 一\nB = 2\n"),
         ('# one\nA = """\n# two\n  # three"""\n    # four\n#', 'A = """\n# two\n  # three"""'),
     ):
         assert archive.undocumented(source.encode()).decode() == bare
