@@ -23,7 +23,6 @@ from weighbridge.files.runfiles.record import (
     Unread,
     Value,
 )
-from weighbridge.files.runfiles.serving.lines import lacks_cards
 from weighbridge.files.runfiles.training.ranks import EACH, Start, ranks_of
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import Part
@@ -192,6 +191,9 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
 
 def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
     """Return a run with what its command says against the machines and the cards of its job."""
+    # A reader of servers brings the catalogue's names, which a registry's answers do without
+    from weighbridge.files.runfiles.serving.lines import lacks_cards
+
     ranks, cards = ranks_of(run), job.cards or 0
     if run.command and not run.refused and job.nodes == 1 and lacks_cards(run.command, cards):
         return replace(run, notes=(*run.notes, FEW.format(cards)))
