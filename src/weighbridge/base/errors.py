@@ -38,6 +38,7 @@ from weighbridge.base.sentences import Sentence, about, clauses, key_of
 from weighbridge.base.wording import one_line
 
 Ground = Literal["contradiction", "tried", "gap", ""]
+CODES: Mapping[str, int] = {"yes": 0, "no": 1, "unknown": 4}  # exit codes of verdicts
 
 
 class WeighbridgeError(Exception):

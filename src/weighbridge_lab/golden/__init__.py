@@ -13,7 +13,6 @@ nobody does. All modules but this one import torch.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from typing import Any
 from weighbridge.base.errors import NotFoundError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
+from weighbridge.base.wording import spelled_like
 
 NEEDS = {  # beside torch
     "nets": (),
@@ -57,7 +57,7 @@ def find(name: str) -> GoldenProgram:
     """Return the program of that name. Raises NotFoundError with the nearest."""
     if name in PROGRAMS:
         return PROGRAMS[name]
-    near = get_close_matches(name, PROGRAMS, n=3)
+    near = spelled_like(name, PROGRAMS, 3)
     hint = sentence("near", names=", ".join(near)) if near else sentence("near.golden")
     raise NotFoundError(sentence("golden.none", name=name, hint=hint))
 

@@ -553,9 +553,9 @@ class Prepared:
         if task == "picture":
             return w.but(**_of_a_file(self.source, w))
         if task == "picture_training":  # has formats of its own (pictures/base.py)
-            asked: Any = w
-            packed = w.but(method="lora", quantization=w.quantization or "nf4")
-            return packed if asked.method == "qlora" else w
+            if getattr(w, "method", None) != "qlora":
+                return w
+            return w.but(method="lora", quantization=w.quantization or "nf4")
         engine = getattr(w, "engine", usual().name)
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.answers.questions.naming import named_engine

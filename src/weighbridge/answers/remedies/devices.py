@@ -51,7 +51,8 @@ def moves(case: RemedyCase) -> Iterator[Move]:
         return
     yield from _larger(case)
     yield from _more(case)
-    if case.kind.reads == "gguf" and case.free("n_gpu_layers"):  # the rest stays in RAM
+    divides = case.kind.reads == "gguf" and case.free("n_gpu_layers")  # the rest stays in RAM
+    if divides and not case.short_of_ram:
         yield from _more_ram(case)
 
 
@@ -60,8 +61,8 @@ def _more_ram(case: RemedyCase) -> Iterator[Move]:
     host = case.verdict.host
     if host is None or host.available is None or host.shared:
         return
+    cost = prices.CHANGES["more RAM"]
     for size in [size for size in RAM if size * GIB > host.available][:LARGER]:
-        cost = prices.CHANGES["more RAM"]
         yield Move(kind="more RAM", change={"ram": f"{size}GiB"}, cost=cost, touches=ALL)
 
 

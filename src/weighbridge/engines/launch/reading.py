@@ -185,7 +185,8 @@ class CommandReading:
             few = sentence("devices_left", count=self.devices, left=seen)
             alone = self.dialect.argparse and not MACHINES & self.given
             self.warn(few)
-            self.stops.append(Obstacle("no" if alone else "unknown", few, "contradiction"))
+            stop = Obstacle("unknown", few, "contradiction")
+            self.stops.append(stop._replace(answer="no", cards=seen) if alone else stop)
 
     def launch(self) -> Launch:
         """Raises UsageError where no model is named."""

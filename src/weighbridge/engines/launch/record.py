@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import Ground
 from weighbridge.base.records import NamedTuple, dataclass, field
-from weighbridge.base.sentences import Sentence
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 
@@ -38,13 +37,7 @@ class Obstacle(NamedTuple):
     why: str
     ground: Ground = ""
     seen: str = ""
-
-    @property
-    def cards(self) -> int | None:
-        """Count the cards that a command sees, where those are too few for it to start."""
-        if self.answer != "no" or not isinstance(self.why, Sentence):
-            return None
-        return self.why.values["left"] if self.why.key == "devices_left" else None
+    cards: int | None = None  # that a command sees, where those are too few for it to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

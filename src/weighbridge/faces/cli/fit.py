@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from weighbridge.base.errors import CODES
 from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.options import (
-    CODES,
     ONCE,
     SOURCE,
     WHOLE,

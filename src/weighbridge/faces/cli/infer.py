@@ -4,12 +4,11 @@ from typing import Any
 
 import click
 
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import CODES, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.emit import emit, emit_option
 from weighbridge.faces.cli.options import (
-    CODES,
     WHOLE,
     chart_option,
     look_of,

@@ -174,11 +174,12 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from weighbridge.faces.cli.references import asked_in_words
+        if args[0] not in COMMANDS:
+            from weighbridge.faces.cli.references import asked_in_words
 
-        if args[0] not in COMMANDS and (words := asked_in_words(args)):
-            click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
-            return self.resolve_command(ctx, words)
+            if words := asked_in_words(args):
+                click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
+                return self.resolve_command(ctx, words)
         if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
             name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
             return name, self.get_command(ctx, words[0]), words[1:]

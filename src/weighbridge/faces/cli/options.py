@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.base.errors import CODES
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN
 from weighbridge.faces.cli.completion import gpu_names
@@ -24,7 +25,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 CHINESE = "显存"
 WIDTH = 80  # columns, where there is no terminal
-CODES = {"yes": 0, "no": 1, "unknown": 4}
 FORMS = ("auto", "human", "json", "markdown", "quiet")  # that every command has
 SCREENS = ("auto", *RENDERERS)  # of commands whose answer is a screen
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import CODES, UsageError
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.wording import printable
-from weighbridge.faces.cli.options import CODES, model_option, source_of, source_options, writable
+from weighbridge.faces.cli.options import model_option, source_of, source_options, writable
 from weighbridge.faces.cli.references import given_text
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import CODES, UnsupportedError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable
@@ -21,7 +21,6 @@ VALUES = (
     *("time_limit", "host_memory", "stub", "data", "train", "loss"),
 )
 ALONE = ("network", "bf16", "module")
-CODES = {"yes": 0, "no": 1, "unknown": 4}
 LIGHTER_RUNS = 6  # with blocks computed again
 
 

@@ -70,13 +70,15 @@ MOST_MODELS = 4
 def words(text: str) -> list[str]:
     """Return the words of the command that a line asks; [] of what is no line of words with a model
     in it, of one with a command in it, and where a number of it was not understood."""
-    (document,) = documents(text[: 1 << 10], "text", "the text")
+    if not is_line(text) or LAUNCH.search(text):
+        return []
+    (document,) = documents(text.strip(), "text", "the text")
     named, pictured = models(document), pipeline(document)
     names = [piece.value for piece in named[:MOST_MODELS]] or _plain_names(text)
     if pictured is not None and not named:
         names = [pictured.value]
     engines = programs(document)
-    if not is_line(text) or LAUNCH.search(text) or not names or len(engines) > 1:
+    if not names or len(engines) > 1:
         return []
     asked = _settings(document, " ".join(names))
     for engine in engines:

@@ -9,7 +9,7 @@ from weighbridge.answers.questions.prepared import Prepared, serving_beside
 from weighbridge.answers.questions.question import by_its_name, question, serving
 from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
-from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.errors import CODES, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.words import words_in
@@ -54,8 +54,6 @@ SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
 Answer = Literal["yes", "no", "unknown"]
-CODES: Mapping[Answer, int] = {"yes": 0, "no": 1, "unknown": 4}  # exit codes of verdicts
-UNKNOWN = CODES["unknown"]
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -181,7 +179,9 @@ def weighed(
     typed = Typed(file, typed_settings, model)
     runs = tuple(_answer(run, open_, typed) for run in file.runs[:MOST_RUNS])
     beyond = file.runs[MOST_RUNS:]
-    runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
+    runs = together(runs) + tuple(
+        WeighedRun(run=run, why=BEYOND, code=CODES["unknown"]) for run in beyond
+    )
     if file.kind != PROSE:
         return WeighedFile(file=file, runs=runs)
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
@@ -399,7 +399,7 @@ def _weighed(
     why = _unanswerable(run, named)
     if why:
         absent = any(u.missing for u in run.unread)
-        return WeighedRun(run=run, why=why, code=UNKNOWN if absent or run.open else 2)
+        return WeighedRun(run=run, why=why, code=CODES["unknown"] if absent or run.open else 2)
     typed = {name: value for name, value in typed_settings.items() if name in TABLES[run.task]}
     typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)

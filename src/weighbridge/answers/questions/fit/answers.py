@@ -24,7 +24,7 @@ from weighbridge.base.watching import Hears, go_on, kept_so_far, stopped
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import NAMES, Accelerator, Fit, Question, question_of
+from weighbridge.memory.report.fit import Accelerator, Fit, Question, question_of
 from weighbridge.memory.report.plan import Plan, Rung, chosen
 from weighbridge.workload import FIT
 
@@ -111,7 +111,7 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     outcomes: list[QuestionOutcome] = []
     ladder: tuple[Rung, ...] = ()
     part = _parts(asker, request, hears)
-    for name in _names(request):
+    for name in request.names:
         outcomes.append(_unless_stopped(asker, request, name))
         if name == "infer":  # before training, which takes longer
             ladder = _ladder(asker, request, outcomes[-1].question)
@@ -126,11 +126,6 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     return fit
 
 
-def _names(request: FitRequest) -> tuple[str, ...]:
-    """Return the questions that are asked: the five of all, and the one that it is about."""
-    return (*dict.fromkeys((*NAMES, request.about)),)
-
-
 def _parts(
     asker: Asker, request: FitRequest, hears: Hears | None
 ) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
@@ -139,7 +134,7 @@ def _parts(
     if hears is None or not request.helped or request.solves:
         return lambda questions, ladder: None
     plain = replace(request, helped=False)
-    others = [_told(asker, plain, name).question for name in _names(request)]
+    others = [_told(asker, plain, name).question for name in request.names]
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
         fit = _joined(request, [*questions, *others[len(questions) :]], ladder)

@@ -58,6 +58,11 @@ class FitRequest:
     extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the questions that are asked: the five of all, and the one that it is about."""
+        return (*dict.fromkeys((*NAMES, self.about)),)
+
+    @property
     def solves(self) -> bool:
         """True where one number is looked for: changes that fit are then of its question alone."""
         return self.most is not None or self.smallest is not None
@@ -215,11 +220,8 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
 
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
     """Return the names of the questions that take a setting."""
-    return frozenset(
-        name
-        for name in dict.fromkeys((*NAMES, request.about))
-        if setting in dict(_own(name, request, inference))
-    )
+    names = request.names
+    return frozenset(name for name in names if setting in dict(_own(name, request, inference)))
 
 
 def _is_foreign(setting: str, inference: str) -> bool:

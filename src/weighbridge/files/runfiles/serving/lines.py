@@ -379,8 +379,11 @@ def _run(
         text, launch = _parsed(text)
     except UsageError as error:
         return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
-    text = within_cards(text, cards[0])
-    ranks = _started(text, launch)
+    seen = within_cards(text, cards[0])
+    if seen != text:
+        text, launch = seen, parse(seen.replace(CARDS, "1"))
+    few = (stop.cards for stop in launch.stops if stop.cards is not None)
+    ranks = next(few, launch.devices)
     model = _model(launch.model, {**mounts, **launch.mounts})
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(ranks, *cards)
@@ -427,12 +430,6 @@ def lacks_cards(text: str, cards: int) -> bool:
     started together: by Ray, or more than one holds."""
     ranks = parse(text.replace(CARDS, "1")).devices or 1
     return cards < ranks <= MACHINE and not RAY.search(text)
-
-
-def _started(text: str, launch: Launch) -> int | None:
-    """Return the cards of a line: as many as it starts ranks, or sees where that is too few."""
-    few = (stop.cards for stop in parse(text.replace(CARDS, "1")).stops)
-    return next((cards for cards in few if cards is not None), launch.devices)
 
 
 def _cards(ranks: int | None, gpus: int | None, gpu: str) -> dict[str, Value]:
