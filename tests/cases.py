@@ -1,6 +1,6 @@
 """Long lists of cases. Of some a part runs where people wait: of `each` the rest runs at night (make
 test-slow, make test-torch), of `some` among the slow tests. Of the cases of a slow test CI has each
-third, of those of a test beside torch each second (conftest.py), unless it is marked `whole`. Those
+third, of those of a test beside torch each fourth (conftest.py), unless it is marked `whole`. Those
 of which a case takes less than a test does are one test: `all_of`."""
 
 import functools
