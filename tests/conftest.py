@@ -50,7 +50,7 @@ def nobody_is_searched(monkeypatch):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
 def pytest_collection_modifyitems(items):
-    """Leave two of each three cases of a slow test to the night, and every fourth one of a test of
+    """Leave two of each three cases of a slow test to the night, and three of each four of a test of
     several that asks torch (tests/cases.py)."""
     chosen = [item for item in items if not any(map(item.get_closest_marker, WHOLE))]
     cases = [item.nodeid.partition("[")[0] for item in chosen]
