@@ -24,6 +24,7 @@ ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # stand before what they set
 OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothing
 ARGUMENTS = re.compile(r"\"\$@\"|\$[@*]")
+CONTINUED = re.compile(r"(?<![ \t])[ \t]*[\\`^][ \t]*(?:\r?\n|$)")  # bash, PowerShell, cmd
 # A backslash before a letter is a path of Windows, wherever the text has such a path.
 WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
 QUOTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -145,7 +146,7 @@ def _words(text: str) -> list[str]:
     text = re.sub(r"""(?m)[ \t]#[^'"\n]*$""", "", text)
     text = ARITHMETIC.sub(lambda m: re.sub(r"\s", "", m[0]), _marked(text))
     text = ARRAY.sub(_array, text)
-    text = re.sub(r"[ \t]*[\\`^][ \t]*(?:\r?\n|$)", " ", text)  # bash, PowerShell, cmd
+    text = CONTINUED.sub(" ", text)
     if WINDOWS.search(text):
         text = re.sub(r"\\(?=[\w.])", r"\\\\", text)
     words = _split(REDIRECTED.sub(lambda m: "" if m["file"] else m[0], text), OPERATORS)
