@@ -6,12 +6,29 @@ of which a case takes less than a test does are one test: `all_of`."""
 import functools
 import inspect
 import os
+from collections.abc import Collection
 
 import pytest
 
 NAMED = type(pytest.param())
 SLOW = (pytest.mark.slow,)
 NIGHTLY = (*SLOW, pytest.mark.nightly)
+
+
+class Later(Collection):
+    """Cases for `parametrize`, made when pytest collects a test of them, and not for its import."""
+
+    def __init__(self, make):
+        self._cases = functools.cache(make)
+
+    def __iter__(self):
+        return iter(self._cases())
+
+    def __len__(self):
+        return len(self._cases())
+
+    def __contains__(self, case):
+        return case in self._cases()
 
 
 def each(step, cases):

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-
-from tests.code import nodes
+from tools.syntax import nodes
 
 pytestmark = pytest.mark.house
 

@@ -2,10 +2,10 @@
 
 import pytest
 from tools import budgets
-from tools.house import ROOT, House, Module
+from tools.house import House, Module, read_house
 
 FILES = {
-    "lower.py": 'X = 1\n\n\ndef of(found: int) -> int:\n    """Of a number."""\n    told = found\n    return told\n',
+    "lower.py": 'X = 1\n\n\ndef of(a: int) -> int:\n    """Of a number."""\n    b = a\n    return b\n',
     "upper.py": "from weighbridge.lower import X\n",
 }
 TABLE = """[ceiling]  # a comment
@@ -13,8 +13,6 @@ lines = 200
 nodes = 1000
 [house]
 floors = 2
-[vague]
-lower = 3
 [unkeyed]
 lower = 1
 """
@@ -35,23 +33,8 @@ def test_figures_of_a_small_house(small):
     figures = budgets.counted(small)
     assert figures["floors"] == 2
     assert figures["ceiling.lines"] == 8
-    # modules 2, the import 2, X = 1 has 4; the function's head 7, its text 2, told 5, return 3
+    # modules 2, the import 2, X = 1 has 4; the function's head 7, its text 2, b = a 5, return 3
     assert figures["ceiling.nodes"] == 25
-    assert figures["vague.lower"] == 2  # found and told are bound once each
-    assert "vague.upper" not in figures
-    assert figures["riddles"] == 1  # "Of a number."
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("def f(): return 1", 0),
-        ("def f(a):\n for x in a:\n  if x and a or x: return [y for y in a if y]", 5),
-        ("def f(a):\n try: pass\n except OSError: pass\n while a: a = 1 if a else 0", 3),
-    ],
-)
-def test_a_branch_is_where_a_function_goes_one_way_or_another(text, count):
-    assert budgets.branches(Module("x", text).tree) == count
 
 
 @pytest.mark.parametrize(
@@ -77,17 +60,6 @@ def test_lines_of_a_program_are_no_sentences():
     assert [budgets.unkeyed(Module(name, text)) for name in ("x", budgets.CODE[0])] == [2, 1]
 
 
-def test_a_module_is_long_and_a_function_branched_above_the_limit(small):
-    ifs = "".join(f" if {n}: pass\n" for n in range(13))
-    path = small.source / "upper.py"
-    path.write_text(f"def f():\n{ifs}" + "\n" * 387)
-    figures = budgets.counted(House(small.source.parent.parent))
-    assert (figures["branched_functions"], figures["long_modules"]) == (1, 1)
-    path.write_text(f"def f():\n{ifs.removeprefix(' if 0: pass' + chr(10))}" + "\n" * 387)
-    figures = budgets.counted(House(small.source.parent.parent))
-    assert (figures["branched_functions"], figures["long_modules"]) == (0, 0)
-
-
 def test_the_laboratory_is_not_below_the_ceiling(small):
     before = budgets.counted(small)
     path = small.source.with_name("weighbridge_lab") / "tape.py"
@@ -103,7 +75,7 @@ def test_a_figure_above_its_budget_is_named_with_what_to_do():
 
 
 def test_a_room_without_a_budget_has_none_of_it():
-    assert budgets.broken({"vague.attic": 1}, budgets.budgets(TABLE))
+    assert budgets.broken({"unkeyed.attic": 1}, budgets.budgets(TABLE))
 
 
 def test_the_lower_one_of_two_ceilings_holds():
@@ -115,18 +87,14 @@ def test_the_lower_one_of_two_ceilings_holds():
 
 
 def test_budgets_are_lowered_and_never_raised():
-    figures = {"floors": 3, "ceiling.lines": 101, "ceiling.nodes": 1001, "vague.lower": 2}
-    assert budgets.budgets(budgets.lowered(TABLE, figures)) == {
-        "ceiling.lines": 101,
-        "ceiling.nodes": 1000,
-        "floors": 2,
-        "vague.lower": 2,
-    }
+    """The ceiling stays: what is counted would leave no room for the next change."""
+    figures = {"floors": 3, "ceiling.lines": 101, "ceiling.nodes": 1001, "unkeyed.lower": 1}
+    assert budgets.lowered(TABLE, figures) == TABLE
     assert budgets.broken({"unkeyed.lower": 2}, budgets.budgets(TABLE)) != []
     gone = budgets.budgets(budgets.lowered(TABLE, {"floors": 1, "ceiling.lines": 1}))
-    assert gone == {"floors": 1, "ceiling.lines": 1}
+    assert gone == {"floors": 1, "ceiling.lines": 200, "ceiling.nodes": 1000}
 
 
 @pytest.mark.house
 def test_the_house_keeps_its_budgets():
-    assert budgets.broken(budgets.counted(House(ROOT)), budgets.ours()) == []
+    assert budgets.broken(budgets.counted(read_house()), budgets.ours()) == []

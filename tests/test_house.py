@@ -62,12 +62,28 @@ def test_each_line_is_of_one_kind(small):
     }
 
 
-def test_letters_are_counted_by_their_types(small):
-    (small / "src" / "weighbridge" / "more.py").write_text("def f(a: str, b: int, ab: int): ...\n")
-    assert house.letters(house.House(small)) == {"a": {"int", "str"}, "b": {"int"}}
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("def f(): return 1", 0),
+        ("def f(a):\n for x in a:\n  if x and a or x: return [y for y in a if y]", 5),
+        ("def f(a):\n try: pass\n except OSError: pass\n while a: a = 1 if a else 0", 3),
+    ],
+)
+def test_a_branch_is_where_a_function_goes_one_way_or_another(text, count):
+    assert house.branches(house.Module("x", text).tree) == count
+
+
+@pytest.mark.parametrize(("ifs", "lines", "found"), [(13, 61, ["x.f"]), (12, 60, [])])
+def test_functions_are_branched_or_long_above_the_limit(ifs, lines, found):
+    branched = house.Module("x", "def f():\n" + " if a: pass\n" * ifs)
+    long = house.Module("x", "def f():\n a\n" + " a\n" * lines)
+    assert house.branched(branched) == house.long_functions(long) == found
 
 
 @pytest.mark.house
 def test_the_picture_of_the_house_is_current():
-    command = [sys.executable, "-m", "tools.house", "--check"]
+    text = house.PAGE.read_text()
+    assert house.page(text, "floors") == text, "run make house"
+    command = [sys.executable, "-m", "tools.house", "--check", "way"]  # of a new process
     assert subprocess.run(command, cwd=ROOT).returncode == 0, "run make house"

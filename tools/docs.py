@@ -105,19 +105,19 @@ def models() -> Iterator[str]:
 def parameters() -> Iterator[str]:
     """A JSON object, since who lists models has no time to count; without pipelines of classes that
     no program follows."""
-    names = [*catalogue.names(), *filter(_counted, pipelines.names())]
-    counts = {name: prepare(name).model().parameters for name in names}
+    counts = {name: prepare(name).model().parameters for name in catalogue.names()}
+    counts |= {name: count for name in pipelines.names() if (count := _count(name)) is not None}
     yield json.dumps(counts, indent=1)
 
 
-def _counted(pipeline: str) -> bool:
-    """Whether our own tables count it: the same where torch and diffusers could build it."""
+def _count(pipeline: str) -> int | None:
+    """Return the parameters that our own tables count, None if they have none: torch and diffusers
+    could build it where they are installed."""
     with patch.dict(sys.modules, {"torch": None}):
         try:
-            prepare(pipeline).model()
+            return prepare(pipeline).model().parameters
         except UnsupportedError:
-            return False
-    return True
+            return None
 
 
 GPUS = """You need this page if you want to know what `--gpu NAME` understands, and how much of a

@@ -3,7 +3,7 @@
     python -m tools.house                         what is here
     python -m tools.house ../old --beside .       two trees, side by side, by the same script
     python -m tools.house --start                 CPU of `load`, `infer` and `train`, too
-    python -m tools.house --write | --check       the picture in docs/architecture.md
+    python -m tools.house --write | --check       the pictures in docs/architecture.md
 
 A room is a package or a module right below `weighbridge` or below one of its wings; the laboratory,
 beside the package, is one. An arrow leads from a room to each one
@@ -24,18 +24,32 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
+
+from tools.syntax import nodes, parse
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 WINGS = ("base", "machines", "models", "memory", "answers", "files", "faces")  # folders of rooms
 DOORS = ("__init__", "__main__", "_version")
-VAGUE = ("found", "at", "told", "made", "held", "kept", "said", "own", "rest", "given")
-RIDDLES = ("What", "Which", "Whether", "Of", "By", "As", "Those", "That", "Its")
 SHORT = 60  # characters of a docstring that is hardly a thought
+LONG = 400  # lines of a module
+LONG_FUNCTION = 60  # lines of a function's body
+SHOWN = 5  # of a long list
+BRANCHED = 12  # branches of a function, as ruff counts its ways (pyproject.toml, max-complexity)
+BRANCHES = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.ExceptHandler,
+    ast.BoolOp,
+    ast.comprehension,
+)
 TABLE = 5  # lines from which a value at the top of a module is a table
 ANOTHER = "qwen3-8b"
 QUESTIONS = {
@@ -52,9 +66,9 @@ class Module:
     name: str
     text: str
 
-    @cached_property
+    @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text)
+        return parse(self.text)
 
     @property
     def room(self) -> str:
@@ -67,7 +81,7 @@ class Module:
     @cached_property
     def imports(self) -> tuple[str, ...]:
         """Modules and names of the package that it imports when it runs, dotted."""
-        return tuple(_imported(self.tree))
+        return tuple(_imported(self.text))
 
 
 def room_of(name: str) -> str:
@@ -77,15 +91,20 @@ def room_of(name: str) -> str:
     return below[0] if below and inner else first
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+def _imported(text: str) -> Iterator[str]:
+    types = {
+        inner
+        for node in nodes(text, ast.If)
+        if ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in nodes(text, ast.ImportFrom, ast.Import):
+        if node in types:
             continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("weighbridge"):
-            yield from (_within(f"{node.module}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Import):
+        if isinstance(node, ast.Import):
             yield from (_within(a.name) for a in node.names if a.name.startswith("weighbridge"))
-        yield from _imported(node)
+        elif (node.module or "").startswith("weighbridge"):
+            yield from (_within(f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def _within(name: str) -> str:
@@ -170,6 +189,12 @@ class House:
         return floors
 
 
+@cache
+def read_house() -> House:
+    """Return the package of this checkout, read once per process."""
+    return House(ROOT)
+
+
 def _circle(arrows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the arrows of one circle, or none."""
     leads = defaultdict(list)
@@ -218,9 +243,8 @@ def lines_by_kind(module: Module) -> Counter[str]:
 
 def _spans(module: Module) -> Iterator[tuple[str, ast.stmt]]:
     """Yield the statements whose lines are of a kind of their own."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield "imports", node
+    for node in nodes(module.text, ast.Import, ast.ImportFrom):
+        yield "imports", node
     for node in module.tree.body:
         long = (node.end_lineno or 0) - node.lineno + 1 >= TABLE
         if long and isinstance(node, ast.Assign | ast.AnnAssign):
@@ -234,30 +258,40 @@ def _mark(kinds: list[str], node: ast.stmt, kind: str) -> None:
 
 
 def _docstrings(module: Module) -> Iterator[tuple[str, ast.Expr]]:
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text and isinstance(node.body[0], ast.Expr):
-                yield text, node.body[0]
+    for node in nodes(module.text, ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef):
+        text = ast.get_docstring(node)
+        if text and isinstance(node.body[0], ast.Expr):
+            yield text, node.body[0]
 
 
 def names(module: Module) -> Iterator[str]:
     """Every variable and parameter, as often as it is named."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.arg):
-            yield node.arg
+    yield from (node.id for node in nodes(module.text, ast.Name))
+    yield from (node.arg for node in nodes(module.text, ast.arg))
 
 
-def letters(house: House) -> Mapping[str, set[str]]:
-    """Types of the parameters that are called by one letter."""
-    types = defaultdict(set)
-    for module in house.modules.values():
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.arg) and len(node.arg) == 1 and node.annotation:
-                types[node.arg].add(ast.unparse(node.annotation).strip("'\""))
-    return types
+def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the functions and methods of a module."""
+    yield from nodes(module.text, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def branches(function: ast.AST) -> int:
+    """Return the number of places where a function goes one way or another."""
+    return sum(isinstance(node, BRANCHES) for node in ast.walk(function))
+
+
+def branched(module: Module) -> list[str]:
+    """Return the functions of a module with more than BRANCHED branches."""
+    return [f"{module.name}.{f.name}" for f in functions(module) if branches(f) > BRANCHED]
+
+
+def long_functions(module: Module) -> list[str]:
+    """Return the functions of a module whose bodies have more than LONG_FUNCTION lines."""
+    return [
+        f"{module.name}.{f.name}"
+        for f in functions(module)
+        if (f.end_lineno or 0) - f.body[0].lineno > LONG_FUNCTION
+    ]
 
 
 # Facts that stand in several files
@@ -282,11 +316,11 @@ def files_of_types(house: House) -> dict[str, int]:
     spelled = [
         {
             word
-            for node in ast.walk(module.tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            for node in nodes(module.text, ast.Constant)
+            if isinstance(node.value, str)
             for word in re.findall(r"\w+", node.value)
         }
-        | {key.arg or "" for key in ast.walk(module.tree) if isinstance(key, ast.keyword)}
+        | {key.arg or "" for key in nodes(module.text, ast.keyword)}
         for module in house.modules.values()
     ]
     counts = {name: sum(name in held for held in spelled) for name in types if "_" in name}
@@ -315,17 +349,29 @@ def figures(house: House) -> Iterator[tuple[str, str]]:
     yield "modules", f"{len(sizes)}"
     yield "modules with one importer", f"{sum(len(r) == 1 for r in house.readers.values())}"
     yield "modules under 40 lines", f"{sum(size < 40 for size in sizes)}"
-    yield "modules over 400 lines", f"{sum(size > 400 for size in sizes)}"
+    yield f"modules over {LONG} lines", f"{sum(size > LONG for size in sizes)}"
     yield "median lines of a module", f"{statistics.median(sizes):g}"
     yield "lines of Python", f"{sum(sizes):,}"
     yield "- without the laboratory", f"{sum(sizes) - sum(m.text.count(chr(10)) for m in lab):,}"
     for kind in ("statements", "tables", "docstrings", "imports", "comments", "blank"):
         yield f"- {kind}", f"{kinds[kind]:,}"
+    yield from _functions(house)
     yield from _facts(house)
     yield from _words(house)
 
 
+def _functions(house: House) -> Iterator[tuple[str, str]]:
+    for title, chosen in (
+        (f"functions with more than {BRANCHED} branches", branched),
+        (f"functions over {LONG_FUNCTION} lines", long_functions),
+    ):
+        names = [name for module in house.modules.values() for name in chosen(module)]
+        yield title, ", ".join((f"{len(names)}", *names[:SHOWN]))
+
+
 def _facts(house: House) -> Iterator[tuple[str, str]]:
+    sources = sum(m.text.count("\nSource: ") > 1 for m in house.modules.values())
+    yield "modules with several sources", f"{sources}"
     for title, counts in (
         ("files that name a setting", files_of_settings(house)),
         ("files that spell a model type", files_of_types(house)),
@@ -337,16 +383,17 @@ def _facts(house: House) -> Iterator[tuple[str, str]]:
 
 def _words(house: House) -> Iterator[tuple[str, str]]:
     named = Counter(name for m in house.modules.values() for name in names(m))
-    for word in VAGUE:
-        yield f"names `{word}`", f"{named[word]:,}"
-    types = letters(house)
-    most = sorted(types, key=lambda letter: -len(types[letter]))[:6]
-    yield "types of one letter", ", ".join(f"{x} {len(types[x])}" for x in most)
+    most = (f"{name} {count:,}" for name, count in named.most_common(2 * SHOWN))
+    yield "names used most", ", ".join(most)
+    classes = Counter(c.name for m in house.modules.values() for c in _classes(m))
+    yield "names of several classes", f"{sum(count > 1 for count in classes.values())}"
     texts = [text for m in house.modules.values() for text, _ in _docstrings(m)]
-    first = Counter(text.split()[0] for text in texts)
     yield "docstrings", f"{len(texts):,}"
-    yield f"- that begin with {'/'.join(RIDDLES)}", f"{sum(first[word] for word in RIDDLES):,}"
     yield f"- under {SHORT} characters", f"{sum(len(text) < SHORT for text in texts):,}"
+
+
+def _classes(module: Module) -> Iterator[ast.ClassDef]:
+    return (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef))
 
 
 def starts(root: Path, times: int = 7) -> Iterator[tuple[str, str]]:
@@ -407,13 +454,13 @@ def way() -> str:
     return "\n".join((f"weighbridge {' '.join(QUESTIONS['infer'])}", "", *lines))
 
 
-BLOCKS = {"floors": lambda house: picture(house), "way": lambda house: way()}
+BLOCKS = {"floors": lambda: picture(read_house()), "way": way}
 
 
-def page(text: str, house: House) -> str:
-    """The page with its generated blocks made anew."""
-    for name, make in BLOCKS.items():
-        block = f"<!-- {name} -->\n\n```text\n{make(house)}\n```\n\n<!-- end of {name} -->"
+def page(text: str, *names: str) -> str:
+    """Return the page with these generated blocks made anew; without names, all."""
+    for name in names or BLOCKS:
+        block = f"<!-- {name} -->\n\n```text\n{BLOCKS[name]()}\n```\n\n<!-- end of {name} -->"
         text, number = re.subn(
             rf"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, b=block: b, text, flags=re.S
         )
@@ -430,14 +477,20 @@ def main() -> int:
     parser.add_argument("--beside", type=Path, help="another tree: a second column")
     parser.add_argument("--start", action="store_true", help="CPU of three questions, too")
     parser.add_argument("--write", action="store_true", help="write docs/architecture.md")
-    parser.add_argument("--check", action="store_true", help="1 if docs/architecture.md is old")
+    parser.add_argument(
+        "--check",
+        nargs="*",
+        choices=BLOCKS,
+        metavar="BLOCK",
+        help="1 if docs/architecture.md is old, or one of these blocks of it: floors, way",
+    )
     asked = parser.parse_args()
-    if asked.write or asked.check:
+    if asked.write or asked.check is not None:
         old = PAGE.read_text()
-        new = page(old, House(ROOT))
+        new = page(old, *(asked.check or ()))
         if asked.write:
             PAGE.write_text(new)
-        return int(asked.check and new != old)
+        return int(asked.check is not None and new != old)
     trees = [asked.tree, *([asked.beside] if asked.beside else [])]
     columns = [
         dict((*figures(House(tree)), *(starts(tree) if asked.start else ()))) for tree in trees

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.syntax import nodes, parse
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "weighbridge"
 PAGE = ROOT / "docs" / "refusals.md"
@@ -69,10 +71,10 @@ class Refusal(NamedTuple):
 def refusals(source: Path = SOURCE) -> Iterator[Refusal]:
     """Yield every error of those classes that is made in the package, in the order of modules."""
     for path in sorted(source.rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        constants = _constants(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in CLASSES and node.args:
+        text = path.read_text()
+        constants = _constants(parse(text))
+        for node in nodes(text, ast.Call):
+            if getattr(node.func, "id", "") in CLASSES and node.args:
                 words = {k.arg: k.value for k in node.keywords}
                 yield Refusal(
                     module=path.relative_to(source).as_posix(),

@@ -1,0 +1,57 @@
+"""The list of slow tests is written from times (tools/slow_tests.py), and of tests that -m leaves out
+no cases are made (tests/conftest.py)."""
+
+from pathlib import Path
+
+import pytest
+from tools import slow_tests
+
+from tests.conftest import may_be_selected
+
+HERE = Path(__file__).relative_to(slow_tests.ROOT)
+
+
+def test_a_test_is_listed_if_one_of_its_cases_is_slow(tmp_path):
+    path = tmp_path / "slow.txt"
+    path.write_text("")
+    times = {"a.py::test_x[1]": 0.01, "a.py::test_x[2]": 0.2, "a.py::test_y": 0.1}
+    slow_tests.write_list(times, path)
+    assert path.read_text() == "a.py::test_x\n"
+
+
+def test_a_listed_test_stays_if_it_was_not_run_and_exists(tmp_path):
+    path = tmp_path / "slow.txt"
+    mine = f"{HERE}::test_a_listed_test_stays_if_it_was_not_run_and_exists"
+    path.write_text(f"a.py::test_quick\n{HERE}::test_gone\n{mine}\n")
+    slow_tests.write_list({"a.py::test_quick[1]": 0.01}, path)
+    assert path.read_text() == f"{mine}\n"
+
+
+def test_times_are_measured_in_reverse_order_too(tmp_path, monkeypatch):
+    path = tmp_path / "times.json"
+    path.write_text("")
+    monkeypatch.setenv(slow_tests.TIMES, str(path))
+    for took, order, left in ((0.3, [1, 2], 0.3), (0.2, [2, 1], 0.2), (0.4, [2, 1], 0.2)):
+        cases = [1, 2]
+        slow_tests.pytest_collection_modifyitems(cases)
+        assert cases == order
+        monkeypatch.setattr(slow_tests, "seconds", {"a.py::test_x": took})
+        slow_tests.pytest_sessionfinish()
+        assert slow_tests._earlier_times() == {"a.py::test_x": left}
+
+
+@pytest.mark.parametrize(
+    ("expression", "marks", "selected"),
+    [
+        ("not slow and not house", {"slow"}, False),
+        ("not slow and not house", {"house", "parametrize"}, False),
+        ("not slow and not house", {"whole"}, True),
+        ("slow and not nightly", set(), True),  # a case may be slow
+        ("slow and not nightly", {"slow", "nightly"}, False),
+        ("slow or not slow", {"slow"}, True),
+        ("not slow and not another", {"slow"}, True),
+        ("", {"slow"}, True),
+    ],
+)
+def test_cases_are_made_if_one_may_be_selected(expression, marks, selected):
+    assert may_be_selected(expression, marks) is selected

@@ -1,0 +1,39 @@
+"""Syntax trees of modules, each parsed and walked once per process: many checks look at all of the
+package."""
+
+import ast
+import gc
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import chain
+
+
+@cache
+def parse(text: str) -> ast.Module:
+    """Return the tree of a module. It is kept, and the garbage collector never looks at it."""
+    gc.disable()
+    try:
+        return ast.parse(text)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@cache
+def _by_kind(text: str) -> Mapping[type[ast.AST], list[ast.AST]]:
+    found: dict[type[ast.AST], list[ast.AST]] = defaultdict(list)
+    for node in ast.walk(parse(text)):
+        found[type(node)].append(node)
+    return found
+
+
+def nodes(text: str, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of these kinds in a module, one kind after the other; without kinds, all."""
+    found = _by_kind(text)
+    return chain.from_iterable(found.get(kind, ()) for kind in kinds or found)
+
+
+def count_nodes(text: str) -> int:
+    """Return the number of nodes in the tree of a module."""
+    return sum(map(len, _by_kind(text).values()))
