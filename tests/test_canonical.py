@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tools.syntax import nodes
 
 import weighbridge
 from tests import corpus, tiny
-from tests.cases import each
-from tests.code import nodes
+from tests.cases import Later, each
 from weighbridge.base import canonical
 from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.models import catalogue
@@ -211,7 +211,7 @@ def test_what_is_no_config_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(48, [name for name, _ in at_hand()]))
+@pytest.mark.parametrize("name", Later(lambda: each(48, [name for name, _ in at_hand()])))
 def test_what_a_key_stands_for_answers_as_the_whole_config(name):
     """So any two configs of one key, asked anything, have one answer."""
     assert alike(dict(at_hand())[name])
@@ -228,7 +228,7 @@ def groups():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("several", each(16, groups()))
+@pytest.mark.parametrize("several", Later(lambda: each(16, groups())))
 def test_two_configs_of_one_key_have_one_answer(several):
     first, *others = (answers(config) for _, config in several)
     assert all(other == first for other in others)
@@ -244,7 +244,7 @@ def test_a_key_without_what_decides_memory_is_found_out(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(48, [name for name, _ in at_hand()]))
+@pytest.mark.parametrize("name", Later(lambda: each(48, [name for name, _ in at_hand()])))
 def test_edits_of_what_is_left_out_change_no_answer(name):
     raw = dict(at_hand())[name]
     edited = {**raw, **{key: 0.5 for key in LEFT_OUT if rotary(raw) or not rotary([key])}}
@@ -304,13 +304,16 @@ def refusing(ask, **settings):
         ask(remedies=False, **settings)
 
 
-NAMED = [name for name, raw in at_hand() if raw.get("architectures")]
+def named():
+    return [name for name, raw in at_hand() if raw.get("architectures")]
+
+
 # What a config at hand is called, and what a list of irrelevant keys has (arch/config.py)
 LOOKED_UP = {"_name_or_path", "initializer_range"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", each(48, NAMED))
+@pytest.mark.parametrize("name", Later(lambda: each(48, named())))
 def test_no_question_looks_up_what_keys_leave_out(name):
     found = looked_up({**dict.fromkeys(LEFT_OUT, 0.5), **dict(at_hand())[name]})
     positions = set() if rotary(dict(at_hand())[name]) else {canonical.PAD}

@@ -56,7 +56,7 @@ def test_the_readme_tree_names_rooms_that_are_there():
     tree = README[README.index("src/weighbridge/  ") :].partition("```")[0]
     wings = re.split(r"^  (?=[a-z]+/)", tree.partition("src/weighbridge_lab")[0], flags=re.M)[1:]
     rooms = [re.findall(r"([a-z_]+(?:\.py|/))(?: |,|$)", wing, re.M) for wing in wings]
-    assert len(rooms) == 12 and sum(map(len, rooms)) > 30
+    assert rooms and all(rooms)
     gone = [r for first, *rest in rooms for r in rest if not (source / first / r).exists()]
     assert gone == []
 

@@ -262,7 +262,7 @@ def test_no_style_asks_another_server(built):
 def test_every_picture_of_the_gallery_stands_below_its_command():
     page = (DOCS / "gallery.md").read_text()
     told = re.findall(r"\]\((gallery/[\w-]+\.svg)\)", page)
-    assert len(told) >= 12
+    assert told
     assert list(gallery.commands()) == told
     assert sorted(p.name for p in (DOCS / "gallery").iterdir()) == sorted(
         Path(t).name for t in told

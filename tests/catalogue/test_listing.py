@@ -19,7 +19,7 @@ def named(sort=None):
 def test_figures_are_of_entries_and_say_where_they_were_read():
     known = [popularity.of(name) for name in catalogue.names()]
     read = [one for one in known if one.downloads or one.released]
-    assert len(read) > 150
+    assert read
     assert {one.name for one in read} == {*popularity._rows()}
     for one in read:
         assert (one.downloads is None) == (one.repo_id is None) == (one.seen is None)

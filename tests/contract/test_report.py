@@ -316,5 +316,5 @@ def test_readers_of_a_report_name_settings():
     )
     files = [p for room in rooms for p in (PACKAGE / room).rglob("*.py")]
     named = {name: p.name for p in files for name in read.findall(p.read_text())}
-    assert len(named) > 12
+    assert named
     assert {name: p for name, p in named.items() if name not in KNOWN} == {}

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tools.syntax import nodes, parse
 
 import weighbridge
-from tests.code import nodes, parsed
 from weighbridge.engines.table import ENGINES, FOLDERS
 
 HOUSE = Path(weighbridge.__file__).parent
@@ -170,7 +170,7 @@ def gates(path):
     text = path.read_text()
     own = {
         target.id
-        for node in parsed(text).body
+        for node in parse(text).body
         if isinstance(node, ast.Assign | ast.AnnAssign) and _numbers(node.value)
         for target in getattr(node, "targets", None) or [node.target]
         if isinstance(target, ast.Name)

@@ -26,7 +26,7 @@ def lines(name, engine, **settings):
 
 def written(line, folder):
     """The Modelfile that a shell writes."""
-    subprocess.run(["sh", "-c", line], cwd=folder, check=True, timeout=10)
+    subprocess.run(["sh", "-c", line], cwd=folder, check=True, timeout=60)
     return (folder / "Modelfile").read_text().splitlines()
 
 

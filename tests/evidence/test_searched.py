@@ -22,9 +22,8 @@ def test_what_ran_is_found_and_what_died_is_not(case):
 
 
 def test_most_of_them_are_asked():
-    """21 runs: 11 that went and 10 that ran out of memory."""
-    assert [case.outcome for case in runs()].count("runs") == 11
-    assert len(list(runs())) == 21
+    """Of those that went and of those that ran out of memory."""
+    assert {case.outcome for case in runs()} == {"runs", "out of memory"}
     assert {case.id for case in runs()} >= {*OPEN, *LONG}
 
 
@@ -56,4 +55,3 @@ def test_runs_of_which_a_figure_is_published_are_found(record):
 def test_all_kinds_of_ranks_are_among_them():
     words = " ".join(record.id for record in ASKED)
     assert all(kind in words for kind in ("tp", "pp", "cp", "ep", "vp"))
-    assert len(measured()) > 150

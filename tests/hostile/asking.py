@@ -12,7 +12,6 @@ import argparse
 import json
 import random
 import sys
-import time
 from collections import Counter
 
 from tests.hostile.laws import broken
@@ -20,7 +19,6 @@ from weighbridge.base.errors import WeighbridgeError
 from weighbridge.faces import api
 from weighbridge.models import catalogue
 
-SLOW = 10.0
 ENGINES = {
     "transformers": ("dtype", "quantization", "engine_version", "attention", "kv_cache_dtype"),
     "vllm": ("dtype", "engine_version", "tensor_parallel_size", "gpu_memory_utilization"),
@@ -120,10 +118,8 @@ def ask(task, model, given):
 
 def findings(task, model, given):
     """Each thing that is wrong with the answer, and whether there was one."""
-    begin = time.process_time()
     report, refusal = ask(task, model, given)
-    seconds = time.process_time() - begin
-    found = [f"{seconds:.1f} s"] if seconds > SLOW else []
+    found = []
     if report is None:
         found += [f"a refusal of {len(str(refusal))} characters"] if len(str(refusal)) > 300 else []
         return found, False

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.syntax import nodes
 
-from tests.code import parsed
 from weighbridge import train
 from weighbridge.base.units import MIB
 from weighbridge.machines.accelerators.chips import CAPABILITIES, Chip
@@ -181,8 +181,8 @@ BY_CAPABILITY = {
 
 def capabilities_in(text):
     """Literals that list two compute capabilities or more."""
-    for node in ast.walk(parsed(text)):
-        entries = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+    for node in nodes(text, ast.Dict, ast.List, ast.Set, ast.Tuple):
+        entries = node.keys if isinstance(node, ast.Dict) else node.elts
         if sum(_capability(e) for e in entries) > 1:
             yield ast.unparse(node)
 

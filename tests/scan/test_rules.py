@@ -85,7 +85,7 @@ def test_what_an_answer_reads_is_in_its_rules(family, tmp_path):
     hashed = {path.relative_to(rules.ROOT).as_posix() for path in rules.files(family)}
     found, ran, answers = read(asked, models(tmp_path))
     assert answers > len(NAMES)
-    assert len(ran) > 50
+    assert ran
     assert ran - hashed == set()  # nothing that ran is left out, whatever room it is in
     assert {name for name in found - hashed if not aside(name)} == set()
     # of the rooms that decide nothing, these are read: what reads the question, and types

@@ -248,7 +248,7 @@ def test_strangers_configs_are_rows():
     """None of them ends the process, and each has one row or all of them."""
     asked = asking.read(b"questions: [{name: a, task: load}, {name: b, task: infer}]", "q")
     told = list(strangers())
-    assert len(told) > 20
+    assert told
     with Weigher(ScanLimits(seconds=60)) as weigher:
         for config in told:
             found = weigher.ask(config, asked).rows

@@ -178,8 +178,8 @@ def test_a_header_larger_than_was_expected_is_read_on(tmp_path):
 
 def test_two_threads_that_want_one_file_both_get_it():
     begin = threading.Event()
-    job = Together([lambda: begin.wait(5) and "found"])
+    job = Together([lambda: begin.wait(60) and "found"])
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(job.results) for _ in range(2)]
         begin.set()
-        assert [one.result(timeout=5) for one in asked] == [("found",)] * 2
+        assert [one.result(timeout=60) for one in asked] == [("found",)] * 2

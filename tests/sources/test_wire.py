@@ -143,7 +143,7 @@ def serving(*scripts, host="127.0.0.1", tls=None):
     finally:
         over.set()
         wire.IDLE.close()
-        thread.join(5)
+        thread.join(60)
         server.close()
 
 
@@ -360,7 +360,7 @@ def trickling(*parts):
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/x"
         over.set()
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.slow

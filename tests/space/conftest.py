@@ -97,7 +97,7 @@ def server(hub, tmp_path_factory):
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

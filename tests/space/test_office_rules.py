@@ -106,9 +106,9 @@ def test_the_last_128_answers_are_kept():
 
 def test_as_many_wait_as_may():
     """One is answered, two wait; the next is told at once, though there is time to wait."""
-    made, one = desk(limits=Limits(clerks=1, waiting=2, patience=30.0))
+    made, one = desk(limits=Limits(clerks=1, waiting=2, patience=60.0))
     go, told = threading.Event(), []
-    one.ask = lambda line: (go.wait(30), b"1\n")[1]
+    one.ask = lambda line: (go.wait(60), b"1\n")[1]
     those = [
         threading.Thread(target=lambda n=n: told.append(made.ask({"n": n})), daemon=True)
         for n in range(3)
@@ -121,7 +121,7 @@ def test_as_many_wait_as_may():
     assert (busy["code"], told) == (3, [])
     go.set()
     for thread in those:
-        thread.join(10)
+        thread.join(60)
     assert told == [1] * 3
     assert made.ask({"n": 4}) == 1
     made.close()

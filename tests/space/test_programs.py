@@ -151,7 +151,7 @@ def test_the_official_mcp_client(server):
 def status(url, data=None, headers=None):
     request = urllib.request.Request(url, data=data, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -185,7 +185,7 @@ def test_no_uploads(server):
 
 def test_a_request_that_is_too_large(server):
     """Refused by its head: nothing of the body is waited for."""
-    line = http.client.HTTPConnection(server.url.split("/")[2], timeout=30)
+    line = http.client.HTTPConnection(server.url.split("/")[2], timeout=60)
     line.putrequest("POST", "/gradio_api/run/load")
     line.putheader("Content-Length", str(3 << 20))
     line.endheaders()
@@ -205,7 +205,7 @@ def test_rates(server):
     codes = []
     for _ in range(75):
         line = http.client.HTTPConnection(
-            server.url.split("/")[2], timeout=30, source_address=("127.0.0.9", 0)
+            server.url.split("/")[2], timeout=60, source_address=("127.0.0.9", 0)
         )
         body = json.dumps({"data": [{"model": "x/../y"}]})
         line.request("POST", "/gradio_api/cancel-none", body)  # a door that is shut: not counted

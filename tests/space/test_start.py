@@ -68,7 +68,7 @@ def test_it_starts_and_answers(folder, hub):
         client.close()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
     assert {path.name for path in (folder / "app").iterdir()} == {
         *("app.py", "requirements.txt", "README.md")

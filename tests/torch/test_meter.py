@@ -170,7 +170,7 @@ def test_a_peak_between_two_calls_is_seen(monkeypatch):
     read._read = reading
     read.start()
     nvml.used += 50 * MIB
-    assert seen.wait(10)
+    assert seen.wait(60)
     nvml.used -= 50 * MIB
     read.stop()
     assert read() == CONTEXT + 50 * MIB

@@ -2,7 +2,6 @@
 over ways to harm it; both where the kernel tells of each call and where Python's hooks do."""
 
 import os
-import time
 
 import pytest
 
@@ -20,7 +19,7 @@ from tests.trace.keeping import (
 
 KERNEL = has_filter()
 needs_kernel = pytest.mark.skipif(not KERNEL, reason="no filter of system calls here")
-PATIENCE = 30
+PATIENCE = 120
 ENDS = ("an error", "exit", "os._exit", "os.execv", "killed", "the keeper is killed")
 
 
@@ -99,17 +98,19 @@ def test_and_this_one_is_always_there(tmp_path):
 
 @needs_kernel
 def test_what_is_large_is_moved_and_not_copied(tmp_path):
-    """64 GiB with holes: renamed, removed, replaced and written to in no time."""
+    """64 GiB with holes, renamed, removed, replaced and written to: the file that was moved comes back."""
     work = folder_of(tmp_path)
     os.truncate(work / "ckpt-1000.pt", 64 << 30)
+    before = os.stat(work / "ckpt-1000.pt")
     text = "os.rename('ckpt-1000.pt', 'x'); os.rename('x', 'best.pt'); open('best.pt', 'r+b').write(b'1');"
     text += "assert os.path.getsize('best.pt') == 64 << 30; os.remove('best.pt')"
-    begun = time.monotonic()
     with started(work, text) as running:
         said, _ = running.communicate(timeout=PATIENCE)
-    assert "over" in said and time.monotonic() - begun < PATIENCE / 2
+    assert "over" in said
     with open(work / "ckpt-1000.pt", "rb") as file:
         assert file.read(4) == b"ckpt" and os.path.getsize(file.fileno()) == 64 << 30
+        after = os.fstat(file.fileno())
+    assert (after.st_ino, after.st_blocks) == (before.st_ino, before.st_blocks)
 
 
 def test_what_a_run_left_whose_keeper_is_gone_is_put_back_by_the_next(tmp_path, monkeypatch):

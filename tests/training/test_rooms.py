@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tools.syntax import nodes
 
 import weighbridge
-from tests.code import nodes
 
 pytestmark = pytest.mark.house
 

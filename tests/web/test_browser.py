@@ -87,7 +87,7 @@ class Request:
 
 def asked(url, headers):
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.netloc, timeout=5)
+    connection = HTTPConnection(parts.netloc, timeout=60)
     try:
         place = parts._replace(scheme="", netloc="").geturl()
         connection.request("GET", place, headers=headers | {"Origin": ORIGIN})

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import threading
 import time
 from functools import partial
@@ -47,7 +48,7 @@ class Slow:
 
     def answer(self, line, tell=None):
         self.asked.append(json.loads(line))
-        assert self.let.wait(20)
+        assert self.let.wait(60)
         for part in self.parts if tell else ():
             tell(part)
         if self.ends:
@@ -92,14 +93,14 @@ def room():
 
 
 def until(so):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not so():
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
 def told(found, thread):
-    thread.join(20)
+    thread.join(60)
     return json.loads(found[0])
 
 
@@ -132,7 +133,7 @@ def test_an_ask_that_was_given_up_ends_its_process(room):
     found, thread = here.ask({"task": "form"}, left.is_set)
     until(lambda: here.begun and here.begun[0].desk.asked)
     left.set()
-    thread.join(20)
+    thread.join(60)
     assert found == [None] and here.begun[0].killed
     again = here.ask({"task": "form"})
     until(lambda: len(here.begun) == 2)
@@ -147,7 +148,7 @@ def test_who_leaves_while_waiting_is_not_answered(room):
     left = threading.Event()
     found, thread = here.ask({"task": "gpus"}, left.is_set)
     left.set()
-    thread.join(20)
+    thread.join(60)
     here.begun[0].desk.let.set()
     assert told(*first) == {"told": {"task": "form"}}
     assert found == [None] and here.begun[0].desk.asked == [{"task": "form"}]
@@ -159,7 +160,7 @@ def test_an_ask_does_not_wait_for_ever(room, monkeypatch):
     here.ask({"task": "form"})
     until(lambda: here.begun and here.begun[0].desk.asked)
     found, thread = here.ask({"task": "gpus"})
-    thread.join(20)
+    thread.join(60)
     assert "take too long" in json.loads(found[0])["error"]["message"]
 
 
@@ -228,10 +229,10 @@ def test_processes_answer_and_end():
         answer = json.loads(desks.answer(line, staying, unheard))
         assert answer["report"]["model"]["name"] == "gpt2"
         heavy = {"task": "fit", "model": "deepseek-v3", "workload": {"gpu": "h100:8"}}
-        begun, left = time.monotonic(), time.monotonic() + 0.5
-        gone = desks.answer(json.dumps(heavy).encode(), lambda: time.monotonic() > left, unheard)
-        assert gone is None
-        assert time.monotonic() - begun < 5
+        process, stays = desks._free[-1]._running.process, iter([True])  # gone once it is asked
+        left = desks.answer(json.dumps(heavy).encode(), lambda: not next(stays, False), unheard)
+        assert left is None
+        assert process.exitcode == -signal.SIGKILL, "nobody waits for its answer"
         assert json.loads(desks.answer(line, staying, unheard)) == answer
     finally:
         desks.close()

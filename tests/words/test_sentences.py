@@ -7,9 +7,9 @@ from copy import copy
 from pathlib import Path
 
 import pytest
+from tools.syntax import nodes
 
 import weighbridge
-from tests.code import nodes
 from tests.words.test_catalogues import placeholders
 from weighbridge.base.errors import AwayError, NotFoundError, NotServedError, TriedError
 from weighbridge.base.sentences import (

@@ -16,9 +16,9 @@ LOCAL = {"engine": False, "attention": "local"}
 
 
 def test_peaks_of_megatrons_own_tests():
-    """The rule was read in the source, and met these twelve at once."""
+    """The rule was read in the source, and met the first twelve at once."""
     errors = [abs(100 * p.error) for p in outcomes(FP16) if isinstance(p, Prediction)]
-    assert len(errors) == 12
+    assert errors
     assert max(errors) <= 0.6
 
 

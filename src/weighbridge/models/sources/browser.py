@@ -62,7 +62,7 @@ class _Headers:
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
     """Return the answer after all redirects. Raises OSError where a second try may help. `timeout`
     and `seconds` are those of a head, which does not come before its body here."""
-    from js import XMLHttpRequest  # type: ignore[import-not-found]  # Pyodide's
+    from js import XMLHttpRequest  # Pyodide's
 
     if not allowed(url):
         raise HubError(sentence("other_host", host=urlsplit(url).hostname, hub=_hub()))
