@@ -1,7 +1,8 @@
-.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants fuzz changes release hooks
+.PHONY: help begin ready night records records-all merge pins slow-list house fix check test test-slow test-torch test-quantization test-web test-space replay bench site golden sweep traced coverage mutants fuzz changes release hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+unexport PYTHONDONTWRITEBYTECODE  # else each process compiles 1,700 files again: half a minute
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -11,6 +12,40 @@ $(BIN)/weighbridge: pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
 
+begin: ## note what a piece of work is compared with: before its first commit
+	git rev-parse HEAD >.ci/base
+
+ready: ## the gate, as CI runs it, on this tree and in environments that are kept
+	KEEP=1 .ci/run
+
+night: ## everything of which the gate runs a share: an hour or two
+	.ci/night
+
+records: $(BIN)/weighbridge ## write every generated file, but those that take minutes
+	$(BIN)/python -m tools.records
+
+records-all: $(BIN)/weighbridge ## write those that take minutes, too: half an hour
+	$(BIN)/python -m tools.records --all
+
+BRANCH ?=
+merge: ## BRANCH=name: merge it; of generated files ours is kept and written again
+	git config merge.records.name "keep ours: make records writes it again"
+	git config merge.records.driver true
+	git merge --no-edit $(BRANCH)
+	$(MAKE) records
+
+pins: ## pin the newest releases of all that CI installs (.ci/venv.txt, .ci/venv-web.txt): then make night
+	rm -rf .venv .venv-web
+	$(PYTHON) -m venv .venv && .venv/bin/pip install -q -e '.[dev,test-torch]'
+	$(PYTHON) -m venv .venv-web && .venv-web/bin/pip install -q -e '.[test-web,test-agents,test-scan,docs]'
+	for venv in venv venv-web; do \
+		sed -i '/^[^#]/d' .ci/$$venv.txt; \
+		.$$venv/bin/pip freeze --exclude-editable --exclude torch >>.ci/$$venv.txt; \
+	done
+
+slow-list: $(BIN)/weighbridge ## write tests/slow.txt: fast tests that take more than 0.1 s, on a quiet machine
+	$(BIN)/python -m tools.slow_tests
+
 fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs and the index of model types
 	$(BIN)/ruff format src tests tools benchmarks
 	$(BIN)/ruff check --fix src tests tools benchmarks
@@ -18,12 +53,12 @@ fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs 
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
 
-check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling, imports, names
+check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling, who imports whom
 	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/typos
-	$(BIN)/pytest -n 2 -m house --ignore tests/torch
+	$(BIN)/pytest -n 0 -m house $$(grep -rlF mark.house tests --include 'test_*.py')
 	$(BIN)/python -m tools.screens --check
 
 test: $(BIN)/weighbridge ## the torch-free tests
@@ -35,6 +70,11 @@ test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers, whole
 	$(BIN)/pip install -q -e '.[test-torch]'
 	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
+
+test-quantization: $(BIN)/weighbridge ## those whose oracles change what transformers imports: last and alone
+	$(BIN)/pip install -q -e '.[test-torch,test-quantization]'
+	$(BIN)/pytest -n 2 tests/torch/test_quantization_torch.py tests/torch/test_fake_gpu_bitsandbytes.py \
+		tests/torch/test_training_packed.py tests/torch/test_training_float8.py
 
 test-web: $(BIN)/weighbridge ## the page in Chromium, whole, the types of its modules (npm), and scans
 	$(BIN)/pip install -q -e '.[test-web,test-scan]'
@@ -55,18 +95,11 @@ bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks
 	$(BIN)/python -m benchmarks
 
 SINCE ?= HEAD~1
-house: $(BIN)/weighbridge ## count the house, lower its budgets to it, and the lines that came and went since SINCE
+house: $(BIN)/weighbridge ## what a person reads: names, sizes, the lines that came and went since SINCE; and the budgets, lowered
 	$(BIN)/python -m tools.house --write
 	$(BIN)/python -m tools.house
 	$(BIN)/python -m tools.budgets --since $(SINCE)
 	$(BIN)/python -m tools.budgets --lower
-
-docs: $(BIN)/weighbridge ## write the generated parts of docs/
-	$(BIN)/python tools/docs.py
-	$(BIN)/python -m tools.screens
-	$(BIN)/python -m tools.gallery
-	$(BIN)/python -m tools.evidence
-	$(BIN)/python -m tools.refusals --write
 
 site: $(BIN)/weighbridge ## build the docs as a site in build/site, with the calculator
 	$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install -q -e '.[docs]'

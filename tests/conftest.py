@@ -3,8 +3,13 @@ compiled, and lets the collector of garbage pass by what every test keeps."""
 
 import gc
 import importlib
+import inspect
 import os
+import signal
+import zlib
 from collections import Counter
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import huggingface_hub.constants  # its settings are read once: the session's, not a test's # noqa: F401
@@ -19,10 +24,23 @@ TESTS = Path(__file__).parent
 NIGHT = bool(os.environ.get("WEIGHBRIDGE_NIGHT"))
 settings.register_profile("house", deadline=None, derandomize=not NIGHT)
 settings.load_profile("house")
+# A script that starts a run in the background has it ignore SIGINT, and every process that a test
+# starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-WHOLE = ("nightly", "whole")  # whose cases were chosen where they stand
-SEVERAL = 3  # cases of a test beside torch that all run
+WHOLE = ("nightly", "whole")  # marks of tests whose cases were chosen where they stand
+SEVERAL = 3  # cases of a test beside torch, up to which all of them run
+NEAR = os.environ.get("WEIGHBRIDGE_NEAR")  # file with the output of tools/near.py
+MOST_NEAR = 500  # tests near the change that the gate runs; of more, it runs a share
+SHARE = 16  # the gate runs one of so many tests that are not near the change, always the same ones
+# Tests whose cases take half a minute or more: the gate runs them only near the change
+EXPENSIVE = ("tests/evidence/", "tests/contract/test_doors.py")
+# Tests that take more than 0.1 s by measurement (`make slow-list`): slow without a mark. While they
+# are measured (tools/slow_tests.py), none is.
+MEASURING = "WEIGHBRIDGE_CPU_TIMES" in os.environ
+MEASURED_SLOW = frozenset(() if MEASURING else (TESTS / "slow.txt").read_text().split())
 
 
 def pytest_sessionstart(session):
@@ -42,16 +60,57 @@ def pytest_sessionstart(session):
             continue
 
 
-@pytest.fixture(autouse=True)
-def nobody_is_searched(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def nobody_is_searched():
     """Leave the Hub's search to the tests that have a stand-in of it: an unknown name asks it."""
-    monkeypatch.setattr(search, "named", lambda name, options: search.NamedRepositories())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "named", lambda name, options: search.NamedRepositories())
+        yield
+
+
+MARKS = ("slow", "nightly", "house", "whole")  # those that -m may ask for
+
+
+@cache
+def _condition(expression):
+    """Return the code of the expression after -m, None if it names other marks or has none."""
+    try:
+        code = compile(expression.strip(), "-m", "eval")
+    except SyntaxError:
+        return None
+    return code if {*code.co_names} <= {*MARKS} else None
+
+
+def may_be_selected(expression, marks):
+    """Return whether -m may select a test that has these marks, whichever others its cases have."""
+    code = _condition(expression)
+    others = [mark for mark in MARKS if mark not in marks]
+    return code is None or any(
+        eval(code, {mark: mark in marks or mark in more for mark in MARKS})
+        for count in range(len(others) + 1)
+        for more in combinations(others, count)
+    )
+
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    """Make no cases of a test function that -m leaves out whatever they are: a third of all cases.
+    Whoever names a test hears from pytest that -m leaves it out."""
+    named = any("::" in word for word in collector.config.args)
+    if named or not (inspect.isfunction(obj) and collector.funcnamefilter(name)):
+        return None
+    marks = {mark.name for mark in (*collector.iter_markers(), *getattr(obj, "pytestmark", ()))}
+    if f"{collector.nodeid}::{name}" in MEASURED_SLOW or "nightly" in marks:
+        marks.add("slow")
+    return None if may_be_selected(collector.config.option.markexpr, marks) else []
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not ask for
 def pytest_collection_modifyitems(items):
     """Leave two of each three cases of a slow test to the night, and three of each four of a test of
     several that asks torch (tests/cases.py)."""
+    for item in items:
+        if item.get_closest_marker("nightly") or item.nodeid.partition("[")[0] in MEASURED_SLOW:
+            item.add_marker("slow")
     chosen = [item for item in items if not any(map(item.get_closest_marker, WHOLE))]
     cases = [item.nodeid.partition("[")[0] for item in chosen]
     several, before = Counter(cases), Counter()
@@ -64,6 +123,35 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
             item.add_marker("nightly")
         before[name] += 1
+
+
+def is_in_shares(name, shares):
+    """Return whether a test is in the share of the gate, if there are so many shares."""
+    return zlib.crc32(name.encode()) % shares == 0
+
+
+# After -m left out its part. Pytest ignores a hook whose name does not begin with pytest_.
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def pytest_leave_to_the_night(config, items):
+    """In the gate, keep the tests near the change and a share of all others."""
+    if NEAR is None:
+        return
+    places = {*Path(NEAR).read_text().split()}
+    paths = {item: item.path.relative_to(TESTS.parent) for item in items}
+    near = {
+        item
+        for item, path in paths.items()
+        if not places.isdisjoint(map(str, (path, *path.parents)))
+    }
+    shares = -(-len(near) // MOST_NEAR)
+    kept = {
+        item
+        for item in items
+        if is_in_shares(item.nodeid, shares if item in near else SHARE)
+        and (item in near or not item.nodeid.startswith(EXPENSIVE))
+    }
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 def pytest_collection_finish():

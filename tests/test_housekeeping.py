@@ -73,10 +73,12 @@ def test_what_ci_leaves_out_is_run_at_night():
     job = loaded(NIGHTLY)["jobs"]["whole"]
     assert job["steps"][-1]["run"] == "make ${{ matrix.verb }}"
     verbs = job["strategy"]["matrix"]["verb"]
-    assert {*verbs} == {"test-slow", "test-torch", "test-web", "replay"}
+    assert {*verbs} == {"test-slow", "test-torch", "test-quantization", "test-web", "replay"}
     for verb in verbs:
         recipe = re.search(rf"^{verb}:.*\n((?:\t.+\n)+)", MAKEFILE, re.M)[1]
         assert "nightly" not in recipe
+    (night,) = re.findall(r"^for verb in (.+); do$", (ROOT / ".ci/night").read_text(), re.M)
+    assert {*night.split()} == {*verbs, "check", "test"}
 
 
 # ---- make

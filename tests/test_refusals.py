@@ -37,7 +37,7 @@ def test_every_refusal_of_ours_has_a_class():
 
 @pytest.mark.house
 def test_the_page_of_refusals_is_current():
-    assert refusals.PAGE.read_text() == refusals.page(), "run make docs"
+    assert refusals.PAGE.read_text() == refusals.page(), "run make records"
 
 
 @pytest.mark.parametrize(

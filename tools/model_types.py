@@ -1,6 +1,6 @@
 """Write src/weighbridge/models/arch/types.json: which file of arch/families has which types.
 
-    python -m tools.model_types            # part of `make fix`
+    python -m tools.model_types            # part of `make records`
     python -m tools.model_types --check    # part of `make check`
 
 Beside it stand two indexes that would need every file: GGUF architectures that are called otherwise
@@ -53,7 +53,7 @@ def main() -> int:
     new = written()
     if "--check" in sys.argv:
         if TARGET.read_text(encoding="utf-8") != new:
-            print("arch/types.json is not as the families say: run `make fix`")
+            print("arch/types.json is not as the families say: run `make records`")
             return 1
     else:
         TARGET.write_text(new, encoding="utf-8")

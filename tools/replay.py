@@ -5,8 +5,9 @@ compares what comes with what is kept, answer by answer and component by compone
                                                and where a corner says another sentence
     python -m tools.replay --only 'infer vllm' questions whose name holds this text
     python -m tools.replay --models 'deepseek' models whose name holds this text
-    python -m tools.replay --every 10          each tenth model
+    python -m tools.replay --every 10          each tenth model, or text
     python -m tools.replay --accept            write what came (of the questions asked); exit 0
+    python -m tools.replay --explained         a change that a file of changes/ explains is none
     python -m tools.replay --show 'infer vllm, card' --models llama-3.1-8b    the whole report
     python -m tools.replay --corners           the corners alone
     python -m tools.replay --texts [FOLDER]    run files, pastes and messages (replay_texts.py)
@@ -32,7 +33,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,6 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
+from tools import explained
 from tools.replay_texts import ADDED, replayed, without
 
 from weighbridge import Prepared, prepare
@@ -315,9 +318,13 @@ def write(found: Answers) -> None:
 
 
 def read_corners() -> list[Corner]:
+    """Return the corners, each request once: a merge may leave a line of each side."""
     with CORNERS.open() as lines:
-        found = map(json.loads, lines)
-        return [Corner(one["request"], one["answer"] and from_list(one["answer"])) for one in found]
+        answers = {json.dumps(row["request"]): row["answer"] for row in map(json.loads, lines)}
+    return [
+        Corner(json.loads(request), answer and from_list(answer))
+        for request, answer in answers.items()
+    ]
 
 
 def write_corners(found: Iterable[Corner]) -> None:
@@ -380,9 +387,10 @@ def main() -> int:
     parser.add_argument("--show", metavar="QUESTION")
     parser.add_argument("--corners", action="store_true")
     parser.add_argument("--texts", type=Path, nargs="*", metavar="FOLDER")
+    parser.add_argument("--explained", action="store_true")
     typed = parser.parse_args()
     if typed.texts is not None:
-        return replayed(typed.texts, accept=typed.accept)
+        return replayed(typed.texts, typed.every, accept=typed.accept, forgiven=typed.explained)
     names = [name for name in catalogue.names() if typed.models in name][:: typed.every]
     if typed.show is not None:
         return shown(names, typed.show)
@@ -401,9 +409,13 @@ def main() -> int:
         *changed(before, {name: now[name] for name in names if name in now}),
         *changed(answers(corners), answers(came)),
     ]
+    if typed.explained:
+        changes = unexplained(changes, KEPT)
     every = not (typed.only or typed.models)
     changed_words = told_sentences(came, every=every, accept=typed.accept)
     told(changes, sum(map(len, now.values())) + len(came))
+    if typed.explained:
+        return int(bool(changes))  # sentences that are new are told, and written at the landing
     return 1 if (changes or changed_words) and not typed.accept else 0
 
 
@@ -427,6 +439,33 @@ def changed(before: Answers, now: Answers) -> list[str]:
         for question, one in found.items()
         if (what := difference(before.get(name, {}).get(question), one))
     ]
+
+
+PEAKS = re.compile(r"; peak ([\d.]+) -> ([\d.]+) GiB")
+
+
+def unexplained(lines: Sequence[str], record: Path) -> list[str]:
+    """Return the lines of `changed` that no file of changes/ explains; count the others by kind."""
+    changes = [_parse_change(line) for line in lines]
+    left = explained.unexplained(changes, record)
+    kinds = Counter(
+        f"{change.question}: {', '.join(change.components)}"
+        for i, change in enumerate(changes)
+        if i not in {*left}
+    )
+    if kinds:
+        print(f"{len(lines) - len(left)} answers changed as changes/ says:")
+        print(*(f"  {count:5} {kind}" for kind, count in kinds.most_common(PRINTED)), sep="\n")
+    return [lines[i] for i in left]
+
+
+def _parse_change(line: str) -> explained.Change:
+    model, question, what = line.split(" | ", 2)
+    components, _, _ = what.partition(";")
+    names = ["refused"] if " -> " in components else components.split(", ")
+    was, now = map(float, peaks.groups()) if (peaks := PEAKS.search(what)) else (1.0, 1.0)
+    moved = abs(now - was) / was if was else float(now > 0)
+    return explained.Change(model, question, [name for name in names if name != "words"], moved)
 
 
 def told(changes: list[str], asked: int) -> None:

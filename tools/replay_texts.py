@@ -18,6 +18,8 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools import explained
+
 import weighbridge
 from weighbridge.base.errors import WeighbridgeError
 
@@ -122,9 +124,12 @@ def _run(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def replayed(folders: Sequence[Path], *, accept: bool) -> int:
-    """Print what changed since the texts were kept; 1 where something did and was not accepted."""
-    asked = list(texts(folders))
+def replayed(
+    folders: Sequence[Path], every: int = 1, *, accept: bool, forgiven: bool = False
+) -> int:
+    """Print what changed since the texts were kept; return 1 if something did and is not accepted.
+    Of the texts each `every`-th is asked."""
+    asked = list(texts(folders))[::every]
     with Pool(len(os.sched_getaffinity(0))) as pool:
         mapped = pool.imap(answer, asked, chunksize=4) if asked[9:] else map(answer, asked)
         answers = list(mapped)
@@ -139,11 +144,21 @@ def replayed(folders: Sequence[Path], *, accept: bool) -> int:
     ]
     for key in changed:
         print(now[key]["place"], "|", ", ".join(_differing(before.get(key), now[key]["answer"])))
+    if forgiven:
+        changes = [_to_change(now[key], before.get(key)) for key in changed]
+        changed = [changed[i] for i in explained.unexplained(changes, KEPT)]
     print(f"{len(changed)} of {len(now)} answers about texts changed")
     if accept:
         rows = ({"text": key, **row} for key, row in {**before, **now}.items())
         KEPT.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return int(bool(changed) and not accept)
+
+
+def _to_change(now: dict[str, Any], before: dict[str, Any] | None) -> explained.Change:
+    """Return the change of the answer about one text; its question is "texts"."""
+    differing = _differing(before, now["answer"])
+    names = sorted({difference.split(" ")[0] for difference in differing})
+    return explained.Change(now["place"], "texts", names, 0.0)
 
 
 def _differing(before: dict[str, Any] | None, now: dict[str, Any]) -> Iterator[str]:

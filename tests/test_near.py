@@ -1,0 +1,84 @@
+"""Which tests are near a change (tools/near.py), and which answers changes/ explains
+(tools/explained.py)."""
+
+import pytest
+from tools import explained, near
+
+
+@pytest.mark.slow  # reads all test files
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("path", "test"),
+    [
+        ("src/weighbridge/engines/vllm/rules.py", "tests/engines"),
+        ("src/weighbridge/models/arch/families/xlnet.py", "tests/arch"),
+        ("src/weighbridge/answers/estimate/limits.py", "tests/estimate/test_served.py"),
+        ("tests/hub.py", "tests/sources/test_hub.py"),
+        ("tests/arch/test_roles.py", "tests/arch/test_roles.py"),
+        ("tests/runfiles/public/command.jsonl", "tests/runfiles"),
+        ("tools/near.py", "tests/test_near.py"),
+    ],
+)
+def test_a_test_is_near_its_room_and_what_it_imports(path, test):
+    assert test in near.tests_near(path)
+
+
+@pytest.mark.slow
+def test_no_folder_is_near_a_foundation_and_nothing_near_a_page():
+    found = near.tests_near("src/weighbridge/base/units.py")
+    assert all(test.endswith(".py") for test in found)
+    assert near.tests_near("docs/index.md") == near.tests_near("tests/replay.jsonl") == set()
+
+
+def printed_by_near(capsys, monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["near", *words])
+    near.main()
+    return capsys.readouterr().out
+
+
+def test_every_test_is_near_without_a_base(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(near, "BASE", tmp_path / "base")
+    assert near.changed_paths() is None
+    assert printed_by_near(capsys, monkeypatch) == "tests\n"
+    assert printed_by_near(capsys, monkeypatch, "--step", "page") == "yes\n"
+
+
+@pytest.mark.parametrize(
+    ("committed", "untracked", "paths", "page"),
+    [
+        (["README.md"], ["src/a.py"], ["README.md", "src/a.py"], "no\n"),
+        (["tests/browser/test_x.py"], [], ["tests/browser/test_x.py"], "yes\n"),
+        ([".ci/base"], [], [".ci/base"], "no\n"),
+        ([".ci/run", "src/a.py"], [], None, "yes\n"),
+    ],
+)
+def test_a_step_runs_if_a_file_of_it_changed(
+    committed, untracked, paths, page, monkeypatch, tmp_path, capsys
+):
+    lists = {"cat-file": ["commit"], "diff": committed, "ls-files": untracked}
+    monkeypatch.setattr(near, "BASE", tmp_path / "base")
+    near.BASE.write_text("0123\n")
+    monkeypatch.setattr(near, "_git", lambda verb, *_: "\n".join(lists[verb]))
+    assert near.changed_paths() == paths
+    assert printed_by_near(capsys, monkeypatch, "--step", "page") == page
+
+
+def test_a_change_is_explained_by_question_component_model_and_size():
+    text = "<!-- answers: train zero3* | activations, temp* | qwen3* -->\nIt is less."
+    (one,) = explained.explanations([text])
+    assert one.covers("qwen3-8b", "train zero3", ["activations"], 0.05)
+    assert not one.covers("qwen3-8b", "train zero3", ["activations", "weights"], 0)
+    assert not one.covers("gpt2", "train zero3", ["activations"], 0)
+    assert not one.covers("qwen3-8b", "train full", ["temporaries"], 0)
+    assert not one.covers("qwen3-8b", "train zero3", ["activations"], 0.06)
+    (every,) = explained.explanations(["<!-- answers: infer * | * -->"])
+    assert every.covers("gpt2", "infer vllm, card", ["kv_cache", "the rest"], 0)
+    (wider,) = explained.explanations(["<!-- answers: infer * | * | * | 0.5 % -->"])
+    assert wider.covers("gpt2", "infer vllm, card", ["weights"], 0.005)
+    assert not wider.covers("gpt2", "infer vllm, card", ["weights"], 0.006)
+
+
+@pytest.mark.parametrize("line", ["infer *", "infer * | * | * | some", "a | b | c | 1 % | d"])
+def test_a_malformed_explanation_is_named(line):
+    with pytest.raises(ValueError, match="answers: "):
+        explained.explanations([f"<!-- answers: {line} -->"])
