@@ -612,8 +612,8 @@ def test_equal_ranks_are_one_object():
 def test_what_was_made_is_found_again():
     """90,000 experts are counted by kind: a second call walks over none of them."""
     subject = served("deepseek-v3")
-    first = work.calls_made(lambda: ranks(subject, tensor=8))
-    assert 10 * work.calls_made(lambda: ranks(subject, tensor=8)) < first
+    ranks(subject, tensor=8)
+    assert work.calls_made(lambda: ranks(subject, tensor=8)) < 10_000, "the first made 123,674"
 
 
 # Gemma: what engines hold beyond the checkpoint
