@@ -1,4 +1,4 @@
-"""timm's networks by our rules beside timm's and torchvision's own models, on the meta device."""
+"""timm's networks as recorded beside timm's and torchvision's own models, on the meta device."""
 
 import math
 
@@ -9,7 +9,9 @@ timm = pytest.importorskip("timm")
 
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 
-NAMES = [name for name in timm.list_models() if timm_nets.known(name)]
+NAMES = timm.list_models()
+EVERY = 11  # of so many networks one is built
+RECORDED = [name for name in NAMES if timm_nets.find(name)]
 RELEASED = [n for n in timm.list_pretrained() if timm_nets.known(n)]
 
 
@@ -33,11 +35,12 @@ def ours(plan):
     return params, {b.name: (b.shape, b.dtype or "float32", b.persistent) for b in plan.buffers}
 
 
-def test_every_rule_has_a_model():
-    assert NAMES
+def test_nearly_every_network_of_the_installed_release_is_recorded():
+    lacking = [name for name in NAMES if name not in RECORDED]
+    assert len(lacking) <= len(NAMES) / 50, lacking
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECORDED[::EVERY])
 @pytest.mark.parametrize("classes", [1000, 0])
 def test_names_shapes_and_buffers(name, classes):
     model, plan = built(name, classes), timm_nets.blueprint(name, classes)
@@ -56,7 +59,7 @@ def test_the_classes_that_tags_say():
 # torchvision
 
 TORCHVISION = {
-    **{name: name for name in NAMES},
+    **{name: name for name in RECORDED if name != "inception_v3"},  # there with a second head
     "mobilenet_v2": "mobilenetv2_100",
     "mobilenet_v3_large": "mobilenetv3_large_100",
     "mobilenet_v3_small": "mobilenetv3_small_100",
@@ -85,7 +88,7 @@ def test_torchvision_counts_the_same():
         with torch.device("meta"):
             theirs = models.get_model(name)
         model = built(TORCHVISION[name], 1000)
-        plan = timm_nets.blueprint(TORCHVISION[name])
+        plan = timm_nets.blueprint(TORCHVISION[name], 1000)
         assert sum(p.numel() for p in theirs.parameters()) == plan.parameters, name
         assert leaf(theirs) == leaf(model), name
         kept = sum(math.prod(b.shape) for b in plan.buffers if b.persistent)
