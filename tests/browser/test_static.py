@@ -403,6 +403,49 @@ def test_without_a_network_after_the_first_visit(browser, engine, hub, tmp_path)
         assert page.locator('meta[name="weighbridge-engine"]').count() == 1
 
 
+def is_table(url):
+    """Return whether the page fetches it when it first reads it."""
+    return "/engine/weighbridge/" in url
+
+
+def test_a_table_of_networks_is_fetched_when_it_is_first_read(browser, engine, hub, tmp_path):
+    """A table that cannot be fetched is named, and asking again fetches it. Once fetched it is there
+    without a network, also if the first visit fetched it before the service worker kept anything."""
+    folder = tmp_path / "some" / "where"
+    written(engine, hub, folder)
+    alone = Site(tmp_path, folder).start()
+    tables = [*folder.glob("engine/weighbridge/models/arch/families/timm_*.txt")]
+    (trees,) = (path for path in tables if path.name.startswith("timm_trees"))
+    asked = "#task=load&model=convnext-atto&gpu=4090"
+    with visit(browser, alone, hub) as page:
+        fetched = set()
+        page.context.on("request", lambda r: fetched.add(r.url) if is_table(r.url) else None)
+        page.goto(f"{alone.address}#task=load&model=llama-3.1-8b&gpu=4090")
+        settled(page)
+        assert fetched == set()
+        data = trees.read_bytes()
+        trees.unlink()
+        page.evaluate("(hash) => { location.hash = hash; }", asked)
+        page.wait_for_selector(".problem")
+        settled(page)
+        assert "a file of this page cannot be fetched" in page.inner_text(".problem")
+        trees.write_bytes(data)
+        page.evaluate("(hash) => { location.hash = hash; }", f"{asked}&dtype=float16")
+        page.wait_for_selector(".headline")
+        settled(page)
+        assert page.locator(".problem").count() == 0
+        before = verdict(page)
+        assert {url.rpartition("/")[2] for url in fetched} == {path.name for path in tables}
+        kept = """async (name) => (await Promise.all((await caches.keys()).map(async (one) =>
+            (await (await caches.open(one)).keys()).map((r) => r.url)))).flat()
+            .some((url) => url.endsWith(name))"""
+        page.wait_for_function(kept, arg=trees.name)
+        alone.stop()
+        page.reload()
+        settled(page)
+        assert verdict(page) == before
+
+
 def test_a_new_version_is_taken_up(browser, engine, hub, tmp_path):
     folder = tmp_path / "some" / "where"
     first = written(engine, hub, folder)
@@ -434,7 +477,7 @@ def test_a_browser_that_cannot_take_up_the_snapshot(browser, engine, hub, tmp_pa
         for p in engine.parts
     ]
     folder = tmp_path / "some" / "where"
-    written(build.PageEngine(parts, engine.info), hub, folder)
+    written(build.PageEngine(parts, engine.info, engine.later), hub, folder)
     site = Site(tmp_path, folder).start()
     wrong = []
     try:

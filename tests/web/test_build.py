@@ -8,6 +8,7 @@ import io
 import json
 import re
 import tarfile
+import zipfile
 
 import pytest
 
@@ -170,9 +171,10 @@ def test_the_folder_of_a_new_branch_is_taken(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
-    held = dict(archive.members())
-    assert archive.tar(held) == archive.tar(dict(archive.members()))
-    with tarfile.open(fileobj=io.BytesIO(archive.tar(held))) as packed:
+    held = {name: data for name, data in archive.members() if not archive.later(name)}
+    packed_once = archive.tar(held)
+    assert packed_once == archive.tar({n: data for n, data in archive.members() if n in held})
+    with tarfile.open(fileobj=io.BytesIO(packed_once)) as packed:
         names = set(packed.getnames())
         assert {(m.mtime, m.uid, m.uname) for m in packed.getmembers()} == {(0, 0, "")}
     assert {
@@ -181,7 +183,37 @@ def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
     } <= names
     assert not any("faces/cli/" in name or "/page/" in name or "pyc" in name for name in names)
     # A page asks for all of it before its first answer: a rule may add some, no table of data may
-    assert len(archive.tar(held)) < 1_950_000
+    assert len(packed_once) < 1_950_000
+
+
+@pytest.mark.slow
+def test_the_archive_and_what_a_page_fetches_later_are_the_whole_package(monkeypatch):
+    monkeypatch.setattr(pyodide, "package", lambda: None)
+    monkeypatch.setattr(pyodide, "unpacked", lambda _, folder: write_stand_ins(folder))
+    begun = {}
+    monkeypatch.setattr(build, "_snapshot", lambda _, held: begun.update(unzipped(held)) or b"")
+    site = build.site(build.engine(), "https://hub.example", [])
+    about = json.loads(site["site.js"].decode().removeprefix("export const SITE = ")[:-2])
+    with tarfile.open(fileobj=io.BytesIO(site[about["engine"]["package"]["path"]])) as packed:
+        held = {name: packed.extractfile(name).read() for name in packed.getnames()}
+    later = {name: site[one["path"]] for name, one in about["later"].items()}
+    assert begun == held | later == dict(archive.members())
+    assert not held.keys() & later.keys()
+    assert "weighbridge/models/arch/families/timm_trees.txt" in later
+    assert all(one["bytes"] == len(later[name]) for name, one in about["later"].items())
+    listing = json.loads(re.search(r"^const SITE = (.*?);", site["offline.js"].decode(), re.M)[1])
+    marked = {path for path, one in listing["files"].items() if one.get("later")}
+    assert marked == {one["path"] for one in about["later"].values()}
+
+
+def write_stand_ins(folder):
+    for name in (*pyodide.FILES, pyodide.LOCK):
+        (folder / name).write_text('{"info": {}}')
+
+
+def unzipped(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as held:
+        return {name: held.read(name) for name in held.namelist()}
 
 
 def test_modules_of_a_page_are_the_same_without_docstrings_and_comments():

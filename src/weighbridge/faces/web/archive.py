@@ -5,7 +5,7 @@ import gzip
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -21,10 +21,14 @@ OUT = (
     "faces/web/demonstration",
     *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP
 )
+LATER = (  # tables of recorded networks, of which a visit reads few
+    *("models/arch/families/timm_names.txt", "models/arch/families/timm_trees.txt"),
+    "pictures/nets",
+)
 
 
 def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
-    """(name, contents) in order of their names."""
+    """Yield (name, contents) in order of their names, also of files that a page fetches later."""
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
         if path.is_file() and "__pycache__" not in path.parts and wanted(name):
@@ -61,8 +65,17 @@ def undocumented(source: bytes) -> bytes:
 
 
 def wanted(name: str) -> bool:
-    """Tell whether a page needs a file; `name` is its path in the package."""
-    return not any(name == out or name.startswith(f"{out}/") for out in OUT)
+    """Return whether a page needs a file; `name` is its path in the package."""
+    return not _is_among(name, OUT)
+
+
+def later(name: str) -> bool:
+    """Return whether a page fetches a file when it first reads it: it is no part of the archive."""
+    return name.endswith(".txt") and _is_among(name.removeprefix(f"{PACKAGE.name}/"), LATER)
+
+
+def _is_among(name: str, places: Sequence[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}/") for place in places)
 
 
 def tar(files: dict[str, bytes]) -> bytes:

@@ -3,8 +3,9 @@
     build(folder)    page/ as it is, Pyodide, our package, and the memory of a Python that has
                      imported it; with a list of all files and their hashes
 
-Files of engine/ have a part of their hash in their names and are packed with gzip, whatever their
-server does; all addresses are relative. A folder is written that is empty or that an earlier build
+Files of engine/ have a part of their hash in their names. Those that a start reads are packed with
+gzip, whatever their server does; tables that a page fetches later (archive.py) are plain text. All
+addresses are relative. A folder is written that is empty or that an earlier build
 wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
 """
 
@@ -28,7 +29,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, shown
 from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.web import duckdb, npm, pyodide, registry
-from weighbridge.faces.web.archive import gzipped, members, tar, zipped
+from weighbridge.faces.web.archive import gzipped, later, members, tar, zipped
 from weighbridge.faces.web.form import form
 from weighbridge.faces.web.server import PAGE, POLICY
 from weighbridge.models.sources.browser import HOSTS
@@ -103,10 +104,11 @@ SHOWN = RegistrySite()  # where nobody names another
 
 class PageEngine(NamedTuple):
     """Python for the page: Pyodide's files, our package, and their memory after the start; `info`
-    is what Pyodide says of itself."""
+    is what Pyodide says of itself, `later` the files of our package that a page fetches later."""
 
     parts: Sequence[EngineFile]
     info: Mapping[str, Any]
+    later: Sequence[EngineFile] = ()
 
 
 def engine() -> PageEngine:
@@ -123,10 +125,12 @@ def engine() -> PageEngine:
         EngineFile("script", "js", script),
         EngineFile("wasm", "bin", gzipped(wasm)),
         EngineFile("library", "bin", gzipped(library)),
-        EngineFile("package", "bin", tar(files)),
+        EngineFile("package", "bin", tar({n: files[n] for n in files if not later(n)})),
         EngineFile("snapshot", "bin", memory),
     ]
-    return PageEngine(parts, info)
+    names = (name.rpartition(".") for name in files if later(name))
+    tables = [EngineFile(name, ending, files[f"{name}.{ending}"]) for name, _, ending in names]
+    return PageEngine(parts, info, tables)
 
 
 def _snapshot(folder: Path, archive: bytes) -> bytes:
@@ -173,7 +177,7 @@ def site(
     python: PageEngine, hub: str, hosts: Sequence[str], shown: RegistrySite = SHOWN
 ) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
-    files = {part.path: part.data for part in python.parts}
+    files = {part.path: part.data for part in (*python.parts, *python.later)}
     for path in sorted(PAGE.rglob("*")):
         name = path.relative_to(PAGE).as_posix()
         if path.is_file() and not name.endswith(".d.ts"):
@@ -189,6 +193,7 @@ def site(
     files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
     listed = _list(files)
     local = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
+    local |= {part.path: {**local[part.path], "later": True} for part in python.later}
     listing = json.dumps({"version": listed["version"], "files": local | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
     return {
@@ -232,6 +237,10 @@ def _site(python: PageEngine, hub: str) -> str:
         "info": python.info,
         "engine": {
             part.name: {"path": part.path, "bytes": len(part.data)} for part in python.parts
+        },
+        "later": {
+            f"{part.name}.{part.ending}": {"path": part.path, "bytes": len(part.data)}
+            for part in python.later
         },
     }
     return f"export const SITE = {json.dumps(about, indent=1)};\n"

@@ -87,6 +87,8 @@ function inWorker(progress) {
     else if (data.ready) {
       progress("", 1);
       askAll();
+    } else if (data.fetched) {
+      void controlled.then(() => fetch(data.fetched)).catch(() => {});
     } else if (data.part) {
       waiting.get(data.id)?.part?.(data.part);
     } else if (data.id !== undefined) {
@@ -154,6 +156,12 @@ function inWorker(progress) {
 }
 
 let kept = false;
+/** Once the service worker sees what is fetched: what Python fetched before is then kept as well. */
+const controlled = new Promise((done) => {
+  const { serviceWorker } = navigator;
+  if (serviceWorker?.controller) done(null);
+  else serviceWorker?.addEventListener("controllerchange", done);
+});
 
 /** Once there is an answer: the site is kept for visits without a network. */
 function keep() {

@@ -30,9 +30,11 @@ async function before(path) {
   return undefined;
 }
 
-/** @param {Cache} cache @param {string} path */
-async function keep(cache, path) {
-  const response = (await before(path)) ?? (await fetch(address(path), { cache: "no-cache" }));
+/** @param {Cache} cache @param {string} path @param {boolean} [asked] */
+async function keep(cache, path, asked = true) {
+  const older = await before(path);
+  if (!older && SITE.files[path].later && !asked) return; // kept once an answer has asked for it
+  const response = older ?? (await fetch(address(path), { cache: "no-cache" }));
   const sum = SITE.files[path].sha256;
   if (!response.ok || (sum && (await digest(await response.clone().arrayBuffer())) !== sum)) {
     throw new Error(`${path} is not what this version of the site lists`);
@@ -44,7 +46,7 @@ async function fill() {
   const cache = await caches.open(KEPT);
   const paths = Object.keys(SITE.files);
   const work = async () => {
-    for (let path = paths.pop(); path !== undefined; path = paths.pop()) await keep(cache, path);
+    for (let path = paths.pop(); path !== undefined; path = paths.pop()) await keep(cache, path, false);
   };
   await Promise.all(Array.from({ length: TOGETHER }, work));
   await self.skipWaiting();
@@ -59,6 +61,9 @@ async function clear() {
 /** @param {string} path @param {Request} request */
 async function answer(path, request) {
   const cache = await caches.open(KEPT);
+  const kept = await cache.match(address(path));
+  if (kept || !SITE.files[path].later) return kept ?? fetch(request);
+  await keep(cache, path).catch(() => {});
   return (await cache.match(address(path))) ?? fetch(request);
 }
 

@@ -1,19 +1,21 @@
 // Python in a worker: a page asks, and nothing that it shows waits for the answer.
 //
 //   to the page:    {progress, share} while Python starts, then {ready: true}, or {error}
+//                   {fetched}: a file that Python waited for
 //   from the page:  {id, ask}, answered with {id, answer}; an ask that is text gets text back
 //                   {id, part}: what is known before, where the ask is for it
 //                   {left}: where the page writes the id of an ask that it gives up; where they
 //                   share memory. Python looks there as it searches, and answers with null
 //
 // A visit begins with the memory of a Python that has imported everything (snapshot.mjs). Where a
-// browser cannot take that up, Python starts from its files.
+// browser cannot take that up, Python starts from its files. Those that describe a class of networks
+// are fetched when Python first opens them; it waits for them.
 import { SITE } from "./site.js";
 
 const PLACE = "/lib/weighbridge";
 const WORDS = {
-  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files", broken: "this question needs more memory than a browser gives: ask it with `weighbridge` on a computer" },
-  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python", broken: "此问题需要的内存超出浏览器所能提供的：请在电脑上用 `weighbridge` 提问" },
+  en: { load: "Loading Python", start: "Starting Python", slow: "Starting Python from its files", broken: "this question needs more memory than a browser gives: ask it with `weighbridge` on a computer", lost: "a file of this page cannot be fetched: check the network and ask again, or load the page anew" },
+  zh: { load: "正在加载 Python", start: "正在启动 Python", slow: "正在从文件启动 Python", broken: "此问题需要的内存超出浏览器所能提供的：请在电脑上用 `weighbridge` 提问", lost: "无法获取此页面的一个文件：请检查网络后再次提问，或重新加载页面" },
 };
 const words = (navigator.language || "").startsWith("zh") ? WORDS.zh : WORDS.en;
 const total = Object.values(SITE.engine).reduce((sum, file) => sum + file.bytes, 0);
@@ -76,6 +78,42 @@ function unpack(python, archive) {
   }
 }
 
+const EIO = 29; // Emscripten's number for what Python raises as OSError
+let lost = ""; // what could not be fetched for the ask under way
+
+/** What a file holds; Python waits. @param {{ path: string, bytes: number }} file @returns {Uint8Array | null} */
+function fetched({ path, bytes }) {
+  const request = new XMLHttpRequest();
+  request.open("GET", new URL(path, import.meta.url), false);
+  request.responseType = "arraybuffer";
+  try {
+    request.send();
+  } catch {
+    return null;
+  }
+  if (request.status !== 200 || request.response?.byteLength !== bytes) return null;
+  postMessage({ fetched: path });
+  return new Uint8Array(request.response);
+}
+
+/** A file that is fetched when it is first opened; Emscripten's own (createLazyFile) ends Python where that fails. @param {any} FS @param {string} place @param {{ path: string, bytes: number }} file */
+function fetchable(FS, place, file) {
+  FS.mkdirTree(place.slice(0, place.lastIndexOf("/")));
+  FS.writeFile(place, "");
+  const { node } = FS.lookupPath(place);
+  const usual = node.stream_ops;
+  const open = (/** @type {any} */ stream) => {
+    const data = fetched(file);
+    if (!data) {
+      lost = file.path;
+      FS.closeStream(stream.fd);
+      throw new FS.ErrnoError(EIO);
+    }
+    Object.assign(node, { contents: data, usedBytes: data.length, stream_ops: usual });
+  };
+  node.stream_ops = { ...usual, open };
+}
+
 /** @param {any} load @param {Uint8Array | null} snapshot */
 function begin(load, snapshot) {
   return load({
@@ -107,6 +145,7 @@ async function start() {
   });
   const python = await started(loadPyodide, await snapshot);
   unpack(python, await archive);
+  for (const [name, file] of Object.entries(SITE.later)) fetchable(python.FS, `${PLACE}/${name}`, file);
   return python.runPython(
     `import sys\nif ${JSON.stringify(PLACE)} not in sys.path: sys.path.insert(0, ${JSON.stringify(PLACE)})\n` +
       `from weighbridge.faces.web.worker import answering\nanswering(${JSON.stringify(SITE.hub)})`,
@@ -136,8 +175,10 @@ let left = null;
 /** One line for another. A failure that Python does not survive is an answer as well. @param {number} id @param {string} line */
 async function answered(id, line) {
   const answer = await python;
+  lost = "";
   try {
-    return answer(line, () => !left || Atomics.load(left, 0) !== id, (/** @type {string} */ told) => postMessage({ id, ...JSON.parse(told) }));
+    const whole = answer(line, () => !left || Atomics.load(left, 0) !== id, (/** @type {string} */ told) => postMessage({ id, ...JSON.parse(told) }));
+    return lost ? JSON.stringify({ error: { code: 2, message: `${words.lost} (${lost})` } }) : whole;
   } catch (error) {
     console.warn(`Python is started again: ${error}`);
     python = start();
