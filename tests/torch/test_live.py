@@ -40,6 +40,14 @@ def test_ties_once_on_any_device(device):
     assert report.workload["engine"] == "torch"
 
 
+def test_a_module_with_two_places_counts_once():
+    module = nn.Sequential(nn.Linear(64, 64, device="meta"), nn.ReLU())
+    module.again = module[0]
+    report = weighbridge.load(module)
+    assert report.model.parameters == 64 * 64 + 64
+    assert held(report, "weights") == 4 * (64 * 64 + 64)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_module_is_weighed_in_its_own_dtype(dtype):
     report = weighbridge.load(Tied("meta", dtype))

@@ -162,7 +162,7 @@ def from_module(module: Any, *, dtype: str = "") -> Blueprint:
 
     With `dtype`, the module's own, parameters in another one are marked with theirs.
     """
-    holders = dict(module.named_modules())
+    holders = dict(module.named_modules(remove_duplicate=False))  # a module may have two places
     return Blueprint(
         cls=type(module).__name__,
         params=tuple(_params(module, holders, dtype)),
