@@ -4,6 +4,7 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
+from tests.work import end
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.shell import CONTINUED, commands
@@ -172,3 +173,25 @@ def test_the_end_of_a_line_that_goes_on_is_looked_for_from_where_its_blanks_begi
     text = "a  \t \\ \nb"
     assert [n for n in range(len(text)) if CONTINUED.match(text, n)] == [1]
     assert [c.words for c in commands(f"p {text}")] == [c.words for c in commands("p a b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("p --a # b # c\nq", ["p", "--a"]),
+        ("p '--a # b' c", ["p", "--a # b", "c"]),
+        ("p '--a # b' # c", ["p", "--a # b"]),
+        ("p --a#b", ["p", "--a#b"]),
+    ],
+)
+def test_a_comment_begins_after_the_last_quote_of_a_line(text, words):
+    assert list(next(iter(commands(text))).words) == words
+
+
+def test_a_line_of_many_signs_of_comments_is_read_to_its_end():
+    """Each was once a beginning, and 16,000 of them took five seconds."""
+    end(
+        "from weighbridge.engines.launch.shell import COMMENT\n"
+        "text = ' #' * 1_000_000 + chr(34)\n"
+        "assert COMMENT.sub('', text) == text"
+    )

@@ -24,6 +24,8 @@ ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # stand before what they set
 OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothing
 ARGUMENTS = re.compile(r"\"\$@\"|\$[@*]")
+# From a blank and # on, in what stands after the last quote of a line: the quote may hold a "#".
+COMMENT = re.compile(r"""(?m)(?:^|(?<=['"]))(?>([^'"\n]*?)[ \t]#)[^'"\n]*$""")
 CONTINUED = re.compile(r"(?<![ \t])[ \t]*[\\`^][ \t]*(?:\r?\n|$)")  # bash, PowerShell, cmd
 # A backslash before a letter is a path of Windows, wherever the text has such a path.
 WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
@@ -143,7 +145,7 @@ def _assign(word: str, env: dict[str, str]) -> None:
 
 def _words(text: str) -> list[str]:
     text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
-    text = re.sub(r"""(?m)[ \t]#[^'"\n]*$""", "", text)
+    text = COMMENT.sub(r"\1", text)
     text = ARITHMETIC.sub(lambda m: re.sub(r"\s", "", m[0]), _marked(text))
     text = ARRAY.sub(_array, text)
     text = CONTINUED.sub(" ", text)
