@@ -138,6 +138,18 @@ def test_what_is_weighed_and_not_run_is_on_the_card_or_waits(name):
     assert waits == pytest.approx(sum(weights.values()), abs=1 << 20)
 
 
+def test_what_a_program_does_not_load_takes_no_memory_of_the_host():
+    """stable-diffusion.cpp has no motion adapter, and its answer was a KeyError."""
+    prepared = weighbridge.prepare("animatediff")
+    report = prepared.picture(engine="stable-diffusion.cpp", offload="model", remedies=False)
+    adapter = 2 * spec(pipelines.find("animatediff")).beside["motion_adapter"]  # float16
+    host = next(device for device in report.devices if device.kind == "host")
+    waits = max(c.bytes.expected for c in host.phases[-1].components)
+    all_of_it = prepared.picture(offload="model", dtype="float16", remedies=False)
+    host = next(device for device in all_of_it.devices if device.kind == "host")
+    assert waits == max(c.bytes.expected for c in host.phases[-1].components) - adapter
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name", "said"),

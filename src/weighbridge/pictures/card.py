@@ -209,8 +209,13 @@ class PipelineCard:
 
 
 def beside(spec: PipelineSpec, place: ComponentPlacement) -> dict[str, int]:
-    """Return the bytes of components that are loaded, and whose programs are not run here."""
-    return {name: place.dtypes[name].size(numel) for name, numel in spec.beside.items()}
+    """Return the bytes of components that the program loads and that are not run here: component ->
+    bytes."""
+    return {
+        name: place.dtypes[name].size(numel)
+        for name, numel in spec.beside.items()
+        if name in place.dtypes  # ComfyUI and stable-diffusion.cpp load none of them
+    }
 
 
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
