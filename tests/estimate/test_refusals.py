@@ -34,14 +34,23 @@ def report(fits="yes", context=1024, longest=2048):
     )
 
 
-def command(stops=(), stored_as="", env=None, given=(), engine="vllm"):
+def command(stops=(), stored_as="", env=None, given=(), engine="vllm", model="org/a"):
     return SimpleNamespace(
-        stops=list(stops), stored_as=stored_as, env=env or {}, given=set(given), engine=engine
+        stops=list(stops),
+        stored_as=stored_as,
+        env=env or {},
+        given=set(given),
+        engine=engine,
+        model=model,
     )
 
 
-PLAIN = SimpleNamespace(parts=(SimpleNamespace(packed=False, library="transformers"),))
-PACKED = SimpleNamespace(parts=(SimpleNamespace(packed=True, library="transformers"),))
+def read_model(*, packed):
+    part = SimpleNamespace(packed=packed, library="transformers")
+    return SimpleNamespace(parts=(part,), repo_id="org/a", reference="a", name="a")
+
+
+PLAIN, PACKED = read_model(packed=False), read_model(packed=True)
 MAY = Obstacle("unknown", "a flag")
 NO = Obstacle("no", "a card", "tried", "its own words")
 
@@ -77,6 +86,18 @@ def test_a_format_that_the_files_are_not_in_is_refused(was, model, fits, warned)
     assert found.verdict.fits == fits
     assert (said in found.warnings) is warned
     assert (said in found.verdict.reason) is (fits != was)
+
+
+@pytest.mark.parametrize(
+    ("served", "fits"), [("org/a", "no"), ("org/b", "unknown"), ("org/b-MXFP4", "yes")]
+)
+def test_a_model_that_stands_in_for_another_has_its_shapes_and_not_its_format(served, fits):
+    """olka-fi/Qwen3.5-122B-A10B-MXFP4 runs with --quantization compressed-tensors: it was a sure no
+    beside --model qwen3.5-122b-a10b, which is stored in bfloat16."""
+    asked = command(stored_as="--quantization compressed-tensors", model=served)
+    found = refusals.judged(report("yes"), asked, PLAIN)
+    assert found.verdict.fits == fits
+    assert ("stands in for it" in found.verdict.reason) is (fits == "unknown")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import NOT_STORED
+from weighbridge.engines.launch.paths import packed
 from weighbridge.engines.launch.record import Obstacle
 from weighbridge.engines.table import ENGINES, title
 from weighbridge.engines.weight_formats import runs_on
@@ -150,7 +151,13 @@ def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, 
 
 def _of_model(launched: "Launch", model: Model) -> Iterator[Obstacle]:
     part = model.parts[0]
-    if launched.stored_as and not part.packed and part.library == "transformers":
+    if not launched.stored_as or part.packed or part.library != "transformers":
+        return
+    if launched.model not in (model.repo_id, model.reference, model.name):  # which stands in for it
+        if not packed(launched.model):
+            names = {"form": launched.stored_as, "name": launched.model}
+            yield Obstacle("unknown", sentence("stands_in", **names))
+    else:
         why = f"{launched.stored_as} is of a checkpoint that is stored so, and this is not"
         yield Obstacle("no", why, "tried", NOT_STORED)
 

@@ -139,4 +139,4 @@ def packed(named: str) -> str:
     if form is not None:
         return meant(re.sub(r"[-_]MTP$", "", form[1].upper()), OF_FILES)
     meaning = everyday.meaning(last)
-    return meaning.quantization if meaning is not None else ""
+    return meaning.quantization if meaning is not None else everyday.form_at_its_end(last)

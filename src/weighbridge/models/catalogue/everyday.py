@@ -163,6 +163,15 @@ def _of_its_own(tune: Tune) -> str:
     return sentence("its_own", repo=tune.repo_id)
 
 
+def form_at_its_end(name: str) -> str:
+    """Return the format that the end of a name says, whichever model it is of: "awq" of Foo-9B-AWQ;
+    "" of none, and of a plain dtype."""
+    typed = name.strip().lower()
+    _, form = _without_form(typed)
+    untyped = form == OF_GGUF and OF_GGUF not in typed
+    return "" if untyped or form in FLOATS else form.upper() if GGUF.match(form) else form
+
+
 def _without_form(typed: str) -> tuple[str, str]:
     """Split a name: (with its tag behind a hyphen, the format at its end)."""
     typed, of_gguf = re.subn(r"[-_. ]gguf$", "", typed)
