@@ -29,6 +29,7 @@ COMMON = (
     "settings/shared.py",
     "models/checkpoint",
     "answers/questions/prepared.py",
+    "answers/questions/estimator.py",
 )
 LAUNCHES = {"ik_llama.cpp": ("llama.cpp",), "ollama": ("llama.cpp",)}  # whose code it runs
 SERVERS = ("engines/caches", "engines/parallel", "engines/servers")

@@ -185,6 +185,7 @@ UNREAD: Mapping[str, Mapping[str, str]] = {
         "headroom": OF_A_CARD,
         "ram": OF_A_CARD,
         "platform": OF_A_CARD,
+        "not_understood": "opens the verdict, and moves no byte: tests/runfiles/test_asked.py",
         "audio_seconds": "of the catalogue Whisper alone hears, and it takes 30 seconds always: "
         "tests/arch has the others",
         "base_model": "decides which class is read, before an engine is asked: tests/checkpoint",

@@ -299,7 +299,8 @@ def test_what_a_divided_rung_costs(by, told):
 
 
 def test_a_rung_of_fewer_tokens_than_were_asked_for_says_how_many():
-    found = SimpleNamespace(ladder=(rung(sized=40_960, kept=6),), plan=chosen(()))
+    ladder_of_one = (rung(sized=40_960, kept=6),)
+    found = SimpleNamespace(ladder=ladder_of_one, plan=chosen(()), workload={})
     size, reach = ladder.grid(found, "", SAY, None).rows[0][2:4]
     assert (size.mark, reach.text) == ("no", "40,960")
     said = ladder.sentence(found, SAY, None)

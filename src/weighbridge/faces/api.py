@@ -75,6 +75,7 @@ def load(
     headroom: str | int | None = None,
     ram: str | int | None = None,
     platform: str | None = None,
+    not_understood: str | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
@@ -99,6 +100,7 @@ def load(
         ram: host memory that processes can have: "64GiB", bytes, or "local" for this machine's;
             None states what is needed and does not judge it.
         platform: "windows" moves what a card has no room for to RAM, slowly; None is Linux.
+        not_understood: words of a question that were not understood: the verdict is open.
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -117,6 +119,7 @@ def load(
         "headroom": headroom,
         "ram": ram,
         "platform": platform,
+        "not_understood": not_understood,
     }
     asked = question("load", None, settings)
     return opened(model, _options(locals(), then="answers.estimate.load")).answer(asked)

@@ -69,6 +69,7 @@ class DeviceSettings(Settings):
     headroom: Str = relative()
     ram: Str = memory()
     platform: Str = word("linux", "windows")
+    not_understood: Str = word()
 
 
 class Weighed(WeightSettings, DeviceSettings):

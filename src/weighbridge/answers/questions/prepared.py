@@ -500,14 +500,18 @@ class Prepared:
             return fit(remembering, request, self._sized, hears)
 
     def _fit_picture(self, settings: dict[str, Any]) -> Report:
+        from weighbridge.answers.questions.fit.request import OPENS
         from weighbridge.answers.remedies.pictures import fitted
+        from weighbridge.memory.report.verdict import under_words
 
         smallest = settings.pop("smallest", None)
         named = settings.get("gpu") is not None or settings.get("gpu_memory") is not None
         if smallest not in (None, "gpu") or (smallest is not None and named):
             raise UsageError(sentence("smallest.card", name=smallest))
+        words = settings.pop(OPENS, None)
         report = self.picture(**settings)
-        return fitted(report) if smallest is not None or named else report
+        report = fitted(report) if smallest is not None or named else report
+        return under_words(report, words) if words else report
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.

@@ -314,7 +314,7 @@ def worst(answers: list["Fit"]) -> int:
 
 def code(answer: "Fit") -> int:
     """Return the exit code: of a number that was solved for, whether there is one."""
-    if answer.solved is None:
+    if answer.solved is None or answer.workload.get("not_understood"):
         return CODES[answer.fits]
     if answer.solved.value:
         return CODES["yes"]

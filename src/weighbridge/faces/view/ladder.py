@@ -16,6 +16,8 @@ from weighbridge.memory.report.plan import Plan, Rung
 
 def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
     """Answer "can I run it?" in words: yes, in which format; slowly; or no, and what would do."""
+    if unread := fit.workload.get("not_understood"):
+        return Cell(words("ladder.not_understood", words=printable(unread)), "unknown")
     rung = fit.plan.rung
     if rung is None:
         return _nothing(fit.ladder[-1], words, unit)

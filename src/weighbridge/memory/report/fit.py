@@ -188,7 +188,8 @@ class Fit(Shown):
     def plan(self) -> Plan:
         """The answer: among the formats to run it in where they were tried, else as asked."""
         if self.ladder and self.about == "infer":
-            return chosen(self.ladder)
+            plan, words = chosen(self.ladder), self.workload.get("not_understood")
+            return plan.under_words(words) if words else plan
         return as_asked(self.asked.report, self.asked.longest)
 
     @property

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, replace
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Answer
+from weighbridge.memory.report.verdict import Answer, under_words
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Verdict
@@ -146,6 +146,12 @@ class Plan:
     fits: Answer
     why: Why
     rung: Rung | None = None  # None where nothing was found, or the question has no answer
+
+    def under_words(self, words: str) -> "Plan":
+        """Return the plan with an open answer, since `words` of its question were not
+        understood."""
+        rung = self.rung and replace(self.rung, report=under_words(self.rung.report, words))
+        return replace(self, fits="unknown", rung=rung)
 
     @property
     def report(self) -> Report | None:

@@ -9,11 +9,15 @@ A verdict is a function of its conditions alone, which are lines of the report (
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import Ground
 from weighbridge.base.memory import HIGH, LOW, Basis, Bytes
 from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import sentence
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
 
 Answer = Literal["yes", "no", "unknown"]
 # The class of a "no": the least that it can take is more than there is, or that of a refusal
@@ -31,7 +35,8 @@ class Condition(NamedTuple):
     needed: Bytes | None = None
     available: Bytes | None = None
     unit: str = "bytes"
-    opens: Literal["", "yes", "no", "either"] = ""  # the answers that are not sure by it
+    # The answers that are not sure by it; "all": a program's refusal is not, either
+    opens: Literal["", "yes", "no", "either", "all"] = ""
     ground: NoGround = "physical"  # of a "no"
     source: str = ""  # a program's own words, and where they stand
 
@@ -58,6 +63,8 @@ def fits(needed: Bytes, available: Bytes) -> Answer:
 def judge(conditions: Iterable[Condition]) -> Answer:
     """Return the verdict: a function of its conditions, and of nothing else."""
     every = tuple(conditions)
+    if any(c.opens == "all" for c in every):
+        return "unknown"
     if any(c.holds == "no" and c.ground != "physical" for c in every):
         return "no"
     holds = {c.holds for c in every if not c.opens}
@@ -147,6 +154,19 @@ class Verdict:
             tight=answer == self.fits == "yes" and self.tight,
             tipped_by=None if answer == "yes" else tipped_by or self.tipped_by,
         )
+
+
+def under_words(report: "Report", words: str) -> "Report":
+    """Return a report whose verdict is open, since `words` of its question were not understood."""
+    reason = sentence("not_understood", words=words)
+    if report.verdict is None:
+        return replace(report, warnings=(reason, *report.warnings))
+    unread = Condition("understood", opens="all", source=words)
+    derived = report.derived.copy()
+    if "fits" in derived:  # of a pipeline, by the settings of `way`
+        derived["fits"] = "unknown"
+        derived.pop("way", None)
+    return replace(report, derived=derived, verdict=report.verdict.under(unread, reason=reason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

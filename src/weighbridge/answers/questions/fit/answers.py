@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weighbridge.answers.questions.fit.request import (
     DEVICE,
     MAX,
+    OPENS,
     PLAIN,
     FitRequest,
     takers,
@@ -26,6 +27,7 @@ from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Accelerator, Fit, Question, question_of
 from weighbridge.memory.report.plan import Plan, Rung, chosen
+from weighbridge.memory.report.verdict import under_words
 from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
@@ -156,6 +158,11 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
         questions = [
             replace(q, longest=rung.longest) if q.name == "infer" else q for q in questions
         ]
+    warnings = dict.fromkeys(line for question in questions for line in _warnings(question, plan))
+    if words := request.settings.get(OPENS):
+        questions = [
+            replace(q, report=under_words(q.report, words)) if q.report else q for q in questions
+        ]
     return Fit(
         model=first.model,
         accelerator=_accelerator(tuple(questions)),
@@ -163,9 +170,7 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
         about=request.about,
         workload=request.settings,
         ladder=ladder,
-        warnings=tuple(
-            dict.fromkeys(line for question in questions for line in _warnings(question, plan))
-        ),
+        warnings=tuple(warnings),
     )
 
 

@@ -39,6 +39,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
+OPENS = "not_understood"  # opens the whole answer, once it is found
 USERS = ("batch_size",)  # of a server; of training it is another number
 PLAIN = ("lora", "train")  # questions about weights that are not packed
 
@@ -203,7 +204,9 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
     users = question_of(request.about)[0] != "train"
     table = TRAIN if method in LEARNS else TABLES[task]
     for setting, value in request.settings.items():
-        if setting not in table or (setting in USERS and users is (task == "train")):
+        if setting not in table or setting == OPENS:
+            continue
+        if setting in USERS and users is (task == "train"):
             continue
         if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
             continue
