@@ -346,3 +346,19 @@ def test_a_plus_of_a_name_joins_nothing_and_intels_have_their_numbers(typed, par
 def test_a_name_with_a_plus_that_is_not_known_is_one_name():
     with pytest.raises(UsageError, match=r"no accelerator 'ryzen ai max\+ 395 32gb'"):
         find("ryzen ai max+ 395 32gb")
+
+
+@pytest.mark.parametrize(
+    "name", ["mac 16gb", "Mac mini 16 GB", "MacBook Pro 36GB", "macbook air 8gb"]
+)
+def test_a_mac_without_a_chip_has_the_least_room_of_macs_with_so_much_memory(name):
+    gb = int(re.search(r"\d+", name)[0])
+    part = find(name).part
+    sold = [p for p in parts().values() if p.vendor == "Apple" and p.marketed_gb == gb]
+    assert part.room == min((p.room for p in sold), key=lambda room: room.low)
+    assert part.name == f"Mac {gb}GB"
+
+
+def test_no_mac_is_sold_with_any_memory():
+    with pytest.raises(UsageError):
+        find("mac mini 17gb")

@@ -1,11 +1,22 @@
-"""A question of one line, in English and Chinese, is asked as the command that it means."""
+"""A question of one line, in English and Chinese, is asked as the command that it means; what of it
+no rule takes is typed behind --not-understood, and leaves the answer open."""
 
+import io
+import itertools
+import json
+import re
 import shlex
 
+import pytest
 from tests.cases import all_of
 
+import weighbridge
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.references import asked_in_words
-from weighbridge.files.runfiles.asked import words
+from weighbridge.faces.cli.requests import meant
+from weighbridge.files.runfiles.asked import read, words
 
 LINES = [
     ("can I run llama-3-70b on a 4090", "fit llama-3-70b --gpu 4090"),
@@ -25,22 +36,22 @@ LINES = [
     ("fine-tune qwen3-8b on a 4090", "fit qwen3-8b --for lora --gpu 4090"),
     (
         "fine-tune qwen3-8b with lora, batch size 4 3090",  # four samples, and one card
-        "train qwen3-8b --method lora --batch-size 4 --gpu 3090",
+        "train qwen3-8b --method lora --batch-size 4 --gpu 3090 --check",
     ),
-    ("grpo qwen3-4b on a 4090", "train qwen3-4b --method grpo --gpu 4090"),
-    ("dpo llama-3.1-8b on a100", "train llama-3.1-8b --method dpo --gpu a100"),
+    ("grpo qwen3-4b on a 4090", "train qwen3-4b --method grpo --gpu 4090 --check"),
+    ("dpo llama-3.1-8b on a100", "train llama-3.1-8b --method dpo --gpu a100 --check"),
     ("flux dev on a 3060 12gb", "fit flux.1-dev --gpu '3060 12GB'"),
-    ("flux lora on 16GB", "train-image flux.1-dev --method lora --gpu 16gb"),
+    ("flux lora on 16GB", "train-image flux.1-dev --method lora --gpu 16gb --check"),
     ("4张3090能跑qwen3-32b吗", "fit qwen3-32b --gpu 3090:4"),
     ("24G显存能跑qwen3-32b吗", "fit qwen3-32b --gpu 24gb"),
     ("我有4090和64G内存，能跑gpt-oss-120b吗", "fit gpt-oss-120b --ram 64GiB --gpu 4090"),
     ("qwen3-32b需要多少显存", "infer qwen3-32b"),
     ("双卡3090跑70b", "fit 70b --gpu 3090:2"),
     ("单卡4090微调qwen3-8b够吗", "fit qwen3-8b --for lora --gpu 4090"),
-    ("8卡h100全参微调qwen3-32b", "train qwen3-32b --method full --gpu h100:8"),
+    ("8卡h100全参微调qwen3-32b", "train qwen3-32b --method full --gpu h100:8 --check"),
     (
         "lora微调qwen3-8b，batch size 4，长度2048，3090",
-        "train qwen3-8b --method lora --batch-size 4 --seq-len 2048 --gpu 3090",
+        "train qwen3-8b --method lora --batch-size 4 --seq-len 2048 --gpu 3090 --check",
     ),
     (
         "vllm部署qwen3-32b，50并发，要几张4090",
@@ -52,36 +63,125 @@ LINES = [
     ("什么显卡能跑qwen3-32b", "fit qwen3-32b --smallest gpu"),
     (
         "我有一张 3090，想用 LLaMA-Factory 全参微调 Qwen2.5-7B，够吗",
-        "train Qwen2.5-7B --method full --gpu 3090 --framework llama-factory",
+        "train Qwen2.5-7B --method full --gpu 3090 --framework llama-factory --check",
     ),
     (
         "ms-swift lora qwen2.5-7b on a 3090",
-        "train qwen2.5-7b --method lora --gpu 3090 --framework ms-swift",
+        "train qwen2.5-7b --method lora --gpu 3090 --framework ms-swift --check",
     ),
     (
         "grpo qwen2.5-7b with verl on 8xh100",
-        "train qwen2.5-7b --method grpo --gpu h100:8 --framework verl",
+        "train qwen2.5-7b --method grpo --gpu h100:8 --framework verl --check",
     ),
     (
         "dpo qwen2.5-7b with OpenRLHF on 8xh100",
-        "train qwen2.5-7b --method dpo --gpu h100:8 --framework openrlhf",
+        "train qwen2.5-7b --method dpo --gpu h100:8 --framework openrlhf --check",
     ),
+]
+SETTINGS = [  # of each kind that a sentence loses or takes for another: what is said and typed
+    (
+        "Full fine-tune Llama 3 8B with DeepSpeed ZeRO-3 offload on 8 RTX 3090s, possible?",
+        "train 'Llama 3 8B' --method full --shard zero3 --offload params --gpu 'RTX 3090:8' --check",
+    ),
+    ("Is a 16GB Mac mini enough for gpt-oss-20b?", "fit gpt-oss-20b --gpu 'mac 16gb'"),
+    ("MacBook Air M4 24GB qwen3-14b", "fit qwen3-14b --gpu 'M4 24gb'"),
+    ("qwen3-8b on an M2 Mac with 8GB", "fit qwen3-8b --gpu 'M2 8gb'"),
+    (
+        "qlora llama-3-8b with 8-bit adam on a 3090",
+        "train llama-3-8b --method qlora --optimizer adamw_8bit --gpu 3090 --check",
+    ),
+    (
+        "serve qwen3-32b with fp8 KV cache on 2x3090",
+        "fit qwen3-32b --kv-cache-dtype fp8 --gpu 3090:2",
+    ),
+    ("can i fine tune qwen3-8b on a 4090", "fit qwen3-8b --for lora --gpu 4090"),
+    ("pretrain llama-3.1-8b on 8 h100", "train llama-3.1-8b --method full --gpu h100:8 --check"),
+    ("3090两张能跑qwen3-32b吗", "fit qwen3-32b --gpu '3090 两卡'"),
+    ("四卡4090微调qwen3-8b", "fit qwen3-8b --for lora --gpu 4090:4"),
+    (
+        "fsdp full fine-tune qwen3-8b on 4 a100-80gb",
+        "train qwen3-8b --method full --shard fsdp2 --gpu 'a100 80GB:4' --check",
+    ),
+    (
+        "qwen3-32b pp 2 tp 4 on 8 h100",
+        "fit qwen3-32b --tensor-parallel-size 4 --pipeline-parallel-size 2 --gpu h100:8 --engine vllm",
+    ),
+    (
+        "flux dev lora with block swap 20 on a 3060 12gb",
+        "train-image flux.1-dev --method lora --blocks-to-swap 20 --gpu '3060 12GB' --check",
+    ),
+    (
+        "qwen3-30b-a3b with experts on cpu 3060 12gb 64gb ram",
+        "fit qwen3-30b-a3b --n-cpu-moe 999 --ram 64GiB --gpu '3060 12GB' --engine llama.cpp",
+    ),
+    (
+        "fine-tune gemma-3-12b with unsloth qlora on a t4 with sequence length 4096",
+        "train gemma-3-12b --method qlora --seq-len 4096 --gpu t4 --framework unsloth --check",
+    ),
+    ("llama 3.1 8b on my laptop with a 4060", "fit 'llama 3.1 8b' --gpu '4060 Laptop'"),
+    ("what's the max context for qwen3-14b on a 4090", "fit qwen3-14b --max context --gpu 4090"),
+    ("qwen3-8b on windows with a 4070", "fit qwen3-8b --platform windows --gpu 4070"),
+    ("qwen3-32b without quantization on a 4090", "fit qwen3-32b --as-published --gpu 4090"),
+    ("sdxl on an 8gb card with model offload", "fit sdxl --offload model --gpu 8gb"),
+    ("what can I run on a 3060 12gb", "models --gpu '3060 12GB'"),
+    (
+        "I have a 4070 Ti Super 16GB and 32GB RAM, can I run Qwen3 30B A3B?",
+        "fit 'Qwen3 30B' --ram 32GiB --gpu '4070 Ti Super 16GB'",
+    ),
+    (
+        "what gpu do I need to fine-tune mistral 7b with LoRA",
+        "fit 'mistral 7b' --for lora --smallest gpu",
+    ),
+    (
+        "GRPO on qwen2.5-7b with 4xA100 80GB vllm rollout",
+        "train qwen2.5-7b --method grpo --gpu 'A100 80GB:4' --rollout-engine vllm --check",
+    ),
+    (
+        "SFT Qwen3-4B with unsloth on free colab T4, 2048 seq len",
+        "fit Qwen3-4B --for lora --seq-len 2048 --gpu T4 --framework unsloth",
+    ),
+    (
+        "两张4090用zero3微调qwen2.5-14b，梯度检查点，batch 1，能行吗",
+        "fit qwen2.5-14b --for lora --checkpointing full --shard zero3 --batch-size 1 --gpu 4090:2",
+    ),
+    ("我的macbook m4 pro 48gb能跑qwen3-32b吗", "fit qwen3-32b --gpu 'm4 pro 48gb'"),
+    ("3060能跑什么模型", "models --gpu 3060"),
+    ("qwen3-8b on a 4090 with 7 loras", "fit qwen3-8b --max-loras 7 --gpu 4090 --engine vllm"),
+]
+OPEN = [  # the words that no rule takes
+    ("qwen3-8b on a 4090 with 7 hats", "7 hats"),
+    ("is a 3090 or a 4090 enough for qwen3-32b", "3090 or 4090"),  # of two cards which
+    ("full context qwen3-8b on a 4090", "full"),
+    ("qwen3-32b with 8-bit kv cache on a 4090", "8-bit kv cache"),  # each engine has its own
+    ("vllm or sglang for qwen3-32b on a 4090", "vllm or sglang"),
+    ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
+    ("qwen3-8b lora without lora on a 4090", "lora without lora"),
+    ("用4090跑qwen3-8b不要帽子", "不帽子"),
 ]
 NONE = [
     "vllm serve qwen3-8b --max-model-len 8k",  # a command, which is read as one
     "why is the sky blue today",
-    "qwen3-8b on a 4090 with 7 loras",  # a number that nobody understood
+    "accelerate launch train.py --model_name_or_path qwen3-0.6b --bf16 True",
+    "llamafactory-cli train qwen3-8b.yaml",
+    "RuntimeError: qwen3-8b on a 4090: out of memory",  # what a program wrote
+    "qwen3-8b on a 4090 while nine yellow hats of felt dance around seven tiny blue moons",
     "two lines of\nqwen3-8b on a 4090",
 ]
 
 
-@all_of(("line", "command"), LINES)
+@all_of(("line", "command"), LINES + SETTINGS)
 def test_a_line_is_asked_as_the_command_that_it_means(line, command):
     assert shlex.join(words(line)) == command
 
 
+@all_of(("line", "left"), OPEN)
+def test_what_no_rule_takes_is_typed_as_not_understood(line, left):
+    command = words(line)
+    assert command[-2:] == ["--not-understood", left]
+
+
 @all_of("line", NONE)
-def test_what_is_not_understood_is_no_command(line):
+def test_what_nobody_asks_is_no_command(line):
     assert words(line) == []
 
 
@@ -94,3 +194,197 @@ def test_what_is_typed_behind_words_stays_and_models_are_no_words(monkeypatch):
     assert asked_in_words(["some words of a file", "--fix"]) == []
     monkeypatch.setenv("LANG", "")
     assert asked_in_words(["4张3090能跑qwen3-32b吗"])[-2:] == ["--lang", "zh"]
+
+
+# Settings in words, in two languages: the phrase, what is typed for it, what it is said of
+TRAINING, SERVING, EITHER = ("full fine-tune",), ("run",), ("full fine-tune", "run")
+PHRASES = [
+    ("zero-3", "--shard zero3", TRAINING),
+    ("ZeRO stage 2", "--shard zero2", TRAINING),
+    ("deepspeed zero1", "--shard zero1", TRAINING),
+    ("fsdp", "--shard fsdp2", TRAINING),
+    ("FSDP1", "--shard fsdp1", TRAINING),
+    ("hsdp", "--shard hsdp", TRAINING),
+    ("gradient checkpointing", "--checkpointing full", TRAINING),
+    ("activation checkpointing", "--checkpointing full", TRAINING),
+    ("no gradient checkpointing", "--checkpointing none", TRAINING),
+    ("梯度检查点", "--checkpointing full", TRAINING),
+    ("8-bit adam", "--optimizer adamw_8bit", TRAINING),
+    ("8bit optimizer", "--optimizer adamw_8bit", TRAINING),
+    ("adamw 8bit", "--optimizer adamw_8bit", TRAINING),
+    ("paged adamw 8bit", "--optimizer paged_adamw_8bit", TRAINING),
+    ("adafactor", "--optimizer adafactor", TRAINING),
+    ("muon", "--optimizer muon", TRAINING),
+    ("cpu offload", "--offload params", TRAINING),
+    ("optimizer offload", "--offload optimizer", TRAINING),
+    ("nvme offload", "--offload nvme", TRAINING),
+    ("batch size 4", "--batch-size 4", EITHER),
+    ("bs=2", "--batch-size 2", EITHER),
+    ("批大小8", "--batch-size 8", EITHER),
+    ("gradient accumulation 16", "--gradient-accumulation 16", TRAINING),
+    ("grad accum 4", "--gradient-accumulation 4", TRAINING),
+    ("梯度累积4", "--gradient-accumulation 4", TRAINING),
+    ("sequence length 4096", "--seq-len 4096", TRAINING),
+    ("seq len 8192", "--seq-len 8192", TRAINING),
+    ("长度2048", "--seq-len 2048", TRAINING),
+    ("liger kernel", "--loss liger", TRAINING),
+    ("flash attention", "--attention flash", EITHER),
+    ("pure bf16", "--precision bf16", TRAINING),
+    ("bf16 mixed precision", "--precision bf16-mixed", TRAINING),
+    ("context parallel 2", "--context-parallel-size 2", TRAINING),
+    ("tp 2", "--tensor-parallel-size 2", EITHER),
+    ("tensor parallel size 2", "--tensor-parallel-size 2", EITHER),
+    ("tp=2", "--tensor-parallel-size 2", EITHER),
+    ("张量并行2", "--tensor-parallel-size 2", EITHER),
+    ("pp 2", "--pipeline-parallel-size 2", EITHER),
+    ("pipeline parallelism 2", "--pipeline-parallel-size 2", EITHER),
+    ("32k context", "--context 32k", SERVING),
+    ("context of 16384", "--context 16384", SERVING),
+    ("上下文32k", "--context 32k", SERVING),
+    ("8 users", "--batch-size 8", SERVING),
+    ("50并发", "--batch-size 50", SERVING),
+    ("fp8 kv cache", "--kv-cache-dtype fp8", SERVING),
+    ("kv cache in fp8", "--kv-cache-dtype fp8", SERVING),
+    ("q8_0 kv cache", "--kv-cache-dtype q8_0", SERVING),
+    ("awq", "--quantization awq", SERVING),
+    ("4-bit", "--quantization 4-bit", SERVING),
+    ("4 bit", "--quantization 4-bit", SERVING),
+    ("int8", "--quantization int8", SERVING),
+    ("gpu memory utilization 0.95", "--gpu-memory-utilization 0.95", SERVING),
+    ("gpu_memory_utilization=0.9", "--gpu-memory-utilization 0.9", SERVING),
+    ("max num seqs 64", "--max-num-seqs 64", SERVING),
+    ("max-num-batched-tokens 8192", "--max-num-batched-tokens 8192", SERVING),
+    ("expert parallel", "--enable-expert-parallel", SERVING),
+    ("n-gpu-layers 20", "--n-gpu-layers 20", SERVING),
+    ("20 layers on the gpu", "--n-gpu-layers 20", SERVING),
+    ("64GB of RAM", "--ram 64GiB", EITHER),
+    ("64G内存", "--ram 64GiB", EITHER),
+    ("vllm", "--engine vllm", SERVING),
+    ("axolotl", "--framework axolotl", TRAINING),
+    ("mem fraction static 0.8", "--mem-fraction-static 0.8", SERVING),
+    ("enforce eager", "--enforce-eager", SERVING),
+    ("three purple hats", "--not-understood 'three purple hats'", EITHER),
+]
+SENTENCES = [
+    "can I {does} qwen3-8b on 2x3090 with {phrase}?",
+    "{phrase}, {does} qwen3-8b, dual 3090",
+    "{does} qwen3-8b with {phrase} on two 3090s please",
+    "is 2x 3090 enough to {does} qwen3-8b ({phrase})",
+    "will qwen3-8b fit if I {does} it with {phrase} on 2x3090",
+    "I have two RTX 3090 and want to {does} qwen3-8b using {phrase}, is it possible",
+    "{does} qwen3-8b {phrase} 3090 x2",
+    "how do I {does} qwen3-8b on dual 3090s, {phrase}",
+    "我有两张3090，想{does}qwen3-8b，{phrase}，够吗",
+    "双卡3090{does}qwen3-8b，用{phrase}，可以吗",
+    "qwen3-8b {does} {phrase} 两张3090 能不能跑",
+    "请问2张3090能{does}qwen3-8b吗？{phrase}",
+]
+CHINESE = {"full fine-tune": "全参微调", "run": "跑"}
+
+
+def generated():
+    for (phrase, typed, does), pattern in itertools.product(PHRASES, SENTENCES):
+        for do in does:
+            said = do if pattern.isascii() else CHINESE[do]
+            yield pattern.format(phrase=phrase, does=said), typed, do
+
+
+@pytest.mark.slow
+@pytest.mark.whole
+@all_of(("sentence", "typed", "does"), generated())
+def test_a_setting_in_any_sentence_is_typed_or_told_as_not_understood(sentence, typed, does):
+    """Nearly a thousand sentences, of which none is misread without a word."""
+    command = shlex.join(words(sentence))
+    asked = "train qwen3-8b --method full" if does == "full fine-tune" else "fit "
+    assert command.startswith(asked)
+    if "qwen3-8b" not in command.split():  # a format is of the name if it stands beside it
+        typed = f"'qwen3-8b {typed.split()[1]}'"
+    assert "--gpu" in command
+    assert re.search(r"3090(?::2| 两卡)", command)
+    assert typed in command
+    assert ("--not-understood" in command) == typed.startswith("--not-understood")
+
+
+@pytest.mark.slow
+@all_of(("sentence", "typed", "does"), list(generated())[::7])
+def test_every_number_of_a_sentence_is_in_its_command(sentence, typed, does):
+    command = " ".join(words(sentence))
+    plain = command.replace("两卡", "2")
+    assert all(number in plain for number in re.findall(r"\d+(?:\.\d+)?", sentence))
+
+
+@pytest.mark.parametrize("task", ["infer", "train", "load", "fit"])
+def test_words_that_were_not_understood_leave_an_answer_open(task):
+    sure = getattr(weighbridge, task)("qwen3-0.6b", gpu="4090")
+    unread = getattr(weighbridge, task)("qwen3-0.6b", gpu="4090", not_understood="7 hats")
+    assert (sure.fits, unread.fits) == ("yes", "unknown")
+    assert unread.peak == sure.peak
+    assert "7 hats" in unread.verdict.reason
+
+
+def test_words_that_were_not_understood_open_a_no_and_a_refusal():
+    refused = {"engine": "vllm", "command": None, "gpu": "4090", "max_num_seqs": 1 << 19}
+    for settings in ({"gpu": "3060", "engine": "vllm"}, refused):
+        given = {name: value for name, value in settings.items() if value is not None}
+        unread = weighbridge.infer("llama-3.1-70b", not_understood="x", **given)
+        assert unread.fits == "unknown"
+
+
+def test_words_that_were_not_understood_are_told_without_a_card():
+    report = weighbridge.infer("qwen3-0.6b", not_understood="7 hats")
+    assert any("7 hats" in line for line in report.warnings)
+    assert report.workload["not_understood"] == "7 hats"
+
+
+def test_a_question_that_is_piped_is_the_one_that_is_typed(monkeypatch):
+    typed = asked_in_words(["qwen3-8b on a 4090 with 7 hats", "--json"])
+    assert typed[-3:] == ["--not-understood", "7 hats", "--json"]
+    for text in ("qwen3-8b on a 4090 with 7 hats\n", "```\nqwen3-8b on a 4090 with 7 hats\n```"):
+        raw = io.BytesIO(text.encode())
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
+        assert asked_in_words(["-", "--json"]) == typed
+
+
+def test_what_is_piped_and_no_question_is_left_for_its_reader(monkeypatch):
+    text = "vllm serve qwen3-8b\n"
+    raw = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", raw)
+    assert asked_in_words(["-"]) == []
+    import sys
+
+    assert sys.stdin.read() == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "full fine-tune qwen3-0.6b with ZeRO-3 offload on 2x3090, gradient checkpointing",
+        "qwen3-0.6b on a 4090 with 7 hats",
+        "is a 16GB Mac mini enough for qwen3-0.6b?",
+        "serve qwen3-0.6b with fp8 kv cache on vllm, 4090, 8 users",
+        "how much vram for qwen3-0.6b at 32k",
+        "sdxl on an 8gb card with model offload",
+    ],
+)
+def test_a_question_has_one_answer_by_command_line_request_and_agent(sentence, monkeypatch, capfd):
+    monkeypatch.setenv("LANG", "en_US.UTF-8")
+    code = run([sentence, "--json"])
+    typed = json.loads(capfd.readouterr().out)
+    requested = Requests().report(read(sentence).request).to_dict()
+    assert typed == json.loads(json.dumps(requested))
+    line = meant(json.dumps({"question": sentence, "id": 7}).encode())
+    assert typed | {"id": 7} == json.loads(json.dumps(Requests().answer(line)))
+    told = Answers().call("weigh", {"text": sentence, "response_format": "json", "detail": "full"})
+    assert json.loads(told.text)["model"] == typed["model"]
+    assert (code == 4) == ("hats" in sentence)
+
+
+@pytest.mark.parametrize(
+    "question", ["why is the sky blue", "qwen3-8b or qwen3-4b on a 4090", 7, None]
+)
+def test_a_request_in_words_that_asks_nothing_of_ours_is_told_so(question):
+    line = meant(json.dumps({"question": question}).encode())
+    error = Requests().answer(line)["error"]
+    assert error["code"] == 2
+    assert "no question about one model" in error["message"]

@@ -1,59 +1,59 @@
-"""A question of one line as the command that it means, word by word.
+"""A question of one line as the command that it means, read by consumption.
 
     can I run qwen3-32b on 2x3090 with 32k context     fit qwen3-32b --context 32k --gpu 3090:2
     4张3090能跑qwen3-32b吗                               fit qwen3-32b --gpu 3090:4
     lora微调qwen3-8b，batch size 4，3090                  train qwen3-8b --method lora ...
+    qwen3-8b on a 4090 with 7 hats                     fit ... --not-understood '7 hats'
 
-A number of the line that is in no word of the command was not understood: then there is none.
+Each word is taken by a rule, or is in a closed list of words that decide nothing (spoken.toml), or
+is typed behind --not-understood, which leaves the answer open. Rules are tried one after another on
+what is left, so that "8-bit adam" is an optimizer before "8-bit" could be a format of weights.
 """
 
 import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import islice
+from typing import Any
 
-from weighbridge.files.runfiles.cards import card
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.files.programs import Program, told_by
+from weighbridge.files.runfiles.cards import CARD, COUNT, MACHINE, NODES, card, part_id
 from weighbridge.files.runfiles.document import Document, documents
-from weighbridge.files.runfiles.in_words import named_by, programs
+from weighbridge.files.runfiles.in_words import named_by
 from weighbridge.files.runfiles.named import NAMED, beginnings, models
 from weighbridge.files.runfiles.picture_words import (
     BYTES,
+    OF_CARD,
+    OF_HOST,
     RULES,
-    TRAINS,
     WordRule,
     is_line,
     method,
     pipeline,
     plain,
-    settings,
+    spelled,
     whose,
 )
 from weighbridge.files.runfiles.text import LAUNCH
 from weighbridge.models.catalogue import everyday, pipelines
+from weighbridge.settings.setting import Setting
+from weighbridge.workload import INFER, TABLES, TRAIN, engines_of
 from weighbridge.workload.train import LEARNS
 
-BEFORE_LENGTH = re.compile(
-    r"(?ai)(?:context|ctx|上下文|长度|seq(?:uence)?(?:[ _-]?len(?:gth)?)?"
-    r"|max[ _-](?:model[ _-])?len)(?:[ _-](?:length|window|size|of|is))*"
-    r"[ :=为是]{0,3}(?P<value>\d{1,4}k|\d{3,7})(?![\w.])"
-)
-LENGTH = re.compile(
-    r"(?ai)(?<![\w.-])(?P<value>\d{1,4}k(?![\w-])|\d{3,7}(?=[ -]?(?:tokens?|context|上下文|长度)))"
-)
-ASKERS = re.compile(
-    r"(?ai)(?<![\w.])(?P<value>\d{1,5}) ?[个名路]?(?:concurrent |simultaneous |parallel )?"
-    r"(?:users?|requests?|clients?|people|sessions?|用户|并发|请求|人)"
-)
-BATCH = re.compile(
-    r"(?ai)(?:批大小|批次|\bbs|并发|concurrency)[ :=为是]{0,3}(?P<value>\d{1,5})(?![\w.])"
-)
+TAKEN = "\x1f"  # stands in a line for each character that a rule has taken
+NUMBER = r"\d{1,7}"
+LENGTH = re.compile(r"(?ai)(?<![\w.-])(?P<value>\d{1,4}k)(?![\w-])")
 FORM = re.compile(
-    r"(?ai)(?<![\w.-])(?P<value>q[2-8]|[48]-?bit|int[48]|awq|gptq|mxfp4|nvfp4)(?![\w-])"
+    r"(?ai)(?<![\w.-])(?P<value>q[2-8]|[48][- ]?bit|int[48]|awq|gptq|mxfp4|nvfp4)(?![\w-])"
 )
 OF_LANGUAGE = (
-    WordRule("context", BEFORE_LENGTH, plain),
     WordRule("context", LENGTH, plain),
-    WordRule("batch_size", ASKERS, plain),
-    WordRule("batch_size", BATCH, plain),
-    WordRule("quantization", FORM, plain),
+    WordRule("quantization", FORM, lambda match: match["value"].replace(" ", "-")),
 )
 TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
 COUNTS = re.compile(r"(?ai)\bhow many\b|几[张块卡]|多少[张块卡]")
@@ -61,80 +61,434 @@ WHICH = re.compile(
     r"(?ai)\b(?:what|which|minimum|smallest|cheapest) (?:\w+ )?(?:gpu|card)"
     r"|什么(?:显?卡|GPU)|哪[张种款]"
 )
-FULL = re.compile(r"(?ai)\bfull(?:y)?\b")
+TRAINS = re.compile(
+    r"(?i)\b(?:fine[ -]?tun(?:e[sd]?|ing)|(?:continue(?:d)? )?(?:pre[ -]?)?train(?:ing)?|sft"
+    r"|dreambooth)\b|(?:预|再)?训练|微调|精调|\bloras? (?:on|in)(?= (?:a |my )?\d{1,3} ?gb)"
+)
+PRETRAINS = re.compile(r"(?i)pre[ -]?train|预训练")
+MODELS = re.compile(
+    r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
+    r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
+)
+FULL = re.compile(r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?\b|全参数?|全量")
 SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # of a model without a name
 LEARNED = re.compile(rf"(?ai)(?<![\w-])({'|'.join(LEARNS)})(?![\w]|-[\w.]*\d[bB])")
+METHOD = re.compile(r"(?ai)(?<![a-z])(?:qlora|dora|loha|lokr|lora)s?(?![a-z])")
+CHIP = r"m[1-5](?: (?:pro|max|ultra))?"
+MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
+    rf"(?i)(?<![a-z0-9])(?:(?P<first>\d{{1,3}}) ?gb )?(?:apple )?(?:(?P<before>{CHIP}) )?"
+    rf"(?:imac|mac(?:book)?)s?(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
+    r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb)?(?![a-z0-9])"
+    r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
+)
+ADAPTERS = re.compile(r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b")  # that a server holds
+BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
+LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
+WORD = re.compile(r"[A-Za-z0-9][\w.+/%'\u2019-]*|[\u4e00-\u9fff]+")
+ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
+NOTHING = re.compile(r"(?!)")
+OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
+REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
+MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
+# Of a message, which a program wrote, and of a command, which has flags and names files
+NO_QUESTION = re.compile(
+    r"(?i)\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
+    r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
+)
+
+
+class Spoken(NamedTuple):
+    """A row of spoken.toml: what of a line says a setting, and the value that is typed for it."""
+
+    setting: str
+    pattern: "re.Pattern[str]"
+    value: str
+    tasks: tuple[str, ...]
+
+    def typed(self, match: "re.Match[str]") -> str:
+        """Return the value that a match says, as it is typed."""
+        groups = {name: value or "" for name, value in match.groupdict().items()}
+        return self.value.format(all=re.sub(r"[ -]", "_", match[0].lower()), **groups)
+
+
+class SpokenRules(NamedTuple):
+    """What spoken.toml says: how lines say settings, and what in them decides nothing."""
+
+    settings: tuple[Spoken, ...]
+    phrases: "re.Pattern[str]"
+    english: frozenset[str]
+    chinese: "re.Pattern[str]"
+
+
+@cache
+def _rules() -> SpokenRules:
+    """Return what spoken.toml says."""
+    data = tomllib.loads(text_beside(__file__, "spoken.toml"))
+    rows = tuple(
+        Spoken(row["setting"], _pattern(row["pattern"]), row["value"], tuple(row.get("tasks", ())))
+        for row in data["says"]
+    )
+    nothing = data["nothing"]
+    chinese = sorted(nothing["chinese"].split(), key=len, reverse=True)
+    return SpokenRules(
+        settings=rows,
+        phrases=_pattern("|".join(nothing["phrases"])),
+        english=frozenset(nothing["english"].split()),
+        chinese=re.compile("|".join(chinese)),
+    )
+
+
+def _pattern(text: str) -> "re.Pattern[str]":
+    return re.compile(rf"(?ai)(?<![\w.-])(?:{text.replace('{n}', NUMBER)})(?![a-z0-9-])")
+
+
+class Line:
+    """A line of words, and what no rule has taken of it."""
+
+    def __init__(self, text: str) -> None:
+        self.left = text
+        self.strange: list[str] = []  # words that say what no setting of ours does
+
+    @property
+    def document(self) -> Document:
+        """Return what is left as a text for the readers of texts."""
+        return documents(self.left, "text", "the text")[0]
+
+    def take(self, start: int, end: int) -> None:
+        """Take the characters from `start` to `end`."""
+        self.left = self.left[:start] + TAKEN * (end - start) + self.left[end:]
+
+    def find(self, pattern: "re.Pattern[str]") -> list["re.Match[str]"]:
+        """Return the matches of a pattern in what is left, and take each."""
+        matches = [match for match in pattern.finditer(self.left) if match[0]]
+        for match in matches:
+            self.take(match.start(), match.end())
+        return matches
+
+    def name(self, value: str) -> None:
+        """Take a name wherever it stands: "70b" is "70 b", too."""
+        spelled_so = re.escape(value).replace(r"\ ", " ").replace("b", " ?b").replace("B", " ?B")
+        self.find(re.compile(rf"(?i){spelled_so}"))
+
+    def words(self) -> Iterator[str]:
+        """Yield the words that are left and decide something."""
+        rules = _rules()
+        yield from self.strange
+        self.find(rules.phrases)
+        for match in WORD.finditer(self.left):
+            word = match[0].rstrip(".'\u2019-%/").lower().replace("\u2019", "'")
+            if not word.isascii():
+                word = rules.chinese.sub("", word)
+            if word and word not in rules.english:
+                yield word
+
+
+class AskedQuestion(NamedTuple):
+    """What a line asks: a command, its models, and its options and settings as they are typed; ""
+    of a switch."""
+
+    task: str
+    models: Sequence[str]
+    settings: Mapping[str, str]
+
+    @property
+    def words(self) -> list[str]:
+        """Return the words of the command."""
+        typed = [self.task, *self.models]
+        for name, value in self.settings.items():
+            typed += [f"--{name.replace('_', '-')}", *((value,) if value else ())]
+        judged = self.task.startswith("train") and "gpu" in self.settings
+        return [*typed, *(("--check",) if judged else ())]  # a question's exit code is its verdict
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Return the same question as a request. Raises UsageError if it is about several models,
+        or about none."""
+        if len(self.models) != 1:
+            raise UsageError(sentence("request.one_model", names=", ".join(self.models) or "-"))
+        workload = {name: value or True for name, value in self.settings.items()}
+        task = REQUESTED.get(self.task, self.task)
+        return {"task": task, "model": self.models[0], "workload": workload}
+
+
+def read(text: str) -> AskedQuestion | None:
+    """Return what a line asks, with what no rule took as `not_understood`; None of what is no line
+    of words with a model in it, and of a line with a command or a message in it."""
+    if not is_line(text) or LAUNCH.search(text) or NO_QUESTION.search(text):
+        return None
+    line = Line(text.strip())
+    whole = line.document
+    has_card = "gpu" in _device(Line(line.left))
+    makes = "" if models(whole) else getattr(pipeline(whole), "value", "")
+    named = [makes] if makes else _names(line)
+    if not named:
+        return _which_models(line)
+    task, options = _task(line, has_card, makes)
+    settings = Settings(line, task, trains="for" in options, makes=bool(makes))
+    settings.take_named()  # before names and cards: "tp 2 3090" are no two cards
+    if makes:
+        _take_pipeline(line)
+    else:
+        named = _names(line) or named
+    for name in named:
+        line.name(name)
+    device, engines = _device(line), _programs(line)
+    asked = settings.take_rest()
+    if asked.get("quantization", "\n").lower() in " ".join(named).lower():
+        del asked["quantization"]
+    program = {n: str(v) for each in engines for n, v in _program(each, task, options).items()}
+    if not program and settings.about == "infer":
+        program = _engine_of(asked)
+    unread = [*line.words()]
+    if len(unread) > MOST_UNREAD:
+        return None
+    left = {"not_understood": " ".join(unread)} if unread else {}
+    return AskedQuestion(task, named, {**options, **asked, **device, **program, **left})
 
 
 def words(text: str) -> list[str]:
-    """Return the words of the command that a line asks; [] of what is no line of words with a model
-    in it, of one with a command in it, and where a number of it was not understood."""
-    if not is_line(text) or LAUNCH.search(text):
-        return []
-    (document,) = documents(text.strip(), "text", "the text")
-    named, pictured = models(document), pipeline(document)
-    names = [piece.value for piece in named[:MOST_MODELS]] or _plain_names(text)
-    if pictured is not None and not named:
-        names = [pictured.value]
-    engines = programs(document)
-    if not names or len(engines) > 1:
-        return []
-    asked = _settings(document, " ".join(names))
-    for engine in engines:
-        asked |= named_by(engine.program)
-    line = [
-        *_task(document, "gpu" in asked, names[0] if pictured is not None and not named else "")
-    ]
-    if line[0] == "train" or "--for" in line:
-        asked = {"seq_len" if name == "context" else name: asked[name] for name in asked}
-    line.insert(1, " ".join(names[:1]))
-    line[2:2] = names[1:]
-    for name, value in asked.items():
-        line += [f"--{name.replace('_', '-')}", value]
-    typed = " ".join(line)
-    numbers = re.findall(r"\d+(?:\.\d+)?", text)
-    return line if all(number in typed for number in numbers) else []
+    """Return the words of the command that a line asks; [] of a line that asks none."""
+    question = read(text)
+    return [] if question is None else question.words
 
 
-def _plain_names(text: str) -> list[str]:
-    """Return the first name in words alone, or tag, that the catalogue takes, else a size: "mistral
-    small", "70b"; [] of none."""
-    phrases = (match[1] for pattern in (TAG, NAMED) for match in pattern.finditer(text))
+def _which_models(line: Line) -> AskedQuestion | None:
+    """Return the question of a line which models a card runs; None of another line."""
+    device = _device(line) if line.find(MODELS) else {}
+    asks = "gpu" in device and not [*line.words()]
+    return AskedQuestion("models", (), {"gpu": device["gpu"]}) if asks else None
+
+
+def _take_pipeline(line: Line) -> None:
+    """Take the words that name a pipeline: its longest beginning of a phrase that means it."""
+    for match in NAMED.finditer(line.left):
+        for begun in beginnings(match[1]):
+            one = pipelines.find(begun)
+            if one is not None:
+                line.take(match.start(1), match.start(1) + len(begun))
+                break
+    line.find(
+        re.compile(r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*)")
+    )
+
+
+def _names(line: Line) -> list[str]:
+    """Return the models that a line names; else the first name in words alone, or tag, that the
+    catalogue takes; else a size: "mistral small", "70b"; [] of none."""
+    if named := models(line.document):
+        return [piece.value for piece in named[:MOST_MODELS]]
+    phrases = (match[1] for pattern in (TAG, NAMED) for match in pattern.finditer(line.left))
     names = (name for phrase in phrases for name in beginnings(phrase))
     known = (n for n in names if re.search(r"[ :\d-]", n) and everyday.meaning(n) is not None)
-    return [*islice(known, 1)] or SIZE.findall(text)[:1]
+    return [*islice(known, 1)] or SIZE.findall(line.left)[:1]
 
 
-def _task(document: Document, has_card: bool, pipeline: str) -> tuple[str, ...]:
-    """Return the command that a line asks, and what it is told beside settings."""
-    text, way = document.text, method(document)
-    learned = LEARNED.search(text)
-    counts = ("--smallest", "count") if COUNTS.search(text) and has_card else ()
-    if learned or way is not None or (pipeline and TRAINS.search(text)):
-        named = learned[1].lower() if learned else way.value if way is not None else "lora"
-        return ("train-image" if pipeline else "train", "--method", named)
+def _device(line: Line) -> dict[str, str]:
+    """Take the cards of a line, or the size of one that it names no more of, and its host memory.
+    Return them as `gpu` and `ram`."""
+    if mac := _mac(line):
+        return {"gpu": mac}
+    named = card(line.document)
+    sizes = [*_sizes(line)]
+    value = "" if named is None else named.value
+    if named is not None:
+        for pattern in (CARD, MACHINE, COUNT, NODES):
+            line.find(pattern)
+        if ":" not in value and (counted := line.find(BEHIND)):
+            value = f"{value} {counted[0]['count']}卡"
+        if LAPTOP.search(line.left) and part_id(f"{value} Laptop"):
+            value = f"{value} Laptop"
+    value = value or _lower_case(line)
+    line.find(LAPTOP if not value or value.endswith("Laptop") else NOTHING)
+    of_card = {size.gb for size in sizes if size.of == "gpu_memory"}
+    ram = {size.gb for size in sizes if size.of == "ram"}
+    value = value or (f"{min(of_card)}gb" if len(of_card) == 1 else "")
+    said = {*re.findall(r"\d+", value)} & of_card  # of a named card its size says no more
+    for size in sizes:
+        if size.gb in said or (size.of == "ram" and len(ram) == 1):
+            line.take(size.start, size.end)
+    found = {"gpu": value} if value else {}
+    return {"ram": f"{min(ram)}GiB", **found} if len(ram) == 1 else found
+
+
+class Size(NamedTuple):
+    """A number of gigabytes in a line, and the setting that it is of."""
+
+    gb: str
+    of: str  # "ram" or "gpu_memory"
+    start: int
+    end: int
+
+
+def _sizes(line: Line) -> Iterator[Size]:
+    """Yield the sizes of a card and of the host's memory that a line says."""
+    for match in BYTES.finditer(line.left):
+        if of := whose(match) or (ENOUGH.match(line.left, match.end()) and "gpu_memory"):
+            behind = (OF_HOST if of == "ram" else OF_CARD).match(line.left, match.end())
+            yield Size(match["value"], of, match.start(), (behind or match).end())
+
+
+def _lower_case(line: Line) -> str:
+    """Take the only word with a number in it that is a card's name: "t4", "m60"."""
+    found = [m for m in WORD.finditer(line.left) if re.fullmatch(r"(?a)[A-Za-z]+\d\w*", m[0])]
+    cards = [match for match in found if part_id(match[0])]
+    if len(cards) != 1:
+        return ""
+    line.take(cards[0].start(), cards[0].end())
+    return cards[0][0]
+
+
+def _mac(line: Line) -> str:
+    """Take the only Mac of a line that says its memory; "" of none. The chip decides no byte."""
+    macs = [m for m in MAC.finditer(line.left) if m["first"] or m["size"]]
+    if len(macs) != 1:
+        return ""
+    (match,) = macs
+    name = f"{match['before'] or match['chip'] or 'mac'} {match['first'] or match['size']}gb"
+    if not part_id(name):
+        return ""
+    line.take(match.start(), match.end())
+    return name
+
+
+def _programs(line: Line) -> list[Program]:
+    """Take the engine or the trainer that a line names; of several none."""
+    found = [(p, m) for p in told_by("words") if (m := re.search(p.words, line.left))]
+    if len(found) != 1:
+        return []
+    ((program, _),) = found
+    line.find(re.compile(program.words))
+    return [program]
+
+
+def _program(program: Program, task: str, options: Mapping[str, str]) -> Mapping[str, object]:
+    """Return the setting that names a program: of an engine beside a method that learns from its
+    answers, who writes these."""
+    if task == "train" and program.task == "infer" and options["method"] in LEARNS:
+        return {"rollout_engine": program.name}
+    return named_by(program)
+
+
+def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str]]:
+    """Return the command that a line asks, and its options; take the words that say them."""
+    way = None if ADAPTERS.search(line.left) else method(line.document)
+    learned = LEARNED.search(line.left)
+    counted, which = COUNTS.search(line.left), WHICH.search(line.left)
+    trains = TRAINS.search(line.left) or way is not None
+    full = FULL.search(line.left) if trains else None
+    pretrains = PRETRAINS.search(line.left)
+    counts = {"smallest": "count"} if counted and has_card else {}
+    for pattern, taken in ((LEARNED, learned), (METHOD, way), (TRAINS, trains), (FULL, full)):
+        if taken:
+            line.find(pattern)
+    if which and not has_card and not pipeline and not learned:
+        line.find(WHICH)
+        method_named = "train" if full or pretrains else way.value if way is not None else "lora"
+        return "fit", {**({"for": method_named} if trains else {}), "smallest": "gpu"}
+    if learned or way is not None or pretrains or (pipeline and trains):
+        named = "full" if pretrains else way.value if way is not None else "lora"
+        named = learned[1].lower() if learned else named
+        return "train-image" if pipeline else "train", {"method": named}
     if pipeline and not has_card:
         entry = pipelines.find(pipeline)
-        return ("video" if entry and entry.recipe.get("kind") == "video" else "image",)
-    if TRAINS.search(text):
-        return ("fit", "--for", "train" if FULL.search(text) else "lora", *counts)
-    if WHICH.search(text) and not has_card:
-        return ("fit", "--smallest", "gpu")
-    return ("fit", *counts) if has_card else ("infer",)
+        return "video" if entry and entry.recipe.get("kind") == "video" else "image", {}
+    if counts:
+        line.find(COUNTS)
+    if trains or (not pipeline and _of_training(line)):
+        return "fit", {"for": "train" if full else "lora", **counts}
+    return "fit" if has_card else "infer", counts
 
 
-def _settings(document: Document, names: str) -> dict[str, str]:
-    """Return the settings that a line says, as they are typed, but for a format in its model's
-    name; a card that it names no more of than its size is one that is sold with that."""
-    asked = {n: p.value for n, p in settings(document, (*RULES, *OF_LANGUAGE)).items()}
-    if asked.get("quantization", "\n").lower() in names.lower():
-        del asked["quantization"]
-    asked.pop("gpu_memory", None)
-    named = card(document)
-    sizes = [m["value"] for m in BYTES.finditer(document.text) if whose(m) != "ram"]
-    if named is not None:
-        asked["gpu"] = named.value
-    elif len(sizes) == 1:
-        asked["gpu"] = f"{sizes[0]}gb"
-    return asked
+def _of_training(line: Line) -> bool:
+    """Tell whether a line says a setting that training alone has."""
+    only = TRAIN.keys() - INFER.keys()
+    return any(row.setting in only and row.pattern.search(line.left) for row in _rules().settings)
+
+
+class Settings:
+    """Takes the settings of one command from a line."""
+
+    def __init__(self, line: Line, task: str, *, trains: bool, makes: bool) -> None:
+        self.line, self.asked, self.fits = line, dict[str, str](), task == "fit"
+        about = "train" if trains or task.startswith("train") else "infer"
+        if makes:
+            about = "picture" if about == "infer" else "picture_training"
+        self.about = task if task in ("image", "video", "train-image") else about
+        self.known: Mapping[str, Setting[Any]] = TABLES[about]
+
+    def take_named(self) -> None:
+        """Take the settings that the line names beside their values."""
+        for row in _rules().settings:
+            if not row.setting:
+                self.line.strange += [match[0] for match in self.line.find(row.pattern)]
+            elif not row.tasks or self.about in row.tasks:
+                self._take(row.setting, row.pattern, row.typed)
+        for name, setting in self.known.items():
+            if pattern := _by_its_name(setting):
+                self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
+
+    def take_rest(self) -> dict[str, str]:
+        """Take the settings that a value alone says, and return all as they are typed."""
+        for rule in (*RULES, *OF_LANGUAGE):
+            self._take(rule.setting, rule.pattern, partial(spelled, rule))
+        texts = self.asked.pop("of_text", "")
+        if texts:
+            self.asked["quantization"] = "+".join(filter(None, (self._form, texts)))
+        return self.asked
+
+    @property
+    def _form(self) -> str:
+        return self.asked.get("quantization", "")
+
+    def _take(
+        self, setting: str, pattern: "re.Pattern[str]", typed: Callable[["re.Match[str]"], str]
+    ) -> None:
+        """Take what says a setting by one rule, if it says one value that the setting can have. Of
+        two values neither is taken."""
+        if setting == "context" and self.about == "train":
+            setting = "seq_len"
+        matches = [match for match in pattern.finditer(self.line.left) if match[0]]
+        said = {typed(match) for match in matches}
+        said |= {self.asked[setting]} if setting in self.asked else set()
+        if len(said) != 1 or not self._reads(setting, *said):
+            return
+        self.asked[setting] = said.pop()
+        for match in matches:
+            self.line.take(match.start(), match.end())
+
+    def _reads(self, setting: str, value: str) -> bool:
+        """Tell whether the command has a setting, and that this value."""
+        if setting in OF_FIT or setting == "of_text":
+            return self.fits or setting not in OF_FIT
+        if setting not in self.known:
+            return False
+        try:
+            self.known[setting].value(value or True)
+        except UsageError:
+            return False
+        return True
+
+
+@cache
+def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
+    """Return the pattern of a setting in its own words, with its value behind it: "max num seqs
+    64"; None of one whose name is a word of every day."""
+    names = (name.strip("-") for name in (setting.name, *setting.flags))
+    spellings = [re.sub(r"[-_]", "[ _-]", name) for name in names if re.search("[-_]", name)]
+    if not spellings:
+        return None
+    is_flag = setting.kind.name == "flag"
+    numbers = r"true|false" if is_flag else r"\d[\w.]*|[a-z]\w*\d\w*|true|false|auto"
+    value = "|".join(map(re.escape, setting.choices)) if setting.choices else numbers
+    behind = rf"(?:[ =:]| of | is | at | to )+(?P<value>{value})(?![\w.])"
+    optional = "?" if is_flag else ""
+    return re.compile(
+        rf"(?ai)(?<![\w-])(?:--)?(?:{'|'.join(spellings)})(?:{behind}){optional}(?![\w-])"
+    )
+
+
+def _engine_of(settings: Iterable[str]) -> dict[str, str]:
+    """Return the engine that has the settings of a line, where not every engine has them."""
+    having = [engines_of(INFER[name]) for name in settings if name in INFER]
+    return next(({"engine": engines[0]} for engines in having if engines), {})

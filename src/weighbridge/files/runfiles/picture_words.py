@@ -149,7 +149,7 @@ def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str,
     pieces: dict[str, list[Piece]] = {}
     for rule in rules:
         for match in rule.pattern.finditer(text):
-            if value := _spelled(rule, match):
+            if value := spelled(rule, match):
                 pieces.setdefault(rule.setting, []).append(piece_of(document, match, value))
     for setting, piece in _memory(document):
         pieces.setdefault(setting, []).append(piece)
@@ -158,7 +158,8 @@ def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str,
     }
 
 
-def _spelled(rule: WordRule, match: "re.Match[str]") -> str:
+def spelled(rule: WordRule, match: "re.Match[str]") -> str:
+    """Return what a match of a rule says, as it is typed; "" of what it does not mean."""
     try:
         return rule.spelled(match)
     except (UsageError, ValueError):  # a size that nobody can make

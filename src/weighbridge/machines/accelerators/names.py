@@ -48,6 +48,7 @@ from weighbridge.machines.accelerators.spelling import (
 
 JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
+MAC = re.compile(r"(?:apple )?mac(?:book)?(?: (?:mini|studio|pro|air))* (?P<size>\d+) ?gi?b?")
 OF_A_CARD = re.compile(r"\d{1,3}(?!\d)")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
 # "4张3090", "A10*4", "A800 8卡", "8 A100"; as text, since few names have a count
@@ -256,6 +257,8 @@ def _device(typed: str) -> DeviceChoice | None:
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
+    if mac := MAC.fullmatch(typed):
+        return _of_mac(typed, int(mac["size"]))
     size = FILLER.sub("", typed).strip()
     sized_alone = MEMORY.fullmatch(size) is not None
     if sized_alone and OF_A_CARD.match(size):  # and no part of a card's name: 48gb
@@ -303,6 +306,16 @@ def _of_size(typed: str) -> DeviceChoice:
     shown = typed.upper().replace("IB", "iB")
     read = sentence("read_as", typed=shown, size=size, human=human(size))
     return DeviceChoice(part=part, note=clauses(read, note))
+
+
+def _of_mac(typed: str, gb: int) -> DeviceChoice | None:
+    """Return a Mac of which the memory alone is known: the chip with the least room of those sold
+    with so much. What a process can have depends on the memory, within the interval of each."""
+    chips = [p for p in parts().values() if p.vendor == "Apple" and p.marketed_gb == gb]
+    if not chips:
+        return None
+    part = min(chips, key=lambda p: p.room.low)
+    return DeviceChoice(part=replace(part, id=typed, name=f"Mac {gb}GB"))
 
 
 def _slice(name: str, profile: str) -> DeviceChoice | None:
