@@ -147,3 +147,25 @@ def test_a_gguf_is_asked_of_llama_cpp_and_the_first_error_goes(opened, tmp_path)
     page.wait_for_selector("h2#answer")
     settled(page)
     assert told not in page.inner_text("body") and page.locator(".problem").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "given"),
+    [
+        ("can I run qwen3-0.6b on a 3060 12gb?", {"gpu": "3060 12GB"}),
+        ("3060能跑qwen3-0.6b吗", {"gpu": "3060"}),
+        ("how much memory does qwen3-0.6b take with 7 hats", {"not_understood": "7 hats"}),
+    ],
+)
+def test_a_question_in_words_is_asked_as_the_command_that_it_means(opened, question, given):
+    page = opened()
+    page.fill("#model", question)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".headline")
+    settled(page)
+    state = state_of(page)
+    assert state["model"] == "qwen3-0.6b"
+    assert state["task"] == ("infer" if "hats" in question else "fit")
+    assert state.items() >= given.items()
+    if "hats" in question:
+        assert "7 hats" in page.inner_text(".result")

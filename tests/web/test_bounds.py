@@ -111,6 +111,13 @@ def test_a_run_file_has_as_many_requests_as_stand_beside_each_other():
         asks_of(file("a.jsonl", len(bad), bad))
 
 
+def test_a_question_that_is_pasted_is_the_request_that_it_means():
+    text = b"can I run qwen3-8b on a 4090 with 7 hats?"
+    (ask,) = asks_of(file("pasted.text", len(text), text)).asks
+    workload = {"gpu": "4090", "not_understood": "7 hats"}
+    assert ask == {"task": "fit", "model": "qwen3-8b", "workload": workload}
+
+
 def test_comparisons_are_of_so_many():
     from weighbridge.workload import MOST_BESIDE
 

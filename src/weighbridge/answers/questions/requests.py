@@ -330,6 +330,8 @@ def _checked(request: dict[str, Any]) -> None:
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(sentence("request.setting", name=misplaced[0]))
+    if "question" in request:
+        raise UsageError(sentence("request.question", text=shown(request["question"])))
     if request.keys() >= OF_ANSWERS:
         raise UsageError(sentence("request.report"))
     _only(request, KEYS, "a request")

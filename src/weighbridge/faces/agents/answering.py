@@ -18,6 +18,7 @@ from weighbridge.base.wording import printable, safe_json, shown, spelled_like
 from weighbridge.faces.agents import brief
 from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.faces.render import bounded
+from weighbridge.files.runfiles import asked
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.formats.strict_json import strict_json
 from weighbridge.workload import FIT, TABLES, Table
@@ -80,6 +81,8 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](settings)
             return _told(text, numbers, form)
+        if name == "weigh" and (question := asked.read(str(settings.get("text") or ""))):
+            return self._reported(question.request, form, full=detail == "full")
         if name == "weigh":
             return self._weighed(settings, form, full=detail == "full")
         if name == "fit" and "explain_oom" in settings:
@@ -90,9 +93,12 @@ class Answers:
                 raise UsageError(sentence("agent.together_full"))
             services = self._requests.together(_several(settings, others))
             return _told(*brief.of_services(services), form)
-        request = _request(name, settings)
+        return self._reported(_request(name, settings), form, full=detail == "full")
+
+    def _reported(self, request: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Answer a request, in few words or whole."""
         report = self._requests.report(request)
-        if detail == "full":
+        if full:
             write = bounded.as_json if form == "json" else bounded.as_markdown
             line = "" if self._line is None else self._line(request)
             return AgentAnswer(write(report, line), _brief(report)[1])

@@ -207,6 +207,7 @@ def menu(ctx: click.Context) -> None:
     """Weigh a model before it is loaded: what it takes, and where each number comes from.
 
     \b
+    weighbridge "can I run qwen3-32b on two 3090s with 32k context?"
     weighbridge llama-3.1-8b --gpu 4090       can I run it: the same as fit
     weighbridge load llama-3.1-8b             built-in catalogue, no network
     weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights

@@ -22,6 +22,7 @@ OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pat
 MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
 SIGNS = re.compile(r"[\u4e00-\u9fff]")
 OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save"))
+FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
@@ -43,8 +44,10 @@ def in_sentences(reference: str) -> bool:
 
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that words ask which people write a question in, and what is typed behind
-    it; [] of all else."""
+    """Return the command that words ask which people write a question in, typed or on stdin, and
+    what is typed behind it; [] of all else."""
+    if words[:1] == [STDIN]:
+        words = [_piped(), *words[1:]]
     typed = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     text, options = " ".join(words[:typed]), [*words[typed:]]
     if not in_sentences(text) or not OF_FILES.isdisjoint(options):
@@ -58,6 +61,26 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     line = asked.words(text)
     foreign = line and "--lang" not in options and language_of(text, 0) != "en"
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
+
+
+def _piped() -> str:
+    """Return the text on stdin without a fence around it, and put it back for who reads it next."""
+    import io
+
+    raw = _stdin()
+    sys.stdin = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8")
+    text = raw.decode(errors="replace").strip()
+    fenced = FENCED.fullmatch(text)
+    return fenced[1] if fenced else text
+
+
+def _stdin() -> bytes:
+    """Return what is piped or pasted, one byte more than is read of a file at most."""
+    from weighbridge.base.cost import MOST
+
+    if sys.stdin.isatty():
+        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
+    return sys.stdin.buffer.read(MOST + 1)
 
 
 def starts(reference: str) -> bool:
@@ -119,14 +142,11 @@ def given_text(file: str) -> tuple[Any, str | None]:
     """Return what is weighed: stdin's text with a name, or a path."""
     from pathlib import Path
 
-    from weighbridge.base.cost import MOST
     from weighbridge.files.runfiles.document import decoded
 
     if file != STDIN:
         return (file, "the text") if in_sentences(file) else (Path(file), None)
-    if sys.stdin.isatty():
-        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
-    return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
+    return decoded(_stdin(), "the text"), "the text"
 
 
 def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:

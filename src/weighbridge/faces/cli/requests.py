@@ -6,6 +6,8 @@ from typing import IO
 
 import click
 
+from weighbridge.base.errors import UsageError
+
 MOST_JOBS = 256
 
 
@@ -28,19 +30,34 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
     \b
     {"task": "load", "model": "llama-3.1-8b", "workload": {"dtype": "float16"}}
     {"task": "load", "model": {"config": {"model_type": "llama", ...}}}
+    {"question": "can I run qwen3-32b on two 3090s with 32k context?"}
 
     A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
     the others go on. Then the exit code is 2, or 0 with --keep-going.
     """
     from weighbridge.answers.questions.requests import FAILED, MAX_LINE
 
-    asked = filter(bytes.strip, lines(file, MAX_LINE))
+    asked = map(meant, filter(bytes.strip, lines(file, MAX_LINE)))
     failed = False
     for reply in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
         failed |= reply.startswith(FAILED)
         click.echo(reply)
     if failed and not keep_going:
         click.get_current_context().exit(2)
+
+
+def meant(line: bytes) -> bytes:
+    """Return the request that the words of `{"question": "..."}` mean; any other line as it is."""
+    if b'"question"' not in line:
+        return line
+    from weighbridge.files.runfiles.asked import read
+
+    try:
+        request = json.loads(line)
+        question = read(request.pop("question"))
+        return line if question is None else json.dumps({**question.request, **request}).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError):
+        return line
 
 
 def answers(

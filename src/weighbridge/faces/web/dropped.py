@@ -162,10 +162,13 @@ def asks_of(file: Any) -> Asks:
 
 def _runs(data: bytes, name: str) -> Asks:
     """The runs of a file as requests, with what of it was not understood."""
-    from weighbridge.files.runfiles import read  # where such a file was dropped
+    from weighbridge.files.runfiles import asked, read  # where such a file was dropped
     from weighbridge.files.runfiles.document import decoded
 
     called = "the text" if name.endswith(PASTED) else name
+    question = asked.read(decoded(data, called)) if name.endswith(PASTED) else None
+    if question is not None:
+        return Asks([question.request])
     runs = [run for run in read(decoded(data, called), called).runs if not run.refused]
     if not runs:
         refused = read(decoded(data, called), called).runs[0].refused

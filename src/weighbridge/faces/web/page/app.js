@@ -9,7 +9,7 @@ import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.
 import { Strip } from "./parts.js";
 import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, modelOn, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, ofPipelines, strangers, tabFor, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isQuestion, isRun, isText, joined, kept, LISTS, modelOn, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, ofPipelines, strangers, tabFor, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
@@ -262,6 +262,7 @@ function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
     if (config) take(config);
     else if (command) set({ task: "infer", model: "", given: { ...state.given, command } });
     else if (isRun(text)) take(pastedFile(text));
+    else if (isQuestion(text)) take(pastedFile(text));
     else if (isMessage(text)) pasted({ name: "", text });
     else if (isText(text)) take(pastedFile(text));
     else return false;

@@ -96,6 +96,12 @@ export function isMessage(text) {
   return /\s/.test(text.trim()) && /memory|oom|alloc/i.test(text);
 }
 
+/** Tells whether a text is a question in words: a name has few. @param {string} text */
+export function isQuestion(text) {
+  const words = text.trim().split(/\s+/).length;
+  return !/\n/.test(text.trim()) && !isText(text) && !/out of memory|error/i.test(text) && (words > 3 || /[\u4e00-\u9fff]/.test(text));
+}
+
 /** Tells whether a text is more than a name: of several lines, or with flags. @param {string} text */
 export function isText(text) {
   return /\n\s*\S|\s--[a-z]|\s-[a-z]+\s/i.test(text.trim());
