@@ -144,6 +144,40 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "两张4090用zero3微调qwen2.5-14b，梯度检查点，batch 1，能行吗",
         "fit qwen2.5-14b --for lora --checkpointing full --shard zero3 --batch-size 1 --gpu 4090:2",
     ),
+    (
+        "how many concurrent users can qwen3-8b serve on an L40S with vllm",
+        "fit qwen3-8b --max users --gpu L40S --engine vllm",
+    ),
+    (
+        "Can my RTX 4060 8GB run Llama 3.1 8B Q4_K_M with 8k context?",
+        "fit 'Llama 3.1 8B Q4_K_M' --context 8k --gpu 'RTX 4060 8GB'",
+    ),
+    ("will qwen2.5-coder-32b fit on two 16GB cards", "fit qwen2.5-coder-32b --gpu 'two 16gb'"),
+    (
+        "can I run DeepSeek R1 671B with 512GB RAM and one 3090",
+        "fit 'DeepSeek R1' --ram 512GiB --gpu 3090",
+    ),
+    ("can I finetune Llama-3.2-3B on a 6GB 2060?", "fit Llama-3.2-3B --for lora --gpu '2060 6GB'"),
+    (
+        "could I train a 1b model from scratch on a single 4090",
+        "train 1b --method full --gpu 4090 --check",
+    ),
+    (
+        "kohya sdxl lora 1024x1024 batch size 2 on a 3060",
+        "train-image sdxl --method lora --batch-size 2 --size 1024x1024 --gpu 3060 --framework kohya --check",
+    ),
+    (
+        "100 users, 4k context each, llama-3.1-8b, vllm, how many L4?",
+        "fit llama-3.1-8b --smallest count --batch-size 100 --context 4k --gpu L4 --engine vllm",
+    ),
+    (
+        "我想在3090上用unsloth QLoRA微调llama-3.1-8b，序列长度8192，可以吗？",
+        "train llama-3.1-8b --method qlora --seq-len 8192 --gpu 3090 --framework unsloth --check",
+    ),
+    (
+        "8张A100 80G，用Megatron训练qwen3-14b，tp4 pp2，行不行",
+        "fit qwen3-14b --for lora --tensor-parallel-size 4 --pipeline-parallel-size 2 --framework megatron --gpu 'A100 80GB:8'",
+    ),
     ("我的macbook m4 pro 48gb能跑qwen3-32b吗", "fit qwen3-32b --gpu 'm4 pro 48gb'"),
     ("3060能跑什么模型", "models --gpu 3060"),
     ("qwen3-8b on a 4090 with 7 loras", "fit qwen3-8b --max-loras 7 --gpu 4090 --engine vllm"),

@@ -56,7 +56,10 @@ OF_LANGUAGE = (
     WordRule("quantization", FORM, lambda match: match["value"].replace(" ", "-")),
 )
 TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
-COUNTS = re.compile(r"(?ai)\bhow many\b|几[张块卡]|多少[张块卡]")
+COUNTS = re.compile(
+    r"(?ai)\bhow many\b(?! (?:concurrent|simultaneous|parallel|users|requests|clients|tokens))"
+    r"|几[张块卡]|多少[张块卡]"
+)
 WHICH = re.compile(
     r"(?ai)\b(?:what|which|minimum|smallest|cheapest) (?:\w+ )?(?:gpu|card)"
     r"|什么(?:显?卡|GPU)|哪[张种款]"
@@ -65,7 +68,7 @@ TRAINS = re.compile(
     r"(?i)\b(?:fine[ -]?tun(?:e[sd]?|ing)|(?:continue(?:d)? )?(?:pre[ -]?)?train(?:ing)?|sft"
     r"|dreambooth)\b|(?:预|再)?训练|微调|精调|\bloras? (?:on|in)(?= (?:a |my )?\d{1,3} ?gb)"
 )
-PRETRAINS = re.compile(r"(?i)pre[ -]?train|预训练")
+PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
     r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
@@ -85,6 +88,10 @@ ADAPTERS = re.compile(r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b")  # that a s
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
 LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
 WORD = re.compile(r"[A-Za-z0-9][\w.+/%'\u2019-]*|[\u4e00-\u9fff]+")
+COUNTED = re.compile(  # before a size: two 16GB cards
+    r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
+    r"(?: ?[x\u00d7*张块卡])? ?$"
+)
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 NOTHING = re.compile(r"(?!)")
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
@@ -167,9 +174,13 @@ class Line:
         return matches
 
     def name(self, value: str) -> None:
-        """Take a name wherever it stands: "70b" is "70 b", too."""
+        """Take a name wherever it stands, and a word behind it with which it means the same model:
+        "70b" is "70 b", too, and "deepseek r1" goes on with "671b"."""
         spelled_so = re.escape(value).replace(r"\ ", " ").replace("b", " ?b").replace("B", " ?B")
-        self.find(re.compile(rf"(?i){spelled_so}"))
+        for match in self.find(re.compile(rf"(?i){spelled_so}")):
+            behind = WORD.match(self.left, match.end() + 1)
+            if behind and not behind[0].isdigit() and _same(value, f"{value} {behind[0]}"):
+                self.take(behind.start(), behind.end())
 
     def words(self) -> Iterator[str]:
         """Yield the words that are left and decide something."""
@@ -182,6 +193,14 @@ class Line:
                 word = rules.chinese.sub("", word)
             if word and word not in rules.english:
                 yield word
+
+
+def _same(name: str, longer: str) -> bool:
+    """Return whether two everyday names mean one model in one format."""
+    meanings = (everyday.meaning(name), everyday.meaning(longer))
+    return (
+        None not in meanings and len({(m.entry.name, m.quantization) for m in meanings if m}) == 1
+    )
 
 
 class AskedQuestion(NamedTuple):
@@ -233,7 +252,7 @@ def read(text: str) -> AskedQuestion | None:
         named = _names(line) or named
     for name in named:
         line.name(name)
-    device, engines = _device(line), _programs(line)
+    device, engines = _device(line), _programs(line, "pictures" if makes else "words")
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
@@ -289,27 +308,46 @@ def _device(line: Line) -> dict[str, str]:
     Return them as `gpu` and `ram`."""
     if mac := _mac(line):
         return {"gpu": mac}
-    named = card(line.document)
     sizes = [*_sizes(line)]
-    value = "" if named is None else named.value
-    if named is not None:
-        for pattern in (CARD, MACHINE, COUNT, NODES):
-            line.find(pattern)
-        if ":" not in value and (counted := line.find(BEHIND)):
-            value = f"{value} {counted[0]['count']}卡"
-        if LAPTOP.search(line.left) and part_id(f"{value} Laptop"):
-            value = f"{value} Laptop"
-    value = value or _lower_case(line)
-    line.find(LAPTOP if not value or value.endswith("Laptop") else NOTHING)
-    of_card = {size.gb for size in sizes if size.of == "gpu_memory"}
+    of_card = [size for size in sizes if size.of == "gpu_memory"]
     ram = {size.gb for size in sizes if size.of == "ram"}
-    value = value or (f"{min(of_card)}gb" if len(of_card) == 1 else "")
-    said = {*re.findall(r"\d+", value)} & of_card  # of a named card its size says no more
-    for size in sizes:
-        if size.gb in said or (size.of == "ram" and len(ram) == 1):
+    one = of_card[0] if len({size.gb for size in of_card}) == 1 else None
+    value = _cards(line) or _bare_name(line)
+    line.find(LAPTOP if not value or value.endswith("Laptop") else NOTHING)
+    if one is not None and not value:
+        value = _of_size(line, one)
+    elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
+        value = f"{value} {one.gb}GB"
+    for size in sizes:  # of a named card its size says no more
+        of_it = size.of == "gpu_memory" and size.gb in re.findall(r"\d+", value)
+        if of_it or (size.of == "ram" and len(ram) == 1):
             line.take(size.start, size.end)
     found = {"gpu": value} if value else {}
     return {"ram": f"{min(ram)}GiB", **found} if len(ram) == 1 else found
+
+
+def _cards(line: Line) -> str:
+    """Take the cards that a line names, with their number; "" of none, and of several kinds."""
+    named = card(line.document)
+    if named is None:
+        return ""
+    value = named.value
+    for pattern in (CARD, MACHINE, COUNT, NODES):
+        line.find(pattern)
+    if ":" not in value and (behind := line.find(BEHIND)):
+        value = f"{value} {behind[0]['count']}卡"
+    laptop = LAPTOP.search(line.left) and part_id(f"{value} Laptop")
+    return f"{value} Laptop" if laptop else value
+
+
+def _of_size(line: Line, size: "Size") -> str:
+    """Return the card, or the cards, that a line names by a size alone; take the number of them."""
+    value = f"{size.gb}gb"
+    counted = COUNTED.search(line.left, 0, size.start)
+    if counted is None or not part_id(f"{counted['count']} {value}"):
+        return value
+    line.take(counted.start(), counted.end())
+    return f"{counted['count']} {value}"
 
 
 class Size(NamedTuple):
@@ -329,9 +367,13 @@ def _sizes(line: Line) -> Iterator[Size]:
             yield Size(match["value"], of, match.start(), (behind or match).end())
 
 
-def _lower_case(line: Line) -> str:
-    """Take the only word with a number in it that is a card's name: "t4", "m60"."""
-    found = [m for m in WORD.finditer(line.left) if re.fullmatch(r"(?a)[A-Za-z]+\d\w*", m[0])]
+def _bare_name(line: Line) -> str:
+    """Take the only word with a number in it that is a card's name: "t4", "2060"."""
+    found = [
+        m
+        for m in WORD.finditer(line.left)
+        if re.fullmatch(r"(?a)[A-Za-z]+\d+[A-Za-z]{0,2}|\d{3,4}", m[0])
+    ]
     cards = [match for match in found if part_id(match[0])]
     if len(cards) != 1:
         return ""
@@ -352,14 +394,14 @@ def _mac(line: Line) -> str:
     return name
 
 
-def _programs(line: Line) -> list[Program]:
+def _programs(line: Line, face: str) -> list[Program]:
     """Take the engine or the trainer that a line names; of several none."""
-    found = [(p, m) for p in told_by("words") if (m := re.search(p.words, line.left))]
+    patterns = {program.name: getattr(program, face) for program in told_by(face)}
+    found = [program for program in told_by(face) if re.search(patterns[program.name], line.left)]
     if len(found) != 1:
         return []
-    ((program, _),) = found
-    line.find(re.compile(program.words))
-    return [program]
+    line.find(re.compile(patterns[found[0].name]))
+    return found
 
 
 def _program(program: Program, task: str, options: Mapping[str, str]) -> Mapping[str, object]:
@@ -367,6 +409,8 @@ def _program(program: Program, task: str, options: Mapping[str, str]) -> Mapping
     answers, who writes these."""
     if task == "train" and program.task == "infer" and options["method"] in LEARNS:
         return {"rollout_engine": program.name}
+    if task == "train-image":
+        return {"framework": program.name}
     return named_by(program)
 
 
@@ -379,7 +423,8 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     full = FULL.search(line.left) if trains else None
     pretrains = PRETRAINS.search(line.left)
     counts = {"smallest": "count"} if counted and has_card else {}
-    for pattern, taken in ((LEARNED, learned), (METHOD, way), (TRAINS, trains), (FULL, full)):
+    said = ((LEARNED, learned), (METHOD, way), (TRAINS, trains), (FULL, full))
+    for pattern, taken in (*said, (PRETRAINS, pretrains)):
         if taken:
             line.find(pattern)
     if which and not has_card and not pipeline and not learned:
