@@ -110,20 +110,26 @@ def test_which_packed_rows_a_card_multiplies(dtype, rows, repacks, device, build
     step = SimpleNamespace(
         repacks=repacks, rules=SimpleNamespace(packed_products=products(build), no_kernel=())
     )
-    assert compute._multiplies(w, step, 1) is runs
+    product = g.made("mul_mat", (rows,), w)
+    assert compute.supports(1, step)(product, 0) is runs
 
 
 def test_a_tower_keeps_six_of_its_width_and_three_of_its_feed_forward():
     tower = {"positions": 10, "hidden": 7}
     plain = SimpleNamespace(feed=Dense(width=5, gated=False), **tower)
     routed = SimpleNamespace(feed=SimpleNamespace(width=5, top_k=2), **tower)
-    assert components._layer(plain) == 4 * 10 * (6 * 7 + 3 * 5)
-    assert components._layer(routed) == 4 * 10 * (6 * 7 + 3 * 10)
-    body = SimpleNamespace(towers=[plain, routed])
-    found = components._compute(SimpleNamespace(body=body))
-    assert found.bytes == Bytes(4 * 10 * 72 // 2, 4 * 10 * 72, 3 * 4 * 10 * 72)
-    none = components._compute(SimpleNamespace(body=SimpleNamespace(towers=[])))
-    assert none.bytes.expected == 64 * MIB
+    loaded = SimpleNamespace(parts=[SimpleNamespace(stored=[SimpleNamespace(nbytes=128)])])
+
+    def computed(*towers):
+        body = SimpleNamespace(towers=towers)
+        return components.projector(
+            SimpleNamespace(projector=loaded, body=body), None
+        ).compute.bytes
+
+    assert computed(plain).expected == 4 * 10 * (6 * 7 + 3 * 5)
+    expected = 4 * 10 * (6 * 7 + 3 * 10)
+    assert computed(plain, routed) == Bytes(expected // 2, expected, 3 * expected)
+    assert computed().expected == 64 * MIB
 
 
 def test_files_of_a_projector_are_in_blocks_of_128_bytes():
@@ -190,8 +196,8 @@ def test_mamba_2_is_cut_by_heads_and_groups():
     m = Mamba2(inner=64, heads=8, groups=2, state=16, kernel=4)
 
     def parts(rows):
-        site = Site(param=Param("a.in_proj.weight", (rows, 32)), mixers=(m,))
-        return [(p.size, p.unit.number, p.unit.how) for p in cuts._mamba2(site, m).parts]
+        site = Site(param=Param("a.in_proj.weight", (rows, 32), role="states"), mixers=(m,))
+        return [(p.size, p.unit.number, p.unit.how) for p in cuts.cut(site).parts]
 
     assert parts(64 + 64 + 64 + 8) == [(136, 8, "split"), (64, 2, "repeat")]
     assert parts(65) == [(1, 8, "split"), (64, 2, "repeat")]
@@ -212,12 +218,27 @@ def test_mamba_2_is_cut_by_heads_and_groups():
 )
 def test_lists_of_free_pages(full, sliding, page, nbytes):
     pools = sglang_caches.Pools(full=full, sliding=sliding, slots=0)
-    assert replica._lists(SimpleNamespace(settings=SimpleNamespace(page=page)), pools) == nbytes
+    assert beside_caches(pools, page, context=-4) == nbytes
+
+
+def beside_caches(pools, page, *, context, drafted=0, requests=0):
+    """Bytes of tables and lists of pools whose tokens take none."""
+    return replica.least_pools(
+        SimpleNamespace(
+            settings=SimpleNamespace(page=page, context=context, drafted=drafted),
+            case=SimpleNamespace(
+                beside=0, kinds=[SimpleNamespace(cells=sglang_caches.Cells(0, 0, 0))]
+            ),
+            needed=[pools],
+            load=SimpleNamespace(requests=requests),
+        ),
+        0,
+    )
 
 
 def test_a_row_of_requests_has_four_positions_more():
-    v = SimpleNamespace(settings=SimpleNamespace(context=1000, drafted=3))
-    assert replica._table(v, 9) == 10 * 1007 * 4
+    none = sglang_caches.Pools(full=0, sliding=0, slots=0)
+    assert beside_caches(none, 1, context=1000, drafted=3, requests=9) == 10 * 1007 * 4
 
 
 # vLLM
@@ -265,37 +286,49 @@ def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopel
     ],
 )
 def test_how_sure_a_moment_is(name, new, guessed, sides):
-    prompt = SimpleNamespace(batch=3)
-    p = SimpleNamespace(new=new, guessed=guessed, outputs=7, prompt=prompt, packages=())
     low, high = sides
     expected = 100 * MIB
-    assert infer._interval(p, name, expected) == Bytes(expected - low, expected, expected + high)
+    found = prefilled({name: expected}, batch=3, new=new, guessed=guessed, outputs=7)
+    assert found[name].bytes == Bytes(expected - low, expected, expected + high)
+
+
+def prefilled(live, *, batch=1, packages=(), **more):
+    """The components of a prompt's step in which such bytes are alive, by name."""
+    prompt = SimpleNamespace(batch=batch, tokens=2, cache="static", dtype=BFLOAT16)
+    usual = {"guessed": False, "new": True, "context": 3, "outputs": 1, "logits_kept": 0}
+    plan = SimpleNamespace(**usual | more, prompt=prompt, packages=packages)
+    holding = SimpleNamespace(fixed=(), working=(), loading=(), rounding=0, free=0)
+    total = sum(live.values())
+    peak = LivePeak(live=live, allocated=total, reserved=total)
+    _, moment = infer.phases(plan, holding, [peak])
+    return {c.name: c for c in moment.components}
 
 
 @pytest.mark.parametrize(("packages", "least"), [(("kernels",), 95), (("flash-linear",), 0)])
 def test_steps_that_a_package_fuses_may_take_nothing(packages, least):
     """What keeps weights packed is no step of a forward."""
-    p = SimpleNamespace(new=True, guessed=False, packages=packages)
-    assert infer._interval(p, "activations", 100 * MIB).low == least * MIB
+    found = prefilled({"activations": 100 * MIB}, packages=packages)
+    assert found["activations"].bytes.low == least * MIB
 
 
 def test_components_of_a_moment_are_labelled():
-    prompt = SimpleNamespace(batch=1, tokens=2, cache="static", dtype=BFLOAT16)
-    facts = {"prompt": prompt, "context": 3, "outputs": 1, "logits_kept": 0, "new": True}
-    facts["packages"] = ()
     for guessed in (False, True):
-        p = SimpleNamespace(guessed=guessed, **facts)
-        peak = LivePeak(live={"activations": 1, "logits": 1}, allocated=2, reserved=2)
-        found = {c.name: c.basis for c in infer._parts(p, peak, "prefill")}
-        assert found == {"activations": "assumed" if guessed else "computed", "logits": "computed"}
+        found = prefilled({"activations": 1, "logits": 1}, guessed=guessed)
+        kinds = {name: found[name].basis for name in ("activations", "logits")}
+        assert kinds == {
+            "activations": "assumed" if guessed else "computed",
+            "logits": "computed",
+        }
 
 
 @pytest.mark.parametrize(("said", "reckoned"), [(4096, 4096), (16_384, 16_384), (-1, 16_384)])
 def test_the_chunk_by_which_sglang_reckons_its_share(monkeypatch, said, reckoned):
     """server_args.py: as of 16,384 tokens where prompts are not cut."""
     found = []
-    share = effective._share
-    monkeypatch.setattr(effective, "_share", lambda s, w, a: (found.append(a), share(s, w, a))[1])
+    fraction = effective.card_defaults.fraction
+    monkeypatch.setattr(
+        effective.card_defaults, "fraction", lambda a: (found.append(a), fraction(a))[1]
+    )
     answer("qwen3-0.6b", engine="sglang", gpu="h100", context=3000, chunked_prefill_size=said)
     assert {a.chunk for a in found} == {reckoned}
 
@@ -314,7 +347,8 @@ def test_pages_of_deepseek_v4(rate, indexed, pages):
     index = Indexer(heads=64, dim=128) if indexed else None
     m = Compressed(heads=64, dim=512, rotary=64, window=128, rate=rate, indexer=index)
     s = VllmCacheSetting(context=4096, dtype=BFLOAT16)
-    found = list(vllm_caches._compressed(m, s, 256))
+    layer = SimpleNamespace(mixers=(m,))
+    found = vllm_caches.specs([layer], s)
     assert [spec.page for spec in found] == pages
     assert [spec.reach for spec in found if spec.kind == "sliding"][1:] == (
         [8, 8] if indexed else [128] * (rate > 1)

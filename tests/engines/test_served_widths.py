@@ -68,8 +68,18 @@ MIXERS = [
 KINDS = [type(m).__name__ for m, *_ in MIXERS]
 
 
-def block(m, *feeds):
-    return LayerBlock(mixers=(m,), feeds=feeds, query_rank=24)
+def block(m=None, *feeds):
+    return LayerBlock(mixers=(m,) if m else (), feeds=feeds, query_rank=24)
+
+
+def fed_in_vllm(feed, hidden, share):
+    """Elements of a token at a feed-forward alone, without those that the caller holds."""
+    return vllm.step((block(None, feed),), hidden, share, eager=True).widest - hidden
+
+
+def fed_in_sglang(feed, hidden, split):
+    """Elements of a token at a feed-forward alone, without three of the hidden size."""
+    return sglang.chunk((block(None, feed),), hidden, split).widest - 3 * hidden
 
 
 @pytest.mark.parametrize(("m", "sizes", "all_"), MIXERS, ids=KINDS)
@@ -90,8 +100,12 @@ def test_a_mixer(m, sizes, all_):
 def test_who_shares_a_cache_has_the_owners_widths():
     """It makes queries of its own; SGLang's table of owners is that of all stages."""
     own, other = block(HEADS), block(Shared(owner=0))
-    assert vllm._mixed(other, (own, other), 1) == vllm._mixed(own, (own,), 1) == (32, 208)
-    assert vllm._mixed(block(Shared(owner=5)), (own,), 1) == (0, 0)
+    for blocks in ((own,), (own, other)):
+        assert vllm.step(blocks, 10, vllm.RankShare(), eager=False).widest == 32 + 30 + 208
+    beyond = (block(), other)  # no owner of a cache that is here, and nothing of its own
+    assert vllm.step(beyond, 10, vllm.RankShare(), eager=False).widest == 30
+    lone = (block(Shared(owner=5)),)
+    assert vllm.step(lone, 10, vllm.RankShare(), eager=False).widest == 30
     alone = sglang.chunk((other,), 10, sglang.RankSplit(), (own, other))
     assert alone.widest == 30 + 144
     assert sglang.chunk((block(Shared(owner=5)),), 10, sglang.RankSplit()).widest == 30
@@ -112,14 +126,14 @@ def test_feed_forwards():
     and the larger of hidden size and what all tokens share (3 x 5)."""
     for gated, times in ((True, 3), (False, 2)):
         dense = Dense(width=100, gated=gated)
-        assert vllm._fed(dense, 10, vllm.RankShare()) == 20 + times * 100
-        assert vllm._fed(dense, 10, vllm.RankShare(tensor=3)) == 20 + times * 34
-        assert sglang._feeding(dense, 10, sglang.RankSplit()) == times * 100
-        assert sglang._feeding(dense, 10, sglang.RankSplit(tensor=3)) == -(-times * 100 // 3)
+        assert fed_in_vllm(dense, 10, vllm.RankShare()) == 20 + times * 100
+        assert fed_in_vllm(dense, 10, vllm.RankShare(tensor=3)) == 20 + times * 34
+        assert fed_in_sglang(dense, 10, sglang.RankSplit()) == times * 100
+        assert fed_in_sglang(dense, 10, sglang.RankSplit(tensor=3)) == -(-times * 100 // 3)
     few = Experts(count=8, top_k=2, width=48, gated=True, shared=5)
-    assert vllm._fed(few, 10, vllm.RankShare()) == 30 + 8 + 15
-    assert vllm._fed(few, 20, vllm.RankShare()) == 60 + 8 + 20
-    assert vllm._fed(few, 10, vllm.RankShare(tensor=2)) == 30 + 8 + 10  # 3 x 3 are less
+    assert fed_in_vllm(few, 10, vllm.RankShare()) == 30 + 8 + 15
+    assert fed_in_vllm(few, 20, vllm.RankShare()) == 60 + 8 + 20
+    assert fed_in_vllm(few, 10, vllm.RankShare(tensor=2)) == 30 + 8 + 10  # 3 x 3 are less
     # Rows of two experts: the second product's in and out, the first's out
     assert vllm.workspace(few, 10, vllm.RankShare()) == 2 * (48 + 96)
     assert vllm.workspace(few, 100, vllm.RankShare()) == 2 * (100 + 100)
@@ -127,11 +141,11 @@ def test_feed_forwards():
     plain = Experts(count=8, top_k=2, width=48, gated=False)
     assert vllm.workspace(plain, 10, vllm.RankShare()) == 2 * (48 + 48)
     # SGLang: rows, numbers of experts twice, what all tokens share and its sum
-    assert sglang._feeding(few, 10, sglang.RankSplit()) == 2 * (96 + 48) + 16 + 15 + 10
-    assert sglang._feeding(few, 10, sglang.RankSplit(tensor=2)) == 2 * (48 + 24) + 16 + 8 + 10
+    assert fed_in_sglang(few, 10, sglang.RankSplit()) == 2 * (96 + 48) + 16 + 15 + 10
+    assert fed_in_sglang(few, 10, sglang.RankSplit(tensor=2)) == 2 * (48 + 24) + 16 + 8 + 10
     apart = sglang.RankSplit(tensor=2, expert_parallel=True)
-    assert sglang._feeding(few, 10, apart) == 2 * (96 + 48) + 16 + 8 + 10
-    assert sglang._feeding(plain, 100, sglang.RankSplit()) == 2 * (100 + 48) + 16
+    assert fed_in_sglang(few, 10, apart) == 2 * (96 + 48) + 16 + 8 + 10
+    assert fed_in_sglang(plain, 100, sglang.RankSplit()) == 2 * (100 + 48) + 16
 
 
 def test_the_wider_half_of_a_layer():

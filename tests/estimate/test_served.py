@@ -1,21 +1,23 @@
 """What an engine's own share of a card makes of the verdict, and the pieces of a question: by hand."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from tests.charts.made import HOLDS
+from tests.engines.answers import of_config
+from tests.tiny import config
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, infer, limits, served, train
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import replace
-from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
-from weighbridge.engines.table import engine
+from weighbridge.engines.interface import EngineAnswer, Serves
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.names import DeviceChoice, sized
-from weighbridge.memory.components.device import OPEN
 from weighbridge.memory.report.verdict import Condition
 from weighbridge.workload import read
 
@@ -146,24 +148,30 @@ def test_flags_that_serve_are_a_remedy(room_says, then, fits):
 
 
 @pytest.mark.parametrize(
-    ("asked", "spread"),
+    ("heads", "layers", "asked", "spread"),
     [
-        ({"gpu": "h100"}, [(None, None)]),
-        ({"gpu": "h100:2"}, [(2, None), (None, 2), (None, None)]),
-        ({"gpu": "h100:16"}, [(8, 2), (16, None), (None, 16), (None, None)]),
-        ({"gpu": "h100:2", "pipeline_parallel_size": 2}, [(None, 2)]),
-        ({"gpu": "h100:2", "engine_defaults": True}, [(None, None)]),
-        ({}, [(None, None)]),
+        (8, 2, {"gpu": "h100"}, (1, 1)),
+        (8, 2, {"gpu": "h100:2"}, (2, 1)),  # each layer over both
+        (8, 2, {"gpu": "h100:16"}, (8, 2)),  # over a machine, with a stage on each
+        (16, 1, {"gpu": "h100:16"}, (16, 1)),  # one layer has no two stages
+        (3, 16, {"gpu": "h100:2"}, (1, 2)),  # two cards do not divide three heads
+        pytest.param(3, 16, {"gpu": "h100:16"}, (1, 16), marks=pytest.mark.slow),
+        (3, 1, {"gpu": "h100:2"}, (1, 1)),  # neither heads nor layers are divided: one card
+        (8, 2, {"gpu": "h100:2", "pipeline_parallel_size": 2}, (1, 2)),
+        (8, 2, {}, (1, 1)),
     ],
 )
-def test_the_ways_in_which_a_server_is_spread(asked, spread):
-    def ways(name):
-        workload = INFER.but(engine=name, **asked)
-        found = list(infer._spread(workload, engine(name)))
-        return [(one.tensor_parallel_size, one.pipeline_parallel_size) for one in found]
+def test_a_server_takes_the_first_spread_over_the_cards_that_it_runs(heads, layers, asked, spread):
+    """(cards that share each layer, stages of layers), of a model with so many heads and layers."""
+    wide = {"num_attention_heads": heads, "num_key_value_heads": heads, "hidden_size": 16 * heads}
+    model = config("llama", num_hidden_layers=layers, **wide)
+    said = weighbridge.infer(model, engine="vllm", **asked).workload
+    assert (said["tensor_parallel_size"], said["pipeline_parallel_size"]) == spread
 
-    assert ways("vllm") == spread
-    assert ways("transformers") == spread[-1:]  # no server
+
+def test_what_is_no_server_deals_layers_out_over_the_cards():
+    found = weighbridge.infer(config("llama"), engine="transformers", gpu="h100:2")
+    assert [one.kind for one in found.devices] == ["gpu", "gpu", "host"]
 
 
 @pytest.mark.parametrize(
@@ -181,19 +189,38 @@ def test_only_installed_classes_of_transformers_run(name, version, says):
 LIKE = bounds.RunForm("serve", "vllm")
 
 
-def test_a_quick_verdict_is_that_of_the_fullest_device_with_margins():
-    """On one card and on two, whose margins differ; on fewer cards than ranks it is no."""
-    parts = [[[("weights", exactly(10**9)), ("activations", exactly(10**8))]]]
-    for gpus in (1, 2):
-        high = bounds.highest(parts, LIKE, several=gpus > 1)
-        held = HeldBytes(gpus=gpus, kinds=parts)
-        assert limits._enough(limits._spare(held, LIKE, room(high, gpus)))
-        assert not limits._enough(limits._spare(held, LIKE, room(high - 1, gpus)))
-        assert not limits._enough(
-            limits._spare(held._replace(surely="unknown"), LIKE, room(high, gpus))
-        )
-    assert not limits._enough(limits._spare(HeldBytes(gpus=2, kinds=parts), LIKE, room(high, 1)))
-    assert bounds.highest(parts, LIKE, several=True) != bounds.highest(parts, LIKE, several=False)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "gpu", "more"),
+    [
+        ("transformers", "2GB", {}),
+        ("transformers", "2GB:2", {}),  # whose margins are those of two
+        ("vllm", "t4", {"max_num_seqs": 16, "enforce_eager": True}),  # beyond it vLLM may serve
+        ("sglang", "t4", {}),
+    ],
+)
+def test_the_largest_numbers_surely_fit_and_one_more_does_not(engine, gpu, more):
+    """Of tokens and of requests, by the verdicts on both."""
+    model = config("llama", max_position_embeddings=10**8)
+    ask = usual("infer", model, engine=engine, gpu=gpu, **more)
+    facts = ask(context=256).derived
+    for name, (most, usually) in {
+        "context": (facts["largest_context"], {}),
+        "batch_size": (facts["largest_batch_size"], {"context": 256}),
+    }.items():
+        assert most > 1
+        assert ask(**usually, **{name: most}).verdict.fits == "yes"
+        if most < facts["searched_to"][name]:
+            assert ask(**usually, **{name: most + 1}).verdict.fits == "unknown"
+
+
+@pytest.mark.slow
+def test_a_card_of_two_ranks_has_room_for_none_of_them_alone():
+    """Of tokens and of requests at once, where two ranks are asked for."""
+    ask = usual("infer", config("llama"), engine="vllm", gpu="t4")
+    facts = ask(tensor_parallel_size=2).derived
+    assert (facts["largest_context"], facts["largest_batch_size"]) == (0, 0)
+    assert ask(tensor_parallel_size=1).derived["largest_batch_size"] > 0
 
 
 def test_figures_beside_devices_have_the_margins_of_as_many():
@@ -219,18 +246,24 @@ def test_a_search_ends_at_the_last_number_that_holds(most, near):
             assert found == last
 
 
-@pytest.mark.parametrize(
-    ("asked", "context", "prompt"),
-    [
-        ({}, 100, None),
-        ({"prompt_len": 50, "max_new_tokens": 20}, 100, 80),
-        ({"prompt_len": 50}, 100, 100),
-        ({"prompt_len": 50, "max_new_tokens": 20}, 20, 1),
-    ],
-)
-def test_a_longer_context_is_a_longer_prompt(asked, context, prompt):
-    workload = limits._of_length(read("infer", asked), context)
-    assert (workload.context, workload.prompt_len) == (context, prompt)
+@pytest.mark.slow
+@pytest.mark.parametrize("written", [20, 3000])
+def test_a_longer_context_is_a_longer_prompt(written):
+    """What is written stays, and the rest is the prompt, which mlx-lm reads in pieces of 512 tokens:
+    the last piece says how much room it needs. The question about the largest context with such a
+    prompt says yes, and with a prompt of one token more it does not."""
+    model = config("wide", max_position_embeddings=10**7)
+    settings = {"gpu": "m4-16gb", "prefill_step_size": 512, "max_new_tokens": written}
+    ask = usual("infer", model, engine="mlx", **settings)
+    most = ask(prompt_len=50).derived["largest_context"]
+    assert most > 10**6
+    assert ask(prompt_len=most - written).verdict.fits == "yes"
+    assert ask(prompt_len=most + 1 - written).verdict.fits == "unknown"
+
+
+def test_a_prompt_has_a_token_at_least():
+    workload = limits._of_length(read("infer", {"prompt_len": 50, "max_new_tokens": 20}), 20)
+    assert (workload.context, workload.prompt_len) == (20, 1)
 
 
 def test_a_bare_size_by_hand():
@@ -247,45 +280,48 @@ def test_a_bare_size_by_hand():
 # Training: what a run has beside tensors, where it is open whether it fits
 
 
-def test_bytes_that_may_be_beside_expected_tensors():
-    """Weights may be 3 more than expected, a context 6; the free room of segments is torch's to
-    give back."""
-    one = phase(weights=Bytes(10, 12, 15), fragmentation=Bytes(1, 2, 4), context=Bytes(3, 5, 6))
-    assert train._beside_tensors(one) == 3 + 6 + OPEN
+TRAINED = usual("train", config("wide"), seq_len=2048, batch_size=4)
+CUT = 10**5  # bytes of a step in which cards are smaller than the most that the run may take
+
+
+def of_phases(report):
+    """The components of each phase of the card, by name."""
+    return {p.name: p.components for p in report.devices[0].phases}
+
+
+def high_ends(components):
+    return sum(one.bytes.high for one in components)
+
+
+@cache
+def uncut():
+    """A run without a card: its phases, and the most bytes that it may take."""
+    phases = of_phases(TRAINED())
+    return phases, max(map(high_ends, phases.values()))
 
 
 @pytest.mark.parametrize(
-    ("fits", "beside", "again", "asked"),
-    [
-        ("yes", 30, "yes", None),
-        ("no", 30, "yes", None),
-        ("unknown", 30, "yes", 70),  # of 100, the fuller device leaves 70
-        ("unknown", 30, "unknown", 70),
-        ("unknown", 100, "yes", None),  # nothing is left for tensors
-    ],
+    ("less", "fits"),
+    [(0, "yes"), (600, "unknown"), (690, "yes"), (790, "yes"), (850, "yes")],
 )
-def test_a_run_that_is_open_is_run_again_in_what_is_left(monkeypatch, fits, beside, again, asked):
-    first, second = (EngineAnswer(devices=(NEED, device("host")), settings={}) for _ in range(2))
-    verdicts, rooms = [fits, again], []
-
-    def answered(plan, budget, most, stages):
-        rooms.append(most)
-        return second
-
-    monkeypatch.setattr(train, "answer", answered)
-    monkeypatch.setattr(train, "_beside_tensors", lambda phase: beside)
-    monkeypatch.setattr(train, "_widened", lambda found, *more: found.devices)
-    monkeypatch.setattr(
-        train.on_devices, "serving", lambda *more: SimpleNamespace(fits=verdicts.pop(0))
-    )
-    found = train._given_back(first, None, room(100), LIKE, ())
-    assert rooms == ([] if asked is None else [asked])
-    assert found is first if asked is None or again != "yes" else found == second
+def test_a_run_that_is_open_fits_where_it_ends_in_what_is_left(less, fits):
+    """torch gives free blocks back before it gives up. On a card that is 60 MB smaller than what the
+    run may take it does not have to, and the margin alone leaves it open; on one that is 69 MB
+    smaller it does, and comes to its end."""
+    _, most = uncut()
+    report = TRAINED(gpu_memory=f"{most - less * CUT}B", headroom=0)
+    assert report.verdict.fits == fits
+    if fits == "unknown":
+        held = {name: high_ends(parts) for name, parts in of_phases(report).items()}
+        assert held == {name: high_ends(parts) for name, parts in uncut()[0].items()}
 
 
 @pytest.mark.parametrize(("least", "rooms"), [("unknown", 0), ("yes", 1)])
 def test_a_run_that_does_not_surely_fit_by_count_is_not_run_again(monkeypatch, least, rooms):
-    first, second = (EngineAnswer(devices=(NEED, device("host")), settings={}) for _ in range(2))
+    first, second = (
+        EngineAnswer(devices=(device(weights=exactly(70)), device("host")), settings={})
+        for _ in range(2)
+    )
     verdicts, asked = ["unknown", least, "yes"], []
 
     def answered(plan, budget, most=None, stages=None, *, runs=None, counts=False):
@@ -305,66 +341,69 @@ def test_a_run_that_does_not_surely_fit_by_count_is_not_run_again(monkeypatch, l
 
 
 @pytest.mark.parametrize(
-    ("usable", "highs"),
+    ("less", "cut"),
     [
-        (40, (20, 4, 10)),  # nothing is beyond the card
-        (30, (20, 4, 6)),  # of the margin alone
-        (25, (20, 4, 1)),
-        (23, (20, 3, 0)),  # then of free room, down to what is expected
+        (0, (0, 0, 0)),  # nothing is beyond the card
+        (700, (58_117_892, 1_485_789, 10_396_319)),  # margins first, and then free room: 70 MB
+        (790, (58_117_892, 1_485_789, 19_396_319)),
     ],
 )
-def test_a_run_that_comes_to_its_end_takes_no_more_than_the_card(usable, highs):
+def test_a_run_that_comes_to_its_end_takes_no_more_than_the_card(less, cut):
     """What is expected is that of the whole card: a width that makes a verdict open narrows no
     other (torchtitan pull 1610: 78.1 GiB were reserved, where the least that ends is 67.3)."""
-    wide = phase(weights=exactly(20), fragmentation=Bytes(0, 2, 4))
-    margin = Component(name="other", detail="margin", bytes=Bytes(0, 0, 10), basis="assumed")
-    wide = replace(wide, components=(*wide.components, margin))
-    found = train._within(wide, phase(weights=exactly(1)), usable)
-    assert tuple(c.bytes.high for c in found.components) == highs
-    assert found.at("driver").expected == 22
-    assert found.at("driver").high == min(usable, 34)
+    before, most = uncut()
+    size = most - less * CUT
+    found = of_phases(TRAINED(gpu_memory=f"{size}B", headroom=0))
+    highs = {(c.name, c.detail): c.bytes.high for c in before["backward"]}
+    left = {(c.name, c.detail): c.bytes.high for c in found["backward"]}
+    parts = (("other", "margin"), ("temporaries", "margin"), ("fragmentation", ""))
+    assert tuple(highs[part] - left[part] for part in parts) == cut
+    assert {p: n for p, n in left.items() if p not in parts} == {
+        p: n for p, n in highs.items() if p not in parts
+    }
+    for name, components in found.items():
+        assert high_ends(components) == min(high_ends(before[name]), size)
+        assert [c.bytes.expected for c in components] == [c.bytes.expected for c in before[name]]
 
 
 def test_a_run_that_needs_more_than_the_card_is_the_one_that_ended():
-    wide, ended = (
-        phase(weights=exactly(20), fragmentation=Bytes(0, 9, 9)),
-        phase(weights=exactly(20)),
-    )
-    (card, host) = train._ended(
-        (device(weights=exactly(20), fragmentation=Bytes(0, 9, 9)), device("host")),
-        (device(weights=exactly(20)), device("host")),
-        25,
-    )
-    assert card.phases == (ended,) == (train._within(wide, ended, 25),)
-    assert host == device("host")
+    """On a card that is 82 MB smaller, 80.6 MB are margins and free room of the backward pass that
+    may be less; there and in the step it is told of the run that ended, whose segments are fewer."""
+    before, most = uncut()
+    found = of_phases(TRAINED(gpu_memory=f"{most - 820 * CUT}B", headroom=0))
+    expected = {
+        name: sum(c.bytes.expected for c in before[name])
+        - sum(c.bytes.expected for c in components)
+        for name, components in found.items()
+    }
+    assert {name for name, less in expected.items() if less > 0} == {"backward", "step"}
+    assert all(high_ends(components) <= most - 820 * CUT for components in found.values())
 
 
 @pytest.mark.parametrize(
-    ("tensor", "pipeline", "context", "sharing"),
+    ("asked", "sharing"),
     [
-        (1, 1, 1, "fsdp2"),
-        (2, 1, 1, "layers in parts"),
-        (1, 2, 1, "layers in parts"),
-        (1, 1, 2, "layers in parts"),
+        ({"shard": "fsdp2"}, "fsdp2"),
+        ({"shard": "fsdp2", "tensor_parallel_size": 2}, "layers in parts"),
+        ({"shard": "fsdp2", "pipeline_parallel_size": 2}, "layers in parts"),
+        ({"shard": "fsdp2", "context_parallel_size": 2}, "layers in parts"),
     ],
 )
-def test_layers_in_parts_are_runs_of_another_kind(tensor, pipeline, context, sharing):
-    sharding = SimpleNamespace(tensor=tensor, pipeline=pipeline, context=context, kind="fsdp2")
-    assert train._sharing(SimpleNamespace(sharding=sharding)) == sharing
+def test_layers_in_parts_are_runs_of_another_kind(asked, sharing):
+    question = read("train", {"framework": "torchtitan", "gpu": "h100:4", "seq_len": 64, **asked})
+    assert train.run(of_config(config("llama")), question).like.sharing == sharing
 
 
+@pytest.mark.slow
 def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
-    taking = Device(index=0, kind="gpu", phases=NEED.phases, taken=9)
-    found = EngineAnswer(devices=(taking,), settings={}, derived={"kv_cache_tokens": 7})
-    assert infer._unloaded(found, room(11)) is found
-    assert infer._unloaded(found, None) is found
-    none = infer._unloaded(found, room(10)).derived
-    assert none == {
-        "kv_cache_tokens": 0,
-        "max_concurrency": 0.0,
-        "serves_as_asked": False,
-        "launch_serves": False,
-    }
+    """50 blocks of 16 tokens were asked for, and the model has 2,048: 0.39 of a request. A card has
+    room as long as it has that for the least that loading may take."""
+    ask = usual("infer", config("llama"), engine="vllm", num_gpu_blocks_override=50)
+    least = ask(gpu_memory="8GB").devices[0].phases[0].at("driver").low
+    for nbytes, told in ((least, (800, 0.39)), (least - 1, (0, 0.0))):
+        facts = ask(gpu_memory=f"{nbytes}B", headroom=0).derived
+        assert (facts["kv_cache_tokens"], facts["max_concurrency"]) == told
+        assert (facts["serves_as_asked"], facts["launch_serves"]) == (False, False)
 
 
 def test_a_bare_size_is_laid_out_over_all_cards():

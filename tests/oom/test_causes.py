@@ -221,7 +221,16 @@ def test_a_round_share_that_a_request_would_cross(held, requested, share):
     ],
 )
 def test_figures_agree_to_half_of_their_last_digit(printed, nbytes, agrees):
-    assert reconcile._agree(printed, nbytes) is agrees
+    found = report(weights=1)
+    found.derived["kv_cache_bytes_per_request"] = nbytes
+    told = reconcile.matches(reading("vllm", "vllm", needed_kv=printed), found, model_of({}))
+    assert ("needed" in {one.matches for one in told}) is agrees
+
+
+def model_of(config):
+    """A model of one part, of which nothing is known but its config."""
+    part = SimpleNamespace(config=config, blueprint=SimpleNamespace(distinct=lambda: ()))
+    return SimpleNamespace(parts=(part,))
 
 
 def report(fits="no", usable=100, context=None, **components):
@@ -255,7 +264,7 @@ OPEN = Judged("activations", "full", "likely", ("logits",))
     ],
 )
 def test_what_fills_a_device(found, judged, cause):
-    told = reconcile._by_filling(reading(place="logits"), judged, found)
+    told = reconcile.rejudged(reading(place="logits"), judged, found, ())
     assert told.cause == cause
     if told is not judged:
         beside = tuple(one for one in ("activations", "logits") if one != cause)
@@ -265,14 +274,14 @@ def test_what_fills_a_device(found, judged, cause):
 def test_what_has_the_size_of_a_request():
     """2 sequences of 100 tokens and 32,000 words in 4 bytes, and less the last token of each."""
     config = {"vocab_size": 32_000, "num_attention_heads": 1000}
-    part = SimpleNamespace(config=config, blueprint=SimpleNamespace(distinct=lambda: ()))
-    model = SimpleNamespace(parts=(part,))
-    found = report(weights=1)
+    model = model_of(config)
+    found = report(weights=1, kv_cache=20 * MIB)
     found.workload.update(batch_size=2, seq_len=100)
 
     def of(nbytes):
         asked = OomReading("vllm", "vllm", {"requested_bytes": nbytes})
-        return [m.component for m in reconcile._of_request(asked, found, model)]
+        told = reconcile.matches(asked, found, model)
+        return [one.component for one in told if one.matches == "request"]
 
     assert of(2 * 100 * 32_000 * 4) == of(2 * 99 * 32_000 * 4) == ["logits"]
     assert of(2 * 1000 * 100 * 100 * 2) == ["attention_matrix"]
@@ -296,6 +305,10 @@ def test_of_a_long_log_the_end_is_read(tmp_path, monkeypatch):
 # Figures of what to change
 
 
+def tags(found):
+    return changes.tags_of(found, conclusions()["full"], {})
+
+
 @pytest.mark.parametrize(
     ("sizes", "ranks"),
     [([9, 9], False), ([9, 9, 9], True), ([9, 9, 8, 8], True), ([9, 9, 8, 8, 7], False)],
@@ -303,7 +316,7 @@ def test_of_a_long_log_the_end_is_read(tmp_path, monkeypatch):
 def test_processes_of_equal_size_are_ranks(sizes, ranks):
     """Three at least, and each size twice."""
     found = OomReading("torch-2.1", "torch", {"listed_processes": [{"bytes": n} for n in sizes]})
-    assert changes._ranks(found) is ranks
+    assert ("ranks" in tags(found)) is ranks
 
 
 @pytest.mark.parametrize(
@@ -312,8 +325,10 @@ def test_processes_of_equal_size_are_ranks(sizes, ranks):
 )  # fmt: skip
 def test_the_share_that_is_free_now(capacity, free, share):
     found = reading("vllm-startup", "vllm", capacity=capacity, free=free)
-    assert changes._fitting(found) == share
-    assert changes._fitting(reading("vllm-kv", "vllm", capacity=capacity, free=free)) is None
+    assert changes.figures(found, {}).get("fitting") == share
+    assert tags(found) & {"fitting", "not_fitting"} == {"fitting" if share else "not_fitting"}
+    other = reading("vllm-kv", "vllm", capacity=capacity, free=free)
+    assert "fitting" not in changes.figures(other, {})
 
 
 @pytest.mark.parametrize(
@@ -329,16 +344,35 @@ def test_the_share_that_is_free_now(capacity, free, share):
 )
 def test_what_a_program_can_be_told(wording, windows, allocator, machine):
     found = OomReading(wording, "torch", {}, windows=windows)
-    assert (changes._allocator(found), changes._machine(found)) == (allocator, machine)
+    told = {"expandable", "split", "first", "windows", "not_windows"}
+    assert tags(found) & told == allocator | machine
 
 
-def test_the_longest_request_that_a_cache_holds_in_blocks_of_16():
-    """100 of 130 bytes of a cache for 1,000 tokens are 769: 48 blocks."""
-    found = reading("vllm", "vllm", needed_kv=130, available_kv=100)
+def of_cache(needed):
+    """vLLM's words that a cache of 1,000 tokens needs so many bytes, of which 100 are there."""
+    found = reading("vllm", "vllm", needed_kv=needed, available_kv=100)
     object.__setattr__(found, "parsed", {**found.parsed, "max_model_len": 1000})
-    assert changes._length(found) == 48 * 16
-    assert changes._missing(found) == 1.3
-    assert [changes._half(n) for n in (9, 1, None)] == [4, 1, None]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("needed", "length", "kinds"),
+    [
+        (125, 50 * 16, {"near", "half_fits"}),  # 800 tokens; a quarter more would do
+        (130, 48 * 16, {"half_fits"}),  # 769
+        (200, 31 * 16, {"half_fits"}),  # 500; twice as much would do
+        (201, 31 * 16, set()),
+    ],
+)
+def test_the_longest_request_that_a_cache_holds_in_blocks_of_16(needed, length, kinds):
+    found = of_cache(needed)
+    assert changes.figures(found, {})["length"] == length
+    assert tags(found) & {"near", "half_fits"} == kinds
+
+
+@pytest.mark.parametrize(("sequences", "half"), [(9, 4), (1, 1), (None, None), ("9", None)])
+def test_half_of_the_sequences_is_one_at_least(sequences, half):
+    assert changes.figures(reading(), {"max_num_seqs": sequences}).get("half_seqs") == half
 
 
 def test_what_is_set_already_is_no_change():
@@ -520,11 +554,25 @@ def test_unsloths_banner_is_read_and_its_own_values_are_not_advised():
 
 def test_unsloth_asks_in_steps_between_powers_of_two():
     """2.5 GiB and a byte: steps of 64 MiB from 2 GiB on; plain segments are of 2 MiB."""
-    of_it, of_others = (reading(engine=engine) for engine in ("unsloth", "trainer"))
-    nbytes = 5 * GIB // 2 + 1
-    assert reconcile._asked_for(of_others, nbytes) == (5 * GIB // 2 + 2 * MIB,)
-    assert reconcile._asked_for(of_it, nbytes)[1:] == (5 * GIB // 2 + 64 * MIB,)
-    assert reconcile._asked_for(reading("torch-cpu"), nbytes) == (nbytes,)
+    tensor = 5 * GIB // 2 + 2
+    found = report(weights=1, kv_cache=tensor)
+
+    def is_cache(wording, engine, requested):
+        asked = reading(wording, engine=engine, requested=requested)
+        told = reconcile.matches(asked, found, model_of({}))
+        return "request" in {one.matches for one in told}
+
+    plain, stepped = 5 * GIB // 2 + 2 * MIB, 5 * GIB // 2 + 64 * MIB
+    apart = GIB // 200 + 1  # half of the last digit that is printed
+    for wording, engine, nbytes in (
+        (TORCH, "trainer", plain),
+        (TORCH, "unsloth", stepped),
+        ("torch-cpu", "trainer", tensor),
+    ):
+        assert is_cache(wording, engine, nbytes + apart)
+        assert not is_cache(wording, engine, nbytes + apart + 1)
+    assert is_cache(TORCH, "unsloth", plain)
+    assert not is_cache(TORCH, "trainer", stepped)
 
 
 NPU = "NPU out of memory. Tried to allocate {} (NPU 0; 60.97 GiB total capacity; {} GiB already allocated; 1.02 GiB free; 58.50 GiB reserved in total by PyTorch)"

@@ -73,46 +73,85 @@ def test_others_are_named_from_a_fifth_of_a_card_and_a_gib_on(monkeypatch, their
     assert after.others == (("other_process",) if named else ()) + ("logits",)
 
 
-def device(**parts):
+def reported(task="infer", usable=None, workload=None, **parts):
+    """A report of one device, which does not fit, whose components have so many bytes."""
     made = tuple(Component(name=n, bytes=exactly(b), basis="computed") for n, b in parts.items())
-    return Device(index=0, kind="gpu", phases=(Instant("step", made),))
-
-
-def test_the_largest_part_is_the_one_whose_components_add_up_to_most():
-    assert reconcile._largest(device(weights=5, kv_cache=3)) == ("weights", 5)
-    assert reconcile._largest(device(weights=5, kv_cache=3), without_weights=True) == (
-        "kv_cache",
-        3,
+    fullest = Device(index=0, kind="gpu", phases=(Instant("step", made),))
+    verdict = None if usable is None else SimpleNamespace(fits="no", usable_bytes=usable)
+    return SimpleNamespace(
+        task=task, fullest=fullest, verdict=verdict, workload=workload or {}, derived={}
     )
-    assert reconcile._largest(device(weights=5), without_weights=True) == ("weights", 0)
+
+
+def model(**config):
+    return SimpleNamespace(
+        parts=(SimpleNamespace(config=config, blueprint=SimpleNamespace(distinct=lambda: ())),)
+    )
+
+
+FULL = Judged("activations", "full", "likely", ("logits",))
 
 
 @all_of(
-    ("size", "verdict", "capacity"),
+    ("task", "parts", "cause", "nbytes"),
+    [
+        ("infer", {"weights": 5, "kv_cache": 3}, "weights_too_big", 5),
+        ("infer", {"weights": 5, "kv_cache": 6}, "kv_cache_too_big", 6),
+        # what a step adds to weights that are loaded is the question of a training
+        ("train", {"weights": 5, "gradients": 3, "logits": 2}, "optimizer_states", 3),
+        ("train", {"weights": 5}, "weights_too_big", 0),
+    ],
+)
+def test_the_largest_part_is_the_one_whose_components_add_up_to_most(task, parts, cause, nbytes):
+    """On a card of 100 bytes, which no weights fill alone."""
+    told = reconcile.rejudged(reading(), FULL, reported(task, usable=100, **parts), ())
+    assert (told.cause, told.figures["model"]) == (cause, nbytes)
+    (held,) = (
+        one
+        for one in reconcile.matches(reading(), reported(**parts), model())
+        if one.matches == "device"
+    )
+    assert held.nbytes == max(parts.values())
+
+
+@all_of(
+    ("size", "usable", "capacity"),
     [(7, 5, 7), (None, 5, 5), (None, None, 1 << 60), (None, 0, 1 << 60)],
 )
-def test_the_bytes_of_a_device_are_those_of_the_message_first(size, verdict, capacity):
-    of = None if verdict is None else SimpleNamespace(usable_bytes=verdict)
-    report = SimpleNamespace(verdict=of)
-    assert reconcile._capacity(reading(capacity=size), report) == capacity
+def test_the_bytes_of_a_device_are_those_of_the_message_first(size, usable, capacity):
+    """Weights of more than that did not run as far as a step."""
+    found = OomReading("torch", "torch", {"capacity_bytes": size}, place="optimizer")
+    assert not reconcile.mismatch(found, reported(usable=usable, weights=capacity))
+    assert reconcile.mismatch(found, reported(usable=usable, weights=capacity + 1))
 
 
 def test_caches_are_told_with_how_they_are_counted():
-    report = SimpleNamespace(fullest=device(weights=5, kv_cache=3))
-    assert list(reconcile._caches(report)) == [("kv_cache", 3, "")]
+    cache = 30 * MIB
+    found = reported(weights=5, kv_cache=cache)
+    told = reconcile.matches(reading(requested=cache), found, model())
+    assert [
+        (one.component, one.nbytes, one.formula) for one in told if one.matches == "request"
+    ] == [("kv_cache", cache, "")]
 
 
 @all_of(
-    ("workload", "tokens"),
+    ("workload", "rows", "length"),
     [
-        ({}, (1, 0)),
-        ({"seq_len": 4, "context": 9, "batch_size": 2}, (2, 4)),
-        ({"context": 9}, (1, 9)),
-        ({"prompt_len": 3, "context": 9}, (1, 3)),
+        ({"seq_len": 4, "context": 9, "batch_size": 2}, 2, 4),
+        ({"context": 9}, 1, 9),
+        ({"prompt_len": 3, "context": 9}, 1, 3),
     ],
 )
-def test_rows_and_tokens_of_a_question(workload, tokens):
-    assert reconcile._tokens(workload) == tokens
+def test_rows_and_tokens_of_a_question(workload, rows, length):
+    """Logits of 10 x 2^20 words in 16 bits, 20 MiB a token: a request of that size is for them."""
+    words = 10 * MIB
+    nbytes = rows * length * words * 2
+    found = reported(workload=workload, weights=5)
+    (told, *_) = reconcile.matches(reading(requested=nbytes), found, model(vocab_size=words))
+    assert told.formula == f"{rows} x {length:,} tokens x 10,485,760 x 2 B"
+    nothing = reported(weights=5)
+    (told, *_) = reconcile.matches(reading(requested=nbytes), nothing, model(vocab_size=words))
+    assert told.matches == "device"
 
 
 @all_of(("settings", "half"), [({}, 256), ({"ubatch_size": 100}, 50), ({"ubatch_size": 33}, 32)])

@@ -1,26 +1,31 @@
 """Edges of what texts are read by, each by hand: where one more or one less makes another answer."""
 
+import io
+import json
+import pickle
+import zipfile
 from types import SimpleNamespace
 
+import pytest
 from tests.cases import all_of
+from tests.runfiles.test_jobs import NODES, indexed
 
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, exactly
 from weighbridge.files.runfiles import weighing
 from weighbridge.files.runfiles.apart import apart
-from weighbridge.files.runfiles.cards import _counted_apart, _without_shorter
+from weighbridge.files.runfiles.cards import card
 from weighbridge.files.runfiles.diffs import as_in
 from weighbridge.files.runfiles.document import documents
-from weighbridge.files.runfiles.flags import _block
+from weighbridge.files.runfiles.flags import flagged
 from weighbridge.files.runfiles.kinds import read
-from weighbridge.files.runfiles.named import Piece, models, unknown_model
+from weighbridge.files.runfiles.named import models, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood
-from weighbridge.files.runfiles.segments import _trains
+from weighbridge.files.runfiles.segments import grows
 from weighbridge.files.runfiles.serving.start_logs import starts
-from weighbridge.files.runfiles.slurm import _by_cards, environment
+from weighbridge.files.runfiles.slurm import SlurmJob, advice, environment
 from weighbridge.files.runfiles.tables import phrased
-from weighbridge.files.runfiles.text import _without_end
 from weighbridge.files.runfiles.training import accelerate, jobs, saved, zero
-from weighbridge.files.runfiles.training.arrays import MOST, _filled
+from weighbridge.files.runfiles.training.arrays import MOST, filled_in
 
 
 @all_of(
@@ -50,12 +55,21 @@ def test_a_new_line_ends_as_most_of_the_others(raw, end):
     assert (was, after) == (raw.decode(), f"{raw.decode()}new{end}")
 
 
-LIST = "args:\n- a\n- b\n- c\nother: 1\n"
+ITEMS = ("- --port=1\n", "- --seed=2\n")
+MODEL = "- org/name\n"
+ANOTHER = "- other/name\n- --port=1\n"
 
 
-@all_of("at", [LIST.index(item) for item in ("- a", "- b", "- c")])
-def test_a_list_is_found_whole_from_each_item_of_it(at):
-    assert _block(LIST, at, "") == (LIST.index("- a"), LIST.index("other"))
+@all_of("place", [0, 1, 2])
+def test_a_list_is_found_whole_from_each_item_of_it(place):
+    """Flags change in the list that the model is in, wherever it stands there, and in no other."""
+    items = [*ITEMS[:place], MODEL, *ITEMS[place:]]
+    text = f"before:\n{ANOTHER}args:\n{''.join(items)}after:\n{ANOTHER}"
+    run = PlannedRun(task="infer", model="org/name", command="vllm serve org/name")
+    changed = "".join(items).replace("port=1", "port=7").replace("seed=2", "seed=8")
+    assert next(flagged(text, run, "--port 7 --seed 8")) == (
+        f"before:\n{ANOTHER}args:\n{changed}after:\n{ANOTHER}"
+    )
 
 
 @all_of(
@@ -70,7 +84,9 @@ def test_a_list_is_found_whole_from_each_item_of_it(at):
     ],
 )
 def test_a_command_that_starts_a_training_is_told_by_its_first_two_words(words, trains):
-    assert _trains(words) is trains
+    """What is set for it is then the training's."""
+    script = f"export PYTORCH_ALLOC_CONF=expandable_segments:True\n{' '.join(words)}\n"
+    assert grows(script, "shell") is (True if trains else None)
 
 
 @all_of(
@@ -93,11 +109,18 @@ def test_what_a_job_sees_of_its_environment(export, seen):
 )
 def test_more_cards_help_where_it_is_not_the_host_alone(host, high, cards):
     verdict = SimpleNamespace(
-        host=host and SimpleNamespace(fits=host),
+        fits="unknown",
+        host=host and SimpleNamespace(fits=host, needed=exactly(1)),
         per_device=Bytes(1, 1, high),
         usable=Bytes(5, 5, 5),
+        devices_used=1,
+        accelerator_id="nvidia-t4",
     )
-    assert _by_cards(verdict) is cards
+    four = SimpleNamespace(change={"gpu": "t4:4"}, fits="yes")
+    report = SimpleNamespace(verdict=verdict, remedies=(four,), workload={})
+    found = advice(SlurmJob(cards=1, memory=2**30), report)
+    assert any("4" in line for line in found.lines) is cards
+    assert bool(found.lines) is cards
 
 
 def test_a_line_of_another_rank_starts_nothing():
@@ -108,24 +131,36 @@ def test_a_line_of_another_rank_starts_nothing():
         assert start.size("kv_cache") == 8.5 * 2**30
 
 
+@pytest.mark.slow
 @all_of(
     ("line", "without"),
-    [('vllm "a"', 'vllm "a"'), ('vllm a"', "vllm a"), ("vllm a`\\", "vllm a"), ("'", "")],
+    [
+        ('vllm serve org/name "a"', 'vllm serve org/name "a"'),
+        ('vllm serve org/name --port 1"', "vllm serve org/name --port 1"),
+        ("vllm serve org/name '", "vllm serve org/name"),
+        ("vllm serve org/name --port 1`\\", "vllm serve org/name --port 1"),
+    ],
 )
 def test_quotes_of_the_prose_around_a_line_are_not_of_it(line, without):
-    assert _without_end(line) == without
+    (run,) = read(f"We try {line}", "a.txt").runs
+    assert run.command == without
 
 
-@all_of(("text", "count"), [("8卡", 8), ("8 GPUs", 8), ("nothing", 1), ("8 GPUs and 4 GPUs", 1)])
-def test_cards_that_are_counted_apart_from_their_name(text, count):
-    assert _counted_apart(text) == count
-
-
-def test_the_longer_of_two_names_of_a_card_has_the_larger_count():
-    short, long = Piece("H100", 1), Piece("H100 NVL", 2)
-    assert _without_shorter({"a": (4, short), "b": (1, long)}) == {"b": (4, long)}
-    both = {"a": (4, Piece("A100", 1)), "b": (1, long)}
-    assert _without_shorter(both) == both
+@all_of(
+    ("text", "cards"),
+    [
+        ("H100. 8卡", "H100:8"),
+        ("my H100, 8 GPUs", "H100:8"),
+        ("H100, nothing", "H100"),
+        ("H100, 8 GPUs and 4 GPUs", "H100"),
+        ("4x H100 and one H100 NVL", "H100 NVL:4"),  # the longer of two names, the larger count
+        ("2x H100 NVL, an H100", "H100 NVL:2"),
+        ("4x A100 and an H100 NVL", None),  # two kinds
+    ],
+)
+def test_cards_of_one_kind_are_taken_with_their_number(text, cards):
+    found = card(documents(text, "text")[0])
+    assert (found and found.value) == cards
 
 
 def test_a_model_behind_an_address_is_named_by_its_last_word():
@@ -152,24 +187,21 @@ def test_a_list_of_one_name_is_written_as_that_name():
 
 
 def test_a_variable_is_filled_until_there_is_no_room():
-    assert _filled("a $X b", {"X": "1"}) == "a 1 b"
-    whole, left = "$X" + "." * (MOST - 5), "$X" + "." * (MOST - 4)
-    assert _filled(whole, {"X": "12"}) == "12" + "." * (MOST - 5)
-    assert _filled(left, {"X": "12"}) == left
-
-
-@all_of(("said", "number"), [("123456", 123_456), ("1234567", None), (0, 0), ("x", None)])
-def test_a_count_of_pods_is_a_whole_number(said, number):
-    assert jobs._whole(said) == number
+    assert filled_in("X=1\na $X b") == "X=1\na 1 b"
+    script = "X=12\n{}" + "." * (MOST - 10)
+    assert filled_in(script.format("$X")) == script.format("12")
+    script += "."
+    assert filled_in(script.format("$X")) == script.format("$X")
 
 
 @all_of(
-    ("machines", "together", "unread", "notes"),
-    [(4, False, 0, 0), (1, False, 0, 1), (2, False, 0, 1), (2, True, 1, 0), (3, False, 1, 0)],
+    ("said", "pods"), [("12", 12), ("123456", 123_456), ("1234567", None), ("0", 0), ("x", None)]
 )
-def test_pods_are_held_against_the_machines_of_a_command(machines, together, unread, notes):
-    told = jobs._compared(machines, jobs.Pods(4, ()), together=together)
-    assert tuple(map(len, told)) == (unread, notes)
+def test_a_count_of_pods_is_a_whole_number(said, pods):
+    """Eight ranks in each, of which there is one at least; of what is no number one is counted."""
+    (run,) = read(indexed(NODES.format("$(ELSE)"), said, said), "job.yaml").runs
+    assert ("parallelism" in {one.key for one in run.unread}) is (pods is None)
+    assert run.settings["data_parallel_size"] == 8 * max(1, pods or 0)
 
 
 def test_machines_of_a_config_are_its_ranks_by_those_of_each():
@@ -226,10 +258,32 @@ def test_what_a_config_says_is_no_default_of_the_run():
 @all_of(("stage", "written"), [("zero3", True), ("zero2", False)])
 def test_a_model_is_gathered_to_be_saved_by_the_third_stage_alone(stage, written):
     settings = {"offload": "none", "gather_on_save": True}
-    words = zero._on_the_host(settings, stage[-1])
-    assert words == ({f"{zero.ZERO}.{zero.GATHERS}": True} if written else {})
+    more = {"shard": stage, "framework": "trainer", "context_parallel_size": 1}
+    words = zero.fresh(PlannedRun(task="train", settings=settings | more))
+    assert words.get(f"{zero.ZERO}.{zero.GATHERS}") is (True if written else None)
+    assert not any("offload" in key for key in words)
+
+
+class Made:
+    """What a pickle makes of something, told by what that is made of."""
+
+    def __init__(self, *made_of):
+        self.made_of = made_of
+
+    def __reduce__(self):
+        return Made, self.made_of
+
+
+class Arguments:
+    def __init__(self, **said):
+        self.__dict__ |= said
 
 
 @all_of(("made_of", "plain"), [((3,), 3), (("no",), "no"), ((), None), ((1, 2), None)])
 def test_an_enumeration_that_is_saved_is_what_it_was_made_of(made_of, plain):
-    assert saved._plain(saved.Record(*made_of)) == plain
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as opened:
+        value = Arguments(kind=Made(*made_of), size=1)
+        opened.writestr("training_args/data.pkl", pickle.dumps(value))
+    found = json.loads(saved.arguments(file.getvalue(), "training_args.bin"))
+    assert found == {"size": 1} | ({} if plain is None else {"kind": plain})

@@ -252,6 +252,7 @@ def test_a_command_and_a_manifest_that_contradict_are_told(text, why):
     [
         (indexed(f"torchrun {ARGS}"), "4 pods are started, and the command trains on one machine"),
         (indexed(NODES.format(1)), "4 pods are started, and the command trains on one machine"),
+        (torch_job(NODES.format(1)), "4 pods are started, and the command trains on one machine"),
         (indexed(NODES.format(2)), "4 pods are started, and 2 of them are one run"),
         (indexed(NODES.format("$(ELSE)")), "the 4 pods of the job are taken"),
     ],

@@ -21,6 +21,13 @@ from weighbridge.models.sources import wire as set_up
 from weighbridge.models.sources.answers import CHUNK
 
 
+def forget():
+    """Clear what the module keeps of this process."""
+    for kept in vars(set_up).values():
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
+
+
 @pytest.fixture
 def bare(monkeypatch):
     """A process in which nothing is set up."""
@@ -33,11 +40,9 @@ def bare(monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.delitem(sys.modules, "huggingface_hub.utils._http", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    for kept in (set_up._certificates_known, set_up.context):
-        kept.cache_clear()
+    forget()
     yield
-    for kept in (set_up._certificates_known, set_up.context):
-        kept.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -83,20 +88,33 @@ def test_it_steps_back_for_a_client_that_trusts_other_certificates(
 def test_certificates_are_those_that_the_client_finds(bare, authority, monkeypatch):
     """httpcore2 2.16, _ssl.py: OpenSSL's own file, and its folder where names are hashes."""
     file, folder = str(authority / "cert.pem"), str(authority / "certs")
+    trusted = []
+    monkeypatch.setattr(ssl, "create_default_context", lambda **files: trusted.append(files))
+
+    def found():
+        forget()
+        set_up.context()
+        assert set_up.suits("https://host/x")
+        return trusted.pop()
+
     assert not set_up.suits("https://host/x"), "it looks in other places then"
     (authority / "certs/README").touch()
-    assert set_up._certificates() == {}
-    (authority / "certs/0a1b2c3d.0").touch()
-    assert set_up._certificates() == {"capath": folder}
+    forget()
+    assert not set_up.suits("https://host/x")
     (authority / "cert.pem").touch()
-    assert set_up._certificates() == {"cafile": file, "capath": folder}
+    assert found() == {"cafile": file, "capath": folder}, "whatever is in the folder"
+    (authority / "cert.pem").unlink()
+    (authority / "certs/0a1b2c3d.0").touch()
+    assert found() == {"cafile": None, "capath": folder}
+    (authority / "cert.pem").touch()
+    assert found() == {"cafile": file, "capath": folder}
     for empty in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.setenv(empty, "")
-    assert set_up._certificates() == {"cafile": file, "capath": folder}
+    assert found() == {"cafile": file, "capath": folder}
     monkeypatch.setenv("SSL_CERT_DIR", "/own")
-    assert set_up._certificates() == {"capath": "/own"}
+    assert found() == {"cafile": None, "capath": "/own"}
     monkeypatch.setenv("SSL_CERT_FILE", "/own.pem")
-    assert set_up._certificates() == {"cafile": "/own.pem"}
+    assert found() == {"cafile": "/own.pem", "capath": None}
 
 
 def test_certificates_that_are_named_and_not_there(bare, monkeypatch):
@@ -309,13 +327,54 @@ def test_a_server_that_speaks_otherwise(client, answer, words, monkeypatch):
     assert str(caught.value).isprintable()
 
 
-def test_a_token_follows_to_https_and_no_further():
-    hub, secure = wire.UrlOrigin("http", "hub", 80), wire.UrlOrigin("https", "hub", 443)
-    assert wire._same_host(hub, secure)
-    assert wire._same_host(hub, hub)
-    for other in (wire.UrlOrigin("http", "cdn", 80), wire.UrlOrigin("http", "hub", 81)):
-        assert not wire._same_host(hub, other)
-    assert not wire._same_host(secure, hub)
+class Standing:
+    """A connection that stands open: it answers once, with a redirect to a place or with nothing,
+    and keeps the headers of the request."""
+
+    timeout, sock = 1, SimpleNamespace(settimeout=lambda seconds: None)
+    length, will_close, status = None, True, 302
+
+    def __init__(self, place):
+        self.headers = {"Location": place}
+
+    def request(self, method, target, headers):
+        self.asked = headers
+
+    def getresponse(self):
+        return self
+
+    def isclosed(self):
+        return True
+
+    def close(self):
+        pass
+
+
+HUB = wire.UrlOrigin("http", "hub", 80)
+SECURE = wire.UrlOrigin("https", "hub", 443)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "follows"),
+    [
+        (HUB, SECURE, True),
+        (HUB, HUB, True),
+        (SECURE, HUB, False),
+        (HUB, wire.UrlOrigin("http", "cdn", 80), False),
+        (HUB, wire.UrlOrigin("http", "hub", 81), False),
+        (HUB, wire.UrlOrigin("https", "cdn", 443), False),
+        (HUB, wire.UrlOrigin("https", "hub", 444), False),
+    ],
+)
+def test_a_token_follows_to_https_and_no_further(before, after, follows):
+    first = Standing("{}://{}:{}/y".format(*after))
+    second = Standing("")
+    wire.IDLE.give(after, second)
+    wire.IDLE.give(before, first)  # which is taken first, where both are of one place
+    found = wire.get("{}://{}:{}/x".format(*before), {"Authorization": "word"}, 1, 9)
+    assert found.url.endswith("/y")
+    assert first.asked["Authorization"] == "word"
+    assert second.asked.get("Authorization") == ("word" if follows else None)
 
 
 @pytest.mark.slow

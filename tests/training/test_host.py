@@ -14,14 +14,15 @@ from weighbridge.training.sharding.numbers import Sharding
 
 
 def plan(kind="zero2", offload="optimizer", **more):
-    """A plan for a model of 1,000 numbers, of which stage 3 keeps 100 together."""
+    """A plan for a model of 1,000 numbers, of which stage 3 keeps 100 together; it is made on the
+    device, so that nothing of it is loaded."""
     usual = {
         "sharding": Sharding(kind=kind, data=3, offload=offload),
         "accumulation": 1,
         "method": "full",
         "zero": SimpleNamespace(sizes={"sub_group": 100}, pins=None, whole_first=False),
         "optimizer": SimpleNamespace(name="adamw", source="torch"),
-        "framework": SimpleNamespace(loads="transformers", name="trainer", source="it"),
+        "framework": SimpleNamespace(loads="transformers", name="torchtitan", source="it"),
         "dtype": FLOAT32,
         "activations": BFLOAT16,
         "major": 5,
@@ -46,12 +47,19 @@ def ran(**more):
         "pinned": 6000,
         "elsewhere": {"host": 70},
         "away": 0,
+        "states": 3000,
     }
     return SimpleNamespace(**usual | more)
 
 
 def told(components):
     return [(c.name, tuple(c.bytes)) for c in components]
+
+
+def on_machine(plan, run, phase="step"):
+    """What one machine holds in a phase beside its processes: (name, bytes)."""
+    (found,) = [one for one in host.on_host(plan, run).phases if one.name == phase]
+    return told(c for c in found.components if c.detail != "processes")
 
 
 def three(*each):
@@ -66,7 +74,7 @@ STATES = ("optimizer_states", three(70, 70, 70))
 def test_zero_2_on_the_host(steps, twice):
     """A part in float32, pinned in a power of two; its gradients in float32; and in 16 bits what is
     on its way, once more where it is summed up (stage_1_and_2.py)."""
-    found = told(host._kept(plan(accumulation=steps), ran(groups=(334,)), 3))
+    found = on_machine(plan(accumulation=steps), ran(groups=(334,)))
     assert found == [
         STATES,
         ("master_weights", three(2048, 2048, 2048)),  # 1,336 bytes
@@ -78,7 +86,7 @@ def test_zero_2_on_the_host(steps, twice):
 
 def test_zero_3_on_the_host():
     """Three groups of 100 numbers and one of 34; the master copy is pinned by nobody (stage3.py)."""
-    found = told(host._kept(plan("zero3", accumulation=2), ran(), 3))
+    found = on_machine(plan("zero3", accumulation=2), ran())
     assert found == [
         STATES,
         ("master_weights", three(1336, 1336, 1336)),
@@ -90,11 +98,11 @@ def test_zero_3_on_the_host():
 def test_parameters_on_the_host():
     """In blocks of 16 bits, 3 x 256 and 128 bytes, and the blocks that each had before; of adapters
     all that is there beside the master copy, each tensor its own."""
-    found = told(host._kept(plan("zero3", "params"), ran(), 3))
+    found = on_machine(plan("zero3", "params"), ran())
     assert found[4:] == [("weights", three(896, 896, 896)), ("weights", three(0, 3000, 6000))]
-    (lora,) = told(host._kept(plan("zero3", "params", method="lora"), ran(), 3))[4:]
+    (lora,) = on_machine(plan("zero3", "params", method="lora"), ran())[4:]
     assert lora == ("weights", three(3664, 4832, 6000))  # 5,000 - 4 x 334
-    (lora,) = told(host._kept(plan("zero3", "params", method="lora"), ran(pinned=9), 3))[4:]
+    (lora,) = on_machine(plan("zero3", "params", method="lora"), ran(pinned=9))[4:]
     assert lora == ("weights", three(3664, 3664, 3664))
 
 
@@ -102,12 +110,20 @@ def test_parameters_on_the_host():
 def test_pages_are_pinned_where_it_is_said(pins, at):
     """With pin_memory every block is at its upper bound, without it at the lower one."""
     zero = SimpleNamespace(sizes={"sub_group": 100}, pins=pins)
-    gradients, kept = ((1336, 1564, 1792), (668, 846, 1024)), (0, 3000, 6000)
-    found = told(host._kept(plan("zero3", "params", zero=zero), ran(), 3))
-    assert found[1] == ("master_weights", three(1336, 1336, 1336))  # pinned by nobody
-    assert found[4] == ("weights", three(896, 896, 896))  # pinned in any case
-    for (name, got), one in zip((*found[2:4], found[5]), (*gradients, kept), strict=True):
-        assert got == (three(*one) if pins is None else three(one[at], one[at], one[at])), name
+
+    def bounds(*each):
+        return three(*(each if pins is None else (each[at],) * 3))
+
+    expected = [
+        STATES,
+        ("master_weights", three(1336, 1336, 1336)),  # pinned by nobody
+        ("gradients", bounds(1336, 1564, 1792)),
+        ("gradients", bounds(668, 846, 1024)),
+        ("weights", three(896, 896, 896)),  # pinned in any case
+        ("weights", bounds(0, 3000, 6000)),
+    ]
+    found = on_machine(plan("zero3", "params", zero=zero), ran())
+    assert found == (expected[:-1] if pins is False else expected)
 
 
 @pytest.mark.slow
@@ -224,9 +240,8 @@ def test_what_moves_to_the_disk(pins, gradients):
     (stage3.py: grad_partitions_flat_buffer); of parameters none, or 334 numbers in a block and five
     buffers of 10^8 (offload_config.py). States are not on the host."""
     zero = SimpleNamespace(sizes={"sub_group": 100}, pins=pins)
-    found = told(host._kept(plan("zero3", "nvme", zero=zero), ran(), 3))
+    found = on_machine(plan("zero3", "nvme", zero=zero), ran())
     assert found == [
-        ("optimizer_states", (0, 0, 0)),
         ("gradients", three(*gradients)),
         ("temporaries", three(4 * 400, 4 * 456, 4 * 512)),
         ("weights", three(0, 0, 1024 + 2 * 5 * 10**8)),
@@ -248,15 +263,18 @@ def test_a_disk_takes_the_states_from_the_host():
 
 
 def test_parts_of_fsdp_are_pinned():
-    found = told(host._kept(plan("fsdp2", "params"), ran(), 3))
-    assert found == [STATES, ("weights", three(6000, 6000, 6000))]
-    assert told(host._kept(plan("fsdp2", "none"), ran(), 3)) == [STATES]
+    """And 12 of a hundred of 18,210 bytes may be there besides."""
+    found = on_machine(plan("fsdp2", "params"), ran())
+    assert found == [STATES, ("weights", three(6000, 6000, 6000)), ("other", (0, 0, 2185))]
+    assert on_machine(plan("fsdp2", "none"), ran()) == [STATES]
 
 
 def test_inputs_of_layers():
     """Three of 2 x 5 x 5 numbers in 16 bits, pinned in 128 bytes each or not."""
-    one = host._inputs(plan(), ran(away=300), 3)
-    assert told([one]) == [("activations", three(300, 342, 384))]
+    assert on_machine(plan(), ran(away=300), "backward")[-1] == (
+        "activations",
+        three(300, 342, 384),
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,62 +291,63 @@ def test_inputs_of_layers():
         ("fsdp1", {"gathers": True}, (9000, 9000, 9000)),
         ("fsdp1", {"gathers": False}, (0, 4500, 9000)),
         ("ddp", {"method": "lora"}, None),
-        ("ddp", {"framework": SimpleNamespace(loads="torchtune", name="torchtune")}, None),
+        ("ddp", {"framework": SimpleNamespace(loads="torchtune", name="torchtitan")}, None),
     ],
 )
 def test_what_is_saved(kind, more, nbytes):
     states = more.pop("states", 3000)
-    found = host._saved(plan(kind, "none", **more), ran(states=states))
-    assert (None if found is None else tuple(found.bytes)) == nbytes
+    asked = plan(kind, "none", **more), ran(states=states)
+    if nbytes is None:
+        assert host.on_host(*asked).phases[-1].name == "step"
+    else:
+        assert on_machine(*asked, "save") == [STATES, ("weights", nbytes)]
 
 
 @pytest.mark.parametrize(("major", "gigabytes"), [(4, 5), (5, 50), (6, 50)])
 def test_files_that_are_written(major, gigabytes):
     """max_shard_size of save_pretrained: 5GB, 50GB since transformers 5."""
     large = SimpleNamespace(model=SimpleNamespace(parameters=10**11))
-    found = host._saved(plan("ddp", "none", major=major, subject=large), ran())
-    assert found.bytes == exactly(gigabytes * 10**9)
+    found = on_machine(plan("ddp", "none", major=major, subject=large), ran(), "save")
+    assert found[-1] == ("weights", exactly(gigabytes * 10**9))
+
+
+WHOLE = (
+    4 * 3_262_208
+)  # bytes of the small model's numbers in float32, of which its files have 16 bits
+# 3 layers of 737,280 numbers in matrices, of 4 bits and a float32 for each 64; a table of 16 numbers
+# for each of 21 matrices; and two embeddings and seven norms in 16 bits
+IN_NF4 = 3 * 737_280 * 9 // 16 + 21 * 64 + 2 * (2 * 2048 * 256 + 7 * 256)
+FULL, QLORA = {"dtype": "float32"}, {"method": "qlora", "bnb_4bit_quant_storage": "bfloat16"}
+ONCE = {"cpu_ram_efficient_loading": True}
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "ranks", "more", "how"),
+    ("framework", "shard", "more", "copies"),
     [
-        ("trainer", "ddp", 3, {}, (3, False, False)),
-        ("trl", "none", 1, {}, (1, True, False)),  # device_map="auto"
-        ("trl", "ddp", 3, {}, (3, False, False)),
-        ("axolotl", "ddp", 3, {}, (3, True, False)),
-        ("axolotl", "none", 1, {}, (1, True, False)),
-        ("axolotl", "fsdp2", 3, {}, (3, False, False)),
-        ("trainer", "zero3", 3, {}, (3, False, True)),  # zero.Init
-        ("trainer", "zero3", 3, {"zero": SimpleNamespace(whole_first=True)}, (3, False, False)),
-        (
-            "trainer",
-            "fsdp2",
-            3,
-            {"loads_once": True},
-            (1, False, False),
-        ),  # cpu_ram_efficient_loading
+        ("trainer", "ddp", FULL, 3 * WHOLE),
+        ("trl", None, FULL, 0),  # device_map="auto"
+        ("trl", "ddp", FULL, 3 * WHOLE),
+        ("axolotl", "ddp", FULL, 0),
+        ("axolotl", None, FULL, 0),
+        ("axolotl", "fsdp2", FULL, 3 * WHOLE),
+        ("trainer", "zero3", FULL, 0),  # zero.Init
+        ("trainer", "zero3", FULL | {"no_zero_init": True}, 3 * WHOLE),
+        ("trainer", "fsdp2", FULL | ONCE, WHOLE),
+        ("trainer", "fsdp2", FULL | {"tensor_parallel_size": 2}, 0),  # each rank reads its own part
+        # Under FSDP what bitsandbytes has packed goes to the processor on rank 0, and to the device
+        # `meta` on others (transformers modeling_utils.py)
+        ("trl", "fsdp1", QLORA | ONCE, IN_NF4),
+        ("trl", "fsdp1", QLORA, 0),
+        ("trl", "fsdp1", {"method": "lora", "quantization": "awq-4bit-g128"} | ONCE, 0),
     ],
 )
-def test_who_copies_while_it_loads(name, kind, ranks, more, how):
-    p = plan(
-        sharding=Sharding(kind=kind, data=ranks),
-        framework=SimpleNamespace(name=name),
-        **more,
-    )
-    p.subject.choice = SimpleNamespace(scheme=None)
-    assert host._reading(p, ranks) == (*how, False)
-
-
-@pytest.mark.parametrize(
-    ("form", "once", "back"), [("nf4", True, True), ("nf4", False, False), ("awq", True, False)]
-)
-def test_packed_weights_come_back_to_the_rank_that_reads(form, once, back):
-    """transformers modeling_utils.py: under FSDP what bitsandbytes has packed goes to the processor
-    on rank 0, and to the device `meta` on others."""
-    p = plan("fsdp1", "none", loads_once=once)
-    p.subject.choice = SimpleNamespace(scheme=SimpleNamespace(name=form))
-    assert host._reading(p, 3).back is back
+def test_who_copies_while_it_loads(framework, shard, more, copies):
+    """Bytes of copies beside the pages of the files that three ranks of a machine map."""
+    spread = {"shard": shard, "data_parallel_size": 3} if shard else {}
+    report = trained(CONFIG, framework=framework, seq_len=64, **spread, **more)
+    (machine,) = [d for d in report.devices if d.kind == "host"]
+    load = next(p for p in machine.phases if p.name == "load")
+    assert sum(c.bytes.expected for c in load.components if c.detail == "copies") == copies
 
 
 def test_a_host_of_fsdp_may_hold_more_than_is_followed():
@@ -357,12 +376,6 @@ def test_a_published_host_of_fsdp_with_packed_weights():
     assert 0.8 < machine.phases[-1].needed.expected / 107e9 < 1
     (packed,) = [c for c in parts["load"] if not c.droppable]
     assert packed.bytes.expected / 1e9 == pytest.approx(68.45 * 0.5625 + 1.05, rel=0.01)  # nf4
-
-
-def test_ranks_of_a_tensor_cut_what_they_load():
-    p = plan(sharding=Sharding(tensor=2))
-    p.subject.choice = SimpleNamespace(scheme=None)
-    assert host._reading(p, 2).straight
 
 
 def test_workers_read_for_each_rank_once_it_runs():
@@ -410,9 +423,8 @@ def test_recipes_copy_what_they_store_otherwise(name, framework, precision, copi
 
 @pytest.mark.parametrize(("data", "ranks"), [(3, 3), (8, 8), (16, 8)])
 @pytest.mark.parametrize("away", [0, 300])
-def test_a_machine_has_eight_ranks_at_most(data, ranks, away, monkeypatch):
+def test_a_machine_has_eight_ranks_at_most(data, ranks, away):
     """Inputs of layers are there in backward alone, and what is saved at the end."""
-    monkeypatch.setattr(host, "_loading", lambda p, ranks: ())
     p = plan(sharding=Sharding(kind="ddp", data=data))
     found = host.on_host(p, ran(away=away))
     names = ["load", *(["backward"] if away else []), "step", "save"]

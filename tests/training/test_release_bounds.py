@@ -4,14 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.cases import all_of
+import weighbridge
+from tests.tiny import config
 from weighbridge.training import kbit, optimizers
-from weighbridge.training import plan as plans
-from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.optimizers import plain
 from weighbridge.training.sharding import choice, zero
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.workload import read
 
 
 @pytest.mark.parametrize(
@@ -59,15 +57,17 @@ def test_bitsandbytes_whose_linears_keep_their_inputs():
 
 
 def test_optimizers_by_release():
-    """torch: foreach since 2.0, eps in place since 2.1, clones on pinned memory since 2.7;
-    torchtitan fuses since 24 February 2025."""
+    """torch: foreach since 2.0, eps in place since 2.1, clones on pinned memory since 2.7."""
     steps = [optimizers._step(True, v) for v in ((2, 0), (2, 1))]
     assert steps == [plain.two_copies, plain.one_copy]
     assert optimizers._step(False, (2, 13)) is plain.two_of_each
-    titan = FRAMEWORKS["torchtitan"]
-    for day, name in ((23, "adamw_torch"), (24, "adamw_torch_fused")):
-        w = SimpleNamespace(framework="torchtitan", framework_version=f"2025-02-{day}")
-        assert plans._usual_optimizer(w, titan) == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("day", "name"), [(23, "adamw_torch"), (24, "adamw_torch_fused")])
+def test_torchtitan_fuses_since_24_february_2025(day, name):
+    asked = {"framework": "torchtitan", "framework_version": f"2025-02-{day}", "seq_len": 64}
+    assert weighbridge.train(config("llama"), **asked).workload["optimizer"] == name
 
 
 OF_ARGUMENTS = [  # transformers 4.54 training_args.py: with torch 2.8
@@ -81,10 +81,12 @@ OF_ARGUMENTS = [  # transformers 4.54 training_args.py: with torch 2.8
 ]
 
 
-@all_of(("framework", "transformers", "torch", "name"), OF_ARGUMENTS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("framework", "transformers", "torch", "name"), OF_ARGUMENTS)
 def test_the_optimizer_of_training_arguments_by_release(framework, transformers, torch, name):
     asked = {"engine_version": transformers, "torch_version": torch}
-    assert plans._usual_optimizer(read("train", asked), FRAMEWORKS[framework]) == name
+    report = weighbridge.train(config("llama"), framework=framework, seq_len=64, **asked)
+    assert report.workload["optimizer"] == name
 
 
 def plan(framework="torchtitan", **more):
@@ -117,15 +119,21 @@ def plan(framework="torchtitan", **more):
 )
 def test_embedding_and_head_are_units_of_torchtitan(release, carves):
     """Since 28 July 2025; before, the last layer stays gathered instead."""
-    found = choice._fsdp2(plan(release=release))
+    found = choice.surrounding(plan(release=release)).how
     assert (found.carved, found.last_stays) == (carves, not carves)
     assert found.outside
 
 
 @pytest.mark.parametrize(("torch", "stays"), [((2, 7), True), ((2, 8), False)])
 def test_accelerates_root_stays_gathered_before_torch_2_8(torch, stays):
-    assert choice._fsdp2(plan("trainer", accelerate=(1, 13), torch=torch)).root_stays is stays
-    assert choice._fsdp2(plan("trainer", accelerate=(1, 14), torch=torch)).root_stays
+
+    def root_stays(*accelerate):
+        return choice.surrounding(
+            plan("trainer", accelerate=accelerate, torch=torch)
+        ).how.root_stays
+
+    assert root_stays(1, 13) is stays
+    assert root_stays(1, 14)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +142,18 @@ def test_accelerates_root_stays_gathered_before_torch_2_8(torch, stays):
 )
 def test_torchtunes_recipes_give_llama_3_two_units_more(more, apart):
     asked = plan(more.pop("framework_", "torchtune"), **more)
-    assert choice._of_torchtune(asked) is apart
+
+    def is_apart():
+        found = choice.surrounding(asked).how
+        assert found.head_stays is not found.apart
+        return found.apart
+
+    assert is_apart() is apart
     asked.subject.part.blueprint.counted = (SimpleNamespace(tied="model.embed_tokens.weight"),)
-    assert not choice._of_torchtune(asked)  # Llama 3.2
+    assert not is_apart()  # Llama 3.2
     asked.subject.part.blueprint.counted = ()
     asked.subject.body.vocab += 1
-    assert not choice._of_torchtune(asked)
+    assert not is_apart()
 
 
 @pytest.mark.parametrize(

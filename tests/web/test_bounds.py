@@ -1,18 +1,25 @@
 """How much a page, a server and a file may ask: each bound at its last value and one beyond."""
 
+import csv
+import json
 from base64 import b64encode
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 
+from tests.charts.made import device, report
+from tests.space.test_guard import app, ask
+from tests.web.test_build import ENGINE
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.faces.view.records import Screen
 from weighbridge.faces.web import archive, awaited, build, desks, npm, pyodide, server, tables
 from weighbridge.faces.web.asks import AnswerView, masked, taken_token
 from weighbridge.faces.web.command import command
 from weighbridge.faces.web.dropped import Dropped, DroppedHead, ShortError, asks_of, head_of
-from weighbridge.faces.web.exports import _cell, _stem
-from weighbridge.faces.web.form import _bound, label
+from weighbridge.faces.web.exports import export
+from weighbridge.faces.web.form import form, label
 from weighbridge.faces.web.protocol import MOST
 from weighbridge.faces.web.screens import asks_in
 from weighbridge.workload import INFER, TRAIN
@@ -199,12 +206,22 @@ def test_patience_with_other_programs():
     assert (npm.SECONDS, pyodide.MOST) == (300, 64 * MIB)
 
 
-@pytest.mark.parametrize(("nbytes", "names"), [(MIB, ["a"]), (MIB + 1, None)])
-def test_a_list_of_a_site_has_a_mebibyte_at_most(nbytes, names, tmp_path):
-    """The page's own is some kilobytes."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("nbytes", "ours"), [(MIB, True), (MIB + 1, False)])
+def test_a_list_of_a_site_has_a_mebibyte_at_most(nbytes, ours, tmp_path, monkeypatch):
+    """The page's own is some kilobytes. A folder of a site is built again, without the files that it
+    had; in any other nothing is written."""
+    monkeypatch.setattr(build, "engine", lambda: ENGINE)
+    (tmp_path / "a").touch()
     told = '{"made_by": "weighbridge web build", "files": {"a": {}}'
     (tmp_path / "site.json").write_text(told + " " * (nbytes - len(told) - 1) + "}")
-    assert build._read_list(tmp_path / "site.json") == names
+    if not ours:
+        with pytest.raises(UsageError, match="site"):
+            build.build(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "site.json"}
+        return
+    build.build(tmp_path)
+    assert not (tmp_path / "a").exists()
 
 
 def test_nobody_waits_to_hear_whether_a_client_is_there(monkeypatch):
@@ -235,59 +252,93 @@ def test_archives_tell_no_time():
 # Tables
 
 
+def table(task, workload):
+    return tables.table({"task": task, "workload": workload}, AnswerView())["report"]
+
+
 def test_filters_of_200_characters():
-    assert tables._filters("gpus", {"pattern": "x" * 200, "vendor": "", "sort": None}) == {
-        "pattern": "x" * 200
-    }
+    whole = table("gpus", {})
+    assert table("gpus", {"pattern": None, "vendor": "", "sort": None}) == whole
+    linked = table("gpus", {"nvlink": True})
+    assert 0 < len(linked["gpus"]) < len(whole["gpus"])
+    with pytest.raises(NotFoundError):
+        table("gpus", {"pattern": "x" * 200})
     for wrong in ({"pattern": "x" * 201}, {"pattern": 1}, {"nvlink": 1}, {"other": "x"}):
-        with pytest.raises(UsageError):
-            tables._filters("gpus", wrong)
-    assert tables._filters("gpus", {"nvlink": True}) == {"nvlink": True}
+        with pytest.raises(UsageError, match="workload"):
+            table("gpus", wrong)
 
 
-def test_60_models_are_ranked(monkeypatch):
-    rank = SimpleNamespace(to_dict=lambda: "told")
+@pytest.fixture
+def ranked(monkeypatch):
+    """The models and the settings of each rank that is asked for."""
     asked = []
+    rank = SimpleNamespace(to_dict=lambda: {"rows": "told"})
     monkeypatch.setattr(
         "weighbridge.answers.questions.fit.ranking.models_for",
-        lambda names, own: (asked.append(own), rank)[1],
+        lambda names, own: (asked.append((names, own)), rank)[1],
     )
-    monkeypatch.setattr("weighbridge.faces.view.ranks.ranking", lambda *a, **k: "screen")
+    monkeypatch.setattr("weighbridge.faces.view.ranks.ranking", lambda *a, **k: Screen("told", ()))
+    return asked
+
+
+def test_60_models_are_ranked(monkeypatch, ranked):
+    entries = [SimpleNamespace(name="m")] * 60
+    monkeypatch.setattr(tables.models_listing, "matching", lambda pattern, own: entries)
+    monkeypatch.setattr(tables.pipelines, "search", lambda pattern: [])
     given = {"gpu": "4090", "pattern": "x"}
-    assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
-    assert asked == [{"gpu": "4090"}], "what matched is no setting"
-    with pytest.raises(UsageError, match="61 models match"):
-        tables._ranked(["m"] * 61, given, AnswerView())
+    assert table("models", given) == {"rows": "told"}
+    assert ranked == [(["m"] * 60, {"gpu": "4090"})], "what matched is no setting"
     with pytest.raises(UsageError, match="name the card"):
-        tables._ranked(["m"], {"pattern": "x"}, AnswerView())
+        table("models", {"pattern": "x", "engine": "vllm"})
+    entries.append(entries[0])
+    with pytest.raises(UsageError, match="61 models match"):
+        table("models", given)
 
 
-def test_a_card_without_a_pattern_is_asked_about_the_models_of_today(monkeypatch):
-    asked = []
-    monkeypatch.setattr(tables, "_ranked", lambda names, *_: asked.extend(names))
-    tables._models({"gpu": "4090"}, AnswerView())
-    assert len(asked) == tables.MOST_RANKED
-    assert {"qwen3.5-9b", "qwen3-8b", "gpt-oss-20b"} <= set(asked)
-    assert not {"bge-large-en-v1.5", "gpt2"} & set(asked)
+def test_a_card_without_a_pattern_is_asked_about_the_models_of_today(monkeypatch, ranked):
+    table("models", {"gpu": "4090"})
+    ((names, _),) = ranked
+    assert len(names) == tables.MOST_RANKED
+    assert {"qwen3.5-9b", "qwen3-8b", "gpt-oss-20b"} <= set(names)
+    assert not {"bge-large-en-v1.5", "gpt2"} & set(names)
+    monkeypatch.setattr(tables, "MOST_RANKED", 10_000)
+    table("models", {"gpu": "4090"})
+    names, _ = ranked[-1]
+    assert "gpt2" in names and "bge-large-en-v1.5" not in names, "which writes no words"
 
 
 # Files and forms
 
 
 def one(name, task="load"):
-    found = SimpleNamespace(model=SimpleNamespace(name=name))
+    found = SimpleNamespace(model=SimpleNamespace(name=name), to_dict=lambda: {"a": 1})
     return SimpleNamespace(request={"task": task}, found=found)
 
 
-def test_names_of_files():
-    assert _stem([one("org/A model")]) == "weighbridge-load-org-A-model"
-    assert _stem([one("x" * 61)]) == "weighbridge-load-" + "x" * 60
-    assert _stem([one("a"), one("b")]) == "weighbridge-compare-a"
-    assert _stem([one("...")]) == "weighbridge-load"
+@pytest.mark.parametrize(
+    ("names", "stem"),
+    [
+        (["org/A model"], "weighbridge-load-org-A-model"),
+        (["x" * 61], "weighbridge-load-" + "x" * 60),
+        (["a", "b"], "weighbridge-compare-a"),
+        (["..."], "weighbridge-load"),
+    ],
+)
+def test_names_of_files(names, stem):
+    assert export("json", list(map(one, names)), AnswerView())["name"] == f"{stem}.json"
 
 
-def test_cells_that_a_spreadsheet_would_run():
-    assert [_cell(v) for v in ("=1", "a=1", "-1", -1, "@x")] == ["'=1", "a=1", "'-1", -1, "'@x"]
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [("=1", "'=1"), ("a=1", "a=1"), ("-1", "'-1"), ("@x", "'@x"), ("+1", "'+1"), ("\ta", "'\ta")],
+)
+def test_cells_that_a_spreadsheet_would_run(name, cell):
+    """Names come from strangers; a number is no text, whatever its sign."""
+    found = report(name=name, devices=[device(index=-1)])
+    asked = SimpleNamespace(request={"task": "infer"}, found=found)
+    told = export("csv", [asked], AnswerView())["text"]
+    first, *_ = csv.DictReader(StringIO(told))
+    assert (first["model"], first["device"]) == (cell, "-1")
 
 
 def test_ends_of_sliders():
@@ -304,9 +355,15 @@ def test_ends_of_sliders():
 
 
 def test_bounds_and_defaults_of_a_form():
-    assert _bound(TRAIN["lora_r"], 8.0) == 8
-    assert _bound(TRAIN["lora_dropout"], 0.5) == 0.5
-    assert _bound(INFER["gpu"], 1.0) is None
+    """Whole numbers are written without a point; of a card's name there is no least."""
+    (tab,) = [one for one in form("en")["tabs"] if one["name"] == "train"]
+    bounds = {
+        each["name"]: (each["least"], each["most"])
+        for section in tab["sections"]
+        for each in section["settings"]
+    }
+    told = {name: str(bounds[name]) for name in ("lora_r", "lora_dropout", "gpu")}
+    assert told == {"lora_r": "(1, 65536)", "lora_dropout": "(0, 1)", "gpu": "(None, None)"}
     assert TRAIN["batch_size"].default == 1
 
 
@@ -348,13 +405,22 @@ def test_what_the_space_allows():
 
 
 @pytest.mark.parametrize(
-    ("told", "nbytes"), [(b"7", 7), (b"9" * 19, int("9" * 19)), (b"9" * 20, 0), (b"-7", 0)]
+    ("told", "status"),
+    [
+        (b"7", 200),
+        (b"%d" % (2 * MIB), 200),
+        (b"%d" % (2 * MIB + 1), 413),
+        (b"9" * 19, 413),
+        (b"9" * 20, 200),
+        (b"-7", 200),
+    ],
 )
-def test_lengths_that_a_client_tells(told, nbytes):
-    """Nineteen digits are below 2^64; more are no length."""
-    from weighbridge.faces.web.space.guard import _length
+def test_lengths_that_a_client_tells(told, status):
+    """Nineteen digits are below 2^64; more are no length, and the body itself is measured."""
+    from weighbridge.faces.web.space import guard
 
-    assert _length({"headers": [(b"Content-Length", told)]}) == nbytes
+    headers = [(b"Content-Length", told)]
+    assert ask(guard.Guard(app), "/gradio_api/ask", "GET", headers=headers)[0] == status
 
 
 def test_a_bucket_is_filled_again_at_so_many_a_minute(monkeypatch):
@@ -375,17 +441,16 @@ def test_a_bucket_is_filled_again_at_so_many_a_minute(monkeypatch):
 
 
 def test_versions_of_a_site_are_sixteen_signs():
-    listed = build._list({"b": b"x", "a": b"yz"})
+    listed = json.loads(build.site(ENGINE, "https://hub.example", [])["site.json"])
     assert len(listed["version"]) == 16
-    assert [(n, f["bytes"]) for n, f in listed["files"].items()] == [("a", 2), ("b", 1)]
+    assert [*listed["files"]] == sorted(listed["files"])
+    (loader,) = (told for name, told in listed["files"].items() if name.startswith("engine/loader"))
+    assert loader["bytes"] == len("loader")
 
 
-def test_a_comparison_is_a_list_of_reports():
-    from weighbridge.faces.web.exports import _json
-
-    asked = SimpleNamespace(found=SimpleNamespace(to_dict=lambda: {"a": 1}))
-    assert _json([asked], AnswerView()).strip().startswith("{")
-    assert _json([asked, asked], AnswerView()).strip().startswith("[")
+@pytest.mark.parametrize(("count", "begins"), [(1, "{"), (2, "[")])
+def test_a_comparison_is_a_list_of_reports(count, begins):
+    assert export("json", [one("a")] * count, AnswerView())["text"].strip().startswith(begins)
 
 
 def test_a_run_file_of_the_largest_size(monkeypatch):

@@ -8,28 +8,25 @@ from weighbridge.answers.estimate.limits import between
 from weighbridge.answers.questions.fit import hardware, ranking
 from weighbridge.answers.questions.fit.elsewhere import (
     SHARED,
-    _change,
-    _enough,
-    _guess,
-    _sums,
     sharded,
 )
 from weighbridge.answers.questions.fit.hardware import COUNTS, ranks
 from weighbridge.answers.questions.fit.ladder import weights
 from weighbridge.answers.questions.fit.ranking import purpose
-from weighbridge.answers.questions.fit.request import FitRequest
+from weighbridge.answers.questions.fit.request import MAX, FitRequest
 from weighbridge.answers.questions.fit.search import (
     LARGEST,
     SearchBounds,
-    _bounds,
-    _size,
     bare,
     largest,
     margin_of,
+    solved,
 )
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
+from weighbridge.machines.accelerators.budget import budget
 from weighbridge.memory.report.plan import as_asked
+from weighbridge.workload import read
 
 
 def up_to(n, calls=None):
@@ -104,19 +101,62 @@ def told(**derived):
     return SimpleNamespace(derived=derived, setting=lambda name: {"batch_size": 4}.get(name))
 
 
+def sparing(nbytes):
+    """A report of a card on which so many bytes are to spare, or are lacking."""
+    verdict = SimpleNamespace(
+        fits="yes" if nbytes >= 0 else "no",
+        usable=exactly(10**9),
+        per_device=exactly(10**9 - nbytes),
+    )
+    return SimpleNamespace(verdict=verdict, derived={})
+
+
 def request(**settings):
     about = settings.pop("about", "infer")
     return FitRequest(settings=settings, about=about)
 
 
-def test_where_a_search_looks():
-    assert _bounds(told(), request(), "context") == SearchBounds(most=1 << 20)
-    assert _bounds(told(longest_context=512), request(), "seq_len").most == 512
-    batch = _bounds(told(largest_batch_size=9), request(), "batch_size")
-    assert batch == SearchBounds(most=1 << 16, near=4, guess=9)
-    assert _bounds(told(), request(max_num_seqs=3), "batch_size") == SearchBounds(most=3, near=3)
-    assert _bounds(told(), request(), "lora_r").most == 4096
-    assert _bounds(told(searched_to={"context": 77}), request(), "context").most == 77
+TEXT = SimpleNamespace(parts=(), rough=False)  # a model without a config that says otherwise
+
+
+def solving(most, about, report, last, **settings):
+    """(the answer, the numbers that were asked) where numbers up to the last fit."""
+    setting, numbers = MAX[most][0], []
+
+    def asked(w, **options):
+        numbers.append(getattr(w, setting))
+        return sparing(up_to(last)(numbers[-1]))
+
+    asker = SimpleNamespace(model=lambda: TEXT, briefly=asked, train=asked)
+    question = SimpleNamespace(name=about, report=report)
+    plan = SimpleNamespace(here=False, report=None, settings={})
+    answer = SimpleNamespace(asked=question, plan=plan)
+    sought = FitRequest(settings=settings, about=about, most=most, inference="vllm")
+    return solved(asker, sought, answer, None), numbers
+
+
+@pytest.mark.parametrize(
+    ("most", "about", "derived", "settings", "end"),
+    [
+        ("context", "infer", {}, {}, 1 << 20),
+        ("context", "infer", {"longest_context": 512}, {}, 512),
+        ("context", "infer", {"searched_to": {"context": 77}}, {}, 77),
+        ("seq-len", "train", {"longest_context": 512}, {}, 512),
+        ("users", "infer", {}, {}, 1 << 16),
+        ("users", "infer", {}, {"max_num_seqs": 3}, 3),
+        ("lora-r", "lora", {}, {}, 4096),
+    ],
+)
+def test_where_a_search_ends(most, about, derived, settings, end):
+    found, numbers = solving(most, about, told(**derived), 10**9, **settings)
+    assert (found.value, found.searched_to, max(numbers)) == (end, end, end)
+
+
+def test_a_search_begins_at_what_was_asked_or_at_the_limit_of_the_report():
+    found, numbers = solving("users", "infer", told(largest_batch_size=9), 9)
+    assert (found.value, numbers) == (9, [9, 10])
+    found, numbers = solving("users", "infer", told(), 5)
+    assert (found.value, numbers[:2]) == (5, [1 << 16, 4])
 
 
 @pytest.mark.parametrize(
@@ -127,15 +167,16 @@ def test_bare_sizes(tenths, name):
     assert bare(tenths) == name
 
 
-def test_sizes_are_found_to_a_tenth_of_a_billion(monkeypatch):
+def test_sizes_are_found_to_a_tenth_of_a_billion():
     """Up to 10,000 B; what fits is asked of by its name."""
-    margin = lambda report: up_to(83)(report)  # noqa: E731
-    monkeypatch.setattr("weighbridge.answers.questions.fit.search.margin_of", margin)
-    monkeypatch.setattr(
-        "weighbridge.answers.questions.fit.search._asked",
-        lambda asker, *rest: round(float(asker[:-1]) * 10),
-    )
-    found = _size(request(), lambda name: name)
+    sought = FitRequest(settings={}, about="infer", most="model-size", inference="vllm")
+
+    def sized(name):
+        return SimpleNamespace(
+            briefly=lambda w: sparing(up_to(83)(round(float(name[:-1]) * 10))), model=lambda: TEXT
+        )
+
+    found = solved(None, sought, None, sized)
     assert (found.value, found.searched_to) == (8_300_000_000, 10**13)
     assert found.note.startswith("8.3B, rough")
     assert LARGEST == 100_000
@@ -223,31 +264,42 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
         )
 
     parts = {n: fake_part(n, g) for n, g in (("d", 80), ("c", 24), ("b", 20), ("a", 16))}
-    monkeypatch.setattr(hardware, "_asked", lambda asker, a, change: answer(change.get("gpu")))
+    monkeypatch.setattr(hardware, "judged", lambda asker, w: answer(w.gpu))
     monkeypatch.setattr(
         hardware, "planned_or_none", lambda asker, a: as_asked(answer(a.settings["gpu"]))
     )
     monkeypatch.setattr("weighbridge.machines.accelerators.parts.parts", lambda: parts)
-    found = hardware.smallest(None, FitRequest(settings={}, smallest="gpu"))
+    found = hardware.smallest(None, FitRequest(settings={}, smallest="gpu", inference="vllm"))
     assert asked == [None, "b", "c"]
     assert (found.solved.value, found.solved.note) == ("c", "1 x c")
     assert found.solved.peak_bytes == 21 * GIB
     parts.pop("c")
     parts.pop("d")
-    assert hardware.smallest(None, FitRequest(settings={}, smallest="gpu")).solved.note == (
-        "no card of the catalogue surely fits it as asked"
-    )
+    assert hardware.smallest(
+        None, FitRequest(settings={}, smallest="gpu", inference="vllm")
+    ).solved.note == ("no card of the catalogue surely fits it as asked")
 
 
 @pytest.mark.parametrize(
     ("host", "needs", "named"),
     [("unknown", 1, True), ("no", 2, True), ("yes", 1, False), ("no", 3, False)],
 )
-def test_ram_that_decides_on_the_largest_card_is_the_reason(host, needs, named):
-    about = {"fits": host, "per_device": Bytes(1, 1, needs), "usable": Bytes(2, 2, 2)}
-    verdict = SimpleNamespace(host=SimpleNamespace(fits=host), **about)
-    largest = SimpleNamespace(verdict=verdict, derived={})
-    note = hardware._none(FitRequest(settings={}, smallest="gpu"), None, largest)
+def test_ram_that_decides_on_the_largest_card_is_the_reason(monkeypatch, host, needs, named):
+    """A card of which 2 bytes can be used, in a machine whose RAM is enough, is not or may be."""
+    fits = "no" if host == "yes" else host
+    about = {"per_device": Bytes(1, 1, needs), "usable": Bytes(2, 2, 2)}
+    verdict = SimpleNamespace(fits=fits, host=SimpleNamespace(fits=host), **about)
+    largest = SimpleNamespace(
+        verdict=verdict, derived={}, peak=exactly(1), said={}, devices=(), model=None
+    )
+    monkeypatch.setattr(hardware, "judged", lambda asker, w: None)
+    monkeypatch.setattr(hardware, "planned_or_none", lambda asker, a: as_asked(largest))
+    monkeypatch.setattr(
+        "weighbridge.machines.accelerators.parts.parts", lambda: {"a": fake_part("a", 16)}
+    )
+    sought = FitRequest(settings={}, smallest="gpu", inference="vllm")
+    note = hardware.smallest(None, sought).solved.note
+    assert note.startswith("no card of the catalogue surely fits it as asked")
     assert ("more of it (--ram) helps" in note) is named
 
 
@@ -268,32 +320,7 @@ def trained(shared, rest):
 
 
 def test_what_ranks_share_out():
-    phase = trained(10, 7).devices[0].phases[0]
-    assert _sums(phase) == (10, 7)
     assert {"weights", "gradients", "optimizer_states", "master_weights"} <= SHARED
-
-
-def test_a_first_number_of_cards():
-    """Four fifths of a card are for what is shared: 800 of 100 each are ten."""
-    assert _guess(trained(800, 5), 100) == 10
-    assert _guess(trained(10, 5), 100) == 1
-    assert _guess(trained(840, 5), 100) == 10  # 10.5 to the even one
-    assert _guess(trained(850, 5), 100) == 11
-
-
-def test_the_number_that_is_enough():
-    """4 ranks hold 90 each of what is shared and 40 of all else: 360 in rooms of 60 are six."""
-    assert _enough(trained(90, 40), 100, 4) == 6
-    assert _enough(trained(90, 99), 100, 4) == 360
-    assert _enough(trained(90, 100), 100, 4) is None
-    assert _enough(trained(91, 40), 100, 4) == 7
-
-
-def test_one_card_shares_nothing():
-    free = frozenset()
-    assert _change(1, free) == {"gpu": "h100-sxm", "checkpointing": "full"}
-    assert _change(4, free) == {"gpu": "h100-sxm:4", "shard": "fsdp2", "checkpointing": "full"}
-    assert _change(4, frozenset(["checkpointing"])) == {"gpu": "h100-sxm:4", "shard": "fsdp2"}
 
 
 class Trains:
@@ -314,30 +341,61 @@ class Trains:
         return self._answer(w, self.asked)
 
     def _answer(self, w, noted):
-        from weighbridge.machines.accelerators.budget import budget
-
         count = int(w.gpu.partition(":")[2] or 1)
         noted.append(count)
-        room = budget("h100-sxm", None, None).usable.low
         found = trained(self.shared // count, self.rest)
         held = self.shared // count + self.rest
         found.verdict = SimpleNamespace(
-            fits="yes" if held <= room else "no",
+            fits="yes" if held <= ROOM else "no",
             times=f"{count} x ",
             accelerator="H100",
             per_device=exactly(held),
-            margin_bytes=room - held,
+            margin_bytes=ROOM - held,
         )
         return found
 
 
-def large(shared, rest, first=None):
-    from weighbridge.workload import read
+ROOM = budget("h100-sxm", None, None).usable.low  # bytes: 79.2 GiB
 
+
+def large(shared, rest, first=None, pinned=()):
+    """(who was asked, the answer) for so many GiB; the run on one card has `first` bytes that ranks
+    would share out."""
     asker = Trains(shared * GIB, rest * GIB)
     w = read("train", {"gpu": "3060"})
-    start = trained((first or shared) * GIB, rest * GIB)
-    return asker, sharded(asker, w, start, frozenset())
+    start = trained(first or shared * GIB, rest * GIB)
+    return asker, sharded(asker, w, start, frozenset(pinned))
+
+
+@pytest.mark.parametrize(
+    ("tenths", "first"),
+    [
+        (1, 1),
+        (80, 10),  # 8 cards of shared bytes: four fifths of a card are for them
+        (84, 10),  # 10.5 to the even one
+        (85, 11),
+        (8192, 1024),
+        (8200, None),  # 1,025 are not asked
+    ],
+)
+def test_a_first_number_of_cards(tenths, first):
+    """Of shared bytes of so many tenths of a card."""
+    asker, _ = large(1000, 10, first=ROOM * tenths // 10)
+    assert asker.counted[:1] == ([] if first is None else [first])
+
+
+@pytest.mark.parametrize(
+    ("number", "pinned", "change"),
+    [
+        (1, (), {"gpu": "h100-sxm", "checkpointing": "full"}),
+        (4, (), {"gpu": "h100-sxm:4", "shard": "fsdp2", "checkpointing": "full"}),
+        (4, ("checkpointing",), {"gpu": "h100-sxm:4", "shard": "fsdp2"}),
+    ],
+)
+def test_one_card_shares_nothing(number, pinned, change):
+    """Three and a half cards of 60 GiB are four with all that each holds besides."""
+    _, found = large(60 * number, 10, pinned=pinned)
+    assert found.change == change
 
 
 def test_the_fewest_large_cards_by_hand():
@@ -356,8 +414,6 @@ def test_where_a_first_number_is_too_few():
 
 def test_numbers_that_do_not_fit_by_count_are_not_asked_in_full():
     """15 cards by a count, which has four GiB less of each; 16 in full."""
-    from weighbridge.workload import read
-
     asker = Trains(1000 * GIB, 14 * GIB, least=4 * GIB)
     start = trained(900 * GIB, 14 * GIB)
     found = sharded(asker, read("train", {"gpu": "3060"}), start, frozenset())
@@ -369,24 +425,16 @@ def test_no_number_is_enough_for_what_is_not_shared():
     asker, found = large(1000, 81)
     assert found is None
     assert (len(asker.counted), asker.asked) == (1, [])
+    asker = Trains(1000 * GIB, ROOM)
+    start = trained(1000 * GIB, ROOM)
+    assert sharded(asker, read("train", {"gpu": "3060"}), start, frozenset()) is None
+    assert len(asker.counted) == 1, "nothing is left"
 
 
 def test_more_than_1024_cards_are_not_asked():
     asker, found = large(100 * 1024, 1)
     assert found is None
     assert asker.asked == []
-
-
-@pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
-def test_from_one_card_to_1024(monkeypatch, guess, asked):
-    monkeypatch.setattr(
-        "weighbridge.answers.questions.fit.elsewhere._guess", lambda report, room: guess
-    )
-    monkeypatch.setattr(
-        "weighbridge.answers.questions.fit.elsewhere._enough", lambda report, room, number: None
-    )
-    asker, _ = large(1000, 10)
-    assert asker.counted == asked
 
 
 # Ranks
@@ -399,27 +447,46 @@ def test_what_a_class_is_for(cls, said):
     assert purpose(cls) == said
 
 
-def test_the_context_of_a_rank_is_the_largest_on_the_card(monkeypatch):
-    """Asked for beside the same workload, of questions about text alone; 0 tokens are none."""
-    monkeypatch.setattr(ranking, "reads_text", lambda model: model == "text")
-    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
-    monkeypatch.setattr(ranking, "workload", lambda name, a, engine: (name, engine))
-    found = {"largest_context": 5000}
+IMAGES = SimpleNamespace(
+    name="images", rough=False, parts=(SimpleNamespace(config={"size": 1}, library="timm"),)
+)
+
+
+@pytest.mark.parametrize(
+    ("about", "of_text", "largest_context", "told"),
+    [
+        ("infer", True, 5000, 5000),
+        ("infer", True, 0, None),  # 0 tokens are none
+        ("load", True, 5000, None),
+        ("infer", False, 5000, None),  # no question about text
+    ],
+)
+def test_the_context_of_a_rank_is_the_largest_on_the_card(
+    monkeypatch, about, of_text, largest_context, told
+):
+    """Asked for beside the same workload, which fits."""
     asked = []
+    report = SimpleNamespace(
+        verdict=SimpleNamespace(fits="yes", usable_bytes=9, per_device=exactly(5), margin_bytes=4)
+    )
+    rung = SimpleNamespace(format="bfloat16", engine="transformers")
+    plan = SimpleNamespace(fits="yes", why="", rung=rung, report=report, settings={})
+    monkeypatch.setattr(ranking, "judged", lambda asker, w: None)
+    monkeypatch.setattr(ranking, "planned_or_none", lambda asker, a: plan)
+    monkeypatch.setattr(
+        "weighbridge.machines.accelerators.parts.parts", lambda: {"a": fake_part("t4", 16)}
+    )
 
-    def briefly(workload, *limits):
-        asked.append((workload, limits))
-        return SimpleNamespace(derived=found)
+    def briefly(w, *limits):
+        asked.append((w.gpu, limits))
+        return SimpleNamespace(derived={"largest_context": largest_context})
 
-    asker = SimpleNamespace(model=lambda: "text", briefly=briefly)
-    assert ranking._context(asker, request()) == 5000
-    assert asked == [(("infer", "transformers"), ("context",))]
-    assert ranking._context(asker, request(about="load")) is None
-    images = SimpleNamespace(model=lambda: "images", briefly=briefly)
-    assert ranking._context(images, request()) is None
-    assert len(asked) == 1
-    found["largest_context"] = 0
-    assert ranking._context(asker, request()) is None
+    text = SimpleNamespace(name="text", rough=False, parts=())
+    asker = SimpleNamespace(model=lambda: text if of_text else IMAGES, briefly=briefly)
+    sought = FitRequest(settings={}, about=about, inference="transformers")
+    (row,) = ranking.gpus(asker, sought).rows
+    assert row["context"] == told
+    assert asked == ([("t4", ("context",))] if about == "infer" and of_text else [])
 
 
 def room(usable, count=1):
@@ -442,13 +509,11 @@ def room(usable, count=1):
         ("train", 7999, 1, None),
     ],
 )
-def test_formats_whose_bare_bits_a_card_has(monkeypatch, about, usable, count, formats):
+def test_formats_whose_bare_bits_a_card_has(tried, about, usable, count, formats):
     """1,000 parameters in 8 and 4 bits; adapters beside 16, and 64 with gradients and Adam's
     states."""
-    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
-    monkeypatch.setattr(ranking, "offered", lambda *a: ("bnb-int8", "nf4"))
     bits = {"bnb-int8": 8, "nf4": 4}
-    found = list(ranking._formats(None, request(about=about), 1000, room(usable, count)))
+    found = tried(("bnb-int8", "nf4"), room(usable, count), about=about)
     if formats is None:
         assert found == []
         return
@@ -456,42 +521,88 @@ def test_formats_whose_bare_bits_a_card_has(monkeypatch, about, usable, count, f
     assert [bits[f["quantization"]] for f in found[1:]] == formats
 
 
+@pytest.fixture
+def tried(monkeypatch):
+    """A function that ranks one model of 1,000 parameters, which fits in no format, and returns the
+    settings of each format that was asked about, in turn."""
+    asked = []
+    report = SimpleNamespace(verdict=None, derived={"longest_context": 9}, workload=OF_A_ROW)
+    monkeypatch.setattr(ranking, "judged", lambda asker, w: report)
+    monkeypatch.setattr(ranking, "loss", lambda report: None)
+    monkeypatch.setattr(ranking, "beside_weights", lambda model: "")
+
+    def workload(about, request, engine):
+        asked.append({name: request.settings[name] for name in FORM if name in request.settings})
+        if request.inference not in (None, "transformers"):
+            asked[-1]["engine"] = request.inference
+
+    monkeypatch.setattr(ranking, "workload", workload)
+    monkeypatch.setattr(ranking, "inference", lambda asker, a: a.inference or "transformers")
+
+    def rank(offered, room, *, packed=False, shown=None, inference="transformers", **settings):
+        monkeypatch.setattr(ranking, "offered", lambda *a: offered)
+        monkeypatch.setattr("weighbridge.machines.accelerators.budget.budget", lambda *a: room)
+        blueprint = SimpleNamespace(parameters=1000, cls="ViTForImageClassification")
+        part = SimpleNamespace(blueprint=blueprint, packed=packed, library="transformers")
+        model = SimpleNamespace(parts=(part,), name="x", rough=False, reference="x")
+        about = settings.pop("about", "infer")
+        sought = FitRequest(settings=settings, about=about, inference=inference)
+        ranking.models(
+            ["x"], lambda name: SimpleNamespace(model=lambda: model), sought, shown=shown
+        )
+        return asked
+
+    return rank
+
+
+FORM = ("quantization",)
+OF_A_ROW = {"quantization": None, "dtype": "bfloat16", "engine": "transformers"}
+
+
 @pytest.mark.parametrize(
-    ("settings", "packed", "usable", "form", "holds"),
+    ("settings", "packed", "usable", "holds"),
     [
-        ({}, False, 2000, {}, True),
-        ({}, False, 1999, {}, False),
-        ({}, True, 250, {}, True),
-        ({}, True, 249, {}, False),
-        ({}, False, 1999, {"quantization": "nf4"}, True),
-        ({}, False, 1999, {"engine": "ollama"}, True),  # which has files of its own
-        ({"context": 8, "headroom": "1GiB"}, False, 1999, {}, False),
-        ({"cpu_offload_gb": 8}, False, 1999, {}, True),
-        ({"about": "qlora"}, False, 1999, {}, True),
+        ({}, False, 2000, True),
+        ({}, False, 1999, False),
+        ({}, True, 250, True),
+        ({}, True, 249, False),
+        ({"inference": "ollama"}, False, 1999, True),  # which has files of its own
+        ({"context": 8, "headroom": "1GiB"}, False, 1999, False),
+        ({"cpu_offload_gb": 8}, False, 1999, True),
+        ({"about": "qlora"}, False, 1999, True),
     ],
 )
-def test_weights_that_a_card_cannot_hold(monkeypatch, settings, packed, usable, form, holds):
-    """1,000 parameters: in no fewer than 16 bits as they are, packed in no fewer than 2."""
-    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
-    about = settings.pop("about", "infer")
-    parts = (SimpleNamespace(packed=packed),)
-    asker = SimpleNamespace(model=lambda: SimpleNamespace(parts=parts))
-    shelf = ranking._Shelf(None, request(about=about, **settings), room(usable), 20)
-    assert shelf._may_hold(asker, 1000, form) is holds
+def test_weights_that_a_card_cannot_hold(tried, settings, packed, usable, holds):
+    """1,000 parameters: in no fewer than 16 bits as they are, packed in no fewer than 2. Of a screen
+    of rows no such question is asked; one about a format that packs them is."""
+    found = tried(("nf4",), room(usable), packed=packed, shown=20, **settings)
+    plain = {"engine": "ollama"} if "inference" in settings else {}
+    assert (plain in found) is holds
+    if settings.get("about") != "qlora":
+        packs = plain | {"quantization": "nf4"}
+        assert (packs in found) is (usable >= 500)
 
 
-def test_formats_for_a_mac_are_files(monkeypatch):
-    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
-    monkeypatch.setattr(ranking, "offered", lambda *a: ("Q8_0", "mlx-4bit-g64", "Q4_K_M"))
+def test_formats_for_a_mac_are_files(tried):
     mac = room(10_000)
     mac.choice.part.vendor, mac.choice.part.stack = "Apple", "own"
-    _, *found = ranking._formats(None, request(), 1000, mac)
-    assert found == [{"quantization": f, "engine": "llama.cpp"} for f in ("Q8_0", "Q4_K_M")]
-    said = FitRequest(settings={}, about="infer", inference="llama.cpp")
-    _, *found = ranking._formats(None, said, 1000, mac)
-    assert found == [{"quantization": "Q8_0"}, {"quantization": "Q4_K_M"}]
-    pinned = request(dtype="bfloat16")
-    assert list(ranking._formats(None, pinned, 1000, mac)) == [{}]
+    offered = ("Q8_0", "mlx-4bit-g64", "Q4_K_M")
+    files = [{"quantization": "Q8_0"}, {"quantization": "Q4_K_M"}]
+    assert tried(offered, mac, inference=None)[1:] == [
+        one | {"engine": "llama.cpp"} for one in files
+    ]
+
+
+def test_formats_for_a_mac_are_those_of_the_engine_that_was_named(tried):
+    mac = room(10_000)
+    mac.choice.part.vendor, mac.choice.part.stack = "Apple", "own"
+    found = tried(("Q8_0", "mlx-4bit-g64", "Q4_K_M"), mac, inference="ik_llama.cpp")
+    assert [one.get("quantization") for one in found] == [None, "Q8_0", "Q4_K_M"]
+    assert {one["engine"] for one in found} == {"ik_llama.cpp"}
+
+
+def test_a_dtype_that_was_named_leaves_no_format(tried):
+    assert tried(("nf4",), room(10_000), dtype="bfloat16") == [{}]
 
 
 def test_what_fits_comes_first_then_what_may(monkeypatch):
@@ -521,7 +632,6 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
 
 def test_each_workload_is_asked_its_own_way():
     from weighbridge.answers.questions.fit.answers import answered, judged
-    from weighbridge.workload import read
 
     class Asker:
         def __getattr__(self, name):
@@ -586,8 +696,6 @@ class Stubborn(Trains):
 
 
 def test_after_a_no_the_next_number_is_larger():
-    from weighbridge.workload import read
-
     asker = Stubborn(18)
     w = read("train", {"gpu": "3060"})
     found = sharded(asker, w, trained(1000 * GIB, 10 * GIB), frozenset())
