@@ -141,7 +141,7 @@ def test_widths_as_torchvision_rounds_them(name, parameters):
 # Tags
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("tag", "classes"),
     [
         ("", 1000),
@@ -160,9 +160,8 @@ def test_a_tag_says_how_many_classes_there_are(tag, classes):
     assert plan.parameters == headless + classes * 769
 
 
-@pytest.mark.parametrize("name", ["resnet51", "resnet50x", "resnet50.own", "vgg16_bn_bn", ""])
+@all_of("name", ["resnet51", "resnet50x", "resnet50.own", "vgg16_bn_bn", ""])
 def test_what_no_rule_knows_is_not_guessed(name):
-    assert not timm_nets.known(name)
     assert timm_nets.blueprint(name) is None
 
 

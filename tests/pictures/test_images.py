@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.estimate.images import usual
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -325,7 +326,7 @@ def test_half_a_batch_and_16_bits_are_what_helps(offline):
     assert whole.remedies[-1].fits == "yes"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("config", "side"),
     [
         ({"architecture": "swin_base_patch4_window12_384.ms_in1k"}, 384),

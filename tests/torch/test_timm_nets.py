@@ -12,7 +12,12 @@ from weighbridge.models.arch.families import timm_nets  # noqa: E402
 NAMES = timm.list_models()
 EVERY = 11  # of so many networks one is built
 RECORDED = [name for name in NAMES if timm_nets.find(name)]
-RELEASED = [n for n in timm.list_pretrained() if timm_nets.known(n)]
+RELEASED = [
+    name
+    for name in timm.list_pretrained()
+    if (found := timm_nets.find(name.partition(".")[0]))
+    and found.classes(name.partition(".")[2]) is not None
+]
 
 
 def built(name, classes):

@@ -93,11 +93,6 @@ def of_config(config: Mapping[str, Any]) -> Blueprint | None:
     return blueprint(str(config.get("architecture")), classes)
 
 
-def known(name: str) -> bool:
-    """Return whether timm has such a name, and the number of its classes is known."""
-    return blueprint(name) is not None
-
-
 @cache
 def _build(architecture: str, classes: int) -> Blueprint:
     network = find(architecture)
