@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tools.house import WINGS, read_house, room_of
-from tools.syntax import nodes
+from tools.syntax import imports, nodes
 
 ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
@@ -83,14 +83,6 @@ ALLOWED |= {("engines", "workload"), ("render", "oom"), ("render", "runfiles")}
 HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}
 
 
-def imports(path):
-    for node in nodes(path.read_text(), ast.ImportFrom, ast.Import):
-        if isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
-            yield from (alias.name for alias in node.names)
-
-
 def layer(path):
     if path.parent.parent == ROOT and path.stem == "__init__" and path.parent.name in WINGS:
         return "__init__"
@@ -103,9 +95,10 @@ def room(name):
 
 
 def upward(here, path):
-    for name in imports(path):
+    for module, inner in imports(path.read_text()):
+        name = f"{module}.{inner}"
         if name.startswith("weighbridge."):
-            there = room(name.removeprefix("weighbridge."))
+            there = room(name.removeprefix("weighbridge.").rstrip("."))
         elif name.startswith("weighbridge_lab"):
             there = "lab"
         else:

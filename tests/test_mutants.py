@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tools import mutants
 
+from tests.cases import all_of
+
 SOURCE = '''"""Docstring: 1 + 1."""
 from typing import Literal
 MOST: Literal[7] = 7
@@ -72,7 +74,7 @@ def test_the_same_seed_draws_the_same(source: Path) -> None:
     assert len(mutants.drawn(["room"], 99, 5)) == 7
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("file", "tests"),
     [
         ("weighbridge/answers/verdict/on_devices.py", ["tests/verdict"]),

@@ -63,6 +63,22 @@ def test_a_step_runs_if_a_file_of_it_changed(
     assert printed_by_near(capsys, monkeypatch, "--step", "page") == page
 
 
+@pytest.mark.parametrize(
+    ("step", "path", "touched"),
+    [
+        ("page", "src/weighbridge/models/arch/families/timm_trees.txt", True),
+        ("page", "src/weighbridge/pictures/nets/sdxl.txt", True),
+        ("page", "src/weighbridge/pictures/rows.py", False),
+        ("agents", "docs/index.md", True),
+        ("agents", "docs/gpus.md", False),
+        ("agents", "docs/gallery/a.svg", False),
+        ("agents", "skills/weighbridge/SKILL.md", True),
+    ],
+)
+def test_a_step_is_about_what_it_shows_and_no_page_that_is_generated(step, path, touched):
+    assert near.concerns(step, path) is touched
+
+
 def test_a_change_is_explained_by_question_component_model_and_size():
     text = "<!-- answers: train zero3* | activations, temp* | qwen3* -->\nIt is less."
     (one,) = explained.explanations([text])

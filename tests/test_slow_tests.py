@@ -3,28 +3,29 @@ no cases are made (tests/conftest.py)."""
 
 from pathlib import Path
 
-import pytest
 from tools import slow_tests
 
+from tests.cases import all_of
 from tests.conftest import may_be_selected
 
 HERE = Path(__file__).relative_to(slow_tests.ROOT)
 
 
-def test_a_test_is_listed_if_one_of_its_cases_is_slow(tmp_path):
+def test_a_case_is_listed_if_it_is_slow_and_a_test_if_most_of_its_cases_are(tmp_path):
     path = tmp_path / "slow.txt"
     path.write_text("")
-    times = {"a.py::test_x[1]": 0.01, "a.py::test_x[2]": 0.2, "a.py::test_y": 0.1}
+    times = {"a.py::test_x[1]": 0.01, "a.py::test_x[2 b]": 0.2, "a.py::test_y": 0.1}
+    times |= {"a.py::test_z[1]": 0.2, "a.py::test_z[2]": 0.3, "a.py::test_z[3]": 0.1}
     slow_tests.write_list(times, path)
-    assert path.read_text() == "a.py::test_x\n"
+    assert path.read_text() == "a.py::test_x[2 b]\na.py::test_z\n"
 
 
 def test_a_listed_test_stays_if_it_was_not_run_and_exists(tmp_path):
     path = tmp_path / "slow.txt"
     mine = f"{HERE}::test_a_listed_test_stays_if_it_was_not_run_and_exists"
-    path.write_text(f"a.py::test_quick\n{HERE}::test_gone\n{mine}\n")
+    path.write_text(f"a.py::test_quick\n{HERE}::test_gone\n{mine}\n{mine}[a case]\n")
     slow_tests.write_list({"a.py::test_quick[1]": 0.01}, path)
-    assert path.read_text() == f"{mine}\n"
+    assert path.read_text() == f"{mine}\n{mine}[a case]\n"
 
 
 def test_times_are_measured_in_reverse_order_too(tmp_path, monkeypatch):
@@ -40,7 +41,7 @@ def test_times_are_measured_in_reverse_order_too(tmp_path, monkeypatch):
         assert slow_tests._earlier_times() == {"a.py::test_x": left}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("expression", "marks", "selected"),
     [
         ("not slow and not house", {"slow"}, False),

@@ -1,12 +1,11 @@
 """The types of the source are the same whatever else is installed."""
 
-import ast
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from tools.syntax import nodes
+from tools.syntax import imports
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -15,15 +14,10 @@ ALWAYS = {"click", "rich", "_typeshed"}  # dependencies with types, and mypy's o
 
 def third_party(text):
     """Yield the packages that a module imports which are neither Python's nor ours."""
-    for node in nodes(text, ast.Import, ast.ImportFrom):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else map(_name, node.names)
-        for root in {name.partition(".")[0] for name in names}:
-            if root not in sys.stdlib_module_names and not root.startswith("weighbridge"):
-                yield root
-
-
-def _name(alias):
-    return alias.name
+    for module, _ in imports(text):
+        root = module.partition(".")[0]
+        if root not in sys.stdlib_module_names and not root.startswith("weighbridge"):
+            yield root
 
 
 @pytest.mark.house

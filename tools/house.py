@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tokenize
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
-from tools.syntax import nodes, parse
+from tools.syntax import imports, nodes, parse
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
@@ -92,19 +93,9 @@ def room_of(name: str) -> str:
 
 
 def _imported(text: str) -> Iterator[str]:
-    types = {
-        inner
-        for node in nodes(text, ast.If)
-        if ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in nodes(text, ast.ImportFrom, ast.Import):
-        if node in types:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (_within(a.name) for a in node.names if a.name.startswith("weighbridge"))
-        elif (node.module or "").startswith("weighbridge"):
-            yield from (_within(f"{node.module}.{alias.name}") for alias in node.names)
+    for module, name in imports(text, types=False):
+        if module.startswith("weighbridge"):
+            yield _within(f"{module}.{name}" if name else module)
 
 
 def _within(name: str) -> str:
@@ -281,8 +272,19 @@ def branches(function: ast.AST) -> int:
 
 
 def branched(module: Module) -> list[str]:
-    """Return the functions of a module with more than BRANCHED branches."""
-    return [f"{module.name}.{f.name}" for f in functions(module) if branches(f) > BRANCHED]
+    """Return the functions of a module with more than BRANCHED branches. Only those are walked on
+    whose lines so many begin; a comprehension has no line, and its target has."""
+    lines = sorted(getattr(n, "target", n).lineno for n in nodes(module.text, *BRANCHES))
+
+    def has_many(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        last = bisect_right(lines, function.end_lineno or 0)
+        return last - bisect_left(lines, function.lineno) > BRANCHED
+
+    return [
+        f"{module.name}.{f.name}"
+        for f in functions(module)
+        if has_many(f) and branches(f) > BRANCHED
+    ]
 
 
 def long_functions(module: Module) -> list[str]:
@@ -385,15 +387,11 @@ def _words(house: House) -> Iterator[tuple[str, str]]:
     named = Counter(name for m in house.modules.values() for name in names(m))
     most = (f"{name} {count:,}" for name, count in named.most_common(2 * SHOWN))
     yield "names used most", ", ".join(most)
-    classes = Counter(c.name for m in house.modules.values() for c in _classes(m))
+    classes = Counter(c.name for m in house.modules.values() for c in nodes(m.text, ast.ClassDef))
     yield "names of several classes", f"{sum(count > 1 for count in classes.values())}"
     texts = [text for m in house.modules.values() for text, _ in _docstrings(m)]
     yield "docstrings", f"{len(texts):,}"
     yield f"- under {SHORT} characters", f"{sum(len(text) < SHORT for text in texts):,}"
-
-
-def _classes(module: Module) -> Iterator[ast.ClassDef]:
-    return (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef))
 
 
 def starts(root: Path, times: int = 7) -> Iterator[tuple[str, str]]:

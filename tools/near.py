@@ -14,7 +14,6 @@ than MANY test files import a module, none of them is near it: the share has to 
 """
 
 import argparse
-import ast
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +21,10 @@ from functools import cache
 from pathlib import Path
 
 from tools import mutants
+from tools.records import QUICK, SLOW
+from tools.syntax import imports
+
+from weighbridge.faces.web import archive
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / ".ci" / "base"
@@ -33,6 +36,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {  # step -> how the paths begin that it 
         "src/weighbridge/base/words/page",
         "src/weighbridge/faces/view",
         "src/weighbridge/faces/web",
+        *(f"src/weighbridge/{place}" for place in archive.LATER),
         "tests/browser",
         "tests/web",
     ),
@@ -50,6 +54,14 @@ STEPS: Mapping[str, tuple[str, ...]] = {  # step -> how the paths begin that it 
         "tools/site",
     ),
 }
+BLOCKS = ("screens", "house")  # records that write blocks in pages that people write
+GENERATED = tuple(
+    file
+    for record in (*QUICK, *SLOW)
+    if record.name not in BLOCKS
+    for file in record.files
+    if file.startswith("docs/")
+)
 
 
 def _git(*words: str) -> str:
@@ -80,12 +92,15 @@ def _importers() -> Mapping[str, frozenset[str]]:
 
 def _imported_modules(text: str) -> Iterator[str]:
     """Yield the dotted names that a module imports; names of its functions are among them."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module != "weighbridge":
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+    for module, name in imports(text):
+        if not name or module != "weighbridge":
+            yield module
+            yield f"{module}.{name}".rstrip(".")
+
+
+def concerns(step: str, path: str) -> bool:
+    """Return whether a step tests or shows a file; pages that are generated concern none."""
+    return path.startswith(STEPS[step]) and not path.startswith(GENERATED)
 
 
 def tests_near(path: str) -> set[str]:
@@ -131,7 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = changed_paths()
     if options.step:
-        touched = paths is None or any(path.startswith(STEPS[options.step]) for path in paths)
+        touched = paths is None or any(concerns(options.step, path) for path in paths)
         print("yes" if touched else "no")
     elif paths is None:
         print("tests")  # the folder of all tests

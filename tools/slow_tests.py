@@ -1,4 +1,5 @@
-"""Write tests/slow.txt: the tests of the fast suite of which a case takes more than 0.1 s of CPU.
+"""Write tests/slow.txt: the tests of the fast suite that take more than 0.1 s of CPU, and the cases
+where half of a test's or fewer do.
 
     python -m tools.slow_tests            measure the fast suite on one core, and write the list
 
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -57,11 +59,20 @@ def measure() -> dict[str, float]:
 
 
 def write_list(times: Mapping[str, float], path: Path = LIST) -> None:
-    """Write the tests with a case above the limit; keep listed tests that have no times."""
-    ran = {case.partition("[")[0] for case in times}
-    slow = {case.partition("[")[0] for case, took in times.items() if took > MOST}
-    slow |= {test for test in path.read_text().split() if test not in ran and _exists(test)}
-    path.write_text("".join(f"{test}\n" for test in sorted(slow)))
+    """Write what is above the limit: a test if more than half of its cases are, else those cases.
+    Keep listed lines of tests that have no times."""
+    cases = Counter(test_of(case) for case in times)
+    above = [case for case, took in times.items() if took > MOST]
+    slow = Counter(test_of(case) for case in above)
+    most = {test for test, count in slow.items() if 2 * count > cases[test]}
+    lines = most | {case for case in above if test_of(case) not in most}
+    listed = path.read_text().splitlines()
+    lines |= {line for line in listed if test_of(line) not in cases and _exists(test_of(line))}
+    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
+
+
+def test_of(case: str) -> str:
+    return case.partition("[")[0]
 
 
 def _exists(test: str) -> bool:
