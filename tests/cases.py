@@ -78,7 +78,7 @@ def all_of(names, cases, ids=repr):
                     test(**dict(zip(names, values, strict=True)), **fixtures)
                 except pytest.skip.Exception:
                     skipped += 1
-                except Exception as error:
+                except (Exception, pytest.fail.Exception) as error:
                     failed.append(f"{_named(case, ids)}: {type(error).__name__} {error}")
             if skipped == len(cases):
                 pytest.skip("every case is skipped")

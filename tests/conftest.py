@@ -37,10 +37,30 @@ MOST_NEAR = 500  # tests near the change that the gate runs; of more, it runs a 
 SHARE = 16  # the gate runs one of so many tests that are not near the change, always the same ones
 # Tests whose cases take half a minute or more: the gate runs them only near the change
 EXPENSIVE = ("tests/evidence/", "tests/contract/test_doors.py")
-# Tests that take more than 0.1 s by measurement (`make slow-list`): slow without a mark. While they
-# are measured (tools/slow_tests.py), none is.
+SHOWN = 0.005  # seconds of a setup that --durations shows
+COLLECT_EVERY = 50_000  # objects: Python looks for garbage every 700, a fifteenth of all time
+# Tests and cases that take more than 0.1 s by measurement (`make slow-list`): slow without a mark.
+# While they are measured (tools/slow_tests.py), none is.
 MEASURING = "WEIGHBRIDGE_CPU_TIMES" in os.environ
-MEASURED_SLOW = frozenset(() if MEASURING else (TESTS / "slow.txt").read_text().split())
+MEASURED_SLOW = frozenset(() if MEASURING else (TESTS / "slow.txt").read_text().splitlines())
+
+
+def _send_what_is_shown(config):
+    """Have a worker send what somebody reads: what a test came to. Of six messages for each test,
+    four say that it begins, that its setup and its teardown passed at once, and that it ended."""
+    plugins = config.pluginmanager.get_plugins()
+    worker = next((one for one in plugins if type(one).__name__ == "WorkerInteractor"), None)
+    send = getattr(worker, "sendevent", None)
+    if send is None:  # a release of xdist that is made otherwise sends everything
+        return
+
+    def send_what_is_shown(event, **about):
+        report = about.get("data", {}) if event == "testreport" else {}
+        passed = report.get("when") in ("setup", "teardown") and report["outcome"] == "passed"
+        if event not in ("logstart", "logfinish") and not (passed and report["duration"] < SHOWN):
+            send(event, **about)
+
+    worker.sendevent = send_what_is_shown
 
 
 def pytest_sessionstart(session):
@@ -48,7 +68,11 @@ def pytest_sessionstart(session):
     import rewrites and compiles them, most of what it takes to collect them, and what one worker has
     written the others read."""
     worker = getattr(session.config, "workerinput", None)
-    if worker is None or session.config.args != session.config.getini("testpaths"):
+    if worker is None:
+        return
+    if session.config.option.verbose <= 0 and not session.config.option.xmlpath:
+        _send_what_is_shown(session.config)
+    if session.config.args != session.config.getini("testpaths"):
         return
     here, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
     paths = [path for path in TESTS.rglob("test_*.py") if path.parent.name != "torch"]
@@ -109,7 +133,8 @@ def pytest_collection_modifyitems(items):
     """Leave two of each three cases of a slow test to the night, and three of each four of a test of
     several that asks torch (tests/cases.py)."""
     for item in items:
-        if item.get_closest_marker("nightly") or item.nodeid.partition("[")[0] in MEASURED_SLOW:
+        listed = not MEASURED_SLOW.isdisjoint((item.nodeid, item.nodeid.partition("[")[0]))
+        if listed or item.get_closest_marker("nightly"):
             item.add_marker("slow")
     chosen = [item for item in items if not any(map(item.get_closest_marker, WHOLE))]
     cases = [item.nodeid.partition("[")[0] for item in chosen]
@@ -157,3 +182,4 @@ def pytest_leave_to_the_night(config, items):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)

@@ -4,6 +4,8 @@ import pytest
 from tools import budgets
 from tools.house import House, Module, read_house
 
+from tests.cases import all_of
+
 FILES = {
     "lower.py": 'X = 1\n\n\ndef of(a: int) -> int:\n    """Of a number."""\n    b = a\n    return b\n',
     "upper.py": "from weighbridge.lower import X\n",
@@ -37,7 +39,7 @@ def test_figures_of_a_small_house(small):
     assert figures["ceiling.nodes"] == 25
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "count"),
     [
         ("raise UsageError('the card is gone')", 1),

@@ -12,7 +12,7 @@ from tools.syntax import nodes
 
 import weighbridge
 from tests import corpus, tiny
-from tests.cases import Later, each
+from tests.cases import Later, all_of, each
 from weighbridge.base import canonical
 from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.models import catalogue
@@ -99,7 +99,7 @@ def test_a_tune_has_the_key_of_its_base():
     assert len(weighbridge.key(LLAMA)) == 32
 
 
-@pytest.mark.parametrize(
+@all_of(
     "more",
     [
         {"num_key_value_heads": 4},
@@ -171,7 +171,7 @@ MARKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), SECRETS.items())
+@all_of(("name", "value"), SECRETS.items())
 def test_a_secret_is_in_no_key_and_no_config_that_is_kept(name, value):
     told = {**LLAMA, name: value, "quantization_config": {"of": [{name: value}]}}
     safe = {**LLAMA, "quantization_config": {"of": [{}]}}
@@ -180,7 +180,7 @@ def test_a_secret_is_in_no_key_and_no_config_that_is_kept(name, value):
     assert weighbridge.key(told) == weighbridge.key(safe)
 
 
-@pytest.mark.parametrize(("name", "value"), MARKS.items())
+@all_of(("name", "value"), MARKS.items())
 def test_what_looks_like_a_secret_and_is_none_stays(name, value):
     assert canonical.public({"within": [{name: value}]}) == {"within": [{name: value}]}
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import all_of
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/contributing").glob("*.md"))
 KINDS = {
@@ -47,14 +49,14 @@ def test_each_kind_has_a_page():
     assert {*re.findall(r"docs/contributing/(\w+)\.md", contributing)} == KINDS
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+@all_of("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
 def test_every_file_that_is_named_exists(page):
     found = [*named(page.read_text())]
     assert found
     assert [path for path in found if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@all_of("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_runs_is_there(page):
     ran = [*commands(page.read_text())]
     assert any(words[0] in ("pytest", "python") for words in ran if words)
@@ -66,7 +68,7 @@ def test_what_a_page_runs_is_there(page):
                 assert (ROOT / f"{words[2].replace('.', '/')}.py").exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@all_of("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_says_who_needs_it_and_shows_a_command(page):
     text = page.read_text()
     first, second = text.split("\n\n")[1:3]

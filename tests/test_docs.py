@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.memory import LEVEL_OF
 from weighbridge.faces.cli.menu import COMMANDS
 from weighbridge.workload import INFER
@@ -17,12 +18,12 @@ DOCS = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", LEVEL_OF)
+@all_of("name", LEVEL_OF)
 def test_every_component_is_explained(name):
     assert f"| `{name}` |" in DOCS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@all_of("command", COMMANDS)
 def test_every_command_is_in_the_docs(command):
     assert f"## weighbridge {command}" in DOCS
 

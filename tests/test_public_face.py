@@ -4,9 +4,8 @@ import ast
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import weighbridge
+from tests.cases import all_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +28,7 @@ def test_all_is_every_name_that_needs_no_torch():
     assert {*weighbridge.__all__} == {*weighbridge._HOMES, "__version__"} - needs
 
 
-@pytest.mark.parametrize("name", weighbridge.__all__)
+@all_of("name", weighbridge.__all__)
 def test_each_name_is_there(name):
     assert getattr(weighbridge, name)
     assert name in dir(weighbridge)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base import records
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def plain(home: Any, **way: Any) -> type:
     return Plain
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
+@all_of("way", WAYS, ids=str)
 def test_a_record_behaves_as_a_dataclass(way):
     ours, theirs = plain(records, **way), plain(dataclasses, **way)
     seen = []

@@ -3,6 +3,7 @@
 import pytest
 from tools import refusals
 
+from tests.cases import all_of
 from weighbridge.answers.questions.requests import refused
 from weighbridge.base.errors import BadFileError, HubError, TriedError, UnsupportedError, UsageError
 from weighbridge.faces.api import infer, train
@@ -40,7 +41,7 @@ def test_the_page_of_refusals_is_current():
     assert refusals.PAGE.read_text() == refusals.page(), "run make records"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("error", "keys"),
     [
         (UsageError("x"), {"ground": "contradiction"}),
@@ -54,7 +55,7 @@ def test_json_has_the_class_of_a_refusal(error, keys):
     assert refused(error)["error"] == {"code": error.code, "message": "x", **keys}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("task", "setting", "word", "ground"),
     [
         ("train", "framework", "nanotron", "gap"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.wording import (
     names_secret,
     printable,
@@ -13,7 +14,7 @@ from weighbridge.base.wording import (
 )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "told"),
     [
         ("serve x --api-key sk-abcdef --port 80", "serve x --api-key *** --port 80"),
@@ -49,7 +50,7 @@ def test_secrets_are_asterisks(text, told):
     assert unsecret(text) == told
 
 
-@pytest.mark.parametrize(
+@all_of(
     "text",
     [
         "--tokenizer org/name --max-num-batched-tokens 8192",
@@ -111,7 +112,7 @@ def test_a_token_is_known_wherever_it_stands(token, told, show):
         assert said == f"sample_packing: {told}"
 
 
-@pytest.mark.parametrize(
+@all_of(
     "text",
     [
         "vllm/vllm-openai:v0.6.3@sha256:0123456789abcdef",
@@ -129,7 +130,7 @@ def test_what_is_no_token_stays(text):
     assert tokenless(text) == text
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("value", "told"),
     [
         ([32, "secretKey:", "plainvalue"], "[32, 'secretKey:', '***']"),

@@ -71,7 +71,7 @@ def test_the_page_of_decisions_names_its_generator_as_it_is_pinned():
 # ---- the editions
 
 
-@pytest.mark.parametrize("name", FIRST)
+@all_of("name", FIRST)
 def test_the_editions_have_the_same_headings_and_commands(name):
     english, chinese = ((folder / f"{name}.md").read_text() for folder in CONFIGURATIONS.values())
     levels = [re.findall(r"^(#+) ", _outside(text), re.M) for text in (english, chinese)]
@@ -85,7 +85,7 @@ def test_the_chinese_edition_has_the_first_pages():
     assert site.translated() == sorted(f"{name}.md" for name in FIRST)
 
 
-@pytest.mark.parametrize("name", FIRST)
+@all_of("name", FIRST)
 def test_chinese_pages_are_in_chinese(name):
     text = re.sub(r"`[^`]*`", "", _outside((DOCS / "zh" / f"{name}.md").read_text()))
     for heading in re.findall(r"^#+ (.+)$", text, re.M):

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.units import (
@@ -21,7 +22,7 @@ def test_gib_is_not_gb():
     assert human(1023) == "1,023 B"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "nbytes"),
     [
         ("24GiB", 24 << 30),
@@ -35,7 +36,7 @@ def test_sizes_as_people_type_them(text, nbytes):
     assert parse_size(text) == nbytes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("nbytes", "text"),
     [
         (500 << 30, "500GiB"),
@@ -53,7 +54,7 @@ def test_sizes_are_typed_as_exactly_as_they_are(nbytes, text):
     assert parse_size(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "24 apples", "-1GB", "1e9", "24"])
+@all_of("text", ["", "GiB", "24 apples", "-1GB", "1e9", "24"])
 def test_what_is_no_size(text):
     with pytest.raises(UsageError, match="24GiB"):
         parse_size(text)

@@ -67,7 +67,7 @@ def test_a_device_without_a_size_has_a_reason():
             assert (device.total is None) == bool(device.why), name
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+@all_of("name", sorted(OTHERS))
 def test_what_no_program_prints_is_refused(name):
     with pytest.raises(BadFileError, match="no program that we know"):
         outputs.read(text(name))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.cases import all_of
 from weighbridge.base.units import GIB
 from weighbridge.faces.cli.gpus import gpus
 from weighbridge.faces.render import draw
@@ -27,7 +28,7 @@ def asked(*flags):
     return done.stdout
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("part", "types"),
     [
         ("nvidia-tesla-p100-pcie-16gb", []),

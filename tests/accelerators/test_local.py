@@ -7,6 +7,7 @@ import pytest
 
 import weighbridge
 from tests.accelerators.published_outputs import RECORDS, text
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import exactly
 from weighbridge.base.units import GIB, MIB
@@ -32,7 +33,7 @@ def chosen(*names, idle=False, host=MACHINE):
     return local.choice(idle=idle, seen=machine(*names), machine=host)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "part"),
     [
         ("nvidia_smi_query_h200", "H200 SXM 141GB"),
@@ -353,7 +354,7 @@ def test_mixed_cards_are_named_with_a_plus():
     assert find("Ryzen AI Max+ 395").count == 1  # a plus in a name
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("typed", "said"),
     [
         ("4090+7900xtx", "two stacks"),

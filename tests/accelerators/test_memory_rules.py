@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import GIB, KIB, MIB
@@ -12,7 +13,7 @@ from weighbridge.machines.accelerators.names import find, sized
 
 
 # recommendedMaxWorkingSetSize of ggml-metal's logs, MB of 1,000,000 bytes: before macOS 26, there
-@pytest.mark.parametrize(
+@all_of(
     ("gb", "before", "since"),
     [
         (16, 11_453.25, 12_713.12),
@@ -32,7 +33,7 @@ def test_the_share_that_metal_gives_is_that_of_logs(gb, before, since):
     assert share.low < share.expected < share.high
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gb", "least", "most"),
     [
         (16, 100, 475),
@@ -62,7 +63,7 @@ def test_shares_of_the_size_that_is_sold():
 
 # CUDA C++ programming guide, technical specifications per compute capability: resident threads of a
 # multiprocessor, KiB of shared memory that a block can have
-@pytest.mark.parametrize(
+@all_of(
     ("capabilities", "threads", "kib"),
     [
         ([(3, 7), (5, 2), (5, 3), (6, 0), (6, 1)], 2048, 48),
@@ -91,7 +92,7 @@ def test_every_capability_is_in_the_guide_once():
     }
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "nbytes"),
     [
         (None, 0),

@@ -123,7 +123,7 @@ def test_names_as_people_type_them(text, meant):
 # What no part is called, or several are
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "words"),
     [
         ("RTX 4095", ["GeForce RTX 4090", "weighbridge gpus", "--gpu-memory"]),
@@ -153,7 +153,7 @@ def test_what_is_not_one_part_lists_what_is(text, words):
         assert word in message
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "note"),
     [
         ("A100", "A100 SXM4 80GB"),
@@ -326,7 +326,7 @@ def test_unknown_names_are_not_found_errors():
         find("no such thing")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("typed", "part"),
     [
         ("ryzen ai max+ 395 64gb", "amd-ryzen-ai-max-395-strix-halo-64gb"),

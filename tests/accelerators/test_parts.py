@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.corpus import ROOT
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import GIB, MIB, parse_size
@@ -48,7 +49,7 @@ NVIDIA_SMI = {
 }
 
 
-@pytest.mark.parametrize(("name", "mib"), NVIDIA_SMI.items())
+@all_of(("name", "mib"), NVIDIA_SMI.items())
 def test_what_the_driver_shows(name, mib):
     figure = find(name).part.total
     assert figure.bytes == Bytes(mib * MIB, mib * MIB, mib * MIB)
@@ -75,7 +76,7 @@ SEEN_BY_A_PROCESS = {
 }
 
 
-@pytest.mark.parametrize(("name", "nbytes"), SEEN_BY_A_PROCESS.items())
+@all_of(("name", "nbytes"), SEEN_BY_A_PROCESS.items())
 def test_what_a_process_can_have(name, nbytes):
     low, _, high = find(name).part.visible.bytes
     rounding = 0.006 * GIB
@@ -170,7 +171,7 @@ def test_every_part():
             assert part.visible.bytes.low < part.visible.bytes.high
 
 
-@pytest.mark.parametrize("part", [p for p in EVERY if p.mig], ids=lambda p: p.id)
+@all_of("part", [p for p in EVERY if p.mig], ids=lambda p: p.id)
 def test_slices_are_smaller_than_the_whole(part):
     for profile in part.mig:
         piece = slice_of(part, profile)
@@ -205,7 +206,7 @@ METAL_LOGS = {  # GB of RAM: MB of recommendedMaxWorkingSetSize, before macOS 26
 }
 
 
-@pytest.mark.parametrize(("gb", "megabytes"), METAL_LOGS.items())
+@all_of(("gb", "megabytes"), METAL_LOGS.items())
 def test_macs_are_held_by_what_metal_recommends(gb, megabytes):
     """To a thousandth of the size: a Mac of 36 GB has 27 GiB at least, not two thirds."""
     macs = [p for p in EVERY if p.vendor == "Apple" and p.marketed_gb == gb]

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import OutOfMemoryError
 from weighbridge.base.units import MIB
 from weighbridge.machines.allocator import Allocator
@@ -75,7 +76,7 @@ def test_in_one_go_is_one_by_one(seed, grows):
     assert made[0] == made[1]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@all_of("seed", range(8))
 def test_a_request_is_served_alike_with_and_without_a_journal(seed):
     """Most requests of segments that grow go a short way, none of those of which somebody keeps
     a journal."""

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.machines.allocator import AllocatorOptions, every, from_environment, parse
@@ -64,7 +65,7 @@ def test_the_size_of_large_segments():
 # What torch refuses: its own words (torch._C._accelerator_setAllocatorSettings, 2.13)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("wrong", "said"),
     [
         (
@@ -111,7 +112,7 @@ def test_refused_in_one_line_that_says_where(wrong, said):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("odd", "read"),
     [  # torch takes each of these
         ("max_split_size_mb: 20 MB", AllocatorOptions(max_split_size_mb=20)),
@@ -147,7 +148,7 @@ def test_another_backend_is_another_allocator():
 # Versions
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("key", "value", "since"),
     [
         ("expandable_segments", "True", (2, 1)),  # 2.0: Unrecognized CachingAllocator option

@@ -5,6 +5,7 @@ import pickletools
 import pytest
 
 from tests.allocator.programs import PROGRAMS, snapshot_of
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.machines.allocator import Allocator, AllocatorOptions, Journal
@@ -141,7 +142,7 @@ def test_the_protocol_is_the_fourth():
     assert pickled(told()[1])[:2] == bytes((0x80, 4))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("nbytes", "text"),
     [
         (0, "0 bytes"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.corpus import configs
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.models.arch.builder import known
@@ -105,7 +106,7 @@ def test_every_real_config_is_read():
 # Spellings of heads
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "kv_heads", "dim"),
     [
         ({}, 2, 8),
@@ -132,7 +133,7 @@ SHAPES = [  # published models: layers, key-value heads, size of a head
 ]
 
 
-@pytest.mark.parametrize(("name", "count", "kv_heads", "dim"), SHAPES)
+@all_of(("name", "count", "kv_heads", "dim"), SHAPES)
 def test_published_heads(name, count, kv_heads, dim):
     found = firsts(named(name))
     assert len(found) == count
@@ -180,7 +181,7 @@ def test_cross_layer_attention():
 # Windows
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "expected"),
     [
         ({"model_type": "mistral"}, [4096] * 4),  # the class default of Mistral 7B v0.1
@@ -244,7 +245,7 @@ PATTERNS = [  # model, window, sliding layers, full layers
 ]
 
 
-@pytest.mark.parametrize(("name", "window", "near", "far"), PATTERNS)
+@all_of(("name", "window", "near", "far"), PATTERNS)
 def test_published_windows(name, window, near, far):
     found = [m.window for m in firsts(named(name))]
     assert (found.count(window), found.count(None)) == (near, far)
@@ -332,7 +333,7 @@ HYBRIDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "expected"), HYBRIDS)
+@all_of(("name", "expected"), HYBRIDS)
 def test_published_hybrids(name, expected):
     assert kinds(named(name)) == expected
 
@@ -372,7 +373,7 @@ SIZES = [  # record, channels of the convolution, elements of the state, by hand
 ]
 
 
-@pytest.mark.parametrize(("record", "channels", "state"), SIZES)
+@all_of(("record", "channels", "state"), SIZES)
 def test_sizes_of_states(record, channels, state):
     assert (record.channels, record.state_elements) == (channels, state)
 

@@ -180,7 +180,7 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "cls", "count"), PUBLISHED)
+@all_of(("raw", "cls", "count"), PUBLISHED)
 def test_published_counts(raw, cls, count):
     assert plan(raw, cls).parameters == count
 
@@ -210,7 +210,7 @@ MEASURED = [
 ]
 
 
-@pytest.mark.parametrize(("model_type", "cls", "count"), MEASURED)
+@all_of(("model_type", "cls", "count"), MEASURED)
 def test_class_defaults(model_type, cls, count):
     assert plan({"model_type": model_type}, cls).parameters == count
 
@@ -389,7 +389,7 @@ def test_no_head_of_a_class_that_we_do_not_know():
         plan({**BERT, "model_type": "bert"}, "BertForImages")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "cls", "key"),
     [
         ({**BERT, "model_type": "bert", "add_cross_attention": True}, "BertModel", "is_decoder"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME
 from weighbridge.base.errors import BadFileError
 from weighbridge.models.arch.gguf_agreement import check
@@ -118,7 +119,7 @@ CONTRADICTIONS = {
 }
 
 
-@pytest.mark.parametrize("key", CONTRADICTIONS)
+@all_of("key", CONTRADICTIONS)
 def test_what_llama_cpp_loads_no_file_of(key):
     value, words = CONTRADICTIONS[key]
     with pytest.raises(BadFileError) as raised:
@@ -126,7 +127,7 @@ def test_what_llama_cpp_loads_no_file_of(key):
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("role", ["attn_q", "attn_k", "attn_v", "ffn_up", "ffn_gate"])
+@all_of("role", ["attn_q", "attn_k", "attn_v", "ffn_up", "ffn_gate"])
 def test_every_matrix_reads_the_width(role):
     narrow = {**BLOCK, role: (128, BLOCK[role][1])}
     with pytest.raises(BadFileError, match=f"embedding_length asks for 256 in blk.0.{role}.weight"):
@@ -187,7 +188,7 @@ def test_of_a_stranger_it_is_said_and_never_silent():
     assert "the metadata was believed" in told
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("facts", "words"),
     [
         ({"context_length": 0}, "context_length is 0"),
@@ -225,7 +226,7 @@ def without(*names, block=BLOCK):
 MORE = [*tensors(), CheckpointTensor("blk.0.attn_x.weight", FLOAT32, (4,), 0, "")]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("arch", "facts", "stored", "words"),
     [
         ("qwen3", {}, tensors(), "attn_q_norm.weight has 0 numbers of 32"),
@@ -256,7 +257,7 @@ def test_a_list_is_of_all_blocks():
         said(FACTS | {"attention.head_count_kv": three})
 
 
-@pytest.mark.parametrize(("claimed", "count"), [(0, 0), (1, 0), (32, 0), (15, 1), (7, 1)])
+@all_of(("claimed", "count"), [(0, 0), (1, 0), (32, 0), (15, 1), (7, 1)])
 def test_a_file_type_that_no_tensor_has(claimed, count):
     assert len(said(**{"general.file_type": claimed})) == count
     packed = [t._replace(dtype=GGML_BY_NAME["Q4_K"]) for t in tensors()]

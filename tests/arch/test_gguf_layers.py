@@ -3,6 +3,7 @@
 import pytest
 
 from tests.arch.test_cache_layers import firsts, kinds, named
+from tests.cases import all_of
 from weighbridge.base.errors import BadFileError
 from weighbridge.models.arch.gguf_layers import layers_of_gguf
 from weighbridge.models.arch.mixers import Attention, Mamba1, Shared
@@ -144,7 +145,7 @@ def test_a_window_that_llama_cpp_does_not_heed():
     assert {m.window for m in firsts(layers_of_gguf(phi))} == {None}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("metadata", "message"),
     [
         ({}, "general.architecture is missing"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.corpus import configs
 from weighbridge.models.arch.longest import longest, longest_of_gguf
 from weighbridge.models.catalogue import find
@@ -39,7 +40,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@all_of("name", PUBLISHED)
 def test_published(name):
     assert longest(find(name).config) == PUBLISHED[name]
 
@@ -49,7 +50,7 @@ def scaled(kind, factor, **more):
     return longest({"max_position_embeddings": 4096, "rope_scaling": scaling})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "factor", "expected"),
     [
         ("default", 8.0, 4096),
@@ -75,7 +76,7 @@ def test_yarn_stretches_the_original(original, expected):
     assert scaled("yarn", 4.0, original_max_position_embeddings=original) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "expected"),
     [
         ({"seq_length": 8192}, 8192),

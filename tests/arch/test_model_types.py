@@ -107,7 +107,7 @@ def test_every_fact_is_one_that_its_field_may_have(model_type):
     assert [w for of in (known, *(getattr(known, n) for n in PROGRAMS)) for w in wrong(of)] == []
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@all_of("program", PROGRAMS)
 def test_programs_know_types_of_our_tables(program):
     """Each row says something, of a type that a family has, and a type stands once."""
     text = (SOURCE / f"models/arch/facts/{program}.json").read_text()
@@ -117,7 +117,7 @@ def test_programs_know_types_of_our_tables(program):
     assert all(rows.values())
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("record", "field"),
     [
         (ModelType(computes=("unheard_of",)), "computes"),

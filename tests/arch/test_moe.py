@@ -8,6 +8,7 @@ decisive keys of the published ones.
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.models.arch import builder
 from weighbridge.models.arch.builder import blueprint
@@ -154,7 +155,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("model", PUBLISHED)
+@all_of("model", PUBLISHED)
 def test_published_counts(model):
     raw, count = PUBLISHED[model]
     assert weigh(raw).parameters == count
@@ -238,7 +239,7 @@ def test_an_explicit_null_rank_is_not_the_class_default():
     assert ranks == {1536}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "sparse"),
     [
         ({}, {0, 1, 2, 3}),
@@ -307,7 +308,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+@all_of("case", BAD)
 def test_nonsense_is_one_clear_line(case):
     raw, words = BAD[case]
     with pytest.raises(BadFileError, match=words) as error:

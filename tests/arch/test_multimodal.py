@@ -131,7 +131,7 @@ def test_an_unknown_language_model_is_named():
         weigh("llava", "LlavaModel", {**LLAVA, "text_config": {"model_type": "made_up"}})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("model_type", "cls", "config"),
     [
         ("resnet", "ResNetModel", {"hidden_sizes": [8, 16], "depths": [1]}),
@@ -234,7 +234,7 @@ INDEXES = {
 STORED = re.compile(r"rotary_emb\.inv_freq$|\.(absmax|quant_map|quant_state\..*)$")
 
 
-@pytest.mark.parametrize("model", INDEXES)
+@all_of("model", INDEXES)
 def test_names_are_those_of_the_published_index(model):
     files = list((MODELS / model).glob("*.index.json"))
     if not files:

@@ -1,10 +1,12 @@
 """Configs that say what no model can be, and configs that do not say what decides."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.sparse import write_repo
 from weighbridge.base.errors import BadFileError
 from weighbridge.models.arch.config import has_sizes
@@ -66,7 +68,7 @@ def test_what_can_be_is_answered_without_a_doubt(raw) -> None:
     assert weighbridge.load(raw).warnings == weighbridge.infer(raw).warnings == ()
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("heads", "kv_heads", "dim", "fine"),
     [
         (8, 8, 64, True),
@@ -165,8 +167,7 @@ def test_a_name_of_the_catalogue_is_not_doubted() -> None:
     assert not any("does not say" in w for w in weighbridge.load("gemma-3-4b").warnings)
 
 
-@pytest.mark.parametrize("factor", [1e308, float("inf"), -3, 0, 1 << 21])
-@pytest.mark.parametrize("kind", ["yarn", "linear"])
+@all_of(("factor", "kind"), product([1e308, float("inf"), -3, 0, 1 << 21], ["yarn", "linear"]))
 def test_positions_cannot_be_stretched_without_end(kind, factor) -> None:
     scaling = {"rope_type": kind, "factor": factor, "original_max_position_embeddings": 4096}
     for ask in ASKS[1:3]:

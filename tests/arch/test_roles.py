@@ -1,7 +1,5 @@
 """What names say: roles, layers and experts, in the checkpoints of all families and in GGUF files."""
 
-import pytest
-
 from tests.cases import all_of
 from weighbridge.models.arch import roles
 from weighbridge.models.arch.blueprint import Param
@@ -10,7 +8,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.catalogue import find, names
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "expected"),
     [
         ("model.layers.0.self_attn.q_proj.weight", "q"),

@@ -281,7 +281,7 @@ def test_what_stands_beside_patches():
 # One sound of each family
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rule", "seconds", "expected"),
     [
         (sounds.whisper, 3, (1500, 1500, None)),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers import bounds
 from weighbridge.answers.bounds.margin import (
     ASSUMED,
@@ -106,7 +107,7 @@ def test_every_width_of_the_package_is_lawful():
         assert margin.wider.low == pytest.approx(margin.low + ASSUMED)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "form"),
     [
         (None, "plain"),

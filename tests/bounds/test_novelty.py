@@ -5,6 +5,7 @@ import json
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers import bounds
 from weighbridge.answers.bounds.margin import ANY, NOTHING, Margin, MarginTable
 from weighbridge.answers.bounds.novelty import (
@@ -52,7 +53,7 @@ def row(axis, engine, quantity, low, high, level="component"):
     return {NovelGroup(axis, "serve", engine, quantity, level): Margin(low, high, runs=5)}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("changed", "axes"),
     [
         ({}, ()),

@@ -37,7 +37,7 @@ def test_a_copy_asked_about_is_the_model_in_that_format(of, form, repo, engine):
     assert repo in model.derived["launch"]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("repo_id", "form", "copy"),
     [
         ("Qwen/Qwen3-32B", "awq-4bit-g128", Copy("Qwen/Qwen3-32B-AWQ", "Qwen/Qwen3-32B")),

@@ -134,7 +134,7 @@ def test_what_is_meant(name):
     assert found.quantization == ""
 
 
-@pytest.mark.parametrize("name", FORMS)
+@all_of("name", FORMS)
 def test_a_format_in_a_name(name):
     found = everyday.meaning(name)
     assert (found.entry.name, found.quantization) == FORMS[name]
@@ -157,7 +157,7 @@ def test_a_name_of_the_catalogue_means_itself():
             )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "repo_id"),
     [
         ("llama3.1:8b", "meta-llama/Llama-3.1-8B-Instruct"),
@@ -176,7 +176,7 @@ def test_the_repository_that_is_loaded(name, repo_id):
     assert everyday.meaning(name).entry.repo_id == repo_id
 
 
-@pytest.mark.parametrize("name", POSITIONS)
+@all_of("name", POSITIONS)
 def test_the_positions_of_what_is_meant(name):
     assert longest(everyday.meaning(name).entry.config) == POSITIONS[name]
 
@@ -206,7 +206,7 @@ def test_a_name_in_16_bits_is_the_model_as_published_but_for_files_of_gguf():
     assert weighbridge.infer(name, engine="llama.cpp").workload["quantization"] == "F16"
 
 
-@pytest.mark.parametrize("form", sorted(everyday.FORMS_OF_TWO))
+@all_of("form", sorted(everyday.FORMS_OF_TWO))
 def test_a_form_of_two_words_is_a_format(form):
     assert scheme(meant(form)).name
 
@@ -321,7 +321,7 @@ def test_copies_that_no_name_tells(name, monkeypatch, tmp_path):
         weighbridge.load(name, offline=True)
 
 
-@pytest.mark.parametrize("form", sorted(everyday.FORMS))
+@all_of("form", sorted(everyday.FORMS))
 def test_a_form_of_one_word_is_a_format(form):
     assert scheme(meant(form)).name
 

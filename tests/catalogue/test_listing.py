@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.faces.cli.menu import run
 from weighbridge.models import catalogue
@@ -101,7 +102,7 @@ def test_the_command_line_lists(capsys):
     assert (row["downloads"], row["released"]) == (11_147_764, "2025-04-27")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "family"),
     [
         ("qwen3-vl-30b-a3b", "qwen3-vl"),

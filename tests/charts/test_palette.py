@@ -5,10 +5,11 @@ Fernandes 2009 at full severity. Distance: OKLab (bottosson.github.io/posts/okla
 """
 
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.faces.charts.palette import CHANGED, COLOURS, FILLS, INKS, PAINTS, PATTERNS, SECOND
 
 THEMES = (0, 1)
@@ -80,8 +81,7 @@ def page(theme):
     return PAINTS["page"][theme + 1]
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["ink", "faint", "warn"])
+@all_of(("theme", "name"), product(THEMES, ["ink", "faint", "warn"]))
 def test_texts_are_read_on_the_page_and_on_its_shade(name, theme):
     assert contrast(PAINTS[name][theme + 1], page(theme)) >= 4.5
     assert contrast(PAINTS[name][theme + 1], PAINTS["shade"][theme + 1]) >= 4.5
@@ -101,8 +101,7 @@ def test_texts_are_read_upon_areas(theme):
         assert contrast(fill[theme], ink[theme]) >= 4.5
 
 
-@pytest.mark.parametrize("eye", EYES)
-@pytest.mark.parametrize("theme", THEMES)
+@all_of(("eye", "theme"), product(EYES, THEMES))
 def test_series_are_told_apart(theme, eye):
     for one, other in combinations(FILLS, 2):
         assert distance(one[theme], other[theme], eye) >= APART, (one, other)

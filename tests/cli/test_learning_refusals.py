@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import TriedError, UsageError
 
 SMALL = "qwen2.5-0.5b"
@@ -42,7 +43,7 @@ def test_contradictions_are_said_in_one_line(settings, says):
 SLEEPS = {"method": "grpo", "rollout_engine": "vllm", "sleep_level": 2, "gpu": "h100"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "seen"),
     [
         ({"method": "kto", "batch_size": 1}, "batch size must be > 1"),

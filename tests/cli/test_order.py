@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.faces.cli.menu import COMMANDS, in_order, run
 
 LINES = (
@@ -21,7 +22,7 @@ def test_options_before_the_command_are_its_own(command, options, capsys):
     assert (run([*options, *command]), capsys.readouterr()) == behind
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@all_of("command", COMMANDS)
 def test_what_the_menu_takes_itself_and_what_it_does_not_know_stay_where_they_are(command):
     for word in ("-h", "--help", "--version", "--", "-"):
         assert in_order([word, command]) == [word, command]

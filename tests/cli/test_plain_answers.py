@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.menu import run
 from weighbridge.machines.accelerators.names import find
@@ -39,7 +40,7 @@ def test_chinese_is_not_written_where_stdout_has_no_signs_of_it():
     assert "?" not in found.stdout and "1 request x 4,096 tokens" in found.stdout
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gpu", "said"),
     [
         ("4090+", "+ joins two cards"),

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.cases import all_of
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
 from weighbridge.models.arch.builder import blueprint
@@ -260,7 +261,7 @@ def test_estimate_memory_as_it_is_typed(online):
     assert "float16" not in done.stdout
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("complete", "typed", "found"),
     [
         ("gpu_names", "409", "4090"),

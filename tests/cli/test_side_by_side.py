@@ -5,6 +5,7 @@ import json
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.questions import cases
@@ -64,7 +65,7 @@ def test_the_exit_code_is_that_of_the_worst(capsys):
     assert run(["fit", SMALL, *asked]) == 0
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("setting", "given", "count"),
     [
         ("gpu", "1x4090+1x3090", 1),

@@ -14,7 +14,7 @@ import pytest
 
 import weighbridge
 from tests import packings, work
-from tests.cases import each
+from tests.cases import all_of, each
 from tests.formats import build_torch
 from tests.formats.build_gguf import Writer
 from tests.fuzz import MOST_BYTES, fuzz
@@ -59,7 +59,7 @@ def test_an_error_is_one_line_of_at_most_300_characters():
     assert (message[:8], message[-15:]) == ("a file x", " and what to do")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "told"),
     [
         (f"http://user:{PASSWORD}@host:8/x is gone", "http://host:8/x is gone"),

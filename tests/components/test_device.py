@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge import infer, load
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.memory import Bytes, exactly
@@ -44,7 +45,7 @@ def test_what_is_reckoned_agrees_with_every_reading(name, mib):
     assert _reckoned(find(name).part) == pytest.approx(mib * MIB, rel=0.03)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "processors", "threads", "base"),
     [
         ("rtx 4090", 128, 1536, 136),
@@ -88,7 +89,7 @@ def test_every_nvidia_part_has_its_chip():
             assert part.chip.cache is None or 2 <= part.chip.cache <= 128
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "multiprocessors"),
     [
         ("rtx 4060", 24),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import GIB, MIB
@@ -66,7 +67,7 @@ def test_any_part_of_the_pages_of_files_may_be_in_memory():
     assert pages(7).droppable
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "copied"),
     [((4, 36), 2000), ((4, 50), 2000), ((4, 51), 0), ((4, 57), 0), ((5, 23), 0)],
 )
@@ -125,7 +126,7 @@ def test_a_part_of_one_parameter_or_of_none(params, copied):
     assert found(part(("a.safetensors", 2000), params=params), (5, 0)) == (copied, 2000)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "version", "read"),
     [
         ("a.bin", (4, 36), 1400),
@@ -153,7 +154,7 @@ def test_processes_copy_each_and_share_the_pages():
     assert three.formula.endswith("in 3 processes")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "device_map", "said"),
     [
         ("", False, False),

@@ -1,7 +1,6 @@
 """What caches take at least, by hand: elements of the layers' records x bytes."""
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32, INT8
 from weighbridge.memory.components.kv_cache import (
     CacheBytes,
@@ -64,7 +63,7 @@ def test_a_window_is_full_at_its_size():
     assert kept_tokens(5, None) == 5
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("mixer", "context", "expected"),
     [
         (Attention(**GQA), 1000, 3_072_000),
@@ -89,7 +88,7 @@ def test_states_are_no_cache_and_do_not_grow():
     assert bytes_of(STATE, 1000) == bytes_of(STATE, 1) == CacheBytes(state=700)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("source", "length", "positions"),
     [
         ("text", None, 50),

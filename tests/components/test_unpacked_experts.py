@@ -1,7 +1,6 @@
 """bitsandbytes packs linears: experts in stacks, as transformers 5 has them, stay as they are."""
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.memory.components.weights import FormatChoice, unpacked_experts
 from weighbridge.models.arch.blueprint import Blueprint, Param
@@ -9,7 +8,7 @@ from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.quantization.schemes import scheme
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "form", "major", "said"),
     [
         ("expert", "nf4", 5, True),

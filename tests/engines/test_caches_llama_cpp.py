@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, caches, cells, sizes
@@ -50,7 +51,7 @@ LOGGED = [  # model, context, types, MiB as logged
 ]
 
 
-@pytest.mark.parametrize(("name", "context", "kind", "mib"), LOGGED)
+@all_of(("name", "context", "kind", "mib"), LOGGED)
 def test_logged_buffers(name, context, kind, mib):
     """ "KV self size = ... MiB", printed to 0.01; the latent alone where there is one."""
     own = LlamaCppCacheSetting(context=context, type_k=kind, type_v=kind)
@@ -79,7 +80,7 @@ ONE = Attention(heads=4, kv_heads=2, key_dim=32, value_dim=64)
 NEAR = Attention(heads=4, kv_heads=2, key_dim=32, value_dim=64, window=100)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("more", "count"),
     [
         ({"context": 1}, 256),
@@ -94,7 +95,7 @@ def test_cells(more, count):
     assert cells(ONE, LlamaCppCacheSetting(**more)) == count
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("more", "count"),
     [
         ({}, 768),  # 100 + 512
@@ -138,7 +139,7 @@ STATES = [  # float32, whatever the types of keys are
 ]
 
 
-@pytest.mark.parametrize(("record", "elements"), STATES)
+@all_of(("record", "elements"), STATES)
 def test_states(record, elements):
     own = LlamaCppCacheSetting(context=999, slots=3, rollback=1)
     assert sizes((Layer(mixers=(record,)),), own).state == 3 * 2 * elements * 4

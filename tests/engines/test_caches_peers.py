@@ -3,6 +3,7 @@ that a request must have in memory, in bfloat16, without any engine's slack."""
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.units import GIB, MIB
 from weighbridge.memory.components.kv_cache import Formats, Lengths, least
 from weighbridge.models.arch.cache_layers import layers
@@ -36,7 +37,7 @@ RIGHT = [  # model, tokens, bytes; and what hf-mem says of it
 ]
 
 
-@pytest.mark.parametrize(("name", "context", "nbytes"), RIGHT)
+@all_of(("name", "context", "nbytes"), RIGHT)
 def test_bytes(name, context, nbytes):
     assert of(name, context).kv == nbytes
 

@@ -1,10 +1,12 @@
 """SGLang's pools: logged sizes, published figures, edges by hand."""
 
 from fractions import Fraction
+from itertools import product
 from math import ceil
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.answers import answer, part
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.units import GIB, MIB
@@ -48,7 +50,7 @@ LOGGED = [  # two ranks: model, pool, tokens, GB as printed (they are GiB)
 ]
 
 
-@pytest.mark.parametrize(("name", "which", "tokens", "gib"), LOGGED)
+@all_of(("name", "which", "tokens", "gib"), LOGGED)
 def test_logged_pools(name, which, tokens, gib):
     """ "KV Cache is allocated. #tokens: ..., K size: ..., V size: ..." """
     found = cells(named(name), SglangCacheSetting(context=262_144, tensor_parallel=2))
@@ -68,7 +70,7 @@ def test_logged_ratio(ratio, full, sliding):
     assert fitting(model, own, available) == Pools(full=full, sliding=sliding, slots=0)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "kind", "nbytes"),
     [
         ("deepseek-v3", "auto", 70_272),
@@ -224,14 +226,16 @@ def test_deepseek_v4_is_answered():
     assert part(found.devices[0].phases[0], "weights") / GIB == pytest.approx(36.94, abs=0.01)
 
 
-@pytest.mark.parametrize("asked", [{}, {"page_size": 16, "tensor_parallel": 2}])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("llama-3.1-8b", "gemma-3-4b", "gpt-oss-20b", "deepseek-v3", "qwen3-next-80b-a3b"),
-        *("falcon-mamba-7b", "nemotron-nano-12b-v2", "llama-4-scout", "gemma-4-e2b"),
-        "deepseek-v4-flash",
-    ],
+@all_of(
+    ("asked", "name"),
+    product(
+        [{}, {"page_size": 16, "tensor_parallel": 2}],
+        [
+            *("llama-3.1-8b", "gemma-3-4b", "gpt-oss-20b", "deepseek-v3", "qwen3-next-80b-a3b"),
+            *("falcon-mamba-7b", "nemotron-nano-12b-v2", "llama-4-scout", "gemma-4-e2b"),
+            "deepseek-v4-flash",
+        ],
+    ),
 )
 def test_tensors_are_what_the_pools_are_said_to_take(name, asked):
     """Layer by layer, and by the bytes of a token, of one in a window and of a slot."""

@@ -3,6 +3,7 @@ test_caches_laws.py, real forwards in tests/torch/test_layers_torch.py."""
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import FLOAT16, FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB, MIB
@@ -39,7 +40,7 @@ FIGURES = [  # model, tokens, version, after, GiB
 ]
 
 
-@pytest.mark.parametrize(("name", "context", "version", "after", "gib"), FIGURES)
+@all_of(("name", "context", "version", "after", "gib"), FIGURES)
 def test_figures(name, context, version, after, gib):
     found = sizes(named(name), setting(context, version=version, after=after))
     assert found.kv == gib * GIB
@@ -73,7 +74,7 @@ def one(**change):
     return (Layer(mixers=(replace(ONE, **change),)),)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "more", "tokens"),
     [
         ({"window": 4}, {}, 4),

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.cases import all_of
 from tests.corpus import ROOT, configs, manifest
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -44,7 +45,7 @@ FIGURES = [  # model, tokens, GiB
 ]
 
 
-@pytest.mark.parametrize(("name", "context", "gib"), FIGURES)
+@all_of(("name", "context", "gib"), FIGURES)
 def test_figures(name, context, gib):
     assert vllm.needed(named(name), VllmCacheSetting(context=context)) == gib * GIB
 
@@ -179,7 +180,7 @@ def test_tokens_of_a_log():
 LOAD = RequestLoad(context=100, in_flight=20)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("spec", "count"),
     [
         (Spec(kind="full", page=1, tokens=16), 7),
@@ -235,7 +236,7 @@ def test_no_layers_no_blocks():
 HEAD = Attention(heads=8, kv_heads=2, key_dim=128, value_dim=64)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "nbytes"),
     [
         ("auto", 384),
@@ -252,7 +253,7 @@ def test_formats_of_a_head(kind, nbytes):
     assert vllm.needed((Layer(mixers=(HEAD,)),), own) == 16 * 2 * nbytes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "indexed", "nbytes"),
     [
         ("auto", False, 1152),

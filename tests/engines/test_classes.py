@@ -97,7 +97,7 @@ def test_each_class_comes_with_its_release(engine, name, since, before):
     assert (row.lacking(since), row.lacking(before)) == (False, True), row
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@all_of("engine", ENGINES)
 def test_rows_stand_in_order_and_name_each_class_once(engine):
     kind = ENGINES[engine]
     names = [name for row in kind.knowing for name in row.names.split()]
@@ -148,7 +148,7 @@ def test_a_class_that_is_known_is_answered(model, engine, release):
     assert not [w for w in found.warnings if "class of transformers" in w]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "since", "release", "runs"),
     [
         ("XForCausalLM", (4, 55), (0, 9), True),
@@ -208,7 +208,7 @@ def test_the_class_with_the_other_ending_may_run_in_its_place():
         check(part, Loader(ENGINES["vllm"], (0, 16, 0)))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("model", "engine", "release"),
     [
         ("deepseek-v3", "transformers", "4.45"),  # code of its own

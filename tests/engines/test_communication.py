@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.engines.serving import served
 from tests.engines.spreads import communication
 from weighbridge.base.memory import total
@@ -25,7 +26,7 @@ def outside(found):
 # What vLLM 0.19's profile found outside torch at two and four H100, less what it finds at one,
 # 0.25 GiB: Mixtral-8x7B, gpt-oss-20b and Kimi-VL-A3B alike, Kimi-Dev-72B, then at four Llama-4-Scout and
 # Kimi-Dev-72B (jgchn/llm-d-planner); 0.6.5 has 3.58 at two and 1.79 at one.
-@pytest.mark.parametrize(
+@all_of(
     ("ranks", "gib"),
     [(2, 1.82), (2, 1.84), (4, 1.92), (4, 1.96), (2, 1.79)],
 )

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 import weighbridge
-from tests.cases import each
+from tests.cases import all_of, each
 from tests.engines.answers import answer, of_config
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.wording import one_line
@@ -488,7 +488,7 @@ def test_a_long_error_is_cut_between_words():
     assert "..." in one_line("x" * 400)  # one long word has no better place
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "near"),
     [
         ("awq-4bit-g128", "Q4_K_M"),  # the group is no number of bits

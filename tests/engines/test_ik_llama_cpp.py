@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, part
 from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.base.errors import UsageError
@@ -98,7 +99,7 @@ def test_defaults_changed():
     assert asked().settings["attn_max_b"] == 256
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("build", "field", "value"),
     [
         (3589, "unfolds_at_once", True),
@@ -157,7 +158,7 @@ def test_repacked_experts_are_not_copied():
     assert parse(line).settings["run_time_repack"] is True
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("build", "form", "copied"),
     [
         (3713, "IQ4_K", False),
@@ -214,7 +215,7 @@ def test_the_command_line():
     assert "-fmoe" in words
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "bits"),
     [("IQ4_K", 4.5), ("IQ2_K", 2.375), ("IQ3_K", 3.4375), ("Q4_K_R4", 4.5), ("Q8_0_R8", 8.5),
      ("IQ4_KSS", 4.0), ("IQ2_KS", 2.1875)],

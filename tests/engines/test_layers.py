@@ -8,6 +8,7 @@ import pytest
 from tools.syntax import nodes, parse
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.engines.table import ENGINES, FOLDERS
 
 HOUSE = Path(weighbridge.__file__).parent
@@ -150,7 +151,7 @@ def test_a_folder_names_no_engine_but_its_own_and_whose_rules_it_has(name):
         assert set(spelled(path)) <= allowed, path
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@all_of("name", FOLDERS)
 def test_a_record_is_of_its_folder(name):
     kind = ENGINES[name]
     assert kind.name == name

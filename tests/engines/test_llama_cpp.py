@@ -6,6 +6,7 @@ from importlib.resources import files
 import pytest
 
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, of_config, part
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.units import MIB
@@ -264,7 +265,7 @@ def test_flash_attention_became_the_default():
     assert [rules(b).cache_ram for b in (6729, 6730)] == [0, 8192]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "build"),
     [(None, NEWEST), ("b6325", 6325), ("5331", 5331), ("0.2.1", NEWEST), ("v0.1", NEWEST)],
 )
@@ -275,7 +276,7 @@ def test_names_of_builds(text, build):
 # Settings
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("setting", "words"),
     [
         ({"program": "bench"}, "--program"),

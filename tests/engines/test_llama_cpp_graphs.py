@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.cases import some
+from tests.cases import all_of, some
 from tests.engines.answers import named
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.engines.ik_llama_cpp.infer import hold as of_ik
@@ -245,7 +245,7 @@ def test_every_operation_takes_what_it_is_given(monkeypatch, name, kind, build, 
             assert RULES[t.op](t, *t.src), told
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("most", "cells", "tokens", "heads", "of_keys", "turns"),
     [
         # 4 bytes x 1,024 cells x 256 tokens x heads are a MiB a head

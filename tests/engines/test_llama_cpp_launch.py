@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.llama_cpp import effective
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
@@ -24,7 +25,7 @@ def launched(rules=OWN, m=MODEL, context=1000, cards=1, **asked):
     return effective.launch(SimpleNamespace(context=context), Infer(**asked), budget, rules, m)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rules", "asked", "slots", "unified", "cells"),
     [
         # 1,000 tokens are 1,024 cells: multiples of 256
@@ -54,7 +55,7 @@ def test_slots_and_cells(rules, asked, slots, unified, cells):
     assert found.streams == (1 if unified else slots)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("m", "context", "asked", "batch", "ubatch"),
     [
         (MODEL, 4096, {}, 2048, 512),
@@ -74,7 +75,7 @@ def test_batches(m, context, asked, batch, ubatch):
     assert found.step_tokens == min(found.n_ctx, ubatch)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rules", "cards", "asked", "layers"),
     [
         (OWN, 1, {}, 33),  # with the output
@@ -104,7 +105,7 @@ def test_experts_on_the_host(asked, moved):
     assert launched(**asked).cpu_moe == moved
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rules", "m", "asked", "rows"),
     [
         (OWN, MODEL, {}, 512),
@@ -123,7 +124,7 @@ def test_rows_of_logits(rules, m, asked, rows):
         assert replace(found, proposed=3).outputs == 4 * rows
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("told", "m", "on"),
     [
         ("on", MODEL, True),

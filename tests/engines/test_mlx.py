@@ -6,6 +6,7 @@ from hypothesis import given, settings
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, of_config, part
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -148,15 +149,13 @@ LLAMA = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128)
 NEAR = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128, window=1024)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "held"), [(1, 256), (256, 256), (257, 512), (8192, 8192), (8193, 8448)]
-)
+@all_of(("tokens", "held"), [(1, 256), (256, 256), (257, 512), (8192, 8192), (8193, 8448)])
 def test_caches_grow_by_256(tokens, held):
     assert cells(None, setting(tokens=tokens)) == held
     assert of_mixer(LLAMA, setting(tokens=tokens)) == CacheBytes(kv=held * 2 * 8 * 128 * 2)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("prompt", "tokens", "reading", "held"),
     [
         (4096, 4096, True, 1023 + 2048),  # every token of a piece sees a whole window
@@ -332,7 +331,7 @@ def test_operations_of_a_short_convolution():
     ]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("m", "projected", "given"),
     [
         (Mamba1(inner=5, state=4, kernel=4), 10, 5),
@@ -399,7 +398,7 @@ def test_latents_were_stored_as_keys_and_values_of_all_heads():
             assert allocated(asked("deepseek-v3", **w)).expected == pytest.approx(gb, rel=0.01)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("release", "name", "expanded"),
     [
         ((0, 30, 5), "deepseek_v3", True),

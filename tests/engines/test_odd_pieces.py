@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.test_transformers_programs import most, step
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16
 from weighbridge.base.memory import Bytes
@@ -23,7 +24,7 @@ from weighbridge.models.arch.body import LayerBlock
 from weighbridge.models.arch.mixers import Attention, Compressed, CrossAttention, Indexer, Shared
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("way", "packed", "layer", "bounds"),
     [
         # 100 bytes in 16 bits: what is there until they are packed in 50, a layer of 10 at a time
@@ -44,7 +45,7 @@ def test_weights_that_arrive_in_16_bits(way, packed, layer, bounds):
 MODELOPT = {"quant_method": "modelopt", "kv_cache_scheme": {"type": "float", "num_bits": 8}}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("quantization", "form"),
     [
         (MODELOPT, "fp8_e4m3"),
@@ -75,7 +76,7 @@ def test_caches_of_sparse_latents(compute, form):
     assert effective._kv(subject, SimpleNamespace(kv_cache_dtype="auto"), sparse) == form
 
 
-@pytest.mark.parametrize(("room", "count"), [(0, 0), (6, 0), (7, 1), (20, 2), (-1, 0), (-7, -1)])
+@all_of(("room", "count"), [(0, 0), (6, 0), (7, 1), (20, 2), (-1, 0), (-7, -1)])
 def test_whole_tokens_of_a_room(room, count):
     """Python's int() cuts towards nothing."""
     assert _whole(room, 7) == count
@@ -84,7 +85,7 @@ def test_whole_tokens_of_a_room(room, count):
 # DeepSeek-V4's caches: one vector of 16 for key and value, a window of 32, one of four tokens behind
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("context", "after", "rate", "indexer", "numbers"),
     [
         (100, "prefill", 1, None, 2 * 100 * 16),
@@ -146,7 +147,7 @@ def test_who_has_no_keys_makes_queries_alone():
         assert most(queries_alone, plain, block, {}) == (3 * 8 * KIB, 8 * KIB)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "capability", "stack", "vendor", "lacking"),
     [
         ("T4", (7, 5), "cuda", "NVIDIA", {"bfloat16", "fp8"}),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge.base.dtypes import BFLOAT16
@@ -81,15 +82,13 @@ def test_a_long_context_has_a_large_batch():
 # Defaults
 
 
-@pytest.mark.parametrize(
-    ("gib", "tokens"), [(8, 4096), (22.9, 4096), (23, 32_768), (46.9, 32_768), (47, 262_144)]
-)
+@all_of(("gib", "tokens"), [(8, 4096), (22.9, 4096), (23, 32_768), (46.9, 32_768), (47, 262_144)])
 def test_context_by_memory(gib, tokens):
     """docs/context-length.mdx; 23 and 47 GiB for 24 and 48 (server/routes.go)."""
     assert usual_context(int(gib * GIB), (0, 33)) == tokens
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "number"),
     [((0, 30), 9452), ((0, 30, 3), 9479), ((0, 31), 9840), ((0, 32), 9888), ((0, 33), 10488)],
 )
@@ -102,7 +101,7 @@ def test_builds_only_grow():
     assert list(BUILDS) == sorted(BUILDS)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("tokens", "needed", "room", "batch"),
     [
         (4096, 1, 0, 512),
@@ -203,7 +202,7 @@ def test_a_tag_has_its_tower():
 # What it shows
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("nbytes", "text"),
     [
         (0, "0 B"),
@@ -251,7 +250,7 @@ def test_a_command_leaves_the_context_to_ollama(card, tokens):
     assert found.settings["context"] == tokens
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "tokens"),
     [
         ({"gpu": "4090"}, 32_768),  # what `ollama run` takes on that card
@@ -291,7 +290,7 @@ def test_a_line_says_what_was_sized():
     assert launch.warnings == ()
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "model", "settings"),
     [
         ("ollama run llama3.1:8b", "llama3.1:8b", {}),
@@ -543,7 +542,7 @@ def test_flash_attention_of_old_releases(name, release, asks, found):
     assert told.settings["flash_attn"] == found
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("arch", "before_it", "since"),
     [  # fs/ggml/ggml.go (OllamaEngineRequired) of both releases
         ("gemma3", None, (0, 6)),
@@ -577,7 +576,7 @@ def test_architectures_of_its_own_runner(arch, before_it, since):
     assert before_it is None or not own_runner(arch, before_it)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("arch", "before_it", "since"),
     [  # fs/ggml/ggml.go (FlashAttention) of both releases
         ("gpt-oss", (0, 11), (0, 12)),
@@ -601,7 +600,7 @@ def test_architectures_that_flash_unasked(arch, before_it, since):
     assert flash_attention_before(arch, since, "off") == "off"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("release", "number"),
     [
         ((0, 6), 4905),

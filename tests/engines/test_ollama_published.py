@@ -6,6 +6,7 @@ TestEstimateKvCacheSize).
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.ollama.layer_formula import ELEMENTS, MINIMUM, Reckoned, place
@@ -39,7 +40,7 @@ def test_graphs_and_layers():
     assert found.output == OUTPUT
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rooms", "layers"),
     [
         ((1, 1), [1, 1]),
@@ -75,9 +76,7 @@ def test_one_byte_less_is_a_layer_less(rooms):
     assert place(reckoned(), tuple(n - OUTPUT * (n > 0) for n in free)).layers == least
 
 
-@pytest.mark.parametrize(
-    ("form", "nbytes"), [("f16", 2), ("q8_0", 1), ("q4_0", 0.5), ("", 2), ("unknown", 2)]
-)
+@all_of(("form", "nbytes"), [("f16", 2), ("q8_0", 1), ("q4_0", 0.5), ("", 2), ("unknown", 2)])
 def test_bytes_of_caches(form, nbytes):
     """1,024 tokens of 32 layers: 268,435,456 numbers."""
     found = reckoned(1024, 32, element=ELEMENTS.get(form, 2))

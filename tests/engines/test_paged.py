@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.interface import BEST, EXPECTED, WORST
 from weighbridge.engines.servers.paged import PagedServer, StepLimits
@@ -37,7 +36,7 @@ def others(*stands):
     return tuple(MadeUp(each) for each in stands)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "surest", "able"),
     [
         (MadeUp(SURE), MadeUp(SURE), MadeUp(SURE)),
@@ -75,7 +74,7 @@ def test_a_search_says_what_it_has_changed():
     assert rules._flags(asked, able) == "--share 0.95 --graphs"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("limits", "fewer", "smaller"),
     [
         (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.engines.llama_cpp import speculation
 from weighbridge.engines.servers import cache_formats
 from weighbridge.engines.sglang import caches as sglang_caches
@@ -21,7 +22,7 @@ from weighbridge.engines.vllm import (
 MIB, GIB = 2**20, 2**30
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("ours", "theirs"),
     [
         # vLLM: config/lora.py, layers/vocab_parallel_embedding.py, config/multimodal.py
@@ -69,7 +70,7 @@ def test_what_sources_say(ours, theirs):
     assert ours == theirs
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("backend", "pages", "otherwise"),
     [
         ("flashmla", (64,), 64),

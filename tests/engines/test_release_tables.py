@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.engines.llama_cpp.rules import READ_EARLY, READ_LATE, aborts_on_metal
 from weighbridge.engines.llama_cpp.rules import rules as of_build
 from weighbridge.engines.ollama import rules
@@ -108,7 +109,7 @@ def test_builds_of_llama_cpp():
         assert [getattr(of_build(n), name) for n in (since - 1, since)] == [False, True], name
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("since", "name", "before_it", "then"),
     [
         (5913, "unified", True, False),  # each slot has its part, until a server counts them itself
@@ -130,7 +131,7 @@ def test_defaults_of_llama_cpp(since, name, before_it, then):
     assert [getattr(of_build(n), name) for n in (since - 1, since)] == [before_it, then]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("build_", "types", "aborts"),
     [
         (99_999, ["TQ1_0"], ["TQ1_0"]),

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.engines.ollama.rules import ollama_rules
@@ -63,7 +64,7 @@ def test_releases_that_changed(rules, releases, changes):
     assert found == changes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("release", "sizes"),
     [
         # server_args.py: below so many MiB, chunk, largest batch on few ranks and on many

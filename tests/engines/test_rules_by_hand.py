@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import MIB
@@ -29,7 +30,7 @@ from weighbridge.settings.ranks import Ranks
 # transformers: the last release without, the first with a rule, of a class as Llama's
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rule", "before", "since"),
     [
         ("scores_returned", (4, 47), (4, 48)),
@@ -52,7 +53,7 @@ def test_what_came_with_a_release_of_transformers(rule, before, since):
     assert getattr(transformers.rules(since, "llama"), rule)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rule", "last", "gone"),
     [
         ("outputs_kept", (4, 41), (4, 42)),
@@ -84,7 +85,7 @@ def test_releases_of_other_rules_of_transformers():
 # Ranks
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("spread", "attention", "shared", "group"),
     [
         (Spread(), 1, False, (1, 1)),
@@ -111,7 +112,7 @@ def test_ranks_that_cannot_be(sizes):
         Spread(**sizes)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "end", "shape", "has"),
     [
         ("bias", "weight", (8,), (True, False)),
@@ -185,7 +186,7 @@ def test_devices_of_all_ranks(settings, all_, alone):
 # llama.cpp
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("said", "context", "slots", "warned"),
     [
         ("", None, None, False),
@@ -207,7 +208,7 @@ def test_context_and_slots_of_a_command(said, context, slots, warned):
     assert any("slots share" in line for line in found.warnings) is warned
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kinds", "chosen"),
     [
         ("abc", [0, 1, 2]),
@@ -287,7 +288,7 @@ def test_layers_go_to_cards_that_have_room(least, free, more, layers, cards, ove
 # Tokens
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("prompt", "shared", "caching", "requests", "tokens"),
     [
         (100, None, True, 4, 400),
@@ -305,9 +306,7 @@ def test_tokens_that_requests_bring_at_once(prompt, shared, caching, requests, t
     assert cases.prompt_tokens(launch, workload, point, requests) == tokens
 
 
-@pytest.mark.parametrize(
-    ("usable", "tokens"), [(1000, 2220), (310, 150), (270, 30), (261, 3), (260, 0), (100, 0)]
-)
+@all_of(("usable", "tokens"), [(1000, 2220), (310, 150), (270, 30), (261, 3), (260, 0), (100, 0)])
 def test_tokens_whose_cache_fits_beside_all_else(usable, tokens):
     """Two requests of 75 tokens have 50 bytes of a cache, three tokens a byte; all else takes 260."""
     parts = (("weights", 200), ("kv_cache", 30), ("kv_cache", 20), ("context", 60))
@@ -444,7 +443,7 @@ def test_the_one_card_that_holds_all(monkeypatch, main_gpu, cards, split, layers
 NEW, BEFORE = (0, 5, 9), (0, 5, 8)  # TensorRT-LLM's is that of data-centre Blackwell since 0.5.9
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "compute", "more", "backend"),
     [
         (NEW, (9, 0), {}, "fa3"),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.answers import answer
 from weighbridge.base.dtypes import BFLOAT16, GGML_BY_NAME
 from weighbridge.base.errors import BadFileError, UnsupportedError
@@ -42,7 +43,7 @@ def test_numbers_of_devices_that_are_proposed():
 # llama.cpp
 
 
-@pytest.mark.parametrize("size", [40, 64, 72, 80, 96, 112, 128, 256, 512])
+@all_of("size", [40, 64, 72, 80, 96, 112, 128, 256, 512])
 def test_heads_that_cuda_has_flash_attention_for(size):
     """ggml-cuda/fattn.cu: these sizes, and three pairs of unequal ones."""
     flash = compute.KERNELS["flash_attn"]
@@ -56,7 +57,7 @@ def test_heads_that_cuda_has_flash_attention_for(size):
     assert all(flash(of(*pair)) for pair in ((576, 512), (192, 128), (320, 256)))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("state", "head", "heads", "runs"),
     [
         # Mamba 1: 16 numbers a channel, in blocks of 128 channels (ssm-scan.cu)
@@ -91,7 +92,7 @@ def test_prompts_that_a_server_keeps(said, limit):
     assert list(components._kept(h)) == []
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("dtype", "rows", "repacks", "device", "build", "runs"),
     [
         ("Q4_K", 8, False, 1, 3682, True),
@@ -275,7 +276,7 @@ def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopel
 # transformers
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "new", "guessed", "sides"),
     [
         ("kv_cache", True, False, (0, 0)),
@@ -369,7 +370,7 @@ def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
     assert sorted(set(serving._narrowed(made))) == wanted
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "rope", "rows"),
     [
         ({}, {}, 8192),
@@ -401,7 +402,7 @@ def test_positions_of_a_rotary_table(text, rope, rows):
 # Ollama's estimate of graphs (fs/ggml/ggml.go, GraphSize): of some layers, of all
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("arch", "vocab", "more", "sizes"),
     [
         # 8 wide, 4 heads of which 2 have keys, 2 tokens of 32: scores decide, or the vocabulary
@@ -476,7 +477,7 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
         networks.refuse(s)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("available", "kept", "says"),
     [
         (0, 1, "0.900 leaves nothing for the KV cache; it would have to be above 0.900"),
@@ -494,7 +495,7 @@ def test_what_a_fraction_of_sglang_lacks(available, kept, says):
     assert says in sglang_infer.lacks(launched)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "scale", "card", "layers", "told"),
     [
         ("experts mxfp4", 4, 9, 1, Bytes(0, 1 * MIB, 21 * MIB)),

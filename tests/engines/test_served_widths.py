@@ -82,7 +82,7 @@ def fed_in_sglang(feed, hidden, split):
     return sglang.chunk((block(None, feed),), hidden, split).widest - 3 * hidden
 
 
-@pytest.mark.parametrize(("m", "sizes", "all_"), MIXERS, ids=KINDS)
+@all_of(("m", "sizes", "all_"), MIXERS)
 def test_a_mixer(m, sizes, all_):
     """Beside three of the hidden size; while latents are attended to there are the residual, queries
     of 96, a latent of 40 and 64 that are given, and with eager layers the caller's input."""
@@ -180,7 +180,7 @@ def test_an_encoder_of_sglang():
     assert sglang.tower(narrow, sglang.RankSplit(tensor=2)) == 16 * (192 + 128 + 48)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("context", "sequences", "rows"),
     [
         (1024, 8, 8192),
@@ -201,7 +201,7 @@ def test_rows_that_latents_are_expanded_to(context, sequences, rows):
 GIB = 1024
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("ranks", "share"),
     [(1, 0.88), (2, 0.87), (3, 0.87), (4, 0.85), (7, 0.85), (8, 0.81), (15, 0.81), (16, 0.79)],
 )

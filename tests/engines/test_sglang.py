@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -32,7 +33,7 @@ def asked(version, mib, **more):
 # The share of a card
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("question", "share"),
     [
         (asked((0, 4, 2), 24_576), 0.88),  # printed by 0.4.2 on one RTX 3090
@@ -67,7 +68,7 @@ def test_share_with_towers():
     assert card_defaults.with_towers((0, 4, 4), 0.8, 96, 1024) == pytest.approx(0.76)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "mib", "chunk", "few"),
     [
         ((0, 4, 3), 23_034, 2048, 8),
@@ -470,7 +471,7 @@ def test_the_table_of_a_long_context_is_what_a_run_died_of():
     assert round(table / GIB, 2) == 80.04
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "chunked", "windows", "count"),
     [
         ((0, 4, 5), True, False, 2),

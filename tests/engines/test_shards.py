@@ -538,7 +538,7 @@ def test_no_device_and_too_many_stages():
         ranks(served("llama-3-8b"), pipeline=33)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "expected"),
     [
         ("model.layers.0.mlp.down_proj.weight", "row"),

@@ -7,6 +7,7 @@ RTX 5070 Ti and an RTX 5090 D): 3.18 GiB for blocks on the worse card.
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.parallel.rules import given
@@ -37,7 +38,7 @@ def test_a_layer_that_moves_takes_its_bytes_along(engine):
     assert even[0] - moved[0] == moved[1] - even[1] == 6 * layer
 
 
-@pytest.mark.parametrize("partition", ["20,17", "36", "36,0", "17.5,18.5", "12,12,12"])
+@all_of("partition", ["20,17", "36", "36,0", "17.5,18.5", "12,12,12"])
 def test_layers_that_do_not_add_up_are_refused(partition):
     with pytest.raises(UsageError, match=r"36 layers in 2 stages .* are 18,18, or others"):
         stages("vllm", partition)

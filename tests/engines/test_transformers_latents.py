@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.test_transformers_programs import most, step
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.units import KIB, align_up
@@ -24,7 +25,7 @@ def sdpa(*version, **more):
     return replace(step(version or (5, 23), **more), kernel="sdpa")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("s", "m", "peak", "left"),
     [
         # Queries in two parts (12), what the latent is expanded to (16) and keys (12); then the
@@ -69,7 +70,7 @@ def test_keys_of_an_indexer_are_copied_for_every_query_of_two_sequences():
     assert found[0] == (2 * 6 + 8 + 4 + 64 * 4 + 64) * KIB
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("past", "rate", "rank", "seen"),
     [(0, 1, 0, 64), (0, 4, 0, 64 + 16), (0, 4, 24, 64 + 16), (63, 1, 0, 32), (63, 4, 0, 32 + 16)],
 )
@@ -115,7 +116,7 @@ TOWER = Tower(
 )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("s", "tower", "peak", "left"),
     [
         # Pixels, a layer's input, the sum, its norm (8 each), inside twice (32); two tokens stay

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.engines.answers import answer
 from weighbridge.base.dtypes import FLOAT16, FLOAT32
 from weighbridge.base.errors import BadFileError
@@ -62,7 +63,7 @@ def test_layers_of_the_language_model_are_the_last_run_of_as_many():
     assert _numbers(units, 3) == {}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("config", "distances"),
     [
         ({"position_buckets": 256, "pos_att_type": ["c2p", "p2c"]}, Distances(512, 2)),
@@ -115,7 +116,7 @@ def test_queries_and_keys_are_normed_and_values_are_not(monkeypatch):
     assert found == [64, 32]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "rows", "size", "before"),
     [
         ("nf4", 2, 2, (400,)),
@@ -164,7 +165,7 @@ def test_each_component_says_what_it_is_of():
     assert said["activations"].startswith("one layer of a step: ")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("how", "reach", "causal", "elements"),
     [
         # a prompt of 64 tokens; a step behind 63
@@ -197,7 +198,7 @@ def fused(width):
     return SimpleNamespace(part=SimpleNamespace(blueprint=made), body=body)
 
 
-@pytest.mark.parametrize("width", [64 + 32 + 16, 64, 64 - 32 + 16, 64 + 32, 64 + 16])
+@all_of("width", [64 + 32 + 16, 64, 64 - 32 + 16, 64 + 32, 64 + 16])
 def test_queries_keys_and_values_add_up(width):
     if width == 112:
         plan._adding_up(fused(width))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from weighbridge.base.units import KIB, align_up
 from weighbridge.engines.transformers.attention import by_experts, disentangled
@@ -62,7 +63,7 @@ def most(program, *given):
 # Eager attention (kernels.py says where each is written)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("how", "each", "more"),
     [
         ({"dtype": FLOAT16}, 8, 0),  # scores, float32 softmax, copy
@@ -157,7 +158,7 @@ def test_heads_that_share_keys(version, tokens, peak):
     assert most(attend, s, shared, 4 * KIB, 4 * KIB)[0] == peak * KIB
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "how", "kernel"),
     [
         ((5, 12), {"dtype": FLOAT32, "counts_groups": True}, "math"),  # only flash knows of groups
@@ -283,7 +284,7 @@ def read(m, tokens=TOKENS, **how):
     return most(scan, s, m, MixerCache())[0], state
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("m", "narrow", "wide", "how"),
     [
         # 2 x (3 x 64 + 6 x 16 + 4 x 16) in 32 bits
@@ -306,7 +307,7 @@ def test_recurrences_of_a_prompt(m, narrow, wide, how):
     assert found == TOKENS * (2 * narrow + 4 * wide) + 2 * state
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("m", "narrow", "wide", "states"),
     [
         (DELTA, 96, 2 * (6 * 16 + 4 * 16), 4),

@@ -1,11 +1,13 @@
 """vLLM's budget: published figures, edges by hand, versions that differ."""
 
 import math
+from itertools import product
 
 import pytest
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from tests.engines.answers import answer, load_gib, of_config, part
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes
@@ -38,7 +40,7 @@ def test_the_share_of_the_card():
     assert hardware.total(budget("H100", None, None)) == 81_086 * MIB
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "sampler", "graphs_inside", "step"),
     [
         ((0, 9), "sort", False, 8),
@@ -72,7 +74,7 @@ def test_counts_of_the_newer_runner_come_off_the_cache():
 # Batches
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gpu", "version", "tokens", "sequences"),
     [
         (None, "0.33", 2048, 256),
@@ -322,7 +324,7 @@ def test_inputs_as_embeddings_are_kept_by_the_older_runner():
 # Logits
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "itemsize", "rows", "nbytes"),
     [
         ("sort", 2, 1024, 38),
@@ -537,7 +539,7 @@ def test_awq_unpacks_a_layer_into_the_pool_of_graphs():
     assert graphs_of(small).high < matrices + 180 * MIB
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("mixer", "ranks", "mib"),
     [
         (Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128), 1, 256),
@@ -780,8 +782,12 @@ def test_encoders_do_not_decode_whatever_head_they_have(kind, name):
     assert [p.name for p in found.devices[0].phases] == ["load", "prefill"]
 
 
-@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp"])
-@pytest.mark.parametrize("name", ["resnet-50", "vit-base-patch16-224", "wav2vec2-base"])
+@all_of(
+    ("kind", "name"),
+    product(
+        ["vllm", "sglang", "llama.cpp"], ["resnet-50", "vit-base-patch16-224", "wav2vec2-base"]
+    ),
+)
 def test_what_reads_no_text_is_not_served(kind, name):
     with pytest.raises(UnsupportedError, match=f"reads no text, and {kind}") as said:
         answer(name, engine=kind)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.units import MIB
 from weighbridge.engines.vllm import effective, graphs, outside_torch, weights
@@ -27,7 +28,7 @@ def subject(raw, *, towers=True):
 DEEP = {"text_config": {}, "vision_config": {"deepstack_visual_indexes": [5, 11, 17]}}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "towers", "sizes"),
     [
         (DEEP, True, (10 * 64 * 2,) * 3),  # hidden states a level (qwen3_vl.py)
@@ -72,7 +73,7 @@ def test_splits_of_attention():
         assert found == 32 * 10 * 4 * width * 4
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("tensor", "pipeline", "data", "experts", "count"),
     [
         (1, 1, 1, True, 0),

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import all_of
 from tests.tiny import config
 from weighbridge.base.memory import LEVELS
 from weighbridge.base.units import GIB, MIB
@@ -123,7 +124,7 @@ def test_a_megatron_critic_has_one_output():
     assert actor - critic == pytest.approx(2 * ((rows - 1) * hidden - 1), abs=64 * 1024)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("framework", "release", "more"),
     [
         ("nemo-rl", "0.6", {}),

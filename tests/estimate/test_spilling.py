@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import replace
@@ -21,7 +22,7 @@ def judged(beyond, **asked):
     return spilled(verdict, Load(**{**ON_WINDOWS, **asked}))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gib", "ram", "fits", "moved"),
     [
         (7, None, "unknown", True),  # half of what any machine has

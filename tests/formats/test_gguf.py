@@ -101,7 +101,7 @@ def test_versions_and_byte_orders(order, version):
     assert found.file_bytes == len(file) - (128 - 6 * 18)
 
 
-@pytest.mark.parametrize("kind", CODES)
+@all_of("kind", CODES)
 def test_every_type_of_value(kind):
     w = Writer()
     value = {"f32": 0.25, "f64": 0.1, "bool": True}.get(kind, 100)
@@ -242,7 +242,7 @@ def u(code, *numbers):
     return struct.pack("<" + code, *numbers)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "words"),
     [
         (u("I", 13), "'k': unknown type of value 13"),
@@ -285,7 +285,7 @@ def test_alignment_must_be_a_number():
     refuses(w.key("general.alignment", w.value("bool", True)).file(), "not a power of two")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("dims", "kind", "words"),
     [
         ([32], 99, "'t': unknown ggml type 99"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.corpus import MODELS, manifest
 from tests.formats.drive import drive, parse, parse_params
 from weighbridge.base.errors import BadFileError, UnsupportedError
@@ -54,7 +55,7 @@ def test_a_byte_order_mark_is_no_error():
     assert strict_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("data", "words"),
     [
         (b"", "is not JSON"),
@@ -130,7 +131,7 @@ def test_an_index():
     assert found.total_size == 30
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("metadata", "total"),
     [({}, None), (None, None), ({"total_size": 0}, None), ({"total_size": 7.0}, 7), ({"total_size": 7.5}, None),
      ({"total_size": True}, None), ({"total_size": "7"}, None), ({"total_size": -1}, None), ({"total_size": 1e300}, None)],
@@ -139,7 +140,7 @@ def test_total_sizes_as_published(metadata, total):
     assert parse_index(dump({"metadata": metadata, "weight_map": {}})).total_size == total
 
 
-@pytest.mark.parametrize(
+@all_of(
     "path",
     [
         "../x",
@@ -170,7 +171,7 @@ def test_ordinary_paths():
     ]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("data", "words"),
     [
         (b"{}", "weight_map: an object was expected, not None"),
@@ -235,7 +236,7 @@ def test_sentence_transformers():
     ]
 
 
-@pytest.mark.parametrize(
+@all_of(
     "data",
     [
         b"[]",
@@ -250,7 +251,7 @@ def test_hostile_pipelines(data):
         parse_model_index(data)
 
 
-@pytest.mark.parametrize(
+@all_of(
     "data",
     [
         b"{}",
@@ -510,7 +511,7 @@ def test_sliding_windows(window, want, layers):
     assert (found["sliding_window"], found.get("layer_types")) == (want, layers)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("changes", "words"),
     [
         ({"dim": None}, "dim: is missing"),

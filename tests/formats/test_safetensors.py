@@ -72,7 +72,7 @@ def test_no_tensors():
 # Edges
 
 
-@pytest.mark.parametrize("dtype", SAFETENSORS)
+@all_of("dtype", SAFETENSORS)
 def test_every_dtype(dtype):
     found = parse(header(), file_of({"a": entry([8, 3], dtype=dtype)}))
     bits = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "C64": 64}.get(dtype) or int(
@@ -111,7 +111,7 @@ def test_offsets_in_another_order_than_names():
     assert [t.name for t in found.tensors] == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize("nbytes", range(FIRST_READ - 10, FIRST_READ + 11))
+@all_of("nbytes", range(FIRST_READ - 10, FIRST_READ + 11))
 def test_around_the_first_read(nbytes):
     file = file_with_header_of(nbytes)
     found, reads = drive(header(len(file)), file)

@@ -74,7 +74,7 @@ def test_a_view_begins_within_its_storage():
     refuses(zipped(v, {"0": 28}), "holds 28 bytes of storage '0', not 24")
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@all_of("kind", STORAGES)
 def test_every_storage(kind):
     nbytes = 5 * STORAGES[kind].nbytes
     found = parse(torch_zip(), zipped({"t": tensor("0", (5,), kind=kind)}, {"0": nbytes}))
@@ -251,7 +251,7 @@ def test_a_global_alone_is_no_call():
     assert parse(pytorch(), zipped({"f": named("os", "system")}, {})).tensors == ()
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("v", "words"),
     [
         (tensor("0", (4,), count=3), "ends at byte 16 of storage '0', which has 12"),
@@ -339,7 +339,7 @@ def patched(offset_of, struct_offset, code, new, file=None):
     return bytes(file)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("file", "words"),
     [
         (b"PK\x03\x04" + bytes(100), "no directory at its end"),

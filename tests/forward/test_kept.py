@@ -5,6 +5,7 @@ x is 128 rows of 128 numbers in float32, 64 KiB; a number a row takes 512 bytes,
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.memory.components.activations import Heap
 from weighbridge.training.forward import losses
@@ -44,7 +45,7 @@ def taken(operator, *, trains=True, shape=(ROWS, WIDE)):
     return kept / 1024, forward / 1024, back / 1024
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("operator", "kept", "back"),
     [
         (experts.softmax, 64, 64 + 64),
@@ -174,7 +175,7 @@ def test_a_loop_of_tokens_saves_as_many_states_however_few_are_walked(monkeypatc
     assert taken(operator)[0] == short[0]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("operator", "kept"),
     [
         (experts.divided, 64 + 2 * 1),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.torch.training_oracle import settled
 from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
 from weighbridge.machines.accelerators.chips import Chip
@@ -138,7 +139,7 @@ def chosen(s, q, h, how):
     return kernels.first(h.shape(q.dtype), call_of(s, h, how), s.m.chip, s.torch)
 
 
-@pytest.mark.parametrize(("capability", "dtype", "h", "how", "kernel"), CHOICES)
+@all_of(("capability", "dtype", "h", "how", "kernel"), CHOICES)
 def test_the_first_kernel_that_can(capability, dtype, h, how, kernel):
     s = on(capability, (2, 13))
     q = Computed((1, 64, 8, h.key_dim), dtype, None)

@@ -1,9 +1,12 @@
 """The machine and its operators: what is saved, added up and given back, worked by hand."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
@@ -273,8 +276,9 @@ def add_all(m, parts):
     return total
 
 
-@pytest.mark.parametrize("widths", [(WIDE, 1), (WIDE - 1,), (WIDE // 2, WIDE // 4)])
-@pytest.mark.parametrize("pieces", [cuts, split])
+@all_of(
+    ("widths", "pieces"), product([(WIDE, 1), (WIDE - 1,), (WIDE // 2, WIDE // 4)], [cuts, split])
+)
 def test_pieces_that_are_not_the_whole_are_an_error(pieces, widths):
     m, _ = machine()
     with pytest.raises(UsageError, match="do not add up"):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import KIB, align_up
@@ -29,7 +30,7 @@ def step(m, outputs, *, width=WIDTH, trainable=False):
     return SimpleNamespace(m=m, batch=1, length=LENGTH, built=built), weight
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("loss", "outputs", "width", "tile"),
     [
         # 1,000 outputs are 16 times the width: 64 tokens in 16 chunks of 4

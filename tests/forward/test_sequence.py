@@ -9,9 +9,11 @@ in forward, kept, most in backward.
 """
 
 from functools import partial
+from itertools import product
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.records import replace
 from weighbridge.machines.accelerators.chips import ASSUMED
@@ -107,8 +109,7 @@ def test_keys_of_few_heads_are_copied_for_the_ranks_that_need_them():
     assert four - two == K
 
 
-@pytest.mark.parametrize("way", [ways.ALLGATHER, ways.RING, ways.HEADS])
-@pytest.mark.parametrize("ranks", [2, 4, 8])
+@all_of(("way", "ranks"), product([ways.ALLGATHER, ways.RING, ways.HEADS], [2, 4, 8]))
 def test_blocks_keep_what_a_rank_alone_keeps(way, ranks):
     """q, k and v are the linears' own; beside them the output and its sums."""
     _, kept, _ = run(way, ranks)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import work
-from tests.cases import each
+from tests.cases import all_of, each
 from tests.hostile.shapes import SHAPES, met
 from weighbridge.base import cost
 from weighbridge.base.errors import BadFileError, UsageError
@@ -77,7 +77,7 @@ def test_lines_of_a_text_are_counted_once():
     assert document._ends.cache_info().misses == 1
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "deep"),
     [
         (".".join(["a"] * 41) + " = 1", True),

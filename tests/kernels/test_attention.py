@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import MIB
 from weighbridge.machines.accelerators.chips import Chip
@@ -32,7 +33,7 @@ def wide(key_dim, value_dim=None):
 FLOAT, GROUPED = {"itemsize": 4}, {"kv_heads": 2}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kernel", "chip", "shape", "call", "serves"),
     [
         ("flash", A100, {}, PLAIN, True),
@@ -91,7 +92,7 @@ def test_kernels_that_serve_a_call(kernel, chip, shape, call, serves):
     assert can(kernel, replace(SHAPE, **shape), call, chip) == serves
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kernel", "chip", "torch", "serves"),
     [
         ("cudnn", A100, (2, 5), True),
@@ -115,7 +116,7 @@ def test_cudnn_comes_first_on_hopper_and_blackwell_since_torch_2_10():
     assert attention.order(RTX5090, (2, 10)) == attention.order(A100) == before
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("blocks", "processors", "key_blocks", "count"),
     [
         (80, 100, 9, 1),  # four fifths of the card are busy already
@@ -131,7 +132,7 @@ def test_splits_of_the_keys(blocks, processors, key_blocks, count):
     assert attention.splits(blocks, processors, key_blocks) == count
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("dim", "keys", "count"),
     [(64, 257, 2), (65, 129, 2), (128, 129, 2), (129, 65, 2), (64, 256, 1), (128, 128, 1)],
 )
@@ -149,9 +150,7 @@ def test_heads_that_share_keys_are_queries_of_one_token():
     assert attention.flash_forward(one, 0.0, A100) == attention.flash_forward(alone, 0.0, A100)
 
 
-@pytest.mark.parametrize(
-    ("dim", "width"), [(1, 32), (32, 32), (33, 64), (192, 192), (193, 256), (256, 256)]
-)
+@all_of(("dim", "width"), [(1, 32), (32, 32), (33, 64), (192, 192), (193, 256), (256, 256)])
 def test_head_dimensions_are_rounded(dim, width):
     assert attention.rounded(dim) == width
 
@@ -175,7 +174,7 @@ def test_values_wider_than_128_are_summed_in_float32():
     assert attention.efficient_forward(replace(SHAPE, **wide(136))) == [2 * 64 * 8 * 136 * 4]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("chip", "shape", "dropout", "tile"),
     [
         (A100, wide(32), 0, Tile(64, 64, 32)),
@@ -211,7 +210,7 @@ def test_workspace_of_wide_heads(deterministic, blocks):
 # Communicators
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("links", "lazy", "sharp", "mib"),
     [
         ("", False, True, (12, 48, 144)),  # 1, 2 x 2 and 4 x 3 connections of 12 MiB

@@ -154,7 +154,7 @@ def test_an_unknown_flag_is_a_warning_with_the_nearest():
     assert found.ignored == ("--port",)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("old", "new"),
     [
         ("--mamba-scheduler-strategy extra_buffer", "--mamba-radix-cache-strategy extra_buffer"),
@@ -434,7 +434,7 @@ def test_awq_of_a_line_chooses_its_kernels():
     assert other.stored_as == "--quantization awq_marlin"
 
 
-@pytest.mark.parametrize(
+@all_of(
     "command",
     [
         "vllm serve a/b {}",

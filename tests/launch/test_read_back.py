@@ -8,7 +8,7 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.cases import some
+from tests.cases import all_of, some
 from tests.formats.build_gguf import Writer
 from tests.sparse import write_repo
 from weighbridge.base.errors import UsageError
@@ -312,7 +312,7 @@ def test_a_line_of_python_that_names_no_length_is_of_the_usual_one():
     assert weighbridge.infer(command=line).workload["context"] == 4096
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "words"),
     [
         ("AutoModel.from_pretrained(", "not Python"),

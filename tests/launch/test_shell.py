@@ -13,7 +13,7 @@ from weighbridge.files.runfiles import read
 TRAIN = "python sft.py --model_name_or_path Qwen/Qwen3-0.6B --per_device_train_batch_size 2"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "words"),
     [
         ('A="--a 1  --b"\np $A c', ["p", "--a", "1", "--b", "c"]),
@@ -36,7 +36,7 @@ def test_variables_are_put_in_as_a_shell_does(text, words):
     assert [list(command.words) for command in commands(text)] == [words]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "words"),
     [
         ("p --n 8192 > log 2>&1 &", ["p", "--n", "8192"]),
@@ -50,7 +50,7 @@ def test_a_number_before_a_redirection_is_its_own_word_unless_it_stands_at_the_s
     assert list(next(iter(commands(text))).words) == words
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "words"),
     [
         ("srun -N 2 bash -c 'p --a \"x y\"'", ["srun", "-N", "2", "p", "--a", "x y"]),

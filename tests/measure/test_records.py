@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.measure.stored import measurement
 from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.faces.cli import menu
@@ -96,7 +97,7 @@ def test_targets(tmp_path):
     assert not targets(path)[0].golden
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "arguments", "reason"),
     [
         ("nowhere.py", (), "nowhere.py: no such file"),

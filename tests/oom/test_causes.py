@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB
@@ -49,7 +50,7 @@ def full(**other):
     return {"capacity": CARD, "allocated": 95 * GIB, "unallocated": GIB, "free": 4 * GIB, **other}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("found", "settings", "why"),
     [
         # a tenth of the card, and as much as was asked for, is cached
@@ -109,7 +110,7 @@ def test_both_sides_of_every_share(found, settings, why):
     assert named(judge(found, settings)).removesuffix("_in_pieces") == why
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("parsed", "why"),
     [
         ({"total": GIB, "requested": 100 * MIB, "temp": 100 * MIB}, "xla.temp"),
@@ -151,7 +152,7 @@ def test_a_pool_of_sglang_that_has_room(asked, there, why):
 # Sums of figures
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("parsed", "unallocated", "held"),
     [
         ({"allocated": 20, "unallocated": 3, "reserved": 99}, 3, 23),
@@ -167,7 +168,7 @@ def test_what_torch_holds(parsed, unallocated, held):
     assert (figures.unallocated(found), figures.in_process(found)) == (unallocated, held)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("parsed", "listed", "own", "others"),
     [
         ({"process": 30}, (), 30, 60),
@@ -185,7 +186,7 @@ def test_what_is_ours_and_what_is_others(parsed, listed, own, others):
     assert (figures.own_process(found), figures.others(found)) == (own, others)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("free", "allocated", "said"),
     [(100, 5, False), (101, 0, True), (50, 55, False), (50, 56, True), (50, 101, False)],
 )
@@ -196,7 +197,7 @@ def test_figures_that_cannot_both_be_true(free, allocated, said):
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("held", "requested", "share"),
     [(49, 2, 50), (50, 1, 50), (49, 1, None), (46, 3, None), (94, 2, 95), (95, 10, 95), (4, 2, 5)],
 )
@@ -208,7 +209,7 @@ def test_a_round_share_that_a_request_would_cross(held, requested, share):
 # Beside a model
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("printed", "nbytes", "agrees"),
     [
         (2 * GIB, 2 * GIB + GIB // 200 + 1, True),  # half of the last of two decimals
@@ -251,7 +252,7 @@ def report(fits="no", usable=100, context=None, **components):
 OPEN = Judged("activations", "full", "likely", ("logits",))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("found", "judged", "cause"),
     [
         (report(weights=91, logits=5), OPEN, "weights_too_big"),  # nine tenths of it
@@ -331,7 +332,7 @@ def test_the_share_that_is_free_now(capacity, free, share):
     assert "fitting" not in changes.figures(other, {})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("wording", "windows", "allocator", "machine"),
     [
         ("torch-2.4..", False, {"expandable"}, {"not_windows"}),
@@ -456,7 +457,7 @@ def test_what_trains_is_full_of_its_steps_and_not_of_weights_that_load(line, kno
     assert cause(text) == (known, "likely")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "gpu", "why"),
     [
         ("80.01 GiB", "a100-80gb", "one_tensor"),
@@ -596,7 +597,7 @@ def comfy(*lines, error="torch.OutOfMemoryError: Allocation on device"):
     return weighbridge.explain_oom("\n".join((*lines, error, "")))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("lines", "cause", "why"),
     [
         (("Requested to load FluxClipModel_",), "weights_too_big", "comfyui.encode"),

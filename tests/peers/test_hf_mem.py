@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cases import all_of
 from tests.formats.build_gguf import Writer
 from tests.packings import GPT_OSS, GPT_OSS_EXPERT, GPT_OSS_PARAMETERS, PACKINGS, PARAMETERS
 from tests.peers.conftest import LLAMA_2_7B, TINY, held, listed, parameters, repo, rows, size_of
@@ -174,7 +175,7 @@ def test_gpt_oss_as_published():
     assert round((large.active_parameters - table) / 1e9, 1) == 5.1
 
 
-@pytest.mark.parametrize(
+@all_of(
     "name", ["mixtral-8x7b", "gpt-oss-20b", "llama-4-scout", "qwen3.5-35b-a3b", "qwen3-30b-a3b"]
 )
 def test_experts_stacked_or_not_are_a_mixture(name):

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.pictures.test_training import UNET, of, small, step, tiny
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.units import ceil_div
@@ -132,7 +133,7 @@ def test_several_cards_step_up_to_parts():
 # ---- pictures that are made
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("sizes", "rooms", "expected"),
     [
         ({"a": 8, "b": 5, "c": 2, "d": 1}, [10, 10], {"a": 0, "b": 1, "c": 1, "d": 0}),

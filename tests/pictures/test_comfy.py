@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.pictures import comfy
 
@@ -159,7 +160,7 @@ def test_tiles_of_a_node_decide_its_decoding():
     assert large == pytest.approx(4 * small, rel=0.1)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("cls", "config", "expected"),
     [
         ("FluxTransformer2DModel", {}, 3.1),

@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests.ask import typed
+from tests.cases import all_of
 from weighbridge.answers.questions.fit.pipelines import WAYS, _families, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
 from weighbridge.answers.remedies.pictures import fitted
@@ -48,7 +49,7 @@ def test_serving_a_pipeline_is_making_pictures_with_it(desk):
     assert asked(desk, "train", **CARD) == asked(desk, "picture_training", **CARD)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("request_", "task"),
     [
         ({"task": "infer", "model": SD}, "picture"),
@@ -91,7 +92,7 @@ def test_agents_ask_of_pipelines_what_they_ask_of_models():
     assert set(OF_PIPELINES) == {"infer", "train"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "value", "count"),
     [
         ("size", "512x512,1024x1024", 2),

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import ContradictionError, UnsupportedError, UsageError
 from weighbridge.base.memory import Instant
 from weighbridge.base.sentences import key_of
@@ -30,7 +31,7 @@ def test_the_beginning_of_a_name_is_its_first_pipeline(word, first):
     assert pipelines.beginning(word)[0] == first
 
 
-@pytest.mark.parametrize("word", ["z", "cog", "xq", "", "a/b", "sdx"])
+@all_of("word", ["z", "cog", "xq", "", "a/b", "sdx"])
 def test_a_word_within_a_name_is_none(word):
     assert pipelines.beginning(word) == []
 

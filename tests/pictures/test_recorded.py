@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.pictures import components, recorded
 from weighbridge.pictures.components import RECORDED
@@ -12,7 +13,7 @@ KREA = {"_class_name": "Krea2Transformer2DModel"}
 OMNIGEN = {"_class_name": "OmniGenTransformer2DModel"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "value"),
     [("7", 7), ("2*a", 6), ("a*b/4", 6), ("a+b/2+1", 8), ("a*b/a", 8), ("a*b/2/3", 4)],
 )
@@ -34,7 +35,7 @@ def test_a_line_says_what_it_makes_of_what_and_what_ends_with_it():
 FORMS = [(cls, form) for cls in RECORDED for form in range(len(recorded._read(cls)))]
 
 
-@pytest.mark.parametrize(("cls", "form"), FORMS)
+@all_of(("cls", "form"), FORMS)
 def test_every_value_is_made_before_it_is_read_and_ends_once(cls, form):
     """In each program; a block's values are made anew for the next."""
     steps = recorded._read(cls)[form].steps
@@ -48,7 +49,7 @@ def test_every_value_is_made_before_it_is_read_and_ends_once(cls, form):
             held |= {one for loop in steps if loop.op == "each" for one in loop.ins}
 
 
-@pytest.mark.parametrize(("cls", "form"), FORMS)
+@all_of(("cls", "form"), FORMS)
 def test_every_operation_is_played(cls, form):
     structure = {"each", "leave", "next", "give"}
     known = {*recorded.RESULTS, *structure}

@@ -9,6 +9,7 @@ import struct
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import ContradictionError
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import comfy
@@ -24,7 +25,7 @@ def made(name, **settings):
     return asked, [*notes(row, w, asked)]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "size", "width", "height", "said"),
     [
         ("flux.1-dev", (1000, 1030), 1024, 992, "makes sides that 16 divides: 1024 x 992"),
@@ -70,7 +71,7 @@ def test_an_autoencoder_in_float16_decodes_in_float32_where_its_pipeline_says_so
     assert dtypes("sdxl", dtype="float16", vae_dtype="float16")["vae"] == "float16"
 
 
-@pytest.mark.parametrize("name", pipelines.names())
+@all_of("name", pipelines.names())
 def test_latents_that_are_not_cast_are_decoded_in_their_own_dtype(name):
     """The law: torch multiplies no two dtypes. Wan's are cast, SDXL's are not."""
     row = spec(pipelines.find(name))
@@ -177,7 +178,7 @@ def test_an_offload_of_diffusers_is_asked_of_diffusers(tmp_path, monkeypatch):
     assert plain.workload["engine"] == "diffusers"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "seconds", "frames"),
     [
         ("wan2.2", 5, 81),
@@ -207,7 +208,7 @@ def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
     assert weighbridge.load(str(path)).model.parameters == 3072 * 3072
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("reference", "answer"),
     [
         ("city96/FLUX.1-dev-gguf:Q4_K_S", True),
@@ -222,7 +223,7 @@ def test_references_that_make_pictures(reference, answer):
     assert pipelines.makes_pictures(reference) is answer
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "settings", "frames"),
     [
         ("wan2.1-t2v-1.3b", {"frames": 80}, 81),  # WanPipeline: 80 // 4 * 4 + 1

@@ -4,6 +4,7 @@ parameters that were published."""
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.pictures.rows import with_programs
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.faces.cli.menu import run
@@ -46,7 +47,7 @@ WITHOUT_PROGRAM = frozenset(
 )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@all_of("row", ROWS, ids=lambda row: row.name)
 def test_what_a_row_names_is_there(row):
     recipe = spec(row)
     runs = (*recipe.encoders, *recipe.denoisers, recipe.vae, *filter(None, [recipe.image_encoder]))
@@ -57,7 +58,7 @@ def test_what_a_row_names_is_there(row):
     assert recipe.source and row.repo_id.count("/") == 1
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@all_of("row", ROWS, ids=lambda row: row.name)
 def test_sizes_of_a_row_are_those_of_its_autoencoder(row):
     """Latents, and what divides sides."""
     recipe = spec(row)
@@ -188,12 +189,12 @@ FILES = {  # as their repositories have them
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@all_of("name", FILES)
 def test_a_file_of_a_denoiser(name):
     assert pipelines.of_file(name)[:3] == FILES[name]
 
 
-@pytest.mark.parametrize(
+@all_of(
     "name",
     [
         *("Llama-3.1-8B-Q4_K_M.gguf", "model-00001-of-00002.safetensors", "flux1-dev-anime.gguf"),

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.pictures.rows import with_programs
 from weighbridge.files.runfiles import read
 from weighbridge.models.catalogue import pipelines
@@ -147,7 +148,7 @@ def test_an_autoencoder_in_another_dtype_than_the_pipeline_makes_of_it_is_loaded
         assert "vae" not in prepared(name).picture(remedies=False).derived["launch"]
 
 
-@pytest.mark.parametrize("name", pipelines.names())
+@all_of("name", pipelines.names())
 def test_each_component_that_is_packed_may_be_named(name):
     """The law: a program names what it packs, and who reads it finds them; HunyuanVideo 1.5 has an
     encoder that is in no chain of model offload."""

@@ -6,6 +6,7 @@ from math import prod
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.dtypes import FLOAT32, TORCH
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
@@ -292,7 +293,7 @@ def test_blocks_of_one_list_and_of_two():
     assert swapping.swapped([*params, Param("norm.weight", (8,), "norm")], [1] * 7, 9)[0] == [1]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("size", "factor", "sides"),
     [(128, 16, (16, 8)), (1536, 16, (16, 96)), (10, 16, (1, 10)), (36, 0, (6, 6)), (7, 4, (1, 7))],
 )
@@ -450,7 +451,7 @@ def linear(form, *, wide=False):
     return y, live
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "kept"),
     [
         ("nf4", 0),

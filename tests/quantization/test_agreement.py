@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cases import all_of
 from tests.sparse import write_repo
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import BadFileError
@@ -39,7 +40,7 @@ def test_blocks_of_fp8_are_of_the_size_that_the_config_says(rows, columns):
         )
 
 
-@pytest.mark.parametrize("size", [[0, 128], [128], "x", [128, 128.5], [], 128, [True, 1]])
+@all_of("size", [[0, 128], [128], "x", [128, 128.5], [], 128, [True, 1]])
 def test_blocks_that_are_none(size):
     with pytest.raises(BadFileError, match=r"weight_block_size is .*two numbers"):
         declared({"quant_method": "fp8", "weight_block_size": size})

@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests import work
+from tests.cases import all_of
 from tests.packings import CONFIG
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import BadFileError, UnsupportedError
@@ -34,7 +35,7 @@ def ends(*names):
     return {n.removeprefix("model.") for n in LINEARS if n.removesuffix(".weight").endswith(names)}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("pattern", "expected"),
     [
         ("lm_head", set()),
@@ -125,7 +126,7 @@ def test_floats_of_8_bits_in_groups_are_mxfp8():
     assert declared(raw).name == "mxfp8"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "name", "said"),
     [
         ({"quant_method": "awq"}, "awq-4bit-g128", "no bits and no group_size: bits 4 and group_"),

@@ -1,8 +1,11 @@
 """What people call a format is the usual one of that name, and it is said."""
 
+from itertools import product
+
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.format_names import NAMES, meant, said
 from weighbridge.models.quantization.schemes import scheme
@@ -10,8 +13,7 @@ from weighbridge.models.quantization.schemes import scheme
 LOADERS = ("transformers", "vllm", "llama.cpp")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("engine", LOADERS)
+@all_of(("name", "engine"), product(NAMES, LOADERS))
 def test_every_name_stands_for_a_format_or_is_the_engines_own(name, engine):
     form = meant(name, engine)
     if form == name:
@@ -20,7 +22,7 @@ def test_every_name_stands_for_a_format_or_is_the_engines_own(name, engine):
         assert scheme(form).name == form
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "engine", "form"),
     [
         ("awq", "transformers", "awq-4bit-g128"),
@@ -41,7 +43,7 @@ def test_what_people_mean(name, engine, form):
     assert meant(name, engine) == form
 
 
-@pytest.mark.parametrize("name", ["nf4", "Q4_K_M", "gptq-4bit-g64", "nothing", ""])
+@all_of("name", ["nf4", "Q4_K_M", "gptq-4bit-g64", "nothing", ""])
 def test_other_names_are_left_as_they_are(name):
     assert meant(name) == name
     assert said(name, meant(name)) == ""

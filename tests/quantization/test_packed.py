@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.corpus import MODELS
 from tests.quantization.models import model, plan
 from weighbridge.base.dtypes import BFLOAT16, GGML_BY_NAME, TORCH
@@ -232,7 +233,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@all_of("name", LAYOUTS)
 def test_layout(name):
     tensors, config, expected = LAYOUTS[name]
     found = logical(tensors, config)
@@ -317,7 +318,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("tensors", "config"), HOSTILE)
+@all_of(("tensors", "config"), HOSTILE)
 def test_nonsense_is_read_as_stored(tensors, config):
     for p in logical(tensors, config).params:
         assert all(size >= 0 for size in p.shape)
@@ -430,7 +431,7 @@ INDEXES = {
 }
 
 
-@pytest.mark.parametrize("folder", INDEXES)
+@all_of("folder", INDEXES)
 def test_names_are_those_of_the_published_index(folder):
     path = MODELS / folder / "model.safetensors.index.json"
     if not path.exists():

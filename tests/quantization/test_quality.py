@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.models.quantization import quality
 from weighbridge.models.quantization.quality import published
 from weighbridge.models.quantization.schemes import scheme
@@ -22,7 +23,7 @@ def rows(page, model, metric="perplexity", under=None):
     }
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "value", "percent", "line"),
     [  # llama.cpp's scoreboard of Llama 3 8B: f16 is 6.23316
         ("Q8_0", 6.234284, 0.018, 52),
@@ -46,7 +47,7 @@ def test_figures_are_those_that_the_scoreboard_prints(form, value, percent, line
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "billions", "form", "value", "baseline", "page"),
     [
         ("llama-7b", 6.7, "nf4", 5.3, 5.22, "GPTQ-for-LLaMa"),
@@ -204,7 +205,7 @@ def test_a_nearer_generation_goes_before_a_nearer_size():
     assert (found.measured_on, found.near) == ("Meta-Llama-3-8B", "generation")
 
 
-@pytest.mark.parametrize("name", ["bert-base", "tinyllama-1.1b", "sdxl", "codellama-7b", "7B", ""])
+@all_of("name", ["bert-base", "tinyllama-1.1b", "sdxl", "codellama-7b", "7B", ""])
 def test_no_figure_is_invented_for_a_strange_family(name):
     assert published(name, int(7e9), "Q4_K_M") is None
 
@@ -215,7 +216,7 @@ def test_no_figure_is_invented_for_a_size_far_away():
     assert published("llama-3.1-8b", int(8e9), "bnb-int8") is None
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "family", "generation"),
     [
         ("meta-llama/Meta-Llama-3-8B", "llama", "3"),

@@ -50,7 +50,7 @@ WORKED = {
 }
 
 
-@pytest.mark.parametrize("name", WORKED)
+@all_of("name", WORKED)
 def test_worked_linear(name):
     found = stored(one(14336, 4096), scheme(name), dtype=BFLOAT16)
     assert sum(t.nbytes for t in found if t.source == UP) == WORKED[name]
@@ -143,7 +143,7 @@ def test_stacked_experts_in_either_order(turned):
     assert pieces(moe, "mxfp4", f"{at}down_proj")["_scales"] == ("uint8", (4, 256, 16))
 
 
-@pytest.mark.parametrize("name", TENSORS)
+@all_of("name", TENSORS)
 def test_tensors_of_a_small_linear(name):
     assert pieces(one(512, 256), name, UP) == TENSORS[name]
 
@@ -290,7 +290,7 @@ def test_gptq_rounds_up():
 # GGUF
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "inputs", "kind"),
     [
         ("Q4_K_S", 256, "Q4_K"),
@@ -374,7 +374,7 @@ def test_grouped_queries_are_seen_in_a_fused_projection(rows, kind):
     assert pieces(fused, "Q2_K", at)["weight"][0] == kind
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "part"),
     [
         ("transformer.h.0.mlp.w1", "up"),

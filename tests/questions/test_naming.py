@@ -74,7 +74,7 @@ def test_it_sent_back_is_the_same_question(name):
     assert again.peak == report.peak
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "engine"),
     [
         ({"quantization": "Q4_K_M"}, "llama.cpp"),

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.questions.question import by_its_name, serving
 from weighbridge.base.errors import NotFoundError, UsageError
 
@@ -14,7 +15,7 @@ def asked(line, model=None, **where):
     return meant.launched.model, meant.workload.quantization, meant.launched.stored_as
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "model", "form"),
     [
         ("vllm serve /models/qwen3-8b", "qwen3-8b", None),

@@ -18,6 +18,7 @@ from weakref import ref
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.tiny import LLAMA as CONFIG
 from weighbridge import Infer, Load, Train, prepare
 from weighbridge.answers.estimate import train as training
@@ -243,7 +244,7 @@ def test_threads_that_ask_one_model_get_the_answers_of_one():
         assert list(pool.map(lambda question: told(model, *question), asked)) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("task", "record", "says"),
     [
         ("train", Train(method="lor"), "--method is not .lor.; did you mean lora"),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import tiny
-from tests.cases import each
+from tests.cases import all_of, each
 from weighbridge import prepare, together
 from weighbridge.answers.questions import jobs, requests
 from weighbridge.answers.questions.echoes import OF_KINDS, OF_REPORTS, is_echo
@@ -142,7 +142,7 @@ def test_what_contradicts_itself_names_the_line_that_gave_up():
     assert f"(ZeroDivisionError: no heads at test_requests.py:{line})" in str(error.value)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("command", "engine", "fits"),
     [
         ("vllm serve gpt2", "vllm", True),
@@ -170,7 +170,7 @@ def test_what_is_kept_is_collected_after_so_many_answers(monkeypatch):
     assert collected == [3, 6]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("request_", "says"),
     [
         ({"task": "load", "model": "gpt2", "batch_size": 2}, 'write it under "workload"'),
@@ -201,7 +201,7 @@ def test_several_models_are_asked_about_at_once():
     assert told == alone
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "why"),
     [
         ({"task": "load"}, "task is infer, not 'load'"),
@@ -242,7 +242,7 @@ def test_an_error_has_the_id_of_its_request_behind_it():
     assert marked(b"no JSON") == marked(b'{"task": "load"}') == {}
 
 
-@pytest.mark.parametrize("mark", [None, True, 1.5, ["a"], {}, "x" * 257, 10**300])
+@all_of("mark", [None, True, 1.5, ["a"], {}, "x" * 257, 10**300])
 def test_an_id_is_text_or_a_whole_number(mark):
     answer = Requests().answer(json.dumps({"task": "load", "model": "gpt2", "id": mark}))
     assert answer["error"]["message"].startswith("id is text or a whole number")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move
@@ -55,7 +56,7 @@ def test_each_maker_has_its_own_ladder():
     assert more(gpu="m4-24gb", needs=30 * GIB) == []
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("engine", "fits", "has", "tried"),
     [
         ("vllm", "unknown", 8, ["16GiB", "32GiB", "64GiB"]),
@@ -117,7 +118,7 @@ def test_so_many_as_can_hold_it_together():
     assert counts(shard="fsdp2", needs=2 * room + 1) == [4, 8]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "change"),
     [
         ({"shard": "fsdp2"}, {}),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies.formats import (
     BITS,
@@ -40,7 +41,7 @@ def test_bits_of_a_weight_at_least():
     assert BITS == BY_HAND
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "dtype", "bits"),
     [
         (None, "float32", 32),
@@ -65,7 +66,7 @@ def test_what_surely_remains():
     assert least("Q8_0", case("infer", quantization="fp8-block")) == {"weights": 1.0}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "change"),
     [
         ({"dtype": "float32"}, "bfloat16"),
@@ -94,7 +95,7 @@ def test_weights_in_fewer_bits():
     assert "nf4" not in str([m.change for m in moves(case("infer", gpu="m4-24gb"))])
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gpu", "narrow", "half"),
     [
         ("4090", True, True),  # 8.9

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies.megatron import moves
 from weighbridge.answers.remedies.sets import changed
@@ -72,7 +73,7 @@ def test_the_fullest_stage_gives_layers_to_those_in_the_middle(fullest, written)
     assert layouts(**even) == [f"pipeline_model_parallel_layout=E{w}L" for w in written]
 
 
-@pytest.mark.parametrize(
+@all_of(
     "settings",
     [
         {"fullest": 1},  # one in the middle, which its neighbours are as full as

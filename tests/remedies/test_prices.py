@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.remedies.made import case
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Cost, Move
@@ -123,9 +124,7 @@ def test_weights_that_cross_the_bus():
     assert all(crossing(n).words.startswith(f"{words} of") for n, words in told.items())
 
 
-@pytest.mark.parametrize(
-    ("was", "now", "money"), [(1, 2, 60), (1, 8, 180), (100, 101, 30), (0, 0, 30), (0, 4, 120)]
-)
+@all_of(("was", "now", "money"), [(1, 2, 60), (1, 8, 180), (100, 101, 30), (0, 0, 30), (0, 4, 120)])
 def test_each_doubling_of_memory_is_60_points_and_any_more_half_of_it(was, now, money):
     assert hardware(was, now, "").price == Price(money=money)
 
@@ -144,7 +143,7 @@ def test_each_further_change_of_a_set_is_two_points():
 MODEL = case().report.model
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "quality", "speed", "effort"),
     [
         ("bnb-int8", 0.5, 4, 0),  # 15 to 23 % slower

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.serving import moves
@@ -22,7 +23,7 @@ def offered(kind, **settings):
 TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("count", "changes"),
     [
         (1, []),
@@ -47,7 +48,7 @@ def test_what_ranks_hold_each():
     assert pipeline.keeps["weights"] == 1 / 16
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "said"),
     [
         ({"engine": "vllm", "gpu": "4090"}, True),
@@ -76,7 +77,7 @@ def test_files_of_llama_cpp_have_keys_and_values_in_four_bits_as_well():
     assert offered("kv cache", engine="vllm")[1:] == []
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "said"),
     [
         ({"engine": "vllm", "gpu": "a100-80gb"}, True),
@@ -117,7 +118,7 @@ def test_attention_without_scores(settings, changes):
     assert offered("attention", **settings) == changes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("context", "known", "shorter"),
     [
         (8192, None, [4096, 2048, 1024]),
@@ -135,7 +136,7 @@ def test_contexts_of_512_tokens_at_least(context, known, shorter):
     assert offered("context", context=context, derived=derived, pinned=("prompt_len",)) == []
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("batch", "known", "fewer"),
     [(8, None, [4, 2, 1]), (3, None, [1]), (1, None, []), (8, 5, [5]), (8, 0, []), (8, 8, [])],
 )
@@ -148,7 +149,7 @@ def test_fewer_requests(batch, known, fewer):
 LLAMA = {"engine": "llama.cpp", "n_gpu_layers": 32}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("fewest", "experts"),
     [(10, [10, 11, 12]), (30, [30, 31]), (32, []), (None, []), (1, [1, 2, 3])],
 )

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.answers import named
 from tests.remedies.made import case
 from weighbridge.answers.estimate.train import followed
@@ -467,7 +468,7 @@ def test_sets_that_are_guessed_to_take_a_seventh_more_than_a_device_are_not_aske
     assert (("a", "b") in world.world.asked or ("b", "a") in world.world.asked) is asked
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("task", "sets", "singles", "done"),
     [
         ("infer", 2, 3, False),
@@ -495,7 +496,7 @@ def test_a_set_begins_behind_what_it_has_to_have():
     assert search_._done(99, larger=True)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("task", "tensors", "most"),
     [
         ("train", 0, 14),

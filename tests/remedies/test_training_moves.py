@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies.training import moves, runnable
 from weighbridge.base.memory import Component, Device, Instant, exactly
@@ -23,7 +24,7 @@ def offered(kind, **settings):
     return [dict(m.change) for m in found(kind, **settings)]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "changes"),
     [
         ({"loss": "standard"}, [{"loss": "liger"}]),
@@ -38,7 +39,7 @@ def test_a_loss_without_logits(settings, changes):
     assert offered("loss", **settings) == changes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "changes"),
     [
         ({"attention": "eager"}, [{"attention": "efficient"}]),
@@ -116,7 +117,7 @@ def test_what_micro_batches_leave():
     assert "4 times as many micro-batches of 1" in four.cost.words
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("length", "shorter"),
     [(2048, [1024, 512, 256]), (2047, [1023, 511]), (512, [256]), (511, []), (1, [])],
 )
@@ -135,7 +136,7 @@ def test_what_shorter_sequences_leave():
     assert quarter.leaves["logits"] == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "methods"),
     [
         ({"method": "full"}, ["lora", "qlora"]),
@@ -233,7 +234,7 @@ def test_queries_and_values_alone(targets, fewer):
     assert changes == ([{"lora_targets": ("q_proj", "v_proj")}] if fewer else [])
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "precisions"),
     [
         ({"precision": "fp32"}, ["bf16-mixed", "bf16"]),
@@ -258,7 +259,7 @@ def test_what_pure_sixteen_bits_leave():
     assert move.keeps == dict.fromkeys(halved, 0.5)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "shards"),
     [
         ({}, []),
@@ -290,7 +291,7 @@ def test_what_four_ranks_hold_each():
         assert (move.leaves["activations"], move.leaves["logits"]) == (0.4, 0.4)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("storage", "quantization", "said"),
     [
         (None, "nf4", True),
@@ -308,7 +309,7 @@ def test_fsdp_shares_packed_weights_that_are_stored_as_floats(storage, quantizat
     assert "bnb_4bit_quant_storage" not in zero
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "changes"),
     [
         (
@@ -374,7 +375,7 @@ def test_experts_that_are_not_packed_are_linears_in_an_older_release():
 EIGHT_CARDS = "h100:8"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "changes"),
     [
         ({"gpu": EIGHT_CARDS, "shard": "fsdp2"}, [{"cpu_ram_efficient_loading": True}]),
@@ -401,7 +402,7 @@ def test_one_rank_that_reads_saves_the_host_memory_of_the_others():
 SHORT, ENOUGH = SimpleNamespace(fits="unknown"), SimpleNamespace(fits="yes")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "changes"),
     [
         ({"offload": "params", "shard": "zero3", "host": SHORT}, ["optimizer", "none"]),
@@ -522,7 +523,7 @@ def test_what_segments_that_grow_take_is_of_the_fragmented():
     assert asked.guessed((move,)) == asked.guessed(()) == 60 * GIB
 
 
-@pytest.mark.parametrize("framework", LEARNERS)
+@all_of("framework", LEARNERS)
 def test_a_framework_of_rewards_lists_no_optimizers(framework):
     """None is proposed for it, and what does not fit there is told."""
     assert offered("optimizer", framework=framework, optimizer="adamw_torch") == []

@@ -1,6 +1,6 @@
 """Prose behind a command on its line: where it begins, and what is taken of it."""
 
-import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.apart import apart
@@ -8,7 +8,7 @@ from weighbridge.files.runfiles.apart import apart
 LINE = "vllm serve org/name --max-model-len 8192"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "prose"),
     [
         (f"{LINE} on an RTX 4090", "on an RTX 4090"),

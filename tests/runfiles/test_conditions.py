@@ -1,6 +1,6 @@
 """Conditions of shell scripts: what the script sets decides them, and nothing else does."""
 
-import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles.training import arrays
 
@@ -17,7 +17,7 @@ fi
 """
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("test", "taken"),
     [
         ('[ "$DTYPE" = fp8 ]', True),
@@ -86,7 +86,7 @@ def test_a_test_reads_what_stands_above_it():
     assert "B=2" not in arrays.taken(text.replace("A=1", "A=2"))
 
 
-@pytest.mark.parametrize(
+@all_of(
     "text",
     [
         "N=1\nfor i in 1 2; do\n  if [ $N = 2 ]; then\n    A=1\n  fi\ndone\n",  # a loop

@@ -2,6 +2,7 @@
 and later), trl 1.16 trainer/model_config.py."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 
@@ -33,7 +34,7 @@ def test_programs_with_ways_of_their_own_have_no_optimizer_of_the_trainers():
     assert "optimizer" not in read(TRL + "with_tracking: true\n", "run.yaml").runs[0].settings
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "name", "dropout"),
     [
         (TRL + "use_peft: true\n", "run.yaml", 0.05),

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.faces.cli import menu
 from weighbridge.files.runfiles.diffs import UNENDED, as_in, encoding_of, unified
@@ -59,7 +60,7 @@ def test_a_last_line_without_its_end_is_marked():
     assert unified("a", "a", "a\n").text.endswith(f"-a\n{UNENDED}+a\n")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "after", "text"),
     [
         (b"a\nb\n", "a\nc\n", "a\nc\n"),

@@ -1,6 +1,7 @@
 """Texts as plain data: hostile ones are one line, and nothing is made of them."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.base.cost import MOST
 from weighbridge.base.errors import BadFileError, UsageError
@@ -14,7 +15,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "says"),
     [
         (BOMB, "too large"),

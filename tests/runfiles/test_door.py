@@ -3,8 +3,10 @@ settings give by hand."""
 
 import io
 import json
+from itertools import product
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.errors import UsageError, WeighbridgeError
@@ -313,8 +315,7 @@ def test_a_file_beside_a_model_is_told_how_it_is_weighed(command, tmp_path, caps
 KEYED = [each.name for each in kinds() if set(each.syntaxes) <= {"yaml", "json"}]
 
 
-@pytest.mark.parametrize("kind", KEYED)
-@pytest.mark.parametrize("text", ["a b", "- 1", "7", "---\n"])
+@all_of(("kind", "text"), product(KEYED, ["a b", "- 1", "7", "---\n"]))
 def test_what_has_no_keys_is_of_no_kind_that_has(kind, text):
     with pytest.raises(WeighbridgeError) as raised:
         read(text, "run", kind)

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -74,7 +75,7 @@ def test_the_same_answer_is_not_remarked_upon():
     assert "way of its own" not in made.text
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "kept"),
     [
         ("learning_rate: 1e-4", {"learning_rate": "1e-4"}),

@@ -1,6 +1,7 @@
 """What is typed beside a run file of a server, in the file that is written of it."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -15,7 +16,7 @@ services:
 LINE = "vllm serve Qwen/Qwen3-8B -tp 2 --max-model-len 32768"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("typed", "asks"),
     [
         ({"context": 4096}, {"context": 4096}),

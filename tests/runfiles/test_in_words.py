@@ -1,6 +1,7 @@
 """Names in words: what is taken of them, that nothing rests on them alone, and what is asked for."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -13,7 +14,7 @@ def of(text):
     return document
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "named"),
     [
         ("vLLM 0.9.2 on a 3090", [("vllm", "0.9.2")]),

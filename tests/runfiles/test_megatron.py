@@ -1,6 +1,7 @@
 """Megatron-LM's command line: its model, its settings, and scripts that put it together."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.base.errors import UsageError
 from weighbridge.faces import api
@@ -383,7 +384,7 @@ def test_ms_swifts_example_of_eight_cards_of_80_gb_is_not_refused():
 # Shells
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("script", "line"),
     [
         ("A=(--x 1)\nrun ${A[@]}", "run --x 1"),

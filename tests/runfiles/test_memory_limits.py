@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.units import GIB, ceil_div, parse_size
@@ -34,7 +35,7 @@ SERVICE = """services:
 DEPLOY = "    deploy:\n      resources:\n        limits:\n          memory: 96g\n"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("said", "binary", "nbytes"),
     [
         ("64Gi", False, 64 << 30),
@@ -59,7 +60,7 @@ def test_what_is_not_in_the_file_says_nothing(said):
     assert memory_limit(said, key="memory", place=Place(0), binary=False) is None
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("said", "binary", "why"),
     [
         (

@@ -1,6 +1,7 @@
 """What a file starts: its own line to paste, its ranks, its card, and the keys that said so."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -89,7 +90,7 @@ def test_a_change_of_a_modelfile_is_put_into_a_copy_of_it(tmp_path):
     assert all(paste.endswith("ollama run qwen3-32b-own") for paste in pastes)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "change", "told"),
     [
         (

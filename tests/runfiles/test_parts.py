@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 
@@ -32,7 +33,7 @@ def test_stages_one_and_two_have_no_sizes_of_stage_three():
     assert "zero_overlap_comm" not in zero(stage=3, overlap_comm=True)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("options", "offload"),
     [
         ({"stage": 3, "offload_param": {"device": "cpu"}}, "params"),
@@ -47,7 +48,7 @@ def test_what_is_kept_off_the_device(options, offload):
     assert zero(**options).get("offload") == offload
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("states", "params", "pins"),
     [
         (True, True, True),
@@ -88,7 +89,7 @@ def test_tensor_and_context_ranks_leave_the_others_their_own_data():
     assert (got["tensor_parallel_size"], got["context_parallel_size"]) == (2, 2)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "said", "size", "way"),
     [
         ("DEEPSPEED", {"sp_size": 4, "sp_backend": "deepspeed"}, 4, "ulysses"),
@@ -155,7 +156,7 @@ def test_fsdp2_reads_no_strategy():
     assert accelerate("FSDP", hybrid.format(2))["shard"] == "fsdp2"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("sizes", "shard", "ranks", "copies"),
     [
         ("dp_shard_size: 8\ndp_replicate_size: 2\n", "hsdp", 16, 2),
@@ -223,7 +224,7 @@ def test_a_pipeline_of_torchtitan_cuts_a_ranks_sequences(said, batch, count):
     assert (alone["batch_size"], alone.get("gradient_accumulation")) == (8, None)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "order"),
     [
         ("GPipe", "gpipe"),
@@ -276,7 +277,7 @@ num_processes: 4
 """
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("version", "said", "reshards", "ahead"),
     [
         (1, "fsdp_sharding_strategy: 2", False, None),

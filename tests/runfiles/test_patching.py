@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.errors import UsageError
@@ -117,7 +118,7 @@ def test_what_fits_stays_and_what_nothing_fits_has_no_patch():
     assert patched(never) is None
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("syntax", "text", "words", "after"),
     [
         ("yaml", "a: 1 # x\nb: 2\n", {"a": 5}, "a: 5 # x\nb: 2\n"),

@@ -4,6 +4,7 @@ method that brings defaults of its program; and why a change cannot be written."
 import json
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.records import replace
@@ -180,7 +181,7 @@ def test_all_weights_are_never_turned_into_adapters():
     assert list(patching._alike(packed, adapters)) == [adapters]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("pasted", "words"),
     [
         ("--optimizer_type AdamW8bit\n--fp8_base --x 2", {"optimizer_type": "AdamW8bit", "fp8_base": "", "x": 2}),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -80,7 +81,7 @@ def test_kohyas_own_toml_names_no_pipeline():
     assert (run.task, run.model, run.settings["lora_r"]) == ("picture_training", "", 8)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("script", "flags", "model"),
     [
         ("sdxl_train_network.py", "--pretrained_model_name_or_path /m/x.safetensors", "sdxl"),
@@ -97,7 +98,7 @@ def test_a_script_says_the_pipeline_where_weights_are_a_file(script, flags, mode
     assert run.model == model
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("flags", "expected"),
     [
         ("--network_args conv_dim=8 conv_alpha=1", {"lora_conv_r": 8, "lora_targets": None}),
@@ -148,7 +149,7 @@ def test_lycoris_and_data_backends_beside_a_config_of_simpletuner(tmp_path):
     assert (asked["method"], asked["size"]) == ("lokr", (1536, 1536))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("more", "expected"),
     [
         ({"base_model_precision": "int8-torchao"}, {"quantization": "torchao-int8-training"}),
@@ -170,7 +171,7 @@ def test_keys_of_simpletuner(more, expected):
     assert {name: asked.get(name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("script", "expected"),
     [
         ("train_text_to_image_lora_sdxl", {"uncached_text": True, "uncached_latents": True}),
@@ -266,7 +267,7 @@ def job(**process):
     return json.dumps({"job": "extension", "config": {"process": [process]}})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("process", "expected"),
     [
         (
@@ -294,7 +295,7 @@ def test_keys_of_ai_toolkit(process, expected):
     assert {name: asked.get(name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("model", "expected"),
     [
         ({"quantize": True}, "quanto-float8+text=torchao-fp8"),
@@ -333,7 +334,7 @@ def one(**config):
     return json.dumps({"model_type": "FLUX_DEV_1", "training_method": "LORA", **config})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("config", "expected"),
     [
         ({}, {"lora_r": 16, "size": (512, 512), "precision": "fp16-mixed", "dtype": "float32"}),
@@ -380,7 +381,7 @@ def test_clip_of_small_models_is_trained_unless_it_is_said():
     assert "train_text_encoder" not in settings(one(), "c.json")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("config", "key"),
     [
         ({"optimizer": {"optimizer": "MUON_ADV"}}, "optimizer.optimizer"),
@@ -430,7 +431,7 @@ DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
 STAGE_3 = "--use_deepspeed --zero_stage 3"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "ranks", "shard"),
     [
         (f"accelerate launch --num_processes 1 {DREAMBOOTH} --rank 4\n", None, None),

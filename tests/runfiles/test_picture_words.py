@@ -1,6 +1,7 @@
 """Pictures and video in words: what a number is of, and that two values of one setting are none."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.faces.cli.menu import run as command
@@ -44,12 +45,12 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), SAID)
+@all_of(("text", "expected"), SAID)
 def test_a_number_counts_with_the_word_that_says_what_it_is_of(text, expected):
     assert said(text) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "method"),
     [
         ("train a LoRA", "lora"),
@@ -65,7 +66,7 @@ def test_a_method_is_taken_where_one_is_named(text, method):
     assert (piece and piece.value) == method
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "name"),
     [
         ("Wan 2.2 14B i2v fp8 720p", "wan2.2-i2v-a14b"),
@@ -145,7 +146,7 @@ def test_a_question_in_one_word_of_the_shell_is_read_as_prose(capsys):
     assert "no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "model"),
     [
         ("Flux.2-dev on 2 x L4", "flux.2-dev"),

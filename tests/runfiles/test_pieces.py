@@ -1,6 +1,6 @@
 """Machine parts of a text: where each begins and ends, by hand, and what of the text decides."""
 
-import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import fences, read
@@ -26,7 +26,7 @@ MESSAGE = (
 )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "expected"),
     [
         (f"It dies:\n\n{SCRIPT}\nIt dies here, why?", [(2, 9)]),
@@ -46,7 +46,7 @@ def test_a_block_is_what_stands_between_words(text, expected):
     assert has_words(text) == ("ords" in text or "It dies" in text or len(expected) > 1)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "alone"),
     [
         (SERVES, True),

@@ -1,6 +1,7 @@
 """Scripts that make pictures with diffusers: what their calls say, and what they compute."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.faces.cli.menu import run as command
@@ -37,7 +38,7 @@ def test_the_script_that_most_people_have():
     ]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "expected"),
     [
         ("pipe.to('cuda')", {}),
@@ -59,7 +60,7 @@ def test_what_methods_do_with_memory(line, expected):
 LOAD = 'FluxPipeline.from_pretrained("black-forest-labs/FLUX.1-dev", {})'
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("words", "expected"),
     [
         ("text_encoder_2=None, tokenizer_2=None", {"drop": ("text_encoder_2",)}),

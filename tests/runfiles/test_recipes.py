@@ -1,6 +1,7 @@
 """Recipes of torchtune, torchtitan and litgpt: the keys that decide something together."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 
@@ -72,7 +73,7 @@ def test_a_length_that_is_not_set_is_said():
     assert "seq_len" not in run.settings
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("degrees", "shard", "ranks", "copies"),
     [
         ("", "fsdp2", None, None),
@@ -134,7 +135,7 @@ def test_products_that_are_not_counted_are_told(converters, training):
     assert run.settings["precision"] != "fp8-mixed"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("given", "checkpointing", "unread"),
     [
         ('mode = "selective"\nselective_ac_option = "op"', "selective", False),
@@ -153,7 +154,7 @@ def test_torchtitan_recomputes_operators_or_every_second_layer(given, checkpoint
     assert [one.lowers for one in run.unread] == [True] * unread
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("given", "checkpointing", "unread"),
     [
         ("ac_mode: selective\nac_option: 2", "none", True),
@@ -176,7 +177,7 @@ def test_torchtunes_selective_mode_recomputes_whole_layers(given, checkpointing,
     assert not alone.unread
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("model", "layers", "sign"),
     [
         ("llama3_1_8b", "[tok_embeddings, output]", ""),
@@ -214,7 +215,7 @@ def test_litgpts_adapters():
     assert [one.key for one in lit("quantize: bnb.nf4\n").unread] == ["quantize"]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("family", "flavor", "path", "model", "told"),
     [
         ("llama3", "70B", "./assets/hf/Llama-3.1-8B", "llama-3.1-70b", "Llama-3.1-8B"),

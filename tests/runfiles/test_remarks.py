@@ -1,6 +1,7 @@
 """What the words of a text tell beside its run: errors that are none of memory, steps, releases."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles.remarks import remarks
@@ -10,7 +11,7 @@ def found(text: str, *, explained: bool = False):
     return {one.key: one.values for one in remarks(text, explained=explained)}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "error"),
     [
         ("RuntimeError: tensors are on two devices", "RuntimeError: tensors are on two devices"),

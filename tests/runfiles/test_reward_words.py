@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 from weighbridge.training.learning.words import spelled, wordings
@@ -188,7 +189,7 @@ LACKS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "lacks"), LACKS)
+@all_of(("change", "lacks"), LACKS)
 def test_a_step_has_words_of_its_own_or_none(change, lacks):
     """Neither more nor less: a program that learns a word has a row here."""
     assert [name for name in BASES if spelled(name, change)[1]] == sorted(
@@ -196,7 +197,7 @@ def test_a_step_has_words_of_its_own_or_none(change, lacks):
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("program", "change", "text"),
     [
         ("trl", {"sleep_level": 2}, "--vllm_enable_sleep_mode true"),

@@ -1,6 +1,7 @@
 """Runs that learn from rewards and preferences: what is in a file is what is asked."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.errors import UsageError
@@ -128,7 +129,7 @@ def test_unsloth_takes_as_many_rows_as_answers_and_shares_its_weights():
     assert run(UNSLOTH.replace('"1"', '"0"'), "run.py").settings.get("standby") is None
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "name", "method", "framework"),
     [
         ("swift rlhf --rlhf_type kto --model org/name\n", "a.sh", "kto", "ms-swift"),
@@ -417,7 +418,7 @@ def test_an_engine_that_is_not_counted_leaves_no_sure_verdict(engine, open_):
     assert doubt is None or (doubt.lowers and doubt.raises)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("value", "model"),
     [
         ("qwen2.5-7b", "qwen2.5-7b"),
@@ -436,9 +437,7 @@ def test_a_path_below_a_variable_names_its_model_and_a_sentence_names_none(value
     assert found.model == model
 
 
-@pytest.mark.parametrize(
-    "name", ["gpg", "gdpo", "opo", "grpo_vectorized", "optimal_token_baseline"]
-)
+@all_of("name", ["gpg", "gdpo", "opo", "grpo_vectorized", "optimal_token_baseline"])
 def test_estimators_without_a_critic_are_grpo_s_step(name):
     """verl 1dda039b trainer/ppo/utils.py (need_critic): gae alone has one."""
     line = "python3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=qwen2.5-7b"

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import rules
 from weighbridge.files.runfiles.document import documents
@@ -34,7 +35,7 @@ def decided(**data):
     return rules.decide(keys, "prog"), keys
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("data", "settings"),
     [
         ({}, {"precision": "fp32", "lora_r": 8, "lora_alpha": 16}),

@@ -1,6 +1,7 @@
 """Defaults in a training script: what its arguments, data classes and variables are given."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 
@@ -35,7 +36,7 @@ PARSER = "p = argparse.ArgumentParser()\np.add_argument({})\na = p.parse_args()"
 CLASS = "@dataclass\nclass S:\n    bs: int = {}\n(s,) = HfArgumentParser(S).parse_args_into_dataclasses()"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("before", "size"),
     [
         (PARSER.format('"--bs", type=int, default=8'), "a.bs"),

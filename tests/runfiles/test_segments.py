@@ -1,6 +1,7 @@
 """The variable of torch's allocator, as files of all kinds set it."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -10,7 +11,7 @@ TRUE = "PYTORCH_ALLOC_CONF=expandable_segments:True"
 LINE = "torchrun --nproc_per_node 8 train.py --model_name_or_path org/name --bf16 True\n"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "found"),
     [
         (f"export {TRUE}\n{LINE}", True),
@@ -33,7 +34,7 @@ def test_a_shell_says_that_segments_grow(text, found):
     assert grows(text, "shell") is found
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "found"),
     [
         (f"cat > env.sh <<EOF\nexport {TRUE}\nEOF\n{LINE}", None),  # a file's, and not the shell's
@@ -55,7 +56,7 @@ def test_what_a_shell_may_not_do_says_nothing(text, found):
     assert grows(text, "shell") is found
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "found"),
     [
         (f"#SBATCH --export=ALL,{TRUE}\nsrun {LINE}", True),
@@ -73,7 +74,7 @@ def test_what_slurm_exports(text, found):
     assert grows(text, "shell") is found
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "found"),
     [
         ('os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"', True),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.errors import UsageError
@@ -25,7 +26,7 @@ services:
 """
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("named", "mounts", "model"),
     [
         ("org/name", {}, "org/name"),
@@ -95,7 +96,7 @@ def test_an_image_of_ones_own_is_the_engine_whose_flags_it_is_given(words, line)
     assert of_own_image(words) == f"{line} {words.removeprefix('./start.sh ')}"
 
 
-@pytest.mark.parametrize(
+@all_of(
     "words",
     [
         "--model org/name --port 80",  # of several engines
@@ -111,7 +112,7 @@ def test_words_that_are_of_no_engine_or_of_several_start_nothing(words):
         of_own_image(words)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("image", "release"),
     [
         ("me/vllm-custom:2.1", None),  # its owner's release
@@ -335,7 +336,7 @@ servingEngineSpec:
     ]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("image", "words", "release"),
     [
         ("vllm/vllm-openai:v0.10.2", "command: [vllm, serve, x/y]", "0.10.2"),
@@ -364,7 +365,7 @@ def test_the_tag_of_a_chart_is_the_release():
     assert found.settings["engine_version"] == "0.9.1"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("named", "form"),
     [
         ("/m/Mine-Q4_K_M.gguf", "Q4_K_M"),

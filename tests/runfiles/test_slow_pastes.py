@@ -6,6 +6,7 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.base.records import replace
 from weighbridge.engines.launch.arguments import find
@@ -42,7 +43,7 @@ def _endless(items):
     return False
 
 
-@pytest.mark.parametrize("pattern", SEARCHED)
+@all_of("pattern", SEARCHED)
 def test_no_search_begins_again_at_each_character_of_a_long_word(pattern):
     assert not endless(pattern)
 

@@ -21,7 +21,7 @@ vllm serve qwen3-8b --max-model-len 8192
 """
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("lines", "job"),
     [
         ("--gres=gpu:a100:4 --mem=160G", SlurmJob(4, "a100", 1, 160 * GIB)),
@@ -60,7 +60,7 @@ def test_lines_are_cards_machines_and_memory(lines, job):
     assert asked(f"#!/bin/bash\n#SBATCH {lines}\nsrun x\n")._replace(says="") == job
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "says"),
     [
         ("srun x", "no line of it begins with #SBATCH"),
@@ -308,7 +308,7 @@ SPELLED = [
 ]
 
 
-@pytest.mark.parametrize(("cards", "memory", "shown"), SPELLED)
+@all_of(("cards", "memory", "shown"), SPELLED)
 def test_what_was_read_is_shown_as_it_stands_there(cards, memory, shown):
     text = f"#!/bin/bash\n#SBATCH {memory}\n#SBATCH {cards}\n{TRAINS}\n"
     (run,) = read(text, "job.sh").runs

@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.units import GIB, MIB
@@ -484,7 +485,7 @@ def test_what_is_consumed_stands_beside_weights_and_what_is_outside_of_torch():
     assert far.by_the_log
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("args", "words"),
     [
         (

@@ -1,6 +1,7 @@
 """Prose with a run in it: what is picked out, what is asked for, and what is refused by its name."""
 
 import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -25,7 +26,7 @@ def of(text):
     return document
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "names"),
     [
         ("I run Qwen/Qwen3-8B at home", ["Qwen/Qwen3-8B"]),
@@ -41,7 +42,7 @@ def test_models_are_found_by_their_names(text, names):
     assert [piece.value for piece in models(of(text))] == names
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "cards"),
     [
         ("on 8x H100", "H100:8"),

@@ -1,6 +1,7 @@
 """Launch lines of trainings, and TRL's arguments: ranks, programs and their own defaults."""
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.document import documents
@@ -18,7 +19,7 @@ def trl(text: str):
     return read(base + text, "run.yaml", "trl").runs[0]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("launcher", "ranks"),
     [
         ("torchrun --nproc_per_node 8 train.py", 8),
@@ -73,7 +74,7 @@ def test_flags_of_a_launcher_are_shown_by_their_names():
     assert "Megatron" in megatron.refused
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "shard", "missing"),
     [
         ("trl sft --accelerate_config zero3", "zero3", []),

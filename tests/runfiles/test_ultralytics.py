@@ -1,6 +1,6 @@
 """Lines of Ultralytics: what they say, and what it chooses by itself."""
 
-import pytest
+from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
@@ -13,7 +13,7 @@ def run(line):
     return only
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("words", "expected"),
     [
         ("batch=32", {"batch_size": 32}),

@@ -1,8 +1,10 @@
 """Workflows of ComfyUI: what their nodes say, in both forms, and what is odd in them."""
 
 import json
+from itertools import product
 
 import pytest
+from tests.cases import all_of
 
 from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.faces.api import weigh
@@ -179,10 +181,13 @@ def refused(flow):
     return str(error.value)
 
 
-@pytest.mark.parametrize(
-    "value", [-1024, 0, float("nan"), float("inf"), 1e30, "wide", [1, 2, 3], True, {"a": 1}]
+@all_of(
+    ("value", "name"),
+    product(
+        [-1024, 0, float("nan"), float("inf"), 1e30, "wide", [1, 2, 3], True, {"a": 1}],
+        ["width", "batch_size"],
+    ),
 )
-@pytest.mark.parametrize("name", ["width", "batch_size"])
 def test_a_number_that_is_none_is_named_with_its_node(name, value):
     size = {"width": 64, "height": 64, "batch_size": 1, name: value}
     line = refused(FLUX | {"3": node("EmptyLatentImage", **size)})
@@ -391,7 +396,7 @@ OUTSIDE = ["flux1-dev-Q4_0.gguf", 1216, 832, 2]
 ITS_OWN = ("transformer=Q8_0", "512x768", 1)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("promoted", "values", "right"),
     [
         (

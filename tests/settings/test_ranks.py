@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.settings.ranks import (
     MOST,
     OF_A_COPY,
@@ -80,7 +81,7 @@ def test_settings_are_read_by_their_names():
     assert (*OF_A_COPY, "expert") == SHAPE
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("ranks", "cards", "settings", "says"),
     [
         (Ranks(tensor=2), 7, "tensor_parallel_size", "on 2 devices, and 7 .* name 6 devices"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cases import each, some
+from tests.cases import all_of, each, some
 from tests.engines.answers import named
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.subject import subject
@@ -284,7 +284,7 @@ def test_the_law_fails_where_a_setting_is_forgotten(
     assert len(set(answers(engine_name, setting, question(engine_name, setting)))) == 1
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("engine_name", "setting", "value"),
     [
         *((name, "shared_prefix", 64) for name in ("transformers", "llama.cpp", "mlx", "ollama")),

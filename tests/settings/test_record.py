@@ -6,6 +6,7 @@ from copy import copy
 import click
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.words import entries
 from weighbridge.engines.launch.record import flags
@@ -103,7 +104,7 @@ def test_fields_are_those_of_the_parents_first():
     assert fields(Other)["lot"] is Other.lot is not Toy.lot
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("setting", "given", "says"),
     [
         (Toy.lot, 0, "--lot is at least 1, not 0"),
@@ -144,7 +145,7 @@ def test_flags_read_what_records_say():
     assert (off.names, off.reads, off.plain) == (("--mmap",), "false", ())
 
 
-@pytest.mark.parametrize("engine", [e for e in ENGINES if ENGINES[e].programs])
+@all_of("engine", [e for e in ENGINES if ENGINES[e].programs])
 def test_no_flag_of_an_engine_stands_twice(engine):
     """Neither for two settings, nor for one and in the table of those that are not modelled."""
     names = [n for _, way in launched(ENGINES[engine].settings) for n in way.names]

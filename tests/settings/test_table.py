@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.settings.setting import fields
 from weighbridge.workload import INFER, LOAD, TRAIN, Infer, Load, foreign, read
@@ -23,7 +24,7 @@ def test_no_two_settings_share_a_flag():
     assert len(flags) == len(set(flags))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "written", "meant"),
     [
         ("context", "8K", 8192),
@@ -47,7 +48,7 @@ def test_what_is_written_is_what_is_meant(name, written, meant):
     assert getattr(read("infer", {name: written}), name) == meant
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "written", "says"),
     [
         ("context", 0, "--context is at least 1"),

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.cases import all_of
 from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
 from weighbridge.base.errors import (
@@ -564,7 +565,7 @@ def test_headers_of_files_that_are_mostly_holes(hub):
     assert len(data) == size == 8 + int.from_bytes(data[:8], "little") + 15
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("address", "fine"),
     [
         ("https://huggingface.co", True),

@@ -40,7 +40,7 @@ def hub(repo_id, **more):
     return HubRef(repo_id=repo_id, **more)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "expected"),
     [
         ("./model", LocalRef(path="./model")),
@@ -68,7 +68,7 @@ def test_kinds(text, expected):
     assert read(text) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "expected"),
     [
         ("gpt2", hub("gpt2")),
@@ -105,7 +105,7 @@ def test_repositories(text, expected):
     assert read(text) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("endpoint", "text"),
     [
         ("https://hub.corp:8443/", "https://hub.corp:8443/org/name/blob/main/x.gguf"),
@@ -176,7 +176,7 @@ def test_errors_are_one_line(text, word):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize(
+@all_of(
     "text",
     ["./no", "/no", "../no", "~/no", "no/", "C:\\no", "dir\\no", "no.safetensors", "dir/no.gguf", "file:///no"],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.models.sources import select
 from weighbridge.models.sources.base import SourceFile
@@ -26,7 +27,7 @@ NAMES = (
 ENTRIES = tuple(SourceFile(name, 1) for name in NAMES)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("quant", "expected"),
     [
         ("Q4_K_M", ["model-Q4_K_M.gguf"]),

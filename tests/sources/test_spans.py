@@ -2,12 +2,13 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import BadFileError
 from weighbridge.models.sources import browser
 from weighbridge.models.sources.base import inside, span
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("start", "stop", "means"),
     [
         (0, 4, (0, 4)),
@@ -27,7 +28,7 @@ def test_the_bytes_that_a_read_means_of_ten(start, stop, means):
     assert span(start, stop, 10) == means
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("path", "stays"),
     [
         ("config.json", True),
@@ -53,7 +54,7 @@ def test_paths_that_stay_below_the_root(path, stays):
             inside(path)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("found", "status", "wanted", "filled"),
     [
         ({"content-encoding": "gzip"}, 200, "", {"content-length": "7"}),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.faces.web.space.answering import admit
@@ -47,13 +48,13 @@ ADMITTED = [
 ]
 
 
-@pytest.mark.parametrize("model", REFUSED)
+@all_of("model", REFUSED)
 def test_refused(model):
     with pytest.raises(UsageError):
         admit({"task": "load", "model": model})
 
 
-@pytest.mark.parametrize("model", ADMITTED)
+@all_of("model", ADMITTED)
 def test_admitted(model):
     admit({"task": "load", "model": model})
 
@@ -76,7 +77,7 @@ def test_commands_name_models_too(command):
         admit({"task": "infer", "workload": {"command": command}})
 
 
-@pytest.mark.parametrize(
+@all_of(
     "workload",
     [
         {"gpu": "local"},

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from itertools import product
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.faces.web.space import guard
 from weighbridge.faces.web.space.guard import MOST_BODY, Guard, Rates
 
@@ -51,24 +53,26 @@ def ask(guarded, path, method="POST", *, headers=(), body=b"", peer="192.0.2.1",
     return told[0]["status"], b"".join(m.get("body", b"") for m in told)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/upload",
-        "/gradio_api/proxy=http://169.254.169.254/",
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/file=http://localhost/",
-        "/gradio_api/file/etc/passwd",
-        "/gradio_api/stream/x",
-        "/gradio_api/deep_link",
-        "/gradio_api/run-history/records",
-        "/gradio_api/runs",
-        "/gradio_api/vibe-code",
-        "/monitoring/summary",
-        "/gradio_api/token",
-    ],
+@all_of(
+    ("path", "method"),
+    product(
+        [
+            "/gradio_api/upload",
+            "/gradio_api/proxy=http://169.254.169.254/",
+            "/gradio_api/file=/etc/passwd",
+            "/gradio_api/file=http://localhost/",
+            "/gradio_api/file/etc/passwd",
+            "/gradio_api/stream/x",
+            "/gradio_api/deep_link",
+            "/gradio_api/run-history/records",
+            "/gradio_api/runs",
+            "/gradio_api/vibe-code",
+            "/monitoring/summary",
+            "/gradio_api/token",
+        ],
+        ["GET", "POST"],
+    ),
 )
-@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_doors_that_are_shut(path, method):
     assert ask(Guard(app), path, method)[0] == 404
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.faces.web.space import clerk, guard, office
 from weighbridge.faces.web.space.office import Limits, Office
@@ -68,7 +69,7 @@ def test_a_request_is_answered_again_for_five_minutes(monkeypatch):
     made.close()
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("request_", "answer", "times"),
     [
         ({"model": "7B"}, b'{"report": 1}\n', 1),

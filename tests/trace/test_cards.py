@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.memory import Bytes
 from weighbridge.base.words import words_in
 from weighbridge.machines.accelerators.parts import parts
@@ -104,7 +105,7 @@ def test_sizes_of_which_nobody_can_say_are_few_or_a_range(lang):
     assert on_cards(open_ones, "T4", words) == ""  # the headline says that it is open
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("answers", "span"),
     [
         ("no no unknown yes yes", CardRange(4, (3,), 2)),

@@ -1,11 +1,10 @@
 """The smallest cut, by networks small enough to see it."""
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge_lab.trace.fused import FlowNetwork
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rooms", "makers", "sources", "needs", "flow"),
     [
         ({1: 8}, {}, {1}, {1: 8}, 8),  # the source itself

@@ -1,7 +1,10 @@
 """The search of a batch over runs that are made up: weights and so many bytes a sample."""
 
+from itertools import product
+
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.words import words_in
 from weighbridge_lab.trace.fit_batch import (
@@ -45,8 +48,7 @@ def run_of(each, weights=1000, jump=lambda _: 0, ends=lambda _: True):
     return run, asked
 
 
-@pytest.mark.parametrize("first", [1, 3, 8, 64, 500])
-@pytest.mark.parametrize("each", [90, 700, 4500, 8999])
+@all_of(("first", "each"), product([1, 3, 8, 64, 500], [90, 700, 4500, 8999]))
 def test_the_largest_batch_is_found_and_the_next_one_is_tried(each, first):
     run, asked = run_of(each)
     found = largest(run, first)
@@ -86,8 +88,7 @@ def test_what_is_not_sure_of_one_is_no_no(first):
     assert (found.batch, found.beyond, found.fits) == (0, 1, "unknown")
 
 
-@pytest.mark.parametrize("first", [1, 8, 64, 500])
-@pytest.mark.parametrize("each", [90, 700, 2000])
+@all_of(("first", "each"), product([1, 8, 64, 500], [90, 700, 2000]))
 def test_the_zone_of_doubt_is_told(each, first):
     """Whose high end is beyond the card, and whose low end is not."""
     run, _ = run_of(each)
@@ -155,7 +156,7 @@ def test_a_batch_that_is_far_too_large_comes_down(first):
     assert found.batch <= 100
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("words", "given", "line"),
     [
         (["t.py", "--batch-size", "8", "--lr", "1"], 8, ["t.py", "--batch-size", "4", "--lr", "1"]),

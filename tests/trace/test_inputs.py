@@ -1,10 +1,11 @@
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge_lab.trace.inputs import Input, read
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "inputs"),
     [
         ("8x3x224x224", [Input((8, 3, 224, 224))]),
@@ -18,7 +19,7 @@ def test_shapes_are_read(text, inputs):
     assert list(read(text)) == inputs
 
 
-@pytest.mark.parametrize("text", ["", "8x", "0x3", "axb", "8x3:half", "-1x2", "8x3,", "1e3"])
+@all_of("text", ["", "8x", "0x3", "axb", "8x3:half", "-1x2", "8x3,", "1e3"])
 def test_what_is_no_shape_is_told(text):
     with pytest.raises(UsageError, match=r"^--data .*write a shape as 8x3x224x224"):
         read(text, "--data")

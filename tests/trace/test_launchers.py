@@ -5,6 +5,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge_lab.trace import program
 from weighbridge_lab.trace.distributed import launched, world
@@ -18,7 +19,7 @@ def launch(line, **options):
 SCRIPT = {"program": "train.py", "arguments": ("--lr", "1")}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "found"),
     [
         ("train.py --lr 1", {}),
@@ -129,7 +130,7 @@ def test_what_is_not_known_is_said():
     assert launch("torchrun --frob train.py").program == "train.py"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("line", "error", "words"),
     [
         ("torchrun --nproc-per-node 8", UsageError, "has to follow"),

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import GIB, MIB
 from weighbridge.machines.kernels import workspaces
@@ -60,7 +59,7 @@ def test_an_out_of_memory_within_the_interval_is_no_certainty():
     assert verdict(11 * GIB, 4 * GIB, 12 * GIB).fits == "no"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("how", "fits", "words"),
     [
         ({"ending": "finished"}, "yes", "the program went on after one request"),
@@ -117,7 +116,7 @@ def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
     assert held.high - held.expected > 249 * MIB
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("capability", "torch_version", "measured"),
     [
         ((8, 0), (2, 5), True),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import GIB, MIB
 from weighbridge.faces.view.records import Bar, Headline, RenderOptions
@@ -84,7 +85,7 @@ NO = replace(FITS, fits="no", margin_bytes=-GIB)
 CRASHED = {"ending": "exception", "error": "ValueError: no data", "place": "train.py:31"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("verdict", "how", "mark", "figures", "reason"),
     [
         (FITS, {}, "yes", "needs about 10.2 GiB; the card has 12.0 GiB", ""),

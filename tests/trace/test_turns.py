@@ -6,6 +6,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.faces import api
 from weighbridge_lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed, is_own
 from weighbridge_lab.trace.program import Request, execute
@@ -84,7 +85,7 @@ def test_names_are_whole_words_and_lines_are_places():
     assert assumed(lambda look: 5.0, at, look) == 5.0
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("path", "own"),
     [
         ("/home/me/train.py", True),

@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from tests.cases import all_of
 from tests.training.heads_here import CASES, RECORD, SHAPES, here, measured
 from weighbridge.training.forward import heads
 from weighbridge.training.forward.heads import head
@@ -125,7 +126,7 @@ def test_rows_of_the_table_are_in_order_and_none_is_there_twice():
     assert len(set(seen)) == len(seen)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("method", "framework", "release"),
     [
         ("grpo", "trl", "1.0"),  # kernels since 1.14, tiles since 1.15

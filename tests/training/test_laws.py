@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from tests.tiny import config
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError
@@ -179,7 +180,7 @@ def test_an_accumulation_keeps_gradients_beside_activations():
     assert 0 < more <= once.model.parameters * 2 * 1.05
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "says"),
     [
         ({"shard": "zero3", "pipeline_parallel_size": 2}, "DeepSpeed"),

@@ -6,6 +6,7 @@ import re
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.tiny import config
 from weighbridge.base.errors import UsageError
 from weighbridge.faces.render import render
@@ -123,7 +124,7 @@ def test_a_forward_of_several_rows_is_no_row_that_the_model_has_not():
     assert line.startswith("8,192 tokens are more than the 4,096")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "grows"),
     [
         ({}, True),
@@ -149,7 +150,7 @@ def test_a_cache_that_torch_gives_back_is_told():
 # ---- refusals and remarks
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "words"),
     [
         ({"method": "orpo", "reference": "copy"}, "orpo asks none: leave it out"),
@@ -173,7 +174,7 @@ def test_what_contradicts_itself_is_refused_with_a_next_step(asked, words):
         answer(**{"method": "grpo", "seq_len": 512} | asked)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "words"),
     [
         ({"rollout_engine": "none", "rollout_tp": 2}, "--rollout-tp: of an engine"),

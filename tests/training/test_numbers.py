@@ -2,13 +2,14 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.training.launching import start
 from weighbridge.training.sharding.numbers import Sharding, sharding, share
 from weighbridge.workload import Train
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "count", "data", "kind"),
     [
         ({}, None, 1, "none"),
@@ -35,7 +36,7 @@ def test_ranks(asked, count, data, kind):
     assert found.cards == data * model[0] * model[1] * model[2]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "count", "says"),
     [
         ({"tensor_parallel_size": 2}, 7, "on 2 devices, and 7 .* name 6 devices"),
@@ -91,7 +92,7 @@ def test_hsdp_shares_within_a_node_of_eight(kind, data, context, shares):
     assert Sharding(kind=kind, data=data, context=context).shares == shares
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "shares"),
     [
         ({}, 8),  # a machine's
@@ -127,7 +128,7 @@ def test_the_first_rank_has_the_largest_part():
     assert [share(7, n) for n in (1, 2, 3, 7, 8)] == [7, 4, 3, 1, 1]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("data", "tensor", "expert", "shares", "width"),
     # tensor ranks divide each expert, unless they have others
     [(8, 1, 1, 8, 1), (8, 1, 8, 1, 1), (8, 2, 4, 2, 2), (8, 4, 16, 1, 2), (8, 4, 32, 1, 1)],

@@ -94,7 +94,7 @@ def test_what_is_kept(name, dtype):
     assert o.early == (name == "adagrad")
 
 
-@pytest.mark.parametrize("name", [row.name for row in bits.ROWS])
+@all_of("name", [row.name for row in bits.ROWS])
 def test_words_say_how_wide_averages_are(name):
     width = {"8bit": "a byte", "4bit": "half a byte"}.get(name.rsplit("_", 1)[-1], "a float32")
     averages = 3 if "ademamix" in name else 2 if "adamw" in name else 1
@@ -160,7 +160,7 @@ def test_what_a_step_takes(name):
     assert taken(name, FLOAT32, (1000, 64), (10, 64), (800, 64)) == own
 
 
-@pytest.mark.parametrize("name", NARROW)
+@all_of("name", NARROW)
 def test_what_a_step_takes_in_16_bits(name):
     assert taken(name, BFLOAT16, (1000, 64)) == NARROW[name]
 

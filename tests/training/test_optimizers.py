@@ -1,10 +1,12 @@
 """States of optimizers: published sizes, edges worked by hand, laws."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import examples
+from tests.cases import all_of, examples
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.faces import api
@@ -29,7 +31,7 @@ def _numel(shape):
     return count
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "dtype", "each"),
     [
         ("adamw_torch", FLOAT32, 8),  # two float32
@@ -134,8 +136,7 @@ def test_states_are_sizes_and_never_less_for_more(name, shape, kind, dtype):
         assert total[1] >= total[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("first", ["model", "lm_head", "score"])
+@all_of(("name", "first"), product(NAMES, ["model", "lm_head", "score"]))
 def test_states_are_the_same_of_all_that_are_alike(name, first):
     """Whatever number of layer and expert, and whatever linear, the name tells."""
     one, other = (
@@ -164,7 +165,7 @@ def taken(name, args=(), torch=(2, 13), shapes=((1000, 64), (10, 64), (800, 64))
     return (sum(peak.live.values()) - before) // 4
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "args", "torch", "numbers"),
     [
         ("adamw_torch", (), (2, 13), 1810 * 64),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from tests.training.test_sharding import RANKS, most, seven
 from weighbridge.base.errors import UsageError
 from weighbridge.models.quantization.schemes import scheme
@@ -17,7 +18,7 @@ def of(form, kind, **run):
     return held_codes(scheme(form), Sharding(kind=kind, data=8), run)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "kind", "run", "expected"),
     [
         ("gptq-4bit-g128", "fsdp1", {}, "whole"),
@@ -44,7 +45,7 @@ def test_what_a_rank_has_of_the_codes(form, kind, run, expected):
     assert of(form, kind, **run) == expected
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "kind", "run", "says"),
     [
         ("nf4", "fsdp1", {}, "integer dtype tensors.*add --bnb-4bit-quant-storage bfloat16"),

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 
+from tests.cases import all_of
 from tests.training.test_sharding import CONFIG, most_of, trained
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB
@@ -56,7 +57,7 @@ def test_by_zero_bubble_all_stages_keep_as_many_in_sum():
     assert waiting(Sharding(pipeline=4, schedule="1f1b"), 8, 3) == 0
 
 
-@pytest.mark.parametrize(("stages", "batches"), [*product((2, 3, 8), (1, 2, 7, 32))])
+@all_of(("stages", "batches"), [*product((2, 3, 8), (1, 2, 7, 32))])
 def test_gpipe_keeps_most_and_1f1b_least(stages, batches):
     least, between, most = (kept(order, stages, batches) for order in ORDERS[:3])
     for one, two, all_ in zip(least, between, most, strict=True):

@@ -4,6 +4,7 @@ import pytest
 
 import weighbridge
 from tests import trainer_lines
+from tests.cases import all_of
 from weighbridge.base.words import words_in
 from weighbridge.faces.view.records import Note, Paste
 from weighbridge.faces.view.scripts import shown, telling
@@ -38,7 +39,7 @@ def written(cls="Qwen3ForCausalLM", **changed):
 TRL = {"framework": "trl", "loss": "trl", "checkpointing": "full", "method": "lora"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     "changed",
     [
         {},

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cases import all_of
 from tests.training.test_sharding import CONFIG, most, trained
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB
@@ -47,7 +48,7 @@ def test_one_rank_has_no_way():
     assert "context_parallel_by" not in trained(CONFIG, seq_len=64).workload
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "says"),
     [
         ({"context_parallel_size": 1, "context_parallel_by": "ring"}, "nobody shares a sequence"),

@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from tests.cases import some
+from tests.cases import all_of, some
 from tests.tiny import LLAMA, config
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
@@ -791,7 +791,7 @@ MIXTURE = {
 }
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "says"),
     [
         ({"shard": "fsdp2", "offload": "optimizer"}, "--offload params"),

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import first_and_end, layers_of_stages
@@ -21,7 +22,7 @@ def trained(**settings):
     return weighbridge.prepare("llama-3.2-1b").train(remedies=False, **{**usual, **settings})
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("count", "stages", "release", "each"),
     [
         (126, 8, None, (15, 16, 16, 16, 16, 16, 16, 15)),  # (126 + 2) / 8

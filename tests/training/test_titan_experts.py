@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests.ask import usual
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.units import GIB
@@ -197,7 +198,7 @@ def test_published_runs_of_sixteen_billion(rows, length, ranks, said):
         assert found.peak.expected == pytest.approx(found.verdict.usable.expected * 2 / 3, rel=0.05)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("whose", "tag", "date"),
     [
         ("torchtitan", "0.2.2", (2026, 2, 20)),

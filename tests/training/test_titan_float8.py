@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.training.test_sharding import CONFIG
 from tests.training.test_sharding import trained as asked_for
 from weighbridge.base.dtypes import BFLOAT16, FLOAT8
@@ -152,7 +153,7 @@ def test_tensor_ranks_gather_in_8_bits_but_not_by_rows():
     assert rows - tensor == 4 * 2048 * less
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "words"),
     [
         ({"precision": "bf16-mixed", "float8_recipe": "rowwise"}, "add --precision fp8-mixed"),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import KIB, MIB
@@ -23,7 +24,7 @@ from weighbridge.training.sharding.zero import ZeroSizes
 # Lines (training_args.py of transformers 5.23: fsdp, fsdp_config, deepspeed)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("shard", "offload", "efficient", "said"),
     [
         ("none", "none", True, []),
@@ -98,7 +99,7 @@ def plan(kind, *, said=None, framework="trainer", hidden=1000, overlaps=False):
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "name", "more"),
     [
         # 5e8 numbers of DeepSpeed's default in place of hidden x hidden of "auto", in 16 bits
@@ -141,7 +142,7 @@ class Tensor(tuple):
         return Tensor((*self, shape))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("how", "reach", "always", "made"),
     [
         ({"kernel": "flash", "padded": True}, None, True, None),
@@ -216,7 +217,7 @@ def test_gradients_of_the_first_group_are_there_before_its_step(offload, parts, 
     assert (held is None) is (nbytes == 0)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("sizes", "most"),
     [
         ([100, 148, 10], 258),  # one bucket: two are less than 250
@@ -236,7 +237,7 @@ def test_parameters_are_spread_in_buckets(sizes, most):
     assert heap.allocator.allocated == 0
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("kind", "data", "context", "shares"),
     [
         ("fsdp2", 16, 1, 16),

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.training.tuners import divisor, near_root
 from weighbridge.workload.train import TUNERS
@@ -79,7 +80,7 @@ def test_factors_of_lokr_are_near_the_root(side, factors):
     assert near_root(side) == factors
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("side", "near", "block"),
     [(4096, 32, 32), (704, 24, 22), (704, 30, 32), (100, 3, 2), (8, 9, 8)],
 )

@@ -7,7 +7,7 @@ import pytest
 
 import weighbridge
 from tests.ask import usual
-from tests.cases import each
+from tests.cases import all_of, each
 from tests.tiny import LLAMA
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
@@ -224,7 +224,7 @@ def test_what_layers_pass_on_is_twice_as_large_in_float32():
     assert wide - usual == pytest.approx(2 * 512 * 64 * 3, abs=2 * 512 * 64)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("logits", "free", "chunks"),
     [
         (1_000_000, None, 1),

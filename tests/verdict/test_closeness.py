@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.estimate import train
 from weighbridge.answers.verdict.closeness import passes, share, tight
 from weighbridge.answers.verdict.on_devices import fits
@@ -19,7 +20,7 @@ intervals = st.lists(st.integers(0, 1000), min_size=3, max_size=3).map(lambda b:
 # The share of the interval
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("needed", "usable", "expected"),
     [
         (Bytes(10, 20, 40), exactly(40), 1.0),
@@ -66,7 +67,7 @@ def test_amber_is_under_a_tenth():
 # What tips it over
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("parts", "limit", "name"),
     [
         ((("weights", 90), ("context", 5)), 80, "weights"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.verdict.on_devices import (
     _worse,
     cited,
@@ -170,7 +171,7 @@ def test_sizes_names_and_both():
     assert "20.00 GiB" in both.choice.part.name
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("headroom", "nbytes"),
     [(None, 0), ("0", 0), ("1GiB", GIB), ("10%", 2 * GIB), ("2.5 %", GIB // 2)],
 )
@@ -178,7 +179,7 @@ def test_headroom(headroom, nbytes):
     assert budget(None, "20GiB", headroom).headroom == nbytes
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("gpu", "memory", "headroom"),
     [
         (None, None, "1GiB"),
@@ -304,7 +305,7 @@ def test_the_margin_has_the_sign_of_the_answer(weights, context, memory, headroo
     assert "\n" not in found.reason
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("median", "much"),
     [
         (0.12, "12.0 % more than expected"),

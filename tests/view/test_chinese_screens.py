@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.words import words_in
 from weighbridge.faces.cli.menu import run
 
@@ -34,7 +35,7 @@ def prose(screen):
     return [FLAGS.sub("", line) for line in lines]
 
 
-@pytest.mark.parametrize("path", sorted(KEPT.glob("*.txt")), ids=lambda p: p.stem)
+@all_of("path", sorted(KEPT.glob("*.txt")), ids=lambda p: p.stem)
 def test_no_english_sentence_is_left(path):
     for screen in ZH.findall(path.read_text(encoding="utf-8")):
         assert [line for line in prose(screen) if ENGLISH.search(line)] == []

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.memory import Bytes, Component, Instant, exactly
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.base.words import words_in
@@ -18,7 +19,7 @@ SAY = words_in("en")
 GIBS = SizeFormat("GiB")
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("nbytes", "shown"),
     [
         (0, "0 B"),
@@ -43,7 +44,7 @@ def test_who_names_a_unit_has_two_decimals():
     assert GIBS.bare(-GIB) == "-1.0"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("difference", "decimals"),
     [(0.0501, 1), (-0.0501, 1), (0.0499, 2), (0.005, 2), (0.001, 2), (0, 2)],
 )
@@ -67,7 +68,7 @@ def phase(**components):
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("components", "most", "shown"),
     [
         ({"weights": 60, "kv_cache": 40}, 5, [("weights", 60), ("kv_cache", 40)]),
@@ -192,7 +193,7 @@ def test_what_numbers_alone_say(each, usable, compared):
     assert answer.compared(verdict(each=each, usable=usable)) == compared
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("v", "said"),
     [
         (verdict(), "4.0 GiB to spare"),
@@ -226,7 +227,7 @@ def test_fewer_devices_than_it_takes(used, count, margin, few):
     assert answer._too_few(verdict(used=used, count=count, margin=margin)) is few
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("asked", "slots", "cells", "own"),
     [(1, 4, 400, 4), (4, 4, 400, 0), (1, 4, 399, 0), (1, 4, 100, 0), (1, None, 100, 0)],
 )
@@ -275,7 +276,7 @@ def rung(fits="yes", bits=4, kept=None, by="layers", gpu=None, sized=0):
     return Rung(change={"gpu": gpu} if gpu else {}, report=report, bits=bits)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rungs", "text", "sign"),
     [
         ([rung()], "4 bit, Ollama", "yes"),
@@ -310,7 +311,7 @@ def test_a_rung_of_fewer_tokens_than_were_asked_for_says_how_many():
     )
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("change", "then", "told"),
     [
         ({"offload": "params"}, 10, "10.0 GiB of RAM"),  # as much as loading takes anyway
@@ -326,7 +327,7 @@ def test_the_ram_of_what_moves_memory_there_is_said(change, then, told):
     assert changes.moved(SAY, verdict, remedy) == told
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("name", "fits", "margin", "offered"),
     [
         ("lora", "unknown", -1, False),  # deepseek-v3: 115 GiB on a card of 79

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.answers.remedies import losses
 from weighbridge.base.words import words_in
 from weighbridge.faces.render import render
@@ -31,7 +32,7 @@ def test_a_row_of_the_report_has_its_figure_and_page():
     assert [found[name] for name in ("float32", "bfloat16", "int4")] == [None] * 3
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("form", "en", "zh"),
     [
         ("Q4_K_M", "+2.8 % perplexity (Meta-Llama-3-8B)", "困惑度 +2.8 %(Meta-Llama-3-8B)"),

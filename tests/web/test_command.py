@@ -6,7 +6,7 @@ import shlex
 import click
 import pytest
 
-from tests.cases import each
+from tests.cases import all_of, each
 from tests.web.asked import SMALL, requests
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import WeighbridgeError
@@ -93,7 +93,7 @@ TYPED = (  # request, and the command of it
 )
 
 
-@pytest.mark.parametrize(("request_", "line"), TYPED)
+@all_of(("request_", "line"), TYPED)
 def test_a_command_as_it_is_typed(request_, line):
     assert command(request_, AnswerView()) == line
 

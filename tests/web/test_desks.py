@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.faces.web import desks as rooms
 from weighbridge.faces.web.desks import DeskProcess, Desks, own, serve, unsearched
 
@@ -196,9 +197,7 @@ def test_what_is_worked_out_ahead(task):
     assert unsearched(json.dumps({**asked, "remedies": False}).encode()) is None
 
 
-@pytest.mark.parametrize(
-    "line", [b"", b"{", b"[1]", b'{"task": "form"}', b'{"task": []}', b"[" * 70_000]
-)
+@all_of("line", [b"", b"{", b"[1]", b'{"task": "form"}', b'{"task": []}', b"[" * 70_000])
 def test_what_is_not_worked_out_ahead(line):
     assert unsearched(line) is None
 

@@ -6,6 +6,7 @@ from base64 import b64encode
 import pytest
 
 from tests.ask import requested
+from tests.cases import all_of
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_safetensors
 from weighbridge.answers.questions.requests import Requests
@@ -117,7 +118,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("file", HOSTILE, ids=repr)
+@all_of("file", HOSTILE, ids=repr)
 def test_what_is_no_file_of_ours_is_one_line(file):
     found = ask(AskDesk(offline=True), file)
     assert found["error"]["code"] == 2
@@ -199,7 +200,7 @@ def test_a_file_that_starts_nothing_is_one_line():
     assert "nothing in it tells" in run_file("a: 1", "run.yaml")["error"]["message"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "\n".join(['{"task": "load"}'] * 13), '{"task'])
+@all_of("text", ["", "[]", "{}", "\n".join(['{"task": "load"}'] * 13), '{"task'])
 def test_a_run_file_that_is_none_is_one_line(text):
     assert run_file(text)["error"]["code"] == 2
 

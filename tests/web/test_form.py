@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.answers.questions.fit.request import MAX
 from weighbridge.base.memory import LEVEL_OF
 from weighbridge.engines.table import ENGINES
@@ -44,8 +46,7 @@ def test_a_tab_has_every_setting_once(name):
     assert set(TABLES[name]) <= set(found)
 
 
-@pytest.mark.parametrize("lang", LANGUAGES)
-@pytest.mark.parametrize("name", TABS)
+@all_of(("lang", "name"), product(LANGUAGES, TABS))
 def test_every_setting_has_a_name_and_a_sentence(name, lang):
     for one in settings(name, lang):
         assert one["label"]

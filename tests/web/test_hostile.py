@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.faces.web.protocol import MOST, AskDesk
 
 EVIL = (
@@ -81,7 +82,7 @@ def test_a_line_of_anything(line):
     one_object(line)
 
 
-@pytest.mark.parametrize(
+@all_of(
     "line",
     [
         b"",

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.base.errors import HubError
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.faces.web.protocol import AskDesk, mistake
@@ -118,7 +119,7 @@ def test_code_of_a_models_own_is_not_asked_for_by_a_flag(desk, lang, says):
     assert "--" not in found
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("said", "told"),
     [
         (

@@ -2,10 +2,12 @@
 
 import json
 import re
+from itertools import product
 
 import pytest
 
 from tests.ask import requested
+from tests.cases import all_of
 from tests.sparse import write_repo
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.models import catalogue
@@ -127,8 +129,7 @@ def test_a_token_of_odd_signs_is_refused_without_being_told(gated):
 PLACES = ("/etc/passwd", "./x", "~", "file:///etc/passwd", "C:\\x", "http://127.0.0.1:9/x.gguf")
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("how", ["model", "draft_model", "mmproj", "command"])
+@all_of(("place", "how"), product(PLACES, ["model", "draft_model", "mmproj", "command"]))
 def test_files_and_addresses_are_not_read_for_strangers(place, how):
     told = {"task": "infer", "model": "gpt2", "workload": {}}
     if how == "model":

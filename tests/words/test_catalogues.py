@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tools.syntax import nodes
 
+from tests.cases import all_of
 from weighbridge.base.words import BELOW, LANGUAGES, entries, words_in
 
 ROOT = Path(__file__).parents[2] / "src" / "weighbridge"
@@ -95,7 +96,7 @@ def constants(node):
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
-@pytest.mark.parametrize("name", CATALOGUES)
+@all_of("name", CATALOGUES)
 def test_every_sentence_is_in_every_language(name):
     assert list(faults(entries(name), keyed=name in ("errors", "warnings"))) == []
 
@@ -115,14 +116,14 @@ def test_no_sentence_is_said_that_is_not_there(name):
     assert keys - known == set()
 
 
-@pytest.mark.parametrize("name", FILES)
+@all_of("name", FILES)
 def test_a_file_is_written_in_one_way(name):
     """A key that stands there twice would be dropped in silence; so would an escape."""
     text = (ROOT / "base" / "words" / f"{name}.json").read_text()
     assert text == json.dumps(entries(name), ensure_ascii=False, indent=1) + "\n"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("entry", "fault"),
     [
         ({"en": "fits"}, "has not all languages"),
@@ -217,7 +218,7 @@ HALF = re.compile(
 )
 
 
-@pytest.mark.parametrize("catalogue", ["screens", "oom", "space", "errors", "warnings"])
+@all_of("catalogue", ["screens", "oom", "space", "errors", "warnings"])
 def test_chinese_sentences_have_full_width_signs(catalogue):
     for key, entry in entries(catalogue).items():
         for sentence in (entry["zh"], entry.get("page", {}).get("zh", "")):

@@ -130,7 +130,7 @@ def test_every_warning_of_the_corners_is_told_in_chinese(warning):
         assert re.search(r"\d", told) or "#" not in warning
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("english", "chinese"),
     [
         ("the text", "文本"),

@@ -1,9 +1,11 @@
 """Searches and choices of `fit`, over answers that are made by hand."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.answers.estimate.limits import between
 from weighbridge.answers.questions.fit import hardware, ranking
 from weighbridge.answers.questions.fit.elsewhere import (
@@ -43,8 +45,7 @@ def up_to(n, calls=None):
 # Numbers
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 99, 100, 101])
-@pytest.mark.parametrize("near", [1, 8, 64, 100])
+@all_of(("n", "near"), product([0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 99, 100, 101], [1, 8, 64, 100]))
 def test_the_largest_that_fits(n, near):
     assert largest(up_to(n), SearchBounds(most=100, near=near)) == min(n, 100)
 
@@ -80,7 +81,7 @@ def test_a_search_never_creeps():
     assert len(set(calls)) <= 2 * 20 + 2  # two for each half, and both ends
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("fits", "low", "high", "margin"),
     [
         ("yes", 100, 90, 10),
@@ -159,7 +160,7 @@ def test_a_search_begins_at_what_was_asked_or_at_the_limit_of_the_report():
     assert (found.value, numbers[:2]) == (5, [1 << 16, 4])
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("tenths", "name"),
     [(1, "0.1B"), (70, "7B"), (135, "13.5B"), (10**5, "10000B"), (10**6, "100000B")],
 )
@@ -219,7 +220,7 @@ def test_weights_at_least_over_phases():
     assert weights(SimpleNamespace(devices=hosts)) == 0
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("about", "engine", "count", "settings"),
     [
         ("infer", "vllm", 1, {}),

@@ -1,9 +1,11 @@
 """A search for the largest number that holds: what it finds, and which of two ways is believed."""
 
 import random
+from itertools import product
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge import prepare
 from weighbridge.answers.bounds import RunForm, highest, widened
 from weighbridge.answers.estimate import limits
@@ -67,7 +69,7 @@ def test_bytes_along_a_line_are_searched_with_few_questions(straight, step):
     assert (len(asked) <= halves - 5) is straight
 
 
-@pytest.mark.parametrize("last", [1, 512, 513, 777, 40_000, (1 << 20) - 1])
+@all_of("last", [1, 512, 513, 777, 40_000, (1 << 20) - 1])
 def test_a_guess_that_creeps_ends_all_the_same(last):
     """The last step has all the bytes: the line through both ends says nothing of where."""
     asked = []
@@ -81,8 +83,10 @@ def test_a_guess_that_creeps_ends_all_the_same(last):
     assert len(set(asked)) < 70
 
 
-@pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang", "llama.cpp", "torch"])
-@pytest.mark.parametrize("form", ["plain", "awq", "gguf"])
+@all_of(
+    ("engine", "form"),
+    product(["transformers", "vllm", "sglang", "llama.cpp", "torch"], ["plain", "awq", "gguf"]),
+)
 def test_the_high_end_in_numbers_is_that_of_widened_components(engine, form):
     draw = random.Random(f"{engine} {form}")
     runs = RunForm("serve", engine, form)

@@ -13,7 +13,7 @@ from weighbridge.base.memory import exactly
 CARD = {"gpu": "4090"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("given", "about", "most", "smallest"),
     [
         ({}, "infer", None, None),
@@ -33,7 +33,7 @@ def test_the_question_that_a_request_is_about(given, about, most, smallest):
     assert asked.inference is None
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("given", "says"),
     [
         ({"max": "context", "smallest": "gpu"}, "two questions"),
@@ -61,7 +61,7 @@ def test_every_card_is_asked_without_one():
 EVERY = {"load", "infer", "lora", "qlora", "train"}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("setting", "engine", "names"),
     [
         ("gpu", "vllm", EVERY),
@@ -95,7 +95,7 @@ def model(config=None, library="transformers", rough=False):
     return SimpleNamespace(parts=(part,), rough=rough)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("about", "reads"),
     [
         (model({"vocab_size": 9}), True),
@@ -142,7 +142,7 @@ def test_an_answer_names_the_device_of_its_first_verdict():
     assert (found.name, found.id, found.count, found.total, found.free) == ("A", "a", 2, 9, 7)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("task", "fits", "helped", "tokens"),
     [
         ("infer", "yes", True, 100),

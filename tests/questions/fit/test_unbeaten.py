@@ -2,8 +2,7 @@
 
 from types import SimpleNamespace
 
-import pytest
-
+from tests.cases import all_of
 from weighbridge.answers.estimate.layouts import micro_batches, unbeaten
 from weighbridge.base.units import coarse
 from weighbridge.training.sharding.costs import LayoutCost
@@ -21,7 +20,7 @@ def test_a_layout_is_told_that_no_other_one_beats():
     assert unbeaten([near, alike]) == [near, alike]
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("length", "data", "batch", "count"),
     [(8192, 8, 1, 64), (8192, 8, 2, 32), (8192, 512, 2, 1), (8193, 1, 1, 512), (4095, 1, 1, 1025)],
 )

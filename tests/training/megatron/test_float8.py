@@ -3,6 +3,7 @@
 import pytest
 
 from tests.ask import megatron
+from tests.cases import all_of
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -62,7 +63,7 @@ def test_copies_of_weights_beside_those_of_16_bits(recipe, capability, each):
     assert more == pytest.approx(each * LINEARS, abs=LESS)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("recipe", "capability", "buffer", "copies"),
     [
         ("tensorwise", HOPPER, 1, 1),

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.ask import megatron
+from tests.cases import all_of
 from tests.training.megatron.runs import LLAMA, PLAIN
 from weighbridge.base.records import replace
 from weighbridge.training.megatron.graphs import buffers, held
@@ -10,7 +11,7 @@ from weighbridge.training.megatron.graphs import buffers, held
 HIDDEN = 2 * 512 * 256  # bytes of a micro-batch
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("changes", "stage", "count"),
     [
         ({}, 0, 1),

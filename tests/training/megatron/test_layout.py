@@ -3,11 +3,12 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.training.megatron.layout import parts
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("layers", "stages", "chunks", "asked", "found"),
     [
         (16, 1, 1, {}, (16,)),
@@ -42,7 +43,7 @@ def test_the_layers_of_each_part(layers, stages, chunks, asked, found):
     assert sum(found) == layers
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("layers", "stages", "chunks", "asked", "said"),
     [
         (16, 5, 1, {}, "5 stages do not divide the 16 layers"),

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.ask import usual
+from tests.cases import all_of
 from weighbridge.answers.estimate.train import subject_for
 from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.base.records import replace
@@ -230,7 +231,7 @@ def test_arguments_are_read_as_megatron_spells_them():
     assert arguments.plainly("--moe-expert-capacity-factor = 1") == "moe_expert_capacity_factor=1"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("args", "said"),
     [
         (["moe_shared_expert_overlap"], "needs moe_token_dispatcher_type=alltoall or flex"),
@@ -259,7 +260,7 @@ def test_registered_buffers_go_not_with_segments_that_grow():
         arguments.refuse(asked, growing=True)
 
 
-@pytest.mark.parametrize(
+@all_of(
     "args",
     [
         [*FLEX, "moe_shared_expert_overlap", "moe_enable_deepep"],
@@ -367,7 +368,7 @@ def test_what_sends_tokens_has_buffers_beside_the_allocator(backend, name):
 PRECISE = ("use_precision_aware_optimizer",)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("more", "states", "widened"),
     [
         ((), 12, 0),
