@@ -73,7 +73,11 @@ MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
     r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
 )
-FULL = re.compile(r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?\b|全参数?|全量")
+FULL = re.compile(  # of the training that is named behind it, and not "full context"
+    r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
+    rf"(?=[ -]*(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
+)
+SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
 SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # of a model without a name
 LEARNED = re.compile(rf"(?ai)(?<![\w-])({'|'.join(LEARNS)})(?![\w]|-[\w.]*\d[bB])")
 METHOD = re.compile(r"(?ai)(?<![a-z])(?:qlora|dora|loha|lokr|lora)s?(?![a-z])")
@@ -256,7 +260,7 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
-    program = {n: str(v) for each in engines for n, v in _program(each, task, options).items()}
+    program = _program(line, engines, task, options)
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
@@ -404,19 +408,28 @@ def _programs(line: Line, face: str) -> list[Program]:
     return found
 
 
-def _program(program: Program, task: str, options: Mapping[str, str]) -> Mapping[str, object]:
-    """Return the setting that names a program: of an engine beside a method that learns from its
-    answers, who writes these."""
-    if task == "train" and program.task == "infer" and options["method"] in LEARNS:
-        return {"rollout_engine": program.name}
-    if task == "train-image":
-        return {"framework": program.name}
-    return named_by(program)
+def _program(
+    line: Line, programs: Sequence[Program], task: str, options: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the setting of a command that names a program: of an engine beside a method that
+    learns from its answers, who writes these. What the command has no setting for is left."""
+    named: dict[str, str] = {}
+    for program in programs:
+        if task == "train" and program.task == "infer" and options["method"] in LEARNS:
+            named = {"rollout_engine": program.name}
+        elif task == "train-image":
+            named = {"framework": program.name}
+        elif task == "fit" or program.task == task:
+            named = {name: str(value) for name, value in named_by(program).items()}
+        else:
+            line.strange.append(program.title)
+    return named
 
 
 def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str]]:
     """Return the command that a line asks, and its options; take the words that say them."""
-    way = None if ADAPTERS.search(line.left) else method(line.document)
+    serves = SERVES.search(line.left) and not TRAINS.search(line.left)
+    way = None if serves or ADAPTERS.search(line.left) else method(line.document)
     learned = LEARNED.search(line.left)
     counted, which = COUNTS.search(line.left), WHICH.search(line.left)
     trains = TRAINS.search(line.left) or way is not None
