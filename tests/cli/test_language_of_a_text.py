@@ -6,8 +6,9 @@ import pytest
 
 from weighbridge.faces.cli.menu import run as started
 
-CHINESE = "一张 RTX 3090 上用 QLoRA 微调 qwen3-8b，显存够不够？上下文长度 4096"
-ENGLISH = "QLoRA of qwen3-8b on a 3090 with 4096 tokens. 显存?"
+QUESTION = "一张 RTX 3090 上用 QLoRA 微调 qwen3-8b，显存够不够？上下文长度 4096"  # of one line
+CHINESE = QUESTION.replace("，", "，\n")
+ENGLISH = "QLoRA of qwen3-8b on a 3090\nwith 4096 tokens. 显存?"
 
 
 @pytest.fixture
@@ -35,6 +36,9 @@ def pasted(capsys, monkeypatch):
         (CHINESE, "", ("--lang", "en"), "the text:"),
         (ENGLISH, "", (), "the text:"),
         (ENGLISH, "", ("--lang", "zh"), "文本："),
+        (QUESTION, "", (), "qwen3-8b QLoRA"),
+        (QUESTION, "de_DE.UTF-8", (), "QLoRA of qwen3-8b"),
+        (QUESTION, "", ("--lang", "en"), "QLoRA of qwen3-8b"),
     ],
 )
 def test_a_text_is_answered_in_its_language_where_nobody_says_another(

@@ -53,9 +53,9 @@ def gives_the_same(run, request_, capsys):
 
 @pytest.mark.slow
 def test_most_of_these_requests_have_an_answer(run):
-    asked = [{**request_, "remedies": False} for request_ in REQUESTS]
+    asked = [{**request_, "remedies": False} for request_ in requests(seed=14, count=40)]
     refused = sum("error" in run.answer(json.dumps(one)) for one in asked)
-    assert refused < len(REQUESTS) / 2
+    assert refused < len(asked) / 2
 
 
 TYPED = (  # request, and the command of it
