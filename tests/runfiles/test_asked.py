@@ -409,13 +409,36 @@ def test_a_question_has_one_answer_by_command_line_request_and_agent(sentence, m
     monkeypatch.setenv("LANG", "en_US.UTF-8")
     code = run([sentence, "--json"])
     typed = json.loads(capfd.readouterr().out)
-    requested = Requests().report(read(sentence).request).to_dict()
+    requested = Requests().report(read(sentence).request()).to_dict()
     assert typed == json.loads(json.dumps(requested))
     line = meant(json.dumps({"question": sentence, "id": 7}).encode())
     assert typed | {"id": 7} == json.loads(json.dumps(Requests().answer(line)))
     told = Answers().call("weigh", {"text": sentence, "response_format": "json", "detail": "full"})
     assert json.loads(told.text)["model"] == typed["model"]
     assert (code == 4) == ("hats" in sentence)
+
+
+def test_settings_beside_a_question_win_and_lose_none_of_its_own():
+    question = "can I run qwen3-0.6b with 8k context on a 4090?"
+    line = meant(json.dumps({"question": question, "workload": {"gpu": "3060"}}).encode())
+    workload = {"context": "8k", "gpu": "3060"}
+    assert json.loads(line) == {"task": "fit", "model": "qwen3-0.6b", "workload": workload}
+
+
+@pytest.mark.parametrize("beside", [{"model": "qwen3-8b"}, {"task": "train"}, {"workload": 7}])
+def test_a_question_with_another_model_or_task_beside_it_is_refused(beside):
+    line = meant(json.dumps({"question": "can I run qwen3-0.6b on a 4090?", **beside}).encode())
+    assert Requests().answer(line)["error"]["code"] == 2
+
+
+def test_an_agent_names_the_card_beside_a_question():
+    asked = {"text": "can I run qwen3-0.6b with 8k context?", "gpu": "3060"}
+    told = Answers().call("weigh", asked)
+    assert told.numbers["accelerator"] == "GeForce RTX 3060 12GB"
+    assert told.numbers["fits"] == "yes"
+    for name, value in (("model", "qwen3-8b"), ("fix", True)):
+        refused = Answers().call("weigh", asked | {name: value})
+        assert refused.failed and f"has no {name}" in refused.text
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,9 @@ class Answers:
         if name in LISTS:
             text, numbers = LISTS[name](settings)
             return _told(text, numbers, form)
-        if name == "weigh" and (question := asked.read(str(settings.get("text") or ""))):
-            return self._reported(question.request, form, full=detail == "full")
+        words = "" if name != "weigh" or "kind" in settings else str(settings.get("text") or "")
+        if question := asked.read(words):
+            return self._reported(_spoken(question, settings), form, full=detail == "full")
         if name == "weigh":
             return self._weighed(settings, form, full=detail == "full")
         if name == "fit" and "explain_oom" in settings:
@@ -187,6 +188,16 @@ def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
     if model is None and "command" not in settings:
         raise UsageError(sentence("agent.no_model"))
     return {"task": task, "model": _model(model), "workload": settings}
+
+
+def _spoken(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str, Any]:
+    """The request that a question in words is, on the device that was named beside it. Raises
+    UsageError for arguments of files."""
+    beside = {name: value for name, value in settings.items() if name != "text"}
+    for name in ("model", "fix"):
+        if beside.pop(name, False):
+            raise UsageError(sentence("agent.question", name=name))
+    return question.request(beside)
 
 
 def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 from weighbridge.base.errors import UsageError
 
 MOST_JOBS = 256
+SAID = ("task", "model")  # what the words of a question say, and nothing beside them
 
 
 @click.command()
@@ -47,7 +48,8 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
 
 
 def meant(line: bytes) -> bytes:
-    """Return the request that the words of `{"question": "..."}` mean; any other line as it is."""
+    """Return the request that the words of `{"question": "..."}` mean, with the settings of a
+    `workload` beside them; any other line as it is."""
     if b'"question"' not in line:
         return line
     from weighbridge.files.runfiles.asked import read
@@ -55,7 +57,10 @@ def meant(line: bytes) -> bytes:
     try:
         request = json.loads(line)
         question = read(request.pop("question"))
-        return line if question is None else json.dumps({**question.request, **request}).encode()
+        if question is None or not request.keys().isdisjoint(SAID):
+            return line
+        meant_request = question.request(request.pop("workload", None))
+        return json.dumps({**meant_request, **request}).encode()
     except (ValueError, KeyError, TypeError, AttributeError, UsageError):
         return line
 

@@ -168,7 +168,7 @@ def _runs(data: bytes, name: str) -> Asks:
     called = "the text" if name.endswith(PASTED) else name
     question = asked.read(decoded(data, called)) if name.endswith(PASTED) else None
     if question is not None:
-        return Asks([question.request])
+        return Asks([question.request()])
     runs = [run for run in read(decoded(data, called), called).runs if not run.refused]
     if not runs:
         refused = read(decoded(data, called), called).runs[0].refused

@@ -224,15 +224,14 @@ class AskedQuestion(NamedTuple):
         judged = self.task.startswith("train") and "gpu" in self.settings
         return [*typed, *(("--check",) if judged else ())]  # a question's exit code is its verdict
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """Return the same question as a request. Raises UsageError if it is about several models,
-        or about none."""
+    def request(self, workload: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the same question as a request. Settings of `workload`, which was given beside the
+        words, win. Raises UsageError if the question is about several models, or about none."""
         if len(self.models) != 1:
             raise UsageError(sentence("request.one_model", names=", ".join(self.models) or "-"))
-        workload = {name: value or True for name, value in self.settings.items()}
+        spoken = {name: value or True for name, value in self.settings.items()}
         task = REQUESTED.get(self.task, self.task)
-        return {"task": task, "model": self.models[0], "workload": workload}
+        return {"task": task, "model": self.models[0], "workload": {**spoken, **(workload or {})}}
 
 
 def read(text: str) -> AskedQuestion | None:
