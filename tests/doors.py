@@ -27,6 +27,7 @@ from weighbridge.faces.cli.menu import run
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.workload import TABLES
 
+MEANT = {"✓": "yes", "✗": "no", "?": "unknown"}  # signs of screens
 CODES = {"yes": 0, "no": 1, "unknown": 4, None: 0}
 MODELS = ("qwen3-0.6b", "llama-3.1-8b", "qwen3-32b", "gemma-3-12b", "gpt-oss-20b", "mixtral-8x7b")
 CARDS = ("3060", "4090", "4090:2", "h100", "t4", "m3-max-36gb")
@@ -52,7 +53,8 @@ DRAWN = ({}, {"size": 768}, {"offload": "model"}, {"batch_size": 2}, {"dtype": "
 LEARNT = ({}, {"lora_r": 16, "checkpointing": "full"}, {"size": 512})
 FITTED = ("qwen3-0.6b", "llama-3.1-8b", "qwen3-32b", "qwen3-30b-a3b", "sdxl", "flux.1-dev")
 FITS = ({}, {"ram": "32GiB"}, {"as_published": True}, {"for": "lora"})
-MANY = 300
+FITS_OF_PIPELINES = ({}, {"ram": "32GiB"}, {"quantization": "nf4"}, {"offload": "model"})
+MANY = 320
 
 
 class Question(NamedTuple):
@@ -103,6 +105,11 @@ def questions(count=MANY):
         for more in FITS
         for model, card in itertools.product(FITTED, ("3060", "4090"))
     ]
+    makes = [
+        Question("fit", model, {"gpu": card, **more})
+        for more in FITS_OF_PIPELINES
+        for model, card in itertools.product(PIPELINES, ("3060", "4090", "h100"))
+    ]
     chosen = random.Random(55)
     shares = (
         (infer, 0.42),
@@ -111,6 +118,7 @@ def questions(count=MANY):
         (learn, 0.06),
         (load, 0.06),
         (fit, 0.12),
+        (makes, 0.08),
     )
     return [
         question
@@ -160,10 +168,13 @@ def outcome(told, code=None):
         return Outcome("error", None, None, told["error"]["code"])
     if told["schema"].startswith("weighbridge.fit"):
         plan = told["plan"]
-        figures = tuple(str(plan.get(name)) for name in ("engine", "format", "layout", "settings"))
+        figures = tuple(
+            json.dumps(plan.get(name)) for name in ("engine", "format", "layout", "settings")
+        )
+        figures += tuple(str(told["verdict"][name]) for name in ("fits", "margin_bytes"))
         fits = plan["fits"]
         return Outcome(fits, figures, None, CODES[fits] if code is None else code)
-    fits = told["derived"].get("fits") or (told["verdict"] or {}).get("fits")
+    fits = (told["verdict"] or {}).get("fits")
     driver = told["devices"][0]["peak"]["driver"]
     peak = (driver["low"], driver["expected"], driver["high"], told["devices"][0]["taken"])
     serves = told["derived"].get("serves_as_asked")
@@ -230,6 +241,32 @@ def by_bare_name(question):
     if question.task != "fit":
         return None
     code, text = run_quietly([*words(question)[1:], "--json"])
+    return outcome(json.loads(text), code) if text.strip() else Outcome("error", None, None, code)
+
+
+def quietly(question):
+    """weighbridge fit MODEL -q"""
+    if question.task != "fit":
+        return None
+    code, text = run_quietly([*words(question), "-q"])
+    return text.strip() if CODES.get(text.strip()) == code else "error"
+
+
+def by_screen(question):
+    """The first sign of the screen."""
+    if question.task != "fit":
+        return None
+    _, text = run_quietly([*words(question), "--format", "human"])
+    signs = (MEANT[sign] for sign in text if sign in MEANT)
+    return next(signs, "error")
+
+
+def in_words(question):
+    """can I run MODEL on a CARD?"""
+    if question.task != "fit" or question.settings.keys() != {"gpu"}:
+        return None
+    asked = f"can I run {question.model} on a {question.settings['gpu']}?"
+    code, text = run_quietly([asked, "--offline", "--json"])
     return outcome(json.loads(text), code) if text.strip() else Outcome("error", None, None, code)
 
 
@@ -368,6 +405,9 @@ DOORS = {
     "command line": typed_as(),
     "in Chinese": typed_as("--lang", "zh"),
     "bare name": by_bare_name,
+    "in words": in_words,
+    "quiet": quietly,
+    "screen": by_screen,
     "request": by_request,
     "people's task": by_task_of_people,
     "sent back": sent_back,
@@ -377,7 +417,7 @@ DOORS = {
     "own command": by_its_own_command,
     "file": by_file,
 }
-FITS_ALONE = ("agent", "own command", "file")
+FITS_ALONE = ("quiet", "screen", "agent", "own command", "file")
 
 
 def differences(question, doors=DOORS):

@@ -8,7 +8,7 @@ from weighbridge import Fit, Infer, Load, Oom, Prepared, Report, Train, fit, inf
 assert_type(load("llama-3.1-8b", quantization="nf4"), Report)
 assert_type(infer("llama-3.1-8b", Infer(engine="vllm")), Report)
 assert_type(weighbridge.train("llama-3.1-8b", Train(method="lora")), Report)
-assert_type(fit("llama-3.1-8b", gpu="4090"), Fit | Report)
+assert_type(fit("llama-3.1-8b", gpu="4090"), Fit)
 assert_type(weighbridge.together(["qwen3-4b", "bge-m3"], gpu="3060"), weighbridge.Services)
 assert_type(weighbridge.explain_oom("CUDA out of memory"), Oom)
 

@@ -33,3 +33,17 @@ def test_an_address_is_asked_though_the_question_before_was_written_over_it(open
     page.wait_for_function("() => location.hash.includes('qwen3-0.6b')")
     settled(page)
     assert state_of(page)["model"] == "qwen3-0.6b"
+
+
+def test_an_address_that_names_a_pipeline_as_a_model_has_its_answer(browser, address):
+    made = browser.new_context(locale="en-US")
+    made.set_default_timeout(PATIENCE)
+    page = made.new_page()
+    faults = []
+    page.on("pageerror", lambda error: faults.append(error))
+    page.goto(f"{address}#task=fit&model=flux.1-dev&gpu=3060&ram=32GiB")
+    settled(page)
+    assert "Yes on RTX 3060 12GB" in page.inner_text(".answer .verdict")
+    assert state_of(page)["task"] == "picture"
+    assert faults == []
+    made.close()

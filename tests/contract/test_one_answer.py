@@ -59,6 +59,11 @@ QUESTIONS = [
     ("vit-base-patch16-224", {"gpu": "t4"}),
     ("bert-base-uncased", {"gpu": "t4"}),
     ("7B", {"gpu": "3060"}),
+    ("sd-1.5", {"gpu": "3060"}),  # as it was asked
+    ("flux.1-dev", {"gpu": "3060"}),  # with a change
+    ("flux.2-dev", {"gpu": "3060", "ram": "32GiB"}),
+    ("wan2.1-t2v-14b", {"gpu": "4090", "engine": "comfyui", "quantization": "Q8_0"}),  # in part
+    ("sdxl", {"smallest": "gpu"}),
 ]
 
 
@@ -106,7 +111,8 @@ def test_every_face_has_the_same_answer(model, settings, capsys, tmp_path, once)
     ask = {"task": "fit", "model": model, "workload": settings}
     page = AskDesk(offline=True).answer(json.dumps({**ask, "view": {"parts": True}}))
     (answer,) = once.values()
-    shown = page["screen"]["sections"][0][0]["lines"][-1]
+    shown = page["screen"]["sections"][0][0]
+    shown = {"text": shown["verdict"], **shown} if answer.pictures else shown["lines"][-1]
     sentence = plain(shown["text"])
     assert planned(page["report"]["plan"], answer)
     assert shown["mark"] in SIGNS[answer.fits]
@@ -120,7 +126,7 @@ def test_every_face_has_the_same_answer(model, settings, capsys, tmp_path, once)
 
     human = face()
     assert any(f"{MARKS[mark]} {sentence}" in plain(human) for mark in SIGNS[answer.fits])
-    assert answer.solved is not None or f"Exit code {code}: " in human
+    assert answer.solved or answer.pictures or f"Exit code {code}: " in human
     assert sentence in plain(face("--format", "markdown"))
     assert face("-q") == f"{answer.fits}\n"
     told = json.loads(face("--check", "--json"))
@@ -140,6 +146,6 @@ def test_every_face_has_the_same_answer(model, settings, capsys, tmp_path, once)
     if "as_published" not in settings:  # which is no argument of the tool
         agent = Answers(offline=True).call("fit", {"model": model, **settings}).numbers
         assert agent["fits"] == answer.fits
-        assert plain(agent["answer"]).endswith(sentence)
+        assert sentence in plain(agent["answer"])
         assert answer.plan.why == "asked" or planned(agent["plan"], answer)
     assert len(once) == 1  # every face asked the same

@@ -9,8 +9,7 @@ from tests.ask import typed
 from tests.cases import all_of
 from weighbridge.answers.questions.fit.pipelines import WAYS, _families, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
-from weighbridge.answers.remedies.pictures import fitted
-from weighbridge.base.records import replace
+from weighbridge.answers.remedies import pictures
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.charts.reports import bars
 from weighbridge.faces.cli.menu import run
@@ -20,7 +19,7 @@ from weighbridge.faces.view.records import RenderOptions
 from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.web.command import command
 from weighbridge.memory.report.fit import Ranking
-from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.memory.report.plan import Plan, Rung, chosen
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import components
 from weighbridge.pictures.components import declared
@@ -220,15 +219,47 @@ def test_fit_ends_with_its_first_line(capsys, words, first, code):
 
 
 def test_a_smaller_picture_is_no_yes_of_what_was_asked():
-    report = weighbridge.prepare(SD).picture(gpu_memory="1.5GiB", remedies=False)
+    asked = weighbridge.prepare(SD).picture(gpu_memory="1.5GiB", remedies=False)
+    fits = weighbridge.prepare(SD).picture(gpu_memory="24GiB", remedies=False)
+    assert (asked.verdict.fits, fits.verdict.fits) == ("no", "yes")
+    first = Rung(change={}, report=asked)
+    small, packed = (
+        Rung(change={name: value}, report=fits)
+        for name, value in (("size", (256, 256)), ("quantization", "nf4"))
+    )
+    assert chosen((first, small)) == Plan(fits="no", why="asked", rung=first)
+    assert chosen((first, small, packed)) == Plan(fits="yes", why="whole", rung=packed)
 
-    def step(**change):
-        return Remedy(change=change, peak_bytes=1, fits="yes", cost="", price=Price(), flags="")
 
-    small, packed = step(size="256x256"), step(quantization="nf4")
-    assert fitted(replace(report, remedies=(small,))).derived["fits"] == "no"
-    derived = fitted(replace(report, remedies=(small, packed))).derived
-    assert (derived["fits"], derived["way"]) == ("yes", packed.change)
+@pytest.mark.parametrize("name, gpu", [("flux.1-dev", "3060"), ("wan2.1-t2v-14b", "4090")])
+def test_a_rung_of_a_pipeline_is_what_its_remedy_says(name, gpu):
+    fit = weighbridge.fit(name, gpu=gpu)
+    (question,) = fit.questions
+    assert [dict(rung.change) for rung in fit.ladder] == [
+        {},
+        *(dict(remedy.change) for remedy in question.remedies),
+    ]
+    for rung, remedy in zip(fit.ladder[1:], question.remedies, strict=True):
+        assert (rung.fits, rung.verdict.per_device) == (remedy.fits, remedy.per_device)
+    assert fit.plan.fits == fit.fits == fit.to_dict()["verdict"]["fits"]
+    assert fit.to_dict()["verdict"]["margin_bytes"] == fit.plan.rung.verdict.margin_bytes
+    again = weighbridge.fit(name, gpu=gpu, **fit.plan.settings)
+    assert again.plan.why == "asked" and again.fits == "yes"
+
+
+def test_without_a_card_a_pipeline_is_asked_of_the_smallest_that_holds_it():
+    fit = weighbridge.fit(SD)
+    assert (
+        fit.solved.value == fit.accelerator.id == weighbridge.fit(SD, smallest="gpu").solved.value
+    )
+    assert fit.fits == "yes" and fit.solved.peak_bytes == fit.plan.report.peak.expected
+
+
+def test_where_no_card_holds_a_pipeline_the_largest_is_asked(monkeypatch):
+    monkeypatch.setattr(pictures, "_smallest", lambda w, ask: "")
+    fit = weighbridge.fit(SD)
+    assert fit.solved.value is None
+    assert fit.accelerator.id == pictures.sold_cards()[-1].id
 
 
 def test_the_smallest_card_is_looked_for_without_one(capsys):

@@ -271,7 +271,7 @@ def fit(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
     **settings: Any,
-) -> "Fit | Report":
+) -> "Fit":
     """Tell whether `model` fits an accelerator, and what to change where it does not.
 
     Five questions at once: loading, inference, LoRA, QLoRA and full training.
@@ -285,8 +285,8 @@ def fit(
             gpu, count or instance.
 
     Returns:
-        A frozen `Fit`: `.fits`, `.questions`, `.solved`, `.to_dict()`. Of a pipeline of pictures
-        or video a `Report`, whose `fits` is that of its first line.
+        A frozen `Fit`: `.fits`, `.plan`, `.questions`, `.solved`, `.to_dict()`. Of a pipeline of
+        pictures or video it has one question, "image" or "video".
 
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.

@@ -471,7 +471,7 @@ class Prepared:
                 raise
             return None
 
-    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit | Report":
+    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
         """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
         training; of a pipeline whether it makes pictures there, in whichever way.
 
@@ -480,8 +480,8 @@ class Prepared:
             settings: as for `weighbridge.fit`.
 
         Returns:
-            A frozen `Fit`: one question each, with its verdict, its report and its remedies. Of a
-            pipeline a `Report`, whose `fits` is what its first line says.
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies; of a
+            pipeline one question, "image" or "video".
 
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
@@ -490,7 +490,9 @@ class Prepared:
         from weighbridge.answers.questions.fit.request import asked as read_fit
 
         if makes_pictures(self.given):
-            return self._fit_picture(settings)
+            from weighbridge.answers.questions.fit.pictures import fit_pipeline
+
+            return fit_pipeline(self, settings, helped=remedies)
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
@@ -498,20 +500,6 @@ class Prepared:
         with heard(None):  # of the one answer, and not of those that it is made of
             request = replace(read_fit(settings), helped=remedies)
             return fit(remembering, request, self._sized, hears)
-
-    def _fit_picture(self, settings: dict[str, Any]) -> Report:
-        from weighbridge.answers.questions.fit.request import OPENS
-        from weighbridge.answers.remedies.pictures import fitted
-        from weighbridge.memory.report.verdict import under_words
-
-        smallest = settings.pop("smallest", None)
-        named = settings.get("gpu") is not None or settings.get("gpu_memory") is not None
-        if smallest not in (None, "gpu") or (smallest is not None and named):
-            raise UsageError(sentence("smallest.card", name=smallest))
-        words = settings.pop(OPENS, None)
-        report = self.picture(**settings)
-        report = fitted(report) if smallest is not None or named else report
-        return under_words(report, words) if words else report
 
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.

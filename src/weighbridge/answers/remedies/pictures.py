@@ -11,13 +11,13 @@ Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb, is_roomy
+from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.verdict import Price, Remedy, Verdict
+from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.models.catalogue.pipelines import find
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.cards import BALANCED
@@ -26,11 +26,13 @@ from weighbridge.pictures.request import SWAPPED, USUAL_DTYPE, is_before_bfloat1
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
 LOAD, MAKING = "load", (DENOISE, DECODE)
 SMALLER = (0.75, 0.5)  # of frames; of each side
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
-MADE = frozenset({"size", "frames", "seconds", "batch_size"})  # what a picture or a video is
 # Points that compare (assumed but for the order)
 FREE = Price()
 SPREAD = Price(speed=1)
@@ -159,33 +161,6 @@ def _whole(row: Mapping[str, Any], frames: int) -> int:
     return max(1, (frames - 1) // time * time + 1)
 
 
-# ---- an answer of `fit`
-
-
-def fitted(report: Report) -> Report:
-    """Return an answer to "can I run it": `fits` of what is made as it was asked, by the settings
-    of the first step with which it surely fits (`way`), or slowly, part of it in RAM. Without a
-    card: whether there is one."""
-    derived, way = report.derived.copy(), None
-    v = report.verdict
-    if v is None or not v.count:
-        derived["fits"] = "yes" if report.derived.get("smallest_cards") else "no"
-        return replace(report, derived=derived)
-    if v.fits != "yes":
-        same = (r for r in report.remedies if r.fits == "yes" and MADE.isdisjoint(r.change))
-        way = next(same, None)
-    derived["fits"] = "yes" if way is not None or runs_in_part(v) else v.fits
-    if way is not None:
-        derived["way"] = dict(way.change)
-    return replace(report, derived=derived)
-
-
-def runs_in_part(verdict: Verdict) -> bool:
-    """Tell whether a program keeps in RAM what the card has no room for, and runs."""
-    host = verdict.host is None or verdict.host.fits in (None, "yes")
-    return bool(verdict.spilled) and verdict.fits == "unknown" and is_roomy(verdict) and host
-
-
 # ---- how far what fits can go
 
 
@@ -234,16 +209,20 @@ def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
 
 
 def _smallest(w: Picture, ask: Ask) -> str:
-    from weighbridge.machines.accelerators.parts import parts
-
     bare = answered(ask, w)
     if bare is None:
         return ""
-    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
-    sold = (p for p in known if "modified" not in p.name.lower())
-    rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
-    for _, _, name, part in rooms:
-        then = answered(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+    for part in sold_cards():
+        then = answered(ask, w.but(gpu=part.id)) if part.room.low >= bare.peak.expected else None
         if then is not None and then.verdict is not None and then.verdict.fits == "yes":
             return part.name
     return ""
+
+
+def sold_cards() -> "list[Part]":
+    """Return the cards of NVIDIA that are sold as such, the smallest first."""
+    from weighbridge.machines.accelerators.parts import parts
+
+    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
+    sold = (p for p in known if "modified" not in p.name.lower())
+    return sorted(sold, key=lambda part: (part.room.low, len(part.id), part.id))

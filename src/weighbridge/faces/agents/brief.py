@@ -224,6 +224,9 @@ def _change(remedy: Remedy, *, line: bool) -> Numbers:
 
 
 def of_fit(fit: Fit) -> tuple[str, Numbers]:
+    if fit.pictures:
+        page = screen(fit)
+        return text(page), _fit_numbers(fit, page)
     page = fit_screen(fit)
     shown = page._replace(sections=page.sections[:-1])  # the last says exit codes
     return text(shown), _fit_numbers(fit, page)
@@ -262,10 +265,12 @@ def of_services(services: Services) -> tuple[str, Numbers]:
 
 def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
     first = page.blocks[0]
-    sentences = [cell.text for cell in getattr(first, "lines", ())]
+    sentences = "; ".join(cell.text for cell in getattr(first, "lines", ()))
     solved = fit.solved
     numbers: Numbers = {
-        "answer": printable(one_line("; ".join(sentences))),
+        "answer": _sentence(first)
+        if isinstance(first, Headline)
+        else printable(one_line(sentences)),
         "model": _name(fit.model.name),
         "accelerator": fit.accelerator.name,
         "count": fit.accelerator.count,

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from weighbridge.faces.view.records import RenderOptions
     from weighbridge.files.oom import Oom
     from weighbridge.memory.report.fit import Fit, Ranking
+    from weighbridge.workload import Table
 
 ANY = "7B"  # a bare size, where the model is what is looked for
 NOT_OURS = (
@@ -146,7 +147,20 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     models = _named(models, settings)
     if output is not None:
         raise click.UsageError(sentence("output.of_ranks"))
-    answers, stopped = _answers(models, settings, form, look)
+    return answer(models, settings, FIT, form, look, chart)
+
+
+def answer(
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    table: "Table",
+    form: str,
+    look: "RenderOptions",
+    chart: str | None,
+) -> int:
+    """Print and draw the answers about models, or about one model in several cases. Return the exit
+    code. `table` has the settings that can be given."""
+    answers, stopped = _answers(models, settings, table, form, look)
     if chart is not None:
         _draw(chart, answers, look)
     return stopped or worst(answers)
@@ -173,11 +187,15 @@ def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
 
 
 def _answers(
-    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    table: "Table",
+    form: str,
+    look: "RenderOptions",
 ) -> tuple[list["Fit"], int]:
     """Ask about one model, or about several cases beside each other, and print what comes. Return
     the answers, and the exit code of what was stopped before its end, else 0."""
-    questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
+    questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, table)
     if len(questions) > 1:
         answers = asked(questions, source_of(settings), "fit")
         beside(answers, [case.label for case in questions], form, look)
@@ -186,9 +204,9 @@ def _answers(
     from weighbridge.faces.cli.progress import progress
 
     with progress(models[0]) as callback:
-        answer = cast("Fit", api.fit(models[0], progress=callback, **settings))  # of no pipeline
-    _show(answer, form, look)
-    return [answer], callback.code(0)
+        found = api.fit(models[0], progress=callback, **settings)
+    _show(found, form, look)
+    return [found], callback.code(0)
 
 
 def _ranked(

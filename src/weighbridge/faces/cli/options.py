@@ -142,9 +142,8 @@ def judges(settings: Mapping[str, Any], *, check: bool) -> None:
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
-    """0, or with --check what the verdict is; an answer without one cannot say. Of `fit` always
-    what its first line is."""
-    judged = check or "fits" in report.derived or "not_understood" in report.workload
+    """0, or with --check what the verdict is; an answer without one cannot say."""
+    judged = check or "not_understood" in report.workload
     return CODES[report.fits] if judged else 0
 
 

@@ -7,7 +7,15 @@ import click
 
 from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import model_names
-from weighbridge.faces.cli.options import ONCE, chart_option, output_options, source_options
+from weighbridge.faces.cli.options import (
+    ONCE,
+    chart_file,
+    chart_option,
+    look_of,
+    output_form,
+    output_options,
+    source_options,
+)
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.workload import PICTURE, PICTURE_TRAINING
 
@@ -78,7 +86,15 @@ def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) ->
     weighbridge fit flux.1-dev --gpu 3060 --ram 32GiB
     weighbridge fit wan2.2-t2v-a14b --smallest gpu
     """
-    return answer("fit", models, {**settings, "smallest": smallest}, PICTURE)
+    from weighbridge.faces.cli import fit  # which few ask of pipelines
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    chart, look = chart_file(settings), look_of(settings, form)
+    settings.pop("check")
+    typed = {name: value for name, value in settings.items() if value is not None}
+    return fit.answer(models, {**typed, "smallest": smallest}, PICTURE, form, look, chart)
 
 
 @_command(PICTURE)

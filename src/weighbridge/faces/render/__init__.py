@@ -69,25 +69,23 @@ def screen_of(
     answer: "Report | Fit | Services", look: RenderOptions, page: "ShownPage | None" = None
 ) -> "Screen":
     """Return the screen of an answer; without `page` that of the command line."""
-    from weighbridge.memory.report import Report
-
-    if isinstance(answer, Report):
-        from weighbridge.faces.view import screen
-
-        explain, lang = look.explain, look.lang
-        return screen(
-            answer, lang=lang, unit=look.unit, details=look.details, explain=explain, page=page
-        )
     from weighbridge.memory.report.together import Services
 
     if isinstance(answer, Services):
         from weighbridge.faces.view import together
 
         return together.screen(answer, lang=look.lang, unit=look.unit)
-    from weighbridge.faces.view import fit
+    from weighbridge.memory.report.fit import Fit
 
-    return fit.screen(
-        answer, lang=look.lang, unit=look.unit, details=look.details, page=page is not None
+    details, lang = look.details, look.lang
+    if isinstance(answer, Fit) and not answer.pictures:
+        from weighbridge.faces.view import fit
+
+        return fit.screen(answer, lang=lang, unit=look.unit, details=details, page=page is not None)
+    from weighbridge.faces.view import screen
+
+    return screen(
+        answer, lang=lang, unit=look.unit, details=details, explain=look.explain, page=page
     )
 
 

@@ -28,7 +28,7 @@ def quiet(answer: "Report | Fit | Services") -> str:
     from weighbridge.memory.report import Report
 
     if isinstance(answer, Report):
-        return f"{answer.derived.get('fits', answer.peak.expected)}\n"
+        return f"{answer.peak.expected}\n"
     return f"{answer.fits}\n"
 
 

@@ -25,15 +25,16 @@ from weighbridge.faces.view.answer import headline, margin
 from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import Headline, Lines, Paste, Screen, Section
 from weighbridge.faces.view.shown import ShownAnswer, ShownPage, shown
+from weighbridge.memory.report import Report
 
 if TYPE_CHECKING:
-    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
 
 __all__ = ["screen"]
 
 
 def screen(
-    report: "Report",
+    about: "Report | Fit",
     *,
     lang: str = "en",
     unit: str | None = None,
@@ -41,11 +42,13 @@ def screen(
     explain: bool = False,
     page: ShownPage | None = None,
 ) -> Screen:
-    """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
-    names no options of the command line where it has its own, and says nothing of changes that
-    nobody has looked for; of what is a lower bound it has a bar without a verdict."""
+    """The screen of a report, or of an answer of `fit` about a pipeline. `details` adds the full
+    tables, `explain` the arithmetic; a `page` names no options of the command line where it has its
+    own, and says nothing of changes that nobody has looked for; of what is a lower bound it has a
+    bar without a verdict."""
+    report, fit = (about, None) if isinstance(about, Report) else (_asked(about), about)
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
-    answer = shown(report, words, unit, full=details, sought=sought)
+    answer = shown(report, words, unit, full=details, sought=sought, fit=fit)
     pictures = {"infer": "picture", "train": "picture_training"}
     kind = pictures[report.task] if report.pictures else report.task
     task = import_module(f"weighbridge.faces.view.{kind}")
@@ -62,13 +65,19 @@ def screen(
     )
 
 
+def _asked(fit: "Fit") -> Report:
+    """Return the report of the question as it was asked, which a pipeline always has."""
+    assert fit.asked.report is not None
+    return fit.asked.report
+
+
 def _answer(answer: ShownAnswer) -> Section:
     """Return the first section of a screen: verdict, bar, and the reason of the verdict; of `fit`
     the way in which it can be run."""
-    if answer.report.derived.get("fits") == "yes":
+    if answer.fit is not None:
         from weighbridge.faces.view.picture import runs
 
-        if section := runs(answer):
+        if section := runs(answer, answer.fit):
             return section
     head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count

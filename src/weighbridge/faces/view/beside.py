@@ -55,14 +55,17 @@ def reports(
 def fits(
     answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:
-    """Return one screen of several answers of `fit`: a column each, a row a question."""
+    """Return one screen of several answers of `fit`: a column each, a row a question; of pipelines
+    what the plan of each needs."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
-    chosen = all(f.plan.why != "asked" for f in answers)
-    if chosen:
+    pictures = all(f.pictures for f in answers)
+    chosen = pictures or all(f.plan.why != "asked" for f in answers)
+    if chosen and not pictures:
         rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
+    if chosen:
         rows.append((words("beside.needs"), [_planned(f, unit) for f in answers]))
-    for index in range(len(answers[0].questions)):
+    for index in range(0 if pictures else min(len(f.questions) for f in answers)):
         asked = [f.questions[index] for f in answers]
         if chosen and asked[0].name in ("load", "infer"):
             continue
@@ -88,7 +91,7 @@ def fits(
 
 def _change(fit: Fit) -> str:
     """Write the settings beside those asked that the answer takes; "" where it takes none."""
-    if fit.plan.why != "asked":
+    if fit.pictures or fit.plan.why != "asked":
         return written(fit.plan.settings, "")
     return next((flags(r) for r in fit.asked.remedies), "")
 
@@ -100,7 +103,8 @@ def _planned(fit: Fit, unit: str | None) -> Cell:
         return Cell("")
     reach = f", {length(rung.longest)}" if rung.fits == "yes" and rung.longest else ""
     needs = rung.verdict.per_device.expected
-    return Cell(sizes(needs, unit).of(needs) + reach)
+    sign = ladder.plan_mark(fit.plan) if fit.pictures else None
+    return Cell(sizes(needs, unit).of(needs) + reach, sign)
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:

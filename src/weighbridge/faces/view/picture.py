@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
-from weighbridge.faces.view.answer import about, figures
+from weighbridge.faces.view.answer import figures
 from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.records import (
@@ -25,6 +25,7 @@ from weighbridge.faces.view.shown import ShownAnswer, card
 from weighbridge.memory.report.verdict import Remedy
 
 if TYPE_CHECKING:
+    from weighbridge.memory.report.fit import Fit
     from weighbridge.memory.report.verdict import Verdict
 
 SHOWN, LAST = 8, 3  # steps of the ladder; of those that are shown whatever their number
@@ -60,27 +61,29 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     yield (lines(*_largest(answer), in_ram(answer)),)
 
 
-def runs(answer: ShownAnswer) -> Section:
-    """Return how a pipeline can be run that does not fit as it was asked, or on which card; () of
-    one that fits so."""
-    d, v = answer.report.derived, answer.report.verdict
-    if v is None or not v.count:
-        name = d["smallest_cards"].get("") or d["smallest_cards"]["model"]
-        size = about(answer, answer.sizes, answer.peak)
-        return (Headline(answer.say("picture.smallest", card=printable(name)), size, "yes"),)
+def runs(answer: ShownAnswer, fit: "Fit") -> Section:
+    """Return how a pipeline can be run that does not fit as it was asked, or the smallest card
+    where that was looked for; () of one that fits as it was asked on the card that was named."""
+    plan, solved = fit.plan, fit.solved
+    if plan.rung is None or (solved is None and (plan.fits != "yes" or plan.why == "asked")):
+        return ()
+    v = plan.rung.verdict
+    way = next((r for r in answer.report.remedies if r.change == plan.settings), None)
+    how = () if way is None else filter(None, (printable(way.flags), _then(answer, way)))
+    told = answer.say("cost.and").join(how)
     asked = answer.say("picture.asked", size=answer.sizes.of(answer.peak.expected))
     where = answer.say("headline.on", card=card(answer.report))
-    way = next((r for r in answer.report.remedies if dict(r.change) == d.get("way")), None)
-    if way is None or way.per_device is None:
-        if v.fits == "yes":
-            return ()
-        size = answer.size(v.spilled or 0)
-        word = answer.say("picture.slowly", where=where, size=size)
-        return (Headline(word, figures(answer, v.per_device, v.usable_bytes), "yes"),)
-    how = filter(None, (printable(way.flags), _then(answer, way)))
-    word = answer.say("picture.way", where=where, how=answer.say("cost.and").join(how))
-    head = Headline(word, figures(answer, way.per_device, v.usable_bytes), "yes", reason=asked)
-    return (head._replace(needs=way.per_device.expected, has=v.usable_bytes),)
+    if solved is not None:
+        found = "picture.smallest" if way is None else "picture.smallest.way"
+        key = found if solved.value else "picture.smallest.none"
+        word = answer.say(key, card=printable(v.accelerator), how=told)
+    elif way is None:
+        word = answer.say("picture.slowly", where=where, size=answer.size(v.spilled or 0))
+    else:
+        word = answer.say("picture.way", where=where, how=told)
+    sizes = figures(answer, v.per_device, v.usable_bytes)
+    needs, reason = v.per_device.expected, "" if way is None else asked
+    return (Headline(word, sizes, plan.fits, reason=reason, needs=needs, has=v.usable_bytes),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:

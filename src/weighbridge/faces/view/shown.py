@@ -11,6 +11,7 @@ from weighbridge.base.units import GIB, KIB, MIB, UNITS
 from weighbridge.base.wording import printable
 from weighbridge.base.words import Words
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Fit
 
 FINEST = 2  # decimals, where one does not tell two numbers apart
 FEW = 10  # below so many of a unit there is a decimal
@@ -76,6 +77,7 @@ class ShownAnswer(NamedTuple):
     peak: Bytes
     full: bool = False  # with all tables
     sought: bool = True  # whether changes that help were looked for
+    fit: Fit | None = None  # the answer of `fit` that the report is of; None of other questions
 
     def size(self, nbytes: int) -> str:
         """Bytes in the unit that suits them alone."""
@@ -107,7 +109,13 @@ class ShownAnswer(NamedTuple):
 
 
 def shown(
-    report: Report, say: Words, unit: str | None = None, *, full: bool = False, sought: bool = True
+    report: Report,
+    say: Words,
+    unit: str | None = None,
+    *,
+    full: bool = False,
+    sought: bool = True,
+    fit: Fit | None = None,
 ) -> ShownAnswer:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
@@ -116,7 +124,7 @@ def shown(
         peak = verdict.per_device
     sought = sought and "search_stopped" not in report.derived
     return ShownAnswer(
-        report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought
+        report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought, fit
     )
 
 

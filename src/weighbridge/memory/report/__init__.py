@@ -90,9 +90,8 @@ class Report(Shown):
 
     @property
     def fits(self) -> "Answer":
-        """Return what its first line says: of `fit` in any way it runs, else as asked."""
-        verdict = self.verdict
-        return self.derived.get("fits", "unknown" if verdict is None else verdict.fits)
+        """Return what its verdict says; "unknown" where no device was named."""
+        return "unknown" if self.verdict is None else self.verdict.fits
 
     @property
     def sees(self) -> bool:
@@ -141,7 +140,7 @@ class Report(Shown):
             "devices": list(_devices(self.devices)),
             "derived": dict(self.derived),
             "table": [*map(plain, self.table)],
-            "verdict": None if self.verdict is None else _verdict(self.verdict),
+            "verdict": None if self.verdict is None else verdict_as_dict(self.verdict),
             "remedies": [as_dict(r) for r in self.remedies],
             "warnings": [*map(str, self.warnings)],
         }
@@ -232,7 +231,8 @@ SAID = {"ground": "ground", "seen": "seen"}
 SAID |= {"spilled": "spilled_bytes", "usable_each": "usable_each_bytes"}
 
 
-def _verdict(verdict: "Verdict") -> dict[str, Any]:
+def verdict_as_dict(verdict: "Verdict") -> dict[str, Any]:
+    """A verdict as JSON has it."""
     fields = plain(verdict)
     renamed = {key: value for name, key in SAID.items() if (value := fields.pop(name))}
     host = None if verdict.host is None else _host(verdict.host)

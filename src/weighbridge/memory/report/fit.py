@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base._version import __version__
 from weighbridge.base.records import dataclass, field
-from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict, plain
+from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict, plain, verdict_as_dict
 from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen
 from weighbridge.memory.report.verdict import Answer
 
@@ -32,12 +32,13 @@ NAMES: Mapping[str, tuple[str, str | None]] = {
     "qlora": ("train", "qlora"),
     "train": ("train", "full"),
 }
+PICTURES = ("image", "video")  # the question of a pipeline, by what it makes
 
 
 def question_of(name: str) -> tuple[str, str | None]:
     """Return the task and the method of a question: one that learns from rewards or preferences is
     named by its method."""
-    return NAMES.get(name, ("train", name))
+    return (name, None) if name in PICTURES else NAMES.get(name, ("train", name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Solved:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit(Shown):
     """The answer whether one model fits one kind of accelerator: for loading, inference and
-    training."""
+    training; of a pipeline, for making pictures or video."""
 
     model: ModelFacts
     accelerator: Accelerator
@@ -185,9 +186,14 @@ class Fit(Shown):
     ladder: tuple[Rung, ...] = ()  # formats to run it in, best first; () where nobody looked
 
     @property
+    def pictures(self) -> bool:
+        """Tell whether it is of a pipeline that makes pictures or video."""
+        return self.about in PICTURES
+
+    @property
     def plan(self) -> Plan:
         """The answer: among the formats to run it in where they were tried, else as asked."""
-        if self.ladder and self.about == "infer":
+        if self.ladder and self.about in ("infer", *PICTURES):
             plan, words = chosen(self.ladder), self.workload.get("not_understood")
             return plan.under_words(words) if words else plan
         return as_asked(self.asked.report, self.asked.longest)
@@ -234,12 +240,19 @@ class Fit(Shown):
             "accelerators": [self.accelerator.to_dict()],
             "for": self.about,
             "plan": self.plan.to_dict(),
+            "verdict": self._headline(),
             "answer": self._answer(),
             "ladder": [rung.to_dict() for rung in self.ladder],
             "questions": questions,
             "solved": None if self.solved is None else self.solved.to_dict(),
             "warnings": [*map(str, self.warnings)],
         }
+
+    def _headline(self) -> dict[str, Any]:
+        """The verdict of the first line: that of the plan's report, with the plan's answer."""
+        verdict = None if self.verdict is None else verdict_as_dict(self.verdict)
+        found = verdict or _unanswered(self.accelerator, self.asked.reason)
+        return {**found, "fits": self.fits}
 
     def _answer(self) -> dict[str, Any] | None:
         """Whether the model can be run on these cards, and in which format, as one object."""

@@ -86,8 +86,6 @@ class DerivedFacts(TypedDict, total=False):
     picture_stages: list[dict[str, Any]]
     cards: dict[str, int]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
-    fits: Literal["yes", "no", "unknown"]  # of `fit`, of what is made as it was asked
-    way: Mapping[str, Any]  # the settings with which it does
     smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT

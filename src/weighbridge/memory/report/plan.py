@@ -128,6 +128,7 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
 
 Why = Literal["asked", "whole", "divided", "undone", "elsewhere", "nothing"]
 RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+MADE = frozenset({"size", "frames", "seconds", "batch_size"})  # what a picture or a video is
 SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
 
 
@@ -197,13 +198,30 @@ class Plan:
 
 
 def chosen(ladder: tuple[Rung, ...]) -> Plan:
-    """Choose among the formats, and say why."""
+    """Choose among the formats, or the ways to make a picture, and say why."""
+    if ladder and ladder[0].report.pictures:
+        return _way(ladder[0], ladder[1:])
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
     if rung.undoes or rung.elsewhere:
         return Plan(fits="no", why="undone" if rung.undoes else "elsewhere", rung=rung)
     return Plan(fits=rung.fits, why="whole" if rung.whole else "divided", rung=rung)
+
+
+def _way(asked: Rung, steps: tuple[Rung, ...]) -> Plan:
+    """Choose how a pipeline makes what was asked: as it was asked, else by the first step with
+    which it surely fits, else slowly, with a part of it in RAM."""
+    if asked.fits == "yes":
+        return Plan(fits="yes", why="asked", rung=asked)
+    same = (rung for rung in steps if rung.fits == "yes" and MADE.isdisjoint(rung.change))
+    way = next(same, None)
+    if way is not None:
+        moved = way.report.workload.get("offload") not in (None, "none")
+        return Plan(fits="yes", why="divided" if moved else "whole", rung=way)
+    if asked.verdict.runs_in_part:
+        return Plan(fits="yes", why="divided", rung=asked)
+    return Plan(fits=asked.fits, why="asked", rung=asked)
 
 
 def as_asked(report: Report | None, longest: int | None = None) -> Plan:

@@ -135,6 +135,13 @@ class Verdict:
         """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
         return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
 
+    @property
+    def runs_in_part(self) -> bool:
+        """Tell whether a program keeps in RAM what the card has no room for, and runs, slowly."""
+        host = self.host is None or self.host.fits in (None, "yes")
+        roomy = self.per_device.high <= self.usable.low
+        return bool(self.spilled) and self.fits == "unknown" and roomy and host
+
     def under(self, *conditions: Condition, reason: str, tipped_by: str | None = None) -> "Verdict":
         """The same under more conditions, for a reason that is not in its intervals."""
         every = (*self.conditions, *conditions)
@@ -162,11 +169,7 @@ def under_words(report: "Report", words: str) -> "Report":
     if report.verdict is None:
         return replace(report, warnings=(reason, *report.warnings))
     unread = Condition("understood", opens="all", source=words)
-    derived = report.derived.copy()
-    if "fits" in derived:  # of a pipeline, by the settings of `way`
-        derived["fits"] = "unknown"
-        derived.pop("way", None)
-    return replace(report, derived=derived, verdict=report.verdict.under(unread, reason=reason))
+    return replace(report, verdict=report.verdict.under(unread, reason=reason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

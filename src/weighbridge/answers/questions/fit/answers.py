@@ -1,6 +1,6 @@
 """Answers to the five questions, asked of one model that was read once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.answers.questions.fit.request import (
@@ -165,7 +165,7 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
         ]
     return Fit(
         model=first.model,
-        accelerator=_accelerator(tuple(questions)),
+        accelerator=accelerator(questions),
         questions=tuple(questions),
         about=request.about,
         workload=request.settings,
@@ -377,7 +377,8 @@ def _warnings(question: Question, plan: Plan) -> tuple[str, ...]:
     return () if report is None else report.warnings
 
 
-def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
+def accelerator(questions: Iterable[Question]) -> Accelerator:
+    """Return the cards that the verdicts of questions are about."""
     verdict = next(question.verdict for question in questions if question.verdict is not None)
     return Accelerator(
         name=verdict.accelerator,

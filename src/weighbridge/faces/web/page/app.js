@@ -354,7 +354,8 @@ function spoken(shown, words) {
 
 /** What holds where the form says nothing: the workload that the report is of. @param {Shown | null} shown @param {string} task @returns {Record<string, unknown>} */
 function effective(shown, task) {
-  return shown?.task === task ? (shown.answer.report?.workload ?? {}) : {};
+  const report = shown?.task === task ? shown.answer.report : null;
+  return (ofPipelines(task) && report?.questions ? report.questions[0].report : report)?.workload ?? {};
 }
 
 /** Whether anything does not fit, so that what helps is worth a search. @param {any} report */

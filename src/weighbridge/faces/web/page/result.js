@@ -15,11 +15,13 @@ import { OOM, settingsOf, spelled } from "./state.js";
 const NEEDS = new Map([["needs", 14]]); // the style of a bar that has no parts
 const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
+const MADE = ["image", "video"]; // the question of fit that is about a pipeline
 const STEPPED = ["train", "picture", "picture_training"]; // tasks whose phases are drawn
 
 /** @param {ResultProps} props */
 export function Result(props) {
-  const { shown, form } = props;
+  const { form } = props;
+  const shown = ofPipeline(props.shown);
   const screen = shown.answer.screen;
   if (!screen) return null;
   const steps = STEPPED.includes(shown.task) ? phasesOf(screen, shown.answer.report) : null;
@@ -30,11 +32,17 @@ export function Result(props) {
     <h2 id="answer" tabindex="-1">${screen.title}</h2>
     ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
     ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
-    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} blocks=${section} first=${at === 0} steps=${steps} />`)}
+    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} shown=${shown} blocks=${section} first=${at === 0} steps=${steps} />`)}
     ${screen.warnings.length ? html`<section class="warnings" aria-label=${form.words["warnings"]}><ul>
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
   </article>`;
+}
+
+/** An answer of fit about a pipeline, as one about its only question. @param {Shown} shown @returns {Shown} */
+function ofPipeline(shown) {
+  const [asked] = MADE.includes(shown.answer.report?.for) ? shown.answer.report.questions : [];
+  return asked ? { ...shown, task: "picture", answer: { ...shown.answer, report: asked.report } } : shown;
 }
 
 /** The table of the formats to run it in, which is drawn. @param {Screen} screen @param {Fit} fit @returns {Grid | undefined} */

@@ -1,0 +1,106 @@
+"""Whether a pipeline makes its pictures or its video on a card, and in which way.
+
+The one question is answered as it was asked. Each step that remedies take is a rung of the ladder,
+and the first with which the same is made is the plan (`memory.report.plan`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.fit.answers import accelerator
+from weighbridge.answers.questions.fit.request import OPENS
+from weighbridge.answers.remedies.pictures import sold_cards
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
+from weighbridge.memory.report.fit import Fit, Question, Solved
+from weighbridge.memory.report.plan import Rung
+from weighbridge.memory.report.verdict import under_words
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.memory.report import Report
+
+NO_CARD = "no card of the catalogue surely fits it as asked"
+
+
+def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: bool) -> Fit:
+    """Return the answer for the card that was named, or for this machine's own; without one, or
+    where the smallest is looked for, for the smallest card on which it fits.
+
+    `helped`: whether to look for ways in which it fits, where it does not as it was asked. Raises
+    UsageError for settings that no pipeline has.
+    """
+    asked_for = {name: value for name, value in settings.items() if value is not None}
+    smallest, words = asked_for.pop("smallest", None), asked_for.pop(OPENS, None)
+    named = not asked_for.keys().isdisjoint(("gpu", "gpu_memory"))
+    if smallest not in (None, "gpu") or (smallest is not None and named):
+        raise UsageError(sentence("smallest.card", name=smallest))
+    if not named and smallest is None and _has_card():
+        asked_for["gpu"] = "local"
+    elif not named:
+        return _on_smallest(pipeline, asked_for, words, helped=helped)
+    return _on_card(pipeline, asked_for, words, helped=helped)
+
+
+def _has_card() -> bool:
+    """Tell whether this machine has an accelerator."""
+    from weighbridge.machines.accelerators.budget import budget
+
+    try:
+        return budget("local", None, None) is not None
+    except WeighbridgeError:
+        return False
+
+
+def _on_smallest(
+    pipeline: "Prepared", asked_for: Mapping[str, Any], words: Any, *, helped: bool
+) -> Fit:
+    """Answer for the smallest card that holds it as it was asked, or else one component at a time;
+    for the largest card where none does."""
+    from weighbridge.machines.accelerators.names import find
+
+    found = pipeline.picture(**asked_for).derived.get("smallest_cards") or {}
+    name = found.get("") or found.get("model")
+    part = find(name).part if name else sold_cards()[-1]
+    fit = _on_card(pipeline, {**asked_for, "gpu": part.id}, words, helped=helped)
+    solved = Solved(unknown="gpu", value=None, question=fit.about, note=NO_CARD)
+    if name and fit.plan.report is not None:
+        solved = replace(
+            solved,
+            value=part.id,
+            note=part.name,
+            workload={"gpu": part.id, **fit.plan.settings},
+            peak_bytes=fit.plan.report.peak.expected,
+            launch=fit.plan.report.derived.get("launch"),
+        )
+    return replace(fit, solved=solved)
+
+
+def _on_card(
+    pipeline: "Prepared", asked_for: Mapping[str, Any], words: Any, *, helped: bool
+) -> Fit:
+    report = pipeline.picture(remedies=helped, **asked_for)
+    ladder = tuple(_rungs(pipeline, asked_for, report))
+    about = "video" if report.workload["frames"] > 1 else "image"
+    questions = (Question(name=about, report=under_words(report, words) if words else report),)
+    given = {**asked_for, **({OPENS: words} if words else {})}
+    return Fit(
+        model=report.model,
+        accelerator=accelerator(questions),
+        questions=questions,
+        about=about,
+        workload=given,
+        ladder=ladder,
+        warnings=report.warnings,
+    )
+
+
+def _rungs(pipeline: "Prepared", asked_for: Mapping[str, Any], report: "Report") -> Iterator[Rung]:
+    """Yield the question as it was asked and, where it does not fit so, with the change of each
+    remedy."""
+    yield Rung(change={}, report=report)
+    for remedy in report.remedies:
+        changed = {**asked_for, **remedy.change}
+        settings = {name: value for name, value in changed.items() if value is not None}
+        yield Rung(change=remedy.change, report=pipeline.picture(remedies=False, **settings))
