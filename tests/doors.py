@@ -86,12 +86,12 @@ def questions(count=MANY):
         for model, card in itertools.product(TRAINED, ("3060", "4090", "h100"))
     ]
     picture = [
-        Question("picture", model, {"gpu": card, **more})
+        Question("image", model, {"gpu": card, **more})
         for more in DRAWN
         for model, card in itertools.product(PIPELINES, ("3060", "4090", "h100"))
     ]
     learn = [
-        Question("picture_training", model, {"gpu": card, **more})
+        Question("train_image", model, {"gpu": card, **more})
         for more in LEARNT
         for model, card in itertools.product(PIPELINES[:4], ("4090", "a100-80gb"))
     ]
@@ -209,7 +209,7 @@ def bare(question):
 def words(question, command=""):
     """The command line of a question."""
     task, model, settings = question
-    pictures = {"picture": "image", "picture_training": "train-image"}
+    pictures = {"image": "image", "train_image": "train-image"}
     typed = [command or pictures.get(task, task), model, "--offline"]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
@@ -292,7 +292,7 @@ def by_request(question):
 
 def by_task_of_people(question):
     """The same with the word that language models have: `infer` and `train` of a pipeline."""
-    task = {"picture": "infer", "picture_training": "train"}.get(question.task)
+    task = {"image": "infer", "train_image": "train"}.get(question.task)
     if task is None:
         return None
     return outcome(desk().answer(json.dumps(request(question) | {"task": task})))

@@ -44,6 +44,6 @@ def test_an_address_that_names_a_pipeline_as_a_model_has_its_answer(browser, add
     page.goto(f"{address}#task=fit&model=flux.1-dev&gpu=3060&ram=32GiB")
     settled(page)
     assert "Yes on RTX 3060 12GB" in page.inner_text(".answer .verdict")
-    assert state_of(page)["task"] == "picture"
+    assert state_of(page)["task"] == "image"
     assert faults == []
     made.close()

@@ -9,11 +9,11 @@ FLUX = "flux.1-dev"
 
 @pytest.fixture
 def images(opened):
-    return opened("picture", model=FLUX, gpu="3060")
+    return opened("image", model=FLUX, gpu="3060")
 
 
 def test_a_pipeline_is_found_and_no_language_model_is(opened):
-    page = opened("picture")
+    page = opened("image")
     page.fill("#model", "flux.1 dev")
     options = page.locator("#model-list [role=option]")
     options.first.wait_for()
@@ -42,7 +42,7 @@ def test_a_step_of_the_ladder_changes_the_answer(images):
     assert images.locator(".headline .sign.yes").count() == 1
     assert images.inner_text(".headline") != before
     assert state_of(images) | {"lang": ""} == {
-        "task": "picture",
+        "task": "image",
         "model": FLUX,
         "gpu": "3060",
         "offload": "model",
@@ -54,7 +54,7 @@ def test_a_step_of_the_ladder_changes_the_answer(images):
 
 def test_a_pipeline_goes_to_its_own_tab_and_a_model_stays_behind(opened):
     page = opened("infer", model=FLUX, gpu="3060")
-    assert state_of(page)["task"] == "picture"
+    assert state_of(page)["task"] == "image"
     page.click("#tab-train")
     page.wait_for_selector(".welcome")
     assert "model" not in state_of(page)

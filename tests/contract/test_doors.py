@@ -18,7 +18,7 @@ def asked_once():
 def test_there_are_some_three_hundred_questions_of_every_task():
     assert len(QUESTIONS) >= doors.MANY - 5
     assert {question.task for question in QUESTIONS} == {
-        *("load", "infer", "train", "fit", "picture", "picture_training")
+        *("load", "infer", "train", "fit", "image", "train_image")
     }
 
 

@@ -18,7 +18,7 @@ prepared = cache(weighbridge.prepare)
 
 
 def asked(name=SDXL, **settings):
-    return prepared(name).picture(engine="comfyui", remedies=False, **settings)
+    return prepared(name).image(engine="comfyui", remedies=False, **settings)
 
 
 def in_ram(report):
@@ -186,7 +186,7 @@ def test_a_smaller_card_never_leaves_less_in_ram():
 def test_comfyuis_flags_are_no_others():
     for settings in ({"vram_mode": "low"}, {"reserve_vram": 1}, {"vae_tile": 256}):
         with pytest.raises(ContradictionError, match="comfyui"):
-            prepared(SDXL).picture(remedies=False, **settings)
+            prepared(SDXL).image(remedies=False, **settings)
 
 
 @pytest.mark.parametrize("name", ["offload", "layerwise_casting", "vae_slicing"])
@@ -285,4 +285,4 @@ def test_no_more_blocks_are_swapped_than_there_are(name, settings, match):
 
 def test_diffusers_has_no_switch_for_blocks():
     with pytest.raises(ContradictionError, match="--blocks-to-swap is a setting of comfyui"):
-        prepared("wan2.1-t2v-1.3b").picture(blocks_to_swap=900, remedies=False)
+        prepared("wan2.1-t2v-1.3b").image(blocks_to_swap=900, remedies=False)

@@ -109,7 +109,7 @@ def stages(report):
 
 @pytest.mark.slow
 def test_stages_in_their_order():
-    pictured = api.picture("sd-1.5", controlnet=2, ip_adapter=True, size="256x256")
+    pictured = api.image("sd-1.5", controlnet=2, ip_adapter=True, size="256x256")
     assert stages(pictured) == [
         ("encode", "text_encoder"),
         ("encode", "image_encoder"),
@@ -118,7 +118,7 @@ def test_stages_in_their_order():
         ("denoise", "unet"),
         ("decode", "vae"),
     ]
-    refined = stages(api.picture("sdxl", refiner=True, size="256x256"))
+    refined = stages(api.image("sdxl", refiner=True, size="256x256"))
     assert refined[-3:] == [("denoise", "unet"), ("denoise", "refiner"), ("decode", "vae")]
 
 
@@ -126,16 +126,16 @@ def test_stages_in_their_order():
 @pytest.mark.parametrize("offload", ["none", "model", "sequential"])
 def test_more_beside_it_never_takes_less(offload):
     asked = {"size": "256x256", "offload": offload}
-    bare = allocated(api.picture("sd-1.5", **asked))
+    bare = allocated(api.image("sd-1.5", **asked))
     for settings in ({"controlnet": 1}, {"ip_adapter": True}, {"lora": 2}):
-        more = api.picture("sd-1.5", **asked, **settings)
+        more = api.image("sd-1.5", **asked, **settings)
         assert allocated(more) >= bare, settings
         assert more.workload.keys() >= settings.keys()
 
 
 @pytest.mark.slow
 def test_the_lines_that_run_it():
-    found = api.picture("sdxl", controlnet=1, lora=1, gpu="4090", size="256x256")
+    found = api.image("sdxl", controlnet=1, lora=1, gpu="4090", size="256x256")
     lines = found.derived["launch"]
     assert "AutoPipelineForText2Image.from_pretrained(" in lines
     assert "controlnet=controlnet" in lines
@@ -147,9 +147,7 @@ def test_the_lines_that_run_it():
 def test_comfyui_adds_loras_to_the_weights_and_keeps_their_files_in_ram():
     """Two files of rank 16 of SD 1.5's U-Net, by the sides of its linears."""
     asked = {"engine": "comfyui", "size": "256x256", "gpu": "3060"}
-    bare, added = (
-        api.picture("sd-1.5", **asked, **more) for more in ({}, {"lora": 2, "lora_r": 16})
-    )
+    bare, added = (api.image("sd-1.5", **asked, **more) for more in ({}, {"lora": 2, "lora_r": 16}))
     assert bare.peak.expected == added.peak.expected
     unet = next(p for p in prepare("sd-1.5").model().parts if p.name == "unet")
     files = sum(adapting.files(unet, 2, 16, TORCH["bfloat16"]))

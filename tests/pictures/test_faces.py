@@ -7,6 +7,7 @@ import pytest
 import weighbridge
 from tests.ask import typed
 from tests.cases import all_of
+from weighbridge.answers.questions.fit import pictures as fit_pictures
 from weighbridge.answers.questions.fit.pipelines import WAYS, _families, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
 from weighbridge.answers.remedies import pictures
@@ -18,8 +19,9 @@ from weighbridge.faces.cli.questions import cases
 from weighbridge.faces.view.records import RenderOptions
 from weighbridge.faces.web.asks import AnswerView
 from weighbridge.faces.web.command import command
+from weighbridge.machines.accelerators.names import find
 from weighbridge.memory.report.fit import Ranking
-from weighbridge.memory.report.plan import Plan, Rung, chosen
+from weighbridge.memory.report.plan import Plan, Rung, chosen_way
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import components
 from weighbridge.pictures.components import declared
@@ -43,16 +45,16 @@ def asked(desk, task, model=SD, **workload):
 @pytest.mark.slow
 def test_serving_a_pipeline_is_making_pictures_with_it(desk):
     served = asked(desk, "infer", **FLAGS)
-    assert served == asked(desk, "picture", **FLAGS)
-    assert served == weighbridge.prepare(SD).picture(remedies=False, **FLAGS).to_dict()
-    assert asked(desk, "train", **CARD) == asked(desk, "picture_training", **CARD)
+    assert served == asked(desk, "image", **FLAGS)
+    assert served == weighbridge.prepare(SD).image(remedies=False, **FLAGS).to_dict()
+    assert asked(desk, "train", **CARD) == asked(desk, "train_image", **CARD)
 
 
 @all_of(
     ("request_", "task"),
     [
-        ({"task": "infer", "model": SD}, "picture"),
-        ({"task": "train", "model": SD}, "picture_training"),
+        ({"task": "infer", "model": SD}, "image"),
+        ({"task": "train", "model": SD}, "train_image"),
         ({"task": "load", "model": SD}, "load"),
         ({"task": "infer", "model": "gpt2"}, "infer"),
         ({"task": "infer", "model": SD, "workload": {"command": "vllm serve x"}}, "infer"),
@@ -71,7 +73,7 @@ def test_a_pipeline_fits_by_api_as_on_the_command_line(capsys):
 
 def test_a_request_is_the_command_that_is_typed():
     line = "weighbridge image sd-1.5 --vae-tiling --gpu 3060"
-    for task in ("infer", "picture"):
+    for task in ("infer", "image"):
         assert command({"task": task, "model": SD, "workload": FLAGS}, AnswerView()) == line
     training = {"task": "train", "model": SD, "workload": {"size": [512, 768]}}
     assert command(training, AnswerView()) == "weighbridge train-image sd-1.5 --size 768x512"
@@ -219,19 +221,19 @@ def test_fit_ends_with_its_first_line(capsys, words, first, code):
 
 
 def test_a_smaller_picture_is_no_yes_of_what_was_asked():
-    asked = weighbridge.prepare(SD).picture(gpu_memory="1.5GiB", remedies=False)
-    fits = weighbridge.prepare(SD).picture(gpu_memory="24GiB", remedies=False)
+    asked = weighbridge.prepare(SD).image(gpu_memory="1.5GiB", remedies=False)
+    fits = weighbridge.prepare(SD).image(gpu_memory="24GiB", remedies=False)
     assert (asked.verdict.fits, fits.verdict.fits) == ("no", "yes")
     first = Rung(change={}, report=asked)
     small, packed = (
         Rung(change={name: value}, report=fits)
         for name, value in (("size", (256, 256)), ("quantization", "nf4"))
     )
-    assert chosen((first, small)) == Plan(fits="no", why="asked", rung=first)
-    assert chosen((first, small, packed)) == Plan(fits="yes", why="whole", rung=packed)
+    assert chosen_way((first, small)) == Plan(fits="no", why="asked", rung=first)
+    assert chosen_way((first, small, packed)) == Plan(fits="yes", why="whole", rung=packed)
 
 
-@pytest.mark.parametrize("name, gpu", [("flux.1-dev", "3060"), ("wan2.1-t2v-14b", "4090")])
+@pytest.mark.parametrize(("name", "gpu"), [("flux.1-dev", "3060"), ("wan2.1-t2v-14b", "4090")])
 def test_a_rung_of_a_pipeline_is_what_its_remedy_says(name, gpu):
     fit = weighbridge.fit(name, gpu=gpu)
     (question,) = fit.questions
@@ -266,3 +268,45 @@ def test_the_smallest_card_is_looked_for_without_one(capsys):
     assert run(["fit", SD, "--smallest", "gpu", "--gpu", "3060"]) == 2
     assert "leave --gpu out" in capsys.readouterr().err
     assert run(["image", SD, "--smallest", "gpu"]) == 2
+
+
+def test_pipelines_beside_each_other_are_told_by_their_plans(capsys):
+    assert run(["fit", SD, "flux.1-dev", "--gpu", "3060", "--format", "human"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    (needs,) = (row for row in rows if row.strip().startswith("needs"))
+    assert needs.count("✓") == 2 and "✗" not in "".join(rows)
+    assert "flux.1-dev: --offload model --quantization Q4_K_S" in rows
+
+
+@pytest.mark.parametrize(
+    ("cards", "first"),
+    [
+        ({"": "L20", "model": "L4"}, "✓ L20: the smallest card that holds it "),
+        (
+            {"model": "GeForce RTX 5090 D"},
+            "✓ GeForce RTX 5090 D: the smallest card that holds it, with --offload model",
+        ),
+        ({}, "✗ No card of the catalogue surely holds it as it was asked: "),
+    ],
+)
+def test_the_first_line_names_the_smallest_card(capsys, monkeypatch, cards, first):
+    monkeypatch.setattr(pictures, "_smallest", lambda w, ask: cards.get(w.offload or "", ""))
+    if not cards:
+        monkeypatch.setattr(fit_pictures, "sold_cards", lambda: [find("gtx 1060 6gb").part])
+    code = run(["fit", "flux.1-dev", "--smallest", "gpu", "--format", "human"])
+    assert code == (0 if cards else 1)
+    assert capsys.readouterr().out.splitlines()[2].startswith(first)
+
+
+@pytest.mark.parametrize("task", ["image", "video", "picture"])
+def test_one_task_has_one_name_and_old_ones_are_read(desk, task):
+    told = asked(desk, task, SD, gpu="3060")
+    assert told == asked(desk, "infer", SD, gpu="3060")
+
+
+def test_training_a_pipeline_is_asked_by_name(desk):
+    told = asked(desk, "train_image", SD, gpu="3060")
+    assert (
+        told == asked(desk, "train", SD, gpu="3060") == asked(desk, "picture_training", gpu="3060")
+    )
+    assert "image" in asked(desk, "paint")["error"]["message"]

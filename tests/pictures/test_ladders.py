@@ -29,7 +29,7 @@ def test_comfyui_is_asked_for_ram_too():
     """What a card has no room for comes from pages of files: read again, where RAM has none."""
     asks = {"engine": "comfyui", "quantization": "fp8", "gpu": "3060", "remedies": False}
     pipeline = prepared("flux.1-dev")
-    large, small = (pipeline.picture(ram=ram, **asks) for ram in ("64GiB", "4GiB"))
+    large, small = (pipeline.image(ram=ram, **asks) for ram in ("64GiB", "4GiB"))
     in_ram = large.derived["in_ram"]
     assert large.verdict.host.needed.high - large.verdict.host.needed.low > in_ram
     assert (large.verdict.host.fits, small.verdict.host.fits) == ("yes", "unknown")
@@ -73,8 +73,8 @@ def test_a_ladder_ends_with_blocks_that_fit_where_what_is_packed_is_too_large_to
     """UMT5 of Wan 2.1 in 4 bits is loaded on the card, whole: 8.6 GiB."""
     blocks = {"offload": "group-block", "offload_stream": True, "vae_tiling": True}
     wan = prepared("wan2.1-t2v-1.3b")
-    assert wan.picture(gpu="4060", **blocks, remedies=False).verdict.fits == "yes"
-    first = next(r for r in wan.picture(gpu="4060").remedies if r.fits == "yes")
+    assert wan.image(gpu="4060", **blocks, remedies=False).verdict.fits == "yes"
+    first = next(r for r in wan.image(gpu="4060").remedies if r.fits == "yes")
     assert first.change == blocks
     assert "quantization" not in first.flags and "use_stream=True" in first.paste
 
@@ -95,7 +95,7 @@ def screen_of(report):
 
 @pytest.mark.slow
 def test_headings_say_what_rows_are():
-    report = prepared("flux.1-dev").picture(gpu="3060", quantization="fp8+text=fp8")
+    report = prepared("flux.1-dev").image(gpu="3060", quantization="fp8+text=fp8")
     assert screen(report).title.endswith("fp8, text fp8 · diffusers")
     none = tuple(r for r in report.remedies if r.fits != "yes")
     assert "What would fit" in screen_of(report)

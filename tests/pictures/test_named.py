@@ -38,7 +38,7 @@ def test_a_word_within_a_name_is_none(word):
 
 @pytest.mark.slow
 def test_a_beginning_is_read_where_a_pipeline_is_asked_for_and_named_with_the_others():
-    found = api.picture("qwen", offline=True)
+    found = api.image("qwen", offline=True)
     assert found.workload["pipeline"] == "qwen-image"
     assert "qwen-image-edit-2509" in found.warnings[0]
     with pytest.raises(weighbridge.WeighbridgeError):
@@ -57,7 +57,7 @@ def checkpoint(path, *names):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["picture", "infer", "picture_training"])
+@pytest.mark.parametrize("task", ["image", "infer", "train_image"])
 def test_a_checkpoint_with_all_components_is_known_by_its_tensors(tmp_path, task):
     path = checkpoint(tmp_path / "myTune_v9.safetensors", "first_stage_model.x", SDXL)
     found = getattr(api, task)(path)
@@ -102,12 +102,12 @@ def test_a_components_own_format_is_before_that_of_all():
 
 def test_a_files_format_and_another_one_are_refused():
     with pytest.raises(ContradictionError, match="in Q4_K_S, by its name, and nf4"):
-        api.picture("flux1-dev-Q4_K_S.gguf", quantization="nf4")
+        api.image("flux1-dev-Q4_K_S.gguf", quantization="nf4")
 
 
 @pytest.mark.slow
 def test_a_files_format_stands_beside_that_of_other_components():
-    found = api.picture("flux1-dev-Q4_K_S.gguf", quantization="text=fp8")
+    found = api.image("flux1-dev-Q4_K_S.gguf", quantization="text=fp8")
     assert found.workload["quantization"] == "Q4_K_S+text=fp8"
 
 
@@ -125,14 +125,14 @@ def test_seconds_and_frames_may_say_the_same():
 
 @pytest.mark.slow
 def test_decoding_in_tiles_is_told_where_it_is_a_fallback():
-    found = api.picture("sdxl", engine="comfyui", size="2048x2048", gpu="3060")
+    found = api.image("sdxl", engine="comfyui", size="2048x2048", gpu="3060")
     assert [s["stage"] for s in found.derived["picture_stages"] if s.get("tiled")] == ["decode"]
     assert "vae, in tiles" in str(found)
 
 
 @pytest.mark.slow
 def test_which_batch_is_meant():
-    found = str(api.picture_training("sd-1.5", gradient_accumulation=4, batch_size=2))
+    found = str(api.train_image("sd-1.5", gradient_accumulation=4, batch_size=2))
     assert "batch 2 a GPU" in found
     assert "a step has 4" in found.replace("\n", " ")
 
@@ -150,7 +150,7 @@ def test_more_frames_never_need_less_but_for_room_that_the_allocator_left(name, 
     gives up, and is in no lower bound. CogVideoX decodes two latent frames at a time, which take
     the same with every length; blocks that its denoiser left fit them, are a little larger (what is
     not split off is rounding) or do not."""
-    phases = [{p.name: p for p in api.picture(name, frames=n).devices[0].phases} for n in lengths]
+    phases = [{p.name: p for p in api.image(name, frames=n).devices[0].phases} for n in lengths]
     for stage in ("denoise", "decode"):
         held = [[c for c in p[stage].components if c.name != "rounding"] for p in phases]
         moments = [Instant(stage, tuple(one)) for one in held]
@@ -166,10 +166,10 @@ def test_more_frames_never_need_less_but_for_room_that_the_allocator_left(name, 
 @pytest.mark.parametrize(
     ("text", "task", "model"),
     [
-        ("I have a 3060 and want to run Wan 2.2 at 720p", "picture", "wan2.2-t2v-a14b"),
-        ("FLUX dev on my 3060 with ComfyUI?", "picture", "flux.1-dev"),
-        ("does hunyuan video run on a 4070 ti", "picture", "hunyuan-video"),
-        ("train a FLUX LoRA on a 4090", "picture_training", "flux.1-dev"),
+        ("I have a 3060 and want to run Wan 2.2 at 720p", "image", "wan2.2-t2v-a14b"),
+        ("FLUX dev on my 3060 with ComfyUI?", "image", "flux.1-dev"),
+        ("does hunyuan video run on a 4070 ti", "image", "hunyuan-video"),
+        ("train a FLUX LoRA on a 4090", "train_image", "flux.1-dev"),
         ("my wan link is slow, GPU memory is full", "infer", ""),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_sentence_names_a_pipeline(text, task, model):
 
 def refused(**settings):
     with pytest.raises(UsageError) as error:
-        api.picture("flux.1-dev", **settings)
+        api.image("flux.1-dev", **settings)
     return str(error.value)
 
 
@@ -194,17 +194,17 @@ def test_a_value_that_is_none_says_what_is_one():
     assert "how many LoRA files" in refused(lora="my.safetensors")
     assert "two formats of the denoiser" in refused(quantization="fp8", layerwise_casting=True)
     with pytest.raises(UsageError, match="no pipeline that we know is called 'pony xyz'"):
-        api.picture("pony xyz")
+        api.image("pony xyz")
 
 
 def test_qlora_is_lora_beside_a_denoiser_in_nf4():
     """The same by its name, by its parts, and by the workload that an answer has."""
     asked = {"gpu": "4090", "size": "512x512", "checkpointing": "full"}
-    short = api.picture_training("flux.1-dev", method="qlora", **asked)
-    parts = api.picture_training("flux.1-dev", method="lora", quantization="nf4", **asked)
+    short = api.train_image("flux.1-dev", method="qlora", **asked)
+    parts = api.train_image("flux.1-dev", method="lora", quantization="nf4", **asked)
     assert short.to_dict() == parts.to_dict()
     assert (short.workload["method"], short.workload["quantization"]) == ("lora", "nf4")
-    eight = api.picture_training("flux.1-dev", method="qlora", quantization="bnb-int8", **asked)
+    eight = api.train_image("flux.1-dev", method="qlora", quantization="bnb-int8", **asked)
     assert eight.workload["quantization"] == "bnb-int8"
 
 

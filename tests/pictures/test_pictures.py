@@ -153,7 +153,7 @@ def test_what_runs_above_tensors_of_2_to_the_31_is_not_known():
     flux = weighbridge.prepare("flux.1-dev")
 
     def peak(batch):
-        [card, *_] = flux.picture(batch_size=batch, gpu="h100", remedies=False).devices
+        [card, *_] = flux.image(batch_size=batch, gpu="h100", remedies=False).devices
         return card.peak("allocated")
 
     eight, sixteen = peak(8), peak(16)

@@ -117,10 +117,10 @@ def test_a_recorded_step_says_that_it_is_not_fused(name, told):
 def test_what_is_not_weighed_forbids_a_sure_yes():
     """Like with language models: one size of an unknown part is as good as another."""
     prepared = weighbridge.prepare("cosmos-1.0-7b")
-    verdict = prepared.picture(gpu="b200", remedies=False).verdict
+    verdict = prepared.image(gpu="b200", remedies=False).verdict
     assert verdict.fits == "unknown" and "not weighed" in verdict.reason
-    assert prepared.picture(gpu="b200", engine="comfyui", remedies=False).verdict.fits == "yes"
-    assert prepared.picture(gpu="3060", remedies=False).verdict.fits == "no"
+    assert prepared.image(gpu="b200", engine="comfyui", remedies=False).verdict.fits == "yes"
+    assert prepared.image(gpu="3060", remedies=False).verdict.fits == "no"
 
 
 @pytest.mark.parametrize("name", ["ltx-2", "animatediff", "ernie-image"])
@@ -130,7 +130,7 @@ def test_what_is_weighed_and_not_run_is_on_the_card_or_waits(name):
     here, away = (
         [c for c in device.phases[-1].components if device.kind == kind]
         for offload, kind in (("none", "gpu"), ("model", "host"))
-        for device in prepared.picture(offload=offload, remedies=False).devices
+        for device in prepared.image(offload=offload, remedies=False).devices
         if device.kind == kind
     )
     weights = {c.detail: c.bytes.expected for c in here if c.name == "weights"}
@@ -142,11 +142,11 @@ def test_what_is_weighed_and_not_run_is_on_the_card_or_waits(name):
 def test_what_a_program_does_not_load_takes_no_memory_of_the_host():
     """stable-diffusion.cpp has no motion adapter, and its answer was a KeyError."""
     prepared = weighbridge.prepare("animatediff")
-    report = prepared.picture(engine="stable-diffusion.cpp", offload="model", remedies=False)
+    report = prepared.image(engine="stable-diffusion.cpp", offload="model", remedies=False)
     adapter = 2 * spec(pipelines.find("animatediff")).beside["motion_adapter"]  # float16
     host = next(device for device in report.devices if device.kind == "host")
     waits = max(c.bytes.expected for c in host.phases[-1].components)
-    all_of_it = prepared.picture(offload="model", dtype="float16", remedies=False)
+    all_of_it = prepared.image(offload="model", dtype="float16", remedies=False)
     host = next(device for device in all_of_it.devices if device.kind == "host")
     assert waits == max(c.bytes.expected for c in host.phases[-1].components) - adapter
 

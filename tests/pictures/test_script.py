@@ -16,7 +16,7 @@ prepared = cache(weighbridge.prepare)
 
 
 def lines(name, quantization):
-    report = prepared(name).picture(quantization=quantization, remedies=False)
+    report = prepared(name).image(quantization=quantization, remedies=False)
     return report.derived["launch"].splitlines()
 
 
@@ -36,7 +36,7 @@ def test_each_denoiser_has_a_file_and_rests_in_float8():
     files = [line for line in lines("wan2.2-t2v-a14b", "Q4_K_S") if "from_single_file" in line]
     assert ["HighNoise/" in line for line in files] == [True, False]
     assert ["LowNoise/Wan2.2-T2V-A14B-LowNoise-Q4_K_S.gguf" in line for line in files] == [0, 1]
-    report = prepared("wan2.2-t2v-a14b").picture(layerwise_casting=True, remedies=False)
+    report = prepared("wan2.2-t2v-a14b").image(layerwise_casting=True, remedies=False)
     casts = [one for one in report.derived["launch"].splitlines() if "layerwise_casting" in one]
     assert [one.split(".")[1] for one in casts] == ["transformer", "transformer_2"]
 
@@ -84,9 +84,7 @@ def test_lines_are_python(form):
 
 
 def test_encoders_that_are_left_out_are_not_loaded():
-    report = prepared("flux.1-dev").picture(
-        quantization="nf4+text=nf4", drop="text", remedies=False
-    )
+    report = prepared("flux.1-dev").image(quantization="nf4+text=nf4", drop="text", remedies=False)
     *_, loads, _, call = report.derived["launch"].splitlines()
     assert "text_encoder=None, text_encoder_2=None" in loads
     assert call.startswith("out = pipe(**embeddings, ")
@@ -100,7 +98,7 @@ def read_back(report):
     [run] = file.runs
     assert not run.unread
     gpu = report.workload["gpu"]
-    return prepared(run.model).picture(gpu=gpu, remedies=False, **run.settings)
+    return prepared(run.model).image(gpu=gpu, remedies=False, **run.settings)
 
 
 def judged(report):
@@ -109,11 +107,11 @@ def judged(report):
 
 def same_by_its_lines(name, gpu, **asked):
     """The law: what a remedy's tick rests on is in the program that is printed for it."""
-    whole = prepared(name).picture(gpu=gpu, **asked)
+    whole = prepared(name).image(gpu=gpu, **asked)
     changes = [dict(one.change) for one in whole.remedies if one.fits != "no"]
     assert changes
     for change in changes:
-        report = prepared(name).picture(gpu=gpu, remedies=False, **asked | change)
+        report = prepared(name).image(gpu=gpu, remedies=False, **asked | change)
         assert judged(read_back(report)) == judged(report), change
 
 
@@ -134,18 +132,18 @@ def test_lines_of_a_remedy_read_back_to_its_answer(name, gpu, asked):
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", with_programs())
 def test_lines_of_each_remedy_read_back_to_its_answer(name):
-    whole = prepared(name).picture(gpu="3070")
+    whole = prepared(name).image(gpu="3070")
     if any(one.fits != "no" for one in whole.remedies):
         same_by_its_lines(name, "3070")
 
 
 def test_an_autoencoder_in_another_dtype_than_the_pipeline_makes_of_it_is_loaded_so():
     """AuraFlow decodes in float32 what is in float16; bfloat16 stays as it is."""
-    narrow = prepared("auraflow").picture(vae_dtype="bfloat16", remedies=False).derived["launch"]
+    narrow = prepared("auraflow").image(vae_dtype="bfloat16", remedies=False).derived["launch"]
     assert 'subfolder="vae", torch_dtype=torch.bfloat16' in narrow
     assert "vae=vae" in narrow
     for name in ("auraflow", "sdxl"):
-        assert "vae" not in prepared(name).picture(remedies=False).derived["launch"]
+        assert "vae" not in prepared(name).image(remedies=False).derived["launch"]
 
 
 @all_of("name", pipelines.names())
@@ -160,7 +158,7 @@ def test_each_component_that_is_packed_may_be_named(name):
 
 def test_a_format_with_a_dtype_beside_it_reads_back():
     """bnb_4bit_compute_dtype is a name of torch's, and no literal."""
-    report = prepared("sd3-medium").picture(
+    report = prepared("sd3-medium").image(
         quantization="nf4+text=nf4", offload="model", size="512x512", gpu="3070", remedies=False
     )
     back = read_back(report)

@@ -16,7 +16,7 @@ prepared = cache(weighbridge.prepare)
 
 def asked(name=SD15, **settings):
     engine = {"engine": "stable-diffusion.cpp", **settings}
-    return prepared(name).picture(remedies=False, **engine)
+    return prepared(name).image(remedies=False, **engine)
 
 
 def phase(report, stage):

@@ -80,7 +80,7 @@ def tiny(tmp_path_factory):
 
 def small(tiny, **settings):
     typed = {"size": "256", "prompt_tokens": 8, **settings}
-    return tiny.picture_training(remedies=False, **typed)
+    return tiny.train_image(remedies=False, **typed)
 
 
 def asked(name=SD15, **settings):
@@ -734,13 +734,13 @@ def test_compiled_blocks_keep_at_most_what_no_checkpoint_does(tiny):
 
 
 def test_the_ladder_ends_with_what_fits(tiny):
-    report = tiny.picture_training(size="1024", gpu_memory="900MiB", batch_size=4)
+    report = tiny.train_image(size="1024", gpu_memory="900MiB", batch_size=4)
     assert report.verdict.fits != "yes"
     assert [*report.remedies[0].change] == ["checkpointing"]
     peaks = [remedy.peak_bytes for remedy in report.remedies]
     assert peaks == sorted(peaks, reverse=True)
     change = dict(report.remedies[-1].change)
-    again = tiny.picture_training(
+    again = tiny.train_image(
         remedies=False, **{"size": "1024", "gpu_memory": "900MiB", "batch_size": 4, **change}
     )
     assert again.peak.expected == peaks[-1]
@@ -807,13 +807,13 @@ def test_lokr_without_factors_may_be_as_large_as_examples_have_it():
     asked = {"framework": "simpletuner", "method": "lokr", "size": "512x512", "remedies": False}
     asked |= {"checkpointing": "full", "drop": ("text", "vae"), "optimizer": "adamw_bf16"}
     pipeline = weighbridge.prepare("pixart-sigma")
-    untold = pipeline.picture_training(**asked)
-    told = pipeline.picture_training(**asked, lokr_factors=("Attention=2", "FeedForward=4"))
+    untold = pipeline.train_image(**asked)
+    told = pipeline.train_image(**asked, lokr_factors=("Attention=2", "FeedForward=4"))
     assert untold.peak.high >= told.peak.expected
     assert untold.peak.expected < told.peak.expected
     said = [warning.key for warning in untold.warnings if hasattr(warning, "key")]
     assert "picture_training.no_factors" in said
-    given = pipeline.picture_training(**asked, lokr_factor=8)
+    given = pipeline.train_image(**asked, lokr_factor=8)
     assert given.peak.high < untold.peak.high
 
 
@@ -824,7 +824,7 @@ def test_videos_are_encoded_in_tiles_where_it_is_asked():
     asked = {"method": "lora", "checkpointing": "full", "frames": 49, "remedies": False}
     for size in ("768x512", "256x256"):
         whole, tiled = (
-            pipeline.picture_training(size=size, vae_tiling=on, **asked) for on in (False, True)
+            pipeline.train_image(size=size, vae_tiling=on, **asked) for on in (False, True)
         )
         one, other = (r.devices[0].peak("allocated").expected for r in (whole, tiled))
         assert tiled.workload["vae_tiling"] is True
@@ -838,7 +838,7 @@ def test_videos_are_encoded_in_tiles_where_it_is_asked():
 def test_an_autoencoder_whose_tile_is_part_of_its_config_encodes_in_tiles():
     pipeline = weighbridge.prepare("cogvideox-2b")
     whole, tiled = (
-        pipeline.picture_training(frames=9, checkpointing="full", vae_tiling=on, remedies=False)
+        pipeline.train_image(frames=9, checkpointing="full", vae_tiling=on, remedies=False)
         for on in (False, True)
     )
     cached = [p.at("allocated").expected for r in (whole, tiled) for p in r.devices[0].phases[:1]]
@@ -852,5 +852,5 @@ def test_an_autoencoder_whose_tile_is_part_of_its_config_encodes_in_tiles():
 def test_attention_by_cudnn_is_told_where_torch_takes_it_first(gpu, precision, told):
     """torch 2.11 with cuDNN 9.19 on an H100: FLUX.1's LoRA ended in backward, and ran without it."""
     how = {"checkpointing": "full", "size": "512x512", "gpu": gpu, "precision": precision}
-    report = weighbridge.prepare("flux.1-dev").picture_training(remedies=False, **how)
+    report = weighbridge.prepare("flux.1-dev").train_image(remedies=False, **how)
     assert any("enable_cudnn_sdp" in str(warning) for warning in report.warnings) is told

@@ -46,10 +46,10 @@ LEARNT = [
     ("train", {"method": "grpo", "framework": "unsloth", "lora_r": 16}),
 ]
 PICTURED = [
-    ("picture", {"size": "512x384", "gpu": "3060", "offload": "model", "vae_tiling": True}),
-    ("picture", {"batch_size": 2, "quantization": "fp8", "guidance": "off", "attention": "flash"}),
+    ("image", {"size": "512x384", "gpu": "3060", "offload": "model", "vae_tiling": True}),
+    ("image", {"batch_size": 2, "quantization": "fp8", "guidance": "off", "attention": "flash"}),
     *(
-        ("picture_training", {"size": "256x192", "gpu": "3060"} | more)
+        ("train_image", {"size": "256x192", "gpu": "3060"} | more)
         for more in (
             {},
             {"framework": "kohya", "batch_size": 2, "checkpointing": "full"},
@@ -66,7 +66,7 @@ def answer():
     desk = Requests(offline=True)
 
     def ask(task, workload):
-        usual = "sd-1.5" if task.startswith("picture") else MODEL
+        usual = "sd-1.5" if task.startswith("image") else MODEL
         model = OTHERS.get(workload.get("framework"), usual)
         request = {"task": task, "model": model, "workload": workload, "remedies": False}
         return desk.answer(json.dumps(request))

@@ -78,7 +78,7 @@ def test_sections_of_a_toml_beside_a_line_are_arguments(tmp_path):
 
 def test_kohyas_own_toml_names_no_pipeline():
     [run] = read('network_module = "networks.lora"\nnetwork_dim = 8\n', "c.toml").runs
-    assert (run.task, run.model, run.settings["lora_r"]) == ("picture_training", "", 8)
+    assert (run.task, run.model, run.settings["lora_r"]) == ("train_image", "", 8)
 
 
 @all_of(

@@ -93,7 +93,7 @@ def run(text):
 
 def test_a_question_about_video_has_its_size_its_ram_and_its_card():
     only = run("Wan 2.2 14B i2v 720p 5 seconds on a 4090 with 32 GB RAM in ComfyUI")
-    assert (only.task, only.model) == ("picture", "wan2.2-i2v-a14b")
+    assert (only.task, only.model) == ("image", "wan2.2-i2v-a14b")
     assert only.settings == {
         "size": "1280x720",
         "seconds": 5.0,
@@ -106,7 +106,7 @@ def test_a_question_about_video_has_its_size_its_ram_and_its_card():
 
 def test_a_training_in_words_has_its_method_and_its_program():
     only = run("sdxl lora batch 4 12GB kohya")
-    assert (only.task, only.model) == ("picture_training", "sdxl")
+    assert (only.task, only.model) == ("train_image", "sdxl")
     assert only.settings == {
         "batch_size": 4,
         "gpu_memory": "12GiB",
@@ -168,5 +168,5 @@ def test_a_release_behind_a_name_is_never_dropped(text, model):
 
 @pytest.mark.parametrize("words", ["LoRA on 16GB", "LoRA training on 16GB", "lora in 12 GB"])
 def test_a_lora_on_a_size_of_card_is_trained(words):
-    assert read(f"Chroma1-HD {words}").runs[0].task == "picture_training"
-    assert read(f"Chroma1-HD with a {words.split()[0]} on 16GB").runs[0].task == "picture"
+    assert read(f"Chroma1-HD {words}").runs[0].task == "train_image"
+    assert read(f"Chroma1-HD with a {words.split()[0]} on 16GB").runs[0].task == "image"

@@ -27,7 +27,7 @@ CALL = 'pipe("a cat", height=768, width=1360, num_inference_steps=28, guidance_s
 
 def test_the_script_that_most_people_have():
     only = run("pipe.enable_model_cpu_offload()", f"image = {CALL}.images[0]")
-    assert (only.task, only.model) == ("picture", "black-forest-labs/FLUX.1-dev")
+    assert (only.task, only.model) == ("image", "black-forest-labs/FLUX.1-dev")
     assert only.settings == {"dtype": "bfloat16", "offload": "model", "size": "1360x768"}
     assert not only.unread and not only.notes
     assert [(one.setting, one.line) for one in only.understood] == [

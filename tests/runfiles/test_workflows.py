@@ -48,7 +48,7 @@ def unread(flow):
 
 def test_what_decides_is_read():
     only = run(FLUX)
-    assert (only.task, only.model) == ("picture", "flux.1-dev")
+    assert (only.task, only.model) == ("image", "flux.1-dev")
     assert only.settings == {
         "engine": "comfyui",
         "size": "1216x832",

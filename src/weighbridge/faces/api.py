@@ -156,7 +156,7 @@ def infer(
     """
     if command is None and workload is None and pipelines.makes_pictures(model):
         source = {name: value for name, value in locals().items() if name in SOURCE}
-        return picture(model, **source, **settings)
+        return image(model, **source, **settings)
     asked = serving(workload, command, settings)
     asked = by_its_name(asked, model)
     model, revision = served_model(asked, model, revision)
@@ -165,7 +165,7 @@ def infer(
     return opened(model, _options(locals(), then="answers.estimate.infer")).answer(asked)
 
 
-def picture(
+def image(
     model: Any,
     workload: "Picture | None" = None,
     *,
@@ -191,12 +191,12 @@ def picture(
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
     """
-    asked = question("picture", workload, settings)
+    asked = question("image", workload, settings)
     options = _options(locals(), then="answers.estimate.pictures")._replace(pictures=True)
     return opened(model, options).answer(asked)
 
 
-def picture_training(
+def train_image(
     model: Any,
     workload: "PictureTraining | None" = None,
     *,
@@ -221,7 +221,7 @@ def picture_training(
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
     """
-    asked = question("picture_training", workload, settings)
+    asked = question("train_image", workload, settings)
     options = _options(locals(), then="answers.estimate.picture_training")._replace(pictures=True)
     return opened(model, options).answer(asked)
 
@@ -255,7 +255,7 @@ def train(
     """
     if workload is None and pipelines.makes_pictures(model):
         source = {name: value for name, value in locals().items() if name in SOURCE}
-        return picture_training(model, **source, **settings)
+        return train_image(model, **source, **settings)
     asked = question("train", workload, settings)
     return opened(model, _options(locals(), then="answers.estimate.train")).answer(asked)
 

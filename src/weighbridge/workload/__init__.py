@@ -55,10 +55,14 @@ FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank 
 MOST_BESIDE = 12  # answers side by side, on the command line and on the page
 
 
+MODULES = {"image": "picture", "train_image": "picture_training"}  # that are called otherwise
+
+
 def _class(task: str) -> type[Settings]:
     """Return the class of a task's settings. Each is imported when it is first asked for."""
-    named = task.title().replace("_", "")
-    declared: type[Settings] = getattr(import_module(f"{__name__}.{task}"), named)
+    module = MODULES.get(task, task)
+    named = module.title().replace("_", "")
+    declared: type[Settings] = getattr(import_module(f"{__name__}.{module}"), named)
     return declared
 
 
@@ -97,15 +101,15 @@ INFER: Table = Deferred(_serving)
 TRAIN: Table = Deferred(lambda: fields(_class("train")))
 TUNE: Table = Deferred(_tuning)
 FIT: Table = Deferred(_asked)
-PICTURE: Table = Deferred(lambda: fields(_class("picture")))
-PICTURE_TRAINING: Table = Deferred(lambda: fields(_class("picture_training")))
+PICTURE: Table = Deferred(lambda: fields(_class("image")))
+PICTURE_TRAINING: Table = Deferred(lambda: fields(_class("train_image")))
 TABLES: Mapping[str, Table] = {  # by the task of a request
     "load": LOAD,
     "infer": INFER,
     "train": TRAIN,
     "fit": FIT,
-    "picture": PICTURE,
-    "picture_training": PICTURE_TRAINING,
+    "image": PICTURE,
+    "train_image": PICTURE_TRAINING,
 }
 
 
@@ -216,11 +220,11 @@ COMMON: Mapping[str, tuple[str, ...]] = {
         *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
         *("gradient_accumulation", "loss", "attention", "ram"),
     ),
-    "picture": (
+    "image": (
         *("gpu", "gpu_memory", "ram", "size", "frames", "seconds", "batch_size", "quantization"),
         *("offload", "vae_tiling", "guidance", "dtype", "engine"),
     ),
-    "picture_training": (
+    "train_image": (
         *("gpu", "gpu_memory", "ram", "method", "framework", "size", "frames", "batch_size"),
         *("checkpointing", "optimizer", "quantization", "lora_r", "blocks_to_swap"),
     ),

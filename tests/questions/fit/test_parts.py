@@ -138,7 +138,7 @@ def test_an_answer_names_the_device_of_its_first_verdict():
         accelerator="A", accelerator_id="a", count=2, visible=exactly(9), usable_bytes=7
     )
     questions = [SimpleNamespace(verdict=None), SimpleNamespace(verdict=verdict)]
-    found = answers._accelerator(questions)
+    found = answers.accelerator(questions)
     assert (found.name, found.id, found.count, found.total, found.free) == ("A", "a", 2, 9, 7)
 
 

@@ -42,11 +42,11 @@ class Estimator:
             return load(self.model, workload)
         if self.question.task == "infer":
             return self._served(workload, limits)
-        if self.question.task == "picture":
+        if self.question.task == "image":
             from weighbridge.answers.estimate.pictures import picture
 
             return picture(self.model, workload)
-        if self.question.task == "picture_training":
+        if self.question.task == "train_image":
             from weighbridge.answers.estimate import picture_training
 
             return picture_training.train(self.model, workload)
@@ -119,7 +119,7 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
         report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
     if typed.workload.not_understood:
         report = under_words(report, typed.workload.not_understood)
-    by_method = typed.task == "picture_training"  # qlora says its format
+    by_method = typed.task == "train_image"  # qlora says its format
     if by_method or meant.quantization in (None, typed.workload.quantization):
         return report
     from weighbridge.engines.format_names import said

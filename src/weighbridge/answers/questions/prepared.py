@@ -71,8 +71,8 @@ TASKS = {
     "Load": "load",
     "Infer": "infer",
     "Train": "train",
-    "Picture": "picture",
-    "PictureTraining": "picture_training",
+    "Picture": "image",
+    "PictureTraining": "train_image",
 }  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
@@ -177,7 +177,7 @@ class Prepared:
         beside = {"draft": draft, "projector": projector}
         return self.answer(asked, beside, remedies=remedies, pinned=pinned)
 
-    def picture(
+    def image(
         self,
         workload: "Picture | None" = None,
         *,
@@ -197,10 +197,10 @@ class Prepared:
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
         """
-        asked = question("picture", workload, settings)
+        asked = question("image", workload, settings)
         return self.answer(asked, remedies=remedies, pinned=pinned)
 
-    def picture_training(
+    def train_image(
         self,
         workload: "PictureTraining | None" = None,
         *,
@@ -220,7 +220,7 @@ class Prepared:
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
         """
-        asked = question("picture_training", workload, settings)
+        asked = question("train_image", workload, settings)
         return self.answer(asked, remedies=remedies, pinned=pinned)
 
     def train(
@@ -328,12 +328,12 @@ class Prepared:
     ) -> tuple[ModelQuestion[Any], Model]:
         """The question and the pipeline, where it is one of pictures."""
         bare = question.task == "infer" and _bare(self.source)
-        if bare or question.task in ("picture", "picture_training"):
+        if bare or question.task in ("image", "train_image"):
             model = _with_its_pipeline(model, self.source)
         if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
             question = _of_pictures(question, model)
-            if question.task == "picture":
-                question = question._replace(workload=self._meant(question.workload, "picture"))
+            if question.task == "image":
+                question = question._replace(workload=self._meant(question.workload, "image"))
         return question, model
 
     def _helped(
@@ -542,9 +542,9 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
-        if task == "picture":
+        if task == "image":
             return w.but(**_of_a_file(self.source, w))
-        if task == "picture_training":  # has formats of its own (pictures/base.py)
+        if task == "train_image":  # has formats of its own (pictures/base.py)
             if getattr(w, "method", None) != "qlora":
                 return w
             return w.but(method="lora", quantization=w.quantization or "nf4")
@@ -697,7 +697,7 @@ def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[An
     typed, known = question.workload.said, fields(Picture)
     if typed.get("engine") is not None:  # of language models, who take no pipeline
         return question
-    return ModelQuestion("picture", Picture(**{n: v for n, v in typed.items() if n in known}))
+    return ModelQuestion("image", Picture(**{n: v for n, v in typed.items() if n in known}))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

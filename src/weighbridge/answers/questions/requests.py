@@ -42,10 +42,11 @@ BESIDE = {
     "infer": ("revision", "command"),
     "train": ("revision",),
     "fit": ("revision",),
-    "picture": ("revision",),
-    "picture_training": ("revision",),
+    "image": ("revision",),
+    "train_image": ("revision",),
 }
-OF_PIPELINES = {"infer": "picture", "train": "picture_training"}  # the same, of a pipeline's name
+OF_PIPELINES = {"infer": "image", "train": "train_image"}  # the same, of a pipeline's name
+SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # other names
 MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
@@ -336,14 +337,20 @@ def _checked(request: dict[str, Any]) -> None:
         raise UsageError(sentence("request.report"))
     _only(request, KEYS, "a request")
     task = request.get("task")
-    if not isinstance(task, str) or task not in BESIDE:
-        raise UsageError(sentence("task.unknown", task=shown(task), known=", ".join(BESIDE)))
+    if not isinstance(task, str) or named_task(task) not in BESIDE:
+        known = ", ".join((*BESIDE, "video"))
+        raise UsageError(sentence("task.unknown", task=shown(task), known=known))
+
+
+def named_task(task: Any) -> Any:
+    """Return a task by the one name that it has here; what is none as it is."""
+    return SAME.get(task, task) if isinstance(task, str) else task
 
 
 def meant_task(request: Mapping[str, Any]) -> str:
     """Return the task that is meant: serving a pipeline is making pictures with it, and training
     it has settings of its own."""
-    task, workload = str(request["task"]), request.get("workload")
+    task, workload = str(named_task(request["task"])), request.get("workload")
     command = isinstance(workload, dict) and workload.get("command") is not None
     if task not in OF_PIPELINES or command:
         return task

@@ -57,7 +57,7 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge image ./my-pipeline --vae-tiling
     """
     _of_kind("image", models)
-    return answer("picture", models, settings, PICTURE)
+    return answer("image", models, settings, PICTURE)
 
 
 def _of_kind(kind: str, models: tuple[str, ...]) -> None:
@@ -107,7 +107,7 @@ def video(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge video hunyuan-video --vae-tiling --quantization Q4_K_M --gpu 4090 --ram 64GiB
     """
     _of_kind("video", models)
-    return answer("picture", models, settings, PICTURE)
+    return answer("image", models, settings, PICTURE)
 
 
 @_command(PICTURE_TRAINING)
@@ -122,4 +122,4 @@ def train_image(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge train-image flux.1-dev --framework kohya --quantization fp8 --checkpointing full
     weighbridge train-image wan2.1-t2v-14b --framework musubi --blocks-to-swap 20 --gpu 4090
     """
-    return answer("picture_training", models, settings, PICTURE_TRAINING)
+    return answer("train_image", models, settings, PICTURE_TRAINING)

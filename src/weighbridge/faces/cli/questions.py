@@ -291,7 +291,7 @@ def table_of(task: str) -> "Table":
     """Return the settings of a task; those of all tasks for a run file, which may be of any."""
     if task in TABLES:
         return TABLES[task]
-    return {**TABLES["picture"], **TABLES["infer"], **TABLES["train"], **FIT}
+    return {**TABLES["image"], **TABLES["infer"], **TABLES["train"], **FIT}
 
 
 def options(table: "Table") -> Iterator[click.Option]:

@@ -83,7 +83,8 @@ def runs(answer: ShownAnswer, fit: "Fit") -> Section:
         word = answer.say("picture.way", where=where, how=told)
     sizes = figures(answer, v.per_device, v.usable_bytes)
     needs, reason = v.per_device.expected, "" if way is None else asked
-    return (Headline(word, sizes, plan.fits, reason=reason, needs=needs, has=v.usable_bytes),)
+    sign = "unknown" if solved and not solved.value and plan.fits == "yes" else plan.fits
+    return (Headline(word, sizes, sign, reason=reason, needs=needs, has=v.usable_bytes),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:

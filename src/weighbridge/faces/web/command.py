@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.faces.web.asks import AnswerView
 
 NUMBERS = (COUNT, WHOLE, SIZE)
-COMMANDS = {"picture": "image", "picture_training": "train-image"}  # tasks that are called so
+COMMANDS = {"image": "image", "train_image": "train-image"}  # tasks that are called so
 CONFIG = "./config.json"  # the file that a config at hand is taken to be in
 
 
@@ -25,7 +25,7 @@ def command(request: Mapping[str, Any], view: "AnswerView") -> str:
     words = ["weighbridge", COMMANDS.get(task, task), *_model(request.get("model"))]
     workload = request.get("workload") or {}
     if task == "fit" and makes_pictures(request.get("model")):
-        task = "picture"
+        task = "image"
     for name, value in workload.items():
         words += _option(task, name, value)
     return shlex.join([*words, *_look(view)])

@@ -34,8 +34,8 @@ SEARCHED = (
     "load",
     "infer",
     "train",
-    "picture",
-    "picture_training",
+    "image",
+    "train_image",
 )  # tasks that look for what helps
 PRELOADED = [
     "weighbridge.faces.web.protocol",

@@ -106,14 +106,14 @@ OF_PICTURE_TRAINING: Mapping[str, When] = {
     **dict.fromkeys(("lora_r", "lora_targets", "lora_dropout"), LOW_RANK),
     "lokr_factor": {"method": ["lokr"]},
 }
-PIPELINES = ("picture", "picture_training")  # tabs of what makes pictures and video
+PIPELINES = ("image", "train_image")  # tabs of what makes pictures and video
 PICTURE_FORMATS = ("fp8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_S", "bnb-int8", "fp8+text=fp8")
 WHEN: Mapping[str, Mapping[str, When]] = {  # by tab
     "fit": OF_SHARDING,
     "infer": OF_SERVING,
     "train": OF_TRAINING,
-    "picture": OF_PICTURES,
-    "picture_training": OF_PICTURE_TRAINING,
+    "image": OF_PICTURES,
+    "train_image": OF_PICTURE_TRAINING,
 }
 
 
@@ -144,14 +144,14 @@ TABS: Mapping[str, FormTab] = {
             *("loss", "precision", "quantization", "shard"),
         ),
     ),
-    "picture": FormTab(
+    "image": FormTab(
         _with(PICTURE, filters.AnswerFields),
         (
             *("gpu", "size", "quantization", "frames", "seconds", "batch_size", "offload"),
             *("vae_tiling", "engine", "vram_mode"),
         ),
     ),
-    "picture_training": FormTab(
+    "train_image": FormTab(
         _with(PICTURE_TRAINING, filters.AnswerFields),
         (
             *("gpu", "method", "size", "frames", "batch_size", "lora_r", "framework"),

@@ -20,6 +20,7 @@ from weighbridge.answers.questions.requests import (
     BESIDE,
     Requests,
     failed,
+    named_task,
     parsed,
     refused,
     settled,
@@ -107,7 +108,7 @@ class AskDesk:
             return mistake(error, asked)
 
     def _told(self, ask: dict[str, Any], token: str | None, tell: Tell | None) -> dict[str, Any]:
-        task = ask.get("task")
+        task = named_task(ask.get("task"))
         if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
             known = ", ".join((*BESIDE, *self._tasks))
             raise UsageError(sentence("task.unknown", task=shown(task), known=known))

@@ -222,7 +222,7 @@ def _of_pictures(reading: OomReading, named: Mapping[str, Any], task: str) -> Oo
     capacity = reading.size("capacity")
     if capacity and not settings.keys() & {*DEVICE}:
         settings["gpu_memory"] = capacity
-    kind = "picture_training" if task == "train" else "picture"
+    kind = "train_image" if task == "train" else "image"
     pinned = (*named, "engine", *DEVICE)
     return OomQuestion(kind, settings, pinned, tuple(_unused(named, known, task)))
 

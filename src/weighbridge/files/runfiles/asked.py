@@ -470,7 +470,7 @@ class Settings:
         self.line, self.asked, self.fits = line, dict[str, str](), task == "fit"
         about = "train" if trains or task.startswith("train") else "infer"
         if makes:
-            about = "picture" if about == "infer" else "picture_training"
+            about = "image" if about == "infer" else "train_image"
         self.about = task if task in ("image", "video", "train-image") else about
         self.known: Mapping[str, Setting[Any]] = TABLES[about]
 

@@ -108,7 +108,7 @@ def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedR
     video = entry is not None and entry.recipe.get("kind") == "video"
     trainer = picture_words.trainer(document)
     trained = trainer is not None or picture_words.TRAINS.search(text) is not None
-    task = "picture_training" if trained else "picture"
+    task = "train_image" if trained else "image"
     pieces = picture_words.settings(document)
     if trained:
         pieces |= {"framework": trainer} if trainer is not None else {}
@@ -179,7 +179,7 @@ def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterat
         yield sentence("words.size")
     if video and settings.keys().isdisjoint(("frames", "seconds")):
         yield sentence("words.frames")
-    if task == "picture_training" and "batch_size" not in settings:
+    if task == "train_image" and "batch_size" not in settings:
         yield sentence("words.key.batch_size")
 
 

@@ -76,7 +76,7 @@ SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # a
 KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
 FEWEST_WORDS = 3  # of a line of words, which is no config of a key
-ASKED = {"train": ("train", "picture_training"), "infer": ("infer", "picture")}
+ASKED = {"train": ("train", "train_image"), "infer": ("infer", "image")}
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 

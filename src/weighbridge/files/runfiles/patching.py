@@ -145,7 +145,7 @@ def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None
     rewards or preferences is changed by the words of its framework."""
     if run.settings.get("method") in LEARNS:
         return keyed(program_of(run.settings), remedy.change)
-    if run.task == "picture_training":
+    if run.task == "train_image":
         return _of_trainer(remedy.paste)
     change, words = dict(remedy.change), dict[str, Value]()
     for key in filter(_names_stage, run.understood):

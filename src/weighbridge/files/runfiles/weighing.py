@@ -365,7 +365,7 @@ def _request(run: PlannedRun) -> dict[str, Any]:
     served = {} if launch is None else {"engine": launch.engine, **launch.settings}
     settings = {name: run.settings[name] for name in SAID if name in run.settings}
     trains = {"task": "train"} if run.task == "train" and (not run.refused or run.open) else {}
-    pictures = {"pictures": True} if run.task.startswith("picture") else {}
+    pictures = {"pictures": True} if run.task in ("image", "train_image") else {}
     return {"model": run.model, **served, **settings, **trains, **pictures}
 
 
@@ -467,7 +467,7 @@ def answered(
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
     settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
     pinned = (*typed, *FIXED)
-    if run.task in ("train", "picture", "picture_training"):
+    if run.task in ("train", "image", "train_image"):
         asked_of = question(run.task, None, settings)
         return open_(model, None).answer(asked_of, remedies=remedies, pinned=pinned)
     asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge.base._version import __version__
 from weighbridge.base.records import dataclass, field
 from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict, plain, verdict_as_dict
-from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen
+from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen, chosen_way
 from weighbridge.memory.report.verdict import Answer
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ class Fit(Shown):
     def plan(self) -> Plan:
         """The answer: among the formats to run it in where they were tried, else as asked."""
         if self.ladder and self.about in ("infer", *PICTURES):
-            plan, words = chosen(self.ladder), self.workload.get("not_understood")
+            plan = (chosen_way if self.pictures else chosen)(self.ladder)
+            words = self.workload.get("not_understood")
             return plan.under_words(words) if words else plan
         return as_asked(self.asked.report, self.asked.longest)
 

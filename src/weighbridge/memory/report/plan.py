@@ -198,9 +198,7 @@ class Plan:
 
 
 def chosen(ladder: tuple[Rung, ...]) -> Plan:
-    """Choose among the formats, or the ways to make a picture, and say why."""
-    if ladder and ladder[0].report.pictures:
-        return _way(ladder[0], ladder[1:])
+    """Choose among the formats, and say why."""
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
@@ -209,9 +207,10 @@ def chosen(ladder: tuple[Rung, ...]) -> Plan:
     return Plan(fits=rung.fits, why="whole" if rung.whole else "divided", rung=rung)
 
 
-def _way(asked: Rung, steps: tuple[Rung, ...]) -> Plan:
-    """Choose how a pipeline makes what was asked: as it was asked, else by the first step with
-    which it surely fits, else slowly, with a part of it in RAM."""
+def chosen_way(ladder: tuple[Rung, ...]) -> Plan:
+    """Choose how a pipeline makes what was asked, which is the first rung: so, else by the first
+    step with which it surely fits, else slowly, with a part of it in RAM."""
+    asked, *steps = ladder
     if asked.fits == "yes":
         return Plan(fits="yes", why="asked", rung=asked)
     same = (rung for rung in steps if rung.fits == "yes" and MADE.isdisjoint(rung.change))

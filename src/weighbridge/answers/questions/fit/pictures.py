@@ -60,7 +60,7 @@ def _on_smallest(
     for the largest card where none does."""
     from weighbridge.machines.accelerators.names import find
 
-    found = pipeline.picture(**asked_for).derived.get("smallest_cards") or {}
+    found = pipeline.image(**asked_for).derived.get("smallest_cards") or {}
     name = found.get("") or found.get("model")
     part = find(name).part if name else sold_cards()[-1]
     fit = _on_card(pipeline, {**asked_for, "gpu": part.id}, words, helped=helped)
@@ -80,7 +80,7 @@ def _on_smallest(
 def _on_card(
     pipeline: "Prepared", asked_for: Mapping[str, Any], words: Any, *, helped: bool
 ) -> Fit:
-    report = pipeline.picture(remedies=helped, **asked_for)
+    report = pipeline.image(remedies=helped, **asked_for)
     ladder = tuple(_rungs(pipeline, asked_for, report))
     about = "video" if report.workload["frames"] > 1 else "image"
     questions = (Question(name=about, report=under_words(report, words) if words else report),)
@@ -103,4 +103,4 @@ def _rungs(pipeline: "Prepared", asked_for: Mapping[str, Any], report: "Report")
     for remedy in report.remedies:
         changed = {**asked_for, **remedy.change}
         settings = {name: value for name, value in changed.items() if value is not None}
-        yield Rung(change=remedy.change, report=pipeline.picture(remedies=False, **settings))
+        yield Rung(change=remedy.change, report=pipeline.image(remedies=False, **settings))

@@ -188,6 +188,6 @@ def _answers(
         if one.parameters * way.bits / 8 > room.usable.high or (way.gguf and not one.gguf):
             continue
         try:
-            yield way.settings, pipeline.picture(remedies=False, **card, **way.settings)
+            yield way.settings, pipeline.image(remedies=False, **card, **way.settings)
         except WeighbridgeError:
             continue

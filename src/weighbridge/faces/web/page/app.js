@@ -15,7 +15,7 @@ import { ASKED, changed, commandIn, isMessage, isQuestion, isRun, isText, joined
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
-const SLOW_TASKS = ["train", "picture", "picture_training"]; // that are known to take longer
+const SLOW_TASKS = ["train", "image", "train_image"]; // that are known to take longer
 const WHOLE = ["fit"]; // tasks whose verdict is not known before what helps is: no part of them comes first
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
 const PICTURED = [["flux.1-dev", "3060"], ["sdxl", "4060"], ["wan2.2-t2v-a14b", "4090"], ["qwen-image", "rtx 5090"]];

@@ -16,7 +16,7 @@ const NEEDS = new Map([["needs", 14]]); // the style of a bar that has no parts
 const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
 const MADE = ["image", "video"]; // the question of fit that is about a pipeline
-const STEPPED = ["train", "picture", "picture_training"]; // tasks whose phases are drawn
+const STEPPED = ["train", "image", "train_image"]; // tasks whose phases are drawn
 
 /** @param {ResultProps} props */
 export function Result(props) {
@@ -42,7 +42,7 @@ export function Result(props) {
 /** An answer of fit about a pipeline, as one about its only question. @param {Shown} shown @returns {Shown} */
 function ofPipeline(shown) {
   const [asked] = MADE.includes(shown.answer.report?.for) ? shown.answer.report.questions : [];
-  return asked ? { ...shown, task: "picture", answer: { ...shown.answer, report: asked.report } } : shown;
+  return asked ? { ...shown, task: "image", answer: { ...shown.answer, report: asked.report } } : shown;
 }
 
 /** The table of the formats to run it in, which is drawn. @param {Screen} screen @param {Fit} fit @returns {Grid | undefined} */
@@ -86,7 +86,7 @@ function Section(props) {
   const table = steps ? html`<${Table} grid=${steps} words=${form.words} task=${shown.task} />` : null;
   return html`<section class="blocks answer">${drawn}</section>
     ${seeking ? html`<p class="seeking">${form.words["seeking"]}</p>` : null}
-    ${STEPPED.includes(shown.task) ? html`<section class="blocks"><${Phases} report=${report} title=${shown.task === "picture" ? form.words["stages.title"] : form.words["phases.title"]} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
+    ${STEPPED.includes(shown.task) ? html`<section class="blocks"><${Phases} report=${report} title=${shown.task === "image" ? form.words["stages.title"] : form.words["phases.title"]} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
 }
 
 /** @param {ResultProps & { block: Block }} props */

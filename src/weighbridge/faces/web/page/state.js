@@ -1,9 +1,10 @@
 // The state of the page, and the address that holds all of it (after the #: no server sees it).
 /** @import { Ask, Change, Form, Lang, Setting, State, Tab, Values, Variant } from "./types.js" */
 
-export const ASKED = ["fit", "load", "infer", "train", "picture", "picture_training"]; // tabs that are a question about a model
+export const ASKED = ["fit", "load", "infer", "train", "image", "train_image"]; // tabs that are a question about a model
+const SAME = new Map([["picture", "image"], ["video", "image"], ["picture_training", "train_image"]]); // other names of tabs
 /** Tabs of pipelines that make pictures and video, by the tabs where their names are typed too. @type {Record<string, string>} */
-const PIPELINES = { fit: "picture", infer: "picture", train: "picture_training", picture: "picture", picture_training: "picture_training" };
+const PIPELINES = { fit: "image", infer: "image", train: "train_image", image: "image", train_image: "train_image" };
 export const OOM = "oom"; // the tab of a message
 export const LISTS = ["gpus", "models", "accuracy"];
 export const REGISTRY = "registry"; // the tab of a dataset
@@ -40,7 +41,7 @@ export function preferred() {
 /** The state that an address says. @param {string} fragment @returns {State} */
 export function read(fragment) {
   const said = new URLSearchParams(fragment.replace(/^#/, "").slice(0, LONGEST));
-  const task = said.get("task") ?? "fit";
+  const task = SAME.get(said.get("task") ?? "fit") ?? said.get("task") ?? "fit";
   const lang = said.get("lang");
   return {
     task: TASKS.includes(task) ? task : "fit",
@@ -214,7 +215,7 @@ export function question(state, form, dropped = false, log = "") {
   if (state.task === OOM) return log ? { task: OOM, log, model: state.model || null, workload: workload(state, form), view } : null;
   if (!state.model && !dropped && !(state.task === "infer" && state.given.command)) return null;
   const model = state.task === "infer" && state.given.command && !dropped ? null : state.model;
-  const known = state.task === "picture" && tabFor("fit", state.model, form) === "picture"; // in whichever way it runs
+  const known = state.task === "image" && tabFor("fit", state.model, form) === "image"; // in whichever way it runs
   return { task: known ? "fit" : state.task, model, workload: workload(state, form), view };
 }
 

@@ -159,7 +159,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if facts.forms:
         facts.settings["quantization"] = "+".join(facts.forms)
     yield PlannedRun(
-        task="picture",
+        task="image",
         model=model,
         settings=facts.settings,
         understood=tuple(sorted(facts.understood, key=lambda one: one.line)),

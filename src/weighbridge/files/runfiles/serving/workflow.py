@@ -375,14 +375,14 @@ class Workflow:
         if not pipelines:
             for node in self.of("guidance"):
                 self._leave(f"{node.type} {node.id}", "no node that we know loads its model")
-            yield PlannedRun(task="picture", settings=settings, unread=tuple(self.unread))
+            yield PlannedRun(task="image", settings=settings, unread=tuple(self.unread))
         self._strange_encoders(tuple(pipelines))
         for name, files in pipelines.items():
             form = "+".join(self._formats(name, files))
             more = {"quantization": form} if form else {}
             more |= self._per_pipeline(name)
             yield PlannedRun(
-                task="picture",
+                task="image",
                 name=name if len(pipelines) > 1 else "",
                 model=name,
                 settings={**settings, **more},

@@ -35,7 +35,7 @@ from weighbridge.files.runfiles.training.picture_networks import network, of_une
 from weighbridge.files.runfiles.training.ranks import of_launcher
 from weighbridge.models.catalogue.pipelines import file_name, of_file
 
-TASK = "picture_training"
+TASK = "train_image"
 KEYS = {
     "kohya": text_beside(__file__, "kohya.txt"),
     "simpletuner": text_beside(__file__, "simpletuner.txt"),

@@ -134,7 +134,7 @@ def number(value: Any) -> int | None:
 def ranks_of(run: PlannedRun) -> int:
     """Return the ranks that a training starts by its settings; 0 where those do not say."""
     says_ranks = any(run.settings.get(SIZES[kind]) for kind in ORDER)
-    trains = run.task in ("train", "picture_training")
+    trains = run.task in ("train", "train_image")
     return Ranks.of(run.settings).cards if trains and says_ranks else 0
 
 
