@@ -10,7 +10,7 @@ from tests.cases import all_of
 from tests.engines.answers import answer
 from weighbridge.base.dtypes import BFLOAT16, GGML_BY_NAME
 from weighbridge.base.errors import BadFileError, UnsupportedError
-from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.memory import Bytes, exactly, total_apart
 from weighbridge.base.units import MIB
 from weighbridge.engines.llama_cpp import components, compute, networks
 from weighbridge.engines.llama_cpp.ggml import graph as g
@@ -523,3 +523,32 @@ def test_scales_of_experts_that_are_made_anew(name, scale, card, layers, told):
     rank = SimpleNamespace(tensors=tensors, blocks=range(layers), layers=())
     found = remade(of, rank)
     assert [c.bytes for c in found] == ([told] if told else [])
+
+
+def test_ranges_that_are_independent_are_not_at_their_ends_at_once():
+    three = Bytes(7, 10, 13), Bytes(16, 20, 24), Bytes(5, 5, 5)
+    assert total_apart(three) == Bytes(30, 35, 40)  # hypot(3, 4, 0) = 5
+    assert total_apart([Bytes(0, 1, 3), Bytes(0, 1, 3)]) == Bytes(0, 2, 5)  # outward: 2 + 2.83
+    assert total_apart([]) == Bytes(0, 0, 0)
+
+
+@all_of(
+    ("launched", "share", "profiled", "less"),
+    [
+        ({}, 0.92, 242, 242 + 100),
+        ({}, 0.92, 2000, 704 - 48 + 100),  # no more than torch's segments
+        ({}, 0.921, 242, 0),  # more than its own share
+        ({"tensor": 2}, 0.92, 242, 0),
+        ({"pipeline": 2}, 0.92, 242, 0),
+        ({"second_runner": False}, 0.92, 242, 0),
+    ],
+)
+def test_what_is_held_outside_the_share_at_most(launched, share, profiled, less):
+    plain = {"tensor": 1, "pipeline": 1, "second_runner": True}
+    launch = SimpleNamespace(**{**plain, **launched}, rules=SimpleNamespace(utilization=0.92))
+    rank = SimpleNamespace(
+        standing=SimpleNamespace(launch=launch, sums=SimpleNamespace(never_at_once=100 * MIB)),
+        outside=Bytes(0, 0, 5000 * MIB),
+        profiled=SimpleNamespace(total=exactly(profiled * MIB)),
+    )
+    assert reserve.RankReserve.beside_share(rank, share) == (5000 - less) * MIB

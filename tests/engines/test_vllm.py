@@ -971,6 +971,20 @@ def test_graphs_that_nobody_counted_may_run_out():
     assert said(engine_version="0.33") == ("yes", False)
 
 
+@all_of(
+    ("version", "gpu"),
+    product(("0.22.0", "0.24.0", "0.26.0", "0.28.0"), ("3090", "4090", "a10", "l4")),
+)
+def test_a_plain_line_starts_on_a_card_of_24_gb(version, gpu):
+    """Its graphs are outside the share, whose default leaves 1.8 to 1.9 GiB."""
+    asked = {"engine_version": version, "gpu": gpu, "engine_defaults": True, "context": 8192}
+    assert served("qwen3-4b", **asked).serves.surely == "yes"
+    raised = served("qwen3-4b", **asked, gpu_memory_utilization=0.94)
+    assert raised.serves.surely == "unknown"  # of a share that is not its own nothing is known
+    two = served("qwen3-4b", **{**asked, "gpu": f"{gpu}:2"}, tensor_parallel_size=2)
+    assert two.serves.surely == "unknown"
+
+
 def test_experts_are_not_shared_out_where_there_are_none():
     """ "Number of experts in the model must be greater than 0 when expert parallelism is enabled":
     vLLM does not start."""

@@ -10,7 +10,7 @@ schedule, and nothing else adds them up.
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from math import ceil
+from math import ceil, floor, hypot
 from typing import Literal
 
 from weighbridge.base.records import NamedTuple, dataclass, replace
@@ -83,6 +83,16 @@ def total(parts: Iterable[Bytes]) -> Bytes:
     for part in parts:
         low, expected, high = low + part[0], expected + part[1], high + part[2]
     return Bytes(low, expected, high)
+
+
+def total_apart(parts: Iterable[Bytes]) -> Bytes:
+    """Add up ranges of which none says where another lies: their ends are not reached at once, so
+    the distances to them are added as independent errors are, by the root of their squares."""
+    ranges = [*parts]
+    expected = sum(part.expected for part in ranges)
+    less = hypot(*(part.expected - part.low for part in ranges))
+    more = hypot(*(part.high - part.expected for part in ranges))
+    return Bytes(floor(expected - less), expected, ceil(expected + more))
 
 
 Share = tuple[float, float]  # of what is expected, below it and above

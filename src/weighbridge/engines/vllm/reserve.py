@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, exactly, total
+from weighbridge.base.memory import Bytes, Component, exactly, total, total_apart
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, WORST, Subject
@@ -106,6 +106,7 @@ class Standing:
         doubt = self.subject.doubt.around
         reserved = doubt("weights", exactly(r.loaded.reserved))
         outside = before.plus(LATER).plus(total(c.bytes for c in r.asleep)).plus(beyond)
+        apart = self.context.bytes, LATER, beyond
         return Sums(
             loaded=loaded,
             spread=spread,
@@ -118,6 +119,7 @@ class Standing:
             loading=before.plus(reserved).plus(total(c.bytes for c in r.arriving)),
             inside=doubt("weights", exactly(torch)).plus(grown).plus(doubt("cuda_graphs", charged)),
             outside=outside if rules.consumed else outside.plus(exactly(spread)),
+            never_at_once=total(apart).high - total_apart(apart).high,
         )
 
 
@@ -134,6 +136,7 @@ class Sums(NamedTuple):
     loading: Bytes
     inside: Bytes
     outside: Bytes
+    never_at_once: int  # of the far ends of the context, of what comes later and of graphs
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -229,6 +232,24 @@ class RankReserve:
         buffers = self.late + (0 if self.standing.launch.rules.consumed else self.persistent)
         low, expected, high = self.standing.sums.outside.plus(exactly(buffers))
         return Bytes(low, expected + self.images, high + self.images)
+
+    def beside_share(self, utilization: float) -> int:
+        """Bytes that are held outside the share at most, at any one moment.
+
+        Of the newer runner on one card, at its own share: the profile's memory is free while graphs
+        are captured (gpu_worker.py, memory_profiling: empty_cache); segments that torch keeps go
+        back before a later step fails (CUDACachingAllocator, malloc: cached blocks are released
+        unless graphs are being captured); and the far ends of ranges that are independent are not
+        reached at once. NVML read 0.6 to 0.8 GiB beyond share and context of 0.26 (Qwen2.5-7B,
+        AgileRL), of which this says up to 1.2. Elsewhere runs died of less: four A10 with 0.8.5
+        (vllm-project/vllm issue 17469), 0.97 of an H100 with 0.14.1 (issue 33155).
+        """
+        launch, sums = self.standing.launch, self.standing.sums
+        alone = launch.tensor == launch.pipeline == 1 and launch.second_runner
+        if not alone or utilization > launch.rules.utilization:
+            return self.outside.high
+        given_back = min(self.profiled.total.low, LATER.high - LATER.low)
+        return self.outside.high - given_back - sums.never_at_once
 
     def own(self, budget: Budget) -> Budget:
         """The budget of this rank's card, where the cards of `budget` differ."""

@@ -174,7 +174,8 @@ def _conditions(
         yield Condition("share_free", exactly(share_bytes), free)
         beside = Bytes(share_bytes, share_bytes, share_bytes + outside.high)
         if _draws_more(reserve, utilization):
-            yield Condition("outside_share", beside, budget.usable)
+            held = beside._replace(high=share_bytes + reserve.beside_share(utilization))
+            yield Condition("outside_share", held, budget.usable)
         if budget.pool is not None:
             least = int(beside_processes(reserve, budget))
             yield Condition("shared_memory", beside, Bytes(least, *[max(least, share_bytes)] * 2))
