@@ -15,7 +15,7 @@ from weighbridge.workload import INFER
 
 ROOT = Path(__file__).parent.parent
 DOCS = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
-README = (ROOT / "README.md").read_text()
+TREE = (ROOT / "docs" / "architecture.md").read_text()  # of the source
 
 
 @all_of("name", LEVEL_OF)
@@ -33,7 +33,7 @@ def test_every_setting_of_a_request_is_a_flag():
         assert setting.flag in DOCS
 
 
-def test_the_readme_tree_names_every_module():
+def test_the_tree_names_every_module():
     source = ROOT / "src" / "weighbridge"
     missing = [
         path.name
@@ -42,7 +42,7 @@ def test_the_readme_tree_names_every_module():
             (path.suffix == ".py" and not path.name.startswith("_"))
             or (path / "__init__.py").exists()
         )
-        and path.name not in README
+        and path.name not in TREE
     ]
     assert missing == ["measure.py"]
 
@@ -52,9 +52,9 @@ def named(text):
     return re.findall(r"(?:^|\s{2,})([a-z_]\w*(?:\.py|/))(?=\s)", text, re.M)
 
 
-def test_the_readme_tree_names_rooms_that_are_there():
+def test_the_tree_names_rooms_that_are_there():
     source = ROOT / "src" / "weighbridge"
-    tree = README[README.index("src/weighbridge/  ") :].partition("```")[0]
+    tree = TREE[TREE.index("src/weighbridge/  ") :].partition("```")[0]
     wings = re.split(r"^  (?=[a-z]+/)", tree.partition("src/weighbridge_lab")[0], flags=re.M)[1:]
     rooms = [re.findall(r"([a-z_]+(?:\.py|/))(?: |,|$)", wing, re.M) for wing in wings]
     assert rooms and all(rooms)

@@ -12,6 +12,8 @@ from weighbridge.faces.cli.menu import COMMANDS, FILE
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
+COMMANDS_OF = ("docs/reference.md", "README.zh.md")
+LIMITS = ("docs/limits.md", "README.zh.md")
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -23,7 +25,11 @@ def test_the_first_screen_has_an_answer_as_it_is_printed_today(name):
     assert name in PAGES  # `make records` writes it
 
 
-@pytest.mark.parametrize("name", READMES)
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) < 800
+
+
+@pytest.mark.parametrize("name", COMMANDS_OF)
 def test_every_command_is_in_the_table(name):
     rows = re.findall(r"^\| `weighbridge ([\w-]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)
     assert {*rows} == COMMANDS.keys() - {"completion"} | {FILE}
@@ -35,19 +41,20 @@ def test_every_engine_is_named(name):
     assert [engine.title for engine in ENGINES.values() if engine.title not in text] == []
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", LIMITS)
 def test_what_it_is_not_good_at_has_the_figures_of_the_evidence(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    part = re.search(r"^## (?:What it is not good at|它不擅长什么)\n(.*?)^## ", text, re.M | re.S)[
-        1
-    ]
+    heading = r"^##? (?:What it is not good at|它不擅长什么)\n(.*?)(?:^## |\Z)"
+    part = re.search(heading, text, re.M | re.S)[1]
     accuracy = (ROOT / "docs/accuracy.md").read_text(encoding="utf-8")
     said = re.findall(r"[\d.,]*\d%|\d,\d{3}", part)
     assert said
     assert [figure for figure in said if figure not in accuracy] == []
 
 
-@pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])
+@pytest.mark.parametrize(
+    ("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh"), ("docs/limits.md", "en")]
+)
 def test_how_intervals_hold_is_said_forward_in_time_first(name, lang):
     """Stale: run python -m tools.evidence."""
     later, now = holding(FORWARD), holding(NOW)
@@ -67,8 +74,8 @@ def test_how_intervals_hold_is_said_forward_in_time_first(name, lang):
     assert said == [figures[n] for n in order]
 
 
-def test_engines_that_are_refused_are_those_of_the_readme():
-    text = (ROOT / "README.md").read_text()
+def test_engines_that_are_refused_are_those_of_the_page_of_limits():
+    text = (ROOT / "docs/limits.md").read_text()
     part = text[text.index("Engines that it has not read") :]
     for name in ("tensorrt-llm", "lmdeploy", "tgi", "exllamav2"):
         assert name in NOT_YET

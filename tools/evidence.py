@@ -6,7 +6,8 @@
 The numbers are those of `weighbridge accuracy`, with the programs whose peaks are kept in
 tests/traced.jsonl. It takes a minute or two: every figure is predicted, and then once more with
 margins that were fitted without its source. How intervals hold forward in time stands in
-forward.json (tools/fit_intervals.py); its sentence in both README.md is written here, too.
+forward.json (tools/fit_intervals.py); its sentences in both README.md and in docs/limits.md are
+written here, too.
 """
 
 import argparse
@@ -368,13 +369,17 @@ def renewed(page: str, told: Evidence) -> str:
     return re.sub(f"{START}.*{END}", lambda _: section(told), page, flags=re.S)
 
 
-READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+TOLD = {  # pages with sentences that are written here, and their languages
+    ROOT / "README.md": "en",
+    ROOT / "README.zh.md": "zh",
+    ROOT / "docs" / "limits.md": "en",
+}
 MARKS = "<!-- {name}: written by tools/evidence.py -->", "<!-- {name}: end -->"
 
 
-def readme(lang: str, told: Evidence) -> str:
-    """Write sentences between the marks of a README."""
-    text = READMES[lang].read_text(encoding="utf-8")
+def with_sentences(page: Path, told: Evidence) -> str:
+    """Return a page with its sentences about the evidence, between their marks, as of today."""
+    lang, text = TOLD[page], page.read_text(encoding="utf-8")
     for name, said in sentences(lang, told).items():
         start, end = (mark.format(name=name) for mark in MARKS)
         text = re.sub(f"{start}.*?{end}", lambda _, s=f"{start}{said}{end}": s, text, flags=re.S)
@@ -384,7 +389,7 @@ def readme(lang: str, told: Evidence) -> str:
 def files(told: Evidence) -> dict[Path, str]:
     """What this tool writes, by path."""
     return {
-        **{path: readme(lang, told) for lang, path in READMES.items()},
+        **{page: with_sentences(page, told) for page in TOLD},
         PAGE: renewed(PAGE.read_text(encoding="utf-8"), told),
         PAGE.parent / SCATTER: scatter(told.found),
         PAGE.parent / COVERAGE: coverage(told.apart),

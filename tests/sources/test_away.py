@@ -16,7 +16,7 @@ from weighbridge.faces.cli.menu import run
 from weighbridge.models.sources.answers import Silence
 
 LISTED, NAME = "Qwen/Qwen3-8B", "qwen3-8b"
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 LAUNCH = f"vllm serve {LISTED} --max-model-len 32k"
 
 
@@ -73,8 +73,8 @@ def test_every_question_is(away):
     assert len(said(launched)) == 1
 
 
-def test_the_readme_line_works_without_a_network(away, capsys):
-    lines = re.findall(r"^weighbridge (infer --command .+)$", README.read_text("utf-8"), re.M)
+def test_a_line_of_the_docs_works_without_a_network(away, capsys):
+    lines = re.findall(r"^weighbridge (infer --command .+)$", REFERENCE.read_text("utf-8"), re.M)
     assert lines
     for line in lines:
         assert run([*shlex.split(line), "--check"]) == 0
