@@ -184,7 +184,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
 ]
 OPEN = [  # the words that no rule takes
     ("qwen3-8b on a 4090 with 7 hats", "7 hats"),
-    ("is a 3090 or a 4090 enough for qwen3-32b", "3090 or 4090"),  # of two cards which
+    ("is a 3090 like a 4090 enough for qwen3-32b", "3090 4090"),  # of two cards which
     ("full context qwen3-8b on a 4090", "full"),
     ("qwen3-32b with 8-bit kv cache on a 4090", "8-bit kv cache"),  # each engine has its own
     ("fine-tune qwen3-8b at full context on a 4090", "full"),
@@ -416,6 +416,24 @@ def test_a_question_has_one_answer_by_command_line_request_and_agent(sentence, m
     told = Answers().call("weigh", {"text": sentence, "response_format": "json", "detail": "full"})
     assert json.loads(told.text)["model"] == typed["model"]
     assert (code == 4) == ("hats" in sentence)
+
+
+@all_of(
+    ("question", "cards"),
+    [
+        ("can I run qwen3-8b on a 3090 or a 4090?", "3090,4090"),
+        ("qwen3-8b on two 3090s or one 4090", "3090:2,4090"),
+        ("qwen3-8b on a 3090, a 4090 or an rtx 5090", "3090,4090,rtx 5090"),
+        ("3090还是4090能跑qwen3-8b", "3090,4090"),
+    ],
+)
+def test_cards_of_which_each_is_asked(question, cards):
+    assert read(question).words == ["fit", "qwen3-8b", "--gpu", cards]
+
+
+def test_cards_that_something_stands_between_are_not_understood():
+    question = read("qwen3-8b on a 3090 like on a 4090")
+    assert "gpu" not in question.settings and "3090" in question.settings["not_understood"]
 
 
 def test_settings_beside_a_question_win_and_lose_none_of_its_own():

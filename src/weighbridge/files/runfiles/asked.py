@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from weighbridge.base.errors import UsageError
@@ -97,6 +97,7 @@ COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?: ?[x\u00d7*张块卡])? ?$"
 )
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
+EITHER = re.compile(r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?")
 NOTHING = re.compile(r"(?!)")
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
@@ -315,7 +316,7 @@ def _device(line: Line) -> dict[str, str]:
     of_card = [size for size in sizes if size.of == "gpu_memory"]
     ram = {size.gb for size in sizes if size.of == "ram"}
     one = of_card[0] if len({size.gb for size in of_card}) == 1 else None
-    value = _cards(line) or _bare_name(line)
+    value = _cards(line) or _each_card(line) or _bare_name(line)
     line.find(LAPTOP if not value or value.endswith("Laptop") else NOTHING)
     if one is not None and not value:
         value = _of_size(line, one)
@@ -341,6 +342,18 @@ def _cards(line: Line) -> str:
         value = f"{value} {behind[0]['count']}卡"
     laptop = LAPTOP.search(line.left) and part_id(f"{value} Laptop")
     return f"{value} Laptop" if laptop else value
+
+
+def _each_card(line: Line) -> str:
+    """Take the cards of which a line asks one after the other: "a 3090 or a 4090". Return them with
+    commas between; "" of cards that something else stands between."""
+    found = [*CARD.finditer(line.left)]
+    between = (line.left[a.end() : b.start()] for a, b in pairwise(found))
+    each = [card(Line(match[0]).document) for match in found]
+    if len(found) < 2 or None in each or not all(map(EITHER.fullmatch, between)):
+        return ""
+    line.take(found[0].start(), found[-1].end())
+    return ",".join(piece.value for piece in each if piece)
 
 
 def _of_size(line: Line, size: "Size") -> str:
