@@ -4,6 +4,8 @@
 import pytest
 from tools import explained, near
 
+from tests.cases import all_of
+
 
 @pytest.mark.slow  # reads all test files
 @pytest.mark.whole
@@ -17,6 +19,7 @@ from tools import explained, near
         ("tests/arch/test_roles.py", "tests/arch/test_roles.py"),
         ("tests/runfiles/public/command.jsonl", "tests/runfiles"),
         ("tools/near.py", "tests/test_near.py"),
+        ("src/weighbridge/base/words/__init__.py", "tests/words/test_catalogues.py"),
     ],
 )
 def test_a_test_is_near_its_room_and_what_it_imports(path, test):
@@ -28,6 +31,28 @@ def test_no_folder_is_near_a_foundation_and_nothing_near_a_page():
     found = near.tests_near("src/weighbridge/base/units.py")
     assert all(test.endswith(".py") for test in found)
     assert near.tests_near("docs/index.md") == near.tests_near("tests/replay.jsonl") == set()
+
+
+@all_of(
+    ("catalogue", "test"),
+    [
+        ("charts", "tests/charts"),
+        ("errors", "tests/cli"),
+        ("oom", "tests/oom"),
+        ("page", "tests/web"),
+        ("screens", "tests/view"),
+        ("settings", "tests/settings"),
+        ("space", "tests/space"),
+        ("warnings", "tests/view"),
+    ],
+)
+def test_sentences_are_near_the_tests_of_what_shows_them(catalogue, test):
+    assert test in near.tests_near(f"src/weighbridge/base/words/{catalogue}.json")
+
+
+def test_each_catalogue_has_tests_near_it_that_are_there():
+    assert {*near.SHOWN} == {path.stem for path in (near.ROOT / near.WORDS).glob("*.json")}
+    assert all((near.ROOT / test).is_dir() for tests in near.SHOWN.values() for test in tests)
 
 
 def printed_by_near(capsys, monkeypatch, *words):

@@ -10,7 +10,8 @@ concerns what all tests rest on (EVERYTHING).
 
 A test file is near a module of src/ if it lies in the test folder of the module's room, or imports
 the module. It is near a helper of tests/ that it imports, and a data file of its folder. If more
-than MANY test files import a module, none of them is near it: the share has to do.
+than MANY test files import a module, none of them is near it: the share has to do. Sentences are
+near the tests of what shows them (SHOWN).
 """
 
 import argparse
@@ -31,6 +32,17 @@ BASE = ROOT / ".ci" / "base"
 EVERYTHING = (".ci/run", ".ci/venv", "pyproject.toml", "tests/conftest.py", "tools/near.py")
 FOUNDATIONS = ("base/", "settings/")  # rooms under every other one: no test folder is near them
 MANY = 40  # test files
+WORDS = Path("src/weighbridge/base/words")
+SHOWN: Mapping[str, tuple[str, ...]] = {  # catalogue of WORDS -> tests of what shows its sentences
+    "charts": ("tests/charts",),
+    "errors": ("tests/cli", "tests/contract", "tests/words"),
+    "oom": ("tests/oom",),
+    "page": ("tests/space", "tests/web"),
+    "screens": ("tests/charts", "tests/view"),  # a chart says what a screen says
+    "settings": ("tests/cli", "tests/settings", "tests/web"),
+    "space": ("tests/space",),
+    "warnings": ("tests/cli", "tests/view", "tests/words"),
+}
 STEPS: Mapping[str, tuple[str, ...]] = {  # step -> how the paths begin that it tests or shows
     "page": (
         "src/weighbridge/base/words/page",
@@ -122,6 +134,8 @@ def tests_near(path: str) -> set[str]:
         return tests_that_import(".".join(file.with_suffix("").parts))
     if not path.startswith("src/"):
         return set()
+    if file.parent == WORDS and file.suffix == ".json":
+        return set(SHOWN[file.stem])
     inner = file.relative_to("src")
     found = tests_that_import(".".join(inner.with_suffix("").parts).removesuffix(".__init__"))
     if not str(inner).removeprefix("weighbridge/").startswith(FOUNDATIONS):

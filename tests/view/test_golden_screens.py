@@ -93,6 +93,7 @@ LONG = (
 )  # remedies that are trained one by one
 
 
+@pytest.mark.whole  # each shows sentences that no other does
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in ASKED]
 )
