@@ -98,6 +98,30 @@ def test_efficient_attention_in_float32_sums_first():
     ]
 
 
+def padded(gpu):
+    return [s.nbytes for s in gpu.tape.storages if s.op == "aten.constant_pad_nd.default"]
+
+
+@pytest.mark.parametrize(("keys", "wide"), [(80, None), (72, 80), (100, 112)])
+def test_a_mask_is_as_wide_as_a_load_of_16_of_its_numbers(keys, wide):
+    """attention.cpp: mem_eff_alignment is 16, and pad_bias copies a mask whose keys are no multiple
+    of it. 72 is one of 8: 128 rows of 80 numbers of 2 bytes."""
+    with FakeGPU("a100-80gb") as gpu, torch.no_grad():
+        q = torch.empty(1, 2, 128, 64, dtype=torch.bfloat16, device="cuda")
+        k = torch.empty(1, 2, keys, 64, dtype=torch.bfloat16, device="cuda")
+        attend(q, k, k, attn_mask=torch.zeros(128, keys, dtype=torch.bfloat16, device="cuda"))
+    assert padded(gpu) == ([128 * wide * 2] if wide else [])
+
+
+@pytest.mark.parametrize(("dim", "wide"), [(72, None), (60, 64), (100, 104)])
+def test_heads_of_flash_attention_are_multiples_of_8(dim, wide):
+    """attention.cpp: pad_last_dim<8> copies queries, keys and values, and the output is cut again."""
+    with FakeGPU("a100-80gb") as gpu, torch.no_grad():
+        q, k, v = qkv(heads=2, keys=2, length=128, dim=dim)
+        assert attend(q, k, v).shape == (1, 2, 128, dim)
+    assert padded(gpu) == ([2 * 128 * wide * 2] * 3 if wide else [])
+
+
 def choose(on, version, **kwargs):
     given = {"heads": 8, "keys": 8, "length": 64, "dim": 64, "dtype": torch.bfloat16, "grad": False}
     shape = {k: kwargs.pop(k, v) for k, v in given.items()}
