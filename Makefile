@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH := .venv-torch/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles 1,700 files again: half a minute
 
 help: ## show this list
@@ -10,6 +11,11 @@ help: ## show this list
 $(BIN)/weighbridge: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+$(TORCH)/weighbridge: pyproject.toml
+	$(PYTHON) -m venv .venv-torch
+	$(TORCH)/pip install -q -e '.[test-torch]'
 	@touch $@
 
 begin: ## note what a piece of work is compared with: before its first commit
@@ -65,15 +71,14 @@ test: $(BIN)/weighbridge ## the torch-free tests
 	$(BIN)/pytest -n 2
 
 test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
-	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m slow --ignore tests/torch
+	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m slow
 
-test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers, whole
-	$(BIN)/pip install -q -e '.[test-torch]'
-	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
+test-torch: $(TORCH)/weighbridge ## the tests whose oracles are torch and transformers, whole
+	WEIGHBRIDGE_NIGHT=1 $(TORCH)/pytest -n 2 -m "slow or not slow" tests/torch
 
-test-quantization: $(BIN)/weighbridge ## those whose oracles change what transformers imports: last and alone
-	$(BIN)/pip install -q -e '.[test-torch,test-quantization]'
-	$(BIN)/pytest -n 2 tests/torch/test_quantization_torch.py tests/torch/test_fake_gpu_bitsandbytes.py \
+test-quantization: $(TORCH)/weighbridge ## those whose oracles change what transformers imports: last and alone
+	$(TORCH)/pip install -q -e '.[test-torch,test-quantization]'
+	$(TORCH)/pytest -n 2 tests/torch/test_quantization_torch.py tests/torch/test_fake_gpu_bitsandbytes.py \
 		tests/torch/test_training_packed.py tests/torch/test_training_float8.py
 
 test-web: $(BIN)/weighbridge ## the page in Chromium, whole, the types of its modules (npm), and scans

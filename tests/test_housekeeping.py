@@ -4,8 +4,11 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests.torch import conftest as beside_torch
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -44,6 +47,54 @@ def test_a_step_that_is_not_there_is_named():
     done = subprocess.run([ROOT / ".ci/run", "tests", "stile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"no step stile: {' '.join(steps())}\n"
+
+
+def environments():
+    """Each step of `.ci/run` with the environments that it makes: step -> {environment: extras}."""
+    bodies = re.findall(r"^([a-z]+)\(\) \{(.*?)^\}", (ROOT / ".ci/run").read_text(), re.M | re.S)
+    return {step: dict(re.findall(r"^ +with (\S+) (\S+)", body, re.M)) for step, body in bodies}
+
+
+def test_the_environment_with_torch_is_that_of_one_step():
+    """The tests of all other steps are the same ones in an environment that is kept."""
+    made = {step: environments()[step] for step in steps()}
+    assert made.pop("torch") == {".venv-torch": "test-torch"}
+    assert all(".venv-torch" not in each for each in made.values())
+    assert not any("torch" in extras for each in made.values() for extras in each.values())
+
+
+@pytest.mark.parametrize("file", [".ci/run", ".ci/night"])
+def test_an_environment_that_is_not_kept_is_made_anew(file):
+    used = {venv for each in environments().values() for venv in each}
+    (gone,) = re.findall(r"rm -rf (\.venv.*)", (ROOT / file).read_text())
+    assert {*gone.split()} == used
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["tests"], False),
+        (["tests/arch", "tests/torch"], True),
+        (["tests/torch/test_live.py::test_frozen_parameters_count"], True),
+    ],
+)
+def test_tests_that_ask_torch_run_where_they_are_named(words, asked, monkeypatch):
+    here = SimpleNamespace(args=words, invocation_params=SimpleNamespace(dir=ROOT))
+    for without in (True, False):
+        monkeypatch.setattr(beside_torch, "WITHOUT", without)
+        left_out = beside_torch.pytest_ignore_collect(beside_torch.HERE / "test_live.py", here)
+        assert left_out is (None if asked and not without else True)
+
+
+@pytest.mark.house
+def test_what_needs_torch_lies_in_its_folder():
+    """Elsewhere it would run in no step of CI."""
+    extras = PROJECT["project"]["optional-dependencies"]["test-torch"][1:]
+    names = "|".join(extra.partition("==")[0].replace("-", ".") for extra in extras)
+    needs = re.compile(rf'importorskip\("({names})\b')
+    found = {path for path in (ROOT / "tests").rglob("*.py") if needs.search(path.read_text())}
+    assert found
+    assert {path.parent for path in found} == {beside_torch.HERE}
 
 
 def test_the_workflow_does_every_step_once():

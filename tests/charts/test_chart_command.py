@@ -171,14 +171,3 @@ def test_charts_are_imported_when_they_are_asked_for():
 
     names = ours(imported_by("load", "llama-3.1-8b", "-q"))
     assert not [name for name in names if name.startswith("charts")]
-
-
-def test_trace_draws_its_timeline(tmp_path):
-    pytest.importorskip("torch")
-    script = tmp_path / "step.py"
-    script.write_text("import torch\nx = torch.ones(1 << 20, device='cuda')\ny = (x * 2).sum()\n")
-    done = weighbridge("trace", "--gpu", "t4", "-q", "--chart", tmp_path / "t.svg", script)
-    assert done.returncode == 0, done.stderr
-    picture = (tmp_path / "t.svg").read_text()
-    assert list(flaws(picture)) == []
-    assert any(text.startswith("Peak 8.0 MiB") for text in texts(picture))

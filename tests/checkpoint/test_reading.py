@@ -257,22 +257,6 @@ def test_mistrals_own_params_json(tmp_path):
 # Other doors
 
 
-def test_a_live_module_counts_ties_once():
-    torch = pytest.importorskip("torch")
-
-    class Tied(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = torch.nn.Embedding(10, 4)
-            self.norm = torch.nn.BatchNorm1d(4)
-            self.head = torch.nn.Linear(4, 10, bias=False)
-            self.head.weight = self.embed.weight
-
-    report = weighbridge.load(Tied())
-    assert report.model.parameters == 40 + 8
-    assert {r.dtype: r for r in report.table}["float32"].total_bytes == 4 * 48 + 4 * 8 + 8
-
-
 def test_a_path_object(tmp_path):
     write_repo(tmp_path, TINY, PLAN)
     assert weighbridge.load(tmp_path).model.parameters == PLAN.parameters

@@ -23,7 +23,6 @@ from weighbridge_lab.measure import history, run
 from weighbridge_lab.measure.record import (
     DONE,
     OOM,
-    FakeCard,
     Levels,
     MeasuredMachine,
     MeasuredPhase,
@@ -163,38 +162,6 @@ def test_errors_come_back():
         apart("no_such_module:f")
     with pytest.raises(UnsupportedError, match="exit status 7"):
         apart("os:_exit", 7)
-
-
-WORKERS = """
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-data = TensorDataset(torch.zeros(64, 8))
-model = torch.nn.Linear(8, 8)
-assert sum(len(model(rows)) for rows, in DataLoader(data, batch_size=8, num_workers=2)) == 64
-"""
-
-
-def ran(target):
-    """Run a target here, without a card."""
-    target.run()
-    return True
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
-def test_a_program_may_start_processes(tmp_path):
-    """A DataLoader's workers: a daemon of multiprocessing may have none."""
-    script = tmp_path / "loader.py"
-    script.write_text(WORKERS)
-    assert apart(f"{__name__}:ran", Target(name=str(script)))
-    traced = run.traced(Target(name=str(script)), FakeCard(name="t4"))
-    assert traced.outcome == DONE
-    assert all(
-        low <= point <= high
-        for phase in traced.phases
-        for low, point, high in zip(phase.low, phase.peak, phase.high, strict=True)
-    )
 
 
 PARENT = """

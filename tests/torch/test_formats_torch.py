@@ -2,11 +2,16 @@
 
 import collections
 import io
+import random
 
 import pytest
 
+from tests.formats.corpus import TARGETS
 from tests.formats.drive import drive, parse
+from tests.fuzz import MUTATIONS, mutate
+from weighbridge.base.dtypes import GGML
 from weighbridge.base.errors import BadFileError
+from weighbridge.models.formats.gguf import KINDS, REMOVED, Array, gguf
 from weighbridge.models.formats.pytorch import pytorch, torch_legacy, torch_zip
 from weighbridge.models.formats.safetensors import header
 
@@ -299,3 +304,83 @@ def test_safetensors_files(tmp_path):
     want = {n: (d, s, b) for n, d, s, b in rows(safetensors.load(file))}
     assert {t.name: (t.dtype.name, t.shape, t.nbytes) for t in found.tensors} == want
     assert found.metadata == {"format": "pt"}
+
+
+def test_the_table_of_types_is_that_of_the_gguf_package():
+    constants = pytest.importorskip("gguf.constants")
+    theirs = {
+        int(q): (q.name, *constants.GGML_QUANT_SIZES[q]) for q in constants.GGMLQuantizationType
+    }
+    ours = {n: (d.name, d.block, d.nbytes) for n, d in GGML.items()}
+    known = {n: row for n, row in theirs.items() if ours.get(n) != row}
+    assert known in ({}, {9: ("Q8_1", 32, 40)})  # a C struct of 36; see dtypes.py
+    assert not REMOVED.keys() & theirs.keys()
+    assert {int(t) for t in constants.GGUFValueType} == {*KINDS}
+    assert {int(t): t.name.lower() for t in constants.GGUFValueType} == KINDS
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_a_file_of_the_gguf_package(tmp_path, big_endian):
+    package, np = pytest.importorskip("gguf"), pytest.importorskip("numpy")
+    endianess = package.GGUFEndian.BIG if big_endian else package.GGUFEndian.LITTLE
+    path = tmp_path / "x.gguf"
+    w = package.GGUFWriter(path, "llama", endianess=endianess)
+    w.add_block_count(3)
+    w.add_array("llama.attention.head_count_kv", [1, 2, 3])
+    w.add_array("tokenizer.ggml.tokens", [f"t{i}" for i in range(5000)])
+    w.add_array("tokenizer.ggml.scores", [0.5] * 5000)
+    w.add_bool("flag", True)
+    w.add_float64("pi", 3.25)
+    w.add_int64("minus", -5)
+    w.add_tensor("a", np.zeros((5, 3), np.float32))
+    w.add_tensor("b", np.zeros((7, 2, 4), np.float16))
+    w.add_tensor("q", np.zeros((2, 34 * 4), np.uint8), raw_dtype=package.GGMLQuantizationType.Q8_0)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    file = path.read_bytes()
+    found = parse(gguf(len(file), first_read=100), file)
+    assert [(t.name, t.dtype.name, t.shape, t.nbytes) for t in found.tensors] == [
+        ("a", "F32", (5, 3), 60),
+        ("b", "F16", (7, 2, 4), 112),
+        ("q", "Q8_0", (2, 128), 272),
+    ]
+    assert found.metadata["llama.attention.head_count_kv"] == Array("int32", 3, (1, 2, 3))
+    assert found.metadata["tokenizer.ggml.tokens"] == Array("string", 5000, None)
+    assert found.metadata["tokenizer.ggml.scores"] == Array("float32", 5000, None)
+    assert (found.metadata["flag"], found.metadata["pi"], found.metadata["minus"]) == (
+        True,
+        3.25,
+        -5,
+    )
+    assert (found.version, found.big_endian) == (3, big_endian)
+    if not big_endian:  # the package's reader cannot convert a big-endian file of such tensors
+        reader = package.GGUFReader(path)
+        assert found.data_offset == reader.data_offset
+        assert {t.name: t.n_bytes for t in reader.tensors} == {
+            t.name: t.nbytes for t in found.tensors
+        }
+    assert len(file) - 32 < found.file_bytes <= len(file)
+
+
+@pytest.mark.slow
+def test_mutated_files_are_read_or_refused_as_by_the_reference_implementation():
+    """The one difference: where a name is given twice, it takes the last."""
+    reference = pytest.importorskip("safetensors")
+    rng, seeds, read = random.Random(0), list(TARGETS["safetensors"].seeds()), 0
+    for _ in range(5000):
+        file = mutate(rng, rng.choice(seeds), MUTATIONS)
+        try:
+            theirs = {
+                name: (tuple(t["shape"]), len(t["data"])) for name, t in reference.deserialize(file)
+            }
+        except reference.SafetensorError:
+            theirs = None
+        try:
+            ours = {t.name: (t.shape, t.nbytes) for t in parse(header(len(file)), file).tensors}
+        except BadFileError as error:
+            ours = theirs if "twice" in str(error) else None
+        assert ours == theirs, file
+        read += ours is not None
+    assert 250 < read < 4750

@@ -92,3 +92,11 @@ def test_what_a_live_module_takes_at_work_is_traced(ask):
     assert "\n" not in said
     assert all(word in said for word in ("Sequential", "weighbridge trace", "FakeGPU"))
     assert weighbridge.FakeGPU is not None
+
+
+def test_a_table_has_ties_once_and_the_buffers_that_are_saved():
+    module = nn.Sequential(nn.Embedding(10, 4), nn.BatchNorm1d(4), nn.Linear(4, 10, bias=False))
+    module[2].weight = module[0].weight
+    report = weighbridge.load(module)
+    assert report.model.parameters == 40 + 8
+    assert {r.dtype: r for r in report.table}["float32"].total_bytes == 4 * 48 + 4 * 8 + 8

@@ -6,6 +6,8 @@ import json
 import pytest
 
 import weighbridge
+from tests.ask import requested
+from weighbridge.faces.web.protocol import AskDesk
 
 pytest.importorskip("transformers")
 
@@ -87,3 +89,11 @@ def test_what_a_class_reads_and_a_config_has_not_is_named():
 
     with pytest.raises(weighbridge.BadFileError, match="reads 'to_dict', which this config does"):
         torch_modules._built("model type 'x'", built)
+
+
+@pytest.mark.parametrize(("lang", "says"), [("en", "is not run here"), ("zh", "这里不运行")])
+def test_code_of_a_models_own_is_not_asked_for_by_a_flag(lang, says):
+    told = {"view": {"lang": lang}, "task": "load"}
+    found = requested(AskDesk(offline=True), {"config": {"model_type": "new"}}, **told)["error"]
+    assert says in found["message"]
+    assert "--" not in found["message"]

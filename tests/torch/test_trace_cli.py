@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cases import NIGHTLY, each
+from tests.charts.pictures import flaws, texts
 from weighbridge.faces.cli.menu import run
 
 torch = pytest.importorskip("torch")
@@ -243,6 +244,15 @@ def test_three_bars_of_a_published_measuring_script(trace, tmp_path):
     assert "tensors, load : train : infer: 1 : 2.1 : 1.12" in chart
     for size in ("195.0 MiB", "409.8 MiB", "219.2 MiB"):
         assert size in chart
+
+
+def test_a_timeline_is_drawn_whole(trace, tmp_path):
+    script = "import torch\nx = torch.ones(1 << 20, device='cuda')\ny = (x * 2).sum()\n"
+    done = trace(script, options=["--gpu", "t4", "-q", "--chart", "t.svg"])
+    assert done.returncode == 0, done.stderr
+    picture = (tmp_path / "t.svg").read_text()
+    assert list(flaws(picture)) == []
+    assert any(text.startswith("Peak 8.0 MiB") for text in texts(picture))
 
 
 def test_peaks_add_up_and_the_files_agree(trace, tmp_path):

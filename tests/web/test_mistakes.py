@@ -110,15 +110,6 @@ def test_what_is_wrong_is_told_in_chinese(desk, monkeypatch, ask, says):
     assert not re.search(r"--[a-z]|`weighbridge", told)
 
 
-@pytest.mark.parametrize(("lang", "says"), [("en", "is not run here"), ("zh", "这里不运行")])
-def test_code_of_a_models_own_is_not_asked_for_by_a_flag(desk, lang, says):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    found = error(desk, lang, task="load", model={"config": {"model_type": "new"}})["message"]
-    assert says in found
-    assert "--" not in found
-
-
 @all_of(
     ("said", "told"),
     [
