@@ -223,6 +223,28 @@ def test_a_card_of_two_ranks_has_room_for_none_of_them_alone():
     assert ask(tensor_parallel_size=1).derived["largest_batch_size"] > 0
 
 
+@pytest.mark.slow
+def test_nothing_surely_fits_where_an_engine_may_not_start():
+    """vLLM takes 97 % of 24 GiB, and beside it are 0.2 to 1.3 GiB where 0.7 are left: so it is of
+    every length and number of requests."""
+    ask = usual("infer", config("llama"), engine="vllm", gpu="24GiB", gpu_memory_utilization=0.97)
+    found = ask(context=64)
+    assert found.verdict.fits == ask(context=2048).verdict.fits == "unknown"
+    assert (found.derived["largest_context"], found.derived["largest_batch_size"]) == (0, 0)
+
+
+def test_what_does_not_load_serves_neither_as_asked_nor_by_default():
+    """3.5e9 parameters: 7.2 GB for a card of 7.1 before vLLM 0.9 makes 8 bits of 16, and half of it
+    afterwards."""
+    wide = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 16}
+    model = config("llama", **wide, num_attention_heads=32, num_key_value_heads=8)
+    ask = usual("infer", model, engine="vllm", engine_version="0.9.2", quantization="fp8")
+    facts = ask(gpu="6.6GiB", context=512).derived
+    assert not any(facts[f"serves_{way}"] for way in ("as_asked", "by_default"))
+    assert (facts["launch_serves"], facts["kv_cache_tokens"]) == (False, 0)
+    assert ask(gpu="9GiB", context=512).derived["serves_by_default"]
+
+
 def test_figures_beside_devices_have_the_margins_of_as_many():
     told = [10**9, 2 * 10**9, 3 * 10**9]
     quantity, level = infer.TOLD["serving_interval"]

@@ -83,6 +83,12 @@ A=1 \\
     assert run.settings == {"gpu": "3090:2"}
 
 
+def test_a_command_that_breaks_off_is_read_without_its_last_backslash():
+    text = "I start it with\n\n    vllm serve org/name --max-model-len 4096 \\\n\nand wait."
+    (run,) = read(text).runs
+    assert run.command == "vllm serve org/name --max-model-len 4096"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),

@@ -79,6 +79,12 @@ def test_a_screen_of_the_page_names_no_option_of_the_command_line(desk, lang):
             assert "weighbridge " not in text
 
 
+def test_a_filter_of_a_table_that_is_left_empty_is_none(desk):
+    filters = {"pattern": "4090", "sort": "", "vendor": "", "min_memory": None}
+    told = ask(desk, task="gpus", workload=filters)
+    assert told["report"] == ask(desk, task="gpus", workload={"pattern": "4090"})["report"]
+
+
 @pytest.mark.slow
 def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
     told = {"task": "fit", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "max": "context"}}
