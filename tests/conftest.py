@@ -15,6 +15,7 @@ from pathlib import Path
 import huggingface_hub.constants  # its settings are read once: the session's, not a test's # noqa: F401
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from weighbridge.models.sources import search
 
@@ -24,6 +25,10 @@ TESTS = Path(__file__).parent
 NIGHT = bool(os.environ.get("WEIGHBRIDGE_NIGHT"))
 settings.register_profile("house", deadline=None, derandomize=not NIGHT)
 settings.load_profile("house")
+# Hypothesis also draws the constants that it reads in all modules of ours that are imported: seconds
+# of every run, and examples that go by which other tests run. The night has them.
+if not NIGHT:
+    providers._get_local_constants = lambda: providers._local_constants
 # A script that starts a run in the background has it ignore SIGINT, and every process that a test
 # starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -132,15 +137,18 @@ def pytest_pycollect_makeitem(collector, name, obj):
 def pytest_collection_modifyitems(items):
     """Leave two of each three cases of a slow test to the night, and three of each four of a test of
     several that asks torch (tests/cases.py)."""
+    chosen = []
     for item in items:
-        listed = not MEASURED_SLOW.isdisjoint((item.nodeid, item.nodeid.partition("[")[0]))
-        if listed or item.get_closest_marker("nightly"):
+        marks, name = {mark.name for mark in item.iter_markers()}, item.nodeid.partition("[")[0]
+        slow = "slow" in marks
+        if not slow and ("nightly" in marks or {item.nodeid, name} & MEASURED_SLOW):
             item.add_marker("slow")
-    chosen = [item for item in items if not any(map(item.get_closest_marker, WHOLE))]
-    cases = [item.nodeid.partition("[")[0] for item in chosen]
-    several, before = Counter(cases), Counter()
-    for item, name in zip(chosen, cases, strict=True):
-        if item.get_closest_marker("slow"):
+            slow = True
+        if marks.isdisjoint(WHOLE):
+            chosen.append((item, name, slow))
+    several, before = Counter(name for _, name, _ in chosen), Counter()
+    for item, name, slow in chosen:
+        if slow:
             step = 3
         else:
             step = 4 if item.path.parent.name == "torch" and several[name] > SEVERAL else 1
@@ -179,7 +187,9 @@ def pytest_leave_to_the_night(config, items):
     items[:] = [item for item in items if item in kept]
 
 
+gc.set_threshold(COLLECT_EVERY)  # collecting tests makes next to none
+
+
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_EVERY)

@@ -1,12 +1,15 @@
-"""The list of slow tests is written from times (tools/slow_tests.py), and of tests that -m leaves out
-no cases are made (tests/conftest.py)."""
+"""The list of slow tests is written from times (tools/slow_tests.py), of tests that -m leaves out no
+cases are made, and a run does not do what costs all tests (tests/conftest.py)."""
 
+import gc
 from pathlib import Path
 
+import pytest
+from hypothesis.internal.conjecture import providers
 from tools import slow_tests
 
 from tests.cases import all_of
-from tests.conftest import may_be_selected
+from tests.conftest import COLLECT_EVERY, NIGHT, may_be_selected
 
 HERE = Path(__file__).relative_to(slow_tests.ROOT)
 
@@ -56,3 +59,13 @@ def test_times_are_measured_in_reverse_order_too(tmp_path, monkeypatch):
 )
 def test_cases_are_made_if_one_may_be_selected(expression, marks, selected):
     assert may_be_selected(expression, marks) is selected
+
+
+@pytest.mark.skipif(NIGHT, reason="the night draws them")
+def test_examples_do_not_go_by_which_modules_are_imported():
+    assert len(providers._get_local_constants()) == 0
+
+
+def test_garbage_is_looked_for_among_what_tests_make_and_seldom():
+    assert gc.get_threshold()[0] == COLLECT_EVERY
+    assert gc.get_freeze_count() > COLLECT_EVERY
