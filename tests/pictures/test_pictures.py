@@ -4,6 +4,7 @@ takes is in tests/torch/test_picture_steps.py."""
 import pytest
 
 import weighbridge
+from tests.cases import some
 from tests.pictures.test_videos import parameters, peak, small
 from weighbridge.base.units import GIB
 from weighbridge.models.catalogue import pipelines
@@ -115,7 +116,7 @@ def test_channels_lie_last_behind_attention_over_several_pictures(batch, added):
 # ---- laws
 
 
-@pytest.mark.parametrize("name", DENOISERS)
+@pytest.mark.parametrize("name", some(4, DENOISERS))
 @pytest.mark.parametrize("more", [{"batch": 2}, {"height": 32}, {"width": 32}, {"text": 64}])
 def test_more_never_takes_less(name, more):
     assert peak(DENOISERS[name], **{**SIZES, **more}) >= peak(DENOISERS[name], **SIZES)

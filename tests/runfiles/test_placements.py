@@ -4,6 +4,7 @@ message is explained."""
 from itertools import groupby
 
 import pytest
+from tests.cases import some
 from tests.runfiles.test_public import ROWS, written
 
 import weighbridge
@@ -46,7 +47,7 @@ def _asked(file, *but):
 
 
 @pytest.mark.parametrize("placed", PLACEMENTS)
-@pytest.mark.parametrize(("kind", "row"), [*_two_of_each()])
+@pytest.mark.parametrize(("kind", "row"), some(2, _two_of_each()))
 def test_a_file_is_its_run_wherever_it_stands(kind, row, placed):
     plain = written(row)
     alone = read(plain)
