@@ -193,7 +193,8 @@ def test_a_tune_has_the_shapes_of_its_base_and_an_id_of_its_own(name):
         k: v for k, v in base.config.items() if k not in changed
     }
     assert f"it is {tune.repo_id}" in found.note
-    assert all(everyday.meaning(s).entry.repo_id == tune.repo_id for s in _short_of(name))
+    spelled = (*_short_of(name), name.replace("-", ""), name.replace("-", " "))
+    assert all(everyday.meaning(s).entry.repo_id == tune.repo_id for s in spelled)
 
 
 def _short_of(name):

@@ -222,10 +222,8 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
 
 
 def _tune(name: str) -> Tune | None:
-    key = _key(name)
-    return tunes.find(name) or next(
-        (tunes.find(known) for known in (*tunes.TUNES, *tunes.SHORT) if _key(known) == key), None
-    )
+    found = tunes.find(name)
+    return found or tunes.find(_tune_keys().get(_key(name), ""))
 
 
 def _shorter(name: str) -> Iterator[str]:
@@ -253,6 +251,11 @@ def _spelled(name: str) -> CatalogueEntry | None:
 
 def _key(name: str) -> str:
     return re.sub(r"[-_ ]", "", name)
+
+
+@cache
+def _tune_keys() -> dict[str, str]:
+    return {_key(name): name for name in reversed((*tunes.TUNES, *tunes.SHORT))}
 
 
 @cache
