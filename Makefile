@@ -49,7 +49,7 @@ pins: ## pin the newest releases of all that CI installs (.ci/venv.txt, .ci/venv
 		.$$venv/bin/pip freeze --exclude-editable --exclude torch >>.ci/$$venv.txt; \
 	done
 
-slow-list: $(BIN)/weighbridge ## write tests/slow.txt: fast tests that take more than 0.1 s, on a quiet machine
+slow-list: $(BIN)/weighbridge ## write tests/slow.txt: fast tests that take more than 0.05 s, on a quiet machine
 	$(BIN)/python -m tools.slow_tests
 
 fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs and the index of model types

@@ -44,7 +44,7 @@ SHARE = 16  # the gate runs one of so many tests that are not near the change, a
 EXPENSIVE = ("tests/evidence/", "tests/contract/test_doors.py")
 SHOWN = 0.005  # seconds of a setup that --durations shows
 COLLECT_EVERY = 50_000  # objects: Python looks for garbage every 700, a fifteenth of all time
-# Tests and cases that take more than 0.1 s by measurement (`make slow-list`): slow without a mark.
+# Tests and cases that take more than 0.05 s by measurement (`make slow-list`): slow without a mark.
 # While they are measured (tools/slow_tests.py), none is.
 MEASURING = "WEIGHBRIDGE_CPU_TIMES" in os.environ
 MEASURED_SLOW = frozenset(() if MEASURING else (TESTS / "slow.txt").read_text().splitlines())
