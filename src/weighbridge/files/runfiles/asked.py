@@ -97,7 +97,9 @@ COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?: ?[x\u00d7*张块卡])? ?$"
 )
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
-EITHER = re.compile(r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?")
+EITHER = re.compile(  # between cards of which each is asked
+    r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
+)
 NOTHING = re.compile(r"(?!)")
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
