@@ -21,7 +21,9 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.longest import learned, longest, longest_of_gguf
 from weighbridge.models.arch.mixers import Layer
 from weighbridge.models.arch.roles import VOCAB, role
+from weighbridge.models.catalogue.files import has_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
+from weighbridge.models.sources.reference import HubRef, Reference
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -59,7 +61,8 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     size, seconds = w.image_size, w.audio_seconds
     of_items = partial(body, part.blueprint, config, layers, metadata=metadata, image_size=size)
     computes = memo(part, ("body", size, seconds), lambda: of_items(audio_seconds=seconds))
-    choice, gguf = decisions[part.name].choice, "" if metadata else model.reference
+    choice = decisions[part.name].choice
+    gguf = "" if metadata or _named_by_us(model.origin, choice.name) else model.reference
     release = _release(w, engine, version)
     flags = w.unmodelled or ""
     unsure = tuple(ignorance.kinds(model.notes, choice.name, flags, gguf=gguf, release=release))
@@ -94,6 +97,11 @@ def _release(w: "Infer", engine: Engine, version: Version) -> str:
     if versions(engine, w.engine_version)[1]:
         return ignorance.UNREAD
     return engine.name if version[: len(engine.newest)] == engine.newest else ""
+
+
+def _named_by_us(origin: Reference | None, form: str) -> bool:
+    """Tell whether a repository is one that run lines name for that format."""
+    return isinstance(origin, HubRef) and has_gguf(origin.repo_id, form)
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:

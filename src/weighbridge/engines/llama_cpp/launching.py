@@ -61,6 +61,12 @@ def _makes_tower(subject: Subject, w: "Infer") -> bool:
     return w.mmproj_auto and _makes(subject) and projector(subject, w) is not None
 
 
+def _leaves_tower(subject: Subject, w: "Infer") -> bool:
+    """Tell whether a tower that -hf loads by itself is not counted."""
+    by_itself = projector(subject, w.but(mmproj_auto=True)) is not None
+    return _model(subject)[0] == "-hf" and by_itself and projector(subject, w) is None
+
+
 def _makes(subject: Subject) -> bool:
     """Tell whether a file of the model is made, since none is published in that format."""
     return from_checkpoint(subject) and published(subject) is None
@@ -192,6 +198,7 @@ def _flags(
     yield from ((flag, str(value)) for flag, value in of_fork if value is not None)
     yield from ((one.written, "") for one, on in switches if on)
     others = (
+        ("--no-mmproj", _leaves_tower(subject, w)),
         ("--embeddings", effective.embeds),
         ("-fmoe", bool(w.fused_moe)),
         ("-rtr", effective.repacks),

@@ -82,3 +82,4 @@ def _copies() -> Mapping[str, Mapping[str, str]]:
 
 
 COPIES = _copies()
+PACKED = frozenset(copy.lower() for forms in COPIES.values() for copy in forms.values())

@@ -21,6 +21,8 @@ from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.wording import spelled_like
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
+from weighbridge.models.catalogue.copies import PACKED
+from weighbridge.models.catalogue.files import MLX
 from weighbridge.models.catalogue.owners import (
     BY_BYTES,
     OF_OWNERS,
@@ -355,12 +357,12 @@ def of_owner(repo_id: str) -> Meaning | None:
     again = "quantization_config" in meant.entry.config and owner not in (*COPIES, *OF_OWNERS)
     if packed is None or again or in_mxfp4(meant.entry):  # who packs it again, and what of it
         return None
-    known = meant.quantization in PUBLISHED.get(owner, {}) or repo_id.lower() in BY_BYTES
-    guessed = "" if known else sentence("format_usual")
+    known = meant.quantization in PUBLISHED.get(owner, {})
+    named = repo_id.lower() in BY_BYTES | MLX | PACKED
+    guessed = "" if known or named else sentence("format_usual")
     dynamic = name.endswith("-unsloth-bnb-4bit")
     note = clauses(guessed, sentence("dynamic_4bit") if dynamic else "")
-    named = usual(packed, meant.entry.config)
-    config = {**meant.entry.config, "quantization_config": named}
+    config = {**meant.entry.config, "quantization_config": usual(packed, meant.entry.config)}
     return Meaning(meant.entry._replace(config=config), note=note, tune=meant.tune)
 
 

@@ -35,6 +35,9 @@ MLX_BITS: Mapping[str, tuple[str, tuple[int, ...]]] = {  # model -> name there, 
     model: (name, tuple(map(int, bits))) for kind, model, name, *bits in ROWS if kind == "mlx"
 }
 GROUP = 64  # of mlx-community's: mlx_lm.convert's default
+MLX = frozenset(  # in lower case
+    f"mlx-community/{name}-{n}bit".lower() for name, bits in MLX_BITS.values() for n in bits
+)
 
 
 class PublishedFile(NamedTuple):
@@ -64,12 +67,20 @@ INSTRUCTED = re.compile(r"(?i)-(instruct|it)(?=$|[-:])")
 def gguf_of(repo_id: str, form: str) -> PublishedFile | None:
     """Return the repository that has a GGUF file of a model in that format, as `-hf` takes it."""
     repository = GGUF.get(repo_id)
-    if repository is None:
+    if repository is None or form not in _formats(repository):
         return None
-    listed = LISTED.get(repository)
-    if form not in (listed or FORMATS[repository.partition("/")[0]]):
-        return None
-    return PublishedFile(f"{repository}:{TYPED.get(form, form)}", repo_id, listed is None)
+    assumed = repository not in LISTED
+    return PublishedFile(f"{repository}:{TYPED.get(form, form)}", repo_id, assumed)
+
+
+def _formats(repository: str) -> tuple[str, ...]:
+    return LISTED.get(repository) or FORMATS[repository.partition("/")[0]]
+
+
+def has_gguf(repo_id: str, form: str) -> bool:
+    """Tell whether a repository is one that a run line names for files of GGUF in that format."""
+    named = (repository for repository in GGUF.values() if repository.lower() == repo_id.lower())
+    return any(form in _formats(repository) for repository in named)
 
 
 def mlx_of(repo_id: str, form: str) -> PublishedFile | None:
