@@ -19,7 +19,7 @@ SERVES = re.compile(rf"{PROMPT}(?:{command_words('infer')}|{BEFORE_A_SERVER})[ \
 FIRST = "export set cd source ulimit exec env bash sh module conda mkdir pip"
 WITHIN = (
     "read echo if then else fi for do done while case esac wget git sleep exit wait rm cp mv cat "
-    "kubectl trap unset local"
+    "kubectl trap unset local printf hf huggingface-cli"
 )
 _FIRST, _WORDS = ("|".join(words.split()) for words in (FIRST, f"{FIRST} {WITHIN}"))
 BEGINS = re.compile(rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_FIRST}|read[ ]-\w+)(?:[ \t;]|$))")
