@@ -24,7 +24,7 @@ ENGINE = Engine(
     newest=(5, 23),
     spellings=("hf",),
     reads="any",
-    snippet=r"\.from_pretrained\s*\(",
+    snippet=r"(?:\.from_pretrained|\btimm\.create_model|\b(?:YOLO|RTDETR)|\bdetection\.\w+)\s*\(",
     formats=("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
     splits='device_map="auto"',
 )

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.dtypes import TORCH
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.record import Launch, Obstacle, Value
@@ -26,6 +27,10 @@ DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
 LOADS, ASKS = "from_pretrained", "generate"
 # Of what is loaded beside a model, and takes no memory of a device
 BESIDE = ("Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor", "Config")
+# Calls by which timm and ultralytics make a network, and what it is called here
+NETS = {"create_model": "timm/{}", "YOLO": "{}", "RTDETR": "{}"}
+PICTURES = "randn"  # which stands for them
+DETECTION = "detection"  # of torchvision.models, whose functions are networks
 PLAIN = {  # keywords that weigh nothing, or are what a line is about
     *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
     *("low_cpu_mem_usage", "do_sample", "temperature", "top_k", "top_p", "streamer"),
@@ -41,10 +46,12 @@ def read(text: str) -> Launch:
         for c in calls
         if called(c) == LOADS and id(c) not in inner and not class_of(c).endswith(BESIDE)
     ]
+    if not loads and (net := _net(calls)):
+        return net
     if len(loads) != 1 or not loads[0].args:
         raise UsageError(sentence("line.many", count=len(loads), loads=LOADS))
     load = loads[0]
-    settings: dict[str, Value] = {}
+    settings = _pictures(calls)
     warnings: list[str] = []
     model = _text(load.args[0], sentence("line.model"))
     words = [w for c in (load, *(c for c in calls if called(c) == ASKS)) for w in c.keywords]
@@ -68,6 +75,49 @@ def read(text: str) -> Launch:
         warnings=tuple(warnings),
         stops=tuple(stops),
     )
+
+
+def made_by(call: ast.Call) -> str:
+    """Return the name of the network that a call of timm, ultralytics or torchvision makes for
+    pictures; "" of another call, and where it is not written out."""
+    if class_of(call) == DETECTION:
+        return called(call)
+    written = value_of(call.args[0]) if called(call) in NETS and call.args else ""
+    named = isinstance(written, str) and written
+    return NETS[called(call)].format(named.removesuffix(".pt")) if named else ""
+
+
+def _net(calls: list[ast.Call]) -> Launch | None:
+    """Return the launch of a network that another library makes, and does not train."""
+    made = next((call for call in calls if made_by(call)), None)
+    if made is None or "train" in map(called, calls):
+        return None
+    settings = _pictures(calls)
+    for call in calls:
+        to = value_of(call.args[-1]) if called(call) == "to" and call.args else None
+        if made in calls_in(call) and str(to) in TORCH:
+            settings["dtype"] = str(to)
+    return Launch(engine=ENGINE.name, program=called(made), model=made_by(made), settings=settings)
+
+
+def _pictures(calls: list[ast.Call]) -> dict[str, Value]:
+    """Return what a line says of pictures: their number and their sides."""
+    settings: dict[str, Value] = {}
+    for call in calls:
+        asks = called(call) == "predict"
+        words = {word.arg: value_of(word.value) for word in call.keywords if asks}
+        number, sides = words.get("batch"), words.get("imgsz")
+        if called(call) == PICTURES and len(call.args) == 4:
+            number, _, *sides = map(value_of, call.args)
+        each = (*sides, None, None) if isinstance(sides, list | tuple) else (sides, sides)
+        height, width, *_ = each
+        if isinstance(number, int):
+            settings["batch_size"] = number
+        if isinstance(height, int) and isinstance(width, int):
+            settings["image_size"] = f"{width}x{height}"
+        if words.get("half") is True:
+            settings["dtype"] = "float16"
+    return settings
 
 
 def _tree(text: str) -> ast.AST:

@@ -27,6 +27,7 @@ from weighbridge.answers.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
 from weighbridge.answers.remedies.typed import TYPED
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import keys_of
 from weighbridge.base.watching import go_on
 from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
@@ -243,8 +244,15 @@ class _Ladder:
             return None
         if report.verdict is None:
             return None
+        if self._in_parts(report):  # and the line is another engine's
+            return self._laid_out({**change, "engine": usual(gguf=True).name}, bits)
         longest = self._longest(report)
         return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
+
+    def _in_parts(self, report: "Report") -> bool:
+        """Tell whether an engine that nobody named does not read the files that are there."""
+        note = report.derived.get("launch_note") or ""
+        return self.request.inference is None and "in_parts" in keys_of(note)
 
     def _longest(self, report: "Report") -> int | None:
         """Return the tokens of the longest context; None of a model that reads no text."""

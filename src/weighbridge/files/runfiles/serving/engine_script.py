@@ -17,7 +17,15 @@ from typing import Any
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.shell import CARDS
-from weighbridge.engines.transformers.dialect import ASKS, LOADS, called, calls_in, value_of
+from weighbridge.engines.transformers.dialect import (
+    ASKS,
+    LOADS,
+    PICTURES,
+    called,
+    calls_in,
+    made_by,
+    value_of,
+)
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.lines import of_text
@@ -29,12 +37,17 @@ CLASSES = {
     "LLM": ("vllm", "model", "vllm serve --max-num-batched-tokens 8192"),
     "Engine": ("sglang", "model_path", "python -m sglang.launch_server"),
 }
+MOVES = {LOADS, "to"}
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a script makes an engine, or loads a model that generates."""
-    generates = {LOADS, ASKS} <= set(map(called, calls_in(document.data)))
-    return generates or bool(_engines(document.data, document.text))
+    """Tell whether a script makes an engine, or loads a model that generates or sees, or that it
+    does nothing else with."""
+    calls = calls_in(document.data)
+    names = set(map(called, calls))
+    loads = LOADS in names or any(map(made_by, calls))
+    runs = ASKS in names or ("no_grad" in names and "backward" not in names) or names <= MOVES
+    return (loads and runs) or bool(_engines(document.data, document.text))
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
@@ -42,8 +55,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
     tree, notes = literals.defaulted(document.text)
     engines = _engines(tree, document.text)
     if not engines:
-        wanted = (call for call in calls_in(tree) if called(call) in (LOADS, ASKS))
-        yield from of_text("; ".join(map(ast.unparse, wanted)))
+        names = {*MOVES, ASKS, PICTURES}
+        wanted = [c for c in calls_in(tree) if called(c) in names or made_by(c)]
+        inner = {id(node) for call in wanted for node in calls_in(call) if node is not call}
+        yield from of_text("; ".join(ast.unparse(c) for c in wanted if id(c) not in inner))
     for call in engines:
         _, first, line = CLASSES[called(call)]
         arguments = dict(zip((first,), call.args, strict=False))
