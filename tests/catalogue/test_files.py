@@ -6,7 +6,15 @@ import pytest
 import weighbridge
 from tests.cases import all_of
 from weighbridge.models.catalogue import everyday
-from weighbridge.models.catalogue.files import FORMATS, GGUF, LISTED, MLX_BITS, gguf_of, mlx_of
+from weighbridge.models.catalogue.files import (
+    FORMATS,
+    GGUF,
+    LISTED,
+    MLX_BITS,
+    gguf_of,
+    has_gguf,
+    mlx_of,
+)
 
 FILES = [
     (of, form)
@@ -46,6 +54,20 @@ def test_the_file_of_a_format(of, form, named):
 def test_the_repository_of_bits(of, form, named):
     known = mlx_of(of, form)
     assert (None if known is None else known.repo_id) == named
+
+
+@all_of(
+    ("repo_id", "form", "there"),
+    [
+        ("unsloth/qwen3-8b-gguf", "Q4_K_M", True),
+        ("unsloth/Qwen3-8B-GGUF", "UD-Q4_K_XL", False),
+        ("ggml-org/gpt-oss-20b-GGUF", "MXFP4_MOE", True),
+        ("ggml-org/gpt-oss-20b-GGUF", "Q4_K_M", False),
+        ("somebody/Qwen3-8B-GGUF", "Q4_K_M", False),
+    ],
+)
+def test_formats_that_lines_name_a_repository_for(repo_id, form, there):
+    assert has_gguf(repo_id, form) is there
 
 
 def test_what_it_holds_is_said():

@@ -5,9 +5,11 @@ import hashlib
 import pytest
 
 import weighbridge
-from tests.cases import some
+from tests.cases import all_of, some
 from weighbridge.answers.questions.fit.ladder import planned
 from weighbridge.answers.questions.fit.request import asked
+from weighbridge.base.errors import UsageError
+from weighbridge.engines.launch import parse
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import everyday
 
@@ -44,6 +46,7 @@ def reads_back(report, gpu):
         ("llama-3.1-8b", "4090", ("vllm", "awq-4bit-g128"), "hugging-quants/Meta-Llama-3.1-8B-I"),
         ("gemma-4-e4b", "4090", ("llama.cpp", "Q4_K_M"), "Q4_K_M -c 4096 --no-mmproj"),
         ("qwen2.5-32b", "2x3090", ("ollama", "Q8_0"), "ollama create -q Q8_0"),
+        ("qwen3.5-35b-a3b", "3060", ("llama.cpp", "Q4_K_M"), "-m qwen3.5-35b-a3b-Q4_K_M.gguf -c"),
     ],
 )
 def test_a_line_of_a_repository_that_we_name_has_the_answer_of_the_plan(model, gpu, asks, named):
@@ -69,6 +72,68 @@ def test_a_line_of_python_has_the_answer_of_its_network(model, more):
     typed = reads_back(report, "3060")
     sides = ("batch_size", "image_size")
     assert [typed.workload.get(n) for n in sides] == [report.workload.get(n) for n in sides]
+
+
+def test_a_tower_that_is_counted_is_loaded():
+    asks = {"engine": "llama.cpp", "quantization": "Q4_K_M", "context": 4096}
+    counted = weighbridge.infer("gemma-4-e4b", **asks, mmproj_auto=True)
+    alone = weighbridge.infer("gemma-4-e4b", **asks)
+    assert "--no-mmproj" not in counted.derived["launch"]
+    assert alone.derived["launch"].endswith(" --no-mmproj")
+    assert counted.peak.expected > alone.peak.expected
+    made = weighbridge.infer("qwen3.5-35b-a3b", **asks)
+    assert "--no-mmproj" not in made.derived["launch"]
+
+
+YOLO = 'from ultralytics import YOLO; YOLO("yolo11n.pt").'
+
+
+@all_of(
+    ("line", "told"),
+    [
+        (f'{YOLO}predict("a/", imgsz=320, batch=2, half=True)', (2, "320x320", "float16")),
+        (f'{YOLO}predict("a/", imgsz=[320, 640])', (None, "640x320", None)),
+        (f'{YOLO}predict("a/", imgsz=[320])', (None, None, None)),
+        (f"{YOLO}info(imgsz=320, batch=2)", (None, None, None)),
+        ('net = timm.create_model("vit_base_patch16_224")', (None, None, None)),
+        ('x.to("cuda", torch.half); timm.create_model("resnet50")', (None, None, None)),
+        ('timm.create_model("resnet50").to(torch.float16)', (None, None, "float16")),
+        ('timm.create_model("resnet50").to(device)', (None, None, None)),
+        ('timm.create_model("resnet50")(torch.randn(2, 3, side, side))', (2, None, None)),
+        ('timm.create_model("resnet50")(torch.randn(2, 3))', (None, None, None)),
+    ],
+)
+def test_what_a_line_says_of_pictures(line, told):
+    launch = parse(line)
+    sized = (launch.settings.get(name) for name in ("batch_size", "image_size", "dtype"))
+    assert tuple(sized) == told
+    assert launch.model in ("yolo11n", "timm/vit_base_patch16_224", "timm/resnet50")
+
+
+@all_of(
+    "line",
+    [f'{YOLO}train(data="coco.yaml")', "timm.create_model(args.model)", "timm.create_model()"],
+)
+def test_a_network_that_is_trained_or_not_written_out_is_no_launch(line):
+    with pytest.raises(UsageError):
+        parse(line)
+
+
+TRAINED = """\
+import timm, torch
+net = timm.create_model("resnet50").to("cuda")
+net(torch.randn(8, 3, 224, 224)).sum().backward()
+with torch.no_grad():
+    net(torch.randn(8, 3, 224, 224))
+"""
+
+
+def test_a_script_that_trains_is_not_read_as_one_that_looks():
+    (run,) = weighbridge.weigh(TRAINED, name="a.py", gpu="3060", offline=True).runs
+    assert run.report is None
+    seen = TRAINED.replace(".sum().backward()", "")
+    (run,) = weighbridge.weigh(seen, name="a.py", gpu="3060", offline=True).runs
+    assert run.report.workload["batch_size"] == 8
 
 
 def test_a_name_that_is_not_ours_is_guessed():

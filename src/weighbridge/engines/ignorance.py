@@ -10,7 +10,7 @@
     mix        of GGUF types in a repository of which no file was read: publishers keep other
                tensors in more bits under the same name. Weights of 23 files were 0.991 to 1.052 of
                what llama.cpp's own recipe makes, which is exact where --quantization asks for it.
-               It is taken of a repository that a run line names, too
+               It is taken of a repository that a run line names, too, and of a file that one makes
     own_mix    of a publisher's, whose name no recipe of llama.cpp has (UD-Q4_K_XL): assumed
     latest.*   the newest release of an engine that was read, which is also what nobody has named.
                Releases of half a year were asked again of its law: of vLLM activations were 0.50 to

@@ -23,7 +23,7 @@ from weighbridge.models.arch.mixers import Layer
 from weighbridge.models.arch.roles import VOCAB, role
 from weighbridge.models.catalogue.files import has_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
-from weighbridge.models.sources.reference import HubRef, Reference
+from weighbridge.models.sources.reference import HubRef
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -62,7 +62,7 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     of_items = partial(body, part.blueprint, config, layers, metadata=metadata, image_size=size)
     computes = memo(part, ("body", size, seconds), lambda: of_items(audio_seconds=seconds))
     choice = decisions[part.name].choice
-    gguf = "" if metadata or _named_by_us(model.origin, choice.name) else model.reference
+    gguf = "" if metadata or _named_by_us(model, choice.name) else model.reference
     release = _release(w, engine, version)
     flags = w.unmodelled or ""
     unsure = tuple(ignorance.kinds(model.notes, choice.name, flags, gguf=gguf, release=release))
@@ -99,9 +99,12 @@ def _release(w: "Infer", engine: Engine, version: Version) -> str:
     return engine.name if version[: len(engine.newest)] == engine.newest else ""
 
 
-def _named_by_us(origin: Reference | None, form: str) -> bool:
-    """Tell whether a repository is one that run lines name for that format."""
-    return isinstance(origin, HubRef) and has_gguf(origin.repo_id, form)
+def _named_by_us(model: Model, form: str) -> bool:
+    """Tell whether run lines name a repository, or make a file, for a model in that format."""
+    origin = model.origin
+    if isinstance(origin, HubRef):
+        return has_gguf(origin.repo_id, form)
+    return model.reference == f"{model.name}-{form}.gguf"
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:

@@ -82,9 +82,9 @@ def made_by(call: ast.Call) -> str:
     pictures; "" of another call, and where it is not written out."""
     if class_of(call) == DETECTION:
         return called(call)
-    written = value_of(call.args[0]) if called(call) in NETS and call.args else ""
-    named = isinstance(written, str) and written
-    return NETS[called(call)].format(named.removesuffix(".pt")) if named else ""
+    if called(call) not in NETS or not call.args or not isinstance(call.args[0], ast.Constant):
+        return ""
+    return NETS[called(call)].format(str(call.args[0].value).removesuffix(".pt"))
 
 
 def _net(calls: list[ast.Call]) -> Launch | None:
