@@ -47,6 +47,7 @@ __all__ = [
     "engines_of",
     "foreign",
     "layouts",
+    "named_task",
     "read",
 ]
 
@@ -55,6 +56,7 @@ FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank 
 MOST_BESIDE = 12  # answers side by side, on the command line and on the page
 
 
+SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # tasks
 MODULES = {"image": "picture", "train_image": "picture_training"}  # that are called otherwise
 
 
@@ -111,6 +113,15 @@ TABLES: Mapping[str, Table] = {  # by the task of a request
     "image": PICTURE,
     "train_image": PICTURE_TRAINING,
 }
+
+
+def named_task(task: Any) -> Any:
+    """Return a task, or a command, by the one name that it has in `TABLES`; another one as it
+    is."""
+    if not isinstance(task, str):
+        return task
+    name = task.replace("-", "_")
+    return SAME.get(name, name)
 
 
 def read(task: str, settings: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.formats.strict_json import strict_json
 from weighbridge.models.sources.answers import Silence
-from weighbridge.workload import INFER, TABLES, TRAIN
+from weighbridge.workload import INFER, TABLES, TRAIN, named_task
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
@@ -46,7 +46,6 @@ BESIDE = {
     "train_image": ("revision",),
 }
 OF_PIPELINES = {"infer": "image", "train": "train_image"}  # the same, of a pipeline's name
-SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # other names
 MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
@@ -340,11 +339,6 @@ def _checked(request: dict[str, Any]) -> None:
     if not isinstance(task, str) or named_task(task) not in BESIDE:
         known = ", ".join((*BESIDE, "video"))
         raise UsageError(sentence("task.unknown", task=shown(task), known=known))
-
-
-def named_task(task: Any) -> Any:
-    """Return a task by the one name that it has here; what is none as it is."""
-    return SAME.get(task, task) if isinstance(task, str) else task
 
 
 def meant_task(request: Mapping[str, Any]) -> str:

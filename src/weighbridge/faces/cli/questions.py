@@ -35,7 +35,7 @@ from weighbridge.faces.cli.options import (
     verdicts,
 )
 from weighbridge.settings.kinds import IMAGE
-from weighbridge.workload import COMMON, FIT, MOST_BESIDE, TABLES, engines_of
+from weighbridge.workload import COMMON, FIT, MOST_BESIDE, TABLES, engines_of, named_task
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -289,8 +289,8 @@ def _engine(typed: Sequence[str]) -> str:
 
 def table_of(task: str) -> "Table":
     """Return the settings of a task; those of all tasks for a run file, which may be of any."""
-    if task in TABLES:
-        return TABLES[task]
+    if named_task(task) in TABLES:
+        return TABLES[named_task(task)]
     return {**TABLES["image"], **TABLES["infer"], **TABLES["train"], **FIT}
 
 

@@ -20,7 +20,6 @@ from weighbridge.answers.questions.requests import (
     BESIDE,
     Requests,
     failed,
-    named_task,
     parsed,
     refused,
     settled,
@@ -38,7 +37,7 @@ from weighbridge.faces.web.command import command
 from weighbridge.faces.web.dropped import Dropped, ShortError, asks_of
 from weighbridge.faces.web.screens import as_json, prices
 from weighbridge.models.formats.gguf import MAX_READ
-from weighbridge.workload import TABLES
+from weighbridge.workload import TABLES, named_task
 
 if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
