@@ -46,7 +46,9 @@ def tells(document: Document) -> bool:
     calls = calls_in(document.data)
     names = set(map(called, calls))
     loads = LOADS in names or any(map(made_by, calls))
-    runs = ASKS in names or ("no_grad" in names and "backward" not in names) or names <= MOVES
+    named = all(call.args for call in calls if called(call) == LOADS)  # unsloth's have keywords
+    alone = names <= MOVES and named
+    runs = ASKS in names or ("no_grad" in names and "backward" not in names) or alone
     return (loads and runs) or bool(_engines(document.data, document.text))
 
 
