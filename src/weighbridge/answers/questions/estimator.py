@@ -13,7 +13,6 @@ from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.watching import stopped
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
-from weighbridge.memory.report.verdict import under_words
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.workload import besides
 
@@ -118,6 +117,8 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
     if more:
         report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
     if typed.workload.not_understood:
+        from weighbridge.memory.report.verdict import under_words  # of few questions
+
         report = under_words(report, typed.workload.not_understood)
     by_method = typed.task == "train_image"  # qlora says its format
     if by_method or meant.quantization in (None, typed.workload.quantization):

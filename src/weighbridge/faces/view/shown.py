@@ -4,6 +4,7 @@ Bytes that are compared stand in one unit, with one decimal.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
@@ -11,7 +12,9 @@ from weighbridge.base.units import GIB, KIB, MIB, UNITS
 from weighbridge.base.wording import printable
 from weighbridge.base.words import Words
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import Fit
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.fit import Fit
 
 FINEST = 2  # decimals, where one does not tell two numbers apart
 FEW = 10  # below so many of a unit there is a decimal
@@ -77,7 +80,7 @@ class ShownAnswer(NamedTuple):
     peak: Bytes
     full: bool = False  # with all tables
     sought: bool = True  # whether changes that help were looked for
-    fit: Fit | None = None  # the answer of `fit` that the report is of; None of other questions
+    fit: "Fit | None" = None  # the answer of `fit` that the report is of; None of other questions
 
     def size(self, nbytes: int) -> str:
         """Bytes in the unit that suits them alone."""
@@ -115,7 +118,7 @@ def shown(
     *,
     full: bool = False,
     sought: bool = True,
-    fit: Fit | None = None,
+    fit: "Fit | None" = None,
 ) -> ShownAnswer:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
