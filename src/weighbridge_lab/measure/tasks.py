@@ -23,7 +23,7 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import LEVELS
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
-from weighbridge.workload import TABLES
+from weighbridge.workload import TABLES, named_task
 from weighbridge_lab.golden import phase
 from weighbridge_lab.measure.record import DONE, OOM, Levels, MeasuredPhase, MeasuredRun
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.memory.report import Report
 
-PICTURES = {"image": "picture", "video": "picture", "train-image": "picture_training"}
+PICTURES = ("image", "video", "train-image")
 TASKS = ("infer", "train", *PICTURES)
 STEPS = 2  # the first has no optimizer state
 SCRIPT = "train.py"
@@ -48,7 +48,7 @@ class TaskQuestion:
     settings: dict[str, Any]
 
     def answer(self, **more: Any) -> "Report":
-        ask = getattr(self.prepared, PICTURES.get(self.task, self.task))
+        ask = getattr(self.prepared, named_task(self.task))
         report: Report = ask(remedies=False, **(self.settings | more))
         return report
 
@@ -72,7 +72,7 @@ def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
     UsageError where there is more than one question in them."""
     from weighbridge.faces import api
 
-    typed, table = read(task, words), TABLES[PICTURES.get(task, task)]
+    typed, table = read(task, words), TABLES[named_task(task)]
     asked = {name: value for name, value in typed.items() if value not in (None, ())}
     if card:
         asked["gpu"] = card
