@@ -21,7 +21,6 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.longest import learned, longest, longest_of_gguf
 from weighbridge.models.arch.mixers import Layer
 from weighbridge.models.arch.roles import VOCAB, role
-from weighbridge.models.catalogue.files import has_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.models.sources.reference import HubRef
 
@@ -100,9 +99,14 @@ def _release(w: "Infer", engine: Engine, version: Version) -> str:
 
 
 def _named_by_us(model: Model, form: str) -> bool:
-    """Tell whether run lines name a repository, or make a file, for a model in that format."""
+    """Tell whether run lines name a repository of GGUF files, or make a file, for a model in that
+    format."""
+    if "gguf" not in model.reference.lower():
+        return False
     origin = model.origin
     if isinstance(origin, HubRef):
+        from weighbridge.models.catalogue.files import has_gguf  # which no other engine reads
+
         return has_gguf(origin.repo_id, form)
     return model.reference == f"{model.name}-{form}.gguf"
 
