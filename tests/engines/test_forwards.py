@@ -133,6 +133,15 @@ def test_every_type_with_a_program_is_compared():
     assert missing == {"camembert", "qwen", "bamba", "lfm2_moe"}  # as their kin in the list
 
 
+def test_masks_that_see_both_ways_are_made_of_distances():
+    """embeddinggemma-300m on 1,024 tokens: 21,521,408 bytes at most under transformers' own class on
+    a fake GPU, while the second mask is made. Layers of both kinds have one: eager attention is
+    given two matrices of 2 MiB, and cosines of two kinds are 2 MiB."""
+    raw = MODELS["embeddinggemma-300m"]
+    assert 0.95 < served(raw, None) / 21_521_408 <= 1
+    assert served(raw, "eager") / (54_009_856 - 8_519_680) == pytest.approx(1, abs=0.01)
+
+
 def test_every_expert_of_llama_4_works_on_every_token():
     """16 experts x 1,024 tokens x (2 x 8,192 + 8,192 + 5,120) numbers at once, and more."""
     raw = MODELS["llama-4-scout"]

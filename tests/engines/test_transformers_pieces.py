@@ -226,6 +226,21 @@ def test_one_query_splits_its_keys():
     assert sums == [32 * 4 * 4, 32 * 4 * 4 * 64]
 
 
+def test_one_head_of_keys_for_all_queries_is_a_view():
+    """repeat_kv expands it; of two heads it copies keys and values, 1,000 bytes each, twice."""
+    under_sdpa = replace(step(), kernel="sdpa")
+
+    def most(groups):
+        heap = Heap()
+        heads = KernelHeads(
+            count=4, groups=groups, key_dim=64, value_dim=64, seen=under_sdpa.tokens, mask=1
+        )
+        kernels.attend(heap, under_sdpa, heads, 1000, 1000)
+        return sum(heap.phase().live.values())
+
+    assert most(2) - most(4) == 2 * 2 * 1000
+
+
 H100 = {"gpu": "h100", "max_new_tokens": 8, "engine_version": "5.17"}
 
 

@@ -40,6 +40,7 @@ from weighbridge.models.arch.mixers import (
     Recurrent,
     Shared,
 )
+from weighbridge.models.arch.model_types import differs
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 
@@ -47,8 +48,8 @@ Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for non
 def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Run one forward; return the tensors that are alive behind the last layer."""
     embedded = heap.take(step.wide(step.hidden))
-    beside = [embedded, heap.take(step.wide(step.style.beside)), *_positions(heap, step, stage)]
     masks, mask_tensors = _masks(heap, step, stage)
+    beside = [embedded, heap.take(step.wide(step.style.beside)), *_positions(heap, step, stage)]
     learned = step.style.learned and stage.first  # positions are added to what was embedded
     x = heap.take(step.wide(step.hidden)) if learned else embedded
     sizes = growth(step, stage)
@@ -96,7 +97,8 @@ def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveT
     if not step.style.rotary:
         return []
     width = next((_turned(m) for m in _mixers(stage) if _turned(m)), 0)
-    return [heap.take(2 * step.tokens * width * step.size)]
+    apart = len(_reaches(stage)) if differs(step.kind, "rotary_by_window") else 1
+    return [heap.take(2 * step.tokens * width * step.size) for _ in range(apart)]
 
 
 def _bias(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
@@ -113,6 +115,13 @@ def _bias(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
 
 def _mixers(stage: ForwardStage) -> Iterator[Mixer]:
     yield from (m for block in stage.blocks for m in block.mixers)
+
+
+def _reaches(stage: ForwardStage) -> tuple[int | None, ...]:
+    """How far the layers see, each distance once."""
+    return tuple(
+        dict.fromkeys((m.reach if isinstance(m, Attention) else None) for m in _mixers(stage))
+    )
 
 
 def _turned(mixer: Mixer) -> int:
@@ -136,23 +145,22 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
     tensors = []
     causal = stage.body.causal
     each = step.size if step.kernel == "eager" else 1
-    for reach in dict.fromkeys(
-        (m.reach if isinstance(m, Attention) else None) for m in _mixers(stage)
-    ):
+    for reach in _reaches(stage):
         sizes[reach] = _mask(step, reach, causal=causal)
-        heap.passing(sizes[reach] // step.batch * (2 if causal else DISTANCES))
+        heap.passing(sizes[reach] // step.batch * (2 if causal or reach is None else DISTANCES))
         tensors.append(heap.take(sizes[reach] * each))
     return sizes, tensors
 
 
-DISTANCES = 16  # bytes a cell: two matrices of distances in 64 bits, where a window has two sides
+DISTANCES = 18  # bytes a cell: int64 distances and their sizes, two bools; a window has two sides
 
 
 def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:
     cells = step.batch * step.tokens * step.context
-    if step.kernel == "flash" or (not causal and reach is None):
+    always = step.style.always_masked  # Gemma3TextModel.forward: of both kinds of layers
+    if step.kernel == "flash" or (not causal and reach is None and not always):
         return 0
-    if step.kernel == "eager":
+    if step.kernel == "eager" or always:
         return cells
     if step.cache == "static" and step.tokens > 1:  # what is beyond the prompt is cut off
         return cells if reach is not None and step.tokens > reach else 0

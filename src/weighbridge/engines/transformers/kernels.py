@@ -194,6 +194,8 @@ def _repeats(step: ForwardStep, heads: KernelHeads) -> bool:
         return step.rules.flash_repeats
     if step.kernel == "eager":
         return heads.groups < heads.count or step.batch > 1  # one head of one sequence is broadcast
+    if heads.groups == heads.count and not step.rules.sdpa_copies:
+        return False  # repeat_kv: one head for all is a view
     if step.rules.sdpa_repeats:
         return True
     packed = step.tokens == 1 and step.rules.packs_queries

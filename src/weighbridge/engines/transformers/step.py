@@ -152,6 +152,7 @@ class ClassStyle:
     raw_scores: bool = False  # they stay beside what the mask was added to
     distances: Distances | None = None  # contents and positions are compared apart: DeBERTa
     beside: int = 0  # numbers a token that live through all layers: Gemma 3n and 4
+    always_masked: bool = False  # it sees both ways by masks of its own, which no kernel is spared
     lingering: bool = False  # weights of a layer live to the end of the next
 
 
@@ -185,6 +186,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         turned=turned,
         beside=_beside(config),
         distances=_distances(config),
+        always_masked=config.get("use_bidirectional_attention") is True,
         lingering=differs(kind, "lingering_scores"),
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms="q_norm" in roles,

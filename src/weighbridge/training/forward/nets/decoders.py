@@ -227,7 +227,10 @@ def gemma(s: TrainingStep) -> Tensor:
     words = built.base.weight(built.base.first(*EMBEDDINGS))
     inputs_embeds = entered(s, scale(m, embedding(m, ids, words)))
     position_ids = m.new((1, s.length), INT64)
-    masks = {reach: mask(s, reach) for reach in windows(s)}
+    both_ways = built.config.get("use_bidirectional_attention") is True
+    if both_ways and s.kernel not in ("flash", "flex"):
+        m.hidden(18 * s.length * s.length)  # _bidirectional_window_overlay: int64 twice, bools
+    masks = {reach: mask(s, reach, always=both_ways) for reach in windows(s)}
     kinds = windows(s) if differs(s.built.kind, "rotary_by_window") else {None}
     positions = {reach: rotary.rotary(s) for reach in kinds}
     x = inputs_embeds
