@@ -56,6 +56,18 @@ def test_fits_stand_beside_each_other(capsys):
 
 
 @pytest.mark.slow
+def test_a_pipeline_stands_beside_a_model(capsys):
+    """Each has the rows of its own questions; what neither was asked is no row."""
+    screen = told(capsys, "fit", SMALL, "flux.1-dev", "--gpu", "3060", code=0)
+    rows = {line[:10].strip(): line for line in screen.splitlines() if line.startswith("  ")}
+    assert [*rows][1:] == ["for you", "run it", "needs", "LoRA 2K", "QLoRA 2K", "full 2K"]
+    assert "as published, transformers  ✓ Q4_K_S, diffusers" in rows["run it"]
+    assert rows["LoRA 2K"].count("✓") == 1 and "image" not in screen.replace("train-image", "")
+    assert run(["fit", SMALL, "flux.1-dev", "--gpu", "3060", "--for", "lora"]) == 2
+    assert "takes no --for" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_exit_code_is_that_of_the_worst(capsys):
     arguments = ["load", "llama-3.1-8b", "--gpu", "3060", "--gpu", "4090"]
     assert run(arguments) == 0

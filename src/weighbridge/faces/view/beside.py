@@ -12,7 +12,7 @@ from weighbridge.faces.view.parts import NAMES, OTHER, parts
 from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import SMALLEST, Fit
+from weighbridge.memory.report.fit import PICTURES, SMALLEST, Fit, Question
 from weighbridge.workload.flags import flags as written
 
 COLUMNS = 4  # answers that stand as columns; more stand as rows
@@ -59,18 +59,16 @@ def fits(
     what the plan of each needs."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
-    pictures = all(f.pictures for f in answers)
-    chosen = pictures or all(f.plan.why != "asked" for f in answers)
-    if chosen and not pictures:
-        rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
+    chosen = all(f.pictures or f.plan.why != "asked" for f in answers)
     if chosen:
+        rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
         rows.append((words("beside.needs"), [_planned(f, unit) for f in answers]))
-    for index in range(0 if pictures else min(len(f.questions) for f in answers)):
-        asked = [f.questions[index] for f in answers]
-        if chosen and asked[0].name in ("load", "infer"):
+    for asked in dict.fromkeys(q.name for f in answers for q in f.questions):
+        if chosen and asked in ("load", "infer", *PICTURES):
             continue
-        longest = max((name(q, words) for q in asked), key=len)
-        rows.append((longest, [_question(f, index, unit) for f in answers]))
+        found = [next((q for q in f.questions if q.name == asked), None) for f in answers]
+        longest = max((name(q, words) for q in found if q is not None), key=len)
+        rows.append((longest, [_question(q, unit) for q in found]))
     if any(f.solved is not None for f in answers):
         rows.append((_sought(answers, words), [_solved(f) for f in answers]))
     changes = tuple(
@@ -103,8 +101,7 @@ def _planned(fit: Fit, unit: str | None) -> Cell:
         return Cell("")
     reach = f", {length(rung.longest)}" if rung.fits == "yes" and rung.longest else ""
     needs = rung.verdict.per_device.expected
-    sign = ladder.plan_mark(fit.plan) if fit.pictures else None
-    return Cell(sizes(needs, unit).of(needs) + reach, sign)
+    return Cell(sizes(needs, unit).of(needs) + reach)
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:
@@ -208,8 +205,10 @@ def _room(fit: Fit, unit: str | None) -> str:
     return room if a.count == 1 else f"{a.count} x {room}"
 
 
-def _question(fit: Fit, index: int, unit: str | None) -> Cell:
-    q = fit.questions[index]
+def _question(q: Question | None, unit: str | None) -> Cell:
+    """Return what a question needs, with the longest context; nothing where it was not asked."""
+    if q is None:
+        return Cell("")
     if q.verdict is None:
         return Cell("", "unknown")
     each = sizes(q.verdict.per_device.expected, unit)

@@ -109,6 +109,7 @@ def brief(fit: Fit, words: Words) -> Cell:
         there = "" if rung is None else words("ladder.only", where=_where(rung, words))
         return Cell(there, plan_mark(fit.plan))
     label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
+    label = rung.change.get("quantization", label) if fit.pictures else label
     return Cell(words("ladder.brief", label=label, engine=title(rung.engine)), _sign(rung))
 
 

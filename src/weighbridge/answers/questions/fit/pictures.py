@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.fit.answers import accelerator
-from weighbridge.answers.questions.fit.request import OPENS
+from weighbridge.answers.questions.fit.request import OPENS, has_card
 from weighbridge.answers.remedies.pictures import sold_cards
-from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report.fit import Fit, Question, Solved
@@ -28,33 +28,32 @@ def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: b
     """Return the answer for the card that was named, or for this machine's own; without one, or
     where the smallest is looked for, for the smallest card on which it fits.
 
-    `helped`: whether to look for ways in which it fits, where it does not as it was asked. Raises
-    UsageError for settings that no pipeline has.
+    `helped`: whether to look for ways in which it fits, where it does not as it was asked; with
+    `as_published`, for ways that leave the weights as they are published. Raises UsageError for
+    settings that no pipeline has.
     """
     asked_for = {name: value for name, value in settings.items() if value is not None}
     smallest, words = asked_for.pop("smallest", None), asked_for.pop(OPENS, None)
+    if not asked_for.keys().isdisjoint(("for", "for_", "max")):
+        raise UsageError(sentence("fit.of_pipelines"))
+    strictly = bool(asked_for.pop("as_published", None))
     named = not asked_for.keys().isdisjoint(("gpu", "gpu_memory"))
     if smallest not in (None, "gpu") or (smallest is not None and named):
         raise UsageError(sentence("smallest.card", name=smallest))
-    if not named and smallest is None and _has_card():
+    if not named and smallest is None and has_card():
         asked_for["gpu"] = "local"
     elif not named:
-        return _on_smallest(pipeline, asked_for, words, helped=helped)
-    return _on_card(pipeline, asked_for, words, helped=helped)
-
-
-def _has_card() -> bool:
-    """Tell whether this machine has an accelerator."""
-    from weighbridge.machines.accelerators.budget import budget
-
-    try:
-        return budget("local", None, None) is not None
-    except WeighbridgeError:
-        return False
+        return _on_smallest(pipeline, asked_for, words, helped=helped, strictly=strictly)
+    return _on_card(pipeline, asked_for, words, helped=helped, strictly=strictly)
 
 
 def _on_smallest(
-    pipeline: "Prepared", asked_for: Mapping[str, Any], words: Any, *, helped: bool
+    pipeline: "Prepared",
+    asked_for: Mapping[str, Any],
+    words: Any,
+    *,
+    helped: bool,
+    strictly: bool,
 ) -> Fit:
     """Answer for the smallest card that holds it as it was asked, or else one component at a time;
     for the largest card where none does."""
@@ -63,7 +62,7 @@ def _on_smallest(
     found = pipeline.image(**asked_for).derived.get("smallest_cards") or {}
     name = found.get("") or found.get("model")
     part = find(name).part if name else sold_cards()[-1]
-    fit = _on_card(pipeline, {**asked_for, "gpu": part.id}, words, helped=helped)
+    fit = _on_card(pipeline, {**asked_for, "gpu": part.id}, words, helped=helped, strictly=strictly)
     solved = Solved(unknown="gpu", value=None, question=fit.about, note=NO_CARD)
     if name and fit.plan.report is not None:
         solved = replace(
@@ -78,9 +77,16 @@ def _on_smallest(
 
 
 def _on_card(
-    pipeline: "Prepared", asked_for: Mapping[str, Any], words: Any, *, helped: bool
+    pipeline: "Prepared",
+    asked_for: Mapping[str, Any],
+    words: Any,
+    *,
+    helped: bool,
+    strictly: bool,
 ) -> Fit:
     report = pipeline.image(remedies=helped, **asked_for)
+    remedies = [r for r in report.remedies if not (strictly and "quantization" in r.change)]
+    report = replace(report, remedies=tuple(remedies))
     ladder = tuple(_rungs(pipeline, asked_for, report))
     about = "video" if report.workload["frames"] > 1 else "image"
     questions = (Question(name=about, report=under_words(report, words) if words else report),)

@@ -172,13 +172,19 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
         return
     if "gpu" in settings or "gpu_memory" in settings:
         return
+    if not has_card():
+        raise NoCardError(sentence("card_none"))
+    settings["gpu"] = "local"
+
+
+def has_card() -> bool:
+    """Tell whether this machine has an accelerator."""
     from weighbridge.machines.accelerators.budget import budget
 
     try:
-        budget("local", None, None)
+        return budget("local", None, None) is not None
     except WeighbridgeError:
-        raise NoCardError(sentence("card_none")) from None
-    settings["gpu"] = "local"
+        return False
 
 
 def workload(name: str, request: FitRequest, inference: str) -> Any:
