@@ -133,6 +133,7 @@ def test_every_type_with_a_program_is_compared():
     assert missing == {"camembert", "qwen", "bamba", "lfm2_moe"}  # as their kin in the list
 
 
+@pytest.mark.slow
 def test_masks_that_see_both_ways_are_made_of_distances():
     """embeddinggemma-300m on 1,024 tokens: 21,521,408 bytes at most under transformers' own class on
     a fake GPU, while the second mask is made. Layers of both kinds have one: eager attention is

@@ -58,6 +58,44 @@ def test_whole_graphs_ask_for_a_block_each(mode):
     assert line(f"-cc.cudagraph_mode={mode}").verdict.fits == "no"
 
 
+MTP = """--kv-cache-dtype fp8 --speculative-config '{"method":"mtp","num_speculative_tokens":3}'"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gpu", "flags", "asks"),
+    [
+        ("a40", MTP, None),  # FlashInfer reads fp8 there, and decodes one token at a time
+        ("4090:2", f"{MTP} -tp 2", None),
+        ("a40", f"{MTP} --attention-backend TRITON_ATTN", "no"),
+        ("a40", "--kv-cache-dtype fp8", "no"),  # nothing is proposed
+        ("a40", MTP.replace("--kv-cache-dtype fp8", ""), "no"),  # FlashAttention
+        ("b200", f"{MTP} --max-num-seqs 8192 --max-num-batched-tokens 8192", "no"),
+        ("rtx-pro-6000", f"{MTP} --max-num-seqs 2048 --max-num-batched-tokens 2048", "unknown"),
+    ],
+)
+def test_proposed_tokens_of_flashinfer_are_decoded_in_pieces(gpu, flags, asks):
+    """On one A40 0.28 serves it with 256 sequences (TUM-DSE/doctor-cluster-config pull 1806): graphs
+    are in pieces (vllm-project/vllm issue 54992), which ask for no block each."""
+    command = f"vllm serve Qwen/Qwen3.8-27B-FP8 --gpu-memory-utilization 0.94 {flags}"
+    report = weighbridge.infer(
+        command=command, engine_version="0.28.0", gpu=gpu, context=131_072, offline=True
+    )
+    conditions = {c.name: c.holds for c in report.verdict.conditions}
+    assert conditions.get("state_blocks") == asks
+    if gpu == "a40" and asks is None:
+        assert report.verdict.fits == "yes"
+
+
+@pytest.mark.slow
+def test_graphs_in_pieces_are_fewer():
+    whole, pieces = (
+        line(f"{MTP} --max-num-seqs 8 {flag}").derived["cuda_graph_bytes"]
+        for flag in ("", "-cc.cudagraph_mode=PIECEWISE")
+    )
+    assert 0 < pieces < whole
+
+
 def test_more_sequences_are_never_easier():
     fits = [
         line(f"--max-num-seqs {n} --max-num-batched-tokens 8192").verdict.fits

@@ -31,6 +31,7 @@ ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "other_device",
     ENGINE.stages: "",
     "VLLM_USE_V1": "",
+    "VLLM_USE_V2_MODEL_RUNNER": "model_runner",
 }
 
 

@@ -14,7 +14,7 @@ Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.parsed import names_beside
@@ -25,7 +25,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.rules import VllmRules
+from weighbridge.engines.vllm.rules import PIECEWISE, VllmRules
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.seen import Card, fact
 from weighbridge.memory.components.kv_cache import mixers
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 LARGEST, LARGE = 160 * GIB, 70 * GIB
+AMPERE = 8  # and Ada: the first number of their compute capability
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
 SWAP = 4  # GiB of a device, by default
@@ -46,6 +47,7 @@ WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py
 # A video of Gemma 4's: frames, soft tokens of each, and with them two marks and a time (six tokens)
 FRAMES, SOFT = 32, 70
 VIDEO = FRAMES * (SOFT + 2 + 6)
+Decoding = Literal["whole", "pieces", "either"]  # how its graphs are captured
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
 BACKENDS = names_beside(__file__, "backends.txt")
 CHOSEN = ("auto", "none")  # by vLLM
@@ -68,6 +70,7 @@ class VllmLaunch:
     pooling: bool
     second_runner: bool
     captures: tuple[int, ...]  # tokens of each CUDA graph
+    decoding: Decoding
     kv_cache_dtype: str
     kv_cache_bytes: int | None  # --kv-cache-memory-bytes
     blocks: int | None  # --num-gpu-blocks-override
@@ -152,6 +155,7 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
         pooling=pooling,
         second_runner=second,
         captures=captured(subject, (tokens, sequences), w, card, rules, eager=eager),
+        decoding="pieces" if pooling else decoding(subject, w, card, rules),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
         kv_cache_bytes=w.kv_cache_memory_bytes,
         blocks=w.num_gpu_blocks_override,
@@ -351,6 +355,33 @@ def captures(
     step = WIDE_STEP if wide else rules.graph_step
     sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, step)}
     return tuple(sorted(n for n in sizes if n <= largest))
+
+
+def decoding(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> Decoding:
+    """Return how graphs of decoding are captured: whole, or in pieces between attentions.
+
+    FlashInfer's own kernel decodes one token at a time: with proposed tokens, nothing is captured
+    whole (0.27.1 on two RTX 3090: vllm-project/vllm issue 54992). Other kernels that it has on
+    Hopper and on sm_120 in some releases may be (issues 49547, 55581).
+
+    Source: vllm config/compilation.py (resolve_cudagraph_mode_and_sizes),
+    v1/attention/backends/flashinfer.py (get_cudagraph_support).
+    """
+    if not rules.full_graphs or PIECEWISE in (w.unmodelled or "").split():
+        return "pieces"
+    if not _speculative(w) or not _by_flashinfer(subject, w, card) or hardware.blackwell(card):
+        return "whole"
+    return "pieces" if hardware.major(card) == AMPERE else "either"
+
+
+def _by_flashinfer(subject: Subject, w: "Infer", card: Card) -> bool:
+    """Tell whether FlashInfer attends: where it was named, and where a cache of 8 bits is none of
+    FlashAttention's, which reads one on Hopper alone (platforms/cuda.py, get_valid_backends)."""
+    named = _backend(w.attention_backend)
+    if named or hardware.rocm(card):
+        return named == FLASHINFER
+    packed = (w.kv_cache_dtype or "").startswith("fp8") and not hardware.hopper(card)
+    return packed and not any(isinstance(m, Latent) for m in mixers(subject.layers))
 
 
 # The newer model runner

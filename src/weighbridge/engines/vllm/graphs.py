@@ -165,7 +165,7 @@ def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, 
 
 
 def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> CapturedGraphs:
-    full = launch.rules.full_graphs and not launch.pooling
+    full = launch.decoding != "pieces"
     count = graphs(launch.captures, launch.sequences, 1 + launch.speculative, full=full)
     step = forward.step(
         rank.blocks,

@@ -26,7 +26,6 @@ from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
-from weighbridge.engines.vllm.rules import PIECEWISE
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.verdict import Condition
 
@@ -182,10 +181,11 @@ def _conditions(
         room = Bytes(*(reserve.room(share_bytes, by) for by in (WORST, EXPECTED, BEST)))
     yield Condition("kv_cache", exactly(reserve.blocks.nbytes), room)
     launch = reserve.standing.launch
-    whole = launch.captures and PIECEWISE not in (launched.asked.unmodelled or "").split()
+    whole = launch.captures and launch.decoding != "pieces"
     if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
-        least = launch.sequences if launched.asked.engine_version else 0  # before 0.20: none
+        sure = launched.asked.engine_version and launch.decoding == "whole"
+        least = launch.sequences if sure else 0  # before 0.20, and in pieces: none
         yield Condition(
             "state_blocks",
             Bytes(least, launch.sequences, launch.sequences),
