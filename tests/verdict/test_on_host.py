@@ -495,3 +495,20 @@ def test_the_longest_context_leaves_processes_their_part_of_one_memory(gpu, more
     assert 4096 < longest < 40_960
     assert model.infer(context=longest, **asked).verdict.fits == "yes"
     assert model.infer(context=longest + 1, **asked).verdict.fits != "yes"
+
+
+@pytest.mark.slow
+def test_macos_swaps_out_what_grows_with_use():
+    """8 GiB of prompts that llama-server may keep are no need of a Mac, which paged 6.5 of 13.7 GiB
+    out and served on (ollama issue 18099); Linux ends the process (ollama issue 18264)."""
+    asked = {"engine": "ollama", "quantization": "Q4_K_M", "context": 4096}
+    mac = weighbridge.infer("qwen3-8b", gpu="m2-16gb", **asked)
+    assert (mac.verdict.fits, mac.derived["largest_context"] > 32_768) == ("yes", True)
+    half = mac.to_dict()["verdict"]["host"]
+    assert half["swapped_bytes"] == 8 * GIB
+    assert half["needed"]["high"] < half["available"] < half["needed"]["high"] + 8 * GIB
+    assert "up to 8.0 GiB more with use" in str(mac) and "macOS swaps out" in str(mac)
+    linux = weighbridge.infer("qwen3-8b", gpu="8gb", ram="7GiB", **asked)
+    assert (linux.verdict.fits, linux.verdict.host.swapped) == ("unknown", 0)
+    said = weighbridge.infer("qwen3-8b", gpu="m2-16gb", ram="12GiB", **asked)  # as of a container
+    assert (said.verdict.fits, said.verdict.host.swapped) == ("unknown", 0)

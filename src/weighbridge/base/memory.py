@@ -136,7 +136,8 @@ def most(sizes: Iterable[Bytes]) -> Bytes:
 class Component:
     """One reason for memory to be in use, and how we know. `droppable`: pages of files, which the
     kernel keeps as long as nobody else asks for the room. `role`: whose it is, where it is not of
-    the model that was asked about. `passing`: it ends with its instant, though its name stays."""
+    the model that was asked about. `passing`: it ends with its instant, though its name stays.
+    `growing`: none at first, and more with use; the workload that was asked about needs none."""
 
     name: str
     bytes: Bytes
@@ -147,6 +148,7 @@ class Component:
     droppable: bool = False
     role: str = ""
     passing: bool = False
+    growing: bool = False
 
     @property
     def level(self) -> Level:

@@ -100,6 +100,7 @@ def _kept(run: LearningRun, ranks: int, actor: Role) -> Iterator[Component]:
             basis="assumed",
             formula="none to 30 % of the machine's memory",
             source="ray 2.50 _private/ray_constants.py",
+            growing=True,
         )
 
 

@@ -116,8 +116,11 @@ def _furthest(
 def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":
     """Return the budget less what processes need of the memory that they share with the device; an
     engine's share of it has left them room."""
+    from weighbridge.answers.verdict.on_host import never_swapped
+
     machine = workload.host_memory()
-    phases = [p for d in answer.devices if d.kind == "host" for p in d.phases]
+    hosts = (never_swapped(d, machine) for d in answer.devices if d.kind == "host")
+    phases = [phase for host in hosts for phase in host.phases]
     if machine is None or not machine.shared or not phases or answer.devices[0].taken is not None:
         return budget
     left = machine.room.low - max(phase.needed.high for phase in phases)

@@ -91,7 +91,8 @@ def judged(
     """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
     the host's."""
     pages_stay = machine is not None and machine.pages_stay
-    phases = _together(host, inside, pages_stay=pages_stay)
+    there = never_swapped(host, machine)
+    phases = _together(there, inside, pages_stay=pages_stay)
     needed = peak(phases)
     room = None if machine is None else machine.room
     answer = None if room is None else fits(needed, room)
@@ -122,7 +123,24 @@ def judged(
         and answer == "yes"
         and closeness.tight(room.low - needed.expected, room.low),
         tipped_by=tipped,
+        swapped=0 if there is host else max(map(_growing, host.phases), default=0),
     )
+
+
+def never_swapped(host: Device, machine: "MachineMemory | None") -> Device:
+    """Return the host without what fills with use, where its system swaps that out."""
+    if machine is None or not machine.swaps:
+        return host
+    phases = (
+        replace(phase, components=tuple(c for c in phase.components if not c.growing))
+        for phase in host.phases
+    )
+    return replace(host, phases=tuple(phases))
+
+
+def _growing(phase: Instant) -> int:
+    """Return the bytes at most of what fills with use."""
+    return sum(c.bytes.high for c in phase.components if c.growing)
 
 
 def _when(phase: str, machines: int) -> Sentence:

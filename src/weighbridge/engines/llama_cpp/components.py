@@ -310,19 +310,19 @@ def _host_running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
 
 
 def _kept(holdings: DeviceHoldings) -> Iterator[Component]:
-    """Grows with use, up to its limit; a workload needs none of it."""
+    """Yield what prompts of earlier requests take, up to its limit."""
     if holdings.launch.program != "server":
         return
     if holdings.launch.cache_ram:
-        limit = _limit(holdings)
-        yield of(
+        prompts = of(
             "other",
-            Bytes(0, 0, limit),
+            Bytes(0, 0, _limit(holdings)),
             detail="prompts of earlier requests",
             basis="assumed",
             formula=f"--cache-ram {holdings.launch.cache_ram:,} MiB at most; empty at first",
             source="llama.cpp common/common.h (cache_ram_mib)",
         )
+        yield replace(prompts, growing=True)
 
 
 def _limit(holdings: DeviceHoldings) -> int:

@@ -66,6 +66,7 @@ def _machine(launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
         detail="images and sounds",
         formula="the cache of processed items, up to --mm-processor-cache-gb",
         source="vllm config/multimodal.py",
+        growing=True,
     )
     pages = files(subject.model, loaded, "safetensors are mapped")
     served = (*kept, running, *((items,) if subject.body.towers else ()))
@@ -140,6 +141,7 @@ def _store(launched: VllmLaunched) -> Iterator[Component]:
         detail="object store",
         formula=f"{STORE_PERCENT} % of the machine, {STORE_AT_MOST:,} bytes at most; first empty",
         source="ray _private/ray_constants.py",
+        growing=True,
     )
 
 

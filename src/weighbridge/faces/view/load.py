@@ -23,7 +23,7 @@ from weighbridge.faces.view.shown import FINEST, ShownAnswer, SizeFormat, sizes
 from weighbridge.memory.report import Report, Row
 
 if TYPE_CHECKING:
-    from weighbridge.base.memory import Component, Device, Instant
+    from weighbridge.base.memory import Device, Instant
     from weighbridge.memory.report.verdict import Remedy, Verdict
 
 FORMAT = "quantization"
@@ -191,11 +191,6 @@ def _download(answer: ShownAnswer) -> str:
     return answer.say("load.download.both", size=answer.size(nbytes), decimal=decimal)
 
 
-def _grows(component: "Component") -> bool:
-    """Tell whether a device fills with use: prompts that a server keeps, a store of objects."""
-    return not component.bytes.expected and component.bytes.high > 0 and not component.droppable
-
-
 def ram(answer: ShownAnswer) -> str:
     """Return the bytes that the host needs, in the phase that needs most."""
     host = next((d for d in answer.report.devices if d.kind == "host"), None)
@@ -204,7 +199,7 @@ def ram(answer: ShownAnswer) -> str:
     phase = max(host.phases, key=lambda p: p.needed.high)
     if not phase.needed.high:
         return ""
-    grows = sum(c.bytes.high for c in phase.components if _grows(c))
+    grows = sum(c.bytes.high for c in phase.components if c.growing)
     size = about(
         answer,
         sizes(phase.needed.expected, answer.unit),
@@ -221,7 +216,8 @@ def ram(answer: ShownAnswer) -> str:
     has = answer.size(half.available)
     if half.shared:
         whole = answer.size(half.needed.expected)
-        return answer.say("host.ram.shared", when=when, size=size, whole=whole, has=has)
+        line = answer.say("host.ram.shared", when=when, size=size, whole=whole, has=has)
+        return answer.say("host.ram.swapped", line=line) if half.swapped else line
     return answer.say("host.ram.of", when=when, size=size, has=has)
 
 

@@ -10,6 +10,10 @@ device: the driver finds no room where the system calls pages available (safeten
 twice the model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was
 made, and froze; issue 56824). Others ran. So pages count in what may be needed at most.
 
+macOS swaps: prompts that llama-server kept went to disk, 6.5 of 13.7 GiB on a Mac of 24 GB, and it
+served on (ollama issue 18099). Linux ends the process (ollama issue 18264; rwlove/home-ops pull
+13936), so that what grows with use is needed there.
+
 GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the machine's.
 """
 
@@ -24,17 +28,21 @@ from weighbridge.machines.accelerators.ram import Ram, ram
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
+SWAPS = "Apple"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineMemory:
     """Bytes that processes of one machine can have; `shared`: with what its devices hold in them;
-    `pages_stay`: and perhaps with pages of files while it loads. `note` says where what was typed
+    `pages_stay`: and perhaps with pages of files while it loads; `swaps`: its system swaps out what
+    is not used rather than ending a process. `note` says where what was typed
     contradicts the card."""
 
     room: Bytes
     source: str
     shared: bool = False
     pages_stay: bool = False
+    swaps: bool = False
     note: str = ""
 
 
@@ -50,7 +58,8 @@ def machine_memory(text: str | None, budget: "Budget | None") -> MachineMemory |
     stay = budget.choice.part.stack == "cuda"
     if typed is None:
         source = f"the one memory of {budget.choice.part.name}"
-        return MachineMemory(room=pool, source=source, shared=True, pages_stay=stay)
+        swaps = budget.choice.part.vendor == SWAPS
+        return MachineMemory(room=pool, source=source, shared=True, pages_stay=stay, swaps=swaps)
     return MachineMemory(
         room=Bytes(*(min(nbytes, typed.nbytes) for nbytes in pool)),
         source=typed.source,
@@ -68,6 +77,7 @@ def measured(left: Ram, budget: "Budget") -> MachineMemory:
         source=left.source,
         shared=shared,
         pages_stay=shared and budget.choice.part.stack == "cuda",
+        swaps=shared and budget.choice.part.vendor == SWAPS,
     )
 
 

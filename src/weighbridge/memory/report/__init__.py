@@ -247,6 +247,7 @@ def _condition(condition: "Condition") -> dict[str, Any]:
 def _host(host: "HostVerdict") -> dict[str, Any]:
     fields = plain(host)
     renamed = {"available_bytes": fields.pop("room"), "container_bytes": fields.pop("container")}
+    renamed["swapped_bytes"] = fields.pop("swapped")
     return {**fields, **renamed, "available": host.available}
 
 

@@ -87,6 +87,7 @@ class HostVerdict:
     share_that_fits: float | None = None  # these three as in `Verdict`
     tight: bool = False
     tipped_by: str | None = None
+    swapped: int = 0  # bytes that may grow with use, are no need, and are swapped out where it is
 
     @property
     def available(self) -> int | None:
