@@ -308,8 +308,9 @@ def named():
     return [name for name, raw in at_hand() if raw.get("architectures")]
 
 
-# What a config at hand is called, and what a list of irrelevant keys has (arch/config.py)
-LOOKED_UP = {"_name_or_path", "initializer_range"}
+# What a config at hand is called, what a list of irrelevant keys has (arch/config.py), and what is laid
+# over the defaults of a network of pictures (pictures/config.py)
+LOOKED_UP = {"_name_or_path", "initializer_range", "layer_norm_eps"}
 
 
 @pytest.mark.slow

@@ -154,7 +154,10 @@ worker:
 trainer:
   n_gpus_per_node: 4
 """,
-        ("    micro_batch_size_per_device_for_update: 1",),
+        (
+            "    micro_batch_size_per_device_for_update: 2",
+            "    micro_batch_size_per_device_for_experience: 1\n",
+        ),
     ),
     "agilerl.yaml": (
         "4090",
