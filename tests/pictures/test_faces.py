@@ -273,8 +273,9 @@ def test_the_smallest_card_is_looked_for_without_one(capsys):
 def test_pipelines_beside_each_other_are_told_by_their_plans(capsys):
     assert run(["fit", SD, "flux.1-dev", "--gpu", "3060", "--format", "human"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    (needs,) = (row for row in rows if row.strip().startswith("needs"))
-    assert needs.count("✓") == 2 and "✗" not in "".join(rows)
+    (way,) = (row for row in rows if row.strip().startswith("run it"))
+    assert way.split("✓")[1:] == [" as published, diffusers  ", " Q4_K_S, diffusers"]
+    assert "✗" not in "".join(rows)
     assert "flux.1-dev: --offload model --quantization Q4_K_S" in rows
 
 

@@ -128,8 +128,10 @@ def _graphs(reading: CommandReading) -> None:
         elif key == GRAPH_KEYS[1] and value is not None:
             _captures(reading, name, value)
         elif key == "cudagraph_mode":
-            reading.warn(sentence("default_graph_mode", flag=name, value=value))
-            reading.unmodelled.extend([PIECEWISE] * (str(value).lower() == "piecewise"))
+            pieces = str(value).lower() == "piecewise"
+            said = "graphs_in_pieces" if pieces else "default_graph_mode"
+            reading.warn(sentence(said, flag=name, value=value))
+            reading.unmodelled.extend([PIECEWISE] * pieces)
         else:
             reading.ignored.append(f"{name}.{key}"[:120])
 

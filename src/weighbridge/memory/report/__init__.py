@@ -247,8 +247,9 @@ def _condition(condition: "Condition") -> dict[str, Any]:
 def _host(host: "HostVerdict") -> dict[str, Any]:
     fields = plain(host)
     renamed = {"available_bytes": fields.pop("room"), "container_bytes": fields.pop("container")}
-    renamed["swapped_bytes"] = fields.pop("swapped")
-    return {**fields, **renamed, "available": host.available}
+    swapped = fields.pop("swapped")
+    more = {"swapped_bytes": swapped} if swapped else {}
+    return {**fields, **renamed, "available": host.available, **more}
 
 
 def plain(record: Any) -> dict[str, Any]:
