@@ -24,7 +24,7 @@ begin: ## note what a piece of work is compared with: before its first commit
 ready: ## the gate, as CI runs it, on this tree and in environments that are kept
 	KEEP=1 .ci/run
 
-night: ## everything of which the gate runs a share: an hour or two
+night: ## everything of which the gate runs a share: some two hours
 	.ci/night
 
 records: $(BIN)/weighbridge ## write every generated file, but those that take minutes

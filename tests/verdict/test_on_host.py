@@ -499,8 +499,9 @@ def test_the_longest_context_leaves_processes_their_part_of_one_memory(gpu, more
 
 @pytest.mark.slow
 def test_macos_swaps_out_what_grows_with_use():
-    """8 GiB of prompts that llama-server may keep are no need of a Mac, which paged 6.5 of 13.7 GiB
-    out and served on (ollama issue 18099); Linux ends the process (ollama issue 18264)."""
+    """8 GiB of prompts that llama-server may keep are no need of a Mac: one swapped 6.5 of the 13.74
+    GB that its heap grew to, and served on (ollama issue 18099). Linux ended such processes
+    (rwlove/home-ops pull 13936)."""
     asked = {"engine": "ollama", "quantization": "Q4_K_M", "context": 4096}
     mac = weighbridge.infer("qwen3-8b", gpu="m2-16gb", **asked)
     assert (mac.verdict.fits, mac.derived["largest_context"] > 32_768) == ("yes", True)

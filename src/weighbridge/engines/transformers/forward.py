@@ -27,6 +27,7 @@ from weighbridge.engines.transformers.attention import (
 from weighbridge.engines.transformers.feed_forward import dense, feed
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
+from weighbridge.engines.transformers.rules import DISTANCES
 from weighbridge.engines.transformers.stage import ForwardStage, MixerCache, grow, growth
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 from weighbridge.memory.components.activations import Heap, LiveTensor
@@ -150,9 +151,6 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
         heap.passing(sizes[reach] // step.batch * (2 if causal or reach is None else DISTANCES))
         tensors.append(heap.take(sizes[reach] * each))
     return sizes, tensors
-
-
-DISTANCES = 18  # bytes a cell: int64 distances and their sizes, two bools; a window has two sides
 
 
 def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:

@@ -158,6 +158,9 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
 
 
 ATTENTIONS = ("flash", "efficient", "cudnn", "math", "eager")
+# Bytes a cell while a mask of a window with two sides is made: int64 distances, their sizes, two
+# bools (modeling_gemma3.py, _bidirectional_window_overlay; seen of EmbeddingGemma, else assumed)
+DISTANCES = 18
 OF_SDPA = ("efficient", "cudnn", "math")  # flash is the package of that name
 
 

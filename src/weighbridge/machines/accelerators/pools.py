@@ -10,9 +10,11 @@ device: the driver finds no room where the system calls pages available (safeten
 twice the model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was
 made, and froze; issue 56824). Others ran. So pages count in what may be needed at most.
 
-macOS swaps: prompts that llama-server kept went to disk, 6.5 of 13.7 GiB on a Mac of 24 GB, and it
-served on (ollama issue 18099). Linux ends the process (ollama issue 18264; rwlove/home-ops pull
-13936), so that what grows with use is needed there.
+macOS swaps: on a Mac of 24 GB the heap of llama-server grew to 13.74 GB with use, 6.5 of them went
+to disk, and it served on (ollama issue 18099, one Mac; that kept prompts are what grew is assumed).
+Linux ended such processes (rwlove/home-ops pull 13936; RakuenSoftware/aimee 1385), so that what
+grows with use is needed there. Memory of the device is not swapped: mlx-lm's cache ended a Mac
+(ml-explore/mlx-lm issue 1390).
 
 GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the machine's.
 """

@@ -230,7 +230,7 @@ def _pools(metadata: Mapping[str, Any]) -> bool:
 def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
     """A model without head answers with a vector a text; a language model may be made one by its
     config (embeddings that look both ways) or its metadata (a pooling)."""
-    both_ways = config is not None and config.raw.get("use_bidirectional_attention") is True
+    both_ways = config is not None and config.sees_both_ways
     pooled = bool(metadata) and _pools(metadata or {})
     headless = bool(whole.blocks) and not whole.vocab and not whole.labels
     blocks = tuple(_seen(b, whole.hidden, causal=not both_ways) for b in whole.blocks)

@@ -145,6 +145,11 @@ class Config:
         self._seen.add(name)
         return self.raw.get(name) is not None
 
+    @property
+    def sees_both_ways(self) -> bool:
+        """Whether each token of a decoder attends to those after it, too (EmbeddingGemma)."""
+        return self.raw.get("use_bidirectional_attention") is True
+
     def null(self, name: str) -> bool:
         """True if the config itself sets `name` to null, where that is an answer of its own."""
         self._seen.add(name)
