@@ -663,3 +663,68 @@ def test_a_trainer_that_starts_a_server_is_told_its_own_keys(text, cause, settin
     assert not any(
         "actor" in change.paste for change in changes.changes(server, judge(server, {}), {})
     )
+
+
+WARNED = """[WARNING] Generating with a model that requires 11516 MB which is close to the maximum \
+recommended size of 12124 MB. This can be slow."""
+METAL = "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommand"
+
+
+def test_mlx_is_told_what_mlx_takes():
+    """ml-explore/mlx-lm issue 644: a Mac mini of 16 GB, and llama.cpp with 12 layers' experts left to
+    the CPU ran there. mlx prints "[METAL]" before the error, llama.cpp does not."""
+    found = read(f"mlx_lm.chat --model a/gpt-oss-20b-MXFP4-Q8\n{WARNED}\n{METAL}BufferCallback)")
+    judged = judge(found, {})
+    assert (found.wording, judged.cause) == ("mlx-metal", "weights_too_big")
+    assert judged.figures == {"weights": 11_516 * MIB, "limit": 12_124 * MIB}
+    told = changes.changes(found, judged, {})
+    assert [one.change for one in told] == [{"engine": "llama.cpp"}, {"wired_limit": 14_144}]
+    assert told[1].paste == "sudo sysctl iogpu.wired_limit_mb=14144"
+    unwarned = judge(alone := read(f"error: {METAL})"), {})
+    assert unwarned.cause is None and unwarned.others[0] == "kv_cache_too_big"
+    pastes = [one.paste for one in changes.changes(alone, unwarned, {})]
+    assert pastes[:2] == ["--max-kv-size 8192", "--prefill-step-size 512"]
+    assert read("error: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
+    ).tool == "llama.cpp"  # fmt: skip
+
+
+FILLED = """torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 128.00 MiB. GPU 0 has a total \
+capacity of 11.63 GiB of which 21.56 MiB is free. Including non-PyTorch memory, this process has \
+11.07 GiB memory in use. Of the allocated memory 10.85 GiB is allocated by PyTorch, and 10.22 MiB \
+is reserved by PyTorch but unallocated."""
+
+
+@pytest.mark.parametrize(
+    ("line", "settings"),
+    [  # FlashML-org/FreeToken issue 168: a smaller reserve of its cache served on that card
+        ("ft serve --model a/b-NVFP4 --kv-reserve-tokens 131072", [("cache_share",)]),
+        ("python run.py --model a/b", [("quantization",), ("device_map",), ("offload",)]),
+    ],
+)
+def test_a_server_that_is_not_known_is_told_no_call_of_python(line, settings):
+    found = read(f"{line}\n{FILLED}")
+    judged = judge(found, {})
+    assert judged.cause == "weights_too_big"
+    assert [tuple(one.change) for one in changes.changes(found, judged, {})] == settings
+
+
+@pytest.mark.parametrize(
+    ("lines", "tool"),
+    [  # ggml-cuda.cu prints the driver's error as PyTorch words it
+        (
+            "CUDA error: out of memory\n./llama-server -m a-00001-of-00004.gguf -c 262144",
+            "llama.cpp",
+        ),
+        (
+            "CUDA error: out of memory\n  current device: 0, in function alloc at a.cu:1",
+            "llama.cpp",
+        ),
+        ("llama-server works, and this: RuntimeError: CUDA error: out of memory", "torch"),
+        ("it says CUDA error: out of memory", "torch"),
+    ],
+)
+def test_a_bare_error_is_of_the_program_whose_lines_stand_beside_it(lines, tool):
+    found = read(lines)
+    assert (found.wording, found.tool) == ("cuda-error", tool)
+    pastes = [one.paste for one in changes.changes(found, judge(found, {}), {})]
+    assert any(paste.startswith("-") for paste in pastes) == (tool == "llama.cpp")

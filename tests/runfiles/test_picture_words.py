@@ -104,6 +104,29 @@ def test_a_question_about_video_has_its_size_its_ram_and_its_card():
     assert not only.missing and "type: weighbridge video wan2.2-i2v-a14b" in only.notes[0]
 
 
+COMFY_LOG = """12 GB card. It takes 15 minutes, is it out of memory?
+got prompt
+model weight dtype torch.float8_e4m3fn, manual cast: torch.bfloat16
+CLIP/text encoder model load device: cpu, offload device: cpu, dtype: torch.float16
+Requested to load Flux
+loaded partially; 9612.19 MB usable, 9611.75 MB loaded, 1728.56 MB offloaded, lowvram patches: 0
+Prompt executed in 00:15:40
+"""
+
+
+def test_comfyuis_log_says_what_it_ran_and_that_it_ran():
+    """A log of a run that finished was a sure "no" of diffusers in bfloat16."""
+    only = run(COMFY_LOG)
+    assert only.settings == {"quantization": "fp8", "gpu_memory": "12GiB", "engine": "comfyui"}
+    assert "ran to its end in 00:15:40, with 1728.56 MiB of weights left in RAM" in only.notes[0]
+    (weighed,) = weighbridge.weigh(COMFY_LOG, name="a", offline=True).runs
+    answer = weighed.report
+    assert answer.verdict.fits != "no" and answer.derived["in_ram"] == pytest.approx(1.7e9, rel=0.3)
+    whole = run(COMFY_LOG.replace("loaded partially", "loaded completely"))
+    assert "it was not out of memory" in whole.notes[0] and "left in RAM" not in whole.notes[0]
+    assert len(run(COMFY_LOG.partition("Prompt executed")[0]).notes) == 1
+
+
 def test_a_training_in_words_has_its_method_and_its_program():
     only = run("sdxl lora batch 4 12GB kohya")
     assert (only.task, only.model) == ("train_image", "sdxl")

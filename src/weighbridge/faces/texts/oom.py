@@ -32,6 +32,7 @@ SHELL = (
     *("export ", "nvidia-smi", "docker ", "sudo ", "cmake ", "rocm-smi", "npu-smi", "ollama "),
     *("vllm ", "python ", "llama-server "),
 )
+LOADERS = ("llama.cpp", "mlx")  # of what they allocate, a message has the weights
 LEAST = 200  # a part of less than so small a share of the device is not drawn
 TOLD = 2  # further causes
 
@@ -137,6 +138,7 @@ FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all
     ("figures.allowed", {"requested": "requested_bytes", "allowed": "allowed_bytes"}),
     ("figures.asked_alone", {"requested": "requested_bytes"}),
     ("figures.process", {"process": "process_bytes"}),
+    ("figures.loaded", {"loaded": "allocated_bytes", "capacity": "capacity_bytes"}),
 )
 
 
@@ -179,7 +181,7 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
     mine, reserved = figures.own_process(reading), figures.in_process(reading)
     beside = max(mine - reserved, 0) if mine is not None and reserved is not None else 0
     named = {
-        "loaded" if reading.tool == "llama.cpp" else "allocated": allocated,
+        "loaded" if reading.tool in LOADERS else "allocated": allocated,
         "unallocated": figures.unallocated(reading) or 0,
         "own": beside,
         "rest" if mine is None else "others": figures.others(reading) or 0,

@@ -48,6 +48,7 @@ POSSIBLE = {  # where nothing tells, by the program
     "tensorrt-llm": ("kv_cache_too_big", "weights_too_big", "activations"),
     "sglang": ("kv_cache_too_big", "request_slots"),
     "jax": ("activations", "weights_too_big", "other_process"),
+    "mlx": ("kv_cache_too_big", "activations", "weights_too_big"),
 }
 CAUSES = {place: cause for place, cause, _ in PLACES}
 
@@ -186,6 +187,13 @@ def _metal(reading: OomReading, known: Settings) -> Judged | None:
     if (reading.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
         return None
     return conclude("metal.context") if 2 * loaded < capacity else None
+
+
+def _mlx(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the weights where mlx-lm warned that they nearly fill what macOS lets the GPU have: it
+    does from nine tenths on."""
+    limit, weights = reading.size("capacity"), reading.size("allocated")
+    return conclude("mlx.weights", weights=weights, limit=limit) if weights and limit else None
 
 
 def _ollama(reading: OomReading, known: Settings) -> Judged | None:
@@ -382,6 +390,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "ggml-cpu": (_ggml,),
     "ggml-vulkan": (_ggml,),
     "ggml-metal": (_ggml, _metal),
+    "mlx-metal": (_mlx,),
     "torch-mps-buffer": (_place, _full),
     "jax": (_xla,),
     "cuda-error": (_bare,),

@@ -16,10 +16,10 @@ from string import Formatter
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
-from weighbridge.base.units import GIB, align_up, parse_size
+from weighbridge.base.units import GIB, MIB, align_up, parse_size
 from weighbridge.base.words import words_in
 from weighbridge.files.oom.figures import listed
-from weighbridge.files.oom.record import Change, Judged, OomReading, table
+from weighbridge.files.oom.record import SERVER, Change, Judged, OomReading, table
 from weighbridge.training.learning.words import spelled
 
 MOST = 4  # changes that are told: more are not read
@@ -115,6 +115,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "vllm": ("vllm", "nvidia"),
     "sglang": ("sglang", "nvidia"),
     "llama.cpp": ("llama.cpp",),
+    "mlx": ("mlx",),
     "tensorrt-llm": ("tensorrt-llm", "nvidia"),
 }
 DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
@@ -127,7 +128,7 @@ STORED = re.compile(
     r"(?i)(?:^|[-_./:])(?:(?:nv|mx)?fp[48]|nf4|awq|gptq|gguf|w[48]a\d+|(?:int)?[48]-?bit|int[48]|bnb|i?q\d)"
     r"(?=$|[-_./])"
 )
-NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
+NO_PYTHON = ("comfyui", "webui", "vllm", "sglang", "mlx", SERVER)
 
 
 def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
@@ -230,6 +231,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "fitting": _fitting(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
         "workspace": _workspace(reading),
+        "wired": _wired(reading),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
         "memory": _twice(known.get("ram")),
         "spelled": reading.engine.lower() if reading.engine in LEARNERS else None,
@@ -265,6 +267,13 @@ def _workspace(reading: OomReading) -> int | None:
     pieces lie in it, too."""
     requested = reading.size("requested")
     return None if requested is None else align_up(2 * requested, GIB)
+
+
+def _wired(reading: OomReading) -> int | None:
+    """Return the MiB of a higher limit of what a Mac's GPU may have: half way between macOS' own,
+    three quarters of its memory (assumed), and all of it."""
+    limit = reading.size("capacity")
+    return None if limit is None else limit * 7 // 6 // MIB
 
 
 def _half(value: Any) -> int | None:

@@ -31,7 +31,7 @@ from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.files.oom.changes import LEARNERS
-from weighbridge.files.oom.record import ALWAYS, OomReading, table
+from weighbridge.files.oom.record import ALWAYS, SERVER, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
 from weighbridge.files.programs import length_lines, log_lines, rules_of, told_by
 
@@ -133,12 +133,13 @@ def read(text: str, name: str = "the text") -> OomReading:
     context = length_in(lines, "llama.cpp")
     if wording.name.startswith("ggml") and context:
         parsed["n_ctx"] = context
+    tool = _tool(wording, text)
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
     return OomReading(
         wording=_version(wording, message),
-        tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
+        tool="torch-rocm" if rocm and tool == "torch" else tool,
         parsed=parsed,
-        engine=engine_of(wording.tool, text),
+        engine=engine_of(tool, text),
         place=place_of(near),
         windows=bool(re.search(WINDOWS, near)),
         virtual="/mnt/c/" in text or "WSL" in text or "microsoft-standard" in text,
@@ -160,6 +161,14 @@ def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
             elif match := packed(pattern).search(pasted.packed):
                 return wording, match.start()
     raise BadFileError(sentence("oom.no_message", name=name))
+
+
+def _tool(wording: Wording, text: str) -> str:
+    """Return the program that printed a message: llama.cpp, where the driver's bare error stands
+    beside its command and below no traceback of Python (ggml-cuda.cu, ggml_cuda_error)."""
+    if wording.name != "cuda-error" or re.search(PYTHON, text):
+        return wording.tool
+    return "llama.cpp" if re.search(GGML, text) else wording.tool
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
@@ -220,7 +229,8 @@ def engine_of(tool: str, text: str) -> str:
         return tool
     # A trainer comes before the server that it starts: its own words change what it does
     learners = sorted(told_by("signs"), key=lambda program: program.name not in LEARNERS)
-    return next((p.name for p in learners if any(s in text for s in p.signs)), "")
+    known = (p.name for p in learners if any(s in text for s in p.signs))
+    return next(known, SERVER if re.search(SERVES, text) else "")
 
 
 def place_of(lines: str) -> str:
@@ -245,6 +255,11 @@ def length_in(lines: str, program: str = "") -> int | None:
     matches = (re.search(pattern, lines) for pattern in length_lines(program))
     return next((int(match["count"].replace(",", "")) for match in matches if match), None)
 
+
+PYTHON = r"Traceback|RuntimeError|torch\.|\bpython"
+GGML = r"(?m)^(?:\S{0,200}/)?llama-\w{1,20} |\bggml[-_]cuda|\bin function \w{1,60} at "
+# A server that we do not know: the line that starts it
+SERVES = r"(?m)^[$># ]{0,4}[\w./-]{1,60} (?:serve|server|run-server)(?: [\w./:-]{1,120})? --\w"
 
 # What is loaded: words of commands, of engines' first lines and of Python, before a Hub id
 LOADS = r"""(?x)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 SCHEMA = "weighbridge.oom/1"
+SERVER = "another server"  # the engine of a server that we do not know
 ALWAYS = (  # null where the message does not say
     "capacity_bytes",
     "free_bytes",
@@ -140,7 +141,7 @@ class Oom(Shown):
             "version": __version__,
             "wording": self.reading.wording,
             "tool": self.reading.tool,
-            "engine": self.reading.engine or None,
+            "engine": None if self.reading.engine in ("", SERVER) else self.reading.engine,
             "place": self.reading.place or None,
             "parsed": dict(self.reading.parsed),
             "stated": dict(self.reading.stated),

@@ -131,7 +131,8 @@ def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedR
     ask = to_type(asks, named.value, settings)
     if trained and "method" not in settings:
         return replace(run, refused=clauses(sentence("words.trained"), ask))
-    return replace(run, notes=(ask,))
+    ended = picture_words.ran(document)
+    return replace(run, notes=(ended, ask) if ended else (ask,))
 
 
 def _of_training(document: Document) -> dict[str, Piece]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import told_by
 from weighbridge.files.runfiles.cards import CARD
 from weighbridge.files.runfiles.document import Document
@@ -24,7 +25,13 @@ TRAINS = re.compile(
 )
 LONGEST_LINE = 300  # characters of a question that is one line
 NEAR = 30  # characters around a number that say what it is of
-COMFY = re.compile(r"(?i)comfy")
+COMFY = re.compile(r"(?i)comfy|Requested to load \w|got prompt\n")
+# Lines of ComfyUI's log (comfy/model_base.py, model_management.py; main.py where a prompt has run)
+LOADED = re.compile(
+    r"model weight dtype torch\.(?P<value>float8_e4m3fn|float8_e5m2|bfloat16|float16)"
+)
+RAN = re.compile(r"Prompt executed in (?P<time>[\d:.]{1,16})")
+IN_PART = re.compile(r"loaded partially;?[^\n]{1,60}? (?P<value>\d{1,7}\.\d{1,3}) MB offloaded")
 # A time that something takes, and none that a video lasts
 WAITED = re.compile(r"(?i)\b(?:in|takes?|took|after|every|within|last|about|only)[ ~]{1,2}$")
 SIZE = re.compile(
@@ -132,12 +139,17 @@ def _dtype(match: "re.Match[str]") -> str:
     return {"bf16": "bfloat16", "fp16": "float16"}.get(match["value"].lower(), "")
 
 
+def _loaded(match: "re.Match[str]") -> str:
+    return "fp8" if match["value"].startswith("float8") else ""
+
+
 RULES = (
     WordRule("size", SIZE, _size),
     WordRule("frames", FRAMES, plain),
     WordRule("seconds", SECONDS, _lasting),
     WordRule("batch_size", BATCH, plain),
     WordRule("quantization", FORMAT, _form),
+    WordRule("quantization", LOADED, _loaded),
     WordRule("of_text", FORMAT, _form_of_text),
     WordRule("dtype", FORMAT, _dtype),
 )
@@ -200,6 +212,17 @@ def method(document: Document) -> Piece | None:
             if DENIED.search(_before(match)):
                 return None
     return next(iter(pieces.values())) if len(pieces) == 1 else None
+
+
+def ran(document: Document) -> str:
+    """Say that ComfyUI ran to its end, and what it left in RAM; "" where no log says so."""
+    text = document.text[:MOST_TEXT]
+    ended, left = RAN.search(text), IN_PART.search(text)
+    if ended is None:
+        return ""
+    if left is None:
+        return sentence("words.ran", time=ended["time"])
+    return sentence("words.ran_in_part", time=ended["time"], mib=left["value"])
 
 
 def trainer(document: Document) -> Piece | None:
