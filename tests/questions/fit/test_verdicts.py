@@ -584,3 +584,19 @@ def test_a_method_of_rewards_is_a_question_of_its_own(about, more, capsys):
     flags = [f"--{n.replace('_', '-')}={value}" for n, value in asked.items()]
     assert run(["fit", "qwen3-0.6b", f"--for={about}", *flags]) == 0
     assert about.upper() in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "gpu", "tried"),
+    [  # 48 layers x 128 experts x 3 linears take up to a minute to follow; 32 x 8 x 3 do not
+        ("qwen3-30b-a3b", "3090", False),
+        ("mixtral-8x7b", "a100-40gb", True),
+    ],
+)
+def test_a_release_that_takes_long_to_follow_is_not_tried_beside_another_question(
+    model, gpu, tried
+):
+    (qlora,) = (q for q in weighbridge.fit(model, gpu=gpu).questions if q.name == "qlora")
+    assert any("engine_version" in one.change for one in qlora.report.remedies) == tried
+    assert qlora.helped or qlora.replaced

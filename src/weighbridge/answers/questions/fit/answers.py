@@ -273,7 +273,8 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
     try:
         task_workload = workload(name, request, engine)
         helped = request.helped and (name == request.about or not request.solves)
-        report = answered(asker, task_workload, remedies=helped, pinned=request.pinned - DEVICES)
+        pinned = (request.pinned | _release_kept(asker, name, request)) - DEVICES
+        report = answered(asker, task_workload, remedies=helped, pinned=pinned)
         ended = report.remedies or "search_stopped" not in report.derived
         sought = helped and bool(ended)
         question = replace(_question(asker, name, task_workload, report), sought=sought)
@@ -289,6 +290,20 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
         if wrong and _answers_plainly(asker, request, name):
             raise
         return QuestionOutcome(Question(name=name, reason=error.line), error)
+
+
+def _release_kept(asker: Asker, name: str, request: FitRequest) -> frozenset[str]:
+    """Return what a question leaves alone that stands beside the one which was asked: the release,
+    where older ones train so many experts one by one that a run takes up to a minute to follow."""
+    if name != "qlora" or name == request.about:
+        return frozenset()
+    from weighbridge.answers.estimate.train import followed  # a third of all modules
+    from weighbridge.answers.remedies.case import UNMERGED
+    from weighbridge.answers.remedies.training import MANY_APART
+    from weighbridge.workload import Train
+
+    apart = followed(asker.model(), Train(engine_version=UNMERGED))
+    return frozenset(("engine_version",)) if apart > MANY_APART else frozenset()
 
 
 def _question(asker: Asker, name: str, task_workload: Any, report: Report) -> Question:
