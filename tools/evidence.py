@@ -373,6 +373,7 @@ TOLD = {  # pages with sentences that are written here, and their languages
     ROOT / "README.md": "en",
     ROOT / "README.zh.md": "zh",
     ROOT / "docs" / "limits.md": "en",
+    ROOT / "docs" / "zh" / "limits.md": "zh",
 }
 MARKS = "<!-- {name}: written by tools/evidence.py -->", "<!-- {name}: end -->"
 
