@@ -1,9 +1,10 @@
 """Files that a run file names and that lie beside it: a config that a command starts, a stage of
 DeepSpeed, a script.
 
-Only what lies in the repository of the run file is read, or in its folder and below it where that
-is in none: no absolute path, none that leads out by `..` or by a link, nothing that is no plain
-file, and no more bytes than of a run file. A path begins at the file's folder, or at the root of
+What a shell script itself writes is read from there (written.py). Else only what lies in the
+repository of the run file is read, or in its folder and below it where that is in none: no absolute
+path, none that leads out by `..` or by a link, nothing that is no plain file, and no more bytes
+than of a run file. A path begins at the file's folder, or at the root of
 the repository, where its scripts are started. What was pasted has no folder, and nothing is read
 beside it.
 """
@@ -17,6 +18,7 @@ from weighbridge.base.cost import MOST
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles.document import Document, decoded, first
 from weighbridge.files.runfiles.record import PlannedRun, Unread
+from weighbridge.files.runfiles.written import written
 
 MOST_NAME = 400  # characters of a path
 NOT_HERE = "{} is not here, and decides too"
@@ -26,6 +28,9 @@ OUTSIDE = "{} is outside of the file's folder and is not read, and decides too"
 def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document | None:
     """Return the file that a document names, in the first of these syntaxes that it has; None where
     it does not lie there. Raises BadFileError where it is broken."""
+    made = written(document.text, name) if document.syntax == "shell" else None
+    if made is not None:
+        return replace(first(made, syntaxes, name), folder=document.folder)
     root = root_of(document.folder)
     for start in dict.fromkeys((document.folder, root)):
         text = _text(root, start, name)

@@ -12,8 +12,6 @@ a file (`cat > FILE <<EOF`) is a text of its own.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import takewhile
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
@@ -22,6 +20,7 @@ from weighbridge.files.runfiles.pieces import LAUNCH
 from weighbridge.files.runfiles.record import PlannedRun, Understood
 from weighbridge.files.runfiles.slurm import environment, exported
 from weighbridge.files.runfiles.training.arrays import branches, taken
+from weighbridge.files.runfiles.written import lines_of
 from weighbridge.machines.allocator.settings import VARIABLES, from_environment
 
 NAME = "expandable_segments"
@@ -31,10 +30,6 @@ PUT = re.compile(
     r"\s*(?:\]\s*=|,|:)\s*\(?\s*(?P<parts>(?:[\"'][^\"'\n]*[\"']\s*)+)"
 )
 COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
-# `program <<EOF more`: lines up to EOF are a text that the program reads
-GIVEN = re.compile(
-    r"^(?P<program>[^#(]*?)(?<!<)<<-?[ \t]*(?P<quote>['\"]?)(?P<end>[A-Za-z_]\w*)(?P=quote)"
-)
 SHELLS = re.compile(r"(?:^|[\s/|;&])(?:bash|sh|zsh)\b")
 ELSEWHERE = re.compile(r"(?:^|[\s/|;&])ssh\b")  # where nothing of this shell is set
 LONGEST = 1 << 20  # characters of a text that is looked through
@@ -62,23 +57,15 @@ def _parts(text: str) -> tuple[str, list[str]]:
     """Return what a shell reads, and each text that it gives another program."""
     here: list[str] = []
     apart: list[str] = []
-    lines = iter(text.splitlines(keepends=True))
-    for line in lines:
-        heredoc = GIVEN.match(line)
-        if heredoc is None:
-            here.append(line)
-            continue
-        body = list(takewhile(partial(_goes_on, heredoc["end"]), lines))
-        if SHELLS.search(line) and not ELSEWHERE.search(line):
-            here += body
+    for one in lines_of(text):
+        if isinstance(one, str):
+            here.append(one)
+        elif SHELLS.search(one.line) and not ELSEWHERE.search(one.line):
+            here.append(one.text)
         else:
-            here.append(line.replace("<<", " "))
-            apart.append("".join(body))
+            here.append(one.line.replace("<<", " "))
+            apart.append(one.text)
     return "".join(here), apart
-
-
-def _goes_on(end: str, line: str) -> bool:
-    return line.strip() != end
 
 
 def _of_part(text: str) -> Iterator[bool | None]:

@@ -1,0 +1,84 @@
+"""Files that a shell script writes before it starts what reads them.
+
+    cat > dataset.toml << 'EOF'       up to EOF; so with `tee`, and with >> what comes behind
+    echo 'batch_size = 4' >> a.toml   one text in quotes; so with `printf`
+
+What the script sets stands in place of its variables, but where EOF is quoted.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import takewhile
+
+from weighbridge.base.records import NamedTuple
+
+# `program <<EOF more`: lines up to EOF are a text that the program reads
+GIVEN = re.compile(
+    r"^(?P<program>[^#(]*?)(?<!<)<<-?[ \t]*(?P<quote>['\"]?)(?P<end>[A-Za-z_]\w*)(?P=quote)"
+)
+TARGET = re.compile(
+    r"(?P<way>>>?|\btee(?: -a)?)[ \t]*(?P<quote>[\"']?)(?P<name>[^\s\"'<>|;&]+)(?P=quote)"
+)
+SAID = re.compile(
+    r"^[ \t]*(?:echo|printf)(?: -[ne]{1,2})? (?P<quote>[\"'])(?P<text>[^\"'\n]*)(?P=quote)"
+    r"[ \t]*(?P<to>>.*)$"
+)
+LONGEST = 1 << 20  # characters of a script that is looked through
+
+
+class Heredoc(NamedTuple):
+    """A text that a shell gives a program: the `line` that names it, and what it says."""
+
+    line: str
+    text: str
+    quoted: bool
+    shifted: bool  # leading tabs are taken off
+
+
+def lines_of(text: str) -> Iterator[str | Heredoc]:
+    """Yield each line of a script, with its end, and each text that it gives a program."""
+    lines = iter(text.splitlines(keepends=True))
+    for line in lines:
+        given = GIVEN.match(line)
+        if given is None:
+            yield line
+        else:
+            body = "".join(takewhile(partial(_goes_on, given["end"]), lines))
+            yield Heredoc(line, body, bool(given["quote"]), "<<-" in line)
+
+
+def _goes_on(end: str, line: str) -> bool:
+    return line.strip() != end
+
+
+def written(script: str, name: str) -> str | None:
+    """Return what a script writes into the file of this name; None where it writes none."""
+    if len(script) > LONGEST or not ("<<" in script or "echo" in script or "printf" in script):
+        return None
+    return _files(script).get(name.removeprefix("./"))
+
+
+@lru_cache(maxsize=8)
+def _files(script: str) -> dict[str, str]:
+    """Return the files that a script writes, by name. Quoted texts are as they stand, others as
+    they are once variables are filled in."""
+    from weighbridge.files.runfiles.training.arrays import filled_in  # which reads what lies beside
+
+    files: dict[str, str] = {}
+    filled = {one.line: one.text for one in lines_of(filled_in(script)) if not isinstance(one, str)}
+    for one in lines_of(script):
+        if isinstance(one, Heredoc):
+            text = one.text if one.quoted else filled.get(one.line, one.text)
+            _write(files, one.line, re.sub(r"(?m)^\t+", "", text) if one.shifted else text)
+        elif said := SAID.match(one):
+            _write(files, said["to"], said["text"].replace("\\n", "\n") + "\n")
+    return files
+
+
+def _write(files: dict[str, str], line: str, text: str) -> None:
+    targets = [m for m in TARGET.finditer(line) if not m["name"].startswith("/dev/")]
+    for target in targets[:1]:
+        name = target["name"].removeprefix("./")
+        before = files.get(name, "") if target["way"] in (">>", "tee -a") else ""
+        files[name] = before + text
