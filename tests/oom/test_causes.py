@@ -699,6 +699,7 @@ is reserved by PyTorch but unallocated."""
     [  # FlashML-org/FreeToken issue 168: a smaller reserve of its cache served on that card
         ("ft serve --model a/b-NVFP4 --kv-reserve-tokens 131072", [("cache_share",)]),
         ("python run.py --model a/b", [("quantization",), ("device_map",), ("offload",)]),
+        ("vllm serve a/b-NVFP4 --port 1", [("tensor_parallel_size",), ("cpu_offload_gb",)]),
     ],
 )
 def test_a_server_that_is_not_known_is_told_no_call_of_python(line, settings):

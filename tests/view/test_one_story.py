@@ -9,6 +9,7 @@ import weighbridge
 from tests.ask import typed as _asked
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
 from weighbridge.faces.cli.menu import run
 
 
@@ -83,10 +84,13 @@ def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, cap
 
 @pytest.mark.slow
 def test_experts_on_the_host_of_a_mac_need_room_in_the_same_memory():
-    """gpt-oss-20b: the GPU may hold 10.7 of 16 GiB, and llama-server's prompt cache takes 8 more
-    of the same."""
+    """gpt-oss-20b: the GPU may hold 10.7 of 16 GiB, the experts of a few layers stay in the same
+    memory, and macOS swaps out what prompts take there with use. It ran so, with --n-cpu-moe 12, in
+    13.05 GB (ml-explore/mlx-lm issue 644)."""
     found = weighbridge.infer("gpt-oss-20b", gpu="m4-16gb", engine="llama.cpp")
-    assert found.verdict.fits != "yes"
+    host = found.verdict.host
+    assert (found.verdict.fits, host.shared, host.swapped) == ("yes", True, 8 * GIB)
+    assert found.peak.expected < host.needed.expected < 13.05e9 < host.room.low
     for r in found.remedies:
         assert not {"n_cpu_moe", "n_gpu_layers"} & r.change.keys()
     card = weighbridge.infer("gpt-oss-20b", gpu="3080", engine="llama.cpp", engine_version="7300")

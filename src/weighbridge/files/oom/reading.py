@@ -230,7 +230,17 @@ def engine_of(tool: str, text: str) -> str:
     # A trainer comes before the server that it starts: its own words change what it does
     learners = sorted(told_by("signs"), key=lambda program: program.name not in LEARNERS)
     known = (p.name for p in learners if any(s in text for s in p.signs))
-    return next(known, SERVER if re.search(SERVES, text) else "")
+    return next(known, "") or _served(text)
+
+
+def _served(text: str) -> str:
+    """Return the server that a line starts, SERVER where we do not know it; "" of none."""
+    line = re.search(SERVES, text)
+    if line is None:
+        return ""
+    commands = ((each, p.name) for p in told_by("commands") for each in p.commands)
+    names = [name for each, name in commands if re.fullmatch(each, line["program"])]
+    return next((name for name in names if rules_of(name)), "") if names else SERVER
 
 
 def place_of(lines: str) -> str:
@@ -258,8 +268,11 @@ def length_in(lines: str, program: str = "") -> int | None:
 
 PYTHON = r"Traceback|RuntimeError|torch\.|\bpython"
 GGML = r"(?m)^(?:\S{0,200}/)?llama-\w{1,20} |\bggml[-_]cuda|\bin function \w{1,60} at "
-# A server that we do not know: the line that starts it
-SERVES = r"(?m)^[$># ]{0,4}[\w./-]{1,60} (?:serve|server|run-server)(?: [\w./:-]{1,120})? --\w"
+# A line that starts a server
+SERVES = (
+    r"(?m)^[$># ]{0,4}(?P<program>[\w./-]{1,60}) (?:serve|server|run-server)"
+    r"(?: [\w./:-]{1,120})? --\w"
+)
 
 # What is loaded: words of commands, of engines' first lines and of Python, before a Hub id
 LOADS = r"""(?x)
