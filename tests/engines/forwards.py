@@ -30,7 +30,10 @@ from weighbridge.workload import Infer
 TOKENS = 1024
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
 DEPTHS += ("encoder_layers", "decoder_layers")
-EACH = ("layer_types", "mlp_layer_types", "no_rope_layers", "moe_layers", "layers_block_type")
+EACH = (
+    *("layer_types", "mlp_layer_types", "no_rope_layers", "moe_layers", "layers_block_type"),
+    "moe_topk",
+)
 SMALL = {
     "hidden_size": 2048,
     "intermediate_size": 6144,

@@ -27,7 +27,7 @@ from weighbridge.engines.transformers.attention import (
 from weighbridge.engines.transformers.feed_forward import dense, feed
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
-from weighbridge.engines.transformers.rules import DISTANCES
+from weighbridge.engines.transformers.rules import DISTANCES, OVERLAID
 from weighbridge.engines.transformers.stage import ForwardStage, MixerCache, grow, growth
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 from weighbridge.memory.components.activations import Heap, LiveTensor
@@ -148,7 +148,8 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
     each = step.size if step.kernel == "eager" else 1
     for reach in _reaches(stage):
         sizes[reach] = _mask(step, reach, causal=causal)
-        heap.passing(sizes[reach] // step.batch * (2 if causal or reach is None else DISTANCES))
+        seen = 2 if causal or reach is None else DISTANCES + OVERLAID * step.style.always_masked
+        heap.passing(sizes[reach] // step.batch * seen)
         tensors.append(heap.take(sizes[reach] * each))
     return sizes, tensors
 

@@ -158,9 +158,10 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
 
 
 ATTENTIONS = ("flash", "efficient", "cudnn", "math", "eager")
-# Bytes a cell while a mask of a window with two sides is made: int64 distances, their sizes, two
-# bools (modeling_gemma3.py, _bidirectional_window_overlay; seen of EmbeddingGemma, else assumed)
-DISTANCES = 18
+# Bytes a cell while a mask of a window with two sides is made: int64 distances and their sizes
+# (masking_utils.py, sliding_window_bidirectional_overlay); and bools, where the window is laid over
+# a causal mask (modeling_gemma3.py, _bidirectional_window_overlay)
+DISTANCES, OVERLAID = 16, 2
 OF_SDPA = ("efficient", "cudnn", "math")  # flash is the package of that name
 
 

@@ -15,7 +15,7 @@ QWenLMHeadModel).
 
 from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.records import replace
-from weighbridge.engines.transformers.rules import DISTANCES
+from weighbridge.engines.transformers.rules import DISTANCES, OVERLAID
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.losses import cross_entropy, head
 from weighbridge.training.forward.machine import Machine
@@ -230,7 +230,7 @@ def gemma(s: TrainingStep) -> Tensor:
     position_ids = m.new((1, s.length), INT64)
     both_ways = built.config.sees_both_ways
     if both_ways and s.kernel not in ("flash", "flex"):
-        m.hidden(DISTANCES * s.length * s.length)
+        m.hidden((DISTANCES + OVERLAID) * s.length * s.length)
     masks = {reach: mask(s, reach, always=both_ways) for reach in windows(s)}
     kinds = windows(s) if differs(s.built.kind, "rotary_by_window") else {None}
     positions = {reach: rotary.rotary(s) for reach in kinds}
