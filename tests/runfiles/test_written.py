@@ -21,6 +21,8 @@ TOML = "[general]\nresolution = 960\nbatch_size = 4\n"
         ("printf 'x = 1\\ny = 2' > a.toml", "x = 1\ny = 2\n"),
         ("cat > a.toml <<E\nx = 1\nE\ncat > a.toml <<E\nx = 2\nE", "x = 2\n"),
         ("cat > a.toml <<E\nx = 1\nE\ncat >> a.toml <<E\ny = 2\nE", "x = 1\ny = 2\n"),
+        ("cat >> a.toml <<E\nx = 1\nE\ncat >> a.toml <<E\ny = 2\nE", "x = 1\ny = 2\n"),
+        ("D=.\ncat > $D/a.toml <<'E'\nx = $D\nE", "x = $D\n"),
         ("cat > b.toml <<E\nx = 1\nE\ncat a.toml", None),
         ("# cat > a.toml <<E\nx = 1\n", None),
         ("python - <<E\nprint(1)\nE", None),

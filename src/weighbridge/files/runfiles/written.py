@@ -24,7 +24,7 @@ SAID = re.compile(
     r"^[ \t]*(?:echo|printf)(?: -[ne]{1,2})? (?P<quote>[\"'])(?P<text>[^\"'\n]*)(?P=quote)"
     r"[ \t]*(?P<to>>.*)$"
 )
-LONGEST = 1 << 20  # characters of a script that is looked through
+LONGEST = 1 << 18  # characters of a script: as far as its variables are filled in (arrays.py)
 
 
 class Heredoc(NamedTuple):
@@ -63,15 +63,18 @@ def written(script: str, name: str) -> str | None:
 def _files(script: str) -> dict[str, str]:
     """Return the files that a script writes, by name. Quoted texts are as they stand, others as
     they are once variables are filled in."""
-    from weighbridge.files.runfiles.training.arrays import filled_in  # which reads what lies beside
+    from weighbridge.files.runfiles.training.arrays import (
+        filled_in,
+        taken,
+    )  # reads what lies beside
 
     files: dict[str, str] = {}
-    filled = {one.line: one.text for one in lines_of(filled_in(script)) if not isinstance(one, str)}
-    for one in lines_of(script):
-        if isinstance(one, Heredoc):
-            text = one.text if one.quoted else filled.get(one.line, one.text)
-            _write(files, one.line, re.sub(r"(?m)^\t+", "", text) if one.shifted else text)
-        elif said := SAID.match(one):
+    both = zip(lines_of(taken(script)), lines_of(filled_in(script)), strict=False)
+    for plain, filled in both:
+        if isinstance(plain, Heredoc) and isinstance(filled, Heredoc):
+            text = plain.text if plain.quoted else filled.text
+            _write(files, filled.line, re.sub(r"(?m)^\t+", "", text) if plain.shifted else text)
+        elif isinstance(filled, str) and (said := SAID.match(filled)):
             _write(files, said["to"], said["text"].replace("\\n", "\n") + "\n")
     return files
 
