@@ -127,8 +127,9 @@ def choose(on, version, **kwargs):
     shape = {k: kwargs.pop(k, v) for k, v in given.items()}
     with FakeGPU("a100-80gb"):
         q, k, v = qkv(**shape)
-        if kwargs.pop("masked", False):
-            kwargs["mask"] = torch.zeros(1, 1, 64, 64, dtype=torch.bool, device="cuda")
+        if by := kwargs.pop("masked", False):
+            mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool, device="cuda")
+            kwargs["mask"] = mask.mT if by == "columns" else mask
         return Chooser(on, version).choose(SdpaCall(query=q, key=k, value=v, **kwargs))
 
 
@@ -138,6 +139,7 @@ def choose(on, version, **kwargs):
         (A100, (2, 5), {}, "flash"),
         (A100, (2, 5), {"dtype": torch.float32}, "efficient"),
         (A100, (2, 5), {"masked": True}, "efficient"),
+        (A100, (2, 5), {"masked": "columns"}, "math"),
         (A100, (2, 5), {"keys": 2, "gqa": True}, "flash"),
         (A100, (2, 5), {"keys": 2, "gqa": True, "masked": True}, "math"),
         (A100, (2, 5), {"dim": 288}, "efficient"),

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.slow
 
 RECORDS = Path(__file__).parent.parent / "golden"
 MB = 10**6
+OTHERWISE = {  # programs that the pinned transformers runs otherwise than the measured release
+    "t5-small-adafactor": "5.17 hands attention a bias by columns, which no fused kernel reads; 5.23 copies it"
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -81,7 +84,7 @@ def both():
 
 
 def beside(record):
-    if find(record.target).missing:
+    if find(record.target).missing or record.target in OTHERWISE:
         return None
     version = ".".join(record.machine.versions["torch"].split(".")[:2])
     memory = f"{record.machine.total_memory}B"

@@ -263,6 +263,7 @@ WITHOUT = {
     "kimi_k2": "transformers has no such type: its configs bring code",
     "dbrx": "5.23 counts one expert more than there are, and on the fake GPU all of them are hit",
     "jetmoe": "5.23 splits tokens by counts, which the fake GPU does not know",
+    "longcat_flash": "experts in a loop get the tokens that chose them; the fake GPU gives each all of them",
 }
 # Layers, where the first few do not attend
 DEEP = {"jamba": 8, "nemotron_h": 8, "granitemoehybrid": 6}  # to the first that attends

@@ -68,7 +68,8 @@ class Chooser:
 
 
 def _dense(call: SdpaCall) -> bool:
-    """Tell whether the tensors are what the fused kernels read: of one float type, without gaps."""
+    """Tell whether the tensors are what the fused kernels read: of one float type, without gaps
+    (sdp_utils_cpp.h, check_last_dim_stride_equals_1_dense: the mask, too)."""
     q, k, v = call.tensors
     return (
         q.dim() == k.dim() == v.dim() == 4
@@ -78,6 +79,7 @@ def _dense(call: SdpaCall) -> bool:
         and q.dtype in FUSED
         and min(q.shape[-2], k.shape[-2]) > 0
         and all(t.stride(-1) == 1 or t.shape[-1] == 1 for t in call.tensors)
+        and (call.mask is None or call.mask.stride(-1) == 1)
     )
 
 
