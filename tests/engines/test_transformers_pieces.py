@@ -189,6 +189,39 @@ def test_masks_of_a_step(how, reach, causal, elements):
     assert forward._mask(s, reach, causal=causal) == elements
 
 
+def staged(causal=True, **how):
+    """A stage of a layer that attends."""
+    block = SimpleNamespace(
+        mixers=(Attention(heads=1, kv_heads=1, key_dim=64, value_dim=64, **how),)
+    )
+    return SimpleNamespace(
+        first=True, blocks=(block,), body=SimpleNamespace(causal=causal, blocks=(block,))
+    )
+
+
+@all_of(
+    ("how", "causal", "bools"),
+    [
+        ({"window": 32}, True, 3),  # masking_utils.py, and_masks: of the window, causal, and both
+        ({"window": 32}, False, 16),  # before: distances and their sizes in 64 bits
+        ({}, True, 0),
+    ],
+)
+def test_while_a_mask_is_made_its_conditions_are_there(how, causal, bools):
+    heap, prompt = Heap(), replace(step(), kernel="sdpa")
+    forward._masks(heap, prompt, staged(causal, **how))
+    assert heap.most == bools * 64 * 64
+
+
+def test_what_layers_get_beside_their_states_is_projected_and_normed():
+    """64 tokens of 512 numbers, 64 KiB: with what was looked up, and the projection, a float32 copy
+    of it and the copy's square are there; the scaled sum stays (Gemma4TextModel)."""
+    heap, each = Heap(), 64 * KIB
+    kept = forward._per_layer(heap, step(per_layer=512), staged())
+    assert heap.most == (1 + 1 + 2 + 2) * each
+    assert kept.nbytes == heap.live("activations") == each
+
+
 def fused(width):
     """A layer of 4 heads of 16 and 2 of keys and values, whose projection makes `width` numbers."""
     m = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=8)
@@ -283,7 +316,8 @@ def test_inputs_of_layers_and_states_for_one_live_through_all_layers():
         assert abs(peak.expected / GIB / allocated - 1) < 0.03, model
         assert peak.low < allocated * GIB < peak.high, model
     whole = {"num_hidden_layers": 30, "hidden_size": 2048, "hidden_size_per_layer_input": 256}
-    for inputs, numbers in ((4, 30 * 256 + 15 * 2048), (0, 30 * 256)):
+    for inputs, numbers in ((4, 15 * 2048), (0, 0)):
         config = Config({**whole, "altup_num_inputs": inputs, "model_type": "gemma3n_text"})
-        assert style((), config).beside == numbers
-    assert style((), Config({"model_type": "llama", "hidden_size": 2048})).beside == 0
+        assert (style((), config).per_layer, style((), config).beside) == (30 * 256, numbers)
+    llama = style((), Config({"model_type": "llama", "hidden_size": 2048}))
+    assert llama.per_layer == llama.beside == 0

@@ -49,8 +49,9 @@ Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for non
 def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Run one forward; return the tensors that are alive behind the last layer."""
     embedded = heap.take(step.wide(step.hidden))
+    beside = [embedded, _per_layer(heap, step, stage)]
     masks, mask_tensors = _masks(heap, step, stage)
-    beside = [embedded, heap.take(step.wide(step.style.beside)), *_positions(heap, step, stage)]
+    beside += [*_positions(heap, step, stage), heap.take(step.wide(step.style.beside))]
     learned = step.style.learned and stage.first  # positions are added to what was embedded
     x = heap.take(step.wide(step.hidden)) if learned else embedded
     sizes = growth(step, stage)
@@ -85,6 +86,20 @@ def _weights(caches: Sequence[MixerCache]) -> list[LiveTensor]:
     for k in caches:
         k.scores = []
     return scores
+
+
+def _per_layer(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
+    """Make what layers get beside their states: what was looked up and projected states,
+    normed; both, and their sum, are scaled (Gemma4TextModel.project_per_layer_inputs)."""
+    numbers = step.style.per_layer
+    nbytes = step.wide(numbers)
+    if not nbytes or not stage.first:
+        return heap.take(nbytes)
+    looked_up = heap.into(nbytes, heap.take(nbytes))
+    projected = heap.into(nbytes, heap.take(nbytes))
+    normed = norm(heap, step, numbers)
+    heap.drop(projected)
+    return heap.into(nbytes, heap.take(nbytes), normed, looked_up)
 
 
 def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
@@ -148,9 +163,12 @@ def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, l
     each = step.size if step.kernel == "eager" else 1
     for reach in _reaches(stage):
         sizes[reach] = _mask(step, reach, causal=causal)
-        seen = 2 if causal or reach is None else DISTANCES + OVERLAID * step.style.always_masked
-        heap.passing(sizes[reach] // step.batch * seen)
+        cells = sizes[reach] // step.batch
+        if not causal and reach is not None:
+            heap.passing(cells * (DISTANCES + OVERLAID * step.style.always_masked))
+        conditions = heap.all([cells, cells], "activations")
         tensors.append(heap.take(sizes[reach] * each))
+        heap.drop(*conditions)
     return sizes, tensors
 
 

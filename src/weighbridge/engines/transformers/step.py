@@ -151,7 +151,8 @@ class ClassStyle:
     wide_biases: bool = False  # biases of distance in float32 are added to the scores
     raw_scores: bool = False  # they stay beside what the mask was added to
     distances: Distances | None = None  # contents and positions are compared apart: DeBERTa
-    beside: int = 0  # numbers a token that live through all layers: Gemma 3n and 4
+    per_layer: int = 0  # numbers a token that all layers get beside their states: Gemma 3n and 4
+    beside: int = 0  # and that live through all layers besides: Gemma 3n
     always_masked: bool = False  # it sees both ways by masks of its own, which no kernel is spared
     lingering: bool = False  # weights of a layer live to the end of the next
 
@@ -184,6 +185,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         shared_first=_any(known, ["shared_expert_gate", "gate.wg"])
         or differs(kind, "narrow_routes"),
         turned=turned,
+        per_layer=_per_layer(config),
         beside=_beside(config),
         distances=_distances(config),
         always_masked=config.sees_both_ways,
@@ -208,14 +210,18 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
     )
 
 
-def _beside(config: Config) -> int:
-    """Gemma3nTextModel.forward: inputs of each layer; and of n states for one, n - 1 as they were
-    made and one before its norm, n that a layer reads and n that it expects (less the one that all
-    classes have), and four of its variables that others drop. Gemma 4 has the first alone."""
-    inputs = config.num("altup_num_inputs", default=0)
+def _per_layer(config: Config) -> int:
+    """Gemma3nTextModel.project_per_layer_inputs, and Gemma 4's"""
     each = config.num("hidden_size_per_layer_input", default=0)
-    layers = config.num("num_hidden_layers", default=0) * each
-    return layers + (3 * inputs + 3) * config.num("hidden_size") if inputs else layers
+    return config.num("num_hidden_layers", default=0) * each
+
+
+def _beside(config: Config) -> int:
+    """Gemma3nTextModel.forward: of n states for one, n - 1 as they were made and one before its
+    norm, n that a layer reads and n that it expects (less the one that all classes have), and four
+    of its variables that others drop."""
+    inputs = config.num("altup_num_inputs", default=0)
+    return (3 * inputs + 3) * config.num("hidden_size") if inputs else 0
 
 
 def _distances(config: Config) -> Distances | None:
