@@ -20,6 +20,7 @@ from weighbridge.faces.cli.options import (
     language,
     language_option,
     source_options,
+    switch,
     warn,
     writable,
 )
@@ -57,8 +58,8 @@ class ManyValues(click.Command):
 @click.argument("model_name")
 @click.option("--library_name", "--library-name", type=click.Choice(["timm", "transformers"]))
 @click.option("--dtypes", multiple=True, type=click.Choice(DTYPES), default=DTYPES)
-@click.option("--trust_remote_code", "remote", is_flag=True, hidden=True)
-@click.option("--base-model", is_flag=True, help="The headless class, which accelerate counts.")
+@switch("--trust_remote_code", "remote", hidden=True)
+@switch("--base-model", help="The headless class, which accelerate counts.")
 @click.option(
     "--engine-version", metavar="V", help="Version of transformers that builds it (4.40)."
 )

@@ -7,7 +7,7 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.faces.cli.options import FORMS, output_form
+from weighbridge.faces.cli.options import FORMS, output_form, switch
 from weighbridge.faces.cli.progress import progress
 from weighbridge.faces.render.data import json_text
 
@@ -45,18 +45,16 @@ Laid = Callable[[Sequence[Sequence[str]], int], Iterator[str]]
 @click.command()
 @click.option("--engine", metavar="NAME", help="Only figures of this engine.")
 @click.option("--source", metavar="NAME", help="Only figures of this source.")
-@click.option("--trace", is_flag=True, help="Programs too, on a fake GPU: needs torch, minutes.")
-@click.option("--coverage", is_flag=True, help="How well intervals hold: each source left out.")
-@click.option("--by-source", is_flag=True, help="A row for each source.")
+@switch("--trace", help="Programs too, on a fake GPU: needs torch, minutes.")
+@switch("--coverage", help="How well intervals hold: each source left out.")
+@switch("--by-source", help="A row for each source.")
 @click.option("--worst", metavar="N", type=click.IntRange(0), default=0, help="And the N worst.")
-@click.option("--records", is_flag=True, help="And every figure beside what we say.")
-@click.option("--outcomes", is_flag=True, help="Runs that ran or died, beside our verdicts.")
-@click.option(
-    "--host", is_flag=True, help="All of host memory: figures, and runs that ran or died."
-)
+@switch("--records", help="And every figure beside what we say.")
+@switch("--outcomes", help="Runs that ran or died, beside our verdicts.")
+@switch("--host", help="All of host memory: figures, and runs that ran or died.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids and errors of the figures.")
+@switch("--json", "as_json", help="Same as --format json.")
+@switch("-q", "--quiet", help="Ids and errors of the figures.")
 def accuracy(
     form: str, as_json: bool, quiet: bool, outcomes: bool, host: bool, **asked: Any
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from weighbridge.base.sentences import sentence
-from weighbridge.faces.cli.options import SCREENS, look_of, output_form, writable
+from weighbridge.faces.cli.options import SCREENS, look_of, output_form, switch, writable
 from weighbridge.faces.render.data import json_text
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("--torch", is_flag=True, help="Ask torch as well: it takes memory of each GPU.")
+@switch("--torch", help="Ask torch as well: it takes memory of each GPU.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
 @click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="Free bytes of each accelerator, one a line.")
+@switch("--json", "as_json", help="Same as --format json.")
+@switch("-q", "--quiet", help="Free bytes of each accelerator, one a line.")
 def doctor(
     file: str | None, torch: bool, lang: str | None, form: str, as_json: bool, quiet: bool
 ) -> None:

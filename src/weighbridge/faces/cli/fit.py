@@ -25,6 +25,7 @@ from weighbridge.faces.cli.options import (
     output_options,
     source_of,
     source_options,
+    switch,
     warn,
     writable,
 )
@@ -77,18 +78,14 @@ NOT_OURS = (
     **ONCE,
     help="Solve for the smallest card, number of cards or cloud machine that does.",
 )
-@click.option(
+@switch(
     "--as-published",
-    is_flag=True,
     help="Ask about the weights as they are published alone: no other format answers then.",
 )
-@click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")
-@click.option(
-    "--all-catalogue", is_flag=True, help="Rank every model of the catalogue for the card."
-)
-@click.option(
+@switch("--all-gpus", help="Rank every card of the catalogue for MODEL.")
+@switch("--all-catalogue", help="Rank every model of the catalogue for the card.")
+@switch(
     "--layouts",
-    is_flag=True,
     help="Rank the ways to share its training out over --gpu h100:64, by Megatron or by another "
     "--framework; with --for infer those of serving it, and with --engine llama.cpp those of "
     "placing it over cards and host memory.",
@@ -101,9 +98,7 @@ NOT_OURS = (
     help="With --all-gpus, --all-catalogue or --layouts: write the rank to FILE.csv, .json or "
     ".parquet.",
 )
-@click.option(
-    "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its first line."
-)
+@switch("--check", help="Changes nothing: the exit code of fit is always its first line.")
 @model_option
 @source_options
 @output_options

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.faces.cli.options import SCREENS, output_form, writable
+from weighbridge.faces.cli.options import SCREENS, output_form, switch, writable
 from weighbridge.faces.render.data import json_text
 from weighbridge.machines.accelerators.listing import SORTS, TYPES, USES
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(TYPES):
-        option = click.option(f"--{name}", is_flag=True, help=f"Only those with units for {name}.")
+        option = switch(f"--{name}", help=f"Only those with units for {name}.")
         command = option(command)
     return command
 
@@ -23,18 +23,18 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("pattern", default="")
 @_filters
-@click.option("--nvlink", is_flag=True, help="Only those with NVLink between cards.")
+@switch("--nvlink", help="Only those with NVLink between cards.")
 @click.option("--min-memory", metavar="SIZE", help="Only those sold with so much: 24GiB.")
 @click.option(
     "--vendor", metavar="NAME", help="Only those of a maker: nvidia, amd, apple, intel..."
 )
 @click.option("--use", type=click.Choice(USES), help="Only those of computers at home, or at work.")
 @click.option("--sort", type=click.Choice(SORTS), help="Default: the newest first.")
-@click.option("--details", is_flag=True, help="Both ends of each figure, and its basis.")
+@switch("--details", help="Both ends of each figure, and its basis.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
 @click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
+@switch("--json", "as_json", help="Same as --format json.")
+@switch("-q", "--quiet", help="Ids only.")
 def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> None:
     """The accelerator catalogue: memory, what each computes in, and how cards are linked.
 

@@ -16,6 +16,7 @@ from weighbridge.faces.cli.options import (
     output_form,
     output_options,
     source_options,
+    switch,
     warn,
     writable,
 )
@@ -27,8 +28,8 @@ from weighbridge.workload import INFER
 @click.command(cls=Sections)
 @click.argument("models", metavar="MODEL...", nargs=-1, shell_complete=model_names)
 @click.option("--command", metavar="LINE", help="The engine's own command: 'vllm serve ...'.")
-@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
-@click.option("--together", is_flag=True, help="All MODELs at once on the same cards.")
+@switch("--check", help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@switch("--together", help="All MODELs at once on the same cards.")
 @emit_option
 @model_option
 @source_options

@@ -17,6 +17,7 @@ from weighbridge.faces.cli.options import (
     language,
     output_options,
     source_options,
+    switch,
 )
 from weighbridge.faces.cli.questions import answer, cases
 from weighbridge.workload import INFER, LOAD, TRAIN
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--device-map", type=click.Choice(["auto", "cuda"]), help="Load straight to the device."
 )
-@click.option("--base-model", is_flag=True, help="The headless class, without lm_head.")
+@switch("--base-model", help="The headless class, without lm_head.")
 @device_options
 @source_options
 @output_options

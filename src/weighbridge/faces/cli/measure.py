@@ -9,7 +9,14 @@ import click
 
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import safe_json
-from weighbridge.faces.cli.options import FORMS, chart_file, chart_option, output_form, tasks_option
+from weighbridge.faces.cli.options import (
+    FORMS,
+    chart_file,
+    chart_option,
+    output_form,
+    switch,
+    tasks_option,
+)
 
 if TYPE_CHECKING:
     from weighbridge_lab.measure.record import Measurement
@@ -23,13 +30,13 @@ NEAR = {"allocated": 0.005, "reserved": 0.02}  # what we hold ourselves to
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--history", is_flag=True, help="Compare every allocation, in order.")
+@switch("--history", help="Compare every allocation, in order.")
 @click.option("-o", "--output", metavar="FOLDER", help="Write each record there, as JSON.")
 @chart_option
 @tasks_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json: a record a line.")
-@click.option("-q", "--quiet", is_flag=True, help="Target; allocated bytes, measured, predicted.")
+@switch("--json", "as_json", help="Same as --format json: a record a line.")
+@switch("-q", "--quiet", help="Target; allocated bytes, measured, predicted.")
 def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     """Run a program on the GPU that is here, and compare with what we predict for it.
 

@@ -15,6 +15,7 @@ from weighbridge.faces.cli.options import (
     in_signs,
     language_option,
     output_form,
+    switch,
     warn_line,
     writable,
 )
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 @click.option("--sort", type=click.Choice(SORTS), help="Default: newest year first, in it popular.")
 @language_option
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@switch("--json", "as_json", help="Same as --format json.")
+@switch("-q", "--quiet", help="Names only.")
 @click.option(
     "--gpu",
     metavar="NAME[:COUNT]",

@@ -63,11 +63,15 @@ def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
 JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
 
 
+def switch(*names: str, **settings: Any) -> Callable[[F], F]:
+    """Add an option that is on or off, and takes no value; the rest is click's own."""
+    return click.option(*names, is_flag=True, **settings)
+
+
 def source_options(command: F) -> F:
     """Add the options that say where a model comes from."""
-    trust = click.option(
+    trust = switch(
         "--trust-remote-code",
-        is_flag=True,
         help="Let a library run the repository's code. Never needed for our tables.",
     )
     return distrusting_source_options(trust(command))
@@ -85,7 +89,7 @@ def distrusting_source_options(command: F) -> F:
                 help="Hub token. It lands in the shell's history: prefer HF_TOKEN or a login.",
             ),
             click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill."),
-            click.option("--offline", is_flag=True, help="Use nothing but the Hub cache."),
+            switch("--offline", help="Use nothing but the Hub cache."),
         ],
     )
 
@@ -128,9 +132,7 @@ def device_options(command: F) -> F:
                 help="System of the machine: Windows moves to RAM what a card has no room for, and "
                 "the run goes on, slowly. Default: linux, or this machine's with --gpu local.",
             ),
-            click.option(
-                "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
-            ),
+            switch("--check", help="Exit with 1 if it does not fit, 4 if we cannot say."),
         ],
     )
 
@@ -159,10 +161,8 @@ def output_options(command: F) -> F:
         command,
         [
             click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes."),
-            click.option(
-                "--details", is_flag=True, help="All components, levels, phases and formats."
-            ),
-            click.option("--explain", is_flag=True, help="Show each number's arithmetic."),
+            switch("--details", help="All components, levels, phases and formats."),
+            switch("--explain", help="Show each number's arithmetic."),
             click.option(
                 "--lang",
                 type=click.Choice(["en", "zh"]),
@@ -172,8 +172,8 @@ def output_options(command: F) -> F:
             click.option(
                 "--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True
             ),
-            click.option("--json", "as_json", is_flag=True, help="Same as --format json."),
-            click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
+            switch("--json", "as_json", help="Same as --format json."),
+            switch("-q", "--quiet", help="One number: the peak in bytes."),
         ],
     )
 

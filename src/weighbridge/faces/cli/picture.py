@@ -15,6 +15,7 @@ from weighbridge.faces.cli.options import (
     output_form,
     output_options,
     source_options,
+    switch,
 )
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.workload import PICTURE, PICTURE_TRAINING
@@ -32,9 +33,7 @@ def _command(settings: "Table") -> Callable[[Asked], click.Command]:
         named = click.argument(
             "models", metavar="PIPELINE...", nargs=-1, required=True, shell_complete=model_names
         )
-        check = click.option(
-            "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
-        )
+        check = switch("--check", help="Exit with 1 if it does not fit, 4 if we cannot say.")
         shown = named(check(source_options(output_options(chart_option(function)))))
         command = click.command(cls=Sections)(shown)
         command.params += options(settings)

@@ -19,6 +19,7 @@ from weighbridge.faces.cli.options import (
     output_form,
     output_options,
     source_options,
+    switch,
     warn,
     writable,
 )
@@ -41,11 +42,11 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
 @click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
 @model_option
-@click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
-@click.option("--write", is_flag=True, help="With --fix: make the change in FILE.")
+@switch("--fix", help="Print the change that makes it fit, as a diff.")
+@switch("--write", help="With --fix: make the change in FILE.")
 @save_option
 @emit_option
-@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@switch("--check", help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @source_options
 @output_options
 def runfile(files: tuple[str, ...], **settings: Any) -> int:

@@ -7,7 +7,7 @@ import click
 from weighbridge.base.errors import CODES, UsageError
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.wording import printable
-from weighbridge.faces.cli.options import model_option, source_of, source_options, writable
+from weighbridge.faces.cli.options import model_option, source_of, source_options, switch, writable
 from weighbridge.faces.cli.references import given_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE|-")
 @click.option("--gpu", metavar="NAME", help="The kind of card, where no #SBATCH line names it.")
 @model_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/report.md).")
+@switch("--json", "as_json", help="Print JSON (docs/report.md).")
 @source_options
 def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **settings: Any) -> int:
     """Weigh the run of a Slurm script, and say whether --gres and --mem are enough for it.

@@ -8,7 +8,7 @@ import click
 
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import counted
-from weighbridge.faces.cli.options import language_option, writable
+from weighbridge.faces.cli.options import language_option, switch, writable
 
 if TYPE_CHECKING:
     from weighbridge.faces.scan.dataset import ScanPlan
@@ -61,7 +61,7 @@ def asking(command: F) -> F:
             help="A card to ask about; may be given several times.",
         ),
         click.option("--parts", "count", type=click.IntRange(1, 10_000), help="Units of work."),
-        click.option("--offline", is_flag=True, help="Fetch nothing for references."),
+        switch("--offline", help="Fetch nothing for references."),
     )
 
 
@@ -288,7 +288,7 @@ def publish(
 @click.argument("old", type=FOLDER)
 @click.argument("new", type=FOLDER)
 @click.option("--rows", default=50, show_default=True, type=click.IntRange(0, 10_000_000))
-@click.option("--check", is_flag=True, help="End with 1 where a yes of OLD is none in NEW.")
+@switch("--check", help="End with 1 where a yes of OLD is none in NEW.")
 @click.option(
     "--format",
     "form",
@@ -296,7 +296,7 @@ def publish(
     default="human",
     show_default=True,
 )
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@switch("--json", "as_json", help="Same as --format json.")
 @language_option
 def diff(old: Path, new: Path, **chosen: Any) -> int:
     """Tell which verdicts differ between OLD and NEW, and why: another config, other settings of

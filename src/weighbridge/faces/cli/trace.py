@@ -24,6 +24,7 @@ from weighbridge.faces.cli.options import (
     language_option,
     output_form,
     screen_look,
+    switch,
     tasks_option,
 )
 from weighbridge.faces.cli.options import writable as terminal_text
@@ -60,7 +61,7 @@ RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is mad
     "--time-limit", metavar="SECONDS", type=click.FloatRange(1), help="How long it may run."
 )
 @click.option("--host-memory", metavar="SIZE", help="What it may have of the machine's memory.")
-@click.option("--network", is_flag=True, help="Let the script ask other machines.")
+@switch("--network", help="Let the script ask other machines.")
 @click.option("--stub", metavar="NAME,...", help="Packages that are not here: stand-ins.")
 @click.option("--data", metavar="SHAPES", help="A sample of data that are not here: 3x224x224,int.")
 @click.option(
@@ -68,8 +69,8 @@ RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is mad
 )
 @click.option("--train", metavar="OPTIMIZER", help="Train the net: adamw, sgd...")
 @click.option("--loss", type=click.Choice(["ce", "mse", "sum"]), help="Of the net's training.")
-@click.option("--bf16", is_flag=True, help="Its products in bfloat16.")
-@click.option("--checkpoint", is_flag=True, help="Its blocks are computed again in backward.")
+@switch("--bf16", help="Its products in bfloat16.")
+@switch("--checkpoint", help="Its blocks are computed again in backward.")
 @click.option("--fit", type=click.Choice(["batch"]), help="The largest batch that fits the card.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
@@ -86,9 +87,9 @@ RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is mad
 @language_option
 @click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes.")
-@click.option("-m", "--module", is_flag=True, help="SCRIPT is a module's name, as of python -m.")
+@switch("--json", "as_json", help="Same as --format json.")
+@switch("-q", "--quiet", help="One number: the peak in bytes.")
+@switch("-m", "--module", help="SCRIPT is a module's name, as of python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:

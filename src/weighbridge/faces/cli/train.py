@@ -12,6 +12,7 @@ from weighbridge.faces.cli.options import (
     model_option,
     output_options,
     source_options,
+    switch,
 )
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.faces.cli.references import given_file, of_file
@@ -21,7 +22,7 @@ from weighbridge.workload import TRAIN
 
 @click.command(cls=Sections)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
-@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@switch("--check", help="Exit with 1 if it does not fit, 4 if we cannot say.")
 @save_option
 @emit_option
 @model_option

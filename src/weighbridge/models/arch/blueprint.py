@@ -248,6 +248,11 @@ def linear(
         yield Param(f"{path}.bias", (outputs,), "bias", role=role)
 
 
+def affine(path: str, outputs: int, inputs: int, *, role: str = "") -> Iterator[Param]:
+    """A linear layer with a bias: a weight [outputs, inputs] and a bias [outputs]."""
+    return linear(path, outputs, inputs, bias=True, role=role)
+
+
 def conv1d(path: str, outputs: int, inputs: int, *, bias: bool = True) -> Iterator[Param]:
     """transformers' Conv1D: a Linear with a transposed weight."""
     yield Param(f"{path}.weight", (inputs, outputs), "conv1d")
@@ -267,10 +272,15 @@ def embedding(path: str, rows: int, width: int) -> Iterator[Param]:
 
 
 def norm(path: str, width: int, *, bias: bool = False) -> Iterator[Param]:
-    """RMSNorm; with `bias`, LayerNorm."""
+    """RMSNorm, a weight [width]; with `bias`, LayerNorm."""
     yield Param(f"{path}.weight", (width,), "norm")
     if bias:
         yield Param(f"{path}.bias", (width,), "norm")
+
+
+def layer_norm(path: str, width: int) -> Iterator[Param]:
+    """LayerNorm: a weight and a bias, [width] each."""
+    return norm(path, width, bias=True)
 
 
 def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:

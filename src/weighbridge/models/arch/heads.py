@@ -14,7 +14,15 @@ Source: transformers 5.23 models/{bert,roberta,electra,xlm}/modeling_*.py.
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    affine,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 
 
@@ -47,17 +55,17 @@ def score(c: Config, prefix: str) -> Iterator[Param]:
 
 def token_score(c: Config, prefix: str) -> Iterator[Param]:
     """GenericForTokenClassification: the same with bias."""
-    yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}score", labels(c), c.num("hidden_size"))
 
 
 def classifier(c: Config, prefix: str) -> Iterator[Param]:
     """The token classifier of the classes that were written out by hand."""
-    yield from linear(f"{prefix}classifier", labels(c), c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}classifier", labels(c), c.num("hidden_size"))
 
 
 def qa_outputs(c: Config, prefix: str) -> Iterator[Param]:
     """GenericForQuestionAnswering: start and end of the span."""
-    yield from linear(f"{prefix}qa_outputs", 2, c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}qa_outputs", 2, c.num("hidden_size"))
 
 
 DECODER_HEADS = {
@@ -106,7 +114,7 @@ def project(path: str, outputs: int | None = None) -> ParamRule:
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         size = labels(c) if outputs is None else outputs
-        yield from linear(f"{prefix}{path}", size, c.num("hidden_size"), bias=True)
+        yield from affine(f"{prefix}{path}", size, c.num("hidden_size"))
 
     return body
 
@@ -118,8 +126,8 @@ def dense_project(
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
-        yield from linear(f"{prefix}{path}.{names[0]}", width, width, bias=True)
-        yield from linear(f"{prefix}{path}.{names[1]}", size or labels(c), width, bias=True)
+        yield from affine(f"{prefix}{path}.{names[0]}", width, width)
+        yield from affine(f"{prefix}{path}.{names[1]}", size or labels(c), width)
 
     return body
 
@@ -141,15 +149,15 @@ def prediction_head(
     hidden, vocabulary = c.num("hidden_size"), c.num("vocab_size")
     width = width or hidden
     yield Param(f"{prefix}bias", (vocabulary,), "bias")
-    yield from linear(f"{prefix}transform.dense", width, hidden, bias=True)
-    yield from norm(f"{prefix}transform.{norm_name}", width, bias=True)
+    yield from affine(f"{prefix}transform.dense", width, hidden)
+    yield from layer_norm(f"{prefix}transform.{norm_name}", width)
     yield from decoder(c, prefix, words, width)
 
 
 def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
     """The projection to the vocabulary: embedding and `bias` again, unless untied."""
     path = f"{prefix}decoder"
-    params = linear(path, c.num("vocab_size"), width, bias=True)
+    params = affine(path, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})
 
 
@@ -157,17 +165,15 @@ def roberta_lm_head(words: str) -> ParamRule:
     def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
         yield Param(f"{prefix}lm_head.bias", (c.num("vocab_size"),), "bias")
-        yield from linear(f"{prefix}lm_head.dense", width, width, bias=True)
-        yield from norm(f"{prefix}lm_head.layer_norm", width, bias=True)
+        yield from affine(f"{prefix}lm_head.dense", width, width)
+        yield from layer_norm(f"{prefix}lm_head.layer_norm", width)
         yield from decoder(c, f"{prefix}lm_head.", f"{prefix}{words}", width)
 
     return body
 
 
 def pooler(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(
-        f"{prefix}pooler.dense", c.num("hidden_size"), c.num("hidden_size"), bias=True
-    )
+    yield from affine(f"{prefix}pooler.dense", c.num("hidden_size"), c.num("hidden_size"))
 
 
 def summary_size(c: Config) -> int:
@@ -179,9 +185,7 @@ def summary_size(c: Config) -> int:
 
 def summary(c: Config, prefix: str) -> Iterator[Param]:
     if size := summary_size(c):
-        yield from linear(
-            f"{prefix}sequence_summary.summary", size, c.num("hidden_size"), bias=True
-        )
+        yield from affine(f"{prefix}sequence_summary.summary", size, c.num("hidden_size"))
 
 
 def ids(*names: str, below: str = "embeddings.") -> Buffers:

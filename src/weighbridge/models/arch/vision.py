@@ -5,7 +5,7 @@ patches = (height // patch height) * (width // patch width)
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Param, ParamRule, linear
+from weighbridge.models.arch.blueprint import Buffer, Param, ParamRule, affine
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels
 
@@ -59,7 +59,7 @@ def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRu
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         for path in paths if labels(c) else ():
-            yield from linear(f"{prefix}{path}", labels(c), times * c.num(width), bias=True)
+            yield from affine(f"{prefix}{path}", labels(c), times * c.num(width))
 
     return head
 

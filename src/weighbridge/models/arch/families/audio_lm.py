@@ -24,6 +24,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
     linear,
@@ -42,10 +43,10 @@ PROJECTOR = "multi_modal_projector."
 def layer(c: Config, prefix: str, width: int, inner: int) -> Iterator[Param]:
     yield from linear(f"{prefix}self_attn.k_proj", width, width)
     for name in ("v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
+        yield from affine(f"{prefix}self_attn.{name}", width, width)
     yield from layernorm(f"{prefix}self_attn_layer_norm", width)
-    yield from linear(f"{prefix}fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}fc1", inner, width)
+    yield from affine(f"{prefix}fc2", width, inner)
     yield from layernorm(f"{prefix}final_layer_norm", width)
 
 
@@ -66,7 +67,7 @@ def whisper_encoder(c: Config, prefix: str) -> Iterator[Param]:
 
 def one_layer(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, AUDIO).num("d_model"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{prefix}{PROJECTOR}linear", out, into, bias=True)
+    yield from affine(f"{prefix}{PROJECTOR}linear", out, into)
 
 
 def two_layers(c: Config, prefix: str) -> Iterator[Param]:
@@ -138,8 +139,8 @@ def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_dim")
     inner = width * c.num("feedforward_mult")
     yield from layernorm(f"{prefix}pre_norm", width)
-    yield from linear(f"{prefix}up_proj", inner, width, bias=True)
-    yield from linear(f"{prefix}down_proj", width, inner, bias=True)
+    yield from affine(f"{prefix}up_proj", inner, width)
+    yield from affine(f"{prefix}down_proj", width, inner)
 
 
 def attention(c: Config, prefix: str) -> Iterator[Param]:
@@ -148,7 +149,7 @@ def attention(c: Config, prefix: str) -> Iterator[Param]:
     yield from layernorm(f"{prefix}pre_norm", width)
     yield from linear(f"{prefix}to_q", heads * size, width)
     yield from linear(f"{prefix}to_kv", 2 * heads * size, width)
-    yield from linear(f"{prefix}to_out", width, heads * size, bias=True)
+    yield from affine(f"{prefix}to_out", width, heads * size)
     yield from embedding(f"{prefix}rel_pos_emb", 2 * c.num("max_pos_emb") + 1, size)
 
 
@@ -167,7 +168,7 @@ def convolution(c: Config, prefix: str) -> Iterator[Param]:
 
 def encoder(c: Config, prefix: str) -> Iterator[Param]:
     width, out = c.num("hidden_dim"), c.num("output_dim")
-    yield from linear(f"{prefix}input_linear", width, c.num("input_dim"), bias=True)
+    yield from affine(f"{prefix}input_linear", width, c.num("input_dim"))
     for i in range(c.layers("num_layers")):
         path = f"{prefix}layers.{i}."
         yield from feed_forward(c, f"{path}ff1.")
@@ -175,8 +176,8 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
         yield from convolution(c, f"{path}conv.")
         yield from feed_forward(c, f"{path}ff2.")
         yield from layernorm(f"{path}post_norm", width)
-    yield from linear(f"{prefix}out", out, width, bias=True)
-    yield from linear(f"{prefix}out_mid", width, out, bias=True)
+    yield from affine(f"{prefix}out", out, width)
+    yield from affine(f"{prefix}out_mid", width, out)
 
 
 def encoder_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -190,7 +191,7 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     width, out = nested(c, QFORMER).num("hidden_size"), nested(c, TEXT).num("hidden_size")
     queries = c.num("window_size") // max(1, c.num("downsample_rate"))
     yield Param(f"{prefix}projector.query", (1, queries, width), "other")
-    yield from linear(f"{prefix}projector.linear", out, width, bias=True)
+    yield from affine(f"{prefix}projector.linear", out, width)
 
 
 GRANITE_ENCODER = Family(

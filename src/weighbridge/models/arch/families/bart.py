@@ -19,9 +19,10 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import Buffers, causal_lm, dense_project, joined, labels, project
@@ -59,16 +60,16 @@ def attention(c: Config, prefix: str, kind: BartVariant) -> Iterator[Param]:
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
         bias = kind.k_bias or name != "k_proj"
         yield from linear(f"{prefix}.{name}", width, width, bias=bias)
-    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}_layer_norm", width)
 
 
 def long_attention(c: Config, prefix: str) -> Iterator[Param]:
     width, path = c.num("d_model"), f"{prefix}.longformer_self_attn."
     for name in ("query", "key", "value"):
-        yield from linear(f"{path}{name}", width, width, bias=True)
-        yield from linear(f"{path}{name}_global", width, width, bias=True)
-    yield from linear(f"{prefix}.output", width, width, bias=True)
-    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+        yield from affine(f"{path}{name}", width, width)
+        yield from affine(f"{path}{name}_global", width, width)
+    yield from affine(f"{prefix}.output", width, width)
+    yield from layer_norm(f"{prefix}_layer_norm", width)
 
 
 def layer(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
@@ -79,9 +80,9 @@ def layer(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Para
         yield from attention(c, f"{prefix}self_attn", kind)
     if half == "decoder":
         yield from attention(c, f"{prefix}encoder_attn", kind)
-    yield from linear(f"{prefix}fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}fc2", width, inner, bias=True)
-    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
+    yield from affine(f"{prefix}fc1", inner, width)
+    yield from affine(f"{prefix}fc2", width, inner)
+    yield from layer_norm(f"{prefix}final_layer_norm", width)
 
 
 def rows(c: Config, kind: BartVariant, half: str) -> int:
@@ -97,9 +98,9 @@ def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Para
     for i in range(c.layers(f"{half}_layers")):
         yield from layer(c, f"{path}layers.{i}.", kind, half)
     if kind.embedding_norm:
-        yield from norm(f"{path}layernorm_embedding", width, bias=True)
+        yield from layer_norm(f"{path}layernorm_embedding", width)
     if kind.final_norm:
-        yield from norm(f"{path}layer_norm", width, bias=True)
+        yield from layer_norm(f"{path}layer_norm", width)
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:

@@ -10,7 +10,15 @@ than BertModel by it. Source: transformers 5.23 models/<type>/modeling_<type>.py
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.models.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Family,
+    Param,
+    ParamRule,
+    affine,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import (
     dense_project,
@@ -46,15 +54,15 @@ def attention(
 
 def attention_output(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{prefix}output.dense", width, width, bias=True)
-    yield from norm(f"{prefix}output.LayerNorm", width, bias=True)
+    yield from affine(f"{prefix}output.dense", width, width)
+    yield from layer_norm(f"{prefix}output.LayerNorm", width)
 
 
 def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
-    yield from norm(f"{prefix}output.LayerNorm", width, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
+    yield from layer_norm(f"{prefix}output.LayerNorm", width)
 
 
 def crosses(c: Config) -> bool:
@@ -85,7 +93,7 @@ def words(c: Config, prefix: str, width: int) -> Iterator[Param]:
     yield from embedding(
         f"{prefix}embeddings.token_type_embeddings", c.num("type_vocab_size"), width
     )
-    yield from norm(f"{prefix}embeddings.LayerNorm", width, bias=True)
+    yield from layer_norm(f"{prefix}embeddings.LayerNorm", width)
 
 
 def positions(c: Config, prefix: str, width: int) -> Iterator[Param]:
@@ -119,7 +127,7 @@ def embedding_size(c: Config) -> int:
 def embeddings_project(c: Config, prefix: str) -> Iterator[Param]:
     width, hidden = embedding_size(c), c.num("hidden_size")
     if width != hidden:
-        yield from linear(f"{prefix}embeddings_project", hidden, width, bias=True)
+        yield from affine(f"{prefix}embeddings_project", hidden, width)
 
 
 def electra(c: Config, prefix: str) -> Iterator[Param]:
@@ -131,12 +139,10 @@ def electra(c: Config, prefix: str) -> Iterator[Param]:
 
 def electra_generator(c: Config, prefix: str) -> Iterator[Param]:
     width = embedding_size(c)
-    yield from norm(f"{prefix}generator_predictions.LayerNorm", width, bias=True)
-    yield from linear(
-        f"{prefix}generator_predictions.dense", width, c.num("hidden_size"), bias=True
-    )
+    yield from layer_norm(f"{prefix}generator_predictions.LayerNorm", width)
+    yield from affine(f"{prefix}generator_predictions.dense", width, c.num("hidden_size"))
     head = f"{prefix}generator_lm_head"
-    params = linear(head, c.num("vocab_size"), width, bias=True)
+    params = affine(head, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{head}.weight": f"{prefix}electra.{WORDS}"})
 
 
@@ -156,7 +162,7 @@ def roformer_lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def big_bird_pooler(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}pooler", c.num("hidden_size"), c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}pooler", c.num("hidden_size"), c.num("hidden_size"))
 
 
 def big_bird_spans(c: Config, prefix: str) -> Iterator[Param]:
@@ -167,7 +173,7 @@ def big_bird_spans(c: Config, prefix: str) -> Iterator[Param]:
 def dpr_projection(parent: str) -> ParamRule:
     def body(c: Config, prefix: str) -> Iterator[Param]:
         if size := c.num("projection_dim", default=0):
-            yield from linear(f"{prefix}{parent}encode_proj", size, c.num("hidden_size"), bias=True)
+            yield from affine(f"{prefix}{parent}encode_proj", size, c.num("hidden_size"))
 
     return body
 
@@ -175,8 +181,8 @@ def dpr_projection(parent: str) -> ParamRule:
 def dpr_reader(c: Config, prefix: str) -> Iterator[Param]:
     yield from dpr_projection("span_predictor.encoder.")(c, prefix)
     width = c.num("projection_dim", default=0) or c.num("hidden_size")
-    yield from linear(f"{prefix}span_predictor.qa_outputs", 2, width, bias=True)
-    yield from linear(f"{prefix}span_predictor.qa_classifier", 1, width, bias=True)
+    yield from affine(f"{prefix}span_predictor.qa_outputs", 2, width)
+    yield from affine(f"{prefix}span_predictor.qa_classifier", 1, width)
 
 
 def pair_heads(base: str) -> dict[str, ParamRule]:

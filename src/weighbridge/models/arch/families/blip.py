@@ -21,6 +21,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
     linear,
@@ -51,10 +52,10 @@ def parts(c: Config) -> tuple[Config, Config]:
 def vision_layer(c: Config, prefix: str, *, bias: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from linear(f"{prefix}self_attn.qkv", 3 * width, width, bias=bias)
-    yield from linear(f"{prefix}self_attn.projection", width, width, bias=True)
+    yield from affine(f"{prefix}self_attn.projection", width, width)
     yield from layernorm(f"{prefix}layer_norm1", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}layer_norm2", width)
 
 
@@ -71,10 +72,10 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
 
 def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
     """`seen` is the width of what keys and values are made of."""
-    yield from linear(f"{prefix}self.query", width, width, bias=True)
-    yield from linear(f"{prefix}self.key", width, seen, bias=True)
-    yield from linear(f"{prefix}self.value", width, seen, bias=True)
-    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from affine(f"{prefix}self.query", width, width)
+    yield from affine(f"{prefix}self.key", width, seen)
+    yield from affine(f"{prefix}self.value", width, seen)
+    yield from affine(f"{prefix}output.dense", width, width)
     yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
@@ -83,8 +84,8 @@ def text_layer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     yield from attention(f"{prefix}attention.", width, width)
     if c.flag("is_decoder", default=True):
         yield from attention(f"{prefix}crossattention.", width, seen)
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
     yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
@@ -103,7 +104,7 @@ def decoder(c: Config, prefix: str, seen: int, *, ties: bool) -> Iterator[Param]
     width, rows = c.num("hidden_size"), c.num("vocab_size")
     head = f"{prefix}cls.predictions."
     yield from text(c, f"{prefix}bert.", seen)
-    yield from linear(f"{head}transform.dense", width, width, bias=True)
+    yield from affine(f"{head}transform.dense", width, width)
     yield from layernorm(f"{head}transform.LayerNorm", width)
     yield Param(f"{head}bias", (rows,), "bias")
     yield Param(f"{head}decoder.weight", (rows, width), tied=f"{prefix}{WORDS}" if ties else "")
@@ -118,7 +119,7 @@ def pair(c: Config, prefix: str) -> Iterator[Param]:
         c.num("projection_dim"),
     )
     yield from text(language, f"{prefix}text_model.", seen)
-    yield from linear(f"{prefix}text_model.pooler.dense", width, width, bias=True)
+    yield from affine(f"{prefix}text_model.pooler.dense", width, width)
     yield from vision(tower, f"{prefix}vision_model.")
     yield from linear(f"{prefix}visual_projection", out, seen)
     yield from linear(f"{prefix}text_projection", out, width)
@@ -144,9 +145,9 @@ def tower_and(*names: str) -> ParamRule:
 def retrieval(c: Config, prefix: str) -> Iterator[Param]:
     language, tower = parts(c)
     out, width = c.num("image_text_hidden_size"), language.num("hidden_size")
-    yield from linear(f"{prefix}vision_proj", out, tower.num("hidden_size"), bias=True)
-    yield from linear(f"{prefix}text_proj", out, width, bias=True)
-    yield from linear(f"{prefix}itm_head", 2, width, bias=True)
+    yield from affine(f"{prefix}vision_proj", out, tower.num("hidden_size"))
+    yield from affine(f"{prefix}text_proj", out, width)
+    yield from affine(f"{prefix}itm_head", 2, width)
 
 
 def ids(*paths: str) -> Callable[[Config, str], Iterator[Buffer]]:
@@ -221,7 +222,7 @@ def git(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
         yield from chinese_layer(c, f"{prefix}encoder.layer.{i}.")
     path = f"{prefix}visual_projection.visual_projection."
-    yield from linear(f"{path}0", width, vision.num("hidden_size"), bias=True)
+    yield from affine(f"{path}0", width, vision.num("hidden_size"))
     yield from layernorm(f"{path}1", width)
     for i in range(c.layers("num_image_with_embedding", default=0)):
         shape = (1, 1, vision.num("hidden_size"))

@@ -9,7 +9,14 @@ Sources: transformers 5.23 models/{blip_2,instructblip}/modeling_*.py.
 from collections.abc import Iterator
 
 from weighbridge.base.records import replace
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    affine,
+    embedding,
+)
 from weighbridge.models.arch.compose import Inner, composite, nested
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.blip import attention as text_attention
@@ -36,8 +43,8 @@ def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
 
 def feed_forward(c: Config, prefix: str, ending: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{prefix}intermediate{ending}.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output{ending}.dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate{ending}.dense", inner, width)
+    yield from affine(f"{prefix}output{ending}.dense", width, inner)
     yield from layernorm(f"{prefix}output{ending}.LayerNorm", width)
 
 
@@ -105,14 +112,14 @@ def instruct(c: Config, prefix: str) -> Iterator[Param]:
 
 def to_language(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, QFORMER).num("hidden_size"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{prefix}language_projection", out, into, bias=True)
+    yield from affine(f"{prefix}language_projection", out, into)
 
 
 def project(*names: str) -> ParamRule:
     def head(c: Config, prefix: str) -> Iterator[Param]:
         width, out = nested(c, QFORMER).num("hidden_size"), c.num("image_text_hidden_size")
         for name in names:
-            yield from linear(f"{prefix}{name}", 2 if name == "itm_head" else out, width, bias=True)
+            yield from affine(f"{prefix}{name}", 2 if name == "itm_head" else out, width)
 
     return head
 

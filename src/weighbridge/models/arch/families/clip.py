@@ -14,6 +14,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
     linear,
@@ -30,10 +31,10 @@ Ids = Callable[[Config, str], Iterable[Buffer]]
 def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
+        yield from affine(f"{prefix}self_attn.{name}", width, width)
     yield from layernorm(f"{prefix}layer_norm1", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}layer_norm2", width)
 
 
@@ -77,10 +78,10 @@ def pooling(c: Config, prefix: str) -> Iterator[Param]:
     yield Param(f"{prefix}probe", (1, 1, width), "other")
     yield Param(f"{prefix}attention.in_proj_weight", (3 * width, width), "other")
     yield Param(f"{prefix}attention.in_proj_bias", (3 * width,), "bias")
-    yield from linear(f"{prefix}attention.out_proj", width, width, bias=True)
+    yield from affine(f"{prefix}attention.out_proj", width, width)
     yield from layernorm(f"{prefix}layernorm", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
 
 
 def siglip_rest(c: Config, prefix: str) -> Iterator[Param]:
@@ -101,7 +102,7 @@ def siglip2_vision(c: Config, prefix: str) -> Iterator[Param]:
     """Patches come cut out, so that images keep their shape: a Linear, not a convolution."""
     prefix, width = f"{prefix}vision_model.", c.num("hidden_size")
     pixels = c.num("num_channels", default=3) * c.num("patch_size") ** 2
-    yield from linear(f"{prefix}embeddings.patch_embedding", width, pixels, bias=True)
+    yield from affine(f"{prefix}embeddings.patch_embedding", width, pixels)
     yield from embedding(f"{prefix}embeddings.position_embedding", c.num("num_patches"), width)
     yield from siglip_rest(c, prefix)
 
@@ -110,17 +111,17 @@ def siglip_text(c: Config, prefix: str) -> Iterator[Param]:
     yield from clip_text(c, prefix)
     width = c.num("hidden_size")
     out = c.num("projection_size", default=width)
-    yield from linear(f"{prefix}text_model.head", out, width, bias=True)
+    yield from affine(f"{prefix}text_model.head", out, width)
 
 
 def chinese_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("query", "key", "value"):
-        yield from linear(f"{prefix}attention.self.{name}", width, width, bias=True)
-    yield from linear(f"{prefix}attention.output.dense", width, width, bias=True)
+        yield from affine(f"{prefix}attention.self.{name}", width, width)
+    yield from affine(f"{prefix}attention.output.dense", width, width)
     yield from layernorm(f"{prefix}attention.output.LayerNorm", width)
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
     yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
@@ -142,7 +143,7 @@ def chinese_text(c: Config, prefix: str) -> Iterator[Param]:
 def chinese_text_pooled(c: Config, prefix: str) -> Iterator[Param]:
     yield from chinese_text(c, prefix)
     width = c.num("hidden_size")
-    yield from linear(f"{prefix}text_model.pooler.dense", width, width, bias=True)
+    yield from affine(f"{prefix}text_model.pooler.dense", width, width)
 
 
 def halves(c: Config) -> tuple[Config, Config]:
@@ -184,7 +185,7 @@ def vision_only(tower: ParamRule) -> ParamRule:
 def image_classifier() -> ParamRule:
     def head(c: Config, prefix: str) -> Iterator[Param]:
         width = halves(c)[1].num("hidden_size")
-        yield from linear(f"{prefix}classifier", labels(c), width, bias=True)
+        yield from affine(f"{prefix}classifier", labels(c), width)
 
     return head
 

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from math import ceil, log2, prod
 
 from weighbridge.base.records import NamedTuple
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    conv,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.modernbert import head_dim
 from weighbridge.models.arch.model_types import ModelType
@@ -97,7 +105,7 @@ def normalised(c: Config, convolution: Convolution) -> Iterator[Param]:
         yield Param(f"{path}.conv.{WEIGHT_NORM}1", convolution.shape, "conv")
     elif kind == "time_group_norm":
         yield Param(f"{path}.conv.weight", convolution.shape, "conv")
-        yield from norm(f"{path}.norm", convolution.outputs, bias=True)
+        yield from layer_norm(f"{path}.norm", convolution.outputs)
     else:
         raise c.error("norm_type", "is.unknown", known="weight_norm, time_group_norm", kind=kind)
 
@@ -163,7 +171,7 @@ def mimi_layer(c: Config, prefix: str) -> Iterator[Param]:
     yield from linear(f"{prefix}mlp.fc1", inner, width)
     yield from linear(f"{prefix}mlp.fc2", width, inner)
     for name in ("input_layernorm", "post_attention_layernorm"):
-        yield from norm(f"{prefix}{name}", width, bias=True)
+        yield from layer_norm(f"{prefix}{name}", width)
     for name in ("self_attn_layer_scale", "mlp_layer_scale"):
         yield Param(f"{prefix}{name}.scale", (width,), "other")
 

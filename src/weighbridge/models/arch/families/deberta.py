@@ -15,10 +15,11 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.bert import WORDS, attention_output, feed_forward
@@ -58,7 +59,7 @@ def embeddings(c: Config, prefix: str) -> Iterator[Param]:
         yield from embedding(f"{path}token_type_embeddings", segments, width)
     if width != c.num("hidden_size"):
         yield from linear(f"{path}embed_proj", c.num("hidden_size"), width)
-    yield from norm(f"{path}LayerNorm", c.num("hidden_size"), bias=True)
+    yield from layer_norm(f"{path}LayerNorm", c.num("hidden_size"))
 
 
 def attention_v1(c: Config, prefix: str) -> Iterator[Param]:
@@ -73,19 +74,19 @@ def attention_v1(c: Config, prefix: str) -> Iterator[Param]:
     if "c2p" in kinds:
         yield from linear(f"{prefix}pos_proj", width, width)
     if "p2c" in kinds:
-        yield from linear(f"{prefix}pos_q_proj", width, width, bias=True)
+        yield from affine(f"{prefix}pos_q_proj", width, width)
 
 
 def attention_v2(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), c.num("num_attention_heads")
     inner = heads * c.num("attention_head_size", default=width // max(1, heads))
     for name in ("query_proj", "key_proj", "value_proj"):
-        yield from linear(f"{prefix}{name}", inner, width, bias=True)
+        yield from affine(f"{prefix}{name}", inner, width)
     kinds = set() if c.flag("share_att_key") else position_kinds(c)
     if "c2p" in kinds:
-        yield from linear(f"{prefix}pos_key_proj", inner, width, bias=True)
+        yield from affine(f"{prefix}pos_key_proj", inner, width)
     if "p2c" in kinds:
-        yield from linear(f"{prefix}pos_query_proj", inner, width, bias=True)
+        yield from affine(f"{prefix}pos_query_proj", inner, width)
 
 
 def layers(c: Config, prefix: str, attention: ParamRule) -> Iterator[Param]:
@@ -114,7 +115,7 @@ def convolution(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
         groups = max(1, c.num("conv_groups", default=1))
         yield from conv(f"{prefix}encoder.conv.conv", (width, width // groups, kernel))
-        yield from norm(f"{prefix}encoder.conv.LayerNorm", width, bias=True)
+        yield from layer_norm(f"{prefix}encoder.conv.LayerNorm", width)
 
 
 def deberta_v2(c: Config, prefix: str) -> Iterator[Param]:
@@ -122,7 +123,7 @@ def deberta_v2(c: Config, prefix: str) -> Iterator[Param]:
     yield from layers(c, prefix, attention_v2)
     yield from relative_table(c, prefix, "position_buckets", "max_relative_positions")
     if "layer_norm" in c.word("norm_rel_ebd", default="none").lower().split("|"):
-        yield from norm(f"{prefix}encoder.LayerNorm", c.num("hidden_size"), bias=True)
+        yield from layer_norm(f"{prefix}encoder.LayerNorm", c.num("hidden_size"))
     yield from convolution(c, prefix)
 
 
@@ -133,8 +134,8 @@ def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
         yield from prediction_head(c, f"{prefix}cls.predictions.", owner, width=embedding_size(c))
         return
     width, path = c.num("hidden_size"), f"{prefix}lm_predictions.lm_head."
-    yield from linear(f"{path}dense", width, width, bias=True)
-    yield from norm(f"{path}LayerNorm", width, bias=True)
+    yield from affine(f"{path}dense", width, width)
+    yield from layer_norm(f"{path}LayerNorm", width)
     yield Param(f"{path}bias", (c.num("vocab_size"),), "bias")
 
 
@@ -143,8 +144,8 @@ def pooled(outputs: int | None = None) -> ParamRule:
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("pooler_hidden_size", default=c.num("hidden_size"))
-        yield from linear(f"{prefix}pooler.dense", width, width, bias=True)
-        yield from linear(f"{prefix}classifier", outputs or labels(c), width, bias=True)
+        yield from affine(f"{prefix}pooler.dense", width, width)
+        yield from affine(f"{prefix}classifier", outputs or labels(c), width)
 
     return body
 

@@ -16,7 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from weighbridge.base.records import replace
-from weighbridge.models.arch.blueprint import Buffer, Param, Params, gated_mlp, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Param,
+    Params,
+    gated_mlp,
+    layer_norm,
+    linear,
+    norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -113,7 +121,7 @@ def indexer(c: Config, path: str, picks: Indexer) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from linear(f"{path}wq_b", picks.heads * picks.dim, c.num("q_lora_rank"), role="whole")
     yield from linear(f"{path}wk", picks.dim, width, role="index_k")
-    yield from norm(f"{path}k_norm", picks.dim, bias=True)
+    yield from layer_norm(f"{path}k_norm", picks.dim)
     yield from linear(f"{path}weights_proj", picks.heads, width, role="whole")
 
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv, embedding, linear
 from weighbridge.models.arch.compose import Inner, composite, nested
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.clip import side
@@ -64,21 +64,21 @@ def vl2_head(c: Config, prefix: str) -> Iterator[Param]:
 
 def timm_block(prefix: str, width: int, inner: int) -> Iterator[Param]:
     yield from layernorm(f"{prefix}norm1", width)
-    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.qkv", 3 * width, width)
+    yield from affine(f"{prefix}attn.proj", width, width)
     yield from layernorm(f"{prefix}norm2", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
 
 
 def timm_pool(prefix: str, width: int, inner: int) -> Iterator[Param]:
     yield Param(f"{prefix}latent", (1, 1, width), "other")
-    yield from linear(f"{prefix}q", width, width, bias=True)
-    yield from linear(f"{prefix}kv", 2 * width, width, bias=True)
-    yield from linear(f"{prefix}proj", width, width, bias=True)
+    yield from affine(f"{prefix}q", width, width)
+    yield from affine(f"{prefix}kv", 2 * width, width)
+    yield from affine(f"{prefix}proj", width, width)
     yield from layernorm(f"{prefix}norm", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
 
 
 def siglip(c: Config, prefix: str) -> Iterator[Param]:
@@ -101,7 +101,7 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(depth):
         last = i == depth - 1
         width = c.num("n_embed") if last else out
-        yield from linear(f"{prefix}layers.{2 * i}", width, out if i else into, bias=True)
+        yield from affine(f"{prefix}layers.{2 * i}", width, out if i else into)
 
 
 def vl2(c: Config, prefix: str) -> Iterator[Param]:
@@ -142,11 +142,11 @@ def sam_tower(c: Config, prefix: str, out: int) -> Iterator[Param]:
 
 def clip_block(prefix: str, width: int) -> Iterator[Param]:
     yield from layernorm(f"{prefix}layer_norm1", width)
-    yield from linear(f"{prefix}self_attn.qkv_proj", 3 * width, width, bias=True)
-    yield from linear(f"{prefix}self_attn.out_proj", width, width, bias=True)
+    yield from affine(f"{prefix}self_attn.qkv_proj", 3 * width, width)
+    yield from affine(f"{prefix}self_attn.out_proj", width, width)
     yield from layernorm(f"{prefix}layer_norm2", width)
-    yield from linear(f"{prefix}mlp.fc1", 4 * width, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, 4 * width, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", 4 * width, width)
+    yield from affine(f"{prefix}mlp.fc2", width, 4 * width)
 
 
 def clip(prefix: str) -> Iterator[Param]:
@@ -164,7 +164,7 @@ def joined(c: Config, prefix: str) -> Iterator[Param]:
     """The Linear that follows the towers, and the tokens between views."""
     bridge = c.sub("projector_config")
     out = bridge.num("n_embed")
-    yield from linear(f"{prefix}projector.layers", out, bridge.num("input_dim"), bias=True)
+    yield from affine(f"{prefix}projector.layers", out, bridge.num("input_dim"))
     yield Param(f"{prefix}view_seperator", (out,), "other")
 
 
@@ -259,10 +259,10 @@ def moonvit(c: Config, prefix: str) -> Iterator[Param]:
         path = f"{prefix}encoder.blocks.{i}."
         yield from layernorm(f"{path}norm0", width)
         yield from layernorm(f"{path}norm1", width)
-        yield from linear(f"{path}wqkv", 3 * width, width, bias=True)
-        yield from linear(f"{path}wo", width, width, bias=True)
-        yield from linear(f"{path}mlp.fc0", inner, width, bias=True)
-        yield from linear(f"{path}mlp.fc1", width, inner, bias=True)
+        yield from affine(f"{path}wqkv", 3 * width, width)
+        yield from affine(f"{path}wo", width, width)
+        yield from affine(f"{path}mlp.fc0", inner, width)
+        yield from affine(f"{path}mlp.fc1", width, inner)
     yield from layernorm(f"{prefix}encoder.final_layernorm", width)
 
 
@@ -286,8 +286,8 @@ def k25_projector(c: Config, prefix: str) -> Iterator[Param]:
     width = tower.num("mm_hidden_size", default=width_of(tower))
     into = width * merged(tower)
     yield from layernorm(f"{prefix}mm_projector.pre_norm", width)
-    yield from linear(f"{prefix}mm_projector.proj.0", into, into, bias=True)
-    yield from linear(f"{prefix}mm_projector.proj.2", text.num("hidden_size"), into, bias=True)
+    yield from affine(f"{prefix}mm_projector.proj.0", into, into)
+    yield from affine(f"{prefix}mm_projector.proj.2", text.num("hidden_size"), into)
 
 
 def vl_projector(c: Config, prefix: str) -> Iterator[Param]:
@@ -295,9 +295,9 @@ def vl_projector(c: Config, prefix: str) -> Iterator[Param]:
     width = width_of(tower)
     into = width * merged(tower)
     yield from layernorm(f"{prefix}multi_modal_projector.pre_norm", width)
-    yield from linear(f"{prefix}multi_modal_projector.linear_1", into, into, bias=True)
+    yield from affine(f"{prefix}multi_modal_projector.linear_1", into, into)
     out = text.num("hidden_size")
-    yield from linear(f"{prefix}multi_modal_projector.linear_2", out, into, bias=True)
+    yield from affine(f"{prefix}multi_modal_projector.linear_2", out, into)
 
 
 MOONVIT = Family(body=moonvit, cls="MoonVitPretrainedModel", blocks=("encoder.blocks.*",))

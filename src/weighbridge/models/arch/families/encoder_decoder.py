@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from weighbridge.models.arch.blueprint import Family, Param, linear
+from weighbridge.models.arch.blueprint import Family, Param, affine
 from weighbridge.models.arch.compose import Inner, Label, composite
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images, sounds
@@ -37,7 +37,7 @@ def bridge(c: Config, prefix: str, *, output: bool) -> Iterator[Param]:
     target = width(decoder)
     if width(encoder, output=output) == target or decoder.maybe("cross_attention_hidden_size"):
         return
-    yield from linear(f"{prefix}enc_to_dec_proj", target, width(encoder), bias=True)
+    yield from affine(f"{prefix}enc_to_dec_proj", target, width(encoder))
 
 
 def plain_bridge(c: Config, prefix: str) -> Iterator[Param]:

@@ -23,6 +23,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -112,10 +113,10 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
         path = f"{prefix}blocks.{i}."
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
-        yield from linear(f"{path}attn.qkv", 3 * width, width, bias=True)
-        yield from linear(f"{path}attn.proj", width, width, bias=True)
-        yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
+        yield from affine(f"{path}attn.qkv", 3 * width, width)
+        yield from affine(f"{path}attn.proj", width, width)
+        yield from affine(f"{path}mlp.fc1", inner, width)
+        yield from affine(f"{path}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}ln", width)
 
 
@@ -125,10 +126,10 @@ def resampler(c: Config, prefix: str) -> Iterator[Param]:
     time = tower.num("temporal_merge_size", default=c.num("temporal_conv_size", default=2))
     path = f"{prefix}resampler_model."
     for name, into in (("spatial_linear", space), ("temporal_linear", space * time)):
-        yield from linear(f"{path}{name}.0", space, into, bias=True)
-        yield from linear(f"{path}{name}.2", space, space, bias=True)
+        yield from affine(f"{path}{name}.0", space, into)
+        yield from affine(f"{path}{name}.2", space, space)
         yield from layernorm(f"{path}{name}.3", space)
-    yield from linear(f"{path}mlp", out, space, bias=True)
+    yield from affine(f"{path}mlp", out, space)
     yield from norm(f"{path}after_norm", out)
 
 
@@ -182,9 +183,9 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     width = tower.num("hidden_size")
     merged = width * tower.num("spatial_merge_size") ** 2
     yield from layernorm(f"{prefix}projector.pre_norm", width)
-    yield from linear(f"{prefix}projector.linear_1", merged, merged, bias=True)
+    yield from affine(f"{prefix}projector.linear_1", merged, merged)
     out = nested(c, PADDLEOCR_TEXT).num("hidden_size")
-    yield from linear(f"{prefix}projector.linear_2", out, merged, bias=True)
+    yield from affine(f"{prefix}projector.linear_2", out, merged)
 
 
 PADDLEOCR_VISION = Family(

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
-from weighbridge.models.arch.blueprint import Buffer, Family, embedding, linear, norm
+from weighbridge.models.arch.blueprint import Buffer, Family, embedding, layer_norm, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -132,10 +132,10 @@ def bloom(c: Config) -> Decoder:
         width=width,
         first=(
             *embedding(words, c.num("vocab_size"), width),
-            *norm(f"{words}_layernorm", width, bias=True),
+            *layer_norm(f"{words}_layernorm", width),
         ),
         layers=alike(c, lambda: bloom_layer(c)),
-        last=tuple(norm("ln_f", width, bias=True)),
+        last=tuple(layer_norm("ln_f", width)),
         path="h.",
         kinds=layer_kinds,
     )

@@ -8,7 +8,7 @@ Source: transformers 5.23 models/florence2/modeling_florence2.py.
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv, embedding, linear
 from weighbridge.models.arch.compose import Inner, composite, nested, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
@@ -26,11 +26,11 @@ def half(c: Config, prefix: str, width: int, attention: str) -> Iterator[Param]:
     yield from layernorm(f"{prefix}norm1", width)
     bias = c.flag("qkv_bias", default=True)
     yield from linear(f"{prefix}{attention}.qkv", 3 * width, width, bias=bias)
-    yield from linear(f"{prefix}{attention}.proj", width, width, bias=True)
+    yield from affine(f"{prefix}{attention}.proj", width, width)
     yield from conv(f"{prefix}conv2", (width, 1, 3, 3))
     yield from layernorm(f"{prefix}norm2", width)
-    yield from linear(f"{prefix}ffn.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}ffn.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}ffn.fc1", inner, width)
+    yield from affine(f"{prefix}ffn.fc2", width, inner)
 
 
 def davit(c: Config, prefix: str) -> Iterator[Param]:

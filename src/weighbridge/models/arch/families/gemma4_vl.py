@@ -21,7 +21,16 @@ Both are optional. Source: transformers 5.23 models/gemma4_unified/
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    conv,
+    layer_norm,
+    linear,
+    norm,
+)
 from weighbridge.models.arch.compose import Inner, composite, nested, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images, sounds
@@ -127,7 +136,7 @@ def audio(c: Config, prefix: str) -> Iterator[Param]:
     yield from linear(f"{path}input_proj_linear", width, first // 4 * second)
     for i in range(c.layers("num_hidden_layers")):
         yield from audio_layer(c, f"{prefix}layers.{i}.")
-    yield from linear(f"{prefix}output_proj", c.num("output_proj_dims"), width, bias=True)
+    yield from affine(f"{prefix}output_proj", c.num("output_proj_dims"), width)
 
 
 def audio_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -182,12 +191,12 @@ def gemma4_unified_embedders(c: Config, prefix: str) -> Iterator[Param]:
 def patches(c: Config, prefix: str) -> Iterator[Param]:
     side = c.num("patch_size") * c.num("pooling_kernel_size")
     inner = c.num("mm_embed_dim")
-    yield from norm(f"{prefix}patch_ln1", COLOURS * side**2, bias=True)
-    yield from linear(f"{prefix}patch_dense", inner, COLOURS * side**2, bias=True)
-    yield from norm(f"{prefix}patch_ln2", inner, bias=True)
+    yield from layer_norm(f"{prefix}patch_ln1", COLOURS * side**2)
+    yield from affine(f"{prefix}patch_dense", inner, COLOURS * side**2)
+    yield from layer_norm(f"{prefix}patch_ln2", inner)
     table = (c.num("mm_posemb_size"), 2, inner)
     yield Param(f"{prefix}pos_embedding", table, "other")
-    yield from norm(f"{prefix}pos_norm", inner, bias=True)
+    yield from layer_norm(f"{prefix}pos_norm", inner)
 
 
 GEMMA4_UNIFIED = composite(

@@ -18,7 +18,16 @@ Source: THUDM/chatglm{,2,3}-6b modeling_chatglm.py (remote code), as the weight 
 from collections.abc import Callable, Iterator
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    embedding,
+    layer_norm,
+    linear,
+    norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -80,7 +89,7 @@ def first_tree(c: Config) -> Decoder:
         width=width,
         first=tuple(embedding("word_embeddings", c.num("vocab_size"), width)),
         layers=alike(c, lambda: first_layer(c), "num_layers"),
-        last=tuple(norm("final_layernorm", width, bias=True)),
+        last=tuple(layer_norm("final_layernorm", width)),
         kinds=layer_kinds,
     )
 
@@ -139,7 +148,7 @@ def lm(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def classify(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}classifier_head", labels(c), c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}classifier_head", labels(c), c.num("hidden_size"))
 
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:

@@ -14,7 +14,16 @@ mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode,openai,ctrl}/mod
 from collections.abc import Callable, Iterator
 
 from weighbridge.base.records import replace
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv1d, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    conv1d,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -55,7 +64,7 @@ def cross_attention(module: Module, width: int) -> Submodule:
         module("crossattention.c_attn", 2 * width, width, bias=True),
         module("crossattention.q_attn", width, width, bias=True),
         module("crossattention.c_proj", width, width, bias=True),
-        norm("ln_cross_attn", width, bias=True),
+        layer_norm("ln_cross_attn", width),
     )
 
 
@@ -85,7 +94,7 @@ def decoder(c: Config, module: Module, attention: Attention) -> Decoder:
             *embedding("wpe", c.num("n_positions"), width),
         ),
         layers=alike(c, lambda: layer(c, module, attention), "n_layer"),
-        last=tuple(norm("ln_f", width, bias=True)),
+        last=tuple(layer_norm("ln_f", width)),
         path="h.",
         kinds=layer_kinds,
     )
@@ -120,7 +129,7 @@ def double_heads(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("n_embd")
         # The class sets num_labels to 1, whatever the config says.
         rows = 1 if c.flag("summary_proj_to_labels", default=True) else width
-        yield from linear(f"{prefix}multiple_choice_head.summary", rows, width, bias=True)
+        yield from affine(f"{prefix}multiple_choice_head.summary", rows, width)
 
 
 GPT2 = Family(
@@ -152,10 +161,10 @@ def gpt(c: Config, prefix: str) -> Iterator[Param]:
         here = f"{prefix}h.{i}."
         yield from conv1d(f"{here}attn.c_attn", 3 * width, width)
         yield from conv1d(f"{here}attn.c_proj", width, width)
-        yield from norm(f"{here}ln_1", width, bias=True)
+        yield from layer_norm(f"{here}ln_1", width)
         yield from conv1d(f"{here}mlp.c_fc", 4 * width, width)
         yield from conv1d(f"{here}mlp.c_proj", width, 4 * width)
-        yield from norm(f"{here}ln_2", width, bias=True)
+        yield from layer_norm(f"{here}ln_2", width)
 
 
 def gpt_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -169,7 +178,7 @@ def ctrl_layer(c: Config) -> Submodules:
     width, here = c.num("n_embd"), "multi_head_attention."
     return (
         submodule(
-            *(linear(here + n, width, width, bias=True) for n in ("Wq", "Wk", "Wv", "dense")),
+            *(affine(here + n, width, width) for n in ("Wq", "Wk", "Wv", "dense")),
             mixer=multi_head(c.num("n_head"), width),
         ),
         ungated("ffn", width, c.num("dff"), names=("0", "2"), bias=True),
@@ -183,7 +192,7 @@ def ctrl(c: Config) -> Decoder:
         width=width,
         first=tuple(embedding("w", c.num("vocab_size"), width)),
         layers=alike(c, lambda: ctrl_layer(c), "n_layer"),
-        last=tuple(norm("layernorm", width, bias=True)),
+        last=tuple(layer_norm("layernorm", width)),
         path="h.",
         kinds=layer_kinds,
     )
@@ -194,7 +203,7 @@ def ctrl_positions(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def ctrl_lm(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
+    yield from affine(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"))
 
 
 def ctrl_classes(c: Config, prefix: str) -> Iterator[Param]:

@@ -32,7 +32,15 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -71,7 +79,7 @@ def layer(c: Config) -> Submodules:
         normed(width, "ln_1", bias=True),
         submodule(
             *(linear(here + name, width, width) for name in ("k_proj", "v_proj", "q_proj")),
-            linear(f"{here}out_proj", width, width, bias=True),
+            affine(f"{here}out_proj", width, width),
             mixer=multi_head(c.num("num_attention_heads", "num_heads"), width),
         ),
         normed(width, "ln_2", bias=True),
@@ -88,7 +96,7 @@ def gpt_neo(c: Config) -> Decoder:
             *embedding("wpe", c.num("max_position_embeddings"), width),
         ),
         layers=alike(c, lambda: layer(c), "num_layers"),
-        last=tuple(norm("ln_f", width, bias=True)),
+        last=tuple(layer_norm("ln_f", width)),
         path="h.",
         kinds=layer_kinds,
     )
@@ -137,7 +145,7 @@ def decoder(c: Config, qkv: Mapping[str, int]) -> Decoder:
         width=width,
         first=tuple(embedding("wte", c.num("vocab_size"), width)),
         layers=alike(c, lambda: gptj_layer(c, qkv), "n_layer"),
-        last=tuple(norm("ln_f", width, bias=True)),
+        last=tuple(layer_norm("ln_f", width)),
         path="h.",
         kinds=layer_kinds,
     )
@@ -152,7 +160,7 @@ def sines(c: Config, prefix: str) -> Iterator[Buffer]:
 def spans(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the head for spans of text: an output for each label, 2 unless the config says
     otherwise."""
-    yield from linear(f"{prefix}qa_outputs", labels(c), c.num("n_embd"), bias=True)
+    yield from affine(f"{prefix}qa_outputs", labels(c), c.num("n_embd"))
 
 
 GPTJ = Family(
@@ -218,7 +226,7 @@ def persimmon_layer(c: Config) -> Submodules:
     attention, *others = gpt_neox_layer(c, "self_attn.", inner, bias=True, mlp_bias=True)
     names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
     size = width // max(1, c.num("num_attention_heads"))
-    norms = submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names))
+    norms = submodule(*(layer_norm(f"self_attn.{name}", size) for name in names))
     return (attention, norms, *others)
 
 
@@ -236,7 +244,7 @@ def rotary(c: Config, prefix: str, *, part: float) -> Iterator[Buffer]:
 
 def reward(c: Config, prefix: str) -> Iterator[Param]:
     """GPTNeoXRewardModel of Open-Assistant: one score (model_training/models/reward_model.py)."""
-    yield from linear(f"{prefix}out_proj", 1, c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}out_proj", 1, c.num("hidden_size"))
 
 
 GPT_NEOX = Family(
@@ -269,7 +277,7 @@ TEXT = Inner(path="language_model.", config="text_config", label="language model
 def patches(c: Config, prefix: str) -> Iterator[Param]:
     pixels = c.num("patch_size") ** 2 * c.num("num_channels")
     out = nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{prefix}vision_embed_tokens", out, pixels, bias=True)
+    yield from affine(f"{prefix}vision_embed_tokens", out, pixels)
 
 
 FUYU = composite(

@@ -8,7 +8,7 @@ modeling_internvl_chat.py and modeling_intern_vit.py, names checked against its 
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Family, Param, conv, linear, norm
+from weighbridge.models.arch.blueprint import Family, Param, affine, conv, linear, norm
 from weighbridge.models.arch.compose import (
     SIDE_BY_SIDE,
     TEXT,
@@ -34,11 +34,11 @@ def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj"):
         yield from linear(f"{prefix}attention.{name}", width, width, bias=c.flag("attention_bias"))
-    yield from linear(f"{prefix}attention.projection_layer", width, width, bias=True)
+    yield from affine(f"{prefix}attention.projection_layer", width, width)
     for name in ("q_norm", "k_norm") if c.flag("use_qk_norm") else ():
         yield from norm(f"{prefix}attention.{name}", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from norm_of(c, f"{prefix}layernorm_before", width)
     yield from norm_of(c, f"{prefix}layernorm_after", width)
     yield Param(f"{prefix}lambda_1", (width,), "other")
@@ -65,8 +65,8 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     into = nested(c, VISION).num("hidden_size") * merged(c)
     width = nested(c, TEXT).num("hidden_size")
     yield from layernorm(f"{path}layer_norm", into)
-    yield from linear(f"{path}linear_1", width, into, bias=True)
-    yield from linear(f"{path}linear_2", width, width, bias=True)
+    yield from affine(f"{path}linear_1", width, into)
+    yield from affine(f"{path}linear_2", width, width)
 
 
 def merged(c: Config) -> int:
@@ -102,11 +102,11 @@ def vit_norm(c: Config, path: str, width: int) -> Iterator[Param]:
 def vit_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("qkv_bias"))
-    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.proj", width, width)
     for name in ("q_norm", "k_norm") if c.flag("qk_normalization") else ():
         yield from norm(f"{prefix}attn.{name}", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from vit_norm(c, f"{prefix}norm1", width)
     yield from vit_norm(c, f"{prefix}norm2", width)
     yield Param(f"{prefix}ls1", (width,), "other")
@@ -127,8 +127,8 @@ def mlp1(c: Config, prefix: str) -> Iterator[Param]:
     into = nested(c, VISION_CHAT).num("hidden_size") * merged(c)
     width = nested(c, LLM).num("hidden_size")
     yield from layernorm(f"{prefix}mlp1.0", into)
-    yield from linear(f"{prefix}mlp1.1", width, into, bias=True)
-    yield from linear(f"{prefix}mlp1.3", width, width, bias=True)
+    yield from affine(f"{prefix}mlp1.1", width, into)
+    yield from affine(f"{prefix}mlp1.3", width, width)
 
 
 INTERN_VIT = Family(body=intern_vit, cls="InternVisionModel", blocks=("encoder.layers.*",))

@@ -23,6 +23,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -55,8 +56,8 @@ def vision_layer(c: Config, prefix: str, *, gated: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
         yield from linear(f"{prefix}self_attn.{name}", width, width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}input_layernorm", width)
     yield from layernorm(f"{prefix}post_attention_layernorm", width)
     for name in ("gate_attn", "gate_ffn") if gated else ():
@@ -113,7 +114,7 @@ def text(c: Config, prefix: str) -> Iterator[Param]:
 
 def projector(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, VISION).num("vision_output_dim"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{prefix}multi_modal_projector", out, into, bias=True)
+    yield from affine(f"{prefix}multi_modal_projector", out, into)
 
 
 MLLAMA_TEXT = Family(
@@ -165,9 +166,9 @@ LANGUAGE = Inner(
 def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+        yield from affine(f"{prefix}self_attn.{name}", width, width)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}input_layernorm", width)
     yield from layernorm(f"{prefix}post_attention_layernorm", width)
 

@@ -27,6 +27,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     gated_mlp,
     linear,
@@ -107,7 +108,7 @@ def vipllava(c: Config, prefix: str) -> Iterator[Param]:
 def paligemma(c: Config, prefix: str) -> Iterator[Param]:
     """Out to `projection_dim`, which is the width of the language model in all releases."""
     vision, _ = widths(c)
-    yield from linear(f"{prefix}{PROJECTOR}linear", c.num("projection_dim"), vision, bias=True)
+    yield from affine(f"{prefix}{PROJECTOR}linear", c.num("projection_dim"), vision)
 
 
 def mistral3(c: Config, prefix: str) -> Iterator[Param]:
@@ -123,8 +124,8 @@ def gated(c: Config, prefix: str, inner: int) -> Iterator[Param]:
     """The first Linear gives value and gate, so the second reads half (SwiGLU)."""
     vision, text = widths(c)
     into = vision * c.num("downsample_factor") ** 2
-    yield from linear(f"{prefix}{PROJECTOR}linear_1", inner, into, bias=True)
-    yield from linear(f"{prefix}{PROJECTOR}linear_2", text, inner // 2, bias=True)
+    yield from affine(f"{prefix}{PROJECTOR}linear_1", inner, into)
+    yield from affine(f"{prefix}{PROJECTOR}linear_2", text, inner // 2)
 
 
 def aya(c: Config, prefix: str) -> Iterator[Param]:
@@ -167,11 +168,11 @@ def own_projector(c: Config, prefix: str) -> Iterator[Param]:
     kind = c.word("mm_projector_type", default="linear")
     depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if kind == "linear":
-        yield from linear(f"{prefix}mm_projector", width, into, bias=True)
+        yield from affine(f"{prefix}mm_projector", width, into)
     elif depth:
         for i in range(min(int(depth[1]), 64)):
             inputs = width if i else into
-            yield from linear(f"{prefix}mm_projector.{2 * i}", width, inputs, bias=True)
+            yield from affine(f"{prefix}mm_projector.{2 * i}", width, inputs)
     else:
         raise c.error("mm_projector_type", "is.unknown", known="linear, mlp2x_gelu", kind=kind)
 
@@ -269,7 +270,7 @@ def colpali_family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> F
     def projection(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, vlm).sub("text_config")
         out = c.num("embedding_dim", default=128)
-        yield from linear(f"{prefix}embedding_proj_layer", out, text.num("hidden_size"), bias=True)
+        yield from affine(f"{prefix}embedding_proj_layer", out, text.num("hidden_size"))
 
     return composite(
         vlm,

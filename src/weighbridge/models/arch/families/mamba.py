@@ -17,7 +17,16 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import ceil_div
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, Params, conv, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    Params,
+    affine,
+    conv,
+    linear,
+    norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -74,7 +83,7 @@ def mamba1(path: str, width: int, mamba: Mamba1, rank: int, has: Biases) -> Subm
         conv(f"{path}conv1d", (mamba.inner, 1, mamba.kernel), bias=has.conv),
         linear(f"{path}in_proj", 2 * mamba.inner, width, bias=has.inner),
         linear(f"{path}x_proj", rank + 2 * mamba.state, mamba.inner),
-        linear(f"{path}dt_proj", mamba.inner, rank, bias=True),
+        affine(f"{path}dt_proj", mamba.inner, rank),
         [Param(f"{path}A_log", (mamba.inner, mamba.state), "other")],
         [Param(f"{path}D", (mamba.inner,), "other")],
         linear(f"{path}out_proj", width, mamba.inner, bias=has.out),

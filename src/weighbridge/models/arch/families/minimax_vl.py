@@ -9,7 +9,7 @@ models/minimax_m3/common/vision_tower.py.
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv
 from weighbridge.models.arch.compose import Inner, composite, nested
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
@@ -38,11 +38,11 @@ def tower(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
         path = f"{prefix}encoder.layers.{i}."
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from linear(f"{path}self_attn.{name}", width, width, bias=True)
+            yield from affine(f"{path}self_attn.{name}", width, width)
         for name in ("layer_norm1", "layer_norm2"):
             yield from layernorm(f"{path}{name}", width)
-        yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
+        yield from affine(f"{path}mlp.fc1", inner, width)
+        yield from affine(f"{path}mlp.fc2", width, inner)
 
 
 def tower_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -60,8 +60,8 @@ def between(c: Config, prefix: str) -> Iterator[Param]:
         ("multi_modal_projector.", vision.num("hidden_size")),
         ("patch_merge_mlp.", merged * width),
     ):
-        yield from linear(f"{prefix}{path}linear_1", inner, into, bias=True)
-        yield from linear(f"{prefix}{path}linear_2", width, inner, bias=True)
+        yield from affine(f"{prefix}{path}linear_1", inner, into)
+        yield from affine(f"{prefix}{path}linear_2", width, inner)
 
 
 MINIMAX_M3_VL = composite(

@@ -12,7 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.records import replace
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    embedding,
+    layer_norm,
+    linear,
+    norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import ids, joined, pooler, predictions, project, tied
 from weighbridge.models.arch.model_types import ModelType
@@ -84,18 +92,18 @@ def nomic_layer(c: Config, prefix: str) -> Iterator[Param]:
     size = c.num("num_attention_heads") * head_dim(c)
     yield from linear(f"{prefix}attn.Wqkv", 3 * size, width)
     yield from linear(f"{prefix}attn.out_proj", width, size)
-    yield from norm(f"{prefix}norm1", width, bias=True)
+    yield from layer_norm(f"{prefix}norm1", width)
     yield from linear(f"{prefix}mlp.fc11", inner, width)
     yield from linear(f"{prefix}mlp.fc12", inner, width)
     yield from linear(f"{prefix}mlp.fc2", width, inner)
-    yield from norm(f"{prefix}norm2", width, bias=True)
+    yield from layer_norm(f"{prefix}norm2", width)
 
 
 def nomic(c: Config, prefix: str) -> Iterator[Param]:
     width, path = c.num("hidden_size"), f"{prefix}embeddings."
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
-    yield from norm(f"{prefix}emb_ln", width, bias=True)
+    yield from layer_norm(f"{prefix}emb_ln", width)
     for i in range(c.layers("num_hidden_layers")):
         yield from nomic_layer(c, f"{prefix}encoder.layers.{i}.")
 

@@ -9,7 +9,7 @@ config_molmo.py; names checked against the index of reubzdubz/Molmo-7B-D-0924-NF
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Family, Param, linear, norm
+from weighbridge.models.arch.blueprint import Family, Param, affine, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.vision import layernorm, nothing
@@ -47,8 +47,8 @@ def text(c: Config, prefix: str) -> Iterator[Param]:
 
 def attention(prefix: str, into: int) -> Iterator[Param]:
     for name in ("wq", "wk", "wv"):
-        yield from linear(f"{prefix}{name}", WIDTH, into, bias=True)
-    yield from linear(f"{prefix}wo", WIDTH, WIDTH, bias=True)
+        yield from affine(f"{prefix}{name}", WIDTH, into)
+    yield from affine(f"{prefix}wo", WIDTH, WIDTH)
 
 
 def vision(prefix: str) -> Iterator[Param]:
@@ -59,8 +59,8 @@ def vision(prefix: str) -> Iterator[Param]:
     for i in range(LAYERS):
         path = f"{prefix}transformer.resblocks.{i}."
         yield from attention(f"{path}attention.", WIDTH)
-        yield from linear(f"{path}feed_forward.w1", INNER, WIDTH, bias=True)
-        yield from linear(f"{path}feed_forward.w2", WIDTH, INNER, bias=True)
+        yield from affine(f"{path}feed_forward.w1", INNER, WIDTH)
+        yield from affine(f"{path}feed_forward.w2", WIDTH, INNER)
         yield from layernorm(f"{path}attention_norm", WIDTH)
         yield from layernorm(f"{path}ffn_norm", WIDTH)
 

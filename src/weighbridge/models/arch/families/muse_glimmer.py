@@ -9,7 +9,7 @@ Source: transformers 5.23 models/muse_glimmer/{modeling,configuration,image_proc
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, linear
 from weighbridge.models.arch.compose import TEXT, Inner, composite, nested, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -68,9 +68,9 @@ def tower(c: Config, prefix: str) -> Iterator[Param]:
         for name in ("norm1", "norm2"):
             yield from layernorm(f"{path}{name}", width)
         for name in ("proj", "q_proj", "k_proj", "v_proj"):
-            yield from linear(f"{path}attn.{name}", width, width, bias=True)
-        yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
+            yield from affine(f"{path}attn.{name}", width, width)
+        yield from affine(f"{path}mlp.fc1", inner, width)
+        yield from affine(f"{path}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}ln_post", width)
 
 

@@ -14,7 +14,7 @@ Source: transformers 5.23 models/{musicgen,bark}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, embedding, linear
 from weighbridge.models.arch.compose import Inner, composite
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.model_types import ModelType
@@ -64,7 +64,7 @@ DECODER = Family(
 def bridge(c: Config, prefix: str) -> Iterator[Param]:
     words, width = c.sub("text_encoder").num("d_model"), c.sub("decoder").num("hidden_size")
     if words != width:
-        yield from linear(f"{prefix}enc_to_dec_proj", width, words, bias=True)
+        yield from affine(f"{prefix}enc_to_dec_proj", width, words)
 
 
 def words_alone(c: Config) -> bool:

@@ -14,6 +14,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -68,27 +69,27 @@ def speaker(c: Config, prefix: str) -> Iterator[Param]:
 def dit_block(c: Config, prefix: str) -> Iterator[Param]:
     width, mult = c.num("hidden_size"), c.num("ff_mult")
     inner = c.num("head_dim") * c.num("num_attention_heads")
-    yield from linear(f"{prefix}attn_norm.linear", 6 * width, width, bias=True)
+    yield from affine(f"{prefix}attn_norm.linear", 6 * width, width)
     for name in ("to_q", "to_k", "to_v"):
-        yield from linear(f"{prefix}attn.{name}", inner, width, bias=True)
-    yield from linear(f"{prefix}attn.to_out.0", width, inner, bias=True)
-    yield from linear(f"{prefix}ff.ff.0", mult * width, width, bias=True)
-    yield from linear(f"{prefix}ff.ff.3", width, mult * width, bias=True)
+        yield from affine(f"{prefix}attn.{name}", inner, width)
+    yield from affine(f"{prefix}attn.to_out.0", width, inner)
+    yield from affine(f"{prefix}ff.ff.0", mult * width, width)
+    yield from affine(f"{prefix}ff.ff.3", width, mult * width)
 
 
 def dit(c: Config, prefix: str) -> Iterator[Param]:
     width, mel = c.num("hidden_size"), c.num("mel_dim")
     into = mel + c.num("enc_dim") + c.num("enc_emb_dim") + c.num("emb_dim")
-    yield from linear(f"{prefix}time_embed.time_mlp.0", width, TIME, bias=True)
-    yield from linear(f"{prefix}time_embed.time_mlp.2", width, width, bias=True)
+    yield from affine(f"{prefix}time_embed.time_mlp.0", width, TIME)
+    yield from affine(f"{prefix}time_embed.time_mlp.2", width, width)
     codes = c.num("num_embeds") + 1
     yield from embedding(f"{prefix}text_embed.codec_embed", codes, c.num("emb_dim"))
-    yield from linear(f"{prefix}input_embed.proj", width, into, bias=True)
+    yield from affine(f"{prefix}input_embed.proj", width, into)
     yield from speaker(c, f"{prefix}input_embed.spk_encoder.")
     for i in range(c.layers("num_hidden_layers")):
         yield from dit_block(c, f"{prefix}transformer_blocks.{i}.")
-    yield from linear(f"{prefix}norm_out.linear", 2 * width, width, bias=True)
-    yield from linear(f"{prefix}proj_out", mel, width, bias=True)
+    yield from affine(f"{prefix}norm_out.linear", 2 * width, width)
+    yield from affine(f"{prefix}proj_out", mel, width)
 
 
 def rotary(c: Config, prefix: str, size: int) -> Iterator[Buffer]:
@@ -174,8 +175,8 @@ def convnext(prefix: str, width: int) -> Iterator[Param]:
     yield Param(f"{prefix}gamma", (width,), "other")
     yield from conv(f"{prefix}dwconv.conv", (width, 1, 7))
     yield from layernorm(f"{prefix}norm", width)
-    yield from linear(f"{prefix}pwconv1", 4 * width, width, bias=True)
-    yield from linear(f"{prefix}pwconv2", width, 4 * width, bias=True)
+    yield from affine(f"{prefix}pwconv1", 4 * width, width)
+    yield from affine(f"{prefix}pwconv2", width, 4 * width)
 
 
 def rising(prefix: str, into: int, out: int, rate: int) -> Iterator[Param]:

@@ -9,7 +9,15 @@ Source: transformers 5.23 models/{opt,xglm,biogpt}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -42,11 +50,11 @@ def attention(width: int, heads: int, *, bias: bool, path: str = "self_attn") ->
 
 def opt_layer(c: Config) -> Submodules:
     width, bias = c.num("hidden_size"), c.flag("enable_bias")
-    affine = c.flag("layer_norm_elementwise_affine")
+    scaled = c.flag("layer_norm_elementwise_affine")
     return (
         attention(width, c.num("num_attention_heads"), bias=bias),
         ungated("", width, c.num("ffn_dim"), names=("fc1", "fc2"), bias=bias),
-        normed(width, *(("self_attn_layer_norm", "final_layer_norm") if affine else ()), bias=True),
+        normed(width, *(("self_attn_layer_norm", "final_layer_norm") if scaled else ()), bias=True),
     )
 
 
@@ -59,7 +67,7 @@ def opt(c: Config) -> Decoder:
     """The last norm, where there is one, is made before the layers."""
     width, slim = c.num("hidden_size"), narrow(c)
     last = c.flag("do_layer_norm_before") and not c.flag("_remove_final_layer_norm")
-    affine = last and c.flag("layer_norm_elementwise_affine")
+    scaled = last and c.flag("layer_norm_elementwise_affine")
     rows = c.num("max_position_embeddings") + OFFSET
     first = [
         *embedding("decoder.embed_tokens", c.num("vocab_size"), slim),
@@ -68,8 +76,8 @@ def opt(c: Config) -> Decoder:
     if slim != width:
         first += linear("decoder.project_out", slim, width)
         first += linear("decoder.project_in", width, slim)
-    if affine:
-        first += norm("decoder.final_layer_norm", width, bias=True)
+    if scaled:
+        first += layer_norm("decoder.final_layer_norm", width)
     return Decoder(
         width=width,
         first=tuple(first),
@@ -89,7 +97,7 @@ def opt_score(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def opt_spans(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}qa_outputs", 2, narrow(c), bias=True)
+    yield from affine(f"{prefix}qa_outputs", 2, narrow(c))
 
 
 def xglm_layer(c: Config) -> Submodules:

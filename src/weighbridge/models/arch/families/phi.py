@@ -12,7 +12,13 @@ modeling_mixformer_sequential.py, as their checkpoints' weight maps show them.
 from collections.abc import Iterator
 
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Family,
+    Param,
+    affine,
+    embedding,
+    layer_norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     BEFORE,
@@ -49,7 +55,7 @@ def phi_layer(c: Config) -> Submodules:
     names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
     return (
         attention,
-        submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names)),
+        submodule(*(layer_norm(f"self_attn.{name}", size) for name in names)),
         ungated("mlp", width, c.num("intermediate_size"), names=FC, bias=True),
         normed(width, "input_layernorm", bias=True),
     )
@@ -62,7 +68,7 @@ def phi(c: Config) -> Decoder:
 
 def biased_lm(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size", "n_embd")
-    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), width, bias=True)
+    yield from affine(f"{prefix}lm_head", c.num("vocab_size"), width)
 
 
 def phi3_layer(c: Config) -> Submodules:
@@ -88,8 +94,8 @@ def old_layer(c: Config) -> Submodules:
     return (
         normed(width, "ln", bias=True),
         submodule(
-            linear("mixer.Wqkv", width + 2 * keys, width, bias=True),
-            linear("mixer.out_proj", width, width, bias=True),
+            affine("mixer.Wqkv", width + 2 * keys, width),
+            affine("mixer.out_proj", width, width),
             mixer=Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size),
         ),
         ungated("mlp", width, c.num("n_inner", default=4 * width), names=FC, bias=True),
@@ -113,9 +119,9 @@ def msft(c: Config) -> Decoder:
 
 
 def msft_head(c: Config, prefix: str) -> Iterator[Param]:
-    yield from norm(f"{prefix}lm_head.ln", c.num("hidden_size", "n_embd"), bias=True)
-    yield from linear(
-        f"{prefix}lm_head.linear", c.num("vocab_size"), c.num("hidden_size", "n_embd"), bias=True
+    yield from layer_norm(f"{prefix}lm_head.ln", c.num("hidden_size", "n_embd"))
+    yield from affine(
+        f"{prefix}lm_head.linear", c.num("vocab_size"), c.num("hidden_size", "n_embd")
     )
 
 
@@ -123,8 +129,8 @@ def mixformer(c: Config) -> Decoder:
     """Everything is an entry of one list, so there is no base model to speak of."""
     width, named = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
     end = f"layers.{len(named.layers) + 1}"
-    head = linear(f"{end}.linear", c.num("vocab_size"), width, bias=True)
-    return named._replace(start=1, last=(*norm(f"{end}.ln", width, bias=True), *head))
+    head = affine(f"{end}.linear", c.num("vocab_size"), width)
+    return named._replace(start=1, last=(*layer_norm(f"{end}.ln", width), *head))
 
 
 PHI = Family(

@@ -18,6 +18,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
     linear,
@@ -70,8 +71,8 @@ def phi3_vision(c: Config, prefix: str) -> Iterator[Param]:
     yield from clip_vision(Config(CLIP, model_type=c.held("tower")), f"{path}img_processor.")
     yield Param(f"{path}glb_GN", (1, 1, merged), "other")
     yield Param(f"{path}sub_GN", (1, 1, 1, merged), "other")
-    yield from linear(f"{path}img_projection.0", width, merged, bias=True)
-    yield from linear(f"{path}img_projection.2", width, width, bias=True)
+    yield from affine(f"{path}img_projection.0", width, merged)
+    yield from affine(f"{path}img_projection.2", width, width)
 
 
 def phi3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -132,8 +133,8 @@ def image(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Par
     yield from layers(c, path)
     yield from layernorm(f"{path}post_layernorm", text_width)
     yield from pooling(c, f"{path}head.")
-    yield from linear(f"{prefix}{names.image_up}", width, text_width, bias=True)
-    yield from linear(f"{prefix}{names.image_down}", width, width, bias=True)
+    yield from affine(f"{prefix}{names.image_up}", width, text_width)
+    yield from affine(f"{prefix}{names.image_down}", width, width)
     yield Param(f"{prefix}{names.whole}", (1, 1, text_width), "other")
     yield Param(f"{prefix}{names.tile}", (1, 1, 1, text_width), "other")
 
@@ -148,7 +149,7 @@ def subsampling(c: Config, prefix: str) -> Iterator[Param]:
         yield from conv(f"{prefix}conv.{3 + 3 * i}", (channels, channels, 1, 1))
     for _ in range(steps):
         bins = (bins - 1) // 2 + 1
-    yield from linear(f"{prefix}out", width, channels * bins, bias=True)
+    yield from affine(f"{prefix}out", width, channels * bins)
 
 
 def halvings(c: Config) -> int:
@@ -158,8 +159,8 @@ def halvings(c: Config) -> int:
 def feed_forward(c: Config, prefix: str, names: PhiVlNames) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from layernorm(f"{prefix}layer_norm", width)
-    yield from linear(f"{prefix}{names.mlp[0]}", 2 * inner, width, bias=True)
-    yield from linear(f"{prefix}{names.mlp[1]}", width, inner, bias=True)
+    yield from affine(f"{prefix}{names.mlp[0]}", 2 * inner, width)
+    yield from affine(f"{prefix}{names.mlp[1]}", width, inner)
 
 
 def convolution(c: Config, prefix: str) -> Iterator[Param]:
@@ -185,7 +186,7 @@ def conformer(c: Config, prefix: str, names: PhiVlNames) -> Iterator[Param]:
         path = f"{prefix}encoders.{i}."
         yield from feed_forward(c, f"{path}feed_forward_in.", names)
         for name in names.heads:
-            yield from linear(f"{path}self_attn.{name}", width, width, bias=True)
+            yield from affine(f"{path}self_attn.{name}", width, width)
         yield from convolution(c, f"{path}conv.")
         yield from feed_forward(c, f"{path}feed_forward_out.", names)
         yield from layernorm(f"{path}layer_norm_att", width)
@@ -197,7 +198,7 @@ def sound(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Par
     into = c.num("hidden_size") * c.num("downsample_rate")
     yield from conformer(c, f"{prefix}encoder.", names)
     for name, inputs in zip(names.sound, (into, width, into, width), strict=True):
-        yield from linear(f"{prefix}{name}", width, inputs, bias=True)
+        yield from affine(f"{prefix}{name}", width, inputs)
 
 
 def towers(c: Config) -> tuple[Config, Config]:

@@ -9,7 +9,13 @@ Source: transformers 5.23 models/prophetnet/modeling_prophetnet.py.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.models.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Family,
+    Param,
+    affine,
+    embedding,
+    layer_norm,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import causal_lm, joined
 from weighbridge.models.arch.model_types import ModelType
@@ -24,8 +30,8 @@ IDLE = ("num_encoder_attention_heads", "num_encoder_layers", "encoder_ffn_dim")
 def attention(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in ("key_proj", "value_proj", "query_proj", "out_proj"):
-        yield from linear(f"{prefix}.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+        yield from affine(f"{prefix}.{name}", width, width)
+    yield from layer_norm(f"{prefix}_layer_norm", width)
 
 
 def layer(c: Config, prefix: str, half: str) -> Iterator[Param]:
@@ -33,12 +39,12 @@ def layer(c: Config, prefix: str, half: str) -> Iterator[Param]:
     yield from attention(c, f"{prefix}self_attn")
     if half == "decoder":
         rows = c.num("num_buckets") * c.num("num_decoder_attention_heads")
-        yield from linear(f"{prefix}self_attn.relative_pos_embeddings", rows, width, bias=True)
+        yield from affine(f"{prefix}self_attn.relative_pos_embeddings", rows, width)
         if c.flag("add_cross_attention", default=True):
             yield from attention(c, f"{prefix}cross_attn")
-    yield from linear(f"{prefix}feed_forward.intermediate", inner, width, bias=True)
-    yield from linear(f"{prefix}feed_forward.output", width, inner, bias=True)
-    yield from norm(f"{prefix}feed_forward_layer_norm", width, bias=True)
+    yield from affine(f"{prefix}feed_forward.intermediate", inner, width)
+    yield from affine(f"{prefix}feed_forward.output", width, inner)
+    yield from layer_norm(f"{prefix}feed_forward_layer_norm", width)
 
 
 def half_of(c: Config, prefix: str, half: str, owner: str) -> Iterator[Param]:
@@ -52,7 +58,7 @@ def half_of(c: Config, prefix: str, half: str, owner: str) -> Iterator[Param]:
         yield from embedding(f"{path}ngram_embeddings", c.num("ngram"), width)
     for i in range(c.layers(f"num_{half}_layers")):
         yield from layer(c, f"{path}layers.{i}.", half)
-    yield from norm(f"{path}embeddings_layer_norm", width, bias=True)
+    yield from layer_norm(f"{path}embeddings_layer_norm", width)
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:

@@ -32,7 +32,7 @@ Source: transformers 5.23 models/{convnext,convnextv2}/modeling_*.py.
 from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, conv, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, affine, conv, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels
 from weighbridge.models.arch.model_types import ModelType
@@ -66,10 +66,10 @@ def block(c: Config, prefix: str, width: int, heads: int) -> Iterator[Param]:
     yield Param(f"{prefix}attention.self.relative_position_bias_table", (table, heads), "other")
     for name in ("query", "key", "value"):
         yield from linear(f"{prefix}attention.self.{name}", width, width, bias=bias)
-    yield from linear(f"{prefix}attention.output.dense", width, width, bias=True)
+    yield from affine(f"{prefix}attention.output.dense", width, width)
     yield from layernorm(f"{prefix}layernorm_after", width)
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
 
 
 def stage(c: Config, prefix: str, shape: tuple[int, int, int], *, last: bool) -> Iterator[Param]:
@@ -102,7 +102,7 @@ def masked(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def classifier(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}classifier", labels(c), last_width(c), bias=True)
+    yield from affine(f"{prefix}classifier", labels(c), last_width(c))
 
 
 def pixels(c: Config, prefix: str) -> Iterator[Param]:
@@ -157,20 +157,20 @@ def by_stage(c: Config, name: str) -> tuple[int, ...]:
 
 def attention(prefix: str, width: int, shorten: int) -> Iterator[Param]:
     for name in ("query", "key", "value"):
-        yield from linear(f"{prefix}self.{name}", width, width, bias=True)
+        yield from affine(f"{prefix}self.{name}", width, width)
     if shorten > 1:
         yield from conv(f"{prefix}self.sr", (width, width, shorten, shorten))
         yield from layernorm(f"{prefix}self.layer_norm", width)
-    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from affine(f"{prefix}output.dense", width, width)
 
 
 def segformer_block(prefix: str, width: int, shorten: int, inner: int) -> Iterator[Param]:
     yield from layernorm(f"{prefix}layer_norm_1", width)
     yield from attention(f"{prefix}attention.", width, shorten)
     yield from layernorm(f"{prefix}layer_norm_2", width)
-    yield from linear(f"{prefix}mlp.dense1", inner, width, bias=True)
+    yield from affine(f"{prefix}mlp.dense1", inner, width)
     yield from conv(f"{prefix}mlp.dwconv.dwconv", (inner, 1, 3, 3))
-    yield from linear(f"{prefix}mlp.dense2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.dense2", width, inner)
 
 
 def segformer_stage(c: Config, prefix: str, i: int) -> Iterator[Param]:
@@ -191,14 +191,14 @@ def segformer(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def segformer_classifier(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}classifier", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
+    yield from affine(f"{prefix}classifier", labels(c), sizes(c, "hidden_sizes")[-1])
 
 
 def decoder(c: Config, prefix: str) -> Iterator[Param]:
     inner, count = c.num("decoder_hidden_size"), c.num("num_encoder_blocks")
     for i in range(count):
         width = by_stage(c, "hidden_sizes")[i]
-        yield from linear(f"{prefix}decode_head.linear_c.{i}.proj", inner, width, bias=True)
+        yield from affine(f"{prefix}decode_head.linear_c.{i}.proj", inner, width)
     yield from conv(f"{prefix}decode_head.linear_fuse", (inner, inner * count, 1, 1), bias=False)
     yield from layernorm(f"{prefix}decode_head.batch_norm", inner)
     yield from conv(f"{prefix}decode_head.classifier", (labels(c), inner, 1, 1))
@@ -271,7 +271,7 @@ def resnet_statistics(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def resnet_classifier(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}classifier.1", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
+    yield from affine(f"{prefix}classifier.1", labels(c), sizes(c, "hidden_sizes")[-1])
 
 
 RESNET = Family(
@@ -309,8 +309,8 @@ def v2(c: Config, prefix: str, width: int) -> Iterator[Param]:
 def convnext_block(prefix: str, width: int) -> Iterator[Param]:
     yield from conv(f"{prefix}dwconv", (width, 1, 7, 7))
     yield from layernorm(f"{prefix}layernorm", width)
-    yield from linear(f"{prefix}pwconv1", 4 * width, width, bias=True)
-    yield from linear(f"{prefix}pwconv2", width, 4 * width, bias=True)
+    yield from affine(f"{prefix}pwconv1", 4 * width, width)
+    yield from affine(f"{prefix}pwconv2", width, 4 * width)
 
 
 def body(version: int) -> ParamRule:
@@ -335,7 +335,7 @@ def body(version: int) -> ParamRule:
 
 
 def convnext_classifier(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}classifier", labels(c), widths(c)[-1], bias=True)
+    yield from affine(f"{prefix}classifier", labels(c), widths(c)[-1])
 
 
 CONVNEXT = Family(

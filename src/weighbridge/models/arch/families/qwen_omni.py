@@ -14,6 +14,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -44,7 +45,7 @@ def audio2_5(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("encoder_layers")):
         yield from layer(c, f"{prefix}layers.{i}.", width, c.num("encoder_ffn_dim"))
     yield from layernorm(f"{prefix}ln_post", width)
-    yield from linear(f"{prefix}proj", out, width, bias=True)
+    yield from affine(f"{prefix}proj", out, width)
 
 
 def audio3(c: Config, prefix: str) -> Iterator[Param]:
@@ -59,8 +60,8 @@ def audio3(c: Config, prefix: str) -> Iterator[Param]:
         yield from layer(c, path, width, c.num("encoder_ffn_dim"))
         yield Param(f"{path}self_attn.k_proj.bias", (width,), "bias")
     yield from layernorm(f"{prefix}ln_post", width)
-    yield from linear(f"{prefix}proj1", width, width, bias=True)
-    yield from linear(f"{prefix}proj2", c.num("output_dim"), width, bias=True)
+    yield from affine(f"{prefix}proj1", width, width)
+    yield from affine(f"{prefix}proj2", c.num("output_dim"), width)
 
 
 def sines(c: Config, prefix: str) -> Iterator[Buffer]:
@@ -100,7 +101,7 @@ def vision3_omni(c: Config, prefix: str) -> Iterator[Param]:
 def talker2_5(c: Config, prefix: str) -> Iterator[Param]:
     """Embeddings have the thinker's width, the layers their own."""
     width, read = c.num("hidden_size"), c.num("embedding_size")
-    yield from linear(f"{prefix}thinker_to_talker_proj", width, read, bias=True)
+    yield from affine(f"{prefix}thinker_to_talker_proj", width, read)
     yield from embedding(f"{prefix}model.embed_tokens", c.num("vocab_size"), read)
     for i in range(c.layers("num_hidden_layers")):
         path = f"{prefix}model.layers.{i}."
@@ -143,8 +144,8 @@ def talker3(c: Config, prefix: str) -> Iterator[Param]:
     yield from norm(f"{prefix}model.norm", width)
     read = c.num("thinker_hidden_size", default=2048)
     for name in ("text_projection", "hidden_projection"):
-        yield from linear(f"{prefix}{name}.linear_fc1", inner, read, bias=True)
-        yield from linear(f"{prefix}{name}.linear_fc2", width, inner, bias=True)
+        yield from affine(f"{prefix}{name}.linear_fc1", inner, read)
+        yield from affine(f"{prefix}{name}.linear_fc2", width, inner)
     yield from linear(f"{prefix}codec_head", text.num("vocab_size"), width)
     yield from predictor(codes, f"{prefix}code_predictor.")
 

@@ -17,6 +17,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -50,13 +51,13 @@ def patch_embed(c: Config, prefix: str, width: int, *, bias: bool) -> Iterator[P
 
 
 def attention(prefix: str, width: int) -> Iterator[Param]:
-    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.qkv", 3 * width, width)
+    yield from affine(f"{prefix}attn.proj", width, width)
 
 
 def merger(prefix: str, width: int, merged: int, out: int) -> Iterator[Param]:
-    yield from linear(f"{prefix}mlp.0", merged, merged, bias=True)
-    yield from linear(f"{prefix}mlp.2", out, merged, bias=True)
+    yield from affine(f"{prefix}mlp.0", merged, merged)
+    yield from affine(f"{prefix}mlp.2", out, merged)
 
 
 def merged_width(c: Config, width: int) -> int:
@@ -73,8 +74,8 @@ def vision2(c: Config, prefix: str) -> Iterator[Param]:
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
         yield from attention(path, width)
-        yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
+        yield from affine(f"{path}mlp.fc1", inner, width)
+        yield from affine(f"{path}mlp.fc2", width, inner)
     yield from layernorm(f"{prefix}merger.ln_q", width)
     yield from merger(f"{prefix}merger.", width, merged_width(c, width), c.num("hidden_size"))
 
@@ -95,8 +96,8 @@ def vision2_5(c: Config, prefix: str) -> Iterator[Param]:
 def merger3(c: Config, prefix: str, *, normed: int) -> Iterator[Param]:
     merged = merged_width(c, c.num("hidden_size"))
     yield from layernorm(f"{prefix}norm", normed)
-    yield from linear(f"{prefix}linear_fc1", merged, merged, bias=True)
-    yield from linear(f"{prefix}linear_fc2", c.num("out_hidden_size"), merged, bias=True)
+    yield from affine(f"{prefix}linear_fc1", merged, merged)
+    yield from affine(f"{prefix}linear_fc2", c.num("out_hidden_size"), merged)
 
 
 def vision3_5(c: Config, prefix: str) -> Iterator[Param]:
@@ -109,8 +110,8 @@ def vision3_5(c: Config, prefix: str) -> Iterator[Param]:
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
         yield from attention(path, width)
-        yield from linear(f"{path}mlp.linear_fc1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.linear_fc2", width, inner, bias=True)
+        yield from affine(f"{path}mlp.linear_fc1", inner, width)
+        yield from affine(f"{path}mlp.linear_fc2", width, inner)
     yield from merger3(c, f"{prefix}merger.", normed=width)
 
 

@@ -23,7 +23,15 @@ models/{lfm2,lfm2_moe}/{modeling,configuration}_*.py; modeling_rwkv5.py of RWKV/
 from collections.abc import Callable, Iterator
 
 from weighbridge.base.units import ceil_div
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    affine,
+    conv,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
     Decoder,
@@ -89,7 +97,7 @@ def time_mixing5(c: Config) -> Submodule:
         ],
         mixes(prefix, width, names),
         projections(prefix, width, inner, names),
-        norm(f"{prefix}ln_x", inner, bias=True),
+        layer_norm(f"{prefix}ln_x", inner),
         mixer=Rwkv(width=width, inner=inner, head_dim=c.num("head_size")),
     )
 
@@ -154,9 +162,9 @@ def recurrence(c: Config) -> Submodule:
     gated = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
     wide, size = gated.width, gated.width // max(1, heads)
     return submodule(
-        linear(f"{prefix}linear_y", wide, width, bias=True),
-        linear(f"{prefix}linear_x", wide, width, bias=True),
-        linear(f"{prefix}linear_out", width, wide, bias=True),
+        affine(f"{prefix}linear_y", wide, width),
+        affine(f"{prefix}linear_x", wide, width),
+        affine(f"{prefix}linear_out", width, wide),
         conv(f"{prefix}conv_1d", (wide, 1, gated.kernel)),
         [Param(f"{prefix}rg_lru.recurrent_param", (wide,), "other")],
         (

@@ -23,6 +23,7 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -85,11 +86,11 @@ def language(c: Config) -> Inner:
 def timm_block(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from layernorm(f"{prefix}norm1", width)
-    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.qkv", 3 * width, width)
+    yield from affine(f"{prefix}attn.proj", width, width)
     yield from layernorm(f"{prefix}norm2", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
 
 
 def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
@@ -129,7 +130,7 @@ def resampler(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     yield from linear(f"{prefix}kv_proj", width, seen)
     yield Param(f"{prefix}attn.in_proj_weight", (3 * width, width), "other")
     yield Param(f"{prefix}attn.in_proj_bias", (3 * width,), "bias")
-    yield from linear(f"{prefix}attn.out_proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.out_proj", width, width)
     for name in ("ln_q", "ln_kv", "ln_post"):
         yield from layernorm(f"{prefix}{name}", width)
 
@@ -208,8 +209,8 @@ def projector(c: Config, prefix: str) -> Iterator[Param]:
     inside = f"{path}cross_attn.multihead_attn."
     yield Param(f"{inside}in_proj_weight", (3 * into, into), "other")
     yield Param(f"{inside}in_proj_bias", (3 * into,), "bias")
-    yield from linear(f"{inside}out_proj", into, into, bias=True)
-    yield from linear(f"{path}cross_attn.linear", into, into, bias=True)
+    yield from affine(f"{inside}out_proj", into, into)
+    yield from affine(f"{path}cross_attn.linear", into, into)
     for name in ("cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm"):
         yield from layernorm(f"{path}{name}", into)
     yield from linear(f"{path}feed_forward.linear_in", out, into)
@@ -237,7 +238,7 @@ def kosmos_halves(c: Config) -> tuple[Config, Config]:
 
 def kosmos_attention(prefix: str, width: int, *, norm: bool) -> Iterator[Param]:
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{prefix}{name}", width, width, bias=True)
+        yield from affine(f"{prefix}{name}", width, width)
     if norm:
         yield from layernorm(f"{prefix}inner_attn_ln", width)
 
@@ -249,8 +250,8 @@ def kosmos_layer(c: Config, prefix: str) -> Iterator[Param]:
     if c.flag("add_cross_attention"):
         yield from kosmos_attention(f"{prefix}encoder_attn.", width, norm=False)
         yield from layernorm(f"{prefix}encoder_attn_layer_norm", width)
-    yield from linear(f"{prefix}ffn.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}ffn.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}ffn.fc1", inner, width)
+    yield from affine(f"{prefix}ffn.fc2", width, inner)
     yield from layernorm(f"{prefix}ffn.ffn_layernorm", inner)
     yield from layernorm(f"{prefix}final_layer_norm", width)
 
@@ -280,7 +281,7 @@ def kosmos_body(*, head: bool) -> ParamRule:
             yield Param(f"{prefix}text_model.lm_head.weight", shape, tied=owner)
         yield from kosmos_tower(tower, f"{prefix}vision_model.")
         path = f"{prefix}image_to_text_projection."
-        yield from linear(f"{path}dense", width, tower.num("hidden_size"), bias=True)
+        yield from affine(f"{path}dense", width, tower.num("hidden_size"))
         yield Param(f"{path}latent_query", (c.num("latent_query_num"), width), "other")
         yield from kosmos_attention(f"{path}x_attn.", width, norm=False)
 

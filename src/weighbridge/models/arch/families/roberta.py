@@ -18,16 +18,18 @@ Source: transformers 5.23 models/layoutlmv3/modeling_layoutlmv3.py.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.bert import (
@@ -60,8 +62,8 @@ LAYERS = ("encoder.layer.*",)
 def xl_attention(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from attention(c, prefix)
-    yield from linear(f"{prefix}output.dense", width, width, bias=True)
-    yield from norm(f"{prefix}self_attn_layer_norm", width, bias=True)
+    yield from affine(f"{prefix}output.dense", width, width)
+    yield from layer_norm(f"{prefix}self_attn_layer_norm", width)
 
 
 def xl_layer(c: Config, prefix: str) -> Iterator[Param]:
@@ -69,9 +71,9 @@ def xl_layer(c: Config, prefix: str) -> Iterator[Param]:
     yield from xl_attention(c, f"{prefix}attention.")
     if crosses(c):
         yield from xl_attention(c, f"{prefix}crossattention.")
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
-    yield from norm(f"{prefix}LayerNorm", width, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
+    yield from layer_norm(f"{prefix}LayerNorm", width)
 
 
 def xl(c: Config, prefix: str) -> Iterator[Param]:
@@ -83,7 +85,7 @@ def xl(c: Config, prefix: str) -> Iterator[Param]:
     yield from positions(c, prefix, width)
     for i in range(c.layers("num_hidden_layers")):
         yield from xl_layer(c, f"{prefix}encoder.layer.{i}.")
-    yield from norm(f"{prefix}encoder.LayerNorm", width, bias=True)
+    yield from layer_norm(f"{prefix}encoder.LayerNorm", width)
 
 
 def longformer(c: Config, prefix: str) -> Iterator[Param]:
@@ -100,8 +102,8 @@ def longformer(c: Config, prefix: str) -> Iterator[Param]:
 def mpnet_layer(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in "qkvo":
-        yield from linear(f"{prefix}attention.attn.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}attention.LayerNorm", width, bias=True)
+        yield from affine(f"{prefix}attention.attn.{name}", width, width)
+    yield from layer_norm(f"{prefix}attention.LayerNorm", width)
     yield from feed_forward(c, prefix)
 
 
@@ -110,7 +112,7 @@ def mpnet(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("type_vocab_size")  # of RoBERTa, whose segments MPNet dropped
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from positions(c, prefix, width)
-    yield from norm(f"{path}LayerNorm", width, bias=True)
+    yield from layer_norm(f"{path}LayerNorm", width)
     for i in range(c.layers("num_hidden_layers")):
         yield from mpnet_layer(c, f"{prefix}encoder.layer.{i}.")
     buckets, heads = c.num("relative_attention_num_buckets"), c.num("num_attention_heads")
@@ -178,8 +180,8 @@ def image(c: Config, prefix: str) -> Iterator[Param]:
     yield Param(f"{prefix}cls_token", (1, 1, width), "other")
     yield Param(f"{prefix}pos_embed", (1, patches(c), width), "other")
     yield from conv(f"{prefix}patch_embed.proj", (width, c.num("num_channels"), side, side))
-    yield from norm(f"{prefix}LayerNorm", width, bias=True)
-    yield from norm(f"{prefix}norm", width, bias=True)
+    yield from layer_norm(f"{prefix}LayerNorm", width)
+    yield from layer_norm(f"{prefix}norm", width)
 
 
 def biases(c: Config, prefix: str) -> Iterator[Param]:
@@ -230,31 +232,18 @@ LAYOUTLMV3 = Family(
 )
 
 
+_reads = partial(
+    ModelType,
+    no_cache="encoder",
+    positions="after_padding",
+    decodes=True,
+    computes=("not_rotary", "norms_behind", "own_softmax"),
+    gguf="bert",
+)
 TYPES = {
-    "roberta": ModelType(
-        ROBERTA,
-        no_cache="encoder",
-        positions="after_padding",
-        decodes=True,
-        computes=("not_rotary", "norms_behind", "own_softmax"),
-        gguf="bert",
-    ),
-    "camembert": ModelType(
-        CAMEMBERT,
-        no_cache="encoder",
-        positions="after_padding",
-        decodes=True,
-        computes=("not_rotary", "norms_behind", "own_softmax"),
-        gguf="bert",
-    ),
-    "xlm-roberta": ModelType(
-        XLM_ROBERTA,
-        no_cache="encoder",
-        positions="after_padding",
-        decodes=True,
-        computes=("not_rotary", "norms_behind", "own_softmax"),
-        gguf="bert",
-    ),
+    "roberta": _reads(ROBERTA),
+    "camembert": _reads(CAMEMBERT),
+    "xlm-roberta": _reads(XLM_ROBERTA),
     "xlm-roberta-xl": ModelType(
         XLM_ROBERTA_XL,
         no_cache="encoder",

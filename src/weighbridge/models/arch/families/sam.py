@@ -7,7 +7,7 @@ Source: transformers 5.23 models/sam/modeling_sam.py.
 
 from collections.abc import Iterator
 
-from weighbridge.models.arch.blueprint import Family, Param, conv, embedding, linear
+from weighbridge.models.arch.blueprint import Family, Param, affine, conv, embedding, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
@@ -22,12 +22,12 @@ def vision_layer(c: Config, prefix: str, window: int) -> Iterator[Param]:
     size = width // max(1, c.num("num_attention_heads"))
     yield from layernorm(f"{prefix}layer_norm1", width)
     yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("qkv_bias", default=True))
-    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from affine(f"{prefix}attn.proj", width, width)
     for axis in ("h", "w") if c.flag("use_rel_pos", default=True) else ():
         yield Param(f"{prefix}attn.rel_pos_{axis}", (2 * window - 1, size), "other")
     yield from layernorm(f"{prefix}layer_norm2", width)
-    yield from linear(f"{prefix}mlp.lin1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.lin2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.lin1", inner, width)
+    yield from affine(f"{prefix}mlp.lin2", width, inner)
 
 
 def vision(c: Config, prefix: str) -> Iterator[Param]:
@@ -63,8 +63,8 @@ def prompts(c: Config, prefix: str) -> Iterator[Param]:
 
 def attention(prefix: str, width: int, inner: int) -> Iterator[Param]:
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield from linear(f"{prefix}.{name}", inner, width, bias=True)
-    yield from linear(f"{prefix}.out_proj", width, inner, bias=True)
+        yield from affine(f"{prefix}.{name}", inner, width)
+    yield from affine(f"{prefix}.out_proj", width, inner)
 
 
 def two_way(c: Config, prefix: str) -> Iterator[Param]:
@@ -76,8 +76,8 @@ def two_way(c: Config, prefix: str) -> Iterator[Param]:
         yield from attention(f"{path}self_attn", width, width)
         yield from attention(f"{path}cross_attn_token_to_image", width, narrow)
         yield from attention(f"{path}cross_attn_image_to_token", width, narrow)
-        yield from linear(f"{path}mlp.lin1", inner, width, bias=True)
-        yield from linear(f"{path}mlp.lin2", width, inner, bias=True)
+        yield from affine(f"{path}mlp.lin1", inner, width)
+        yield from affine(f"{path}mlp.lin2", width, inner)
         for j in range(1, 5):
             yield from layernorm(f"{path}layer_norm{j}", width)
     yield from attention(f"{prefix}final_attn_token_to_image", width, narrow)
@@ -86,10 +86,10 @@ def two_way(c: Config, prefix: str) -> Iterator[Param]:
 
 def feed_forward(prefix: str, sizes: tuple[int, int, int], depth: int) -> Iterator[Param]:
     into, inner, out = sizes
-    yield from linear(f"{prefix}proj_in", inner, into, bias=True)
+    yield from affine(f"{prefix}proj_in", inner, into)
     for i in range(depth - 2):
-        yield from linear(f"{prefix}layers.{i}", inner, inner, bias=True)
-    yield from linear(f"{prefix}proj_out", out, inner, bias=True)
+        yield from affine(f"{prefix}layers.{i}", inner, inner)
+    yield from affine(f"{prefix}proj_out", out, inner)
 
 
 def masks(c: Config, prefix: str) -> Iterator[Param]:

@@ -16,10 +16,11 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import sounds
@@ -43,17 +44,17 @@ class SeamlessVariant:
 
 def attention(prefix: str, width: int) -> Iterator[Param]:
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield from linear(f"{prefix}.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+        yield from affine(f"{prefix}.{name}", width, width)
+    yield from layer_norm(f"{prefix}_layer_norm", width)
 
 
 def layer(prefix: str, width: int, inner: int, *, crosses: bool) -> Iterator[Param]:
     yield from attention(f"{prefix}self_attn", width)
     if crosses:
         yield from attention(f"{prefix}cross_attention", width)
-    yield from linear(f"{prefix}ffn.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}ffn.fc2", width, inner, bias=True)
-    yield from norm(f"{prefix}ffn_layer_norm", width, bias=True)
+    yield from affine(f"{prefix}ffn.fc1", inner, width)
+    yield from affine(f"{prefix}ffn.fc2", width, inner)
+    yield from layer_norm(f"{prefix}ffn_layer_norm", width)
 
 
 def stack(c: Config, prefix: str, keys: str, *, crosses: bool) -> Iterator[Param]:
@@ -61,7 +62,7 @@ def stack(c: Config, prefix: str, keys: str, *, crosses: bool) -> Iterator[Param
     width = c.num("hidden_size")
     for i in range(c.layers(f"{keys}layers")):
         yield from layer(f"{prefix}layers.{i}.", width, c.num(f"{keys}ffn_dim"), crosses=crosses)
-    yield from norm(f"{prefix}layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm", width)
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:
@@ -109,7 +110,7 @@ def head_size(c: Config) -> int:
 def conformer_attention(c: Config, prefix: str, *, positions: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), c.num("speech_encoder_attention_heads")
     for name in ("linear_q", "linear_k", "linear_v", "linear_out"):
-        yield from linear(f"{prefix}{name}", width, width, bias=True)
+        yield from affine(f"{prefix}{name}", width, width)
     if positions == "relative":
         yield from linear(f"{prefix}linear_pos", width, width)
         for name in ("pos_bias_u", "pos_bias_v"):
@@ -121,55 +122,55 @@ def conformer_attention(c: Config, prefix: str, *, positions: str) -> Iterator[P
 
 def speech_ffn(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("speech_encoder_intermediate_size")
-    yield from linear(f"{prefix}.intermediate_dense", inner, width, bias=True)
-    yield from linear(f"{prefix}.output_dense", width, inner, bias=True)
+    yield from affine(f"{prefix}.intermediate_dense", inner, width)
+    yield from affine(f"{prefix}.output_dense", width, inner)
 
 
 def convolutions(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("conv_depthwise_kernel_size")
-    yield from norm(f"{prefix}layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm", width)
     yield from conv(f"{prefix}pointwise_conv1", (2 * width, width, 1), bias=False)
     yield from conv(f"{prefix}depthwise_conv", (width, 1, kernel), bias=False)
     name = "depthwise_layer_norm" if kind.parallel else "batch_norm"
-    yield from norm(f"{prefix}{name}", width, bias=True)
+    yield from layer_norm(f"{prefix}{name}", width)
     yield from conv(f"{prefix}pointwise_conv2", (width, width, 1), bias=False)
 
 
 def conformer_layer(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:
     width = c.num("hidden_size")
     for half in ("ffn1", "ffn2"):
-        yield from norm(f"{prefix}{half}_layer_norm", width, bias=True)
+        yield from layer_norm(f"{prefix}{half}_layer_norm", width)
         yield from speech_ffn(c, f"{prefix}{half}")
-    yield from norm(f"{prefix}self_attn_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}self_attn_layer_norm", width)
     yield from conformer_attention(c, f"{prefix}self_attn.", positions=position_kind(c))
     yield from convolutions(c, f"{prefix}conv_module.", kind)
-    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}final_layer_norm", width)
 
 
 def adapter_layer(c: Config, prefix: str) -> Iterator[Param]:
     """Shortens the sequence: gated convolutions before attention and beside it."""
     width, kernel = c.num("hidden_size"), c.num("adaptor_kernel_size")
     for name in ("residual", "self_attn"):
-        yield from norm(f"{prefix}{name}_layer_norm", width, bias=True)
+        yield from layer_norm(f"{prefix}{name}_layer_norm", width)
         yield from conv(f"{prefix}{name}_conv", (2 * width, width, kernel))
     yield from conformer_attention(c, f"{prefix}self_attn.", positions="")
-    yield from norm(f"{prefix}ffn_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}ffn_layer_norm", width)
     yield from speech_ffn(c, f"{prefix}ffn")
 
 
 def speech_encoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:
     path, width = f"{prefix}speech_encoder.", c.num("hidden_size")
     bins = c.num("feature_projection_input_dim")
-    yield from norm(f"{path}feature_projection.layer_norm", bins, bias=True)
-    yield from linear(f"{path}feature_projection.projection", width, bins, bias=True)
+    yield from layer_norm(f"{path}feature_projection.layer_norm", bins)
+    yield from affine(f"{path}feature_projection.projection", width, bins)
     for i in range(c.layers("speech_encoder_layers")):
         yield from conformer_layer(c, f"{path}encoder.layers.{i}.", kind)
-    yield from norm(f"{path}encoder.layer_norm", width, bias=True)
+    yield from layer_norm(f"{path}encoder.layer_norm", width)
     yield from speech_ffn(c, f"{path}intermediate_ffn")
     if c.flag("add_adapter"):
         for i in range(c.layers("num_adapter_layers")):
             yield from adapter_layer(c, f"{path}adapter.layers.{i}.")
-    yield from norm(f"{path}inner_layer_norm", width, bias=True)
+    yield from layer_norm(f"{path}inner_layer_norm", width)
 
 
 # Speech out
@@ -178,10 +179,10 @@ def speech_encoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Pa
 def variance_predictor(prefix: str, width: int, inner: int, kernel: int) -> Iterator[Param]:
     """Yield the predictor of how long a unit lasts: two convolutions with norms, one number out."""
     yield from conv(f"{prefix}conv1", (inner, width, kernel))
-    yield from norm(f"{prefix}ln1", inner, bias=True)
+    yield from layer_norm(f"{prefix}ln1", inner)
     yield from conv(f"{prefix}conv2", (inner, inner, kernel))
-    yield from norm(f"{prefix}ln2", inner, bias=True)
-    yield from linear(f"{prefix}proj", 1, inner, bias=True)
+    yield from layer_norm(f"{prefix}ln2", inner)
+    yield from affine(f"{prefix}proj", 1, inner)
 
 
 def unit_decoder(c: Config, prefix: str) -> Iterator[Param]:
@@ -201,8 +202,8 @@ def unit_decoder(c: Config, prefix: str) -> Iterator[Param]:
         yield from attention(f"{path}self_attn", width)
         for name in ("conv1", "conv2"):
             yield from conv(f"{path}{name}", (width, width, UNIT_KERNEL))
-        yield from norm(f"{path}conv_layer_norm", width, bias=True)
-    yield from norm(f"{prefix}layer_norm", width, bias=True)
+        yield from layer_norm(f"{path}conv_layer_norm", width)
+    yield from layer_norm(f"{prefix}layer_norm", width)
 
 
 def units(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Param]:

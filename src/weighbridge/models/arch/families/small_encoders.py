@@ -15,10 +15,11 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.bert import WORDS, big_bird_pooler
@@ -42,11 +43,11 @@ IDS = ids("position_ids")
 def distilbert_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("hidden_dim")
     for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-        yield from linear(f"{prefix}attention.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}sa_layer_norm", width, bias=True)
-    yield from linear(f"{prefix}ffn.lin1", inner, width, bias=True)
-    yield from linear(f"{prefix}ffn.lin2", width, inner, bias=True)
-    yield from norm(f"{prefix}output_layer_norm", width, bias=True)
+        yield from affine(f"{prefix}attention.{name}", width, width)
+    yield from layer_norm(f"{prefix}sa_layer_norm", width)
+    yield from affine(f"{prefix}ffn.lin1", inner, width)
+    yield from affine(f"{prefix}ffn.lin2", width, inner)
+    yield from layer_norm(f"{prefix}output_layer_norm", width)
 
 
 def distilbert(c: Config, prefix: str) -> Iterator[Param]:
@@ -54,22 +55,22 @@ def distilbert(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("n_heads", "num_attention_heads", "hidden_dim")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)
-    yield from norm(f"{path}LayerNorm", width, bias=True)
+    yield from layer_norm(f"{path}LayerNorm", width)
     for i in range(c.layers("num_hidden_layers")):
         yield from distilbert_layer(c, f"{prefix}transformer.layer.{i}.")
 
 
 def distilbert_lm(c: Config, prefix: str) -> Iterator[Param]:
     width, head = c.num("hidden_size"), f"{prefix}vocab_projector"
-    yield from linear(f"{prefix}vocab_transform", width, width, bias=True)
-    yield from norm(f"{prefix}vocab_layer_norm", width, bias=True)
-    params = linear(head, c.num("vocab_size"), width, bias=True)
+    yield from affine(f"{prefix}vocab_transform", width, width)
+    yield from layer_norm(f"{prefix}vocab_layer_norm", width)
+    params = affine(head, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{head}.weight": f"{prefix}distilbert.{WORDS}"})
 
 
 def distilbert_pooled(outputs: int | None = None) -> ParamRule:
     def pre_classifier(c: Config, prefix: str) -> Iterator[Param]:
-        yield from linear(f"{prefix}pre_classifier", c.num("dim"), c.num("dim"), bias=True)
+        yield from affine(f"{prefix}pre_classifier", c.num("dim"), c.num("dim"))
 
     return joined(pre_classifier, project("classifier", outputs))
 
@@ -86,19 +87,19 @@ def bert_embeddings(c: Config, prefix: str, width: int) -> Iterator[Param]:
 def albert_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("query", "key", "value", "dense"):
-        yield from linear(f"{prefix}attention.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}attention.LayerNorm", width, bias=True)
-    yield from linear(f"{prefix}ffn", inner, width, bias=True)
-    yield from linear(f"{prefix}ffn_output", width, inner, bias=True)
-    yield from norm(f"{prefix}full_layer_layer_norm", width, bias=True)
+        yield from affine(f"{prefix}attention.{name}", width, width)
+    yield from layer_norm(f"{prefix}attention.LayerNorm", width)
+    yield from affine(f"{prefix}ffn", inner, width)
+    yield from affine(f"{prefix}ffn_output", width, inner)
+    yield from layer_norm(f"{prefix}full_layer_layer_norm", width)
 
 
 def albert(c: Config, prefix: str) -> Iterator[Param]:
     width, narrow = c.num("hidden_size"), c.num("embedding_size")
     c.layers("num_hidden_layers")  # how often the groups are applied: no tensors
     yield from bert_embeddings(c, prefix, narrow)
-    yield from norm(f"{prefix}embeddings.LayerNorm", narrow, bias=True)
-    yield from linear(f"{prefix}encoder.embedding_hidden_mapping_in", width, narrow, bias=True)
+    yield from layer_norm(f"{prefix}embeddings.LayerNorm", narrow)
+    yield from affine(f"{prefix}encoder.embedding_hidden_mapping_in", width, narrow)
     for group in range(c.layers("num_hidden_groups")):
         for i in range(c.layers("inner_group_num")):
             path = f"{prefix}encoder.albert_layer_groups.{group}.albert_layers.{i}."
@@ -108,8 +109,8 @@ def albert(c: Config, prefix: str) -> Iterator[Param]:
 def albert_lm(c: Config, prefix: str) -> Iterator[Param]:
     narrow, path = c.num("embedding_size"), f"{prefix}predictions."
     yield Param(f"{path}bias", (c.num("vocab_size"),), "bias")
-    yield from norm(f"{path}LayerNorm", narrow, bias=True)
-    yield from linear(f"{path}dense", narrow, c.num("hidden_size"), bias=True)
+    yield from layer_norm(f"{path}LayerNorm", narrow)
+    yield from affine(f"{path}dense", narrow, c.num("hidden_size"))
     yield from decoder(c, path, f"{prefix}albert.{WORDS}", narrow)
 
 
@@ -121,13 +122,13 @@ def inner_width(c: Config) -> int:
 
 def normed(path: str, outputs: int, inputs: int) -> Iterator[Param]:
     """A Linear called `dense` and its norm."""
-    yield from linear(f"{path}dense", outputs, inputs, bias=True)
-    yield from norm(f"{path}LayerNorm", outputs, bias=True)
+    yield from affine(f"{path}dense", outputs, inputs)
+    yield from layer_norm(f"{path}LayerNorm", outputs)
 
 
 def mobilebert_ffn(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = inner_width(c), c.num("intermediate_size")
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
     yield from normed(f"{prefix}output.", width, inner)
 
 
@@ -135,7 +136,7 @@ def mobilebert_layer(c: Config, prefix: str) -> Iterator[Param]:
     outer, width = c.num("hidden_size"), inner_width(c)
     values = width if c.flag("use_bottleneck_attention") else outer
     for name, inputs in (("query", width), ("key", width), ("value", values)):
-        yield from linear(f"{prefix}attention.self.{name}", width, inputs, bias=True)
+        yield from affine(f"{prefix}attention.self.{name}", width, inputs)
     yield from normed(f"{prefix}attention.output.", width, width)
     yield from mobilebert_ffn(c, prefix)
     for i in range(max(1, c.layers("num_feedforward_networks")) - 1):
@@ -154,8 +155,8 @@ def mobilebert(c: Config, prefix: str) -> Iterator[Param]:
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), outer)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), outer)
     seen = narrow * (3 if c.flag("trigram_input") else 1)  # a word with its two neighbours
-    yield from linear(f"{path}embedding_transformation", outer, seen, bias=True)
-    yield from norm(f"{path}LayerNorm", outer, bias=True)
+    yield from affine(f"{path}embedding_transformation", outer, seen)
+    yield from layer_norm(f"{path}LayerNorm", outer)
     for i in range(c.layers("num_hidden_layers")):
         yield from mobilebert_layer(c, f"{prefix}encoder.layer.{i}.")
 
@@ -185,15 +186,15 @@ def squeezebert_layer(c: Config, prefix: str) -> Iterator[Param]:
     yield from grouped(
         f"{prefix}post_attention.conv1d", width, width, c.num("post_attention_groups")
     )
-    yield from norm(f"{prefix}post_attention.layernorm", width, bias=True)
+    yield from layer_norm(f"{prefix}post_attention.layernorm", width)
     yield from grouped(f"{prefix}intermediate.conv1d", inner, width, c.num("intermediate_groups"))
     yield from grouped(f"{prefix}output.conv1d", width, inner, c.num("output_groups", default=4))
-    yield from norm(f"{prefix}output.layernorm", width, bias=True)
+    yield from layer_norm(f"{prefix}output.layernorm", width)
 
 
 def squeezebert(c: Config, prefix: str) -> Iterator[Param]:
     yield from bert_embeddings(c, prefix, c.num("embedding_size"))
-    yield from norm(f"{prefix}embeddings.LayerNorm", c.num("hidden_size"), bias=True)
+    yield from layer_norm(f"{prefix}embeddings.LayerNorm", c.num("hidden_size"))
     for i in range(c.layers("num_hidden_layers")):
         yield from squeezebert_layer(c, f"{prefix}encoder.layers.{i}.")
     yield from pooler(c, prefix)

@@ -25,10 +25,10 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
-    linear,
-    norm,
+    layer_norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.bart import BLOCKS, BartVariant, sines, tower
@@ -60,14 +60,14 @@ PADDED = 3  # rows of sines before the first position, beside the number of the 
 
 def attention(prefix: str, width: int) -> Iterator[Param]:
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{prefix}.{name}", width, width, bias=True)
+        yield from affine(f"{prefix}.{name}", width, width)
 
 
 def feed_forward(c: Config, prefix: str, inner: int) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{prefix}feed_forward.intermediate_dense", inner, width, bias=True)
-    yield from linear(f"{prefix}feed_forward.output_dense", width, inner, bias=True)
-    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
+    yield from affine(f"{prefix}feed_forward.intermediate_dense", inner, width)
+    yield from affine(f"{prefix}feed_forward.output_dense", width, inner)
+    yield from layer_norm(f"{prefix}final_layer_norm", width)
 
 
 def encoder(c: Config, prefix: str) -> Iterator[Param]:
@@ -75,11 +75,11 @@ def encoder(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("encoder_layers")):
         path = f"{prefix}layers.{i}."
         yield from attention(f"{path}attention", width)
-        yield from norm(f"{path}layer_norm", width, bias=True)
+        yield from layer_norm(f"{path}layer_norm", width)
         yield from feed_forward(c, path, c.num("encoder_ffn_dim"))
     rows = 2 * c.num("encoder_max_relative_position")
     yield from embedding(f"{prefix}embed_positions.pe_k", rows, width // heads)
-    yield from norm(f"{prefix}layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm", width)
 
 
 def decoder(c: Config, prefix: str) -> Iterator[Param]:
@@ -88,7 +88,7 @@ def decoder(c: Config, prefix: str) -> Iterator[Param]:
         path = f"{prefix}layers.{i}."
         for name in ("self_attn", "encoder_attn"):
             yield from attention(f"{path}{name}", width)
-            yield from norm(f"{path}{name}_layer_norm", width, bias=True)
+            yield from layer_norm(f"{path}{name}_layer_norm", width)
         yield from feed_forward(c, path, c.num("decoder_ffn_dim"))
 
 
@@ -121,12 +121,12 @@ def speech_out(c: Config, prefix: str) -> Iterator[Param]:
     path, width = f"{prefix}decoder.prenet.", c.num("hidden_size")
     inputs, units = c.num("num_mel_bins"), c.num("speech_decoder_prenet_units")
     for i in range(c.layers("speech_decoder_prenet_layers")):
-        yield from linear(f"{path}layers.{i}", units, inputs, bias=True)
+        yield from affine(f"{path}layers.{i}", units, inputs)
         inputs = units
-    yield from linear(f"{path}final_layer", width, units, bias=True)
+    yield from affine(f"{path}final_layer", width, units)
     yield Param(f"{path}encode_positions.alpha", (), "other")
     speaker = c.num("speaker_embedding_dim") + width
-    yield from linear(f"{path}speaker_embeds_layer", width, speaker, bias=True)
+    yield from affine(f"{path}speaker_embeds_layer", width, speaker)
 
 
 def postnet_widths(c: Config) -> list[int]:
@@ -139,12 +139,12 @@ def postnet_widths(c: Config) -> list[int]:
 def postnet(c: Config, prefix: str) -> Iterator[Param]:
     path, width = f"{prefix}speech_decoder_postnet.", c.num("hidden_size")
     steps, kernel = c.num("reduction_factor"), c.num("speech_decoder_postnet_kernel")
-    yield from linear(f"{path}feat_out", c.num("num_mel_bins") * steps, width, bias=True)
-    yield from linear(f"{path}prob_out", steps, width, bias=True)
+    yield from affine(f"{path}feat_out", c.num("num_mel_bins") * steps, width)
+    yield from affine(f"{path}prob_out", steps, width)
     widths = postnet_widths(c)
     for i, (inputs, outputs) in enumerate(pairwise(widths)):
         yield from conv(f"{path}layers.{i}.conv", (outputs, inputs, kernel), bias=False)
-        yield from norm(f"{path}layers.{i}.batch_norm", outputs, bias=True)
+        yield from layer_norm(f"{path}layers.{i}.batch_norm", outputs)
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:
@@ -238,8 +238,8 @@ def audio_classifier(c: Config, prefix: str) -> Iterator[Param]:
     inner = c.num("classifier_proj_size")
     if c.flag("use_weighted_layer_sum"):
         yield Param(f"{prefix}layer_weights", (c.num("num_hidden_layers") + 1,), "other")
-    yield from linear(f"{prefix}projector", inner, c.num("hidden_size"), bias=True)
-    yield from linear(f"{prefix}classifier", labels(c), inner, bias=True)
+    yield from affine(f"{prefix}projector", inner, c.num("hidden_size"))
+    yield from affine(f"{prefix}classifier", labels(c), inner)
 
 
 def subsampler(c: Config, prefix: str) -> Iterator[Param]:

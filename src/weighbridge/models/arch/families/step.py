@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.records import replace
 from weighbridge.models.arch import windows
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv, linear
 from weighbridge.models.arch.compose import Inner, composite, nested, text_alone, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.window_moe import STEP3P7_TEXT
@@ -49,9 +49,9 @@ def tower(c: Config, prefix: str) -> Iterator[Param]:
             yield from layernorm(f"{path}{name}", width)
         yield Param(f"{path}attn.in_proj_weight", (3 * width, width))
         yield Param(f"{path}attn.in_proj_bias", (3 * width,), "bias")
-        yield from linear(f"{path}attn.out_proj", width, width, bias=True)
-        yield from linear(f"{path}mlp.c_fc", inner, width, bias=True)
-        yield from linear(f"{path}mlp.c_proj", width, inner, bias=True)
+        yield from affine(f"{path}attn.out_proj", width, width)
+        yield from affine(f"{path}mlp.c_fc", inner, width)
+        yield from affine(f"{path}mlp.c_proj", width, inner)
     for i, wide in ((1, width), (2, 2 * width)):
         yield from conv(f"{prefix}vit_downsampler{i}", (2 * wide, wide, 3, 3))
 

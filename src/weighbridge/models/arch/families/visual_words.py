@@ -16,6 +16,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -56,7 +57,7 @@ def attention(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the four projections of attention. Their width has a key of its own, `hidden_size`."""
     width = c.num("hidden_size")
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{prefix}{name}", width, width, bias=True)
+        yield from affine(f"{prefix}{name}", width, width)
 
 
 def middle(c: Config, prefix: str, width: int, norm: Norm) -> Iterator[Param]:

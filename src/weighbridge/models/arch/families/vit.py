@@ -18,7 +18,7 @@ from functools import partial
 
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
-from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
@@ -61,14 +61,14 @@ def attention(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator
     for name in ("query", "key", "value"):
         has = key_bias if name == "key" else bias
         yield from linear(f"{prefix}attention.{name}", width, width, bias=has)
-    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from affine(f"{prefix}output.dense", width, width)
 
 
 def layer(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=key_bias)
-    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate.dense", inner, width)
+    yield from affine(f"{prefix}output.dense", width, inner)
     yield from layernorm(f"{prefix}layernorm_before", width)
     yield from layernorm(f"{prefix}layernorm_after", width)
 
@@ -83,9 +83,7 @@ def encoder(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
 
 def pooler(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(
-        f"{prefix}pooler.dense", c.num("pooler_output_size", default=width), width, bias=True
-    )
+    yield from affine(f"{prefix}pooler.dense", c.num("pooler_output_size", default=width), width)
 
 
 def vit(c: Config, prefix: str) -> Iterator[Param]:
@@ -164,18 +162,18 @@ def beit_pooled(c: Config, prefix: str) -> Iterator[Param]:
 def visual_tokens(c: Config, prefix: str) -> Iterator[Param]:
     """BeitForMaskedImageModeling: which word of the image vocabulary a patch is."""
     yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
-    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
 def dino_mlp(c: Config, prefix: str, width: int) -> Iterator[Param]:
     inner = scaled(c, width, "mlp_ratio")
     if not c.flag("use_swiglu_ffn"):
-        yield from linear(f"{prefix}fc1", inner, width, bias=True)
-        yield from linear(f"{prefix}fc2", width, inner, bias=True)
+        yield from affine(f"{prefix}fc1", inner, width)
+        yield from affine(f"{prefix}fc2", width, inner)
         return
     inner = (int(inner * 2 / 3) + 7) // 8 * 8  # gate and up in one matrix in all checkpoints
-    yield from linear(f"{prefix}weights_in", 2 * inner, width, bias=True)
-    yield from linear(f"{prefix}weights_out", width, inner, bias=True)
+    yield from affine(f"{prefix}weights_in", 2 * inner, width)
+    yield from affine(f"{prefix}weights_out", width, inner)
 
 
 def dino_layer(c: Config, prefix: str) -> Iterator[Param]:

@@ -27,6 +27,7 @@ from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
     Param,
+    affine,
     conv,
     embedding,
     gated_mlp,
@@ -219,12 +220,12 @@ def layer(c: Config, prefix: str) -> Iterator[Param]:
     yield from layernorm(f"{prefix}layer_norm1", width)
     for name in ("q_proj", "k_proj", "v_proj"):
         yield from linear(f"{prefix}self_attn.{name}", width, width, bias=bias)
-    yield from linear(f"{prefix}self_attn.projection_layer", width, width, bias=True)
+    yield from affine(f"{prefix}self_attn.projection_layer", width, width)
     for name in ("q_norm", "k_norm") if c.flag("use_qk_norm") else ():
         yield from layernorm(f"{prefix}self_attn.{name}", width)
     yield from layernorm(f"{prefix}layer_norm2", width)
-    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from affine(f"{prefix}mlp.fc1", inner, width)
+    yield from affine(f"{prefix}mlp.fc2", width, inner)
 
 
 def vision(c: Config, prefix: str) -> Iterator[Param]:
@@ -241,9 +242,9 @@ def ids(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def aligner(prefix: str, into: int, out: int, depth: int) -> Iterator[Param]:
-    yield from linear(f"{prefix}fc1", out, into, bias=True)
+    yield from affine(f"{prefix}fc1", out, into)
     for i in range(depth - 1):
-        yield from linear(f"{prefix}hidden_layers.{i}", out, out, bias=True)
+        yield from affine(f"{prefix}hidden_layers.{i}", out, out)
 
 
 def own(c: Config, prefix: str) -> Iterator[Param]:
@@ -257,8 +258,8 @@ def own(c: Config, prefix: str) -> Iterator[Param]:
     depth = vq.layers("num_hidden_layers")
     yield from aligner(f"{prefix}generation_aligner.", width, out, depth)
     seen = vq.num("image_token_embed_dim")
-    yield from linear(f"{prefix}generation_head.proj_out", out, seen, bias=True)
-    yield from linear(f"{prefix}generation_head.vision_head", codes, out, bias=True)
+    yield from affine(f"{prefix}generation_head.proj_out", out, seen)
+    yield from affine(f"{prefix}generation_head.vision_head", codes, out)
 
 
 JANUS_VISION = Family(

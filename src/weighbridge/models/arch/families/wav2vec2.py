@@ -21,10 +21,11 @@ from weighbridge.models.arch.blueprint import (
     Family,
     Param,
     ParamRule,
+    affine,
     conv,
     embedding,
+    layer_norm,
     linear,
-    norm,
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels, project
@@ -59,16 +60,14 @@ def extractor(c: Config, prefix: str) -> Iterator[Param]:
         path = f"{prefix}conv_layers.{i}"
         yield from conv(f"{path}.conv", (width, widths[i - 1] if i else 1, kernel), bias=bias)
         if kind == "layer" or i == 0:
-            yield from norm(f"{path}.layer_norm", width, bias=True)
+            yield from layer_norm(f"{path}.layer_norm", width)
 
 
 def projection(c: Config, prefix: str) -> Iterator[Param]:
     last = c.nums("conv_dim")[-1]
     if c.flag("feat_proj_layer_norm", default=True):  # HuBERT's switch
-        yield from norm(f"{prefix}feature_projection.layer_norm", last, bias=True)
-    yield from linear(
-        f"{prefix}feature_projection.projection", c.num("hidden_size"), last, bias=True
-    )
+        yield from layer_norm(f"{prefix}feature_projection.layer_norm", last)
+    yield from affine(f"{prefix}feature_projection.projection", c.num("hidden_size"), last)
 
 
 def mask(c: Config, prefix: str) -> Iterator[Param]:
@@ -88,7 +87,7 @@ def position_convolution(c: Config, prefix: str) -> Iterator[Param]:
     path, shape = f"{prefix}pos_conv_embed.", (width, width // groups, kernel)
     if c.flag("conv_pos_batch_norm"):  # HuBERT's switch
         yield from conv(f"{path}conv", shape)
-        yield from norm(f"{path}batch_norm", width, bias=True)
+        yield from layer_norm(f"{path}batch_norm", width)
         return
     yield Param(f"{path}conv.bias", (width,), "bias")
     yield Param(f"{path}conv.{WEIGHT_NORM}0", (1, 1, kernel), "other")
@@ -98,7 +97,7 @@ def position_convolution(c: Config, prefix: str) -> Iterator[Param]:
 def attention(c: Config, prefix: str, i: int) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield from linear(f"{prefix}{name}", width, width, bias=True)
+        yield from affine(f"{prefix}{name}", width, width)
 
 
 def gated_attention(c: Config, prefix: str, i: int) -> Iterator[Param]:
@@ -107,24 +106,24 @@ def gated_attention(c: Config, prefix: str, i: int) -> Iterator[Param]:
     size = c.num("hidden_size") // max(1, heads)
     yield from attention(c, prefix, i)
     yield Param(f"{prefix}gru_rel_pos_const", (1, heads, 1, 1), "other")
-    yield from linear(f"{prefix}gru_rel_pos_linear", 8, size, bias=True)
+    yield from affine(f"{prefix}gru_rel_pos_linear", 8, size)
     if i == 0:
         yield from embedding(f"{prefix}rel_attn_embed", c.num("num_buckets"), heads)
 
 
 def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{prefix}intermediate_dense", inner, width, bias=True)
-    yield from linear(f"{prefix}output_dense", width, inner, bias=True)
+    yield from affine(f"{prefix}intermediate_dense", inner, width)
+    yield from affine(f"{prefix}output_dense", width, inner)
 
 
 def attention_adapter(c: Config, prefix: str) -> Iterator[Param]:
     """MMS: a bottleneck in each layer, one a language; only beside `do_stable_layer_norm`."""
     inner, width = c.num("adapter_attn_dim", default=0), c.num("hidden_size")
     if inner and c.flag("do_stable_layer_norm"):
-        yield from norm(f"{prefix}adapter_layer.norm", width, bias=True)
-        yield from linear(f"{prefix}adapter_layer.linear_1", inner, width, bias=True)
-        yield from linear(f"{prefix}adapter_layer.linear_2", width, inner, bias=True)
+        yield from layer_norm(f"{prefix}adapter_layer.norm", width)
+        yield from affine(f"{prefix}adapter_layer.linear_1", inner, width)
+        yield from affine(f"{prefix}adapter_layer.linear_2", width, inner)
 
 
 Layer = Callable[[Config, str, int], Iterator[Param]]
@@ -137,9 +136,9 @@ def layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
 
 
 def block_rest(c: Config, prefix: str) -> Iterator[Param]:
-    yield from norm(f"{prefix}layer_norm", c.num("hidden_size"), bias=True)
+    yield from layer_norm(f"{prefix}layer_norm", c.num("hidden_size"))
     yield from feed_forward(c, f"{prefix}feed_forward.")
-    yield from norm(f"{prefix}final_layer_norm", c.num("hidden_size"), bias=True)
+    yield from layer_norm(f"{prefix}final_layer_norm", c.num("hidden_size"))
 
 
 def wavlm_layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
@@ -156,7 +155,7 @@ def position_kind(c: Config) -> str:
 def conformer_attention(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), c.num("num_attention_heads")
     for name in ("linear_q", "linear_k", "linear_v", "linear_out"):
-        yield from linear(f"{prefix}{name}", width, width, bias=True)
+        yield from affine(f"{prefix}{name}", width, width)
     if position_kind(c) == "relative":
         yield from linear(f"{prefix}linear_pos", width, width)
         for name in ("pos_bias_u", "pos_bias_v"):
@@ -165,22 +164,22 @@ def conformer_attention(c: Config, prefix: str) -> Iterator[Param]:
 
 def conformer_convolutions(c: Config, prefix: str) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("conv_depthwise_kernel_size")
-    yield from norm(f"{prefix}layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm", width)
     yield from conv(f"{prefix}pointwise_conv1", (2 * width, width, 1), bias=False)
     yield from conv(f"{prefix}depthwise_conv", (width, 1, kernel), bias=False)
-    yield from norm(f"{prefix}batch_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}batch_norm", width)
     yield from conv(f"{prefix}pointwise_conv2", (width, width, 1), bias=False)
 
 
 def conformer_layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
     width = c.num("hidden_size")
     for half in ("ffn1", "ffn2"):
-        yield from norm(f"{prefix}{half}_layer_norm", width, bias=True)
+        yield from layer_norm(f"{prefix}{half}_layer_norm", width)
         yield from feed_forward(c, f"{prefix}{half}.")
-    yield from norm(f"{prefix}self_attn_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}self_attn_layer_norm", width)
     yield from conformer_attention(c, f"{prefix}self_attn.")
     yield from conformer_convolutions(c, f"{prefix}conv_module.")
-    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
+    yield from layer_norm(f"{prefix}final_layer_norm", width)
 
 
 def adapter(c: Config, prefix: str) -> Iterator[Param]:
@@ -189,8 +188,8 @@ def adapter(c: Config, prefix: str) -> Iterator[Param]:
         return
     width, kernel = output_width(c), c.num("adapter_kernel_size")
     if width != c.num("hidden_size"):
-        yield from linear(f"{prefix}adapter.proj", width, c.num("hidden_size"), bias=True)
-        yield from norm(f"{prefix}adapter.proj_layer_norm", width, bias=True)
+        yield from affine(f"{prefix}adapter.proj", width, c.num("hidden_size"))
+        yield from layer_norm(f"{prefix}adapter.proj_layer_norm", width)
     for i in range(c.layers("num_adapter_layers")):
         yield from conv(f"{prefix}adapter.layers.{i}.conv", (2 * width, width, kernel))
 
@@ -217,7 +216,7 @@ def stack(kind: Wav2Vec2Variant) -> ParamRule:
         yield from projection(c, prefix)
         yield from kind.mask(c, prefix)
         yield from position_convolution(c, f"{prefix}encoder.")
-        yield from norm(f"{prefix}encoder.layer_norm", c.num("hidden_size"), bias=True)
+        yield from layer_norm(f"{prefix}encoder.layer_norm", c.num("hidden_size"))
         for i in range(c.layers("num_hidden_layers")):
             yield from kind.layer(c, f"{prefix}encoder.layers.{i}.", i)
         if kind.adapts:
@@ -247,7 +246,7 @@ def conformer_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 
 def ctc(c: Config, prefix: str) -> Iterator[Param]:
-    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), output_width(c), bias=True)
+    yield from affine(f"{prefix}lm_head", c.num("vocab_size"), output_width(c))
 
 
 def layer_weights(c: Config, prefix: str) -> Iterator[Param]:
@@ -258,8 +257,8 @@ def layer_weights(c: Config, prefix: str) -> Iterator[Param]:
 def sequence(c: Config, prefix: str) -> Iterator[Param]:
     inner = c.num("classifier_proj_size")
     yield from layer_weights(c, prefix)
-    yield from linear(f"{prefix}projector", inner, c.num("hidden_size"), bias=True)
-    yield from linear(f"{prefix}classifier", labels(c), inner, bias=True)
+    yield from affine(f"{prefix}projector", inner, c.num("hidden_size"))
+    yield from affine(f"{prefix}classifier", labels(c), inner)
 
 
 def frames(c: Config, prefix: str) -> Iterator[Param]:
@@ -274,12 +273,12 @@ def xvector(c: Config, prefix: str) -> Iterator[Param]:
         raise c.error("tdnn_kernel", "has.layers", count=len(kernels), layers=len(widths))
     size, inputs = c.num("xvector_output_dim"), widths[0]
     yield from layer_weights(c, prefix)
-    yield from linear(f"{prefix}projector", inputs, c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}projector", inputs, c.num("hidden_size"))
     for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
-        yield from linear(f"{prefix}tdnn.{i}.kernel", width, inputs * kernel, bias=True)
+        yield from affine(f"{prefix}tdnn.{i}.kernel", width, inputs * kernel)
         inputs = width
-    yield from linear(f"{prefix}feature_extractor", size, 2 * inputs, bias=True)
-    yield from linear(f"{prefix}classifier", size, size, bias=True)
+    yield from affine(f"{prefix}feature_extractor", size, 2 * inputs)
+    yield from affine(f"{prefix}classifier", size, size)
     yield Param(f"{prefix}objective.weight", (size, labels(c)), "other")
 
 
@@ -288,31 +287,31 @@ def quantizer(c: Config, prefix: str, inputs: int) -> Iterator[Param]:
     groups, width = max(1, c.num("num_codevector_groups")), c.num("codevector_dim")
     codes = groups * c.num("num_codevectors_per_group")
     yield Param(f"{prefix}quantizer.codevectors", (1, codes, width // groups), "other")
-    yield from linear(f"{prefix}quantizer.weight_proj", codes, inputs, bias=True)
-    yield from linear(f"{prefix}project_q", c.num("proj_codevector_dim"), width, bias=True)
+    yield from affine(f"{prefix}quantizer.weight_proj", codes, inputs)
+    yield from affine(f"{prefix}project_q", c.num("proj_codevector_dim"), width)
 
 
 def pretraining(c: Config, prefix: str) -> Iterator[Param]:
     yield from quantizer(c, prefix, c.nums("conv_dim")[-1])
     width = c.num("proj_codevector_dim")
-    yield from linear(f"{prefix}project_hid", width, c.num("hidden_size"), bias=True)
+    yield from affine(f"{prefix}project_hid", width, c.num("hidden_size"))
 
 
 def unispeech_pretraining(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from quantizer(c, prefix, c.nums("conv_dim")[-1])
-    yield from linear(f"{prefix}project_hid", width, c.num("proj_codevector_dim"), bias=True)
-    yield from linear(f"{prefix}ctc_proj", c.num("num_ctc_classes"), width, bias=True)
+    yield from affine(f"{prefix}project_hid", width, c.num("proj_codevector_dim"))
+    yield from affine(f"{prefix}ctc_proj", c.num("num_ctc_classes"), width)
 
 
 def speaker_pretraining(c: Config, prefix: str) -> Iterator[Param]:
     """UniSpeech-SAT: clusters to predict, and whose voice it is."""
     width, code = c.num("hidden_size"), c.num("codevector_dim")
     yield from quantizer(c, prefix, width)
-    yield from linear(f"{prefix}project_hid", c.num("proj_codevector_dim"), width, bias=True)
-    yield from linear(f"{prefix}speaker_proj", code, width, bias=True)
+    yield from affine(f"{prefix}project_hid", c.num("proj_codevector_dim"), width)
+    yield from affine(f"{prefix}speaker_proj", code, width)
     yield Param(f"{prefix}label_embeddings_concat", (c.num("num_clusters"), code), "other")
-    yield from norm(f"{prefix}layer_norm_for_extract", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm_for_extract", width)
 
 
 COMMON = {"ForCTC": ctc, "ForSequenceClassification": sequence}

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
-from weighbridge.models.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
+from weighbridge.models.arch.blueprint import (
+    Family,
+    Param,
+    ParamRule,
+    affine,
+    embedding,
+    layer_norm,
+    linear,
+)
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import (
     at_path,
@@ -52,10 +60,10 @@ def xlnet_layer(c: Config, prefix: str) -> Iterator[Param]:
     for name in "qkvor":
         yield Param(f"{prefix}rel_attn.{name}", (width, heads, size), "other")
     yield from relative_biases(f"{prefix}rel_attn.", heads, size)
-    yield from norm(f"{prefix}rel_attn.layer_norm", width, bias=True)
-    yield from norm(f"{prefix}ff.layer_norm", width, bias=True)
-    yield from linear(f"{prefix}ff.layer_1", c.num("d_inner"), width, bias=True)
-    yield from linear(f"{prefix}ff.layer_2", width, c.num("d_inner"), bias=True)
+    yield from layer_norm(f"{prefix}rel_attn.layer_norm", width)
+    yield from layer_norm(f"{prefix}ff.layer_norm", width)
+    yield from affine(f"{prefix}ff.layer_1", c.num("d_inner"), width)
+    yield from affine(f"{prefix}ff.layer_2", width, c.num("d_inner"))
 
 
 def xlnet(c: Config, prefix: str) -> Iterator[Param]:
@@ -70,7 +78,7 @@ def tied_linear(path: str, words: str) -> ParamRule:
     """A biased projection to the vocabulary, tied to the embedding `words`."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
-        params = linear(f"{prefix}{path}", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+        params = affine(f"{prefix}{path}", c.num("vocab_size"), c.num("hidden_size"))
         yield from tied(c, params, {f"{prefix}{path}.weight": f"{prefix}{words}"})
 
     return body
@@ -79,11 +87,11 @@ def tied_linear(path: str, words: str) -> ParamRule:
 def answer_spans(c: Config, prefix: str) -> Iterator[Param]:
     """SQuAD 2: where the answer starts, where it ends given that, whether there is one."""
     width = c.num("hidden_size")
-    yield from linear(f"{prefix}start_logits.dense", 1, width, bias=True)
-    yield from linear(f"{prefix}end_logits.dense_0", width, 2 * width, bias=True)
-    yield from norm(f"{prefix}end_logits.LayerNorm", width, bias=True)
-    yield from linear(f"{prefix}end_logits.dense_1", 1, width, bias=True)
-    yield from linear(f"{prefix}answer_class.dense_0", width, 2 * width, bias=True)
+    yield from affine(f"{prefix}start_logits.dense", 1, width)
+    yield from affine(f"{prefix}end_logits.dense_0", width, 2 * width)
+    yield from layer_norm(f"{prefix}end_logits.LayerNorm", width)
+    yield from affine(f"{prefix}end_logits.dense_1", 1, width)
+    yield from affine(f"{prefix}answer_class.dense_0", width, 2 * width)
     yield from linear(f"{prefix}answer_class.dense_1", 1, width)
 
 
@@ -93,13 +101,13 @@ def funnel_layer(c: Config, prefix: str) -> Iterator[Param]:
     yield from relative_biases(path, heads, size)
     yield Param(f"{path}r_kernel", (width, heads, size), "other")
     yield from linear(f"{path}q_head", heads * size, width)
-    yield from linear(f"{path}k_head", heads * size, width, bias=True)
-    yield from linear(f"{path}v_head", heads * size, width, bias=True)
-    yield from linear(f"{path}post_proj", width, heads * size, bias=True)
-    yield from norm(f"{path}layer_norm", width, bias=True)
-    yield from linear(f"{prefix}ffn.linear_1", c.num("d_inner"), width, bias=True)
-    yield from linear(f"{prefix}ffn.linear_2", width, c.num("d_inner"), bias=True)
-    yield from norm(f"{prefix}ffn.layer_norm", width, bias=True)
+    yield from affine(f"{path}k_head", heads * size, width)
+    yield from affine(f"{path}v_head", heads * size, width)
+    yield from affine(f"{path}post_proj", width, heads * size)
+    yield from layer_norm(f"{path}layer_norm", width)
+    yield from affine(f"{prefix}ffn.linear_1", c.num("d_inner"), width)
+    yield from affine(f"{prefix}ffn.linear_2", width, c.num("d_inner"))
+    yield from layer_norm(f"{prefix}ffn.layer_norm", width)
 
 
 def funnel_base(c: Config, prefix: str) -> Iterator[Param]:
@@ -107,7 +115,7 @@ def funnel_base(c: Config, prefix: str) -> Iterator[Param]:
     yield from embedding(
         f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), c.num("d_model")
     )
-    yield from norm(f"{prefix}embeddings.layer_norm", c.num("d_model"), bias=True)
+    yield from layer_norm(f"{prefix}embeddings.layer_norm", c.num("d_model"))
     for block, size in enumerate(c.nums("block_sizes")):
         for i in range(size):
             yield from funnel_layer(c, f"{prefix}encoder.blocks.{block}.{i}.")
@@ -174,18 +182,18 @@ def xlm(c: Config, prefix: str) -> Iterator[Param]:
     yield from embedding(f"{prefix}position_embeddings", c.num("max_position_embeddings"), width)
     if languages > 1 and c.flag("use_lang_emb"):
         yield from embedding(f"{prefix}lang_embeddings", languages, width)
-    yield from norm(f"{prefix}layer_norm_emb", width, bias=True)
+    yield from layer_norm(f"{prefix}layer_norm_emb", width)
     for i in range(c.layers("n_layers")):
         yield from layer(prefix, i, width)
 
 
 def layer(prefix: str, i: int, width: int) -> Iterator[Param]:
     for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-        yield from linear(f"{prefix}attentions.{i}.{name}", width, width, bias=True)
-    yield from norm(f"{prefix}layer_norm1.{i}", width, bias=True)
-    yield from linear(f"{prefix}ffns.{i}.lin1", 4 * width, width, bias=True)
-    yield from linear(f"{prefix}ffns.{i}.lin2", width, 4 * width, bias=True)
-    yield from norm(f"{prefix}layer_norm2.{i}", width, bias=True)
+        yield from affine(f"{prefix}attentions.{i}.{name}", width, width)
+    yield from layer_norm(f"{prefix}layer_norm1.{i}", width)
+    yield from affine(f"{prefix}ffns.{i}.lin1", 4 * width, width)
+    yield from affine(f"{prefix}ffns.{i}.lin2", width, 4 * width)
+    yield from layer_norm(f"{prefix}layer_norm2.{i}", width)
 
 
 def lm_head(c: Config, prefix: str) -> Iterator[Param]:
@@ -196,7 +204,7 @@ def lm_head(c: Config, prefix: str) -> Iterator[Param]:
 
 def choice(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the head for multiple choice: one output, read from a summary as wide as the labels."""
-    yield from linear(f"{prefix}logits_proj", 1, labels(c), bias=True)
+    yield from affine(f"{prefix}logits_proj", 1, labels(c))
 
 
 XLM = Family(
