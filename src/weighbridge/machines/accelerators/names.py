@@ -50,7 +50,7 @@ JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" 
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 MAC = re.compile(r"(?:apple )?mac(?:book)?(?: (?:mini|studio|pro|air))* (?P<size>\d+) ?gi?b?")
 OF_A_CARD = re.compile(r"\d{1,3}(?!\d)")
-SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
+SLICE = re.compile(r"(?:[/ :-]|\bmig\b)+(\d+g\.\d+gb)(?:[+.]\w+)?$")  # ".me" in a Kubernetes label
 # "4张3090", "A10*4", "A800 8卡", "8 A100"; as text, since few names have a count
 COUNTS = (
     rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",

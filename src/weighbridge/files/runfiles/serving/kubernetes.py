@@ -18,9 +18,9 @@ from typing import Any
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, human, parse_size
-from weighbridge.files.runfiles.cards import part_id
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
+from weighbridge.files.runfiles.serving.card_parts import CARDS, card_part, count
 from weighbridge.files.runfiles.serving.compose import words
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
@@ -32,17 +32,7 @@ from weighbridge.files.runfiles.serving.lines import (
     serves,
 )
 
-LABELS = (  # of a node, which name its card
-    "cloud.google.com/gke-accelerator",
-    "nvidia.com/gpu.product",
-    "accelerator",
-    "gpu.nvidia.com/model",
-    "gpu.nvidia.com/class",
-    "k8s.amazonaws.com/accelerator",
-    "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-)
-CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
+GROUPS = ("limits", "requests")
 OF_NODES = "resourcesPerNode"  # of Kubeflow's TrainJob, whose runtime has the image
 BESIDE = ("initContainers", "sidecars")
 # KServe's server (kserve 00397f1e, python/huggingfaceserver/huggingfaceserver/__main__.py), which
@@ -90,16 +80,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
             config = model.get("vllmConfig")
             flags = _stack_flags(config if isinstance(config, dict) else {})
             flags += ["--enable-lora"] if model.get("enableLoRA") is True else []
-            gpus = str(model.get("requestGPU") or "")
+            asked = {str(model.get("requestGPUType") or CARDS[0]): model.get("requestGPU")}
             selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
+            labels = selector if isinstance(selector, dict) else {}
             runs = of_container(
                 Container(
                     name=str(model.get("name") or number),
                     image=f"{model.get('repository') or STACKS}:{model.get('tag') or 'latest'}",
                     words=("vllm", "serve", str(model["modelURL"]), *flags),
                     env=_env(model.get("env")),
-                    gpus=int(gpus) if gpus.isdigit() else None,
-                    gpu=_card(selector) if isinstance(selector, dict) else "",
+                    gpus=count({"limits": asked}),
+                    part=card_part(labels, {"limits": asked}, lambda _: 0),
                     line=document.place((SPECS, "modelSpec", number)).line,
                     replicas=int(replicas)
                     if (replicas := str(model.get("replicaCount"))).isdigit()
@@ -164,7 +155,7 @@ def _container(
     path: Path, data: Mapping[str, Any], selector: Mapping[str, Any], document: Document
 ) -> Container:
     resources = data.get("resources", data.get(OF_NODES))
-    gpus = count(resources) if isinstance(resources, dict) else None
+    gpus = count(resources)
     mounts = _mounts(data.get("volumeMounts"), document)
     stored = str(data.get("storageUri") or "")
     if stored:
@@ -179,13 +170,19 @@ def _container(
         env=_env(data.get("env")),
         mounts=mounts,
         gpus=gpus if gpus is not None else selector.get("gpu"),
-        gpu=_card(selector),
+        part=card_part(selector, resources, lambda name: _line(document, path, name)),
         memory=memory(resources, path, document),
         line=document.place(path).line,
         path=path,
         replicas=_replicas(document),
         nodes=_labels(selector),
     )
+
+
+def _line(document: Document, path: Path, resource: str) -> int:
+    """Return the line of a resource of a container; 0 where it has none of that name."""
+    places = (document.place((*path, "resources", group, resource)) for group in GROUPS)
+    return next((place.line for place in places if place.line), 0)
 
 
 def _mounts(mounted: Any, document: Document) -> dict[str, str]:
@@ -253,24 +250,6 @@ def _env(variables: Any) -> dict[str, str]:
         for each in variables
         if isinstance(each, dict) and "name" in each and each.get("value") is not None
     }
-
-
-def count(resources: Mapping[str, Any]) -> int | None:
-    """Return the cards that are asked for; None where the number is not in the file."""
-    for group in ("limits", "requests"):
-        counted = resources.get(group)
-        counts = (
-            [str(counted.get(name) or "") for name in CARDS] if isinstance(counted, dict) else []
-        )
-        for number in filter(str.isdigit, counts):
-            return int(number)
-    return None
-
-
-def _card(selector: Mapping[str, Any]) -> str:
-    """Return the card that a selector names, as it spells it; "" where it names none of ours."""
-    named = (str(selector.get(label) or "") for label in LABELS)
-    return next((each for each in named if each and "$" not in each and part_id(each)), "")
 
 
 def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:

@@ -29,6 +29,7 @@ from weighbridge.files.programs import images, programs
 from weighbridge.files.runfiles.document import Path, Place
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread, Value
+from weighbridge.files.runfiles.serving.card_parts import CardPart
 from weighbridge.files.runfiles.serving.containers import by_flags, by_image
 from weighbridge.files.runfiles.training.arrays import taken
 from weighbridge.machines.accelerators.machines import MACHINE
@@ -58,7 +59,7 @@ class Container:
     mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
     gpus: int | None = None
     devices: tuple[str, ...] = ()  # ids of the cards, where the file says which
-    gpu: str = ""  # the kind of card, where the file says it
+    part: CardPart = CardPart()  # the kind of card, and what it is given of it
     memory: "HostLimit | Unread | None" = None
     line: int = 0
     path: Path = ()  # of where it stands in its document
@@ -81,10 +82,11 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         name=container.name,
         mounts=container.mounts,
         gpus=container.gpus,
-        gpu=container.gpu,
+        gpu=container.part.card,
         line=container.line,
     ):
         run = _of_image(within(run, container.memory), container)
+        run = given_part(run, container.part)
         notes = (*run.notes, several) if container.replicas > 1 else run.notes
         yield replace(
             run,
@@ -140,6 +142,15 @@ def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
         return replace(run, unread=(*run.unread, memory))
     settings = {**run.settings, "ram": typed_size(memory.nbytes)}
     return replace(run, settings=settings, understood=(*run.understood, memory.limit))
+
+
+def given_part(run: PlannedRun, part: CardPart) -> PlannedRun:
+    """Return a run with what its container may take of a card, or that tells what is not known."""
+    run = replace(run, unread=(*run.unread, *part.unread))
+    if part.memory is None or run.refused:
+        return run
+    settings = {**run.settings, part.memory.setting: part.memory.value}
+    return replace(run, settings=settings, understood=(*run.understood, part.memory))
 
 
 class HostLimit(NamedTuple):

@@ -29,7 +29,8 @@ from weighbridge.files.runfiles import segments
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.record import FEW_CARDS, Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving import kubernetes
-from weighbridge.files.runfiles.serving.lines import Container, within
+from weighbridge.files.runfiles.serving.card_parts import count
+from weighbridge.files.runfiles.serving.lines import Container, given_part, within
 from weighbridge.files.runfiles.training import launch
 from weighbridge.files.runfiles.training.ranks import COUNTS as COUNTED
 from weighbridge.files.runfiles.training.ranks import EACH, NODES, Start, number, ranks_of
@@ -191,7 +192,7 @@ def _of_workers(document: Document, container: Container) -> Container:
         return container
     return replace(
         container,
-        gpus=kubernetes.count(resources) if isinstance(resources, dict) else container.gpus,
+        gpus=count(resources) if isinstance(resources, dict) else container.gpus,
         memory=kubernetes.memory(resources, path, document),
         path=path,
     )
@@ -265,7 +266,7 @@ def _placed(
         cards=(container.gpus or 0) * machines,
         nodes=container.nodes,
     )
-    return within(run, container.memory)
+    return given_part(within(run, container.memory), container.part)
 
 
 KIND = Kind(
