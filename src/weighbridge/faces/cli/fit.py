@@ -23,6 +23,7 @@ from weighbridge.faces.cli.options import (
     model_option,
     output_form,
     output_options,
+    published_option,
     source_of,
     source_options,
     switch,
@@ -78,10 +79,7 @@ NOT_OURS = (
     **ONCE,
     help="Solve for the smallest card, number of cards or cloud machine that does.",
 )
-@switch(
-    "--as-published",
-    help="Ask about the weights as they are published alone: no other format answers then.",
-)
+@published_option
 @switch("--all-gpus", help="Rank every card of the catalogue for MODEL.")
 @switch("--all-catalogue", help="Rank every model of the catalogue for the card.")
 @switch(

@@ -68,6 +68,11 @@ def switch(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, is_flag=True, **settings)
 
 
+def published_option(command: F) -> F:
+    help_text = "Ask about the weights as they are published alone: no other format answers then."
+    return switch("--as-published", help=help_text)(command)
+
+
 def source_options(command: F) -> F:
     """Add the options that say where a model comes from."""
     trust = switch(

@@ -14,6 +14,7 @@ from weighbridge.faces.cli.options import (
     look_of,
     output_form,
     output_options,
+    published_option,
     source_options,
     switch,
 )
@@ -75,6 +76,7 @@ def _of_kind(kind: str, models: tuple[str, ...]) -> None:
 @click.option(
     "--smallest", type=click.Choice(["gpu"]), **ONCE, help="Solve for the smallest card that does."
 )
+@published_option
 def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) -> int:
     """Can I make pictures or video with PIPELINE on my GPU, and how?
 
