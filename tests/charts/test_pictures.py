@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.charts import made
 from tests.charts.pictures import flaws, parsed, texts
 from weighbridge.base.memory import LEVEL_OF
-from weighbridge.faces.charts import bar_svg
 from weighbridge.faces.charts.figure import (
     BarGroup,
     Bars,
@@ -198,7 +197,7 @@ def test_forty_components_are_six_parts_and_the_others():
 
 
 def test_one_page_may_hold_several_pictures():
-    one, other = bar_svg(made.report()), bar_svg(made.report(name="another"))
+    one, other = svg(bars(made.report())), svg(bars(made.report(name="another")))
     ids = [parsed(p).get("id") for p in (one, other)]
     assert len(set(ids)) == 2
     for picture, name in zip((one, other), ids, strict=True):
@@ -207,19 +206,19 @@ def test_one_page_may_hold_several_pictures():
 
 
 def test_every_number_of_the_picture_is_in_its_description():
-    picture = bar_svg(made.report(judged=made.verdict()))
+    picture = svg(bars(made.report(judged=made.verdict())))
     described = parsed(picture).find("{http://www.w3.org/2000/svg}desc").text
     for word in ("Fits", "prefill", "20.50", "20.00", "21.50", "23.50", "KV cache"):
         assert word in described
 
 
 def test_words_are_in_the_language_that_was_asked_for():
-    told = texts(bar_svg(made.report(judged=made.verdict()), lang="zh"))
+    told = texts(svg(bars(made.report(judged=made.verdict()), lang="zh")))
     assert "权重" in told
     assert "weights" not in told
 
 
 def test_the_unit_is_the_one_that_was_asked_for():
-    told = " ".join(texts(bar_svg(made.report(), unit="GB")))
+    told = " ".join(texts(svg(bars(made.report(), unit="GB"))))
     assert "22.0 GB" in told
     assert "GiB" not in told

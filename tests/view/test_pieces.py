@@ -250,7 +250,7 @@ def test_slots_that_each_have_a_cache_of_the_whole_context(asked, slots, cells, 
 )
 def test_a_line_to_paste_is_of_its_language(text, language):
     way = SimpleNamespace(paste=text, flags="", change={})
-    asked = SimpleNamespace(ways=(way,), report=None)
+    asked = SimpleNamespace(ways=(way,), report=None, help=None, fits="no")
     answered = SimpleNamespace(asked=asked, solved=None, fits="no", plan=as_asked(None))
     (pasted,) = fit._paste(answered, SAY)
     assert (pasted.text, pasted.language) == (text, language)

@@ -11,7 +11,8 @@ import pytest
 
 from tests.ask import answered as ask
 from weighbridge.answers.questions.requests import Requests, parsed
-from weighbridge.faces.charts import bar_svg
+from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.charts.svg import svg
 from weighbridge.faces.web.exports import FORMS
 from weighbridge.faces.web.protocol import AskDesk
 
@@ -70,7 +71,7 @@ def test_csv_has_every_component_once_and_adds_up(desk):
 @pytest.mark.slow
 def test_svg_is_the_chart_of_the_command_line(desk):
     text = ask(desk, task="export", of=ONE, form="svg")["text"]
-    assert text == bar_svg(Requests().report(parsed(json.dumps(ONE))))
+    assert text == svg(bars(Requests().report(parsed(json.dumps(ONE)))))
     assert ask(desk, **ONE, view={"svg": True})["svg"] == text
     assert Xml.fromstring(text).tag.endswith("svg")
 

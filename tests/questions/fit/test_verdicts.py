@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ import weighbridge
 from tests.ask import usual
 from tests.cases import each
 from tests.told import full
+from weighbridge.answers.questions.fit import answers
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.engines.launch import parse
@@ -599,4 +601,34 @@ def test_a_release_that_takes_long_to_follow_is_not_tried_beside_another_questio
 ):
     (qlora,) = (q for q in weighbridge.fit(model, gpu=gpu).questions if q.name == "qlora")
     assert any("engine_version" in one.change for one in qlora.report.remedies) == tried
-    assert qlora.helped or qlora.replaced
+    assert qlora.help or qlora.replaced
+
+
+@pytest.mark.parametrize(
+    ("gpu", "change"),
+    [
+        ("3060", {"loss": "liger", "optimizer": "paged_adamw_8bit"}),
+        ("4090", {}),  # as it was asked
+        ("gtx 1650", None),  # whatever is changed
+    ],
+)
+def test_training_that_a_change_makes_fit_is_a_yes(gpu, change):
+    """The first line, the exit code and the report are of the change; the row is as it was asked."""
+    found = weighbridge.fit("qwen3-0.6b", **{"for": "train"}, gpu=gpu)
+    row, plan = found.question("train"), found.to_dict()["plan"]
+    if change is None:
+        assert (found.fits, plan["why"]) == ("no", "asked")
+        return
+    assert (found.fits, plan["settings"]) == ("yes", change)
+    assert (plan["why"], row.fits) == (("changed", "no") if change else ("asked", "yes"))
+    alone = weighbridge.train("qwen3-0.6b", gpu=gpu, **change)
+    assert plan["peak_bytes"] == alone.verdict.per_device.expected
+    said = " ".join(f"--{name} {value}" for name, value in change.items())
+    assert said in " ".join(full(found).split())
+
+
+@pytest.mark.parametrize("change", [{"seq_len": 1024}, {"loss": "liger", "batch_size": 1}])
+def test_a_training_of_less_is_no_yes(change):
+    """It is not what was asked about: no further question is asked."""
+    question = SimpleNamespace(task="train", fits="no", help=SimpleNamespace(change=change))
+    assert answers._way(None, SimpleNamespace(solves=False), question) is None

@@ -13,14 +13,6 @@ if TYPE_CHECKING:
 FORMS = (".svg", ".png", ".html")
 
 
-def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> str:
-    """The stacked bars of one report, to stand within a page or a notebook."""
-    from weighbridge.faces.charts.reports import bars
-    from weighbridge.faces.charts.svg import svg
-
-    return svg(bars(report, unit=unit, lang=lang))
-
-
 def notebook(report: "Report") -> str:
     """The stacked bars of one report and their table, folded up, to stand below its screen."""
     from weighbridge.faces.charts.reports import bars

@@ -21,6 +21,7 @@ from weighbridge.faces.cli.options import (
     language_option,
     source_options,
     switch,
+    talk,
     warn,
     writable,
 )
@@ -92,12 +93,12 @@ def estimate_memory(
     size, adam = total(report, dtypes[0]), row.training_adam_bytes
     lang = in_signs(lang or language())
     first = answer(report.model.reference, dtypes[0], size, adam, lang=lang)
-    click.echo(writable(first), err=True)  # stdout is the table that scripts read
+    talk(writable(first))  # stdout is the table that scripts read
     click.echo(writable(table(report, dtypes)))
     warn(report, lang)
     headless = None if asked["base_model"] else _headless(prepared, report, asked)
     if headless:
-        click.echo(f"note: {headless}", err=True)
+        talk(f"note: {headless}")
 
 
 def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:

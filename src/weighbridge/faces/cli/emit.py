@@ -16,6 +16,7 @@ from weighbridge.faces.cli.options import (
     look_of,
     output_form,
     source_of,
+    talk,
     warn,
     writable,
 )
@@ -73,10 +74,10 @@ def emit(
         warn(emitted.report)
         if emitted.before is not None:
             itself = _otherwise(emitted.before, emitted.report, of_file=of_text["file"] is not None)
-            click.echo(f"warning: {itself}", err=True)
+            talk(f"warning: {itself}")
         if emitted.weighs:
-            click.echo(f"weigh it again with: {printable(emitted.weighs)}", err=True)
-        click.echo(_answer(emitted.report, emitted.starts), err=True)
+            talk(f"weigh it again with: {printable(emitted.weighs)}")
+        talk(_answer(emitted.report, emitted.starts))
     return callback.code(exit_code(emitted.report, check=check))
 
 

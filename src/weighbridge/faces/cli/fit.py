@@ -27,6 +27,7 @@ from weighbridge.faces.cli.options import (
     source_of,
     source_options,
     switch,
+    talk,
     warn,
     writable,
 )
@@ -247,7 +248,7 @@ def _layouts(
     def ask(prepared: "Prepared") -> "Ranking":
         ranking = prepared.layouts(for_=about, every=every, **asked)
         if chart is not None and not ranking.fitting:
-            click.echo(f"{chart}: no layout fits, so there is no picture", err=True)
+            talk(f"{chart}: no layout fits, so there is no picture")
         elif chart is not None:
             from weighbridge.faces.charts.layouts import layouts
             from weighbridge.faces.cli.files import draw
@@ -390,7 +391,7 @@ def _log(path: str) -> "bytes | Path":
     if path != "-":
         return Path(path)
     if sys.stdin.isatty():
-        click.echo("paste the message, then Ctrl-D", err=True)
+        talk("paste the message, then Ctrl-D")
     return sys.stdin.buffer.read(MOST + 1)
 
 

@@ -15,6 +15,7 @@ from weighbridge.faces.cli.options import (
     chart_option,
     output_form,
     switch,
+    talk,
     tasks_option,
 )
 
@@ -69,7 +70,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
             records.append(result)
             _arrived(result, form, asked["output"], alone=len(chosen) == 1)
         else:
-            click.echo(f"error: {result}", err=True)
+            talk(f"error: {result}")
             code = result.code
     if form in ("human", "markdown") and records:
         click.echo("\n".join(_shown(records, form)))
@@ -90,7 +91,7 @@ def _arrived(record: "Measurement", form: str, output: str | None, *, alone: boo
         predicted = record.predicted.peak.allocated if record.predicted else "-"
         click.echo(f"{record.target} {record.measured.peak.allocated} {predicted}")
     elif not alone:
-        click.echo(f"measured {record.target}", err=True)
+        talk(f"measured {record.target}")
 
 
 def write(folder: str, record: "Measurement") -> None:

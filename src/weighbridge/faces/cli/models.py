@@ -16,6 +16,7 @@ from weighbridge.faces.cli.options import (
     language_option,
     output_form,
     switch,
+    talk,
     warn_line,
     writable,
 )
@@ -187,7 +188,7 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
         warn_line(sentence("rank.left_out", name=name, why=why), look.lang)
     if output is not None:
         written(ranking, output)
-        click.echo(f"{output}: {len(ranking.rows):,} rows", err=True)
+        talk(f"{output}: {len(ranking.rows):,} rows")
     elif form == "json":
         click.echo(as_json(ranking), nl=False)
     elif form == "quiet":

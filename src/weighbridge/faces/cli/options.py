@@ -63,6 +63,11 @@ def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
 JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
 
 
+def talk(text: str) -> None:
+    """Print a line on stderr, where what is not the answer goes."""
+    click.echo(text, err=True)
+
+
 def switch(*names: str, **settings: Any) -> Callable[[F], F]:
     """Add an option that is on or off, and takes no value; the rest is click's own."""
     return click.option(*names, is_flag=True, **settings)
@@ -383,7 +388,7 @@ def warn_line(line: str, lang: str = "en") -> None:
 
     words = words_in(lang, "errors")
     warning = words("warning", message=redacted(words.told(line)))
-    click.echo(printable(warning), err=True)
+    talk(printable(warning))
 
 
 def writable(text: str) -> str:

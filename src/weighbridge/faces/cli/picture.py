@@ -17,6 +17,7 @@ from weighbridge.faces.cli.options import (
     published_option,
     source_options,
     switch,
+    talk,
 )
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.workload import PICTURE, PICTURE_TRAINING
@@ -69,7 +70,7 @@ def _of_kind(kind: str, models: tuple[str, ...]) -> None:
         if one is not None and one.recipe.get("kind") not in (None, kind):
             other = one.recipe["kind"]
             note = sentence("picture.other_kind", name=one.name, kind=other, command=kind)
-            click.echo(note, err=True)
+            talk(note)
 
 
 @_command(PICTURE)

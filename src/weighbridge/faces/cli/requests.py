@@ -7,6 +7,7 @@ from typing import IO
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli.options import switch
 
 MOST_JOBS = 256
 SAID = ("task", "model")  # what the words of a question say, and nothing beside them
@@ -15,8 +16,8 @@ SAID = ("task", "model")  # what the words of a question say, and nothing beside
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
-@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
-@click.option("--keep-going", is_flag=True, help="End with 0 though requests failed.")
+@switch("--offline", help="Use nothing but the Hub cache.")
+@switch("--keep-going", help="End with 0 though requests failed.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, MOST_JOBS),

@@ -20,6 +20,7 @@ from weighbridge.faces.cli.options import (
     output_options,
     source_options,
     switch,
+    talk,
     warn,
     writable,
 )
@@ -93,7 +94,7 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
         except WeighbridgeError as error:
             words = words_in(settings.get("lang") or "en", "errors")
             complaint = words("error", message=one_line(words.told(error.sentence)))
-            click.echo(clipped(printable(complaint), LONGEST), err=True)
+            talk(clipped(printable(complaint), LONGEST))
             codes.append(error.code)
     return max(codes, key=WORSE.index)
 
@@ -158,16 +159,16 @@ def _fixed(
         patch = patch.of(_raw(path, patch.before))
     _show_patch(weighed, patch, form)
     if patch is None:
-        click.echo(_unpatched(weighed, name), err=True)
+        talk(_unpatched(weighed, name))
         return 1
     if patch.after == patch.before:
-        click.echo(f"{name} fits as it is: nothing is changed", err=True)
+        talk(f"{name} fits as it is: nothing is changed")
         return 0
     _tell(name, patch)
     if write:
         _write(path, patch)
     elif not patch.applies:
-        click.echo(f"{name}: {OTHERWISE}", err=True)
+        talk(f"{name}: {OTHERWISE}")
     return 0
 
 
@@ -175,7 +176,7 @@ def _tell(name: str, patch: "FilePatch") -> None:
     """Say what the runs of a changed file take, and what the change costs."""
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
-        click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
+        talk(f"{name}: it takes about {peak} then; {printable(remedy.cost)}")
 
 
 def _write(file: str, patch: "FilePatch") -> None:
@@ -186,7 +187,7 @@ def _write(file: str, patch: "FilePatch") -> None:
     may_be_written("--write", file)
     _raw(file, patch.before)
     write(file, patch.after.encode(patch.encoding))
-    click.echo(f"{printable(patch.name)} is written", err=True)
+    talk(f"{printable(patch.name)} is written")
 
 
 def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) -> None:

@@ -8,6 +8,7 @@ import click
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import printable
+from weighbridge.faces.cli.options import talk
 
 if TYPE_CHECKING:
     from weighbridge.files.runfiles.weighing import WeighedFile
@@ -41,13 +42,13 @@ def save(report: "Report", path: str) -> int:
         named = script.replace(FILE, os.path.basename(path))
         write(path, named.encode())
         begins = start(named) if is_script(named) else f"bash {os.path.basename(path)}"
-        click.echo(f"{path} is written; start it with: {begins}", err=True)
+        talk(f"{path} is written; start it with: {begins}")
         return 0
     usable = (r.flags for r in report.remedies if r.fits == "yes" and r.paste)
     flags = next(usable, "")
     why = report.derived.get("launch_note") or "what was asked does not fit"
     what = f"; with {flags} it does" if flags else ""
-    click.echo(f"error: {path} is not written: {printable(why + what)}", err=True)
+    talk(f"error: {path} is not written: {printable(why + what)}")
     return 2 if report.derived.get("launch_note") else 1
 
 

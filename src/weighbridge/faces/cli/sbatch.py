@@ -7,7 +7,14 @@ import click
 from weighbridge.base.errors import CODES, UsageError
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.wording import printable
-from weighbridge.faces.cli.options import model_option, source_of, source_options, switch, writable
+from weighbridge.faces.cli.options import (
+    model_option,
+    source_of,
+    source_options,
+    switch,
+    talk,
+    writable,
+)
 from weighbridge.faces.cli.references import given_text
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     if not runs:
         code, why = files[0].code(check=True), f"{name}: {files[0].runs[0].why}"
         if code == CODES["unknown"]:
-            click.echo(f"cannot say: {printable(why)}", err=True)
+            talk(f"cannot say: {printable(why)}")
             return code
         raise UsageError(why)
     answers = [(report, advice(job, report)) for report in runs]

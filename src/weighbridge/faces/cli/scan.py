@@ -8,7 +8,7 @@ import click
 
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import counted
-from weighbridge.faces.cli.options import language_option, switch, writable
+from weighbridge.faces.cli.options import language_option, switch, talk, writable
 
 if TYPE_CHECKING:
     from weighbridge.faces.scan.dataset import ScanPlan
@@ -168,7 +168,7 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     asked, parts = counted(len(planned.questions), "question"), counted(planned.parts, "part")
     models = counted(of["models"], "model")
     click.echo(f"{models}, {keys}, {of['unread']:,} not read; {asked}, {parts}")
-    click.echo(f"`weighbridge scan run {out}` answers them", err=True)
+    talk(f"`weighbridge scan run {out}` answers them")
 
 
 @scan.command()
@@ -217,11 +217,11 @@ def check(out: Path) -> int:
     left = f"{state.left} of {counted(state.parts, 'part')} left" if state.left else "none is left"
     click.echo(f"{answers} about {keys}; {left} to answer")
     for fault in state.faults[:MOST_FAULTS]:
-        click.echo(writable(fault), err=True)
+        talk(writable(fault))
     if len(state.faults) > MOST_FAULTS:
-        click.echo(f"and {len(state.faults) - MOST_FAULTS:,} more of the kind", err=True)
+        talk(f"and {len(state.faults) - MOST_FAULTS:,} more of the kind")
     if state.left and not state.faults:
-        click.echo(f"`weighbridge scan run {out}` goes on", err=True)
+        talk(f"`weighbridge scan run {out}` goes on")
     return state.code
 
 
@@ -359,13 +359,13 @@ def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
     answered = _answered(out, planned, chosen)
     parts = running.todo(out, planned, running.share(chosen.get("share", "0/1")))
     count = counted(len(parts), "part") if parts else "nothing is left"
-    click.echo(f"{count} to answer", err=True)
+    talk(f"{count} to answer")
     done = rows = 0
     for part in answered(parts):
         done, rows = done + 1, rows + part.rows
         if done * 10 // len(parts) > (done - 1) * 10 // len(parts):
             of, answers = counted(len(parts), "part"), counted(rows, "answer")
-            click.echo(f"{done} of {of}, {answers}", err=True)
+            talk(f"{done} of {of}, {answers}")
     put_json(out / "manifest.json", running.manifest(out, planned))
     whole = not running.todo(out, planned)
     if whole:
@@ -382,9 +382,9 @@ def _tell(out: Path, planned: "ScanPlan") -> None:
     view = _view(out, planned)
     for block in unweighed(view.unweighed(), str(out), words_in("en")):
         if isinstance(block, Paste):
-            click.echo(block.heading, err=True)
-        click.echo(writable(block.text), err=True)
-    click.echo(f"`weighbridge scan query {out}` shows the answers", err=True)
+            talk(block.heading)
+        talk(writable(block.text))
+    talk(f"`weighbridge scan query {out}` shows the answers")
 
 
 def _answered(

@@ -25,6 +25,7 @@ from weighbridge.faces.cli.options import (
     output_form,
     screen_look,
     switch,
+    talk,
     tasks_option,
 )
 from weighbridge.faces.cli.options import writable as terminal_text
@@ -172,7 +173,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     click.echo(terminal_text(text), nl=False, color=look.color)
     remark = remarks(report, look.lang) if form == "quiet" else ""
     if remark:
-        click.echo(terminal_text(f"warning: {remark}"), err=True)
+        talk(terminal_text(f"warning: {remark}"))
     return report.program.exit_code or CANNOT_SAY * report.open
 
 

@@ -29,6 +29,7 @@ from weighbridge.faces.view.records import (
 from weighbridge.faces.view.shown import apart, card, sizes
 from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.memory.report.verdict import Remedy
+from weighbridge.workload.flags import flags as written
 
 
 def screen(
@@ -78,7 +79,7 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
 
 def _runs(fit: Fit) -> bool:
     """Tell whether the first sentence says in which format the model can be run."""
-    return fit.plan.why != "asked"
+    return fit.plan.why not in ("asked", "changed")
 
 
 def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
@@ -106,8 +107,7 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     about."""
     if _runs(fit):
         return ladder.sentence(fit, words, unit)
-    q, v = fit.asked, fit.asked.verdict
-    about = name(q, words)
+    v, about = fit.verdict, name(fit.asked, words)
     if v is None:
         return Cell(words("fit.answer.none", question=about), "unknown")
     needs, left = v.per_device.expected, abs(v.margin_bytes)
@@ -115,9 +115,14 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
     scale = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
     margin = words(key, size=apart(scale, left).of(left))
-    verdict = words(f"verdict.{mark(v)}")
-    needed = size.of(needs)
-    sentence = words("fit.answer", question=about, verdict=verdict, needs=needed, margin=margin)
+    sentence = words(
+        f"fit.answer.{fit.plan.why}",
+        question=about,
+        verdict=words(f"verdict.{mark(v)}"),
+        needs=size.of(needs),
+        margin=margin,
+        flags=printable(written(fit.plan.settings, "")),
+    )
     return Cell(sentence, mark(v))
 
 
@@ -176,7 +181,7 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
         sentence = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
         yield _Row((Cell(""), Cell(sentence)))
         return
-    if question.elsewhere is not None and not question.helped:
+    if question.elsewhere is not None and not question.help:
         sentence = _elsewhere(question, question.elsewhere, fit, words)
         yield _Row((Cell(""), Cell(sentence)), _sets(question, question.elsewhere, fit))
         return
@@ -328,11 +333,12 @@ def _end(fit: Fit, solved: Solved) -> str:
 def _paste(fit: Fit, words: Words) -> Iterator[Block]:
     """Yield the line that runs what the exit code is about, after its cheapest change; of a script
     the lines that decide, and what writes the whole."""
-    first, report = next(iter(fit.asked.ways), None), fit.plan.report
+    first = fit.asked.help or next(iter(fit.asked.ways), None)
+    report = fit.plan.report
     if fit.solved is not None and fit.solved.launch and fit.solved.workload:
         text: str | None = fit.solved.launch
         heading = words("paste.change", flags=settings(fit.solved.workload))
-    elif fit.fits == "yes" and report is not None:
+    elif fit.asked.fits == "yes" and report is not None:
         text = report.derived.get("launch")
         heading = words("paste.run")
     else:

@@ -1,6 +1,7 @@
 """Ranks on a screen: cards for a model, models for a card, ways to share out or to place one."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.base.units import human_count
@@ -24,6 +25,7 @@ from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.quantization.quality import Finding
 from weighbridge.workload.flags import flags
 
+Figures = partial(Column, right=True)
 FIRST = 20  # rows of the first screen
 MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 
@@ -102,10 +104,10 @@ def _number(rank: Ranking, *, full: bool) -> str:
 def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.card")),
-        Column(words("beside.has"), right=True),
-        Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=2),
-        Column(words("beside.context"), right=True, rank=3),
+        Figures(words("beside.has")),
+        Figures(words("beside.needs")),
+        Figures(words("beside.spare"), rank=2),
+        Figures(words("beside.context"), rank=3),
         *([Column(words("rank.format"), rank=1)] if any(row.get("format") for row in rows) else []),
     )
     actions = tuple({"gpu": row["id"]} for row in rows)
@@ -133,13 +135,13 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
 def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("layouts.ranks")),
-        Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=2),
+        Figures(words("beside.needs")),
+        Figures(words("beside.spare"), rank=2),
         *_on_host(rows, words),
         Column(words("layouts.again")),
-        Column(words("layouts.waits"), right=True),
-        Column(words("layouts.near"), right=True),
-        Column(words("layouts.far"), right=True),
+        Figures(words("layouts.waits")),
+        Figures(words("layouts.near")),
+        Figures(words("layouts.far")),
     )
     judged = _judged(rows)
     return Grid(columns, tuple(_layout(row, words, unit, judged=judged) for row in rows))
@@ -151,7 +153,7 @@ def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
 
 
 def _on_host(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column, ...]:
-    return (Column(words("placed.host"), right=True),) if _judged(rows) else ()
+    return (Figures(words("placed.host")),) if _judged(rows) else ()
 
 
 def _needed(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
@@ -187,14 +189,14 @@ def _again(row: Mapping[str, Any], words: Words) -> str:
 def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("layouts.ranks")),
-        Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=2),
+        Figures(words("beside.needs")),
+        Figures(words("beside.spare"), rank=2),
         *_on_host(rows, words),
-        Column(words("served.tokens"), right=True),
-        Column(words("served.requests"), right=True, rank=1),
-        Column(words("served.turn"), right=True),
-        Column(words("layouts.near"), right=True),
-        Column(words("layouts.far"), right=True),
+        Figures(words("served.tokens")),
+        Figures(words("served.requests"), rank=1),
+        Figures(words("served.turn")),
+        Figures(words("layouts.near")),
+        Figures(words("layouts.far")),
     )
     judged = _judged(rows)
     return Grid(columns, tuple(_way(row, words, unit, judged=judged) for row in rows))
@@ -219,13 +221,13 @@ def _way(
 def _placed(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("placed.flags")),
-        Column(words("placed.context"), right=True),
+        Figures(words("placed.context")),
         Column(words("placed.cache")),
-        Column(words("placed.needs"), right=True),
-        Column(words("placed.host"), right=True),
-        Column(words("placed.host.read"), right=True),
-        Column(words("placed.read"), right=True, rank=1),
-        Column(words("placed.sent"), right=True, rank=2),
+        Figures(words("placed.needs")),
+        Figures(words("placed.host")),
+        Figures(words("placed.host.read")),
+        Figures(words("placed.read"), rank=1),
+        Figures(words("placed.sent"), rank=2),
     )
     return Grid(columns, tuple(_place(row, words, unit) for row in rows))
 
@@ -303,12 +305,12 @@ def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None)
         Column(words("rank.model")),
         Column(words("rank.format")),
         Column(words("ladder.head.engine"), rank=2),
-        Column(words("beside.needs"), right=True),
-        Column(words("beside.spare"), right=True, rank=5),
-        Column(words("beside.context"), right=True),
+        Figures(words("beside.needs")),
+        Figures(words("beside.spare"), rank=5),
+        Figures(words("beside.context")),
         Column(words("ladder.head.quality"), folds=True, rank=1),
-        Column(words("rank.parameters"), right=True, rank=3),
-        Column(words("models.released"), right=True, rank=4),
+        Figures(words("rank.parameters"), rank=3),
+        Figures(words("models.released"), rank=4),
         Column(words("rank.task"), rank=6),
     )
     actions = tuple({"model": row["name"]} for row in rows)
@@ -333,9 +335,9 @@ def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | No
     size = sizes(max(row["peak_bytes"] for row in rows), unit)
     columns = (
         Column(words("models.pipeline")),
-        Column(words("beside.needs"), right=True),
+        Figures(words("beside.needs")),
         Column(words("rank.pipelines.with"), folds=True),
-        Column(words("rank.parameters"), right=True, rank=1),
+        Figures(words("rank.parameters"), rank=1),
     )
     cells = tuple(
         (

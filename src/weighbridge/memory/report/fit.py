@@ -100,11 +100,6 @@ class Question:
         return next(enough, None)
 
     @property
-    def helped(self) -> bool:
-        """Tell whether a change is enough that leaves the method and the cards as they are."""
-        return self.help is not None
-
-    @property
     def replaced(self) -> "Remedy | None":
         """The first change to as many larger cards that leaves the method as it is and fits."""
         others = (r for r in self.remedies if "method" not in r.change)
@@ -184,6 +179,7 @@ class Fit(Shown):
     workload: Mapping[str, Any]  # the settings that were given
     warnings: tuple[str, ...] = ()
     ladder: tuple[Rung, ...] = ()  # formats to run it in, best first; () where nobody looked
+    way: Rung | None = None  # the training that was asked about, with a change: so it surely fits
 
     @property
     def pictures(self) -> bool:
@@ -192,12 +188,16 @@ class Fit(Shown):
 
     @property
     def plan(self) -> Plan:
-        """The answer: among the formats to run it in where they were tried, else as asked."""
-        if self.ladder and self.about in ("infer", *PICTURES):
+        """The answer: among the formats to run it in where they were tried; of training with the
+        change that makes it fit; else as asked."""
+        if self.way is not None:
+            plan = Plan(fits="yes", why="changed", rung=self.way)
+        elif self.ladder and self.about in ("infer", *PICTURES):
             plan = (chosen_way if self.pictures else chosen)(self.ladder)
-            words = self.workload.get("not_understood")
-            return plan.under_words(words) if words else plan
-        return as_asked(self.asked.report, self.asked.longest)
+        else:
+            return as_asked(self.asked.report, self.asked.longest)
+        words = self.workload.get("not_understood")
+        return plan.under_words(words) if words else plan
 
     @property
     def asked(self) -> Question:

@@ -126,9 +126,10 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
     return next(iter(ranked), None)
 
 
-Why = Literal["asked", "whole", "divided", "undone", "elsewhere", "nothing"]
+Why = Literal["asked", "changed", "whole", "divided", "undone", "elsewhere", "nothing"]
 RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-MADE = frozenset({"size", "frames", "seconds", "batch_size"})  # what a picture or a video is
+# What a picture, a video or a training is: another one is not what was asked about
+MADE = frozenset({"size", "frames", "seconds", "batch_size", "seq_len", "lora_r"})
 SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
 
 
@@ -137,6 +138,7 @@ class Plan:
     """The answer to a question of `fit`, chosen once. `fits` is of the cards that were asked about.
 
     why   asked      the question as it was asked, where no other format was tried
+          changed    the training that was asked about, with settings that it does not name
           whole      the best format that has room on the cards
           divided    a format whose rest is in RAM
           undone     a format with another value of a setting that was typed

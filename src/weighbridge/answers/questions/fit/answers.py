@@ -26,7 +26,7 @@ from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Accelerator, Fit, Question, question_of
-from weighbridge.memory.report.plan import Plan, Rung, chosen
+from weighbridge.memory.report.plan import MADE, Plan, Rung, chosen
 from weighbridge.memory.report.verdict import under_words
 from weighbridge.workload import FIT
 
@@ -125,7 +125,7 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     if fit is None:
         errors = (outcome.error for outcome in outcomes if outcome.error is not None)
         raise next(errors, KeyboardInterrupt())
-    return fit
+    return replace(fit, way=_way(asker, request, fit.asked))
 
 
 def _parts(
@@ -172,6 +172,18 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
         ladder=ladder,
         warnings=tuple(warnings),
     )
+
+
+def _way(asker: Asker, request: FitRequest, asked: Question) -> Rung | None:
+    """Answer the training that was asked about with the first change that is enough and trains the
+    same on the same cards; None where it fits as it is, or nothing is."""
+    remedy = asked.help if asked.task == "train" and asked.fits != "yes" else None
+    if remedy is None or request.solves or not MADE.isdisjoint(remedy.change) or stopped():
+        return None
+    changed = replace(request, settings={**request.settings, **remedy.change})
+    report = judged(asker, workload(asked.name, changed, inference(asker, request)))
+    rung = Rung(change=remedy.change, report=report)
+    return rung if rung.fits == "yes" else None
 
 
 def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
@@ -322,7 +334,7 @@ def _elsewhere(
     if (
         question.name not in PLAIN
         or question.fits == "yes"
-        or question.helped
+        or question.help
         or question.report is None
     ):
         return question
