@@ -182,7 +182,8 @@ Names are compared without case, spaces, hyphens, the maker's words (NVIDIA, GeF
 ...) and the B of GB. A count stands before or after (`2x RTX 4090`, `a100-80gb:8`, `A10*4`,
 `4张3090`, `8卡A800`). A name without a size is the part that lists it (`A100` the 40 GB one, `V100`
 the 16 GB one: the report says so); where none does (`4060 Ti`, `M3 Max`) the error lists the sizes.
-A MIG slice follows a slash: `a100-80gb/1g.10gb`. A bare size is a device too: `24GiB`; the report
+A MIG slice follows a slash, a colon or a hyphen: `a100-80gb/1g.10gb`. A bare size is a device too:
+`24GiB`; the report
 says what it was read as (`24GB` is 22.35 GiB) and what cards that are sold with so much give. A
 second `--gpu` is an error: an answer is about one.
 

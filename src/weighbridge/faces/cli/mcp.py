@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from weighbridge.base.sentences import sentence
+from weighbridge.faces.cli.options import switch, talk
 
 TOOLS = "fit,infer,train,load,weigh,settings,gpus,models"
 WAITING = (
@@ -23,13 +24,12 @@ WAITING = (
     help=f"Offer these tools alone: their schemas are read in every session. Default: {TOOLS}.",
 )
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
-@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
-@click.option(
+@switch("--offline", help="Use nothing but the Hub cache.")
+@switch(
     "--hub-only",
-    is_flag=True,
     help="Read the catalogue and the Hub alone: no files of this machine, no other address.",
 )
-@click.option("--skill", is_flag=True, help="Print SKILL.md for agents with a shell, and end.")
+@switch("--skill", help="Print SKILL.md for agents with a shell, and end.")
 def mcp(names: str | None, skill: bool, **source: Any) -> None:
     """Answer coding agents: load, infer, train, fit, gpus and models as tools (stdio).
 
@@ -51,7 +51,7 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
 
     offered = _chosen(names)
     if sys.stdin.isatty():
-        click.echo(WAITING, err=True)
+        talk(WAITING)
     serve(Answers(**source, line=_line), offered)
 
 

@@ -74,8 +74,10 @@ def switch(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 def published_option(command: F) -> F:
-    help_text = "Ask about the weights as they are published alone: no other format answers then."
-    return switch("--as-published", help=help_text)(command)
+    return switch(
+        "--as-published",
+        help="Ask about the weights as they are published alone: no other format answers then.",
+    )(command)
 
 
 def source_options(command: F) -> F:

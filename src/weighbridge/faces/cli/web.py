@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.faces.cli.options import switch, talk
+
 if TYPE_CHECKING:
     from weighbridge.faces.web.desks import Desks
 
@@ -30,10 +32,10 @@ registry_option = click.option(
     metavar="N",
     help="Listen on this port of 127.0.0.1; 0 is any that is free. Default: 7860.",
 )
-@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
-@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@switch("--no-open", help="Print the address and open no browser.")
+@switch("--offline", help="Use nothing but the Hub cache.")
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
-@click.option("--gradio", is_flag=True, help="Serve the Gradio edition, as a Space runs it.")
+@switch("--gradio", help="Serve the Gradio edition, as a Space runs it.")
 @registry_option
 @click.pass_context
 def web(
@@ -80,7 +82,7 @@ def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> N
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        click.echo("", err=True)
+        talk("")
     finally:
         server.server_close()
         desks.close()
@@ -109,7 +111,7 @@ def _published(dataset: Path | None) -> Iterator[Path]:
 def _announced(address: str, *, open_: bool) -> None:
     """The address on stdout, and in a browser."""
     click.echo(address)
-    click.echo("The page is at this address until Ctrl-C.", err=True)
+    talk("The page is at this address until Ctrl-C.")
     if open_:
         import webbrowser
 
@@ -118,12 +120,10 @@ def _announced(address: str, *, open_: bool) -> None:
 
 @web.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
+@switch("--space", help="Write the files of a Space (Gradio) instead.")
 @click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
 @registry_option
-@click.option(
-    "--sql", is_flag=True, help="With DuckDB for the Registry tab: 8 MB, where it is used."
-)
+@switch("--sql", help="With DuckDB for the Registry tab: 8 MB, where it is used.")
 def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql: bool) -> None:
     """Write the page as static files for any web server.
 
@@ -144,6 +144,6 @@ def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql:
         built = import_module("weighbridge.faces.web.build").build(folder, dataset=shown, **named)
     click.echo(built.folder)
     size = f"{len(built.files)} files, {built.nbytes / 1e6:.1f} MB"
-    click.echo(f"{size}, version {built.version}: any web server can serve it", err=True)
+    talk(f"{size}, version {built.version}: any web server can serve it")
     look = shlex.join(["python", "-m", "http.server", "-d", str(built.folder)])
-    click.echo(f"Look at it: {look}, then http://localhost:8000", err=True)
+    talk(f"Look at it: {look}, then http://localhost:8000")

@@ -433,7 +433,9 @@ def _program(
             named = {"rollout_engine": program.name}
         elif task == "train-image":
             named = {"framework": program.name}
-        elif task == "fit" or program.task == task:
+        elif program.task == task or (
+            task == "fit" and (program.task == "train" or "for" not in options)
+        ):
             named = {name: str(value) for name, value in named_by(program).items()}
         else:
             line.strange.append(program.title)
@@ -461,6 +463,8 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     if learned or way is not None or pretrains or (pipeline and trains):
         named = "full" if pretrains else way.value if way is not None else "lora"
         named = learned[1].lower() if learned else named
+        if has_card and named in TUNES and not (pipeline or pretrains):
+            return "fit", {"for": TUNES[named], **counts}
         return "train-image" if pipeline else "train", {"method": named}
     if pipeline and not has_card:
         entry = pipelines.find(pipeline)
@@ -470,6 +474,9 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     if trains or (not pipeline and _of_training(line)):
         return "fit", {"for": "train" if full else "lora", **counts}
     return "fit" if has_card else "infer", counts
+
+
+TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what `fit` calls it
 
 
 def _of_training(line: Line) -> bool:

@@ -120,7 +120,7 @@ def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Un
 def _says(value: Any) -> bool:
     """Tell whether a value may be of a part: neither a flag nor the name of a whole card."""
     text = str(value).lower()
-    return text not in FLAGS and not part_id(str(value))
+    return text not in FLAGS and not part_id(text)
 
 
 def _shared(name: str, line: int) -> Unread:
