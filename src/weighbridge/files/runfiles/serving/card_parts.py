@@ -71,8 +71,9 @@ def card_part(labels: Mapping[str, Any], resources: Any, line: Callable[[str], i
     if profile and card:
         card = card if card.lower().endswith(profile) else f"{card}/{profile}"
     elif profile:
-        why = sentence("pod.slice", profile=profile)
-        unread.append(Unread(key=profile, line=0, why=why, raises=True))
+        unread.append(
+            Unread(key=profile, line=0, why=sentence("pod.slice", profile=profile), raises=True)
+        )
     size = str(asked.get(MEMORY) or "")
     memory = None
     if size.isdecimal() and len(size) < 9:

@@ -238,12 +238,11 @@ _reads = partial(
     positions="after_padding",
     decodes=True,
     computes=("not_rotary", "norms_behind", "own_softmax"),
-    gguf="bert",
 )
 TYPES = {
-    "roberta": _reads(ROBERTA),
-    "camembert": _reads(CAMEMBERT),
-    "xlm-roberta": _reads(XLM_ROBERTA),
+    "roberta": _reads(ROBERTA, gguf="bert"),
+    "camembert": _reads(CAMEMBERT, gguf="bert"),
+    "xlm-roberta": _reads(XLM_ROBERTA, gguf="bert"),
     "xlm-roberta-xl": ModelType(
         XLM_ROBERTA_XL,
         no_cache="encoder",
