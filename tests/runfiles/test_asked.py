@@ -36,7 +36,7 @@ LINES = [
     ("fine-tune qwen3-8b on a 4090", "fit qwen3-8b --for lora --gpu 4090"),
     (
         "fine-tune qwen3-8b with lora, batch size 4 3090",  # four samples, and one card
-        "train qwen3-8b --method lora --batch-size 4 --gpu 3090 --check",
+        "fit qwen3-8b --for lora --batch-size 4 --gpu 3090",
     ),
     ("grpo qwen3-4b on a 4090", "train qwen3-4b --method grpo --gpu 4090 --check"),
     ("dpo llama-3.1-8b on a100", "train llama-3.1-8b --method dpo --gpu a100 --check"),
@@ -48,10 +48,10 @@ LINES = [
     ("qwen3-32b需要多少显存", "infer qwen3-32b"),
     ("双卡3090跑70b", "fit 70b --gpu 3090:2"),
     ("单卡4090微调qwen3-8b够吗", "fit qwen3-8b --for lora --gpu 4090"),
-    ("8卡h100全参微调qwen3-32b", "train qwen3-32b --method full --gpu h100:8 --check"),
+    ("8卡h100全参微调qwen3-32b", "fit qwen3-32b --for train --gpu h100:8"),
     (
         "lora微调qwen3-8b，batch size 4，长度2048，3090",
-        "train qwen3-8b --method lora --batch-size 4 --seq-len 2048 --gpu 3090 --check",
+        "fit qwen3-8b --for lora --batch-size 4 --seq-len 2048 --gpu 3090",
     ),
     (
         "vllm部署qwen3-32b，50并发，要几张4090",
@@ -63,11 +63,11 @@ LINES = [
     ("什么显卡能跑qwen3-32b", "fit qwen3-32b --smallest gpu"),
     (
         "我有一张 3090，想用 LLaMA-Factory 全参微调 Qwen2.5-7B，够吗",
-        "train Qwen2.5-7B --method full --gpu 3090 --framework llama-factory --check",
+        "fit Qwen2.5-7B --for train --gpu 3090 --framework llama-factory",
     ),
     (
         "ms-swift lora qwen2.5-7b on a 3090",
-        "train qwen2.5-7b --method lora --gpu 3090 --framework ms-swift --check",
+        "fit qwen2.5-7b --for lora --gpu 3090 --framework ms-swift",
     ),
     (
         "grpo qwen2.5-7b with verl on 8xh100",
@@ -81,14 +81,14 @@ LINES = [
 SETTINGS = [  # of each kind that a sentence loses or takes for another: what is said and typed
     (
         "Full fine-tune Llama 3 8B with DeepSpeed ZeRO-3 offload on 8 RTX 3090s, possible?",
-        "train 'Llama 3 8B' --method full --shard zero3 --offload params --gpu 'RTX 3090:8' --check",
+        "fit 'Llama 3 8B' --for train --shard zero3 --offload params --gpu 'RTX 3090:8'",
     ),
     ("Is a 16GB Mac mini enough for gpt-oss-20b?", "fit gpt-oss-20b --gpu 'mac 16gb'"),
     ("MacBook Air M4 24GB qwen3-14b", "fit qwen3-14b --gpu 'M4 24gb'"),
     ("qwen3-8b on an M2 Mac with 8GB", "fit qwen3-8b --gpu 'M2 8gb'"),
     (
         "qlora llama-3-8b with 8-bit adam on a 3090",
-        "train llama-3-8b --method qlora --optimizer adamw_8bit --gpu 3090 --check",
+        "fit llama-3-8b --for qlora --optimizer adamw_8bit --gpu 3090",
     ),
     (
         "serve qwen3-32b with fp8 KV cache on 2x3090",
@@ -100,7 +100,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ("四卡4090微调qwen3-8b", "fit qwen3-8b --for lora --gpu 4090:4"),
     (
         "fsdp full fine-tune qwen3-8b on 4 a100-80gb",
-        "train qwen3-8b --method full --shard fsdp2 --gpu 'a100 80GB:4' --check",
+        "fit qwen3-8b --for train --shard fsdp2 --gpu 'a100 80GB:4'",
     ),
     (
         "qwen3-32b pp 2 tp 4 on 8 h100",
@@ -116,7 +116,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "fine-tune gemma-3-12b with unsloth qlora on a t4 with sequence length 4096",
-        "train gemma-3-12b --method qlora --seq-len 4096 --gpu t4 --framework unsloth --check",
+        "fit gemma-3-12b --for qlora --seq-len 4096 --gpu t4 --framework unsloth",
     ),
     ("llama 3.1 8b on my laptop with a 4060", "fit 'llama 3.1 8b' --gpu '4060 Laptop'"),
     ("what's the max context for qwen3-14b on a 4090", "fit qwen3-14b --max context --gpu 4090"),
@@ -172,7 +172,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "我想在3090上用unsloth QLoRA微调llama-3.1-8b，序列长度8192，可以吗？",
-        "train llama-3.1-8b --method qlora --seq-len 8192 --gpu 3090 --framework unsloth --check",
+        "fit llama-3.1-8b --for qlora --seq-len 8192 --gpu 3090 --framework unsloth",
     ),
     (
         "8张A100 80G，用Megatron训练qwen3-14b，tp4 pp2，行不行",
@@ -333,7 +333,7 @@ def generated():
 def test_a_setting_in_any_sentence_is_typed_or_told_as_not_understood(sentence, typed, does):
     """Nearly a thousand sentences, of which none is misread without a word."""
     command = shlex.join(words(sentence))
-    asked = "train qwen3-8b --method full" if does == "full fine-tune" else "fit "
+    asked = "fit qwen3-8b --for train" if does == "full fine-tune" else "fit "
     assert command.startswith(asked)
     if "qwen3-8b" not in command.split():  # a format is of the name if it stands beside it
         typed = f"'qwen3-8b {typed.split()[1]}'"
