@@ -13,7 +13,7 @@ from functools import cached_property
 from math import ceil, floor, hypot
 from typing import Literal
 
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, dataclass, frozen_record, replace
 
 Level = Literal["allocated", "reserved", "driver"]
 LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")
@@ -132,7 +132,7 @@ def most(sizes: Iterable[Bytes]) -> Bytes:
     return Bytes(*map(max, zip(*sizes, strict=True)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Component:
     """One reason for memory to be in use, and how we know. `droppable`: pages of files, which the
     kernel keeps as long as nobody else asks for the room. `role`: whose it is, where it is not of
@@ -300,7 +300,7 @@ def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
     return compose(schedule, roles)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Device:
     """One accelerator, or the host."""
 

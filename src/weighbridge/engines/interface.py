@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.memory import Device, Doubt, NamedBytes
-from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.records import NamedTuple, dataclass, field, frozen_record, replace
 from weighbridge.engines import ignorance
 from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
@@ -93,7 +93,7 @@ class Subject:
         return tensors(self.model, choices, major=self.major)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Serves:
     """The answer whether an engine starts and holds all requests at once, by the flags that were
     sized."""
@@ -112,7 +112,7 @@ class Serves:
         return judge(self.conditions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class EngineAnswer:
     """Bytes that an engine holds on each device, the host last. Settings are the effective ones,
     defaults included."""

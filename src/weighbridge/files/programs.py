@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.parsed import lines_beside, text_beside
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 
 # What stands in patterns of logs: a size as servers print it, a number, a device as llama.cpp
 # names it (a longer word is none)
@@ -38,7 +38,7 @@ class ConfigStart(NamedTuple):
     assigns: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Program:
     """A program, and how it is told: a table of programs.toml, which says what each field is."""
 

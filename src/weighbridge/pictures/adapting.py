@@ -20,7 +20,7 @@ from math import isqrt, prod
 
 from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.records import NamedTuple, field, frozen_record, replace
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.training.adapters import ALL, matched
@@ -49,7 +49,7 @@ WITH_DELTA = 3  # matrices as large as a kernel: the product, scaled, and added 
 SIDES = (2, 4)  # of a linear's weight, of a convolution's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PictureAdapters:
     """`targets` names, patterns (*attn*) or classes of modules, or all linears of blocks;
     `conv_rank` of kernels larger than 1 x 1, 0: `rank` where they are named, and none where all

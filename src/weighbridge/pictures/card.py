@@ -16,7 +16,7 @@ hooks/layerwise_casting.py; accelerate hooks.py (CpuOffload.pre_forward).
 from collections.abc import Mapping, Sequence
 
 from weighbridge.base.dtypes import DType
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
 from weighbridge.models.checkpoint.model import ModelPart
@@ -32,7 +32,7 @@ COPIES = 1  # the stream of group offload's copies, whose blocks no other stream
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ComponentPlacement:
     """What decides which weights are on the card, and in which format."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
@@ -67,7 +67,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SeenImages:
     """A network on a card, and pictures that lie there."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import adapting, components, formats
@@ -34,7 +34,7 @@ Residuals = list[list[Value]]
 PATCH = 2  # pixels of the latents that are one token, in each direction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PictureRequest:
     """What is made: pixels, frames and a batch, with every default filled in."""
 

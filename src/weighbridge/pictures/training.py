@@ -17,7 +17,14 @@ from functools import partial
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.records import (
+    NamedTuple,
+    dataclass,
+    field,
+    fields_of,
+    frozen_record,
+    replace,
+)
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
 from weighbridge.models.arch.blueprint import Param
@@ -52,7 +59,7 @@ ONE = 1  # block that was swapped is there
 WAYS = 2  # forward and backward, which have layers of their own on the card
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PicturePlan:
     """A run with every default filled in. `parts` by component; `encodes` are encoders that stay on
     the card beside the denoiser and run in each step, `caches` those that run before it, `beside`
@@ -139,7 +146,7 @@ def run(plan: PicturePlan) -> PictureRun:
     undivided = plan.form is not None or not plan.sharding.parameters
     still = undivided and plan.adapters is not None and plan.streaming != "layers"
     whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
-    settings = (getattr(whole, name) for name in PicturePlan.__slots__ if name not in PARTS)
+    settings = (getattr(whole, name) for name in fields_of(whole) if name not in PARTS)
     facts = "steps", repr((plan.form, *_encoders(plan, plan.encodes), *settings))
     ran = memo(plan.denoiser, facts, partial(_steps, whole))
     waiting = hosted = 0

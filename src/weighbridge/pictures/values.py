@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.machines.kernels.workspaces import lasting
@@ -52,7 +52,7 @@ KERNELS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Sizes:
     """Sizes of one step. Frames, height and width are of the latents; `tokens` packed tokens that
     come besides (reference images); `side`: encode, decode or both of an autoencoder."""

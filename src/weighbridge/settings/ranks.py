@@ -15,7 +15,7 @@ from itertools import product
 from math import prod
 from typing import Any, Self
 
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.machines.accelerators.machines import MACHINE
@@ -43,7 +43,7 @@ class RankContradiction(NamedTuple):
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Ranks:
     """Numbers of ranks by kind. `replicas` are copies of a model that data ranks share out, None
     where nobody says them; `per_machine` ranks are on one machine, if there are so many."""

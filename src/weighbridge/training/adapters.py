@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.errors import TriedError, UsageError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import facts
 from weighbridge.models.arch.roles import makes_labels, makes_logits
@@ -36,7 +36,7 @@ PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Adapters:
     """`targets` as the user writes them: names of modules, a regular expression, "all-linear"."""
 

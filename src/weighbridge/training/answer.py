@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Device
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import about, sentence
 from weighbridge.memory.components.device import context, kernels
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
@@ -24,7 +24,7 @@ MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 HANDS_ON = 5  # major release of transformers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TrainingAnswer:
     """The answer of a training run: what each device holds, the host last. Settings are the
     effective ones, defaults included."""

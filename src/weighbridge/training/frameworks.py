@@ -37,7 +37,7 @@ from typing import Any
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.parsed import Parsed, sections_beside
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import DATES, dated, numbers
 from weighbridge.base.wording import either
@@ -48,7 +48,7 @@ from weighbridge.workload import Train
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Precision:
     """`weights` of what is trained, `frozen` of what is not; `autocast` of products."""
 
@@ -80,7 +80,7 @@ AS_STORED: Mapping[str, Precision] = {  # in 16 bits, and autocast over them
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Framework:
     """One framework. Names of settings are what it has where the user says nothing."""
 

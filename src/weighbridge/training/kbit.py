@@ -13,7 +13,7 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
@@ -48,7 +48,7 @@ def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject
     return replace(subject, choice=choice, choices={**subject.choices, subject.part.name: choice})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Base:
     """The treatment of a packed base; `asked` as the user wrote it. `kernel` of its linears, None
     is as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, INT8
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.transformers.plan import language
 from weighbridge.models.arch.blueprint import Param as Spec
@@ -35,7 +35,7 @@ QKV = ("query", "key", "value")
 PARTS = (*QKV, "projection", "mlp", "head")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LitgptSizes:
     """Sizes of one model as litgpt's Config has them. `turned`: numbers of a head that RoPE
     rotates."""

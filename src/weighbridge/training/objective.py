@@ -12,7 +12,7 @@ framework has it, or once before all steps.
 
 from typing import TYPE_CHECKING, Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 
 if TYPE_CHECKING:
     from weighbridge.training.forward.heads import Head
@@ -22,7 +22,7 @@ LOG_PROBS, REFERENCE = "log-probs", "reference"  # phases, and REFERENCE the nam
 ON_CARD = ("copy",)  # references whose weights are there all the time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Objective:
     """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
     none, of `length` tokens, 0 for those of the step; `answer`: tokens of a row that are scored, 0

@@ -8,7 +8,7 @@ checkpoints do.
 from collections.abc import Iterable, Iterator, Mapping
 
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.engines.transformers.rules import placement_order
 from weighbridge.memory.components.weights import MERGES
 from weighbridge.models.arch.blueprint import Blueprint, Param
@@ -18,7 +18,7 @@ from weighbridge.training.forward.modules import ParameterSpec
 LANGUAGE = "language model"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Members:
     """The parameters of a class in one version of transformers, before any rank has its share of
     it. `placed` are the positions of `specs` in the order in which they come to the device;

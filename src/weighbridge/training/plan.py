@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers, release, since
 from weighbridge.engines.interface import Subject
@@ -59,7 +59,7 @@ REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Deepspeed:
     """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`; `pins`:
     pin_memory, None where nobody says."""
@@ -71,7 +71,7 @@ class Deepspeed:
     pins: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TrainingPlan:
     """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
     or all may have been cast since."""

@@ -14,13 +14,13 @@ from typing import Any
 
 from weighbridge.answers.bounds import accuracy
 from weighbridge.base._version import __version__
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge_lab.evidence.records import LEVELS, Outcome, Prediction, Skip
 
 SCHEMA = "weighbridge.accuracy/1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AccuracyRow:
     """Errors of one engine and quantity; shares and errors are fractions."""
 
@@ -58,7 +58,7 @@ class AccuracyRow:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Coverage:
     """Coverage of the intervals of one level; of one source, or of all. Shares are fractions."""
 

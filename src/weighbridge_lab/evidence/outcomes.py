@@ -22,7 +22,7 @@ from weighbridge.answers.questions.prepared import Prepared
 from weighbridge.answers.questions.question import ModelQuestion, serving
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, WeighbridgeError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch import parse
 from weighbridge.engines.table import ENGINES, engine, version
@@ -51,7 +51,7 @@ OVER_TRANSFORMERS = (
 FRAMEWORKS = {"transformers": "trainer"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PublishedCase:
     """One published outcome of a run. A setting has our names; what it lacks is the engine's
     default."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from weighbridge.answers import bounds
 from weighbridge.base.errors import NotFoundError
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models import catalogue
 
@@ -31,7 +31,7 @@ HOST = "host"  # the device, and the level of what one machine holds beside page
 Confidence = Literal["high", "medium", "low"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PublishedFigure:
     """One published figure. A setting has the names of `Infer`; what it lacks is the default. That
     of a `trace` is the arguments of its program; `less` replaces some in the run to subtract."""
@@ -64,7 +64,7 @@ class PublishedFigure:
     caveat: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ModelOrigin:
     """A model of the figures: a config of the catalogue, one of our own, or both on top."""
 

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import GenerationMixin
 
 from weighbridge.base.errors import UnsupportedError, WeighbridgeError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
@@ -130,7 +130,7 @@ class TracedCourse:
         return f"the first and the last steps were run, {self.left_out:,} between them were not"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ExactRun:
     """One request of `generate`: the model and what it is called with."""
 

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.base.errors import NotFoundError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 
@@ -31,7 +31,7 @@ NEEDS = {  # beside torch
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GoldenProgram:
     """One program of the suite. `home` is "module:function" in this package."""
 

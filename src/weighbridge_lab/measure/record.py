@@ -8,7 +8,7 @@ A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
 from dataclasses import asdict
 from typing import Any
 
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, field, frozen_record
 
 SCHEMA = "weighbridge.measure/1"
 DONE, OOM = "done", "out of memory"
@@ -23,7 +23,7 @@ class Levels(NamedTuple):
     driver: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FakeCard:
     """A card that a fake GPU stands for; None is the usual memory, and the torch that is
     installed."""
@@ -33,7 +33,7 @@ class FakeCard:
     torch: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MeasuredPhase:
     """Peaks of a stretch of a program; of a prediction, with what they are between."""
 
@@ -56,7 +56,7 @@ class MeasuredPhase:
         return f"{text} ({low} to {high})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MeasuredRun:
     """One side of a measurement. `driver` says how its driver level was read."""
 
@@ -81,7 +81,7 @@ class MeasuredRun:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MeasuredMachine:
     """The machine that measured; `card` is the GPU's id in the catalogue."""
 
@@ -94,7 +94,7 @@ class MeasuredMachine:
     settings: dict[str, str] = field(default_factory=dict)  # of the environment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Measurement:
     """One program, measured and predicted. `note` says why there is no prediction."""
 

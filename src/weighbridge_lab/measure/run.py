@@ -28,7 +28,7 @@ from typing import Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError, WeighbridgeError
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
@@ -52,7 +52,7 @@ ALL = "golden"
 DEVICE = "cuda"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Target:
     """A program that is to be measured. `name` is a golden program's, or a script's path;
     `function` is of that script. Or a question: `infer` or `train`, and its words."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import LEVELS
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.workload import TABLES, named_task
 from weighbridge_lab.golden import phase
@@ -39,7 +39,7 @@ ZEROS, SAVE = "--zeros", "--save"
 FROM = "report"  # where the driver level of a prediction comes from
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TaskQuestion:
     """One model and one value of each setting, on one card."""
 

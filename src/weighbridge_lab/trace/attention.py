@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge_lab.trace.card import Card
 from weighbridge_lab.trace.hidden.products import shape
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused kernels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SdpaCall:
     """One call of scaled_dot_product_attention: its arguments under short names."""
 

@@ -10,7 +10,7 @@ import re
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.accelerators.chips import Chip
@@ -22,7 +22,7 @@ PREFIXES = ("NVIDIA ", "Tesla ")  # drivers from 450 on say NVIDIA but for the o
 UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Card:
     """One CUDA device: what torch says of it, and how much of it a process can have."""
 

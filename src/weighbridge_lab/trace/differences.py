@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, NotFoundError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge_lab.trace.tape import Tape, TracedStorage
@@ -24,7 +24,7 @@ MOST = 5  # changes of each
 STEPS = 20  # rises that are told
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Tensors:
     """Storages alike: `*` in a module's path stands for every number."""
 
@@ -42,7 +42,7 @@ class Tensors:
         return self.role, self.module, self.op, self.phase
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TensorChange:
     """One kind of tensor in two moments, with its bytes in each."""
 
@@ -54,7 +54,7 @@ class TensorChange:
     after: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class StepRise:
     """A step that peaks above all before it. Steps count from 1."""
 
@@ -64,7 +64,7 @@ class StepRise:
     because: tuple[TensorChange, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RunComparison:
     """The fullest devices of two runs, at the peaks of what they allocated."""
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.words import Words
 from weighbridge_lab.trace.report import SETTLED
@@ -38,7 +38,7 @@ YES, NO, UNKNOWN, UNANSWERED = "yes", "no", "unknown", "unanswered"
 Report = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class BatchFit:
     """The largest batch that surely fits (`batch`, 0 where none is known), the smallest that surely
     does not (`no`), and `beyond`, the next that was tried and does not surely fit. `runs` are what

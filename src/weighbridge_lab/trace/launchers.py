@@ -17,14 +17,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import dataclass, field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 
 EVERY_CARD = -1  # processes: one for each
 OURS = ("--gpu", "--gpu-memory", "--input", "--fit", "--time-limit", "--torch-version", "--steps")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TraceLaunch:
     """A program as a command line starts it. `program` is a script, or a module's name; `processes`
     run on each of `nodes`, and the first of `node` is traced."""

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.losses import Loss
@@ -31,7 +31,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 BLOCKS = nn.Sequential | nn.ModuleList
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class NetRun:
     """A net's run: its inputs, the optimizer that trains it (none: inference), the loss (none: by
     what it returns), whether products are in bfloat16, and whether its blocks are computed again

@@ -21,7 +21,7 @@ from functools import cache
 from types import FrameType, TracebackType
 
 import weighbridge
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, dataclass, frozen_record
 
 LONGEST = 80  # signs of a line that is shown
 PATHS = sysconfig.get_paths()
@@ -43,7 +43,7 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ValueQuestion:
     """One kind of question for a value, at one place. `told` is what it was told first."""
 

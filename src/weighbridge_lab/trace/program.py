@@ -27,7 +27,7 @@ from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from weighbridge.base.errors import NotFoundError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace import notebooks
 from weighbridge_lab.trace.loop_marks import FUNCTIONS, NAME
@@ -54,7 +54,7 @@ NETS = ast.FunctionDef | ast.ClassDef  # what may make a module
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Request:
     """A program that is to run, with the arguments of its `sys.argv`. `script` is a module's name
     where `module` says so. `then` takes the function instead of its being called."""

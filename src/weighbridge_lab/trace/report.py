@@ -13,7 +13,7 @@ from typing import Any, Literal
 from weighbridge.answers.bounds import RunForm
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes, exactly
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import human
 from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.device import CONTEXT
@@ -33,7 +33,7 @@ STOPPED = ("interrupted", "time is up")
 SETTLED = 4  # steps without a new peak: enough to say what a run takes that was stopped
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TracedProgram:
     """A program that ran, and how it ended. `error` is the exception's last line, `place` the
     script's line that it came from. A program that the card was too small for may have `went_on` as
@@ -61,7 +61,7 @@ class TracedProgram:
         return through or self.settled >= SETTLED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TraceMoment:
     """The state of a device right after one event. Roles and `rounding` add up to `allocated`."""
 
@@ -75,14 +75,14 @@ class TraceMoment:
     tensors: tuple[Tensors, ...]  # the largest first
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PhasePeak:
     name: str
     allocated: int
     reserved: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Refusal:
     """A request that did not fit; the program may have gone on."""
 
@@ -100,7 +100,7 @@ class Refusal:
     place: str = ""  # the script's line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DeviceTrace:
     """One card of a trace. `driver` adds the context to the peak of what was reserved, and the
     margin of published programs."""
@@ -117,7 +117,7 @@ class DeviceTrace:
     processes: int = 1  # that use the card as this one does: `driver` is their sum
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Gpu:
     """The card that stood in. `limited` is false where its memory had no end."""
 
@@ -128,7 +128,7 @@ class Gpu:
     limited: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TraceVerdict:
     accelerator: str
     count: int
@@ -138,7 +138,7 @@ class TraceVerdict:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TraceReport:
     program: TracedProgram
     gpu: Gpu

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
@@ -47,7 +47,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 TIME_UP = 124  # as of timeout(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FakeGpuSettings:
     """The card that stands in: the arguments of FakeGPU as a command line has them."""
 

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge_lab.trace.ahead import ItemsAhead
 from weighbridge_lab.trace.loop_marks import Loop, LoopMarker
 from weighbridge_lab.trace.places import ScriptLine, is_own
@@ -42,7 +42,7 @@ REPEATS = 2  # times that a pattern of several rounds is seen
 Look = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LeftLoop:
     """A loop that was left early. `untaken` are the lines of conditions under which nothing ran,
     `training` those of them whose code trains more. `scanned`: all that it had still to go through

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.base.wording import safe_json
 from weighbridge.machines.allocator.snapshot import RequestOrigin, pickled
@@ -25,7 +25,7 @@ ROUNDING = "rounding"
 PLACE = "{{timeline}}"  # of the page, where its data goes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PhaseBand:
     """A phase of the run, from one event to another."""
 
@@ -34,7 +34,7 @@ class PhaseBand:
     last: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RefusedMoment:
     """A request that the card could not serve: what was held before it, and what it asked for."""
 
@@ -44,7 +44,7 @@ class RefusedMoment:
     place: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DeviceTimeline:
     """The course of one device: the lists are as long as `events`, and the roles add up to
     `allocated`."""

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS
 from weighbridge.memory.report.verdict import Answer
 from weighbridge.models.quantization.declared import declared
@@ -30,7 +30,7 @@ KEPT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SeenTraining:
     """The training of a Trainer: a model's config, and the settings of `train`."""
 
@@ -43,7 +43,7 @@ class SeenTraining:
         return int(self.settings["batch_size"] * self.settings["seq_len"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TrainingChange:
     """Flags of `train`, what the card would hold with them, and what they cost."""
 
@@ -53,7 +53,7 @@ class TrainingChange:
     cost: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TrainingAdvice:
     """The answer of `train` to the same run, and the changes that it finds."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import LEVEL_OF, Instant
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price
@@ -188,7 +188,7 @@ LARGE = frozenset(
 USUALLY = 0.3  # what remains of a component where nobody guessed better (assumed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Cost:
     """Price of one change: in points, in plain words, and where that is written."""
 
@@ -197,7 +197,7 @@ class Cost:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Move:
     """A kind of change.
 

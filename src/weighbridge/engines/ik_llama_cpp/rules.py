@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.engines.engine import by_release
 from weighbridge.engines.llama_cpp.rules import READ_EARLY, LlamaCppRules, products
 
 NEWEST = 4840
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Defaults:
     flash: str = "off"
     latent_mode: int = 0

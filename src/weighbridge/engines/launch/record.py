@@ -17,7 +17,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import Ground
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, field, frozen_record
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 
@@ -40,7 +40,7 @@ class Obstacle(NamedTuple):
     cards: int | None = None  # that a command sees, where those are too few for it to start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Launch:
     """`settings` are named as in `workload.Infer`. `defaults`: (setting, value, why)."""
 
@@ -64,7 +64,7 @@ class Launch:
     mounts: Mapping[str, str] = field(default_factory=dict)  # of its container
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LaunchedProgram:
     """A program that was found in a command: its own words, and what is around it."""
 
@@ -79,7 +79,7 @@ class LaunchedProgram:
     ports: tuple[str, ...] = ()  # that it publishes, as Docker has them: 8200:8000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Flag:
     """`effect`: "=" sets the field `detail`, "!" changes memory in a way that we do not model
     ("~": only where it is switched off; the sentence flag.`detail` says what is counted),
@@ -93,7 +93,7 @@ class Flag:
     plain: tuple[str, ...] = ()  # values that mean the default: nothing happens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GivenFlag:
     """A flag of a command, or a word that is none (`name` "")."""
 
@@ -102,7 +102,7 @@ class GivenFlag:
     value: object = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Dialect:
     """An engine's command line: its flags, and the rules by which they are read."""
 

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 
 MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
@@ -59,7 +59,7 @@ CARDS = "$SLURM_GPUS_ON_NODE"
 ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Command:
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from typing import assert_never
 from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.memory import Component
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
@@ -41,7 +41,7 @@ OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5
 OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LlamaCppCacheSetting:
     """`context` is -c, shared by all slots. `model_type` "" takes windows as they are: a GGUF file
     names them only where they count."""

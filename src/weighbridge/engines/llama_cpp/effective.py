@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import TriedError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.engines.interface import Subject
@@ -32,7 +32,7 @@ SWITCH = ("on", "off", "auto")
 BATCH, UBATCH = 2048, 512  # tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LlamaCppLaunch:
     """`gpu_layers` counts the output as one; `layers` is all of them and the output."""
 
@@ -171,7 +171,7 @@ class HostSettings(TypedDict):
     copies: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ModelTraits:
     """Traits of a model that settings depend on."""
 

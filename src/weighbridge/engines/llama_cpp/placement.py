@@ -30,7 +30,7 @@ from itertools import accumulate
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.units import align_up
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
@@ -53,7 +53,7 @@ EXPERTS = "_exps."
 Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, shape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Allotment:
     """The device of every layer and tensor, which no context and no batch changes."""
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import GIB, align_up
 from weighbridge.engines.engine import by_release
 
@@ -48,7 +48,7 @@ READ_WHOLE = ("IQ4_NL", "MXFP4")  # in rows of whole 256 values alone
 READ_LATE = (*READ_EARLY, "BF16", *_READ_LATE.split(), *READ_WHOLE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LlamaCppRules:
     """Defaults first, then what graphs and buffers are like."""
 

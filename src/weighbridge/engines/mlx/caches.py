@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import align_up
 from weighbridge.engines.mlx.rules import STEP
 from weighbridge.memory.components.kv_cache import CacheBytes, Formats, mixers, state, total
@@ -43,7 +43,7 @@ PAGE = 1 << 14
 WORD = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MlxCacheSetting:
     """`prompt` and `tokens` of the longest request, and how many there are."""
 

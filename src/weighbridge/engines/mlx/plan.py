@@ -17,7 +17,7 @@ from weighbridge.base.errors import (
     TriedError,
     UnsupportedError,
 )
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import about, sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.caches import MlxCacheSetting
@@ -39,7 +39,7 @@ LARGE = frozenset(("Max", "Ultra"))  # chips, by a word of their names
 FLOATS = ("float32", "float16", "bfloat16")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MlxPlan:
     """A question as mlx-lm runs it: settings, each with its default where none was set."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.engines.engine import Version, by_release
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
@@ -21,7 +21,7 @@ QUANTIZED_FROM = 5000  # tokens: --quantized-kv-start of mlx_lm.generate
 NEAR = 0.9  # share of the working set beyond which mlx-lm warns (generate.py, wired_limit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MlxRules:
     """Defaults of one release, with the mlx of its day. Scores of a prompt whose heads no kernel
     takes are stored (mlx backend/metal/scaled_dot_product_attention.cpp, use_fallback, v0.24.0 to

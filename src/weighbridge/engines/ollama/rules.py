@@ -31,7 +31,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.parsed import sections_beside
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Version, by_release, release_of
 
@@ -92,7 +92,7 @@ def usual_context(memory: int, version: Version) -> int:
 # Before 0.30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class OllamaRules:
     """Defaults of one release."""
 

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from weighbridge.base.errors import TriedError, UnsupportedError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.models.arch.blueprint import Param
@@ -193,7 +193,7 @@ def check(
 # The cut of each module, by its role
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Site:
     """A parameter where it stands: what its layer mixes by, and whether a tower holds it."""
 

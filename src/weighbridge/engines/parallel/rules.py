@@ -34,7 +34,7 @@ from typing import TypedDict
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import NEVER
 
@@ -103,7 +103,7 @@ class ClassSplit(NamedTuple):
     fills_shared: Version = NEVER  # shared experts are cut in whole blocks of scales, since
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SplitRules:
     """An engine's rules for splitting weights among ranks."""
 
@@ -135,7 +135,7 @@ class SplitRules:
         return {9: self.hopper, 10: self.blackwell}.get(major, MARLIN)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ExpertGroup:
     """`width` ranks split every expert, `number` ranks share them out; one of the two is 1."""
 
@@ -156,7 +156,7 @@ class SpreadArgs(TypedDict, total=False):
     groups: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Spread:
     """`partition`: layers of each stage, where they are given; `capability`: the major number of
     the device's, which decides how MXFP4 lies in memory; `groups`: of the tensor ranks, each with

@@ -25,7 +25,7 @@ from typing import assert_never, get_args
 
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import NotServedError, UsageError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.memory.components.kv_cache import Format
@@ -70,7 +70,7 @@ SCALED = 128  # elements of an indexer's key to a float32 scale
 SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FormatNames:
     """FormatNames that an engine has for formats: of a dtype, of four bits with a byte of scale for
     every 16, of one with a scale a head, and those of latents alone."""

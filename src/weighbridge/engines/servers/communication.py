@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.base.memory import Bytes, Component, exactly
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import MIB
 from weighbridge.engines.parallel.rules import Spread, SpreadArgs
 from weighbridge.machines.accelerators.chips import LINKED, SWITCHED, Links
@@ -39,7 +39,7 @@ HOPPER = (9, 0)
 MiB = tuple[int, int, int]  # low, expected, high
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Collectives:
     """Collectives of a release, with which ranks sum. Triples are MiB, low, expected and high."""
 

@@ -19,7 +19,7 @@ from typing import Unpack
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
@@ -35,7 +35,7 @@ __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Rank:
     """One device. `layers` and `blocks` are its share of the subject's, under pipelining."""
 

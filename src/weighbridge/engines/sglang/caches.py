@@ -34,7 +34,7 @@ from typing import assert_never
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.engines.servers.cache_formats import (
@@ -82,7 +82,7 @@ RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
 LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SglangCacheSetting:
     """Settings that SGLang's pools depend on; None is the engine's default. `model_type` "" has a
     second pool for whatever has windows."""
@@ -210,7 +210,7 @@ def _state(mixer: Mixer, setting: SglangCacheSetting) -> int:
             assert_never(mixer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Pools:
     """Tokens of the two pools and slots of states; one page and one slot are for padding."""
 

@@ -16,7 +16,7 @@ Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 
 from collections.abc import Callable, Mapping
 
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import MIB
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
@@ -27,7 +27,7 @@ from weighbridge.models.arch.model_types import facts
 NO_CARD = Size(ANY, 4096, 160, 160)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ShareCriteria:
     """Facts of a launch that the share of the card depends on."""
 
@@ -206,7 +206,7 @@ AITER_HEADS = (16, 128)
 AITER_LONG, AITER_KEPT = 8192, 0.85
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class BackendCriteria:
     """Facts of a launch that a default of attention depends on."""
 

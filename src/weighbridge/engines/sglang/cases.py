@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, total
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import dataclass, frozen_record, replace
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
@@ -77,7 +77,7 @@ class RankResidents:
     widest: step.Chunk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SglangCase:
     subject: Subject  # its context is that of the first question
     budget: "Budget | None"

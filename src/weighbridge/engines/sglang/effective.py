@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import FLOAT32, TORCH, DType
 from weighbridge.base.errors import ContradictionError, UsageError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.engine import Version
@@ -43,7 +43,7 @@ WHOLE = -1  # chunked_prefill_size: prompts are not cut
 NEAR, NEAR_OF_COMPRESSED = 0.8, 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Effective:
     """Sizes of cards in MiB. `running` None: the engine's rule, which follows the pool."""
 

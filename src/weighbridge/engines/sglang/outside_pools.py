@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, exactly, total
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import MIB
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import device_support
@@ -47,7 +47,7 @@ PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
 IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ReplicaLoad:
     """Requests that one replica serves at once."""
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component, Instant, exactly, most, total
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import dataclass, frozen_record, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
 from weighbridge.engines.servers import device_support, lora_and_speculation
@@ -150,7 +150,7 @@ def _unread(budget: "Budget") -> int:
     return part.total.bytes.expected // FOREIGN if part.vendor == "AMD" else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CardFit:
     """Bytes that one card holds beside the weights."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.engines.engine import Version, by_release
 
 GIB = 1024  # MiB
@@ -28,7 +28,7 @@ class Size(NamedTuple):
     many: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SglangRules:
     """One release's."""
 

@@ -20,7 +20,7 @@ srt/layers/moe/fused_moe_triton/fused_moe.py (intermediate_cache1 to 3).
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.body import Dense, Experts, Feed, LayerBlock, Tower
 from weighbridge.models.arch.mixers import (
@@ -45,7 +45,7 @@ STEP = 64  # tokens of one step of the delta rule, which keeps a state for each
 SCAN = 256  # the same of Mamba 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RankSplit:
     """One rank's share of a step: heads and feed-forwards by `tensor`, experts by number. Where
     there are `groups` of them, heads are those of a group, and the tokens of all groups meet at

@@ -20,7 +20,7 @@ from typing import Literal, assert_never
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Component
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
@@ -60,7 +60,7 @@ SOURCE = "transformers 5.23 cache_utils.py"
 CacheKind = Literal["none", "dynamic", "static", "quanto", "hqq", "fp8"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TransformersCacheSetting:
     """`after` says when we look: behind the prompt, or some steps later."""
 

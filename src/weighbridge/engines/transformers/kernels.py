@@ -33,7 +33,7 @@ models/falcon/modeling_falcon.py (forward of their attention).
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.machines.accelerators.chips import ASSUMED
 from weighbridge.machines.kernels.attention import (
@@ -45,7 +45,7 @@ from weighbridge.machines.kernels.attention import (
 from weighbridge.memory.components.activations import Heap, LiveTensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class KernelHeads:
     """The sizes of what a kernel is given. `mask` is the elements of its mask, 0 for none; `seen`
     the keys that a query is compared with."""

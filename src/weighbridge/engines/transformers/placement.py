@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Basis, Bytes, Component, exactly
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
 from weighbridge.engines.transformers.rules import placement_order
@@ -46,7 +46,7 @@ from weighbridge.memory.components.weights import (
 from weighbridge.models.arch.mixers import Attention
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DeviceShare:
     """The share of one device: tensors, and layers of the language model from `start` to `end`."""
 
@@ -156,7 +156,7 @@ class LoadedShare:
     parameters: int  # of the whole model
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Holding:
     """`fixed` are components of every phase; `working` of those that compute, `loading` of the
     first alone. `rounding` and `free` are what the allocator adds: to the tensors, and beyond."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.errors import BadFileError, ContradictionError, UsageError
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.engines.engine import version as nearest
@@ -47,7 +47,7 @@ GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)
 STORED: Mapping[str, CacheKind] = {"fp8": "fp8", "fp8_e4m3": "fp8", "int4": "quanto"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GenerationPlan:
     """`prompt` is the first step; `context` is tokens at the end of the last."""
 

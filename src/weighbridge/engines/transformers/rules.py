@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import facts
 
@@ -85,7 +85,7 @@ def has_auto_gptq(version: tuple[int, ...]) -> bool:
     return version < (4, 48)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TransformersRules:
     """Rules of one class in one version of transformers, most of them switches."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.memory.components.activations import Heap, LiveTensor
@@ -264,7 +264,7 @@ class DeviceLayers:
             yield kind, self.blocks[kind], count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ForwardStage:
     """The layers of one device, and whether it has the embedding and the head."""
 

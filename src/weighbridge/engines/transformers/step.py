@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from weighbridge.base.dtypes import DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules
@@ -107,7 +107,7 @@ class Distances:
     parts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ClassStyle:
     """The ways in which classes differ in what every class computes."""
 

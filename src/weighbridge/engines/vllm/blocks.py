@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Literal
 
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import dataclass, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 
@@ -31,7 +31,7 @@ Packing = Literal["tuples", "slots", "groups"]
 BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Spec:
     """One layer's cache: bytes of a block, the tokens in it, and how far back it looks. A state has
     all tokens of a request in one block, however many: none are named."""
@@ -49,7 +49,7 @@ class Spec:
         return (self.kind, self.tokens, self.reach) == (other.kind, other.tokens, other.reach)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RequestLoad:
     """Facts that decide a request's blocks: its length, tokens on their way, states kept a
     request."""

@@ -22,7 +22,7 @@ from typing import assert_never
 from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.engines.engine import Version
@@ -92,7 +92,7 @@ NAMES = FormatNames(
 LACKED = Rwkv | GatedRecurrence  # vLLM has no cache of them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class VllmCacheSetting:
     """`context` is max_model_len. None: the engine's default."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.parsed import names_beside
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.interface import Subject
@@ -53,7 +53,7 @@ BACKENDS = names_beside(__file__, "backends.txt")
 CHOSEN = ("auto", "none")  # by vLLM
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class VllmLaunch:
     """Every effective setting of one engine process group."""
 

@@ -30,7 +30,7 @@ layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size).
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.models.arch.body import Dense, Experts, Feed, LayerBlock
@@ -56,7 +56,7 @@ EXPANDED = 64 * 1024  # tokens of context at most
 LATENT_BLOCK = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RankShare:
     """Ranks among which a layer's heads and widths are split, and those that share its experts.
     `shuffled` are rows of a kernel that copies them into the order of experts and back."""
@@ -69,7 +69,7 @@ class RankShare:
         return ceil_div(feed.width, self.expert_width if isinstance(feed, Experts) else self.tensor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class StepWidths:
     """Elements: a token's at the widest moment and while latent attention runs, and of the experts'
     workspace."""
@@ -80,7 +80,7 @@ class StepWidths:
     formula: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Widths:
     """Elements of a token that the layers of one rank take while they run."""
 

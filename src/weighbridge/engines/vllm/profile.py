@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, exactly
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.units import MIB, align_up, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import forward, hardware
@@ -133,7 +133,7 @@ def _widest_of_tower(tower: Tower, share: RankShare) -> int:
 # Moments
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ProfiledMoment:
     """Bytes by what they are; together they are alive at once."""
 
@@ -150,7 +150,7 @@ class ProfiledMoment:
         return Bytes(*(b + others for b in self.activations))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Work:
     """Tokens and requests that pass through one rank at once."""
 
@@ -237,7 +237,7 @@ def peak(every: Sequence[ProfiledMoment]) -> ProfiledMoment:
     return replace(widest, activations=widest.activations.plus(most), scores=scores)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class _Constant:
     """Components that more than one moment has."""
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component, exactly, total, total_apart
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, dataclass, frozen_record
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, WORST, Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
@@ -46,7 +46,7 @@ FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Bl
 TABLE = 4  # bytes of a block's number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Resident:
     """Bytes that one rank holds whatever is asked of it."""
 

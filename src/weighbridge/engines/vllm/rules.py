@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import KIB
 from weighbridge.engines.engine import Version, by_release
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
@@ -28,7 +28,7 @@ WITH_SCALES = HOPPER._replace(file_scales=True)
 WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class VllmRules:
     """One version's. `second_runner` are the classes that its newer model runner serves; `second`
     is what that runner's sampler makes of logits while profiling: a float32 copy, nothing, or

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import MIB, power_of_two
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
@@ -69,7 +69,7 @@ TEXT, SEES, THINKER = "text_config", "vision_config", "thinker_config"
 INT32 = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RankWeights:
     """Bytes of one rank."""
 

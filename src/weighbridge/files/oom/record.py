@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base._version import __version__
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.memory.report import Shown
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Match:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Oom(Shown):
     """Why memory ran out, and what to change. All sizes are bytes."""
 

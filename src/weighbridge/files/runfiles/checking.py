@@ -20,7 +20,7 @@ from weighbridge.answers.questions.question import question
 from weighbridge.answers.remedies.case import DEVICE
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, shown
 from weighbridge.files.runfiles.document import documents
@@ -37,7 +37,7 @@ USUAL: tuple[Result, ...] = ("no", "unread")  # a gate does not pass what nobody
 MOST_FILES = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CheckRule:
     """Patterns of files, and the settings with which those are weighed."""
 
@@ -46,7 +46,7 @@ class CheckRule:
     fail_on: tuple[str, ...] = USUAL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CheckedFile:
     """A file with its answer, or with the reason why it could not be read."""
 
@@ -98,7 +98,7 @@ class CheckedFile:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FileCheck:
     """The answer of `weighbridge check`; `uncovered` are files that were named and that no rule
     matches."""

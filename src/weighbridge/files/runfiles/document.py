@@ -29,7 +29,7 @@ from weighbridge.base.cost import (
     within,
 )
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, field, frozen_record
 from weighbridge.base.sentences import sentence
 
 MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
@@ -50,7 +50,7 @@ class Place(NamedTuple):
     end: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Document:
     """One document of a file. `data` is a mapping, a list or a value; of a shell script, of Python
     and of prose it is the text."""

@@ -18,7 +18,7 @@ from weighbridge.answers.remedies.case import DEVICE
 from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import lines_beside
-from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.records import NamedTuple, field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.base.wording import printable, shown
@@ -96,7 +96,7 @@ _LINES = (EmitTarget(**json.loads(line)) for line in lines_beside(__file__, "emi
 TARGETS: Mapping[str, EmitTarget] = {line.word: line for line in _LINES}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Emitted:
     """A new file: its text, the command that starts it, and the answer about it."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.files.runfiles import notebook
 from weighbridge.files.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.files.runfiles.document import Document, Path, documents, first
@@ -39,7 +39,7 @@ class Edit(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FilePatch:
     """A file as it should be. `remedies` are the changes that it holds, one a run, and `encoding`
     is how the file's bytes say its text."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, field, frozen_record
 from weighbridge.files.runfiles.document import Document
 
 FEW_CARDS = "cards"  # the key of what says that a run is given fewer than it starts with
@@ -11,7 +11,7 @@ SEVERAL_CARDS = "card"  # and of a card whose name may mean a smaller or a large
 Value = Any  # text, a number, true or false, or a list of these
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Understood:
     """One key of a file that decides memory: `setting` is ours, and `start` to `end` is where its
     value stands in the text (0, 0: nowhere that could be written to)."""
@@ -25,7 +25,7 @@ class Understood:
     file: str = ""  # where it stands, if that is not the run file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Unread:
     """One key that decides memory, or may, and that was not understood; `why` is a clause.
     `lowers`: it takes less than is counted without it, so that "no" is not sure; `raises`: it takes
@@ -65,7 +65,7 @@ class ServerStart(NamedTuple):
         return sum(sizes) if sizes else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PlannedRun:
     """One run: a question of ours. `command` is an engine's own launch line, which then holds all
     that is not in `settings`. `defaults` are sizes that decide, are not in the file and were taken
@@ -94,7 +94,7 @@ class PlannedRun:
     step: tuple[str, Value] | None = None  # DeepSpeed's config, and what it says of all samples
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RunFile:
     """A file that was read: its kind, and the runs that it starts."""
 
@@ -110,7 +110,7 @@ def unwritten(change: Mapping[str, Value]) -> None:
     """Say that nothing can be written: of kinds that are read alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Kind:
     """One kind of run file, which its module ends with (docs/contributing/runfile.md)."""
 

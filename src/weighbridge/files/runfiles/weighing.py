@@ -10,7 +10,7 @@ from weighbridge.answers.questions.question import by_its_name, question, servin
 from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import CODES, UsageError, WeighbridgeError
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.words import words_in
 from weighbridge.engines.launch.shell import CARDS
@@ -61,7 +61,7 @@ Open = Callable[[Any, str | None], Prepared]
 Opened = Callable[[PlannedRun], Prepared]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class WeighedRun:
     """One run with its answer, or with the sentence why there is none."""
 
@@ -109,7 +109,7 @@ class WeighedRun:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class WeighedFile(Shown):
     """The answer about a run file: each of its runs, in the order in which they stand."""
 

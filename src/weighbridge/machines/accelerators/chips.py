@@ -21,14 +21,14 @@ programming guide, table "Technical Specifications per Compute Capability".
 from collections.abc import Mapping
 from typing import Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.units import KIB
 
 Version = tuple[int, int]  # compute capability
 Links = Literal["switch", "bridge", ""]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Capability:
     """Facts that all chips of one compute capability share; `shared_memory` is in bytes."""
 

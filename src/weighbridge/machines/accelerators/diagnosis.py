@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators import local, ram
 from weighbridge.machines.accelerators.detected import outputs
@@ -35,7 +35,7 @@ DEVELOPERS = frozenset(
 )  # extras of our tests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Extra:
     """A group of packages that `pip install 'weighbridge[name]'` brings."""
 
@@ -50,7 +50,7 @@ class Extra:
         return {"name": self.name, "missing": list(self.missing), "install": self.install}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Memory:
     """Host memory in bytes: what is installed, what is left, and the limits of control groups."""
 
@@ -68,7 +68,7 @@ class Memory:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DiagnosedDevice:
     """One device: as it was told, and as it was understood. No card: its memory is not known."""
 
@@ -95,7 +95,7 @@ class DiagnosedDevice:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Diagnosis:
     """All that `weighbridge doctor` tells. `here` says which machine it is of: this one, or one
     that printed an output. `why` says why there is no accelerator."""

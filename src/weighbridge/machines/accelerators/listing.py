@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, parse_size
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, Version
@@ -83,7 +83,7 @@ def _nvidia(version: Version | None) -> Known:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Wanted:
     """Properties that a part must have. A property that is not known of a part, it does not
     have."""

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from weighbridge.base.cost import short_name
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.memory import Bytes, exactly
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human, parse_size
 from weighbridge.base.wording import spelled_like
@@ -67,7 +67,7 @@ SHORT, NAMES = 64, 512  # characters of names that are kept, and how many of the
 MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ChosenCard:
     """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
     what is `free` of that now, which was measured where the card is of this machine."""
@@ -77,7 +77,7 @@ class ChosenCard:
     free: Bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DeviceChoice:
     """The devices that the user has in mind."""
 

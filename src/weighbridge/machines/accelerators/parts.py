@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Literal
 
 from weighbridge.base.memory import Basis, Bytes
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import dataclass, frozen_record, replace
 from weighbridge.base.units import MIB
 from weighbridge.machines.accelerators import rules
 from weighbridge.machines.accelerators.chips import ASSUMED, CAPABILITIES, Chip
@@ -56,7 +56,7 @@ class MemoryFigure:
         return {**self.bytes._asdict(), "basis": self.basis, "source": self.source}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Part:
     """One device as a program sees it: a card, a die of a card, a chip with its memory."""
 
@@ -151,7 +151,7 @@ class Part:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Instance:
     """A machine of a cloud: `count` devices of one part."""
 

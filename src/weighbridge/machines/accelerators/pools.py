@@ -22,7 +22,7 @@ GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the ma
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, exactly
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators.ram import Ram, ram
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SWAPS = "Apple"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MachineMemory:
     """Bytes that processes of one machine can have; `shared`: with what its devices hold in them;
     `pages_stay`: and perhaps with pages of files while it loads; `swaps`: its system swaps out what

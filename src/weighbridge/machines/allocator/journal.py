@@ -10,7 +10,7 @@ format_size of c10/core/CachingDeviceAllocator.cpp.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.machines.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.machines.allocator.options import UNLIMITED
@@ -92,7 +92,7 @@ EVENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class OutOfMemory:
     """One refused request, after everything that could be freed was. Its message reads as torch's,
     because programs look for its words; torch's advice at its end is left out."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.machines.allocator.core import Allocator
@@ -27,7 +27,7 @@ PROTOCOL = 4
 State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HeldBlock:
     """One block of a segment, in bytes; of an inactive one nothing is requested."""
 
@@ -37,7 +37,7 @@ class HeldBlock:
     state: State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Segment:
     address: int
     size: int

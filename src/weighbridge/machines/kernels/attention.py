@@ -28,7 +28,7 @@ cuDNN's backward accumulates was not measured. flash-attention hopper/flash_api.
 from functools import lru_cache
 from math import ceil
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import KIB, align_up, ceil_div
 from weighbridge.machines.accelerators.chips import Chip
 
@@ -49,7 +49,7 @@ ROWS = 128  # that flash attention's backward rounds to
 MOST_SPLITS = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class KernelShape:
     """Sizes of one call: q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v
     [..., value_dim]; `itemsize` bytes a number."""
@@ -75,7 +75,7 @@ class KernelShape:
         return self.heads != self.kv_heads
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AttentionCall:
     """All else that decides the kernel; `groups` says that torch is told of groups (enable_gqa)."""
 

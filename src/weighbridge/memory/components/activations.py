@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.machines.allocator import Allocator, Block
 from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.machines.allocator.sequence import (
@@ -61,7 +61,7 @@ class LiveTensor(NamedTuple):
         return cls(name, nbytes, block, alike, blocks.spare, tuple(others), place)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LivePeak:
     """The fullest moment: bytes of tensors by component, and what the allocator counted."""
 

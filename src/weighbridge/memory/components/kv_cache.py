@@ -13,7 +13,7 @@ from typing import assert_never
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.memory import Component, exactly
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
@@ -26,7 +26,7 @@ from weighbridge.models.arch.mixers import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Format:
     """The way a run of elements is stored: a head's key of one token, say. `beside` are the bytes
     of scales and zero points that each run has of its own."""
@@ -41,7 +41,7 @@ class Format:
 PLAIN = Format(dtype=BFLOAT16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Formats:
     """Number formats of cached keys and values, and dtypes of convolution and running states."""
 
@@ -51,7 +51,7 @@ class Formats:
     state: DType = FLOAT32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Lengths:
     """Lengths of one request: tokens, the encoder's input, images that are attended to apart."""
 
@@ -66,7 +66,7 @@ class Lengths:
         return self.encoder if cross.length is None else cross.length
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CacheBytes:
     """Bytes that grow with the context, and bytes that do not."""
 

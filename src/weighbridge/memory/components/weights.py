@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, alike, expert_path, held
 from weighbridge.models.checkpoint.model import Model, ModelPart
@@ -46,7 +46,7 @@ class PlacedTensor(NamedTuple):
     copies: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FormatChoice:
     """The format that weights are loaded in. `scheme` None and `as_stored` False: plain `dtype`."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Instant, compared
-from weighbridge.base.records import NamedTuple, dataclass, field, fields_of
+from weighbridge.base.records import NamedTuple, field, fields_of, frozen_record
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Shown:
         return drawn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Report(Shown):
     """The answer to a question: what was asked, of which model, and what it takes on every
     device."""

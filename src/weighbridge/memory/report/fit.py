@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base._version import __version__
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.memory.report import ModelFacts, Report, Shown, as_dict, plain, verdict_as_dict
 from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen, chosen_way
 from weighbridge.memory.report.verdict import Answer
@@ -56,7 +56,7 @@ class Accelerator:
         return {"name": self.name, "id": self.id, "count": self.count, "usable_bytes": usable}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Question:
     """One question and its answer. Without a report, `reason` says why there is none."""
 
@@ -146,7 +146,7 @@ def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Solved:
     """The number that was asked for. `value` is None where nothing fits, or nobody can say."""
 
@@ -166,7 +166,7 @@ class Solved:
         return fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Fit(Shown):
     """The answer whether one model fits one kind of accelerator: for loading, inference and
     training; of a pipeline, for making pictures or video."""
@@ -266,7 +266,7 @@ class Fit(Shown):
         return iter(self.questions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Ranking:
     """Cards for one model, models for one card, or layouts of one model on several: what fits comes
     first."""

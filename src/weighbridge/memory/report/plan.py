@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Answer, under_words
 
@@ -20,7 +20,7 @@ PUBLISHED = 0  # bits of a rung whose weights are as they are published, or as w
 USEFUL = 3  # bits below which a model is better divided between card and RAM (assumed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Rung:
     """One format to run the model in: the question of inference with a change, and its answer."""
 
@@ -133,7 +133,7 @@ MADE = frozenset({"size", "frames", "seconds", "batch_size", "seq_len", "lora_r"
 SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Plan:
     """The answer to a question of `fit`, chosen once. `fits` is of the cards that were asked about.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes, Instant, Role, at_once, peak
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.memory.report import Report, Shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SCHEMA = "weighbridge.together/1"
 SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # what a line starts in the background
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Service:
     """One of the models: its answer alone, and its place beside the others."""
 
@@ -44,7 +44,7 @@ class Service:
         return peak(on_a_card(self.report).instants.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Services(Shown):
     """The answer whether several models fit the same cards at once."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import Ground
 from weighbridge.base.memory import HIGH, LOW, Basis, Bytes
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.sentences import sentence
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def judge(conditions: Iterable[Condition]) -> Answer:
     return "unknown" if any(c.opens in (answer, "either") for c in every if c.opens) else answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HostVerdict:
     """The verdict whether the memory of one machine is enough (verdict/on_host.py). None: nobody
     said what it has."""
@@ -95,7 +95,7 @@ class HostVerdict:
         return None if self.room is None else self.room.low
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Verdict:
     """The verdict whether it fits, on each of `count` devices: never on their sum
     (verdict/on_devices.py)."""
@@ -173,7 +173,7 @@ def under_words(report: "Report", words: str) -> "Report":
     return replace(report, verdict=report.verdict.under(unread, reason=reason))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Price:
     """The cost of a change, by kind. Each is in points that compare: about one for each percent
     that most people would mind as much (remedies/prices.py). 0 is nothing."""
@@ -203,7 +203,7 @@ class Price:
         return all(mine >= theirs for mine, theirs in zip(self._each, other._each, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Remedy:
     """Settings to change, what the fullest device holds then, and what it costs."""
 

@@ -15,7 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Literal, overload
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, TORCH, DType
-from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.records import NamedTuple, dataclass, field, frozen_record
 from weighbridge.models.arch.config import Config
 from weighbridge.models.tensors import EXPERTS
 
@@ -194,7 +194,7 @@ Params = Iterable[Param]
 ParamRule = Callable[[Config, str], Params]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Family:
     """Description of the classes of a model type: their tensors, heads and buffers.
 

@@ -9,14 +9,14 @@ Letters: D hidden, F feed-forward, E experts, V vocabulary.
 
 from typing import Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.models.arch.mixers import Mixer
 from weighbridge.models.arch.parts import Dense as Dense
 from weighbridge.models.arch.parts import Experts as Experts
 from weighbridge.models.arch.parts import Feed as Feed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LayerBlock:
     """One layer. A layer of Mamba has no feed-forward, one of Nemotron-H may have nothing else."""
 
@@ -25,7 +25,7 @@ class LayerBlock:
     query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Tower:
     """An encoder of images or sounds. `positions` are what it computes on, `tokens` what the
     language model is given, in its input or by cross-attention; both of one item of the size that

@@ -9,7 +9,7 @@ works in every vision-language class as soon as a family has it.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, Unpack
 
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, linear
 from weighbridge.models.arch.builder import family, tied
 from weighbridge.models.arch.config import Config
@@ -25,7 +25,7 @@ SIDE_BY_SIDE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Inner:
     """A model inside a larger one."""
 

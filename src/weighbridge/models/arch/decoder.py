@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.models.arch.blueprint import (
     MAX_TENSORS,
     Param,
@@ -239,7 +239,7 @@ OLDER = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DecoderNames:
     """Names that a decoder gives its parts, and the key that counts its layers."""
 

@@ -14,14 +14,14 @@ them, in which dtype and with which slack, is with each engine, in its caches.py
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.models.arch.parts import Attention as Attention
 from weighbridge.models.arch.parts import Indexer as Indexer
 
 Source = Literal["text", "audio", "image"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Latent:
     """Multi-head latent attention: keys and values of all heads come from one small vector."""
 
@@ -48,7 +48,7 @@ class Latent:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Compressed:
     """DeepSeek-V4: one vector of `dim` for key and value, whole within the window, beyond it one
     for every `rate` tokens. Rate 1 is the window alone."""
@@ -66,7 +66,7 @@ class Compressed:
         return self.indexer is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CrossAttention:
     """Keys and values of an encoder's states, made once. `length` None is the request's own; for
     images it is what one image takes."""
@@ -87,14 +87,14 @@ class CrossAttention:
         return self.kv_heads * self.value_dim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Shared:
     """Attention over the keys and values that layer `owner` stores."""
 
     owner: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Mamba1:
     """A state of `state` numbers for each of `inner` channels."""
 
@@ -111,7 +111,7 @@ class Mamba1:
         return self.inner * self.state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Mamba2:
     """Channels in heads; the convolution also sees the B and C of each group."""
 
@@ -130,7 +130,7 @@ class Mamba2:
         return self.inner * self.state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GatedDelta:
     """Gated delta net: queries, keys and values go through one convolution; a matrix a head."""
 
@@ -149,7 +149,7 @@ class GatedDelta:
         return self.value_heads * self.key_dim * self.value_dim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class KimiDelta:
     """Kimi's delta attention: three convolutions of equal width, a square matrix a head."""
 
@@ -166,7 +166,7 @@ class KimiDelta:
         return self.heads * self.dim**2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LinearAttention:
     """Lightning attention: a square matrix a head and nothing else."""
 
@@ -183,7 +183,7 @@ class LinearAttention:
         return self.heads * self.dim**2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ShortConv:
     """A convolution over the last tokens, and no other memory."""
 
@@ -199,7 +199,7 @@ class ShortConv:
         return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Rwkv:
     """The last token as both mixings saw it, and the running sums: three numbers a channel in
     version 4 (`head_dim` 0), a matrix a head since 5."""
@@ -218,7 +218,7 @@ class Rwkv:
         return self.inner * (self.head_dim or 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GatedRecurrence:
     """RecurrentGemma's real-gated linear recurrence: one number a channel."""
 
@@ -240,7 +240,7 @@ Recurrent = (
 Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Layer:
     """All that one layer remembers; nothing, for a layer of experts alone."""
 

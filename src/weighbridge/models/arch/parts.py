@@ -4,10 +4,10 @@ They stand alone so that a question about weights starts without the others. Let
 F feed-forward, E experts.
 """
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Indexer:
     """A small attention that picks tokens for the large one: a key of `dim` a token."""
 
@@ -15,7 +15,7 @@ class Indexer:
     dim: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Attention:
     """MHA, GQA or MQA. `window` slides with the token, `chunk` starts anew every so many."""
 
@@ -42,7 +42,7 @@ class Attention:
         return self.window if self.chunk is None else self.chunk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Dense:
     """A feed-forward of width F. Gated: two projections to F, their product, one back."""
 
@@ -52,7 +52,7 @@ class Dense:
     inputs: int = 0  # numbers that it reads and gives, where that is not D
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Experts:
     """E feed-forwards of width F, of which a token uses `top_k`; and those that all tokens use."""
 

@@ -9,7 +9,7 @@ Checkpoints store one Linear an expert, or all experts in one 3-D parameter; bot
 
 from collections.abc import Callable, Iterator, Sequence
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.models.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -31,7 +31,7 @@ GATED = ("gate_proj", "up_proj", "down_proj")
 NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RoutedExperts:
     """E experts with feed-forward size F; a token uses k of them."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.sources.reference import Reference
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.models.formats import Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class StoredModel:
     """One model: its stored tensors (none when only a config is known) and its config."""
 
@@ -36,7 +36,7 @@ class StoredModel:
     vouched: bool = False  # the catalogue's: its parameters are counted beside it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Inventory:
     """The files that were read, of one model or of the parts of a pipeline."""
 

@@ -27,7 +27,7 @@ from weighbridge.base.dtypes import (
     DType,
 )
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.formats.strict_json import collector_paused, short
 from weighbridge.models.formats.unpickle import Global, Map, PickledCall, Sequence
@@ -114,7 +114,7 @@ class Stored(NamedTuple):
     begin: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Checkpoint:
     """All tensors of a file. `storages` are bytes by key; `uncalled` names what else the pickle
     would have run."""

@@ -20,7 +20,7 @@ from struct import Struct, calcsize, unpack_from
 
 from weighbridge.base.dtypes import GGML
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.models.formats import MissingBytesError, Plan, Prefix
@@ -86,7 +86,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Gguf:
     """A file's content before its data. `file_bytes` is the size up to the end of the last tensor,
     padding after it not counted."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import Plan, whole
 from weighbridge.models.formats.strict_json import short, strict_json, strict_object
@@ -26,7 +26,7 @@ from weighbridge.models.formats.strict_json import short, strict_json, strict_ob
 MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Index:
     """The tensors' files, in order of first mention; sizes are None where the metadata has no
     usable one."""
@@ -96,7 +96,7 @@ def safe_path(path: str, where: str) -> str:
 # ---- Pipelines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PipelinePart:
     """A model of a pipeline; `folder` is "" where its files lie beside the pipeline's own."""
 
@@ -106,7 +106,7 @@ class PipelinePart:
     folder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Pipeline:
     """A pipeline's class and models. `absent` are parts that the class knows and this pipeline does
     without (a safety checker)."""

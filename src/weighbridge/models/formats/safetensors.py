@@ -19,7 +19,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import SAFETENSORS, DType
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import ByteRange, Plan
 from weighbridge.models.formats.strict_json import collector_paused, decode, short, strict_json
@@ -41,7 +41,7 @@ WHOLE = {int}
 new = tuple.__new__  # half the cost of the record's own, which takes names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Header:
     """A file's content before its data. `file_bytes` is the size that the file must have;
     `header_bytes` are those before the data."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.models.tensors import CheckpointTensor
 
 Shape = tuple[int, ...]
@@ -56,7 +56,7 @@ class Packed(NamedTuple):
         return value if isinstance(value, int) and value > 0 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Layout:
     """One layout; `shape` answers None where shapes say that it is another."""
 

@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 
 Version = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ConfigCall:
     """A config as Python calls it. `inner` is the config of torchao within the one of transformers;
     values of `dtypes` are torch's own."""

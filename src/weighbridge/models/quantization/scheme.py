@@ -9,7 +9,7 @@ are one parameter.
 from collections.abc import Callable, Iterable
 
 from weighbridge.base.dtypes import DType
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.models.arch.blueprint import Blueprint, Param, ParamKind, last_name
 from weighbridge.models.arch.roles import role_of
 
@@ -34,7 +34,7 @@ Pack = Callable[[Param], Iterable[PackedPiece] | None]
 Takes = Callable[[Param], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Scheme:
     """A format by its name. `left` says in words what it leaves alone, `source` where that is
     written."""

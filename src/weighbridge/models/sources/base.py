@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.formats import Plan
@@ -30,7 +30,7 @@ class SourceFile(NamedTuple):
     size: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SourceOptions:
     """Options of reaching a source. None is what huggingface_hub's settings and environment say; a
     token of False is none at all."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.base.errors import HubError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import printable, shown
@@ -47,7 +47,7 @@ WINDOWS = 12  # refusals by one that counts requests, each waited out: an hour o
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HttpResponse:
     """`size` is that of the whole file, where the server said it; `url` is where redirects led,
     and `link` what its header of this name says: where a list goes on."""

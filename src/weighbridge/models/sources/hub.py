@@ -23,7 +23,7 @@ from weighbridge.base.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import shown
@@ -43,7 +43,7 @@ WHOLE = MIB  # a file up to this size is fetched without a range, as the client 
 MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards has 9 MB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class _Listing:
     """One revision of a repository: the id that it has now, and its files with their sizes."""
 
@@ -56,7 +56,7 @@ class _Listing:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HubRequest:
     """A request as it was made. `authorized` says that a token went with it."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import NotFoundError, UsageError
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import HIDDEN
 
@@ -19,7 +19,7 @@ MAX_LENGTH = 4096  # PATH_MAX of Linux
 FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LocalRef:
     """A folder or a file; `revision` only means something for a folder of the Hub's cache."""
 
@@ -27,14 +27,14 @@ class LocalRef:
     revision: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CatalogueRef:
     """A name of the built-in catalogue."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HubRef:
     """A repository, or a file or a folder in it. `endpoint` is None for the configured Hub."""
 
@@ -46,7 +46,7 @@ class HubRef:
     endpoint: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class UrlRef:
     """A file anywhere on the web."""
 
@@ -54,7 +54,7 @@ class UrlRef:
     filename: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TimmRef:
     """A name of the timm library; with its tag it is also the repository `timm/name`."""
 
@@ -62,7 +62,7 @@ class TimmRef:
     revision: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SizeRef:
     """A bare number of parameters, whose answer is rough by nature."""
 

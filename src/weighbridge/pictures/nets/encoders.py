@@ -8,7 +8,7 @@ Source: transformers 5.23 models/{clip, t5, umt5, llama, qwen3, gemma2, gemma3}.
 
 from collections.abc import Iterator
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend
@@ -105,7 +105,7 @@ def t5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 # ---- language models
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TextDecoder:
     """Sizes of a language model, as its config names them."""
 

@@ -6,7 +6,7 @@ transformer_longcat_image, transformer_flux2}.py.
 
 from collections.abc import Callable
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     Turns,
@@ -200,7 +200,7 @@ def gated_feed(n: NetPlace, x: Value, inside: int) -> Value:
     return n.linear("linear_out", h, x.shape[-1], False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SharedModulation:
     """What all blocks of FLUX.2 share: modulations (of the image, the text, both), positions, and
     the feed-forward's width."""

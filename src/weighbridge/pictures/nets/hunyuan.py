@@ -4,7 +4,7 @@ Source: diffusers 0.42 models/transformers/{transformer_hunyuan_video,
 transformer_hunyuan_video15}.py.
 """
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     Turns,
@@ -33,7 +33,7 @@ GLYPHS = 256  # tokens of ByT5 beside the prompt's, HunyuanVideo 1.5
 IMAGE_TOKENS = 729  # of SigLIP, for one picture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class StreamModulation:
     """What all blocks read besides their streams."""
 

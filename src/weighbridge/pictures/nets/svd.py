@@ -5,7 +5,7 @@ models/transformers/transformer_temporal.py, models/autoencoders/autoencoder_kl_
 models/{resnet, attention}.py.
 """
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
 from weighbridge.pictures.nets.unet import resnet as spatial
@@ -14,7 +14,7 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Clip:
     """Conditions of all blocks: frames of a video, the embedding of time, and the picture."""
 

@@ -7,7 +7,7 @@ models/transformers/transformer_2d.py, models/attention.py, models/controlnets/c
 from itertools import pairwise
 from typing import Any
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
 from weighbridge.pictures.places import NetPlace
@@ -18,7 +18,7 @@ IP_TOKENS = 4  # of ImageProjection, as IP-Adapter's own files have them
 TO_PIXELS = 8  # of a latent's side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Level:
     """One size of pictures: its channels, ResNet blocks, and transformers, where it has some.
     `text` is the width of what they attend to, `linear` how they project, `only` whether they
@@ -33,7 +33,7 @@ class Level:
     only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Conditions:
     """What blocks read besides pictures: the time, and the text of each level's width."""
 

@@ -5,7 +5,7 @@ Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_ltx, autoencoder_kl_l
 
 from math import prod
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import timestep
 from weighbridge.pictures.nets.tiles import tile, tiled
@@ -20,7 +20,7 @@ STRIDES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Manner:
     """Differences of one side of one class: `second` of LTX-2, whose norms are in the dtype of the
     model; `reflected` pads of pixels are made before a convolution."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT32
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     attends,
@@ -21,7 +21,7 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 IMAGE_TOKENS = 257  # of CLIP, for one picture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class VideoConditions:
     """Inputs that all blocks share: the modulation, the text (after `images` tokens of a picture),
     and the frequencies of positions."""

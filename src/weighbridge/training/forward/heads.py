@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 from weighbridge.base.parsed import lines_beside
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.models.arch.model_types import NEVER
 from weighbridge.training.forward.losses import Loss
 from weighbridge.training.forward.scoring import (
@@ -28,7 +28,7 @@ from weighbridge.training.forward.tensors import Tensor
 Quiet = Callable[[TrainingStep, Tensor], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Head:
     """How logits become log-probabilities of the tokens that were written: with gradients, and
     without.

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.models.arch.model_types import facts
 from weighbridge.training.forward import losses
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record
@@ -51,7 +51,7 @@ from weighbridge.training.forward.tensors import Shape, Tensor
 Score = Callable[[Machine, Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Scoring:
     """One row of heads.txt."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.versions import numbers
 from weighbridge.training.forward.heads import head
@@ -21,7 +21,7 @@ OTHERS_SAY = ("trl", "axolotl", "unsloth")
 Release = tuple[int, ...] | None  # None is the newest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Rollout:
     """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
@@ -41,7 +41,7 @@ class Rollout:
     of_free: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LearningRun:
     """`trained` asks for what is trained, `effective` are the settings that the method has beside.
     `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the

@@ -12,7 +12,7 @@ backends/megatron_utils/model_provider.py, verl 0.7 models/mcore/bridge.py (Line
 from collections.abc import Iterator
 from typing import Literal
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import align_up
 from weighbridge.models.arch.mixers import Latent, Mamba2
 
@@ -20,7 +20,7 @@ Share = Literal["tensor", "none", "expert"]
 MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class RoutedFeed:
     """Experts of a layer: a token goes to `top` of `count`, of `groups` of them first. `width` is
     the feed-forward of one, `shared` that of what every token passes
@@ -39,7 +39,7 @@ class RoutedFeed:
         return (self.count, 1) if self.scored else (self.count,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MegatronModel:
     """The settings of TransformerConfig and GPTModel that decide bytes. `words` are those of the
     tokenizer, `positions` learned ones; `dense` counts layers in front that have no experts."""

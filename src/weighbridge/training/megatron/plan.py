@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.versions import numbers
@@ -93,7 +93,7 @@ UNEVEN = (0.85, 1.1, 1.5)  # assumed: 34 ranks of Megatron's own tests had 0.84 
 # them 1.03 to 1.16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MegatronPlan:
     """The effective settings of one run by Megatron-core."""
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.settings.ranks import RING, Ranks
 
@@ -12,7 +12,7 @@ WEIGHT = 2  # bytes a number in 16 bits
 Dispatcher = Literal["allgather", "alltoall", "deepep", "hybridep"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class MegatronRun(Ranks):
     """Ranks, and the settings of Megatron-core that take or free memory.
 

@@ -28,7 +28,7 @@ _fsdp_state.py, 2.8.0 _fully_shard.py.
 """
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training import float8, kbit
 from weighbridge.training.forward.step import Around, Unshared
@@ -42,7 +42,7 @@ WAITS = (1, 11)
 ROOTS_GO = (2, 8)  # torch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AccelerateRules:
     """`widens`: which parts become float32 under mixed precision: all, trained or none."""
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.units import MIB, power_of_two
 from weighbridge.training.forward.backward import TEMPORARIES
 from weighbridge.training.forward.machine import Machine
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Fsdp1Options:
     """Options of FSDP1; `compute` and `reduce` are the dtypes of its MixedPrecision."""
 

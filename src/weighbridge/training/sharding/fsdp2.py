@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
 from weighbridge.base.dtypes import FLOAT8, FLOAT32, DType
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.units import power_of_two
 from weighbridge.models.arch.roles import role
 from weighbridge.training.forward.backward import TEMPORARIES
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Fsdp2Options:
     """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
     `carved`: embedding and head are units, `apart`: without the last norm; `waits`: all

@@ -28,7 +28,7 @@ from typing import Literal
 
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import TriedError, UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.memory.components.weights import BITSANDBYTES
@@ -42,7 +42,7 @@ from weighbridge.workload import FSDP, Train
 FLAT = ("fsdp1", "zero3")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Sharding(Ranks):
     """Ranks, and what they share out: `kind` is what the data-parallel ones do."""
 
@@ -176,7 +176,7 @@ LEAVES_OUT = (1, 14)  # accelerate
 SHARE_INTEGERS: Mapping[str, Held] = {"axolotl": "parts", "torchtune": "all"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PackedRun:
     """The facts of a run that decide, besides format and ranks, what is shared out. `floats`: codes
     are stored as floats; `prepares`: accelerate wraps the model. An accelerate of None is the

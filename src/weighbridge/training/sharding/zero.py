@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module, below
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from weighbridge.training.forward.step import BuiltModel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ZeroSizes:
     """Numbers, not bytes: DeepSpeed's own defaults, or the Trainer's."""
 
@@ -68,7 +68,7 @@ class ZeroSizes:
         return cls(reduce=square, prefetch=square * 9 // 10, persistent=10 * hidden)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ZeroOptions:
     """`offload`: none, optimizer, params or nvme. `eager`: states are made with the engine;
     `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is shared out;

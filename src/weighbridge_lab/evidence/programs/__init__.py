@@ -13,10 +13,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class EvidenceProgram:
     """A program of published measurements. `home` is "module:function" in this package."""
 

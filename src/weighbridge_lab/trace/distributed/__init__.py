@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 
@@ -28,7 +28,7 @@ PER_NODE = 8  # processes of a node, where nobody says: a board's GPUs
 ADDRESS, PORT = "127.0.0.1", "29500"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class World:
     """One process of many: `rank` of `size`, `per_node` of them on each machine."""
 

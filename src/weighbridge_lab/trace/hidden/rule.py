@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge_lab.trace.card import Card
 
 HALF = (torch.float16, torch.bfloat16)
@@ -34,7 +34,7 @@ class Op(NamedTuple):
         return self.kwargs.get(name, default)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class HiddenRule:
     """Bytes that some operations take besides their outputs."""
 

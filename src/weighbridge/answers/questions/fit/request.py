@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 from weighbridge.engines.engine import USUAL_CONTEXT
@@ -44,7 +44,7 @@ USERS = ("batch_size",)  # of a server; of training it is another number
 PLAIN = ("lora", "train")  # questions about weights that are not packed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class FitRequest:
     """The request, checked; values are as they were given."""
 

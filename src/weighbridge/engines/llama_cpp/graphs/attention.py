@@ -16,7 +16,7 @@ Source: llama.cpp 0c1e57098 src/models/deepseek2.cpp; b4905 src/llama-model.cpp
 (llm_build_deepseek2).
 """
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import MIB
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, GgmlTensor
@@ -24,7 +24,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.models.arch.mixers import Attention, Latent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class CacheHeads:
     """Key-value heads of one layer's cache, and the sizes of their keys and values."""
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, I32, I64, GgmlTensor
@@ -21,7 +21,7 @@ from weighbridge.models.arch.mixers import Attention, Latent, Mixer, Shared
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GraphStep:
     """`tokens` in one micro-batch, of `sequences` requests, of which `outputs` give logits.
     `cells` are those of the cache that attention looks at; `near` those of sliding layers."""
@@ -45,7 +45,7 @@ class GraphStep:
     whole: bool = False  # every layer, also where one more of its kind changes nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Placement:
     """`host` is the number of the host, after all GPUs; layers and caches by number."""
 

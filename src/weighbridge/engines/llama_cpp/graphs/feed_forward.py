@@ -8,7 +8,7 @@
 Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
 """
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
@@ -16,7 +16,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 FUSED = 15  # experts a token whose sum CUDA computes in one go
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Act:
     """The activation of a feed-forward: silu, gelu or relu; `squared` after it."""
 
@@ -67,7 +67,7 @@ def halved(build: Build, up: GgmlTensor) -> GgmlTensor:
 # Experts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Routing:
     """The rules by which a router picks experts for each token, and weighs them."""
 

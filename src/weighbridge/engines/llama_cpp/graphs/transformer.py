@@ -12,7 +12,7 @@ Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 
 from typing import assert_never
 
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.llama_cpp.ggml import graph as g
@@ -44,7 +44,7 @@ UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | Gat
 Scanned = Mamba1 | Mamba2 | GatedDelta | ShortConv
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class GraphStyle:
     """Traits of an architecture that its tensors do not say."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
@@ -31,7 +31,7 @@ POSITIONAL = (0, 26)
 FEW_FLAGS = 2  # -m and a name are of many programs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ServedLine:
     """What a container is told: `entry` is the program where the image starts none, and `flags`
     are told to it. `model` is "" where a flag names it; `first`: it stands before them."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.records import NamedTuple, field, frozen_record, replace
 from weighbridge.base.sentences import key_of
 from weighbridge.base.units import parse_size, typed_size
 from weighbridge.base.wording import shown, unsecret
@@ -48,7 +48,7 @@ UNNAMED = "model"  # stands in a line for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Container:
     """A program in its container, as compose files and Kubernetes have it."""
 

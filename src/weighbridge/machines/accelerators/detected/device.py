@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import field, frozen_record
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import clipped, printable
 
@@ -15,7 +15,7 @@ LARGEST = 1 << 46  # bytes: 64 TiB, which no device has; a figure above it is no
 SMALLEST = 1 << 30  # bytes, assumed: graphics with less of their own share the CPU's memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DetectedDevice:
     """Bytes are None where they were not told; `why` says why the total was not."""
 
@@ -58,7 +58,7 @@ class DetectedDevice:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class ToolOutput:
     """The devices that one output told, else why there are none."""
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected import amd, apple, nvidia, nvml, others
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
@@ -40,7 +40,7 @@ MAKERS: tuple[
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Here:
     """The outputs of all programs that were asked. `devices` are those that this process sees and
     can use."""

@@ -13,7 +13,7 @@ Source: transformers 5.23 models/<type>/modeling_<type>.py.
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
@@ -42,7 +42,7 @@ IDLE = (  # heads only split a projection; the encoder's keys are idle where it 
 BLOCKS = ("encoder.layers.*", "decoder.layers.*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class BartVariant:
     """Switches in which classes of BART's kind differ, BART's own by default."""
 

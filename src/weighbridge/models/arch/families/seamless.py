@@ -10,7 +10,7 @@ Source: transformers 5.23 models/{seamless_m4t,seamless_m4t_v2}/modeling_*.py.
 
 from collections.abc import Iterable, Iterator
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
@@ -32,7 +32,7 @@ UNIT_KERNEL = 7  # SeamlessM4Tv2TextToUnitDecoderLayer
 POSITIONS = {"relative", "rotary", "relative_key"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class SeamlessVariant:
     """Switches in which v2 differs: chunked speech, units in parallel."""
 

@@ -14,7 +14,7 @@ Source: transformers 5.23 models/{t5,mt5,umt5,longt5,switch_transformers}/modeli
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.models.arch.blueprint import (
     NOT_IN_HALF,
     Family,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.models.arch.mixers import Layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class T5Stack:
     """One of the two halves of a model."""
 
@@ -137,7 +137,7 @@ def switch_feed_forward(c: Config, prefix: str, stack: T5Stack, i: int) -> Itera
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class T5Variant:
     """Parts in which classes of T5's kind differ."""
 

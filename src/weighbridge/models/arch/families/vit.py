@@ -16,7 +16,7 @@ Source: transformers 5.23 models/dinov3_vit/modeling_dinov3_vit.py.
 from collections.abc import Iterator
 from functools import partial
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, affine, conv, linear
 from weighbridge.models.arch.config import Config
@@ -32,7 +32,7 @@ from weighbridge.models.arch.vision import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class VitSwitches:
     """Switches in which vision transformers differ."""
 

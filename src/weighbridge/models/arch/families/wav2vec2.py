@@ -15,7 +15,7 @@ wav2vec2_conformer}/modeling_*.py.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.models.arch.blueprint import (
     Buffer,
     Family,
@@ -200,7 +200,7 @@ def output_width(c: Config) -> int:
     return c.num("output_hidden_size", default=width) if c.flag("add_adapter") else width
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Wav2Vec2Variant:
     """Parts in which encoders of sound of Wav2Vec2's kind differ."""
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.records import KW_ONLY, dataclass, replace
+from weighbridge.base.records import KW_ONLY, dataclass, frozen_record, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Experts, LayerBlock
 from weighbridge.models.arch.mixers import Attention, Latent
@@ -74,7 +74,7 @@ class Net:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class TrainingProgram:
     """The forward and the loss of one model. `low` and `high`: what it saves may be so many times
     what it says; `said` is why."""

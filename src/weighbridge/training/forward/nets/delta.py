@@ -11,7 +11,7 @@ Source: transformers 5.23, 5.17, 5.16, 5.6, 5.5 and 4.57 models/qwen3_next/model
 """
 
 from weighbridge.base.dtypes import BOOL, FLOAT32
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.mixers import GatedDelta
 from weighbridge.training.forward.loops import Carried, repeat
@@ -46,7 +46,7 @@ SOLVED_SINCE = (5, 17)  # transformers, by linalg.solve_triangular
 TRIANGULAR_SINCE = (5, 6)  # scores of a chunk are not masked again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Delta:
     """Sizes of one layer that runs the gated delta rule."""
 

@@ -16,7 +16,7 @@ Source: litgpt model.py, lora.py (GPT.forward, LoRALinear, LoRAQKVLinear), utils
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.models.arch.model_types import facts
 from weighbridge.training.forward.losses import cross_entropy
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
@@ -286,7 +286,7 @@ class LitgptLora:
         return add(m, pretrained, lora)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LoraQkv:
     """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
 

@@ -15,7 +15,7 @@ transformers 5.23 models/mamba2/modeling_mamba2.py (Mamba2Mixer.forward).
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
@@ -29,7 +29,7 @@ TILE = 32  # tokens of a chunk whose gradients one program sums (BLOCK_SIZE_M_mi
 BLOCK = 64  # numbers of a state whose gradients one program sums (BLOCK_SIZE_min)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Scan:
     """Sizes of the scan of one Mamba-2 layer."""
 

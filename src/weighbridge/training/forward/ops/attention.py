@@ -19,7 +19,7 @@ from math import prod
 from typing import Any
 
 from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import NamedTuple, frozen_record, replace
 from weighbridge.base.units import align_up
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
@@ -40,7 +40,7 @@ from weighbridge.training.forward.tensors import Computed, Tensor, TensorSlice
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AttentionHeads:
     """q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim], v [..., value_dim]."""
 
@@ -87,7 +87,7 @@ class FusedCall(NamedTuple):
     torch: kernels.Version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AttentionOptions:
     """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
 

@@ -21,7 +21,7 @@ Quantizer.dequantize); transformers 5.23 integrations/eetq.py (EetqLinearMMFunct
 from typing import Any, Literal
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, INT8, INT32, DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
@@ -142,7 +142,7 @@ class Linear8:
         return out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class PackedKernel:
     """The way in which a format multiplies. `unpacks` says where: a fused kernel nowhere.
 

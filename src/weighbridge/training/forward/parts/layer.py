@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 from weighbridge.base.dtypes import INT64
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.models.arch.model_types import differs
 from weighbridge.models.arch.roles import names
 from weighbridge.training.forward.checkpoint import checkpoint, every_second_product
@@ -42,7 +42,7 @@ Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
 QUERY_NORMS, KEY_NORMS = names("q_norm"), names("k_norm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class AttentionShape:
     """Attention, as a class differs from Llama's; called, it runs that of one layer.
 
@@ -186,7 +186,7 @@ def by_weight(norm: Norm) -> NormOf:
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class LayerShape:
     """A layer, as a class puts it together; called, it runs one layer of [batch, length, width].
 
@@ -364,7 +364,7 @@ def unpadded(m: Machine, x: Tensor, padding: Tensor | None) -> Tensor:
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class DecoderNet:
     """A decoder, as a class puts it together; called, it runs all of it.
 

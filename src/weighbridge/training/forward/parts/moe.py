@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.components.weights import MERGES
 from weighbridge.models.arch.body import Experts
@@ -94,7 +94,7 @@ def gated(s: TrainingStep, both: Tensor) -> Tensor:
     return mul(m, several(m, gate, kind), up)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_record
 class Form:
     """The experts of a class, where they differ. `up`, `down`: the names of their parameters;
     `transposed`: these are [E, in, out]."""
