@@ -56,7 +56,7 @@ def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, 
     for part in parts:
         if part.optional and not c.has(part.config):
             continue
-        if part.when and not c.flag(part.when, default=True):
+        if part.when and not c.enabled(part.when):
             continue
         config = nested(c, part)
         kind = family(config.model_type)

@@ -208,6 +208,10 @@ class Config:
             return bool(value)
         raise self.error(names[0], "must.flag", value=shown(value))
 
+    def enabled(self, *names: str) -> bool:
+        """Return a flag that is true where the config does not say it, else as `flag` does."""
+        return self.flag(*names, default=True)
+
     def word(self, *names: str, default: str = "") -> str:
         value = self.get(*names)
         return default if value is None else str(value)

@@ -104,7 +104,7 @@ def at_path(path: str, part: ParamRule) -> ParamRule:
 
 def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator[Param]:
     """`params`, those named in `owners` as views unless the config unties word embeddings."""
-    ties = c.flag("tie_word_embeddings", default=True)
+    ties = c.enabled("tie_word_embeddings")
     for p in params:
         yield p._replace(tied=owners[p.name]) if ties and p.name in owners else p
 

@@ -16,7 +16,7 @@ Rule = Callable[[Config], Sequence[str]]
 
 def window(c: Config) -> int | None:
     """`sliding_window`: null and 0 are none, and `use_sliding_window` may switch it off."""
-    if not c.flag("use_sliding_window", default=True) or c.null("sliding_window"):
+    if not c.enabled("use_sliding_window") or c.null("sliding_window"):
         return None
     return c.num("sliding_window", default=0) or None
 

@@ -58,7 +58,7 @@ def baichuan(c: Config) -> Decoder:
 
 
 def internlm(c: Config) -> Decoder:
-    bias = c.flag("bias", default=True)
+    bias = c.enabled("bias")
     return decoder(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
 
 
@@ -67,7 +67,7 @@ def orion(c: Config) -> Decoder:
 
 
 def internlm2_layer(c: Config) -> Submodules:
-    width, bias = c.num("hidden_size"), c.flag("bias", default=True)
+    width, bias = c.num("hidden_size"), c.enabled("bias")
     both = (bias, bias)
     return (
         fused_gqa("attention.", width, grouped(c), bias=both, names=("wqkv", "wo")),
@@ -124,7 +124,7 @@ def vocabulary(c: Config) -> int:
 
 
 def layer(c: Config) -> Submodules:
-    width, bias = width_of(c), not c.flag("no_bias", default=True)
+    width, bias = width_of(c), not c.enabled("no_bias")
     heads = c.num("num_attention_heads", "n_head")
     inner = c.num("intermediate_size", "ffn_hidden_size") // 2
     size = c.num("kv_channels", default=width // max(1, heads))

@@ -106,7 +106,7 @@ def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Para
 def words(c: Config, prefix: str) -> Iterator[Param]:
     """The shared table and the two that are views of it unless the config unties them."""
     count, width = c.num("vocab_size"), c.num("d_model")
-    owner = f"{prefix}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    owner = f"{prefix}shared.weight" if c.enabled("tie_word_embeddings") else ""
     yield from embedding(f"{prefix}shared", count, width)
     for half in ("encoder", "decoder"):
         path = f"{prefix}{half}.embed_tokens.weight"
@@ -115,7 +115,7 @@ def words(c: Config, prefix: str) -> Iterator[Param]:
 
 def marian_words(c: Config, prefix: str) -> Iterator[Param]:
     """Marian may keep a vocabulary for each language; `shared` is then absent."""
-    if c.flag("share_encoder_decoder_embeddings", default=True):
+    if c.enabled("share_encoder_decoder_embeddings"):
         yield from words(c, prefix)
         return
     yield from embedding(f"{prefix}encoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
@@ -127,13 +127,13 @@ def decoder_vocabulary(c: Config) -> int:
 
 
 def marian_target(c: Config) -> int:
-    shared = c.flag("share_encoder_decoder_embeddings", default=True)
+    shared = c.enabled("share_encoder_decoder_embeddings")
     return c.num("vocab_size") if shared else decoder_vocabulary(c)
 
 
 def marian_lm(c: Config, prefix: str) -> Iterator[Param]:
-    untied = not c.flag("share_encoder_decoder_embeddings", default=True)
-    ties = untied and c.flag("tie_word_embeddings", default=True)
+    untied = not c.enabled("share_encoder_decoder_embeddings")
+    ties = untied and c.enabled("tie_word_embeddings")
     owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
     yield Param(f"{prefix}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
 
@@ -181,7 +181,7 @@ def decoder_lm(base: str) -> ParamRule:
     """The output of a decoder alone, tied to its own embedding."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
-        ties = c.flag("tie_word_embeddings", default=True)
+        ties = c.enabled("tie_word_embeddings")
         owner = f"{prefix}{base}.decoder.embed_tokens.weight" if ties else ""
         yield Param(f"{prefix}lm_head.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
 

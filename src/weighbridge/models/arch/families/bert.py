@@ -76,7 +76,7 @@ def crosses(c: Config) -> bool:
 def layer(c: Config, prefix: str) -> Iterator[Param]:
     paths = ("attention", "crossattention") if crosses(c) else ("attention",)
     for path in paths:
-        yield from attention(c, f"{prefix}{path}.", qkv_bias=c.flag("use_bias", default=True))
+        yield from attention(c, f"{prefix}{path}.", qkv_bias=c.enabled("use_bias"))
         yield from attention_output(c, f"{prefix}{path}.")
     yield from feed_forward(c, prefix)
 

@@ -65,7 +65,7 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
     yield Param(f"{prefix}embeddings.position_embedding", (1, side(c) ** 2 + 1, width), "other")
     yield from conv(f"{prefix}embeddings.patch_embedding", (width, 3, patch, patch))
     for i in range(c.layers("num_hidden_layers")):
-        bias = c.flag("qkv_bias", default=True)
+        bias = c.enabled("qkv_bias")
         yield from vision_layer(c, f"{prefix}encoder.layers.{i}.", bias=bias)
     yield from layernorm(f"{prefix}post_layernorm", width)
 
@@ -82,7 +82,7 @@ def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
 def text_layer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from attention(f"{prefix}attention.", width, width)
-    if c.flag("is_decoder", default=True):
+    if c.enabled("is_decoder"):
         yield from attention(f"{prefix}crossattention.", width, seen)
     yield from affine(f"{prefix}intermediate.dense", inner, width)
     yield from affine(f"{prefix}output.dense", width, inner)
@@ -132,7 +132,7 @@ def tower_and(*names: str) -> ParamRule:
     def body(c: Config, prefix: str) -> Iterator[Param]:
         language, tower = parts(c)
         seen = tower.num("hidden_size")
-        ties = any(k.flag("tie_word_embeddings", default=True) for k in (c, language))
+        ties = any(k.enabled("tie_word_embeddings") for k in (c, language))
         yield from vision(tower, f"{prefix}vision_model.")
         if "text_encoder" in names:
             yield from text(language, f"{prefix}text_encoder.", seen)

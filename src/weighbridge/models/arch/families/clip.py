@@ -87,7 +87,7 @@ def pooling(c: Config, prefix: str) -> Iterator[Param]:
 def siglip_rest(c: Config, prefix: str) -> Iterator[Param]:
     yield from layers(c, prefix)
     yield from layernorm(f"{prefix}post_layernorm", c.num("hidden_size"))
-    if c.flag("vision_use_head", default=True):
+    if c.enabled("vision_use_head"):
         yield from pooling(c, f"{prefix}head.")
 
 
@@ -259,7 +259,7 @@ VISION_BLOCKS = ("vision_model.embeddings", "vision_model.encoder.layers.*")
 
 def pooled_blocks(c: Config) -> tuple[str, ...]:
     """The pooling head is a block of its own, where there is one."""
-    head = ("vision_model.head",) if c.flag("vision_use_head", default=True) else ()
+    head = ("vision_model.head",) if c.enabled("vision_use_head") else ()
     return (*VISION_BLOCKS, *head)
 
 

@@ -53,7 +53,7 @@ def embeddings(c: Config, prefix: str) -> Iterator[Param]:
     path, width = f"{prefix}embeddings.", embedding_size(c)
     c.skip("num_attention_heads", "pooler_hidden_size")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
-    if c.flag("position_biased_input", default=True):
+    if c.enabled("position_biased_input"):
         yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)
     if segments := c.num("type_vocab_size", default=0):
         yield from embedding(f"{path}token_type_embeddings", segments, width)
@@ -129,7 +129,7 @@ def deberta_v2(c: Config, prefix: str) -> Iterator[Param]:
 
 def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
     """`legacy` is BERT's head; the other keeps no decoder and reads the embedding itself."""
-    if c.flag("legacy", default=True):
+    if c.enabled("legacy"):
         owner = f"{prefix}deberta.{WORDS}"
         yield from prediction_head(c, f"{prefix}cls.predictions.", owner, width=embedding_size(c))
         return

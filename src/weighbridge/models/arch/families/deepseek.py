@@ -185,7 +185,7 @@ def v1_attention(c: Config) -> Submodule:
 
 def v2_attention(c: Config) -> Submodule:
     """Heads of the small DeepSeek-VL2 are their own: a rank of null or 0, or `use_mla` off."""
-    if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.flag("use_mla", default=True):
+    if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.enabled("use_mla"):
         heads = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
         return attention(c, LlamaSwitches())._replace(mixer=heads)
     return latent(c)

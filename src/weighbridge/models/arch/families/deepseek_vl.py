@@ -191,7 +191,7 @@ def ocr2(c: Config, prefix: str) -> Iterator[Param]:
 
 def frequencies(c: Config, prefix: str, path: str) -> Iterator[Buffer]:
     inner = language(c)
-    buffers = DEEPSEEK_V2.buffers if inner.flag("use_mla", default=True) else rotary
+    buffers = DEEPSEEK_V2.buffers if inner.enabled("use_mla") else rotary
     yield from buffers(inner, f"{prefix}{path}") if buffers else ()
 
 

@@ -24,7 +24,7 @@ def half(c: Config, prefix: str, width: int, attention: str) -> Iterator[Param]:
     inner = scaled(c, width, "mlp_ratio")
     yield from conv(f"{prefix}conv1", (width, 1, 3, 3))
     yield from layernorm(f"{prefix}norm1", width)
-    bias = c.flag("qkv_bias", default=True)
+    bias = c.enabled("qkv_bias")
     yield from linear(f"{prefix}{attention}.qkv", 3 * width, width, bias=bias)
     yield from affine(f"{prefix}{attention}.proj", width, width)
     yield from conv(f"{prefix}conv2", (width, 1, 3, 3))

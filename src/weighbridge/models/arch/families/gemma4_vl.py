@@ -143,7 +143,7 @@ def audio_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield Buffer(f"{prefix}rel_pos_enc.inv_timescales", (1, 1, c.num("hidden_size") // 2), "")
     for i in range(c.layers("num_hidden_layers")):
         yield Buffer(f"{prefix}layers.{i}.self_attn.softcap", (), "")
-        if c.flag("use_clipped_linears", default=True):
+        if c.enabled("use_clipped_linears"):
             yield from bounds(audio_linears(c, f"{prefix}layers.{i}."))
 
 

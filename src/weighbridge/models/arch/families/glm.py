@@ -108,7 +108,7 @@ def later_layer(c: Config) -> Submodules:
     size = channels(c)
     groups = c.num("multi_query_group_num") if c.flag("multi_query_attention") else heads
     a = Attention(heads=heads, kv_heads=groups, key_dim=size, value_dim=size)
-    bias, centred = c.flag("add_bias_linear"), not c.flag("rmsnorm", default=True)
+    bias, centred = c.flag("add_bias_linear"), not c.enabled("rmsnorm")
     return (
         normed(width, "input_layernorm", bias=centred),
         fused_gqa("self_attention.", width, a, bias=(bias or c.flag("add_qkv_bias"), bias)),
@@ -123,14 +123,14 @@ def later_layer(c: Config) -> Submodules:
 
 def later_tree(c: Config) -> Decoder:
     width, rows = c.num("hidden_size"), c.num("padded_vocab_size", "vocab_size")
-    centred = not c.flag("rmsnorm", default=True)
+    centred = not c.enabled("rmsnorm")
     last = list(norm("encoder.final_layernorm", width, bias=centred))
     return Decoder(
         width=width,
         first=tuple(embedding("embedding.word_embeddings", rows, width)),
         layers=alike(c, lambda: later_layer(c), "num_layers"),
         last=(
-            *(last if c.flag("post_layer_norm", default=True) else ()),
+            *(last if c.enabled("post_layer_norm") else ()),
             *linear("output_layer", rows, width),
         ),
         path="encoder.layers.",

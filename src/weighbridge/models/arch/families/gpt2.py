@@ -107,7 +107,7 @@ def gpt2(c: Config) -> Decoder:
 def gpt_bigcode(c: Config) -> Decoder:
     """One key-value head for all queries, unless `multi_query` is off."""
     all_heads = multi_head(c.num("n_head"), c.num("n_embd"))
-    one = replace(all_heads, kv_heads=1) if c.flag("multi_query", default=True) else all_heads
+    one = replace(all_heads, kv_heads=1) if c.enabled("multi_query") else all_heads
     return decoder(c, linear, one)
 
 
@@ -125,10 +125,10 @@ def one_mask(c: Config, prefix: str) -> Iterator[Buffer]:
 def double_heads(c: Config, prefix: str) -> Iterator[Param]:
     """The language model, and a classifier of a summary (GPT2SequenceSummary)."""
     yield from causal_lm(c, prefix)
-    if c.flag("summary_use_proj", default=True):
+    if c.enabled("summary_use_proj"):
         width = c.num("n_embd")
         # The class sets num_labels to 1, whatever the config says.
-        rows = 1 if c.flag("summary_proj_to_labels", default=True) else width
+        rows = 1 if c.enabled("summary_proj_to_labels") else width
         yield from affine(f"{prefix}multiple_choice_head.summary", rows, width)
 
 

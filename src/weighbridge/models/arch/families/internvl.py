@@ -50,13 +50,13 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
     yield Param(f"{prefix}embeddings.cls_token", (1, 1, width), "other")
     if c.flag("use_mask_token"):
         yield Param(f"{prefix}embeddings.mask_token", (1, 1, width), "other")
-    if c.flag("use_absolute_position_embeddings", default=True):
+    if c.enabled("use_absolute_position_embeddings"):
         shape = (1, patches(c) + 1, width)
         yield Param(f"{prefix}embeddings.position_embeddings", shape, "other")
     yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
     for i in range(c.layers("num_hidden_layers")):
         yield from layer(c, f"{prefix}encoder.layer.{i}.")
-    if not c.flag("use_mean_pooling", default=True):
+    if not c.enabled("use_mean_pooling"):
         yield from layernorm(f"{prefix}layernorm", width)
 
 

@@ -237,7 +237,7 @@ def bailing_attention(c: Config, *, normalised: bool) -> Submodules:
     width, a, path = c.num("hidden_size"), grouped(c), "attention."
     names = ("query_layernorm", "key_layernorm") if normalised else ()
     bias = (c.flag("use_qkv_bias"), c.flag("use_bias"))
-    has = normalised and c.flag("use_qk_norm", default=True)
+    has = normalised and c.enabled("use_qk_norm")
     norms = submodule(*(norm(path + name, a.key_dim) for name in names if has))
     return (fused_gqa(path, width, a, bias=bias), norms)
 

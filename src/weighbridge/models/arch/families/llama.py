@@ -148,7 +148,7 @@ def nemotron(c: Config) -> LlamaSwitches:
 
 
 def starcoder2(c: Config) -> LlamaSwitches:
-    bias = c.flag("use_bias", default=True)
+    bias = c.enabled("use_bias")
     return LlamaSwitches(qkv_bias=bias, o_bias=bias, mlp_bias=bias, norm_bias=True, mlp=gpt)
 
 

@@ -79,7 +79,7 @@ def two_layers(prefix: str, into: int, width: int, *, bias: bool = True) -> Iter
 
 def llava(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
-    bias = c.flag("multimodal_projector_bias", default=True)
+    bias = c.enabled("multimodal_projector_bias")
     yield from two_layers(f"{prefix}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
 
 
@@ -141,8 +141,8 @@ def cohere2(c: Config, prefix: str) -> Iterator[Param]:
 def lfm2(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
     into, inner = vision * c.num("downsample_factor") ** 2, c.num("projector_hidden_size")
-    bias = c.flag("projector_bias", default=True)
-    if c.flag("projector_use_layernorm", default=True):
+    bias = c.enabled("projector_bias")
+    if c.enabled("projector_use_layernorm"):
         yield from layernorm(f"{prefix}{PROJECTOR}layer_norm", into)
     yield from linear(f"{prefix}{PROJECTOR}linear_1", inner, into, bias=bias)
     yield from linear(f"{prefix}{PROJECTOR}linear_2", text, inner, bias=bias)

@@ -176,7 +176,7 @@ def shared(params: Params, owner: int | None) -> Iterator[Param]:
 
 def ties(c: Config) -> bool:
     """The blocks are shared as words are: untied, the class holds a copy for each layer."""
-    return c.flag("tie_word_embeddings", default=True)
+    return c.enabled("tie_word_embeddings")
 
 
 def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:

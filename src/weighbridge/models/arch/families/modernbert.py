@@ -63,7 +63,7 @@ def head(c: Config, prefix: str) -> Iterator[Param]:
 
 def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
     yield from head(c, prefix)
-    bias = c.flag("decoder_bias", default=True)
+    bias = c.enabled("decoder_bias")
     params = linear(f"{prefix}decoder", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
     owner = f"{prefix}model.embeddings.tok_embeddings.weight"
     yield from tied(c, params, {f"{prefix}decoder.weight": owner})

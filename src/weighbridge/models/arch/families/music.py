@@ -89,7 +89,7 @@ MUSICGEN = composite(
 
 def gpt(c: Config, prefix: str, *, norm_bias: bool) -> Iterator[Param]:
     """Norms of the fine model have a bias whatever the config says."""
-    width, bias = c.num("hidden_size"), c.flag("bias", default=True)
+    width, bias = c.num("hidden_size"), c.enabled("bias")
     yield from embedding(f"{prefix}position_embeds_layer", c.num("block_size"), width)
     for i in range(c.layers("num_layers")):
         block = f"{prefix}layers.{i}."

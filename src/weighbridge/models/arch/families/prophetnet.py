@@ -40,7 +40,7 @@ def layer(c: Config, prefix: str, half: str) -> Iterator[Param]:
     if half == "decoder":
         rows = c.num("num_buckets") * c.num("num_decoder_attention_heads")
         yield from affine(f"{prefix}self_attn.relative_pos_embeddings", rows, width)
-        if c.flag("add_cross_attention", default=True):
+        if c.enabled("add_cross_attention"):
             yield from attention(c, f"{prefix}cross_attn")
     yield from affine(f"{prefix}feed_forward.intermediate", inner, width)
     yield from affine(f"{prefix}feed_forward.output", width, inner)
@@ -50,7 +50,7 @@ def layer(c: Config, prefix: str, half: str) -> Iterator[Param]:
 def half_of(c: Config, prefix: str, half: str, owner: str) -> Iterator[Param]:
     path, width = f"{prefix}{half}.", c.num("hidden_size")
     c.skip(*IDLE)
-    owner = owner if c.flag("tie_word_embeddings", default=True) else ""
+    owner = owner if c.enabled("tie_word_embeddings") else ""
     shape = (c.num("vocab_size"), width)
     yield Param(f"{path}word_embeddings.weight", shape, "embedding", tied=owner)
     yield from embedding(f"{path}position_embeddings", c.num("max_position_embeddings"), width)

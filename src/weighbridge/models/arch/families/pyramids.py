@@ -60,7 +60,7 @@ def last_width(c: Config) -> int:
 
 
 def block(c: Config, prefix: str, width: int, heads: int) -> Iterator[Param]:
-    inner, bias = scaled(c, width, "mlp_ratio"), c.flag("qkv_bias", default=True)
+    inner, bias = scaled(c, width, "mlp_ratio"), c.enabled("qkv_bias")
     table = (2 * c.num("window_size") - 1) ** 2
     yield from layernorm(f"{prefix}layernorm_before", width)
     yield Param(f"{prefix}attention.self.relative_position_bias_table", (table, heads), "other")

@@ -82,7 +82,7 @@ def moe_and_shared(c: Config) -> Submodule:
 
 
 def qwen2_attention(c: Config) -> Submodule:
-    return attention(c, LlamaSwitches(qkv_bias=c.flag("qkv_bias", default=True)))
+    return attention(c, LlamaSwitches(qkv_bias=c.enabled("qkv_bias")))
 
 
 def qwen3_attention(c: Config) -> Submodule:

@@ -320,7 +320,7 @@ def lfm2_moe_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 def ties(c: Config) -> bool:
     """`tie_embedding` is the published spelling, and wins."""
-    return c.flag("tie_embedding", default=c.flag("tie_word_embeddings", default=True))
+    return c.flag("tie_embedding", default=c.enabled("tie_word_embeddings"))
 
 
 LFM2 = DecoderFamily(tree=lfm2, cls="Lfm2ForCausalLM", buffers=rotary, ties=ties)

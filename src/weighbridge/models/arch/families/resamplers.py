@@ -104,7 +104,7 @@ def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
     width = tower.num("hidden_size")
     yield Param(f"{prefix}pos_embed", (1, side(tower) ** 2, width), "other")
     yield from conv(f"{prefix}patch_embed.proj", patch_kernel(tower, width))
-    dropped = 1 if c.flag("drop_vision_last_layer", default=True) else 0
+    dropped = 1 if c.enabled("drop_vision_last_layer") else 0
     for i in range(tower.num("num_hidden_layers") - dropped):
         yield from timm_block(tower, f"{prefix}blocks.{i}.")
     yield from layernorm(f"{prefix}norm", width)
@@ -289,7 +289,7 @@ def kosmos_body(*, head: bool) -> ParamRule:
 
 
 def kosmos_ties(c: Config) -> bool:
-    return any(k.flag("tie_word_embeddings", default=True) for k in (c, kosmos_halves(c)[0]))
+    return any(k.enabled("tie_word_embeddings") for k in (c, kosmos_halves(c)[0]))
 
 
 def kosmos_buffers(c: Config, prefix: str) -> Iterator[Buffer]:

@@ -196,9 +196,9 @@ def biases(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def layoutlmv3(c: Config, prefix: str) -> Iterator[Param]:
-    if c.flag("text_embed", default=True):
+    if c.enabled("text_embed"):
         yield from text(c, prefix)
-    if c.flag("visual_embed", default=True):
+    if c.enabled("visual_embed"):
         yield from image(c, prefix)
     yield from encoder(c, prefix)
     yield from biases(c, prefix)
@@ -212,9 +212,9 @@ def token_classifier(c: Config, prefix: str) -> Iterator[Param]:
 
 def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     biased = c.flag("has_relative_attention_bias") or c.flag("has_spatial_attention_bias")
-    if c.flag("visual_embed", default=True) and biased:
+    if c.enabled("visual_embed") and biased:
         yield Buffer(f"{prefix}visual_bbox", (patches(c), 4), "int64")
-    if c.flag("text_embed", default=True):
+    if c.enabled("text_embed"):
         yield from ids("position_ids")(c, prefix)
 
 

@@ -21,9 +21,9 @@ def vision_layer(c: Config, prefix: str, window: int) -> Iterator[Param]:
     inner = c.num("mlp_dim", default=scaled(c, width, "mlp_ratio"))
     size = width // max(1, c.num("num_attention_heads"))
     yield from layernorm(f"{prefix}layer_norm1", width)
-    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("qkv_bias", default=True))
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.enabled("qkv_bias"))
     yield from affine(f"{prefix}attn.proj", width, width)
-    for axis in ("h", "w") if c.flag("use_rel_pos", default=True) else ():
+    for axis in ("h", "w") if c.enabled("use_rel_pos") else ():
         yield Param(f"{prefix}attn.rel_pos_{axis}", (2 * window - 1, size), "other")
     yield from layernorm(f"{prefix}layer_norm2", width)
     yield from affine(f"{prefix}mlp.lin1", inner, width)
@@ -37,7 +37,7 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
         c.nums("global_attn_indexes"),
     )
     yield from conv(f"{prefix}patch_embed.projection", patch_shape(c, width))
-    if c.flag("use_abs_pos", default=True):
+    if c.enabled("use_abs_pos"):
         yield Param(f"{prefix}pos_embed", (1, side, side, width), "other")
     for i in range(c.layers("num_hidden_layers")):
         window = side if i in everywhere else c.num("window_size") or side

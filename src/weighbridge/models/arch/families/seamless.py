@@ -70,7 +70,7 @@ def words(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def view(c: Config, path: str, prefix: str) -> Iterator[Param]:
-    owner = f"{prefix}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    owner = f"{prefix}shared.weight" if c.enabled("tie_word_embeddings") else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
     yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
 
@@ -88,7 +88,7 @@ def text_decoder(c: Config, prefix: str, kind: SeamlessVariant) -> Iterator[Para
 
 
 def head(c: Config, path: str, rows: int, owner: str) -> Iterator[Param]:
-    ties = c.flag("tie_word_embeddings", default=True)
+    ties = c.enabled("tie_word_embeddings")
     yield Param(f"{path}.weight", (rows, c.num("hidden_size")), tied=owner if ties else "")
 
 

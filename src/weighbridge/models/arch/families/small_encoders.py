@@ -290,7 +290,7 @@ def heads_of_mobilebert(c: Config, count: int) -> "Sequence[Attention]":
     """Return the attention of each layer, on the narrow state between the bottlenecks."""
     from weighbridge.models.arch import encoders
 
-    narrow, heads = c.flag("use_bottleneck", default=True), c.num(*encoders.HEADS)
+    narrow, heads = c.enabled("use_bottleneck"), c.num(*encoders.HEADS)
     width = c.num("intra_bottleneck_size" if narrow else "hidden_size")
     return (encoders.one(heads, width // max(1, heads)),) * count
 

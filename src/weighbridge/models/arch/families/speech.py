@@ -148,7 +148,7 @@ def postnet(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def words(c: Config, prefix: str) -> Iterator[Param]:
-    ties = c.flag("tie_word_embeddings", default=True)
+    ties = c.enabled("tie_word_embeddings")
     owner = f"{prefix}speecht5.decoder.prenet.embed_tokens.weight" if ties else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
     yield Param(f"{prefix}text_decoder_postnet.lm_head.weight", shape, tied=owner)
@@ -229,7 +229,7 @@ def whisper_decoder(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def proj_out(c: Config, prefix: str) -> Iterator[Param]:
-    ties = c.flag("tie_word_embeddings", default=True)
+    ties = c.enabled("tie_word_embeddings")
     owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
     yield Param(f"{prefix}proj_out.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
 

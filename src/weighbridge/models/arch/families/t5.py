@@ -160,7 +160,7 @@ def block(c: Config, prefix: str, kind: T5Variant, stack: T5Stack, i: int) -> It
 
 def tower(c: Config, prefix: str, kind: T5Variant, stack: T5Stack) -> Iterator[Param]:
     path, shape = f"{prefix}{stack.name}.", (c.num("vocab_size"), c.num("d_model"))
-    shares = kind.forced or c.flag("tie_word_embeddings", default=True)
+    shares = kind.forced or c.enabled("tie_word_embeddings")
     owner = f"{prefix}shared.weight" if shares else ""
     yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
     for i in range(stack.layers):

@@ -74,7 +74,7 @@ def layer(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Par
 
 
 def encoder(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
-    bias = c.flag("qkv_bias", default=True)
+    bias = c.enabled("qkv_bias")
     yield from embeddings(c, f"{prefix}embeddings.", switches)
     for i in range(c.layers("num_hidden_layers")):
         yield from layer(c, f"{prefix}encoder.layer.{i}.", bias=bias, key_bias=bias)
@@ -149,13 +149,13 @@ def beit(c: Config, prefix: str) -> Iterator[Param]:
         yield from bias_table(c, f"{prefix}encoder.relative_position_bias.")
     for i in range(c.layers("num_hidden_layers")):
         yield from beit_layer(c, f"{prefix}encoder.layer.{i}.")
-    if not c.flag("use_mean_pooling", default=True):
+    if not c.enabled("use_mean_pooling"):
         yield from layernorm(f"{prefix}layernorm", width)
 
 
 def beit_pooled(c: Config, prefix: str) -> Iterator[Param]:
     yield from beit(c, prefix)
-    if c.flag("use_mean_pooling", default=True):
+    if c.enabled("use_mean_pooling"):
         yield from layernorm(f"{prefix}pooler.layernorm", c.num("hidden_size"))
 
 
@@ -177,7 +177,7 @@ def dino_mlp(c: Config, prefix: str, width: int) -> Iterator[Param]:
 
 
 def dino_layer(c: Config, prefix: str) -> Iterator[Param]:
-    width, bias = c.num("hidden_size"), c.flag("qkv_bias", default=True)
+    width, bias = c.num("hidden_size"), c.enabled("qkv_bias")
     yield from layernorm(f"{prefix}norm1", width)
     yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=bias)
     yield from token(f"{prefix}layer_scale1.lambda1", width)
@@ -189,7 +189,7 @@ def dino_layer(c: Config, prefix: str) -> Iterator[Param]:
 def dinov2(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from embeddings(c, f"{prefix}embeddings.", VitSwitches())
-    if c.flag("use_mask_token", default=True):
+    if c.enabled("use_mask_token"):
         yield from token(f"{prefix}embeddings.mask_token", 1, width)
     registers = c.num("num_register_tokens", default=0)
     if registers:
@@ -265,7 +265,7 @@ def dinov3_embeddings(c: Config, prefix: str) -> Iterator[Param]:
 
 def dinov3_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    bias = c.flag("mlp_bias", default=True)
+    bias = c.enabled("mlp_bias")
     yield from layernorm(f"{prefix}norm1", width)
     for name, switch in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "proj")):
         has = c.flag(f"{switch}_bias", default=switch != "key")

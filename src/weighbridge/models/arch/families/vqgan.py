@@ -216,7 +216,7 @@ JANUS_WRITER = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 def layer(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    inner, bias = scaled(c, width, "mlp_ratio"), c.flag("attention_bias", default=True)
+    inner, bias = scaled(c, width, "mlp_ratio"), c.enabled("attention_bias")
     yield from layernorm(f"{prefix}layer_norm1", width)
     for name in ("q_proj", "k_proj", "v_proj"):
         yield from linear(f"{prefix}self_attn.{name}", width, width, bias=bias)

@@ -65,7 +65,7 @@ def extractor(c: Config, prefix: str) -> Iterator[Param]:
 
 def projection(c: Config, prefix: str) -> Iterator[Param]:
     last = c.nums("conv_dim")[-1]
-    if c.flag("feat_proj_layer_norm", default=True):  # HuBERT's switch
+    if c.enabled("feat_proj_layer_norm"):  # HuBERT's switch
         yield from layer_norm(f"{prefix}feature_projection.layer_norm", last)
     yield from affine(f"{prefix}feature_projection.projection", c.num("hidden_size"), last)
 
