@@ -20,6 +20,8 @@ LEVELS = ("allocated", "reserved")
 # A Trainer of transformers 5 tells accelerate SHARD_GRAD_OP where accelerate 1.15 does not look:
 # units were given up after forward
 NOT_HEARD = "1b-fsdp1-grads"
+# Of ZeRO-3 runs: their logits were given other blocks than the replay gives them
+MORE_CACHED = ("1b-zero3-checkpointed", "qwen3-8b-zero3")
 # Parts that hold less of large parameters than those of the rank that we follow
 LESS = {
     "1b-zero2-accumulated": 0.012,
@@ -79,9 +81,48 @@ def test_most_are_reserved_within_a_percent():
     assert sum(abs(off(name, "reserved")) < 0.01 for name in names) >= 24
 
 
-@pytest.mark.parametrize("name", some(9, under("zero1", "zero2", "zero3")))
+@pytest.mark.parametrize("name", some(9, under("zero1", "zero2")))
 def test_what_a_rank_of_deepspeed_reserves(name):
     assert -0.16 < off(name, "reserved") < 0.16
+
+
+@pytest.mark.parametrize("name", some(9, under("zero3", without=MORE_CACHED)))
+def test_what_a_rank_of_zero3_reserves(name):
+    """With the stream on which parameters are gathered, and what a step on the host copies of
+    gradients: up to 2.0 of 13.4 GiB."""
+    assert -0.02 < off(name, "reserved") < 0.005
+
+
+def components(name, detail):
+    """Bytes by phase, of components of one detail."""
+    phases = answer(name).devices[0].phases
+    return {p.name: [c.bytes for c in p.components if c.detail == detail] for p in phases}
+
+
+def test_blocks_that_wait_in_one_phase_are_cached_in_the_next():
+    waiting = components("8b-zero3-params", "gathered parameters")
+    del waiting["load"]
+    assert len({block.high for (block,) in waiting.values()}) == 1
+    most = answer("8b-zero3-params").devices[0].peak("allocated").expected
+    assert waiting["save"][0].high == pytest.approx(most / 5, rel=0.001)
+
+
+def test_modules_are_fetched_ahead_until_one_more_than_the_limit():
+    """A billion numbers of two bytes, and less than the largest parameter, a table of 128,256 words;
+    beside them the bucket of gradients."""
+    (there,) = (
+        c.bytes.expected
+        for p in answer("8b-zero3-params").devices[0].phases
+        for c in p.components
+        if (p.name, c.name, c.detail) == ("forward", "temporaries", "")
+    )
+    bucket, table = 2 * 4096 * 4096, 2 * 128_256 * 4096
+    assert 2e9 + table / 2 < there - bucket < 2e9 + table
+
+
+@pytest.mark.parametrize("name", MORE_CACHED)
+def test_logits_leave_more_cached_than_we_replay(name):
+    assert 0 < off(name, "reserved") < 0.15
 
 
 def test_pieces_that_one_group_of_parameters_was_made_of_stay_cached():

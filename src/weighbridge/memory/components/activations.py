@@ -11,10 +11,11 @@ Of tensors alike that come and go together the bytes are those of one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from weighbridge.base.errors import OutOfMemoryError
 from weighbridge.base.records import NamedTuple, frozen_record
 from weighbridge.machines.allocator import Allocator, Block
 from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.components.courses import HeapCourse
 
 # What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
-TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY = range(9)
+TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY, RESERVE = range(10)
 
 
 class LiveTensor(NamedTuple):
@@ -139,6 +140,11 @@ class TensorHeap(ABC):
     def emptied(self, *, anew: bool = False) -> None:
         """Give the driver what is cached, as torch.cuda.empty_cache does; `anew`: what was reserved
         up to here is forgotten, as by reset_peak_memory_stats."""
+
+    def reserve(self, sizes: Sequence[int], stream: int) -> None:
+        """Have free blocks of these sizes on a stream, as tensors that nobody follows leave them;
+        does nothing where no blocks are followed."""
+        return
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
@@ -311,6 +317,16 @@ class Heap(TensorHeap):
         if ran and self.notes is not None:
             self.notes.append((RUN, course, len(slots), begin))
         return ran
+
+    def reserve(self, sizes: Sequence[int], stream: int) -> None:
+        if self.notes is not None:
+            self.notes.append((RESERVE, sizes, stream))
+        blocks: list[Block | None] = []
+        with suppress(OutOfMemoryError):  # a full card takes back what is cached
+            for nbytes in sizes:
+                blocks.append(self.allocator.malloc(nbytes, stream))  # noqa: PERF401  # as far as it goes
+        for block in blocks:
+            self.allocator.free(block)
 
     def emptied(self, *, anew: bool = False) -> None:
         if self.notes is not None:

@@ -21,6 +21,7 @@ from weighbridge.memory.components.activations import (
     NAME,
     PASS,
     PHASE,
+    RESERVE,
     ROW,
     RUN,
     TAKE,
@@ -81,6 +82,7 @@ class _Again:
             PHASE: self._phase,
             LIVE: heap.live,
             EMPTY: lambda anew: heap.emptied(anew=anew),
+            RESERVE: heap.reserve,
         }
 
     def _sized(self, nbytes: int) -> int:

@@ -106,6 +106,8 @@ def _zero(plan: TrainingPlan) -> zero.ZeroOptions:
         overlaps=plan.zero.overlaps,
         whole_first=plan.zero.whole_first or plan.subject.choice.scheme is not None,
         flattens=zero.flattens(plan.zero.version),
+        recomputes=plan.checkpointing != "none",
+        allocator=plan.allocator,
     )
 
 

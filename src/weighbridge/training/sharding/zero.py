@@ -8,7 +8,7 @@
                stage 1 all gradients to the end of backward. Ranks differ: a large embedding is in
                several. What is said is of the rank that has most
     norm       of each gradient in the part, copied to float64, before a step; where states are on
-               the host as soon as the gradient is there
+               the host as soon as the gradient is there (of stage 3 on the stream that scatters)
     on the way where states are on the host, stages 1 and 2 keep room for the largest parameter in
                16 bits, on both sides (temp_grad_buffer_for_gpu_offload, ..._for_cpu_offload)
     bucket     reduce_bucket_size numbers, whole, however few are trained. Of stage 3 from the
@@ -18,7 +18,7 @@
                and each module fetches ahead: parameters are there until they are
                max_live_parameters, and one more, for the one that is taken last may be any size.
                Parameters below the persistence threshold are whole, beside their parts. All of
-               it is made on a stream of its own
+               it is made on a stream of its own, which reserves more than is there (gather.py)
     step       gradients of sub_group_size numbers of the part in one, and in float32: of stages 1
                and 2 for a moment 22 bytes a number with those in 16 bits, then 18
 
@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, final
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import frozen_record
 from weighbridge.base.units import ceil_div, power_of_two
+from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module, below
 from weighbridge.training.forward.step import Around, passing
@@ -46,6 +47,7 @@ from weighbridge.training.forward.tensors import (
     Tensor,
     TensorStorage,
 )
+from weighbridge.training.sharding.gather import GatherLimits, follow
 
 if TYPE_CHECKING:
     from weighbridge.training.forward.modules import ParameterSpec
@@ -72,7 +74,8 @@ class ZeroSizes:
 class ZeroOptions:
     """`offload`: none, optimizer, params or nvme. `eager`: states are made with the engine;
     `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is shared out;
-    `flattens`: parameters that are trained become one on the device, and not on the host."""
+    `flattens`: parameters that are trained become one on the device, and not on the host;
+    `recomputes`: layers run forward once more in backward."""
 
     stage: int
     ranks: int
@@ -83,12 +86,15 @@ class ZeroOptions:
     overlaps: bool = False
     whole_first: bool = False
     flattens: bool = True
+    recomputes: bool = False
+    allocator: AllocatorOptions = DEFAULT
 
 
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
 FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
 HEAD = "head"
 NORM = 8  # bytes a number: get_norm_dtype is float64
+AT_ONCE = 250_000_000  # numbers: buffer_size of _constant_buffered_norm2 (stage3.py)
 GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 
@@ -108,6 +114,7 @@ class Zero(Around):
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
         self._filled = 0  # numbers in the bucket of stage 3
+        self._largest_part = 0  # numbers: of one parameter in it, what the rank has
         self._embedded = 0  # bytes of an embedding that is the head too, and was made twice
         self._alone: Tensor | None = None  # a gradient that is larger than it
         self._whole = self._longest = 0  # numbers: of what the part touches, most of one parameter
@@ -116,10 +123,12 @@ class Zero(Around):
         self._coming: TensorStorage | None = None
         self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
         self._ahead: TensorStorage | None = None
-        self._room = 0  # bytes that are not there yet
+        self._pool: tuple[int, int, int] | None = None  # bytes of gathered parameters
+        self._room = 0  # bytes of them that are not there yet
         self._largest: dict[str, int] = {}  # bytes, by path of a layer
         self._knows = False  # the order of modules
         self._head = self._words = 0  # bytes
+        self._heads = False  # the head has parameters of its own
         self._last = ""
 
     # Placing
@@ -238,8 +247,10 @@ class Zero(Around):
             return
         self._measure(built)
         self._ahead = None
+        ahead, self._room, _ = self._pool = self._pool or self._follow(built)
+        m.heap.reserve(self._pool, GATHER)
         if self._knows:
-            self._ahead = TensorStorage(m.heap, self._live(built), "temporaries", GATHER)
+            self._ahead = TensorStorage(m.heap, ahead, "temporaries", GATHER)
         self._gather(m, "embedding", min(self._words, self._room) if self._ahead else self._words)
         self._release("embedding")
         self._knows = True
@@ -258,24 +269,44 @@ class Zero(Around):
                 self._words = max(self._words, n)
             else:
                 self._head = max(self._head, n)
+        self._heads = self._head > 0
         self._head = self._head or self._words
         self._last = next(reversed(stacks))
 
-    def _live(self, built: "BuiltModel") -> int:
-        """Return the bytes that are there once modules fetch ahead, and with them a bucket that is
-        copied where several parameters are fetched at once. Sizes are in numbers of whatever
-        dtype."""
-        sizes, stacks = self.how.sizes, built.stacks
+    def _follow(self, built: "BuiltModel") -> tuple[int, int, int]:
+        """Return bytes of gathered parameters: those that are there all the time, how many more
+        are at most, and what their stream reserves beyond both."""
+        how, sizes = self.how, self.how.sizes
         gone = [p for p in built.own if self._large(p)]
-        total, numel = sum(p.nbytes for p in gone), sum(p.numel for p in gone)
-        largest = max((p.numel for p in gone if below(p.name, stacks)), default=0)
+        numels, nbytes = tuple(p.numel for p in gone), tuple(p.nbytes for p in gone)
+        hosted = how.offload == "params"
+        limits = GatherLimits(sizes.live, sizes.prefetch, how.ranks, hosted, how.allocator)
+        whole, reserved = follow(numels, nbytes, self._calls(built, gone), limits)
+        numel = sum(numels)
+        ahead = sum(nbytes) * min(numel, sizes.live) // max(numel, 1)
+        ahead = ahead if sizes.prefetch else 0
+        more = max(0, whole - ahead)
+        return ahead, more, max(0, reserved - ahead - more)
 
-        def limited(most: int) -> int:
-            return total * min(numel, most) // max(numel, 1)
-
-        ahead = limited(sizes.live) if sizes.prefetch else 0
-        self._room = total - ahead
-        return ahead + (min(ahead, limited(sizes.prefetch)) if sizes.prefetch > largest else 0)
+    def _calls(self, built: "BuiltModel", gone: list[LeafTensor]) -> tuple[tuple[int, ...], ...]:
+        """List the modules of a forward and a backward, each as the places of its parameters. All
+        experts of a layer count as one module."""
+        layers: dict[str, dict[str, list[int]]] = {}  # modules by layer, else by their names
+        words = []  # that are the head, too
+        for i, p in enumerate(gone):
+            path, module = below(p.name, built.stacks), p.name.rpartition(".")[0]
+            module = path if path and p.kind == "experts" else module
+            layers.setdefault(path or module, {}).setdefault(module, []).append(i)
+            if p.kind == "embedding" and not self._heads:
+                words.append([i])
+        forward = [call for layer in layers.values() for call in layer.values()] + words
+        backward = words[:]
+        for path, layer in reversed(layers.items()):
+            recomputed = layer.values() if path in built.stacks and self.how.recomputes else ()
+            backward += [*recomputed, *reversed(layer.values())]
+        if gone and not gone[0].trainable:  # nothing runs backward through a frozen embedding
+            backward.pop()
+        return tuple(map(tuple, forward + backward))
 
     def _large(self, param: LeafTensor) -> int:
         """Return the bytes of a parameter that is cut and not there all the time; 0 of others."""
@@ -352,6 +383,7 @@ class Zero(Around):
             if self._filled + param.numel > how.sizes.reduce:
                 self._scatter(m, param.dtype)
             self._filled += param.numel
+            self._largest_part = max(self._largest_part, self._share_of(param))
             self._alone = param.grad if param.numel > how.sizes.reduce else None
         if how.stage > 1:
             param.grad = None
@@ -365,7 +397,11 @@ class Zero(Around):
             sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
             mine = TensorStorage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
             del sent, mine
-        self._filled = 0
+        if self.how.offload != "none":
+            sizes = dtype.size(self._largest_part), NORM * min(self._largest_part, AT_ONCE)
+            back = [TensorStorage(m.heap, n, "temporaries", SCATTER) for n in sizes]
+            del back
+        self._filled = self._largest_part = 0
 
     def before_step(self, m: Machine, built: "BuiltModel") -> None:
         """The gradients of a group of the part, first together, then in float32; on the host where
