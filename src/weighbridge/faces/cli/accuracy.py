@@ -7,9 +7,8 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.faces.cli.options import FORMS, output_form, switch
+from weighbridge.faces.cli.options import FORMS, output_form, print_json, switch
 from weighbridge.faces.cli.progress import progress
-from weighbridge.faces.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge_lab.evidence.accuracy import AccuracyRow, Coverage
@@ -89,7 +88,7 @@ def accuracy(
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
     if form == "json":
         body = to_dict(figures, apart, by_source=by_source, worst_count=worst, all_records=records)
-        click.echo(json_text(body), nl=False)
+        print_json(body)
         return
     if form == "quiet":
         click.echo("\n".join(_errors(figures)))
@@ -237,7 +236,7 @@ def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
     if form == "json":
         from weighbridge_lab.evidence.outcomes import to_dict
 
-        click.echo(json_text(to_dict(cases)), nl=False)
+        print_json(to_dict(cases))
     elif form == "quiet":
         click.echo("\n".join(_case_in_short(case) for case in cases))
     else:
@@ -316,7 +315,7 @@ def _on_host(form: str, asked: Mapping[str, Any]) -> None:
     cases = [outcomes.judged(c) for c in outcomes.on_host(asked["engine"])]
     if form == "json":
         body = to_dict(compared, by_source=False, worst_count=0, all_records=True)
-        click.echo(json_text({**body, "outcomes": outcomes.to_dict(cases)["cases"]}), nl=False)
+        print_json({**body, "outcomes": outcomes.to_dict(cases)["cases"]})
     elif form == "quiet":
         click.echo("\n".join([*_errors(compared), *map(_host_in_short, cases)]))
     else:

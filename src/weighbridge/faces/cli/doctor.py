@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from weighbridge.base.sentences import sentence
-from weighbridge.faces.cli.options import SCREENS, look_of, output_form, switch, writable
-from weighbridge.faces.render.data import json_text
+from weighbridge.faces.cli.options import (
+    SCREENS,
+    look_of,
+    output_form,
+    print_json,
+    print_text,
+    switch,
+)
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.diagnosis import Diagnosis
@@ -40,7 +46,7 @@ def doctor(
         raise click.UsageError(sentence("doctor.torch"))
     seen = diagnosis(torch=torch) if file is None else of_output(_text(file))
     if form == "json":
-        click.echo(json_text(seen.to_dict()), nl=False)
+        print_json(seen.to_dict())
     elif form == "quiet":
         _quietly(seen)
     else:
@@ -78,4 +84,4 @@ def _shown(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
     text = draw(screen(diagnosis, look.lang), form, look)
-    click.echo(writable(text), nl=False, color=look.color)
+    print_text(text, look)

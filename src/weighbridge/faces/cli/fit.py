@@ -23,13 +23,13 @@ from weighbridge.faces.cli.options import (
     model_option,
     output_form,
     output_options,
+    print_text,
     published_option,
     source_of,
     source_options,
     switch,
     talk,
     warn,
-    writable,
 )
 from weighbridge.faces.cli.questions import Sections, asked, cases, options
 from weighbridge.faces.cli.references import of_file
@@ -337,7 +337,7 @@ def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
     """Print an answer of `fit` on stdout, and its warnings on stderr where the form has none."""
     from weighbridge.faces.render import render
 
-    click.echo(writable(render(answer, form, look)), nl=False, color=look.color)
+    print_text(render(answer, form, look), look)
     if form not in WHOLE:
         warn(answer, look.lang)
 
@@ -361,7 +361,7 @@ def explain(
     log = _log(path)
     with progress(model or "the log") as callback:
         oom = explain_oom(log, model, progress=callback, **_given(settings))
-    click.echo(writable(_drawn(oom, form, look)), nl=False, color=look.color)
+    print_text(_drawn(oom, form, look), look)
     if form not in WHOLE:
         warn(oom, look.lang)
     return callback.code(0)

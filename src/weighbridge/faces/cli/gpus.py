@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.faces.cli.options import SCREENS, output_form, switch, writable
-from weighbridge.faces.render.data import json_text
+from weighbridge.faces.cli.options import (
+    SCREENS,
+    output_form,
+    print_json,
+    print_text,
+    switch,
+)
 from weighbridge.machines.accelerators.listing import SORTS, TYPES, USES
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     form = output_form(form, as_json=as_json, quiet=quiet)
     cards, machines = listing.matching(pattern, chosen)
     if form == "json":
-        click.echo(json_text(listing.to_dict(cards, machines)), nl=False)
+        print_json(listing.to_dict(cards, machines))
     elif form == "quiet":
         click.echo("\n".join([*(p.id for p in cards), *(i.id for i in machines)]))
     else:
@@ -69,4 +74,4 @@ def _show(
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": chosen["lang"]}, form)
     page = gpus_screen(cards, machines, look.lang, full=chosen["details"] or form != "human")
-    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    print_text(draw(page, form, look), look)

@@ -15,10 +15,10 @@ from weighbridge.faces.cli.options import (
     model_option,
     output_form,
     output_options,
+    print_text,
     source_options,
     switch,
     warn,
-    writable,
 )
 from weighbridge.faces.cli.questions import Sections, answer, options
 from weighbridge.faces.cli.references import ALONE, given_file, of_file
@@ -81,7 +81,7 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
     typed = {name: one(value) for name, value in settings.items() if value not in (None, ())}
     with progress("the models") as callback:
         services = api.together(models, progress=callback, **typed)
-    click.echo(writable(render(services, form, look)), nl=False, color=look.color)
+    print_text(render(services, form, look), look)
     if form not in WHOLE:
         warn(services, look.lang)
     return CODES[services.fits] if check else 0

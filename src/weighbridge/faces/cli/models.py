@@ -15,10 +15,11 @@ from weighbridge.faces.cli.options import (
     in_signs,
     language_option,
     output_form,
+    print_json,
+    print_text,
     switch,
     talk,
     warn_line,
-    writable,
 )
 from weighbridge.faces.render.data import json_text
 from weighbridge.models.catalogue import pipelines
@@ -104,7 +105,7 @@ def models(
         named = [m.name for m in entries], [one.name for one in makers]
         return _ranked(named, form, output, card, lang)
     if form == "json":
-        click.echo(json_text(to_dict(entries, makers)), nl=False)
+        print_json(to_dict(entries, makers))
         return 0
     if form == "quiet":
         click.echo("\n".join([*(m.name for m in entries), *(one.name for one in makers)]))
@@ -171,11 +172,7 @@ def _show(
     from weighbridge.faces.view.lists import models as models_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
-    click.echo(
-        writable(draw(models_screen(entries, look.lang, makers), form, look)),
-        nl=False,
-        color=look.color,
-    )
+    print_text(draw(models_screen(entries, look.lang, makers), form, look), look)
 
 
 # Ranks as they are told: on a screen, as JSON, or written to a file
@@ -202,7 +199,7 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
         page = rank_screen(
             ranking, lang=look.lang, unit=look.unit, full=form != "human" or look.details
         )
-        click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+        print_text(draw(page, form, look), look)
 
 
 def as_json(ranking: "Ranking") -> str:

@@ -291,7 +291,7 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
     page = screen(
         report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
     )
-    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    print_text(draw(page, form, look), look)
     if form not in WHOLE:
         warn(page, look.lang)
 
@@ -308,7 +308,7 @@ def beside(
     """Print several answers to stdout, and each warning once to stderr."""
     from weighbridge.faces.render import beside as render
 
-    click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
+    print_text(render(answers, labels, form, look), look)
     if form not in WHOLE:
         for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
             warn_line(line, look.lang)
@@ -391,6 +391,18 @@ def warn_line(line: str, lang: str = "en") -> None:
     words = words_in(lang, "errors")
     warning = words("warning", message=redacted(words.told(line)))
     talk(printable(warning))
+
+
+def print_text(text: str, look: "RenderOptions") -> None:
+    """Print what was drawn on stdout."""
+    click.echo(writable(text), nl=False, color=look.color)
+
+
+def print_json(body: Any) -> None:
+    """Print a JSON document on stdout."""
+    from weighbridge.faces.render.data import json_text
+
+    click.echo(json_text(body), nl=False)
 
 
 def writable(text: str) -> str:

@@ -18,6 +18,7 @@ from weighbridge.faces.cli.options import (
     model_option,
     output_form,
     output_options,
+    print_text,
     source_options,
     switch,
     talk,
@@ -261,7 +262,7 @@ def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> Non
         click.echo(writable(shown), nl=False)
         return
     page = view(weighed, look)
-    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    print_text(draw(page, form, look), look)
     if form not in WHOLE:
         warn(page, look.lang)
 

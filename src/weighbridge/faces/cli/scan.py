@@ -8,7 +8,14 @@ import click
 
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import counted
-from weighbridge.faces.cli.options import language_option, switch, talk, writable
+from weighbridge.faces.cli.options import (
+    language_option,
+    print_json,
+    print_text,
+    switch,
+    talk,
+    writable,
+)
 
 if TYPE_CHECKING:
     from weighbridge.faces.scan.dataset import ScanPlan
@@ -311,7 +318,6 @@ def diff(old: Path, new: Path, **chosen: Any) -> int:
     """
     from weighbridge.faces.cli.options import in_signs, language, screen_look
     from weighbridge.faces.render import draw
-    from weighbridge.faces.render.data import json_text
     from weighbridge.faces.scan.dataset import needed, plan_of
     from weighbridge.faces.scan.differing import diff as differing
     from weighbridge.faces.view.scan_diff import scan_diff
@@ -320,11 +326,11 @@ def diff(old: Path, new: Path, **chosen: Any) -> int:
     difference = differing((old, plan_of(old)), (new, plan_of(new)), chosen["rows"])
     form = "json" if chosen["as_json"] else chosen["form"]
     if form == "json":
-        click.echo(json_text(difference.to_dict()), nl=False)
+        print_json(difference.to_dict())
     else:
         look = screen_look(form)._replace(lang=in_signs(chosen["lang"] or language()))
         screen = scan_diff(difference, (str(old), str(new)), look.lang)
-        click.echo(writable(draw(screen, form, look)), nl=False, color=look.color)
+        print_text(draw(screen, form, look), look)
     return difference.code if chosen["check"] else 0
 
 
@@ -422,17 +428,16 @@ def _view(out: Path, planned: "ScanPlan") -> "ScanView":
 def _show(summary: "ScanSummary", form: str, lang: str | None) -> None:
     from weighbridge.faces.cli.options import in_signs, language, screen_look
     from weighbridge.faces.render import draw
-    from weighbridge.faces.render.data import json_text
     from weighbridge.faces.view.scan import scan as screen
 
     if form == "json":
-        click.echo(json_text(summary.to_dict()), nl=False)
+        print_json(summary.to_dict())
         return
     if form == "csv":
         _print(*_flat(summary), form)
         return
     look = screen_look(form)._replace(lang=in_signs(lang or language()))
-    click.echo(writable(draw(screen(summary, look.lang), form, look)), nl=False, color=look.color)
+    print_text(draw(screen(summary, look.lang), form, look), look)
 
 
 def _flat(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]:
@@ -465,7 +470,7 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> No
         from weighbridge.faces.view.scan import plain
 
         look = screen_look(form)
-        click.echo(writable(draw(plain(names, rows), form, look)), nl=False, color=look.color)
+        print_text(draw(plain(names, rows), form, look), look)
 
 
 def _draw(summary: "ScanSummary", planned: "ScanPlan", chosen: dict[str, Any]) -> None:

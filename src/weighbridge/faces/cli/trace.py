@@ -23,6 +23,7 @@ from weighbridge.faces.cli.options import (
     chart_option,
     language_option,
     output_form,
+    print_text,
     screen_look,
     switch,
     talk,
@@ -170,7 +171,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     look = screen_look(form)
     look = look._replace(lang=options["lang"] or look.lang)
     text = render(report, form, unit=options["unit"], look=look)
-    click.echo(terminal_text(text), nl=False, color=look.color)
+    print_text(text, look)
     remark = remarks(report, look.lang) if form == "quiet" else ""
     if remark:
         talk(terminal_text(f"warning: {remark}"))
