@@ -27,11 +27,11 @@ SIDE_BY_SIDE = (
 
 @frozen_record
 class Inner:
-    """A model inside a larger one."""
+    """A model inside a larger one, a language model if nothing else is said."""
 
     path: str  # below the base of the larger one, dot included
-    config: str  # the key of its config
-    label: Label
+    config: str = "text_config"  # the key of its config
+    label: Label = "language model"
     absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
     flat: bool = False  # when there is none, its keys are among those of the larger one
     fixed: bool = False  # of the type that is held there, whatever its config says
@@ -42,7 +42,7 @@ class Inner:
     when: str = ""  # a switch of the larger one, on unless it says otherwise
 
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model")
+TEXT = Inner(path="language_model.")
 
 
 def nested(c: Config, part: Inner) -> Config:

@@ -95,9 +95,7 @@ VOXTRAL = family_of("Voxtral", two_layers)
 
 # Ultravox: a whole language model, most often named by `text_model_id` and not described.
 
-ULTRAVOX_TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", head="ForCausalLM"
-)
+ULTRAVOX_TEXT = Inner(path="language_model.", head="ForCausalLM")
 
 
 def ultravox_projector(c: Config, prefix: str) -> Iterator[Param]:

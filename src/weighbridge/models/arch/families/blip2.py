@@ -27,8 +27,6 @@ from weighbridge.models.arch.vision import layernorm, nothing
 
 TEXT = Inner(
     path="language_model.",
-    config="text_config",
-    label="language model",
     head="ForCausalLM",
     other_head="ForConditionalGeneration",
 )

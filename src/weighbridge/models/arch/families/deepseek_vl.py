@@ -234,9 +234,7 @@ VL2 = Family(
 
 # Kimi
 
-LANGUAGE = Inner(
-    path="language_model.", config="text_config", label="language model", head="ForCausalLM"
-)
+LANGUAGE = Inner(path="language_model.", head="ForCausalLM")
 K25_VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 MOONVIT_PART = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 

@@ -57,7 +57,7 @@ def untied(c: Config) -> bool:
 def pair(label: Label, cls: str, *, speech: bool = False) -> Family:
     return composite(
         Inner(path="encoder.", config="encoder", label=label),
-        Inner(path="decoder.", config="decoder", label="language model", head="ForCausalLM"),
+        Inner(path="decoder.", config="decoder", head="ForCausalLM"),
         own=speech_bridge if speech else plain_bridge,
         projectors=("enc_to_dec_proj.",),
         cls=cls,

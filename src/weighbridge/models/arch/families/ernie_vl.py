@@ -43,7 +43,7 @@ from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.sparse import RoutedExperts, each
 from weighbridge.models.arch.vision import layernorm, scaled
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model", flat=True)
+TEXT = Inner(path="language_model.", flat=True)
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 
 
@@ -151,9 +151,7 @@ ERNIE_VL = composite(
 )
 
 
-PADDLEOCR_TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", flat=True
-)
+PADDLEOCR_TEXT = Inner(path="language_model.", flat=True)
 PADDLEOCR_TOWER = Inner(path="visual.", config="vision_config", label="vision tower")
 NAMES = (
     ("model.language_model.", "model."),

@@ -15,7 +15,7 @@ from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, nothing, scaled, sizes
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model")
+TEXT = Inner(path="language_model.")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 PROJECTOR = "multi_modal_projector."
 

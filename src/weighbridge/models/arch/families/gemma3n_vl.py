@@ -32,7 +32,7 @@ from weighbridge.models.arch.model_types import (
 )
 from weighbridge.models.arch.vision import nothing
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model")
+TEXT = Inner(path="language_model.")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", whole=True)
 AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower")
 

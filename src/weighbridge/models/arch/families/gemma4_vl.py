@@ -40,7 +40,7 @@ from weighbridge.models.arch.model_types import (
     Sight,
 )
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model")
+TEXT = Inner(path="language_model.")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", optional=True)
 AUDIO = Inner(path="audio_tower.", config="audio_config", label="audio tower", optional=True)
 BOUNDS = ("input_min", "input_max", "output_min", "output_max")

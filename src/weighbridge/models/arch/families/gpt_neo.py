@@ -271,7 +271,7 @@ GPT_NEOX_JAPANESE = Family(
 PERSIMMON = DecoderFamily(tree=persimmon, cls="PersimmonForCausalLM", buffers=partly_rotary(0.5))
 
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model", flat=True)
+TEXT = Inner(path="language_model.", flat=True)
 
 
 def patches(c: Config, prefix: str) -> Iterator[Param]:

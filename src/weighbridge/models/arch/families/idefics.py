@@ -35,7 +35,7 @@ from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, nothing
 
-TEXT = Inner(path="text_model.", config="text_config", label="language model")
+TEXT = Inner(path="text_model.")
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 PERCEIVER = Inner(
     path="connector.perceiver_resampler.", config="perceiver_config", label="projector"

@@ -92,7 +92,7 @@ INTERNVL = composite(
 # The code that comes with InternVL2, 2.5 and 3: an InternViT, mlp1, a whole language model.
 
 VISION_CHAT = Inner(path="vision_model.", config="vision_config", label="vision tower")
-LLM = Inner(path="language_model.", config="llm_config", label="language model", head="ForCausalLM")
+LLM = Inner(path="language_model.", config="llm_config", head="ForCausalLM")
 
 
 def vit_norm(c: Config, path: str, width: int) -> Iterator[Param]:

@@ -44,8 +44,6 @@ from weighbridge.models.arch.vision import nothing, patch_shape
 
 LANGUAGE = Inner(
     path="language_model.",
-    config="text_config",
-    label="language model",
     head="ForCausalLM",
     fixed=True,
 )

@@ -158,9 +158,7 @@ def text_layers(c: Config, length: int | None = None) -> "tuple[Layer, ...]":
 
 
 LLAMA4_TOWER = Inner(path="vision_model.", config="vision_config", label="vision tower")
-LANGUAGE = Inner(
-    path="language_model.", config="text_config", label="language model", head="ForCausalLM"
-)
+LANGUAGE = Inner(path="language_model.", head="ForCausalLM")
 
 
 def layer(c: Config, prefix: str) -> Iterator[Param]:

@@ -178,7 +178,7 @@ def own_projector(c: Config, prefix: str) -> Iterator[Param]:
 
 
 def own() -> Family:
-    text = Inner(path="", config="text_config", label="language model", flat=True)
+    text = Inner(path="", flat=True)
     return composite(
         text,
         own=own_projector,
@@ -265,7 +265,7 @@ PIXTRAL = Family(
 
 
 def colpali_family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
-    vlm = Inner(path="vlm.", config="vlm_config", label="language model")
+    vlm = Inner(path="vlm.", config="vlm_config")
 
     def projection(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, vlm).sub("text_config")

@@ -17,9 +17,7 @@ from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import frequencies
 from weighbridge.models.arch.vision import layernorm, nothing
 
-TEXT = Inner(
-    path="language_model.", config="text_config", label="language model", head="ForCausalLM"
-)
+TEXT = Inner(path="language_model.", head="ForCausalLM")
 # its own config says clip_vision_model, which is another class
 VISION = Inner(
     path="vision_tower.vision_model.", config="vision_config", label="vision tower", fixed=True

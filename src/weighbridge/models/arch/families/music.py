@@ -73,9 +73,9 @@ def words_alone(c: Config) -> bool:
 
 
 MUSICGEN = composite(
-    Inner(path="text_encoder.", config="text_encoder", label="language model", head="EncoderModel"),
+    Inner(path="text_encoder.", config="text_encoder", head="EncoderModel"),
     Inner(path="audio_encoder.", config="audio_encoder", label="audio tower"),
-    Inner(path="decoder.", config="decoder", label="language model"),
+    Inner(path="decoder.", config="decoder"),
     own=bridge,
     projectors=("enc_to_dec_proj.",),
     cls="MusicgenForConditionalGeneration",
@@ -138,9 +138,9 @@ CAUSAL = Family(body=causal, cls="BarkSemanticModel", buffers=seen_before, block
 COARSE = Family(body=causal, cls="BarkCoarseModel", buffers=seen_before, blocks=("layers.*",))
 FINE = Family(body=fine, cls="BarkFineModel", blocks=("layers.*",))
 BARK = composite(
-    Inner(path="semantic.", config="semantic_config", label="language model"),
-    Inner(path="coarse_acoustics.", config="coarse_acoustics_config", label="language model"),
-    Inner(path="fine_acoustics.", config="fine_acoustics_config", label="language model"),
+    Inner(path="semantic.", config="semantic_config"),
+    Inner(path="coarse_acoustics.", config="coarse_acoustics_config"),
+    Inner(path="fine_acoustics.", config="fine_acoustics_config"),
     Inner(path="codec_model.", config="codec_config", label="audio tower"),
     cls="BarkModel",
     ties=words_alone,

@@ -168,7 +168,7 @@ def names(prefix: str) -> tuple[tuple[str, str], ...]:
 
 
 def thinker_of(name: str) -> Family:
-    text = Inner(path="language_model.", config="text_config", label="language model")
+    text = Inner(path="language_model.")
     audio = Inner(path="audio_tower.", config="audio_config", label="audio tower", whole=True)
     vision = Inner(path="visual.", config="vision_config", label="vision tower", whole=True)
     return composite(
@@ -186,7 +186,6 @@ def omni(name: str, voice: Inner, *, whole: bool = False) -> Family:
     thinker = Inner(
         path="thinker.",
         config="thinker_config",
-        label="language model",
         head="ForConditionalGeneration",
     )
     talker = Inner(

@@ -156,7 +156,7 @@ VISION3_5 = Family(
 
 def family_of(name: str, *, old: bool = False) -> Family:
     """`old`: the language model's keys may be among the outer ones, and names are flat."""
-    text = Inner(path="language_model.", config="text_config", label="language model", flat=old)
+    text = Inner(path="language_model.", flat=old)
     vision = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         text,
@@ -209,7 +209,7 @@ def glm_text(c: Config) -> Decoder:
 
 
 def glm_family(name: str) -> Family:
-    language = Inner(path="language_model.", config="text_config", label="language model")
+    language = Inner(path="language_model.")
     vision_part = Inner(path="visual.", config="vision_config", label="vision tower")
     return composite(
         language,

@@ -80,7 +80,7 @@ def language(c: Config) -> Inner:
     if version not in VERSIONS:
         known = ", ".join(sorted(v for v in VERSIONS if v))
         raise c.error("version", "is.unknown_language", version=version, known=known)
-    return Inner(path="llm.", config=version, label="language model", flat=True, head="ForCausalLM")
+    return Inner(path="llm.", config=version, flat=True, head="ForCausalLM")
 
 
 def timm_block(c: Config, prefix: str) -> Iterator[Param]:
@@ -167,7 +167,7 @@ def language_layers(c: Config) -> "tuple[Layer, ...]":
 
 # Aria
 
-TEXT = Inner(path="language_model.", config="text_config", label="language model")
+TEXT = Inner(path="language_model.")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 PROJECTOR = "multi_modal_projector."
 QUERIES = 256  # the larger of AriaConfig's {1225: 128, 4900: 256}

@@ -25,7 +25,7 @@ from weighbridge.models.arch.model_types import (
 from weighbridge.models.arch.rotary import frequencies
 from weighbridge.models.arch.vision import layernorm, patch_shape, patches
 
-TEXT = Inner(path="model.", config="text_config", label="language model")
+TEXT = Inner(path="model.")
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower", fixed=True)
 STRIDE = 4  # of both convolutions, a side; and as many times the width
 

@@ -32,7 +32,7 @@ from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import batchnorm_buffers, layernorm
 
-TEXT = Inner(path="text_model.", config="text_config", label="language model")
+TEXT = Inner(path="text_model.")
 VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 HALVES, MIDDLE = ("encoder", "decoder"), ("attn_1", "block_1", "block_2")
 NAMES = (
@@ -162,7 +162,7 @@ EMU3 = composite(
 
 # Ovis 2
 
-OVIS_TEXT = Inner(path="language_model.", config="text_config", label="language model")
+OVIS_TEXT = Inner(path="language_model.")
 OVIS_VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 
