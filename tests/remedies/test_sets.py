@@ -19,9 +19,10 @@ from weighbridge.answers.remedies.sets import (
     hopeless,
     matters,
     may_do,
+    misses_ram,
     within,
 )
-from weighbridge.base.memory import Component, Device, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB
 from weighbridge.base.watching import NotWantedError, Watch, watched
@@ -123,6 +124,33 @@ def test_what_is_left_alone_may_be_too_large():
 def test_a_change_that_leaves_98_and_a_half_percent_is_felt(keeps, felt):
     asked = case(devices=(device(1000),))
     assert matters(asked, move("a", keeps={"weights": keeps})) is felt
+
+
+@pytest.mark.parametrize(
+    ("low", "shared", "missed"),
+    [(100, False, False), (101, False, True), (190, True, False), (191, True, True)],
+)
+def test_what_is_not_in_host_memory_makes_no_room_there(low, shared, missed):
+    """A machine of 100 GiB. Where it is the memory of the card too, what is needed has the 90 GiB
+    of the card in it, which other changes may take away."""
+    room = Bytes(90 * GIB, 95 * GIB, 100 * GIB)
+    needed = Bytes(low * GIB, 200 * GIB, 300 * GIB)
+    host = SimpleNamespace(fits="no", needed=needed, room=room, shared=shared)
+    held = Component(name="weights", bytes=exactly(low * GIB), basis="computed")
+    asked = case(
+        host=host,
+        devices=(Device(index=0, kind="host", phases=(Instant("step", (held,)),)), device(GIB)),
+    )
+    assert misses_ram(asked, move("a", touches=frozenset(("activations",)))) is missed
+    assert not misses_ram(asked, move("a", touches=frozenset(("weights",))))
+    assert not misses_ram(asked, move("a", touches=frozenset(("*",))))
+    assert not misses_ram(asked, move("a", touches=frozenset(("activations",)), frees=True))
+
+
+def test_a_machine_of_unknown_memory_is_not_surely_short():
+    needed = Bytes(GIB, GIB, GIB)
+    host = SimpleNamespace(fits=None, needed=needed, room=None, shared=False)
+    assert not misses_ram(case(host=host), move("a"))
 
 
 # Searches, over changes that are made up

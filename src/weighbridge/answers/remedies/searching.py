@@ -27,6 +27,7 @@ from weighbridge.answers.remedies.sets import (
     lessens,
     matters,
     may_do,
+    misses_ram,
     surely,
     tried,
     within,
@@ -150,7 +151,7 @@ class Search:
                 continue
             if move.kind in used or (before and move.alone) or _idle(move, before):
                 continue
-            if before and not matters(node.case, move, added):
+            if (before and not matters(node.case, move, added)) or misses_ram(node.case, move):
                 continue
             if not added or not (move.apart or any(earlier.apart for earlier in added)):
                 self._push(node, (*added, move))

@@ -142,6 +142,18 @@ def matters(case: RemedyCase, move: Move, before: tuple[Move, ...] = ()) -> bool
     return case.guessed((*before, move)) <= HELPS * case.guessed(before)
 
 
+def misses_ram(case: RemedyCase, move: Move) -> bool:
+    """Tell whether host memory is surely short, and a change touches nothing that is there."""
+    verdict, host = case.verdict, case.verdict.host
+    if host is None or host.room is None or move.frees or "*" in move.touches:
+        return False
+    beside = verdict.per_device.high * verdict.devices_used if host.shared else 0
+    if host.needed.low - beside <= host.room.high:
+        return False
+    hosts = (device for device in case.report.devices if device.kind == "host")
+    return move.touches.isdisjoint(c.name for d in hosts for p in d.phases for c in p.components)
+
+
 def lessens(node: MoveSet, parent: MoveSet) -> bool:
     """Tell whether a set takes away some of what is lacking: on the device, or of host memory where
     that is short."""
