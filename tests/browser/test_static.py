@@ -23,7 +23,7 @@ from tests.browser.test_stopping import SLOW as SEARCHED
 from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
-from weighbridge.faces.web import archive, build, duckdb, npm, pyodide
+from weighbridge.faces.web import archive, build, npm, pyodide
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.faces.web.server import PAGE
 
@@ -156,52 +156,6 @@ def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
         settled(page)
         page.wait_for_selector(".result")
         assert [r.url for r in replies if "/engine/" in r.url]
-
-
-def test_sql_is_fetched_with_the_first_query_and_not_before(browser, engine, hub, tmp_path):
-    from weighbridge.base.errors import HubError, UsageError
-
-    try:
-        queries = duckdb.files()
-    except (HubError, UsageError) as error:
-        pytest.skip(str(error))
-    folder = tmp_path / "some" / "where"
-    hosts = build._hosts(hub.endpoint, [])
-    shown = build.RegistrySite(sql=queries)
-    build._written(folder, build.site(engine, hub.endpoint, hosts, shown))
-    running = Site(tmp_path, folder).start()
-    try:
-        with visit(browser, running, hub) as page:
-            asked = []
-            page.context.on("request", lambda request: asked.append(request.url))
-            page.goto(f"{running.address}#task=registry&question=load&gpu=4090")
-            settled(page)
-            page.click(".sql summary")
-            assert not [url for url in asked if "/sql/" in url]
-            page.fill("#sql", SQL)
-            page.click("#sql-run")
-            page.wait_for_selector("#sql-count, .sql .error")
-            found = page.locator(".sql tbody tr").all_inner_texts()
-            assert found == ["<b>\t1", "\t836"]
-            assert sum("/sql/" in url for url in asked) == 2
-            page.fill("#sql", "select 'x' as \"<i>\" limit 1")
-            page.click("#sql-run")
-            page.wait_for_selector("#sql-count:text-is('1 rows, of at most 1000')")
-            assert page.locator(".sql th").all_inner_texts() == ["<i>"]
-            page.fill("#sql", "select from nothing <b>")
-            page.click("#sql-run")
-            page.wait_for_selector(".sql .error")
-            assert "Parser Error" in page.inner_text(".sql .error")
-            assert page.locator(".sql b").count() == 0
-    finally:
-        running.stop()
-
-
-SQL = """
-select '<b>' as a, count(*) as b from weighed
-where question = 'vllm/8192/4090' and id = 'Qwen/Qwen3-8B' and fits = 'yes'
-union all select null, count(*) from models order by b;
-"""
 
 
 def test_a_model_of_the_hub(opened, hub):

@@ -13,7 +13,7 @@ import zipfile
 import pytest
 
 from weighbridge.base.errors import BadFileError, HubError, UsageError
-from weighbridge.faces.web import archive, build, duckdb, pyodide, registry
+from weighbridge.faces.web import archive, build, pyodide, registry
 from weighbridge.faces.web.form import form
 
 ENGINE = build.PageEngine(
@@ -102,18 +102,6 @@ def test_a_dataset_is_kept_for_visits_without_a_network_unless_it_is_large(
     large = build.build(tmp_path / "large")
     assert names <= listing(large)["files"].keys()
     assert not names & kept_offline(large.folder)
-
-
-def test_duckdb_is_named_where_it_was_asked_for_and_is_not_kept(built, tmp_path, monkeypatch):
-    assert '<meta name="weighbridge-sql" content="">' in (built.folder / "index.html").read_text()
-    held = {"sql/worker.1.js": b"worker", "sql/duckdb.2.bin": b"program"}
-    monkeypatch.setattr(duckdb, "files", lambda: held)
-    site = build.build(tmp_path / "queries", sql=True)
-    page = (site.folder / "index.html").read_text()
-    assert '<meta name="weighbridge-sql" content="sql/worker.1.js sql/duckdb.2.bin">' in page
-    assert held.keys() <= listing(site)["files"].keys()
-    assert not held.keys() & kept_offline(site.folder)
-    assert "MIT License" in (site.folder / "licences.txt").read_text()
 
 
 def test_another_hub_is_allowed_and_told(tmp_path, monkeypatch):

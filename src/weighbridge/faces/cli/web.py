@@ -123,8 +123,7 @@ def _announced(address: str, *, open_: bool) -> None:
 @switch("--space", help="Write the files of a Space (Gradio) instead.")
 @click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
 @registry_option
-@switch("--sql", help="With DuckDB for the Registry tab: 8 MB, where it is used.")
-def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql: bool) -> None:
+def build(folder: Path, space: bool, hub: str | None, dataset: Path | None) -> None:
     """Write the page as static files for any web server.
 
     It needs npm and node once: they fetch Pyodide and start it.
@@ -139,7 +138,7 @@ def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql:
         import_module("weighbridge.faces.web.space.files").write(folder)
         click.echo(folder)
         return
-    named = {**({"hub": hub} if hub else {}), **({"sql": True} if sql else {})}
+    named = {"hub": hub} if hub else {}
     with _published(dataset) as shown:
         built = import_module("weighbridge.faces.web.build").build(folder, dataset=shown, **named)
     click.echo(built.folder)

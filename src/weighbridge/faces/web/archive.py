@@ -16,7 +16,7 @@ OUT = (
     *("faces/view/scan.py", "faces/view/scan_diff.py", "faces/charts/scanned.py"),
     *("memory/report/scanned.py", "memory/report/scan_diff.py", "base/words/space.json"),
     *("faces/web/page", "faces/web/server.py", "faces/web/desks.py", "faces/web/build.py"),
-    *("faces/web/archive.py", "faces/web/npm.py", "faces/web/pyodide.py", "faces/web/duckdb.py"),
+    *("faces/web/archive.py", "faces/web/npm.py", "faces/web/pyodide.py"),
     *("faces/web/space", "faces/web/snapshot.mjs", "faces/web/registry.py"),
     "faces/web/demonstration",
     *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP

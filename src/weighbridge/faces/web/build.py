@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +27,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, shown
 from weighbridge.base.words import LANGUAGES
-from weighbridge.faces.web import duckdb, npm, pyodide, registry
+from weighbridge.faces.web import npm, pyodide, registry
 from weighbridge.faces.web.archive import gzipped, later, members, tar, zipped
 from weighbridge.faces.web.form import form
 from weighbridge.faces.web.server import PAGE, POLICY
@@ -79,27 +78,15 @@ def build(
     hub: str = ENDPOINT,
     beside: Sequence[str] = (),
     dataset: Path = registry.DEMONSTRATION,
-    sql: bool = False,
 ) -> BuiltSite:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
-    to which that one may lead; `dataset` is what its Registry tab shows, with `sql` by DuckDB, too.
-    Raises UsageError, BadFileError, HubError."""
+    to which that one may lead; `dataset` is the folder that its Registry tab shows. Raises
+    UsageError, BadFileError, HubError."""
     _ours(folder)
     hosts = _hosts(hub, beside)
     registry.files_of(dataset)  # before what takes long
-    queries = duckdb.files() if sql else {}
-    files = site(engine(), hub.rstrip("/"), hosts, RegistrySite(dataset, queries))
+    files = site(engine(), hub.rstrip("/"), hosts, dataset)
     return _written(folder, files)
-
-
-class RegistrySite(NamedTuple):
-    """What the Registry tab shows: the folder of a dataset, and what answers SQL about it."""
-
-    dataset: Path = registry.DEMONSTRATION
-    sql: Mapping[str, bytes] = MappingProxyType({})
-
-
-SHOWN = RegistrySite()  # where nobody names another
 
 
 class PageEngine(NamedTuple):
@@ -174,7 +161,7 @@ def _forget(cache: Path) -> None:
 
 
 def site(
-    python: PageEngine, hub: str, hosts: Sequence[str], shown: RegistrySite = SHOWN
+    python: PageEngine, hub: str, hosts: Sequence[str], dataset: Path = registry.DEMONSTRATION
 ) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
     files = {part.path: part.data for part in (*python.parts, *python.later)}
@@ -182,17 +169,16 @@ def site(
         name = path.relative_to(PAGE).as_posix()
         if path.is_file() and not name.endswith(".d.ts"):
             files[name] = path.read_bytes()
-    dataset = {name: path.read_bytes() for name, path in registry.files_of(shown.dataset).items()}
-    files |= {**dataset, **shown.sql}
+    tables = {name: path.read_bytes() for name, path in registry.files_of(dataset).items()}
+    files |= tables
     files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
     offline = files.pop(OFFLINE).decode()
-    index = files[INDEX].decode().replace(duckdb.told(()), duckdb.told(shown.sql))
-    files[INDEX] = _index(index, hosts).encode()
+    files[INDEX] = _index(files[INDEX].decode(), hosts).encode()
     files[SITE] = _site(python, hub).encode()
-    licences = [pyodide.LICENCE, *([duckdb.LICENCE] if shown.sql else [])]
-    files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
+    files["licences.txt"] = f"{pyodide.LICENCE}\n".encode()
     listed = _list(files)
-    local = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
+    large = sum(map(len, tables.values())) > KEPT_OFFLINE
+    local = {n: one for n, one in listed["files"].items() if not (large and n in tables)}
     local |= {part.path: {**local[part.path], "later": True} for part in python.later}
     listing = json.dumps({"version": listed["version"], "files": local | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
@@ -213,12 +199,6 @@ def bare(lang: str) -> dict[str, Any]:
     none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
     launches: dict[str, list[str]] = {"words": [], "snippets": []}
     return {**whole, **none, "tabs": tabs, "launches": launches}
-
-
-def _online(dataset: Mapping[str, bytes], sql: Mapping[str, bytes]) -> set[str]:
-    """Return the files that are not kept for visits without a network."""
-    large = sum(map(len, dataset.values())) > KEPT_OFFLINE
-    return {*sql, *(dataset if large else ())}
 
 
 def _index(page: str, hosts: Sequence[str]) -> str:

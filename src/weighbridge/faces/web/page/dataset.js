@@ -166,17 +166,6 @@ export class Dataset {
     return ((this.told.files[MODELS]?.bytes ?? 0) * (1 - this.models / this.told.counts.models)) * this.share;
   }
 
-  /** All bytes of the dataset. */
-  bytes() {
-    return Object.values(this.told.files).reduce((sum, one) => sum + one.bytes, 0);
-  }
-
-  /** All rows of a file. @param {string} name */
-  async table(name) {
-    const metadata = await this.metadata(name);
-    return this.reader.parquetReadObjects({ file: this.file(name), metadata });
-  }
-
   /** The first models, where none were read yet. */
   async first() {
     if (!this.groups) await this.more(1);

@@ -5,7 +5,6 @@ import { DatasetError, dataset } from "./dataset.js";
 import { Sign } from "./parts.js";
 import { Scrolled } from "./result.js";
 import { size } from "./sizes.js";
-import { Sql } from "./sql.js";
 /** @import { Answers, OneAnswer, ScanQuestion, Values, Words } from "./types.js" */
 /** @import { Dataset } from "./dataset.js" */
 
@@ -92,7 +91,14 @@ export function Registry({ words, unit, given, set }) {
     ${found ? html`<p role="status" id="registry-found">${filled(words["registry.found"], { found: count(found.found), read: count(found.read) })}</p>` : null}
     ${now ? html`<div class="blocks"><${Table} words=${words} unit=${unit} data=${data} facts=${now} question=${question} rows=${rows.slice(0, shown)} given=${given} set=${set} />
       ${rows.length > shown ? html`<button type="button" id="registry-more" onClick=${() => setShown(shown + PAGE)}>${filled(words["registry.more"], { count: count(Math.min(PAGE, rows.length - shown)) })}</button>` : null}</div>` : null}
-    <${Sql} words=${words} data=${data} question=${question.name} /></section>`;
+    <${Query} words=${words} question=${question.name} /></section>`;
+}
+
+/** What a terminal asks of the whole dataset. @param {{ words: Words, question: string }} props */
+function Query({ words, question }) {
+  const query = `select id, need from weighed where question = '${question.replaceAll("'", "''")}' and fits = 'yes' order by need desc`;
+  return html`<details class="sql"><summary>SQL</summary><p>${words["sql.terminal"]}</p>
+    <pre><code>${`weighbridge scan query DIR "${query}"`}</code></pre></details>`;
 }
 
 /** @param {Dataset} data @param {ScanQuestion} question @returns {Promise<Facts>} */
