@@ -80,6 +80,22 @@ LINES = [
 ]
 SETTINGS = [  # of each kind that a sentence loses or takes for another: what is said and typed
     (
+        "is 2x 3090 enough to full fine-tune qwen3-8b (cpu offload)",
+        "fit qwen3-8b --for train --offload params --shard zero3 --gpu 3090:2",
+    ),
+    (
+        "qlora qwen3-32b on 2x3090 with cpu offload",
+        "fit qwen3-32b --for qlora --offload params --shard fsdp2 --gpu 3090:2",
+    ),
+    (
+        "full fine-tune qwen3-8b on 4x3090 with fsdp and cpu offload",
+        "fit qwen3-8b --for train --shard fsdp2 --offload params --gpu 3090:4",
+    ),
+    (
+        "用2张3090全参微调qwen3-8b，卸载到cpu",
+        "fit qwen3-8b --for train --offload params --shard zero3 --gpu 3090:2",
+    ),
+    (
         "Full fine-tune Llama 3 8B with DeepSpeed ZeRO-3 offload on 8 RTX 3090s, possible?",
         "fit 'Llama 3 8B' --for train --shard zero3 --offload params --gpu 'RTX 3090:8'",
     ),

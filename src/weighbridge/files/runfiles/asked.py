@@ -262,6 +262,8 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
+    if settings.about == "train" and "offload" in asked:  # what a process alone keeps on the card
+        asked.setdefault("shard", "fsdp2" if "qlora" in options.values() else "zero3")
     program = _program(line, engines, task, options)
     if not program and settings.about == "infer":
         program = _engine_of(asked)
