@@ -44,6 +44,14 @@ MEANT = {
     "qwen3-4b-instruct-2507": "qwen3-4b",
     "qwen2.5-coder-32b-instruct": "qwen2.5-32b",
     "vicuna-7b-v1.5": "llama-2-7b",
+    "deepseek r1 distill 32b": "qwen2.5-32b",
+    "r1 distill llama 70b": "llama-3.3-70b",
+    # a family and a size: the newest release that has it
+    "llama 70b": "llama-3.3-70b",
+    "Llama 405B": "llama-3.1-405b",
+    "qwen 32b": "qwen3-32b",
+    "qwen 30b": "qwen3-30b-a3b",
+    "gemma 27b": "gemma-3-27b",
     # tags of Ollama
     "llama3.1:8b": "llama-3.1-8b",
     "llama3:70b-instruct": "llama-3-70b",

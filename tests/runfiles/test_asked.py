@@ -80,6 +80,32 @@ LINES = [
 ]
 SETTINGS = [  # of each kind that a sentence loses or takes for another: what is said and typed
     (
+        "will deepseek r1 distill 32b awq run on a 3090 with 16k",
+        "fit 'deepseek r1 distill 32b' --context 16k --quantization awq --gpu 3090",
+    ),
+    (
+        "comfyui wan 2.2 14b fp8 on 16gb vram, 32gb ram",
+        "fit wan2.2-t2v-a14b --engine comfyui --quantization fp8 --ram 32GiB --gpu 16gb",
+    ),
+    (
+        "qwen3-coder-30b on macbook pro m3 36gb with lm studio",
+        "fit qwen3-coder-30b --engine llama.cpp --gpu 'mac 36gb'",
+    ),
+    ("best model for 12gb vram", "models --gpu 12gb"),
+    ("can i run 70b models on 2 p40", "fit 70b --gpu p40:2"),
+    (
+        "vllm qwen2.5 72b awq tp 4 on 4 a10g 32k context",
+        "fit 'qwen2.5 72b awq' --tensor-parallel-size 4 --context 32k --gpu a10g:4 --engine vllm",
+    ),
+    (
+        "run llama 8b on raspberry pi 5 8gb",
+        "fit 'llama 8b' --gpu 8gb --not-understood 'raspberry pi 5'",
+    ),
+    ("qwen3-14b on 2x24gb", "fit qwen3-14b --gpu '2 24gb'"),
+    ("can i load llama 70b on two 24gb cards", "fit 'llama 70b' --gpu 'two 24gb'"),
+    ("双卡4090部署qwen2.5-72b需要量化吗", "fit qwen2.5-72b --gpu 4090:2"),
+    ("deepseek r1 满血版需要几张h100", "fit 'deepseek r1' --smallest count --gpu h100"),
+    (
         "is 2x 3090 enough to full fine-tune qwen3-8b (cpu offload)",
         "fit qwen3-8b --for train --offload params --shard zero3 --gpu 3090:2",
     ),

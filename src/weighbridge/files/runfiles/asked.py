@@ -71,6 +71,7 @@ TRAINS = re.compile(
 PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
+    r"|\b(?:best|largest|biggest) (?:models?|llms?)(?= (?:for|on|to|that|in)\b)"
     r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
 )
 FULL = re.compile(  # of the training that is named behind it, and not "full context"
@@ -96,6 +97,9 @@ COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
     r"(?: ?[x\u00d7*张块卡])? ?$"
 )
+MANY = re.compile(
+    rf"(?ai)(?<![\w.-])(?P<count>\d{{1,2}})(?: ?x ?|(?<!{TAKEN}.) )$"
+)  # before a name
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 EITHER = re.compile(  # between cards of which each is asked
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
@@ -397,8 +401,10 @@ def _bare_name(line: Line) -> str:
     cards = [match for match in found if part_id(match[0])]
     if len(cards) != 1:
         return ""
-    line.take(cards[0].start(), cards[0].end())
-    return cards[0][0]
+    (only,) = cards
+    counted = MANY.search(line.left, 0, only.start())
+    line.take(counted.start() if counted else only.start(), only.end())
+    return f"{only[0]}:{counted['count']}" if counted else only[0]
 
 
 def _mac(line: Line) -> str:
@@ -407,10 +413,11 @@ def _mac(line: Line) -> str:
     if len(macs) != 1:
         return ""
     (match,) = macs
-    name = f"{match['before'] or match['chip'] or 'mac'} {match['first'] or match['size']}gb"
-    if not part_id(name):
-        return ""
-    line.take(match.start(), match.end())
+    size = f"{match['first'] or match['size']}gb"
+    chips = f"{match['before'] or match['chip']} {size}", f"mac {size}"
+    name = next(filter(part_id, chips), "")  # of a chip that was never sold so, any Mac
+    if name:
+        line.take(match.start(), match.end())
     return name
 
 

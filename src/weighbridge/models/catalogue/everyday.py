@@ -7,6 +7,8 @@
     mixtral, mistral-7b, phi3    a short table
     vit_b_16, regnet_y_400mf             torchvision's names of networks that timm has too
 
+    llama 70b, qwen 32b                 the newest release of a family in that size
+
 Sizes of mixtures are understood without their active part (qwen3:30b is qwen3-30b-a3b). Whatever
 is answered with the shapes of another name is said.
 """
@@ -35,7 +37,7 @@ from weighbridge.models.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "think", "reasoning")
-OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
+OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "distill", "latest", "gguf", "beta", "meta")
 TUNES = frozenset((*OF_TUNES, *OF_FILES))
 TRAINED_ON = frozenset(("instruct", "it", "chat", "thinking", "reasoning"))  # other weights
 DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
@@ -220,7 +222,17 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
         tune = _tune(shorter)
         if tune is not None:
             return catalogue.find(tune.base), tune
-    return None, None
+    return None if ":" in typed else _newest(name), None
+
+
+def _newest(name: str) -> CatalogueEntry | None:
+    """Find the newest release of a family in the size that a name says: qwen3-32b of "qwen 32b"."""
+    family, _, size = "-".join(_words(name)).rpartition("-")
+    if not family.isalpha() or not SIZE.fullmatch(size):
+        return None
+    pattern = re.compile(rf"{family}-?(?P<release>\d+(?:\.\d+)?)-{re.escape(size)}(?:-a\d+b)?")
+    found = {float(m["release"]): m[0] for n in catalogue.names() if (m := pattern.fullmatch(n))}
+    return catalogue.find(found[max(found)]) if found else None
 
 
 def _tune(name: str) -> Tune | None:
