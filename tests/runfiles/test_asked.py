@@ -91,6 +91,15 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "qwen3-coder-30b on macbook pro m3 36gb with lm studio",
         "fit qwen3-coder-30b --engine llama.cpp --gpu 'mac 36gb'",
     ),
+    ("is 8gb enough for sdxl", "fit sdxl --gpu 8gb"),
+    ("can i run sdxl on 8gb", "fit sdxl --gpu 8gb"),
+    ("z-image turbo on 8gb", "fit z-image-turbo --gpu 8gb"),
+    (
+        "how big a batch can I use for lora on qwen2.5-7b with a 4090 at 2048 tokens",
+        "fit qwen2.5-7b --for lora --max batch --seq-len 2048 --gpu 4090",
+    ),
+    ("how much ram do I need to offload deepseek r1 with a 4090", "fit 'deepseek r1' --gpu 4090"),
+    ("quadro rtx 8000 llama 70b q4", "fit 'llama 70b q4' --gpu 'rtx 8000'"),
     ("best model for 12gb vram", "models --gpu 12gb"),
     ("can i run 70b models on 2 p40", "fit 70b --gpu p40:2"),
     (

@@ -105,6 +105,7 @@ EITHER = re.compile(  # between cards of which each is asked
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
 )
 NOTHING = re.compile(r"(?!)")
+SERVED_TOO = "offload"  # a setting of training alone, in a word that people say of serving
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
@@ -491,7 +492,8 @@ TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what 
 def _of_training(line: Line) -> bool:
     """Tell whether a line says a setting that training alone has."""
     only = TRAIN.keys() - INFER.keys()
-    return any(row.setting in only and row.pattern.search(line.left) for row in _rules().settings)
+    rows = (row for row in _rules().settings if row.setting in only and row.setting != SERVED_TOO)
+    return any(row.pattern.search(line.left) for row in rows)
 
 
 class Settings:

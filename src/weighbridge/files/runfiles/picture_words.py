@@ -250,7 +250,7 @@ def pipeline(document: Document) -> Piece | None:
 def _tells_more(document: Document) -> bool:
     """Tell whether a text says anything else about memory, pictures or training."""
     text = document.text[:MOST_TEXT]
-    words = (CARD, COMFY, TRAINS)
+    words = (CARD, COMFY, TRAINS, BYTES)
     more = (settings(document), trainer(document), any(each.search(text) for each in words))
     return any(more)
 
