@@ -434,6 +434,18 @@ def test_a_question_that_is_piped_is_the_one_that_is_typed(monkeypatch):
         assert asked_in_words(["-", "--json"]) == typed
 
 
+def test_a_question_in_a_file_is_the_one_that_is_typed(tmp_path):
+    question = "qwen3-8b on a 4090 with 7 hats"
+    typed = asked_in_words([question, "--json"])
+    path = tmp_path / "question.txt"
+    for text in (f"{question}\n", f"```\n{question}\n```\n"):
+        path.write_text(text)
+        assert asked_in_words([str(path), "--json"]) == typed
+    path.write_text(f"{question}\n" * 300)
+    assert asked_in_words([str(path)]) == []
+    assert asked_in_words([str(tmp_path / "missing.txt")]) == []
+
+
 def test_what_is_piped_and_no_question_is_left_for_its_reader(monkeypatch):
     text = "vllm serve qwen3-8b\n"
     raw = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")

@@ -23,6 +23,8 @@ MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
 SIGNS = re.compile(r"[\u4e00-\u9fff]")
 OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save"))
 FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
+TEXTS = (".txt", ".md")
+LONGEST = 4096  # bytes of a file that may be a question: of a longer one a part, which is none
 FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
@@ -44,10 +46,13 @@ def in_sentences(reference: str) -> bool:
 
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that words ask which people write a question in, typed or on stdin, and
-    what is typed behind it; [] of all else."""
+    """Return the command that words ask which people write a question in, typed, on stdin or in a
+    text file, and what is typed behind it; [] of all else."""
     if words[:1] == [STDIN]:
-        words = [_piped(), *words[1:]]
+        words = [_unfenced(_piped()), *words[1:]]
+    elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
+        with open(words[0], "rb") as file:
+            words = [_unfenced(file.read(LONGEST)), *words[1:]]
     typed = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     text, options = " ".join(words[:typed]), [*words[typed:]]
     if not in_sentences(text) or not OF_FILES.isdisjoint(options):
@@ -63,12 +68,17 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
 
 
-def _piped() -> str:
-    """Return the text on stdin without a fence around it, and put it back for who reads it next."""
+def _piped() -> bytes:
+    """Return what is on stdin, and put it back for who reads it next."""
     import io
 
     raw = _stdin()
     sys.stdin = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8")
+    return raw
+
+
+def _unfenced(raw: bytes) -> str:
+    """Return a text without a fence around it."""
     text = raw.decode(errors="replace").strip()
     fenced = FENCED.fullmatch(text)
     return fenced[1] if fenced else text
