@@ -121,7 +121,7 @@ def same_by_its_lines(name, gpu, **asked):
     [
         ("sdxl", "3070", {}),
         ("auraflow", "3090", {"batch_size": 2, "vae_dtype": "bfloat16"}),
-        ("flux.1-krea-dev", "3070", {"quantization": "Q4_K_S", "offload": "group-block"}),
+        ("flux.1-krea-dev", "5gb", {"quantization": "Q4_K_S", "offload": "group-block"}),
         ("wan2.1-i2v-14b-480p", "4090", {"offload": "model", "size": "480x320", "frames": 33}),
     ],
 )
