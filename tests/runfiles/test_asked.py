@@ -91,6 +91,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "qwen3-coder-30b on macbook pro m3 36gb with lm studio",
         "fit qwen3-coder-30b --engine llama.cpp --gpu 'mac 36gb'",
     ),
+    ("titan rtx qwen3-14b", "fit qwen3-14b --gpu 'titan rtx'"),
     ("is 8gb enough for sdxl", "fit sdxl --gpu 8gb"),
     ("can i run sdxl on 8gb", "fit sdxl --gpu 8gb"),
     ("z-image turbo on 8gb", "fit z-image-turbo --gpu 8gb"),
