@@ -14,7 +14,7 @@ import weighbridge
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.cli.menu import run
-from weighbridge.faces.cli.references import asked_in_words
+from weighbridge.faces.cli.references import asked_in_words, with_one_name
 from weighbridge.faces.cli.requests import meant
 from weighbridge.files.runfiles.asked import read, words
 
@@ -91,6 +91,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "qwen3-coder-30b on macbook pro m3 36gb with lm studio",
         "fit qwen3-coder-30b --engine llama.cpp --gpu 'mac 36gb'",
     ),
+    ("qwen3-8b 4090", "fit qwen3-8b --gpu 4090"),
     ("titan rtx qwen3-14b", "fit qwen3-14b --gpu 'titan rtx'"),
     ("is 8gb enough for sdxl", "fit sdxl --gpu 8gb"),
     ("can i run sdxl on 8gb", "fit sdxl --gpu 8gb"),
@@ -445,6 +446,21 @@ def test_a_question_in_a_file_is_the_one_that_is_typed(tmp_path):
     path.write_text(f"{question}\n" * 300)
     assert asked_in_words([str(path)]) == []
     assert asked_in_words([str(tmp_path / "missing.txt")]) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("fit llama 8b --gpu 4090", ["fit", "llama 8b", "--gpu", "4090"]),
+        ("infer qwen 3 8b", ["infer", "qwen 3 8b"]),
+        ("fit qwen3-8b llama-3-8b --gpu 4090", None),
+        ("fit qwen3-8b", None),
+        ("fit no name", None),
+        ("gpus", None),
+    ],
+)
+def test_a_name_in_several_words_is_one_model(typed, meant):
+    assert with_one_name(typed.split()) == (meant or typed.split())
 
 
 def test_what_is_piped_and_no_question_is_left_for_its_reader(monkeypatch):

@@ -10,6 +10,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.models.catalogue import pipelines
 from weighbridge.models.checkpoint.gather import GatherOptions
+from weighbridge.workload import TABLES
 
 if TYPE_CHECKING:
     import os
@@ -108,19 +109,7 @@ def load(
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    settings = {
-        "dtype": dtype,
-        "quantization": quantization,
-        "engine_version": engine_version,
-        "device_map": device_map,
-        "base_model": base_model,
-        "gpu": gpu,
-        "gpu_memory": gpu_memory,
-        "headroom": headroom,
-        "ram": ram,
-        "platform": platform,
-        "not_understood": not_understood,
-    }
+    settings = {name: value for name, value in locals().items() if name in TABLES["load"]}
     asked = question("load", None, settings)
     return opened(model, _options(locals(), then="answers.estimate.load")).answer(asked)
 

@@ -9,6 +9,7 @@ import click
 
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import safe_json
+from weighbridge.faces.cli.accuracy import columns, markdown
 from weighbridge.faces.cli.options import (
     FORMS,
     chart_file,
@@ -113,7 +114,7 @@ def _shown(records: "Sequence[Measurement]", form: str) -> Iterator[str]:
         yield from _one(records[0], form)
         return
     table = [BRIEF, *map(_brief, records)]
-    yield from _markdown(table, 2) if form == "markdown" else _columns(table, 2)
+    yield from markdown(table, 2) if form == "markdown" else columns(table, 2)
     yield from _summary(records)
     yield from (f"{r.target}: {r.note}" for r in records if r.note)
 
@@ -124,7 +125,7 @@ def _one(record: "Measurement", form: str) -> Iterator[str]:
     machine += [f"driver {here.driver}"] if here.driver else []
     yield f"{record.target} on {', '.join(machine)}: {record.measured.outcome}"
     table = [HEAD, *_rows(record)]
-    yield from _markdown(table, 2) if form == "markdown" else _columns(table, 2)
+    yield from markdown(table, 2) if form == "markdown" else columns(table, 2)
     if record.history is not None:
         yield _told(record.history)
     if record.note:
@@ -181,20 +182,3 @@ def _size(nbytes: int) -> str:
 
 def _percent(error: float | None) -> str:
     return "-" if error is None else f"{100 * error:+.2f}%"
-
-
-def _columns(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
-    """`words` columns of text, before those of numbers."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        cells = (
-            f"{cell:<{w}}" if i < words else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        yield "  ".join(cells).rstrip()
-
-
-def _markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
-    yield f"| {' | '.join(table[0])} |"
-    yield "| --- " * words + "| ---: " * (len(table[0]) - words) + "|"
-    yield from (f"| {' | '.join(line)} |" for line in table[1:])

@@ -187,7 +187,9 @@ class Menu(click.Group):
             near = spelled_like(args[0], COMMANDS)
             key = "no_command.near" if near else "no_command"
             raise click.UsageError(sentence(key, name=args[0], near="".join(near)), ctx)
-        return super().resolve_command(ctx, args)
+        from weighbridge.faces.cli.references import with_one_name
+
+        return super().resolve_command(ctx, with_one_name(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -25,7 +25,7 @@ OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save")
 FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 TEXTS = (".txt", ".md")
 LONGEST = 4096  # bytes of a file that may be a question: of a longer one a part, which is none
-FEWEST_WORDS = 3  # of a question that is typed where a file's name stands
+FEWEST_WORDS = 2  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
@@ -66,6 +66,17 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     line = asked.words(text)
     foreign = line and "--lang" not in options and language_of(text, 0) != "en"
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
+
+
+def with_one_name(args: list[str]) -> list[str]:
+    """Return a command whose model was named in several words, "fit llama 8b", with one name."""
+    from weighbridge.models.checkpoint.gather import has_name
+
+    typed = next((n for n, word in enumerate(args) if word.startswith("-")), len(args))
+    named = " ".join(args[1:typed])
+    if typed < 3 or all(map(has_name, args[1:typed])) or not has_name(named):
+        return args
+    return [args[0], named, *args[typed:]]
 
 
 def _piped() -> bytes:
