@@ -92,6 +92,8 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "fit qwen3-coder-30b --engine llama.cpp --gpu 'mac 36gb'",
     ),
     ("qwen3-8b 4090", "fit qwen3-8b --gpu 4090"),
+    ("jetson agx orin 64gb llama-3-8b", "fit llama-3-8b --gpu 'jetson agx orin 64GB'"),
+    ("jetson orin nano 8gb gemma 2b", "fit 'gemma 2b' --gpu 'jetson orin nano 8GB'"),
     ("titan rtx qwen3-14b", "fit qwen3-14b --gpu 'titan rtx'"),
     ("is 8gb enough for sdxl", "fit sdxl --gpu 8gb"),
     ("can i run sdxl on 8gb", "fit sdxl --gpu 8gb"),

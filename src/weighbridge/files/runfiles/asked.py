@@ -97,9 +97,9 @@ COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
     r"(?: ?[x\u00d7*张块卡])? ?$"
 )
-MANY = re.compile(
+MANY = re.compile(  # before a card's name: 2 p40, 4x a10g
     rf"(?ai)(?<![\w.-])(?P<count>\d{{1,2}})(?: ?x ?|(?<!{TAKEN}.) )$"
-)  # before a name
+)
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 EITHER = re.compile(  # between cards of which each is asked
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
@@ -267,7 +267,7 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
-    if settings.about == "train" and "offload" in asked:  # what a process alone keeps on the card
+    if settings.about == "train" and "offload" in asked:  # which needs a way of sharing
         asked.setdefault("shard", "fsdp2" if "qlora" in options.values() else "zero3")
     program = _program(line, engines, task, options)
     if not program and settings.about == "infer":

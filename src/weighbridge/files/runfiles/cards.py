@@ -41,6 +41,7 @@ _NAMES = (
     r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|MI\d{2,3}X?"
     r"|(?:V100S?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?![A-Za-z0-9])"
     r"|Arc (?:Pro )?[AB]\d{2,3}|(?-i:B[567]0)(?![A-Za-z0-9])"
+    r"|Jetson (?:AGX (?:Xavier|Orin|Thor)|Orin (?:Nano|NX)|Nano)"
     r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
 )
 CARD = re.compile(
