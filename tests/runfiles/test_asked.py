@@ -94,6 +94,27 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ("qwen3-8b 4090", "fit qwen3-8b --gpu 4090"),
     ("jetson agx orin 64gb llama-3-8b", "fit llama-3-8b --gpu 'jetson agx orin 64GB'"),
     ("jetson orin nano 8gb gemma 2b", "fit 'gemma 2b' --gpu 'jetson orin nano 8GB'"),
+    (
+        "llama-3.2-3b lora fp16 4090",
+        "fit llama-3.2-3b --for lora --precision fp16-mixed --gpu 4090",
+    ),
+    ("can i run fp16 qwen3-8b on a 4090", "fit qwen3-8b --dtype float16 --gpu 4090"),
+    (
+        "flux.1-dev bf16 on 24gb with text encoder in fp8",
+        "fit flux.1-dev --dtype bfloat16 --quantization text=fp8 --gpu 24gb",
+    ),
+    (
+        "qwen3-32b at q4 with 32k ctx and q8 kv on a 3090",
+        "fit qwen3-32b --kv-cache-dtype q8_0 --context 32k --quantization q4 --gpu 3090",
+    ),
+    (
+        "llama.cpp -ngl 20 llama 70b q4 24gb",
+        "fit 'llama 70b q4' --n-gpu-layers 20 --gpu 24gb --engine llama.cpp",
+    ),
+    (
+        "full bf16 finetune of qwen3-4b on h100",
+        "fit qwen3-4b --for train --precision bf16-mixed --gpu h100",
+    ),
     ("titan rtx qwen3-14b", "fit qwen3-14b --gpu 'titan rtx'"),
     ("is 8gb enough for sdxl", "fit sdxl --gpu 8gb"),
     ("can i run sdxl on 8gb", "fit sdxl --gpu 8gb"),

@@ -76,7 +76,7 @@ MODELS = re.compile(
 )
 FULL = re.compile(  # of the training that is named behind it, and not "full context"
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
-    rf"(?=[ -]*(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
+    rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
 )
 SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
 SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # of a model without a name
@@ -105,7 +105,7 @@ EITHER = re.compile(  # between cards of which each is asked
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
 )
 NOTHING = re.compile(r"(?!)")
-SERVED_TOO = "offload"  # a setting of training alone, in a word that people say of serving
+SERVED_TOO = ("offload", "precision")  # of training alone, in words that people say of serving
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
@@ -492,7 +492,7 @@ TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what 
 def _of_training(line: Line) -> bool:
     """Tell whether a line says a setting that training alone has."""
     only = TRAIN.keys() - INFER.keys()
-    rows = (row for row in _rules().settings if row.setting in only and row.setting != SERVED_TOO)
+    rows = (row for row in _rules().settings if row.setting in only.difference(SERVED_TOO))
     return any(row.pattern.search(line.left) for row in rows)
 
 
@@ -539,6 +539,7 @@ class Settings:
         if setting == "context" and self.about == "train":
             setting = "seq_len"
         matches = [match for match in pattern.finditer(self.line.left) if match[0]]
+        matches = [match for match in matches if typed(match)] or matches
         said = {typed(match) for match in matches}
         said |= {self.asked[setting]} if setting in self.asked else set()
         if len(said) != 1 or not self._reads(setting, *said):
@@ -549,8 +550,10 @@ class Settings:
 
     def _reads(self, setting: str, value: str) -> bool:
         """Tell whether the command has a setting, and that this value."""
-        if setting in OF_FIT or setting == "of_text":
-            return self.fits or setting not in OF_FIT
+        if setting in OF_FIT:
+            return self.fits
+        if setting == "of_text":
+            return bool(value)
         if setting not in self.known:
             return False
         try:
