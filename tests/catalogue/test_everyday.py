@@ -1,5 +1,7 @@
 """Names that people type, without a network: spellings, tunes, Ollama's tags, torchvision's names."""
 
+import json
+
 import pytest
 
 import weighbridge
@@ -472,9 +474,9 @@ def test_a_copy_in_a_plain_dtype_is_not_as_its_maker_packs_it(name, gib):
 
 
 @pytest.mark.parametrize("form", ["Q4_K_M", "nf4", "fp8"])
-def test_a_format_is_no_models_name(form, capsys):
-    assert run(["infer", "qwen3-8b", form, "--offline"]) == 2
-    assert f"--quantization {form}" in capsys.readouterr().err
+def test_a_format_is_a_name_with_a_model_alone(form, capsys):
+    assert run(["infer", "qwen3-8b", form, "--offline", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["workload"]["quantization"].startswith(form)
     assert run(["load", form, "--offline"]) == 2
     assert f"--quantization {form}" in capsys.readouterr().err
 

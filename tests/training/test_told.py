@@ -84,8 +84,12 @@ def test_a_configuration_of_deepspeed(shard, offload, share):
 
 
 def test_gathered_parameters_may_take_a_fifth_more():
-    peak = LivePeak(live={}, allocated=1000, reserved=1000)
-    assert phases._pieces(peak).bytes == Bytes(0, 0, 200)
+    """Of the fullest phase, in each."""
+    moments = {
+        name: LivePeak(live={}, allocated=nbytes, reserved=nbytes)
+        for name, nbytes in (("forward", 400), ("backward", 1000), ("save", 10))
+    }
+    assert phases._pieces(SimpleNamespace(moments=moments)).bytes == Bytes(0, 0, 200)
 
 
 def plan(kind, *, said=None, framework="trainer", hidden=1000, overlaps=False):

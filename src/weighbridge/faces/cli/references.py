@@ -64,6 +64,8 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     if typed > 1 and all(map(has_name, words[:typed])):  # several models
         return []
     line = asked.words(text)
+    if text.isascii() and len(text.split()) == 2 and "--not-understood" in line:  # a typo
+        return []
     foreign = line and "--lang" not in options and language_of(text, 0) != "en"
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
 
