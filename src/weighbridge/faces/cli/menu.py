@@ -174,12 +174,11 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS:
-            from weighbridge.faces.cli.references import asked_in_words
+        from weighbridge.faces.cli.references import asked_behind, asked_in_words
 
-            if words := asked_in_words(args):
-                click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
-                return self.resolve_command(ctx, words)
+        if words := (asked_behind if args[0] in COMMANDS else asked_in_words)(args):
+            click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
+            return self.resolve_command(ctx, words)
         if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
             name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
             return name, self.get_command(ctx, words[0]), words[1:]
@@ -187,9 +186,7 @@ class Menu(click.Group):
             near = spelled_like(args[0], COMMANDS)
             key = "no_command.near" if near else "no_command"
             raise click.UsageError(sentence(key, name=args[0], near="".join(near)), ctx)
-        from weighbridge.faces.cli.references import with_one_name
-
-        return super().resolve_command(ctx, with_one_name(args))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

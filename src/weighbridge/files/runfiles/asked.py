@@ -124,6 +124,7 @@ class Spoken(NamedTuple):
     pattern: "re.Pattern[str]"
     value: str
     tasks: tuple[str, ...]
+    usual: Mapping[str, str]  # settings that such a line has beside it, where it says no others
 
     def typed(self, match: "re.Match[str]") -> str:
         """Return the value that a match says, as it is typed."""
@@ -145,7 +146,13 @@ def _rules() -> SpokenRules:
     """Return what spoken.toml says."""
     data = tomllib.loads(text_beside(__file__, "spoken.toml"))
     rows = tuple(
-        Spoken(row["setting"], _pattern(row["pattern"]), row["value"], tuple(row.get("tasks", ())))
+        Spoken(
+            row["setting"],
+            _pattern(row["pattern"]),
+            row["value"],
+            tuple(row.get("tasks", ())),
+            row.get("usual", {}),
+        )
         for row in data["says"]
     )
     nothing = data["nothing"]
@@ -301,7 +308,10 @@ def _take_pipeline(line: Line) -> None:
                 line.take(match.start(1), match.start(1) + len(begun))
                 break
     line.find(
-        re.compile(r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*)")
+        re.compile(
+            r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*|"
+            r"(?:text[ -]?(?:to|2)[ -]?)?(?:image|img|picture|photo)s?(?![a-z]))|文?生图|图[片像]|画图"
+        )
     )
 
 
@@ -501,6 +511,7 @@ class Settings:
 
     def __init__(self, line: Line, task: str, *, trains: bool, makes: bool) -> None:
         self.line, self.asked, self.fits = line, dict[str, str](), task == "fit"
+        self.usual = dict[str, str]()
         about = "train" if trains or task.startswith("train") else "infer"
         if makes:
             about = "image" if about == "infer" else "train_image"
@@ -513,7 +524,8 @@ class Settings:
             if not row.setting:
                 self.line.strange += [match[0] for match in self.line.find(row.pattern)]
             elif not row.tasks or self.about in row.tasks:
-                self._take(row.setting, row.pattern, row.typed)
+                if self._take(row.setting, row.pattern, row.typed):
+                    self.usual |= row.usual
         for name, setting in self.known.items():
             if pattern := _by_its_name(setting):
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
@@ -525,7 +537,7 @@ class Settings:
         texts = self.asked.pop("of_text", "")
         if texts:
             self.asked["quantization"] = "+".join(filter(None, (self._form, texts)))
-        return self.asked
+        return {**({} if "dtype" in self.asked else self.usual), **self.asked}
 
     @property
     def _form(self) -> str:
@@ -533,9 +545,9 @@ class Settings:
 
     def _take(
         self, setting: str, pattern: "re.Pattern[str]", typed: Callable[["re.Match[str]"], str]
-    ) -> None:
-        """Take what says a setting by one rule, if it says one value that the setting can have. Of
-        two values neither is taken."""
+    ) -> bool:
+        """Take what says a setting by one rule, if it says one value that the setting can have, and
+        tell whether it does. Of two values neither is taken."""
         if setting == "context" and self.about == "train":
             setting = "seq_len"
         matches = [match for match in pattern.finditer(self.line.left) if match[0]]
@@ -543,10 +555,11 @@ class Settings:
         said = {typed(match) for match in matches}
         said |= {self.asked[setting]} if setting in self.asked else set()
         if len(said) != 1 or not self._reads(setting, *said):
-            return
+            return False
         self.asked[setting] = said.pop()
         for match in matches:
             self.line.take(match.start(), match.end())
+        return bool(matches)
 
     def _reads(self, setting: str, value: str) -> bool:
         """Tell whether the command has a setting, and that this value."""
