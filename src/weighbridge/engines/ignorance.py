@@ -18,8 +18,8 @@
                has less to do than is planned does it, so that only the low end is wider
     engine     that was not read: the nearest one's rules answer (table.py, STAND_INS). Figures of
                SGLang asked of vLLM's newest rules, and of vLLM asked of SGLang's: weights were 0.93
-               to 1.34 of it (82), a run's peak 0.87 to 3.98 (207), tokens of the pool as few as 0.15
-               in one figure of twenty (80)
+               to 1.34 of it (82), a run's peak 0.87 to 3.98 (207), tokens of the pool as few as
+               0.15 in one figure of twenty (80)
     towers     a flag by which each rank has the whole encoder of pictures, which is a fifth of a
                model at most (assumed: of Qwen2.5-VL's 3B 0.18, of its 72B 0.01)
     pool, steps, loaded

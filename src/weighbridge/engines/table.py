@@ -55,8 +55,8 @@ def _record(folder: str) -> Engine:
 
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
-# Engines whose code was not read, and the one whose rules are nearest to them: they have weights and
-# caches of the same shapes, and work spaces of their own (ignorance.py, "engine")
+# Engines whose code was not read, and the one whose rules are nearest: weights and caches have the
+# same shapes, while work spaces are their own (ignorance.py, "engine")
 STAND_INS: Mapping[str, str] = {
     "lmstudio": "llama.cpp",
     "koboldcpp": "llama.cpp",

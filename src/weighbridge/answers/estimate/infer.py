@@ -1,7 +1,7 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, served, traits, uncounted
@@ -72,7 +72,8 @@ def infer(
     if (workload.engine or "").lower() in STAND_INS:
         meant = workload.but(engine=kind.name, engine_version=None, unmodelled=STANDS_IN)
         report = infer(model, meant, draft=draft, projector=projector, limits=limits)
-        return replace(report, derived={n: v for n, v in report.derived.items() if n not in LINE})
+        derived: Any = {name: v for name, v in report.derived.items() if name not in LINE}
+        return replace(report, derived=derived)
     workload = workload.but(engine=kind.name)
     *first, last = _spread(workload, kind)
     for spread in first:

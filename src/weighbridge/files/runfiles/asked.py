@@ -310,7 +310,8 @@ def _take_pipeline(line: Line) -> None:
     line.find(
         re.compile(
             r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*|"
-            r"(?:text[ -]?(?:to|2)[ -]?)?(?:image|img|picture|photo)s?(?![a-z]))|文?生图|图[片像]|画图"
+            r"(?:text[ -]?(?:to|2)[ -]?)?(?:image|img|picture|photo)s?(?![a-z]))|"
+            r"文?生图|图[片像]|画图"
         )
     )
 
@@ -523,9 +524,10 @@ class Settings:
         for row in _rules().settings:
             if not row.setting:
                 self.line.strange += [match[0] for match in self.line.find(row.pattern)]
-            elif not row.tasks or self.about in row.tasks:
-                if self._take(row.setting, row.pattern, row.typed):
-                    self.usual |= row.usual
+                continue
+            says = not row.tasks or self.about in row.tasks
+            if says and self._take(row.setting, row.pattern, row.typed):
+                self.usual |= row.usual
         for name, setting in self.known.items():
             if pattern := _by_its_name(setting):
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
