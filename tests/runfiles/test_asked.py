@@ -61,7 +61,7 @@ LINES = [
     ("grpo qwen3-4b on a 4090", "train qwen3-4b --method grpo --gpu 4090 --check"),
     ("dpo llama-3.1-8b on a100", "train llama-3.1-8b --method dpo --gpu a100 --check"),
     ("flux dev on a 3060 12gb", "fit flux.1-dev --gpu '3060 12GB'"),
-    ("flux lora on 16GB", "train-image flux.1-dev --method lora --gpu 16gb --check"),
+    ("flux lora on 16GB", "fit flux.1-dev --for lora --gpu 16gb"),
     ("4张3090能跑qwen3-32b吗", "fit qwen3-32b --gpu 3090:4"),
     ("24G显存能跑qwen3-32b吗", "fit qwen3-32b --gpu 24gb"),
     ("我有4090和64G内存，能跑gpt-oss-120b吗", "fit gpt-oss-120b --ram 64GiB --gpu 4090"),
@@ -204,7 +204,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "flux dev lora with block swap 20 on a 3060 12gb",
-        "train-image flux.1-dev --method lora --blocks-to-swap 20 --gpu '3060 12GB' --check",
+        "fit flux.1-dev --for lora --blocks-to-swap 20 --gpu '3060 12GB'",
     ),
     (
         "qwen3-30b-a3b with experts on cpu 3060 12gb 64gb ram",
@@ -260,7 +260,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "kohya sdxl lora 1024x1024 batch size 2 on a 3060",
-        "train-image sdxl --method lora --batch-size 2 --size 1024x1024 --gpu 3060 --framework kohya --check",
+        "fit sdxl --for lora --batch-size 2 --size 1024x1024 --gpu 3060 --framework kohya",
     ),
     (
         "100 users, 4k context each, llama-3.1-8b, vllm, how many L4?",
@@ -495,7 +495,7 @@ def test_a_question_in_a_file_is_the_one_that_is_typed(tmp_path):
     ("typed", "asked"),
     [
         ("fit qwen3-8b 4090", "fit qwen3-8b --gpu 4090"),
-        ("train a lora for sdxl on 8gb", "train-image sdxl --method lora --gpu 8gb --check"),
+        ("train a lora for sdxl on 8gb", "fit sdxl --for lora --gpu 8gb"),
         ("fit qwen 32b on a 4090 --json", "fit 'qwen 32b' --gpu 4090 --json"),
         ("fit llama 8b --gpu 4090", "fit 'llama 8b' --gpu 4090"),  # one name
         ("infer qwen 3 8b", "infer 'qwen 3 8b'"),

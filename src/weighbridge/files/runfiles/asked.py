@@ -452,7 +452,7 @@ def _program(
     for program in programs:
         if task == "train" and program.task == "infer" and options["method"] in LEARNS:
             named = {"rollout_engine": program.name}
-        elif task == "train-image":
+        elif task == "train-image" or (program.pictures and "for" in options):
             named = {"framework": program.name}
         elif program.task == task or (
             task == "fit" and (program.task == "train" or "for" not in options)
@@ -484,7 +484,7 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     if learned or way is not None or pretrains or (pipeline and trains):
         named = "full" if pretrains else way.value if way is not None else "lora"
         named = learned[1].lower() if learned else named
-        if has_card and named in TUNES and not (pipeline or pretrains):
+        if has_card and named in TUNES and not (pretrains or (pipeline and named == "qlora")):
             return "fit", {"for": TUNES[named], **counts}
         return "train-image" if pipeline else "train", {"method": named}
     if pipeline and not has_card:
