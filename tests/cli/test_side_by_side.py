@@ -63,8 +63,8 @@ def test_a_pipeline_stands_beside_a_model(capsys):
     assert [*rows][1:] == ["for you", "run it", "needs", "LoRA 2K", "QLoRA 2K", "full 2K"]
     assert "as published, transformers  ✓ Q4_K_S, diffusers" in rows["run it"]
     assert rows["LoRA 2K"].count("✓") == 1 and "image" not in screen.replace("train-image", "")
-    assert run(["fit", SMALL, "flux.1-dev", "--gpu", "3060", "--for", "lora"]) == 2
-    assert "takes no --for" in capsys.readouterr().err
+    assert run(["fit", SMALL, "flux.1-dev", "--gpu", "3060", "--max", "context"]) == 2
+    assert "takes no --max" in capsys.readouterr().err
 
 
 @pytest.mark.slow

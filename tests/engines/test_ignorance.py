@@ -15,7 +15,8 @@ from weighbridge.base.parsed import lines_beside
 from weighbridge.engines import ignorance
 from weighbridge.engines.engine import release
 from weighbridge.engines.ignorance import doubt, shares
-from weighbridge.engines.table import ENGINES, engine, written
+from weighbridge.engines.table import ENGINES, STAND_INS, engine, written
+from weighbridge.files.runfiles import asked
 
 GUESSED = "unsloth/Qwen3.8-27B-NVFP4"
 KINDS = [line.split()[0] for line in lines_beside(ignorance.__file__, "ignorance.txt")]
@@ -80,6 +81,37 @@ def test_a_release_that_was_not_read_is_wider_than_the_nearest_and_says_so(name,
     assert not any("was not read" in line for line in known.warnings)
     answers = ("no", "unknown", "yes")
     assert answers.index(unread.verdict.fits) <= answers.index(known.verdict.fits)
+
+
+@pytest.mark.parametrize(("named", "near"), STAND_INS.items())
+def test_an_engine_that_was_not_read_has_the_nearest_ones_figures_wider(named, near):
+    asked = {"gpu": "3090", "context": 2048}
+    sure = weighbridge.infer("qwen3-0.6b", engine=near, **asked)
+    unsure = weighbridge.infer("qwen3-0.6b", engine=named.upper(), engine_version="2.4", **asked)
+    assert unsure.workload["engine"] == near
+    assert unsure.peak.expected == sure.peak.expected
+    assert wider(unsure, sure)
+    weights, of_sure = (r.devices[0].phases[-1].of("weights") for r in (unsure, sure))
+    # What was measured of an engine whose neighbour's rules were asked lies within it
+    assert weights.low <= 0.935 * of_sure.expected
+    assert weights.high >= 1.337 * of_sure.expected
+    assert any("was not read" in line for line in unsure.warnings)
+    assert "launch" in sure.derived and "launch" not in unsure.derived  # nobody's line
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("llama-3.1-8b on a 4090 with tensorrt-llm", "tensorrt-llm"),
+        ("llama-3.1-8b with tgi on a 4090", "tgi"),
+        ("serve llama-3.1-8b by lmdeploy on a 4090", "lmdeploy"),
+        ("exllamav2 llama-3.1-8b 4090", "exllamav3"),
+        ("llama-3.1-8b with vllm on a 4090", "vllm"),
+    ],
+)
+def test_a_sentence_names_an_engine_that_was_not_read(words, named):
+    question = asked.read(words)
+    assert (question.settings["engine"], "not_understood" in question.settings) == (named, False)
 
 
 def test_a_guessed_format_holds_what_such_checkpoints_are():

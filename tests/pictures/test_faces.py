@@ -11,6 +11,7 @@ from weighbridge.answers.questions.fit import pictures as fit_pictures
 from weighbridge.answers.questions.fit.pipelines import WAYS, _families, pipelines_for
 from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
 from weighbridge.answers.remedies import pictures
+from weighbridge.base.errors import UsageError
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.charts.reports import bars
 from weighbridge.faces.cli.menu import run
@@ -210,6 +211,8 @@ def test_the_catalogue_lists_pipelines_below_models(capsys):
         ("flux.1-dev --gpu 3060", "✓ Yes on RTX 3060 12GB, with --offload model", 0),
         ("flux.1-dev --gpu 3060 --dtype bfloat16 --quantization bnb-int8 --offload none", "✗", 1),
         ("sd-1.5 --smallest gpu", "✓ ", 0),
+        ("sdxl --for lora --gpu 8gb", "✓ Yes on 8 GB card, with --framework kohya", 0),
+        ("sdxl --for train --gpu 8gb", "✗", 1),
         ("wan2.1-t2v-14b --engine comfyui --gpu 4090 --quantization Q8_0", "✓ Yes", 0),
     ],
 )
@@ -247,6 +250,26 @@ def test_a_rung_of_a_pipeline_is_what_its_remedy_says(name, gpu):
     assert fit.to_dict()["verdict"]["margin_bytes"] == fit.plan.rung.verdict.margin_bytes
     again = weighbridge.fit(name, gpu=gpu, **fit.plan.settings)
     assert again.plan.why == "asked" and again.fits == "yes"
+
+
+def test_a_training_of_a_pipeline_fits_with_the_first_change_that_trains_the_same():
+    """As text models' do: "no" is no answer to what everybody trains with checkpoints and nf4."""
+    fit = weighbridge.fit("flux.1-dev", gpu="3090", **{"for": "lora"})
+    asked = weighbridge.prepare("flux.1-dev").train_image(gpu="3090", method="lora", remedies=False)
+    assert (fit.fits, fit.asked.fits, fit.about, fit.plan.why) == (
+        *("yes", "no", "train_image", "changed"),
+    )
+    assert fit.asked.report.peak == asked.peak
+    assert {"size", "batch_size", "lora_r", "method"}.isdisjoint(fit.plan.settings)
+    again = weighbridge.fit("flux.1-dev", gpu="3090", **{"for": "lora"}, **fit.plan.settings)
+    assert (again.fits, again.plan.why) == ("yes", "asked")
+    assert again.peak == fit.peak
+    kept = weighbridge.fit("sdxl", gpu="4090", **{"for": "train"})
+    assert kept.asked.report.workload["method"] == "full"
+    with pytest.raises(UsageError, match="takes no --max"):
+        weighbridge.fit("sdxl", gpu="4090", max="batch")
+    with pytest.raises(UsageError, match="name the card"):
+        weighbridge.fit("sdxl", **{"for": "lora"})
 
 
 def test_without_a_card_a_pipeline_is_asked_of_the_smallest_that_holds_it():

@@ -102,9 +102,9 @@ def test_dtypes_of_an_example():
 
 
 def test_what_is_loaded_and_not_weighed_is_named():
-    assert "loaded with it: safety_checker" in made("cosmos-1.0-7b")[1][0]
+    assert "loaded with it: safety_checker" in made("cosmos-1.0-7b", device_map="text=0")[1][0]
     assert "loaded with it: connectors, audio_vae" in made("ltx-2", device_map="text=0")[1][0]
-    assert made("ltx-2")[1] == made("ernie-image")[1] == []
+    assert made("ltx-2")[1] == made("ernie-image")[1] == made("cosmos-1.0-7b")[1] == []
 
 
 @pytest.mark.parametrize(("name", "told"), [("cogvideox-2b", True), ("flux.1-dev", False)])
@@ -114,13 +114,34 @@ def test_a_recorded_step_says_that_it_is_not_fused(name, told):
     assert not [*unfused(config, fused=False)]
 
 
+def test_a_checker_of_prompts_has_the_bounds_of_its_networks():
+    """LlamaGuard-7b in 16 or 32 bits, SigLIP and RetinaFace; none where people leave it out."""
+    prepared = weighbridge.prepare("cosmos-predict2-2b")
+    asked = prepared.image(gpu="h100", remedies=False)
+    assert asked.verdict.fits == "yes"
+    first, *_ = asked.derived["picture_stages"]
+    assert (first["stage"], first["component"]) == ("check", "safety_checker")
+    rests = sum(c.bytes.expected for c in asked.devices[0].phases[0].components) - 17_180_000_000
+    low, expected, high = first["bytes"]
+    assert low <= rests < expected < high
+    assert expected - rests > 6_738_415_616 * 2 + 877_960_274 * 4  # NVIDIA prints 26 GB in all
+    assert high - rests > 6_738_415_616 * 4 + 877_960_274 * 4
+    waiting = prepared.image(gpu="h100", offload="model", remedies=False)
+    assert waiting.derived["picture_stages"][0]["bytes"][1] < 19e9 < expected
+    assert prepared.image(gpu="4090", remedies=False).verdict.fits == "unknown"
+    assert prepared.image(gpu="3060", remedies=False).verdict.fits == "no"  # without one, too
+    comfy = prepared.image(gpu="4090", engine="comfyui", remedies=False)
+    assert comfy.derived["picture_stages"][0]["stage"] != "check"
+
+
 def test_what_is_not_weighed_forbids_a_sure_yes():
     """Like with language models: one size of an unknown part is as good as another."""
-    prepared = weighbridge.prepare("cosmos-1.0-7b")
-    verdict = prepared.image(gpu="b200", remedies=False).verdict
+    verdict = (
+        weighbridge.prepare("ltx-2")
+        .image(gpu="b200:2", device_map="text=0", remedies=False)
+        .verdict
+    )
     assert verdict.fits == "unknown" and "not weighed" in verdict.reason
-    assert prepared.image(gpu="b200", engine="comfyui", remedies=False).verdict.fits == "yes"
-    assert prepared.image(gpu="3060", remedies=False).verdict.fits == "no"
 
 
 @pytest.mark.parametrize("name", ["ltx-2", "animatediff", "ernie-image"])

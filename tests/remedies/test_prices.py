@@ -35,6 +35,7 @@ STATED = {
     "flash attention": (0, 0, 0, 1),
     "kernels": (0, 0, 0, 1),
     "unmerged experts": (0, 0, 0, 2),
+    "unsloth": (0, 0, 0, 4),
     "liger": (0, 0, 0, 1),
     "chunked": (0, 0, 0, 0.5),
     "checkpointing": (0, 6, 0, 0),  # 30 % slower

@@ -119,6 +119,18 @@ def test_experts_that_bitsandbytes_leaves_alone_are_packed_by_an_older_release()
 
 
 @pytest.mark.slow
+def test_experts_in_stacks_are_packed_by_unsloths_copy_where_it_has_one():
+    """Unsloth trained it in 13.0 GiB (tests/kaggle/t4_smoke/measured_vram.json)."""
+    workload = {"method": "qlora", "gpu": "4090"}
+    report = answer("gpt-oss-20b", "train", workload)
+    holds("gpt-oss-20b", "train", workload, report)
+    first = report.remedies[0]
+    assert (dict(first.change), first.fits) == ({"framework": "unsloth"}, "yes")
+    named = answer("gpt-oss-20b", "train", {**workload, "framework": "trl"})
+    assert {"framework": "unsloth"} not in changes(named)
+
+
+@pytest.mark.slow
 def test_two_small_cards_are_offered_four_bits_that_both_hold():
     report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
     assert report.workload["tensor_parallel_size"] == 2

@@ -14,7 +14,7 @@ import weighbridge
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.cli.menu import run
-from weighbridge.faces.cli.references import asked_in_words, with_one_name
+from weighbridge.faces.cli.references import asked_behind, asked_in_words
 from weighbridge.faces.cli.requests import meant
 from weighbridge.files.runfiles.asked import read, words
 
@@ -28,6 +28,26 @@ LINES = [
     ("how much vram for llama 3.1 8b at 32k", "infer 'llama 3.1 8b' --context 32k"),
     ("qwen3-32b on an h100, 64 users", "fit qwen3-32b --batch-size 64 --gpu h100"),
     ("llama-3.1-8b on rtx 3060 q4", "fit llama-3.1-8b --quantization q4 --gpu 'rtx 3060'"),
+    (
+        "can i run llama 8b on cpu only with 32gb ram",
+        "infer 'llama 8b' --quantization Q4_K_M --n-gpu-layers 0 --ram 32GiB --engine llama.cpp",
+    ),
+    (
+        "没有显卡能跑qwen3-8b吗 32g内存",
+        "infer qwen3-8b --quantization Q4_K_M --n-gpu-layers 0 --ram 32GiB --engine llama.cpp",
+    ),
+    (
+        "qwen3-8b on my cpu in fp16",  # which Q4_K_M is not beside
+        "infer qwen3-8b --n-gpu-layers 0 --dtype float16 --engine llama.cpp",
+    ),
+    (
+        "qwen3-30b on a 3060 with experts on the cpu",
+        "fit qwen3-30b --n-cpu-moe 999 --gpu 3060 --engine llama.cpp",
+    ),
+    ("llama 70b on a 4090, the rest on cpu", "fit 'llama 70b' --gpu 4090"),
+    ("generate images with flux on a 3060", "fit flux.1-dev --gpu 3060"),
+    ("3060能跑flux生图吗", "fit flux.1-dev --gpu 3060"),
+    ("gemma 3 12b 3060", "fit 'gemma 3 12b' --gpu 3060"),  # a card, and no release of 2030
     ("vllm for qwen3-32b on 2x4090", "fit qwen3-32b --gpu 4090:2 --engine vllm"),
     ("what gpu do i need for qwen3-32b", "fit qwen3-32b --smallest gpu"),
     ("how many 4090 for deepseek-v3", "fit deepseek-v3 --smallest count --gpu 4090"),
@@ -41,7 +61,7 @@ LINES = [
     ("grpo qwen3-4b on a 4090", "train qwen3-4b --method grpo --gpu 4090 --check"),
     ("dpo llama-3.1-8b on a100", "train llama-3.1-8b --method dpo --gpu a100 --check"),
     ("flux dev on a 3060 12gb", "fit flux.1-dev --gpu '3060 12GB'"),
-    ("flux lora on 16GB", "train-image flux.1-dev --method lora --gpu 16gb --check"),
+    ("flux lora on 16GB", "fit flux.1-dev --for lora --gpu 16gb"),
     ("4张3090能跑qwen3-32b吗", "fit qwen3-32b --gpu 3090:4"),
     ("24G显存能跑qwen3-32b吗", "fit qwen3-32b --gpu 24gb"),
     ("我有4090和64G内存，能跑gpt-oss-120b吗", "fit gpt-oss-120b --ram 64GiB --gpu 4090"),
@@ -184,7 +204,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "flux dev lora with block swap 20 on a 3060 12gb",
-        "train-image flux.1-dev --method lora --blocks-to-swap 20 --gpu '3060 12GB' --check",
+        "fit flux.1-dev --for lora --blocks-to-swap 20 --gpu '3060 12GB'",
     ),
     (
         "qwen3-30b-a3b with experts on cpu 3060 12gb 64gb ram",
@@ -240,7 +260,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "kohya sdxl lora 1024x1024 batch size 2 on a 3060",
-        "train-image sdxl --method lora --batch-size 2 --size 1024x1024 --gpu 3060 --framework kohya --check",
+        "fit sdxl --for lora --batch-size 2 --size 1024x1024 --gpu 3060 --framework kohya",
     ),
     (
         "100 users, 4k context each, llama-3.1-8b, vllm, how many L4?",
@@ -472,18 +492,22 @@ def test_a_question_in_a_file_is_the_one_that_is_typed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "asked"),
     [
-        ("fit llama 8b --gpu 4090", ["fit", "llama 8b", "--gpu", "4090"]),
-        ("infer qwen 3 8b", ["infer", "qwen 3 8b"]),
-        ("fit qwen3-8b llama-3-8b --gpu 4090", None),
-        ("fit qwen3-8b", None),
-        ("fit no name", None),
-        ("gpus", None),
+        ("fit qwen3-8b 4090", "fit qwen3-8b --gpu 4090"),
+        ("train a lora for sdxl on 8gb", "fit sdxl --for lora --gpu 8gb"),
+        ("fit qwen 32b on a 4090 --json", "fit 'qwen 32b' --gpu 4090 --json"),
+        ("fit llama 8b --gpu 4090", "fit 'llama 8b' --gpu 4090"),  # one name
+        ("infer qwen 3 8b", "infer 'qwen 3 8b'"),
+        ("gpus", ""),
+        ("fit qwen3-8b", ""),
+        ("fit no name", ""),
+        ("fit qwen3-8b qwen3-4b --gpu 4090", ""),
+        ("infer qwen3-8b with 7 hats", ""),  # of which a part is not understood
     ],
 )
-def test_a_name_in_several_words_is_one_model(typed, meant):
-    assert with_one_name(typed.split()) == (meant or typed.split())
+def test_words_behind_a_command_are_a_question_where_all_of_them_are_understood(typed, asked):
+    assert asked_behind(typed.split()) == shlex.split(asked)
 
 
 def test_what_is_piped_and_no_question_is_left_for_its_reader(monkeypatch):

@@ -201,8 +201,9 @@ def test_what_zero_3_keeps_on_the_host(offload):
     parameters = power_of_two(int(2 * own)) if offload == "params" else 0
     assert host(report, *KEPT) == pytest.approx(18 * own + parameters, rel=0.002)
     assert most(report, "optimizer_states", "master_weights") == 0
-    # on the card there are those of one parameter for a while; here all of the part's, in 16 bits
-    assert most(report, "gradients") < 2 * 32_000 * 4096 + 1
+    # on the card there are those of a layer for a while, here of the head with the last norm, whose
+    # bucket is not full; else all of the part's, in 16 bits
+    assert most(report, "gradients") == 2 * (32_000 * 4096 + 4096)
     here = seven(shard="zero3", precision="bf16-mixed")
     assert most(here, "gradients") >= 2 * own
 
@@ -371,8 +372,8 @@ def test_buckets_of_zero_1_and_2_are_there_in_backward_alone():
 
 @pytest.mark.slow
 def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
-    """1e9 numbers of 2 bytes, and one parameter more, in all micro-batches but the first; all
-    6.6 billion that are larger than 40,960, where that many may be."""
+    """1e9 numbers of 2 bytes, and at most one parameter of a layer more, in all micro-batches but
+    the first; all 6.6 billion that are larger than 40,960, where that many may be."""
     usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": FUSED, **LORA}
     forward = [
         most(report, "temporaries", phase="forward") - kept(report)
@@ -383,7 +384,7 @@ def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
         )
     ]
     head = 32000 * 4096
-    assert forward[0] == pytest.approx(2 * (10**9 + head), rel=0.001)
+    assert 2 * 10**9 <= forward[0] <= 2 * (10**9 + 11_008 * 4096)
     assert forward[1] == pytest.approx(2 * SEVEN, rel=0.001)
     assert forward[2] == pytest.approx(2 * head, rel=0.001)
 

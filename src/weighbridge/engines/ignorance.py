@@ -16,6 +16,10 @@
                Releases of half a year were asked again of its law: of vLLM activations were 0.50 to
                1.00 of it (30 figures), of llama.cpp compute buffers 0.73 to 1.09. A machine that
                has less to do than is planned does it, so that only the low end is wider
+    engine     that was not read: the nearest one's rules answer (table.py, STAND_INS). Figures of
+               SGLang asked of vLLM's newest rules, and of vLLM asked of SGLang's: weights were 0.93
+               to 1.34 of it (82), a run's peak 0.87 to 3.98 (207), tokens of the pool as few as
+               0.15 in one figure of twenty (80)
     towers     a flag by which each rank has the whole encoder of pictures, which is a fifth of a
                model at most (assumed: of Qwen2.5-VL's 3B 0.18, of its 72B 0.01)
     pool, steps, loaded
@@ -36,6 +40,7 @@ from weighbridge.base.sentences import keys_of, sentence
 
 GUESSED = "format_usual"  # the note of a model whose format is guessed
 UNREAD = "unread"
+STANDS_IN = "stands_in"  # for an engine that was named and not read
 USUAL = ("mix", "latest")
 PLAIN = ("F32", "F16", "BF16", "Q8_0")  # GGUF types that are no mix
 EIGHT = ("fp8", "w8", "int8", "gptq-8", "mlx-8", "bnb-int8", "mxfp8")
@@ -68,7 +73,9 @@ def kinds(
         yield "release"
     elif f"latest.{release}" in _rows():
         yield f"latest.{release}"
-    if unmodelled:
+    if unmodelled == STANDS_IN:
+        yield "engine"
+    elif unmodelled:
         yield from dict.fromkeys(_flags(unmodelled.split()))
 
 

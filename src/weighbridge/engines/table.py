@@ -55,16 +55,14 @@ def _record(folder: str) -> Engine:
 
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
-NOT_YET = {
+# Engines whose code was not read, and the one whose rules are nearest: weights and caches have the
+# same shapes, while work spaces are their own (ignorance.py, "engine")
+STAND_INS: Mapping[str, str] = {
     "lmstudio": "llama.cpp",
     "koboldcpp": "llama.cpp",
-    "exllama": "vllm",
-    "exllamav2": "vllm",
-    "exllamav3": "vllm",
-    "tgi": "vllm",
-    "tensorrt-llm": "vllm",
-    "trt-llm": "vllm",
-    "lmdeploy": "vllm",
+    **dict.fromkeys(("exllama", "exllamav2", "exllamav3"), "llama.cpp"),
+    **dict.fromkeys(("tgi", "tensorrt-llm", "trt-llm", "lmdeploy", "vllm-omni"), "vllm"),
+    **dict.fromkeys(("litgpt", "ctranslate2"), "transformers"),
 }
 
 
@@ -93,15 +91,16 @@ def title(name: str) -> str:
 
 
 def engine(name: str) -> Engine:
-    """Find an engine by its name or a spelling of it. Raises UsageError."""
+    """Find an engine by its name or a spelling of it, or the one that stands for it. Raises
+    UsageError."""
     plain = name.strip().lower()
     if plain in ENGINES:
         return ENGINES[plain]
     spelled = next((e for e in ENGINES.values() if plain in e.spellings), None)
     if spelled is not None:
         return spelled
-    if plain in NOT_YET:
-        raise UnsupportedError(sentence("engine_not_yet", name=name, near=NOT_YET[plain]))
+    if plain in STAND_INS:
+        return ENGINES[STAND_INS[plain]]
     near = spelled_like(plain, ENGINES)
     known = ", ".join(ENGINES)
     if near:

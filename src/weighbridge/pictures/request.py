@@ -152,10 +152,16 @@ def notes(
         yield sentence("picture.unweighed", components=missing)
 
 
+def checks(spec: PipelineSpec, w: Picture) -> bool:
+    """Tell whether diffusers loads networks that check prompts, whose sizes alone are known, and
+    puts them on the one card of a run."""
+    return bool(spec.unweighed) and not w.device_map and (w.engine or DIFFUSERS) == DIFFUSERS
+
+
 def unweighed(spec: PipelineSpec, w: Picture) -> str:
     """Name what diffusers loads, and nothing here weighs: "" of nothing. Where components are on
     several cards, nobody knows whose those are that do not run."""
-    names = (*spec.unweighed, *(spec.beside if w.device_map else ()))
+    names = (*spec.unweighed, *spec.beside) if w.device_map else ()
     return ", ".join(names) if (w.engine or DIFFUSERS) == DIFFUSERS else ""
 
 

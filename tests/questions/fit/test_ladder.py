@@ -243,7 +243,7 @@ def test_a_format_that_is_named_has_the_engine_of_its_rung(settings, engine):
 def test_another_engine_divides_a_model_where_nothing_else_works_or_is_as_fast(
     rungs, others, chosen, monkeypatch
 ):
-    monkeypatch.setattr(_Ladder, "_of_engines", lambda self: iter(others))
+    monkeypatch.setattr(_Ladder, "_of_engines", lambda self, first: iter(others))
     assert _Ladder._of_another(_Ladder.__new__(_Ladder), list(rungs)) is chosen
 
 
@@ -256,6 +256,24 @@ def test_experts_in_ram_come_before_layers_there():
     assert plan.report.derived["launch"].startswith(
         "llama-server -hf unsloth/GLM-4.5-Air-GGUF:Q4_K_M "
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "where", "whole"),
+    [
+        ("gpt-oss-20b", {"gpu": "3060"}, True),  # of which Ollama keeps 22 of 25 layers
+        ("gpt-oss-20b", {"gpu": "m2 16gb"}, False),  # where Ollama says no
+        ("gpt-oss-120b", {"gpu": "3090", "ram": "64GiB"}, False),
+    ],
+)
+def test_llama_cpp_takes_the_published_file_where_ollama_does_not_keep_it_whole(
+    model, where, whole
+):
+    """Nobody is sent to convert what somebody published: OpenAI's MXFP4 is 12.1 GB, in one file."""
+    plan = weighbridge.fit(model, **where).plan
+    assert (plan.fits, plan.engine, plan.rung.whole) == ("yes", "llama.cpp", whole)
+    assert plan.rung.format == "MXFP4_MOE"
+    assert plan.report.derived["launch"].startswith(f"llama-server -hf ggml-org/{model}-GGUF:MXFP4")
 
 
 @slow

@@ -1,7 +1,7 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, served, traits, uncounted
@@ -15,9 +15,10 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Device
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.engines.ignorance import STANDS_IN
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject as subject_of
-from weighbridge.engines.table import Engine, engine, version, written
+from weighbridge.engines.table import STAND_INS, Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.components.weights import unpacked_experts
 from weighbridge.memory.report import Report
@@ -53,6 +54,7 @@ COUNTED: Mapping[CountName, IntervalName] = {
     "swa_max_total_num_tokens": "swa_max_total_num_tokens_interval",
     "ollama_ps_bytes": "ollama_ps_interval",
 }
+LINE = ("launch", "launch_note", "launch_serves")  # what starts an engine
 
 
 def infer(
@@ -67,6 +69,11 @@ def infer(
     our rules. `limits` are the settings of which somebody looks how far they can go: all that have
     one, unless it is said."""
     kind = engine(workload.engine) if workload.engine else _usual(model, workload)
+    if (workload.engine or "").lower() in STAND_INS:
+        meant = workload.but(engine=kind.name, engine_version=None, unmodelled=STANDS_IN)
+        report = infer(model, meant, draft=draft, projector=projector, limits=limits)
+        derived: Any = {name: v for name, v in report.derived.items() if name not in LINE}
+        return replace(report, derived=derived)
     workload = workload.but(engine=kind.name)
     *first, last = _spread(workload, kind)
     for spread in first:

@@ -28,6 +28,7 @@ from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, wai
 from weighbridge.pictures.cards import on_cards, placed
 from weighbridge.pictures.companions import joined
 from weighbridge.pictures.request import (
+    checks,
     foreign,
     notes,
     placement,
@@ -60,6 +61,8 @@ OTHER_PROGRAM = 0.25
 OF_COMPUTING = (comfy.NAME, sdcpp.NAME)  # programs that print what they load: a share of the rest
 FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
 PACKING = 0.2
+CHECKER = "safety_checker"
+OF_CHECKER = Bytes(0, 17_180_000_000, 34_000_000_000)  # Cosmos'; people run it without one, too
 SOURCE = "diffusers 0.42, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
 
 
@@ -87,8 +90,9 @@ def picture(model: Model, w: Picture) -> Report:
         for s in ran.stages
     ]
     packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
+    checked = [_checked(ran.stages[0], place, parts, part)] if checks(row, w) else []
     hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
-    devices = (*_gpus(ran, packed, instants, parts, part), hosted)
+    devices = (*_gpus(ran, [*packed, *checked], instants, parts, part), hosted)
     missing = unweighed(row, w)
     verdict = _judged(ran, w, devices, budget, missing)
     settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
@@ -102,7 +106,14 @@ def picture(model: Model, w: Picture) -> Report:
         devices=devices,
         derived={
             "picture_stages": [
-                _stage_facts(s, i, place.cards) for s, i in zip(ran.stages, instants, strict=True)
+                *(
+                    {"stage": i.name, "component": CHECKER, "bytes": i.at("driver")}
+                    for i in checked
+                ),
+                *(
+                    _stage_facts(s, i, place.cards)
+                    for s, i in zip(ran.stages, instants, strict=True)
+                ),
             ],
             "launch": script(model, row, place, settings),
             "blocks": memo(denoiser, ("most blocks",), lambda: most(denoiser.blueprint.counted)),
@@ -329,6 +340,25 @@ def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
         "bnb_quantizer.py (update_device_map)",
     )
     return Instant("load", (weights, device.context(card)))
+
+
+def _checked(
+    stage: Stage, place: ComponentPlacement, parts: Mapping[str, ModelPart], card: "Part | None"
+) -> Instant:
+    """Checking a prompt before it is encoded, `stage`: the checker comes to the card, beside the
+    weights that stay there."""
+    weights = stage.result[1] if place.offload == "none" else {}
+    checker = Component(
+        name="weights",
+        detail=CHECKER,
+        bytes=OF_CHECKER,
+        basis="assumed",
+        formula="LlamaGuard-7b (6,738,415,616 parameters) in 16 bits, or in 32 before transformers "
+        "5, SigLIP (877,960,274) and RetinaFace (27 million) in 32, at most with 121 frames",
+        source="cosmos-guardrail 6de8c46 cosmos_guardrail.py; diffusers 0.42 pipelines/cosmos",
+    )
+    stay = (_weights(name, n, place, parts.get(name)) for name, n in weights.items() if n)
+    return Instant("check", (*stay, checker, device.context(card)))
 
 
 def _computed(nbytes: int, whole: int, place: ComponentPlacement, spread: float) -> Bytes:

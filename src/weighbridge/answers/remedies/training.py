@@ -11,6 +11,7 @@ from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.plan import TORCH
 from weighbridge.training.segments import GROWS
+from weighbridge.training.unsloth import NAME as UNSLOTH
 from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
@@ -26,6 +27,7 @@ NEARLY = 0.8  # what is saved for backward is in proportion to tokens, but for a
 # Whose own switch there is: transformers 5.23 training_args.py (use_liger_kernel), axolotl's plugin
 LIGER = ("trainer", "trl", "accelerate", "axolotl", "plain")
 PATCHED = names_beside(__file__, "liger.txt")
+COPIED = ("GptOssForCausalLM",)  # training/unsloth.py, EXPERTS_ALONE: others may stay in 16 bits
 EIGHT: Mapping[str, str] = {"adamw_8bit": "8-bit states", "paged_adamw_8bit": "paged states"}
 ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused", "adamw"))
 # Linears, with those of all experts: a run of more takes a minute and longer (assumed)
@@ -61,6 +63,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
     if formats.unrunnable(case):
         return
     yield from _releases(case)
+    yield from _trainers(case)
     yield from _kernels(case)
     yield from _packages(case)
     yield from segments(case)
@@ -108,6 +111,17 @@ def _releases(case: RemedyCase) -> Iterator[Move]:
         keeps={"weights": (bits + 1) / formats.WIDTHS["bfloat16"]},
         alone=case.apart > MANY_APART,
     )
+
+
+def _trainers(case: RemedyCase) -> Iterator[Move]:
+    """Propose Unsloth on one card for classes whose experts its 4 bit copies surely pack, while
+    bitsandbytes leaves stacks of them as they are."""
+    packed = str(case.effective.get("quantization")).startswith(BITSANDBYTES)
+    if not packed or case.report.model.architecture not in COPIED or not case.free("framework"):
+        return
+    if case.count == 1 and formats.compiled(case.part):
+        change, cost = {"framework": UNSLOTH}, prices.CHANGES[UNSLOTH]
+        yield Move(kind="framework", change=change, cost=cost, touches=ALL)
 
 
 def _kernels(case: RemedyCase) -> Iterator[Move]:

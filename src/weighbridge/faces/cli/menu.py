@@ -47,6 +47,7 @@ PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
 # The same, by the word that asks about a language model
 TRAINS = "train-image"
 FITS = "fit-image"  # `fit` of a pipeline, which help does not list
+FITS_TRAINING = "fit-train-image"  # the same with --for
 OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
 EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 # Flags of other tools, which say with one word what ours say with two
@@ -82,7 +83,11 @@ OF_OTHERS = {
 OWN = ("-h", "--help", "--version", "--", "-")  # what the menu takes itself
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
-UNLISTED = {FILE: "runfile:runfile", FITS: "picture:fit_image"}
+UNLISTED = {
+    FILE: "runfile:runfile",
+    FITS: "picture:fit_image",
+    FITS_TRAINING: "picture:fit_train_image",
+}
 
 
 def of_pictures(words: Sequence[str]) -> list[str]:
@@ -93,6 +98,8 @@ def of_pictures(words: Sequence[str]) -> list[str]:
     from weighbridge.models import catalogue
 
     command = OF_PICTURES.get(words[0], FITS)
+    if command == FITS and any(word.partition("=")[0] == "--for" for word in words):
+        command = FITS_TRAINING
     asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
     named = [word for word in asked if not word.startswith("-")]
     if any(map(catalogue.has, named)):  # a language model: no pipeline's name is read
@@ -174,22 +181,20 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS:
-            from weighbridge.faces.cli.references import asked_in_words
+        from weighbridge.faces.cli.references import asked_behind, asked_in_words
 
-            if words := asked_in_words(args):
-                click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
-                return self.resolve_command(ctx, words)
+        if words := (asked_behind if args[0] in COMMANDS else asked_in_words)(args):
+            click.echo(f"> {shlex.join(['weighbridge', *words])}", err=True)
+            return self.resolve_command(ctx, words)
         if words := of_workflow(args) or of_pictures(args) or of_no_command(args):
-            name = PICTURES if words[0] == FITS else words[0]  # where its settings are listed
+            listed = {FITS: PICTURES, FITS_TRAINING: TRAINS}  # where their settings are
+            name = listed.get(words[0], words[0])
             return name, self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             near = spelled_like(args[0], COMMANDS)
             key = "no_command.near" if near else "no_command"
             raise click.UsageError(sentence(key, name=args[0], near="".join(near)), ctx)
-        from weighbridge.faces.cli.references import with_one_name
-
-        return super().resolve_command(ctx, with_one_name(args))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -88,6 +88,29 @@ def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) ->
     weighbridge fit flux.1-dev --gpu 3060 --ram 32GiB
     weighbridge fit wan2.2-t2v-a14b --smallest gpu
     """
+    return _fit(models, {**settings, "smallest": smallest}, PICTURE)
+
+
+@_command(PICTURE_TRAINING)
+@click.option(
+    "--for", "for_", type=click.Choice(["lora", "train"]), **ONCE, help="What is trained."
+)
+@published_option
+def fit_train_image(models: tuple[str, ...], **settings: Any) -> int:
+    """Can I train PIPELINE on my GPU, and how?
+
+    The exit code is that of the first line: 0 for yes, with whichever settings it names, 1 for no
+    and 4 where we cannot say.
+
+    \b
+    weighbridge fit flux.1-dev --for lora --gpu 3090
+    weighbridge fit sdxl --for train --gpu 4090
+    """
+    return _fit(models, settings, PICTURE_TRAINING)
+
+
+def _fit(models: tuple[str, ...], settings: dict[str, Any], table: "Table") -> int:
+    """Print the answer about pipelines on the cards that are named."""
     from weighbridge.faces.cli import fit  # which few ask of pipelines
 
     form = output_form(
@@ -96,7 +119,7 @@ def fit_image(models: tuple[str, ...], smallest: str | None, **settings: Any) ->
     chart, look = chart_file(settings), look_of(settings, form)
     settings.pop("check")
     typed = {name: value for name, value in settings.items() if value is not None}
-    return fit.answer(models, {**typed, "smallest": smallest}, PICTURE, form, look, chart)
+    return fit.answer(models, typed, table, form, look, chart)
 
 
 @_command(PICTURE)

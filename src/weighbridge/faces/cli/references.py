@@ -25,6 +25,7 @@ OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save")
 FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 TEXTS = (".txt", ".md")
 LONGEST = 4096  # bytes of a file that may be a question: of a longer one a part, which is none
+OF_MODELS = ("fit", "load", "infer", "train", "image", "video", "train-image")
 FEWEST_WORDS = 2  # of a question that is typed where a file's name stands
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
@@ -53,15 +54,15 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
         with open(words[0], "rb") as file:
             words = [_unfenced(file.read(LONGEST)), *words[1:]]
-    typed = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    text, options = " ".join(words[:typed]), [*words[typed:]]
+    names, options = _until_flags(words)
+    text = " ".join(names)
     if not in_sentences(text) or not OF_FILES.isdisjoint(options):
         return []
     from weighbridge.faces.cli.options import language_of
     from weighbridge.files.runfiles import asked
     from weighbridge.models.checkpoint.gather import has_name
 
-    if typed > 1 and all(map(has_name, words[:typed])):  # several models
+    if len(names) > 1 and all(map(has_name, names)):  # several models
         return []
     line = asked.words(text)
     if text.isascii() and len(text.split()) == 2 and "--not-understood" in line:  # a typo
@@ -70,15 +71,28 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
     return [*line, *options, *(("--lang", "zh") if foreign else ())] if line else []
 
 
-def with_one_name(args: list[str]) -> list[str]:
-    """Return a command whose model was named in several words, "fit llama 8b", with one name."""
+def asked_behind(args: Sequence[str]) -> list[str]:
+    """Return a command whose model was named in several words, "fit llama 8b", with one name; the
+    command that words behind its name ask, "train llama 8b on a 4090", where all of them are
+    understood; [] of all else."""
+    (command, *names), options = _until_flags(args)
+    if len(names) < FEWEST_WORDS:
+        return []
     from weighbridge.models.checkpoint.gather import has_name
 
+    named = " ".join(names)
+    if all(map(has_name, names)):
+        return []
+    if has_name(named):
+        return [command, named, *options]
+    line = asked_in_words([f"{command} {named}", *options]) if command in OF_MODELS else []
+    return [] if "--not-understood" in line else line
+
+
+def _until_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first flag, and that flag with what is behind it."""
     typed = next((n for n, word in enumerate(args) if word.startswith("-")), len(args))
-    named = " ".join(args[1:typed])
-    if typed < 3 or all(map(has_name, args[1:typed])) or not has_name(named):
-        return args
-    return [args[0], named, *args[typed:]]
+    return [*args[:typed]], [*args[typed:]]
 
 
 def _piped() -> bytes:

@@ -61,7 +61,8 @@ def fits(
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
     chosen = all(f.pictures or f.plan.why != "asked" for f in answers)
     if chosen:
-        rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
+        does = "beside.train" if answers[0].about == "train_image" else "beside.run"
+        rows.append((words(does), [ladder.brief(f, words) for f in answers]))
         rows.append((words("beside.needs"), [_planned(f, unit) for f in answers]))
     for asked in dict.fromkeys(q.name for f in answers for q in f.questions):
         if chosen and asked in ("load", "infer", *PICTURES):

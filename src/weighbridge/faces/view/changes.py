@@ -176,7 +176,7 @@ def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
     """Yield each kind of cost of a change as its points and the key of its sentence."""
     if price.money:
         yield price.money, BOUGHT.get(remedy.kind, "cost.larger")
-    if "engine" in remedy.change:
+    if not remedy.change.keys().isdisjoint(("engine", "framework")):
         yield price.effort, "cost.engine"
     elif "engine_version" in remedy.change:
         yield price.effort, "cost.release"

@@ -299,7 +299,7 @@ def name(question: Question, words: Words) -> str:
     """Return the question in a word ("LoRA"), with the tokens that it is about."""
     if question.name in NAMES:
         return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
-    return f"{question.name.upper()} {length(question.tokens)}".strip()
+    return f"{question.name.upper().replace('_', ' ')} {length(question.tokens)}".strip()
 
 
 def length(tokens: int | None) -> str:

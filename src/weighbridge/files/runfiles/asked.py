@@ -124,6 +124,7 @@ class Spoken(NamedTuple):
     pattern: "re.Pattern[str]"
     value: str
     tasks: tuple[str, ...]
+    usual: Mapping[str, str]  # settings that such a line has beside it, where it says no others
 
     def typed(self, match: "re.Match[str]") -> str:
         """Return the value that a match says, as it is typed."""
@@ -145,7 +146,13 @@ def _rules() -> SpokenRules:
     """Return what spoken.toml says."""
     data = tomllib.loads(text_beside(__file__, "spoken.toml"))
     rows = tuple(
-        Spoken(row["setting"], _pattern(row["pattern"]), row["value"], tuple(row.get("tasks", ())))
+        Spoken(
+            row["setting"],
+            _pattern(row["pattern"]),
+            row["value"],
+            tuple(row.get("tasks", ())),
+            row.get("usual", {}),
+        )
         for row in data["says"]
     )
     nothing = data["nothing"]
@@ -301,7 +308,11 @@ def _take_pipeline(line: Line) -> None:
                 line.take(match.start(1), match.start(1) + len(begun))
                 break
     line.find(
-        re.compile(r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*)")
+        re.compile(
+            r"(?i)(?<![a-z0-9])(?:ti2v|i2v|t2v|(?:image|img|text)[ -]?(?:to|2)[ -]?vid\w*|"
+            r"(?:text[ -]?(?:to|2)[ -]?)?(?:image|img|picture|photo)s?(?![a-z]))|"
+            r"文?生图|图[片像]|画图"
+        )
     )
 
 
@@ -441,7 +452,7 @@ def _program(
     for program in programs:
         if task == "train" and program.task == "infer" and options["method"] in LEARNS:
             named = {"rollout_engine": program.name}
-        elif task == "train-image":
+        elif task == "train-image" or (program.pictures and "for" in options):
             named = {"framework": program.name}
         elif program.task == task or (
             task == "fit" and (program.task == "train" or "for" not in options)
@@ -473,7 +484,7 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     if learned or way is not None or pretrains or (pipeline and trains):
         named = "full" if pretrains else way.value if way is not None else "lora"
         named = learned[1].lower() if learned else named
-        if has_card and named in TUNES and not (pipeline or pretrains):
+        if has_card and named in TUNES and not (pretrains or (pipeline and named == "qlora")):
             return "fit", {"for": TUNES[named], **counts}
         return "train-image" if pipeline else "train", {"method": named}
     if pipeline and not has_card:
@@ -501,6 +512,7 @@ class Settings:
 
     def __init__(self, line: Line, task: str, *, trains: bool, makes: bool) -> None:
         self.line, self.asked, self.fits = line, dict[str, str](), task == "fit"
+        self.usual = dict[str, str]()
         about = "train" if trains or task.startswith("train") else "infer"
         if makes:
             about = "image" if about == "infer" else "train_image"
@@ -512,8 +524,10 @@ class Settings:
         for row in _rules().settings:
             if not row.setting:
                 self.line.strange += [match[0] for match in self.line.find(row.pattern)]
-            elif not row.tasks or self.about in row.tasks:
-                self._take(row.setting, row.pattern, row.typed)
+                continue
+            says = not row.tasks or self.about in row.tasks
+            if says and self._take(row.setting, row.pattern, row.typed):
+                self.usual |= row.usual
         for name, setting in self.known.items():
             if pattern := _by_its_name(setting):
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
@@ -525,7 +539,7 @@ class Settings:
         texts = self.asked.pop("of_text", "")
         if texts:
             self.asked["quantization"] = "+".join(filter(None, (self._form, texts)))
-        return self.asked
+        return {**({} if "dtype" in self.asked else self.usual), **self.asked}
 
     @property
     def _form(self) -> str:
@@ -533,9 +547,9 @@ class Settings:
 
     def _take(
         self, setting: str, pattern: "re.Pattern[str]", typed: Callable[["re.Match[str]"], str]
-    ) -> None:
-        """Take what says a setting by one rule, if it says one value that the setting can have. Of
-        two values neither is taken."""
+    ) -> bool:
+        """Take what says a setting by one rule, if it says one value that the setting can have, and
+        tell whether it does. Of two values neither is taken."""
         if setting == "context" and self.about == "train":
             setting = "seq_len"
         matches = [match for match in pattern.finditer(self.line.left) if match[0]]
@@ -543,10 +557,11 @@ class Settings:
         said = {typed(match) for match in matches}
         said |= {self.asked[setting]} if setting in self.asked else set()
         if len(said) != 1 or not self._reads(setting, *said):
-            return
+            return False
         self.asked[setting] = said.pop()
         for match in matches:
             self.line.take(match.start(), match.end())
+        return bool(matches)
 
     def _reads(self, setting: str, value: str) -> bool:
         """Tell whether the command has a setting, and that this value."""

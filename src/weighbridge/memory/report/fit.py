@@ -32,7 +32,7 @@ NAMES: Mapping[str, tuple[str, str | None]] = {
     "qlora": ("train", "qlora"),
     "train": ("train", "full"),
 }
-PICTURES = ("image", "video")  # the question of a pipeline, by what it makes
+PICTURES = ("image", "video", "train_image")  # the question of a pipeline, by what it makes
 
 
 def question_of(name: str) -> tuple[str, str | None]:

@@ -48,7 +48,9 @@ class Rung:
 
     @property
     def engine(self) -> str:
-        return str(self.report.workload["engine"])
+        """The program that runs it; of the training of a pipeline the trainer."""
+        w = self.report.workload
+        return str(w["framework"] if "engine" not in w else w["engine"])
 
     @property
     def format(self) -> str:
@@ -83,7 +85,7 @@ class Rung:
             "format": self.format,
             "bits": self.bits or None,
             "engine": self.engine,
-            "engine_version": w["engine_version"],
+            "engine_version": w.get("engine_version"),
             "accelerator": v.accelerator,
             "count": v.count,
             "fits": self.fits,
@@ -219,7 +221,8 @@ def chosen_way(ladder: tuple[Rung, ...]) -> Plan:
     way = next(same, None)
     if way is not None:
         moved = way.report.workload.get("offload") not in (None, "none")
-        return Plan(fits="yes", why="divided" if moved else "whole", rung=way)
+        why: Why = "changed" if way.report.task == "train" else "divided" if moved else "whole"
+        return Plan(fits="yes", why=why, rung=way)
     if asked.verdict.runs_in_part:
         return Plan(fits="yes", why="divided", rung=asked)
     return Plan(fits=asked.fits, why="asked", rung=asked)

@@ -40,7 +40,9 @@ OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "t
 OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "distill", "latest", "gguf", "beta", "meta")
 TUNES = frozenset((*OF_TUNES, *OF_FILES))
 TRAINED_ON = frozenset(("instruct", "it", "chat", "thinking", "reasoning"))  # other weights
-DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
+# Releases: 2407, which is a year and a month, 0324, a month and a day, v0.1; 4090 is a card
+DATE = re.compile(r"2\d(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+VERSION = re.compile(r"v\d(?:\.\d)?")
 BITS = tuple(f"{bits}bit" for bits in (2, 3, 4, 5, 6, 8))
 FORMS = frozenset(
     ("awq", "gptq", "fp8", *BITS, "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")

@@ -214,10 +214,14 @@ class _Ladder:
 
     def _spread(self, rung: Rung) -> Rung:
         """Return a rung in the first layout of its cards that fits, where the engine's own does
-        not and none was named; else as it is, or in one that may."""
+        not and none was named; else as it is, or in one that may. What an engine that nobody named
+        divides between card and RAM is llama.cpp's where that keeps all of it on the card."""
         kind, count = record(rung.engine), rung.verdict.count
         named = {*self.request.settings, *rung.change}
         room = rung.verdict.usable_bytes * count
+        if not rung.whole and _weights(rung) < room:
+            other = self._by_llama_cpp(rung)
+            rung = other if other is not None and other.whole and other.fits == "yes" else rung
         if rung.fits == "yes" or not named.isdisjoint(LAYOUT) or _weights(rung) > room:
             return rung
         best, model = rung, rung.report.model
@@ -228,6 +232,13 @@ class _Ladder:
             if other is not None and other.fits == "unknown" and best.fits == "no":
                 best = other
         return best
+
+    def _by_llama_cpp(self, rung: Rung) -> Rung | None:
+        """Ask for the same format by llama.cpp, where nobody named the engine that keeps what fits
+        on a card at home; None of other rungs and where it is refused."""
+        if rung.change.get("engine") != at_home().name:
+            return None
+        return self._laid_out({**rung.change, "engine": usual(gguf=True).name}, rung.bits)
 
     def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
@@ -269,14 +280,18 @@ class _Ladder:
     def _of_another(self, rungs: list[Rung]) -> Rung | None:
         """Return the first format of another engine that has room: whole, or divided between card
         and RAM where none of these rungs works, or is as fast."""
-        others = list(self._of_engines())
+        others = list(self._of_engines(rungs[0]))
         works = [rung.slower for rung in rungs if rung.fits == "yes"]
         divided = (rung for rung in others if not works or rung.slower < min(works))
         return next((rung for rung in others if rung.whole), next(divided, None))
 
-    def _of_engines(self) -> Iterator[Rung]:
-        """Yield formats of other engines that the search found to fit on these cards: programs of
-        one user and a few, where no more than that are served at once."""
+    def _of_engines(self, first: Rung) -> Iterator[Rung]:
+        """Yield the first rung by llama.cpp, where it fits, and formats of other engines that the
+        search found to fit on these cards: programs of one user and a few, where no more than that
+        are served at once."""
+        published = self._by_llama_cpp(first)
+        if published is not None and published.fits == "yes":
+            yield published
         many = int(self.asked.report.setting("batch_size") or 1) > FEW_USERS
         for remedy in () if many and self._engine().server else self.found:
             bits = BITS.get(remedy.change.get("quantization", ""))

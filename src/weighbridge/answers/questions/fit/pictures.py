@@ -1,10 +1,10 @@
-"""Whether a pipeline makes its pictures or its video on a card, and in which way.
+"""Whether a pipeline makes its pictures or its video on a card, or is trained there, and how.
 
 The one question is answered as it was asked. Each step that remedies take is a rung of the ladder,
 and the first with which the same is made is the plan (`memory.report.plan`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.fit.answers import accelerator
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.memory.report import Report
 
+METHODS: Mapping[str, str] = {"lora": "lora", "train": "full"}  # of training, by --for
 NO_CARD = "no card of the catalogue surely fits it as asked"
 
 
 def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: bool) -> Fit:
     """Return the answer for the card that was named, or for this machine's own; without one, or
-    where the smallest is looked for, for the smallest card on which it fits.
+    where the smallest is looked for, for the smallest card on which it fits. With `for` it is about
+    training, on a card that was named or is here.
 
     `helped`: whether to look for ways in which it fits, where it does not as it was asked; with
     `as_published`, for ways that leave the weights as they are published. Raises UsageError for
@@ -34,7 +36,8 @@ def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: b
     """
     asked_for = {name: value for name, value in settings.items() if value is not None}
     smallest, words = asked_for.pop("smallest", None), asked_for.pop(OPENS, None)
-    if not asked_for.keys().isdisjoint(("for", "for_", "max")):
+    about = asked_for.pop("for", asked_for.pop("for_", None))
+    if "max" in asked_for or about not in (None, *METHODS):
         raise UsageError(sentence("fit.of_pipelines"))
     strictly = bool(asked_for.pop("as_published", None))
     named = not asked_for.keys().isdisjoint(("gpu", "gpu_memory"))
@@ -42,9 +45,14 @@ def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: b
         raise UsageError(sentence("smallest.card", name=smallest))
     if not named and smallest is None and has_card():
         asked_for["gpu"] = "local"
+    elif not named and about is not None:
+        raise UsageError(sentence("fit_card"))
     elif not named:
         return _on_smallest(pipeline, asked_for, words, helped=helped, strictly=strictly)
-    return _on_card(pipeline, asked_for, words, helped=helped, strictly=strictly)
+    if about is not None:
+        asked_for["method"] = METHODS[about]
+    ask = pipeline.image if about is None else pipeline.train_image
+    return _on_card(ask, asked_for, words, helped=helped, strictly=strictly)
 
 
 def _on_smallest(
@@ -62,7 +70,8 @@ def _on_smallest(
     found = pipeline.image(**asked_for).derived.get("smallest_cards") or {}
     name = found.get("") or found.get("model")
     part = find(name).part if name else sold_cards()[-1]
-    fit = _on_card(pipeline, {**asked_for, "gpu": part.id}, words, helped=helped, strictly=strictly)
+    there = {**asked_for, "gpu": part.id}
+    fit = _on_card(pipeline.image, there, words, helped=helped, strictly=strictly)
     solved = Solved(unknown="gpu", value=None, question=fit.about, note=NO_CARD)
     if name and fit.plan.report is not None:
         solved = replace(
@@ -77,18 +86,19 @@ def _on_smallest(
 
 
 def _on_card(
-    pipeline: "Prepared",
+    ask: "Callable[..., Report]",
     asked_for: Mapping[str, Any],
     words: Any,
     *,
     helped: bool,
     strictly: bool,
 ) -> Fit:
-    report = pipeline.image(remedies=helped, **asked_for)
+    report = ask(remedies=helped, **asked_for)
     remedies = [r for r in report.remedies if not (strictly and "quantization" in r.change)]
     report = replace(report, remedies=tuple(remedies))
-    ladder = tuple(_rungs(pipeline, asked_for, report))
+    ladder = tuple(_rungs(ask, asked_for, report))
     about = "video" if report.workload["frames"] > 1 else "image"
+    about = "train_image" if report.task == "train" else about
     questions = (Question(name=about, report=under_words(report, words) if words else report),)
     given = {**asked_for, **({OPENS: words} if words else {})}
     return Fit(
@@ -102,11 +112,13 @@ def _on_card(
     )
 
 
-def _rungs(pipeline: "Prepared", asked_for: Mapping[str, Any], report: "Report") -> Iterator[Rung]:
+def _rungs(
+    ask: "Callable[..., Report]", asked_for: Mapping[str, Any], report: "Report"
+) -> Iterator[Rung]:
     """Yield the question as it was asked and, where it does not fit so, with the change of each
     remedy."""
     yield Rung(change={}, report=report)
     for remedy in report.remedies:
         changed = {**asked_for, **remedy.change}
         settings = {name: value for name, value in changed.items() if value is not None}
-        yield Rung(change=remedy.change, report=pipeline.image(remedies=False, **settings))
+        yield Rung(change=remedy.change, report=ask(remedies=False, **settings))
