@@ -42,8 +42,8 @@ def page(what, browser):
     size = []
     tab.on("requestfinished", lambda r: size.append(r.sizes()["responseBodySize"]))
     asked = time.perf_counter()
-    tab.goto(f"{url}?tab=infer&model=qwen3-8b&gpu=4090")
-    tab.wait_for_selector(".answer .weighbridge", timeout=120000)
+    tab.goto(f"{url}#task=infer&model=qwen3-8b&gpu=4090")
+    tab.wait_for_selector(".headline", timeout=120000)
     found[what] = [time.perf_counter() - asked, sum(size)]
 if os.path.exists(sys.argv[1]):
     from playwright.sync_api import sync_playwright

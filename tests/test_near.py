@@ -42,7 +42,6 @@ def test_no_folder_is_near_a_foundation_and_nothing_near_a_page():
         ("page", "tests/web"),
         ("screens", "tests/view"),
         ("settings", "tests/settings"),
-        ("space", "tests/space"),
         ("warnings", "tests/view"),
     ],
 )

@@ -40,7 +40,6 @@ SHOWN: Mapping[str, tuple[str, ...]] = {  # catalogue of WORDS -> tests of what 
     "page": ("tests/space", "tests/web"),
     "screens": ("tests/charts", "tests/view"),  # a chart says what a screen says
     "settings": ("tests/cli", "tests/settings", "tests/web"),
-    "space": ("tests/space",),
     "warnings": ("tests/cli", "tests/view", "tests/words"),
 }
 STEPS: Mapping[str, tuple[str, ...]] = {  # step -> how the paths begin that it tests or shows

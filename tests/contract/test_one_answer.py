@@ -139,9 +139,9 @@ def test_every_face_has_the_same_answer(model, settings, capsys, tmp_path, once)
     assert drawn.startswith(words_in("en", "charts")(answer.fits)) and drawn in picture.read_text()
     assert answer.plan.why not in ("whole", "divided") or answer.plan.rung.format in drawn
 
-    space = SpaceDesk(cache_dir=str(tmp_path)).answer({**ask, "view": {}})
-    assert planned(space["report"]["plan"], answer)
-    assert sentence in plain(space["markdown"])
+    space = SpaceDesk(cache_dir=str(tmp_path))
+    assert planned(space.answer({"run": {**ask}})["plan"], answer)
+    assert space.answer({"page": {**ask}})["screen"] == page["screen"]
 
     if "as_published" not in settings:  # which is no argument of the tool
         agent = Answers(offline=True).call("fit", {"model": model, **settings}).numbers

@@ -46,7 +46,8 @@ def office():
 
 
 def told(office, **request):
-    return office.ask({"task": "load", **request})
+    token = request.pop("token", None)
+    return office.ask({"run": {"task": "load", **request}, "token": token})
 
 
 @pytest.mark.parametrize("model", REFUSED)
@@ -122,9 +123,41 @@ def test_a_token_is_used_once_and_kept_nowhere(tmp_path, monkeypatch):
 def test_a_token_that_a_message_would_show_is_masked(tmp_path):
     desk = SpaceDesk(cache_dir=str(tmp_path))
     token = "secretive-word"
-    found = desk.answer({"task": "load", "model": f"no {token} here", "token": token})
-    assert "error" in found
-    assert token not in json.dumps(found)
+    request = {"task": "load", "model": f"no {token} here"}
+    for face in ("run", "page"):
+        found = desk.answer({face: {**request}, "token": token})
+        assert "error" in found
+        assert token not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {"task": "load", "model": "7B"},
+        {"task": "export", "form": "json", "of": {"task": "load", "model": "7B"}},
+    ],
+)
+def test_an_ask_of_the_page_with_a_token_is_not_kept(office, ask):
+    token = "hf_" + "p" * 34
+    inner = {**ask, "of": {**ask["of"], "token": token}} if "of" in ask else {**ask, "token": token}
+    kept = len(office._kept._answers)
+    assert "error" not in office.asked(json.dumps(inner).encode())
+    assert len(office._kept._answers) == kept
+    assert "error" not in office.asked(json.dumps(ask).encode())
+    assert len(office._kept._answers) == kept + 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"nonsense", b"[1]", b'{"a": ' * 9_000, b'{"task": "x"}\n{}']
+)
+def test_what_is_no_ask_is_told(office, body):
+    assert office.asked(body)["error"]["code"] in (2, 3)
+
+
+def test_a_mistake_is_told_in_the_words_of_the_page(office):
+    ask = {"task": "load", "model": "7B", "workload": {"gpu": "no such card"}}
+    found = office.asked(json.dumps(ask).encode())["error"]
+    assert found["setting"] == "gpu" and "--gpu" not in found["message"]
 
 
 # Deadlines and deaths.
@@ -136,10 +169,10 @@ def test_an_answer_that_takes_too_long_costs_its_process_only(tmp_path, monkeypa
     with Hub(root=tmp_path, latency=5.0) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         own = Office(Limits(clerks=1, seconds=4))
-        own.ask({"task": "load", "model": "7B"})
+        told(own, model="7B")
         found = told(own, model="org/slow")
         assert "no answer within 4 s" in found["error"]["message"]
-        assert "report" in told(own, model="7B", view={})
+        assert "devices" in told(own, model="7B")
         own.close()
 
 

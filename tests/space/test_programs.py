@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.space.conftest import READER, WRITER
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.faces.web.server import PAGE
 
 pytest.importorskip("gradio")
 gradio_client = pytest.importorskip("gradio_client")
@@ -161,6 +163,8 @@ def status(url, data=None, headers=None):
 @pytest.mark.parametrize(
     "path",
     [
+        "theme.css",
+        "assets/index.js",
         "gradio_api/file=/etc/passwd",
         "gradio_api/file=http://169.254.169.254/",
         "gradio_api/proxy=http://127.0.0.1/",
@@ -193,11 +197,70 @@ def test_a_request_that_is_too_large(server):
     line.close()
 
 
-def test_the_policy_of_the_page(server):
+def test_the_page_is_served_with_its_policy(server):
     code, headers, body = status(server.url)
     assert code == 200
-    assert "connect-src 'self'" in headers["Content-Security-Policy"]
-    assert b"weighbridge" in body
+    assert b'content="space"' in body and b"gradio" not in body
+    assert "script-src 'self';" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store"
+    code, _, body = status(f"{server.url}app.js")
+    assert (code, body) == (200, (PAGE / "app.js").read_bytes())
+
+
+# What the page asks
+
+
+def asked(server, told, **headers):
+    """The status and the answer of an ask, as a browser sends it."""
+    sent = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin", **headers}
+    code, _, body = status(f"{server.url}ask", json.dumps(told).encode(), sent)
+    return code, json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"task": "fit", "model": "qwen3-0.6b", "workload": {"gpu": "3060"}, "view": {"lang": "zh"}},
+        {"task": "load", "model": "7B", "workload": {"gpu": "4090"}, "view": {"parts": True}},
+        {"task": "load", "model": "no-such-name"},
+    ],
+)
+def test_the_page_has_the_answer_of_every_other_page(server, told):
+    assert asked(server, told) == (200, AskDesk(ours=False, offline=True).answer(json.dumps(told)))
+
+
+def test_a_token_of_the_page_is_nowhere_afterwards(server):
+    told = {"task": "load", "model": "org/gated"}
+    assert asked(server, told)[1]["error"]["code"] == 3
+    code, found = asked(server, {**told, "token": WRITER})
+    assert (code, found["report"]["model"]["name"]) == (200, "org/gated")
+    assert asked(server, told)[1]["error"]["code"] == 3
+    assert WRITER not in json.dumps(found) and WRITER not in server.log
+    kept = [path for path in server.home.rglob("*") if path.is_file()]
+    assert not [path for path in kept if WRITER.encode() in path.read_bytes()]
+
+
+def test_another_page_asks_nothing(server):
+    told = {"task": "load", "model": "7B"}
+    assert asked(server, told, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert asked(server, told, **{"Content-Type": "text/plain"})[0] == 415
+
+
+def test_a_post_is_previewed_first_and_needs_a_token(server, hub):
+    hub.discussions.pop("org/tiny", None)
+    of = {"task": "load", "model": "org/tiny"}
+    draft = asked(server, {"task": "draft", "of": of})[1]["draft"]
+    assert draft["repo_id"] == "org/tiny"
+    for told in ({"draft": draft}, {"token": WRITER}, {"draft": {"text": "x"}, "token": WRITER}):
+        assert "error" in asked(server, {"task": "post", **told})[1]
+    assert "org/tiny" not in hub.discussions
+    sent = {"task": "post", "draft": draft, "token": WRITER}
+    url = f"{hub.endpoint}/org/tiny/discussions/1"
+    assert asked(server, sent)[1] == {"posted": {"url": url, "already": False}}
+    assert asked(server, sent)[1] == {"posted": {"url": url, "already": True}}
+    assert len(hub.discussions["org/tiny"]) == 1
+    assert WRITER not in server.log
 
 
 def test_rates(server):

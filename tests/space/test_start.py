@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_it_starts_and_answers(folder, hub):
         refused = client.predict({"model": "app.py"}, api_name="/load")
         assert refused["error"]["code"] == 2
         assert "7861" in server.url
+        with urlopen("http://127.0.0.1:7861/", timeout=60) as page:
+            assert b'content="space"' in page.read()
         client.close()
     finally:
         process.terminate()

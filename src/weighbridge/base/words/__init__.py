@@ -4,7 +4,6 @@
     oom.json       an out-of-memory message, explained
     charts.json    pictures; parts and phases are called there what screens call them
     page.json      the page around an answer
-    space.json     the page of a Space on the Hub
     errors.json    what is wrong with a question, on a terminal
     warnings.json  warnings and reasons of answers, clause by clause
 

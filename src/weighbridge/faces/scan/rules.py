@@ -22,7 +22,7 @@ ASIDE = frozenset(
     (
         *("faces", "files", "answers/remedies", "base/_version.py", "measure.py", "__init__.py"),
         *("__main__.py", "base/words/__init__.py", "base/words/settings.json"),
-        *(f"base/words/{each}.json" for each in ("charts", "oom", "page", "screens", "space")),
+        *(f"base/words/{each}.json" for each in ("charts", "oom", "page", "screens")),
     )
 )
 NAMES = "models/catalogue"  # whose entries few engines read

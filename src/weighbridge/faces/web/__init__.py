@@ -1,7 +1,7 @@
 """The page: one protocol behind it, whoever carries the lines.
 
 protocol.py    one line of JSON in, one object out: the same in the server, in a browser and
-               behind Gradio
+               on a Space (space/)
 form.py        what can be asked, made from the tables of settings and the catalogues
 screens.py     a screen as JSON            exports.py   an answer as a file
 command.py     a request as a command      tables.py    cards, models, accuracy

@@ -14,7 +14,7 @@ OUT = (
     *("faces/cli", "measure.py", "answers/questions/jobs.py", "__main__.py", "py.typed"),
     *("faces/scan", "faces/agents", "faces/render/bounded.py"),
     *("faces/view/scan.py", "faces/view/scan_diff.py", "faces/charts/scanned.py"),
-    *("memory/report/scanned.py", "memory/report/scan_diff.py", "base/words/space.json"),
+    *("memory/report/scanned.py", "memory/report/scan_diff.py"),
     *("faces/web/page", "faces/web/server.py", "faces/web/desks.py", "faces/web/build.py"),
     *("faces/web/archive.py", "faces/web/npm.py", "faces/web/pyodide.py"),
     *("faces/web/space", "faces/web/snapshot.mjs", "faces/web/registry.py"),

@@ -61,7 +61,7 @@ def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 def taken_token(ask: dict[str, Any]) -> str | None:
     """Takes the token out of an ask and out of the requests within it. Raises UsageError."""
-    tokens = [request.pop("token") for request in _requests(ask) if "token" in request]
+    tokens = [request.pop("token") for request in requests_in(ask) if "token" in request]
     typed = [token for token in tokens if token is not None and token != ""]
     if not typed:
         return None
@@ -71,11 +71,12 @@ def taken_token(ask: dict[str, Any]) -> str | None:
     return token
 
 
-def _requests(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def requests_in(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an ask, and the requests within it: of an export, of a comparison."""
     yield ask
     for inner in (ask.get("of"), *_listed(ask.get("asks"))):
         if isinstance(inner, dict):
-            yield from _requests(inner)
+            yield from requests_in(inner)
 
 
 def _listed(asks: Any) -> list[Any]:

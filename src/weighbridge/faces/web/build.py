@@ -30,7 +30,7 @@ from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.web import npm, pyodide, registry
 from weighbridge.faces.web.archive import gzipped, later, members, tar, zipped
 from weighbridge.faces.web.form import form
-from weighbridge.faces.web.server import PAGE, POLICY
+from weighbridge.faces.web.server import FRAMES, LOOK, PAGE, POLICY
 from weighbridge.models.sources.browser import HOSTS
 from weighbridge.models.sources.reference import ENDPOINT
 
@@ -39,10 +39,9 @@ LIST, SITE, OFFLINE, INDEX = "site.json", "site.js", "offline.js", "index.html"
 FIRST = "first.json"  # what the page shows before Python has started
 KEPT_OFFLINE = 4_000_000  # bytes: a larger dataset is not kept for visits without a network
 BEGIN = "from weighbridge.faces.web.worker import begun\nbegun()"
-LOOK, CSP = '<meta name="weighbridge-engine" content="served">', "Content-Security-Policy"
+CSP = "Content-Security-Policy"
 STATIC = LOOK.replace("served", "static")
 UNLISTED = "const SITE = null;"
-FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show the page in a frame
 KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
 SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3

@@ -36,6 +36,8 @@ PORT = 7860
 PAGE = Path(__file__).with_name("page")
 INDEX = "index.html"
 ASK = "ask"
+LOOK = '<meta name="weighbridge-engine" content="served">'  # of the index: who answers its asks
+FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show a Space in a frame
 SECRET = 24  # random bytes of the path
 CROWD = 64  # connections at once: a browser opens six
 ROOM = 1.0  # seconds that a new connection waits for the place of a stranger's

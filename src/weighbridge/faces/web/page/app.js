@@ -5,7 +5,7 @@ import { Beside } from "./compare.js";
 import { answered, bare, engine as made, Lane } from "./engine.js";
 import { Fields, QUICK } from "./fields.js";
 import { opened, pastedFile, told } from "./files.js";
-import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.js";
+import { Choices, Export, KEPT, Looks, Post, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
 import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
@@ -19,10 +19,10 @@ const SLOW_TASKS = ["train", "image", "train_image"]; // that are known to take 
 const WHOLE = ["fit"]; // tasks whose verdict is not known before what helps is: no part of them comes first
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
 const PICTURED = [["flux.1-dev", "3060"], ["sdxl", "4060"], ["wan2.2-t2v-a14b", "4090"], ["qwen-image", "rtx 5090"]];
-/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
+/** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, away: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
-  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
-  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗？请重新启动，并打开它给出的地址。", broken: "Python 无法在这个浏览器里启动：", again: "重试" },
+  en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", away: "This Space does not answer. It may be starting: try again in a minute.", broken: "Python could not start in this browser:", again: "Try again" },
+  zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗？请重新启动，并打开它给出的地址。", away: "这个 Space 没有应答，可能正在启动：请一分钟后再试。", broken: "Python 无法在这个浏览器里启动：", again: "重试" },
 };
 
 const GGML = ["llama.cpp", "ik_llama.cpp", "ollama"]; // engines that read a .gguf
@@ -72,7 +72,8 @@ function App() {
 /** Why nobody answers. @param {import("./types.js").Engine} engine @param {Lang} lang @param {Error} error */
 function noAnswer(engine, lang, error) {
   const words = FIRST_WORDS[lang];
-  return engine.kind === "served" ? words.gone : `${words.broken} ${error.message}`;
+  if (engine.kind === "static") return `${words.broken} ${error.message}`;
+  return engine.kind === "space" ? words.away : words.gone;
 }
 
 /**
@@ -84,7 +85,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const [held, setDropped] = useState(/** @type {Dropped | null} */ (null));
   const dropped = held?.name === state.file ? held : null;
   const [log, setLog] = useState(/** @type {Log} */ ({ name: "", text: "" }));
-  const [token, setToken] = useState(remembered(KEPT));
+  const [token, setToken] = useState(engine.kind === "space" ? "" : remembered(KEPT));
   const [said, setSaid] = useState("");
   const [fileError, setFileError] = useState("");
   const [fileNotes, setFileNotes] = useState(/** @type {string[]} */ ([]));
@@ -199,7 +200,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
           ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
           ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} fileNotes=${fileNotes} setting=${setting} />` : null}
           ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />` : html`<${Fields} ...${fields} only=${only} without=${about ? QUICK[state.task] : []} />`}
-          ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
+          ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} space=${engine.kind === "space"} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
         </div>
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
@@ -214,7 +215,8 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${wanted ? html`<div class=${`welcome wanted${busy ? " stale" : ""}`}><h2>${wanted.message}</h2></div>` : error ? html`<div class=${`problem${busy ? " stale" : ""}`} role="alert"><p>${error.message}</p>${gone ? html`<button type="button" onClick=${again}>${words["again"]}</button>` : null}</div>` : null}
         ${none ? html`<${Welcome} words=${words} state=${state} set=${set} dropped=${dropped} />` : null}
         ${shown && !error ? html`<div class=${old ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
-          ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}</div>` : null}
+          ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}
+          ${engine.kind === "space" && asked && shown.answer.report?.model?.revision ? html`<${Post} key=${shown.key} words=${words} of=${shown.ask} token=${token} ask=${(/** @type {Ask} */ ask) => engine.ask(ask)} />` : null}</div>` : null}
       </section>`}
     </div></main>
     ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}

@@ -11,7 +11,8 @@ const STILL = 40; // milliseconds without a newer question after which the older
 /** The engine that this page was built for; Python starts with the first question. @param {Progress} progress @returns {Engine} */
 export function engine(progress) {
   const meta = document.querySelector('meta[name="weighbridge-engine"]');
-  if (meta?.getAttribute("content") !== "static") return served();
+  const kind = meta?.getAttribute("content");
+  if (kind !== "static") return served(kind === "space" ? kind : "served");
   /** @type {Engine | null} */
   let begun = null;
   return { kind: "static", ask: (object, signal, part) => (begun ??= inWorker(progress)).ask(object, signal, part) };
@@ -23,10 +24,10 @@ export async function bare(lang) {
   return (await reply.json())[lang];
 }
 
-/** @returns {Engine} */
-function served() {
+/** @param {"served" | "space"} kind @returns {Engine} */
+function served(kind) {
   return {
-    kind: "served",
+    kind,
     async ask(object, signal, part) { // who is given up closes the connection, and the server ends the answer
       const headers = { "Content-Type": "application/json" };
       const reply = await fetch("ask", { method: "POST", headers, body: JSON.stringify(object), signal });

@@ -1,7 +1,8 @@
-// What stands in the head of the page and beside an answer: language, light, share, export, token.
+// What stands in the head of the page and beside an answer: language, light, share, export, token, post.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { linked } from "./parts.js";
 import { copyText } from "./result.js";
-/** @import { Ask, Engine, State, Words } from "./types.js" */
+/** @import { Ask, Draft, Engine, Posting, State, Words } from "./types.js" */
 
 const THEMES = ["system", "light", "dark"];
 export const KEPT = "weighbridge-token"; // in this browser's storage, where the user asked for it
@@ -115,16 +116,45 @@ function save(file, say, words) {
 }
 
 /**
- * A token for gated repositories: in memory, and in this browser only where the user says so.
- * @param {{ words: Words, token: string, set: (token: string) => void, wanted: boolean }} props
+ * Posts an answer as a discussion on the page of its model: a preview first, and nothing before the press.
+ * @param {{ words: Words, of: Ask, token: string, ask: (ask: Ask) => Promise<Posting> }} props
  */
-export function Token({ words, token, set, wanted }) {
-  const [kept, setKept] = useState(Boolean(remembered(KEPT)));
+export function Post({ words, of, token, ask }) {
+  const [draft, setDraft] = useState(/** @type {Draft | null} */ (null));
+  const [reply, setReply] = useState(/** @type {Posting} */ ({}));
+  const [busy, setBusy] = useState(false);
+  /** @param {Ask} own */
+  const send = async (own) => {
+    setBusy(true);
+    /** @type {Posting} */
+    const found = await ask({ ...own, ...(token ? { token } : {}) }).catch((error) => ({ error: { code: 3, message: String(error.message) } }));
+    setBusy(false);
+    setReply(found);
+    return found;
+  };
+  const look = async () => setDraft((await send({ task: "draft", of })).draft ?? null);
+  const post = async () => {
+    if ((await send({ task: "post", draft })).posted) setDraft(null);
+  };
+  return html`<details class="post paste" id="post"><summary>${words["post"]}</summary><p class="help">${words["post.help"]}</p>
+    <p><button type="button" id="preview" disabled=${busy} onClick=${look}>${words["post.preview"]}</button></p>
+    ${draft ? html`<pre id="draft" tabindex="0" aria-label=${words["post.label"]}><code>${`${draft.repo_id}\n${draft.title}\n\n${draft.text}`}</code></pre>
+      <p><button type="button" id="send" disabled=${busy} onClick=${post}>${words["post.send"]}</button></p>` : null}
+    ${reply.error ? html`<p class="error" role="alert">${reply.error.message}</p>` : null}
+    ${reply.posted ? html`<p role="status">${reply.posted.already ? words["post.already"] : words["post.done"]} ${linked(reply.posted.url)}</p>` : null}</details>`;
+}
+
+/**
+ * A token for gated repositories: in memory, and in this browser only where the user says so, which no Space offers.
+ * @param {{ words: Words, token: string, set: (token: string) => void, wanted: boolean, space: boolean }} props
+ */
+export function Token({ words, token, set, wanted, space }) {
+  const [kept, setKept] = useState(!space && Boolean(remembered(KEPT)));
   const [typed, setTyped] = useState(token);
   /** @param {boolean} keep @param {string} value */
   const store = (keep, value) => remember(KEPT, keep ? value : "");
   const use = () => {
-    store(kept, typed.trim());
+    if (!space) store(kept, typed.trim());
     set(typed.trim());
   };
   return html`<details class="token" open=${wanted || undefined}><summary>${words["token"]}${token ? html` <span class="badge">✓</span>` : null}</summary>
@@ -132,11 +162,11 @@ export function Token({ words, token, set, wanted }) {
       <input id="token" type="password" autocomplete="off" spellcheck=${false} aria-describedby="token-help" value=${typed} placeholder="hf_…"
         onInput=${(/** @type {Event} */ e) => setTyped(/** @type {HTMLInputElement} */ (e.target).value)} onChange=${use}
         onKeyDown=${(/** @type {KeyboardEvent} */ e) => { if (e.key === "Enter") use(); }} />
-      <p class="help" id="token-help">${words["token.help"]}</p>
-      <label class="tick"><input type="checkbox" id="token-keep" checked=${kept} aria-describedby="token-kept" onChange=${(/** @type {Event} */ e) => {
+      <p class="help" id="token-help">${space ? words["token.space"] : words["token.help"]}</p>
+      ${space ? null : html`<label class="tick"><input type="checkbox" id="token-keep" checked=${kept} aria-describedby="token-kept" onChange=${(/** @type {Event} */ e) => {
         const keep = /** @type {HTMLInputElement} */ (e.target).checked;
         setKept(keep);
         store(keep, typed.trim());
       }} /><span>${words["token.keep"]}</span></label>
-      <p class="help" id="token-kept">${words["token.kept"]}</p></div></details>`;
+      <p class="help" id="token-kept">${words["token.kept"]}</p>`}</div></details>`;
 }

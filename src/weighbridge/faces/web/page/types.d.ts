@@ -78,8 +78,10 @@ export interface Answer {
   report?: any; reports?: any[]; screen?: Screen; command?: string;
   error?: Failure; need?: { bytes: number }; file?: string; labels?: string[]; prices?: string[][];
 }
+export interface Draft { repo_id: string; revision: string; title: string; text: string }
+export interface Posting { draft?: Draft; posted?: { url: string; already: boolean }; error?: Failure }
 export interface Ask { task: string; [key: string]: unknown }
-export interface Engine { kind: "served" | "static"; ask(object: object, signal?: AbortSignal, part?: (part: Answer) => void): Promise<any> }
+export interface Engine { kind: "served" | "static" | "space"; ask(object: object, signal?: AbortSignal, part?: (part: Answer) => void): Promise<any> }
 export type Progress = (text: string, share: number) => void;
 
 export interface Listed { bytes: number; footer: number; sha256: string }

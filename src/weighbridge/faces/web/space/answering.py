@@ -1,13 +1,14 @@
-"""A request in; report, screen and text out: what one process of the server does, without gradio.
+"""A request in, an answer out: what one process of the server does, without gradio.
 
-    {"task": "infer", "model": ..., "workload": {...}, "view": {"lang": "zh"}, "token": "hf_..."}
-    -> {"report": {...}, "html": "...", "markdown": "...", "command": "...", "draft": {...}}
-    {..., "short": true} -> the report within 40,000 characters, for agents (render.bounded)
-    {"task": "post", "draft": {...}, "token": "hf_..."} -> {"posted": {"url", "already"}}
+    {"run": {"task": "infer", "model": ..., "workload": {...}}, "token": "hf_..."}
+    -> the report, as `weighbridge run` gives it
+    {"run": {...}, "short": true} -> the report within 40,000 characters, for agents
+    {"page": {"task": "infer", ...}, "token": ...} -> what the page is answered (protocol.py)
+    {"page": {"task": "draft", "of": {...}}} -> {"draft": {...}}, a discussion before it is posted
+    {"page": {"task": "post", "draft": {...}}, "token": ...} -> {"posted": {"url", "already"}}
 
-or {"error": {"code", "message"}}. Without a view the answer is the report itself, as `weighbridge
-run` gives it. A token is used for one answer: what was read with it is in no cache, while models
-and files that were read without one are kept for the next who asks.
+or {"error": {"code", "message"}}. A token is used for one answer: what was read with it is in no
+cache, while models and files that were read without one are kept for the next who asks.
 """
 
 import json
@@ -17,16 +18,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.requests import Requests, settled
-from weighbridge.base.errors import NotFoundError, UsageError
-from weighbridge.base.records import NamedTuple
+from weighbridge.base.errors import NoCardError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
-from weighbridge.faces.web.asks import AnswerView, masked, taken_token, view_of
+from weighbridge.faces.web.asks import AnswerView, masked, requests_in, taken_token, view_of
+from weighbridge.faces.web.protocol import AskDesk, mistake
 from weighbridge.faces.web.space import discussion
 from weighbridge.models.sources.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 
 if TYPE_CHECKING:
-    from weighbridge.faces.view.records import Screen
     from weighbridge.memory.report import Report
     from weighbridge.memory.report.fit import Fit
 
@@ -42,94 +42,83 @@ NO_FILES = (
 
 
 class SpaceDesk:
-    """Answers one request after the other, for strangers."""
+    """Answers one line after the other, for strangers."""
 
     def __init__(self, *, cache_dir: str) -> None:
-        self._open = Requests(cache_dir=cache_dir, ours=False)
+        self._open = _Readers(cache_dir)
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return the answer, or the error that takes its place; never with the token in it."""
-        token = request.get("token")
-        settled_answer = settled(lambda: self._answer(request, taken_token(request)))
+        token = line.get("token")
+        settled_answer = settled(lambda: self._answer(line, taken_token(line)))
         hidden: dict[str, Any] = masked(settled_answer, token if isinstance(token, str) else None)
         return hidden
 
-    def _answer(self, request: dict[str, Any], token: str | None) -> dict[str, Any]:
-        view_given = request.pop("view", None)
-        view = None if view_given is None else view_of(view_given)
-        if request.get("task") == "post":
-            return _posted(request, token)
-        admit(request)
-        form = AnswerForm(view, request.pop("short", None) is True, token)
-        if request.get("task") in TABLES:
-            return _table(request, form)
+    def _answer(self, line: dict[str, Any], token: str | None) -> dict[str, Any]:
         if token is None:
-            return _told(self._open, request, form)
+            return self._open.answer(line, None)
         with TemporaryDirectory() as folder:
-            return _told(Requests(cache_dir=folder, ours=False), request, form)
+            return _Readers(folder).answer(line, token)
 
 
-class AnswerForm(NamedTuple):
-    """The form that an answer is to have."""
+class _Readers:
+    """Answers programs and the page, and keeps the models that they name."""
 
-    view: AnswerView | None
-    short: bool
-    token: str | None
+    def __init__(self, cache_dir: str) -> None:
+        self._requests = Requests(cache_dir=cache_dir, ours=False)
+        self._desk = AskDesk(cache_dir=cache_dir, ours=False)
+
+    def answer(self, line: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Return what a program or the page is answered. Raises WeighbridgeError."""
+        if "page" in line:
+            return self._shown(line["page"], token)
+        request, short = line["run"], line.get("short") is True
+        admit(request)
+        if request.get("task") in TABLES:
+            return _table(request, short=short)
+        answer = self._requests.report(request, token)
+        return _within(answer, request) if short else answer.to_dict()
+
+    def _shown(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Return what the page is answered, or its mistake in the words of the page."""
+        asked = {**ask}
+        try:
+            if ask.get("task") == "post":
+                return _posted(ask, token)
+            for request in requests_in(ask):
+                admit(request)
+            if ask.get("task") == "draft":
+                return {"draft": self._draft(ask.get("of"), token)}
+        except WeighbridgeError as error:
+            return mistake(error, asked)
+        return self._desk.answer(json.dumps({**ask, "token": token}))
+
+    def _draft(self, of: Any, token: str | None) -> dict[str, str]:
+        """Return the discussion that the answer to a request would be. Raises UsageError where no
+        revision of the Hub was read."""
+        from weighbridge.faces.render import draw, screen_of
+
+        request = {**of} if isinstance(of, dict) else {}
+        look = view_of(request.pop("view", None)).look
+        answer = self._requests.report(request, token)
+        text = draw(screen_of(answer, look), "markdown", look)
+        return discussion.draft(answer.model.name, answer.model.revision or "", text)._asdict()
 
 
-def _told(requests: Requests, request: dict[str, Any], form: AnswerForm) -> dict[str, Any]:
-    """The report, and where a view is asked for, what people see of it."""
-    from weighbridge.faces.render import screen_of
-    from weighbridge.faces.view.shown import ShownPage
+def _within(answer: "Report | Fit", request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report within what an agent reads, with the command that gives all of it."""
+    from weighbridge.faces.render.bounded import as_json
     from weighbridge.faces.web.command import command
 
-    answer, view = requests.report(request, form.token), form.view
-    if view is None:
-        return _within(answer, command(request, AnswerView())) if form.short else answer.to_dict()
-    page = ShownPage(sought=request.get("remedies") is not False)
-    shown = _seen(screen_of(answer, view.look, page), view)
-    shown["html"] = _picture(answer, view) + shown["html"]
-    shown |= {"report": answer.to_dict(), "command": command(request, view)}
-    return shown | {"draft": _draft(answer, shown["markdown"])}
-
-
-def _within(answer: "Report | Fit", line: str) -> dict[str, Any]:
-    from weighbridge.faces.render.bounded import as_json
-
-    body: dict[str, Any] = json.loads(as_json(answer, line))
+    body: dict[str, Any] = json.loads(as_json(answer, command(request, AnswerView())))
     return body
 
 
-def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
-    from weighbridge.faces.render.html import part
-    from weighbridge.faces.render.markdown import markdown
-
-    return {"html": part(screen), "markdown": markdown(screen, view.look)}
-
-
-def _picture(answer: "Report | Fit", view: AnswerView) -> str:
-    """Draw the questions of `fit` to scale; every other answer has a bar of its own."""
-    from weighbridge.faces.web.exports import svg
-    from weighbridge.memory.report.fit import Fit
-
-    return f'<div class="picture">{svg([answer], view)}</div>' if isinstance(answer, Fit) else ""
-
-
-def _draft(answer: "Report | Fit", text: str) -> dict[str, str] | None:
-    """The discussion that this answer would be; None where it is of no revision of the Hub's."""
-    model = answer.model
-    if model.revision is None:
-        return None
-    return discussion.draft(model.name, model.revision, text)._asdict()
-
-
-def _table(request: Mapping[str, Any], form: AnswerForm) -> dict[str, Any]:
+def _table(request: Mapping[str, Any], *, short: bool) -> dict[str, Any]:
     from weighbridge.faces.web.tables import answered
 
-    report, screen = answered(request, form.view or AnswerView())
-    if form.view is None:
-        return _few(report) if form.short else report
-    return {"report": report, **_seen(screen, form.view)}
+    report, _ = answered(request, AnswerView())
+    return _few(report) if short else report
 
 
 def _few(report: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +159,7 @@ def admit(request: Mapping[str, Any]) -> None:
         reference(model)
     workload = workload if isinstance(workload, Mapping) else {}
     if request.get("task") == "fit" and not any(workload.get(name) for name in CARDS):
-        raise UsageError(sentence("fit_card"))
+        raise NoCardError(sentence("fit_card"))
     for name in NAMED:
         if isinstance(workload.get(name), str):
             reference(workload[name])

@@ -1,15 +1,17 @@
 """The server edition, started: `weighbridge web --gradio`, and app.py of a Space."""
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from importlib.util import find_spec
 from signal import SIGTERM, signal
 from socket import socket
 from threading import Thread, current_thread, main_thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.words import LANGUAGES
 
 if TYPE_CHECKING:
     from weighbridge.faces.web.space.office import Office
@@ -37,41 +39,51 @@ def serve(port: int | None = None, open_: bool = False) -> None:
 
 
 def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
+    """Serve the page, and the endpoints by Gradio behind it, until it is stopped."""
+    import gradio as gr
     from starlette.middleware import Middleware
 
-    from weighbridge.base.words import LANGUAGES
+    from weighbridge.faces.web.space import endpoints
     from weighbridge.faces.web.space.guard import Guard
-    from weighbridge.faces.web.space.page import CSS, first, theme
+    from weighbridge.faces.web.space.page_app import PageApp
 
-    blocks, say = app(office)
+    many = office.limits.clerks + office.limits.waiting + 1  # who hears that the server is busy
+    before = [Middleware(Guard), Middleware(PageApp, ask=office.asked, many=many)]
+    with gr.Blocks(title="weighbridge", analytics_enabled=False) as blocks:
+        endpoints.add(office.ask)
     _, url, _ = blocks.launch(
         server_port=_free() if port == 0 else port,
         inbrowser=open_,
         share=False,
-        i18n=say,
-        css=CSS,
-        theme=theme(),
         mcp_server=True,
         ssr_mode=False,
-        run_history=False,  # Gradio would keep what was asked, the token too, in the browser
+        run_history=False,
         enable_monitoring=False,
         show_error=False,
         pwa=False,
-        footer_links=[],
         max_file_size=0,
-        app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None, "redoc_url": None},
+        app_kwargs={"middleware": before, "docs_url": None, "redoc_url": None},
         prevent_thread_lock=True,
         quiet=True,
     )
     print(f"weighbridge at {url} (Ctrl+C stops it)", flush=True)  # noqa: T201
-    Thread(target=_warmed, args=(office.ask, map(first, LANGUAGES)), daemon=True).start()
+    Thread(target=_warm, args=(office,), daemon=True).start()
     blocks.block_thread()
 
 
-def _warmed(ask: Callable[[Any], Any], requests: Iterable[Any]) -> None:
-    """The first page of everybody, before anybody asks; one process is left for who is faster."""
-    for request in requests:
-        ask(request)
+def _warm(office: "Office") -> None:
+    """Ask what every page asks first, before anybody does; one process is left for who is
+    faster."""
+    for body in first_asks():
+        office.asked(body)
+
+
+def first_asks() -> Iterator[bytes]:
+    """Yield what a page asks when it is opened, and what the first of its examples asks."""
+    for lang in LANGUAGES:
+        yield json.dumps({"task": "form", "view": {"lang": lang}}).encode()
+    first = {"task": "fit", "model": "llama-3.1-8b", "workload": {"gpu": "4090"}}
+    yield json.dumps(first).encode()
 
 
 def _free() -> int:
@@ -79,14 +91,3 @@ def _free() -> int:
     with socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def app(office: "Office") -> "tuple[Any, Any]":
-    """The page with its endpoints, and its words."""
-    from weighbridge.faces.web.space import endpoints
-    from weighbridge.faces.web.space.page import page
-
-    blocks, say = page(office.ask)
-    with blocks:
-        endpoints.add(office.ask)
-    return blocks, say

@@ -12,7 +12,8 @@ from typing import Any, cast
 import gradio as gr
 
 from weighbridge.answers.questions.requests import failed
-from weighbridge.faces.web.space import forms
+from weighbridge.faces.web.form import form
+from weighbridge.faces.web.space.answering import TABLES
 
 Request = dict[str, Any]
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -60,7 +61,7 @@ def _endpoint(task: str, ask: Ask) -> Callable[..., Any]:
         # Gradio writes the answer of a tool as Python does, so a tool's is text already.
         return cast("dict[str, Any]", json.dumps(answered(ask, task, request, short=True)))
 
-    text = ASKING if task in forms.ASKED else LISTING
+    text = LISTING if task in TABLES else ASKING
     endpoint.__name__ = task
     endpoint.__doc__ = text.format(says=SAYS[task], names=", ".join(_names(task)))
     return endpoint
@@ -74,9 +75,10 @@ def answered(ask: Ask, task: str, request: Any, *, short: bool = False) -> Reque
         return failed(f"this is /{task}: leave the task out, or ask at its own address")
     if "view" in request:
         return failed("a request has no view here: the answer is the report itself")
-    return ask({**request, "task": task, **({"short": True} if short else {})})
+    told = {name: value for name, value in request.items() if name != "token"}
+    return ask({"run": {**told, "task": task}, "token": request.get("token"), "short": short})
 
 
 def _names(task: str) -> list[str]:
-    sections = forms.tables()[task]["sections"]
-    return [s["name"] for section in sections for s in section["settings"]]
+    tab = next(tab for tab in form("en")["tabs"] if tab["name"] == task)
+    return [one["name"] for section in tab["sections"] for one in section["settings"]]

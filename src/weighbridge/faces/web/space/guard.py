@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from ipaddress import ip_address
 from typing import Any
 
+from weighbridge.answers.questions.requests import failed
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import MIB
+from weighbridge.faces.web import server
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,24 +28,24 @@ MOST_BODY = 2 * MIB  # of a request: the largest config.json that we know of is 
 MOST_QUERY = 16_384  # characters of an address: every setting is in it
 MOST_CLIENTS = 10_000  # that are remembered
 API = r"/gradio_api"
-ASKS = re.compile(rf"{API}/(call|run|api|queue/join|mcp)\b.*")  # what costs an answer
-POSTED = re.compile(rf"{API}/((call|run|api)/.+|queue/join/?|cancel|reset/?|mcp\b.*)")
+ASKS = re.compile(rf"/ask|{API}/(call|run|api|queue/join|mcp)\b.*")  # what costs an answer
+POSTED = re.compile(rf"/ask|{API}/((call|run|api)/.+|queue/join/?|cancel|reset/?|mcp\b.*)")
 SHUT = re.compile(
     rf"({API})?/(proxy=|file=|file/|stream/|upload|deep_link|monitoring|vibe|undo-vibe|run-history"
     r"|runs|process_recording|custom_component|token|dev/|profiling).*"
 )
 
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'self' https://huggingface.co https://*.hf.space"
-)
-HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-)
+_FRAMED = {
+    **server.HEADERS,
+    "Content-Security-Policy": server.POLICY.replace(
+        "frame-ancestors 'none'", f"frame-ancestors {server.FRAMES}"
+    ),
+}
+HEADERS = [
+    (name.lower().encode(), value.encode())
+    for name, value in _FRAMED.items()
+    if name != "X-Frame-Options"  # which knows no list of hosts
+]
 
 
 class Rates(NamedTuple):
@@ -65,11 +67,12 @@ class Guard:
         if scope["type"] != "http":
             await (self._app(scope, receive, send) if scope["type"] == "lifespan" else shut(send))
             return
+        send = _with_headers(send)
         refused = next(self._refusals(scope), None)
         if refused is not None:
             await _refuse(send, *refused)
             return
-        await self._app(scope, _bounded(receive), _with_headers(send))
+        await self._app(scope, _bounded(receive), send)
 
     def _refusals(self, scope: Scope) -> Iterator[tuple[int, str]]:
         path, method = str(scope["path"]), str(scope["method"])
@@ -137,8 +140,8 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    """Add the headers that say what a browser may do with an answer. Gradio's page has scripts and
-    styles of its own in it, so those are allowed; nothing may go to, or come from, another host."""
+    """Add the headers that say what a browser may do with an answer: those of the page on one's
+    own machine, but that the Hub may show it in a frame."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -154,7 +157,7 @@ async def shut(send: Send) -> None:
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    body = json.dumps({"detail": why, "error": why}).encode()  # as Gradio's own page reads it
+    body = json.dumps({"detail": why, **failed(why)}).encode()  # Gradio's clients read the first
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"10"))

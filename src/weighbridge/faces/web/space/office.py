@@ -21,9 +21,10 @@ from queue import Empty, LifoQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from weighbridge.answers.questions.requests import failed
+from weighbridge.answers.questions.requests import failed, parsed, settled
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import MIB
+from weighbridge.faces.web.asks import taken_token
 
 MOST_ANSWER = 64 * MIB
 FRESH = 300  # seconds that an answer is given again: a branch of the Hub may move
@@ -49,8 +50,8 @@ class Limits(NamedTuple):
 
 
 class _RecentAnswers:
-    """The last answers to requests without a token, for some minutes: the first page of everybody
-    is alike, and a slider comes by the same places."""
+    """The last answers to requests without a token, for some minutes: the form of everybody is
+    alike, and a slider comes by the same places."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -102,6 +103,16 @@ class Office:
                 self._kept.put(line, recent)
         reply: dict[str, Any] = json.loads(recent)
         return reply
+
+    def asked(self, body: bytes) -> dict[str, Any]:
+        """Return the answer to an ask of the page, a line of JSON as its browser sent it."""
+
+        def answer() -> dict[str, Any]:
+            ask = parsed(body)
+            token = taken_token(ask)  # wherever it stands in it: the answer is not given again
+            return self.ask({"page": ask, "token": token})
+
+        return settled(answer)
 
     def _answered(self, line: bytes) -> bytes:
         with self._clerk() as clerk:

@@ -1,0 +1,88 @@
+"""The page before Gradio's server: its files, and what it asks; an ASGI application around another.
+
+Gradio's own page is not shown. Open are its API, and the configuration that its clients read first.
+"""
+
+import gzip
+import json
+import re
+from asyncio import get_running_loop
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+
+from weighbridge.answers.questions.requests import failed
+from weighbridge.faces.web import registry
+from weighbridge.faces.web.server import ASK, INDEX, LOOK, OURS, PAGE, TYPES, files
+from weighbridge.faces.web.space.guard import App, Receive, Scope, Send
+
+GRADIO = re.compile(r"/config/?|/gradio_api/.*")
+JSON = "application/json"
+FAST = 1  # of gzip: a form of 330 KB becomes 70 KB in some milliseconds
+
+
+class PageApp:
+    """Answers GET of the page's files and POST of its asks, `many` of them at once."""
+
+    def __init__(self, app: App, ask: Callable[[bytes], dict[str, Any]], many: int) -> None:
+        self._app, self._ask = app, ask
+        self._files = {**files(PAGE), **registry.files_of(registry.DEMONSTRATION)}
+        index = (PAGE / INDEX).read_text(encoding="utf-8")
+        self._index = index.replace(LOOK, LOOK.replace("served", "space"))
+        self._threads = ThreadPoolExecutor(many, "ask")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or GRADIO.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        request, name = Request(scope, receive), scope["path"].removeprefix("/")
+        asks = name == ASK and request.method == "POST"
+        response = await self._asked(request) if asks else self._file(name or INDEX)
+        await response(scope, receive, send)
+
+    def _file(self, name: str) -> Response:
+        place = self._files.get(name)
+        if place is None:
+            return _refused(404, "there is no such file")
+        kind = TYPES[place.suffix]
+        if name == INDEX:
+            return Response(self._index, media_type=kind)
+        return FileResponse(place, media_type=kind)
+
+    async def _asked(self, request: Request) -> Response:
+        if not is_own(request.headers):
+            return _refused(403, "only the page itself may ask")
+        if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
+            return _refused(415, "an ask is application/json")
+        try:
+            body = await request.body()
+        except ClientDisconnect:  # or it is longer than the guard lets it be
+            return _refused(413, "the ask did not come whole, or is too long")
+        packed = "gzip" in request.headers.get("accept-encoding", "")
+        answer = partial(self._answer, body, packed=packed)
+        line = await get_running_loop().run_in_executor(self._threads, answer)
+        return Response(
+            line, headers={"Content-Encoding": "gzip"} if packed else {}, media_type=JSON
+        )
+
+    def _answer(self, body: bytes, *, packed: bool) -> bytes:
+        """Return the answer to an ask as JSON, packed for a browser that takes it."""
+        line = json.dumps(self._ask(body)).encode()
+        return gzip.compress(line, FAST) if packed else line
+
+
+def is_own(headers: Any) -> bool:
+    """Return whether the page itself sent a request. Browsers say so by themselves, where the
+    connection is safe; else the request's Origin is its Host. A Space stands behind proxies, which
+    may change the Host."""
+    site, origin = headers.get("sec-fetch-site"), str(headers.get("origin", ""))
+    own = origin.partition("://")[2] == headers.get("host", "-") if site is None else site == OURS
+    return bool(own)
+
+
+def _refused(status: int, why: str) -> Response:
+    return Response(json.dumps(failed(why)), status, media_type=JSON)
