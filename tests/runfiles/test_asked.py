@@ -45,6 +45,29 @@ LINES = [
         "fit qwen3-30b --n-cpu-moe 999 --gpu 3060 --engine llama.cpp",
     ),
     ("llama 70b on a 4090, the rest on cpu", "fit 'llama 70b' --gpu 4090"),
+    ("i have a 3090 and a 3060, llama 70b?", "fit 'llama 70b' --gpu 3090+3060"),
+    ("qwen3-8b on two 3090 and one 3060", "fit qwen3-8b --gpu 3090:2+3060"),
+    ("qwen3-8b on a 3090 and a 64gb ram machine", "fit qwen3-8b --ram 64GiB --gpu 3090"),
+    ("z image turbo lora training on 12gb", "fit z-image-turbo --for lora --gpu 12gb"),
+    ("what's the best quant of gemma 3 27b for a 24gb card", "fit 'gemma 3 27b' --gpu 24gb"),
+    (
+        "how many tokens of context can I get with qwen3 32b q4 on a 3090",
+        "fit 'qwen3 32b q4' --max context --gpu 3090",
+    ),
+    ("bge-m3 embeddings on a t4", "fit bge-m3 --gpu t4"),
+    (
+        "unsloth qwen3 14b 16gb t4 4bit",  # which trains, though nothing else says so
+        "fit 'qwen3 14b' --for lora --quantization 4bit --gpu 't4 16GB' --framework unsloth",
+    ),
+    (
+        "how much memory does qwen3-8b take with unsloth",  # which serves nothing
+        "train qwen3-8b --method lora --framework unsloth",
+    ),
+    ("how much vram to fully fine-tune qwen3-8b", "train qwen3-8b --method full"),
+    ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
+    ("what models fit in 8gb vram", "models --gpu 8gb"),
+    ("sdxl on m2 air 16gb", "fit sdxl --gpu 'm2 16gb'"),
+    ("transformers qwen3-8b on a 4090", "fit qwen3-8b --engine transformers --gpu 4090"),
     ("generate images with flux on a 3060", "fit flux.1-dev --gpu 3060"),
     ("3060能跑flux生图吗", "fit flux.1-dev --gpu 3060"),
     ("gemma 3 12b 3060", "fit 'gemma 3 12b' --gpu 3060"),  # a card, and no release of 2030
@@ -286,7 +309,6 @@ OPEN = [  # the words that no rule takes
     ("fine-tune qwen3-8b at full context on a 4090", "full"),
     ("serve qwen3-8b with a lora adapter on a 4090", "lora adapter"),
     ("qlora qwen3-8b with vllm on a 4090", "vllm"),  # which trains nothing
-    ("how much memory does qwen3-8b take with unsloth", "unsloth"),  # which serves nothing
     ("vllm or sglang for qwen3-32b on a 4090", "vllm or sglang"),
     ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
     ("qwen3-8b lora without lora on a 4090", "lora without lora"),

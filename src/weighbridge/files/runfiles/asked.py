@@ -71,6 +71,7 @@ TRAINS = re.compile(
 PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
+    r"|\b(?:what|which) (?:models?|llms?) (?:run|fit|work)s?(?= (?:on|in|into|with)\b)"
     r"|\b(?:best|largest|biggest) (?:models?|llms?)(?= (?:for|on|to|that|in)\b)"
     r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
 )
@@ -78,6 +79,7 @@ FULL = re.compile(  # of the training that is named behind it, and not "full con
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
     rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
 )
+AMOUNT = re.compile(r"(?i)\bhow much\b|\brequirements?\b|多少")
 SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
 SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # of a model without a name
 LEARNED = re.compile(rf"(?ai)(?<![\w-])({'|'.join(LEARNS)})(?![\w]|-[\w.]*\d[bB])")
@@ -85,7 +87,7 @@ METHOD = re.compile(r"(?ai)(?<![a-z])(?:qlora|dora|loha|lokr|lora)s?(?![a-z])")
 CHIP = r"m[1-5](?: (?:pro|max|ultra))?"
 MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
     rf"(?i)(?<![a-z0-9])(?:(?P<first>\d{{1,3}}) ?gb )?(?:apple )?(?:(?P<before>{CHIP}) )?"
-    rf"(?:imac|mac(?:book)?)s?(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
+    rf"(?:imac|mac(?:book)?|(?<=m\d )air)s?(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
     r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb)?(?![a-z0-9])"
     r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
 )
@@ -103,6 +105,9 @@ MANY = re.compile(  # before a card's name: 2 p40, 4x a10g
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 EITHER = re.compile(  # between cards of which each is asked
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
+)
+BOTH = re.compile(  # between cards of one machine
+    r"(?i) ?(?:\+|&|\band\b|\bplus\b|\bwith\b|和|加|跟) ?(?:(?:an?|one|my|another) )?"
 )
 NOTHING = re.compile(r"(?!)")
 SERVED_TOO = ("offload", "precision")  # of training alone, in words that people say of serving
@@ -365,15 +370,19 @@ def _cards(line: Line) -> str:
 
 
 def _each_card(line: Line) -> str:
-    """Take the cards of which a line asks one after the other: "a 3090 or a 4090". Return them with
-    commas between; "" of cards that something else stands between."""
+    """Take the cards of which a line asks one after the other, "a 3090 or a 4090", or together, "a
+    3090 and a 3060". Return them with commas or plus signs between; "" of cards that something else
+    stands between."""
     found = [*CARD.finditer(line.left)]
-    between = (line.left[a.end() : b.start()] for a, b in pairwise(found))
+    between = [line.left[a.end() : b.start()] for a, b in pairwise(found)]
     each = [card(Line(match[0]).document) for match in found]
-    if len(found) < 2 or None in each or not all(map(EITHER.fullmatch, between)):
+    if len(found) < 2 or None in each:
         return ""
-    line.take(found[0].start(), found[-1].end())
-    return ",".join(piece.value for piece in each if piece)
+    for sign, pattern in ((",", EITHER), ("+", BOTH)):
+        if all(map(pattern.fullmatch, between)):
+            line.take(found[0].start(), found[-1].end())
+            return sign.join(piece.value for piece in each if piece)
+    return ""
 
 
 def _of_size(line: Line, size: "Size") -> str:
@@ -469,7 +478,9 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     way = None if serves or ADAPTERS.search(line.left) else method(line.document)
     learned = LEARNED.search(line.left)
     counted, which = COUNTS.search(line.left), WHICH.search(line.left)
+    trainers = (p.words for p in told_by("words") if p.task == "train")
     trains = TRAINS.search(line.left) or way is not None
+    trains = trains or any(re.search(words, line.left) for words in trainers)
     full = FULL.search(line.left) if trains else None
     pretrains = PRETRAINS.search(line.left)
     counts = {"smallest": "count"} if counted and has_card else {}
@@ -492,7 +503,10 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
         return "video" if entry and entry.recipe.get("kind") == "video" else "image", {}
     if counts:
         line.find(COUNTS)
-    if trains or (not pipeline and _of_training(line)):
+    trains = trains or (not pipeline and _of_training(line))
+    if trains and not has_card and AMOUNT.search(line.left):
+        return "train", {"method": "full" if full else "lora"}
+    if trains:
         return "fit", {"for": "train" if full else "lora", **counts}
     return "fit" if has_card else "infer", counts
 

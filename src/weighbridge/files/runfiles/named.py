@@ -18,7 +18,7 @@ HOSTED = re.compile(
     r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90})(:(?:UD-)?I?Q\d\w+)?)"
 )
 NAMED = re.compile(
-    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z]-)?[A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
+    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
     r"(?:[- ][A-Za-z0-9._]{1,24}){0,6}))"
 )
 COMMENT = re.compile(r"(?m)(?<=[(\[{,=\"')\]])[ \t]*#[^\n]*")  # behind code of a line
