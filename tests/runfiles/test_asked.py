@@ -66,6 +66,16 @@ LINES = [
     ("how much vram to fully fine-tune qwen3-8b", "train qwen3-8b --method full"),
     ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
     ("what models fit in 8gb vram", "models --gpu 8gb"),
+    ("how big a model can I finetune on a 4090", "models --gpu 4090 --for lora"),
+    ("4090能微调多大的模型", "models --gpu 4090 --for lora"),
+    ("best local model for m4 max 48gb", "models --gpu 'm4 max 48GB'"),
+    ("qwen3 32b vs llama 70b on 2x3090", "fit 'qwen3 32b' 'llama 70b' --gpu 3090:2"),
+    (
+        "2x h100 nvl deepseek-r1-distill-llama-70b bf16",  # and not its last words alone
+        "fit 'deepseek-r1-distill-llama-70b bf16' --gpu 'h100 nvl:2'",
+    ),
+    ("qwen3-8b用fp8在l20上最大并发多少", "fit qwen3-8b --max users --quantization fp8 --gpu l20"),
+    ("deepseek v3 4090 512g内存", "fit 'deepseek v3' --ram 512GiB --gpu 4090"),
     ("sdxl on m2 air 16gb", "fit sdxl --gpu 'm2 16gb'"),
     ("transformers qwen3-8b on a 4090", "fit qwen3-8b --engine transformers --gpu 4090"),
     ("generate images with flux on a 3060", "fit flux.1-dev --gpu 3060"),

@@ -72,8 +72,9 @@ PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
     r"|\b(?:what|which) (?:models?|llms?) (?:run|fit|work)s?(?= (?:on|in|into|with)\b)"
-    r"|\b(?:best|largest|biggest) (?:models?|llms?)(?= (?:for|on|to|that|in)\b)"
-    r"|(?:能|可以)跑(?:什么|哪些)(?:大?模型)?"
+    r"|\b(?:best|largest|biggest)(?: (?:local|open|ai|chat|language))? (?:models?|llms?)"
+    r"(?= (?:for|on|to|that|in)\b)|\bhow (?:big|large)(?: of)? an? (?:model|llm)s?\b"
+    r"|(?:能|可以)跑(?:什么|哪些|多大的?)(?:大?模型)?|多大的?模型"
 )
 FULL = re.compile(  # of the training that is named behind it, and not "full context"
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
@@ -88,13 +89,13 @@ CHIP = r"m[1-5](?: (?:pro|max|ultra))?"
 MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
     rf"(?i)(?<![a-z0-9])(?:(?P<first>\d{{1,3}}) ?gb )?(?:apple )?(?:(?P<before>{CHIP}) )?"
     rf"(?:imac|mac(?:book)?|(?<=m\d )air)s?(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
-    r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb)?(?![a-z0-9])"
+    r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb?)?(?![a-z0-9])"
     r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
 )
 ADAPTERS = re.compile(r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b")  # that a server holds
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
 LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
-WORD = re.compile(r"[A-Za-z0-9][\w.+/%'\u2019-]*|[\u4e00-\u9fff]+")
+WORD = re.compile(r"[A-Za-z0-9](?a:[\w.+/%'\u2019-]*)|[\u4e00-\u9fff]+")
 COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
     r"(?: ?[x\u00d7*张块卡])? ?$"
@@ -298,10 +299,12 @@ def words(text: str) -> list[str]:
 
 
 def _which_models(line: Line) -> AskedQuestion | None:
-    """Return the question of a line which models a card runs; None of another line."""
+    """Return the question of a line which models a card runs, or trains; None of another line."""
     device = _device(line) if line.find(MODELS) else {}
+    way = [match[0].lower() for pattern in (METHOD, TRAINS) for match in line.find(pattern)]
+    trains = {"for": "qlora" if "qlora" in way else "lora"} if way else {}
     asks = "gpu" in device and not [*line.words()]
-    return AskedQuestion("models", (), {"gpu": device["gpu"]}) if asks else None
+    return AskedQuestion("models", (), {"gpu": device["gpu"], **trains}) if asks else None
 
 
 def _take_pipeline(line: Line) -> None:
@@ -347,6 +350,8 @@ def _device(line: Line) -> dict[str, str]:
         value = _of_size(line, one)
     elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
         value = f"{value} {one.gb}GB"
+    for gb in ram:  # of the host, whatever stands before it
+        value = value.removesuffix(f" {gb}GB")
     for size in sizes:  # of a named card its size says no more
         of_it = size.of == "gpu_memory" and size.gb in re.findall(r"\d+", value)
         if of_it or (size.of == "ram" and len(ram) == 1):

@@ -66,7 +66,9 @@ def models(document: Document) -> list[Piece]:
             name = [n for n in names if _stored(n) == _stored(names[0])][-1]
             piece = piece_of(document, match, name)
             before = pieces.setdefault(known(name), piece)
-            if before.value.endswith(name):  # a word before it is none of it: "dpo llama-3.1-8b"
+            if before.value.endswith(
+                f" {name}"
+            ):  # a word before it is none of it: "dpo llama-3.1-8b"
                 pieces[known(name)] = piece
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
