@@ -27,6 +27,13 @@ def test_a_test_is_near_its_room_and_what_it_imports(path, test):
 
 
 @pytest.mark.slow
+def test_a_program_is_near_the_tests_that_start_it():
+    """A fault in what a sparse matrix keeps was planted, and no step of the gate was red."""
+    near_it = near.tests_near("src/weighbridge_lab/trace/sparse.py")
+    assert {"tests/torch/test_trace_cli.py", "tests/torch/test_first_errors.py"} <= near_it
+    assert "tests/torch/test_first_errors.py" not in near.tests_near("src/weighbridge/cli.py")
+
+
 def test_no_folder_is_near_a_foundation_and_nothing_near_a_page():
     found = near.tests_near("src/weighbridge/base/units.py")
     assert all(test.endswith(".py") for test in found)

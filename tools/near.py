@@ -11,7 +11,7 @@ concerns what all tests rest on (EVERYTHING).
 A test file is near a module of src/ if it lies in the test folder of the module's room, or imports
 the module. It is near a helper of tests/ that it imports, and a data file of its folder. If more
 than MANY test files import a module, none of them is near it: the share has to do. Sentences are
-near the tests of what shows them (SHOWN).
+near the tests of what shows them (SHOWN), a program near those that start it (STARTED).
 """
 
 import argparse
@@ -41,6 +41,9 @@ SHOWN: Mapping[str, tuple[str, ...]] = {  # catalogue of WORDS -> tests of what 
     "screens": ("tests/charts", "tests/view"),  # a chart says what a screen says
     "settings": ("tests/cli", "tests/settings", "tests/web"),
     "warnings": ("tests/cli", "tests/view", "tests/words"),
+}
+STARTED: Mapping[str, str] = {  # a room that tests start as a program -> the module that starts it
+    "weighbridge_lab/trace/": "tests.torch.test_trace_cli",
 }
 STEPS: Mapping[str, tuple[str, ...]] = {  # step -> how the paths begin that it tests or shows
     "page": (
@@ -137,6 +140,9 @@ def tests_near(path: str) -> set[str]:
         return set(SHOWN[file.stem])
     inner = file.relative_to("src")
     found = tests_that_import(".".join(inner.with_suffix("").parts).removesuffix(".__init__"))
+    for room, module in STARTED.items():
+        if str(inner).startswith(room):
+            found |= {f"{module.replace('.', '/')}.py", *tests_that_import(module)}
     if not str(inner).removeprefix("weighbridge/").startswith(FOUNDATIONS):
         folders = mutants.near(mutants.Mutant(str(inner), 0, 0, "", ""))
         found |= {folder for folder in folders if (ROOT / folder).exists()}
