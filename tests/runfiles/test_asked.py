@@ -66,6 +66,23 @@ LINES = [
     ("how much vram to fully fine-tune qwen3-8b", "train qwen3-8b --method full"),
     ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
     ("what models fit in 8gb vram", "models --gpu 8gb"),
+    (
+        "没有显卡，只有64G内存，用llama.cpp跑Qwen3-30B-A3B，上下文32K",
+        "infer Qwen3-30B-A3B --quantization Q4_K_M --n-gpu-layers 0 --context 32K --ram 64GiB "
+        "--engine llama.cpp",
+    ),
+    (
+        "how many people can use qwen3-8b at once on a 5090 with vllm, 8k context each",
+        "fit qwen3-8b --max users --context 8k --gpu 5090 --engine vllm",
+    ),
+    (
+        "can I train an sdxl lora on my 3060 12gb at 1024 with kohya?",
+        "fit sdxl --for lora --size 1024 --gpu '3060 12GB' --framework kohya",
+    ),
+    (
+        "does wan 2.2 5b run on a 3060 with 16 gigs of ram, 720p",
+        "fit wan2.2-ti2v-5b --size 1280x720 --ram 16GiB --gpu 3060",
+    ),
     ("how big a model can I finetune on a 4090", "models --gpu 4090 --for lora"),
     ("4090能微调多大的模型", "models --gpu 4090 --for lora"),
     ("best local model for m4 max 48gb", "models --gpu 'm4 max 48GB'"),
@@ -319,6 +336,11 @@ OPEN = [  # the words that no rule takes
     ("fine-tune qwen3-8b at full context on a 4090", "full"),
     ("serve qwen3-8b with a lora adapter on a 4090", "lora adapter"),
     ("qlora qwen3-8b with vllm on a 4090", "vllm"),  # which trains nothing
+    (  # what is not wanted is adopted nowhere
+        "llama-3.3-70b on a 4090 but not with ollama and not quantized to 4 bit",
+        "but not with ollama not quantized to 4 bit",
+    ),
+    ("mistral nemo 12b on a 4070, 8 bit kv cache", "8 bit kv cache"),  # and no format of weights
     ("vllm or sglang for qwen3-32b on a 4090", "vllm or sglang"),
     ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
     ("qwen3-8b lora without lora on a 4090", "lora without lora"),

@@ -28,7 +28,8 @@
                the cache that was said, and none more than 1.01
 
 Shares of what is expected, below it and above. A kind that is no figure's is assumed. What is open
-of most answers (USUAL) is in their intervals, and no answer says it again.
+of most answers (USUAL) is in their intervals, and no answer says it again; who asks for an engine
+that was not read says its name.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ from weighbridge.base.sentences import keys_of, sentence
 GUESSED = "format_usual"  # the note of a model whose format is guessed
 UNREAD = "unread"
 STANDS_IN = "stands_in"  # for an engine that was named and not read
-USUAL = ("mix", "latest")
+USUAL = ("mix", "latest", "engine")
 PLAIN = ("F32", "F16", "BF16", "Q8_0")  # GGUF types that are no mix
 EIGHT = ("fp8", "w8", "int8", "gptq-8", "mlx-8", "bnb-int8", "mxfp8")
 

@@ -73,7 +73,8 @@ def infer(
         meant = workload.but(engine=kind.name, engine_version=None, unmodelled=STANDS_IN)
         report = infer(model, meant, draft=draft, projector=projector, limits=limits)
         derived: Any = {name: v for name, v in report.derived.items() if name not in LINE}
-        return replace(report, derived=derived)
+        said = sentence("engine.stands_in", name=workload.engine, near=kind.title)
+        return replace(report, derived=derived, warnings=(said, *report.warnings))
     workload = workload.but(engine=kind.name)
     *first, last = _spread(workload, kind)
     for spread in first:

@@ -363,7 +363,8 @@ def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
 
 def _exit(fit: Fit, words: Words) -> str:
     rung = fit.ladder[0] if len(fit.ladder) == 1 else fit.plan.rung
-    if not _runs(fit):
+    open_words = fit.fits == "unknown" and (rung is None or not fit.plan.here)
+    if not _runs(fit) or open_words:
         return words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
     if rung is None or not fit.plan.here:
         return words("fit.code.nothing")

@@ -50,7 +50,7 @@ FORMAT = re.compile(
 # A format of text encoders, and not of the denoiser
 OF_TEXT = re.compile(r"(?i)(?:\bt5\w*|\bclip|\btext[ -]encoders?)[ _-](?:in |as |at )?$")
 BEFORE_TEXT = re.compile(r"(?i)[ _-](?:t5|clip|text[ -]encoder)")
-BYTES = re.compile(r"(?ai)(?:(?<![\w.,])|(?<=\d[x*]))(?P<value>\d{1,4}) ?(?:gi?b|g)(?![a-z])")
+BYTES = re.compile(r"(?ai)(?:(?<![\w.,])|(?<=\d[x*]))(?P<value>\d{1,4}) ?(?:gi?b|g|gigs?)(?![a-z])")
 OF_HOST = re.compile(
     r"(?i)[ -]?(?:of )?(?:my )?"
     r"(?:(?:system|host|main|cpu|pc|ddr[2-6]) ?(?:ram|memory)?|ram|内存)(?![a-z])"
