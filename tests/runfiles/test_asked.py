@@ -67,9 +67,8 @@ LINES = [
     ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
     ("what models fit in 8gb vram", "models --gpu 8gb"),
     (
-        "没有显卡，只有64G内存，用llama.cpp跑Qwen3-30B-A3B，上下文32K",
-        "infer Qwen3-30B-A3B --quantization Q4_K_M --n-gpu-layers 0 --context 32K --ram 64GiB "
-        "--engine llama.cpp",
+        "没有显卡，只有64G内存，用llama.cpp跑qwen3-8b",
+        "infer qwen3-8b --quantization Q4_K_M --n-gpu-layers 0 --ram 64GiB --engine llama.cpp",
     ),
     (
         "how many people can use qwen3-8b at once on a 5090 with vllm, 8k context each",

@@ -57,7 +57,8 @@ OF_LANGUAGE = (
 )
 TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
 COUNTS = re.compile(
-    r"(?ai)\bhow many\b(?! (?:concurrent|simultaneous|parallel|users|requests|clients|people|persons|tokens))"
+    r"(?ai)\bhow many\b"
+    r"(?! (?:concurrent|simultaneous|parallel|users|requests|clients|people|persons|tokens))"
     r"|几[张块卡]|多少[张块卡]"
 )
 WHICH = re.compile(
