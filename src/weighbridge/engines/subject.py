@@ -86,7 +86,7 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
             *notes,
             *ignorance.sentences(unsure),
             *filter(None, (replaced, missing.warning)),
-            *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
+            *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(model, w)),
         ),
     )
 
@@ -131,9 +131,9 @@ def reads_text(part: ModelPart) -> bool:
     return memo(part, ("reads text",), found)
 
 
-def _textless(w: "Infer") -> Iterator[str]:
-    """Yield a warning for each setting of text, of a model that reads none."""
-    if w.context is not None:
+def _textless(model: Model, w: "Infer") -> Iterator[str]:
+    """Yield a warning for each setting of text, of a model that reads none; a bare size may."""
+    if w.context is not None and not model.rough:
         yield sentence("no_text")
 
 

@@ -381,3 +381,9 @@ def test_formats_are_compared_at_one_length_that_the_model_has(model):
     assert {rung.fits for rung in rungs} == {"yes"}
     assert len({rung.report.setting("context") for rung in rungs}) == 1
     assert len(rungs) > 1
+
+
+def test_a_bare_size_is_not_told_that_it_reads_no_text():
+    found = weighbridge.fit("70b", gpu="24gb")
+    assert any("bare size" in line for line in found.warnings)
+    assert not any("reads no text" in line for line in found.warnings)
