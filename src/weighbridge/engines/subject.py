@@ -86,7 +86,11 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
             *notes,
             *ignorance.sentences(unsure),
             *filter(None, (replaced, missing.warning)),
-            *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(model, w)),
+            *(
+                unused(w, part.blueprint, computes, context)
+                if reads_text(part)
+                else _textless(model, w)
+            ),
         ),
     )
 

@@ -258,6 +258,7 @@ def test_experts_in_ram_come_before_layers_there():
     )
 
 
+@slow
 @pytest.mark.parametrize(
     ("model", "where", "whole"),
     [
@@ -383,6 +384,7 @@ def test_formats_are_compared_at_one_length_that_the_model_has(model):
     assert len(rungs) > 1
 
 
+@slow
 def test_a_bare_size_is_not_told_that_it_reads_no_text():
     found = weighbridge.fit("70b", gpu="24gb")
     assert any("bare size" in line for line in found.warnings)
