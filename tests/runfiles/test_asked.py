@@ -92,6 +92,10 @@ LINES = [
     ),
     ("qwen3-8b用fp8在l20上最大并发多少", "fit qwen3-8b --max users --quantization fp8 --gpu l20"),
     ("deepseek v3 4090 512g内存", "fit 'deepseek v3' --ram 512GiB --gpu 4090"),
+    (
+        "qwen3-14b on a 4060 ti 16gb and 16gb ram",
+        "fit qwen3-14b --ram 16GiB --gpu '4060 ti 16GB'",
+    ),
     ("sdxl on m2 air 16gb", "fit sdxl --gpu 'm2 16gb'"),
     ("transformers qwen3-8b on a 4090", "fit qwen3-8b --engine transformers --gpu 4090"),
     ("generate images with flux on a 3060", "fit flux.1-dev --gpu 3060"),

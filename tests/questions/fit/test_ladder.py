@@ -385,6 +385,15 @@ def test_formats_are_compared_at_one_length_that_the_model_has(model):
 
 
 @slow
+@pytest.mark.parametrize("engine", [{}, {"engine": "ollama"}, {"engine": "llama.cpp"}])
+def test_a_format_in_a_models_name_is_the_plans_whoever_runs_it(engine):
+    plan = weighbridge.fit("qwen3-8b q4", gpu="3060 12GB", **engine).plan
+    assert (plan.fits, plan.format) == ("yes", "Q4_K_M")
+    free = weighbridge.fit("qwen3-8b", gpu="3060 12GB", **engine).plan
+    assert free.format == "Q8_0"
+
+
+@slow
 def test_a_bare_size_is_not_told_that_it_reads_no_text():
     found = weighbridge.fit("70b", gpu="24gb")
     assert any("bare size" in line for line in found.warnings)

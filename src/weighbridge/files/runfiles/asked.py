@@ -351,8 +351,8 @@ def _device(line: Line) -> dict[str, str]:
         value = _of_size(line, one)
     elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
         value = f"{value} {one.gb}GB"
-    for gb in ram:  # of the host, whatever stands before it
-        value = value.removesuffix(f" {gb}GB")
+    for gb in ram:  # of the host, where no such card is sold with it
+        value = value.removesuffix(f" {gb}GB") if part_id(value) == f"{gb}gb" else value
     for size in sizes:  # of a named card its size says no more
         of_it = size.of == "gpu_memory" and size.gb in re.findall(r"\d+", value)
         if of_it or (size.of == "ram" and len(ram) == 1):

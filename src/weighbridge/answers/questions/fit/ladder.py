@@ -160,7 +160,8 @@ class _Ladder:
         return self._plain(kind) and form in {kind.written.get(each, each) for each in forms}
 
     def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
-        tag = self.asked.bits and self.request.inference is None  # the name of the model says it
+        named = any("named_form" in keys_of(line) for line in self.asked.report.warnings)
+        tag = self.asked.bits and (named or self.request.inference is None)  # the name says it
         if tag or not self.request.settings.keys().isdisjoint(NAMED[:2]):
             return
         names = dict.fromkeys((self._engine().name, self.asked.engine))
