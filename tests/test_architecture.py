@@ -23,6 +23,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "cost",
     "canonical",
     "engines.engine",
+    "engines.stand_ins",
     "engines.table",
     "memo",
     "versions",

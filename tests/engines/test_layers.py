@@ -15,7 +15,7 @@ HOUSE = Path(weighbridge.__file__).parent
 ENGINE_ROOM = HOUSE / "engines"
 # Low to high: a file imports from its own line and from those before it
 ORDER = (
-    ("engine", "ignorance"),
+    ("engine", "ignorance", "stand_ins"),
     ("table",),
     ("format_names", "ignorance"),
     ("launch",),

@@ -289,7 +289,7 @@ def test_no_gate_passes_by_one_line(tmp_path, monkeypatch, capsys, line, says):
     ("text", "code"),
     [
         ("#!/bin/bash\ntorchrun --nproc_per_node 8 pretrain_bert.py --num-layers 24\n", 2),
-        ("text-generation-launcher --model-id qwen3-0.6b\n", 2),
+        ("llama-bench -m qwen3-0.6b\n", 2),
         ("deepspeed train.py --model_name_or_path qwen3-0.6b --deepspeed nowhere.json\n", 4),
     ],
 )

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 
 from weighbridge.engines.launch.programs import launched, release_of
+from weighbridge.engines.stand_ins import STAND_INS
 from weighbridge.engines.table import ENGINES
 from weighbridge.files.oom.reading import engine_of, stated_in, wordings
 from weighbridge.files.oom.reading import read as reading
@@ -83,7 +84,7 @@ def test_a_sign_of_a_message_is_of_one_program(name):
 
 def test_an_engine_that_writes_a_message_is_explained_by_rules():
     tools = {wording.tool for wording in wordings()}
-    assert tools & TABLE.keys() <= set(names("rules"))
+    assert tools & TABLE.keys() <= {*names("rules"), *STAND_INS}
 
 
 def test_what_writes_a_log_is_an_engine_of_the_table():
@@ -98,7 +99,7 @@ def test_a_name_in_words_tells_one_program(name):
 
 
 def test_who_is_named_in_words_can_be_asked_about():
-    assert set(names("words", "infer")) <= ENGINES.keys()
+    assert set(names("words", "infer")) <= {*ENGINES, *STAND_INS}
     kinds_of = {each.name for each in kinds()}
     trained = {name if name in kinds_of else name.lower() for name in names("words", "train")}
     assert trained <= {*FRAMEWORKS, *LEARNERS, *kinds_of}

@@ -16,7 +16,7 @@
                Releases of half a year were asked again of its law: of vLLM activations were 0.50 to
                1.00 of it (30 figures), of llama.cpp compute buffers 0.73 to 1.09. A machine that
                has less to do than is planned does it, so that only the low end is wider
-    engine     that was not read: the nearest one's rules answer (table.py, STAND_INS). Figures of
+    engine     that was not read: the nearest one's rules answer (stand_ins.toml). Figures of
                SGLang asked of vLLM's newest rules, and of vLLM asked of SGLang's: weights were 0.93
                to 1.34 of it (82), a run's peak 0.87 to 3.98 (207), tokens of the pool as few as
                0.15 in one figure of twenty (80)
@@ -74,10 +74,11 @@ def kinds(
         yield "release"
     elif f"latest.{release}" in _rows():
         yield f"latest.{release}"
-    if unmodelled == STANDS_IN:
+    reasons = unmodelled.split()
+    if STANDS_IN in reasons:  # wider than what any flag leaves open
         yield "engine"
-    elif unmodelled:
-        yield from dict.fromkeys(_flags(unmodelled.split()))
+    else:
+        yield from dict.fromkeys(_flags(reasons))
 
 
 def _flags(reasons: Iterable[str]) -> Iterator[str]:

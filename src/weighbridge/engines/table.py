@@ -23,6 +23,7 @@ from weighbridge.base.parsed import Parsed
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 from weighbridge.engines.engine import Engine, Version, version, written
+from weighbridge.engines.stand_ins import STAND_INS
 
 __all__ = [
     "ENGINES",
@@ -55,15 +56,6 @@ def _record(folder: str) -> Engine:
 
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
-# Engines whose code was not read, and the one whose rules are nearest: weights and caches have the
-# same shapes, while work spaces are their own (ignorance.py, "engine")
-STAND_INS: Mapping[str, str] = {
-    "lmstudio": "llama.cpp",
-    "koboldcpp": "llama.cpp",
-    **dict.fromkeys(("exllama", "exllamav2", "exllamav3"), "llama.cpp"),
-    **dict.fromkeys(("tgi", "tensorrt-llm", "trt-llm", "lmdeploy", "vllm-omni"), "vllm"),
-    **dict.fromkeys(("litgpt", "ctranslate2"), "transformers"),
-}
 
 
 def record(name: str) -> Engine:
@@ -100,7 +92,7 @@ def engine(name: str) -> Engine:
     if spelled is not None:
         return spelled
     if plain in STAND_INS:
-        return ENGINES[STAND_INS[plain]]
+        return ENGINES[STAND_INS[plain].near]
     near = spelled_like(plain, ENGINES)
     known = ", ".join(ENGINES)
     if near:

@@ -17,8 +17,9 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.ignorance import STANDS_IN
 from weighbridge.engines.interface import EngineAnswer, Subject
+from weighbridge.engines.stand_ins import STAND_INS
 from weighbridge.engines.subject import subject as subject_of
-from weighbridge.engines.table import STAND_INS, Engine, engine, version, written
+from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.components.weights import unpacked_experts
 from weighbridge.memory.report import Report
@@ -69,8 +70,10 @@ def infer(
     our rules. `limits` are the settings of which somebody looks how far they can go: all that have
     one, unless it is said."""
     kind = engine(workload.engine) if workload.engine else _usual(model, workload)
-    if (workload.engine or "").lower() in STAND_INS:
-        meant = workload.but(engine=kind.name, engine_version=None, unmodelled=STANDS_IN)
+    named = (workload.engine or "").lower()
+    if named != kind.name and named in STAND_INS and not STAND_INS[named].same:
+        unmodelled = f"{STANDS_IN} {workload.unmodelled}".rstrip()
+        meant = workload.but(engine=kind.name, engine_version=None, unmodelled=unmodelled)
         report = infer(model, meant, draft=draft, projector=projector, limits=limits)
         derived: Any = {name: v for name, v in report.derived.items() if name not in LINE}
         said = sentence("engine.stands_in", name=workload.engine, near=kind.title)

@@ -23,7 +23,7 @@ from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import NOT_STORED
 from weighbridge.engines.launch.paths import packed
 from weighbridge.engines.launch.record import Obstacle
-from weighbridge.engines.table import ENGINES, title
+from weighbridge.engines.table import ENGINES, record, title
 from weighbridge.engines.weight_formats import runs_on
 from weighbridge.machines.accelerators.parts import Part
 from weighbridge.memory.report import Report
@@ -165,7 +165,7 @@ def _of_model(launched: "Launch", model: Model) -> Iterator[Obstacle]:
 def _beyond(report: Report, launched: "Launch") -> str:
     """Say why the context is refused; "" where it is not."""
     end, context = report.derived.get("longest_context"), report.workload.get("context")
-    allows = ENGINES[launched.engine].longer
+    allows = record(launched.engine).longer
     if not allows or end is None or context is None or context <= end:
         return ""
     if launched.env.get(allows, "").lower() in ON or CONFIGURES & launched.given:
@@ -175,7 +175,7 @@ def _beyond(report: Report, launched: "Launch") -> str:
 
 def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
     """Return the line as it was judged, and the variable as a remedy where it leads to `then`."""
-    variable = f"{ENGINES[engine].longer}=1"
+    variable = f"{record(engine).longer}=1"
     line = report.derived.get("launch")
     if line:
         facts = report.derived | {"launch": line.removeprefix(f"{variable} ")}

@@ -16,9 +16,10 @@ say is the engine's own default; those that matter are in `defaults`.
 import re
 
 from weighbridge.engines.launch.arguments import scan
-from weighbridge.engines.launch.programs import dialect, launched
+from weighbridge.engines.launch.programs import launched
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Launch
+from weighbridge.engines.launch.translated import dialect_of, in_flags_of_near
 from weighbridge.engines.table import ENGINES
 
 __all__ = ["Launch", "parse"]
@@ -31,10 +32,11 @@ def parse(command: str) -> Launch:
             launch: Launch = engine.home("dialect").read(command)
             return launch
     program = launched(command)
-    spoken = dialect(ENGINES[program.engine])
+    spoken = dialect_of(program.engine)
     reading = CommandReading(program=program, dialect=spoken)
     for flag in scan(program.words, spoken, program.name):
-        reading.take(flag)
+        for meant in in_flags_of_near(flag, program.engine):
+            reading.take(meant)
     spoken.finish(reading)
     reading.unused()
     reading.environment()

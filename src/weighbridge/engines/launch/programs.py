@@ -19,7 +19,8 @@ from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
 from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
-from weighbridge.engines.table import ENGINES
+from weighbridge.engines.stand_ins import STAND_INS, StandIn
+from weighbridge.engines.table import ENGINES, record
 
 # program -> the engines that it may be of, the first where nothing tells
 PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
@@ -27,18 +28,15 @@ PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
     for own in ENGINES.values()
     for name in own.programs
 }
+# program -> the engine for which another one's rules stand
+STARTED: Mapping[str, StandIn] = {name: own for own in STAND_INS.values() for name in own.programs}
 NOT_YET = {
     "ollama": "llama-server",
     "lms": "llama-server",
-    "koboldcpp": "llama-server",
     "llama-bench": "llama-server",
     "llama-perplexity": "llama-server",
     "llama-embedding": "llama-server",
     "llama-swap": "llama-server",
-    "text-generation-launcher": "vllm serve",
-    "trtllm-serve": "vllm serve",
-    "lmdeploy": "vllm serve",
-    "aphrodite": "vllm serve",
 }
 # Words that stand before a program.
 BEFORE = """
@@ -56,7 +54,10 @@ ALONE = """
 SWITCHES = frozenset(ALONE.split())
 BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
 # the last part of an image's name -> the program that it runs by itself, or ""
-IMAGES = tuple(image for e in ENGINES.values() for image in e.images.items())
+IMAGES = (
+    *(image for engine in ENGINES.values() for image in engine.images.items()),
+    *(image for own in STAND_INS.values() for image in own.images.items()),
+)
 # Words of published names of images; the tag of one with other words is its owner's release
 PUBLISHED = frozenset(
     (
@@ -107,6 +108,8 @@ def _named_alone(words: Sequence[str]) -> bool:
 
 def _subcommands(program: str) -> tuple[str, ...]:
     """Return the subcommands by which a program launches a server; () where it has none."""
+    if program in STARTED:
+        return STARTED[program].programs[program]
     return next((e.programs[program] for e in PROGRAMS.get(program, ())), ())
 
 
@@ -127,18 +130,20 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
         base, behind = behind[module_flag + 1], behind[module_flag + 2 :]
     if base in NOT_YET:
         raise UnsupportedError(sentence("command.not_yet", base=base, near=NOT_YET[base]))
-    if base not in PROGRAMS:
+    if base not in PROGRAMS and base not in STARTED:
         return None
     return _subcommand(base, behind, env)
 
 
 def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     needed, program = _subcommands(base), base
-    if needed:
-        if not behind or behind[0] not in needed:
-            said = f"{base} {behind[0]}" if behind else base
-            raise UsageError(sentence("command.no_server", words=said, base=base, needed=needed[0]))
-        base, behind = f"{base} {behind[0]}", behind[1:]
+    begun = (words for words in needed if [*behind[: len(words.split())]] == words.split())
+    verb = next(begun, None)
+    if needed and verb is None:
+        said = f"{base} {behind[0]}" if behind else base
+        raise UsageError(sentence("command.no_server", words=said, base=base, needed=needed[0]))
+    if verb:
+        base, behind = f"{base} {verb}", behind[len(verb.split()) :]
     return LaunchedProgram(
         engine=_engine(program, behind), name=base, words=tuple(behind), env=dict(env)
     )
@@ -146,12 +151,15 @@ def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> Lau
 
 def _engine(program: str, words: Sequence[str]) -> str:
     """The engine whose program it is: of those of one name, flags that only one has tell."""
+    if program in STARTED:
+        return STARTED[program].name
     first, *others = PROGRAMS[program]
     telling = (e.name for e in others if dialect(e).tells.intersection(words))
     return next(telling, first.name)
 
 
 def dialect(engine: Engine) -> Dialect:
+    """Return how the command line of an engine that was read is read."""
     spoken: Dialect = engine.home("dialect").DIALECT
     return spoken
 
@@ -210,7 +218,7 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
         return known
     if not program:
         raise UsageError(sentence("command.no_program", image=image))
-    runs = dialect(PROGRAMS[program][0]).runs
+    runs = None if program in STARTED else dialect(PROGRAMS[program][0]).runs
     if runs is not None:
         words, program = runs(image, words)
     elif words[:1] == ["serve"]:
@@ -221,7 +229,7 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
 def release_of(image: str, engine: str) -> str | None:
     """Return the release of an engine that an image of it is tagged with; None of other images."""
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    own = any(re.fullmatch(pattern, name) for pattern in ENGINES[engine].images)
+    own = any(re.fullmatch(pattern, name) for pattern in record(engine).images)
     return _image(image)[1] if own else None
 
 

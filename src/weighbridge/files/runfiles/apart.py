@@ -11,8 +11,8 @@ import re
 
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch.arguments import find
-from weighbridge.engines.launch.programs import dialect, launched
-from weighbridge.engines.table import ENGINES
+from weighbridge.engines.launch.programs import launched
+from weighbridge.engines.launch.translated import dialect_of
 
 _JOINS = """
 on with but and gives fails runs for then i it is was in which when at to my using crashes ooms oom
@@ -58,10 +58,10 @@ def _is_value(line: str, flag: str) -> bool:
     if not flag.startswith("-") or "=" in flag:
         return False
     try:
-        owned = ENGINES[launched(line).engine]
+        spoken = dialect_of(launched(line).engine)
     except UsageError:
         return True
-    known = find(flag.replace("_", "-"), dialect(owned)) if owned.programs else None
+    known = find(flag.replace("_", "-"), spoken)
     return known is None or known.takes != "switch"
 
 

@@ -13,7 +13,6 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.format_names import meant
-from weighbridge.engines.table import STAND_INS
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
 from weighbridge.files.runfiles.apart import apart
@@ -362,11 +361,8 @@ def _instead(
     """Yield what may be asked in place of a program that is not answered for."""
     text = document.text[:MOST_TEXT]
     gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
-    nearest, config = STAND_INS.get(program.name.lower()), CONFIG.search(text)
-    if nearest is not None:
-        yield sentence("text.nearest", engine=nearest)
-        yield to_type("infer", model, {"engine": nearest, **gpu})
-    elif program.learns:
+    config = CONFIG.search(text)
+    if program.learns:
         tuner = method(document)
         settings = learner(text, program.learns, "" if tuner is None else tuner.value)
         count = settings.pop("cards")

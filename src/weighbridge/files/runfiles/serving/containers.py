@@ -17,6 +17,7 @@ from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import launched
+from weighbridge.engines.table import ENGINES
 from weighbridge.files.programs import images, programs, told_by
 from weighbridge.files.runfiles.record import PlannedRun
 
@@ -179,9 +180,11 @@ def by_flags(words: Sequence[str]) -> str:
 
 
 def _knows_all(line: str) -> bool:
-    """Tell whether an engine has all flags of a line, which names a repository or a file."""
+    """Tell whether an engine that was read has all flags of a line, which names a repository or a
+    file."""
     try:
         launch = parse(line)
     except UsageError:
         return False
-    return not launch.unknown and ("/" in launch.model or launch.model.endswith(".gguf"))
+    read = launch.engine in ENGINES and not launch.unknown
+    return read and ("/" in launch.model or launch.model.endswith(".gguf"))

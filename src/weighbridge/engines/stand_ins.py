@@ -1,0 +1,55 @@
+"""The engines whose code was not read, and what of their command lines others' rules answer.
+
+stand_ins.toml has each of them once, and says what each field is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.parsed import Deferred, text_beside
+from weighbridge.base.records import frozen_record
+
+
+@frozen_record
+class StandIn:
+    """An engine for which another one's rules stand: a table of stand_ins.toml."""
+
+    name: str
+    near: str
+    same: bool = False
+    spellings: tuple[str, ...] = ()
+    programs: Mapping[str, tuple[str, ...]]
+    images: Mapping[str, str]
+    fork: bool = False
+    flags: Mapping[str, str]
+    switches: tuple[str, ...] = ()
+    counted: Mapping[str, str]
+    values: Mapping[str, Mapping[str, str]]
+
+
+TABLES = ("programs", "images", "flags", "counted", "values")  # of an engine
+
+
+def _read() -> dict[str, StandIn]:
+    import tomllib
+
+    tables = tomllib.loads(text_beside(__file__, "stand_ins.toml"))
+    return {name: each for own in tables.items() for each in [_row(*own)] for name in _names(each)}
+
+
+def _row(name: str, table: Mapping[str, Any]) -> StandIn:
+    plain: dict[str, Any] = {
+        each: {} for each in ("programs", "images", "flags", "counted", "values")
+    }
+    row = {**plain, "spellings": (), "switches": "", **table}
+    programs = {program: tuple(words) for program, words in row.pop("programs").items()}
+    switches, spellings = tuple(row.pop("switches").split()), tuple(row.pop("spellings"))
+    return StandIn(name=name, programs=programs, switches=switches, spellings=spellings, **row)
+
+
+def _names(each: StandIn) -> Iterator[str]:
+    yield from (each.name, *each.spellings)
+
+
+# Every name of such an engine -> it
+STAND_INS: Mapping[str, StandIn] = Deferred(_read)
