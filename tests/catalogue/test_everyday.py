@@ -76,6 +76,7 @@ MEANT = {
     "efficientnet_b7": "tf-efficientnet-b7",
 }
 FORMS = {
+    "Qwen3-235B-A22B-Q4_K_M-00001-of-00003.gguf": ("qwen3-235b-a22b", "Q4_K_M"),
     "llama3.1:70b-instruct-q4_K_M": ("llama-3.1-70b", "Q4_K_M"),
     "qwen3:32b-q8_0": ("qwen3-32b", "Q8_0"),
     "mistral:7b-instruct-v0.2-q4_0": ("mistral-7b-v0.2", "Q4_0"),

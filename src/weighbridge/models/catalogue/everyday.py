@@ -50,6 +50,8 @@ FORMS = frozenset(
 # How, or by whom, a copy was packed: nothing about its format or its shapes. MTP: with the layers
 # that predict further tokens, which a config counts apart
 PACKED_BY = frozenset(("unsloth", "ud", "autoround", "dwq", "imatrix", "i1", "mtp"))
+# Of a file that is split, too (llama.cpp, gguf-split)
+END_OF_FILE = re.compile(r"(?:-\d{5}-of-\d{5})?[-_. ]gguf$")
 QUANT = re.compile(r"(?:ud-)?i?q\d(?:_(?!mtp)[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 # As published, or nearly: GGUF's name of each
@@ -180,7 +182,7 @@ def form_at_its_end(name: str) -> str:
 
 def _without_form(typed: str) -> tuple[str, str]:
     """Split a name: (with its tag behind a hyphen, the format at its end)."""
-    typed, of_gguf = re.subn(r"[-_. ]gguf$", "", typed)
+    typed, of_gguf = re.subn(END_OF_FILE, "", typed)
     typed = re.sub(r"[-_. ]mtp$", "", typed)
     match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
     name, form = (match[1], match[2]) if match else (typed, "")
