@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.base.errors import ReleaseError, TriedError
+from weighbridge.base.errors import ReleaseError, TriedError, UnsupportedError
 from weighbridge.base.memory import LEVEL_OF, LEVELS, NO_DOUBT, Bytes
 from weighbridge.base.parsed import lines_beside
 from weighbridge.engines import ignorance
@@ -99,6 +99,23 @@ def test_an_engine_that_was_not_read_has_the_nearest_ones_figures_wider(named):
     assert weights.high >= 1.337 * of_sure.expected
     assert any("was not read" in line for line in unsure.warnings)
     assert "launch" in sure.derived and "launch" not in unsure.derived  # nobody's line
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("card", ["ascend-910b2-64gb", "gaudi-3", "arc-b60-24gb"])
+def test_a_server_on_cards_of_another_maker_is_answered_as_wide_as_it_is_unknown(engine, card):
+    asked = {"engine": engine, "context": 2048}
+    unsure = weighbridge.infer("qwen3-0.6b", gpu=card, **asked)
+    weights = unsure.devices[0].phases[-1].of("weights")
+    assert weights.low <= 0.935 * weights.expected
+    assert weights.high >= 1.337 * weights.expected
+    assert unsure.verdict.fits == "yes"  # 0.6 B on 24 GB and more
+    assert any("by its rules for CUDA devices" in line for line in unsure.warnings)
+
+
+def test_a_server_that_others_stand_for_on_a_mac_is_still_refused():
+    with pytest.raises(UnsupportedError, match="mlx"):
+        weighbridge.infer("qwen3-0.6b", engine="vllm", gpu="m3-max-64gb")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@
                SGLang asked of vLLM's newest rules, and of vLLM asked of SGLang's: weights were 0.93
                to 1.34 of it (82), a run's peak 0.87 to 3.98 (207), tokens of the pool as few as
                0.15 in one figure of twenty (80)
+    device     of another maker (Intel, Huawei, Google), on which a server is answered by its rules
+               for CUDA devices: as wide as an engine that was not read, assumed
     towers     a flag by which each rank has the whole encoder of pictures, which is a fifth of a
                model at most (assumed: of Qwen2.5-VL's 3B 0.18, of its 72B 0.01)
     pool, steps, loaded
@@ -41,6 +43,7 @@ from weighbridge.base.sentences import keys_of, sentence
 
 GUESSED = "format_usual"  # the note of a model whose format is guessed
 UNREAD = "unread"
+DEVICE = "device"  # of a maker whose cards a server's rules are not of
 STANDS_IN = "stands_in"  # for an engine that was named and not read
 USUAL = ("mix", "latest", "engine")
 PLAIN = ("F32", "F16", "BF16", "Q8_0")  # GGUF types that are no mix

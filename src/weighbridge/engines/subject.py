@@ -65,6 +65,8 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     release = _release(w, engine, version)
     flags = w.unmodelled or ""
     unsure = tuple(ignorance.kinds(model.notes, choice.name, flags, gguf=gguf, release=release))
+    if engine.server and card is not None and card.stack == "own":
+        unsure = (*unsure, ignorance.DEVICE)
     return Subject(
         model=model,
         part=part,

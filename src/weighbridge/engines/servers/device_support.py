@@ -1,6 +1,8 @@
 """Devices that a server runs on, and the 16 bits that it computes in there.
 
-    other makers      refused: only CUDA devices and ROCm's are in our rules
+    Apple             refused: others serve there
+    other makers      answered as a CUDA device, as far off as an engine that was not read
+                      (engines/ignorance.py, "device")
     ROCm              answered as a CUDA device of Hopper's kind, and said
     before 8.0        no bfloat16: vLLM's "auto" and SGLang take float16 where the model is in it;
                       vLLM takes float32 for the families that it holds float16 to be unstable in,
@@ -64,10 +66,10 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     if budget is None:
         return subject
     part = budget.choice.part
-    if part.stack == "own":
+    if part.vendor in NEAREST:
         raise NotServedError(
             sentence("cuda_rocm", card=part.name, engine=needs.engine),
-            sentence(NEAREST.get(part.vendor, "name_card")),
+            sentence(NEAREST[part.vendor]),
         )
     number = part.capability
     if number is None or number >= BFLOAT16_SINCE:
