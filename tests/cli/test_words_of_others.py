@@ -82,3 +82,10 @@ def test_warnings_are_in_the_language_that_was_asked_for(typed, capsys):
     run([*shlex.split(typed), "--offline", "--lang", "en"])
     english = capsys.readouterr().err.splitlines()
     assert len(english) == len(said) and all(line.startswith("warning: ") for line in english)
+
+
+def test_words_that_a_rank_does_not_count_are_said(capsys):
+    assert run(["models", "qwen3-0.6b", "--gpu", "3060", "--not-understood", "64GiB ram"]) == 0
+    out, error = capsys.readouterr()
+    assert "64GiB ram" in error
+    assert "qwen3-0.6b" in out

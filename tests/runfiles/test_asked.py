@@ -66,6 +66,13 @@ LINES = [
     ("how much vram to fully fine-tune qwen3-8b", "train qwen3-8b --method full"),
     ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
     ("what models fit in 8gb vram", "models --gpu 8gb"),
+    ("gtp-oss-120b on a 4090", "fit gtp-oss-120b --gpu 4090"),  # whose refusal names the nearest
+    ("which models can i qlora on a 3060", "models --gpu 3060 --for qlora"),
+    ("what can i run with a 3090 and 64gb ram", "models --gpu 3090 --not-understood 'ram 64GiB'"),
+    (
+        "what models fit on a 5090 in fp8 with vllm at 32k",
+        "models --gpu 5090 --min-context 32k --engine vllm --quantization fp8",
+    ),
     (
         "没有显卡，只有64G内存，用llama.cpp跑qwen3-8b",
         "infer qwen3-8b --quantization Q4_K_M --n-gpu-layers 0 --ram 64GiB --engine llama.cpp",

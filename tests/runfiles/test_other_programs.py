@@ -1,7 +1,5 @@
 """Programs that are not answered for: what of them is sure, and what their text does not say."""
 
-import pytest
-
 import weighbridge
 
 CARD = "qwen3-8b with GRPO on {gpu}{more}"

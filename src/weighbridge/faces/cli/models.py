@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     help="In this format alone. Default: the best.",
 )
 @click.option("--min-context", metavar="N", help="With a context of at least so many tokens: 8K.")
+@click.option("--not-understood", metavar="WORDS", hidden=True)  # of a question in words
 @click.option(
     "-o",
     "--output",
@@ -101,6 +102,11 @@ def models(
     makers = pipelines.search(pattern) if chosen["use"] is None else []
     card = {name: value for name, value in chosen.items() if name not in ("use", "sort")}
     form = output_form(form, as_json=as_json, quiet=quiet)
+    if not_understood := chosen.pop("not_understood"):
+        from weighbridge.faces.cli.options import language
+
+        words = sentence("rank.not_understood", words=not_understood)
+        warn_line(words, in_signs(lang or language()))
     if any(value is not None for value in (output, *card.values())):
         named = [m.name for m in entries], [one.name for one in makers]
         return _ranked(named, form, output, card, lang)

@@ -71,7 +71,8 @@ TRAINS = re.compile(
 )
 PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
-    r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?(?:run|fit)\b"
+    r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?"
+    r"(?:(?:run|fit)\b|(?=(?:q?lora|fine[ -]?tune|train)\b))"
     r"|\b(?:what|which) (?:models?|llms?) (?:run|fit|work)s?(?= (?:on|in|into|with)\b)"
     r"|\b(?:best|largest|biggest)(?: (?:local|open|ai|chat|language))? (?:models?|llms?)"
     r"(?= (?:for|on|to|that|in)\b)|\bhow (?:big|large)(?: of)? an? (?:model|llm)s?\b"
@@ -116,6 +117,9 @@ SERVED_TOO = ("offload", "precision")  # of training alone, in words that people
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
+# Settings by which models are ranked: what a question calls them, and what `models` does
+RANKED = {"context": "min_context", "engine": "engine", "quantization": "quantization"}
+UNKNOWN = re.compile(r"(?a)(?<![\w.-])[A-Za-z][\w.]*-[\w.-]*\d[\w.]*")  # gtp-oss-120b
 MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
 # Of a message, which a program wrote, and of a command, which has flags and names files
 NO_QUESTION = re.compile(
@@ -266,8 +270,11 @@ def read(text: str) -> AskedQuestion | None:
     has_card = "gpu" in _device(Line(line.left))
     makes = "" if models(whole) else getattr(pipeline(whole), "value", "")
     named = [makes] if makes else _names(line)
+    if not named and (which := _which_models(line)):
+        return which
+    named = named or _unknown_name(line)
     if not named:
-        return _which_models(line)
+        return None
     task, options = _task(line, has_card, makes)
     settings = Settings(line, task, trains="for" in options, makes=bool(makes))
     settings.take_named()  # before names and cards: "tp 2 3090" are no two cards
@@ -302,10 +309,22 @@ def words(text: str) -> list[str]:
 def _which_models(line: Line) -> AskedQuestion | None:
     """Return the question of a line which models a card runs, or trains; None of another line."""
     device = _device(line) if line.find(MODELS) else {}
+    if "gpu" not in device:
+        return None
     way = [match[0].lower() for pattern in (METHOD, TRAINS) for match in line.find(pattern)]
     trains = {"for": "qlora" if "qlora" in way else "lora"} if way else {}
-    asks = "gpu" in device and not [*line.words()]
-    return AskedQuestion("models", (), {"gpu": device["gpu"], **trains}) if asks else None
+    settings = Settings(line, "infer", trains=bool(way), makes=False)
+    settings.take_named()
+    program = _program(line, _programs(line, "words"), settings.about, {})
+    asked = {**settings.take_rest(), **program}
+    ranked = {name: asked.pop(key) for key, name in RANKED.items() if key in asked}
+    asked |= {"ram": device["ram"]} if "ram" in device else {}
+    left_over = (f"{name} {value}".replace("_", " ").strip() for name, value in asked.items())
+    unread = [*line.words(), *left_over]
+    if len(unread) > MOST_UNREAD:
+        return None
+    left = {"not_understood": " ".join(unread)} if unread else {}
+    return AskedQuestion("models", (), {"gpu": device["gpu"], **trains, **ranked, **left})
 
 
 def _take_pipeline(line: Line) -> None:
@@ -334,6 +353,16 @@ def _names(line: Line) -> list[str]:
     names = (name for phrase in phrases for name in beginnings(phrase))
     known = (n for n in names if re.search(r"[ :\d-]", n) and everyday.meaning(n) is not None)
     return [*islice(known, 1)] or SIZE.findall(line.left)[:1]
+
+
+def _unknown_name(line: Line) -> list[str]:
+    """Return the one word that looks like a model's name, of a line with a card in it: its refusal
+    names the nearest that is known; [] of none, and of several."""
+    rest = Line(line.left)
+    if not _device(rest):
+        return []
+    names = {match[0] for match in UNKNOWN.finditer(rest.left)}
+    return [*names] if len(names) == 1 else []
 
 
 def _device(line: Line) -> dict[str, str]:
