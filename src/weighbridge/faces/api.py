@@ -275,7 +275,7 @@ def fit(
 
     Returns:
         A frozen `Fit`: `.fits`, `.plan`, `.questions`, `.solved`, `.to_dict()`. Of a pipeline of
-        pictures or video it has one question, "image" or "video".
+        pictures or video it has one question: "image", "video" or "train_image".
 
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.

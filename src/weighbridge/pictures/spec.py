@@ -4,7 +4,7 @@ A row of the catalogue (models/catalogue/pipelines.jsonl) says it. A new pipelin
 are known is one row, and no code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from weighbridge.base.errors import UnsupportedError
@@ -66,7 +66,7 @@ class PipelineSpec(NamedTuple):
     refiner: str = ""  # the pipeline whose denoiser goes on where this one's ends
     controls: tuple[str, ...] = ()  # ControlNets that were added: components
     shown: bool = False  # a picture, by an IP-Adapter that was added
-    unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
+    unweighed: Mapping[str, Sequence[int]] = {}  # components without a config here: their bounds
     beside: Mapping[str, int] = {}  # numbers of components that are weighed, and not run
     checker: bool = False  # a CLIP of 304 million parameters, where people leave it out
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}

@@ -61,8 +61,6 @@ OTHER_PROGRAM = 0.25
 OF_COMPUTING = (comfy.NAME, sdcpp.NAME)  # programs that print what they load: a share of the rest
 FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
 PACKING = 0.2
-CHECKER = "safety_checker"
-OF_CHECKER = Bytes(0, 17_180_000_000, 34_000_000_000)  # Cosmos'; people run it without one, too
 SOURCE = "diffusers 0.42, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
 
 
@@ -90,7 +88,7 @@ def picture(model: Model, w: Picture) -> Report:
         for s in ran.stages
     ]
     packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
-    checked = [_checked(ran.stages[0], place, parts, part)] if checks(row, w) else []
+    checked = [_checked(row, ran.stages[0], place, parts, part)] if checks(row, w) else []
     hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
     devices = (*_gpus(ran, [*packed, *checked], instants, parts, part), hosted)
     missing = unweighed(row, w)
@@ -107,7 +105,11 @@ def picture(model: Model, w: Picture) -> Report:
         derived={
             "picture_stages": [
                 *(
-                    {"stage": i.name, "component": CHECKER, "bytes": i.at("driver")}
+                    {
+                        "stage": i.name,
+                        "component": ", ".join(row.unweighed),
+                        "bytes": i.at("driver"),
+                    }
                     for i in checked
                 ),
                 *(
@@ -343,15 +345,19 @@ def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
 
 
 def _checked(
-    stage: Stage, place: ComponentPlacement, parts: Mapping[str, ModelPart], card: "Part | None"
+    row: PipelineSpec,
+    stage: Stage,
+    place: ComponentPlacement,
+    parts: Mapping[str, ModelPart],
+    card: "Part | None",
 ) -> Instant:
     """Checking a prompt before it is encoded, `stage`: the checker comes to the card, beside the
     weights that stay there."""
     weights = stage.result[1] if place.offload == "none" else {}
     checker = Component(
         name="weights",
-        detail=CHECKER,
-        bytes=OF_CHECKER,
+        detail=", ".join(row.unweighed),
+        bytes=Bytes(*map(sum, zip(*row.unweighed.values(), strict=True))),
         basis="assumed",
         formula="LlamaGuard-7b (6,738,415,616 parameters) in 16 bits, or in 32 before transformers "
         "5, SigLIP (877,960,274) and RetinaFace (27 million) in 32, at most with 121 frames",

@@ -481,7 +481,7 @@ class Prepared:
 
         Returns:
             A frozen `Fit`: one question each, with its verdict, its report and its remedies; of a
-            pipeline one question, "image" or "video".
+            pipeline one question, "image", "video" or "train_image".
 
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a model outside our rules.

@@ -35,7 +35,7 @@ registry_option = click.option(
 @switch("--no-open", help="Print the address and open no browser.")
 @switch("--offline", help="Use nothing but the Hub cache.")
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
-@switch("--gradio", help="Serve the Gradio edition, as a Space runs it.")
+@switch("--gradio", help="Serve the page as a Space runs it: with Gradio behind it.")
 @registry_option
 @click.pass_context
 def web(
