@@ -33,6 +33,7 @@ HOMES = (
     "training.torchtune",
     "training.torchtitan",
     "training.litgpt",
+    "training.automodel",
     "training.ultralytics",
     "training.trl",
     "training.rewards",
