@@ -99,7 +99,7 @@ Share = tuple[float, float]  # of what is expected, below it and above
 SURE: Share = (0.0, 0.0)
 # Which share of a doubt a component has
 DOUBTED = {
-    "weights": 0,
+    **dict.fromkeys(("weights", "gradients", "optimizer_states", "master_weights"), 0),
     **dict.fromkeys(("activations", "logits", "temporaries", "workspaces", "cuda_graphs"), 1),
     **dict.fromkeys(("kv_cache", "recurrent_state"), 2),
 }

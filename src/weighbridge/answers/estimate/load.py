@@ -8,6 +8,7 @@ from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Basis, Component, Device, Instant
+from weighbridge.engines import ignorance
 from weighbridge.engines.format_choice import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import rules as transformers
@@ -106,7 +107,12 @@ def load(
         verdict=spilled(
             _verdict(model, budget, workload.host_memory(), devices, choices, major), workload
         ),
-        warnings=(*model.notes, *notes, *cautions(workload)),
+        warnings=(
+            *model.notes,
+            *ignorance.sentences(ignorance.of_name(model.notes)),
+            *notes,
+            *cautions(workload),
+        ),
     )
 
 
@@ -239,7 +245,12 @@ def _on_device(
 
 def runs(model: Model, form: Scheme | None) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
-    return bounds.RunForm("load", engine(model, form), bounds.form(form.name if form else None))
+    return bounds.RunForm(
+        "load",
+        engine(model, form),
+        bounds.form(form.name if form else None),
+        doubt=ignorance.doubt(ignorance.of_name(model.notes)),
+    )
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:

@@ -8,6 +8,7 @@ from weighbridge.answers.estimate.train import MEGATRON, first_step, subject_for
 from weighbridge.answers.verdict import on_devices, on_host
 from weighbridge.base.memory import Device
 from weighbridge.base.records import dataclass
+from weighbridge.engines import ignorance
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.memory.report import Report
@@ -78,7 +79,10 @@ def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
     """Describe the published runs that an answer is like."""
     known = traits.training(asked, training.sharding, training.part, ())
     sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
-    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known)
+    doubt = ignorance.doubt(ignorance.of_name(asked.model.notes))
+    return bounds.RunForm(
+        "train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known, doubt=doubt
+    )
 
 
 def _effective(

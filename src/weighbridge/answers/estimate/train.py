@@ -14,6 +14,7 @@ from weighbridge.base.memo import memo
 from weighbridge.base.memory import Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import clauses, sentence
+from weighbridge.engines import ignorance
 from weighbridge.engines.format_choice import own_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import subject as subject_of
@@ -339,6 +340,7 @@ def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
         layers(subject),
         _sharing(training),
         traits.training(subject, training.sharding, training.part, modes),
+        ignorance.doubt(ignorance.of_name(subject.model.notes)),
     )
 
 

@@ -72,7 +72,10 @@ OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
 # github.com/ollama/ollama's README (August 2026) and of the models' own pages; the others: cards of
 # the models at huggingface.co, which name their base.
-NAMES: dict[str, str] = dict(map(str.split, lines_beside(__file__, "names.txt")))
+_WRITTEN = dict(map(str.split, lines_beside(__file__, "names.txt")))
+NAMES: dict[str, str] = {name: entry.rstrip("~") for name, entry in _WRITTEN.items()}
+# Releases that were not read, which a sibling is taken for
+SIBLINGS = frozenset(name for name, entry in _WRITTEN.items() if entry.endswith("~"))
 
 # Repositories of tunes: a base's id, the word of its tunes, and what that makes of the id. The
 # others keep their base's, which has the same shapes.
@@ -120,7 +123,8 @@ def meaning(text: str) -> Meaning | None:
     named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
     instructed = tune or _instructed(typed, entry)
     tuned = _of_tune(_unpacked(_padded(entry, form), form, typed), instructed)
-    note = _said(text.strip(), entry)
+    sibling = not SIBLINGS.isdisjoint(_shorter(name))
+    note = _sibling(text.strip(), entry) if sibling else _said(text.strip(), entry)
     if tune or instructed.positions:
         note = clauses(note or _shapes(text.strip(), entry), _of_its_own(instructed))
     if untyped:
@@ -294,6 +298,10 @@ def _near() -> dict[str, str]:
 
 def _shapes(typed: str, entry: CatalogueEntry) -> str:
     return sentence("sized_as", typed=typed, name=entry.name, repo=entry.repo_id)
+
+
+def _sibling(typed: str, entry: CatalogueEntry) -> str:
+    return sentence("sibling_of", typed=typed, name=entry.name, repo=entry.repo_id)
 
 
 def _said(typed: str, entry: CatalogueEntry) -> str:
