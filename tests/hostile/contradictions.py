@@ -63,6 +63,25 @@ def shaped(end, divide):
     return change
 
 
+def turned(end):
+    """Matrices with that end have their sides exchanged."""
+
+    def change(config, tensors):
+        for name in [name for name in tensors if name.endswith(end)]:
+            dtype, shape = tensors[name]
+            tensors[name] = (dtype, shape[::-1])
+
+    return change
+
+
+def kept_in(end, dtype):
+    def change(config, tensors):
+        for name in [name for name in tensors if name.endswith(end)]:
+            tensors[name] = (dtype, tensors[name][1])
+
+    return change
+
+
 def prefixed(config, tensors):
     for name in list(tensors):
         tensors[f"xx.{name}"] = tensors.pop(name)
@@ -99,6 +118,10 @@ ANY = {
     "no embedding": without("embed_tokens.weight"),
 }
 OF_FORMAT = {
+    "plain": {
+        "sides exchanged": turned("down_proj.weight"),
+        "an embedding on its side": turned("embed_tokens.weight"),
+    },
     "gptq": {
         "undeclared": undeclared,
         "no method": declared(quant_method=None),
@@ -112,6 +135,7 @@ OF_FORMAT = {
         "one group": declared(group_size=-1),
         "awq": declared(quant_method="awq", version="gemm"),
         "left alone": declared(modules_to_not_convert=["self_attn"]),
+        "no order": without(".g_idx"),
     },
     "awq": {
         "undeclared": undeclared,
@@ -128,12 +152,15 @@ OF_FORMAT = {
         "no scales": without("_scale_inv"),
         "blocks of 64": declared(weight_block_size=[64, 64]),
         "one scale": declared(weight_block_size=None),
+        "another float8": kept_in("proj.weight", "F8_E5M2"),
         "left alone": declared(modules_to_not_convert=["model.layers.0.self_attn.q_proj"]),
     },
     "bnb": {
         "undeclared": undeclared,
         "8 bits": declared(load_in_4bit=False, load_in_8bit=True),
         "no scales": without(".absmax"),
+        "no map": without(".quant_map"),
+        "scales of scales": declared(bnb_4bit_use_double_quant=True),
         "left alone": declared(llm_int8_skip_modules=["mlp"]),
     },
     "compressed-tensors": {
@@ -141,6 +168,7 @@ OF_FORMAT = {
         "8 bits": weights(num_bits=8),
         "groups of 32": weights(group_size=32),
         "no scales": without("weight_scale"),
+        "no shape": without("weight_shape"),
         "half of the words": shaped("weight_packed", 2),
         "left alone": declared(ignore=["re:.*mlp.*"]),
     },
@@ -318,6 +346,8 @@ ADAPTERS = {
     "other modules": sized("target_modules", ["k_proj", "o_proj"]),
     "fewer modules": sized("target_modules", ["q_proj"]),
     "more modules": sized("target_modules", ["q_proj", "v_proj", "o_proj"]),
+    "a word that names none": sized("target_modules", "o_proj"),
+    "modules that it leaves out": sized("exclude_modules", ["v_proj"]),
     "magnitudes": sized("use_dora", True),
     "magnitudes that are not said": having("0.self_attn.q_proj.lora_magnitude_vector", (2048,)),
     "biases": sized("bias", "all"),
@@ -427,6 +457,7 @@ GGUF = {
     "experts": partial(_fact, "llama.expert_count", 4),
     "experts in use": partial(_fact, "llama.expert_used_count", 2),
     "parts": partial(_fact, "split.count", 3),
+    "tensors of all parts": partial(_fact, "split.tensors.count", 99),
     "a type of file": partial(_fact, "general.file_type", 15),
     "an adapter": partial(_fact, "general.type", "adapter"),
 }

@@ -27,6 +27,7 @@ from weighbridge.models.tensors import CheckpointTensor
 Raw = Mapping[str, Any]
 Shape = tuple[int, ...]
 PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?([AB])(?:\.weight)?")
+WORD = re.compile(r"(?!all-linear$)[\w.]+")
 LAYER = re.compile(r"\.(\d+)\.")
 CALLED = {  # tensors of a kind of adapter: config.json's peft_type, PEFT's prefix
     "LORA": "lora_",
@@ -129,10 +130,17 @@ def _names(raw: Raw, key: str) -> list[str]:
 
 
 def _targets(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
-    names = [f".{target}" for target in _names(raw, "target_modules")]
+    target = raw.get("target_modules")
+    modules = [f".{pair.module}" for pair in pairs]
+    excluded = tuple(f".{name}" for name in _names(raw, "exclude_modules"))
+    left_out = [each[1:] for each in modules if excluded and each.endswith(excluded)]
+    if left_out:
+        yield sentence("adapter.excluded", module=left_out[0])
+    if isinstance(target, str) and WORD.fullmatch(target) and f".{target}" not in modules:
+        yield sentence("adapter.absent", module=target)  # as an expression it is of the whole name
+    names = [f".{name}" for name in _names(raw, "target_modules")]
     if not names:
         return
-    modules = [f".{pair.module}" for pair in pairs]
     strange = [each[1:] for each in modules if not each.endswith(tuple(names))]
     absent = [name[1:] for name in names if not any(each.endswith(name) for each in modules)]
     if strange:

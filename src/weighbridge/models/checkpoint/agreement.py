@@ -24,7 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.models.quantization.packed import ALL_INTEGERS, Logical, is_packed
-from weighbridge.models.quantization.scheme import LoaderFacts, Scheme
+from weighbridge.models.quantization.scheme import LoaderFacts, PackedPiece, Scheme
 from weighbridge.models.tensors import CheckpointTensor
 
 Key = Callable[[str], str]
@@ -39,6 +39,10 @@ PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts whose shape is that 
 BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
 ZEROS = ("qzeros", "zero_point", "zero")
 SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
+# Beside each weight that AutoGPTQ and GPTQModel, compressed-tensors and bitsandbytes write, and
+# without which none of them reads it
+KEPT = frozenset(("g_idx", "weight_shape", "quant_map", "nested_absmax"))
+FLOAT8 = "float8"
 NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
@@ -63,6 +67,7 @@ def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
     """Yield a sentence for each kind of disagreement between a class and its files."""
     yield from _contained(plan, files)
     yield from _values(plan, files)
+    yield from _turned(plan, files)
     ours = set(map(files.key, (p.name for p in plan.counted)))
     weights = [each for each in files.stored if files.key(each.param.name) in ours]
     yield from _integers(weights)
@@ -150,6 +155,20 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
         yield sentence("files_lack", cls=plan.cls, names=_some(other, ", "))
 
 
+def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+    """Note matrices that are stored with their sides exchanged, which no loader turns back."""
+    shapes = {files.key(p.name): p.shape for p, count in plan.distinct() if count == 1}
+    turned = [
+        sentence("sides_turned", name=param.name, rows=param.shape[0], columns=param.shape[1])
+        for param, _, copies in files.stored
+        if copies == 1 and len(param.shape) == 2 and not is_packed(param)
+        if param.shape == shapes.get(files.key(param.name), ())[::-1]
+        if param.shape[0] != param.shape[1]
+    ]
+    if turned:
+        yield sentence("files_turned", cls=plan.cls, names=_some(turned, ", "))
+
+
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
     """Note weights of a class that are whole numbers in no format that we know."""
     unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
@@ -228,17 +247,33 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
     facts = LoaderFacts(plan=plan, dtype=BFLOAT16, major=4)  # which packs experts, as files do
     there, wanted = _stored_sizes(files, raw), dict[str, PackedSizes]()
     pack, would_pack = form.loader(facts), whole.loader(facts)
-    left = list[str]()
+    left, absent = list[str](), list[tuple[str, str]]()
+    tensors = {files.key(each.param.name): each.tensors for each in files.stored}
     for p, count in plan.distinct():
         spelling = files.key(p.name)
-        pieces = pack(p) if spelling in there else None
-        if pieces is not None:
+        packed = pack(p) if spelling in there else None
+        if packed is not None:
+            pieces = [*packed]  # which are made one by one
             one = _sizes(((x.name, x.dtype.size(prod(x.shape)), x.shape) for x in pieces), raw)
             wanted[spelling] = wanted.get(spelling, PackedSizes()).plus(one, count)
+            absent += ((what, p.name) for what in _absent(pieces, tensors[spelling]))
         elif spelling in there and would_pack(p) is not None:
             left.append(p.name)
     yield from _left_alone(left)
+    if absent:
+        tensor, name = min(absent)
+        yield sentence("packed_lacks", form=form.name, tensor=tensor, name=name)
     yield from _otherwise(form.name, wanted, there)
+
+
+def _absent(pieces: Sequence[PackedPiece], tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
+    """Yield what a format keeps of a weight, and its tensors are not: those that nobody reads it
+    without, by the ends of their names, and the one kind of float8."""
+    there = {t.name.rpartition(".")[2]: t.dtype.name for t in tensors}
+    yield from KEPT.intersection(x.name.rpartition(".")[2] for x in pieces).difference(there)
+    kinds = {x.dtype.name for x in pieces if x.dtype.name.startswith(FLOAT8)}
+    if kinds and any(kind.startswith(FLOAT8) for kind in {*there.values()} - kinds):
+        yield min(kinds)
 
 
 def _left_alone(names: Sequence[str]) -> Iterator[str]:

@@ -279,11 +279,16 @@ class Reader:
             self._notes.append(
                 sentence("split_count", path=path, count=shown(parts), read=len(entries))
             )
+        tensors = tuple(t for f in files for t in f.tensors)
+        whole = metadata.get("split.tensors.count", len(tensors))
+        if whole != len(tensors) and parts == len(entries):
+            said = sentence("split_tensors", path=path, count=shown(whole), read=len(tensors))
+            self._notes.append(said)
         return StoredModel(
             library="gguf",
             config={"gguf": metadata},
             cls=f"GGUF {metadata.get('general.architecture', 'model')}",
-            tensors=tuple(t for f in files for t in f.tensors),
+            tensors=tensors,
         )
 
     def _tensors(self, chosen: Weights, begun: "Begun | None" = None) -> Tensors:
