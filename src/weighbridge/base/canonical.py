@@ -25,24 +25,20 @@ from weighbridge.base.wording import names_secret, redacted
 VALUES = re.compile(r"(?:^|(?:norm|ln)_)(?:eps|epsilon)$|_token_(?:ids?|index)$")
 PAD = "pad_token_id"  # which RoBERTa and its relatives count positions from
 ROTARY = ("rope_", "rotary_")  # how keys begin of a model that has no table of positions
-DROPPED = frozenset(
-    (
-        # who made it, and with what
-        *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "wandb"),
-        *("_diffusers_version", "diffusers_version", "_class_hash", "finetuning_task"),
-        *("tokenizer_class", "unsloth_version", "unsloth_fixed", "task_specific_params"),
-        # how the weights began, and what the loss weighs
-        *("initializer_range", "initializer_factor", "init_std", "router_aux_loss_coef"),
-        *("aux_loss_alpha", "rope_theta"),
-        # how text is generated, which each request says for itself
-        *("begin_suppress_tokens", "suppress_tokens", "bad_words_ids", "forced_decoder_ids"),
-        *("temperature", "top_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size"),
-        *("num_beams", "num_beam_groups", "length_penalty", "diversity_penalty", "do_sample"),
-        *("max_length", "min_length", "early_stopping", "num_return_sequences", "prefix"),
-        *("encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "output_scores"),
-        *("remove_invalid_values", "return_dict_in_generate", "problem_type"),
-    )
-)
+# Who made it, and with what; how the weights began, and what the loss weighs; how text is
+# generated, which each request says for itself
+_DROPPED = """
+_name_or_path name_or_path _commit_hash transformers_version wandb _diffusers_version
+diffusers_version _class_hash finetuning_task tokenizer_class unsloth_version unsloth_fixed
+task_specific_params
+initializer_range initializer_factor init_std router_aux_loss_coef aux_loss_alpha rope_theta
+begin_suppress_tokens suppress_tokens bad_words_ids forced_decoder_ids temperature top_p
+typical_p repetition_penalty no_repeat_ngram_size num_beams num_beam_groups length_penalty
+diversity_penalty do_sample max_length min_length early_stopping num_return_sequences prefix
+encoder_no_repeat_ngram_size exponential_decay_length_penalty output_scores
+remove_invalid_values return_dict_in_generate problem_type
+"""
+DROPPED = frozenset(_DROPPED.split())
 WHOLE = frozenset(("quantization_config", "compression_config"))  # formats have words of their own
 LABELS = "id2label"
 NAMED = frozenset((LABELS, "label2id"))  # what a classifier calls its classes: any word

@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 
 NAME = "unsloth"
 EXPERTS_ALONE = ("gpt_oss",)  # whose copies pack experts and nothing else
-WIDE = (
-    *("embedding_gemma2", "gemma3", "gemma3n", "gemma4", "glm4_moe", "glm4_moe_lite", "gpt_oss"),
-    *("qwen3_5", "qwen3_5_moe", "qwen3_moe"),
-)
+_WIDE = """
+embedding_gemma2 gemma3 gemma3n gemma4 glm4_moe glm4_moe_lite gpt_oss qwen3_5 qwen3_5_moe
+qwen3_moe
+"""
+WIDE = tuple(_WIDE.split())
 ENCODERS = (
     "albert",
     "bert",
@@ -59,12 +60,12 @@ ENCODERS = (
     "xlm-roberta",
 )
 # Classes of which it has such copies (INT_TO_FLOAT_MAPPER); of others it packs all linears itself
-DYNAMIC = (
-    *("apertus", "aya_vision", "cohere", "cohere2", "gemma3", "gemma3n", "gemma4", "granite"),
-    *("granitemoehybrid", "lfm2", "llama", "llava", "llava_next", "ministral3", "mistral"),
-    *("mistral3", "mixtral", "mllama", "olmo2", "olmo3", "phi3", "qwen2", "qwen2_5_vl", "qwen2_vl"),
-    *("qwen3", "qwen3_5", "qwen3_moe", "qwen3_vl"),
-)
+_DYNAMIC = """
+apertus aya_vision cohere cohere2 gemma3 gemma3n gemma4 granite granitemoehybrid lfm2 llama
+llava llava_next ministral3 mistral mistral3 mixtral mllama olmo2 olmo3 phi3 qwen2 qwen2_5_vl
+qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_vl
+"""
+DYNAMIC = tuple(_DYNAMIC.split())
 # percent of the weights. Copies that were loaded took so much more than with all linears in 4 bits:
 # Llama 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
 MOST_LEFT = 25

@@ -216,28 +216,30 @@ if not TYPE_CHECKING:  # or a type checker would take any name of this package f
 
 
 # Settings that most questions need, task by task: help and schemas have these first
+_COMMON = {
+    "fit": """
+        gpu gpu_memory engine quantization context batch_size seq_len checkpointing shard
+        tensor_parallel_size kv_cache_dtype ram
+    """,
+    "infer": """
+        gpu gpu_memory engine quantization dtype context batch_size kv_cache_dtype
+        tensor_parallel_size gpu_memory_utilization max_num_seqs n_gpu_layers cache_type_k
+        cache_type_v parallel ram
+    """,
+    "train": """
+        gpu gpu_memory method framework seq_len batch_size optimizer checkpointing precision
+        quantization lora_r lora_targets shard gradient_accumulation loss attention ram
+    """,
+    "image": """
+        gpu gpu_memory ram size frames seconds batch_size quantization offload vae_tiling
+        guidance dtype engine
+    """,
+    "train_image": """
+        gpu gpu_memory ram method framework size frames batch_size checkpointing optimizer
+        quantization lora_r blocks_to_swap
+    """,
+    "load": "gpu gpu_memory quantization dtype device_map ram",
+}
 COMMON: Mapping[str, tuple[str, ...]] = {
-    "fit": (
-        *("gpu", "gpu_memory", "engine", "quantization", "context", "batch_size", "seq_len"),
-        *("checkpointing", "shard", "tensor_parallel_size", "kv_cache_dtype", "ram"),
-    ),
-    "infer": (
-        *("gpu", "gpu_memory", "engine", "quantization", "dtype", "context", "batch_size"),
-        *("kv_cache_dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_num_seqs"),
-        *("n_gpu_layers", "cache_type_k", "cache_type_v", "parallel", "ram"),
-    ),
-    "train": (
-        *("gpu", "gpu_memory", "method", "framework", "seq_len", "batch_size", "optimizer"),
-        *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
-        *("gradient_accumulation", "loss", "attention", "ram"),
-    ),
-    "image": (
-        *("gpu", "gpu_memory", "ram", "size", "frames", "seconds", "batch_size", "quantization"),
-        *("offload", "vae_tiling", "guidance", "dtype", "engine"),
-    ),
-    "train_image": (
-        *("gpu", "gpu_memory", "ram", "method", "framework", "size", "frames", "batch_size"),
-        *("checkpointing", "optimizer", "quantization", "lora_r", "blocks_to_swap"),
-    ),
-    "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
+    task: tuple(names.split()) for task, names in _COMMON.items()
 }

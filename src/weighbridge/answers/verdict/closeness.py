@@ -17,11 +17,12 @@ from weighbridge.base.memory import HIGH, LOW, Bytes, Instant, binding
 TENTH = 10  # of what is usable: under that the margin is amber (contract)
 STEPS = 64  # of what may be there, where that is an interval
 # In the order in which people decide them; the first that passes the limit is what tips
-ORDER = (
-    *("weights", "buffers", "adapters", "master_weights", "gradients", "optimizer_states"),
-    *("kv_cache", "recurrent_state", "activations", "logits", "temporaries", "workspaces"),
-    *("cuda_graphs", "communication", "rounding", "fragmentation", "other", "context"),
-)
+_ORDER = """
+weights buffers adapters master_weights gradients optimizer_states kv_cache recurrent_state
+activations logits temporaries workspaces cuda_graphs communication rounding fragmentation other
+context
+"""
+ORDER = tuple(_ORDER.split())
 ALWAYS = ("context",)  # a process has it before anything is loaded
 
 

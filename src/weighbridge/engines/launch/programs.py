@@ -59,13 +59,11 @@ IMAGES = (
     *(image for own in STAND_INS.values() for image in own.images.items()),
 )
 # Words of published names of images; the tag of one with other words is its owner's release
-PUBLISHED = frozenset(
-    (
-        *("vllm", "openai", "sglang", "llama", "cpp", "server", "cpu", "rocm", "tpu", "neuron"),
-        *("cuda", "cu", "xpu", "hpu", "gaudi", "ascend", "musa", "vulkan", "intel", "jetson"),
-        *("arm", "aarch", "amd", "x", "release", "repo", "nightly", "dev", "base", "runtime"),
-    )
-)
+_PUBLISHED = """
+vllm openai sglang llama cpp server cpu rocm tpu neuron cuda cu xpu hpu gaudi ascend musa vulkan
+intel jetson arm aarch amd x release repo nightly dev base runtime
+"""
+PUBLISHED = frozenset(_PUBLISHED.split())
 # Each leaves a process the devices that it lists, of those that the others leave
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 OF_CONTAINERS = "NVIDIA_VISIBLE_DEVICES"  # NVIDIA's container toolkit; elsewhere nobody reads it

@@ -158,15 +158,12 @@ class ClassStyle:
 
 
 # Ways that the table of model types has under the name of their field
-OWN_WAYS = frozenset(
-    (
-        *("kept_scores", "every_expert", "looped_experts", "sorted_experts"),
-        *("repeated_experts", "expert_attention", "two_halves", "scaled_latents"),
-        *("wide_rotary", "float_rotary", "own_softmax", "wide_queries"),
-        *("wide_biases", "raw_scores", "holds_normed", "holds_attended"),
-        *("frees_fed", "norms_behind"),
-    )
-)
+_OWN_WAYS = """
+kept_scores every_expert looped_experts sorted_experts repeated_experts expert_attention
+two_halves scaled_latents wide_rotary float_rotary own_softmax wide_queries wide_biases
+raw_scores holds_normed holds_attended frees_fed norms_behind
+"""
+OWN_WAYS = frozenset(_OWN_WAYS.split())
 
 
 def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from weighbridge_lab.evidence.outcomes import Judged
     from weighbridge_lab.evidence.records import Outcome
 
-HEAD = (
-    *("engine", "quantity", "level", "n", "p50", "p95", "median", "max"),
-    *("under", "inside", "above", "exact", "width"),
-)
+_HEAD = """
+engine quantity level n p50 p95 median max under inside above exact width
+"""
+HEAD = tuple(_HEAD.split())
 TEXT = 3  # columns of words, before those of numbers
 HELD = ("source", "level", "n", "inside", "above", "width")
 WORDS = 2

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from weighbridge_lab.trace.net import NetRun
 
 SCHEMA = "weighbridge.trace-fit/1"
-VALUES = (
-    *("gpu", "gpu_memory", "torch_version", "world_size", "rank", "steps", "alloc_conf"),
-    *("time_limit", "host_memory", "stub", "data", "train", "loss"),
-)
+_VALUES = """
+gpu gpu_memory torch_version world_size rank steps alloc_conf time_limit host_memory stub data
+train loss
+"""
+VALUES = tuple(_VALUES.split())
 ALONE = ("network", "bf16", "module")
 LIGHTER_RUNS = 6  # with blocks computed again
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from weighbridge.faces.web.protocol import One
     from weighbridge.memory.report import Report
 
-COLUMNS = (
-    *("answer", "model", "question", "device", "kind", "phase", "component", "detail", "level"),
-    *("low", "expected", "high", "basis", "formula", "source"),
-)
+_COLUMNS = """
+answer model question device kind phase component detail level low expected high basis formula
+source
+"""
+COLUMNS = tuple(_COLUMNS.split())
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 STEM = re.compile(r"[^A-Za-z0-9._-]+")
 MOST_STEM = 60  # characters of a file's name

@@ -25,10 +25,11 @@ from weighbridge.machines.accelerators.detected.here import (
 from weighbridge.machines.accelerators.detected.programs import where
 from weighbridge.machines.accelerators.names import ChosenCard
 
-PACKAGES = (  # what runs models, and what our extras bring
-    *("torch", "transformers", "accelerate", "diffusers", "peft", "bitsandbytes", "vllm"),
-    *("sglang", "llama-cpp-python", "trl", "deepspeed", "nvidia-ml-py", "huggingface_hub", "rich"),
-)
+_PACKAGES = """
+torch transformers accelerate diffusers peft bitsandbytes vllm sglang llama-cpp-python trl
+deepspeed nvidia-ml-py huggingface_hub rich
+"""
+PACKAGES = tuple(_PACKAGES.split())
 OWN = "weighbridge"
 DEVELOPERS = frozenset(
     {"test", "test-torch", "test-quantization", "test-space", "dev", "golden"}

@@ -159,12 +159,11 @@ def makes_pictures(reference: object) -> bool:
 ENDS = (".safetensors", ".gguf", ".sft", ".ckpt", ".pth", ".pt", ".bin")
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 # How a file was packed or by whom: nothing about its shapes or its format
-PACKED = frozenset(
-    (
-        *("comfy", "comfyui", "kj", "diffusers", "unet", "transformer", "dit", "model", "gguf"),
-        *("scaled", "bnb", "pruned", "emaonly", "ema", "only", "v1", "v2", "mixed", "ud", "hqq"),
-    )
-)
+_PACKED = """
+comfy comfyui kj diffusers unet transformer dit model gguf scaled bnb pruned emaonly ema only v1
+v2 mixed ud hqq
+"""
+PACKED = frozenset(_PACKED.split())
 GGUF = re.compile(r"(?:i?q\d(?:_[0-9a-z]+)*|tq\d_\d)")
 FLOATS = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
 FP8 = re.compile(r"(?:fp8_?)?(?:e[45]m[23](?:fn)?)?")

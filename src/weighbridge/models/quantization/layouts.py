@@ -265,21 +265,18 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 # Everything that may stand with a packed weight and is no parameter.
-EXTRAS: tuple[str, ...] = (
-    *("qzeros", "scales", "g_idx", "biases", "codebooks"),  # GPTQ, AWQ, MLX, AQLM
-    *("SCB", "weight_format", ".absmax", ".quant_map", ".nested_absmax"),  # bitsandbytes
-    *(".nested_quant_map", ".nested_offset"),
-    *(".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"),
-    *("_scale", "_scale_inv", "_scale_2", "_scales", "_shape", "_zero_point", "_g_idx"),
-    *("_global_scale", "scale", "zero", "input_scale", "output_scale", "input_global_scale"),
-    *("weight_scale", "weight_scale_2", "weight_scales", "activation_scale", "input_scale_ub"),
-    *("qscale_weight", "qscale_act", "_bias_correction", "global_scale"),
-    *("._scale", "._shift"),  # quanto
-    *("/_weight_scale", "/_weight_zero_point", "/_weight_scale_and_zero"),  # torchao
-    *("/_weight_per_tensor_scale", "/_weight_act_pre_scale"),
-    *("nbits", "group_size", "shape", "axis", "packing", "unpack_view_dtype"),  # HQQ
-    *("view_as_float", "quant_scale", "quant_zero", "compute_dtype", "offload_meta"),
-    *("encoded_state_dict", "stores_quant_config", "channel_wise", "optimize", "round_zero"),
-)
+# In order: of GPTQ, AWQ, MLX and AQLM, of bitsandbytes, of several, of quanto, torchao and HQQ
+_EXTRAS = """
+qzeros scales g_idx biases codebooks SCB weight_format .absmax .quant_map .nested_absmax
+.nested_quant_map .nested_offset .quant_state.bitsandbytes__nf4 .quant_state.bitsandbytes__fp4
+_scale _scale_inv _scale_2 _scales _shape _zero_point _g_idx _global_scale scale zero
+input_scale output_scale input_global_scale weight_scale weight_scale_2 weight_scales
+activation_scale input_scale_ub qscale_weight qscale_act _bias_correction global_scale ._scale
+._shift /_weight_scale /_weight_zero_point /_weight_scale_and_zero /_weight_per_tensor_scale
+/_weight_act_pre_scale nbits group_size shape axis packing unpack_view_dtype view_as_float
+quant_scale quant_zero compute_dtype offload_meta encoded_state_dict stores_quant_config
+channel_wise optimize round_zero
+"""
+EXTRAS: tuple[str, ...] = tuple(_EXTRAS.split())
 # Scales of the cache and of activations, which stand alone.
 ALONE = (".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".input_scale", ".output_scale")

@@ -209,12 +209,10 @@ def _holding(source: GgmlTensor) -> GgmlTensor:
 # The size of a device's buffer is the furthest byte that was ever in use. Source: llama.cpp
 # 0c1e57098 ggml/src/ggml-alloc.c (ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_alloc).
 
-INPLACE = frozenset(
-    (
-        *("fill", "scale", "diag_mask", "add", "add_id", "add1", "sub", "mul", "div", "sqr"),
-        *("sqrt", "log", "unary", "rope", "rms_norm", "clamp", "soft_max"),
-    )
-)
+_INPLACE = """
+fill scale diag_mask add add_id add1 sub mul div sqr sqrt log unary rope rms_norm clamp soft_max
+"""
+INPLACE = frozenset(_INPLACE.split())
 UNBOUNDED = 1 << 62
 Size = Callable[[GgmlTensor], int]  # what a device allocates for a tensor
 

@@ -32,12 +32,12 @@ MANY, MOST_KEPT = 128, MIB // 2  # answers that are kept, and bytes of one
 GRACE = 5  # seconds after which a process ends itself, where nobody is left to stop it
 # Of the environment: what the Hub's client, certificates and Python need. Nothing else is handed
 # on, since a Space keeps its secrets there.
-KEPT = (
-    *("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "PYTHONPATH", "PYTHONHASHSEED"),
-    *("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-)
+_KEPT = """
+PATH LANG LC_ALL SYSTEMROOT PYTHONPATH PYTHONHASHSEED HF_ENDPOINT HTTP_PROXY HTTPS_PROXY
+ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR
+REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+"""
+KEPT = tuple(_KEPT.split())
 
 
 class Limits(NamedTuple):

@@ -43,11 +43,12 @@ HEAD = (  # of vLLM: version and model
 )
 ARGS = re.compile(r"non-default args: (?=\{)")
 NAMESPACE = re.compile(r"\bargs: Namespace\(")  # of releases before: every argument stands there
-OF_NAMESPACE = (
-    *("model", "max_model_len", "tensor_parallel_size", "pipeline_parallel_size", "quantization"),
-    *("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"),
-    *("kv_cache_dtype", "cpu_offload_gb"),
-)
+_OF_NAMESPACE = """
+model max_model_len tensor_parallel_size pipeline_parallel_size quantization
+gpu_memory_utilization max_num_seqs max_num_batched_tokens enforce_eager kv_cache_dtype
+cpu_offload_gb
+"""
+OF_NAMESPACE = tuple(_OF_NAMESPACE.split())
 SERVER_ARGS = re.compile(r"server_args=ServerArgs\((?=[a-z])")
 VALUE = r"(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)"
 BRACKETS = re.compile(
@@ -55,11 +56,11 @@ BRACKETS = re.compile(
 )  # and texts
 ITEM = re.compile(r"\s*'(?P<key>[a-z_]{2,60})': (?P<value>.{1,4000})")
 PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
-SGLANG_NAMES = (  # arguments of SGLang that decide memory
-    *("tp_size", "pp_size", "dp_size", "ep_size"),
-    *("mem_fraction_static", "context_length", "chunked_prefill_size", "max_running_requests"),
-    *("cuda_graph_max_bs", "kv_cache_dtype", "quantization", "page_size"),
-)
+_SGLANG_NAMES = """
+tp_size pp_size dp_size ep_size mem_fraction_static context_length chunked_prefill_size
+max_running_requests cuda_graph_max_bs kv_cache_dtype quantization page_size
+"""
+SGLANG_NAMES = tuple(_SGLANG_NAMES.split())
 GGUF = re.compile(
     r"(?:from|model (?:file )?path:?|loading model) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b"
 )

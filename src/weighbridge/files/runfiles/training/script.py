@@ -52,14 +52,14 @@ NAMES: Mapping[str, str] = {
     "modules_to_save": "lora_modules_to_save",
     "bnb_4bit_use_double_quant": "use_bnb_nested_quant",
 }
-TAKEN = (
-    *("model_name_or_path", "load_in_4bit", "load_in_8bit", "max_seq_length", "dtype"),
-    *("torch_dtype", "attn_implementation", "lora_r", "lora_target_modules", "lora_alpha"),
-    *("lora_dropout", "use_rslora", "use_dora", "lora_modules_to_save", "full_finetuning"),
-    *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing", "max_length"),
-    *("fast_inference", "gpu_memory_utilization", "load_in_fp8"),
-    *("unsloth_tiled_mlp", "offload_embedding", "qat_scheme"),
-)
+_TAKEN = """
+model_name_or_path load_in_4bit load_in_8bit max_seq_length dtype torch_dtype
+attn_implementation lora_r lora_target_modules lora_alpha lora_dropout use_rslora use_dora
+lora_modules_to_save full_finetuning use_gradient_checkpointing use_bnb_nested_quant packing
+max_length fast_inference gpu_memory_utilization load_in_fp8 unsloth_tiled_mlp offload_embedding
+qat_scheme
+"""
+TAKEN = tuple(_TAKEN.split())
 OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # of these, what configs have, too
 STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
