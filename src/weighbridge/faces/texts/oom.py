@@ -136,6 +136,7 @@ FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all
     ("figures.host", {"needed": "needed_host_bytes", "there": "available_host_bytes"}),
     ("figures.asked", {"requested": "requested_bytes", "free": "free_bytes"}),
     ("figures.allowed", {"requested": "requested_bytes", "allowed": "allowed_bytes"}),
+    ("figures.beside", {"requested": "requested_bytes", "held": "buffers_bytes"}),
     ("figures.asked_alone", {"requested": "requested_bytes"}),
     ("figures.process", {"process": "process_bytes"}),
     ("figures.loaded", {"loaded": "allocated_bytes", "capacity": "capacity_bytes"}),

@@ -131,8 +131,9 @@ def read(text: str, name: str = "the text") -> OomReading:
     }
     # In lines, since in packed text the next one may begin with a figure
     context = length_in(lines, "llama.cpp")
-    if wording.name.startswith("ggml") and context:
-        parsed["n_ctx"] = context
+    if wording.name.startswith("ggml"):
+        parsed |= {"n_ctx": context} if context else {}
+        parsed |= _laid_out(lines, parsed)
     tool = _tool(wording, text)
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
     return OomReading(
@@ -183,6 +184,21 @@ def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
     if len(values) < len(read):
         values["unknown"] = [name for name in read if name not in values]
     return {**values, **_processes(wording, ahead, values)}
+
+
+def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
+    """Add up the buffers that llama.cpp has laid out on the device of its message before: those of
+    a name that ends with its number, each line once."""
+    number = re.sub(r"\D", "", str(parsed.get("buffer") or parsed.get("device", "")))
+    held = {
+        (line.part, match["device"], read_size(f"{match['size']}{match['unit']}iB"))
+        for line in log_lines()
+        if line.program == "llama.cpp" and "{DEVICE}" in line.pattern
+        for match in re.finditer(line.searched, lines)
+        if match["device"].endswith(number) and number
+    }
+    total = sum(size or 0 for _, _, size in held)
+    return {"buffers_bytes": total} if total else {}
 
 
 def _value(kind: str, text: str) -> Any:
