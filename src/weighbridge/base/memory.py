@@ -43,12 +43,11 @@ LEVEL_OF: dict[str, Level] = {
 }
 # What is there before an instant and after it; all else ends with it. Gradients grow in a backward
 # and go with the step, and rounding goes with its blocks: each instant has its own.
-STAYS = frozenset(
-    (
-        *("weights", "buffers", "kv_cache", "recurrent_state", "adapters", "master_weights"),
-        *("optimizer_states", "context", "communication", "cuda_graphs", "other"),
-    )
-)
+_STAYS = """
+weights buffers kv_cache recurrent_state adapters master_weights optimizer_states context
+communication cuda_graphs other
+"""
+STAYS = frozenset(_STAYS.split())
 LOW, EXPECTED, HIGH = BOUNDS = 0, 1, 2  # places of `Bytes`
 ONCE = "process"  # the role of what a process has once, whatever it holds
 

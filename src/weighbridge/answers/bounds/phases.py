@@ -54,12 +54,11 @@ NAMES: Mapping[Level, str] = {
     "driver": "other",
 }
 # What the rules know, and the context, which has an interval of its own wherever it stands
-EXACT = frozenset(
-    (
-        *("weights", "buffers", "kv_cache", "recurrent_state", "adapters", "rounding", "context"),
-        *("gradients", "optimizer_states", "master_weights"),
-    )
-)
+_EXACT = """
+weights buffers kv_cache recurrent_state adapters rounding context gradients optimizer_states
+master_weights
+"""
+EXACT = frozenset(_EXACT.split())
 
 
 def widened(

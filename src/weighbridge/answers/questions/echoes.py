@@ -20,10 +20,12 @@ Settings = dict[str, Any]
 # Every report has these, null or not; nobody types them all.
 OF_REPORTS = frozenset(("dtype", "gpu", "gpu_memory", "headroom", "ram"))
 OF_KINDS = frozenset(("engine", "engine_version")), frozenset(("pipeline", "framework"))
-FIRST = (  # what the defaults of others hang on
-    *("engine", "engine_version", "framework", "framework_version", "method", "tuner"),
-    *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
-)
+# What the defaults of others hang on
+_FIRST = """
+engine engine_version framework framework_version method tuner gpu gpu_memory headroom ram
+platform base_model
+"""
+FIRST = tuple(_FIRST.split())
 PICTURED = {"width": "size", "height": "size"}  # of a report -> the setting that it comes from
 MOST_ASKED = 12  # answers until one says the same: most take two
 

@@ -59,12 +59,12 @@ SMALL, LONG = 8 * GIB, 4096  # a card, and a context, that get WITHOUT_FLASH
 BATCHES = ((32_768, 2048, 60, 2 * GIB), (4096, 1024, 75, 768 * MIB))
 FILLED = 80  # percent of free memory
 HEADROOM = GIB  # for a tower's buffers, beside its weights
-ALONE = frozenset(  # architectures that answer one request at a time
-    (
-        *("mllama", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen3next", "lfm2"),
-        *("lfm2moe", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni"),
-    )
-)
+# Architectures that answer one request at a time
+_ALONE = """
+mllama qwen3vl qwen3vlmoe qwen35 qwen35moe qwen3next lfm2 lfm2moe nemotron_h nemotron_h_moe
+nemotron_h_omni
+"""
+ALONE = frozenset(_ALONE.split())
 FLASH_SINCE = (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
 NO_FLASH = (7, 2)  # the same: Xavier, which is newer and has none
 BATCH_BEFORE = 512  # api/types.go (DefaultOptions, NumBatch)

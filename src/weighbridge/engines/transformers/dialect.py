@@ -31,10 +31,12 @@ BESIDE = ("Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor", "Config
 NETS = {"create_model": "timm/{}", "YOLO": "{}", "RTDETR": "{}"}
 PICTURES = "randn"  # which stands for them
 DETECTION = "detection"  # of torchvision.models, whose functions are networks
-PLAIN = {  # keywords that weigh nothing, or are what a line is about
-    *("trust_remote_code", "token", "cache_dir", "local_files_only", "use_safetensors", "variant"),
-    *("low_cpu_mem_usage", "do_sample", "temperature", "top_k", "top_p", "streamer"),
-}
+# Keywords that weigh nothing, or are what a line is about
+_PLAIN = """
+trust_remote_code token cache_dir local_files_only use_safetensors variant low_cpu_mem_usage
+do_sample temperature top_k top_p streamer
+"""
+PLAIN = frozenset(_PLAIN.split())
 
 
 def read(text: str) -> Launch:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 # Settings that people draw memory over, the first of those that differ
-ALONG = (
-    *("context", "prompt_len", "seq_len", "batch_size", "max_num_seqs", "max_num_batched_tokens"),
-    *("parallel", "images", "lora_r", "n_gpu_layers", "n_cpu_moe", "tensor_parallel_size"),
-)
+_ALONG = """
+context prompt_len seq_len batch_size max_num_seqs max_num_batched_tokens parallel images lora_r
+n_gpu_layers n_cpu_moe tensor_parallel_size
+"""
+ALONG = tuple(_ALONG.split())
 APART = ("quantization", "dtype", "kv_cache_dtype", "gpu", "gpu_memory", "engine", "method")
 CURVES = 6
 ENDS = ("head.total", "head.low", "head.high", "head.usable")

@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from weighbridge.workload import Table
 
 ANY = "7B"  # a bare size, where the model is what is looked for
-NOT_OURS = (
-    *("for_", "max", "smallest", "as_published", "check", "all_gpus", "all_catalogue"),
-    *("layouts", "output", "chart"),
-)
+_NOT_OURS = """
+for_ max smallest as_published check all_gpus all_catalogue layouts output chart
+"""
+NOT_OURS = tuple(_NOT_OURS.split())
 
 
 @click.command(cls=Sections)

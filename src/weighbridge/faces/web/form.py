@@ -63,10 +63,10 @@ SPELLED: Mapping[str, str] = {  # words within names that follow
 
 
 class FormTab(NamedTuple):
-    """A tab with a form. `first` are the settings that stand above the others, in that order."""
+    """A tab with a form. `first` names the settings that stand above the others, in that order."""
 
     table: Table
-    first: tuple[str, ...]
+    first: str
 
 
 DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
@@ -124,39 +124,27 @@ def _with(table: Table, *tables: type[Settings]) -> Table:
 TABS: Mapping[str, FormTab] = {
     "fit": FormTab(
         _with(FIT, filters.SolvedFields, filters.AnswerFields),
-        (
-            *("gpu", "quantization", "context", "batch_size", "seq_len", "engine"),
-            *("checkpointing", "for", "max"),
-        ),
+        "gpu quantization context batch_size seq_len engine checkpointing for max",
     ),
-    "load": FormTab(_with(LOAD, filters.AnswerFields), ("gpu", "quantization", "dtype")),
+    "load": FormTab(_with(LOAD, filters.AnswerFields), "gpu quantization dtype"),
     "infer": FormTab(
         _with(INFER, filters.ServedFields, filters.AnswerFields),
-        (
-            *("gpu", "quantization", "context", "engine", "batch_size", "max_num_seqs"),
-            *("max_running_requests", "parallel", "kv_cache_dtype", "tensor_parallel_size"),
-        ),
+        "gpu quantization context engine batch_size max_num_seqs max_running_requests "
+        "parallel kv_cache_dtype tensor_parallel_size",
     ),
     "train": FormTab(
         _with(TRAIN, filters.AnswerFields),
-        (
-            *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
-            *("loss", "precision", "quantization", "shard"),
-        ),
+        "gpu method seq_len batch_size lora_r checkpointing optimizer "
+        "loss precision quantization shard",
     ),
     "image": FormTab(
         _with(PICTURE, filters.AnswerFields),
-        (
-            *("gpu", "size", "quantization", "frames", "seconds", "batch_size", "offload"),
-            *("vae_tiling", "engine", "vram_mode"),
-        ),
+        "gpu size quantization frames seconds batch_size offload vae_tiling engine vram_mode",
     ),
     "train_image": FormTab(
         _with(PICTURE_TRAINING, filters.AnswerFields),
-        (
-            *("gpu", "method", "size", "frames", "batch_size", "lora_r", "framework"),
-            *("checkpointing", "optimizer", "quantization", "blocks_to_swap"),
-        ),
+        "gpu method size frames batch_size lora_r framework checkpointing optimizer "
+        "quantization blocks_to_swap",
     ),
 }
 OOM: Table = {  # what is known of a run that ended, beside its message
@@ -222,10 +210,11 @@ def _words(lang: str) -> dict[str, str]:
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
     """A tab with its sections in the order of the table, the first settings on top."""
-    first = [tab.table[one] for one in tab.first if one in tab.table]
+    named = tab.first.split()
+    first = [tab.table[one] for one in named if one in tab.table]
     sections: dict[str, list[Setting[Any]]] = {}
     for setting in tab.table.values():
-        if setting.name not in tab.first:
+        if setting.name not in named:
             sections.setdefault(setting.section, []).append(setting)
     others = [_section(one, name, lang) for one in sections.values()]
     return {
@@ -255,7 +244,7 @@ def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any
 def _others(lang: str) -> Iterator[dict[str, Any]]:
     """Yield the tabs that estimate nothing: a message, and tables with the filters of their
     rows."""
-    yield _tab("oom", FormTab(OOM, tuple(OOM)), lang)
+    yield _tab("oom", FormTab(OOM, " ".join(OOM)), lang)
     for name, declared in FILTERS.items():
         settings = list(fields(declared).values())
         yield {

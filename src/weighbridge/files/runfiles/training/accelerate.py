@@ -28,12 +28,13 @@ EMIT = "--emit accelerate"
 SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
 SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
-OF_ZERO = (
-    *("zero_stage", "deepspeed_config_file", "gradient_accumulation_steps", "zero3_init_flag"),
-    *("offload_optimizer_device", "offload_optimizer_nvme_path"),
-    *("offload_param_device", "offload_param_nvme_path", "zero3_save_16bit_model"),
-    *("gradient_clipping", "deepspeed_hostfile", "deepspeed_multinode_launcher"),
-)
+_OF_ZERO = """
+zero_stage deepspeed_config_file gradient_accumulation_steps zero3_init_flag
+offload_optimizer_device offload_optimizer_nvme_path offload_param_device
+offload_param_nvme_path zero3_save_16bit_model gradient_clipping deepspeed_hostfile
+deepspeed_multinode_launcher
+"""
+OF_ZERO = tuple(_OF_ZERO.split())
 AT = "parallelism_config.parallelism_config_"
 SPREAD = ("dp_replicate_size", "dp_shard_size")
 OTHER_SIZES = (
