@@ -15,7 +15,7 @@ from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.machines.allocator import OutOfMemoryError
+from weighbridge.machines.allocator import Allocator, OutOfMemoryError
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorHeap, keep_fullest
 from weighbridge.memory.components.counted import CountedHeap
@@ -235,13 +235,12 @@ class StageRuns:
         if self._walked is not None and not counts:
             return self._walked.again(self._p, capacity)
         splices = Splices() if self._splices else None
-        if counts:
-            return _run(self._p, CountedHeap(), self._stage, splices)
         if capacity is not None:  # a walk that may not come to its end
             return _run(self._p, Heap(capacity, self._p.allocator), self._stage, splices)
-        tape = HeapTape()
-        run = _run(self._p, Heap(None, self._p.allocator, tape.notes), self._stage, splices)
-        if tape.short:
+        tape, options = HeapTape(), self._p.allocator
+        heap = CountedHeap(tape.notes) if counts else Heap(None, options, tape.notes)
+        run = _run(self._p, heap, self._stage, splices)
+        if tape.short and Allocator(options).plain:  # which runs all courses that were counted
             self._walked = WalkedRun(run, tape)
         return run
 
