@@ -10,7 +10,6 @@ sum that is made once.
 from collections.abc import Iterable
 from typing import Any
 
-from weighbridge.base.units import align_up
 from weighbridge.machines.allocator.options import MIN_BLOCK
 from weighbridge.memory.components.activations import (
     EMPTY,
@@ -37,7 +36,12 @@ class CountedHeap(TensorHeap):
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         if self.notes is not None:
             self.notes.append((TAKE, nbytes, name, stream))
-        return self._taken(LiveTensor(name, nbytes, None, 1, 0, (), self.place()), stream)
+        tensor = LiveTensor(name, nbytes, None, 1, 0, (), self._next)
+        self._next += 1
+        self._more(name, nbytes, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
+        if self.watch is not None:
+            self.watch.taken(tensor, stream)
+        return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
         """Take them in a row, as one sum."""
@@ -53,13 +57,11 @@ class CountedHeap(TensorHeap):
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         if self.notes is not None:
             self.notes.append((MANY, count, nbytes, name))
-        return self._taken(LiveTensor(name, nbytes, None, count, place=self.place()), 0)
-
-    def _taken(self, tensor: LiveTensor, stream: int) -> LiveTensor:
-        self._more(tensor.name, tensor.total, _rounded(tensor))
+        tensors = LiveTensor(name, nbytes, None, count, place=self.place())
+        self._more(name, tensors.total, _rounded(tensors))
         if self.watch is not None:
-            self.watch.taken(tensor, stream)
-        return tensor
+            self.watch.taken(tensors, 0)
+        return tensors
 
     def _more(self, name: str, nbytes: int, rounded: int) -> None:
         self._held += rounded
@@ -68,14 +70,16 @@ class CountedHeap(TensorHeap):
             self._most, self._at_most = self._held, self._live.copy()
 
     def drop(self, *gone: LiveTensor) -> None:
+        watch, notes, live = self.watch, self.notes, self._live
         for tensor in gone:
-            if self.watch is not None:
-                self.watch.dropped(tensor)
-            if self.notes is not None:
-                self.notes.append(tensor.place)
-            self._held -= _rounded(tensor)
-            if tensor.nbytes:
-                self._live[tensor.name] -= tensor.total
+            if watch is not None:
+                watch.dropped(tensor)
+            name, nbytes, _, alike, _, _, place = tensor
+            if notes is not None:
+                notes.append(place)
+            if nbytes:
+                self._held -= -(-nbytes // MIN_BLOCK) * MIN_BLOCK * alike
+                live[name] -= nbytes * alike
 
     def run(self, course: HeapCourse, slots: list[Any]) -> bool:
         if not course.begins(slots):
@@ -108,4 +112,4 @@ class CountedHeap(TensorHeap):
 
 
 def _rounded(tensor: LiveTensor) -> int:
-    return align_up(tensor.nbytes, MIN_BLOCK) * tensor.alike
+    return -(-tensor.nbytes // MIN_BLOCK) * MIN_BLOCK * tensor.alike
