@@ -356,7 +356,7 @@ class Fsdp2Rank(Around):
             if part.dtype.size(part.numel) != nbytes:
                 made.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
             before = made
-            unit.whole.append(m.heap.take(nbytes, TEMPORARIES))
+            unit.whole.append(m.heap.take(nbytes, TEMPORARIES, 0))
         del before
 
     def _post_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
