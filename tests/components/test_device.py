@@ -19,6 +19,7 @@ from weighbridge.memory.components.device import (
     in_one_buffer,
     libraries,
     loaded,
+    replay,
     rough,
     settled,
     words_alone,
@@ -282,3 +283,12 @@ def test_words_in_a_format_of_all_weights_take_nothing_more():
     assert words_alone(1000, chosen("Q4_K_M"), 500) == 0
     assert words_alone(1000, chosen("nf4"), 2001) == 0  # larger than in 16 bits
     assert words_alone(1, chosen("nf4"), 1) == 0
+
+
+def test_what_was_placed_is_not_placed_again():
+    """The same tensors in the same order, behind the same warm-up; nothing else is the same."""
+    tensors = [PlacedTensor(f"{i}", (3 + i) * MIB, "weights") for i in range(4)]
+    once = replay(tensors, None)
+    assert replay(list(tensors), None) is once
+    assert replay(tensors[::-1], None) is not once
+    assert replay(tensors, lambda pairs: (t for _, t in pairs)) is not once

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.base.units import MIB
-from weighbridge.memory.components.activations import Heap
+from weighbridge.memory.components.activations import RUN, Heap
 from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.memory.components.counted import CountedHeap
 from weighbridge.memory.components.courses import DROPPED, HeapCourse
 from weighbridge.memory.components.recorded import HeapTape
 
@@ -76,6 +77,31 @@ def asked_again(steps, on_card):
 @given(STEPS)
 def test_the_same_card_is_told_the_same(steps):
     assert asked_again(steps, here) == list(program(Heap(), steps, here))
+
+
+def test_a_count_notes_what_a_replay_does():
+    """Each kind of request, once and beside others; slots of a course are those of its names."""
+    steps = [(doing, "weights", 9 * MIB, (700, 900)) for doing in (*TAKES, "name", "phase", "drop")]
+    whole, counted = HeapTape(), HeapTape()
+    for made in (Heap(notes=whole.notes), CountedHeap(counted.notes)):
+        list(program(made, steps * 2, here))
+        made.reserve((MIB,), 1)
+        slots = [made.take(MIB, "weights")]
+        assert made.run(HeapCourse([(0, DROPPED, 0, "")], {0: ("weights", MIB)}), slots)
+    alike = [
+        [note if type(note) is int or note[0] != RUN else (RUN, *note[2:]) for note in tape.notes]
+        for tape in (whole, counted)
+    ]
+    assert alike[0] == alike[1]
+
+
+@pytest.mark.slow
+@given(STEPS)
+def test_what_was_counted_is_told_as_what_was_run(steps):
+    tape = HeapTape()
+    list(program(CountedHeap(tape.notes), steps, here))
+    told = list(tape.again(Heap(), lambda nbytes: here(nbytes.origin[0])))
+    assert list(zip(told[::2], told[1::2], strict=True)) == list(program(Heap(), steps, here))
 
 
 @pytest.mark.slow

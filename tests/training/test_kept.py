@@ -5,10 +5,13 @@ import pytest
 
 import weighbridge
 from tests.tiny import config
+from weighbridge.answers.estimate.train import run as alone
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.machines.kernels.workspaces import tensor_cores
 from weighbridge.training import kept, run
 from weighbridge.training.forward.machine import KernelFacts
+from weighbridge.training.run import ENDED, StageRuns
+from weighbridge.workload import Train
 
 SMALL = config("llama", vocab_size=512, max_position_embeddings=4096, torch_dtype=None)
 
@@ -77,6 +80,51 @@ def test_another_question_runs_anew(model, runs, change):
     before = len(runs)
     ask(model, **{"gpu": "4090", "method": "lora", **change})
     assert len(runs) > before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cpu_ram_efficient_loading": True},
+        {"dataloader_num_workers": 4},
+        {"gather_on_save": True},
+        {"zero_pin_memory": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_is_of_the_host_alone_runs_nothing(model, runs, change):
+    shard = "zero3" if "zero_pin_memory" in change else "fsdp2"
+    settings = {"method": "lora", "shard": shard}
+    before = ask(model, "4090:2", **settings)
+    made = len(runs)
+    after = ask(model, "4090:2", **settings, **change)
+    assert len(runs) == made
+    assert after == fresh("4090:2", **settings, **change) != before
+
+
+SHARDED = {"method": "lora", "shard": "fsdp2", "gpu": "4090:2", "seq_len": 64}
+
+
+def test_what_was_counted_is_not_walked_again(model, walks):
+    model.least(Train(**SHARDED))
+    report = model.train(**SHARDED, remedies=False)
+    assert len(walks) == 1
+    assert report == weighbridge.prepare(SMALL).train(**SHARDED, remedies=False)
+
+
+def test_a_run_within_so_many_bytes_is_made_once(model, runs):
+    """Up to so many capacities: of one more than are kept the first is run anew."""
+    stage = StageRuns(alone(model.model(), Train(method="full", seq_len=512)).plan)
+    free = stage.within(None)
+    least = max(peak.allocated for peak in free.moments.values())
+    rooms = range(least, max(free.reserved.values()), 1 << 20)[: ENDED + 1]
+    assert len(rooms) == ENDED + 1
+    asked = [stage.within(n) for n in rooms]
+    made = len(runs)
+    assert [stage.within(n) for n in rooms[1:]] == asked[1:]
+    assert len(runs) == made
+    stage.within(rooms[0])
+    assert len(runs) == made + 1
 
 
 @pytest.mark.parametrize("gpu", ["h100", "t4", "gaudi-3"])
@@ -168,7 +216,6 @@ def test_no_more_is_kept_than_so_much(model, monkeypatch):
 
 def run_plan(model):
     from weighbridge.answers.estimate import train
-    from weighbridge.workload import Train
 
     workload = Train(method="lora", seq_len=64)
     return train._planned(model.model(), workload, (5, 23), None)[1]

@@ -15,7 +15,7 @@ from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.machines.allocator import OutOfMemoryError
+from weighbridge.machines.allocator import Allocator, OutOfMemoryError
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorHeap, keep_fullest
 from weighbridge.memory.components.counted import CountedHeap
@@ -48,6 +48,7 @@ STEPS = 2
 # Of what tensors take at most: where more is reserved than the last, a run that does not fit is
 # tried with as much, in turn
 LEAST = (1.02, 1.15)
+ENDED = 4  # capacities, asked for last, whose runs are kept
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,6 +138,7 @@ class StageRuns:
         self._free: TrainingRun | None = None
         self._smallest: TrainingRun | None = None
         self._counted: TrainingRun | None = None
+        self._ended: dict[int, TrainingRun | None] = {}  # by capacity; None has no end
 
     def on(self, plan: TrainingPlan) -> "StageRuns | None":
         """The same stage for a plan that differs in the card alone, with what was run already; None
@@ -149,6 +151,7 @@ class StageRuns:
         other = StageRuns(plan, self._stage, splices=self._splices)
         other._free, other._smallest = self._free, self._smallest
         other._counted, other._walked = self._counted, self._walked
+        other._ended = self._ended
         return other
 
     def walked(self, plan: TrainingPlan) -> "StageRuns | None":
@@ -197,6 +200,7 @@ class StageRuns:
                     raise unrepeated(self._p.subject.model.reference, count) from None
                 self._splices, self._free, self._smallest = False, None, None
                 self._counted = self._walked = None
+                self._ended = {}
                 return runs()
 
     def _bounded(self, capacity: int | None) -> TrainingRun:
@@ -211,11 +215,22 @@ class StageRuns:
                 self._smallest = self._least(free_run, tensors)
             return self._smallest
         if max(free_run.reserved.values()) > capacity:
-            try:
-                free_run = self._run(capacity)
-            except OutOfMemoryError:
+            ended = self._to_its_end(capacity)
+            if ended is None:
                 return free_run
+            free_run = ended
         return replace(free_run, bounded=True)
+
+    def _to_its_end(self, capacity: int) -> TrainingRun | None:
+        """Run within so many bytes, once; None where they are not enough."""
+        if capacity not in self._ended:
+            for oldest in list(self._ended)[: 1 - ENDED]:
+                del self._ended[oldest]
+            try:
+                self._ended[capacity] = self._run(capacity)
+            except OutOfMemoryError:
+                self._ended[capacity] = None
+        return self._ended[capacity]
 
     def _least(self, result: TrainingRun, tensors: int) -> TrainingRun:
         """Run what does not fit on a card as small as it ends on, where cached blocks need not
@@ -235,13 +250,12 @@ class StageRuns:
         if self._walked is not None and not counts:
             return self._walked.again(self._p, capacity)
         splices = Splices() if self._splices else None
-        if counts:
-            return _run(self._p, CountedHeap(), self._stage, splices)
         if capacity is not None:  # a walk that may not come to its end
             return _run(self._p, Heap(capacity, self._p.allocator), self._stage, splices)
-        tape = HeapTape()
-        run = _run(self._p, Heap(None, self._p.allocator, tape.notes), self._stage, splices)
-        if tape.short:
+        tape, options = HeapTape(), self._p.allocator
+        heap = CountedHeap(tape.notes) if counts else Heap(None, options, tape.notes)
+        run = _run(self._p, heap, self._stage, splices)
+        if tape.short and Allocator(options).plain:  # which runs all courses that were counted
             self._walked = WalkedRun(run, tape)
         return run
 

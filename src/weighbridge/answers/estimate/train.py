@@ -50,7 +50,11 @@ DEQUANTIZED = ("fp8", "mxfp4")
 # extra automodel
 KERNELS = {"nemo-rl": "mamba-ssm and causal-conv1d"}
 Devices = tuple[Device, ...]
-OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
+# Of cards, of the machine, and of what is in host memory alone: they decide no run
+BESIDE_RUNS = (
+    *fields(DeviceSettings),
+    *("cpu_ram_efficient_loading", "dataloader_num_workers", "gather_on_save", "zero_pin_memory"),
+)
 
 
 def train(
@@ -309,7 +313,7 @@ def _widened(
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
     """Return the runs of a plan, where another card has had them."""
     runs = memo(model, ("training runs",), KeptRuns)
-    asked = (workload.but(**dict.fromkeys(OF_CARDS)), training.sharding, training.objective)
+    asked = (workload.but(**dict.fromkeys(BESIDE_RUNS)), training.sharding, training.objective)
     return runs.of(asked, training)
 
 

@@ -97,12 +97,14 @@ class TensorWatch(Protocol):
 
 
 class TensorHeap(ABC):
-    """Tensors of one device that come and go."""
+    """Tensors of one device that come and go. What is asked of it is put down in `notes`, if there
+    are some (recorded.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: list[Any] | None = None) -> None:
         self.watch: TensorWatch | None = None
         self.closed = False
-        self.notes: list[Any] | None = None
+        self.notes = notes
+        self._next = 0  # place of a tensor
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
@@ -133,18 +135,15 @@ class TensorHeap(ABC):
         """Return the peak since the last call; the next phase starts with what is alive now."""
 
     @abstractmethod
-    def nothing(self, nbytes: int, name: str) -> LiveTensor:
-        """Return a tensor of no bytes on this card, of which nothing is counted."""
-
-    @abstractmethod
     def emptied(self, *, anew: bool = False) -> None:
         """Give the driver what is cached, as torch.cuda.empty_cache does; `anew`: what was reserved
         up to here is forgotten, as by reset_peak_memory_stats."""
 
     def reserve(self, sizes: Sequence[int], stream: int) -> None:
         """Have free blocks of these sizes on a stream, as tensors that nobody follows leave them;
-        does nothing where no blocks are followed."""
-        return
+        nothing is done where no blocks are followed."""
+        if self.notes is not None:
+            self.notes.append((RESERVE, sizes, stream))
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
@@ -170,9 +169,27 @@ class TensorHeap(ABC):
         self.drop(*inputs)
         return tensor
 
+    def place(self) -> int:
+        """Return the place of a tensor that is taken now."""
+        self._next += 1
+        return self._next - 1
+
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        """Return a tensor of no bytes on this card, of which nothing is counted."""
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, 0))
+        tensor = LiveTensor(name, nbytes, None, place=self.place())
+        if self.watch is not None:
+            self.watch.taken(tensor, 0)
+        return tensor
+
     def passing(self, *sizes: int, name: str = "activations") -> None:
         """Take tensors that live together for one moment, and drop them."""
+        notes, self.notes, before = self.notes, None, self._next
         self.drop(*[self.nothing(n, name) if nothing(n) else self.take(n, name) for n in sizes])
+        self.notes, self._next = notes, before  # nothing is there of it
+        if notes is not None:
+            notes.append((PASS, sizes, name))
 
     def rename(self, tensor: LiveTensor, name: str) -> LiveTensor:
         """Let a tensor count as another component from now on."""
@@ -215,7 +232,7 @@ class TensorHeap(ABC):
 
 class Heap(TensorHeap):
     """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
-    None for no end. What is asked of it is put down in `notes`, if there are some (recorded.py)."""
+    None for no end."""
 
     def __init__(
         self,
@@ -223,10 +240,8 @@ class Heap(TensorHeap):
         options: AllocatorOptions = DEFAULT,
         notes: list[Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(notes)
         self.allocator = Allocator(options, capacity=capacity)
-        self.notes = notes
-        self._next = 0  # place of a tensor
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         allocator, live = self.allocator, self._live
@@ -260,26 +275,6 @@ class Heap(TensorHeap):
     def state(self) -> tuple[Any, ...]:
         """The allocator's free blocks, which decide where the next tensors lie."""
         return self.allocator.state
-
-    def place(self) -> int:
-        """Return the place of a tensor that is taken now."""
-        self._next += 1
-        return self._next - 1
-
-    def nothing(self, nbytes: int, name: str) -> LiveTensor:
-        if self.notes is not None:
-            self.notes.append((TAKE, nbytes, name, 0))
-        tensor = LiveTensor(name, nbytes, None, place=self.place())
-        if self.watch is not None:
-            self.watch.taken(tensor, 0)
-        return tensor
-
-    def passing(self, *sizes: int, name: str = "activations") -> None:
-        notes, self.notes, before = self.notes, None, self._next
-        super().passing(*sizes, name=name)
-        self.notes, self._next = notes, before  # nothing is there of it
-        if notes is not None:
-            notes.append((PASS, sizes, name))
 
     def _count(self, name: str, nbytes: int) -> None:
         self._live[name] = self._live.get(name, 0) + nbytes
@@ -319,8 +314,7 @@ class Heap(TensorHeap):
         return ran
 
     def reserve(self, sizes: Sequence[int], stream: int) -> None:
-        if self.notes is not None:
-            self.notes.append((RESERVE, sizes, stream))
+        super().reserve(sizes, stream)
         blocks: list[Block | None] = []
         with suppress(OutOfMemoryError):  # a full card takes back what is cached
             for nbytes in sizes:

@@ -10,46 +10,58 @@ sum that is made once.
 from collections.abc import Iterable
 from typing import Any
 
-from weighbridge.base.units import align_up
 from weighbridge.machines.allocator.options import MIN_BLOCK
-from weighbridge.memory.components.activations import LivePeak, LiveTensor, TensorHeap
+from weighbridge.memory.components.activations import (
+    EMPTY,
+    MANY,
+    PHASE,
+    ROW,
+    RUN,
+    TAKE,
+    LivePeak,
+    LiveTensor,
+    TensorHeap,
+)
 from weighbridge.memory.components.courses import HeapCourse
 
 
 class CountedHeap(TensorHeap):
     """The memory of one device of which tensors are counted, and no blocks."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, notes: list[Any] | None = None) -> None:
+        super().__init__(notes)
         self._held = 0
         self._reserved = 0  # the most that was held, of all phases up to here
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        return self._taken(LiveTensor(name, nbytes, None), stream)
+        if self.notes is not None:
+            self.notes.append((TAKE, nbytes, name, stream))
+        tensor = LiveTensor(name, nbytes, None, 1, 0, (), self._next)
+        self._next += 1
+        self._more(name, nbytes, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
+        if self.watch is not None:
+            self.watch.taken(tensor, stream)
+        return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
         """Take them in a row, as one sum."""
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)
-        tensors = tuple(LiveTensor(name, nbytes, None) for nbytes in sizes)
+        if self.notes is not None:
+            self.notes.append((ROW, sizes, name))
+        tensors = tuple(LiveTensor(name, nbytes, None, place=self.place()) for nbytes in sizes)
         self._more(name, sum(t.nbytes for t in tensors), sum(map(_rounded, tensors)))
         return tensors
 
-    def nothing(self, nbytes: int, name: str) -> LiveTensor:
-        tensor = LiveTensor(name, nbytes, None)
-        if self.watch is not None:
-            self.watch.taken(tensor, 0)
-        return tensor
-
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
-        return self._taken(LiveTensor(name, nbytes, None, count), 0)
-
-    def _taken(self, tensor: LiveTensor, stream: int) -> LiveTensor:
-        self._more(tensor.name, tensor.total, _rounded(tensor))
+        if self.notes is not None:
+            self.notes.append((MANY, count, nbytes, name))
+        tensors = LiveTensor(name, nbytes, None, count, place=self.place())
+        self._more(name, tensors.total, _rounded(tensors))
         if self.watch is not None:
-            self.watch.taken(tensor, stream)
-        return tensor
+            self.watch.taken(tensors, 0)
+        return tensors
 
     def _more(self, name: str, nbytes: int, rounded: int) -> None:
         self._held += rounded
@@ -58,12 +70,16 @@ class CountedHeap(TensorHeap):
             self._most, self._at_most = self._held, self._live.copy()
 
     def drop(self, *gone: LiveTensor) -> None:
+        watch, notes, live = self.watch, self.notes, self._live
         for tensor in gone:
-            if self.watch is not None:
-                self.watch.dropped(tensor)
-            self._held -= _rounded(tensor)
-            if tensor.nbytes:
-                self._live[tensor.name] -= tensor.total
+            if watch is not None:
+                watch.dropped(tensor)
+            name, nbytes, _, alike, _, _, place = tensor
+            if notes is not None:
+                notes.append(place)
+            if nbytes:
+                self._held -= -(-nbytes // MIN_BLOCK) * MIN_BLOCK * alike
+                live[name] -= nbytes * alike
 
     def run(self, course: HeapCourse, slots: list[Any]) -> bool:
         if not course.begins(slots):
@@ -72,15 +88,22 @@ class CountedHeap(TensorHeap):
         if self._held + sums.most > self._most:
             self.filled(self._held + sums.most, sums.fullest)
         self._held += sums.net
+        if self.notes is not None:
+            begin = [slots[slot].place for slot in course.names]
+            self.notes.append((RUN, course, len(slots), begin))
         course.counted(self, slots)
         return True
 
     def emptied(self, *, anew: bool = False) -> None:
         """Begin the peak anew where that is asked for: nothing is cached."""
+        if self.notes is not None:
+            self.notes.append((EMPTY, anew))
         if anew:
             self._reserved = self._held
 
     def phase(self) -> LivePeak:
+        if self.notes is not None:
+            self.notes.append((PHASE,))
         self._reserved = max(self._reserved, self._most)
         live = {name: nbytes for name, nbytes in self._at_most.items() if nbytes}
         peak = LivePeak(live=live, allocated=self._most, reserved=self._reserved)
@@ -89,4 +112,4 @@ class CountedHeap(TensorHeap):
 
 
 def _rounded(tensor: LiveTensor) -> int:
-    return align_up(tensor.nbytes, MIN_BLOCK) * tensor.alike
+    return -(-tensor.nbytes // MIN_BLOCK) * MIN_BLOCK * tensor.alike

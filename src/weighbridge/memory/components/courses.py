@@ -96,7 +96,7 @@ class HeapCourse:
 
     def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
         """Run the course where nobody asks for blocks."""
-        self._over(heap, slots, [None] * len(slots), lambda: 0)
+        self._over(heap, slots, [None] * len(slots), heap.place)
 
     def _over(
         self,

@@ -26,6 +26,7 @@ On other chips, and by library, nobody has read bytes: those are assumed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
@@ -271,20 +272,25 @@ def in_one_buffer(
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
-    """Return the allocator after all tensors are placed."""
-    if order is None:
-        filled = Filling(freed=sum(t.nbytes * t.copies for t in tensors))
-        placed: Iterable[PlacedTensor] = tensors
-    else:
-        filled = Filling()
-        placed = order((t.module, t) for t in tensors)
+    """Return the allocator after all tensors are placed: nobody places more in it."""
+    freed = sum(t.nbytes * t.copies for t in tensors) if order is None else 0
+    placed = tensors if order is None else order((t.module, t) for t in tensors)
+    groups = ((times, tuple([t.nbytes for t in group])) for times, group in together(placed))
+    return _filled(freed, tuple(groups))
+
+
+@lru_cache(maxsize=8)  # what is loaded is placed the same to be served, and again by each search
+def _filled(freed: int, groups: tuple[tuple[int, tuple[int, ...]], ...]) -> Filling:
+    """Fill an allocator, where `freed` bytes were given back, with groups of tensors, each so many
+    times."""
+    filled = Filling(freed=freed)
     alone: list[int] = []  # what comes once, up to experts
-    for times, group in together(placed):
+    for times, sizes in groups:
         if times == 1:
-            alone.append(group[0].nbytes)
+            alone.append(sizes[0])
             continue
         filled.place(alone)
-        filled.place([t.nbytes for t in group], times)
+        filled.place(sizes, times)
         alone = []
     filled.place(alone)
     return filled

@@ -54,14 +54,17 @@ class HeapTape:
         """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
         components."""
         asked = _Again(heap, on_card)
-        drop, does = asked.drop, asked.does
-        for note in self.notes:
+        there, does = asked.there, asked.does
+        for note in self.notes:  # most of them one tensor that comes or goes: hence no more calls
             if type(note) is int:
-                drop(note)
-                continue
-            told = does[note[0]](*note[1:])
-            if told is not None:
-                yield told
+                heap.drop(there[note])
+                there[note] = None
+            elif note[0] == TAKE and type(note[1]) is int:
+                there.append(heap.take(*note[1:]))
+            else:
+                told = does[note[0]](*note[1:])
+                if told is not None:
+                    yield told
 
 
 class _Again:
@@ -70,7 +73,7 @@ class _Again:
     def __init__(self, heap: TensorHeap, on_card: OnCard) -> None:
         self.heap = heap
         self._on_card = on_card
-        self._there: list[Any] = []  # tensors by their places
+        self.there: list[Any] = []  # tensors by their places
         self._courses: dict[int, HeapCourse] = {}
         self.does: dict[int, Callable[..., LivePeak | int | None]] = {
             TAKE: self._take,
@@ -88,24 +91,20 @@ class _Again:
     def _sized(self, nbytes: int) -> int:
         return self._on_card(nbytes) if type(nbytes) is CardBytes else nbytes
 
-    def drop(self, place: int) -> None:
-        self.heap.drop(self._there[place])
-        self._there[place] = None
-
     def _take(self, nbytes: int, name: str, stream: int) -> None:
-        self._there.append(self.heap.again(self._sized(nbytes), name, stream))
+        self.there.append(self.heap.again(self._sized(nbytes), name, stream))
 
     def _pass(self, sizes: Sequence[int], name: str) -> None:
         self.heap.passing(*map(self._sized, sizes), name=name)
 
     def _many(self, count: int, nbytes: int, name: str) -> None:
-        self._there.append(self.heap.many(count, self._sized(nbytes), name))
+        self.there.append(self.heap.many(count, self._sized(nbytes), name))
 
     def _row(self, sizes: Sequence[int], name: str) -> None:
-        self._there += self.heap.row(map(self._sized, sizes), name)
+        self.there += self.heap.row(map(self._sized, sizes), name)
 
     def _name(self, place: int, name: str) -> None:
-        self._there[place] = self.heap.rename(self._there[place], name)
+        self.there[place] = self.heap.rename(self.there[place], name)
 
     def _run(self, course: HeapCourse, count: int, places: Sequence[int]) -> None:
         """Run a course with `count` slots, of which those that it names have what is there."""
@@ -114,10 +113,10 @@ class _Again:
         course = self._courses[id(course)]
         slots: list[Any] = [None] * count
         for slot, place in zip(course.names, places, strict=True):
-            slots[slot], self._there[place] = self._there[place], None
+            slots[slot], self.there[place] = self.there[place], None
         ran = self.heap.run(course, slots)
         assert ran, "a heap of the same options runs what was run before"
-        self._there += [slots[slot] for slot in course.ends]
+        self.there += [slots[slot] for slot in course.ends]
 
     def _phase(self) -> LivePeak:
         go_on()

@@ -313,16 +313,17 @@ class Spliced:
     def _play(self, m: Machine, events: Iterable[Event]) -> None:
         """Take and give back once more what a tape says."""
         heap, slots = m.heap, self.slots
-        for what, slot, *details in events:
+        for event in events:
+            what, slot = event[:2]
             if what == TAKE:
-                slots[slot] = heap.again(*details[:-1])
+                slots[slot] = heap.again(*event[2:6])
                 continue
             live = slots[slot]
             slots[slot] = None
             if what == NAME:
-                slots[slot] = _renamed(heap, live, *details)
+                slots[slot] = _renamed(heap, live, *event[2:])
             elif what == GRAD:
-                number, shape, dtype, kind = details
+                number, shape, dtype, kind = event[2:]
                 out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, live))]
                 live = None  # the parameter alone has it from here on
                 accumulate(m, self.params[number], out)

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, final
 from weighbridge.base.dtypes import FLOAT8, FLOAT32, DType
 from weighbridge.base.records import dataclass, field, frozen_record
 from weighbridge.base.units import power_of_two
+from weighbridge.memory.components.activations import LiveTensor
 from weighbridge.models.arch.roles import role
 from weighbridge.training.forward.backward import TEMPORARIES
 from weighbridge.training.forward.machine import Machine
@@ -93,7 +94,8 @@ class Fsdp2Unit:
     params: list[LeafTensor] = field(default_factory=list)
     parts: list[LeafTensor] = field(default_factory=list)
     gathered: TensorStorage | None = None  # all parts in one buffer
-    whole: list[TensorStorage] = field(default_factory=list)  # the parameters, while they are there
+    whole: list[LiveTensor] = field(default_factory=list)  # the parameters, while they are there
+    sizes: tuple[int, ...] = ()  # bytes of each of them
     # Gradients that wait in the reduce dtype
     waiting: list[TensorStorage] = field(default_factory=list)
     used: bool = False  # in this forward
@@ -156,11 +158,6 @@ class Fsdp2Rank(Around):
         """Return the numbers of all ranks' parts, each as large as this rank's."""
         return sum(part.numel * self._ranks(part.kind) for part in parts)
 
-    def _whole(self, unit: Fsdp2Unit) -> list[int]:
-        """Return the bytes of each parameter of a unit as it is gathered."""
-        pairs = zip(unit.params, unit.parts, strict=True)
-        return [p.dtype.size(self._padded([part])) for p, part in pairs]
-
     def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._adapters.add(spec.name)
         return self.place(m, spec, dtype)
@@ -184,14 +181,15 @@ class Fsdp2Rank(Around):
 
     def _share(self, m: Machine, unit: Fsdp2Unit) -> None:
         """Bring a unit to the device whole, and keep this rank's parts of it."""
-        pairs = zip(unit.params, unit.parts, strict=True)
-        whole = [TensorStorage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
+        pairs = list(zip(unit.params, unit.parts, strict=True))
+        unit.sizes = tuple(p.dtype.size(self._padded([part])) for p, part in pairs)
+        whole = m.heap.row((part.dtype.size(p.numel) for p, part in pairs), "weights")
         for part in unit.parts:
             if self.how.offload:
                 m.hidden(part.nbytes, name="weights")
             else:
                 part.storage = TensorStorage(m.heap, part.nbytes, self._component(part))
-        whole.clear()
+        m.heap.drop(*reversed(whole))
         for part in unit.parts:
             self._widen(m, part)
             if self.how.offload:
@@ -266,7 +264,7 @@ class Fsdp2Rank(Around):
 
     def _leave(self, m: Machine, unit: Fsdp2Unit, out: Tensor) -> Tensor:
         if not unit.stays:
-            _given_back(unit.whole)
+            _given_back(m, unit)
         return self._turned(m, unit, out)
 
     def _turned(self, m: Machine, unit: Fsdp2Unit, out: Tensor) -> Tensor:
@@ -281,9 +279,9 @@ class Fsdp2Rank(Around):
         self._copied = None
         self._reduces = not self.how.staged and (last or not self.how.waits)
         if not self.last.stays:
-            _given_back(self.last.whole)
+            _given_back(m, self.last)
         if not self.root.stays:
-            _given_back(self.root.whole)
+            _given_back(m, self.root)
             self._gather(m, self.root)
             self._copy_out(m, self.root, forward=False)
         if self.root.params:
@@ -314,7 +312,7 @@ class Fsdp2Rank(Around):
     def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts or self.how.ranks == 1:
             return
-        whole = sum(self._whole(unit))
+        whole = sum(unit.sizes)
         brought = list(self._brought(m, unit))
         unit.gathered = TensorStorage(m.heap, whole, TEMPORARIES, GATHER)
         brought.clear()
@@ -344,22 +342,21 @@ class Fsdp2Rank(Around):
             self._copy_alone(m, unit)
         if unit.gathered is None:
             return
-        for nbytes in self._whole(unit):
-            unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
+        unit.whole += m.heap.row(unit.sizes, TEMPORARIES)
         self._copied = unit.gathered if forward else None
         unit.gathered = None
 
     def _copy_alone(self, m: Machine, unit: Fsdp2Unit) -> None:
         """Bring and cast one parameter after the other; each waits for the next."""
         before: list[TensorStorage] = []
-        for nbytes, part in zip(self._whole(unit), unit.parts, strict=True):
+        for nbytes, part in zip(unit.sizes, unit.parts, strict=True):
             made = []
             if self.how.offload:
                 made.append(TensorStorage(m.heap, part.nbytes, TEMPORARIES))
             if part.dtype.size(part.numel) != nbytes:
                 made.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
             before = made
-            unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
+            unit.whole.append(m.heap.take(nbytes, TEMPORARIES, 0))
         del before
 
     def _post_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
@@ -367,7 +364,7 @@ class Fsdp2Rank(Around):
             return
         unit.done = True
         if self._reduces or not self.how.staged:
-            _given_back(unit.whole)
+            _given_back(m, unit)
         if not self._reduces:
             self._wait(m, unit)
             return
@@ -421,8 +418,7 @@ class Fsdp2Rank(Around):
         del held
 
 
-def _given_back(whole: list[TensorStorage]) -> None:
-    """Give back gathered storages in the order in which they were taken."""
-    whole.reverse()
-    while whole:
-        whole.pop()
+def _given_back(m: Machine, unit: Fsdp2Unit) -> None:
+    """Give back what was gathered in the order in which it was taken."""
+    m.heap.drop(*unit.whole)
+    unit.whole.clear()
