@@ -271,9 +271,15 @@ class RankReserve:
         """The same from the highest to the lowest of what is inside."""
         middle = self.available(share)
         if self.given is not None:
-            return exactly(middle)
+            return self.given_room
         ends = self.room(share, WORST), middle, self.room(share, BEST)
         return Bytes(*(max(0, end) for end in ends))
+
+    @property
+    def given_room(self) -> Bytes:
+        """Bytes for blocks that were asked for: of those nobody knows what they hold where a flag
+        changes that."""
+        return self.standing.subject.doubt.around("kv_cache", exactly(self.given or 0))
 
     def room(self, share: int, by: int) -> int:
         """Bytes for blocks that a share leaves, by the estimates that are believed."""

@@ -165,8 +165,9 @@ def _conditions(
     )
     inside, outside = reserve.inside, reserve.outside
     if reserve.given is not None:
-        room = exactly(reserve.given)
-        yield Condition("cache_given", total((inside, room, outside)), budget.usable)
+        room = reserve.given_room
+        taken = total((inside, exactly(reserve.given), outside))
+        yield Condition("cache_given", taken, budget.usable)
     else:
         share_bytes = share(reserve.standing.launch.rules, utilization, budget)
         free = Bytes(*(at_start(reserve, budget, by) for by in (WORST, EXPECTED, BEST)))
@@ -257,8 +258,12 @@ def lacks(asked: VllmLaunched) -> str:
 def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
     """Describe a launch that is expected to serve, and may not."""
     if reserve.given is not None:
+        size, low = human(reserve.given), reserve.given_room.low
+        if low < reserve.blocks.nbytes:
+            need = human(reserve.blocks.nbytes)
+            return sentence("cache_holds", size=size, low=human(low), need=need)
         most = reserve.inside.high + reserve.given + reserve.outside.high
-        return sentence("cache_up_to", size=human(reserve.given), most=human(most))
+        return sentence("cache_up_to", size=size, most=human(most))
     low, _, high = reserve.available_interval(asks(asked, reserve))
     return sentence(
         "vllm_may",
