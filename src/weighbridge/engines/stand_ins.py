@@ -1,6 +1,6 @@
 """The engines whose code was not read, and what of their command lines others' rules answer.
 
-stand_ins.toml has each of them once, and says what each field is.
+stand_ins.toml has each of them once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,8 @@ from weighbridge.base.records import frozen_record
 
 @frozen_record
 class StandIn:
-    """An engine for which another one's rules stand: a table of stand_ins.toml."""
+    """An engine for which another one's rules stand, as stand_ins.toml has it, which says what
+    each field is."""
 
     name: str
     near: str
@@ -38,10 +39,8 @@ def _read() -> dict[str, StandIn]:
 
 
 def _row(name: str, table: Mapping[str, Any]) -> StandIn:
-    plain: dict[str, Any] = {
-        each: {} for each in ("programs", "images", "flags", "counted", "values")
-    }
-    row = {**plain, "spellings": (), "switches": "", **table}
+    tables: dict[str, Any] = {key: {} for key in TABLES}
+    row = {**tables, "spellings": (), "switches": "", **table}
     programs = {program: tuple(words) for program, words in row.pop("programs").items()}
     switches, spellings = tuple(row.pop("switches").split()), tuple(row.pop("spellings"))
     return StandIn(name=name, programs=programs, switches=switches, spellings=spellings, **row)

@@ -18,10 +18,9 @@ def dialect_of(name: str) -> Dialect:
     own, near = _of(name)
     flags = dict(near.flags) if own.fork else {}
     for flag, meant in own.flags.items():
-        takes = (
-            "values" if meant == "*" else near.flags[meant.split()[0]].takes if meant else "value"
-        )
-        flags[flag] = Flag(names=(flag,), takes=takes, effect="-")
+        first = near.flags.get(meant.partition(" ")[0])
+        takes = "value" if first is None else first.takes
+        flags[flag] = Flag(names=(flag,), takes="values" if meant == "*" else takes, effect="-")
     for flag in own.switches:
         flags[flag] = Flag(names=(flag,), takes="switch", effect="-")
     for flag, instead in own.counted.items():

@@ -53,9 +53,8 @@ def _targets(keys: KeyReading) -> None:
     if keys.on("peft.match_all_linear") or named is None:
         keys.settings["lora_targets"] = WHOLE
         return
-    names = [
-        str(name).removeprefix("*.") for name in (named if isinstance(named, list) else [named])
-    ]
+    globs = named if isinstance(named, list) else [named]
+    names = [str(glob).removeprefix("*.") for glob in globs]
     if all(name.replace("_", "").isalnum() for name in names):
         keys.set("lora_targets", names, "peft.target_modules")
     else:
