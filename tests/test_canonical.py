@@ -357,10 +357,7 @@ READ = {  # who says what keys leave out, and why that decides no bytes
     ),
     # arguments of a call to generate()
     ("engines/transformers/derived.py", "num_beams"),
-    *(
-        ("engines/transformers/dialect.py", name)
-        for name in ("do_sample", "max_length", "num_beams", "temperature", "top_p")
-    ),
+    *(("engines/transformers/dialect.py", name) for name in ("max_length", "num_beams")),
 }
 
 

@@ -100,7 +100,6 @@ OTHERS = {
     "models/catalogue/everyday.py": "a format of weights",
     "models/catalogue/files.py": "who reads a published file",
     "models/arch/model_types.py": "whose facts about a type a file has",
-    "machines/accelerators/diagnosis.py": "packages that a bug report lists",
     "settings/shared.py": "the title of a setting that two engines share, whose it was first",
     "engines/servers/device_support.py": "which is nearest on a card that a server does not run on",
     "engines/launch/programs.py": "programs whose lines are not read",
