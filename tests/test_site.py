@@ -57,6 +57,19 @@ def test_the_navigation_names_every_page_once(name, folder):
     assert Counter(told) == dict.fromkeys(there, 1)
 
 
+@pytest.mark.parametrize("folder", [DOCS, ROOT])
+def test_every_column_of_a_table_has_a_head(folder):
+    """A screen reader says the head before each cell: a column without one is said as nothing."""
+    pages = folder.glob("**/*.md" if folder == DOCS else "*.md")
+    heads = [
+        (page.name, cells)
+        for page in pages
+        for cells in re.findall(r"^\|(.*)\|\n\|[-| :]+\|$", page.read_text(), re.M)
+    ]
+    assert heads
+    assert not [head for head in heads if any(not cell.strip() for cell in head[1].split("|"))]
+
+
 def test_newcomers_come_first():
     order = [page.removesuffix(".md") for page in navigation("mkdocs.yml")]
     wanted = ("index", "first-steps", "load", "infer", "train", "fit", "remedies", "oom", "doctor")

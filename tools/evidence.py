@@ -313,7 +313,7 @@ def _axes() -> Iterator[str]:
     yield "month. A figure is new on an axis where few runs with its platform, mode, model type or"
     yield "the like were published before it; one that is new on several stands in each row.\n"
     columns = ("figures", "inside", "above", "width")
-    yield _row("", *columns, *(f"{name}, in sample" for name in columns))
+    yield _row("group", *columns, *(f"{name}, in sample" for name in columns))
     yield _rule(9)
     yield _both("all", None, None)
     for task in ("serve", "train"):
