@@ -104,3 +104,26 @@ def test_a_machine_that_is_short_beside_its_cards_is_told_at_once(ram, also):
         r"; also needs about [\d.]+ GiB of host memory; the machine has 30", head.reason
     )
     assert bool(told) == also, head.reason
+
+
+TWO = {"model": "llama-3.1-8b", "engine": "vllm", "context": 8000, "tensor_parallel_size": 2}
+STORED = {"command": "vllm serve llama-3.1-8b --quantization awq"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "settings", "figures", "margin"),
+    [
+        ("load", {"model": "llama-3.1-8b", "gpu": "3060"}, "needs about 15.3 GiB; the card has 11.7", "short by 3.6 GiB"),
+        ("load", {"model": "llama-3.1-8b", "gpu": "4090"}, "about 15.4 GiB .* of 23.5", "8.1 GiB to spare"),
+        ("infer", {**TWO, "gpu": "h100"}, "about 15.1 GiB on each of 2", ""),
+        ("infer", {**STORED, "gpu": "h100"}, "about [0-9.]+ GiB .* of 79.2", ""),
+    ],
+)  # fmt: skip
+def test_nothing_is_to_spare_where_a_card_has_room_and_the_answer_is_no(
+    task, settings, figures, margin
+):
+    report = getattr(weighbridge, task)(**settings)
+    (head,) = (b for s in screen(report).sections for b in s if isinstance(b, Headline))
+    assert re.fullmatch(figures, head.figures), head.figures
+    assert re.fullmatch(margin, head.margin), head.margin

@@ -278,6 +278,14 @@ def test_llama_cpp_takes_the_published_file_where_ollama_does_not_keep_it_whole(
 
 
 @slow
+def test_llama_cpp_is_a_rung_only_where_it_fits():
+    """On a 5090 the file of 59 GiB is open by both, and a rung beside another's must help."""
+    rungs = weighbridge.fit("gpt-oss-120b", gpu="5090").ladder
+    assert [rung.fits for rung in rungs if rung.engine == "ollama"] == ["unknown", "yes"]
+    assert not [rung for rung in rungs if rung.engine == "llama.cpp"]
+
+
+@slow
 def test_a_context_that_ollama_lowers_is_answered_by_another_engine():
     found = weighbridge.fit("qwen3-32b", gpu="4090", context=128_000)
     short = [r for r in found.ladder if r.engine == "ollama"]
