@@ -8,6 +8,7 @@ from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.stand_ins import STAND_INS
 from weighbridge.engines.table import ENGINES
+from weighbridge.faces.view import screen
 
 TGI = "text-generation-launcher --model-id org/name"
 
@@ -22,10 +23,12 @@ TGI = "text-generation-launcher --model-id org/name"
         (f"{TGI} --cuda-memory-fraction 0.8", "tgi", {"gpu_memory_utilization": 0.8}),
         ("trtllm-serve org/name --tp_size 4 --max_seq_len 4096", "tensorrt-llm", {"tensor_parallel_size": 4, "context": 4096}),
         ("trtllm-serve serve org/name --pp_size 2", "tensorrt-llm", {"pipeline_parallel_size": 2}),
-        ("lmdeploy serve api_server org/name --tp 2 --quant-policy 8", "lmdeploy", {"tensor_parallel_size": 2, "kv_cache_dtype": "fp8"}),
+        ("lmdeploy serve api_server org/name --tp 2 --quant-policy 8", "lmdeploy", {"tensor_parallel_size": 2, "kv_cache_dtype": "int8_per_token_head"}),
+        ("lmdeploy serve api_server org/name --quant-policy 4", "lmdeploy", {"kv_cache_dtype": "int4_per_token_head"}),
         ("lmdeploy serve api_server org/name --session-len 8192 --eager-mode", "lmdeploy", {"context": 8192, "enforce_eager": True}),
         ("aphrodite run org/name -tp 2 --enforce-eager", "aphrodite", {"tensor_parallel_size": 2, "enforce_eager": True}),
         ("docker run --gpus all ghcr.io/huggingface/text-generation-inference:3.3.4 --model-id org/name --num-shard 2", "tgi", {"tensor_parallel_size": 2}),
+        ("koboldcpp x.gguf --contextsize 2048 --gpulayers 20", "koboldcpp", {"context": 2048, "n_gpu_layers": 20}),
         ("koboldcpp --model x.gguf --contextsize 4096 --quantkv 1 --usecublas normal 0", "koboldcpp", {"context": 4096, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
     ],
 )  # fmt: skip
@@ -62,6 +65,9 @@ def test_a_command_and_the_engine_by_name_have_one_answer():
     by_name = weighbridge.infer("qwen3-8b", engine="tgi", gpu="h100", context=40960)
     assert by_command.peak == by_name.peak
     assert by_command.verdict.fits == by_name.verdict.fits
+    assert {screen(each).title.partition(" · ")[0] for each in (by_command, by_name)} == {
+        "qwen3-8b on tgi (by vLLM 0.33's rules)"
+    }
 
 
 def test_a_program_that_runs_the_code_of_another_is_as_sure():

@@ -125,7 +125,7 @@ def test_a_release_that_is_not_known_is_said_first(
     assert run([*said, asked]) == 0
     out, warned = capsys.readouterr()
     title = " ".join(out.split("\n\n")[0].split())
-    assert f"{asked} (not known; by the rules of {rules})" in title
+    assert f"{asked} (by {rules}'s rules)" in title
     warnings = [line for line in warned.splitlines() if line.startswith("warning: ")]
     assert f"those of {rules} are used" in warnings[0]
     assert run([*said, rules]) == 0

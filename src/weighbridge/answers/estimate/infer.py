@@ -76,6 +76,7 @@ def infer(
         meant = workload.but(engine=kind.name, engine_version=None, unmodelled=unmodelled)
         report = infer(model, meant, draft=draft, projector=projector, limits=limits)
         derived: Any = {name: v for name, v in report.derived.items() if name not in LINE}
+        derived["engine_asked"] = workload.engine
         said = sentence("engine.stands_in", name=workload.engine, near=kind.title)
         return replace(report, derived=derived, warnings=(said, *report.warnings))
     workload = workload.but(engine=kind.name)

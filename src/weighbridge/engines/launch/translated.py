@@ -21,6 +21,7 @@ def dialect_of(name: str) -> Dialect:
         first = near.flags.get(meant.partition(" ")[0])
         takes = "value" if first is None else first.takes
         flags[flag] = Flag(names=(flag,), takes="values" if meant == "*" else takes, effect="-")
+    flags.pop("", None)  # a word, which is no flag
     for flag in own.switches:
         flags[flag] = Flag(names=(flag,), takes="switch", effect="-")
     for flag, instead in own.counted.items():
@@ -38,7 +39,7 @@ def in_flags_of_near(given: GivenFlag, name: str) -> Iterator[GivenFlag]:
     value = own.values.get(given.name, {}).get(str(given.value), given.value)
     meant = flags[given.name].strip("*").split() if value != "" else []
     for flag in meant:
-        yield replace(given, flag=near.flags[flag], value=value)
+        yield replace(given, name=given.name or flag, flag=near.flags[flag], value=value)
     if not meant:
         yield given
 

@@ -30,8 +30,11 @@ def engine(report: Report) -> str:
 
 
 def by_rules(answer: ShownAnswer) -> str:
-    """The engine, and whose rules it is answered by where its own release is not known."""
+    """Return the engine, and whose rules answer where it, or its own release, was not read."""
     w, named = answer.report.workload, engine(answer.report)
+    asked = answer.report.derived.get("engine_asked")
+    if asked is not None:
+        return answer.say("title.rules", engine=printable(asked), version=named)
     if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
         return named
     nearest, unknown = version(record(w["engine"]), w["engine_version"])
