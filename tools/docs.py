@@ -33,6 +33,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.model_types import all_types
 from weighbridge.models.catalogue import pipelines
 from weighbridge.models.quantization.schemes import NAMES, scheme
+from weighbridge.pictures.components import declared
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- written by tools/docs.py -->\n"
@@ -104,9 +105,13 @@ def models() -> Iterator[str]:
 
 def parameters() -> Iterator[str]:
     """A JSON object, since who lists models has no time to count; without pipelines of classes that
-    no program follows."""
+    no program follows. A pipeline's first denoiser has a count of its own, NAME/PART."""
     counts = {name: prepare(name).model().parameters for name in catalogue.names()}
-    counts |= {name: count for name in pipelines.names() if (count := _count(name)) is not None}
+    for name in pipelines.names():
+        if (count := _count(name)) is not None:
+            part, config = pipelines.find(name).denoiser()
+            whole = declared(config).declared.values()
+            counts |= {name: count, f"{name}/{part}": sum(param.numel for param in whole)}
     yield json.dumps(counts, indent=1)
 
 

@@ -23,9 +23,9 @@ from weighbridge.faces.web.command import command
 from weighbridge.machines.accelerators.names import find
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.plan import Plan, Rung, chosen_way
+from weighbridge.models import catalogue
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import components
-from weighbridge.pictures.components import declared
 from weighbridge.workload import PICTURE
 
 SD = "sd-1.5"
@@ -154,26 +154,19 @@ def test_a_screen_has_one_of_each_class_and_what_people_run():
     assert len(pipelines_for(names, CARD).rows) == len(names)
 
 
-def test_a_screen_reads_each_denoiser_once_and_none_that_it_does_not_want(monkeypatch):
+def test_pipelines_are_put_in_order_by_sizes_that_the_catalogue_has(monkeypatch):
     """sdxl and playground-v2.5 have one denoiser; of svd nobody offers a GGUF, and sdxl fits."""
-    read = []
-    monkeypatch.setattr(
-        components, "declared", lambda config, *more: read.append(config) or declared(config, *more)
-    )
     names = ["svd", "sdxl", "playground-v2.5"]
-    offered = [row for row in map(pipelines.find, names) if row.gguf]
-    assert [row.name for row in offered] == ["sdxl"]
-    denoisers = {name: pipelines.find(name).parts["unet"] for name in names}
+    assert [name for name in names if pipelines.find(name).gguf] == ["sdxl"]
+    denoisers = {name: pipelines.find(name).denoiser() for name in names}
+    for name, (part, config) in denoisers.items():
+        counted = catalogue.parameters()[f"{name}/{part}"]
+        assert counted == components.blueprint(config).parameters
+    monkeypatch.setattr(components, "declared", None)  # none is counted anew
     families = _families(names, {}, apart=False)
-    assert [one.name for one in next(families)] == ["sdxl"]
-    assert read == [denoisers["sdxl"]]
-    assert [one.name for one in next(families)] == ["svd"]
-    assert read == [denoisers["sdxl"], denoisers["svd"]]
+    assert [[one.name for one in family] for family in families] == [["sdxl"], ["svd"]]
     one, two, three = (family[0] for family in _families(names, {}, apart=True))
     assert (one.name, two.parameters) == ("svd", three.parameters)
-    assert read[2:] == [denoisers["svd"], denoisers["sdxl"]]
-    for known in (one, two):
-        assert known.parameters == components.blueprint(denoisers[known.name]).parameters
 
 
 def test_what_has_no_answer_is_left_out_by_name(monkeypatch, capsys):

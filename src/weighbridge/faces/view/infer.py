@@ -33,7 +33,7 @@ def by_rules(answer: ShownAnswer) -> str:
     """Return the engine, and whose rules answer where it, or its own release, was not read."""
     w, named = answer.report.workload, engine(answer.report)
     asked = answer.report.derived.get("engine_asked")
-    if asked is not None:
+    if isinstance(asked, str):
         return answer.say("title.rules", engine=printable(asked), version=named)
     if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
         return named

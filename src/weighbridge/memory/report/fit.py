@@ -280,6 +280,7 @@ class Ranking:
     by: str = ""  # the framework that layouts are of
     pipelines: tuple[Mapping[str, Any], ...] = ()  # of pictures and video, beside models
     left_out: Mapping[str, str] = field(default_factory=dict)  # names that have no answer, and why
+    among: int = 0  # models of which the first that fit were looked for; no more were asked
 
     @property
     def fitting(self) -> tuple[Mapping[str, Any], ...]:

@@ -80,7 +80,8 @@ def search(pattern: str) -> list[CatalogueEntry]:
 
 @cache
 def parameters() -> dict[str, int]:
-    """Return the parameters of every name, pipelines included; written by tools/docs.py."""
+    """Return the parameters of every name, pipelines included, and of the first denoiser of each,
+    NAME/PART; written by tools/docs.py."""
     with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
         counts: dict[str, int] = json.load(file)
         return counts

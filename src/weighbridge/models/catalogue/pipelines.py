@@ -36,6 +36,11 @@ class CataloguePipeline(NamedTuple):
     # with every component (Comfy-Org/flux1-dev) under one name
     either: tuple[str, ...] = ()
 
+    def denoiser(self) -> tuple[str, "Config"]:
+        """Return the first denoiser: its part's name and config."""
+        part = self.recipe["denoisers"][0]
+        return part, self.parts[part]
+
     def gguf_file(self, component: str, form: str) -> str:
         """Return the file of a denoiser in a format; "" where no link that we saw names it."""
         known = form in self.gguf_forms

@@ -17,6 +17,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import kept_so_far, trying
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
+from weighbridge.models import catalogue
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures.config import class_of
 
@@ -55,9 +56,10 @@ class RankedPipelines(NamedTuple):
 
 
 class RankedPipeline(NamedTuple):
-    """A pipeline whose files were read: the size and the class of its denoiser."""
+    """A pipeline: its parameters, those of its denoiser, and that one's class."""
 
     name: str
+    whole: int
     parameters: int
     cls: str
     gguf: bool
@@ -95,9 +97,9 @@ def _families(
     if apart:
         yield from ([one] for one in _candidates(rows, left_out))
         return
-    offered = {class_of(_denoiser(row)) for row in rows if row.gguf}
+    offered = {class_of(row.denoiser()[1]) for row in rows if row.gguf}
     for first in (True, False):
-        turn = [row for row in rows if (class_of(_denoiser(row)) in offered) is first]
+        turn = [row for row in rows if (class_of(row.denoiser()[1]) in offered) is first]
         known = reversed([*_candidates(turn, left_out)])
         alike = {(one.cls, -one.parameters.bit_length()): one for one in known}
         by_class = [alike[key] for key in sorted(alike)]
@@ -108,24 +110,15 @@ def _families(
 def _candidates(
     rows: Iterable[pipelines.CataloguePipeline], left_out: dict[str, str]
 ) -> Iterator[RankedPipeline]:
-    """Yield pipelines with the sizes of their denoisers; one that several have is read once."""
-    from weighbridge.pictures import components
-
-    sizes: dict[int, int] = {}
+    """Yield pipelines with the sizes of their denoisers; what has no program is left out."""
+    counts = catalogue.parameters()
     for row in rows:
-        config = _denoiser(row)
-        try:
-            if id(config) not in sizes:
-                params = components.declared(config).declared.values()
-                sizes[id(config)] = sum(param.numel for param in params)
-        except WeighbridgeError as error:
-            left_out[row.name] = str(error)
-            continue
-        yield RankedPipeline(row.name, sizes[id(config)], class_of(config), bool(row.gguf))
-
-
-def _denoiser(row: pipelines.CataloguePipeline) -> pipelines.Config:
-    return row.parts[row.recipe["denoisers"][0]]
+        part, config = row.denoiser()
+        size = counts.get(f"{row.name}/{part}")
+        if size is None:
+            left_out[row.name] = sentence("picture.no_program", cls=class_of(config))
+        else:
+            yield RankedPipeline(row.name, counts[row.name], size, class_of(config), bool(row.gguf))
 
 
 def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | None:
@@ -174,8 +167,8 @@ def _row(one: RankedPipeline, card: Mapping[str, Any]) -> Row | None:
 def _answers(
     one: RankedPipeline, card: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], Report]]:
-    """Yield ways with their answers; those whose denoiser alone is larger than the card are passed
-    over."""
+    """Yield ways with their answers; those of which the weights alone are larger than the card are
+    passed over: all of them as asked, and else the denoiser's."""
     from weighbridge.answers.questions.prepared import opened
     from weighbridge.machines.accelerators.budget import budget
     from weighbridge.models.checkpoint.gather import GatherOptions
@@ -185,7 +178,8 @@ def _answers(
     pipeline = opened(one.name, GatherOptions())
     ways = (*WAYS[:1], ON_CARDS, *WAYS[1:]) if room.choice.count > 1 else WAYS
     for way in ways:
-        if one.parameters * way.bits / 8 > room.usable.high or (way.gguf and not one.gguf):
+        weights = (one.parameters if way.settings else one.whole) * way.bits / 8
+        if weights > room.usable.high or (way.gguf and not one.gguf):
             continue
         try:
             yield way.settings, pipeline.image(remedies=False, **card, **way.settings)

@@ -43,6 +43,7 @@ from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
+from weighbridge.models import catalogue
 from weighbridge.models.catalogue.popularity import family, family_of, of
 from weighbridge.models.catalogue.uses import OF_WORDS, purpose
 from weighbridge.models.checkpoint.gather import GatherOptions
@@ -184,8 +185,8 @@ def models(
 
     Args:
         least: those with a context of so many tokens.
-        shown: how many of those that fit are told whole; None: all rows are. Of the others it is
-            told whether they fit, and no context; of what cannot fit, nothing more.
+        shown: how many of those that fit are looked for, which are told whole; None: all are, and
+            those that do not fit; 0: which ones fit is told alone.
     """
     from weighbridge.machines.accelerators.budget import budget
 
@@ -195,7 +196,7 @@ def models(
     if least is not None and request.about == "infer":
         request = replace(request, settings={**settings, "context": least})
     shelf = _Shelf(opened, request, room, shown)
-    rows = chosen(_rows(names, str, shelf.row))
+    rows = chosen(_rows(names, str, shelf.row) if not shown else shelf.first_rows(names, shown))
     if shown is not None and not stopped():
         shelf.add_contexts(rows)
     return Ranking(
@@ -204,6 +205,7 @@ def models(
         rows=tuple(rows),
         accelerator=room.choice.part.name,
         count=room.choice.count,
+        among=len(names),
     )
 
 
@@ -221,6 +223,15 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: keys[row["name"]])
 
 
+def _families(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield families with their models, the largest first, those that are asked for today before
+    others."""
+    counts, members = catalogue.parameters(), dict[str, list[str]]()
+    for name in sorted(names, key=lambda name: (-counts.get(name, 0), name)):
+        members.setdefault(family_of(name), []).append(name)
+    yield from sorted(members.items(), key=lambda each: family(each[0]))
+
+
 class _Shelf:
     """The models of one ranking, of which the first `shown` that fit are told whole: all, if None
     is said."""
@@ -236,7 +247,30 @@ class _Shelf:
         # Of the first that fit so far: models that were read, each with the question that is told
         self.first: dict[str, tuple[Row, Asker, FitRequest]] = {}
 
+    def first_rows(self, names: list[str], shown: int) -> list[Row]:
+        """Return rows until `shown` models of words fit that `chosen` has first of all: of each
+        family the largest that fits, families that are asked for today before others, then the
+        next of each."""
+        rows: list[Row] = []
+        families = {of: iter(members) for of, members in _families(names)}
+        fitting = 0
+        with kept_so_far():
+            while families and fitting < shown:
+                for of, members in [*families.items()]:
+                    for name in members:
+                        trying(partial(str, name), len(rows) + 1, len(names))
+                        rows.append(row := self.row(name))
+                        if row["fits"] == "yes":
+                            fitting += row["task"] in OF_WORDS
+                            break
+                    else:
+                        del families[of]
+                    if fitting == shown:
+                        break
+        return rows
+
     def row(self, name: str) -> Row:
+        """Return what is told of a model, by the first format that fits the card."""
         asker = self.opened(name)
         model = asker.model()
         parameters = sum(part.blueprint.parameters for part in model.parts)
