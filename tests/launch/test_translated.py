@@ -5,7 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
-from weighbridge.engines.launch.programs import dialect
+from weighbridge.engines.launch.programs import IMAGES, PROGRAMS, dialect
 from weighbridge.engines.stand_ins import STAND_INS
 from weighbridge.engines.table import ENGINES
 from weighbridge.faces.view import screen
@@ -28,6 +28,7 @@ TGI = "text-generation-launcher --model-id org/name"
         ("lmdeploy serve api_server org/name --session-len 8192 --eager-mode", "lmdeploy", {"context": 8192, "enforce_eager": True}),
         ("aphrodite run org/name -tp 2 --enforce-eager", "aphrodite", {"tensor_parallel_size": 2, "enforce_eager": True}),
         ("docker run --gpus all ghcr.io/huggingface/text-generation-inference:3.3.4 --model-id org/name --num-shard 2", "tgi", {"tensor_parallel_size": 2}),
+        ("docker run --gpus all alpindale/aphrodite-openai:latest --model org/name -tp 2", "aphrodite", {"tensor_parallel_size": 2}),
         ("koboldcpp x.gguf --contextsize 2048 --gpulayers 20", "koboldcpp", {"context": 2048, "n_gpu_layers": 20}),
         ("koboldcpp --model x.gguf --contextsize 4096 --quantkv 1 --usecublas normal 0", "koboldcpp", {"context": 4096, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
     ],
@@ -75,6 +76,11 @@ def test_a_program_that_runs_the_code_of_another_is_as_sure():
     other = weighbridge.infer("qwen3-8b", engine="lm-studio", quantization="Q4_K_M", gpu="3060")
     assert other.peak == own.peak
     assert other.warnings == own.warnings
+
+
+@pytest.mark.parametrize("program", sorted({program for _, program in IMAGES} - {""}))
+def test_an_image_runs_a_program_that_there_is(program):
+    assert program in PROGRAMS
 
 
 @pytest.mark.parametrize("name", [*STAND_INS])

@@ -22,14 +22,14 @@ from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.stand_ins import STAND_INS, StandIn
 from weighbridge.engines.table import ENGINES, record
 
-# program -> the engines that it may be of, the first where nothing tells
-PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
-    name: tuple(e for e in ENGINES.values() if name in e.programs)
-    for own in ENGINES.values()
+# All that have programs: engines that were read, and those for which others stand
+_OWNERS: tuple[Engine | StandIn, ...] = (*ENGINES.values(), *STAND_INS.values())
+# program -> whose it may be, the first where nothing tells
+PROGRAMS: Mapping[str, tuple[Engine | StandIn, ...]] = {
+    name: tuple(each for each in _OWNERS if name in each.programs)
+    for own in _OWNERS
     for name in own.programs
 }
-# program -> the engine for which another one's rules stand
-STARTED: Mapping[str, StandIn] = {name: own for own in STAND_INS.values() for name in own.programs}
 NOT_YET = {
     "ollama": "llama-server",
     "lms": "llama-server",
@@ -54,10 +54,7 @@ ALONE = """
 SWITCHES = frozenset(ALONE.split())
 BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
 # the last part of an image's name -> the program that it runs by itself, or ""
-IMAGES = (
-    *(image for engine in ENGINES.values() for image in engine.images.items()),
-    *(image for own in STAND_INS.values() for image in own.images.items()),
-)
+IMAGES = tuple(image for own in _OWNERS for image in own.images.items())
 # Words of published names of images; the tag of one with other words is its owner's release
 _PUBLISHED = """
 vllm openai sglang llama cpp server cpu rocm tpu neuron cuda cu xpu hpu gaudi ascend musa vulkan
@@ -106,8 +103,6 @@ def _named_alone(words: Sequence[str]) -> bool:
 
 def _subcommands(program: str) -> tuple[str, ...]:
     """Return the subcommands by which a program launches a server; () where it has none."""
-    if program in STARTED:
-        return STARTED[program].programs[program]
     return next((e.programs[program] for e in PROGRAMS.get(program, ())), ())
 
 
@@ -128,7 +123,7 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
         base, behind = behind[module_flag + 1], behind[module_flag + 2 :]
     if base in NOT_YET:
         raise UnsupportedError(sentence("command.not_yet", base=base, near=NOT_YET[base]))
-    if base not in PROGRAMS and base not in STARTED:
+    if base not in PROGRAMS:
         return None
     return _subcommand(base, behind, env)
 
@@ -149,10 +144,9 @@ def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> Lau
 
 def _engine(program: str, words: Sequence[str]) -> str:
     """The engine whose program it is: of those of one name, flags that only one has tell."""
-    if program in STARTED:
-        return STARTED[program].name
     first, *others = PROGRAMS[program]
-    telling = (e.name for e in others if dialect(e).tells.intersection(words))
+    read = (e for e in others if isinstance(e, Engine))
+    telling = (e.name for e in read if dialect(e).tells.intersection(words))
     return next(telling, first.name)
 
 
@@ -216,7 +210,8 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
         return known
     if not program:
         raise UsageError(sentence("command.no_program", image=image))
-    runs = None if program in STARTED else dialect(PROGRAMS[program][0]).runs
+    owner = PROGRAMS[program][0]
+    runs = dialect(owner).runs if isinstance(owner, Engine) else None
     if runs is not None:
         words, program = runs(image, words)
     elif words[:1] == ["serve"]:
