@@ -81,7 +81,7 @@ def opened(browser, address):
     """open(task, model, ...): a fresh page at that state, once its answer stands."""
     contexts, wrong = [], []
 
-    def open_(task="fit", *, wait=True, where=None, url=None, **state):
+    def open_(task="fit", *, wait=True, where=None, url=None, more=True, **state):
         options = {"locale": "en-US", "viewport": {"width": 1240, "height": 900}, **(where or {})}
         made = browser.new_context(**options)
         contexts.append(made)
@@ -94,12 +94,19 @@ def opened(browser, address):
         page.goto(url or f"{address}#{urlencode({'task': task, **state})}")
         if wait:
             settled(page)
+        if wait and more:
+            open_settings(page)
         return page
 
     yield open_
     for made in contexts:
         made.close()
     assert wrong == []
+
+
+def open_settings(page):
+    """Opens the settings that stand folded below the first row."""
+    page.evaluate("for (const one of document.querySelectorAll('.more')) one.open = true")
 
 
 def foreign(url, address):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.conftest import settled, state_of
+from tests.browser.conftest import open_settings, settled, state_of
 
 LLAMA = "llama-3.1-8b"
 NONE = "No change was found"
@@ -35,6 +35,7 @@ def test_nothing_is_said_of_a_search_before_it_has_ended(opened, task, state):
     )
     settled(page)
     assert page.evaluate("window.seen") == []
+    open_settings(page)
     page.select_option("#set-method" if task == "train" else "#set-engine", index=1)
     settled(page)
     assert page.evaluate("window.seen") == []

@@ -127,7 +127,7 @@ def test_back_takes_back_each_change_and_a_slider_as_one(opened):
     page.go_back()
     page.wait_for_function("() => !location.hash.includes('seq_len')")
     settled(page)
-    assert "2,048" in page.inner_text(".result > h2")
+    assert "2,048" in page.inner_text("h2#answer")
 
 
 def test_a_gguf_is_asked_of_llama_cpp_and_the_first_error_goes(opened, tmp_path):

@@ -69,7 +69,8 @@ def test_on_a_phone_the_answer_comes_first_and_the_form_folds(opened):
 
 
 def test_a_row_on_a_desk_and_the_answer_below_it_without_scrolling(opened):
-    page = opened("infer", **SERVE, where={"viewport": {"width": 1440, "height": 900}})
+    desk = {"viewport": {"width": 1440, "height": 900}}
+    page = opened("infer", **SERVE, where=desk, more=False)
     row = ("#model", "#set-gpu", "#set-quantization", "#set-context")
     places = [page.locator(one).bounding_box() for one in row]
     assert max(p["y"] for p in places) - min(p["y"] for p in places) < 4

@@ -152,7 +152,7 @@ def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
         assert {r.status for r in replies if r.url.endswith(".parquet")} == {200}
         sizes = [int(r.headers.get("content-length", 0)) for r in replies]
         assert all(sizes) and sum(sizes) < 3_000_000
-        page.click("#tab-gpus")
+        page.click("#place-explore")
         settled(page)
         page.wait_for_selector(".result")
         assert [r.url for r in replies if "/engine/" in r.url]
@@ -301,9 +301,7 @@ def searching(page, *, patient=False):
     for worker in page.workers:
         worker.on("close", lambda one: ended.append(one))
     page.evaluate(MOVE, "seq_len")
-    page.wait_for_function(
-        "() => document.querySelector('.result > h2').innerText.includes('2,560')"
-    )
+    page.wait_for_function("() => document.querySelector('h2#answer').innerText.includes('2,560')")
     assert page.locator(".problem").count() == 0
     return ended
 

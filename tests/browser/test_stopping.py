@@ -41,7 +41,7 @@ def test_a_newer_question_ends_the_search(opened):
     page.wait_for_function("() => ended.length")
     length = int(state_of(page)["seq_len"])
     assert length == 2560
-    told = "(text) => document.querySelector('.result > h2').innerText.includes(text)"
+    told = "(text) => document.querySelector('h2#answer').innerText.includes(text)"
     page.wait_for_function(told, arg=f"{length:,}")
     assert page.locator(".problem").count() == 0
 

@@ -28,7 +28,7 @@ def test_hostile_settings_in_a_link(opened):
 def test_a_model_of_the_hub(opened, hub):
     page = opened("load", model="org/tiny", gpu="3060")
     assert "fits" in verdict(page)
-    assert "org/tiny" in page.inner_text(".result > h2")
+    assert "org/tiny" in page.inner_text("h2#answer")
     assert hub.asked("org/tiny")
 
 
@@ -93,7 +93,7 @@ def test_a_dropped_config(opened):
         page.click("[data-form=json]")
     assert '"LlamaForCausalLM"' in saved.value.path().read_text()
     page.goto(page.url.partition("#")[0] + "#task=load&model=llama-3.1-8b")
-    page.wait_for_selector(".result > h2:has-text('llama-3.1-8b')")  # the file is let go
+    page.wait_for_selector("h2#answer:has-text('llama-3.1-8b')")  # the file is let go
 
 
 def test_only_the_header_of_a_file_is_sent(opened, tmp_path):
@@ -188,4 +188,4 @@ def test_a_server_that_has_ended(opened):
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector(".headline")
     settled(page)
-    assert "8,192" in page.inner_text(".result > h2")
+    assert "8,192" in page.inner_text("h2#answer")

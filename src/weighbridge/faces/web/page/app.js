@@ -25,6 +25,12 @@ const FIRST_WORDS = {
   zh: { start: "正在启动……", gone: "没有应答。`weighbridge web` 还在运行吗？请重新启动，并打开它给出的地址。", away: "这个 Space 没有应答，可能正在启动：请一分钟后再试。", broken: "Python 无法在这个浏览器里启动：", again: "重试" },
 };
 
+/** Where one goes: tasks that are zooms of one question, or lists. @type {Record<string, string[]>} */
+const PLACES = { fit: ["fit", "load", "infer", "train", "image", "train_image"], oom: [OOM], compare: ["compare"], explore: ["gpus", "models", "accuracy", REGISTRY] };
+
+/** @param {string} task */
+const placeOf = (task) => Object.keys(PLACES).find((name) => PLACES[name]?.includes(task)) ?? "fit";
+
 const GGML = ["llama.cpp", "ik_llama.cpp", "ollama"]; // engines that read a .gguf
 
 /** The question about a dropped file: nothing trains a .gguf. @param {string} task @param {boolean} ggml */
@@ -179,6 +185,9 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const only = state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined;
   const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting, parameters: ofPipelines(state.task) ? null : (shown?.answer.report?.model?.parameters ?? null) };
   const folds = about && Boolean(shown) && !error; // on a phone, where the answer comes first
+  const zooms = (PLACES[placeOf(state.task)]?.length ?? 0) > 1;
+  /** @param {string} to */
+  const go = (to) => set({ task: to, model: modelOn(to, state.model, form) });
   return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();
     setOver(true);
@@ -187,28 +196,25 @@ function Page({ form, formLang, state, setState, engine, progress }) {
     setOver(false);
     void take(e.dataTransfer?.files[0]);
   }}>
-    <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
+    <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1></div>
+      <${Places} form=${form} task=${state.task} go=${go} />
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
-    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to, model: modelOn(to, state.model, form) })} />
-    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
+    <main class="desk"><${Tabs} form=${form} task=${state.task} go=${go} />
+    <div id="panel" role=${zooms ? "tabpanel" : undefined} aria-labelledby=${zooms ? `tab-${state.task}` : undefined} class=${listing ? "listing" : asked ? "asked" : ""}>
       ${state.task === REGISTRY ? html`<${Registry} words=${words} unit=${state.unit} given=${state.given} set=${filter} />` : html`${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} take=${take} />
           <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}
-        <div class="rest">
+        <${Rest} folds=${asked} words=${words} changed=${asked ? unseen(state, form) : 0} opens=${Boolean(fileError || fileNotes.length || only || (problem && !QUICK[state.task]?.includes(problem.name)))}>
           ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
           ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} fileNotes=${fileNotes} setting=${setting} />` : null}
           ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />` : html`<${Fields} ...${fields} only=${only} without=${about ? QUICK[state.task] : []} />`}
           ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} space=${engine.kind === "space"} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
-        </div>
+        <//>
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
         <div class=${`progress${busy ? " on" : ""}`}>${busy && progress.share < 1 && progress.text ? html`<p>${progress.text}</p>` : null}<div class="line"></div></div>
-        ${shown && !error ? html`<div class="tools">${state.task === "models" || state.task === "accuracy" ? null : html`<${Looks} words=${words} state=${state} set=${set} />`}
-          <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
-          <${Share} words=${words} engine=${engine} say=${setSaid} />
-          ${listing || state.task === OOM ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
         <p class="said" role="status">${said}</p>
         <p class="unseen" role="status" id="live">${busy ? "" : spoken(shown, words)}</p>
         ${strange ? html`<p class="strange" role="status">${words["link.strange"]?.replace("{names}", () => strange)}</p>` : null}
@@ -217,6 +223,10 @@ function Page({ form, formLang, state, setState, engine, progress }) {
         ${shown && !error ? html`<div class=${old ? "stale" : ""}><${Result} shown=${shown} form=${form} unit=${state.unit} apply=${apply} open=${open} seeking=${seeking} />
           ${shown.answer.command ? html`<${Pasted} block=${{ heading: words["command"] ?? "", text: shown.answer.command }} words=${words} />` : null}
           ${engine.kind === "space" && asked && shown.answer.report?.model?.revision ? html`<${Post} key=${shown.key} words=${words} of=${shown.ask} token=${token} ask=${(/** @type {Ask} */ ask) => engine.ask(ask)} />` : null}</div>` : null}
+        ${shown && !error ? html`<div class="tools">${state.task === "models" || state.task === "accuracy" ? null : html`<${Looks} words=${words} state=${state} set=${set} />`}
+          <span class="gap"></span>${asked && !dropped ? html`<button type="button" id="compare-this" onClick=${compare}>${words["compare.this"]}</button>` : null}
+          <${Share} words=${words} engine=${engine} say=${setSaid} />
+          ${listing || state.task === OOM ? null : html`<${Export} words=${words} of=${shown.ask} ask=${(/** @type {Ask} */ ask) => answered(engine, ask, asked ? dropped : null)} say=${setSaid} />`}</div>` : null}
       </section>`}
     </div></main>
     ${shown?.answer.screen && !error ? html`<${Strip} screen=${shown.answer.screen} form=${form} />` : null}
@@ -224,9 +234,28 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   </div>`;
 }
 
-/** @param {{ form: Form, task: string, go: (task: string) => void }} props */
+/** Settings that were given and stand where they are folded. @param {State} state @param {Form} form */
+function unseen(state, form) {
+  return Object.keys(kept(state.given, form, state.task)).filter((name) => !QUICK[state.task]?.includes(name)).length;
+}
+
+/** What stands below the first row: folded where there is a question in it. @param {{ folds: boolean, words: Record<string, string>, changed: number, opens: boolean, children?: any }} props */
+function Rest({ folds, words, changed: count, opens, children }) {
+  if (!folds) return html`<div class="rest">${children}</div>`;
+  return html`<details class="rest more" open=${opens || undefined}><summary>${words["form.more"]}${count ? html` <span class="badge">${count}</span>` : null}</summary>${children}</details>`;
+}
+
+/** The four places of the page. @param {{ form: Form, task: string, go: (task: string) => void }} props */
+function Places({ form, task, go }) {
+  const here = placeOf(task);
+  return html`<nav class="places" aria-label=${form.words["places"]}>${Object.entries(PLACES).map(([name, [first = name]]) => html`<button key=${name} type="button" id=${`place-${name}`}
+    aria-current=${name === here ? "page" : undefined} onClick=${() => go(first)}>${form.words[`place.${name}`] ?? form.tabs.find((tab) => tab.name === first)?.label}</button>`)}</nav>`;
+}
+
+/** Zooms of the question, or the lists. @param {{ form: Form, task: string, go: (task: string) => void }} props */
 function Tabs({ form, task, go }) {
-  const names = form.tabs.map((tab) => tab.name);
+  const tabs = form.tabs.filter((tab) => PLACES[placeOf(task)]?.includes(tab.name));
+  const names = tabs.map((tab) => tab.name);
   /** @param {KeyboardEvent} event */
   const key = (event) => {
     const at = names.indexOf(task);
@@ -242,8 +271,9 @@ function Tabs({ form, task, go }) {
     const tab = document.getElementById(`tab-${task}`); // scrollIntoView would move where Tab starts
     if (row.current && tab) row.current.scrollLeft = tab.offsetLeft - row.current.clientWidth / 2 + tab.clientWidth / 2;
   }, [task]);
+  if (names.length < 2) return null;
   return html`<nav class="tabs" ref=${row}><div role="tablist" aria-label=${form.words["tabs"]} onKeyDown=${key}>
-    ${form.tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
+    ${tabs.map((tab) => html`<button key=${tab.name} type="button" role="tab" id=${`tab-${tab.name}`} aria-selected=${tab.name === task} aria-controls="panel"
       tabindex=${tab.name === task ? 0 : -1} onClick=${() => go(tab.name)}>${tab.label}</button>`)}</div></nav>`;
 }
 

@@ -26,10 +26,10 @@ export function Result(props) {
   if (!screen) return null;
   const steps = STEPPED.includes(shown.task) ? phasesOf(screen, shown.answer.report) : null;
   const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
-  const drawn = shown.task === "fit" ? [ladderOf(screen, shown.answer.report)] : [];
+  const drawn = shown.task === "fit" ? [ladderOf(screen, shown.answer.report), runOf(screen)] : [];
   const rest = together((shown.task === "fit" ? sections.slice(1) : sections).map((section) => section.filter((block) => !drawn.includes(/** @type {any} */ (block)))).filter((section) => section.length));
   return html`<article class=${`result of-${shown.task}`}>
-    <h2 id="answer" tabindex="-1">${screen.title}</h2>
+    ${shown.task === "fit" ? null : html`<${Title} screen=${screen} />`}
     ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
     ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
     ${rest.map((section, at) => html`<${Section} key=${at} ...${props} shown=${shown} blocks=${section} first=${at === 0} steps=${steps} />`)}
@@ -37,6 +37,11 @@ export function Result(props) {
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
   </article>`;
+}
+
+/** What was asked about; here a reader goes on once a button has changed it. @param {{ screen: Screen }} props */
+function Title({ screen }) {
+  return html`<h2 id="answer" tabindex="-1">${screen.title}</h2>`;
 }
 
 /** An answer of fit about a pipeline, as one about its only question. @param {Shown} shown @returns {Shown} */
@@ -50,6 +55,12 @@ function ladderOf(screen, fit) {
   const rungs = fit.ladder?.length;
   const found = screen.sections.flat().find((block) => rungs && block.block === "grid" && block.rows.length === rungs);
   return found?.block === "grid" ? found : undefined;
+}
+
+/** The first line to run, which stands below the verdict. @param {Screen} screen @returns {Paste | undefined} */
+function runOf(screen) {
+  const found = screen.sections.flat().find((block) => block.block === "paste");
+  return found?.block === "paste" ? found : undefined;
 }
 
 /** The table of a step's phases, which stands below their picture. @param {Screen} screen @param {Report} report */
@@ -216,6 +227,7 @@ function FitAnswer({ shown, form, unit, open, seeking }) {
   const words = form.words;
   const screen = /** @type {Screen} */ (shown.answer.screen);
   const lead = screen.sections[0] ?? [];
+  const run = runOf(screen);
   const grid = ladderOf(screen, fit);
   const rungs = grid ? (fit.ladder ?? []) : [];
   const asked = fit.questions.map((question, at) => ({ question, at })).filter(({ question }) => !grid || besideLadder(question, fit));
@@ -233,6 +245,8 @@ function FitAnswer({ shown, form, unit, open, seeking }) {
   const below = (at) => html`<${Offers} question=${asked[at]?.question} prices=${shown.answer.prices?.[asked[at]?.at ?? -1] ?? []} form=${form} unit=${unit} open=${open} />`;
   return html`<section class="blocks answer">
     ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
+    <${Title} screen=${screen} />
+    ${run ? html`<${Pasted} block=${run} words=${words} />` : null}
     ${grid ? html`<${Ladder} grid=${grid} rungs=${rungs} scale=${scale} words=${words} unit=${unit} open=${open} />` : null}
     ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}
     <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} scale=${scale} /></section>`;
