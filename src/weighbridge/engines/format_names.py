@@ -10,8 +10,9 @@ one scale a tensor as with `vllm --quantization fp8`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import record
@@ -37,60 +38,38 @@ class Usual(NamedTuple):
         return self.gguf if kind.reads == "gguf" else self.plain
 
 
-FOUR = Usual("nf4", "awq-4bit-g128", "Q4_K_M", "mlx-4bit-g64")
-EIGHT = Usual("bnb-int8", "w8a8-int8", "Q8_0", "mlx-8bit-g64")
-OWN = Usual("nf4", "", "nf4")  # bitsandbytes is a method of vLLM and SGLang themselves
+def _names() -> Iterator[tuple[str, Usual]]:
+    for line in lines_beside(__file__, "format_names.txt"):
+        names, _, forms = line.partition(":")
+        own = [form.strip("-") for form in forms.split()]
+        usual = Usual(*own) if own[1:] else Usual(*own * 3)
+        yield from ((name, usual) for name in names.split())
 
 
-def everywhere(form: str) -> Usual:
-    return Usual(form, form, form)
-
-
-NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
-    **dict.fromkeys(("4bit", "int4", "loadin4bit"), FOUR),
-    **dict.fromkeys(("8bit", "int8", "loadin8bit"), EIGHT),
-    **dict.fromkeys(("bnb4bit", "bnb4", "bnbnf4", "qlora"), everywhere("nf4")),
-    **dict.fromkeys(("bnb", "bitsandbytes"), OWN),
-    **dict.fromkeys(
-        ("bnb8bit", "bnb8", "llmint8", "llm.int8", "llm.int8()"), everywhere("bnb-int8")
-    ),
-    "fp8": Usual("fp8-tensor", "", "fp8-tensor"),
-    "float8": everywhere("fp8-tensor"),
-    **dict.fromkeys(("awq", "awq4bit", "awqint4", "awq4"), everywhere("awq-4bit-g128")),
-    **dict.fromkeys(("gptq", "gptq4bit", "gptqint4", "gptq4"), everywhere("gptq-4bit-g128")),
-    **dict.fromkeys(("gptq8bit", "gptqint8", "gptq8"), everywhere("gptq-8bit-g128")),
-    "hqq": everywhere("hqq-4bit-g64"),
-    **{f"mlx{bits}bit": everywhere(f"mlx-{bits}bit-g64") for bits in (2, 3, 5, 6)},
-    **{f"{bits}bit": everywhere(f"mlx-{bits}bit-g64") for bits in (2, 3, 5, 6)},  # mlx-lm's alone
-    **dict.fromkeys(("awq8bit", "awqint8"), everywhere("w8a16-g128")),
-    **dict.fromkeys(("mlx", "mlx4bit", "mlx4"), everywhere("mlx-4bit-g64")),
-    **dict.fromkeys(("mlx8bit", "mlx8"), everywhere("mlx-8bit-g64")),
-    "torchao": everywhere("torchao-int4-g128"),
-    "w8a8": everywhere("w8a8-int8"),
-    "quantized.w8a8": everywhere("w8a8-int8"),  # how Red Hat AI's repositories end
-    "quantized.w8a16": everywhere("w8a16"),
-    "quantized.w4a16": everywhere("w4a16-g128"),
-    "gguf": everywhere("Q4_K_M"),
-    **dict.fromkeys(("q2", "q2k"), everywhere("Q2_K")),
-    **dict.fromkeys(("q3", "q3k"), everywhere("Q3_K_M")),
-    **dict.fromkeys(("q4", "q4k", "q4km"), everywhere("Q4_K_M")),
-    **dict.fromkeys(("q5", "q5k", "q5km"), everywhere("Q5_K_M")),
-    **dict.fromkeys(("q6", "q6k"), everywhere("Q6_K")),
-    **dict.fromkeys(("q8", "q80"), everywhere("Q8_0")),
-    # Unsloth's dynamic files mix types layer by layer; their sizes are about these (assumed)
-    **dict.fromkeys(("q2kxl", "udq2kxl"), everywhere("Q2_K")),
-    **dict.fromkeys(("q3kxl", "udq3kxl"), everywhere("Q3_K_M")),
-    **dict.fromkeys(("q4kxl", "udq4kxl"), everywhere("Q4_K_M")),
-    **dict.fromkeys(("q5kxl", "udq5kxl"), everywhere("Q5_K_M")),
-    **dict.fromkeys(("q6kxl", "udq6kxl"), everywhere("Q6_K")),
-}
+NAMES: Mapping[str, Usual] = dict(_names())
 
 
 def meant(name: str, engine: str = "transformers") -> str:
     """Return the usual format that `name` stands for with this engine; `name` itself where it
     stands for none, or where the engine knows it."""
-    usual = NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
+    usual = _usual(name)
     return (usual.by(engine) if usual else "") or name
+
+
+def _usual(name: str) -> Usual | None:
+    return NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
+
+
+def is_width(name: str) -> bool:
+    """Tell whether a name says bits alone (4bit), for which each engine has a format of its own."""
+    usual = _usual(name)
+    return usual is not None and usual.mlx != ""
+
+
+def as_wide(name: str, form: str) -> bool:
+    """Tell whether a name says bits alone, and weights in a format have as many: the first number
+    in its name."""
+    return is_width(name) and re.findall(r"\d", form)[:1] == re.findall(r"\d", name)[:1]
 
 
 def said(name: str | None, form: str) -> str:

@@ -214,6 +214,7 @@ def unasked(model="qwen3-0.6b", **settings):
         ({}, "ollama"),
         ({"quantization": "Q8_0"}, "ollama"),  # the rung that is there without the flag
         ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's
+        ({"quantization": "4bit"}, "ollama"),  # which each engine has of its own
         ({"quantization": "Q8_0", "dtype": "float16"}, "llama.cpp"),  # transformers unpacks it
         ({"quantization": "Q8_0", "engine": "llama.cpp"}, "llama.cpp"),
     ],
@@ -275,6 +276,22 @@ def test_llama_cpp_takes_the_published_file_where_ollama_does_not_keep_it_whole(
     assert (plan.fits, plan.engine, plan.rung.whole) == ("yes", "llama.cpp", whole)
     assert plan.rung.format == "MXFP4_MOE"
     assert plan.report.derived["launch"].startswith(f"llama-server -hf ggml-org/{model}-GGUF:MXFP4")
+
+
+@slow
+@pytest.mark.parametrize(
+    ("model", "form", "gpu", "format", "engine"),
+    [
+        ("qwen3-30b-a3b", "4-bit", "4090", "Q4_K_M", "ollama"),  # not nf4, which leaves experts alone
+        ("llama-4-scout", "int4", "h100", "awq-4bit-g128", "vllm"),
+        ("qwen3-8b", "8bit", "3090", "Q8_0", "ollama"),
+        ("gpt-oss-20b", "4bit", "3060", "MXFP4_MOE", "llama.cpp"),  # as it is stored
+        ("gpt-oss-120b", "4bit", "h100", "mxfp4", "vllm"),
+    ],
+)  # fmt: skip
+def test_bits_alone_are_the_cards_engines_format_of_them(model, form, gpu, format, engine):  # noqa: A002
+    plan = weighbridge.fit(model, quantization=form, gpu=gpu).plan
+    assert (plan.fits, plan.format, plan.engine) == ("yes", format, engine)
 
 
 @slow

@@ -564,15 +564,18 @@ class Prepared:
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
             return w
-        from weighbridge.engines.format_names import meant
+        from weighbridge.engines.format_names import as_wide, is_width, meant
+        from weighbridge.engines.weight_formats import declared_name
 
         if form or w.quantization is None:
             return w.but(quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
-        if declared - {None}:
-            declared_so = w.quantization.lower() in declared and engine == usual().name
-            return w.but(quantization=None) if declared_so else w
-        return w.but(quantization=meant(w.quantization, engine))
+        if not declared - {None}:
+            return w.but(quantization=meant(w.quantization, engine))
+        stored = w.quantization.lower() in declared and engine == usual().name
+        if stored or as_wide(w.quantization, declared_name(self.model().parts[0])):
+            return w.but(quantization=None)
+        return w.but(quantization=meant(w.quantization, engine)) if is_width(w.quantization) else w
 
     def _launched(self, w: Asked, task: str) -> Asked:
         """The workload of a launch command with the format that the name of a folder alone says

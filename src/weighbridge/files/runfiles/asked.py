@@ -49,7 +49,7 @@ TAKEN = "\x1f"  # stands in a line for each character that a rule has taken
 NUMBER = r"\d{1,7}"
 LENGTH = re.compile(r"(?ai)(?<![\w.-])(?P<value>\d{1,4}k)(?![\w-])")
 FORM = re.compile(
-    r"(?ai)(?<![\w.-])(?P<value>q[2-8]|[48][- ]?bit|int[48]|awq|gptq|mxfp4|nvfp4)(?![\w-])"
+    r"(?ai)(?<![\w.-])(?P<value>q[2-8]|[2-68][- ]?bit|int[48]|awq|gptq|mxfp4|nvfp4)s?(?![\w-])"
 )
 OF_LANGUAGE = (
     WordRule("context", LENGTH, plain),

@@ -29,6 +29,7 @@ from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import keys_of
 from weighbridge.base.watching import go_on
+from weighbridge.engines.format_names import meant
 from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.transformers.formats import packs_on
@@ -154,10 +155,12 @@ class _Ladder:
         return kind if form is None or self._offers(kind, form) else record(self.asked.engine)
 
     def _offers(self, kind: "Engine", form: str) -> bool:
-        """Tell whether a format that was named is one that an engine's rungs are of."""
+        """Tell whether a format that was named is one that an engine's rungs are of, or a name
+        that each engine has for its own: 4bit."""
         assert self.room is not None  # where the card says the engine
         forms = offered(kind, version(kind, None)[0], self.room.choice.part)
-        return self._plain(kind) and form in {kind.written.get(each, each) for each in forms}
+        own = {kind.written.get(each, each) for each in forms}
+        return self._plain(kind) and not own.isdisjoint((form, meant(form, kind.name)))
 
     def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
         named = any("named_form" in keys_of(line) for line in self.asked.report.warnings)

@@ -12,6 +12,7 @@ model/model.py).
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 
 
@@ -30,28 +31,12 @@ class DecoderShape(NamedTuple):
     experts: int = 0
 
 
-SHAPES: Mapping[str, DecoderShape] = {
-    "llama-2-7b": DecoderShape("llama", 4096, 32, 32, 32, 11008, 32_000),
-    "llama-2-13b": DecoderShape("llama", 5120, 40, 40, 40, 13824, 32_000),
-    "llama-2-70b": DecoderShape("llama", 8192, 80, 64, 8, 28672, 32_000),
-    "llama-3-8b": DecoderShape("llama", 4096, 32, 32, 8, 14336, 128_256),
-    "llama-3-70b": DecoderShape("llama", 8192, 80, 64, 8, 28672, 128_256),
-    "llama-3-405b": DecoderShape("llama", 16384, 126, 128, 8, 53248, 128_256),
-    "llama-3.2-1b": DecoderShape("llama", 2048, 16, 32, 8, 8192, 128_256, tied=True),
-    "llama-3.2-3b": DecoderShape("llama", 3072, 28, 24, 8, 8192, 128_256, tied=True),
-    "qwen3-0.6b": DecoderShape("qwen3", 1024, 28, 16, 8, 3072, 151_936, tied=True),
-    "qwen3-1.7b": DecoderShape("qwen3", 2048, 28, 16, 8, 6144, 151_936, tied=True),
-    "qwen3-4b": DecoderShape("qwen3", 2560, 36, 32, 8, 9728, 151_936, tied=True),
-    "qwen3-8b": DecoderShape("qwen3", 4096, 36, 32, 8, 12288, 151_936),
-    "qwen3-14b": DecoderShape("qwen3", 5120, 40, 40, 8, 17408, 151_936),
-    "qwen3-32b": DecoderShape("qwen3", 5120, 64, 64, 8, 25600, 151_936),
-    "qwen3-30b-a3b": DecoderShape("qwen3_moe", 2048, 48, 32, 4, 768, 151_936, experts=128),
-    "qwen3-235b-a22b": DecoderShape("qwen3_moe", 4096, 94, 64, 4, 1536, 151_936, experts=128),
-    "gpt-oss-20b": DecoderShape("gpt_oss", 2880, 24, 64, 8, 2880, 201_088, experts=32),
-    "gpt-oss-120b": DecoderShape("gpt_oss", 2880, 36, 64, 8, 2880, 201_088, experts=128),
-    "llama-4-scout": DecoderShape("llama4_text", 5120, 48, 40, 8, 8192, 202_048, experts=16),
-    "llama-4-maverick": DecoderShape("llama4_text", 5120, 48, 40, 8, 8192, 202_048, experts=128),
-}
+def _shape(row: str) -> tuple[str, DecoderShape]:
+    name, kind, *sizes, tied, experts = row.split()
+    return name, DecoderShape(kind, *map(int, sizes), tied=tied == "tied", experts=int(experts))
+
+
+SHAPES: Mapping[str, DecoderShape] = dict(map(_shape, lines_beside(__file__, "shapes.txt")))
 
 
 def shape_name(config: Mapping[str, Any]) -> str:
