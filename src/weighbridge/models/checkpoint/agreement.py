@@ -156,17 +156,18 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Note matrices that are stored with their sides exchanged, which no loader turns back."""
-    shapes = {files.key(p.name): p.shape for p, count in plan.distinct() if count == 1}
-    turned = [
-        sentence("sides_turned", name=param.name, rows=param.shape[0], columns=param.shape[1])
+    """Note vectors and matrices that are stored in another shape, sides exchanged among them, which
+    no loader turns back; transformers turns stacks of experts and kernels (Transpose and
+    Conv3dToLinear of core_model_loading.py)."""
+    own = {files.key(p.name): p for p, count in plan.distinct() if count == 1 and len(p.shape) < 3}
+    other = [
+        f"{param.name} ({' x '.join(map(str, param.shape))})"
         for param, _, copies in files.stored
-        if copies == 1 and len(param.shape) == 2 and not is_packed(param)
-        if param.shape == shapes.get(files.key(param.name), ())[::-1]
-        if param.shape[0] != param.shape[1]
+        if copies == 1 and not is_packed(param) and (p := own.get(files.key(param.name)))
+        if p.numel == param.numel > 1 and p.shape != param.shape and len(param.shape) < 4
     ]
-    if turned:
-        yield sentence("files_turned", cls=plan.cls, names=_some(turned, ", "))
+    if other:
+        yield sentence("files_turned", cls=plan.cls, names=_some(other, ", "))
 
 
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
