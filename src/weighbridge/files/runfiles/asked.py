@@ -55,7 +55,6 @@ OF_LANGUAGE = (
     WordRule("context", LENGTH, plain),
     WordRule("quantization", FORM, lambda match: match["value"].replace(" ", "-")),
 )
-TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
 COUNTS = re.compile(
     r"(?ai)\bhow many\b"
     r"(?! (?:concurrent|simultaneous|parallel|users|requests|clients|people|persons|tokens))"
@@ -340,12 +339,11 @@ def _take_pipeline(line: Line) -> None:
 
 
 def _names(line: Line) -> list[str]:
-    """Return the models that a line names; else the first name in words alone, or tag, that the
-    catalogue takes; else a size: "mistral small", "70b"; [] of none."""
+    """Return the models that a line names; else the first name in words alone that the catalogue
+    takes; else a size: "mistral small", "70b"; [] of none."""
     if named := models(line.document):
         return [piece.value for piece in named[:MOST_MODELS]]
-    phrases = (match[1] for pattern in (TAG, NAMED) for match in pattern.finditer(line.left))
-    names = (name for phrase in phrases for name in beginnings(phrase))
+    names = (name for match in NAMED.finditer(line.left) for name in beginnings(match[1]))
     known = (n for n in names if re.search(r"[ :\d-]", n) and everyday.meaning(n) is not None)
     return [*islice(known, 1)] or SIZE.findall(line.left)[:1]
 

@@ -17,9 +17,10 @@ PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # 
 HOSTED = re.compile(
     r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90})(:(?:UD-)?I?Q\d\w+)?)"
 )
-NAMED = re.compile(
-    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
-    r"(?:[- ][A-Za-z0-9._]{1,24}){0,6}))"
+NAMED = re.compile(  # tags of Ollama among them
+    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}"
+    r"(?:[ -]?[\d.]{1,8}(?:n|vl)?(?![A-Za-z\d]))?"
+    r"(?:(?:[- ]|:(?=e?\d[\dx.]{0,6}[bmt](?![A-Za-z])))[A-Za-z0-9._]{1,24}){0,6}))"
 )
 HEAD = re.compile(r"[\w.-]{1,60}-$")  # of a name, in front of its end
 COMMENT = re.compile(r"(?m)(?<=[(\[{,=\"')\]])[ \t]*#[^\n]*")  # behind code of a line
@@ -34,7 +35,6 @@ FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
 )
 # Behind a folder: a file of a program, whose folders are no models
 OF_A_FILE = re.compile(r"(?:/[\w.-]{1,80}){1,8}?\.(?:toml|ya?ml|json|py|sh)\b")
-TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
 MOST_WORDS = 6  # of a name with blanks: Qwen3 30B A3B Instruct 2507
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
@@ -75,9 +75,6 @@ def models(document: Document) -> list[Piece]:
                 f" {name}"
             ):  # a word before it is none of it: "dpo llama-3.1-8b"
                 pieces[known(name)] = piece
-    for match in TAG.finditer(text):
-        if everyday.meaning(match[1]) is not None:
-            pieces.setdefault(match[1], piece_of(document, match, match[1]))
     return sorted(pieces.values(), key=lambda piece: piece.line)
 
 
