@@ -3,8 +3,7 @@
     heads       a whole number of them over each of keys and values, none wider than a kernel takes
     experts     a token uses no more than there are (`families/`, where the tensors are made)
     groups      of experts: they divide these, and a token uses no more than there are
-    positions   a length of 0 is none, nor one below
-    texts       are no numbers, where a class has a whole number by itself
+    positions   a length of 0 is none, nor one below, nor a text where the class has a number
 
 The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a
 GGUF file are held against the same ones, and `load`, `infer`, `train` and `fit` say the same.
@@ -60,12 +59,11 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
 def contradictions(c: Config) -> Iterator[str]:
     """Yield what keys of a config, and of those within it, say that no class accepts: (place and
     sentence), the outermost first. What a blueprint or the layers are made of was read before.
-    Raises BadFileError for a number that is a text."""
+    Raises BadFileError for a length that is a text."""
     for part in c.tree():
-        for name, value in part.raw.items():
-            if isinstance(value, str) and type(part.default(name)) is int:
-                part.num(name)
         for name in NAMES:
+            if isinstance(part.raw.get(name), str) and part.default(name):
+                part.num(name)
             if type(part.raw.get(name)) is int and part.raw[name] <= 0:
                 number = part.raw[name]
                 yield about(part.where, sentence("no_position", name=name, number=number))
