@@ -79,11 +79,14 @@ def test_names_lead_to_their_row(row):
         assert has_name(name) and everyday.meaning(name) is None
     for repo in (row.repo_id, *row.repos):
         assert pipelines.of_repository(repo.upper()) is row
+        own = repo.rpartition("/")[2]  # without its owner
+        assert pipelines.find(own) is row and everyday.meaning(own) is None
 
 
 def test_a_name_means_one_row():
     keys = [pipelines.key(name) for row in ROWS for name in (row.name, *row.names)]
-    assert len(keys) == len({*keys}) == len(pipelines.keys())
+    assert len(keys) == len({*keys})
+    assert {*keys} <= pipelines.keys().keys()
     for several in (
         [repo.lower() for row in ROWS for repo in (row.repo_id, *row.repos)],
         [pipelines.key(f) for row in ROWS for files in row.files.values() for f in files],

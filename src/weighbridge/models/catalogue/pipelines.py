@@ -100,13 +100,15 @@ def key(text: str) -> str:
 
 @cache
 def keys() -> Mapping[str, str]:
-    """Map keys to names of pipelines."""
+    """Map keys to names of pipelines: of these, of everyday names, and of repositories without
+    their owner."""
+    repositories = {key(repo.rpartition("/")[2]): name for repo, name in _repositories().items()}
     spelled = {
         key(spelling): name
         for name, pipeline in _pipelines().items()
         for spelling in pipeline.names
     }
-    return spelled | {key(name): name for name in _pipelines()}
+    return repositories | spelled | {key(name): name for name in _pipelines()}
 
 
 def find(text: str) -> CataloguePipeline | None:
