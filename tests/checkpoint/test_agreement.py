@@ -57,6 +57,7 @@ def test_an_adapter_that_agrees_is_silent(tmp_path, change):
 
 DECLARED = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 64},
+    "gptq, and the head": {"quant_method": "gptq", "bits": 4, "group_size": 64, "lm_head": True},
     "gptq, 8 bit": {"quant_method": "gptq", "bits": 8, "group_size": 128},
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"},
     "fp8": {"quant_method": "fp8", "weight_block_size": [64, 128]},

@@ -153,6 +153,7 @@ OF_FORMAT = {
         "awq": declared(quant_method="awq", version="gemm"),
         "left alone": declared(modules_to_not_convert=["self_attn"]),
         "no order": without(".g_idx"),
+        "a head that is whole": declared(lm_head=True),
     },
     "awq": {
         "undeclared": undeclared,

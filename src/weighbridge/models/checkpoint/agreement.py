@@ -43,6 +43,7 @@ SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
 # without which none of them reads it
 KEPT = frozenset(("g_idx", "weight_shape", "quant_map", "nested_absmax"))
 FLOAT8 = "float8"
+HEAD = "lm_head.weight"  # what GPTQ packs where its config says `lm_head`
 NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
@@ -260,6 +261,8 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
             absent += ((what, p.name) for what in _absent(pieces, tensors[spelling]))
         elif spelling in there and would_pack(p) is not None:
             left.append(p.name)
+        elif raw.get("lm_head") and p.name.endswith(HEAD) and spelling in tensors:
+            absent.append(("qweight", p.name))
     yield from _left_alone(left)
     if absent:
         tensor, name = min(absent)
