@@ -100,20 +100,20 @@ def key(text: str) -> str:
 
 @cache
 def keys() -> Mapping[str, str]:
-    """Map keys to names of pipelines: of these, of everyday names, and of repositories without
-    their owner."""
-    repositories = {key(repo.rpartition("/")[2]): name for repo, name in _repositories().items()}
+    """Map keys to names of pipelines."""
     spelled = {
         key(spelling): name
         for name, pipeline in _pipelines().items()
         for spelling in pipeline.names
     }
-    return repositories | spelled | {key(name): name for name in _pipelines()}
+    return spelled | {key(name): name for name in _pipelines()}
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """Find the pipeline of that name, however it is spelled, or of a file of its denoiser."""
-    name = keys().get(key(text)) if "/" not in text else None
+    """Find the pipeline of that name, however it is spelled, of a repository of it without its
+    owner, or of a file of its denoiser."""
+    spelled = key(text) if "/" not in text else ""
+    name = keys().get(spelled) or _unowned().get(spelled)
     if name is None and text.lower().endswith(ENDS):
         name = getattr(of_file(text), "pipeline", None)
     return None if name is None else _pipelines()[name]
@@ -138,6 +138,11 @@ def _repositories() -> Mapping[str, str]:
         for name, pipeline in _pipelines().items()
         for repo in (pipeline.repo_id, *pipeline.repos)
     }
+
+
+@cache
+def _unowned() -> Mapping[str, str]:
+    return {key(repo.rpartition("/")[2]): name for repo, name in _repositories().items()}
 
 
 def of_repository(repo_id: str) -> CataloguePipeline | None:
