@@ -79,6 +79,8 @@ def test_a_change_is_told_by_its_component_and_the_peak() -> None:
     assert "the rest" in replay.difference(before, replace(before, report="c"))
     refused = replay.Kept("refused", message="no such class")
     assert replay.difference(before, refused) == "answered -> no such class"
+    line = "model | infer vllm | no such class; --engine sglang does -> answered"
+    assert replay._parse_change(line).components == ["refused"]
 
 
 def test_a_sentence_is_kept_behind_its_key_without_numbers() -> None:

@@ -462,7 +462,8 @@ def unexplained(lines: Sequence[str], record: Path) -> list[str]:
 def _parse_change(line: str) -> explained.Change:
     model, question, what = line.split(" | ", 2)
     components, _, _ = what.partition(";")
-    names = ["refused"] if " -> " in components else components.split(", ")
+    refused = " -> " in PEAKS.sub("", what)  # whose message may have a semicolon
+    names = ["refused"] if refused else components.split(", ")
     was, now = map(float, peaks.groups()) if (peaks := PEAKS.search(what)) else (1.0, 1.0)
     moved = abs(now - was) / was if was else float(now > 0)
     return explained.Change(model, question, [name for name in names if name != "words"], moved)

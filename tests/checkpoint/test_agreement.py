@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests import packings
-from tests.hostile.contradictions import adapter, folders, gguf, having, right
+from tests.hostile.contradictions import adapter, folders, gguf, having, right, whole
 from tests.sparse import write_repo
 from weighbridge.base.dtypes import BFLOAT16, SAFETENSORS
 from weighbridge.base.errors import BadFileError, WeighbridgeError
@@ -45,8 +45,9 @@ def test_a_folder_that_agrees_is_silent(tmp_path, name):
         lambda config, tensors: config.update(layers_to_transform=list(range(28))),
         having("0.input_layernorm.bias", (1024,)),
         lambda config, tensors: tensors.update(
-            {"base_model.model.lm_head.weight": ("F32", (9, 4))}
+            {"base_model.model.lm_head.weight": ("F32", (151_936, 1024))}
         ),
+        whole("model.embed_tokens", 151_936),
     ],
 )
 def test_an_adapter_that_agrees_is_silent(tmp_path, change):
@@ -56,6 +57,7 @@ def test_an_adapter_that_agrees_is_silent(tmp_path, change):
 
 DECLARED = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 64},
+    "gptq, and the head": {"quant_method": "gptq", "bits": 4, "group_size": 64, "lm_head": True},
     "gptq, 8 bit": {"quant_method": "gptq", "bits": 8, "group_size": 128},
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"},
     "fp8": {"quant_method": "fp8", "weight_block_size": [64, 128]},

@@ -3,15 +3,17 @@
 import pytest
 
 from tests.cases import all_of
-from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, MIB
-from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, caches, cells, sizes
+from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, cells, sizes
 from weighbridge.models.arch.cache_layers import layers
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     GatedDelta,
+    Indexer,
     KimiDelta,
     Layer,
     Mamba1,
@@ -145,16 +147,30 @@ def test_states(record, elements):
     assert sizes((Layer(mixers=(record,)),), own).state == 3 * 2 * elements * 4
 
 
-def test_what_our_rules_do_not_cover():
-    own = Compressed(heads=2, dim=8, rotary=4, window=4, rate=1)
-    with pytest.raises(UnsupportedError, match="DeepSeek-V4"):
-        sizes((Layer(mixers=(own,)),), LlamaCppCacheSetting(context=256))
+COMPRESSED = Compressed(heads=2, dim=8, rotary=4, window=4, rate=1)
+INDEXER = Indexer(heads=2, dim=4)
 
 
-def test_components():
-    found = caches(named("gemma-3-27b"), LlamaCppCacheSetting(context=32_768, slots=4))
-    assert [(c.detail, c.bytes.expected) for c in found] == [
-        ("", 2560 * MIB),
-        ("sliding window", 1872 * MIB),
+@all_of(
+    ("layer", "kept", "waiting"),
+    [  # cells and the numbers of each; rows and the numbers of each, of keys and of scores
+        (COMPRESSED, 256 * 8, 0),
+        (replace(COMPRESSED, rate=4, indexer=INDEXER), 256 * 8 + 512 * (8 + 4), 8 * 2 * (8 + 4)),
+        (replace(COMPRESSED, rate=128), 256 * 8 + 256 * 8, 128 * 8),
+    ],
+)
+def test_compressed(layer, kept, waiting):
+    """Of three slots that share a cache each has its own, and one more of what waits."""
+    own = LlamaCppCacheSetting(context=1100, slots=3, ubatch=16, rollback=1)
+    found = sizes((Layer(mixers=(layer,)),), own)
+    assert (found.kv, found.state) == (3 * 2 * kept, 3 * 2 * 2 * 4 * waiting)
+
+
+def test_windows_of_deepseek_v4():
+    """ggml-org/llama.cpp#27680 logs 182.75 MiB for 43 layers of 4,352 cells."""
+    windows = [
+        Layer(mixers=tuple(replace(m, rate=1, indexer=None) for m in layer.mixers))
+        for layer in named("deepseek-v4-flash")
     ]
-    assert "4,608 cells" in found[1].formula
+    own = LlamaCppCacheSetting(context=64_000, ubatch=4096)
+    assert sizes(windows, own).kv == 182.75 * MIB

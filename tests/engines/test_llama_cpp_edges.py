@@ -87,9 +87,17 @@ def test_what_has_no_architecture_is_refused_by_its_name(name):
         asked(name)
 
 
-def test_deepseek_v4_is_refused_with_what_serves_it():
-    with pytest.raises(UnsupportedError, match=r"^deepseek-v4-flash: .*--engine vllm"):
-        asked("deepseek-v4-flash")
+def test_deepseek_v4_has_its_caches_and_the_scores_of_its_indexer():
+    """Its graph is not in our tables. Builds before the indexer was one operation had its scores
+    of 64 heads for a cell of four tokens, twice."""
+    old, new = (asked("deepseek-v4-flash", engine_version=build) for build in ("9842", "11200"))
+    buffers = [
+        next(c for c in found.devices[0].phases[1].components if c.detail == "compute buffer")
+        for found in (old, new)
+    ]
+    assert {buffer.basis for buffer in buffers} == {"assumed"}
+    expected = [buffer.bytes.expected for buffer in buffers]
+    assert expected[0] - expected[1] == 4 * 512 * 4_096 * 2 * 64 // 4
 
 
 def test_an_unknown_graph_is_its_dominant_terms():

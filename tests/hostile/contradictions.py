@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
+from math import prod
 
 from tests import packings
 from tests.formats.build_gguf import Writer
@@ -82,6 +83,18 @@ def kept_in(end, dtype):
     return change
 
 
+def formed(end, shape):
+    """Tensors with that end have this shape, in which -1 is what the others leave."""
+
+    def change(config, tensors):
+        for name in [name for name in tensors if name.endswith(end)]:
+            dtype, old = tensors[name]
+            rest = prod(old) // abs(prod(shape))
+            tensors[name] = (dtype, tuple(rest if size < 0 else size for size in shape))
+
+    return change
+
+
 def prefixed(config, tensors):
     for name in list(tensors):
         tensors[f"xx.{name}"] = tensors.pop(name)
@@ -121,6 +134,10 @@ OF_FORMAT = {
     "plain": {
         "sides exchanged": turned("down_proj.weight"),
         "an embedding on its side": turned("embed_tokens.weight"),
+        "positions in a text": sized("max_position_embeddings", "32768"),
+        "matrices in a stack of one": formed("up_proj.weight", (1, 512, -1)),
+        "a matrix that is flat": formed("up_proj.weight", (-1,)),
+        "a norm with columns": formed("model.norm.weight", (-1, 1)),
     },
     "gptq": {
         "undeclared": undeclared,
@@ -136,6 +153,7 @@ OF_FORMAT = {
         "awq": declared(quant_method="awq", version="gemm"),
         "left alone": declared(modules_to_not_convert=["self_attn"]),
         "no order": without(".g_idx"),
+        "a head that is whole": declared(lm_head=True),
     },
     "awq": {
         "undeclared": undeclared,
@@ -325,6 +343,16 @@ def having(name, shape):
     return change
 
 
+def whole(name, rows):
+    """An embedding or a head that is kept whole, of so many rows."""
+
+    def change(config, tensors):
+        config["modules_to_save"] = [name.rpartition(".")[2]]
+        tensors[f"base_model.model.{name}.weight"] = ("F32", (rows, 1024))
+
+    return change
+
+
 def _twice_as_wide(config, tensors):
     for name, (dtype, (rows, columns)) in tensors.items():
         if ".lora_A." in name:
@@ -352,6 +380,8 @@ ADAPTERS = {
     "magnitudes that are not said": having("0.self_attn.q_proj.lora_magnitude_vector", (2048,)),
     "biases": sized("bias", "all"),
     "whole modules": sized("modules_to_save", ["classifier"]),
+    "an embedding of another vocabulary": whole("model.embed_tokens", 151_940),
+    "a head of another vocabulary": whole("lm_head", 1000),
     "whole modules that are not said": having("0.mlp.up_proj.weight", (3072, 1024)),
     "ranks of their own": sized("rank_pattern", {"q_proj": 4}),
     "some layers": sized("layers_to_transform", [0, 1]),

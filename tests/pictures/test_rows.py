@@ -79,6 +79,8 @@ def test_names_lead_to_their_row(row):
         assert has_name(name) and everyday.meaning(name) is None
     for repo in (row.repo_id, *row.repos):
         assert pipelines.of_repository(repo.upper()) is row
+        own = repo.rpartition("/")[2]  # without its owner
+        assert pipelines.find(own) is row and everyday.meaning(own) is None
 
 
 def test_a_name_means_one_row():

@@ -13,6 +13,7 @@ from weighbridge.base.errors import BadFileError
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config
 from weighbridge.models.quantization.declared import declared
+from weighbridge.models.quantization.integers import group_of
 from weighbridge.models.quantization.on_load import arguments, written
 from weighbridge.models.quantization.schemes import stored
 
@@ -56,10 +57,20 @@ def test_bits_that_are_none(change, said):
     assert declared(GPTQ | {"bits": None}).name == "gptq-4bit-g128"
 
 
+def test_a_head_is_packed_where_a_config_says_so():
+    form = declared(GPTQ | {"lm_head": True})
+    names = {t.name for t in stored(PLAN, form, dtype=BFLOAT16, transformers=5)}
+    assert {"lm_head.qweight", "model.layers.1.mlp.up_proj.qweight"} <= names
+    assert names & {"lm_head.weight", "model.embed_tokens.qweight"} == set()
+    assert group_of(form.name) == 128
+
+
 def test_a_group_of_nothing():
     with pytest.raises(BadFileError, match="group_size is 0"):
         declared(GPTQ | {"group_size": 0})
     assert declared(GPTQ | {"group_size": -1}).name == "gptq-4bit-g-1"
+    assert declared(GPTQ | {"lm_head": False}).name == "gptq-4bit-g128"
+    assert declared(GPTQ | {"lm_head": True}).name == "gptq-4bit-g128-head"
 
 
 @pytest.mark.parametrize("four", [True, False])

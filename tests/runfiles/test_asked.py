@@ -67,6 +67,28 @@ LINES = [
     ("微调qwen3-8b需要多少显存", "train qwen3-8b --method lora"),
     ("what models fit in 8gb vram", "models --gpu 8gb"),
     ("gtp-oss-120b on a 4090", "fit gtp-oss-120b --gpu 4090"),  # whose refusal names the nearest
+    ("MiniCPM-V 4.5 on a 4090", "fit 'MiniCPM-V 4.5' --gpu 4090"),
+    (  # whose end is a name, too
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B on a 4090",
+        "fit deepseek-ai/DeepSeek-R1-Distill-Qwen-32B --gpu 4090",
+    ),
+    ("DeepSeek-R1-Distill-Qwen-32B on a 4090", "fit DeepSeek-R1-Distill-Qwen-32B --gpu 4090"),
+    (  # where it stands by itself, it is one of two
+        "Qwen3-8B, DeepSeek-R1-0528-Qwen3-8B on a 4090",
+        "fit Qwen3-8B DeepSeek-R1-0528-Qwen3-8B --gpu 4090",
+    ),
+    ("Josiefied-Qwen3-8B on a 4090", "fit Qwen3-8B --gpu 4090 --not-understood josiefied"),
+    (  # a tune of five words, with positions of its own
+        "Qwen3 30B A3B Instruct 2507 on a 4090",
+        "fit 'Qwen3 30B A3B Instruct 2507' --gpu 4090",
+    ),
+    ("deepseek-r1:14b on a 4090", "fit deepseek-r1:14b --gpu 4090"),  # a tag, and not the 671B
+    ("4090能跑qwen3-coder:480b吗", "fit qwen3-coder:480b --gpu 4090"),
+    ("gemma3n:e2b on a 3060", "fit gemma3n:e2b --gpu 3060"),
+    ("qwen2.5vl:7b on a 3060", "fit qwen2.5vl:7b --gpu 3060"),
+    ("mixtral:8x22b on 4 a100", "fit mixtral:8x22b --gpu a100:4"),
+    ("model:Qwen3-8B on a 4090", "fit Qwen3-8B --gpu 4090"),  # a word, and a name behind it
+    ("phi 4 reasoning plus on a 4090", "fit 'phi 4 reasoning plus' --gpu 4090"),
     ("which models can i qlora on a 3060", "models --gpu 3060 --for qlora"),
     ("what can i run with a 3090 and 64gb ram", "models --gpu 3090 --not-understood 'ram 64GiB'"),
     (

@@ -22,6 +22,23 @@ def test_a_script_says_its_program(line, name):
     assert run(f"set -x\n{line}\n").refused == f"{name} is not answered yet"
 
 
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        ("mflux-generate --model dev -q 8 --height 1024 --prompt x", "fit flux.1-dev --gpu"),
+        ("mflux-generate --model schnell -q 4", "fit flux.1-schnell --gpu"),
+        ("mflux-generate-qwen-edit --prompt x", "fit qwen-image-edit --gpu"),
+        ("does mflux-generate-qwen run on a mac mini m4 24gb?", "fit qwen-image --gpu"),
+        ("mflux-generate-fibo --prompt x", "answered yet"),
+    ],
+)
+def test_pictures_by_mlx_name_what_is_weighed(line, near):
+    refused = run(line, "the text").refused
+    assert refused.startswith("the text is about mflux, ")
+    assert near in refused
+    assert ("weighbridge fit" in refused) == ("fit" in near)
+
+
 def test_saved_arguments_of_the_trainer_name_no_model():
     text = '{"per_device_train_batch_size": 4, "output_dir": "a", "learning_rate": 1e-5}'
     found = run(text, "training_args.json")

@@ -63,6 +63,7 @@ class Program:
     refused: str = ""
     alone: bool = False
     learns: str = ""
+    near: str = ""
 
     def starts(self, text: str) -> bool:
         """Tell whether a text has a line that starts it."""

@@ -20,7 +20,7 @@ from weighbridge.base.units import MIB, human
 from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import components, launching
-from weighbridge.engines.llama_cpp.caches import CELLS
+from weighbridge.engines.llama_cpp.caches import CELLS, WHOLE
 from weighbridge.engines.llama_cpp.components import CONTEXT
 from weighbridge.engines.llama_cpp.compute import PAIRS, reads_rows
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits
@@ -195,20 +195,17 @@ def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
 def marginal(holdings: DeviceHoldings, context: int) -> int:
     """Bytes of one more token of the cache, over all devices. Sliding layers add nothing once
     their window is full: the spare cells of other slots and of a step are not a token's."""
-    longer = replace(
-        holdings,
-        launch=replace(
-            holdings.launch, n_ctx=holdings.launch.n_ctx + CELLS * holdings.launch.streams
-        ),
-    )
-    grown = ("", "sliding") if holdings.launch.swa_full or context < window(holdings) else ("",)
+    near = holdings.launch.swa_full or context < window(holdings)
+    step = (CELLS if near else WHOLE) * holdings.launch.streams
+    launch = replace(holdings.launch, n_ctx=holdings.launch.n_ctx + step)
+    longer = replace(holdings, launch=launch)
     more = sum(
         longer.caches[d][name].kv - holdings.caches[d][name].kv
         for d in range(holdings.launch.gpus + 1)
-        for name in grown
+        for name in ("", "sliding")[: 1 + near]
     )
     proposing = 0 if holdings.draft is None else marginal(holdings.draft.held, context)
-    return more // (CELLS * holdings.launch.streams) + proposing
+    return more // step + proposing
 
 
 def window(holdings: DeviceHoldings) -> int:

@@ -4,11 +4,13 @@
     cells      in every layer row(type_k, K Hk) + row(type_v, K Hv) a cell, whole blocks of a type
     sliding    min(n_ctx, window x slots + ubatch) cells, to a multiple of 256; --swa-full: n_ctx
     latent     r + rotary a cell and no values; an indexer's keys in a second cache
+    compressed DeepSeek-V4's: a cell of the window, and one for every 4 or 128 tokens
     states     float32, a row a slot: (kernel - 1) x channels, and the running state
 
 Values of unequal width take the widest when flash attention is off. Keys of an encoder are computed
 anew each time. Source: llama.cpp 0c1e57098 src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp,
-llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-context.cpp.
+llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-context.cpp; 035aa95b
+src/llama-kv-cache-dsv4.cpp.
 """
 
 from collections import Counter
@@ -16,12 +18,11 @@ from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME, DType
-from weighbridge.base.errors import TriedError, UnsupportedError
-from weighbridge.base.memory import Component
-from weighbridge.base.records import frozen_record
+from weighbridge.base.errors import TriedError
+from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.sentences import sentence
-from weighbridge.base.units import align_up
-from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
+from weighbridge.base.units import align_up, ceil_div
+from weighbridge.memory.components.kv_cache import CacheBytes, Formats, mixers, state
 from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
@@ -34,8 +35,8 @@ from weighbridge.models.arch.mixers import (
 )
 from weighbridge.models.arch.model_types import facts
 
-SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"
 CELLS = 256
+WHOLE = 128 * CELLS  # tokens by which all parts of a cache grow in whole steps: V4's rarest too
 # common/arg.cpp (kv_cache_types); ik_llama.cpp common/common.cpp (kv_cache_type_from_str)
 OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
@@ -131,6 +132,19 @@ def _unflashed(latent: Latent, setting: LlamaCppCacheSetting) -> int:
     return values.size(latent.latent_elements)
 
 
+def _compressed(mixer: Compressed, setting: LlamaCppCacheSetting) -> CacheBytes:
+    """Keys of the window, which are values too, those of the compressed past and of its indexer,
+    and what waits to be compressed: keys and scores in float32, twice as many and as wide where
+    groups overlap. Each slot has its own, whatever it shares else."""
+    kept, waits = replace(setting, slots=1).near(mixer.window) * mixer.dim, 0
+    if mixer.rate > 1:
+        kept += align_up(ceil_div(setting.per_slot, mixer.rate), CELLS) * mixer.width
+        waits = 8 * mixer.rate * mixer.width * (4 if mixer.overlaps else 1)
+    return CacheBytes(
+        kv=ggml(setting.type_k, "--cache-type-k").size(kept), state=waits * (1 + setting.rollback)
+    ).times(setting.slots)
+
+
 def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
     """Return the buffer that keeps a mixer's cache, and its bytes."""
     match mixer:
@@ -140,7 +154,7 @@ def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, 
         case Latent():
             return "", CacheBytes(kv=_latent(mixer, setting))
         case Compressed():
-            raise UnsupportedError(sentence("deepseek_4_caches"))
+            return "", _compressed(mixer, setting)
         case Shared() | CrossAttention():
             return "", CacheBytes()
         case _ if isinstance(mixer, Recurrent):
@@ -174,21 +188,3 @@ def counted(
 def sizes(layers: Iterable[Layer], setting: LlamaCppCacheSetting) -> CacheBytes:
     parts = buffers(layers, setting)
     return parts[""].plus(parts["sliding"])
-
-
-def caches(layers: Iterable[Layer], setting: LlamaCppCacheSetting) -> tuple[Component, ...]:
-    every = tuple(layers)
-    parts = buffers(every, setting)
-    near = {
-        cells(m, setting) for m in mixers(every) if isinstance(m, Attention) and _window(m, setting)
-    }
-    types = f"{setting.type_k}/{setting.type_v}"
-    whole = (
-        f"{setting.streams} x {setting.per_slot:,} cells in {types}; {setting.slots} rows of "
-        "states in f32"
-    )
-    local = f"{', '.join(f'{n:,}' for n in sorted(near))} cells in {types}"
-    return (
-        *components(parts[""], formula=whole, source=SOURCE),
-        *components(parts["sliding"], formula=local, source=SOURCE, detail="sliding window"),
-    )

@@ -40,7 +40,7 @@ from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
 from weighbridge.memory.components.kv_cache import CacheBytes
-from weighbridge.models.arch.mixers import Attention, GatedDelta, Latent, Mixer
+from weighbridge.models.arch.mixers import Attention, Compressed, GatedDelta, Latent, Mixer
 
 if TYPE_CHECKING:
     from weighbridge.engines.llama_cpp.speculation import DraftHoldings
@@ -219,8 +219,15 @@ def roughly(placement: LayerPlacement) -> tuple[int, ...]:
 def working(net: Network, launch: LlamaCppLaunch) -> int:
     logits = launch.outputs * net.rows
     layer = launch.step_tokens * (4 * net.hidden + 3 * widest(net))
-    scores = 0 if launch.flash else launch.step_tokens * launch.n_ctx // launch.streams * heads(net)
-    return F32.size(logits + layer + scores)
+    # Of an indexer's heads for each pair of tokens, twice, as they are turned to be added up: the
+    # buffer of V4-Flash for 2^20 tokens in steps of 512 was 65.5 GiB (unslothai/unsloth#6940)
+    indexed = [
+        2 * m.indexer.heads // m.rate
+        for m in net.mixers
+        if isinstance(m, Compressed) and m.indexer and not launch.rules.fused_index
+    ]
+    scored = max(0 if launch.flash else heads(net), *indexed, 0)
+    return F32.size(logits + layer + launch.step_tokens * launch.n_ctx // launch.streams * scored)
 
 
 def widest(net: Network) -> int:

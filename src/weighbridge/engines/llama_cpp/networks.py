@@ -18,7 +18,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
 from weighbridge.models.arch import gguf_layers
 from weighbridge.models.arch.gguf_layers import MAX_LAYERS, SCALED_EMBEDDING, Keys
-from weighbridge.models.arch.mixers import Compressed, Latent, Layer
+from weighbridge.models.arch.mixers import Latent, Layer
 
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 
@@ -57,12 +57,6 @@ def refuse(subject: Subject) -> None:
         raise NotServedError(
             sentence("no_architecture", cls=subject.part.blueprint.cls, kind=subject.model_type),
             sentence("ask", engines="transformers"),
-            where=subject.model.reference,
-        )
-    if any(isinstance(m, Compressed) for la in subject.layers for m in la.mixers):
-        raise NotServedError(
-            sentence("deepseek_4_caches"),
-            sentence("ask", engines="vllm or sglang"),
             where=subject.model.reference,
         )
 

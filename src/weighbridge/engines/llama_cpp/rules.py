@@ -88,6 +88,7 @@ class LlamaCppRules:
     # Embeddings of Gemma 3n's and Gemma 4's layers are inputs, which the host keeps
     early_per_layer: Literal["no", "perhaps", "yes"] = "no"
     predicts: bool = False  # a second context of MTP layers
+    fused_index: bool = False  # scores of an indexer's heads are added up as they are made
     late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
     early_weights: bool = True  # of experts: computed before the experts
@@ -140,6 +141,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     9180: {"predicts": True},  # May 2026: in llama-cpp-python 0.3.25, by its days
     9470: {"few_outputs": True},  # #23861, 1 June 2026
     9520: {"fattn_copies": True},  # between 1 and 7 June 2026
+    10069: {"fused_index": True},  # #24231, #25545, July 2026: between b9840 and this
     10089: {"read_rows": frozenset(READ_LATE)},  # #25962, 22 July 2026
     10300: {"no_kernel": frozenset(("TQ1_0", "TQ2_0"))},  # #25707, 30 July 2026: Q2_0
     10850: {  # between 17 August and 1 October 2026

@@ -166,8 +166,7 @@ def _window(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
     twice as wide since groups overlap."""
     waiting = 0
     if compressed.overlaps:
-        width = compressed.dim + (compressed.indexer.dim if compressed.indexer else 0)
-        waiting = RING[4] * 2 * 2 * width * FLOAT32_BYTES
+        waiting = RING[4] * 2 * 2 * compressed.width * FLOAT32_BYTES
     return _row(compressed, setting.page_size) + Fraction(waiting, setting.page_size)
 
 

@@ -25,7 +25,7 @@ from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.cards import CARD, COUNT, MACHINE, NODES, card, part_id
 from weighbridge.files.runfiles.document import Document, documents
 from weighbridge.files.runfiles.in_words import named_by
-from weighbridge.files.runfiles.named import NAMED, beginnings, models
+from weighbridge.files.runfiles.named import NAMED, beginnings, models, stored
 from weighbridge.files.runfiles.picture_words import (
     BYTES,
     OF_CARD,
@@ -55,7 +55,6 @@ OF_LANGUAGE = (
     WordRule("context", LENGTH, plain),
     WordRule("quantization", FORM, lambda match: match["value"].replace(" ", "-")),
 )
-TAG = re.compile(r"(?a)(?<![\w/.])([a-z][a-z0-9.-]*:\d[\w.-]*)")
 COUNTS = re.compile(
     r"(?ai)\bhow many\b"
     r"(?! (?:concurrent|simultaneous|parallel|users|requests|clients|people|persons|tokens))"
@@ -119,7 +118,9 @@ REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # comm
 MOST_MODELS = 4
 # Settings by which models are ranked: what a question calls them, and what `models` does
 RANKED = {"context": "min_context", "engine": "engine", "quantization": "quantization"}
-UNKNOWN = re.compile(r"(?a)(?<![\w.-])[A-Za-z][\w.]*-[\w.-]*\d[\w.]*")  # gtp-oss-120b
+UNKNOWN = re.compile(  # gtp-oss-120b, MiniCPM-V 4.5
+    r"(?a)(?<![\w.-])[A-Za-z][\w.]*-(?:[\w.-]*\d[\w.]*|[\w.-]+ \d{1,2}\.\d(?![\w.]))"
+)
 MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
 # Of a message, which a program wrote, and of a command, which has flags and names files
 NO_QUESTION = re.compile(
@@ -208,8 +209,9 @@ class Line:
         "70b" is "70 b", too, and "deepseek r1" goes on with "671b"."""
         spelled_so = re.escape(value).replace(r"\ ", " ").replace("b", " ?b").replace("B", " ?B")
         for match in self.find(re.compile(rf"(?i){spelled_so}")):
-            behind = WORD.match(self.left, match.end() + 1)
-            if behind and not behind[0].isdigit() and _same(value, f"{value} {behind[0]}"):
+            behind, meant = WORD.match(self.left, match.end() + 1), stored(value)
+            same = behind and meant and meant == stored(f"{value} {behind[0]}")
+            if behind and same and not behind[0].isdigit():
                 self.take(behind.start(), behind.end())
 
     def words(self) -> Iterator[str]:
@@ -223,14 +225,6 @@ class Line:
                 word = rules.chinese.sub("", word)
             if word and word not in rules.english:
                 yield word
-
-
-def _same(name: str, longer: str) -> bool:
-    """Return whether two everyday names mean one model in one format."""
-    meanings = (everyday.meaning(name), everyday.meaning(longer))
-    return (
-        None not in meanings and len({(m.entry.name, m.quantization) for m in meanings if m}) == 1
-    )
 
 
 class AskedQuestion(NamedTuple):
@@ -282,7 +276,7 @@ def read(text: str) -> AskedQuestion | None:
         _take_pipeline(line)
     else:
         named = _names(line) or named
-    for name in named:
+    for name in sorted(named, key=len, reverse=True):  # of which one may be the end of another
         line.name(name)
     device, engines = _device(line), _programs(line, "pictures" if makes else "words")
     asked = settings.take_rest()
@@ -345,12 +339,11 @@ def _take_pipeline(line: Line) -> None:
 
 
 def _names(line: Line) -> list[str]:
-    """Return the models that a line names; else the first name in words alone, or tag, that the
-    catalogue takes; else a size: "mistral small", "70b"; [] of none."""
+    """Return the models that a line names; else the first name in words alone that the catalogue
+    takes; else a size: "mistral small", "70b"; [] of none."""
     if named := models(line.document):
         return [piece.value for piece in named[:MOST_MODELS]]
-    phrases = (match[1] for pattern in (TAG, NAMED) for match in pattern.finditer(line.left))
-    names = (name for phrase in phrases for name in beginnings(phrase))
+    names = (name for match in NAMED.finditer(line.left) for name in beginnings(match[1]))
     known = (n for n in names if re.search(r"[ :\d-]", n) and everyday.meaning(n) is not None)
     return [*islice(known, 1)] or SIZE.findall(line.left)[:1]
 

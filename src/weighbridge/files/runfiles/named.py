@@ -17,10 +17,12 @@ PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # 
 HOSTED = re.compile(
     r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90})(:(?:UD-)?I?Q\d\w+)?)"
 )
-NAMED = re.compile(
-    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
-    r"(?:[- ][A-Za-z0-9._]{1,24}){0,6}))"
+NAMED = re.compile(  # tags of Ollama among them
+    r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}"
+    r"(?:[ -]?[\d.]{1,8}(?:n|vl)?(?![A-Za-z\d]))?"
+    r"(?:(?:[- ]|:(?=e?\d[\dx.]{0,6}[bmt](?![A-Za-z])))[A-Za-z0-9._]{1,24}){0,6}))"
 )
+HEAD = re.compile(r"[\w.-]{1,60}-$")  # of a name, in front of its end
 COMMENT = re.compile(r"(?m)(?<=[(\[{,=\"')\]])[ \t]*#[^\n]*")  # behind code of a line
 # What a name goes on with that is of another release, or another name: FLUX.2, LTX 2.3, Flux2Klein
 VERSION = re.compile(
@@ -33,7 +35,7 @@ FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
 )
 # Behind a folder: a file of a program, whose folders are no models
 OF_A_FILE = re.compile(r"(?:/[\w.-]{1,80}){1,8}?\.(?:toml|ya?ml|json|py|sh)\b")
-TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
+MOST_WORDS = 6  # of a name with blanks: Qwen3 30B A3B Instruct 2507
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
@@ -62,17 +64,17 @@ def models(document: Document) -> list[Piece]:
             pieces[entry] = piece_of(document, match, f"{name}{match[2] or ''}")
     for match in NAMED.finditer(text):
         names = [*filter(known, beginnings(match[1]))]
+        head = HEAD.search(text[max(0, match.start(1) - 60) : match.start(1)]) if names else None
+        if head and known(head[0] + names[0]):
+            continue  # it is the end of another: Qwen-32B of DeepSeek-R1-Distill-Qwen-32B
         if names:  # of two that mean the same the shorter: "llama3.1 8b 4090"
-            name = [n for n in names if _stored(n) == _stored(names[0])][-1]
+            name = [n for n in names if stored(n) == stored(names[0])][-1]
             piece = piece_of(document, match, name)
             before = pieces.setdefault(known(name), piece)
             if before.value.endswith(
                 f" {name}"
             ):  # a word before it is none of it: "dpo llama-3.1-8b"
                 pieces[known(name)] = piece
-    for match in TAG.finditer(text):
-        if everyday.meaning(match[1]) is not None:
-            pieces.setdefault(match[1], piece_of(document, match, match[1]))
     return sorted(pieces.values(), key=lambda piece: piece.line)
 
 
@@ -112,7 +114,7 @@ def _in_a_path(text: str, start: int) -> bool:
 def beginnings(phrase: str) -> Iterator[str]:
     """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
     words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
-    for count in range(min(len(words), 4), 0, -1):
+    for count in range(min(len(words), MOST_WORDS), 0, -1):
         yield "".join(words[:count]).strip(" .,-")
 
 
@@ -122,14 +124,13 @@ def known(name: str) -> str:
     sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
     if not digits or not sized or PLAIN.fullmatch(name):
         return ""
-    meaning = everyday.meaning(name)
-    return meaning.entry.name if meaning is not None else ""
+    return (stored(name) or ("",))[0]
 
 
-def _stored(name: str) -> tuple[str, str]:
-    """Return the entry that a name means, and the format that it says."""
+def stored(name: str) -> tuple[str, str] | None:
+    """Return what a name means, and the format that it says."""
     meaning = everyday.meaning(name)
-    return (meaning.entry.name, meaning.quantization) if meaning is not None else ("", "")
+    return meaning and (meaning.name, meaning.quantization)
 
 
 def unknown_model(document: Document) -> str:

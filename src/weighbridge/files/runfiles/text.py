@@ -369,6 +369,8 @@ def _instead(
         if cards is not None and count > 1:
             gpu = {"gpu": times(cards.value.partition(":")[0], count)}
         yield to_type("learn", model, {**settings, **gpu})
+    elif program.near:
+        yield sentence("text.nearest", command=program.near)
     elif program.configs and config is not None:
         line = " ".join(("weighbridge", config[0], "--gpu", shlex.quote(gpu.get("gpu", CARD))))
         yield sentence("to_type", command=line)

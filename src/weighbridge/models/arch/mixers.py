@@ -65,6 +65,11 @@ class Compressed:
         """True if a compressed vector is made of two groups of tokens: where an indexer picks."""
         return self.indexer is not None
 
+    @property
+    def width(self) -> int:
+        """Numbers of a compressed vector, with the indexer's key of it."""
+        return self.dim + (self.indexer.dim if self.indexer else 0)
+
 
 @frozen_record
 class CrossAttention:

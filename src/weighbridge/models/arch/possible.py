@@ -3,13 +3,14 @@
     heads       a whole number of them over each of keys and values, none wider than a kernel takes
     experts     a token uses no more than there are (`families/`, where the tensors are made)
     groups      of experts: they divide these, and a token uses no more than there are
-    positions   a length of 0 is none, nor one below
+    positions   a length of 0 is none, nor one below, nor a text where the class has a number
 
 The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a
 GGUF file are held against the same ones, and `load`, `infer`, `train` and `fit` say the same.
 
 Source: transformers 5.23 models/llama/modeling_llama.py (num_key_value_groups, repeat_kv: what the
-division leaves has no partner), configuration_utils.py (validate_layer_type).
+division leaves has no partner), configuration_utils.py (validate_layer_type; a strict dataclass,
+whose fields refuse values of other types).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,9 +58,12 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
 
 def contradictions(c: Config) -> Iterator[str]:
     """Yield what keys of a config, and of those within it, say that no class accepts: (place and
-    sentence), the outermost first. What a blueprint or the layers are made of was read before."""
+    sentence), the outermost first. What a blueprint or the layers are made of was read before.
+    Raises BadFileError for a length that is a text."""
     for part in c.tree():
         for name in NAMES:
+            if isinstance(part.raw.get(name), str) and part.default(name):
+                part.num(name)
             if type(part.raw.get(name)) is int and part.raw[name] <= 0:
                 number = part.raw[name]
                 yield about(part.where, sentence("no_position", name=name, number=number))

@@ -115,8 +115,10 @@ def keys() -> Mapping[str, str]:
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """Find the pipeline of that name, however it is spelled, or of a file of its denoiser."""
-    name = keys().get(key(text)) if "/" not in text else None
+    """Find the pipeline of that name, however it is spelled, of a repository of it without its
+    owner, or of a file of its denoiser."""
+    spelled = key(text) if "/" not in text else ""
+    name = keys().get(spelled) or _unowned().get(spelled)
     if name is None and text.lower().endswith(ENDS):
         name = getattr(of_file(text), "pipeline", None)
     return None if name is None else _pipelines()[name]
@@ -141,6 +143,11 @@ def _repositories() -> Mapping[str, str]:
         for name, pipeline in _pipelines().items()
         for repo in (pipeline.repo_id, *pipeline.repos)
     }
+
+
+@cache
+def _unowned() -> Mapping[str, str]:
+    return {key(repo.rpartition("/")[2]): name for repo, name in _repositories().items()}
 
 
 def of_repository(repo_id: str) -> CataloguePipeline | None:

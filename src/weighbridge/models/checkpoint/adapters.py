@@ -3,7 +3,8 @@
     r, rank_pattern        rows of each lora_A, columns of each lora_B
     target_modules         modules that have tensors; layers_to_transform: the layers of these
     use_dora, bias         magnitudes and biases beside them
-    modules_to_save        tensors that are whole; an embedding may be kept without being named
+    modules_to_save        tensors that are whole; an embedding may be kept without being named,
+                           and has the base's rows
     peft_type              how the tensors are called
     the base               inputs and outputs of the matrix that each pair stands beside
 
@@ -28,6 +29,7 @@ Raw = Mapping[str, Any]
 Shape = tuple[int, ...]
 PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?([AB])(?:\.weight)?")
 WORD = re.compile(r"(?!all-linear$)[\w.]+")
+WHOLE = "base_model.model."  # before the name of what is kept whole
 LAYER = re.compile(r"\.(\d+)\.")
 CALLED = {  # tensors of a kind of adapter: config.json's peft_type, PEFT's prefix
     "LORA": "lora_",
@@ -82,7 +84,7 @@ def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
     yield from _targets(raw, pairs)
     yield from _layers(raw, pairs)
     yield from _beside(raw, shapes)
-    yield from _shapes(pairs, base_of(raw))
+    yield from _shapes(pairs, shapes, base_of(raw))
 
 
 def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
@@ -181,15 +183,20 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
         yield sentence("adapter.saved_whole", module=strange[0])
 
 
-def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[str]:
-    """Compare the sides of pairs with the base's matrices; without one, with those of the modules
-    of the same name in other layers."""
+def _shapes(
+    pairs: Sequence[AdapterPair], shapes: Mapping[str, Shape], base: Blueprint | None
+) -> Iterator[str]:
+    """Compare the sides of pairs, and of what is kept whole, with the base's matrices; without one,
+    with those of the modules of the same name in other layers."""
     sides = dict[str, tuple[str, tuple[int, ...]]]()
     if base is not None:
         sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}
         absent = [pair.module for pair in pairs if pair.module not in sides]
         if absent:
             yield sentence("adapter.base_lacks", cls=base.cls, module=absent[0], count=len(absent))
+        for p in base.params:
+            if (ours := shapes.get(WHOLE + p.name, p.shape)) != p.shape:
+                yield _other_sides(p.name, ours, base.cls, p.shape)
     for pair in pairs:
         if len(pair.down) == len(pair.up) == 2:
             both = pair.up[0], pair.down[1]

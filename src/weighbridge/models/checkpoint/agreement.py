@@ -43,6 +43,7 @@ SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
 # without which none of them reads it
 KEPT = frozenset(("g_idx", "weight_shape", "quant_map", "nested_absmax"))
 FLOAT8 = "float8"
+HEAD = "lm_head.weight"  # what GPTQ packs where its config says `lm_head`
 NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
@@ -156,17 +157,18 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Note matrices that are stored with their sides exchanged, which no loader turns back."""
-    shapes = {files.key(p.name): p.shape for p, count in plan.distinct() if count == 1}
-    turned = [
-        sentence("sides_turned", name=param.name, rows=param.shape[0], columns=param.shape[1])
+    """Note vectors and matrices that are stored in another shape, sides exchanged among them, which
+    no loader turns back; transformers turns stacks of experts and kernels (Transpose and
+    Conv3dToLinear of core_model_loading.py)."""
+    own = {files.key(p.name): p for p, count in plan.distinct() if count == 1 and len(p.shape) < 3}
+    other = [
+        f"{param.name} ({' x '.join(map(str, param.shape))})"
         for param, _, copies in files.stored
-        if copies == 1 and len(param.shape) == 2 and not is_packed(param)
-        if param.shape == shapes.get(files.key(param.name), ())[::-1]
-        if param.shape[0] != param.shape[1]
+        if copies == 1 and not is_packed(param) and (p := own.get(files.key(param.name)))
+        if p.numel == param.numel > 1 and p.shape != param.shape and len(param.shape) < 4
     ]
-    if turned:
-        yield sentence("files_turned", cls=plan.cls, names=_some(turned, ", "))
+    if other:
+        yield sentence("files_turned", cls=plan.cls, names=_some(other, ", "))
 
 
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
@@ -259,6 +261,8 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
             absent += ((what, p.name) for what in _absent(pieces, tensors[spelling]))
         elif spelling in there and would_pack(p) is not None:
             left.append(p.name)
+        elif raw.get("lm_head") and p.name.endswith(HEAD) and spelling in tensors:
+            absent.append(("qweight", p.name))
     yield from _left_alone(left)
     if absent:
         tensor, name = min(absent)

@@ -176,6 +176,12 @@ def _grouped(family: str) -> Callable[[Raw], str]:
     return name
 
 
+def _gptq(raw: Raw) -> str:
+    """Name GPTQ; with the output layer where `lm_head` says so (GPTQModel's QuantizeConfig, vllm
+    0.33 layers/quantization/gptq_marlin.py)."""
+    return _grouped("gptq")(raw) + ("-head" if raw.get("lm_head") is True else "")
+
+
 def _fp8(raw: Raw) -> str:
     named = raw.get("weight_block_size") is not None
     return _block(raw, "weight_block_size") if named else "fp8-tensor"
@@ -260,7 +266,7 @@ WITHIN: dict[str, Callable[[Raw], Raw]] = {
 }
 METHODS: dict[str, Callable[[Raw], str]] = {
     "bitsandbytes": _bitsandbytes,
-    "gptq": _grouped("gptq"),
+    "gptq": _gptq,
     "awq": _grouped("awq"),
     "fp8": _fp8,
     "fbgemm_fp8": lambda raw: "fp8-dynamic",

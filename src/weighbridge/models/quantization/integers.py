@@ -46,6 +46,7 @@ from weighbridge.models.quantization.scheme import (
     Pieces,
     Scheme,
     Takes,
+    is_head,
     is_weight,
     matrix,
     module,
@@ -56,7 +57,7 @@ from weighbridge.models.quantization.scheme import (
 
 WORD = 32
 SMALLER = 32  # values of a group, where the usual 128 do not divide a model's widths
-GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)|w\d+a16-g(?P<of_words>\d+)")
+GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)(?:-head)?|w\d+a16-g(?P<of_words>\d+)")
 
 
 def group_of(name: str) -> int | None:
@@ -154,7 +155,9 @@ def gptq(match: Match[str]) -> Scheme:
     pieces = _gptq(int(match["bits"]), int(match["group"] or -1))
 
     def loader(facts: LoaderFacts) -> Pack:
-        return packing(in_layers(facts), pieces, facts)
+        takes, head = in_layers(facts), is_head(facts.plan)
+        every = (lambda p: takes(p) or head(p)) if match["head"] else takes
+        return packing(every, pieces, facts)
 
     source = "GPTQModel 7.7 nn_modules/qlinear/__init__.py:_register_gptq_buffers"
     return Scheme(name=match[0], loader=loader, left=LEFT, source=source)
@@ -220,7 +223,7 @@ SCHEMES: dict[str, Scheme] = {
     "w8a8-int8": Scheme(name="w8a8-int8", loader=_w8a8, left=PUBLISHED_LEFT, source=SOURCE),
 }
 PATTERNS = {
-    r"gptq-(?P<bits>[2348])bit(-g(?P<group>-1|[1-9]\d{0,5}))?": gptq,
+    r"gptq-(?P<bits>[2348])bit(-g(?P<group>-1|[1-9]\d{0,5}))?(?P<head>-head)?": gptq,
     r"awq-(?P<bits>4)bit(-g(?P<group>-1|[1-9]\d{0,5}))?": awq,
     r"w(?P<bits>[2-8])a16(-g(?P<group>-1|[1-9]\d{0,5}))?": words,
 }
