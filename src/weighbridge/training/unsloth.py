@@ -12,11 +12,16 @@
                between layers is float32, and what the feed-forward and attention make of it
     llama      is what copies of Phi-3, 3.5 and 4 are, whose products are apart
     encoders   run as torch compiles them, with no checkpoints unless they are asked for
-    loss       up to 2026.4 chunks had 4 bytes a logit in half of what is free, and four of them or
-               one: all logits at once where the float32 ones are less than what is free
+    loss       before 2024.11.7 there were all logits, in 16 bits with their gradient over them, and
+               behind the forward in float32 (accelerate, of what a model gives back). Then a kernel
+               made none, but of classes whose language model is a part. From 2025.8.5 to 2026.6
+               chunks had 4 bytes a logit in half of what is free, and four of them or one: all at
+               once where the float32 ones are less than what is free. A chunk took 2.5 to 7 bytes a
+               logit in eight notebooks: torch.compile may keep its float32 form, or may not
 
 Source: unsloth_zoo 2025.10.1, 2026.1.1, 2026.4.1, 2026.7.1, 2026.10.9 model_lists.py,
-fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
+fused_losses/cross_entropy_loss.py; unsloth 2024.4 to 2025.8 models/llama.py
+(CausalLM_fast_forward); unsloth_zoo temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
 2026.10.9 models/loader.py, models/mapper.py; unslothai/unsloth 015bdef0 models/
 sentence_transformer.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss; Phi_3.5_Mini: "Fast
 Llama patching", 29,884,416 trained); the card of unsloth/phi-4-unsloth-bnb-4bit.
@@ -72,6 +77,8 @@ MOST_LEFT = 25
 UNPACKED_WITH = (5, 5)
 # Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
+# Releases since which a kernel makes no logits, chunks of them are made, 4 GiB are the most of one
+CUT, FUSED, CAPPED = (2024, 11, 7), (2025, 8, 5), (2026, 7)
 
 
 def copied(model: Model) -> Model:
@@ -152,13 +159,17 @@ def components(
         )
     if phase == "loss" and plan.loss == NAME:
         most = plan.batch * plan.length * plan.subject.body.vocab
-        free = None if plan.part is None else plan.part.visible.bytes.low - loaded
+        release = plan.release or CAPPED
+        part = plan.part if release >= FUSED else None  # before, there were no chunks
+        free = None if part is None else part.visible.bytes.low - loaded
+        chunk = most // older_chunks(most, free) * (LOGIT + WIDE_LOGIT)
+        meant = chunk if release < CUT else chunk // 2 if FUSED <= release < CAPPED else 0
         yield Component(
             name="logits",
             detail="longer chunks",
-            bytes=Bytes(0, 0, most // older_chunks(most, free) * (LOGIT + WIDE_LOGIT)),
+            bytes=Bytes(0, meant, chunk),
             basis="assumed",
-            formula="a chunk of unsloth_zoo up to 2026.4, in 16 bits and in float32",
+            formula="a chunk of unsloth_zoo up to 2026.6, in 16 bits and in float32",
             source="unsloth_zoo 2026.4.1 fused_losses/cross_entropy_loss.py (get_chunk_size)",
         )
 
