@@ -239,6 +239,21 @@ def test_older_releases_cut_logits_by_what_is_free(logits, free, chunks):
     assert unsloth.older_chunks(logits, free) == chunks
 
 
+@pytest.mark.parametrize(
+    ("logits", "free", "chunks"),
+    [
+        (GIB, 80 * GIB, 1),  # 4 GiB in float32
+        (GIB + 1, 80 * GIB, 4),
+        (4 * GIB, 80 * GIB, 4),
+        (4 * GIB + 4, 80 * GIB, 8),
+        (GIB, 6 * GIB, 4),  # 4 GiB in 3
+        (GIB, None, 1),
+    ],
+)
+def test_four_gib_are_the_most_of_a_chunk_since_2026_7(logits, free, chunks):
+    assert unsloth.older_chunks(logits, free, capped=True) == chunks
+
+
 def test_an_older_chunk_is_in_the_high_end_of_the_loss():
     found = part(asked(LLAMA, seq_len=512), "logits", "loss", "longer chunks")
     assert found == (0, 0, 512 * LLAMA["vocab_size"] * 6)
@@ -254,7 +269,8 @@ def test_an_older_chunk_is_in_the_high_end_of_the_loss():
         ("2025.8.4", 0),
         ("2025.8.5", 3),
         ("2026.6.7", 3),
-        ("2026.7.1", 0),
+        ("2026.9.2", 3),
+        ("2026.9.3", 0),
         (None, 0),
     ],
 )
@@ -358,6 +374,14 @@ def test_what_is_free_cuts_nothing_before_there_were_chunks(release, chunks):
     plan = alone(card=3 * GIB, release=release)
     (one,) = unsloth.components(plan, "loss", 2 * GIB + GIB // 8, 7)
     assert one.bytes.high == 6 * (GIB // 4 // chunks)
+
+
+@pytest.mark.parametrize(("release", "chunks"), [((2026, 6, 7), 1), ((2026, 7, 1), 4)])
+def test_much_that_is_free_is_not_one_chunk_since_2026_7(release, chunks):
+    """5 GiB in float32, and 80 free."""
+    plan = alone(card=80 * GIB, release=release, vocab=5 * GIB // 16)
+    (one,) = unsloth.components(plan, "loss", 0, 7)
+    assert one.bytes == (0, 3 * (5 * GIB // 4 // chunks), 6 * (5 * GIB // 4 // chunks))
 
 
 def test_what_is_cast_to_float32_is_open_once_training_runs():
