@@ -239,10 +239,73 @@ def test_older_releases_cut_logits_by_what_is_free(logits, free, chunks):
     assert unsloth.older_chunks(logits, free) == chunks
 
 
+@pytest.mark.parametrize(
+    ("logits", "free", "chunks"),
+    [
+        (GIB, 80 * GIB, 1),  # 4 GiB in float32
+        (GIB + 1, 80 * GIB, 4),
+        (4 * GIB, 80 * GIB, 4),
+        (4 * GIB + 4, 80 * GIB, 8),
+        (GIB, 6 * GIB, 4),  # 4 GiB in 3
+        (GIB, None, 1),
+    ],
+)
+def test_four_gib_are_the_most_of_a_chunk_since_2026_7(logits, free, chunks):
+    assert unsloth.older_chunks(logits, free, capped=True) == chunks
+
+
 def test_an_older_chunk_is_in_the_high_end_of_the_loss():
     found = part(asked(LLAMA, seq_len=512), "logits", "loss", "longer chunks")
     assert found == (0, 0, 512 * LLAMA["vocab_size"] * 6)
     assert part(asked(LLAMA, loss="standard"), "logits", "loss", "longer chunks") is None
+
+
+@pytest.mark.parametrize(
+    ("release", "meant"),
+    [
+        ("2024.1", 6),
+        ("2024.11.6", 6),
+        ("2024.11.7", 0),
+        ("2025.8.4", 0),
+        ("2025.8.5", 3),
+        ("2026.6.7", 3),
+        ("2026.9.2", 3),
+        ("2026.9.3", 0),
+        (None, 0),
+    ],
+)
+def test_a_release_says_how_much_of_a_chunk_is_meant(release, meant):
+    """Bytes a logit: in 16 bits and in float32, half of both where torch.compile decides, none
+    where a kernel made no logits or chunks are short."""
+    found = asked(LLAMA, seq_len=512, framework_version=release)
+    numel = 512 * LLAMA["vocab_size"]
+    assert part(found, "logits", "loss", "longer chunks") == (0, meant * numel, 6 * numel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "release", "settings", "measured"),
+    [
+        ("codegemma-7b", "2024.4", {"batch_size": 1, "seq_len": 4096}, 12.316),
+        ("llama-3.2-3b", "2024.10.0", {"batch_size": 2, "seq_len": 2048}, 6.531),
+    ],
+)
+def test_all_logits_were_there_in_2024(model, release, settings, measured):
+    """On a T4, with rows that fill the length. The newest release takes half as much and less."""
+    usual = {"gpu": "t4", "lora_r": 16, "optimizer": "adamw_8bit", **settings}
+    then, now = (asked(model, framework_version=v, **usual) for v in (release, None))
+    assert then.devices[0].peak("reserved").expected == pytest.approx(measured * GIB, rel=0.06)
+    assert now.devices[0].peak("reserved").expected < 0.6 * measured * GIB
+    assert not any("2024" in said for said in then.warnings)
+
+
+def test_no_release_takes_less_than_the_newest():
+    model, sizes = {**LLAMA, "vocab_size": 4096}, {"seq_len": 2048, "gpu": "t4"}
+    newest = asked(model, **sizes).devices[0].peak("reserved")
+    for release in ("2024.4", "2024.12.2", "2025.9.1", "2026.8.1"):
+        older = asked(model, framework_version=release, **sizes).devices[0].peak("reserved")
+        assert older.expected >= newest.expected
+        assert older.high >= newest.high
 
 
 # ---- classes that predict no next token
@@ -275,7 +338,7 @@ def test_axolotl_packs_experts_where_its_file_says_so():
 # ---- components, by themselves
 
 
-def alone(*, rows=4, vocab=GIB // 16, card=None, stream=None):
+def alone(*, rows=4, vocab=GIB // 16, card=None, stream=None, release=None):
     """A run of a base in 16 bits, of which nothing is open but the loss."""
     subject = SimpleNamespace(
         choice=SimpleNamespace(scheme=None),
@@ -290,6 +353,7 @@ def alone(*, rows=4, vocab=GIB // 16, card=None, stream=None):
         loss="unsloth",
         batch=2,
         length=rows // 2,
+        release=release,
         part=None if card is None else SimpleNamespace(visible=visible),
     )
 
@@ -303,6 +367,21 @@ def test_a_chunk_is_as_long_as_what_is_free_lets_it(card, loaded, chunks):
     (one,) = unsloth.components(alone(card=card), "loss", loaded, 7)
     assert one.bytes == (0, 0, 6 * (GIB // 4 // chunks))
     assert not list(unsloth.components(alone(card=card), "backward", loaded, 7))
+
+
+@pytest.mark.parametrize(("release", "chunks"), [((2025, 8, 4), 1), ((2025, 8, 5), 4)])
+def test_what_is_free_cuts_nothing_before_there_were_chunks(release, chunks):
+    plan = alone(card=3 * GIB, release=release)
+    (one,) = unsloth.components(plan, "loss", 2 * GIB + GIB // 8, 7)
+    assert one.bytes.high == 6 * (GIB // 4 // chunks)
+
+
+@pytest.mark.parametrize(("release", "chunks"), [((2026, 6, 7), 1), ((2026, 7, 1), 4)])
+def test_much_that_is_free_is_not_one_chunk_since_2026_7(release, chunks):
+    """5 GiB in float32, and 80 free."""
+    plan = alone(card=80 * GIB, release=release, vocab=5 * GIB // 16)
+    (one,) = unsloth.components(plan, "loss", 0, 7)
+    assert one.bytes == (0, 3 * (5 * GIB // 4 // chunks), 6 * (5 * GIB // 4 // chunks))
 
 
 def test_what_is_cast_to_float32_is_open_once_training_runs():

@@ -63,8 +63,9 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
             m.new(b.shape, TORCH[b.dtype] if b.dtype else planned.loaded)
             for b in alive(plan, subject.major)
         ]
-    if planned.base.upcast != "none":
-        kbit.upcast(m, planned.base.upcast, params)
+    upcast = planned.base.upcast
+    if upcast != "none":
+        kbit.upcast(m, kbit.FIRST.get(upcast, upcast), params)
     wraps = dict(_wraps(planned, params, packed))
     if planned.precision.float8:
         wraps |= _float8(planned, whole, params)
@@ -73,6 +74,8 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
         for x in params.values():
             x.trainable = False
         prompt = put_on(m, around, planned, params, wraps)
+    if upcast in kbit.FIRST:
+        kbit.upcast(m, upcast, params)
     root = Module(params, wraps)
     return BuiltModel(
         root=root,

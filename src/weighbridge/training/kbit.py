@@ -2,7 +2,8 @@
 
     peft    prepare_model_for_kbit_training: every parameter of 16 bits that is not packed becomes
             float32, one after the other: embedding, head, norms, biases, routers, towers, experts
-    trl     the same, then embedding and head are bfloat16 again (peft_module_casting_to_bf16)
+    trl     the same, then adapters are made, then embedding and head are bfloat16 again
+            (peft_module_casting_to_bf16): what was float32 for a moment stays reserved
     norms   norms alone are float32 (TRL 0.25)
     none    all stays as it was loaded
 
@@ -29,6 +30,7 @@ CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)
 KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
 LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
+FIRST = {"trl": "peft"}  # what is cast before the adapters, where more is behind them
 KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
 
 

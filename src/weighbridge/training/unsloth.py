@@ -12,22 +12,29 @@
                between layers is float32, and what the feed-forward and attention make of it
     llama      is what copies of Phi-3, 3.5 and 4 are, whose products are apart
     encoders   run as torch compiles them, with no checkpoints unless they are asked for
-    loss       up to 2026.4 chunks had 4 bytes a logit in half of what is free, and four of them or
-               one: all logits at once where the float32 ones are less than what is free
+    loss       before 2024.11.7 there were all logits, in 16 bits with their gradient over them, and
+               behind the forward in float32 (accelerate, of what a model gives back). Then a kernel
+               made none, but of classes whose language model is a part. From 2025.8.5 to 2026.9.2
+               chunks had 4 bytes a logit in half of what is free, from 2026.7 on in 4 GiB at most,
+               and were one or multiples of four. A chunk took 2.5 to 7 bytes a logit in eight
+               notebooks: torch.compile may keep its float32 form, or may not
 
-Source: unsloth_zoo 2025.10.1, 2026.1.1, 2026.4.1, 2026.7.1, 2026.10.9 model_lists.py,
-fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
+Source: unsloth_zoo 2025.10.1 to 2026.10.9 (also 2026.6.7, 2026.7.1, 2026.9.2, 2026.9.3)
+model_lists.py, fused_losses/cross_entropy_loss.py; unsloth 2024.4 to 2025.8 models/llama.py
+(CausalLM_fast_forward); unsloth_zoo temporary_patches/{gpt_oss,gemma,moe_utils_bnb4bit}.py; unsloth
 2026.10.9 models/loader.py, models/mapper.py; unslothai/unsloth 015bdef0 models/
 sentence_transformer.py; unslothai/notebooks bdda2efc (both sizes of gpt-oss; Phi_3.5_Mini: "Fast
 Llama patching", 29,884,416 trained); the card of unsloth/phi-4-unsloth-bnb-4bit.
 """
 
 from collections.abc import Iterator
+from math import ceil
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import GIB
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
@@ -72,6 +79,9 @@ MOST_LEFT = 25
 UNPACKED_WITH = (5, 5)
 # Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
+# Releases since which a kernel makes no logits, chunks of them are made, 4 GiB are the most of
+# what one has in float32, and of all that it has
+CUT, FUSED, CAPPED, SHORT = (2024, 11, 7), (2025, 8, 5), (2026, 7), (2026, 9, 3)
 
 
 def copied(model: Model) -> Model:
@@ -152,13 +162,18 @@ def components(
         )
     if phase == "loss" and plan.loss == NAME:
         most = plan.batch * plan.length * plan.subject.body.vocab
-        free = None if plan.part is None else plan.part.visible.bytes.low - loaded
+        release = plan.release or SHORT
+        part = plan.part if release >= FUSED else None  # before, there were no chunks
+        free = None if part is None else part.visible.bytes.low - loaded
+        chunks = older_chunks(most, free, capped=CAPPED <= release < SHORT)
+        chunk = most // chunks * (LOGIT + WIDE_LOGIT)
+        meant = chunk if release < CUT else chunk // 2 if FUSED <= release < SHORT else 0
         yield Component(
             name="logits",
             detail="longer chunks",
-            bytes=Bytes(0, 0, most // older_chunks(most, free) * (LOGIT + WIDE_LOGIT)),
+            bytes=Bytes(0, meant, chunk),
             basis="assumed",
-            formula="a chunk of unsloth_zoo up to 2026.4, in 16 bits and in float32",
+            formula="a chunk of unsloth_zoo up to 2026.9.2, in 16 bits and in float32",
             source="unsloth_zoo 2026.4.1 fused_losses/cross_entropy_loss.py (get_chunk_size)",
         )
 
@@ -181,13 +196,15 @@ def remark(plan: "TrainingPlan") -> str:
     return sentence("unsloth_copy", percent=MOST_LEFT)
 
 
-def older_chunks(logits: int, free: int | None) -> int:
-    """Return the chunks that so many logits were cut into up to 2026.4: one where `free` bytes are
-    not known, or are more than they take in float32; else multiples of four."""
+def older_chunks(logits: int, free: int | None, *, capped: bool = False) -> int:
+    """Return the chunks that so many logits were cut into up to 2026.9.2: one where `free` bytes
+    are not known, or half of them are more than all take in float32; else multiples of four, the
+    nearest. `capped`: of 4 GiB at most, and as many as are needed."""
     if free is None:
         return 1
-    exact = WIDE_LOGIT * logits / max(1, free // 2)
-    return max(round(exact / 4) * 4, 1)
+    room = min(free // 2, 4 * GIB) if capped else free // 2
+    exact = WIDE_LOGIT * logits / max(1, room)
+    return max((ceil if capped else round)(exact / 4) * 4, 1) if exact > 1 else 1
 
 
 def _left(subject: Subject) -> int:
