@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.browser.conftest import TINY, TOKEN, settled, state_of, verdict
+from tests.browser.conftest import TINY, TOKEN, open_settings, settled, state_of, verdict
 from tests.sparse import write_safetensors
 
 HOSTILE = '<img src=x onerror="document.title=`owned`"><script>document.title="owned"</script>'
@@ -63,6 +63,7 @@ def test_a_token_is_kept_where_the_user_says_so(opened):
     page.check("#token-keep")
     page.reload()
     settled(page)
+    open_settings(page)
     page.click("details.token summary")
     assert page.input_value("#token") == TOKEN
     page.uncheck("#token-keep")

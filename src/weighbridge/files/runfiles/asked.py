@@ -525,7 +525,8 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
         named = learned[1].lower() if learned else named
         if has_card and named in TUNES and not (pretrains or (pipeline and named == "qlora")):
             return "fit", {"for": TUNES[named], **counts}
-        return "train-image" if pipeline else "train", {"method": named}
+        adapters = ADAPTED.get(way.value, {}) if learned and way is not None else {}
+        return "train-image" if pipeline else "train", {"method": named, **adapters}
     if pipeline and not has_card:
         entry = pipelines.find(pipeline)
         return "video" if entry and entry.recipe.get("kind") == "video" else "image", {}
@@ -539,6 +540,8 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     return "fit" if has_card else "infer", counts
 
 
+# What says adapters beside a method that learns from rewards; TRL's rank (trainer/model_config.py)
+ADAPTED = {"lora": {"lora_r": "16"}, "qlora": {"lora_r": "16", "quantization": "nf4"}}
 TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what `fit` calls it
 
 

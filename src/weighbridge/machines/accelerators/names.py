@@ -56,7 +56,7 @@ COUNTS = (
     rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
     r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
     rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
-    r"(?P<count>\d{1,9}) +(?P<name>.+)",
+    r"(?P<count>\d{1,3}) +(?P<name>.+)",  # of four digits it is a name: 5090 16GB
     r"(?P<name>tpu ?v\d\w*)-(?P<count>\d{1,4})",  # a slice: TPU v5e-8
 )
 MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published

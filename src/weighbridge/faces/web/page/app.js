@@ -178,6 +178,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const error = gone ? { code: 3, message: noAnswer(engine, state.lang, gone) } : shown?.answer.error;
   const problem = error?.setting ? { name: error.setting, message: error.message } : null;
   const wanted = error?.wants ? { name: error.wants, message: error.message } : null;
+  const wantsToken = error?.code === 3 && /gated|token|401|403/i.test(error.message);
   const strange = strangers(state, form);
   const asked = ASKED.includes(state.task);
   const listing = LISTS.includes(state.task);
@@ -206,11 +207,11 @@ function Page({ form, formLang, state, setState, engine, progress }) {
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} take=${take} />
           <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}
-        <${Rest} folds=${asked} words=${words} changed=${asked ? unseen(state, form) : 0} opens=${Boolean(fileError || fileNotes.length || only || (problem && !QUICK[state.task]?.includes(problem.name)))}>
+        <${Rest} folds=${asked} words=${words} changed=${asked ? unseen(state, form) : 0} opens=${Boolean(fileError || fileNotes.length || only || wantsToken || (problem && !QUICK[state.task]?.includes(problem.name)))}>
           ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
           ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} fileNotes=${fileNotes} setting=${setting} />` : null}
           ${state.task === "compare" ? html`<${Beside} form=${form} state=${state} set=${set} />` : html`<${Fields} ...${fields} only=${only} without=${about ? QUICK[state.task] : []} />`}
-          ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} space=${engine.kind === "space"} wanted=${error?.code === 3 && /gated|token|401|403/i.test(error.message)} />`}
+          ${listing ? null : html`<${Token} words=${words} token=${token} set=${setToken} space=${engine.kind === "space"} wanted=${wantsToken} />`}
         <//>
       </form>`}
       <section class="answers" aria-label=${words["answer"]} aria-busy=${busy ? "true" : "false"} data-settled=${settled}>
