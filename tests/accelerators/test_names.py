@@ -362,3 +362,9 @@ def test_a_mac_without_a_chip_has_the_least_room_of_macs_with_so_much_memory(nam
 def test_no_mac_is_sold_with_any_memory():
     with pytest.raises(UsageError):
         find("mac mini 17gb")
+
+
+@pytest.mark.parametrize("name", ["5090 16GB", "4090 5GB"])
+def test_a_card_of_another_size_is_no_number_of_cards_of_that_size(name):
+    with pytest.raises(NotFoundError, match=name):
+        find(name)

@@ -19,6 +19,22 @@ from weighbridge.faces.cli.requests import meant
 from weighbridge.files.runfiles.asked import read, words
 
 LINES = [
+    ("can i run qwen3-8b or gemma 3 12b on a 3060?", "fit qwen3-8b 'gemma 3 12b' --gpu 3060"),
+    ("qwen3-8b on my laptop's 5090 with 24GB", "fit qwen3-8b --gpu '5090 Laptop 24GB'"),
+    ("qwen3-8b at 4 bits on a 3060", "fit qwen3-8b --quantization 4-bit --gpu 3060"),
+    ("qwen3-8b in 3bit on a 3060", "fit qwen3-8b --quantization 3bit --gpu 3060"),
+    (
+        "dpo with qlora of llama-3.1-8b on a 4090",
+        "train llama-3.1-8b --method dpo --lora-r 16 --quantization nf4 --gpu 4090 --check",
+    ),
+    (
+        "grpo with lora for qwen2.5-7b on h100",
+        "train qwen2.5-7b --method grpo --lora-r 16 --gpu h100 --check",
+    ),
+    (
+        "grpo lora r=32 qwen2.5-7b on an h100",
+        "train qwen2.5-7b --method grpo --lora-r 32 --gpu h100 --check",
+    ),
     ("can I run llama-3-70b on a 4090", "fit llama-3-70b --gpu 4090"),
     ("will qwen3-32b fit on 2x3090?", "fit qwen3-32b --gpu 3090:2"),
     ("can I run qwen3 30b on my 12 GB card", "fit 'qwen3 30b' --gpu 12gb"),
@@ -361,6 +377,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ("qwen3-8b on a 4090 with 7 loras", "fit qwen3-8b --max-loras 7 --gpu 4090 --engine vllm"),
 ]
 OPEN = [  # the words that no rule takes
+    ("llama 3.1 8b on my 16GB 5090", "16GB"),  # which no such card has
     ("qwen3-8b on a 4090 with 7 hats", "7 hats"),
     ("is a 3090 like a 4090 enough for qwen3-32b", "3090 4090"),  # of two cards which
     ("full context qwen3-8b on a 4090", "full"),
@@ -373,7 +390,7 @@ OPEN = [  # the words that no rule takes
         "but not with ollama not quantized to 4 bit",
     ),
     ("mistral nemo 12b on a 4070, 8 bit kv cache", "8 bit kv cache"),  # and no format of weights
-    ("vllm or sglang for qwen3-32b on a 4090", "vllm or sglang"),
+    ("vllm or sglang for qwen3-32b on a 4090", "vllm sglang"),
     ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
     ("qwen3-8b lora without lora on a 4090", "lora without lora"),
     ("用4090跑qwen3-8b不要帽子", "不帽子"),

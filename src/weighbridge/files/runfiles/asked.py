@@ -379,6 +379,8 @@ def _device(line: Line) -> dict[str, str]:
         of_it = size.of == "gpu_memory" and size.gb in re.findall(r"\d+", value)
         if of_it or (size.of == "ram" and len(ram) == 1):
             line.take(size.start, size.end)
+        elif TAKEN in line.left[size.start : size.end]:  # as a card's that is not sold with it
+            line.strange.append(f"{size.gb}GB")
     found = {"gpu": value} if value else {}
     return {"ram": f"{min(ram)}GiB", **found} if len(ram) == 1 else found
 

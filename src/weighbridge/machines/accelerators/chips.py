@@ -19,7 +19,7 @@ programming guide, table "Technical Specifications per Compute Capability".
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 from weighbridge.base.records import dataclass, frozen_record
 from weighbridge.base.units import KIB
@@ -38,26 +38,40 @@ class Capability:
     links: Links = ""
 
 
-CAPABILITIES: Mapping[Version, Capability] = {
-    (3, 7): Capability(threads=2048, shared_memory=48 * KIB),
-    (5, 2): Capability(threads=2048, shared_memory=48 * KIB),
-    (5, 3): Capability(threads=2048, shared_memory=48 * KIB),
-    (6, 0): Capability(threads=2048, shared_memory=48 * KIB, hbm=True, links="bridge"),
-    (6, 1): Capability(threads=2048, shared_memory=48 * KIB),
-    (7, 0): Capability(threads=2048, shared_memory=96 * KIB, hbm=True, links="bridge"),
-    (7, 2): Capability(threads=2048, shared_memory=96 * KIB),
-    (7, 5): Capability(threads=1024, shared_memory=64 * KIB),
-    (8, 0): Capability(threads=2048, shared_memory=163 * KIB, hbm=True, links="bridge"),
-    (8, 6): Capability(threads=1536, shared_memory=99 * KIB),
-    (8, 7): Capability(threads=1536, shared_memory=163 * KIB),
-    (8, 9): Capability(threads=1536, shared_memory=99 * KIB),
-    (9, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
-    (10, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
-    (10, 3): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
-    (11, 0): Capability(threads=2048, shared_memory=227 * KIB),
-    (12, 0): Capability(threads=1536, shared_memory=99 * KIB),
-    (12, 1): Capability(threads=1536, shared_memory=99 * KIB),
-}
+# Compute capability, threads of a multiprocessor, KiB of shared memory, links between cards
+_CAPABILITIES = """
+3.7 2048 48
+5.2 2048 48
+5.3 2048 48
+6.0 2048 48 hbm bridge
+6.1 2048 48
+7.0 2048 96 hbm bridge
+7.2 2048 96
+7.5 1024 64
+8.0 2048 163 hbm bridge
+8.6 1536 99
+8.7 1536 163
+8.9 1536 99
+9.0 2048 227 hbm switch
+10.0 2048 227 hbm switch
+10.3 2048 227 hbm switch
+11.0 2048 227
+12.0 1536 99
+12.1 1536 99
+"""
+
+
+def _capability(row: str) -> tuple[Version, Capability]:
+    number, threads, shared, *more = row.split()
+    major, minor = map(int, number.split("."))
+    links = cast(Links, more[-1] if more else "")
+    facts = Capability(
+        threads=int(threads), shared_memory=int(shared) * KIB, hbm="hbm" in more, links=links
+    )
+    return (major, minor), facts
+
+
+CAPABILITIES: Mapping[Version, Capability] = dict(map(_capability, _CAPABILITIES.split("\n")[1:-1]))
 BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
 FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 # Recipes of float8: Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)

@@ -31,9 +31,13 @@ class DecoderShape(NamedTuple):
     experts: int = 0
 
 
+SIZES = ("hidden", "layers", "heads", "kv_heads", "feed", "vocab")
+
+
 def _shape(row: str) -> tuple[str, DecoderShape]:
-    name, kind, *sizes, tied, experts = row.split()
-    return name, DecoderShape(kind, *map(int, sizes), tied=tied == "tied", experts=int(experts))
+    name, kind, *numbers, tied, experts = row.split()
+    sizes = dict(zip(SIZES, map(int, numbers), strict=True))
+    return name, DecoderShape(kind=kind, **sizes, tied=tied == "tied", experts=int(experts))
 
 
 SHAPES: Mapping[str, DecoderShape] = dict(map(_shape, lines_beside(__file__, "shapes.txt")))
