@@ -203,7 +203,6 @@ SPELLERS = {
     "models/formats/mistral_params.py": "turns a params.json into the config of a model type",
     "models/catalogue/__init__.py": "what transformers calls a network of timm",
     "models/catalogue/owners.py": "owners of repositories",
-    "files/runfiles/training/shapes.py": "sizes of published models, with their types",
     "pictures/components.py": "modules of programs",
     "pictures/nets/pyramids.py": "modules of programs, which are called as model types",
     "pictures/seeing.py": "modules of programs, which are called as model types",

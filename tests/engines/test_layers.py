@@ -104,7 +104,6 @@ OTHERS = {
     "engines/servers/device_support.py": "which is nearest on a card that a server does not run on",
     "engines/launch/programs.py": "programs whose lines are not read",
     "models/quantization/declared.py": "a format of weights",
-    "engines/format_names.py": "a format of weights",
     "faces/texts/oom.py": "programs whose messages are explained",
     "models/quantization/ggml.py": "whose files the formats are",
     "models/quantization/layouts.py": "a format of weights",
