@@ -178,7 +178,7 @@ network:
     lora_r: 16
     lora_alpha: 64
 """,
-        ("  micro_batch_size_per_gpu: 1\n",),
+        ("  micro_batch_size_per_gpu: 2\n",),
     ),
     "axolotl.yaml": (
         "4090",
