@@ -60,7 +60,7 @@ def test_amd_is_answered(kind, gpu):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_apple_is_sent_to_what_runs_there(kind):
-    with pytest.raises(UnsupportedError, match="nearest is --engine llama.cpp"):
+    with pytest.raises(UnsupportedError, match=r"nearest is --engine llama\.cpp"):
         answer(LLAMA, kind, gpu="m3 max 64gb")
 
 
@@ -146,8 +146,8 @@ def test_broken_configs_end_to_end(kind, broken, tmp_path):
     raw = config("first", num_key_value_heads=4, vocab_size=256, max_position_embeddings=4096)
     (tmp_path / "config.json").write_text(json.dumps(raw | broken))
     w, found = Infer(engine=kind), engine(kind)
-    model = resolve(gather(str(tmp_path), GatherOptions()))
     with pytest.raises(BadFileError) as raised:
+        model = resolve(gather(str(tmp_path), GatherOptions()))
         found.infer(subject(model, w, found, version(found, None)[0]), w, None)
     assert "\n" not in str(raised.value)
 
