@@ -146,9 +146,13 @@ def test_broken_configs_end_to_end(kind, broken, tmp_path):
     raw = config("first", num_key_value_heads=4, vocab_size=256, max_position_embeddings=4096)
     (tmp_path / "config.json").write_text(json.dumps(raw | broken))
     w, found = Infer(engine=kind), engine(kind)
-    with pytest.raises(BadFileError) as raised:
+
+    def serve():
         model = resolve(gather(str(tmp_path), GatherOptions()))
         found.infer(subject(model, w, found, version(found, None)[0]), w, None)
+
+    with pytest.raises(BadFileError) as raised:
+        serve()
     assert "\n" not in str(raised.value)
 
 
