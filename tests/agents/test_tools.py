@@ -14,6 +14,7 @@ from weighbridge.faces.agents.tools import COMMON, SLOW, tools
 from weighbridge.faces.cli.mcp import TOOLS, _line
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.render.bounded import MOST
+from weighbridge.models.catalogue import listing
 from weighbridge.settings.setting import MOST as UNBOUNDED
 from weighbridge.workload import FIT, INFER, LOAD, PICTURE, PICTURE_TRAINING, TRAIN, engines_of
 
@@ -401,6 +402,17 @@ def test_models_are_ranked_for_a_card(answers):
     told = answers.call("models", {"pattern": "qwen3-4b", "gpu": "3060", "min_context": 8192})
     assert told.numbers["models"]
     assert all(row["context"] >= 8192 for row in told.numbers["models"])
+
+
+@pytest.mark.slow
+def test_how_many_models_fit_is_said_where_all_were_asked(answers):
+    few = answers.call("models", {"pattern": "qwen3-4b", "gpu": "3060"})
+    assert few.numbers["count"] >= few.numbers["fitting"] == len(few.numbers["models"]) > 0
+    first = answers.call("models", {"pattern": "qwen", "gpu": "3060"})
+    assert first.numbers["count"] == len(listing.matching("qwen", {}))
+    assert len(first.numbers["models"]) == 20
+    assert "fitting" not in first.numbers
+    assert "more: narrow" not in first.text
 
 
 @pytest.mark.slow

@@ -363,11 +363,15 @@ def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
     numbers = {
         "accelerator": ranks.accelerator,
         "for": ranks.about,
-        "count": len(ranks.rows),
-        "fitting": len(ranks.fitting),
+        "count": ranks.candidates,
         "models": rows,
     }
-    more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
+    more = ""
+    if ranks.candidates == len(
+        ranks.rows
+    ):  # else how many fit is not known: the first were looked for
+        numbers["fitting"] = len(ranks.fitting)
+        more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
     return text(ranking(ranks)._replace(footer=())) + more, numbers
 
 

@@ -42,7 +42,7 @@ def ranking(
     words = words_in(lang, page=page)
     least = rank.of == "layouts" and not rank.fitting  # what takes least is told instead
     rows = rank.rows if full or least else rank.fitting[:FIRST]
-    left = max(rank.among, len(rank.rows)) - len(rows)
+    left = rank.candidates - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
     table = TABLES_OF[_kind(rank)](rows, words, unit)
     empty = lines(words("rank.none"))
@@ -71,8 +71,7 @@ def _kind(rank: Ranking) -> str:
 
 
 def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
-    among = max(rank.among, len(rank.rows))
-    many = {"fitting": f"{len(rank.fitting):,}", "count": f"{among:,}"}
+    many = {"fitting": f"{len(rank.fitting):,}", "count": f"{rank.candidates:,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
     if rank.pipelines and not rank.rows:
         return words("rank.pictures", card=printable(rank.accelerator or ""))
@@ -89,7 +88,7 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
             room = _size(rank.rows[0]["usable_bytes"], None)
             about["card"] = words("layouts.each", card=card, room=room)
         return words(f"rank.{kind}", fit=fit, **about)
-    key = "rank.models" if among == len(rank.rows) else "rank.models.first"
+    key = "rank.models" if rank.candidates == len(rank.rows) else "rank.models.first"
     return words(key, card=card, question=question, **many)
 
 

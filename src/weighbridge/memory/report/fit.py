@@ -283,6 +283,11 @@ class Ranking:
     among: int = 0  # models of which the first that fit were looked for; no more were asked
 
     @property
+    def candidates(self) -> int:
+        """Count what could be asked: more than the rows, if the first that fit were looked for."""
+        return max(self.among, len(self.rows))
+
+    @property
     def fitting(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(row for row in self.rows if row["fits"] == "yes")
 
