@@ -292,6 +292,8 @@ def test_llama_cpp_takes_the_published_file_where_ollama_does_not_keep_it_whole(
 def test_bits_alone_are_the_cards_engines_format_of_them(model, form, gpu, format, engine):  # noqa: A002
     plan = weighbridge.fit(model, quantization=form, gpu=gpu).plan
     assert (plan.fits, plan.format, plan.engine) == ("yes", format, engine)
+    named = weighbridge.fit(f"{model}-{form.replace('-', '')}", gpu=gpu).plan
+    assert (named.fits, named.format, named.engine) == ("yes", format, engine)
 
 
 @slow

@@ -488,12 +488,16 @@ class Prepared:
         """
         from weighbridge.answers.questions.fit.answers import fit
         from weighbridge.answers.questions.fit.request import asked as read_fit
+        from weighbridge.engines.format_names import is_width
 
         if makes_pictures(self.given):
             from weighbridge.answers.questions.fit.pictures import fit_pipeline
 
             return fit_pipeline(self, settings, helped=remedies)
         self.model()
+        form = self.source.form if isinstance(self.source, Inventory) else ""
+        if is_width(form) and not (settings.get("quantization") or settings.get("dtype")):
+            settings["quantization"] = form  # the card's engine has its own of that width
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
         hears = hearing()
@@ -594,9 +598,11 @@ class Prepared:
         if not isinstance(self.source, Inventory):
             return ""
         if self.source.form:
-            from weighbridge.engines.format_names import unpacked
+            from weighbridge.engines.format_names import as_wide, unpacked
+            from weighbridge.engines.weight_formats import declared_name
 
-            return "" if unpacked(self.source.form, engine) else self.source.form
+            form, stored = self.source.form, declared_name(self.model().parts[0])
+            return "" if unpacked(form, engine) or as_wide(form, stored) else form
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged
