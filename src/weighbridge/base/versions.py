@@ -16,28 +16,6 @@ def release(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-DATES: Mapping[str, Mapping[tuple[int, ...], tuple[int, int, int]]] = {
-    "torchtitan": {  # its tags
-        (0, 1): (2025, 6, 17),
-        (0, 2): (2025, 10, 17),
-        (0, 2, 1): (2025, 12, 26),
-        (0, 2, 2): (2026, 2, 20),
-    },
-    "megatron": {  # Megatron-core: pypi.org/project/megatron-core, the first of each release
-        (0, 10): (2025, 2, 17),
-        (0, 11): (2025, 3, 14),
-        (0, 12): (2025, 5, 6),
-        (0, 13): (2025, 7, 25),
-        (0, 14): (2025, 10, 8),
-        (0, 15): (2025, 12, 18),
-        (0, 16): (2026, 2, 26),
-        (0, 17): (2026, 4, 16),
-        (0, 18): (2026, 6, 22),
-        (0, 19): (2026, 8, 19),
-    },
-}
-
-
 def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
     """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; the date of a release of `whose`."""
     match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
@@ -51,3 +29,33 @@ def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
     """Tell whether a release is of `date` or newer; None is the newest."""
     return release is None or release >= date
+
+
+# torchtitan: its tags; Megatron-core: pypi.org/project/megatron-core, the first of each release
+_DATES = {
+    "torchtitan": """
+0.1 2025-06-17
+0.2 2025-10-17
+0.2.1 2025-12-26
+0.2.2 2026-02-20
+""",
+    "megatron": """
+0.10 2025-02-17
+0.11 2025-03-14
+0.12 2025-05-06
+0.13 2025-07-25
+0.14 2025-10-08
+0.15 2025-12-18
+0.16 2026-02-26
+0.17 2026-04-16
+0.18 2026-06-22
+0.19 2026-08-19
+""",
+}
+DATES: Mapping[str, Mapping[tuple[int, ...], tuple[int, ...]]] = {
+    whose: {
+        numbers(tag) or (): dated(day) or ()
+        for tag, day in map(str.split, table.strip().splitlines())
+    }
+    for whose, table in _DATES.items()
+}

@@ -36,42 +36,52 @@ NAMES_FILE = "names.parquet"  # the only one that may be missing
 GROUP = 1 << 15  # models that are read together: what the page shows first is one group
 PAGE = 1 << 13  # bytes of a column of models that are read for one row
 REFUSED = "refused"  # what is counted where `fits` is null
-MODELS = (
-    FlatColumn("id", "text", "the model's name in its registry"),
-    FlatColumn("downloads", "whole", "as the registry counts them"),
-    FlatColumn("key", "whole", "the number of its key; null where its config was not read"),
-    FlatColumn("unread", "text", "why its config was not read"),
-    FlatColumn("sha", "text", "its revision there, or the hash of its config"),
-)
-KEYS = (
-    FlatColumn("number", "whole", "what `models` and `answers` call it; that of its row"),
-    FlatColumn("parameters", "whole", "of the class that the config names"),
-    FlatColumn("models", "whole", "how many have it"),
-    FlatColumn("reason", "text", "why it is answered nothing; null where its config is read"),
-    FlatColumn("key", "text", "`weighbridge.key` of the config"),
-)
+
+
+def _columns(table: str) -> tuple[FlatColumn, ...]:
+    """Read columns, one a line: its name, its kind, and what it is."""
+    lines = (line.split(None, 2) for line in table.strip().splitlines())
+    return tuple(
+        FlatColumn(name, "text" if kind == "text" else "whole", what) for name, kind, what in lines
+    )
+
+
+MODELS = _columns("""
+id        text  the model's name in its registry
+downloads whole as the registry counts them
+key       whole the number of its key; null where its config was not read
+unread    text  why its config was not read
+sha       text  its revision there, or the hash of its config
+""")
+KEYS = _columns("""
+number     whole what `models` and `answers` call it; that of its row
+parameters whole of the class that the config names
+models     whole how many have it
+reason     text  why it is answered nothing; null where its config is read
+key        text  `weighbridge.key` of the config
+""")
 SMALLEST = "smallest/"  # begins the columns of keys that name, for a question, the smallest card
-ANSWERS = (
-    FlatColumn("key", "whole", "the number of the config that was asked"),
-    FlatColumn("fits", "text", "yes, no or unknown; null where no card was named, or no answer is"),
-    FlatColumn("need_low", "whole", "bytes that we would be surprised to see less of"),
-    FlatColumn("need", "whole", "bytes of the fullest card, as nvidia-smi shows them"),
-    FlatColumn("need_high", "whole", "bytes that we would be surprised to see more of"),
-    FlatColumn("reason", "text", "why there is no answer, without names and numbers"),
-    FlatColumn("kv_per_token", "whole", "bytes of the cache for each token of a request"),
-    FlatColumn("basis", "text", "what most bytes of `need` rest on: read, computed, ... assumed"),
-    FlatColumn("question", "text", "its name in `registry.json`"),
-    FlatColumn("task", "text", "load, infer or train"),
-    FlatColumn("engine", "text", "the program that loads, serves or trains it"),
-    FlatColumn("engine_version", "text", "its release, whose rules were used"),
-    FlatColumn("method", "text", "of training: full, lora, qlora, dora"),
-    FlatColumn("format", "text", "the format that weights are packed in; null: as they are"),
-    FlatColumn("context", "whole", "tokens of a request, or of a row that is trained on"),
-    FlatColumn("gpu", "text", "the card, by its id of `weighbridge gpus`"),
-    FlatColumn("count", "whole", "how many such cards"),
-    FlatColumn("usable", "whole", "bytes of one card that can be had"),
-    FlatColumn("rules", "text", "a hash of the rules that were used"),
-)
+ANSWERS = _columns("""
+key            whole the number of the config that was asked
+fits           text  yes, no or unknown; null where no card was named, or no answer is
+need_low       whole bytes that we would be surprised to see less of
+need           whole bytes of the fullest card, as nvidia-smi shows them
+need_high      whole bytes that we would be surprised to see more of
+reason         text  why there is no answer, without names and numbers
+kv_per_token   whole bytes of the cache for each token of a request
+basis          text  what most bytes of `need` rest on: read, computed, ... assumed
+question       text  its name in `registry.json`
+task           text  load, infer or train
+engine         text  the program that loads, serves or trains it
+engine_version text  its release, whose rules were used
+method         text  of training: full, lora, qlora, dora
+format         text  the format that weights are packed in; null: as they are
+context        whole tokens of a request, or of a row that is trained on
+gpu            text  the card, by its id of `weighbridge gpus`
+count          whole how many such cards
+usable         whole bytes of one card that can be had
+rules          text  a hash of the rules that were used
+""")
 COMMON = ("engine", "engine_version", "context", "usable", "rules")  # of all answers to a question
 ORDERED = f"""
 select m.id, m.downloads, m.key, coalesce(m.unread, a.reason) as unread, m.sha
