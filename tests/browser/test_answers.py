@@ -242,18 +242,12 @@ def size_of(figures):
     return float(re.search(r"about ([\d.]+)", figures)[1]) * 2**30
 
 
-def test_what_is_longer_than_the_scale_is_cut_and_labelled(opened):
-    page = opened("fit", model=LLAMA, gpu="3060")
-    row = page.locator("[data-question=full]")
-    drawn, whole = (
-        float(told.split()[0])
-        for told in (
-            row.locator(".cut-told text").text_content(),
-            row.locator(".row-told").inner_text(),
-        )
-    )
-    assert 0.99 * whole < drawn <= whole  # the first phase that has no room is drawn
-    assert page.locator("[data-question=qlora] .cut-told").count() == 0
+def test_a_bar_that_is_longer_than_the_scale_is_cut(opened):
+    page = opened("fit", model="qwen3-32b", gpu="4090")
+    report = asked("fit", "qwen3-32b", gpu="4090")
+    far = [rung["peak_bytes"] > 2.6 * rung["usable_bytes"] for rung in report["ladder"]]
+    cut = [rung.locator(".cut").count() > 0 for rung in page.locator("[data-rung]").all()]
+    assert cut == far == [True, *[False] * (len(far) - 1)]
 
 
 def test_formats_of_load_apply_themselves(opened):

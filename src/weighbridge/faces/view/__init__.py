@@ -54,7 +54,7 @@ def screen(
     task = import_module(f"weighbridge.faces.view.{kind}")
     if page is not None and page.least:
         return Screen(task.title(answer), (_least(answer),), lang=lang)
-    sections = (_answer(answer), *_named(task.sections, answer))
+    sections = (_answer(answer, barred=page is not None), *_named(task.sections, answer))
     return Screen(
         title=task.title(answer),
         sections=(*sections, *_more(answer, told=explain)),
@@ -71,14 +71,15 @@ def _asked(fit: "Fit") -> Report:
     return fit.asked.report
 
 
-def _answer(answer: ShownAnswer) -> Section:
+def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
     """Return the first section of a screen: verdict, bar, and the reason of the verdict; of `fit`
-    the way in which it can be run."""
+    the way in which it can be run, with a bar where that is `barred`."""
     if answer.fit is not None:
         from weighbridge.faces.view.picture import runs
 
         if section := runs(answer, answer.fit):
-            return section
+            way = shown(answer.fit.plan.report or answer.report, answer.say, answer.unit)
+            return (*section, bar(way, margin=margin(way))) if barred else section
     head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
     return (head,) if bare else (head, bar(answer, margin=margin(answer)))

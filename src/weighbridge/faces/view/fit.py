@@ -11,10 +11,12 @@ from weighbridge.base.wording import printable, printable_lines, redacted
 from weighbridge.base.words import Words, words_in
 from weighbridge.engines.table import record
 from weighbridge.faces.view import ladder, scripts
-from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.answer import margin, mark
 from weighbridge.faces.view.changes import few, language, moved, settings
+from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import (
     Action,
+    Bar,
     Block,
     Cell,
     Column,
@@ -27,6 +29,7 @@ from weighbridge.faces.view.records import (
     lines,
 )
 from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.faces.view.shown import shown as answered
 from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge.workload.flags import flags as written
@@ -52,6 +55,8 @@ def screen(
     remarks = tuple(b for b in asides if b.lines)
     solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
     first: Section = (Lines((*solved, _answer(fit, words, unit))),)
+    if page:
+        first += tuple(_filled(fit, words, unit))
     kept = _runs(fit) and not (fit.solved and fit.solved.launch)
     paste = tuple((ladder.paste if kept else _paste)(fit, words))
     sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
@@ -124,6 +129,17 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
         flags=printable(written(fit.plan.settings, "")),
     )
     return Cell(sentence, mark(v))
+
+
+def _filled(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
+    """Yield the bar of what the answer takes of the cards that were asked about: where nothing has
+    room there, of the smallest format."""
+    rung = fit.plan.rung if fit.plan.here else None
+    rungs = fit.ladder if rung is None else (rung,)
+    report = rungs[-1].report if rungs else fit.asked.report
+    if report is not None and report.verdict is not None:
+        answer = answered(report, words, unit)
+        yield bar(answer, margin=margin(answer))
 
 
 def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None) -> Grid:

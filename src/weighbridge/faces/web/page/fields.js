@@ -23,8 +23,8 @@ export const QUICK = {
   load: ["gpu", "quantization"],
   infer: ["gpu", "quantization", "context"],
   train: ["gpu", "method", "seq_len"],
-  picture: ["gpu", "size", "quantization"],
-  picture_training: ["gpu", "method", "size"],
+  image: ["gpu", "size", "quantization"],
+  train_image: ["gpu", "method", "size"],
   oom: ["gpu"],
 };
 

@@ -61,6 +61,16 @@ export function Weighed({ bar, report, form, unit }) {
   </figure>`;
 }
 
+/** The bar with its legend: the parts, the range, the room of the card. @param {{ bar: Bar, form: Form, unit: string, children?: any }} props */
+export function Filled({ bar, form, unit, children }) {
+  const words = form.words;
+  const styles = styled(bar.segments.map((one) => one.key), form.styles ?? {});
+  const range = bar.high > bar.low ? words["bar.range"]?.replace("{low}", () => size(bar.low, unit)).replace("{high}", () => size(bar.high, unit)) : "";
+  return html`<figure class="filled"><${Picture} row=${bar} whole=${extent([bar])} styles=${styles} high=${34} />
+    <figcaption class="legend">${bar.segments.filter((one) => /[1-9]/.test(one.size)).map((one) => html`<span key=${one.key}><svg class="swatch" width="12" height="12" aria-hidden="true"><rect class=${`s${styles.get(one.key) ?? 6}`} width="12" height="12" rx="3" /></svg>${one.name} <strong>${one.size}</strong></span>`)}
+      <span>${range}</span>${bar.margin ? html`<span>${bar.margin}</span>` : null}${children}</figcaption></figure>`;
+}
+
 /** The verdict and its bar on one small strip, for a phone. @param {{ screen: Screen, form: Form }} props */
 export function Strip({ screen, form }) {
   const blocks = screen.sections[0] ?? [];

@@ -1,6 +1,6 @@
 // An answer: the blocks of its screen in their order, and what the report holds behind them.
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
+import { Filled, linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
 import { extent, Picture } from "./bars.js";
 import { size } from "./sizes.js";
 import { order } from "./sorting.js";
@@ -24,15 +24,17 @@ export function Result(props) {
   const shown = ofPipeline(props.shown);
   const screen = shown.answer.screen;
   if (!screen) return null;
-  const steps = STEPPED.includes(shown.task) ? phasesOf(screen, shown.answer.report) : null;
-  const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
-  const drawn = shown.task === "fit" ? [ladderOf(screen, shown.answer.report), runOf(screen)] : [];
-  const rest = together((shown.task === "fit" ? sections.slice(1) : sections).map((section) => section.filter((block) => !drawn.includes(/** @type {any} */ (block)))).filter((section) => section.length));
+  const way = shown !== props.shown && props.shown.answer.report.plan?.why !== "asked"; // in which a pipeline is run, which is not as it was asked
+  const lead = shown.task === "fit" || way;
+  const steps = STEPPED.includes(shown.task) && !way ? phasesOf(screen, shown.answer.report) : null;
+  const run = lead ? runOf(screen) : null;
+  const drawn = [run, steps, shown.task === "fit" ? ladderOf(screen, shown.answer.report) : null];
+  const rest = (lead ? screen.sections.slice(1) : screen.sections).map((section) => section.filter((block) => !drawn.includes(/** @type {any} */ (block)))).filter((section) => section.length);
   return html`<article class=${`result of-${shown.task}`}>
-    ${shown.task === "fit" ? null : html`<${Title} screen=${screen} />`}
-    ${shown.task === "fit" ? html`<${FitAnswer} ...${props} />` : null}
+    ${lead ? null : html`<${Title} screen=${screen} />`}
+    ${lead ? html`<section class="blocks answer"><${Lead} ...${props} run=${run} />${shown.task === "fit" ? html`<${Formats} ...${props} />` : null}</section>` : null}
     ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
-    ${rest.map((section, at) => html`<${Section} key=${at} ...${props} shown=${shown} blocks=${section} first=${at === 0} steps=${steps} />`)}
+    ${together(rest).map((section, at) => html`<${Section} key=${at} ...${props} shown=${shown} blocks=${section} first=${!lead && at === 0} steps=${steps} />`)}
     ${screen.warnings.length ? html`<section class="warnings" aria-label=${form.words["warnings"]}><ul>
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>
@@ -123,11 +125,11 @@ function Drawn({ block, shown, form, unit, apply }) {
   }
 }
 
-/** The verdict. @param {{ block: Headline, words: Words }} props */
+/** The verdict. @param {{ block: Pick<Headline, "mark" | "verdict"> & Partial<Headline>, words: Words }} props */
 function Answered({ block, words }) {
   return html`<div class=${`headline ${block.mark ?? "plain"}`}>
     <p class="verdict"><${Sign} mark=${block.mark} words=${words} /> <strong>${block.verdict}</strong></p>
-    <p class="figures">${block.figures}</p>
+    ${block.figures ? html`<p class="figures">${block.figures}</p>` : null}
     ${block.reason ? html`<p class="reason">${block.reason}</p>` : null}
   </div>`;
 }
@@ -220,36 +222,45 @@ export async function copyText(text, shown) {
   }
 }
 
-/** Whether it can be run, and in which formats; below, the other questions, each with what would make it fit. @param {ResultProps} props */
-function FitAnswer({ shown, form, unit, open, seeking }) {
+/** Whether it can be run, what that takes, and how it is started. @param {ResultProps & { run: Paste | null }} props */
+function Lead({ shown, form, unit, seeking, run }) {
+  const words = form.words;
+  const screen = /** @type {Screen} */ (shown.answer.screen);
+  const [first = []] = screen.sections;
+  const bar = first.find((block) => block.block === "bar");
+  return html`${first.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<${Answered} key=${i} block=${{ mark: line.mark, verdict: line.text }} words=${words} />`)}</div>`
+    : block.block === "headline" ? html`<${Answered} key=${at} block=${block} words=${words} />` : null))}
+    <${Title} screen=${screen} />
+    ${bar ? html`<${Filled} bar=${bar} form=${form} unit=${unit} />` : null}
+    ${run ? html`<${Pasted} block=${run} words=${words} />` : null}
+    ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}`;
+}
+
+/** The formats to run it in, and beside them the other questions, each with what would make it fit. @param {ResultProps} props */
+function Formats({ shown, form, unit, open }) {
   /** @type {Fit} */
   const fit = shown.answer.report;
   const words = form.words;
-  const screen = /** @type {Screen} */ (shown.answer.screen);
-  const lead = screen.sections[0] ?? [];
-  const run = runOf(screen);
-  const grid = ladderOf(screen, fit);
+  const grid = ladderOf(/** @type {Screen} */ (shown.answer.screen), fit);
   const rungs = grid ? (fit.ladder ?? []) : [];
-  const asked = fit.questions.map((question, at) => ({ question, at })).filter(({ question }) => !grid || besideLadder(question, fit));
-  const sides = asked.map(({ question }) => {
-    const verdict = question.verdict;
-    const needs = verdict?.per_device?.expected ?? null;
-    const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
-    return { key: question.method ?? question.task, label: words[`question.${question.method ?? question.task}`] ?? question.task, mark: markOf({ verdict }), report: question.report,
-      capacity: verdict?.usable_bytes ?? null, told: needs === null ? words["verdict.unknown"] ?? "" : `${size(needs, unit)} · ${margin}` };
-  });
-  const bars = rungs.map((rung) => ({ segments: [], total: rung.peak_bytes, capacity: rung.usable_bytes, words: "" }));
-  const needs = asked.map(({ question }) => ({ segments: [], total: question.verdict?.per_device?.expected ?? 0, capacity: question.verdict?.usable_bytes ?? null, words: "" }));
-  const scale = extent([...bars, ...needs]);
-  /** @param {number} at */
-  const below = (at) => html`<${Offers} question=${asked[at]?.question} prices=${shown.answer.prices?.[asked[at]?.at ?? -1] ?? []} form=${form} unit=${unit} open=${open} />`;
-  return html`<section class="blocks answer">
-    ${lead.map((block, at) => (block.block === "lines" ? html`<div key=${at}>${block.lines.map((line, i) => html`<div key=${i} class=${`headline ${line.mark ?? "plain"}`}><p class="verdict"><${Sign} mark=${line.mark} words=${words} /> <strong>${line.text}</strong></p></div>`)}</div>` : null))}
-    <${Title} screen=${screen} />
-    ${run ? html`<${Pasted} block=${run} words=${words} />` : null}
-    ${grid ? html`<${Ladder} grid=${grid} rungs=${rungs} scale=${scale} words=${words} unit=${unit} open=${open} />` : null}
-    ${seeking ? html`<p class="seeking">${words["seeking"]}</p>` : null}
-    <${Sides} sides=${sides} form=${form} unit=${unit} below=${below} scale=${scale} /></section>`;
+  const sides = fit.questions.map((question, at) => ({ question, at })).filter(({ question }) => !grid || besideLadder(question, fit));
+  const scale = extent(rungs.map((rung) => ({ segments: [], total: rung.peak_bytes, capacity: rung.usable_bytes, words: "" })));
+  return html`<div class="both">${grid ? html`<${Ladder} grid=${grid} rungs=${rungs} scale=${scale} words=${words} unit=${unit} open=${open} />` : null}
+    ${sides.length ? html`<div class="beside">${sides.every(({ question }) => question.task === "train") ? html`<h3>${words["beside.train"]}</h3>` : null}
+      ${sides.map(({ question, at }) => html`<${Other} key=${at} question=${question} prices=${shown.answer.prices?.[at] ?? []} form=${form} unit=${unit} open=${open} />`)}</div>` : null}</div>`;
+}
+
+/** One more question: its verdict, and what would make it fit. @param {{ question: Question, prices: string[], form: Form, unit: string, open: (task: string, change: Change) => void }} props */
+function Other({ question, prices, form, unit, open }) {
+  const words = form.words;
+  const { verdict } = question;
+  const name = question.method ?? question.task;
+  const needs = verdict?.per_device?.expected ?? null;
+  const margin = verdict ? words[verdict.margin_bytes >= 0 ? "margin.spare" : "margin.short"]?.replace("{size}", size(Math.abs(verdict.margin_bytes), unit)) : "";
+  const mark = markOf({ verdict });
+  return html`<section class=${`side ${mark}`} data-question=${name}>
+    <h3><${Sign} mark=${mark} words=${words} /> ${words[`question.${name}`] ?? question.task}<span class="row-told">${needs === null ? words["verdict.unknown"] : `${size(needs, unit)} · ${margin}`}</span></h3>
+    <${Offers} question=${question} prices=${prices} form=${form} unit=${unit} open=${open} /></section>`;
 }
 
 /** Whether a question stands beside the formats: training, what was asked for, and serving where no format has room here. @param {Question} question @param {Fit} fit */
@@ -264,12 +275,12 @@ function Ladder({ grid, rungs, scale, words, unit, open }) {
     const row = grid.rows[at] ?? [];
     const [label, engine, needs, ...more] = row;
     const told = size(rung.peak_bytes, unit);
-    const bar = { segments: [{ key: "needs", name: told, nbytes: rung.peak_bytes, size: "" }], total: rung.peak_bytes, capacity: rung.usable_bytes, told, words: `${label?.text}: ${told}` };
+    const bar = { segments: [{ key: "needs", name: told, nbytes: rung.peak_bytes, size: "" }], total: rung.peak_bytes, capacity: rung.usable_bytes, words: `${label?.text}: ${told}` };
     const limits = more.map((cell, i) => (cell.text && grid.columns[i + 3]?.right ? words["rung.longest"]?.replace("{tokens}", () => cell.text) : cell.text)).filter(Boolean).join(" · ");
     return html`<section key=${at} class=${`side rung ${needs?.mark ?? ""}`} data-rung=${rung.format}>
       <h3><${Sign} mark=${needs?.mark ?? null} words=${words} /> ${label?.text} <span class="dim">${engine?.text}</span><span class="row-told">${needs?.text}</span></h3>
       <${Picture} row=${bar} whole=${scale} styles=${NEEDS} high=${14} />
-      <p class="offers"><span class="dim">${limits}</span> <button type="button" class="link" aria-label=${`${words["open.infer"]}: ${label?.text}`} onClick=${() => open("infer", { ...rung.change })}>${words["open.infer"]}</button></p></section>`;
+      <p class="offers"><span class="dim">${limits}</span> <button type="button" class="closer" title=${words["open.infer"]} aria-label=${`${words["open.infer"]}: ${label?.text}`} onClick=${() => open("infer", { ...rung.change })}>›</button></p></section>`;
   })}</div>`;
 }
 
@@ -288,13 +299,13 @@ function spokenChange(change, task, form) {
     const bits = name === "quantization" ? form.bits[text] : undefined;
     if (bits) return (form.words["change.bits"] ?? "").replace("{bits}", String(Math.round(bits))).replace("{form}", () => text);
     if (name === "engine" || name === "gpu") return text;
-    return value === true ? labels.get(name) ?? name : `${labels.get(name) ?? name}: ${text}`;
+    const label = (labels.get(name) ?? name).replace(/ ?[(（].*/, "");
+    return value === true ? label : `${label}: ${text}`;
   }).join(", ");
 }
 
-/** @param {{ question: Question | undefined, prices: string[], form: Form, unit: string, open: (task: string, change: Change) => void }} props */
+/** @param {{ question: Question, prices: string[], form: Form, unit: string, open: (task: string, change: Change) => void }} props */
 function Offers({ question, prices, form, unit, open }) {
-  if (!question) return null;
   const words = form.words;
   const base = question.method ? { method: question.method } : {};
   const remedies = question.verdict?.fits === "yes" ? [] : offered(question);
@@ -303,7 +314,7 @@ function Offers({ question, prices, form, unit, open }) {
   return html`<div class="offers">
     ${remedies.map(({ one, at }) => html`<button key=${at} type="button" class="offer" onClick=${() => open(question.task, { ...base, ...one.change })}>
       <${Sign} mark=${one.fits} words=${words} /> ${after(one)} ${instead(one, question, words)}${spokenChange(one.change, question.task, form)}${prices[at] ? html` <small>${prices[at]}</small>` : null}</button>`)}
-    <button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button>
+    <p class="closer-row"><button type="button" class="link" onClick=${() => open(question.task, base)}>${words[`open.${question.task}`]}</button></p>
     ${remedies.length ? html`<details class="flags"><summary>${words["offer.flags"]}</summary><ul>${remedies.map(({ one, at }) => html`<li key=${at}><code>${one.flags}</code></li>`)}</ul></details>` : null}</div>`;
 }
 
