@@ -206,7 +206,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
       <form id="form" class=${`form${folds && !unfolded ? " folded" : ""}`} aria-label=${words["form"]} onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
         ${about ? html`<div class="quick"><${Model} pasted=${explain} form=${form} state=${state} set=${set} dropped=${dropped} drop=${() => { setDropped(null); set({ file: "" }); }} problem=${problem} take=${take} />
-          <${Fields} ...${fields} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div>` : null}
+          <div class="chips"><${Fields} ...${fields} brief=${true} only=${QUICK[state.task]?.filter((name) => !only || only.includes(name))} /></div></div>` : null}
         <${Rest} folds=${asked} words=${words} changed=${asked ? unseen(state, form) : 0} opens=${Boolean(fileError || fileNotes.length || only || wantsToken || (problem && !QUICK[state.task]?.includes(problem.name)))}>
           ${state.task === OOM ? html`<${Message} words=${words} log=${log} set=${explain} take=${take} fileError=${fileError} />` : null}
           ${asked ? html`<${Given} form=${form} state=${state} take=${take} fileError=${fileError} fileNotes=${fileNotes} setting=${setting} />` : null}
@@ -305,10 +305,10 @@ function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
   return html`<div class="field model"><label for="model">${words["model"]}</label>
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
-        : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${options} words=${words} placeholder=${pictures ? "flux.1-dev, sdxl, wan2.2-t2v-a14b" : words["model.placeholder"]}
+        : html`<div class="ask"><${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${options} words=${words} placeholder=${pictures ? "flux.1-dev, sdxl, wan2.2-t2v-a14b" : words["model.placeholder"]}
           described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} pasted=${(/** @type {string} */ text) => other(text)} commit=${(/** @type {string} */ model) => {
             if (!other(model)) set({ task: tabFor(state.task, model, form), model, given: { ...state.given, command: "" } });
-          }} />`}
+          }} /><button type="submit" class="weigh">${words["weigh"]}</button></div>`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}</div>`;
 }

@@ -13,13 +13,13 @@ const valueOf = (event) => /** @type {HTMLInputElement} */ (event.target).value;
 
 /**
  * @typedef {{ form: Form, task: string, given: Values, effective: Record<string, unknown>,
- *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, only?: string[], without?: string[], parameters?: number | null,
+ *   problem: { name: string, message: string } | null, wanted?: { name: string, message: string } | null, prefix: string, brief?: boolean, only?: string[], without?: string[], parameters?: number | null,
  *   set: (name: string, value: string, live?: boolean) => void }} FieldsProps
  */
 
 /** Settings that stand beside the model, on top, by tab. @type {Record<string, string[]>} */
 export const QUICK = {
-  fit: ["gpu", "quantization", "context"],
+  fit: ["gpu", "quantization", "context", "batch_size", "ram"],
   load: ["gpu", "quantization"],
   infer: ["gpu", "quantization", "context"],
   train: ["gpu", "method", "seq_len"],
@@ -30,13 +30,14 @@ export const QUICK = {
 
 /** The settings of a tab: the usual ones, and the rest behind a disclosure. @param {FieldsProps} props */
 export function Fields(props) {
-  const { form, task, given, only, without = [] } = props;
+  const { form, task, given, brief, only, without = [] } = props;
   const words = form.words;
   const tab = tabOf(form, task);
   const all = tab.sections.flatMap((section) => section.settings);
   const shown = new Set(all.filter((one) => relevant(one, given, all) && !ELSEWHERE.has(one.name) && (!only || only.includes(one.name)) && !without.includes(one.name)));
-  const first = tab.sections.slice(0, 1).flatMap((section) => section.settings).filter((one) => shown.has(one));
-  const rest = tab.sections.slice(1)
+  const lead = brief ? tab.sections : tab.sections.slice(0, 1);
+  const first = lead.flatMap((section) => section.settings).filter((one) => shown.has(one));
+  const rest = tab.sections.slice(lead.length)
     .map((section) => ({ ...section, settings: section.settings.filter((one) => shown.has(one)) }))
     .filter((section) => section.settings.length);
   const used = rest.flatMap((section) => section.settings).filter((s) => given[s.name]).length;
@@ -57,13 +58,13 @@ function problemIn(sections, problem) {
 
 /** @param {FieldsProps & { setting: Setting }} props */
 function Field(props) {
-  const { setting, problem, wanted, prefix } = props;
+  const { form, setting, problem, wanted, prefix, brief } = props;
   const id = `${prefix}-${setting.name}`;
   const wrong = problem?.name === setting.name ? problem.message : "";
   const described = [`${id}-help`, wrong ? `${id}-error` : ""].filter(Boolean).join(" ");
   const kind = control(setting);
   const own = { ...props, id, described, wrong };
-  const label = html`<label for=${id}>${setting.label}</label>`;
+  const label = html`<label for=${id}>${(brief && form.words[`chip.${setting.name}`]) || setting.label}</label>`;
   return html`<div class=${`field ${kind}${wrong ? " wrong" : ""}`} data-setting=${setting.name}>
     ${kind === "check" ? html`<${Check} ...${own} />` : html`${label}<${CONTROLS[kind]} ...${own} />`}
     <p class="help" id=${`${id}-help`}>${setting.help}</p>
