@@ -13,7 +13,7 @@ import weighbridge
 from weighbridge.base.words import words_in
 from weighbridge.faces.render import draw, render
 from weighbridge.faces.render.terminal import cells
-from weighbridge.faces.view import beside, ranks
+from weighbridge.faces.view import beside, ladder, ranks
 from weighbridge.faces.view.changes import few
 from weighbridge.faces.view.fit import screen
 from weighbridge.faces.view.records import Paste, RenderOptions
@@ -149,6 +149,23 @@ def test_columns_are_what_they_were():
     shown = [draw(beside.reports(reports, labels), form) for form in ("human", "markdown")]
     shown.append(draw(beside.fits(fits, ["t4", "4090"], lang="zh"), "human"))
     kept("side-by-side", "\n".join(shown))
+
+
+def test_models_by_cards_are_a_table_on_a_page():
+    asked = [(model, gpu) for model in ("qwen3-0.6b", "qwen3-32b") for gpu in ("t4", "4090:2")]
+    fits = [weighbridge.fit(model, gpu=gpu) for model, gpu in asked]
+    labels = [" ".join(one) for one in asked]
+    (crossed,), *rest = beside.fits(fits, labels, page=True).sections
+    assert tuple(rest) == beside.fits(fits, labels).sections
+    assert [column.head for column in crossed.columns[1:]] == ["T4", "2 x GeForce RTX 4090"]
+    assert [row[0].text for row in crossed.rows] == ["qwen3-0.6b", "qwen3-32b"]
+    for cell, fit in zip((c for row in crossed.rows for c in row[1:]), fits, strict=True):
+        assert cell.mark == ladder.plan_mark(fit.plan)
+        assert ("GiB" in cell.text) == fit.plan.here
+    for some in (fits[:3], fits[:2], fits[::2], [*fits[:3], fits[0]]):  # not each on each
+        assert beside.fits(some, labels[: len(some)], page=True) == beside.fits(
+            some, labels[: len(some)]
+        )
 
 
 def test_a_rank_is_what_it_was():

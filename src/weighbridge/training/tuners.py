@@ -27,6 +27,7 @@ from math import isqrt
 
 from weighbridge.base.dtypes import FLOAT32, INT32, INT64
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
@@ -235,56 +236,44 @@ class Tuner(NamedTuple):
         return (getattr(w, self.size) or self.usual) if self.size else 0
 
 
-WIDE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-ADALORA = {
-    "t5": ("q", "k", "v", "o", "wi", "wo"),
-    "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
-    "bart": WIDE,
-    "opt": WIDE,
-    "roberta": ("query", "key", "value", "dense"),
-    "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
+TARGETS = {
+    method: {
+        kind: tuple(targets.split())
+        for kinds, _, targets in (line.partition(":") for line in lines)
+        for kind in kinds.split()
+    }
+    for method, lines in sections_beside(__file__, "targets.txt").items()
 }
-# The last of each ends the feed-forward (TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING)
-IA3: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("llama", "mistral"), ("k_proj", "v_proj", "down_proj")),
-    **dict.fromkeys(
-        ("gemma", "gemma2", "gemma3_text", "llama4", "qwen2", "qwen3"),
-        ("q_proj", "v_proj", "down_proj"),
-    ),
-    **dict.fromkeys(("bert", "roberta"), ("key", "value", "output.dense")),
-    **dict.fromkeys(("falcon", "gpt_neox"), ("query_key_value", "dense_4h_to_h")),
-    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn", "mlp.c_proj")),
-    "bart": ("q_proj", "v_proj", "fc2"),
-    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
-    "deberta": ("in_proj", "output.dense"),
-    "deberta-v2": ("key_proj", "value_proj", "output.dense"),
-    "gpt_neo": ("q_proj", "v_proj", "c_proj"),
-    "gptj": ("q_proj", "v_proj", "fc_out"),
-    "mixtral": ("k_proj", "v_proj", "w2"),
-    "opt": ("q_proj", "k_proj", "fc2"),
-    "phi": ("q_proj", "v_proj", "fc2"),
-    "t5": ("k", "v", "wo"),
-}
-PHI = {"phi": ("q_proj", "v_proj")}
-
-LAST = dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
-
 LOOSE, FLOATS = "packed_layer_keeps", "packed_layer_float32"
 TUNERS: Mapping[str, Tuner] = {
-    "adalora": Tuner(_adalora, 12, conv1d=True, packed=True, drops=True, targets=ADALORA),
-    "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=IA3),
+    "adalora": Tuner(
+        _adalora, 12, conv1d=True, packed=True, drops=True, targets=TARGETS["adalora"]
+    ),
+    "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=TARGETS["ia3"]),
     "loha": Tuner(_loha),
     "lokr": Tuner(_lokr),
     "fourierft": Tuner(
-        _fourierft, 0, "n_frequency", 1000, conv1d=True, unpacked=LOOSE, targets=LAST
+        _fourierft,
+        0,
+        "n_frequency",
+        1000,
+        conv1d=True,
+        unpacked=LOOSE,
+        targets=TARGETS["fourierft"],
     ),
     "boft": Tuner(_boft, 0, "boft_block_size", 4, unpacked=LOOSE),
     "oft": Tuner(_oft, 32, packed=True),
     "miss": Tuner(_miss, 64, packed=True, drops=True),
     "randlora": Tuner(_randlora, 32, conv1d=True, unpacked=FLOATS, drops=True, shared=_bases),
-    "shira": Tuner(_shira, 32, unpacked=LOOSE, targets=PHI),
+    "shira": Tuner(_shira, 32, unpacked=LOOSE, targets=TARGETS["shira"]),
     "vera": Tuner(
-        _vera, 256, conv1d=True, packed=True, drops=True, shared=_projections, targets=PHI
+        _vera,
+        256,
+        conv1d=True,
+        packed=True,
+        drops=True,
+        shared=_projections,
+        targets=TARGETS["vera"],
     ),
 }
 
@@ -292,7 +281,7 @@ TUNERS: Mapping[str, Tuner] = {
 def ends_feed_forward(name: str, model_type: str) -> bool:
     """Tell whether IA3 scales what the linear `name` reads. Raises UsageError where PEFT knows no
     feed-forward of the model type."""
-    known = IA3.get(model_type)
+    known = TARGETS["ia3"].get(model_type)
     if known is None:
         raise TriedError(
             sentence("tuners.ia3", kind=model_type),

@@ -27,11 +27,13 @@ def screen(
     *,
     lang: str = "en",
     unit: str | None = None,
+    page: bool = False,
 ) -> Screen:
-    """Return the screen of several answers of one command."""
+    """Return the screen of several answers of one command. A `page` is wide enough for models by
+    cards."""
     fitted = [answer for answer in answers if isinstance(answer, Fit)]
     if fitted:
-        return fits(fitted, labels, lang=lang, unit=unit)
+        return fits(fitted, labels, lang=lang, unit=unit, page=page)
     reported = [answer for answer in answers if isinstance(answer, Report)]
     return reports(reported, labels, lang=lang, unit=unit)
 
@@ -53,7 +55,12 @@ def reports(
 
 
 def fits(
-    answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
+    answers: Sequence[Fit],
+    labels: Sequence[str],
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    page: bool = False,
 ) -> Screen:
     """Return one screen of several answers of `fit`: a column each, a row a question; of pipelines
     what the plan of each needs."""
@@ -80,12 +87,34 @@ def fits(
     asked_of = name(answers[0].asked, words)
     heading = words("beside.plans" if chosen else "beside.changes", question=asked_of)
     below = Lines(changes, heading) if changes else None
+    crossed = _crossed(answers, words, unit) if page and chosen else ()
     return Screen(
         title=_of(answers[0].model.name, [f.model.name for f in answers], words),
-        sections=((_grid(labels, rows),), *([(below,)] if below else [])),
+        sections=(*crossed, (_grid(labels, rows),), *([(below,)] if below else [])),
         warnings=tuple(dict.fromkeys(line for f in answers for line in map(_said, f.warnings))),
         lang=lang,
     )
+
+
+def _crossed(answers: Sequence[Fit], words: Words, unit: str | None) -> tuple[tuple[Grid], ...]:
+    """Return a table of models by cards: in each cell how the model can be run there, and what that
+    needs. () where not every model was asked once of every card."""
+    found = {(printable(f.model.name), _card(f)): f for f in answers}
+    models, cards = (dict.fromkeys(names) for names in zip(*found, strict=True))
+    if not len(answers) == len(models) * len(cards) == len(found) > max(len(models), len(cards)):
+        return ()
+    rows = tuple((Cell(m), *(_run(found[m, card], words, unit) for card in cards)) for m in models)
+    return ((Grid((Column(words("beside.run")), *map(Column, cards)), rows),),)
+
+
+def _card(fit: Fit) -> str:
+    a = fit.accelerator
+    return printable(a.name) if a.count == 1 else f"{a.count} x {printable(a.name)}"
+
+
+def _run(fit: Fit, words: Words, unit: str | None) -> Cell:
+    how = ladder.brief(fit, words)
+    return how._replace(text=", ".join(filter(None, (how.text, _planned(fit, unit).text))))
 
 
 def _change(fit: Fit) -> str:

@@ -36,7 +36,6 @@ def as_json(screen: Screen) -> dict[str, Any]:
         "footer": list(screen.footer),
         "warnings": list(screen.warnings),
         "lang": screen.lang,
-        "brief": [_block(b) for b in screen.brief],
     }
 
 
@@ -91,7 +90,7 @@ def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
     heads = named(answers)
     if len({isinstance(answer, Fit) for answer in reports}) > 1:
         raise UsageError(sentence("compare.fit"))
-    return screen(reports, heads, lang=view.lang, unit=view.unit)
+    return screen(reports, heads, lang=view.lang, unit=view.unit, page=True)
 
 
 def named(answers: "Sequence[One]") -> list[str]:

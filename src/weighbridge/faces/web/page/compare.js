@@ -22,12 +22,25 @@ export function Beside({ form, state, set }) {
   /** @param {number} at */
   const twice = (at) => set({ beside: [...list.slice(0, at + 1), ...list.slice(at, at + 1), ...list.slice(at + 1)] });
   const fresh = { model: list.at(-1)?.model ?? state.model ?? "", given: list.at(-1)?.given ?? kept(state.given, form, state.of) };
-  return html`<div class="field"><label for="compare-of">${words["compare.of"]}</label>
+  const models = [...new Set(list.map((one) => one.model))].filter(Boolean);
+  const cards = [...new Set(list.map((one) => one.given.gpu ?? ""))].filter(Boolean);
+  const crossed = list.length === Math.max(1, models.length) * Math.max(1, cards.length) * Math.sign(list.length) && list.every((one) => Object.keys(one.given).every((name) => name === "gpu"));
+  /** Every model on every card. @param {string[]} some @param {string[]} on */
+  const cross = (some, on) => set({ beside: (some.length ? some : [""]).flatMap((model) => (on.length ? on.map((gpu) => ({ model, given: { gpu } })) : [{ model, given: {} }])).slice(0, MOST_BESIDE) });
+  return html`${crossed ? html`<${Several} id="compare-models" label=${words["compare.models"]} placeholder="qwen3-8b, llama-3.1-8b, gpt-oss-20b" value=${models} set=${(/** @type {string[]} */ next) => cross(next, cards)} />
+      <${Several} id="compare-cards" label=${words["compare.cards"]} placeholder="3060, 4090, h100:2" value=${cards} set=${(/** @type {string[]} */ next) => cross(models, next)} />` : null}
+    <div class="field"><label for="compare-of">${words["compare.of"]}</label>
       <select id="compare-of" value=${state.of} onChange=${(/** @type {Event} */ e) => set({ of: /** @type {HTMLSelectElement} */ (e.target).value })}>
         ${ASKED.map((task) => html`<option key=${task} value=${task}>${tabOf(form, task).label}</option>`)}</select></div>
-    <ol class="variants">${list.map((one, at) => html`<li key=${at}><${Card} form=${form} of=${state.of} one=${one} at=${at}
-      put=${(/** @type {Variant} */ next) => put(at, next)} twice=${list.length < MOST_BESIDE ? () => twice(at) : null} drop=${() => set({ beside: list.filter((_, i) => i !== at) })} /></li>`)}</ol>
+    <details class="each" open=${!crossed || list.length < 4}><summary>${words["compare.each"]}</summary><ol class="variants">${list.map((one, at) => html`<li key=${at}><${Card} form=${form} of=${state.of} one=${one} at=${at}
+      put=${(/** @type {Variant} */ next) => put(at, next)} twice=${list.length < MOST_BESIDE ? () => twice(at) : null} drop=${() => set({ beside: list.filter((_, i) => i !== at) })} /></li>`)}</ol></details>
     ${list.length < MOST_BESIDE ? html`<button type="button" id="compare-add" onClick=${() => set({ beside: [...list, { model: fresh.model, given: { ...fresh.given } }] })}>${words["compare.add"]}</button>` : html`<p class="help">${words["compare.full"]}</p>`}`;
+}
+
+/** Names with commas between. @param {{ id: string, label: string | undefined, placeholder: string, value: string[], set: (next: string[]) => void }} props */
+function Several({ id, label, placeholder, value, set }) {
+  return html`<div class="field"><label for=${id}>${label}</label><input id=${id} type="text" autocomplete="off" spellcheck=${false} placeholder=${placeholder} value=${value.join(", ")}
+    onChange=${(/** @type {Event} */ e) => set(/** @type {HTMLInputElement} */ (e.target).value.split(/[,，、;]/).map((one) => one.trim()).filter(Boolean))} /></div>`;
 }
 
 /** @param {{ form: Form, of: string, one: Variant, at: number, put: (one: Variant) => void, twice: (() => void) | null, drop: () => void }} props */

@@ -33,8 +33,8 @@ export function Result(props) {
   return html`<article class=${`result of-${shown.task}`}>
     ${lead ? null : html`<${Title} screen=${screen} />`}
     ${lead ? html`<section class="blocks answer"><${Lead} ...${props} run=${run} />${shown.task === "fit" ? html`<${Formats} ...${props} />` : null}</section>` : null}
-    ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
     ${together(rest).map((section, at) => html`<${Section} key=${at} ...${props} shown=${shown} blocks=${section} first=${!lead && at === 0} steps=${steps} />`)}
+    ${shown.task === "compare" ? html`<${Compared} ...${props} />` : null}
     ${screen.warnings.length ? html`<section class="warnings" aria-label=${form.words["warnings"]}><ul>
       ${screen.warnings.map((text, at) => html`<li key=${at}>${text}</li>`)}</ul></section>` : null}
     <footer class="assumed">${screen.footer.map((text, at) => html`<p key=${at}>${text}</p>`)}</footer>

@@ -48,7 +48,7 @@ export function read(fragment) {
     model: said.get("model") ?? "",
     given: settings(said),
     beside: said.getAll("with").slice(0, MOST_BESIDE).map(variant),
-    of: ASKED.includes(said.get("of") ?? "") ? String(said.get("of")) : "infer",
+    of: ASKED.includes(said.get("of") ?? "") ? String(said.get("of")) : "fit",
     lang: lang === "zh" || lang === "en" ? lang : preferred(),
     unit: ["GiB", "GB", "MiB"].includes(said.get("unit") ?? "") ? String(said.get("unit")) : "",
     details: said.get("details") === "1",
