@@ -250,6 +250,21 @@ def test_a_bar_that_is_longer_than_the_scale_is_cut(opened):
     assert cut == far == [True, *[False] * (len(far) - 1)]
 
 
+def test_models_by_cards_are_typed_and_compared(opened):
+    page = opened("compare")
+    page.fill("#compare-models", "qwen3-0.6b, llama-3.1-8b")
+    page.keyboard.press("Tab")
+    page.fill("#compare-cards", "t4, 4090")
+    page.keyboard.press("Tab")
+    settled(page)
+    said = state_of(page)
+    assert said["of"] == "fit"
+    table = page.locator("table.grid").first
+    assert table.locator("thead th").all_inner_texts()[1:] == ["T4", "GeForce RTX 4090"]
+    assert table.locator("tbody th").all_inner_texts() == ["qwen3-0.6b", "llama-3.1-8b"]
+    assert table.locator("tbody .sign").count() == page.locator(".sides .picture .s14").count() == 4
+
+
 def test_formats_of_load_apply_themselves(opened):
     page = opened("load", model=LLAMA, gpu="3060")
     page.get_by_role("button", name="Apply: nf4").click()

@@ -113,8 +113,8 @@ def _card(fit: Fit) -> str:
 
 
 def _run(fit: Fit, words: Words, unit: str | None) -> Cell:
-    how = ladder.brief(fit, words)
-    return how._replace(text=", ".join(filter(None, (how.text, _planned(fit, unit).text))))
+    how, needs = ladder.brief(fit, words), _planned(fit, unit, reach=False)
+    return how._replace(text=", ".join(filter(None, (needs.text, how.text))))
 
 
 def _change(fit: Fit) -> str:
@@ -124,14 +124,15 @@ def _change(fit: Fit) -> str:
     return next((flags(r) for r in fit.asked.remedies), "")
 
 
-def _planned(fit: Fit, unit: str | None) -> Cell:
-    """Return what the plan needs, with the longest context; nothing where no format has room."""
+def _planned(fit: Fit, unit: str | None, *, reach: bool = True) -> Cell:
+    """Return what the plan needs, with the longest context in tokens where its `reach` is asked;
+    nothing where no format has room."""
     rung = fit.plan.rung
     if rung is None or not fit.plan.here:
         return Cell("")
-    reach = f", {length(rung.longest)}" if rung.fits == "yes" and rung.longest else ""
+    far = f", {length(rung.longest)}" if reach and rung.fits == "yes" and rung.longest else ""
     needs = rung.verdict.per_device.expected
-    return Cell(sizes(needs, unit).of(needs) + reach)
+    return Cell(sizes(needs, unit).of(needs) + far)
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:

@@ -6,6 +6,7 @@ import { size } from "./sizes.js";
 
 const LEAST = 0.012; // of the whole: a smaller part is among the others
 const MOST = 5;
+export const NEEDS = 14; // the style of a bar that has no parts
 const KEPT = "activations"; // which are never among the others
 
 /** @param {Component[]} components */
@@ -194,7 +195,7 @@ export function Phases({ report, title = "", form, unit, capacity, peak, table =
     <${Legend} rows=${rows} styles=${styles} />${table}</figure>`;
 }
 
-/** @typedef {{ label: string, mark: string, report: Report | null, capacity: number | null, told: string, key: string }} Side */
+/** @typedef {{ label: string, mark: string, report: Report | null, capacity: number | null, told: string, key: string, needs?: number | null }} Side */
 
 /** Rows of several answers on one scale, which others may share. @param {{ sides: Side[], form: Form, unit: string, below?: (at: number) => any, scale?: number }} props */
 export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
@@ -205,13 +206,14 @@ export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
   const keys = common(form, peaks.filter((one) => one !== undefined));
   const rows = sides.map((side, at) => {
     const phase = peaks[at];
-    const parts = phase ? segments(form, phase, keys) : [];
-    return { segments: parts, total: phase ? total(phase.components) : 0, capacity: side.capacity,
+    const needs = side.needs ?? 0; // of what has no phases here
+    const parts = phase ? segments(form, phase, keys) : needs ? [{ key: "needs", name: side.told, nbytes: needs, size: side.told }] : [];
+    return { segments: parts, total: phase ? total(phase.components) : needs, capacity: side.capacity,
       low: phase?.bytes.low, high: phase?.bytes.high, told: phase ? size(total(phase.components), unit) : "",
       words: `${side.label}: ${side.told}; ${parts.map((p) => `${p.name} ${size(p.nbytes, unit)}`).join(", ")}` };
   });
   const whole = Math.max(scale, extent(rows));
-  const styles = styled([...keys], form.styles ?? {});
+  const styles = styled([...keys], form.styles ?? {}).set("needs", NEEDS);
   const rooms = new Set(sides.map((side) => side.capacity));
   return html`<div class="sides">
     ${sides.map((side, at) => html`<section key=${side.key} class=${`side ${side.mark}`} data-question=${side.key}>
@@ -220,7 +222,7 @@ export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
       ${below(at)}
     </section>`)}
     <${Axis} whole=${whole} unit=${unit} capacity=${rooms.size === 1 ? [...rooms][0] : null} words=${form.words} />
-    <${Legend} rows=${rows} styles=${styles} />
+    <${Legend} rows=${rows.map((row) => ({ segments: row.segments.filter((one) => one.key !== "needs") }))} styles=${styles} />
   </div>`;
 }
 

@@ -1,6 +1,6 @@
 // An answer: the blocks of its screen in their order, and what the report holds behind them.
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { Filled, linked, markOf, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
+import { Filled, linked, markOf, NEEDS, offered, phaseOf, Phases, Sides, Sign, Weighed } from "./parts.js";
 import { extent, Picture } from "./bars.js";
 import { size } from "./sizes.js";
 import { order } from "./sorting.js";
@@ -12,7 +12,6 @@ import { OOM, settingsOf, spelled } from "./state.js";
  *   open: (task: string, change: Change) => void, seeking: boolean }} ResultProps
  */
 
-const NEEDS = new Map([["needs", 14]]); // the style of a bar that has no parts
 const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
 const MADE = ["image", "video"]; // the question of fit that is about a pipeline
@@ -279,7 +278,7 @@ function Ladder({ grid, rungs, scale, words, unit, open }) {
     const limits = more.map((cell, i) => (cell.text && grid.columns[i + 3]?.right ? words["rung.longest"]?.replace("{tokens}", () => cell.text) : cell.text)).filter(Boolean).join(" · ");
     return html`<section key=${at} class=${`side rung ${needs?.mark ?? ""}`} data-rung=${rung.format}>
       <h3><${Sign} mark=${needs?.mark ?? null} words=${words} /> ${label?.text} <span class="dim">${engine?.text}</span><span class="row-told">${needs?.text}</span></h3>
-      <${Picture} row=${bar} whole=${scale} styles=${NEEDS} high=${14} />
+      <${Picture} row=${bar} whole=${scale} styles=${new Map([["needs", NEEDS]])} high=${14} />
       <p class="offers"><span class="dim">${limits}</span> <button type="button" class="closer" title=${words["open.infer"]} aria-label=${`${words["open.infer"]}: ${label?.text}`} onClick=${() => open("infer", { ...rung.change })}>›</button></p></section>`;
   })}</div>`;
 }
@@ -336,7 +335,7 @@ function side(report, label, key, unit) {
   const plan = report.plan;
   if (plan && plan.why !== "asked") {
     const how = plan.engine ? `${plan.engine} ${plan.format}` : "";
-    return { key, label: `${label} ${how}`.trim(), mark: plan.fits, report: null, capacity: plan.usable_bytes, told: plan.peak_bytes === null ? "" : size(plan.peak_bytes, unit) };
+    return { key, label: `${label} ${how}`.trim(), mark: plan.fits, report: null, capacity: plan.usable_bytes, needs: plan.peak_bytes, told: plan.peak_bytes === null ? "" : size(plan.peak_bytes, unit) };
   }
   /** @param {Question} one */
   const name = (one) => (one.method === "full" ? "train" : one.method) ?? one.task;
