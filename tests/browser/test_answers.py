@@ -123,7 +123,7 @@ def test_every_number_says_how_it_is_computed(opened):
 def test_every_slider_asks_again(opened, task, settings):
     more = {"infer": {"engine": "vllm"}, "train": {"method": "lora"}, "fit": {}}[task]
     page = opened(task, model="qwen3-0.6b", gpu="4090", **more)
-    sliders = page.locator(".form .quick > .field.slide, .form .rest > .field.slide")
+    sliders = page.locator(".form .chips > .field.slide, .form .rest > .field.slide")
     found = {one.get_attribute("data-setting") for one in sliders.all()}
     assert settings <= found
     for name in sorted(found):

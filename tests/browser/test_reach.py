@@ -71,9 +71,10 @@ def test_on_a_phone_the_answer_comes_first_and_the_form_folds(opened):
 def test_a_row_on_a_desk_and_the_answer_below_it_without_scrolling(opened):
     desk = {"viewport": {"width": 1440, "height": 900}}
     page = opened("infer", **SERVE, where=desk, more=False)
-    row = ("#model", "#set-gpu", "#set-quantization", "#set-context")
-    places = [page.locator(one).bounding_box() for one in row]
+    row = ("#set-gpu", "#set-quantization", "#set-context")
+    box, *places = (page.locator(one).bounding_box() for one in ("#model", *row))
     assert max(p["y"] for p in places) - min(p["y"] for p in places) < 4
+    assert 0 < min(p["y"] for p in places) - box["y"] - box["height"] < 12
     bar = page.locator(".weighed .picture").bounding_box()
     assert bar["y"] + bar["height"] < 900
     page.set_viewport_size({"width": 768, "height": 900})
