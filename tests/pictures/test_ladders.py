@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
 from weighbridge.faces.view import screen
 
 prepared = cache(weighbridge.prepare)
@@ -35,6 +36,18 @@ def test_comfyui_is_asked_for_ram_too():
     assert (large.verdict.host.fits, small.verdict.host.fits) == ("yes", "unknown")
     assert any("read from disk" in line for line in small.warnings)
     assert not any("read from disk" in line for line in large.warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ram", [None, "32GiB"])
+def test_where_packing_fills_the_card_leaves_come_one_by_one(ram):
+    """Linears that bitsandbytes packs are on the card while they load: FLUX.2's take 32 GiB of 12."""
+    plan = weighbridge.fit("flux.2-dev", gpu="3060", ram=ram).plan
+    assert (plan.fits, plan.settings["offload"]) == ("yes", "group-leaf")
+    assert str(plan.settings.get("quantization")).startswith("nf4") is False
+    assert plan.rung.verdict.per_device.high < 8 * GIB
+    host = plan.rung.verdict.host
+    assert host.needed.expected > 100 * GIB if ram is None else host.fits == "yes"
 
 
 # ---- ComfyUI

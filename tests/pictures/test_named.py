@@ -8,7 +8,7 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.base.errors import ContradictionError, UnsupportedError, UsageError
+from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.memory import Instant
 from weighbridge.base.sentences import key_of
 from weighbridge.faces import api
@@ -98,6 +98,17 @@ def test_two_formats_of_one_component_are_refused(typed):
 def test_a_components_own_format_is_before_that_of_all():
     chosen = by_component("text_encoder=nf4+text=fp8", spec(pipelines.find("sdxl")))
     assert chosen == {"text_encoder": "nf4", "text_encoder_2": "fp8"}
+
+
+def test_gguf_moves_leaf_by_leaf_in_groups_alone():
+    """Sequential offload of GGUF ends in KeyError: None, and groups of leaves run (huggingface/
+    diffusers issue 14691, FLUX.1-schnell Q4_K_S at 512 x 512, both tried there)."""
+    asked = {"gpu": "3060", "quantization": "Q4_K_S", "size": "512x512"}
+    with pytest.raises(TriedError, match="KeyError") as refused:
+        weighbridge.infer("flux.1-schnell", offload="sequential", **asked)
+    assert "14691" in refused.value.seen
+    assert weighbridge.infer("flux.1-schnell", offload="group-leaf", **asked).fits
+    assert weighbridge.infer("flux.1-schnell", offload="sequential", gpu="3060").fits
 
 
 def test_a_files_format_and_another_one_are_refused():

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.dtypes import TORCH
-from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.errors import ContradictionError, TriedError, UsageError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
@@ -215,6 +215,11 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
     forms = formats.by_component(w.quantization, spec)
     if form := next((forms[name] for name in casting if name in forms), ""):
         raise ContradictionError(sentence("casting_packed", form=form))
+    if w.offload == "sequential" and (form := next(filter(formats.is_gguf, forms.values()), "")):
+        raise TriedError(
+            sentence("sequential_gguf", form=form),
+            seen="diffusers issue 14691: quantizers/gguf/utils.py, KeyError: None",
+        )
     files = loras(w)
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
     return ComponentPlacement(

@@ -110,14 +110,16 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield offloaded
     change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
+    plain = {"quantization": None, "layerwise_casting": False}
     if w.quantization is None:  # what is packed is loaded on the card, whole
-        change |= {"quantization": None, "layerwise_casting": False}
-        yield Step(change, sentence("step.group_plain"), CAST, (LOAD,))
+        yield Step(change | plain, sentence("step.group_plain"), CAST, (LOAD,))
     if "drop" not in row:
         yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     yield from _smaller(row)
-    change = {"offload": "sequential", "offload_stream": False, **whole}
-    yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
+    change = {"offload": "group-leaf", "offload_stream": False, **whole}
+    yield Step(change, sentence("step.leaf"), ONE_LEAF, (ENCODE, DENOISE))
+    if w.quantization is None:
+        yield Step(change | plain, sentence("step.leaf_plain"), ONE_LEAF, (LOAD,))
 
 
 def _several(report: Report, w: Picture) -> bool:

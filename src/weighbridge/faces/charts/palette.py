@@ -36,17 +36,20 @@ INKS = (  # of text upon them
 SECOND = len(FILLS)  # from this number on styles have the colours of the first, and dots
 CHANGED = 2 * SECOND  # the style of what is needed after a change, which is no part
 COLOURS = (*range(SECOND), *range(SECOND), SECOND - 1)  # of each style
+_PAINTS = """
+page fill #ffffff #14171a
+ink fill #1c2126 #e4e7ea
+faint fill #59636e #a3adb8
+shade fill #f2f4f6 #1d2126
+grid stroke #d5dae0 #353c44
+leader stroke #8a94a0 #77828e
+rule stroke #1c2126 #e4e7ea
+edge stroke #ffffff #14171a
+limit stroke #b3261e #ff8a80
+warn fill #b3261e #ff8a80
+"""
 PAINTS: dict[str, Paint] = {
-    "page": Paint("fill", "#ffffff", "#14171a"),
-    "ink": Paint("fill", "#1c2126", "#e4e7ea"),
-    "faint": Paint("fill", "#59636e", "#a3adb8"),
-    "shade": Paint("fill", "#f2f4f6", "#1d2126"),
-    "grid": Paint("stroke", "#d5dae0", "#353c44"),
-    "leader": Paint("stroke", "#8a94a0", "#77828e"),
-    "rule": Paint("stroke", "#1c2126", "#e4e7ea"),
-    "edge": Paint("stroke", "#ffffff", "#14171a"),
-    "limit": Paint("stroke", "#b3261e", "#ff8a80"),
-    "warn": Paint("fill", "#b3261e", "#ff8a80"),
+    **{name: Paint(*paint) for name, *paint in map(str.split, _PAINTS.strip().splitlines())},
     **{f"s{i}": Paint("fill", *FILLS[at]) for i, at in enumerate(COLOURS)},
     **{f"l{i}": Paint("stroke", *FILLS[at]) for i, at in enumerate(COLOURS)},
     **{f"t{i}": Paint("fill", *INKS[at]) for i, at in enumerate(COLOURS)},

@@ -4,40 +4,20 @@ from weighbridge.models.arch.model_types import (
     ModelType,
 )
 
+_PLAIN = """
+udop data2vec-vision olmo_hybrid solar bagel molmo2 plamo2 plamo3 beam Klear afm7 baichuan_m1
+bailing_moe_linear hunyuan iquestloopcoder joyai_llm_flash lfm2-vl lille-130m
+longcat_flash_ngram openelm phi3small phixtral plamo rwkv7 telechat3 youtu_llm
+"""
 TYPES = {
+    **dict.fromkeys(_PLAIN.split(), ModelType()),
     "bigbird_pegasus": ModelType(gguf="none"),
-    "udop": ModelType(),
     "rembert": ModelType(computes=("own_softmax",)),
     "trocr": ModelType(computes=("not_rotary", "own_softmax")),
     "data2vec-audio": ModelType(computes=("own_softmax",)),
     "sew": ModelType(computes=("own_softmax",)),
     "data2vec-text": ModelType(computes=("norms_behind", "own_softmax")),
-    "data2vec-vision": ModelType(),
     "roc_bert": ModelType(computes=("own_softmax",)),
-    "olmo_hybrid": ModelType(),
-    "solar": ModelType(),
-    "bagel": ModelType(),
-    "molmo2": ModelType(),
-    "plamo2": ModelType(),
-    "plamo3": ModelType(),
-    "beam": ModelType(),
     "idefics_vision": ModelType(beside_patches=1),
     "kosmos_2_vision_model": ModelType(beside_patches=1),
-    "Klear": ModelType(),
-    "afm7": ModelType(),
-    "baichuan_m1": ModelType(),
-    "bailing_moe_linear": ModelType(),
-    "hunyuan": ModelType(),
-    "iquestloopcoder": ModelType(),
-    "joyai_llm_flash": ModelType(),
-    "lfm2-vl": ModelType(),
-    "lille-130m": ModelType(),
-    "longcat_flash_ngram": ModelType(),
-    "openelm": ModelType(),
-    "phi3small": ModelType(),
-    "phixtral": ModelType(),
-    "plamo": ModelType(),
-    "rwkv7": ModelType(),
-    "telechat3": ModelType(),
-    "youtu_llm": ModelType(),
 }
