@@ -309,7 +309,7 @@ def test_pipelines_beside_each_other_are_told_by_their_plans(capsys):
 def test_the_first_line_names_the_smallest_card(capsys, monkeypatch, cards, first):
     monkeypatch.setattr(pictures, "_smallest", lambda w, ask: cards.get(w.offload or "", ""))
     if not cards:
-        monkeypatch.setattr(fit_pictures, "sold_cards", lambda: [find("gtx 1060 6gb").part])
+        monkeypatch.setattr(fit_pictures, "sold_cards", lambda: [find("gtx 1650").part])
     code = run(["fit", "flux.1-dev", "--smallest", "gpu", "--format", "human"])
     assert code == (0 if cards else 1)
     assert capsys.readouterr().out.splitlines()[2].startswith(first)

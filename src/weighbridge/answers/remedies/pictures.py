@@ -1,8 +1,8 @@
 """What makes a pipeline fit, as one ladder of steps in the order that people take them.
 
     cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits,
-    4 bits of text encoders, groups of blocks with a stream, fewer frames, a smaller size, one
-    leaf at a time
+    4 bits of text encoders, groups of blocks with a stream, one leaf at a time, fewer frames, a
+    smaller size
 
 A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
 nothing is left out. Each is answered as the question that it makes. The search ends with the first
@@ -115,11 +115,11 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield Step(change | plain, sentence("step.group_plain"), CAST, (LOAD,))
     if "drop" not in row:
         yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
-    yield from _smaller(row)
     change = {"offload": "group-leaf", "offload_stream": False, **whole}
-    yield Step(change, sentence("step.leaf"), ONE_LEAF, (ENCODE, DENOISE))
+    yield Step(change, sentence("step.leaf"), ONE_LEAF)  # makes what was asked
     if w.quantization is None:
         yield Step(change | plain, sentence("step.leaf_plain"), ONE_LEAF, (LOAD,))
+    yield from _smaller(row)
 
 
 def _several(report: Report, w: Picture) -> bool:
