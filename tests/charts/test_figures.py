@@ -11,7 +11,8 @@ from weighbridge.faces.charts.figure import OTHER, Dot
 from weighbridge.faces.charts.fits import fits
 from weighbridge.faces.charts.layouts import layouts
 from weighbridge.faces.charts.quality import Quality, loss, quality
-from weighbridge.faces.charts.reports import bars, ranges
+from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.view.shown import ranges
 from weighbridge.faces.charts.sides import sides
 from weighbridge.faces.charts.tapes import COLUMNS, tapes
 from weighbridge.faces.view.parts import ROLES
