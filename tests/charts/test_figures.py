@@ -11,10 +11,11 @@ from weighbridge.faces.charts.figure import OTHER, Dot
 from weighbridge.faces.charts.fits import fits
 from weighbridge.faces.charts.layouts import layouts
 from weighbridge.faces.charts.quality import Quality, loss, quality
-from weighbridge.faces.charts.reports import bars, ranges
+from weighbridge.faces.charts.reports import bars
 from weighbridge.faces.charts.sides import sides
 from weighbridge.faces.charts.tapes import COLUMNS, tapes
 from weighbridge.faces.view.parts import ROLES
+from weighbridge.faces.view.shown import ranges
 from weighbridge.memory.report.fit import Accelerator, Fit, Question, Ranking
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge_lab.measure.chart import pairs

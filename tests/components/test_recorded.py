@@ -69,7 +69,7 @@ def there(card):
 def asked_again(steps, on_card):
     tape = HeapTape()
     list(program(Heap(notes=tape.notes), steps, here))
-    told = list(tape.again(Heap(), lambda nbytes: on_card(nbytes.origin[0])))
+    told = list(tape.again(Heap(), lambda nbytes: on_card(nbytes.origin[0]), []))
     return list(zip(told[::2], told[1::2], strict=True))
 
 
@@ -100,7 +100,7 @@ def test_a_count_notes_what_a_replay_does():
 def test_what_was_counted_is_told_as_what_was_run(steps):
     tape = HeapTape()
     list(program(CountedHeap(tape.notes), steps, here))
-    told = list(tape.again(Heap(), lambda nbytes: here(nbytes.origin[0])))
+    told = list(tape.again(Heap(), lambda nbytes: here(nbytes.origin[0]), []))
     assert list(zip(told[::2], told[1::2], strict=True)) == list(program(Heap(), steps, here))
 
 
@@ -131,7 +131,7 @@ def test_what_a_stream_reserves_counts_as_no_tensor():
     assert heap.phase().reserved == 96 * MIB
     heap.drop(there, heap.take(64 * MIB))
     assert heap.phase().reserved == 160 * MIB
-    again = [peak.reserved for peak in tape.again(Heap(), here) if not isinstance(peak, int)]
+    again = [peak.reserved for peak in tape.again(Heap(), here, []) if not isinstance(peak, int)]
     assert again == [96 * MIB, 96 * MIB, 160 * MIB]
 
 

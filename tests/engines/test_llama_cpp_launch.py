@@ -9,7 +9,7 @@ import pytest
 import weighbridge
 from tests.cases import all_of
 from weighbridge.base.errors import UsageError
-from weighbridge.engines.llama_cpp import effective
+from weighbridge.engines.llama_cpp import effective, holdings
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.workload import Infer
 
@@ -216,3 +216,18 @@ def test_a_projector_that_stays_in_ram_leaves_the_card_by_what_it_takes_there():
     assert weights(in_ram, "host") - weights(on_card, "host") == moved
     assert in_ram.derived["launch"].endswith("--no-mmproj-offload")
     assert not any("not modelled" in line for line in in_ram.warnings)
+
+
+def test_a_graph_is_placed_once_whatever_is_done_with_files(monkeypatch):
+    """A page of a file and a prompt that is kept are no tensors; a type of the cache is."""
+    placed, reserved = [], holdings.reserved
+
+    def counted(layers, near):
+        placed.append(layers)
+        return reserved(layers, near)
+
+    monkeypatch.setattr(holdings, "reserved", counted)
+    model = weighbridge.prepare("smollm3-3b", offline=True)
+    for settings in ({}, {"no_mmap": True}, {"cache_ram": 0}, {"cache_type_k": "q8_0"}):
+        model.briefly(Infer(engine="llama.cpp", quantization="Q8_0", gpu="3060", **settings))
+    assert len(placed) == 2

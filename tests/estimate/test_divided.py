@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from weighbridge.answers.estimate import infer
 from weighbridge.answers.estimate.divided import RAM_SPEED, divided
 from weighbridge.base.memory import Component, Instant, exactly
 from weighbridge.base.records import replace
@@ -40,6 +41,32 @@ def test_it_is_a_yes_with_the_layers_that_stay_on_the_card():
     assert report.devices == asked(n_gpu_layers=kept).devices
     more = asked(n_gpu_layers=kept + 1).verdict.fits
     assert more != "yes"  # as many as surely fit
+
+
+def test_no_more_is_moved_where_the_host_has_no_room_for_less(monkeypatch):
+    """Of a machine whose card has the memory of all: a division more has as much in all. Where RAM
+    has room for it, a card that is full is the reason to move more."""
+    whole, told = infer._infer, []
+
+    def noted(*args):
+        told.append(whole(*args))
+        return told[-1]
+
+    monkeypatch.setattr(infer, "_infer", noted)
+    shared = {**ON_LLAMA_CPP, "gpu": "strix-halo-128gb"}
+    assert asked("qwen3-235b-a22b", **shared).verdict.fits != "yes"
+    [(_, ways), (moved, _)] = told
+    assert len(ways) > 1 and moved.verdict.host.fits != "yes"
+    told.clear()
+    assert asked("qwen3-30b-a3b", **ON_LLAMA_CPP, ram="64GiB").verdict.fits == "yes"
+    assert all(one.verdict.host.fits == "yes" for one, _ in told)
+
+
+def test_how_far_was_looked_is_told_of_a_division():
+    report = prepared("qwen3:30b-a3b").infer(Infer(**ASKED))
+    assert "layers_on_card" in report.derived
+    assert report.derived["searched_to"]["context"] > 4096
+    assert "largest_context" not in report.derived
 
 
 def test_llama_cpp_moves_layers_and_leaves_a_gibibyte():

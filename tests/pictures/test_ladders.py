@@ -5,9 +5,11 @@ from functools import cache
 import pytest
 
 import weighbridge
+from weighbridge.answers.remedies.picture_training import _climbed
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB
 from weighbridge.faces.view import screen
+from weighbridge.workload.picture_training import PictureTraining
 
 prepared = cache(weighbridge.prepare)
 
@@ -113,3 +115,23 @@ def test_headings_say_what_rows_are():
     none = tuple(r for r in report.remedies if r.fits != "yes")
     assert "What would fit" in screen_of(report)
     assert "none surely fits" in screen_of(replace(report, remedies=none[:1] or report.remedies))
+
+
+SD15 = {"gpu": "4060", "size": "256"}
+
+
+@pytest.mark.slow
+def test_a_ladder_is_climbed_as_far_as_somebody_asks():
+    """Each step is asked when the one before it was taken; nobody asks after the first that fits."""
+    told, ask = [], prepared("sd-1.5").train_image
+
+    def noted(w):
+        told.append(w)
+        return ask(w, remedies=False)
+
+    w = PictureTraining(**SD15, gpu_memory="4GiB", batch_size=4)
+    way = _climbed(noted(w), w, noted, frozenset())
+    assert len(told) == 1
+    assert any(one.fits == "yes" for one in way)
+    asked = len(told)
+    assert list(way) and len(told) > asked

@@ -12,9 +12,10 @@ from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.catalogue import pipelines
-from weighbridge.pictures import base, components, swapping, trainers
+from weighbridge.pictures import base, components, swapping, trainers, training
 from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.training import DenoiserStep
 from weighbridge.pictures.values import ProgramRun, Value
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.backward import backward
@@ -257,6 +258,57 @@ def test_another_trainer_is_the_last_step_where_none_of_this_one_fits():
     assert (again.verdict.fits, again.peak.expected) == ("yes", last.peak_bytes)
     typed = weighbridge.train(FLUX, gpu="rtx-4060", framework="diffusers")
     assert all("framework" not in one.change for one in typed.remedies)
+
+
+REPEATED = [
+    {},
+    {"checkpointing": "full", "optimizer": "adafactor"},
+    {"method": "full", "gpu": "h100:2"},  # whose buckets are arranged anew
+    {"gradient_accumulation": 3},  # the second of which finds gradients
+    {"precision": "bf16", "uncached_latents": True},
+]
+
+
+@pytest.mark.parametrize("settings", REPEATED, ids=str)
+def test_a_step_is_walked_once_and_asked_for_again(tiny, monkeypatch, settings):
+    told, repeated = [], DenoiserStep._repeated
+
+    def noted(step):
+        told.append(repeated(step))
+        return told[-1]
+
+    def answer():
+        with monkeypatch.context() as m:
+            m.setattr(training, "memo", lambda owner, facts, make: make())
+            return small(tiny, **settings).devices
+
+    monkeypatch.setattr(DenoiserStep, "_repeated", noted)
+    once = answer()
+    of_step = min(2, settings.get("gradient_accumulation", 1))
+    assert told[: 2 * of_step] == [False] * of_step + [True] + [False] * (of_step - 1)
+    monkeypatch.setattr(DenoiserStep, "_repeated", lambda step: False)
+    assert answer() == once
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shard": "zero2", "method": "full", "framework": "simpletuner"},
+        {"train_text_encoder": True},
+    ],
+    ids=str,
+)
+def test_what_sees_a_step_walks_each(tiny, monkeypatch, settings):
+    """What gathers shares, and what came of texts, is not on the tape of the denoiser."""
+    left, repeated = [], DenoiserStep._repeated
+
+    def noted(step):
+        left.append(step.left)
+        return repeated(step)
+
+    monkeypatch.setattr(DenoiserStep, "_repeated", noted)
+    small(tiny, gpu="h100:2", **settings)
+    assert len(left) > 1 and not any(left)
 
 
 def test_a_line_is_in_the_words_of_each_trainer():

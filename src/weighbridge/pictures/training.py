@@ -14,6 +14,7 @@ modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.memo import memo
@@ -27,6 +28,8 @@ from weighbridge.base.records import (
 )
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
+from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.memory.components.recorded import HeapTape
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import base, components, formats, sharing
@@ -43,7 +46,12 @@ from weighbridge.training.forward.machine import Machine, made_like
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.step import Around
-from weighbridge.training.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.forward.tensors import (
+    Computed,
+    LeafTensor,
+    Tensor,
+    TensorStorage,
+)
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 from weighbridge.training.sharding.numbers import Sharding
 
@@ -269,6 +277,8 @@ class DenoiserStep:
         self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
         self.around = plan.around()
+        self.tape, self.begin = HeapTape(), 0  # of a micro-batch, and the first place in it
+        self.left: Sequence[tuple[LeafTensor, Tensor, int]] = ()  # its gradients, and their places
         clips = (one for one in plan.encodes if class_of(plan.parts[one].config).startswith(CLIP))
         self.texts = {name: self._text(name) for name in clips if plan.trains_text}
         for name in plan.encodes:
@@ -338,9 +348,49 @@ class DenoiserStep:
     def all(self, *, last: bool) -> None:
         """Run a micro-batch forward and backward, the `last` of a step or one before it. What came
         of texts has its gradient when the denoiser is done."""
-        m, plan = self.m, self.plan
+        m = self.m
         inputs = self._encoded()
         self.around.begins(m, self.built)
+        texts = [] if self._repeated() else self._noted(last=last)
+        del inputs
+        while texts:
+            backward(m, texts.pop().tensor)
+        self.around.after_backward(m, self.built, last=last)
+        self.result.note(BACKWARD, m.heap.phase())
+
+    def _noted(self, *, last: bool) -> list[Value]:
+        """Walk a micro-batch. What the first asked for is kept where it left gradients alone, and
+        nothing that stands around it sees its blocks."""
+        m, heap, tape = self.m, self.m.heap, HeapTape()
+        heap.notes, begin = tape.notes, heap.place() + 1
+        texts = self._walked(last=last)
+        heap.notes = None
+        left = [(p, g, g.storage.held.place) for p in self.trained if (g := p.grad) and g.storage]
+        stays = {place for *_, place in left} | m.lasting
+        gone = {note for note in tape.notes if type(note) is int}
+        alone = self.plan.sharding.kind in ("none", "ddp") and not (texts or self.left)
+        if alone and {*range(begin, heap.place())} - stays == gone:
+            like = [(p, Computed(g.shape, g.dtype, None), place) for p, g, place in left]
+            self.tape, self.begin, self.left = tape, begin, like
+        return texts
+
+    def _repeated(self) -> bool:
+        """Ask for what the first asked for, which began without gradients, as this one does."""
+        m = self.m
+        if not self.left or any(p.grad for p in self.trained):
+            return False
+        there: list[Any] = [None] * self.begin
+        kept = CardBytes()  # of threads that have multiplied
+        for told in self.tape.again(m.heap, lambda n: kept if n is m.workspace else n, there):
+            if isinstance(told, LivePeak):
+                self.result.note(FORWARD, told)
+        for p, like, place in self.left:
+            p.grad = Computed(like.shape, like.dtype, TensorStorage.of(m.heap, there[place]))
+        return True
+
+    def _walked(self, *, last: bool) -> list[Value]:
+        """Walk a micro-batch, and return what came of texts, whose backward is still to come."""
+        m, plan = self.m, self.plan
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
             out = self._forward()
@@ -350,11 +400,7 @@ class DenoiserStep:
         self.around.turns(m, self.built, last=last)
         self.result.saved = self.result.saved or m.heap.live("activations")
         backward(m, loss)
-        del loss, inputs
-        while texts:
-            backward(m, texts.pop().tensor)
-        self.around.after_backward(m, self.built, last=last)
-        self.result.note(BACKWARD, m.heap.phase())
+        return texts
 
     def _encoded(self) -> list[Tensor]:
         """Return what the loop holds: latents, noise, both together, the target, and prompts."""

@@ -113,7 +113,7 @@ class WalkedRun(NamedTuple):
         decide the same."""
         walked, on_card = self.run, self.run.kernels.on(plan.chip)
         made = replace(walked, kernels=on_card, moments={}, first={}, reserved={}, noted=[])
-        told = self.tape.again(Heap(capacity, plan.allocator), on_card.size)
+        told = self.tape.again(Heap(capacity, plan.allocator), on_card.size, [])
         live: list[int] = []
         noted = iter(walked.noted)
         for one in told:

@@ -31,9 +31,9 @@ def divided(
     known: bool,
 ) -> Report:
     """Return the answer about a model that an engine divides between card and RAM by itself:
-    `report` is of the layers that stay when so much is `moved`, `whole` is of all, whose line to
-    paste stands, since nobody has to say how many. Where the machine's RAM is not `known`, a yes
-    takes no more of it than any machine has."""
+    `report` is of the layers that stay when so much is `moved`, and of no limits; `whole` is of
+    all, whose line to paste stands, since nobody has to say how many. Where the machine's RAM is
+    not `known`, a yes takes no more of it than any machine has."""
     verdict, every = report.verdict, whole.workload["n_gpu_layers"]
     assert verdict is not None
     experts = "n_gpu_layers" not in moved
@@ -63,6 +63,8 @@ def divided(
         told |= {"launch": whole.derived["launch"]}
         told |= {"launch_note": whole.derived.get("launch_note")}
     derived = {key: value for key, value in report.derived.items() if key not in OF_THE_DIVISION}
+    if "searched_to" in whole.derived:
+        derived["searched_to"] = whole.derived["searched_to"]
     return replace(
         report,
         workload={**report.workload, **dict.fromkeys(moved)},

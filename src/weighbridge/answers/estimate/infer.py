@@ -94,10 +94,13 @@ def infer(
     if whole.verdict.fits == "yes" and not workload.engine_defaults:
         return whole
     for moved in divisions:
-        report, _ = _infer(model, last.but(**moved), kind, draft, projector, limits)
-        if report.verdict is not None and report.verdict.fits == "yes":
+        report, _ = _infer(model, last.but(**moved), kind, draft, projector, ())
+        verdict = report.verdict
+        if verdict and verdict.fits == "yes":
             known = workload.host_memory() is not None
             return divided(whole, report, moved, kind.title, budget.choice.part, known=known)
+        if verdict and verdict.host and verdict.host.fits in ("unknown", "no"):
+            break  # the others leave the host more
     return whole
 
 

@@ -5,7 +5,7 @@ lowers nothing is left out. Where RAM alone is short, steps are those that lower
 Each is answered as the question that it makes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -61,7 +61,7 @@ def climb(
     """Take the steps that lower the peak, up to one that has room after the first that fits.
     Nothing that is pinned is touched."""
     left = tuple(step for step in steps if pinned.isdisjoint(step.change))
-    return Climb(report, w, ask, line).up(lambda *_: left)
+    return tuple(Climb(report, w, ask, line).up(lambda *_: left))
 
 
 class Climb:
@@ -75,9 +75,10 @@ class Climb:
 
     def up(
         self, steps: Steps, *, enough: Callable[[Report], bool] | None = None, asks: int = 0
-    ) -> tuple[Remedy, ...]:
+    ) -> Iterator[Remedy]:
         """Climb until an answer is `enough`, at worst, or one more has room beside the first that
-        fits. No more questions are asked than `asks`, where that is not 0."""
+        fits; yield each step that was taken. No more questions are asked than `asks`, where that
+        is not 0."""
         while len(self.climbed) < MOST and not (asks and len(self._tried) >= asks):
             if self._has_room() if enough is None else enough(self.now):
                 break
@@ -98,7 +99,7 @@ class Climb:
             lowers = _lowers_ram if by_ram else partial(_lowers, instant=instant, bound=bound)
             if then is not None and lowers(self.now, then):
                 self.take(step, then)
-        return tuple(self.climbed)
+                yield self.climbed[-1]
 
     def take(self, step: Step, then: Report) -> None:
         self.current = self.current.but(**step.change)

@@ -82,7 +82,9 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
         return [one for one in able if keyed(program, one.change) is not None]
 
     _starting(case, climb)
-    climb.up(lambda now, w: sorted(able(now, *RUNGS), key=later), asks=ASKS, enough=_on_cards)
+    tuple(
+        climb.up(lambda now, w: sorted(able(now, *RUNGS), key=later), asks=ASKS, enough=_on_cards)
+    )
     _to_cards(case, climb)
     _off_host(case, climb, lambda now: able(now, _host))
     _spoken(case, climb)

@@ -42,7 +42,7 @@ def ladder(
     """Climb from the question that was asked. Nothing that was typed is touched; encoders of texts
     may have a format beside that of the denoiser."""
     cls = str(report.derived.get("denoiser_class", ""))
-    steps = _climbed(report, w, ask, pinned)
+    steps = tuple(_climbed(report, w, ask, pinned))
     if "framework" in pinned or any(one.fits == "yes" for one in steps):
         return steps
     trains = (row for row, begins in CLASSES.items() if cls.startswith(begins) and TRAIN in row)
@@ -54,7 +54,7 @@ def ladder(
 
 def _climbed(
     report: Report, w: PictureTraining, ask: Ask, pinned: frozenset[str]
-) -> tuple[Remedy, ...]:
+) -> Iterator[Remedy]:
     trainer, cls = trainer_of(w).name, str(report.derived.get("denoiser_class", ""))
 
     def line(then: Report, change: Mapping[str, Any]) -> str:

@@ -127,6 +127,7 @@ class DeviceHoldings:
     def _replayed(self) -> tuple[tuple[int, ...], str]:
         """Compute buffers by device; launches whose graphs are the same have the same."""
         plain = replace(self.launch, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
+        plain = replace(plain, mmap=False, cache_ram=0)  # of the host's files and prompts
         return memo(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
 
     def _buffers(self) -> tuple[tuple[int, ...], str]:

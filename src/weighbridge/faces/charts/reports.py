@@ -17,7 +17,7 @@ from weighbridge.faces.charts.figure import (
     Limit,
     Series,
 )
-from weighbridge.faces.view.shown import distinct
+from weighbridge.faces.view.shown import distinct, ranges
 from weighbridge.training.learning import TITLES
 from weighbridge.workload.train import LEARNS
 
@@ -166,17 +166,6 @@ def _named(report: "Report", indices: list[int], gpus: int, say: Words) -> str:
     if len(indices) == gpus:
         return say("gpu.alike", count=gpus)
     return say("gpu.some", which=ranges(indices))
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2, 5"."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _ram(report: "Report", device: Device, say: Words, unit: scale.ByteUnit) -> Limit | None:

@@ -55,7 +55,7 @@ def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
             groups.append(([d["index"]], d))
         else:
             like[0].append(d["index"])
-    from weighbridge.faces.charts.reports import ranges
+    from weighbridge.faces.view.shown import ranges
 
     return [(f"cuda:{ranges(which)}" if len(devices) > 1 else "", d) for which, d in groups]
 

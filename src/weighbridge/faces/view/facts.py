@@ -8,7 +8,7 @@ from weighbridge.base.units import GIB, human, human_count
 from weighbridge.base.wording import printable
 from weighbridge.faces.view.answer import weights_too_big
 from weighbridge.faces.view.load import WHEN
-from weighbridge.faces.view.shown import ShownAnswer, distinct
+from weighbridge.faces.view.shown import ShownAnswer, distinct, ranges
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
@@ -221,18 +221,7 @@ def per_gpu(answer: ShownAnswer, which: list[int]) -> str:
     """Name the devices that hold the same: all of them by their count, others by their numbers."""
     if len(which) == answer.gpus:
         return answer.say("fact.alike", count=len(which))
-    return answer.say("fact.gpus", which=_ranges(which))
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Write numbers of devices with a dash for those in a row: [0, 1, 2, 5] is "0-2, 5"."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return answer.say("fact.gpus", which=ranges(which))
 
 
 def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:

@@ -3,7 +3,7 @@
 Bytes that are compared stand in one unit, with one decimal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Device, Instant
@@ -164,6 +164,17 @@ def distinct(device: Device) -> Iterator[Instant]:
         if device.kind == "gpu" or phase.needed != before:
             yield phase
         before = phase.needed
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write numbers of devices with a dash for those in a row: [0, 1, 2, 5] is "0-2, 5"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def card(report: Report) -> str:

@@ -62,6 +62,9 @@ class LiveTensor(NamedTuple):
         return cls(name, nbytes, block, alike, blocks.spare, tuple(others), place)
 
 
+made = tuple.__new__  # makes a LiveTensor of all fields, in less than half the time
+
+
 @frozen_record
 class LivePeak:
     """The fullest moment: bytes of tensors by component, and what the allocator counted."""
@@ -249,7 +252,7 @@ class Heap(TensorHeap):
         live[name] = live.get(name, 0) + nbytes
         if allocator.allocated > self._most:
             self._most, self._at_most = allocator.allocated, live.copy()
-        tensor = LiveTensor(name, nbytes, block, 1, 0, (), self._next)
+        tensor = made(LiveTensor, (name, nbytes, block, 1, 0, (), self._next))
         self._next += 1
         if self.notes is not None:
             self.notes.append((TAKE, nbytes, name, stream))

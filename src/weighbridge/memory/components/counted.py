@@ -21,6 +21,7 @@ from weighbridge.memory.components.activations import (
     LivePeak,
     LiveTensor,
     TensorHeap,
+    made,
 )
 from weighbridge.memory.components.courses import HeapCourse
 
@@ -36,7 +37,7 @@ class CountedHeap(TensorHeap):
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         if self.notes is not None:
             self.notes.append((TAKE, nbytes, name, stream))
-        tensor = LiveTensor(name, nbytes, None, 1, 0, (), self._next)
+        tensor = made(LiveTensor, (name, nbytes, None, 1, 0, (), self._next))
         self._next += 1
         self._more(name, nbytes, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
         if self.watch is not None:

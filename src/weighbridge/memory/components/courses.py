@@ -19,7 +19,7 @@ from weighbridge.machines.allocator.sequence import (
     follow,
     ready,
 )
-from weighbridge.memory.components.activations import Heap, LiveTensor, TensorHeap
+from weighbridge.memory.components.activations import Heap, LiveTensor, TensorHeap, made
 from weighbridge.memory.components.card_bytes import nothing
 
 Move = tuple[int, int, int, str]
@@ -170,4 +170,4 @@ def _blocks(block: Any) -> Slot:
 def _live(name: str, nbytes: int, alike: int, block: Slot, place: int) -> LiveTensor:
     if isinstance(block, AlikeBlocks):
         return LiveTensor.of(name, nbytes, alike, block, place)
-    return LiveTensor(name, nbytes, block, alike, 0, (), place)
+    return made(LiveTensor, (name, nbytes, block, alike, 0, (), place))

@@ -1,7 +1,7 @@
 """What a program asks of memory, written down while it runs, and asked of another card.
 
     heap = Heap(notes=tape.notes)     what is asked of this heap is noted
-    tape.again(other, on_card)        and asked of another one: of another capacity, or card
+    tape.again(other, on_card, [])    and asked of another one: of another capacity, or card
 
 A walk of a training step never sees which blocks it is given. So what it asks for is the same in
 every memory, and the walk, which costs more than the allocator does, is done once. Of a card it may
@@ -50,17 +50,18 @@ class HeapTape:
         """Tell whether it is worth its memory."""
         return len(self.notes) <= MOST
 
-    def again(self, heap: TensorHeap, on_card: OnCard) -> Iterator[LivePeak | int]:
+    def again(
+        self, heap: TensorHeap, on_card: OnCard, there: list[Any]
+    ) -> Iterator[LivePeak | int]:
         """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
-        components."""
-        asked = _Again(heap, on_card)
-        there, does = asked.there, asked.does
+        components. `there`: what is in the places before, and then in all of them."""
+        does = _Again(heap, on_card, there).does
         for note in self.notes:  # most of them one tensor that comes or goes: hence no more calls
             if type(note) is int:
                 heap.drop(there[note])
                 there[note] = None
             elif note[0] == TAKE and type(note[1]) is int:
-                there.append(heap.take(*note[1:]))
+                there.append(heap.take(note[1], note[2], note[3]))
             else:
                 told = does[note[0]](*note[1:])
                 if told is not None:
@@ -70,10 +71,10 @@ class HeapTape:
 class _Again:
     """What was asked once is asked of another heap."""
 
-    def __init__(self, heap: TensorHeap, on_card: OnCard) -> None:
+    def __init__(self, heap: TensorHeap, on_card: OnCard, there: list[Any]) -> None:
         self.heap = heap
         self._on_card = on_card
-        self.there: list[Any] = []  # tensors by their places
+        self.there = there
         self._courses: dict[int, HeapCourse] = {}
         self.does: dict[int, Callable[..., LivePeak | int | None]] = {
             TAKE: self._take,

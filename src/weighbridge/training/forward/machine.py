@@ -214,6 +214,11 @@ class Machine:
         if self.temporary_workspace:
             self.hidden(self.temporary_workspace, name="workspaces")
 
+    @property
+    def lasting(self) -> set[int]:
+        """Return the places of what threads keep from their first product on."""
+        return {storage.held.place for storage in self._threads.values()}
+
     def number(self) -> int:
         self._seq += 1
         return self._seq

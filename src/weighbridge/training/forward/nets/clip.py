@@ -183,7 +183,7 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """CLIPAttention.forward"""
     m, h = s.m, side.h
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     q, k, v = (p.linear(m, x, name).view(*shape) for name in ("q_proj", "k_proj", "v_proj"))
     out, weights = attended(
         s, q, k, v, h, mask=side.mask, p=side.rate, causal=side.causal, views=True

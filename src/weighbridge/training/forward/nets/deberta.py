@@ -317,7 +317,7 @@ def mpnet_self_attention(
     position_bias: Tensor,
 ) -> Tensor:
     """MPNetSelfAttention.forward: its local variables live to its end."""
-    m, shape = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
+    m, shape = s.m, heads.queries
     q, k, v = (turned(m, p.linear(m, x, name).view(*shape)) for name in QKV)
     attention_scores = scale(m, product(m, q, k, heads))
     attention_scores = add_(m, attention_scores, position_bias)

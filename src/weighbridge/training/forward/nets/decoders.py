@@ -105,13 +105,13 @@ def fused(
     qkv = p.linear(m, x, "qkv_proj")
     widths = h.heads * h.key_dim, h.kv_heads * h.key_dim, h.kv_heads * h.value_dim
     q, k, v = cuts(m, qkv, widths)
-    q = q.view(h.batch, h.length, h.heads, h.key_dim)
-    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    q = q.view(*h.queries)
+    k = k.view(*h.keys)
+    v = v.view(*h.values)
     q, k = part_rotated(m, turned(m, q), turned(m, k), positions)
     reach, rate = window(s, number), s.rate("attention_dropout")
     out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, first=True)
-    return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj"), weights
+    return p.linear(m, out.view(*h.joined), "o_proj"), weights
 
 
 def gate_and_up(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
@@ -264,7 +264,7 @@ def persimmon_attention(
     """PersimmonAttention.forward"""
     m, h, width = s.m, heads(s, number), positions[0].shape[-1]
     fused = p.linear(m, x, "query_key_value")
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     thirds = cuts(m, fused, [h.heads * h.key_dim] * 3)
     query, key, value = (third.view(*shape) for third in thirds)
     if p.has("q_layernorm"):
@@ -329,7 +329,7 @@ def qwen_attention(
     mixed_x_layer = p.linear(m, x, "c_attn")
     width = h.heads * h.key_dim
     query, key, value = split(m, mixed_x_layer, (width, width, width))
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     query = qwen_turned(m, query.view(*shape), positions)
     key = qwen_turned(m, key.view(*shape), positions)
     value = copied(m, value.view(*shape))

@@ -93,7 +93,7 @@ def attention(
     probs = dropout(m, probs, s.rate("attention_dropout"))
     context = copied(m, matmul(m, probs, v, h.value_dim))
     del bias, scores
-    context = context.view(h.batch, h.length, h.heads * h.value_dim)
+    context = context.view(*h.joined)
     return p.linear(m, context, "dense"), probs
 
 
@@ -149,7 +149,7 @@ def neo_attention(
 ) -> tuple[Tensor, Tensor]:
     """GPTNeoSelfAttention.forward"""
     m, h = s.m, heads(s, number)
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     query, key, value = (
         turned(m, p.linear(m, x, name).view(*shape)) for name in ("q_proj", "k_proj", "v_proj")
     )
@@ -251,6 +251,6 @@ def _cut(s: TrainingStep, mixed: Tensor, heads: AttentionHeads) -> list[Tensor]:
     attending = s.built.config.get("attn_config")
     if isinstance(attending, dict) and attending.get("clip_qkv"):
         mixed = clamped(m, mixed)
-    shape = heads.batch, heads.length, heads.heads, heads.key_dim
+    shape = heads.queries
     thirds = split(m, mixed, [heads.heads * heads.key_dim] * 3)
     return [turned(m, t.view(*shape)) for t in thirds]

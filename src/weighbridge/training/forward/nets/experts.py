@@ -97,14 +97,14 @@ def dbrx_attention(
         qkv = clamp(m, qkv)
     widths = h.heads * h.key_dim, h.kv_heads * h.key_dim, h.kv_heads * h.value_dim
     q, k, v = split(m, qkv, widths)
-    q = q.view(h.batch, h.length, h.heads, h.key_dim)
-    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    q = q.view(*h.queries)
+    k = k.view(*h.keys)
+    v = v.view(*h.values)
     q, k = rotated(m, turned(m, q), turned(m, k), shared or rotary(s))
     rate = config.ratio("attn_pdrop", default=0.0) if s.dropout else 0.0
     reach = window(s, number)
     out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate)
-    out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "out_proj")
+    out = p.linear(m, out.view(*h.joined), "out_proj")
     return out, weights
 
 
@@ -275,13 +275,13 @@ def jetmoe_attention(
     flat = x.view(s.rows, x.shape[-1])
     inner = h.kv_heads * h.key_dim
     topology = jetmoe_routed(s, experts.at("router"), flat, h.groups)
-    q = mapped(m, experts, flat, topology, inner).view(h.batch, h.length, h.heads, h.key_dim)
+    q = mapped(m, experts, flat, topology, inner).view(*h.queries)
     both = p.linear(m, x, "kv_proj")
     k, v = split(m, both, (inner, inner))
-    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    k = k.view(*h.keys)
+    v = v.view(*h.values)
     q, k = rotated(m, turned(m, q), turned(m, k), shared or rotary(s))
-    every = h.batch, h.length, h.heads, h.key_dim
+    every = h.queries
     k, v = repeat(m, k, h.groups, every), repeat(m, turned(m, v), h.groups, every)
     rate = s.rate("attention_dropout")
     mask = masks[window(s, number)]
@@ -333,9 +333,9 @@ def llama4_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Llama4TextAttention.forward"""
     m, h, config = s.m, heads(s, number), s.built.config
-    q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
-    k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
+    q = p.linear(m, x, "q_proj").view(*h.queries)
+    k = p.linear(m, x, "k_proj").view(*h.keys)
+    v = p.linear(m, x, "v_proj").view(*h.values)
     turns = has_positions(s, number)
     if turns:
         q, k = complex_rotated(m, q, k, freqs_cis)
@@ -348,7 +348,7 @@ def llama4_attention(
     out, weights = attended(
         s, turned(m, q), turned(m, k), v, h, mask=masks[reach], p=rate, wide=False
     )
-    out = out.view(h.batch, h.length, h.heads * h.value_dim)
+    out = out.view(*h.joined)
     return p.linear(m, out, "o_proj"), weights
 
 

@@ -124,7 +124,7 @@ def attention(
         kernel = "math" if shared and causal_mask is not None else None
         more: dict[str, Any] = {"mask": causal_mask, "p": rate, "shared": shared}
         out, weights = attended(s, query, key, value, h, kernel, **more)
-    out = out.view(h.batch, h.length, h.heads * h.value_dim)
+    out = out.view(*h.joined)
     return product(m, p, out, "dense"), weights
 
 
@@ -139,7 +139,7 @@ def written(
     m, (query, key, value), (_, causal_mask, alibi) = s.m, three, inputs
     assert causal_mask is not None
     if heads.groups > 1:
-        whole = heads.batch, heads.length, heads.heads, heads.key_dim
+        whole = heads.queries
         key, value = expand(m, key, *whole), expand(m, value, *whole)
         heads = heads.repeated
     matmul_result = of_heads(m, query, key, heads)
@@ -162,13 +162,13 @@ def split_heads(
     s: TrainingStep, fused: Tensor, heads: AttentionHeads
 ) -> tuple[Tensor, Tensor, Tensor]:
     """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
-    m, whole = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
+    m, whole = s.m, heads.queries
     new, width = s.built.config.get("new_decoder_architecture"), heads.heads * heads.key_dim
     if heads.kv_heads == heads.heads and not new:
         query, key, value = (third.view(*whole) for third in cuts(m, fused, [width] * 3))
         return query, key, value
     query = cut(m, fused, width).view(*whole)
-    shape = heads.batch, heads.length, heads.kv_heads, heads.key_dim
+    shape = heads.keys
     key, value = picked(m, fused, shape), picked(m, fused, shape)
     if not new:
         return query, key, value

@@ -103,7 +103,7 @@ def neox_attention(
     out, weights = attended(
         s, q, k, v, h, mask=causal_mask, p=s.rate("attention_dropout"), first=True
     )
-    return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "dense"), weights
+    return p.linear(m, out.view(*h.joined), "dense"), weights
 
 
 TURNED = LayerShape(
@@ -166,7 +166,7 @@ def gptj_attention(
 ) -> tuple[Tensor, Tensor]:
     """GPTJAttention.forward"""
     m, h = s.m, heads(s, number)
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     q, k, v = (p.linear(m, x, name).view(*shape) for name in ("q_proj", "k_proj", "v_proj"))
     width = s.built.config.num("rotary_dim", default=0) or h.key_dim
     table = m.new((1, s.built.config.num("max_position_embeddings"), width), FLOAT32)
@@ -223,7 +223,7 @@ def opt_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """OPTAttention.forward: queries are scaled before."""
     m, h = s.m, heads(s, number)
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     q = scale(m, p.linear(m, x, "q_proj")).view(*shape)
     k = p.linear(m, x, "k_proj").view(*shape)
     v = p.linear(m, x, "v_proj").view(*shape)

@@ -94,7 +94,7 @@ def attention(
     m, rate, width = s.m, s.rate("attention_dropout"), heads.heads * heads.key_dim
     qkv = p.linear(m, x, "Wqkv")
     q, k, v = split(m, qkv, [width] * 3)
-    shape = heads.batch, heads.length, heads.heads, heads.key_dim
+    shape = heads.queries
     q, k = rotated(m, q.view(*shape), k.view(*shape), positions)
     out, weights = attended(s, q, k, v.view(*shape), heads, mask=mask, p=rate, causal=False)
     out = p.linear(m, out.view(heads.batch, heads.length, width), "Wo")

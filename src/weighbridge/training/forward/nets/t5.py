@@ -168,7 +168,7 @@ def attention(
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5Attention.forward"""
     states, _, bias, causal = to
-    m, shape = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
+    m, shape = s.m, heads.queries
     q = p.linear(m, x, "q").view(*shape)
     k, v = p.linear(m, states, "k").view(*shape), p.linear(m, states, "v").view(*shape)
     if bias is None:

@@ -67,14 +67,14 @@ def attention(
     """Attention.forward"""
     m, h, kind = s.m, heads(s, number), biased(s)
     q, k, v = (p.linear(m, x, name, kind) for name in ("q_proj", "k_proj", "v_proj"))
-    q = q.view(h.batch, h.length, h.heads, h.key_dim)
-    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    q = q.view(*h.queries)
+    k = k.view(*h.keys)
+    v = v.view(*h.values)
     q, k = _turned(s, q, k)
     output, sums = (_flash if since(s.release, ENDS) else flex)(m, q, k, v, h)
     sink_scale = of_result(m, sub(m, sums, p.bare("sinks"))).view(*sums.shape, 1)
     output = mul(m, output, cast(m, sink_scale, output.dtype))
-    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj", kind)
+    return p.linear(m, output.view(*h.joined), "o_proj", kind)
 
 
 def _turned(s: TrainingStep, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ def flex(
     (inductor_compiled_code), and of that its own inputs are a part."""
     q, k, v = (m.given("attention", lower(m, x)) for x in (q, k, v))
     shape, rows = (
-        (asked.batch, asked.length, asked.heads, asked.value_dim),
+        asked.outputs,
         (asked.batch, asked.length, asked.heads),
     )
     out = m.result("attention", shape, q.dtype)
@@ -126,7 +126,7 @@ def flex(
 def _flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, asked: AttentionHeads) -> Attended:
     """varlen_attn: the sums are handed out for the sinks, and have no gradient of their own."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    out = m.result("attention", (asked.batch, asked.length, asked.heads, asked.value_dim), q.dtype)
+    out = m.result("attention", asked.outputs, q.dtype)
     sums = m.result("attention", (asked.batch, asked.length, asked.heads), FLOAT32)
     state = m.new((2,), INT64)
     shapes, seen = (q.shape, k.shape, v.shape), asked.shape(q.dtype)

@@ -154,9 +154,9 @@ def attention(
     """Attention.forward; Qwen3 norms queries and keys."""
     m, h = s.m, heads(s, number)
     q, k, v = (p.linear(m, x, name) for name in ("q_proj", "k_proj", "v_proj"))
-    q = q.view(h.batch, h.length, h.heads, h.key_dim)
-    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    q = q.view(*h.queries)
+    k = k.view(*h.keys)
+    v = v.view(*h.values)
     if p.has("q_norm"):
         q, k = norm(s, q, p, "q_norm"), norm(s, k, p, "k_norm")
         q = q if since(s.release, WIDE) else _low(m, q)
@@ -171,7 +171,7 @@ def attention(
         k, v = repeat(m, k, h.groups, for_all), repeat(m, v, h.groups, for_all)
         h = h.repeated
     output = kernel(s, q, k, v, h)
-    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    return p.linear(m, output.view(*h.joined), "o_proj")
 
 
 def _low(m: Machine, q: Tensor) -> Tensor:

@@ -138,18 +138,18 @@ def attention(
 ) -> Tensor:
     """MultiHeadAttention.forward"""
     m, h = s.m, heads(s, number)
-    q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
+    q = p.linear(m, x, "q_proj").view(*h.queries)
     q = turned(m, rope(m, q, cache))
     k = p.linear(m, x, "k_proj")
     v = p.linear(m, x, "v_proj")
-    k = rope(m, k.view(h.batch, h.length, h.kv_heads, h.key_dim), cache)
-    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    k = rope(m, k.view(*h.keys), cache)
+    v = v.view(*h.values)
     k, v = turned(m, k), turned(m, v)
     if h.groups > 1:
         whole = (h.batch, h.heads, h.length, h.key_dim)
         k, v = repeat(m, k, h.groups, whole), repeat(m, v, h.groups, whole)
     output = kernel(s, q, k, v, h.repeated)
-    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    return p.linear(m, output.view(*h.joined), "o_proj")
 
 
 def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
@@ -218,13 +218,13 @@ def compiled_attention(
     s: TrainingStep, p: Module, x: Tensor, number: int, kernel: Kernel
 ) -> Tensor:
     m, h = s.m, heads(s, number)
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = h.queries
     q = one_kernel(m, p.linear(m, x, "q_proj"), shape)
     k = one_kernel(m, p.linear(m, x, "k_proj"), shape)
     v = p.linear(m, x, "v_proj")
     v = one_kernel(m, v, shape) if h.groups > 1 else v.view(*shape)
     output = kernel(s, q, k, v, h.repeated)
-    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    return p.linear(m, output.view(*h.joined), "o_proj")
 
 
 def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:

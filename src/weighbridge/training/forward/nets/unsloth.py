@@ -64,15 +64,15 @@ def _weight(p: Module, number: int) -> Tensor:
 def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """LlamaAttention_fast_forward"""
     m, h = s.m, heads(s, number)
-    shape = h.batch, h.length, h.heads, h.key_dim
-    few = h.batch, h.length, h.kv_heads, h.key_dim
+    shape = h.queries
+    few = h.keys
     q, k = p.linear(m, x, "q_proj").view(*shape), p.linear(m, x, "k_proj").view(*few)
-    v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
+    v = p.linear(m, x, "v_proj").view(*h.values)
     if p.has("q_norm"):
         q, k = norm(m, q, p.weight("q_norm")), norm(m, k, p.weight("k_norm"))
     kernel = s.kernel or m.ask(kernels.of_xformers)
     out = attend(s, in_place(m, q), in_place(m, k), v, h, kernel=kernel)
-    return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+    return p.linear(m, out.view(*h.joined), "o_proj")
 
 
 def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:

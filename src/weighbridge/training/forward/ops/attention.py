@@ -35,7 +35,7 @@ from weighbridge.training.forward.ops.pointwise import (
     softmax,
 )
 from weighbridge.training.forward.ops.shaping import copied, expand, repeat, turned
-from weighbridge.training.forward.tensors import Computed, Tensor, TensorSlice
+from weighbridge.training.forward.tensors import Computed, Shape, Tensor, TensorSlice
 
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
@@ -60,6 +60,27 @@ class AttentionHeads:
     def repeated(self) -> "AttentionHeads":
         """The same with keys and values for every head."""
         return replace(self, kv_heads=self.heads)
+
+    @property
+    def queries(self) -> Shape:
+        return self.batch, self.length, self.heads, self.key_dim
+
+    @property
+    def keys(self) -> Shape:
+        return self.batch, self.length, self.kv_heads, self.key_dim
+
+    @property
+    def values(self) -> Shape:
+        return self.batch, self.length, self.kv_heads, self.value_dim
+
+    @property
+    def outputs(self) -> Shape:
+        return self.batch, self.length, self.heads, self.value_dim
+
+    @property
+    def joined(self) -> Shape:
+        """The shape of what all heads give."""
+        return self.batch, self.length, self.heads * self.value_dim
 
     def shape(self, dtype: DType) -> kernels.KernelShape:
         """The same as kernels read it, of numbers in `dtype`."""
@@ -135,7 +156,7 @@ def flash(
     if real % 8:
         q, k, v = _padded(m, q, heads), _padded(m, k, heads), _padded(m, v, heads)
         heads = replace(heads, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
-    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    out = m.result("attention", heads.outputs, q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
     asked = heads.shape(q.dtype)
@@ -181,7 +202,7 @@ def efficient(
     bias = _aligned(m, _added(m, options.mask, q))
     if bias is not None and bias.shape[0] < heads.batch:
         bias = expand(m, bias, heads.batch, *bias.shape[1:])
-    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    out = m.result("attention", heads.outputs, q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, align_up(heads.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     asked, p = heads.shape(q.dtype), options.p
@@ -245,7 +266,7 @@ def cudnn(
     do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _added(m, options.mask, q)
-    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    out = m.result("attention", heads.outputs, q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, heads.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     asked, shapes = heads.shape(q.dtype), (q.shape, k.shape, v.shape)
@@ -442,4 +463,4 @@ def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
 
 def contiguous(m: Machine, out: Tensor, heads: AttentionHeads) -> Tensor:
     """transpose(1, 2).contiguous()"""
-    return copied(m, out).view(heads.batch, heads.length, heads.heads, heads.value_dim)
+    return copied(m, out).view(*heads.outputs)

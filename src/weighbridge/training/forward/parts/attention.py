@@ -262,7 +262,7 @@ def call_of(
 def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
     """flash-attention 3: the output lies tokens before heads, whatever the queries do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    out = m.result("attention", heads.outputs, q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
     shapes = q.shape, k.shape, v.shape
     asked = heads.shape(q.dtype)

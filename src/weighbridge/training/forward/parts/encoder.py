@@ -75,10 +75,7 @@ def self_attention(
     """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
     is for attend.How."""
     m, width = s.m, heads.heads * heads.key_dim
-    query, key, value = (
-        p.linear(m, x, name).view(heads.batch, heads.length, heads.heads, heads.key_dim)
-        for name in names
-    )
+    query, key, value = (p.linear(m, x, name).view(*heads.queries) for name in names)
     out, weights = attended(s, query, key, value, heads, causal=False, views=True, **more)
     return out.view(heads.batch, heads.length, width), weights
 

@@ -74,13 +74,13 @@ class AttentionShape:
         """LlamaAttention.forward: the output, and eager attention's weights. Layers without
         positions turn nothing."""
         m, h, norm = s.m, heads(s, number), self.norm
-        q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
+        q = p.linear(m, x, "q_proj").view(*h.queries)
         if not self.late:
             q = head_norm(m, q, p, norm, *QUERY_NORMS)
-        k = p.linear(m, x, "k_proj").view(h.batch, h.length, h.kv_heads, h.key_dim)
+        k = p.linear(m, x, "k_proj").view(*h.keys)
         if not self.late:
             k = head_norm(m, k, p, norm, *KEY_NORMS)
-        v = p.linear(m, x, "v_proj").view(h.batch, h.length, h.kv_heads, h.value_dim)
+        v = p.linear(m, x, "v_proj").view(*h.values)
         if self.late:
             q, k = head_norm(m, q, p, norm, *QUERY_NORMS), head_norm(m, k, p, norm, *KEY_NORMS)
         turns = positions is not None and has_positions(s, number)
@@ -91,7 +91,7 @@ class AttentionShape:
             more["sinks"] = p.bare(self.sinks)
         reach, rate = window(s, number), s.rate("attention_dropout")
         out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, **more)
-        out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), self.out)
+        out = p.linear(m, out.view(*h.joined), self.out)
         return out, weights
 
 

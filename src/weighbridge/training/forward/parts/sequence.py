@@ -93,7 +93,7 @@ def ulysses(
     value = _heads_first(m, value)
     out = attend((query, key, value), whole, replace(options, first=whole.heads > 1))
     del query, key, value
-    back = _received(m, out, (heads.batch, heads.length, heads.heads, heads.value_dim))
+    back = _received(m, out, heads.outputs)
     return copied(m, back)
 
 
