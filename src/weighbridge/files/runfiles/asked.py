@@ -24,7 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.cards import CARD, COUNT, MACHINE, NODES, card, part_id
 from weighbridge.files.runfiles.document import Document, documents
-from weighbridge.files.runfiles.in_words import named_by
+from weighbridge.files.runfiles.in_words import USUAL, named_by
 from weighbridge.files.runfiles.named import NAMED, beginnings, models, stored
 from weighbridge.files.runfiles.picture_words import (
     BYTES,
@@ -42,7 +42,8 @@ from weighbridge.files.runfiles.picture_words import (
 from weighbridge.files.runfiles.text import LAUNCH
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.settings.setting import Setting
-from weighbridge.workload import INFER, TABLES, TRAIN, engines_of
+from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload import FSDP, INFER, TABLES, TRAIN, engines_of
 from weighbridge.workload.train import LEARNS
 
 TAKEN = "\x1f"  # stands in a line for each character that a rule has taken
@@ -282,9 +283,13 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
+    packed = "qlora" in options.values()
     if settings.about == "train" and "offload" in asked:  # which needs a way of sharing
-        asked.setdefault("shard", "fsdp2" if "qlora" in options.values() else "zero3")
+        asked.setdefault("shard", "fsdp2" if packed else "zero3")
     program = _program(line, engines, task, options)
+    trainer = FRAMEWORKS.get({**asked, **program}.get("framework", USUAL))
+    if packed and asked.get("shard") in FSDP and trainer is not None and trainer.accelerate:
+        asked.setdefault("bnb_4bit_quant_storage", "bfloat16")  # else it leaves them whole
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
