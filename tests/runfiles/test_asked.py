@@ -263,13 +263,13 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (
         "qlora qwen3-32b on 2x3090 with cpu offload",
-        "fit qwen3-32b --for qlora --offload params --shard fsdp2 "
-        "--bnb-4bit-quant-storage bfloat16 --gpu 3090:2",
+        "fit qwen3-32b --for qlora --offload params --shard fsdp2 --bnb-4bit-quant-storage bfloat16"
+        + " --gpu 3090:2",
     ),
     (  # as the recipe has it, without which every card holds the whole model
         "QLoRA Llama 3 70B with FSDP on two 4090s",
-        "fit 'Llama 3 70B' --for qlora --shard fsdp2 --bnb-4bit-quant-storage bfloat16 "
-        "--gpu 4090:2",
+        "fit 'Llama 3 70B' --for qlora --shard fsdp2 --bnb-4bit-quant-storage bfloat16"
+        + " --gpu 4090:2",
     ),
     (  # whose 4 bits are no integers of bitsandbytes
         "QLoRA Llama 3 70B with FSDP in torchtune on two 4090s",
