@@ -47,7 +47,7 @@ def reports(
     return Screen(
         title=_title(answers, words),
         sections=((_grid(labels, rows),),),
-        warnings=_warnings(answers),
+        warnings=tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings)),
         lang=lang,
     )
 
@@ -207,10 +207,6 @@ def _question(q: Question | None, unit: str | None) -> Cell:
     each = sizes(q.verdict.per_device.expected, unit)
     reach = f", {length(q.longest)}" if q.fits == "yes" and q.longest else ""
     return Cell(each.of(q.verdict.per_device.expected) + reach, mark(q.verdict))
-
-
-def _warnings(answers: Sequence[Report]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings))
 
 
 def _said(line: str) -> str:
