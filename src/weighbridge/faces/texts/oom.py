@@ -259,7 +259,8 @@ def _program(oom: Oom, words: Words) -> str:
 def _footer(oom: Oom, words: Words) -> str:
     sentences = [words("footer", program=_program(oom, words))]
     if oom.estimate is None:
-        sentences.append(words("footer.model"))
+        key = "footer.named" if oom.reading.model else "footer.model"
+        sentences.append(words(key, model=printable(oom.reading.model)))
     else:
         sentences.append(
             words(
