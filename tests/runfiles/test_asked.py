@@ -274,6 +274,15 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "QLoRA Llama 3 70B with FSDP in torchtune on two 4090s",
         "fit 'Llama 3 70B' --for qlora --shard fsdp2 --gpu 4090:2 --framework torchtune",
     ),
+    (  # what people say of a run, and no program writes
+        "my Qwen3-8B LoRA with batch 4 and 4096 tokens runs out of memory on a 3090",
+        "fit Qwen3-8B --for lora --batch-size 4 --seq-len 4096 --gpu 3090",
+    ),
+    (
+        "out of memory when fine-tuning qwen3-8b with qlora, seq len 1024, on my 4090",
+        "fit qwen3-8b --for qlora --seq-len 1024 --gpu 4090",
+    ),
+    ("qwen3-8b在3090上lora微调显存不足", "fit qwen3-8b --for lora --gpu 3090"),
     (
         "LoRA Llama 3 70B with FSDP on two 4090s",
         "fit 'Llama 3 70B' --for lora --shard fsdp2 --gpu 4090:2",
@@ -418,6 +427,8 @@ NONE = [
     "accelerate launch train.py --model_name_or_path qwen3-0.6b --bf16 True",
     "llamafactory-cli train qwen3-8b.yaml",
     "RuntimeError: qwen3-8b on a 4090: out of memory",  # what a program wrote
+    "CUDA out of memory. Tried to allocate 2.00 GiB, qwen3-8b on a 3090",
+    "Out of memory: qwen3-8b on a 3090",
     "qwen3-8b on a 4090 while nine yellow hats of felt dance around seven tiny blue moons",
     "two lines of\nqwen3-8b on a 4090",
 ]

@@ -123,9 +123,12 @@ UNKNOWN = re.compile(  # gtp-oss-120b, MiniCPM-V 4.5
     r"(?a)(?<![\w.-])[A-Za-z][\w.]*-(?:[\w.-]*\d[\w.]*|[\w.-]+ \d{1,2}\.\d(?![\w.]))"
 )
 MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
-# Of a message, which a program wrote, and of a command, which has flags and names files
+# Of a message, which a program wrote, and of a command, which has flags and names files. People say
+# that something runs out of memory, or when it does
 NO_QUESTION = re.compile(
-    r"(?i)\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
+    r"(?i)(?<!run )(?<!runs )(?<!ran )(?<!running )(?<!goes )(?<!going )(?<!went )(?<!get )"
+    r"(?<!gets )(?<!getting )(?!^out of memory (?:when|while|with|on|during|for)\b)"
+    r"\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
     r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
 )
 
