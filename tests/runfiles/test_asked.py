@@ -274,6 +274,21 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "QLoRA Llama 3 70B with FSDP in torchtune on two 4090s",
         "fit 'Llama 3 70B' --for qlora --shard fsdp2 --gpu 4090:2 --framework torchtune",
     ),
+    # what is no count and no size goes to the card, whose refusal is the answer
+    ("qwen3-8b on 0 4090s", "fit qwen3-8b --gpu 4090:0"),
+    ("qwen3-8b on -2 4090s", "fit qwen3-8b --gpu 4090:0"),
+    ("qwen3-8b on 0x4090", "fit qwen3-8b --gpu 4090:0"),
+    ("0张4090能跑qwen3-8b吗", "fit qwen3-8b --gpu 4090:0"),
+    ("qwen3-8b on 0 x A100 80GB", "fit qwen3-8b --gpu 'A100 80GB:0'"),
+    ("qwen3-8b on 10 4090s", "fit qwen3-8b --gpu 4090:10"),
+    ("can qwen3-8b run on -5 GB", "fit qwen3-8b --gpu -5gb"),
+    ("qwen3-8b - 16GB vram", "fit qwen3-8b --gpu 16gb"),
+    ("qwen3-8b on a 4090 with -5 GB ram", "fit qwen3-8b --ram -5GiB --gpu 4090"),
+    # a laptop's part that nobody knows is not the desktop's
+    ("qwen3-8b on my RTX 5070 Ti laptop", "fit qwen3-8b --gpu 'RTX 5070 Ti laptop'"),
+    ("qwen3-8b on a 5070 Ti mobile", "fit qwen3-8b --gpu '5070 Ti mobile'"),
+    ("qwen3-8b on an RTX 4070 laptop", "fit qwen3-8b --gpu 'RTX 4070 laptop'"),
+    ("qwen3-8b on a 5070 ti", "fit qwen3-8b --gpu '5070 ti'"),
     (  # what people say of a run, and no program writes
         "my Qwen3-8B LoRA with batch 4 and 4096 tokens runs out of memory on a 3090",
         "fit Qwen3-8B --for lora --batch-size 4 --seq-len 4096 --gpu 3090",
