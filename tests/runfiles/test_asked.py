@@ -200,7 +200,7 @@ LINES = [
 SETTINGS = [  # of each kind that a sentence loses or takes for another: what is said and typed
     (
         "will deepseek r1 distill 32b awq run on a 3090 with 16k",
-        "fit 'deepseek r1 distill 32b' --context 16k --quantization awq --gpu 3090",
+        "fit 'deepseek r1 distill 32b awq' --context 16k --gpu 3090",
     ),
     (
         "comfyui wan 2.2 14b fp8 on 16gb vram, 32gb ram",
@@ -272,7 +272,16 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     (  # whose 4 bits are no integers of bitsandbytes
         "QLoRA Llama 3 70B with FSDP in torchtune on two 4090s",
-        "fit 'Llama 3 70B' --for qlora --shard fsdp2 --gpu 4090:2 --framework torchtune",
+        "fit 'Llama 3 70B' --for qlora --shard fsdp2 --framework torchtune --gpu 4090:2",
+    ),
+    ("qwen3-8b q4 or q8 on a 3060", "fit qwen3-8b --quantization q4,q8 --gpu 3060"),
+    ("qwen3-8b 4-bit还是8-bit，3060", "fit qwen3-8b --quantization 4-bit,8-bit --gpu 3060"),
+    ("llama 3.1 8b vulkan on a 6800 xt", "fit 'llama 3.1 8b' --engine llama.cpp --gpu '6800 xt'"),
+    ("qwen3-8b with rocm on a 7900 xtx", "fit qwen3-8b --gpu '7900 xtx'"),
+    ("qwen3-8b on 2 4090s with 24GB each", "fit qwen3-8b --gpu '4090 24GB:2'"),
+    (
+        "qwen3-32b exl3 with q8 cache on a 3090",
+        "fit qwen3-32b --kv-cache-dtype q8_0 --gpu 3090 --engine exllamav3",
     ),
     # what is no count and no size goes to the card, whose refusal is the answer
     ("qwen3-8b on 0 4090s", "fit qwen3-8b --gpu 4090:0"),
@@ -423,6 +432,7 @@ OPEN = [  # the words that no rule takes
     ("is a 3090 like a 4090 enough for qwen3-32b", "3090 4090"),  # of two cards which
     ("full context qwen3-8b on a 4090", "full"),
     ("qwen3-32b with 8-bit kv cache on a 4090", "8-bit kv cache"),  # each engine has its own
+    ("qwen3-32b exl3 with Q6 cache on a 3090", "Q6 cache"),  # and no format of the weights
     ("fine-tune qwen3-8b at full context on a 4090", "full"),
     ("serve qwen3-8b with a lora adapter on a 4090", "lora adapter"),
     ("qlora qwen3-8b with vllm on a 4090", "vllm"),  # which trains nothing
