@@ -445,6 +445,8 @@ def test_a_log_of_another_model_is_named(line, asked, named):
     ) is (named)
     unnamed = weighbridge.explain_oom(text)
     assert unnamed.warnings == ()
+    told = view(found, RenderOptions(lang="zh")).warnings
+    assert any("问的却是 Qwen/Qwen3-0.6B" in line for line in told) is named
     footer = view(unnamed, RenderOptions()).footer[0]
     assert ("which the log names" in footer) is bool(unnamed.reading.model)
     assert ("name the MODEL" in footer) is not bool(unnamed.reading.model)

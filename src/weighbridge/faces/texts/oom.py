@@ -53,7 +53,7 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
         title=_title(oom.reading, words),
         sections=tuple(section for section in sections if section),
         footer=(_footer(oom, words),),
-        warnings=tuple(printable(redacted(line)) for line in oom.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in oom.warnings),
         lang=look.lang,
         brief=(*answer, *changes),
     )
