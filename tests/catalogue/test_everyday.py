@@ -395,7 +395,7 @@ def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
     packed = weighbridge.load("qwen3:0.6b-q8_0")
     assert packed.peak == weighbridge.load("qwen3-0.6b", quantization="Q8_0").peak
     assert packed.warnings[0] == (
-        "in Q8_0, as the model's name says: --dtype or --quantization ask for another"
+        "in Q8_0, as the model was named: --dtype or --quantization ask for another"
     )
     for other in ({"dtype": "bfloat16"}, {"quantization": "nf4"}):
         assert (

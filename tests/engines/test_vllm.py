@@ -11,6 +11,7 @@ from tests.cases import all_of
 from tests.engines.answers import answer, load_gib, of_config, part
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import keys_of
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.vllm import forward, graphs, hardware, profile
 from weighbridge.engines.vllm.effective import captures
@@ -625,6 +626,19 @@ def test_bytes_of_the_cache_as_given():
     assert found.derived["kv_cache_tokens"] == 65_536
     usual = served("llama-3.1-8b", gpu="H100", context=8192)
     assert found.devices[0].taken < usual.devices[0].taken
+
+
+@pytest.mark.slow
+def test_requests_that_wait_are_told_with_the_share_that_has_no_room_for_them():
+    """The launch line beside that asks for a larger share, in which there is room for all."""
+    for given, key in (({}, "not_at_once.share"), ({"kv_cache_memory_bytes": GIB}, "not_at_once")):
+        found = served("qwen3-8b", gpu="4090", context=4096, batch_size=10, **given)
+        told = {key for line in found.warnings for key in keys_of(line)}
+        assert {one for one in told if one.startswith("not_at_once")} == {key}
+    found = served("qwen3-8b", gpu="4090", context=4096, batch_size=10)
+    assert any(
+        "with --gpu-memory-utilization 0.92: there is room for 8." in w for w in found.warnings
+    )
 
 
 @pytest.mark.slow

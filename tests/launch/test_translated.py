@@ -30,6 +30,8 @@ TGI = "text-generation-launcher --model-id org/name"
         ("docker run --gpus all ghcr.io/huggingface/text-generation-inference:3.3.4 --model-id org/name --num-shard 2", "tgi", {"tensor_parallel_size": 2}),
         ("docker run --gpus all alpindale/aphrodite-openai:latest --model org/name -tp 2", "aphrodite", {"tensor_parallel_size": 2}),
         ("koboldcpp x.gguf --contextsize 2048 --gpulayers 20", "koboldcpp", {"context": 2048, "n_gpu_layers": 20}),
+        ("python koboldcpp.py --model x.gguf --gpulayers 20", "koboldcpp", {"n_gpu_layers": 20}),
+        ("koboldcpp_cu12.exe x.gguf --contextsize 2048", "koboldcpp", {"context": 2048}),
         ("koboldcpp --model x.gguf --contextsize 4096 --quantkv 1 --usecublas normal 0", "koboldcpp", {"context": 4096, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
     ],
 )  # fmt: skip

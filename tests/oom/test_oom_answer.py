@@ -13,6 +13,8 @@ from tests.oom.messages import messages, saying
 from weighbridge.base.units import GIB, MIB
 from weighbridge.base.words import entries, words_in
 from weighbridge.faces.cli.menu import run
+from weighbridge.faces.texts.oom import view
+from weighbridge.faces.view.records import RenderOptions
 from weighbridge.files.oom import causes
 from weighbridge.files.oom.causes import conclusions, judge
 from weighbridge.files.oom.changes import changes, figures, rows
@@ -430,6 +432,9 @@ def test_no_message_that_people_posted_contradicts_itself():
         ("vllm serve /data/models/mine", "qwen3-0.6b", False),  # a folder may be of any model
         ("vllm serve Qwen/Qwen3-8B\nvllm serve Qwen/Qwen3-4B", "qwen3-0.6b", False),
         ("an earlier model=of/others", "qwen3-0.6b", True),
+        ("failed to load model '/models/Qwen3-8B-Q4_K_M.gguf'", "qwen3-0.6b", True),
+        ("llama-server -m Qwen3-8B-Q4_K_M.gguf -c 4096", "qwen3-0.6b", True),
+        ("9 tensors from C:\\m\\Qwen3-0.6B-Q8_0.gguf (version GGUF V3)", "qwen3-0.6b", False),
     ],
 )
 def test_a_log_of_another_model_is_named(line, asked, named):
@@ -438,7 +443,13 @@ def test_a_log_of_another_model_is_named(line, asked, named):
     assert any(
         "the log is of" in w and "Qwen/Qwen3-0.6B was asked" in w for w in found.warnings
     ) is (named)
-    assert weighbridge.explain_oom(text).warnings == ()
+    unnamed = weighbridge.explain_oom(text)
+    assert unnamed.warnings == ()
+    told = view(found, RenderOptions(lang="zh")).warnings
+    assert any("问的却是 Qwen/Qwen3-0.6B" in line for line in told) is named
+    footer = view(unnamed, RenderOptions()).footer[0]
+    assert ("which the log names" in footer) is bool(unnamed.reading.model)
+    assert ("name the MODEL" in footer) is not bool(unnamed.reading.model)
 
 
 @pytest.mark.slow

@@ -128,6 +128,32 @@ def test_axolotl_and_llama_factory_are_the_trainer_too(text, refused):
     assert not refused(config, text=AXOLOTL.format(4), name="a.yaml")
 
 
+PACKED = "base_model: x\nmicro_batch_size: 1\nadapter: "
+FOUR, EIGHT = "\nload_in_4bit: true", "\nload_in_8bit: true"
+
+
+@all_of(
+    ("text", "refused", "doubted"),
+    [
+        (f"{PACKED}qlora{FOUR}", "", ()),
+        (f"{PACKED}lora{EIGHT}", "", ()),
+        (f"{PACKED}qlora{FOUR}{EIGHT}", "both true", ("load_in_8bit",)),
+        (f"{PACKED}lora{FOUR}{EIGHT}", "", ("load_in_8bit",)),
+        (f"{PACKED}qlroa{FOUR}", "qlroa is not built into axolotl", ("adapter",)),
+        (f"{PACKED}mine\nplugins: [a.b]", "", ("adapter",)),
+        (f"{PACKED}llama-adapter", "", ("adapter",)),
+    ],
+)
+def test_adapters_and_bits_that_axolotl_refuses(text, refused, doubted):
+    (run,) = read(text, "a.yaml").runs
+    assert refused in run.refused
+    assert bool(run.refused) is bool(refused)
+    left = [one for one in run.unread if one.key in ("adapter", "load_in_8bit")]
+    assert tuple(one.key for one in left) == doubted
+    assert all(one.lowers for one in left)
+    assert [one.raises for one in left] == [one.key == "load_in_8bit" for one in left]
+
+
 @pytest.mark.slow
 def test_ranks_of_the_cards_that_are_typed_are_compared_too(tmp_path):
     (tmp_path / "ds.json").write_text(json.dumps({**STAGE, "train_batch_size": 16}))

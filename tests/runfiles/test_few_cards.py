@@ -112,16 +112,24 @@ def test_what_does_not_start_is_a_no(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "card"),
-    [("h100", "h100:2"), ("h100:4", "h100:4"), ("h100+h200", "h100+h200"), ("2x h100", "2x h100")],
+    ("typed", "card", "told"),
+    [
+        ("h100", "h100:2", [{"typed": "h100", "cards": "h100:2"}]),
+        ("h100:4", "h100:4", []),
+        ("h100+h200", "h100+h200", []),
+        ("2x h100", "2x h100", []),
+    ],
 )
-def test_a_file_says_how_many_and_an_option_which(typed, card):
+def test_a_file_says_how_many_and_an_option_which(typed, card, told):
     from weighbridge.workload import read as asked
 
     line = "vllm serve qwen3-0.6b -tp 2 --max-model-len 512"
     (run,) = weighbridge.weigh(line, name="run.sh", gpu=typed).runs
     if run.report is not None:
         assert run.report.workload["gpu"] == asked("infer", {"gpu": card}).gpu
+    assert [note.values for note in run.run.notes if note.key == "text.cards"] == told
+    (alone,) = weighbridge.weigh("vllm serve qwen3-0.6b", name="run.sh", gpu=typed).runs
+    assert not alone.run.notes  # one card is what it says
     trained = (
         "torchrun --nproc_per_node 2 train.py --model_name_or_path qwen3-0.6b --max_length 512"
     )

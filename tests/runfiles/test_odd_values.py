@@ -77,6 +77,13 @@ def test_a_file_of_another_kind_starts_nothing(kind):
         read(AXOLOTL, "run.yaml", kind)
 
 
+@all_of(("text", "told"), [('{"model_type": "qwen3"}', True), ('{"model": "qwen3"}', False)])
+def test_the_config_of_a_model_is_asked_about_by_another_command(text, told):
+    with pytest.raises(UsageError) as refused:
+        read(text, "some/config.json")
+    assert ("type: weighbridge fit some/config.json" in str(refused.value)) is told
+
+
 @pytest.mark.slow
 def test_a_weighed_file_prints_as_the_command_does(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -169,6 +169,8 @@ def test_adapters_only_where_they_are_asked_for():
     assert nested["quantization"] == "nf4-dq"
     eight = trl("use_peft: true\nload_in_8bit: true\n").settings
     assert (eight["method"], eight["quantization"]) == ("lora", "bnb-int8")
+    both = trl("use_peft: true\nload_in_4bit: true\nload_in_8bit: true\n")
+    assert "load_in_4bit beside load_in_8bit" in both.refused
 
 
 @pytest.mark.parametrize(

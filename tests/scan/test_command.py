@@ -164,6 +164,7 @@ def test_chinese(folder, questions):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        ([], "Missing command."),
         (["./no-such-folder"], "no such folder"),
         (["check", "./no-such-folder"], "no plan.json"),
         (["run", ".", "--parts", "9"], "no plan.json"),

@@ -1,11 +1,12 @@
 """What a fresh user was told wrongly: divisions, bare sizes, cards with other memory, dtypes."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 from click import UsageError as ClickUsageError
 
-from weighbridge import infer, load, train
+from weighbridge import fit, infer, load, train
 from weighbridge.answers.verdict.on_host import judged
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
@@ -13,9 +14,13 @@ from weighbridge.base.units import GIB
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.options import output_form
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.pools import MachineMemory
 from weighbridge.memory.report import Report
+
+WIDE = RenderOptions(width=200)
 
 
 @pytest.mark.slow
@@ -83,6 +88,31 @@ def test_too_close_to_call_on_the_host() -> None:
     host = Device(index=0, kind="host", phases=(Instant("load", (held,)),))
     said = judged(host, MachineMemory(room=exactly(GIB), source="as you said")).reason
     assert "too close to call: needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
+
+
+@pytest.mark.slow
+def test_host_memory_that_decides_has_the_figures() -> None:
+    found = fit("qwen3-30b-a3b", gpu="4090", ram="8GiB", n_cpu_moe=999, engine="llama.cpp")
+    of_ram = found.ladder[-1].verdict.host
+    assert of_ram is not None and of_ram.available == 8 * GIB
+    needs = f"{of_ram.needed.expected / GIB:.1f} GiB"
+    short = f"{of_ram.needed.expected / GIB - 8:.1f} GiB"
+    english = render(found, "human", WIDE)
+    assert f"it needs about {needs} of RAM, short by {short}\n" in english
+    assert f"llama.cpp  ✗ {needs} of RAM" in english
+    row = next(line for line in english.splitlines() if line.startswith("  infer 4K"))
+    asked = found.question("infer").verdict
+    assert asked is not None and asked.host is not None
+    lacks = asked.host.needed.expected / GIB - 8
+    assert f"of RAM  {-lacks:+.1f}" in re.sub(" {3,}", "  ", row)
+    chinese = render(found, "human", WIDE._replace(lang="zh"))
+    assert f"内存 {needs}，差 {short}\n" in chinese
+
+
+@pytest.mark.slow
+def test_a_card_that_decides_has_the_figures_beside_host_memory() -> None:
+    found = fit("llama-3.1-70b", gpu="a100-40gb", ram="512GiB", engine="vllm")
+    assert "of RAM" not in render(found, "human", WIDE)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ A device may have room for what a workload needs while the engine's own share of
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.answers.verdict import on_devices
 from weighbridge.base.memory import Device
@@ -83,16 +83,8 @@ def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
     room = judge(devices)
     yield Remedy(
         change=dict(serves.change),
-        peak_bytes=_peak(serves.changed),
+        peak_bytes=max(d.peak("driver").expected for d in serves.changed if d.kind == "gpu"),
         fits=serves.then if room == "yes" else room,
-        cost="; ".join(dict.fromkeys(_costs(serves.change))),
+        cost="; ".join(dict.fromkeys(COSTS[name] for name in serves.change if name in COSTS)),
         flags=serves.flags,
     )
-
-
-def _costs(change: Mapping[str, Any]) -> Iterator[str]:
-    return (COSTS[name] for name in change if name in COSTS)
-
-
-def _peak(devices: tuple[Device, ...]) -> int:
-    return max(d.peak("driver").expected for d in devices if d.kind == "gpu")

@@ -425,12 +425,9 @@ def _packed_as(
         return form, ""
     unpacked_first = stored.startswith(DEQUANTIZED)
     if workload.quantization is None and not unpacked_first:
-        return None, f"QLoRA trains adapters beside weights in {stored}, as they are stored"
-    lora = "--method lora trains it unpacked" if unpacked_first else "leave out --quantization"
-    return form, (
-        f"{model.reference} is stored in {stored}, which transformers does not pack again: this is "
-        f"a copy of it in 16 bits, packed in {form}; {lora}"
-    )
+        return None, sentence("qlora.as_stored", stored=stored)
+    key = "qlora.copy.unpacked" if unpacked_first else "qlora.copy"
+    return form, sentence(key, model=model.reference, stored=stored, form=form)
 
 
 def _dequantized(subject: Subject, asked: str | None) -> Subject:

@@ -117,10 +117,10 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
     if base in SHELLS and len(behind) > 1 and re.fullmatch("-[a-z]*c", behind[0]) and depth < 2:
         return launched(behind[1], depth + 1)
     if re.fullmatch(r"python[\d.]*|py", base):
-        module_flag = next((i for i, word in enumerate(behind) if word == "-m"), None)
-        if module_flag is None or len(behind) <= module_flag + 1:
+        module = behind.index("-m") + 1 if "-m" in behind else 0  # or a script: koboldcpp.py
+        if len(behind) <= module:
             return None
-        base, behind = behind[module_flag + 1], behind[module_flag + 2 :]
+        base, behind = _base(behind[module]), behind[module + 1 :]
     if base in NOT_YET:
         raise UnsupportedError(sentence("command.not_yet", base=base, near=NOT_YET[base]))
     if base not in PROGRAMS:

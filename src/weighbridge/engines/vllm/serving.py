@@ -288,4 +288,6 @@ def _blocks(asked: VllmLaunched, reserve: RankReserve) -> str:
             "vllm_blocks", tokens=reserve.context, needs=human(request), has=human(room)
         )
     together = caches.together(reserve.blocks.pool, reserve.blocks.setting, room)
-    return sentence("not_at_once", requests=reserve.requests, tokens=reserve.context, room=together)
+    key = "not_at_once" if reserve.given is not None else "not_at_once.share"
+    values = {"requests": reserve.requests, "tokens": reserve.context, "room": together}
+    return sentence(key, **values, share=asked.utilization)

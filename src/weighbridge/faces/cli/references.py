@@ -203,16 +203,12 @@ def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
     if has_name(reference) or SIZE.fullmatch(reference):
         return True
     options = any(word.startswith("-") for word in words[1:])
-    return _looks_named(reference, OWNED if options else NUMBERED, commands)
+    names = OWNED if options else NUMBERED
+    return names.match(reference) is not None and not spelled_like(reference, commands)
 
 
 def _holds_model(folder: str) -> bool:
     return any(file.endswith((*MODELS[:2], "config.json")) for file in os.listdir(folder))
-
-
-def _looks_named(reference: str, names: re.Pattern[str], commands: Iterable[str]) -> bool:
-    """Tell whether a word is like names of models, and like no command's."""
-    return names.match(reference) is not None and not spelled_like(reference, commands)
 
 
 def no_file(reference: str) -> str:

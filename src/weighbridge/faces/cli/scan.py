@@ -106,7 +106,7 @@ form_option = click.option(
 )
 
 
-@click.group(cls=ScanMenu)
+@click.group(cls=ScanMenu, no_args_is_help=False)
 def scan() -> None:
     """Ask every model of a registry the same questions: which fit which card, and how.
 

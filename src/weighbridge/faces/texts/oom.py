@@ -53,7 +53,7 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
         title=_title(oom.reading, words),
         sections=tuple(section for section in sections if section),
         footer=(_footer(oom, words),),
-        warnings=tuple(printable(redacted(line)) for line in oom.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in oom.warnings),
         lang=look.lang,
         brief=(*answer, *changes),
     )
@@ -259,7 +259,8 @@ def _program(oom: Oom, words: Words) -> str:
 def _footer(oom: Oom, words: Words) -> str:
     sentences = [words("footer", program=_program(oom, words))]
     if oom.estimate is None:
-        sentences.append(words("footer.model"))
+        key = "footer.named" if oom.reading.model else "footer.model"
+        sentences.append(words(key, model=printable(oom.reading.model)))
     else:
         sentences.append(
             words(

@@ -7,12 +7,14 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import before, clauses, key_of, keys_of, parts_of
-from weighbridge.base.units import GIB, ceil_div
+from weighbridge.base.units import ceil_div
+from weighbridge.base.words import Words
 from weighbridge.engines.table import ENGINES
 from weighbridge.faces.view.parts import NAMES
 from weighbridge.faces.view.records import Headline, Mark
-from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
+from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, card, left, sizes
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
@@ -40,10 +42,10 @@ def headline(answer: ShownAnswer) -> Headline:
     return Headline(
         verdict=word + say("headline.on", card=card(answer.report)),
         figures=_of_host(answer, verdict.host)
-        if verdict.host and _by_host(verdict)
+        if verdict.host and by_host(verdict)
         else _figures(answer, verdict),
         mark=sign,
-        margin="" if _by_host(verdict) else margin(answer),
+        margin="" if by_host(verdict) else margin(answer),
         reason=_reason(answer, verdict),
         needs=answer.peak.expected,
         has=verdict.usable_bytes,
@@ -127,12 +129,7 @@ def margin(answer: ShownAnswer) -> str:
             )
             key = f"margin.{likely}"
         return answer.say(key, share=share)
-    key, left = (
-        ("margin.spare" if verdict.margin_bytes >= 0 else "margin.short"),
-        abs(verdict.margin_bytes),
-    )
-    unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
-    return answer.say(key, size=apart(unit, left).of(left))
+    return left(answer.say, verdict.per_device.expected, verdict.margin_bytes, answer.unit)
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
@@ -141,7 +138,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     if verdict.devices_used > verdict.count:
         key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
         return say(key, needs=verdict.devices_used, count=verdict.count)
-    if host and _by_host(verdict):
+    if host and by_host(verdict):
         return _beside_host(answer, verdict, host)
     if host and host.fits == verdict.fits == compared(verdict) == "unknown":
         return _host_open(answer, host)
@@ -212,13 +209,28 @@ def _lead(verdict: "Verdict") -> str:
     return clauses(*leading)
 
 
-def _by_host(verdict: "Verdict") -> bool:
+def by_host(verdict: "Verdict") -> bool:
     """Tell whether it is host memory, and not the device, that decides the verdict."""
     return (
         verdict.host is not None
         and verdict.host.fits == verdict.fits != "yes"
         and verdict.fits != compared(verdict)
     )
+
+
+def weighed(verdict: "Verdict") -> "Verdict":
+    """Return the verdict with the figures of what decides it: the machine's memory, or a device."""
+    host = verdict.host
+    if host is None or not by_host(verdict):
+        return verdict
+    has = host.available or 0
+    left = has - host.needed.expected
+    return replace(verdict, per_device=host.needed, usable_bytes=has, margin_bytes=left)
+
+
+def in_ram(words: Words, verdict: "Verdict", size: str) -> str:
+    """Return a size of that memory, named where it is the machine's."""
+    return words("cost.ram", ram=size) if by_host(verdict) else size
 
 
 def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:

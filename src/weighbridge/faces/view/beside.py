@@ -49,7 +49,7 @@ def reports(
     return Screen(
         title=_title(answers, words),
         sections=((_grid(labels, rows),),),
-        warnings=_warnings(answers),
+        warnings=tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings)),
         lang=lang,
     )
 
@@ -180,25 +180,17 @@ def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid
 def _measured(
     answers: Sequence[ShownAnswer], words: Words, size: SizeFormat
 ) -> Iterator[tuple[str, list[Cell]]]:
-    yield words("beside.needs"), [_needs(s, size) for s in answers]
-    if any(s.report.verdict is not None for s in answers):
-        yield words("beside.has"), [_has(s, size) for s in answers]
-        yield words("beside.spare"), [_spare(s, size) for s in answers]
-
-
-def _needs(answer: ShownAnswer, size: SizeFormat) -> Cell:
-    v = answer.report.verdict
-    return Cell(size.of(answer.peak.expected), None if v is None else mark(v))
-
-
-def _has(answer: ShownAnswer, size: SizeFormat) -> Cell:
-    v = answer.report.verdict
-    return Cell("" if v is None else size.of(v.usable_bytes))
-
-
-def _spare(answer: ShownAnswer, size: SizeFormat) -> Cell:
-    v = answer.report.verdict
-    return Cell("" if v is None else _signed(v.margin_bytes, size))
+    verdicts = [s.report.verdict for s in answers]
+    needs = [
+        Cell(size.of(s.peak.expected), mark(v) if v else None)
+        for s, v in zip(answers, verdicts, strict=True)
+    ]
+    yield words("beside.needs"), needs
+    if any(verdicts):
+        has = [Cell(size.of(v.usable_bytes) if v else "") for v in verdicts]
+        yield words("beside.has"), has
+        spare = [Cell(_signed(v.margin_bytes, size) if v else "") for v in verdicts]
+        yield words("beside.spare"), spare
 
 
 def _signed(nbytes: int, size: SizeFormat) -> str:
@@ -245,10 +237,6 @@ def _question(q: Question | None, unit: str | None) -> Cell:
     each = sizes(q.verdict.per_device.expected, unit)
     reach = f", {length(q.longest)}" if q.fits == "yes" and q.longest else ""
     return Cell(each.of(q.verdict.per_device.expected) + reach, mark(q.verdict))
-
-
-def _warnings(answers: Sequence[Report]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings))
 
 
 def _said(line: str) -> str:

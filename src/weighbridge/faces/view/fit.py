@@ -11,7 +11,7 @@ from weighbridge.base.wording import printable, printable_lines, redacted
 from weighbridge.base.words import Words, words_in
 from weighbridge.engines.table import record
 from weighbridge.faces.view import ladder, scripts
-from weighbridge.faces.view.answer import margin, mark
+from weighbridge.faces.view.answer import in_ram, margin, mark, weighed
 from weighbridge.faces.view.changes import few, language, moved, settings
 from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import (
@@ -28,7 +28,7 @@ from weighbridge.faces.view.records import (
     Section,
     lines,
 )
-from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.faces.view.shown import apart, card, left, sizes
 from weighbridge.faces.view.shown import shown as answered
 from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.memory.report.verdict import Remedy
@@ -115,17 +115,14 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     v, about = fit.verdict, name(fit.asked, words)
     if v is None:
         return Cell(words("fit.answer.none", question=about), "unknown")
-    needs, left = v.per_device.expected, abs(v.margin_bytes)
-    size = sizes(needs, unit)
-    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    scale = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
-    margin = words(key, size=apart(scale, left).of(left))
+    seen = weighed(v)
+    needs = seen.per_device.expected
     sentence = words(
         f"fit.answer.{fit.plan.why}",
         question=about,
         verdict=words(f"verdict.{mark(v)}"),
-        needs=size.of(needs),
-        margin=margin,
+        needs=in_ram(words, v, sizes(needs, unit).of(needs)),
+        margin=left(words, needs, seen.margin_bytes, unit),
         flags=printable(written(fit.plan.settings, "")),
     )
     return Cell(sentence, mark(v))
@@ -172,10 +169,11 @@ def _rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
         yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
         return
     v = question.verdict
-    needs = sizes(v.per_device.expected, unit)
-    asked = Cell(needs.of(v.per_device.expected), mark(v))
+    seen = weighed(v)
+    needs = seen.per_device.expected
     then = [*_then(question, fit, words, unit)]
-    first = (label, asked, Cell(_spare(v.margin_bytes, fit, unit)))
+    asked = Cell(in_ram(words, v, sizes(needs, unit).of(needs)), mark(v))
+    first = (label, asked, Cell(_spare(seen.margin_bytes, fit, unit)))
     yield _Row((*first, *then[0].cells), then[0].action)
     for other in then[1 : 1 + (question is fit.asked)]:
         yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)

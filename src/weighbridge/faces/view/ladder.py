@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-from weighbridge.base.units import GIB
 from weighbridge.base.wording import printable, printable_lines
 from weighbridge.base.words import Words
 from weighbridge.engines.table import title
-from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.answer import in_ram, mark, weighed
 from weighbridge.faces.view.changes import language, quality_cell
 from weighbridge.faces.view.records import Cell, Column, Grid, Mark, Paste
-from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.faces.view.shown import card, left, sizes
 from weighbridge.memory.report.fit import Fit
 from weighbridge.memory.report.plan import Plan, Rung
 
@@ -21,14 +20,14 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
     rung = fit.plan.rung
     if rung is None:
         return _nothing(fit.ladder[-1], words, unit)
-    v = rung.verdict
+    v = weighed(rung.verdict)
     size = sizes(v.usable_bytes, unit)
     line = words(
         f"ladder.{_key(fit.plan)}",
         form=form(rung, words),
         engine=title(rung.engine),
         needs=size.bare(v.per_device.expected),
-        has=size.of(v.usable_bytes),
+        has=in_ram(words, rung.verdict, size.of(v.usable_bytes)),
         card=card(rung.report),
         kept=_kept(rung, words),
         slower=_slower(rung, words),
@@ -61,16 +60,20 @@ def _sign(rung: Rung) -> Mark:
 
 def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
     """Say by how much even the smallest format is too large, or that no engine goes so far."""
-    v, engine = rung.verdict, title(rung.engine)
+    engine = title(rung.engine)
     if rung.short_of:
         tokens = f"{rung.report.setting('context'):,}"
         line = words("ladder.shorter", engine=engine, tokens=tokens, asked=f"{rung.short_of:,}")
         return Cell(line, "no")
-    size = sizes(v.per_device.expected, unit)
-    left = abs(v.margin_bytes)
-    short = apart(size if left < GIB else sizes(left, unit), left).of(left)
-    needs = size.of(v.per_device.expected)
-    line = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
+    v = weighed(rung.verdict)
+    needs = v.per_device.expected
+    line = words(
+        "ladder.nothing",
+        form=form(rung, words),
+        engine=engine,
+        needs=in_ram(words, rung.verdict, sizes(needs, unit).of(needs)),
+        margin=left(words, needs, v.margin_bytes, unit),
+    )
     return Cell(line, "no")
 
 
@@ -137,11 +140,11 @@ def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
 
 
 def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool]) -> Iterator[Cell]:
-    needs = rung.verdict.per_device.expected
+    needs = weighed(rung.verdict).per_device.expected
     label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
     yield Cell(words("ladder.row", label=label, form=printable(rung.format)))
     yield Cell(title(rung.engine))
-    yield Cell(sizes(needs, unit).of(needs), _sign(rung))
+    yield Cell(in_ram(words, rung.verdict, sizes(needs, unit).of(needs)), _sign(rung))
     if shown[0]:
         longest = rung.longest if rung.whole else None
         reach = rung.report.setting("context") if rung.short_of else longest

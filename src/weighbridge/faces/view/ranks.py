@@ -112,17 +112,16 @@ def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) 
         *([Column(words("rank.format"), rank=1)] if any(row.get("format") for row in rows) else []),
     )
     actions = tuple({"gpu": row["id"]} for row in rows)
-    cells = tuple(_card(row, unit)[: len(columns)] for row in rows)
-    return Grid(columns, cells, actions=actions)
-
-
-def _card(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
-    return (
-        Cell(printable(row["name"]), MARKS[row["fits"]]),
-        Cell(_size(row["usable_bytes"], unit)),
-        *_measures(row, unit),
-        Cell(printable(row.get("format") or "")),
+    cells = (
+        (
+            Cell(printable(row["name"]), MARKS[row["fits"]]),
+            Cell(_size(row["usable_bytes"], unit)),
+            *_measures(row, unit),
+            Cell(printable(row.get("format") or "")),
+        )
+        for row in rows
     )
+    return Grid(columns, tuple(row[: len(columns)] for row in cells), actions=actions)
 
 
 def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:

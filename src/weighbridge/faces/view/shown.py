@@ -61,6 +61,13 @@ def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
     return apart(chosen._replace(decimals=chosen.decimals + 1), difference)
 
 
+def left(words: Words, needs: int, nbytes: int, unit: str | None) -> str:
+    """Return the bytes left or lacking, in words: in the unit of what is needed, if it suits."""
+    size = sizes(max(needs, abs(nbytes)) if abs(nbytes) >= GIB else needs, unit)
+    key = "margin.spare" if nbytes >= 0 else "margin.short"
+    return words(key, size=apart(size, nbytes).of(abs(nbytes)))
+
+
 class ShownPage(NamedTuple):
     """An answer on a page, which names no options where it has its own words."""
 

@@ -8,7 +8,7 @@ from weighbridge.engines.table import title
 from weighbridge.faces.view.answer import mark
 from weighbridge.faces.view.changes import language
 from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Paste, Screen, Section
-from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.faces.view.shown import card, left, sizes
 from weighbridge.memory.report.together import Service, Services
 
 
@@ -33,14 +33,13 @@ def screen(services: Services, *, lang: str = "en", unit: str | None = None) -> 
 
 
 def _answer(services: Services, words: Words, unit: str | None) -> Cell:
-    size = sizes(services.usable.low, unit)
-    left = abs(services.margin_bytes)
-    key = "margin.spare" if services.margin_bytes >= 0 else "margin.short"
+    has = services.usable.low
+    size = sizes(has, unit)
     line = words(
         f"together.{services.fits}",
         needs=size.bare(services.holds.expected),
-        has=size.of(services.usable.low),
-        margin=words(key, size=apart(size, left).of(left)),
+        has=size.of(has),
+        margin=left(words, has, services.margin_bytes, unit),
     )
     return Cell(line, services.fits)
 

@@ -272,7 +272,8 @@ def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
         "default": setting.default,
         "slider": setting.slider
         and {"scale": "log", "least": setting.slider[0], "most": setting.slider[1]},
-        "engines": list(_engines(setting, tab)),
+        # in `fit`, a setting that training has too is never out of place
+        "engines": [] if tab == "fit" and setting.name in TUNE else list(engines_of(setting)),
         "when": _when(setting.name, tab),
     }
 
@@ -281,12 +282,6 @@ def _bound(setting: Setting[Any], bound: float) -> float | int | None:
     if setting.kind not in (COUNT, WHOLE, NUMBER):
         return None
     return int(bound) if bound == int(bound) else bound
-
-
-def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
-    """Return the engines that show a setting. In `fit`, a setting that training has too is never
-    out of place."""
-    return () if tab == "fit" and setting.name in TUNE else engines_of(setting)
 
 
 def _when(name: str, tab: str) -> When | None:

@@ -271,7 +271,7 @@ def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
     about = model.source.repo_id or model.reference
     if not named or not about or _model(named) == _model(about):
         return ()
-    return (f"the log is of {named}, and {about} was asked about: the estimate is of the latter",)
+    return (sentence("oom.other_model", named=named, about=about),)
 
 
 def _model(name: str) -> str:

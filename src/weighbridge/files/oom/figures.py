@@ -1,5 +1,6 @@
 """Sums of a message's figures: what the allocator holds, what others hold, what was left over."""
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.files.oom.record import OomReading
 
@@ -68,12 +69,12 @@ def contradictions(reading: OomReading) -> tuple[str, ...]:
     if not capacity or free is None:
         return ()
     if free > capacity:
-        contradiction = f"{human(free)} free of {human(capacity)}"
+        key = "oom.more_free"
     elif free + mine > capacity * MOST_HELD // 100 and not spilled(reading):
-        contradiction = f"{human(free)} free and {human(mine)} held of {human(capacity)}"
+        key = "oom.more_held"
     else:
         return ()
-    return (f"the message says {contradiction}, which cannot be: check what was pasted",)
+    return (sentence(key, free=human(free), held=human(mine), size=human(capacity)),)
 
 
 MOST_HELD = 105  # percent of a device that figures, rounded as they are, may come to

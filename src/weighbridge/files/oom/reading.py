@@ -293,13 +293,15 @@ SERVES = (
 # What is loaded: words of commands, of engines' first lines and of Python, before a Hub id
 LOADS = r"""(?x)
     (?: vllm\ serve\  | --model(?:-path|-name-or-path|_name_or_path)?[= ] | \bmodel(?:_path)?=
-      | from_pretrained\( | \bollama\ run\  )
-    ['"]? ([\w.-]{1,96}/[\w.-]{1,96}) (?![\w./-])
+      | from_pretrained\( | \bollama\ run\  | \ -m\  | tensors\ from\  | load\ model\  )
+    ['"]? (?:[^\s'"]{0,300}[/\\](?=[\w.-]{1,96}\.gguf))?
+    ([\w.-]{1,96}\.gguf (?![\w./-]) | [\w.-]{1,96}/[\w.-]{1,96} (?![\w./-]))
 """
 
 
 def model_in(lines: str) -> str:
-    """The Hub id of the model that the log says is loaded; "" where it names none, or several."""
+    """The Hub id, or the GGUF file, of the model that the log says is loaded; "" where it names
+    none, or several."""
     named = dict.fromkeys(re.findall(LOADS, lines[-MOST_SEARCHED:]))
     return next(iter(named)) if len(named) == 1 else ""
 

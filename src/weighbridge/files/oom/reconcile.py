@@ -10,6 +10,7 @@ from typing import Any
 
 from weighbridge.base.memory import Device
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, KIB, MIB, align_up, human
 from weighbridge.files.oom.causes import larger_than, without_cache
 from weighbridge.files.oom.record import Judged, Match, OomReading
@@ -97,11 +98,7 @@ def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
     weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
-    differs = (
-        f"the weights of these settings take {human(weights)}, and the program came further than "
-        "loading: say what ran (--for, --method, --quantization, --dtype, -tp)"
-    )
-    return (differs,)
+    return (sentence("oom.came_further", weights=human(weights)),)
 
 
 def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:

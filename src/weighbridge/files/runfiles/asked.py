@@ -24,7 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.cards import CARD, COUNT, MACHINE, NODES, card, part_id
 from weighbridge.files.runfiles.document import Document, documents
-from weighbridge.files.runfiles.in_words import named_by
+from weighbridge.files.runfiles.in_words import USUAL, named_by
 from weighbridge.files.runfiles.named import NAMED, beginnings, models, stored
 from weighbridge.files.runfiles.picture_words import (
     BYTES,
@@ -42,7 +42,8 @@ from weighbridge.files.runfiles.picture_words import (
 from weighbridge.files.runfiles.text import LAUNCH
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.settings.setting import Setting
-from weighbridge.workload import INFER, TABLES, TRAIN, engines_of
+from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload import FSDP, INFER, TABLES, TRAIN, engines_of
 from weighbridge.workload.train import LEARNS
 
 TAKEN = "\x1f"  # stands in a line for each character that a rule has taken
@@ -96,6 +97,7 @@ MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
 ADAPTERS = re.compile(r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b")  # that a server holds
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
 LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
+OF_LAPTOP = re.compile(r"(?i) (?:laptop|mobile)$")  # as cards.py has it in names
 WORD = re.compile(r"[A-Za-z0-9](?a:[\w.+/%'\u2019-]*)|[\u4e00-\u9fff]+")
 COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
@@ -103,6 +105,11 @@ COUNTED = re.compile(  # before a size: two 16GB cards
 )
 MANY = re.compile(  # before a card's name: 2 p40, 4x a10g
     rf"(?ai)(?<![\w.-])(?P<count>\d{{1,2}})(?: ?x ?|(?<!{TAKEN}.) )$"
+)
+BELOW = re.compile(r"(?<![^\s(])-$")  # before the number of a size: -5 GB
+NO_CARDS = (  # before a card's name: 0 4090s, -2 x 4090
+    r"(?ai)(?<![\w.-])(?:-\d{{1,4}}|0{{1,4}}|zero|零) ?[x\u00d7*张块]? ?"
+    r"(?:(?:nvidia|geforce|rtx|amd|radeon) )*{}s?(?![\w-])"
 )
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 EITHER = re.compile(  # between cards of which each is asked
@@ -122,9 +129,12 @@ UNKNOWN = re.compile(  # gtp-oss-120b, MiniCPM-V 4.5
     r"(?a)(?<![\w.-])[A-Za-z][\w.]*-(?:[\w.-]*\d[\w.]*|[\w.-]+ \d{1,2}\.\d(?![\w.]))"
 )
 MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
-# Of a message, which a program wrote, and of a command, which has flags and names files
+# Of a message, which a program wrote, and of a command, which has flags and names files. People say
+# that something runs out of memory, or when it does
 NO_QUESTION = re.compile(
-    r"(?i)\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
+    r"(?i)(?<!run )(?<!runs )(?<!ran )(?<!running )(?<!goes )(?<!going )(?<!went )(?<!get )"
+    r"(?<!gets )(?<!getting )(?!^out of memory (?:when|while|with|on|during|for)\b)"
+    r"\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
     r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
 )
 
@@ -282,9 +292,13 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
+    packed = "qlora" in options.values()
     if settings.about == "train" and "offload" in asked:  # which needs a way of sharing
-        asked.setdefault("shard", "fsdp2" if "qlora" in options.values() else "zero3")
+        asked.setdefault("shard", "fsdp2" if packed else "zero3")
     program = _program(line, engines, task, options)
+    trainer = FRAMEWORKS.get({**asked, **program}.get("framework", USUAL))
+    if packed and asked.get("shard") in FSDP and trainer is not None and trainer.accelerate:
+        asked.setdefault("bnb_4bit_quant_storage", "bfloat16")  # else it leaves them whole
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
@@ -363,6 +377,7 @@ def _device(line: Line) -> dict[str, str]:
     Return them as `gpu` and `ram`."""
     if mac := _mac(line):
         return {"gpu": mac}
+    said = line.left
     sizes = [*_sizes(line)]
     of_card = [size for size in sizes if size.of == "gpu_memory"]
     ram = {size.gb for size in sizes if size.of == "ram"}
@@ -376,11 +391,14 @@ def _device(line: Line) -> dict[str, str]:
     for gb in ram:  # of the host, where no such card is sold with it
         value = value.removesuffix(f" {gb}GB") if part_id(value) == f"{gb}gb" else value
     for size in sizes:  # of a named card its size says no more
-        of_it = size.of == "gpu_memory" and size.gb in re.findall(r"\d+", value)
+        of_it = size.of == "gpu_memory" and size.gb.strip("-") in re.findall(r"\d+", value)
         if of_it or (size.of == "ram" and len(ram) == 1):
             line.take(size.start, size.end)
         elif TAKEN in line.left[size.start : size.end]:  # as a card's that is not sold with it
             line.strange.append(f"{size.gb}GB")
+    named = value.partition(":")[0]
+    if value and re.search(NO_CARDS.format(re.escape(named)), said):
+        value = f"{named}:0"  # no count, as is told
     found = {"gpu": value} if value else {}
     return {"ram": f"{min(ram)}GiB", **found} if len(ram) == 1 else found
 
@@ -388,6 +406,10 @@ def _device(line: Line) -> dict[str, str]:
 def _cards(line: Line) -> str:
     """Take the cards that a line names, with their number; "" of none, and of several kinds."""
     named = card(line.document)
+    for match in CARD.finditer(line.left) if named is None else ():
+        if OF_LAPTOP.search(match["name"]) and not part_id(match["name"]):
+            line.take(*match.span())
+            return str(match["name"])  # no card of a desktop: it is told which are known
     if named is None:
         return ""
     value = named.value
@@ -437,9 +459,10 @@ class Size(NamedTuple):
 def _sizes(line: Line) -> Iterator[Size]:
     """Yield the sizes of a card and of the host's memory that a line says."""
     for match in BYTES.finditer(line.left):
+        below = "-" if BELOW.search(line.left, 0, match.start()) else ""  # no size, as is told
         if of := whose(match) or (ENOUGH.match(line.left, match.end()) and "gpu_memory"):
             behind = (OF_HOST if of == "ram" else OF_CARD).match(line.left, match.end())
-            yield Size(match["value"], of, match.start(), (behind or match).end())
+            yield Size(below + match["value"], of, match.start(), (behind or match).end())
 
 
 def _bare_name(line: Line) -> str:

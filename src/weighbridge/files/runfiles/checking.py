@@ -168,7 +168,7 @@ def checked(
     patterns = [pattern for rule in rules for pattern in rule.files]
     files = [] if names else [*below(folder, patterns)]
     wanted = [_name(folder, name) for name in names] or [n for n in files if n != RULES] or files
-    pairs = [(name, _rule_of(name, rules)) for name in wanted]
+    pairs = [(name, next((r for r in rules if matches(name, r.files)), None)) for name in wanted]
     if not pairs:
         listed = ", ".join(patterns)
         raise NotFoundError(sentence("check.no_match", folder=folder, patterns=listed))
@@ -179,10 +179,6 @@ def checked(
         files=tuple(_checked(folder, *one, open_) for one in covered.items()),
         uncovered=tuple(name for name, rule in pairs if rule is None),
     )
-
-
-def _rule_of(name: str, rules: Sequence[CheckRule]) -> CheckRule | None:
-    return next((rule for rule in rules if matches(name, rule.files)), None)
 
 
 def _name(folder: Path, name: str) -> str:

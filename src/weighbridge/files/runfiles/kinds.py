@@ -78,6 +78,7 @@ KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatev
 BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
 FEWEST_WORDS = 3  # of a line of words, which is no config of a key
 ASKED = {"train": ("train", "train_image"), "infer": ("infer", "image")}
+OF_A_MODEL = re.compile(r'"(?:architectures|model_type|_class_name)"\s*:')  # keys of its config
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
@@ -173,6 +174,8 @@ def _untold(name: str, text: str = "") -> UsageError:
     known = ", ".join(each.name for each in kinds())
     if name.endswith(".py"):
         return UsageError(sentence("trace.own_code", path=name), where=name)
+    if OF_A_MODEL.search(text):
+        return UsageError(sentence("file.untold.model", path=name), where=name)
     return UsageError(sentence("file.untold", option="--as KIND", known=known), where=name)
 
 

@@ -62,7 +62,7 @@ OF_CARD = re.compile(
 CARD_BEFORE = re.compile(
     r"(?i)(?:\b(?:on|with|have|has|in|under|for|fits?|only|just)"
     r"(?: (?:a|an|my|the|only|just)){0,2} "
-    r"|\bv-?ram[ :=]{1,3}|显存[ :=是为]{0,3})$"
+    r"|\bv-?ram[ :=]{1,3}|显存[ :=是为]{0,3}|每[张块](?:显?卡)?[有是]?)$"
 )
 # Bytes of something else, or that something takes: none of a whole card
 OF_OTHERS = re.compile(

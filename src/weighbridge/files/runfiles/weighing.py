@@ -401,7 +401,11 @@ def _weighed(
         absent = any(u.missing for u in run.unread)
         return WeighedRun(run=run, why=why, code=CODES["unknown"] if absent or run.open else 2)
     typed = {name: value for name, value in typed_settings.items() if name in TABLES[run.task]}
+    before = typed.get("gpu")
     typed |= counted_cards(run, typed)
+    if typed.get("gpu") != before:
+        said = sentence("text.cards", typed=before, cards=typed["gpu"])
+        run = replace(run, notes=(*run.notes, said))
     typed |= _form(run, model, typed)
     run = _on_all(run, typed)
     try:

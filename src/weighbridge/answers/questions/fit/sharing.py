@@ -45,6 +45,7 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
 def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     run, cost = each.run, each.cost
     numbers = [getattr(run, part) for part in PARTS]
+    own = {name: value for name, value in settings.items() if name not in NAMED}
     parts = [f"{short}{n}" for short, n in zip(SHORT, numbers, strict=True) if n > 1]
     return {
         "id": " ".join(parts) or "dp1",
@@ -61,13 +62,8 @@ def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, 
         "bubble": round(cost.bubble, 4),
         "near_bytes": cost.near,
         "far_bytes": cost.far,
-        "flags": flags({"framework": MEGATRON, **_own(settings), **_said(each)}, ""),
+        "flags": flags({"framework": MEGATRON, **own, **_said(each)}, ""),
     }
-
-
-def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the user asked for beside the layout."""
-    return {name: value for name, value in settings.items() if name not in NAMED}
 
 
 def _said(each: RankLayout) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _container(
         line=document.place(path).line,
         path=path,
         replicas=_replicas(document),
-        nodes=_labels(selector),
+        nodes={n: value for n, value in selector.items() if isinstance(value, str)},
     )
 
 
@@ -207,11 +207,6 @@ def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
         other = name == "--backend" and value not in (*OF_VLLM, "")  # which is told as unknown
         if name not in (*NOT_OF_VLLM, *OTHERS) or other:
             yield f"{ITS_OWN.get(name, name)}{equals}{value}"
-
-
-def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
-    """Return the labels of a selector; what an operator says beside it is none."""
-    return {name: value for name, value in selector.items() if isinstance(value, str)}
 
 
 def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:

@@ -342,11 +342,6 @@ def _without(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
     return [slots - len(asked.get(host, ())) for host, slots in left.items()]
 
 
-def _among(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
-    """Return the cards of machines that are asked for: all of one of which none is named."""
-    return [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
-
-
 def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unread, ...]) -> Start:
     """Return what is left of the machines by --include or --exclude. Raises BadFileError for a
     machine, or a card, that is not there."""
@@ -359,7 +354,8 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
         strange = next((card for card in sorted(cards) if hosts and card >= hosts[host]), None)
         if strange is not None:
             raise BadFileError(NO_CARD.format(shown(host), hosts[host], "the hostfile", strange))
-    counts = _without(asked, hosts) if name == "exclude" else _among(asked, hosts)
+    counts = [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
+    counts = _without(asked, hosts) if name == "exclude" else counts
     if not hosts and (name == "exclude" or 0 in counts):
         return Start(unread=unsaid)
     return _of_machines([count for count in counts if count])

@@ -106,7 +106,7 @@ def of_arguments(
         keys.notes.append(note)
     keys.take(next((name for name in LENGTHS if name in keys.data), LENGTHS[0]), "seq_len")
     keys.used.update(LENGTHS)
-    rules.decide(keys, "TRL")
+    doubled = rules.decide(keys, "TRL")
     arguments.fsdp(keys)
     arguments.sequence(keys)
     _zero(keys)
@@ -116,7 +116,7 @@ def of_arguments(
     refused = learned.refusal(method)
     if refused:
         keys.used.update(keys.data)
-    return keys.run(model, refused=refused or contradicted(keys))
+    return keys.run(model, refused=refused or doubled or contradicted(keys))
 
 
 def _zero(keys: KeyReading) -> None:
