@@ -66,6 +66,7 @@ LINES = [
     ("qwen3-8b on two 3090 and one 3060", "fit qwen3-8b --gpu 3090:2+3060"),
     ("qwen3-8b on a 3090 and a 64gb ram machine", "fit qwen3-8b --ram 64GiB --gpu 3090"),
     ("z image turbo lora training on 12gb", "fit z-image-turbo --for lora --gpu 12gb"),
+    ("which format of a 70B on 2x3090", "fit 70B --gpu 3090:2"),
     ("what's the best quant of gemma 3 27b for a 24gb card", "fit 'gemma 3 27b' --gpu 24gb"),
     (
         "how many tokens of context can I get with qwen3 32b q4 on a 3090",
