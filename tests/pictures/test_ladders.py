@@ -52,6 +52,13 @@ def test_where_packing_fills_the_card_leaves_come_one_by_one(ram):
     assert host.needed.expected > 100 * GIB if ram is None else host.fits == "yes"
 
 
+@pytest.mark.slow
+def test_blocks_move_in_the_format_that_was_taken_before():
+    plan = weighbridge.fit("flux.1-fill-dev", gpu="3060").plan
+    assert plan.settings["quantization"] == "Q4_K_S"
+    assert (plan.fits, plan.settings["offload"]) == ("yes", "group-block")
+
+
 # ---- ComfyUI
 
 
