@@ -211,7 +211,7 @@ TARGETS = {
         plan=lambda size: torch_legacy(size, first_read=64),
         seeds=legacy_seeds,
         tokens=(
-            *(bytes([n]) for n in sorted(INSTRUCTIONS)),
+            *(code.encode("latin-1") for code in sorted(INSTRUCTIONS)),
             b"2" * 1000,
             b"(" * 1000,
             b"]" * 1000,

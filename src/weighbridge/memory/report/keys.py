@@ -95,6 +95,7 @@ class DerivedFacts(TypedDict, total=False):
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
     # infer, by every engine
+    engine_asked: str  # for which another one's rules answer
     kv_cache_bytes_per_token: int
     largest_context: int | None
     largest_context_flags: str  # what its launch has beside what was set, of a share of the card
