@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/htm-preact.js";
 import { Axis, extent, Picture, styled } from "./bars.js";
 import { size } from "./sizes.js";
-/** @import { Bar, Component, Device, Fit, Form, Instant, Question, Report, Screen, Segment, Words } from "./types.js" */
+/** @import { Bar, Component, Device, Form, Instant, Question, Report, Screen, Segment, Words } from "./types.js" */
 
 const LEAST = 0.012; // of the whole: a smaller part is among the others
 const MOST = 5;
@@ -197,8 +197,8 @@ export function Phases({ report, title = "", form, unit, capacity, peak, table =
 
 /** @typedef {{ label: string, mark: string, report: Report | null, capacity: number | null, told: string, key: string, needs?: number | null }} Side */
 
-/** Rows of several answers on one scale, which others may share. @param {{ sides: Side[], form: Form, unit: string, below?: (at: number) => any, scale?: number }} props */
-export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
+/** Rows of several answers on one scale. @param {{ sides: Side[], form: Form, unit: string }} props */
+export function Sides({ sides, form, unit }) {
   const peaks = sides.map((side) => {
     const device = side.report ? fullest(side.report) : undefined;
     return device && deciding(device, side.mark === "no");
@@ -212,14 +212,13 @@ export function Sides({ sides, form, unit, below = () => null, scale = 0 }) {
       low: phase?.bytes.low, high: phase?.bytes.high, told: phase ? size(total(phase.components), unit) : "",
       words: `${side.label}: ${side.told}; ${parts.map((p) => `${p.name} ${size(p.nbytes, unit)}`).join(", ")}` };
   });
-  const whole = Math.max(scale, extent(rows));
+  const whole = extent(rows);
   const styles = styled([...keys], form.styles ?? {}).set("needs", NEEDS);
   const rooms = new Set(sides.map((side) => side.capacity));
   return html`<div class="sides">
     ${sides.map((side, at) => html`<section key=${side.key} class=${`side ${side.mark}`} data-question=${side.key}>
       <h3><${Sign} mark=${side.mark} words=${form.words} /> ${side.label}<span class="row-told">${side.told}</span></h3>
       ${rows[at]?.segments.length ? html`<${Picture} row=${rows[at]} whole=${whole} styles=${styles} high=${20} />` : null}
-      ${below(at)}
     </section>`)}
     <${Axis} whole=${whole} unit=${unit} capacity=${rooms.size === 1 ? [...rooms][0] : null} words=${form.words} />
     <${Legend} rows=${rows.map((row) => ({ segments: row.segments.filter((one) => one.key !== "needs") }))} styles=${styles} />
@@ -246,9 +245,4 @@ export function offered(question) {
   const usable = question.remedies.filter((one) => one.fits !== "no");
   const other = usable.find((one) => one.kind !== usable[0]?.kind);
   return [usable[0], other].flatMap((one) => (one ? [{ one, at: question.remedies.indexOf(one) }] : []));
-}
-
-/** @param {Fit} fit @param {number} at */
-export function questionAt(fit, at) {
-  return fit.questions[at];
 }
