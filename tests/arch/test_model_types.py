@@ -209,7 +209,6 @@ SPELLERS = {
     "answers/estimate/images.py": "timm's names of networks whose default sizes are told",
     "files/runfiles/serving/workflow.py": "words of files' names, of text encoders",
     "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
-    "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }
 ORDINARY = {  # model types that are words of another meaning, too
     "mamba": "the path of a mixer, the kind of a layer",

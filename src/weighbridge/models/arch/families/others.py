@@ -4,13 +4,38 @@ from weighbridge.models.arch.model_types import (
     ModelType,
 )
 
-_PLAIN = """
-udop data2vec-vision olmo_hybrid solar bagel molmo2 plamo2 plamo3 beam Klear afm7 baichuan_m1
-bailing_moe_linear hunyuan iquestloopcoder joyai_llm_flash lfm2-vl lille-130m
-longcat_flash_ngram openelm phi3small phixtral plamo rwkv7 telechat3 youtu_llm
-"""
 TYPES = {
-    **dict.fromkeys(_PLAIN.split(), ModelType()),
+    **dict.fromkeys(
+        (
+            "udop",
+            "data2vec-vision",
+            "olmo_hybrid",
+            "solar",
+            "bagel",
+            "molmo2",
+            "plamo2",
+            "plamo3",
+            "beam",
+            "Klear",
+            "afm7",
+            "baichuan_m1",
+            "bailing_moe_linear",
+            "hunyuan",
+            "iquestloopcoder",
+            "joyai_llm_flash",
+            "lfm2-vl",
+            "lille-130m",
+            "longcat_flash_ngram",
+            "openelm",
+            "phi3small",
+            "phixtral",
+            "plamo",
+            "rwkv7",
+            "telechat3",
+            "youtu_llm",
+        ),
+        ModelType(),
+    ),
     "bigbird_pegasus": ModelType(gguf="none"),
     "rembert": ModelType(computes=("own_softmax",)),
     "trocr": ModelType(computes=("not_rotary", "own_softmax")),
