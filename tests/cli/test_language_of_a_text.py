@@ -36,9 +36,9 @@ def pasted(capsys, monkeypatch):
         (CHINESE, "", ("--lang", "en"), "the text:"),
         (ENGLISH, "", (), "the text:"),
         (ENGLISH, "", ("--lang", "zh"), "文本："),
-        (QUESTION, "", (), "qwen3-8b QLoRA"),
-        (QUESTION, "de_DE.UTF-8", (), "QLoRA of qwen3-8b"),
-        (QUESTION, "", ("--lang", "en"), "QLoRA of qwen3-8b"),
+        (QUESTION, "", (), "qwen3-8b(8.19 B)"),
+        (QUESTION, "de_DE.UTF-8", (), "qwen3-8b (8.19 B)"),
+        (QUESTION, "", ("--lang", "en"), "qwen3-8b (8.19 B)"),
     ],
 )
 def test_a_text_is_answered_in_its_language_where_nobody_says_another(
