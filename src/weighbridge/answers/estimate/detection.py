@@ -1,10 +1,10 @@
-"""Boxes of a detector: what they take beside its network depends on the pictures.
+"""Boxes of an object detector: memory that depends on the pictures, on top of its network.
 
-forward, inference   predictions, put in order for non-maximum suppression; masks of what is left
-forward, training    each place's or query's likeness to each box, before backward
+forward, inference   predictions sorted for non-maximum suppression; masks of the detected objects
+forward, training    scores of each place or query against each ground-truth box, before backward
 
-Counts of boxes are assumed, and their intervals say so. A trainer keeps a moving average of the
-weights beside them.
+Counts of boxes are assumed, and their intervals say so. A trainer also keeps a moving average of
+the weights.
 
 Source: ultralytics 8.4 utils/{nms,tal,torch_utils}.py. Published figures of MMYOLO are within (its
 configs/yolov8/README.md: 16 pictures of 640 x 640 in mixed precision, 2.8 GiB of YOLOv8n to 12.2 of
@@ -20,16 +20,16 @@ from weighbridge.pictures.images import SeenImages
 from weighbridge.pictures.nets import rcnn, yolo
 
 STRIDES = 8, 16, 32
-SIDES = 4  # of a box
-COPIES = 1, 2, 4  # of all predictions, assumed
-BOXES = 10, 150, 300  # of the fullest picture of a batch, four pictures in one: assumed
-PLANES = 8  # float32 of a box and a place: four differences, a score, an overlap, two masks
+SIDES = 4  # coordinates per box
+COPIES = 1, 2, 4  # copies of all predictions: low, expected, high (assumed)
+BOXES = 10, 150, 300  # boxes in a batch's fullest picture, a mosaic of four (assumed)
+PLANES = 8  # float32 per box and place: four differences, a score, an overlap, two masks
 SOURCE = "ultralytics 8.4 utils/nms.py, utils/tal.py"
-FEW_BOXES = 1, 10, 100  # of a picture: assumed; COCO's have 7 in the mean and 93 at most
-DETECTED = 1, 20, 100  # of a picture: assumed; torchvision keeps 100 at most
+FEW_BOXES = 1, 10, 100  # boxes per picture (assumed): COCO has 7 on average and at most 93
+DETECTED = 1, 20, 100  # detections per picture (assumed): torchvision keeps at most 100
 QUERIES = {"DetrForObjectDetection": 100}
 QUERIES |= dict.fromkeys(("RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"), 300)
-COSTS = 12  # float32 of a query and a box: costs, corners, overlaps
+COSTS = 12  # float32 per query and box: costs, corners, overlaps
 HUNGARIAN = "transformers 5.23 loss/loss_for_object_detection.py (HungarianMatcher)"
 MATCHED = "torchvision 0.28 ops/boxes.py (box_iou)"
 MASKS = "torchvision 0.28 models/detection/roi_heads.py (paste_masks_in_image)"
@@ -55,8 +55,8 @@ def _row(detail: str, sizes: tuple[int, ...], formula: str, source: str = SOURCE
 
 
 def kept(part: ModelPart, one: SeenImages) -> tuple[Component, ...]:
-    """Return what predictions take until few boxes are left, and masks of those that are; nothing
-    of another network."""
+    """Return the memory of predictions before non-maximum suppression, and of the detected objects'
+    masks. Empty for networks without either."""
     if finds_boxes(part):
         numbers = _places(one) * (SIDES + int(part.config.get("num_classes") or 0))
         sizes = tuple(FLOAT32.size(copies * numbers) for copies in COPIES)
@@ -71,8 +71,8 @@ def kept(part: ModelPart, one: SeenImages) -> tuple[Component, ...]:
 
 
 def matched(part: ModelPart, one: SeenImages) -> tuple[Component, ...]:
-    """Return what it takes to match places or queries with the pictures' boxes; nothing of another
-    network."""
+    """Return the memory of matching places, queries or anchors with ground-truth boxes; empty for
+    other networks."""
     if finds_boxes(part):
         plane = FLOAT32.size(_places(one))
         sizes = tuple(PLANES * boxes * plane for boxes in BOXES)

@@ -1,4 +1,4 @@
-"""A model that an engine divides between a card and RAM by itself, where it does not fit whole."""
+"""A model too large for a card, whose layers the engine splits between card and RAM by itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -11,13 +11,13 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Condition, Verdict
 
-# GB/s of a host's memory: two channels of DDR4-2400 to two of DDR5-6400, 8 bytes a transfer each
-# (JESD79-4, JESD79-5); assumed, since nobody says what is in the machine
+# GB/s of host memory: two channels of DDR4-2400 to two of DDR5-6400, 8 bytes per transfer
+# (JESD79-4, JESD79-5); assumed, since the user does not describe the machine
 RAM_SPEED = (38.4, 102.4)
 ANY_MACHINE = 16 * GIB  # RAM of a machine with a card: assumed, the least that is sold with one
 READ = ("weights", "kv_cache", "recurrent_state")  # components that are read for every token
 
-# Facts of as many layers as stay there now: of a longer text fewer would
+# Facts that hold only for this number of layers on the card: a longer context leaves fewer there
 OF_THE_DIVISION = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
 
 
@@ -30,10 +30,10 @@ def divided(
     *,
     known: bool,
 ) -> Report:
-    """Return the answer about a model that an engine divides between card and RAM by itself:
-    `report` is of the layers that stay when so much is `moved`, and of no limits; `whole` is of
-    all, whose line to paste stands, since nobody has to say how many. Where the machine's RAM is
-    not `known`, a yes takes no more of it than any machine has."""
+    """Return the answer for a model that the engine splits between card and RAM. `report` estimates
+    the layers that stay on the card after `moved`, without limits; `whole` estimates all layers,
+    and its launch line stands because the engine splits by itself. If the machine's RAM is not
+    `known`, the verdict is "yes" only if the model needs no more RAM than any machine has."""
     verdict, every = report.verdict, whole.workload["n_gpu_layers"]
     assert verdict is not None
     experts = "n_gpu_layers" not in moved
@@ -84,8 +84,8 @@ def _if_there_is_ram(verdict: Verdict, lead: str) -> Verdict:
 
 
 def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> float:
-    """Return the share of what a token reads that is in RAM. Of a mixture of experts a token reads
-    the active parameters alone; what is in RAM of such layers is their experts, or all of them."""
+    """Return the share of the bytes read per token that is in RAM. A token reads only active
+    parameters; with `experts`, RAM holds the experts of the moved layers, else whole layers."""
     card, host = (_read(report, kind) for kind in ("gpu", "host"))
     weights = card["weights"] + host["weights"]
     active = weights * (report.model.active_parameters / max(1, report.model.parameters))
@@ -99,6 +99,6 @@ def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> floa
 
 
 def _read(report: Report, kind: str) -> Mapping[str, int]:
-    """Return the bytes that are read for a token on devices of a kind, by component."""
+    """Return the bytes read per token on all devices of this `kind`, by component."""
     running = [device.phases[-1] for device in report.devices if device.kind == kind]
     return {name: sum(one.of(name).expected for one in running) for name in READ}

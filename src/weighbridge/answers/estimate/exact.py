@@ -1,9 +1,9 @@
-"""`--exact`: the real class of transformers runs on a simulated GPU, in place of the closed form.
+"""`--exact`: trace the real transformers class on a simulated GPU, in place of the closed form.
 
     answer(subject, w, closed) -> EngineAnswer   what was traced, with the closed form beside it
     trained(subject, w, plan, closed)            the same of a training run
 
-This module is without torch: `weighbridge_lab.exact` is imported when somebody asks.
+This module does not import torch: `weighbridge_lab.exact` is imported on the first call.
 """
 
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ NEEDED = ("torch", "transformers")
 
 
 def ready(engine: str, asked: str | None) -> str:
-    """Return the version of transformers that would run. Raises UnsupportedError."""
+    """Return the version of transformers that would run. Raises UnsupportedError if none can."""
     if engine != ENGINE:
         raise UnsupportedError(sentence("exact.engine", engine=engine, usual=ENGINE))
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -38,8 +38,8 @@ def ready(engine: str, asked: str | None) -> str:
 
 
 def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
-    """Trace the requests, and put the closed form beside them. Raises UnsupportedError for what is
-    not traced."""
+    """Trace inference and return the result with the closed form beside it. Raises UnsupportedError
+    for requests that cannot be traced."""
     from weighbridge_lab.exact import beside
     from weighbridge_lab.exact.inference import traced
 
@@ -49,7 +49,7 @@ def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "En
 def trained(
     subject: "Subject", workload: "Train", plan: "TrainingPlan", closed: "Trained"
 ) -> "Trained":
-    """Trace the steps of a training run, and put the closed form beside them."""
+    """Trace the training steps and return the result with the closed form beside it."""
     from weighbridge_lab.exact import beside
     from weighbridge_lab.exact.training import traced
 

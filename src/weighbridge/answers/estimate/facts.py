@@ -1,4 +1,4 @@
-"""Facts of the model and of the device that every report has, whatever was asked."""
+"""Facts about the model and the device that every report has, whatever the task."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ def facts(model: Model) -> ModelFacts:
 
 
 def derived(subject: "Subject", missing: tuple[str, ...]) -> "DerivedFacts":
-    """Return what follows from the subject alone; `missing` is what an answer does not count."""
+    """Return facts that follow from the subject; `missing` names what an answer does not count."""
     return {
         "dtype_from": subject.why,
         "as_stored": subject.choice.as_stored,
@@ -45,8 +45,8 @@ def derived(subject: "Subject", missing: tuple[str, ...]) -> "DerivedFacts":
 
 
 def layers(subject: "Subject") -> str:
-    """Return the word for a model's layers that its published runs are looked up by: the kind that
-    errs most."""
+    """Return the layer kind under which published runs of such models are looked up: of the kinds
+    the model has, the one with the largest errors."""
     if subject.model.active_parameters < subject.model.parameters:
         return bounds.EXPERTS
     from weighbridge.models.arch.mixers import Recurrent  # a question about weights alone has none
@@ -57,8 +57,8 @@ def layers(subject: "Subject") -> str:
 
 
 def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
-    """Yield what a verdict cannot know: which part a short name meant, how much an APU's GPU may
-    take, and how other stacks allocate; and a memory that contradicts the part."""
+    """Yield warnings about what a verdict cannot know: the part a short name means, an APU's share
+    of memory, other allocators; and a memory size that contradicts the part."""
     budget, machine = workload.budget(), workload.host_memory()
     if budget is None:
         return

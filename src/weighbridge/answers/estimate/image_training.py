@@ -1,4 +1,4 @@
-"""Training of a classifier of pictures, whole, on one card: what a step takes, phase by phase.
+"""Training of an image classifier or detector on one card, fully or by LoRA: memory by phase.
 
 load               weights and buffers
 forward, backward  cross entropy of a batch
@@ -25,11 +25,11 @@ from weighbridge.training.frameworks import OF_ARGUMENTS, Precision, framework, 
 from weighbridge.training.optimizers import optimizer
 from weighbridge.workload import Train
 
-# Shares of what a step computes. 14 networks of timm on an A100 (itu-rad/GPUMemNet,
-# Related_works/FakeTensor): from the smallest batch to the largest ours grow by 11 % less to 15 %
-# more where batch norms are, by 2 to 5 % less in ViT, Swin and ConvNeXt
+# Margins, as shares of what a step computes. 14 networks of timm on an A100 (itu-rad/GPUMemNet,
+# Related_works/FakeTensor): from the smallest batch to the largest our growth is 11 % less to 15 %
+# more with batch norms, 2 to 5 % less in ViT, Swin and ConvNeXt
 NORMED, OTHERS = 0.15, 0.05
-PLAIN = {  # settings that are followed at one value alone
+PLAIN = {  # setting -> the only values that are supported; None is unset
     "method": ("full", "lora", None),
     "checkpointing": ("none", None),
     "shard": ("none", None),
@@ -46,7 +46,7 @@ PLAIN = {  # settings that are followed at one value alone
 
 
 def train(model: Model, w: Train) -> Report:
-    """Raises UnsupportedError for settings of which a step is not followed."""
+    """Report a training step's memory by phase. Raises UnsupportedError for some settings."""
     _follow(w)
     chosen = precision(framework(w.framework, w.framework_version), w.precision)
     part, budget, name = model.parts[0], w.budget(), w.optimizer or OF_ARGUMENTS
@@ -87,13 +87,13 @@ def train(model: Model, w: Train) -> Report:
     )
 
 
-# Linears of attention by the names that networks have for them, where nobody says which: queries
-# and values, as PEFT's guide for image classification has it, or the one matrix of all three
+# Names of attention projections, if the user sets no LoRA targets: queries and values, as in PEFT's
+# guide for image classification, or the fused QKV matrix
 ATTENDING = ("query", "value"), ("q_proj", "v_proj"), ("qkv",)
 
 
 def _adapters(part: ModelPart, w: Train) -> tuple[PictureAdapters, list[str]] | None:
-    """Return adapters, and the layers that have them. Raises UsageError where there are none."""
+    """Return the LoRA and its layers, None without. Raises UsageError if no layer matches."""
     if w.method != "lora":
         return None
     names = {p.name.removesuffix(".weight").rpartition(".")[2] for p in part.blueprint.params}
@@ -109,7 +109,7 @@ def _adapters(part: ModelPart, w: Train) -> tuple[PictureAdapters, list[str]] | 
 
 
 def _of_adapters(adapters: tuple[PictureAdapters, list[str]] | None) -> EffectiveSettings:
-    """Collect the settings of adapters as they were used."""
+    """Return the LoRA settings as they were used; empty without adapters."""
     if adapters is None:
         return {}
     how, _ = adapters
@@ -127,12 +127,12 @@ def _follow(w: Train) -> None:
             flag = f"--{name.replace('_', '-')} {value}"
             raise UnsupportedError(sentence("images.setting", setting=flag))
     budget = w.budget()
-    if budget is not None and budget.choice.count > 1:  # gradients would be shared out
+    if budget is not None and budget.choice.count > 1:  # gradients would be reduced
         raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
 
 
 def _effective(w: Train, one: SeenImages, chosen: Precision) -> EffectiveSettings:
-    """Collect every setting as it was used."""
+    """Return every setting as it was used, defaults included."""
     return {
         "engine": usual().name,
         "engine_version": None,

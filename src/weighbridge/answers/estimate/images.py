@@ -1,4 +1,4 @@
-"""Networks that see one picture: what a forward of a batch takes, beside what loading takes.
+"""Networks that process one picture: memory of a forward pass on a batch, on top of loading.
 
 load      the weights, as `load` answers
 forward   a batch of pictures through the network, without gradients: run over shapes by the
@@ -38,7 +38,7 @@ from weighbridge.pictures.seeing import seeing, sees
 from weighbridge.pictures.values import TORCH
 from weighbridge.workload import Infer, Train
 
-SIDE = 224  # of most networks of ImageNet, where neither the name nor a size says
+SIDE = 224  # pixels, of most ImageNet networks, if neither name nor config has a size
 NAMED = "swin", "vit", "deit"
 # timm 1.0.31 models/{efficientnet,mobilenetv3,convnext,eva}.py, default_cfgs
 SIDES = {
@@ -75,9 +75,9 @@ SIDES = {
     "convnextv2_huge": 384,
 }
 OF_KINDS = {"dinov3": 256}
-# Options of transformers' ResNet under which other convolutions step than here
+# Options of transformers' ResNet that move the stride to other convolutions than assumed here
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
-OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
+OTHER_GELU = "quickgelu"  # in names of networks whose GELU is written out in several operators
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states", "adapters"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
@@ -89,7 +89,7 @@ SOURCE = (
 
 
 def known(model: Model, w: Infer | Train) -> bool:
-    """Tell whether a network's forward is followed: alone, as it is stored, in one dtype."""
+    """Return whether the forward is supported: one unquantized network, without odd options."""
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
@@ -100,7 +100,7 @@ def known(model: Model, w: Infer | Train) -> bool:
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
-    """Return the report with a forward beside loading; None where a tensor has no operator here."""
+    """Return `loaded` with a forward phase added; None if an operator is not supported."""
     budget = w.budget()
     one = seen(model.parts[0], w, DTYPES[str(loaded.workload["dtype"])], budget)
     try:
@@ -140,7 +140,7 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
 
 
 def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
-    """Return the lines of the library that run it so; None of a network without an architecture."""
+    """Return Python lines that run this forward; None if the network's architecture is unknown."""
     part = model.parts[0]
     shape = f"{one.batch}, 3, {one.height}, {one.width}"
     pixels = f'torch.randn({shape}, device="cuda", dtype=torch.{dtype})'
@@ -176,8 +176,8 @@ def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
 
 
 def usual(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the sides of the pictures that a network was made for: its config, its name, or its
-    class say."""
+    """Return the (height, width) of pictures that a network was made for, in pixels: from its
+    config, its name, or its class."""
     pretrained = config.get("pretrained_cfg")
     sides = pretrained.get("input_size") if isinstance(pretrained, Mapping) else None
     if isinstance(sides, list) and len(sides) == 3 and all(type(n) is int for n in sides):
@@ -197,7 +197,7 @@ def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
 
 
 def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) -> SeenImages:
-    """Return what runs on the card: pictures of the size that was asked, or the usual one."""
+    """Return the forward's input on the card: pictures of the requested size, or the usual one."""
     shapes = _shapes(part)
     known_class = seeing(part.config)
     usual_sides = None if known_class is None else (known_class.height, known_class.width)
@@ -225,8 +225,8 @@ def instant(
     spread: float | None = None,
     more: tuple[Component, ...] = (),
 ) -> Instant:
-    """Return one moment of a network, with its margin; `spread` is that of what it computes in a
-    step of training, None of inference, and `more` is not of the network."""
+    """Return one phase of a network, with its margin. `spread` is the relative margin of what a
+    training step computes, None in inference; `more` are components outside the network."""
     card, live = None if budget is None else budget.choice.part, peak.live
     computed = sum(n for name, n in live.items() if name not in BESIDE | HELD)
     cls = part.blueprint.cls
@@ -268,8 +268,8 @@ def instant(
 
 
 def _margined(one: Instant, budget: Budget | None) -> Instant:
-    """Widen by the margin of programs with convolutions that were run again, upwards by more on a
-    chip that none of them ran on."""
+    """Return the phase with the margin of reproduced convolutional programs, and a higher high end
+    on a chip that none of them ran on."""
     like = bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS)
     margined = bounds.phase(one, like)
     if not unmeasured(budget):
@@ -287,7 +287,7 @@ def _margined(one: Instant, budget: Budget | None) -> Instant:
 
 
 def resized(one: SeenImages) -> tuple[str, ...]:
-    """Say how large pictures become within a class that changes their size."""
+    """Return a warning about the picture size inside the network, if its class resizes pictures."""
     known_class = seeing(one.config)
     if known_class is None or not known_class.resizes:
         return ()

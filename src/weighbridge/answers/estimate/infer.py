@@ -1,4 +1,4 @@
-"""`infer`: what serving a model takes, by the rules of one engine."""
+"""`infer`: memory for serving a model, by the rules of one engine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ from weighbridge.workload import SPREAD, Infer, foreign, layouts
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-# Intervals beside the devices' own, and the published figure that each is
+# Intervals in the derived facts, and the published figure and level that widen each
 TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
@@ -48,14 +48,14 @@ TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "swa_max_total_num_tokens_interval": ("kv_tokens_sliding", "component"),
     "ollama_ps_interval": ("ps", "component"),
 }
-# Numbers that the rules know without an interval, and the one that published figures give them
+# Counts that the rules give as one number, and the interval made of each by published figures
 COUNTED: Mapping[CountName, IntervalName] = {
     "model_loading_bytes": "model_loading_interval",
     "max_total_num_tokens": "max_total_num_tokens_interval",
     "swa_max_total_num_tokens": "swa_max_total_num_tokens_interval",
     "ollama_ps_bytes": "ollama_ps_interval",
 }
-LINE = ("launch", "launch_note", "launch_serves")  # what starts an engine
+LINE = ("launch", "launch_note", "launch_serves")  # facts about the engine's launch line
 
 
 def infer(
@@ -66,9 +66,9 @@ def infer(
     projector: Model | None = None,
     limits: Sequence[Setting] | None = None,
 ) -> Report:
-    """Report what serving takes. Raises UnsupportedError where the model or the engine is outside
-    our rules. `limits` are the settings of which somebody looks how far they can go: all that have
-    one, unless it is said."""
+    """Report the memory for serving. Raises UnsupportedError if our rules do not cover the model or
+    the engine. `limits` are the settings whose largest fitting value is searched for, by default
+    context and batch size."""
     kind = engine(workload.engine) if workload.engine else _usual(model, workload)
     named = (workload.engine or "").lower()
     if named != kind.name and named in STAND_INS and not STAND_INS[named].same:
@@ -100,13 +100,13 @@ def infer(
             known = workload.host_memory() is not None
             return divided(whole, report, moved, kind.title, budget.choice.part, known=known)
         if verdict and verdict.host and verdict.host.fits in ("unknown", "no"):
-            break  # the others leave the host more
+            break  # the other divisions leave more to the host
     return whole
 
 
 def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
-    """Yield the ways in which a server is spread over the cards that were named, where nobody says,
-    and at last one card. A command stands as it is."""
+    """Yield the workload with each parallel layout over the named cards, if the user sets none for
+    a server; at last the workload itself. A command stays as it is."""
     budget = workload.budget()
     count = 1 if budget is None else budget.choice.count
     open_ = (
@@ -127,7 +127,7 @@ def _infer(
     projector: Model | None,
     limits: Sequence[Setting] | None,
 ) -> tuple[Report, tuple[Mapping[str, int], ...]]:
-    """Return the report of a workload as it stands, and what the engine would move by itself."""
+    """Return the report of a workload as it stands, and the layer splits the engine may use."""
     limits = LIMITED if limits is None else limits
     foreign(workload, kind.name)
     beside = uncounted.beside_weights(model)
@@ -195,8 +195,8 @@ def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) ->
 
 
 def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
-    """Let an engine that takes a share of the card hold no tokens where loading is surely more than
-    the card: the share says nothing of that."""
+    """Return the answer with a KV cache of 0 tokens if the weights surely exceed the card. Only for
+    engines that budget a share of the card: the share itself does not show that."""
     taking = [d for d in answer.devices if d.kind == "gpu" and d.taken is not None]
     if budget is None or all(
         d.phases[0].at("driver").low <= budget.of(d.index).high for d in taking
@@ -214,7 +214,7 @@ def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
 def _remedies(
     workload: Infer, answer: EngineAnswer, budget: "Budget", missing: tuple[str, ...]
 ) -> Iterator[Remedy]:
-    """Yield flags that serve, where those that were asked do not."""
+    """Yield the flags with which the engine serves, if it does not with the requested ones."""
 
     def judge(devices: tuple[Device, ...]) -> Fits:
         verdict = uncounted.judged(on_devices.serving(devices, budget), missing)
@@ -227,8 +227,8 @@ def _remedies(
 def widened(
     answer: EngineAnswer, like: bounds.RunForm, table: bounds.MarginTable | None = None
 ) -> EngineAnswer:
-    """Return the answer with the margins of such runs, in devices and in the intervals that follow
-    from them."""
+    """Return the answer with the margins of similar published runs, on devices and on the intervals
+    derived from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
 
     def around(name: IntervalName, interval: Interval) -> Interval:
@@ -264,7 +264,7 @@ def widened(
 
 
 def _as_wide(condition: Condition, pool: Interval | None, wider: Interval | None) -> Condition:
-    """Return what counts blocks with what published pools err by, too."""
+    """Return a condition on blocks with `available` widened as the KV pool was (`wider`)."""
     if condition.unit != "blocks" or condition.available is None or not pool or not wider:
         return condition
     each = zip(condition.available, pool, wider, strict=True)
@@ -272,8 +272,8 @@ def _as_wide(condition: Condition, pool: Interval | None, wider: Interval | None
 
 
 def _usual(model: Model, workload: Infer) -> Engine:
-    """Choose the engine where none is named: GGUF files are llama.cpp's, and files that
-    transformers does not read are another's."""
+    """Return the default engine: llama.cpp for GGUF files, another engine for formats that
+    transformers does not load."""
     budget = workload.budget()
     card = None if budget is None else budget.choice.part
     return by_default(model.parts[0], workload.quantization, card)
@@ -301,7 +301,7 @@ def _subject(
 
 
 def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> EffectiveSettings:
-    """Collect every setting as it was used; settings of the engine itself it adds on its own."""
+    """Return every setting as it was used; each engine adds its own settings."""
     form = subject.choice.scheme
     return {
         "engine": kind.name,

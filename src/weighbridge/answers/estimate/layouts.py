@@ -1,10 +1,10 @@
-"""Every way to share a training run by Megatron out over the devices that there are.
+"""Every parallel layout of a Megatron training run over the available devices.
 
-    tensor 1 to 8, pipeline, chunks of a stage, context, expert ranks, and what is left for data;
-    where the stages do not divide the layers, the last one has those that are left
+    tensor 1 to 8, pipeline, chunks per stage, context, expert ranks, and the rest for data;
+    if the stages do not divide the layers, the last stage has the remainder
 
-Of each the least recompute that surely fits is taken: none, of norms, of the feed-forward as well
-(of experts of its activation), of whole layers. Micro-batches are of one sequence unless a size is
+For each layout the least recompute that surely fits is taken: none, of norms, of the MLP as well
+(of MoE layers its activation), of whole layers. A micro-batch has one sequence unless its size is
 named: a larger one makes the bubble larger and sends as much. A step has 4 Mi tokens unless
 micro-batches are named (Llama 3's first, arXiv 2407.21783 section 3.4.1; assumed).
 """
@@ -45,35 +45,35 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
 TENSOR, CONTEXT = (1, 2, 4, 8), (1, 2, 4, 8)
-CHUNKS = 8  # at most, of a stage
-TOKENS = 4 * 2**20  # of a step
-SHORTEST = 4096  # tokens of a sequence that one context rank has: shorter ones are not walked
-MOST_EXPERT = 64  # ranks
-MOST = 100_000  # devices that are shared out
+CHUNKS = 8  # virtual chunks per stage, at most
+TOKENS = 4 * 2**20  # tokens per step
+SHORTEST = 4096  # tokens of a sequence per context rank, at least: shorter pieces are not tried
+MOST_EXPERT = 64  # expert-parallel ranks, at most
+MOST = 100_000  # devices, at most
 LOSS = ("cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te")
-UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes of long sequences have it
+UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes for long sequences set it
 ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
-KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
-FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # that experts are given
-FEW = 3  # layouts that are told where none fits
+KEEPS = ("none", "norms", "selective", "full")  # what is recomputed, in increasing order
+FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # indices of token counts at the experts
+FEW = 3  # layouts that are listed if none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
-PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # words that say it
-AGAIN = ("recompute_granularity", "recompute_activations")  # words that say what is computed again
+PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # arguments that set it
+AGAIN = ("recompute_granularity", "recompute_activations")  # arguments that set recomputation
 Change = Mapping[str, Any]
 P = TypeVar("P", bound="PricedLayout")
 
 
 class RankLayout(NamedTuple):
-    """One way to share a run out. `change` are its settings; `peak` is what the fullest device
-    holds at the driver, of one that was not run what it takes at least."""
+    """A parallel layout of a run. `change` are its settings; `peak` is the fullest device's memory
+    at driver level, or a lower bound of it if the layout was not run."""
 
     change: Change
     run: MegatronRun
-    keeps: str  # one of KEEPS: what is computed again
+    keeps: str  # one of KEEPS: what is recomputed
     cost: LayoutCost
     peak: Bytes = Bytes(0, 0, 0)
     fits: str = "unknown"
-    host: HostVerdict | None = None  # where the memory of a machine was judged
+    host: HostVerdict | None = None  # None unless the machine's memory was judged
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -86,15 +86,15 @@ class RankLayout(NamedTuple):
 
 
 def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[RankLayout, ...]:
-    """Return the layouts that surely fit and that no other one beats (`every`: all that fit, with
-    the least recompute), the cheapest first; where none fits, those that take least. Raises
+    """Return the layouts that surely fit and that no other beats, cheapest first (`every`: all that
+    fit, each with the least recompute). If none fits, return those with the smallest peaks. Raises
     UsageError without several cards."""
     budget = several(workload.budget())
     number, _ = version(usual(), workload.engine_version)
     search = _Search(subject_for(model, workload, number), workload, budget)
     fitting: list[RankLayout] = []
     others: list[RankLayout] = []
-    shapes: set[tuple[int, ...]] = set()  # that fit with less that is computed again
+    shapes: set[tuple[int, ...]] = set()  # shapes that fit with less recompute
     candidates = list(search.candidates())
     if not candidates:
         raise search.refused or UsageError(
@@ -113,7 +113,7 @@ def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[Rank
 
 
 def several(budget: "Budget | None") -> "Budget":
-    """Return the devices that a run is shared out over. Raises UsageError where there are not
+    """Return the budget of the devices that share a run. Raises UsageError unless there are
     several."""
     if budget is None or not 1 < budget.choice.count <= MOST:
         raise UsageError(sentence("layouts.devices", most=MOST))
@@ -121,25 +121,25 @@ def several(budget: "Budget | None") -> "Budget":
 
 
 class PricedLayout(Protocol):
-    """A layout of anything: its settings, and what it costs, in numbers of which less is better."""
+    """A parallel layout: its settings and its costs, as numbers of which less is better."""
 
     @property
     def change(self) -> Change:
-        """Return its settings."""
+        """Return the layout's settings."""
 
     @property
     def price(self) -> tuple[float, ...]:
-        """Return its costs, as coarse as they are told apart."""
+        """Return the layout's costs, rounded to steps below which differences do not count."""
 
 
 def beats(one: PricedLayout, other: PricedLayout) -> bool:
-    """Tell whether a layout, the first of those that cost the same, costs no more in anything."""
+    """Return whether `one`, which comes first, costs no more than `other` in anything."""
     return all(a <= b for a, b in zip(one.price, other.price, strict=True))
 
 
 def unbeaten(layouts: Sequence[P]) -> list[P]:
-    """Return the layouts of which no other one costs no more in anything, and less in something or
-    has fewer flags."""
+    """Return the layouts that no other layout beats: none costs no more in any respect and less in
+    one, or as much with fewer flags."""
 
     def worse(one: P, other: P) -> bool:
         dearer = one.price != other.price or len(other.change) < len(one.change)
@@ -149,12 +149,12 @@ def unbeaten(layouts: Sequence[P]) -> list[P]:
 
 
 def micro_batches(length: int, data: int, batch: int) -> int:
-    """Count those of a step on each data rank, where nobody says how many."""
+    """Return the micro-batches per step and data rank if the user sets none, at least 1."""
     return max(1, ceil_div(TOKENS, length) // (data * batch))
 
 
 def ranking(about: str, rows: Iterable[Change], model: str, budget: "Budget", by: str) -> Ranking:
-    """Return layouts over the cards of a budget; `by` is who shares out."""
+    """Return the table of layouts for the cards of a budget; `by` names the program that shards."""
     count = 1 if budget.mixed else budget.choice.count
     return Ranking(
         about=about,
@@ -178,18 +178,18 @@ class _Search:
         self.kept = ("",) if named else KEEPS
         self.memory = workload.host_memory()
         self.wholes: dict[tuple[tuple[int, ...], str], RankLayout] = {}
-        self.refused: UsageError | None = None  # why a layout is none of Megatron's
+        self.refused: UsageError | None = None  # the first error for a layout that Megatron rejects
         self.least: dict[tuple[tuple[int, ...], str, int, int], int] = {}
 
     def candidates(self) -> Iterator[RankLayout]:
-        """Yield every layout that Megatron takes, with its cost and before it is weighed."""
+        """Yield every layout that Megatron accepts, with its cost but not yet its memory."""
         for ranks in self._ranks():
             steps = self.w.gradient_accumulation or micro_batches(
                 self.asked.context, ranks.data, self.w.batch_size or 1
             )
             for chunks in self._chunks(ranks.pipeline):
                 if chunks > 1 and steps % ranks.pipeline and GROUP not in self.told:
-                    continue  # what is left of groups of other sizes is looked at in the plan
+                    continue  # the plan handles micro-batch groups of other sizes
                 for keeps in self.kept:
                     change = self._change(ranks, chunks, steps, keeps)
                     try:
@@ -209,15 +209,15 @@ class _Search:
         return plan(self.asked, self.w.but(**change), self.budget, self.model)
 
     def _chunks(self, pipeline: int) -> tuple[int, ...]:
-        """Return in how many parts a stage may be: those that divide its layers, unless it is
-        named."""
+        """Return the numbers of chunks that a stage may have: those that divide its layers; only 1
+        if the user sets it."""
         if pipeline == 1 or not self.told.isdisjoint(PARTED):
             return (1,)
         whole = ceil_div(self.model.layers, pipeline)
         return tuple(n for n in range(1, CHUNKS + 1) if whole % n == 0)
 
     def _ranks(self) -> Iterator[Ranks]:
-        """Yield the ranks that divide model and devices."""
+        """Yield the rank counts that divide the model and the devices."""
         experts = self.model.experts.count if self.model.experts else 1
         choices = (TENSOR, divisors(self.count), CONTEXT, divisors(experts))
         named = {kind: self._named(kind, some) for kind, some in zip(SHAPE, choices, strict=True)}
@@ -239,9 +239,9 @@ class _Search:
         return cuts(self.asked.context, ranks.context)
 
     def too_large(self, layout: RankLayout) -> RankLayout | None:
-        """Return that a layout does not surely fit where what a stage holds between steps is too
-        much, or what it takes at least, even if whole layers were computed again; None where it may
-        fit."""
+        """Return the layout as not surely fitting if a stage exceeds the card between steps, or by
+        its lower bound; None if it may fit. The bound with whole layers recomputed is tried
+        first."""
         room = self.budget.usable
         between = max(self._held(layout, stage) for stage in self._stages(layout.run))
         if between > room.high:
@@ -252,7 +252,7 @@ class _Search:
         return None
 
     def _stages(self, run: MegatronRun) -> list[int]:
-        """List the stages of which one is the fullest: dense layers may be in the first."""
+        """Return the stages of which one is the fullest: dense layers may be in the first."""
         last = run.pipeline - 1
         return sorted({0, last} | ({min(1, last)} if self.model.experts else set()))
 
@@ -260,19 +260,19 @@ class _Search:
         return held(self.model, layout.run, stage)
 
     def _at_least(self, layout: RankLayout, keeps: str, tokens: int, stage: int = 0) -> int:
-        """Return the bytes that a stage takes at least, with its layers in one piece and so much
-        computed again: one micro-batch runs while others in flight have saved what it saves.
-        Experts are given the fewest or the most `tokens`."""
+        """Return a lower bound of a stage's bytes, with unchunked layers and `keeps` recomputed:
+        one micro-batch runs while the others in flight have saved their activations. Experts
+        process the fewest or the most `tokens`."""
         key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens, stage
         if key not in self.least:
             steps = layout.run.accumulation
             try:
                 made = self._plan(self._change(layout.run, 1, steps, keeps))
-            except UsageError:  # arguments that are named stop it
+            except UsageError:  # the user's arguments forbid it
                 self.least[key] = 0
                 return 0
             flying = min(steps, made.run.pipeline - stage)
-            if tokens == FEWEST_TOKENS:  # with the margins of published runs
+            if tokens == FEWEST_TOKENS:  # with margins of published runs
                 short = replace(made, run=replace(made.run, accumulation=flying))
                 self.least[key] = self._peak(short, run_stage(made.model, short.run, stage)).low
             else:
@@ -283,7 +283,7 @@ class _Search:
         return self.least[key]
 
     def _bounded(self, layout: RankLayout) -> RankLayout:
-        """Return a layout with what it takes at least: by the first stage, and by the one that
+        """Return the layout with a lower bound of its peak, from the first stage and the one that
         holds most between steps."""
         fullest = max(self._stages(layout.run), key=partial(self._held, layout))
         least = max(
@@ -292,9 +292,9 @@ class _Search:
         return layout._replace(peak=Bytes(least, least, least))
 
     def nearest(self, others: Sequence[RankLayout]) -> list[RankLayout]:
-        """Return the few that take least of layouts of which none fits: of each way to share out,
-        in one piece, the one that computes most again. What a layout takes at least tells which one
-        is weighed next."""
+        """Return the FEW layouts with the smallest peaks, if none fits. Of each shape only the
+        unchunked variant with the most recompute is considered, and the lower bounds decide which
+        is estimated next."""
         plainest: dict[tuple[int, ...], RankLayout] = {}
         for each in sorted(others, key=lambda one: KEEPS.index(one.keeps)):
             if each.run.chunks == 1:
@@ -314,8 +314,8 @@ class _Search:
         return found
 
     def in_one_piece(self, layout: RankLayout) -> RankLayout | None:
-        """Return that a layout of several chunks does not fit where stages in one piece, which hold
-        less, do not; None where they do, or it has one. They are sooner run."""
+        """Return a layout of several chunks as not fitting if the unchunked one, which holds less
+        and runs sooner, does not fit; None if that fits or the layout has one chunk."""
         if layout.run.chunks == 1:
             return None
         whole = (*layout.shape[:2], 1, *layout.shape[3:]), layout.keeps
@@ -335,9 +335,9 @@ class _Search:
         }
 
     def weighed(self, layout: RankLayout, *, thorough: bool = False) -> RankLayout:
-        """Run the stages of which one is the fullest, up to one that does not surely fit
-        (`thorough`: all of them). What experts are given is looked at where a stage fits with what
-        is expected."""
+        """Return the layout with its peak, from the stages that may be the fullest; stop at the
+        first stage that does not surely fit unless `thorough`. Uneven routing to experts is tried
+        only if the stage fits with the expected one."""
         known = self.wholes.get((layout.shape, layout.keeps))
         if known is not None and not thorough:
             return layout._replace(peak=known.peak, fits=known.fits, host=known.host)
@@ -353,7 +353,7 @@ class _Search:
                 if peak.high > room.low and not thorough:
                     return layout._replace(fits="unknown")
             peaks.append(peak)
-        peak = most(peaks)  # as a verdict has it
+        peak = most(peaks)  # as in a verdict
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits != "yes" or self.memory is None:
             return layout._replace(peak=peak, fits=fits)
@@ -361,12 +361,12 @@ class _Search:
         return layout._replace(peak=peak, fits=host.fits or fits, host=host)
 
     def _on_host(self, made: MegatronPlan, runs: Sequence[StageRun]) -> HostVerdict:
-        """Judge the machine's memory, which what is saved passes: of the stages that were run."""
+        """Return the verdict on the machine's memory, which checkpoints pass, by these stages."""
         *_, host = answer.devices(made, runs)
         return on_host.judged(host, self.memory)
 
     def _peak(self, made: MegatronPlan, run: StageRun) -> Bytes:
-        """Return what a device of a stage holds at the driver."""
+        """Return the driver-level peak of a device that runs this stage, with margins."""
         devices = bounds.widened(answer.devices(made, [run]), form_of(self.asked, made), None)
         return next(device.peak("driver") for device in devices if device.kind == "gpu")
 
@@ -396,10 +396,10 @@ class _Search:
 
 
 def cuts(length: int, ranks: int) -> bool:
-    """Tell whether a sequence is long enough to be cut for so many ranks, of two pieces each."""
+    """Return whether each of `ranks` context ranks gets enough tokens, in two pieces each."""
     return ranks == 1 or (length >= SHORTEST * ranks and length % (2 * ranks) == 0)
 
 
 def divisors(whole: int) -> tuple[int, ...]:
-    """Return the numbers that divide one, up to as many devices as are shared out."""
+    """Return the divisors of `whole`, up to the most devices that are supported."""
     return tuple(n for n in range(1, min(whole, MOST) + 1) if whole % n == 0)

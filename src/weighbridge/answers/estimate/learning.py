@@ -1,16 +1,16 @@
-"""`train` of what learns from rewards or preferences: roles that meet on the same cards.
+"""`train` with rewards or preferences: models in several roles that share the same cards.
 
-    engine-start             the engine loads beside the trainer, and profiles its widest step
-    rollout                  it writes, in the first step: the optimizer has no states yet
+    engine-start             the engine loads beside the trainer and profiles its largest step
+    rollout                  it generates, in the first step: the optimizer has no states yet
     log-probs, reference     passes without gradients
-    reward                   a model marks the answers
-    forward, loss, backward, step      the update; before it that of a critic
-    weight-sync              weights go to the engine, which is awake without its cache
-    cache-wakes              it writes again, from the second step on: states are there
+    reward                   a reward model scores the answers
+    forward, loss, backward, step      the policy's update; before it that of a critic
+    weight-sync              the engine, awake without its KV cache, receives the weights
+    cache-wakes              it generates again, from the second step on: states exist
 
-Each role is an answer of its own (`infer`, `train`), cut into its instants and what it leaves where
-others work; `compose` puts them together, and nothing else adds them up. Preferences have one role,
-whose reference is part of its step.
+Each role is an answer by itself (`infer`, `train`), cut into its phases and what it holds while
+other roles work; only `compose` adds them up. Preferences have one role, whose reference is part of
+its step.
 """
 
 from collections.abc import Iterator, Mapping
@@ -86,9 +86,9 @@ SHARING = ("data", "tensor", "pipeline", "context")
 def train(
     model: Model, workload: Train, others: Mapping[str, Model | None], *, sought: bool = True
 ) -> Report:
-    """Report what the fullest instant of a step takes, of each card. `others`: the models of
-    "critic" and "reward", where they are not the one that is trained; `sought`: it is said how long
-    rows can be. Raises UnsupportedError where the method or the framework is outside our rules."""
+    """Report the fullest moment of a step, per card. `others`: the models of "critic" and "reward",
+    None for the trained one; `sought`: also search for the longest rows that fit. Raises
+    UnsupportedError if our rules do not cover the method or the framework."""
 
     def ask(changed: Train) -> Report:
         return _step(model, changed, others)[0]
@@ -121,12 +121,12 @@ def _step(
 
 
 def _either(model: Model, workload: Train, run: LearningRun, newest: Report) -> Report:
-    """Return the policy's step by the newest release, with the high ends of another that it may be
-    where nobody named one."""
+    """Return the policy's step by the newest release. If the user named none, its high ends are
+    raised to those of another release that it may be."""
     release = another(workload.learns or "", workload.framework or learning.USUAL)
     if workload.framework_version or release is None or run.trained.framework == training.MEGATRON:
         return newest
-    with suppress(UsageError):  # some methods are younger
+    with suppress(UsageError):  # some methods are newer than that release
         named = workload.but(framework_version=release)
         other = learning.run(named, learning.counted(workload))
         return either(newest, _trained(model, replace(other, outside="")), release)
@@ -134,8 +134,8 @@ def _either(model: Model, workload: Train, run: LearningRun, newest: Report) -> 
 
 
 def _of_rows(line: str, run: LearningRun) -> str:
-    """Return a warning about a length as one about the longest row, of which a forward has several;
-    "" where that is no longer than the model was made for."""
+    """Return a warning about a forward's length as one about its longest row, since a forward packs
+    several; "" if the row is no longer than the model's maximum."""
     if not isinstance(line, Sentence) or line.key != "beyond":
         return line
     row, most = run.effective.get("seq_len") or line.values["tokens"], line.values["most"]
@@ -143,9 +143,9 @@ def _of_rows(line: str, run: LearningRun) -> str:
 
 
 def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[str, Any]:
-    """The devices of a run without rollouts, whose reference may be on the host, and the verdict
-    about them where they are not as the step has them: by a release that nobody named they may take
-    more than it was judged with (`_either`)."""
+    """Return the report's fields for a run without rollouts: its devices, as its reference may be
+    on the host, and a new verdict if those differ from the step's: they may be larger by a release
+    that nobody named (`_either`)."""
     devices, objective = report.devices, run.objective
     if objective.reference == "host":
         roles = {"actor": trainer(report, fresh=True)}
@@ -161,7 +161,7 @@ def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[st
 
 
 def _trained(model: Model, run: LearningRun) -> Report:
-    """Ask what the policy's own step takes, with its passes without gradients."""
+    """Return the report of the policy's step, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
         asked = training.with_kernels(model, run.trained, run.effective["framework"])
         report = training.of_step(model, asked, objective=run.objective)
@@ -174,7 +174,7 @@ def _trained(model: Model, run: LearningRun) -> Report:
 
 
 def _valued(model: Model, run: LearningRun) -> Report:
-    """Ask what a critic's step takes, by the settings of the policy's."""
+    """Return the report of a critic's step, with the settings of the policy's."""
     if run.trained.framework == training.MEGATRON:
         from weighbridge.answers.estimate import megatron
 
@@ -185,8 +185,8 @@ def _valued(model: Model, run: LearningRun) -> Report:
 
 
 def _with_passes(device: Device, run: LearningRun) -> Device:
-    """Add the passes without gradients of Megatron's step, which has its loss in its forward; and a
-    copy that is there all the time."""
+    """Return the device with phases for passes without gradients, for Megatron, whose loss is part
+    of its forward; and with the reference's copy of the weights in every phase."""
     phases = device.phases
     if run.objective.reference == "copy":
         weights = phases[0].of("weights")
@@ -203,7 +203,7 @@ def _with_passes(device: Device, run: LearningRun) -> Device:
 
 
 def _unsaved(part: Component, tokens: Fraction) -> Component:
-    """A part of a forward in a pass without gradients of so many times its `tokens`."""
+    """Return a forward's component in a pass without gradients of `tokens` times its tokens."""
     if part.name == "logits":
         return replace(part, bytes=Bytes(*(int(tokens * each) for each in part.bytes)))
     if part.name != "activations":
@@ -215,7 +215,7 @@ def _unsaved(part: Component, tokens: Fraction) -> Component:
 
 
 class _Meeting:
-    """The roles of one step, and the report of all."""
+    """The roles of one step, composed into one report."""
 
     def __init__(
         self,
@@ -258,11 +258,11 @@ class _Meeting:
         )
 
     def _started(self, verdict: "Verdict | None") -> "Verdict | None":
-        """Return the verdict with a "no" where the engine would not start by its share: open where
-        nobody said which release of it that is, and its weights are not too much by themselves."""
+        """Return the verdict, "no" if the engine would not start with its share of the card; open
+        if the user named no engine release and the weights alone fit in that share."""
         served = self.served.verdict
         if verdict is None or served is None or verdict.fits == "no" or self.rollout.shared:
-            return verdict  # a shared base is weighed with the trainer
+            return verdict  # the trainer's estimate includes a shared base
         unnamed = self.rollout.infer.engine_version is None
         starts = served.fits == "yes" or (served.fits == "unknown" and not unnamed)
         if self.served.derived.get("serves_as_asked", True) or starts:
@@ -277,7 +277,7 @@ class _Meeting:
     # ---- questions
 
     def _served(self) -> Report:
-        """Ask what the engine takes on the cards that it has."""
+        """Return the engine's report on the cards it uses."""
         asked, rollout = self.run.trained, self.rollout
         if rollout.generates:
             return self._by_transformers(self.model, rollout.generates)
@@ -290,13 +290,13 @@ class _Meeting:
         return infer(_as_trained(self.model, asked), question, limits=())
 
     def _occupied(self, budget: "Budget") -> str:
-        """Name what is not free of a card as an engine starts beside the trainer."""
+        """Return the bytes of a card that are in use when an engine starts, as "... MiB"."""
         place = AWAY if "weights" in self.run.away else HERE
         here = trainer(self.actor, fresh=True).instants[place].at("driver").expected
         return f"{(budget.headroom + here) // MIB}MiB"
 
     def _by_transformers(self, model: Model, rows: int) -> Report:
-        """Ask what a model takes that sees so many rows in the trainer's own process."""
+        """Return the report of a model that runs `rows` rows at once in the trainer's process."""
         gpu = self.run.trained.gpu
         question = Infer(
             engine="transformers",
@@ -308,7 +308,7 @@ class _Meeting:
         return infer(model, question, limits=())
 
     def _beside(self) -> Iterator[tuple[str, Report]]:
-        """Ask what a critic and a reward model take."""
+        """Yield the reports of a critic and a reward model, if there are any."""
         run = self.run
         if run.critic:
             yield "critic", _valued(self.others.get("critic") or self.model, run)
@@ -337,7 +337,7 @@ class _Meeting:
             yield "reward", Role({HERE: here, STATES: here, "reward": marks}, process=PROCESS)
 
     def _engine(self) -> Role:
-        """The engine: loading, writing, asleep, and awake without its cache."""
+        """Return the engine's role: loading, generating, asleep, and awake without its KV cache."""
         device, rollout = fullest(self.served), self.rollout
         if rollout.generates:
             there = (*GENERATED, "weights") if self.run.gathers else GENERATED
@@ -354,10 +354,10 @@ class _Meeting:
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:
-        """The engine as weights arrive, beside what is sent at once: a bucket, or all of them."""
+        """Return the engine's phase while weights arrive, with the bytes sent at once."""
         sent, ranks = exactly(self.run.bucket), self.rollout.infer.tensor_parallel_size or 1
         if self.run.gathers:
-            parts = self.run.effective["sync_parts"] or 1  # of layers alike; embeddings may be more
+            parts = self.run.effective["sync_parts"] or 1  # equal, but embeddings may be more
             part = ranks * awake.of("weights").expected // parts
             sent = Bytes(part, part, part if parts == 1 else 2 * part)
         at_once = Component(
@@ -386,11 +386,11 @@ class _Meeting:
 
     @property
     def _shares(self) -> bool:
-        """Tell whether an engine is on the trainer's cards."""
+        """Return whether the engine runs on the trainer's cards."""
         return not self.rollout.cards and not self.rollout.generates
 
     def _schedule(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """Yield each instant of a step with where each role is."""
+        """Yield (phase of the step, role -> that role's phase), in order."""
         writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
         resting = AWAY if self.run.in_turn else STATES
         rests = dict.fromkeys(self.beside, resting) | ({"engine": ASLEEP} if self._shares else {})
@@ -410,7 +410,7 @@ class _Meeting:
             yield "weight-sync", {"actor": STATES, **writing, "engine": SENT}
 
     def _first(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """The first rollout: an engine's without states, the trainer's own writing with them."""
+        """Yield the first rollout: with an engine before optimizer states exist, else with them."""
         if self._shares:
             resting = AWAY if "weights" in self.run.away else HERE
             yield "engine-start", {"actor": resting, **writing, "engine": "load"}
@@ -419,7 +419,7 @@ class _Meeting:
             yield "rollout", {"actor": STATES, **writing, "engine": AWAKE}
 
     def _again(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """The rollouts from the second step on, and what they wait for."""
+        """Yield the phases of rollouts from the second step on, and the weight sync before them."""
         sending, resting = (HERE, AWAY) if "states" in self.run.away else (STATES, ALONE)
         if self.rollout.sends:
             yield "weight-sync", {"actor": sending, **writing, "engine": WEIGHTS}
@@ -430,7 +430,7 @@ class _Meeting:
         yield "cache-wakes", {"actor": resting, **writing, "engine": AWAKE}
 
     def _own_cards(self, first: int) -> tuple[Device, ...]:
-        """Return the devices of an engine that has cards of its own."""
+        """Return the devices of an engine on separate cards; empty on the trainer's."""
         if not self.rollout.cards:
             return ()
         served = [d for d in self.served.devices if d.kind == "gpu"]
@@ -438,7 +438,7 @@ class _Meeting:
         return tuple(replace(served[n % len(served)], index=first + n) for n in every)
 
     def _engine_alone(self, count: int) -> EngineCards:
-        """Return how much an engine takes of cards that it has alone, and whether it fits there."""
+        """Return the engine's peak on its `count` separate cards, and whether it fits there."""
         verdict = self.served.verdict
         most = self.roles["engine"].instants[AWAKE].at("driver").expected
         facts: EngineCards = {"count": count, "peak_bytes": most}
@@ -475,9 +475,9 @@ class _Meeting:
 
 
 def _as_trained(model: Model, trained: Train) -> Model:
-    """Return the model as an engine has it that is sent what is trained: of a checkpoint in 8 bits
-    its copy in 16, which the trainer has. Source: verl 0.7 workers/megatron_workers.py (weights are
-    sent in bfloat16)."""
+    """Return the model as the trainer sends it to the engine: an 8-bit checkpoint dequantized to 16
+    bits, as the trainer has it. Source: verl 0.7 workers/megatron_workers.py (weights are sent in
+    bfloat16)."""
     if trained.quantization is not None:
         return model
     parts = (
@@ -490,7 +490,7 @@ def _as_trained(model: Model, trained: Train) -> Model:
 
 
 def _tokens(model: Model | None) -> int:
-    """Return the tokens that a model's config knows; 0 where it does not say."""
+    """Return the vocabulary size of a model's config, 0 if it has none."""
     config: Mapping[str, Any] = {} if model is None else model.parts[0].config
     return int(config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 0)
 
@@ -498,7 +498,7 @@ def _tokens(model: Model | None) -> int:
 def _hosts(
     actor: Report, run: LearningRun, roles: Mapping[str, Role], served: Report | None
 ) -> tuple[Device, ...]:
-    """Return the host of one machine, with what all roles have there."""
+    """Return the host device of one machine, with the memory of all roles."""
     ranks = prod(actor.workload.get(f"{name}_parallel_size") or 1 for name in SHARING)
     nodes = 1 if actor.verdict is None else actor.verdict.nodes
     of_one = max(1, ranks // nodes)
@@ -513,8 +513,8 @@ STATIC = ("weights", "adapters", "master_weights", "gradients", "optimizer_state
 
 
 def _open(report: Report, run: LearningRun) -> Report:
-    """Return the report with a verdict that is no "yes" where something that decides was not said,
-    or its release was not read; and no "no" where what nobody said may make it fit."""
+    """Return the report with its verdict opened: a "yes" if a deciding setting is unset or the
+    release was not read, a "no" if a setting that is unset may make the run fit."""
     verdict = report.verdict
     if verdict is None or verdict.fits == "unknown":
         return report
@@ -535,14 +535,14 @@ def _open(report: Report, run: LearningRun) -> Report:
 
 
 def _least(report: Report, run: LearningRun) -> int:
-    """Return what a card holds at least of what trains, however a step is cut: its share of all,
-    where nobody said how they are shared out."""
+    """Return the bytes of training state that a card holds at least: an even share, if the user set
+    no sharding."""
     cards = report.verdict.count if report.verdict and "shard" in run.unsaid else 1
     return max(one.of(*STATIC).low for one in report.fullest.phases) // cards
 
 
 def _named(name: str, program: str) -> str:
-    """Name a setting as it is typed here, and as its program calls it."""
+    """Return a setting's flag, with the framework's name for it in brackets."""
     words = " ".join(key.rpartition("|")[2] for key in keyed(program, {name: 0}) or ())
     flag = f"--{name.replace('_', '-')}"
     return f"{flag} ({words})" if words else flag

@@ -1,11 +1,11 @@
-"""Host memory of one machine in a step of rewards: two instants, beside loading and saving.
+"""Host memory per machine in a reinforcement-learning step: two phases, beside loading and saving.
 
-    engine-writes    what is taken off the cards meanwhile, in pinned blocks
-    trainer-trains   the engine's weights, asleep at level 1; what the step itself has there
+    engine-writes    what is offloaded from the cards meanwhile, in pinned blocks
+    trainer-trains   the engine's weights, asleep at level 1; and the training step's own memory
 
-Moved, not gone: what is away from the cards is here at the same instant. A frozen reference in host
-memory is here all the time; so are a process for each rank, and those of an engine with its own.
-Ray's object store may fill 30 % of the machine, and is counted at the upper end alone.
+What is offloaded from the cards is here at the same moment. A frozen reference in host memory is
+always here; so are one process per rank, and those of an engine with its own. Ray's object store
+may fill 30 % of the machine, and is counted only at the high end.
 
 Source: ray 2.50 _private/ray_constants.py (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION); torch
 ATen/core/CachingHostAllocator.h (blocks of powers of two).
@@ -30,13 +30,13 @@ from weighbridge.training.learning import LearningRun
 from weighbridge.training.objective import REFERENCE
 
 WRITES, TRAINS = "engine-writes", "trainer-trains"
-PINNED = (10, 13, 20)  # tenths: none to all of a tensor again; 1.3 of many tensors (assumed)
+PINNED = (10, 13, 20)  # tenths: rounding adds none to all; 1.3 for many tensors (assumed)
 RAY = frozenset(("verl", "easyr1", "openrlhf", "nemo-rl", "slime"))
-# Of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned, and had no caches
+# First vLLM with sleep mode; before, verl's copy of it moved weights, not pinned, without caches
 # (verl 0.2 third_party/vllm/vllm_v_0_6_3/worker.py, free_cache_engine)
 POOLS = (0, 7)
 STORE = 30  # percent of the machine's memory, at most
-WHAT = {  # what leaves the cards -> names of its components
+WHAT = {  # what is offloaded -> names of its components
     "weights": ("weights", "adapters", "master_weights"),
     "states": ("optimizer_states",),
 }
@@ -45,8 +45,8 @@ WHAT = {  # what leaves the cards -> names of its components
 def host(
     device: Device, run: LearningRun, ranks: int, cards: Mapping[str, Role], served: Report | None
 ) -> Device:
-    """Return the host with what others have there. `device`: as the trained model's own step has
-    it; `ranks` of one machine; `cards`: roles on a card, at `states` as they rest."""
+    """Return the host `device` of the training step, with all roles' memory. `ranks`: per machine;
+    `cards`: the roles on a card; `served`: the engine's report, if there is one."""
     kept = tuple(_kept(run, ranks, cards["actor"]))
     trainer = {one.name: one for one in device.phases}
     trained = max((trainer[n] for n in ("step", "backward") if n in trainer), key=fullness)
@@ -85,7 +85,7 @@ def _pinned(nbytes: int, role: str, name: str, detail: str) -> Component:
 
 
 def _kept(run: LearningRun, ranks: int, actor: Role) -> Iterator[Component]:
-    """Yield what is there whatever works: a reference, and Ray's store."""
+    """Yield the components that are there in every phase: a reference, and Ray's object store."""
     if run.objective.reference == "host":
         weights = actor.instants["states"].of("weights").expected
         halves = 1 if run.trained.dtype is None and run.trained.tuning == "full" else 2
@@ -105,7 +105,7 @@ def _kept(run: LearningRun, ranks: int, actor: Role) -> Iterator[Component]:
 
 
 def _away(run: LearningRun, ranks: int, cards: Mapping[str, Role]) -> Iterator[Component]:
-    """Yield copies of what is off the cards while the engine writes."""
+    """Yield the copies of what is offloaded from the cards while the engine generates."""
     for what, names in WHAT.items():
         if what in run.away:
             nbytes = cards["actor"].instants["states"].of(*names).expected
@@ -117,7 +117,7 @@ def _away(run: LearningRun, ranks: int, cards: Mapping[str, Role]) -> Iterator[C
 
 
 def _engine(served: Report, run: LearningRun, ranks: int) -> dict[str, Instant]:
-    """The engines of one machine while they write, and while they sleep."""
+    """Return the engines of one machine while they generate, and while they sleep."""
     of_one = next(d for d in served.devices if d.kind == "host")
     phases = {one.name: one for one in of_one.phases}
     each = max(1, sum(d.kind == "gpu" for d in served.devices))

@@ -1,10 +1,10 @@
-"""Roles of a step of rewards, cut out of answers that exist: their instants, and what they leave at
-rest.
+"""Roles of a reinforcement-learning step, cut out of finished answers: their phases, and what they
+hold at rest.
 
-    away, here, states, states-alone    of one that trains: nothing, its weights, those with the
-                                        optimizer's states, or these alone
-    awake, sleep, wake, sent            of an engine: it writes, its pools are unmapped, its weights
-                                        arrive before its cache is there; what is sent alone
+    away, here, states, states-alone    of a role that trains: nothing, its weights, those with the
+                                        optimizer's states, or only these states
+    awake, sleep, wake, sent            of an engine: it generates, its pools are unmapped, its
+                                        weights arrive before its cache; only what is sent
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,23 +20,23 @@ from weighbridge.training.objective import LOG_PROBS, REFERENCE
 AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")
 AWAKE, ASLEEP, WEIGHTS, SENT = ("awake", "sleep", "wake", "sent")
 PROCESS = "trainer"
-OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
+OF_PROCESS = frozenset({"context", "communication", "other"})  # never offloaded
 # What sleep unmaps: sglang managers/scheduler_update_weights_mixin.py (release_memory_occupation)
 POOLED = ("weights", "kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
-WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
+WRITING = 200 * MIB  # while a few sequences decode, of the profiled step's room (assumed)
 PASSES = (LOG_PROBS, REFERENCE, "forward", "loss", "backward")
-MASK = 3  # bytes of a pair of tokens: whether it is seen, and what is added to its score
-BY_EYE = 25  # percent of logits, either way, of a head that was read and never run (assumed)
-# Percent, below and above, of what a pass makes by a release that was not read: what the law of a
-# release says of its neighbour. Of 21 pairs (TRL, verl, AgileRL; 2026) an older one had 0.64 to 2.3
-# of it, but for three whose head was not fused yet; a newer one 0.13 to 1.56
+MASK = 3  # bytes per pair of tokens: a boolean mask, and 16 bits added to the score
+BY_EYE = 25  # percent of logits, either way, if the program was read but never run (assumed)
+# Percent, below and above, of what a pass computes in a release that was not read: how much
+# neighbours of a known release differ. Of 21 pairs (TRL, verl, AgileRL; 2026) an older one took
+# 0.64 to 2.3 times as much, except three whose head was not fused yet; a newer one 0.13 to 1.56
 UNREAD = {"earlier": (36, 130), "newer": (87, 56)}
 MADE = ("logits", "activations", "workspaces", "temporaries")
 
 
 def cards_of(gpu: str, count: int) -> str:
-    """Name so many of the trainer's cards."""
+    """Return the GPU setting for `count` cards of the trainer's kind."""
     return f"{gpu.partition(':')[0]}:{count}" if count > 1 else gpu.partition(":")[0]
 
 
@@ -46,9 +46,9 @@ def fullest(report: Report) -> Device:
 
 
 def trainer(report: Report, *, fresh: bool) -> Role:
-    """A role that trains: its own instants, and what stays of it where others work. Where the
-    allocator's cache is not emptied, its free room stays, too. Gradients stay where a step begins
-    with them: flat buffers, not those of the batches before."""
+    """Return the role of a model that trains: its phases, and what it holds while others work.
+    Unless `fresh`, the allocator's cache is not emptied, and its free room stays. Gradients stay
+    only if a step begins with them, in flat buffers."""
     instants = {one.name: one for one in fullest(report).phases}
     begins, step = instants.get(LOG_PROBS, instants["forward"]), instants["step"]
     stays = [c for c in begins.components if c.stays or c.name in ("gradients", "rounding")]
@@ -66,7 +66,7 @@ def trainer(report: Report, *, fresh: bool) -> Role:
 
 
 def on_base(instants: Mapping[str, Instant]) -> dict[str, Instant]:
-    """Instants of a role whose base another has on the card."""
+    """Return a role's phases without weights, since another role's base on the card has them."""
     return {name: without(one, ("weights",)) for name, one in instants.items()}
 
 
@@ -79,8 +79,8 @@ def without(one: Instant, names: Iterable[str]) -> Instant:
 
 
 def awake_of(device: Device, served: Report) -> Instant:
-    """The engine as it writes: its cache is what its share leaves; the room of the profile's widest
-    step is empty while a few sequences decode, and full at worst."""
+    """Return the engine's phase while it generates. Its cache is what its share leaves; the
+    profiled step's room is empty while a few sequences decode, and at worst full."""
     decode = next(one for one in device.phases if one.name == "decode")
     cache = served.derived.get("available_kv_cache_interval")
     if cache is None:
@@ -110,11 +110,11 @@ def awake_of(device: Device, served: Report) -> Instant:
 
 
 def widened(report: Report, run: LearningRun, rows: int) -> Report:
-    """Widen what logits take in a step whose program was read and never run, and a step whose rows
-    are padded to each other: where FlashAttention does not run by itself each may have a mask of
-    its pairs of tokens, and 16 bits of each that are added to scores. Source: transformers 5.23
-    masking_utils.py (_ignore_causal_mask_sdpa); torch ATen/native/transformers/attention.cpp; two
-    windows of AgileRL with rows of 32,768 tokens had 2.6 to 2.8 GiB more than without."""
+    """Return the report with wider logits if the step's program was never run, and with masks if
+    rows are padded: without FlashAttention, each pair of tokens may have a mask, and 16 bits that
+    are added to scores. Source: transformers 5.23 masking_utils.py (_ignore_causal_mask_sdpa);
+    torch ATen/native/transformers/attention.cpp; two windows of AgileRL with rows of 32,768 tokens
+    had 2.6 to 2.8 GiB more than without."""
     masks = _masks(run, rows)
     if run.objective.head.known and not masks and not run.outside:
         return report
@@ -126,8 +126,8 @@ def widened(report: Report, run: LearningRun, rows: int) -> Report:
 
 
 def either(report: Report, other: Report, release: str) -> Report:
-    """Raise the high ends of a step to those of another release, which it may be. The optimizer's
-    own instant is alike: what it leaves free is written over by the next rollout."""
+    """Return the report with the high ends of its phases raised to those of another `release`. The
+    optimizer's phase is left: the next rollout writes over what it leaves free."""
     most = {one.name: one for one in fullest(other).phases if one.name != "step"}
     devices = (
         replace(d, phases=tuple(_raised(p, most.get(p.name, p), release) for p in d.phases))

@@ -1,6 +1,6 @@
-"""Limits of context and batch on a device: the largest numbers for which the verdict is yes.
+"""Largest context and batch size for which the verdict is "yes" on a device.
 
-A search, since estimates are monotone; in numbers alone where the engine has a probe.
+Found by a search, since estimates are monotone; by a quick probe of bytes if the engine has one.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-USUAL = 4096  # tokens: where the search begins, which is the context that most questions have
-UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
+USUAL = 4096  # tokens: the search starts at this context, the most usual one
+UNBOUNDED = 1 << 20  # tokens: the search ends here if the model has no maximum
 Setting = Literal["context", "batch_size"]
 LIMITED: tuple[Setting, ...] = ("context", "batch_size")
-MANY = 1 << 16  # requests: the search for the most at once stops here
-CLOSER = 64  # times narrower than all that is left: where a guess is looked for on its other side
+MANY = 1 << 16  # requests: the search for the largest batch ends here
+CLOSER = 64  # a good guess is checked on its other side, within 1/64 of the interval
 Holds = Callable[[int], bool]
-Margin = Callable[[int], int | None]  # bytes to spare, below 0 where it does not fit
+Margin = Callable[[int], int | None]  # bytes to spare, negative if it does not fit
 
 
 def limits(
@@ -38,8 +38,8 @@ def limits(
     budget: "Budget | None",
     wanted: Sequence[Setting],
 ) -> DerivedFacts:
-    """Find how far context and batch can go on the device, each with all else as it was asked; null
-    where something is not counted."""
+    """Return the largest context and batch on the device, each with all other settings as they are.
+    None if something is not counted."""
     if budget is None:
         return {}
     shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
@@ -58,7 +58,7 @@ def limits(
     def more(n: int) -> bool:
         return _holds(subject, workload.but(batch_size=n), kind, budget)
 
-    # Bytes of a server that takes a share of the card go by that share, in steps
+    # A server that budgets a share of the card grows in steps with that share
     batch, tokens = workload.batch_size or 1, max(subject.longest or UNBOUNDED, subject.context)
     most = workload.max_num_seqs or max(MANY, batch)
     quick = _quick(subject, workload, kind, _beside_processes(budget, workload, answer))
@@ -100,10 +100,10 @@ def _furthest(
     *,
     again: bool = False,
 ) -> int:
-    """Search from the first of `near`, so that the answer is the same whatever was asked: bytes of
-    an allocator go up and down a little along the way, and another beginning ends elsewhere. Only
-    where more was asked, the second, and that holds itself, the search goes on from there; `again`:
-    also from what was found, which another launch may hold and more."""
+    """Return the largest number found by `search`. It starts at the first of `near`, so the result
+    does not depend on the user's number: allocator rounding makes bytes go up and down. Only if the
+    user's number (second of `near`) is larger and holds, the search starts there; `again`: also
+    from each result, since another launch may hold more."""
     begin, asked = near
     number = search(begin)
     if number < asked and holds(asked):
@@ -114,8 +114,8 @@ def _furthest(
 
 
 def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":
-    """Return the budget less what processes need of the memory that they share with the device; an
-    engine's share of it has left them room."""
+    """Return the budget less what host processes need, on a device that shares its memory with
+    them; unchanged if the engine budgets a share, which leaves them room."""
     from weighbridge.answers.verdict.on_host import never_swapped
 
     machine = workload.host_memory()
@@ -130,7 +130,7 @@ def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -
 def _flags(
     subject: Subject, workload: Infer, context: int, kind: Engine, budget: "Budget"
 ) -> DerivedFacts:
-    """Flags that a launch of that context has beside what was set; "" where nothing holds."""
+    """Return the flags that a launch with `context` adds to the user's; "" if none fits."""
     if not context:
         return {"largest_context_flags": ""}
     serves = answered(
@@ -144,7 +144,7 @@ def _of_length(workload: Infer, context: int) -> Infer:
 
 
 def _prompt(workload: Infer, context: int) -> int | None:
-    """Length of a prompt in a longer or shorter context: the part that is written stays."""
+    """Return the prompt length in another context: the number of generated tokens stays."""
     return None if workload.prompt_len is None else max(1, context - (workload.max_new_tokens or 0))
 
 
@@ -154,7 +154,7 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
         and not subject.model.rough
         and not kind.holds(subject, workload, budget)
     ):
-        return False  # nor does it with the margins of published runs
+        return False  # it does not fit with wider margins either
     answer = answered(subject, workload, kind, budget)
     budget = _beside_processes(budget, workload, answer)
     phases = [d.phases for d in answer.devices if d.kind == "gpu"]
@@ -170,8 +170,8 @@ def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") ->
 def _quick(
     subject: Subject, workload: Infer, kind: Engine, budget: "Budget"
 ) -> Callable[[SearchPoint], int | None] | None:
-    """Return what is to spare, in numbers alone, where the engine has them: the same as `_holds`
-    where it is not below 0."""
+    """Return a function from a point to the bytes to spare, if the engine has a probe. It agrees
+    with `_holds` wherever it is not negative."""
     if kind.probe is None or subject.model.rough:
         return None
     probe, like = kind.probe(subject, workload, budget), runs(subject, kind, workload)
@@ -195,8 +195,8 @@ def _quick(
 
 
 def _spare(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> int | None:
-    """Return the bytes that the fullest device surely has to spare, with the margins of such runs;
-    None where something else than bytes says no."""
+    """Return the bytes that the fullest device surely has to spare, with margins of published runs;
+    None if another reason than bytes decides."""
     if nbytes.surely != "yes":
         return None
     several = nbytes.gpus > 1
@@ -217,7 +217,7 @@ def _enough(spare: int | None) -> bool:
 def answered(
     subject: Subject, workload: Infer, kind: Engine, budget: "Budget | None"
 ) -> EngineAnswer:
-    """Answer by the engine's rules, or roughly for a bare size."""
+    """Return the answer by the engine's rules, or a rough one for a bare size."""
     go_on()
     if not subject.model.rough:
         return kind.infer(subject, workload, budget)
@@ -247,12 +247,12 @@ def largest(
     quick: Margin | None = None,
     straight: bool = False,
 ) -> int:
-    """Find an n of 1 to `most` that holds while n + 1 does not; 0 where not even one holds.
+    """Return an n of 1 to `most` that holds while n + 1 does not; 0 if not even 1 holds.
 
-    The search begins at `near`, which is never above what is found where it holds itself. Where
-    bytes to spare are known quickly, they are searched instead, and `holds` judges what they found
-    and the number above it; where they do not agree, `holds` is searched from the start.
-    `straight`: these bytes grow along a line, but for the steps of an allocator.
+    The search begins at `near`, and finds no less than that if it holds. If bytes to spare are
+    known quickly (`quick`), they are searched instead, and `holds` judges the result and the number
+    above it; if they disagree, `holds` is searched from the start. `straight`: these bytes grow
+    along a line, but for the steps of an allocator.
     """
     if quick is not None:
         most_sure = searched(lambda n: _enough(quick(n)), most, near, quick if straight else None)
@@ -264,7 +264,7 @@ def largest(
 def searched(holds: Holds, most: int, near: int, spare: Margin | None = None) -> int:
     if holds(most):
         return most
-    low, high = 0, most  # low holds (nothing is asked of 0), high does not
+    low, high = 0, most  # low holds (0 by definition), high does not
     if near < most and holds(near):
         low = near
     else:
@@ -276,18 +276,18 @@ def searched(holds: Holds, most: int, near: int, spare: Margin | None = None) ->
         low, high = (n, high) if holds(n) else (low, n)
         if guess is None or high - low <= 1:
             continue
-        close = max(1, wide // CLOSER)  # the other end, which is near where the guess was good
+        close = max(1, wide // CLOSER)  # close to the other end, if the guess was good
         n = min(low + close, high - 1) if low == guess else max(high - close, low + 1)
         low, high = (n, high) if holds(n) else (low, n)
-        if high - low > wide // 2:  # it was not: guesses alone can creep
+        if high - low > wide // 2:  # it was not: guesses may only creep
             n = (low + high) // 2
             low, high = (n, high) if holds(n) else (low, n)
     return low
 
 
 def between(spare: Margin, low: int, high: int) -> int | None:
-    """Return the n at which the straight line through both ends has no byte to spare; None where an
-    end has no number. Nothing is asked of 0."""
+    """Return the n where the straight line through both ends has no byte to spare; None if an end
+    has no number. `spare` is not called for 0."""
     left, lacks = (spare(low) if low else None), spare(high)
     if left is None or lacks is None:
         return None

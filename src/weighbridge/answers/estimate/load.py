@@ -1,4 +1,4 @@
-"""`load`: what the weights of a model take, in the chosen format and in every one."""
+"""`load`: memory of a model's weights, in the chosen format and in every other one."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.pools import MachineMemory
     from weighbridge.memory.report.verdict import Verdict
 
-BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
-STACKED = 5  # of transformers: experts of a layer are one tensor
-METAL = "mlx-lm"  # what loads its formats
+BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # keyed by `as_stored`
+STACKED = 5  # first transformers major that stacks the experts of a layer in one tensor
+METAL = "mlx-lm"  # the engine that loads MLX formats
 OTHERS = (
     "timm",
     "ultralytics",
     "torchvision",
     "diffusers",
     "torch",
-)  # libraries that load their own
+)  # libraries that load their own models
 
 
 def load(
     model: Model, workload: Load, margins: bounds.MarginTable | None = None, *, formats: bool = True
 ) -> Report:
-    """Report what the weights of `model` take on one device: in the chosen format, and in every one
-    where `formats` are asked for. `margins` stand for the package's own."""
+    """Report the memory of `model`'s weights on one device: in the chosen format, and with
+    `formats` in every one. `margins` replace the package's own table."""
     version = transformers.parse_version(workload.engine_version)
     major = version[0]
     default = by_transformers(major)
@@ -117,7 +117,7 @@ def load(
 
 
 def _known(model: Model, version: tuple[int, int]) -> None:
-    """Raises ReleaseError for a class that a release of transformers does not have yet."""
+    """Raise ReleaseError if this release of transformers lacks the model's class."""
     from weighbridge.engines import model_classes
     from weighbridge.engines.weight_formats import Loader
 
@@ -133,7 +133,7 @@ def _verdict(
     choices: Choices,
     major: int,
 ) -> "Verdict | None":
-    """Judge the devices and the host; None where neither was named."""
+    """Return the verdict on devices and host; None if neither was named."""
     if budget is None and machine is None:
         return None
     from weighbridge.answers.verdict import on_devices, on_host
@@ -147,7 +147,7 @@ def _verdict(
 
 
 def _largest(model: Model, choices: Choices, major: int) -> int | None:
-    """Return the bytes of the largest layer, which goes to one device as a whole."""
+    """Return the bytes of the largest layer, which is never split over devices."""
 
     def nbytes() -> int:
         placed = tensors(model, choices, major=major)
@@ -159,8 +159,8 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
 
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
-    """Place all tensors on one device: after a warm-up in their own order, else as `.to` moves
-    them. Since transformers 5 the experts of a layer are one tensor, where nothing packs them."""
+    """Return all tensors placed on one device: in their own order after a warm-up, else as `.to`
+    moves them. Since transformers 5 the experts of a layer are one tensor, unless quantized."""
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     loading = tensors if warm else by_module
@@ -179,7 +179,7 @@ def _on_card(
     card: "Part | None",
     version: tuple[int, int],
 ) -> tuple[dict[str, Decision], list[str]]:
-    """Decide what is loaded on a card without units for it, and what to say."""
+    """Return what is loaded on a card without units for it, dequantized, and the notes about it."""
     if card is None:
         return dict(decisions), []
     from weighbridge.engines.transformers import formats
@@ -201,7 +201,7 @@ def _on_host(
     *,
     mapped: bool,
 ) -> Instant:
-    """Return the host's phase: the program, and what it holds of each part while it loads."""
+    """Return the host's phase: the process, and the bytes it holds of each part while loading."""
     loader = engine(model, decisions[model.parts[0].name].choice.scheme)
     components = [_process(loader)]
     for part in model.parts:
@@ -217,7 +217,7 @@ def _on_host(
 
 
 def _process(loader: str) -> Component:
-    """Estimate the program that loads: llama.cpp's is small."""
+    """Return the memory of the loading process: llama.cpp's is small."""
     if one_buffer(loader):
         from weighbridge.engines.llama_cpp.process import PROCESS
 
@@ -244,7 +244,7 @@ def _on_device(
 
 
 def runs(model: Model, form: Scheme | None) -> bounds.RunForm:
-    """Describe the published runs that an answer is like."""
+    """Return the kind of published runs whose margins apply."""
     return bounds.RunForm(
         "load",
         engine(model, form),
@@ -254,7 +254,7 @@ def runs(model: Model, form: Scheme | None) -> bounds.RunForm:
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:
-    """Return the engine that loads such files, or such a format."""
+    """Return the engine that loads the model's files, or the format `form` if it belongs to one."""
     if form is not None and form.engine:
         return form.engine
     kinds = {part.library: None for part in model.parts}
@@ -264,12 +264,12 @@ def engine(model: Model, form: Scheme | None = None) -> str:
 
 
 def one_buffer(loader: str) -> bool:
-    """Tell whether no caching allocator stands between the tensors and the device."""
+    """Return whether tensors are loaded into one buffer, without a caching allocator."""
     return loader == METAL or record(loader).reads == "gguf"
 
 
 def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> EffectiveSettings:
-    """Collect every setting as it was used, defaults included. Parts of a pipeline may differ."""
+    """Return every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
     form = first.choice.scheme
     name = engine(model, form)
@@ -293,10 +293,10 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
 def _download(
     model: Model, decisions: Mapping[str, Decision], weights: Mapping[str, int], major: int
 ) -> int | None:
-    """Return the bytes that the files would take, where none was read: weights as the model's
-    config declares.
+    """Return an estimate of the download in bytes, from the dtypes in the config; None if the file
+    sizes are known.
 
-    `weights` are the bytes of each part as it is loaded, which mostly is how it is stored.
+    `weights` are the bytes of each part as loaded, mostly the same as stored.
     """
     if model.download_bytes is not None or model.rough:
         return None
@@ -313,7 +313,7 @@ def _download(
 
 
 def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> DerivedFacts:
-    """Collect what follows from the model and is no setting."""
+    """Return the facts that follow from the model and are no settings."""
     unloaded = [tensor for part in model.parts for tensor in part.unloaded]
     return {
         "dtype_from": ", ".join(dict.fromkeys(decision.why for decision in decisions.values())),

@@ -1,4 +1,4 @@
-"""`train --framework megatron`: what a run by Megatron-core takes, stage by stage."""
+"""`train --framework megatron`: memory of a Megatron-core run, per pipeline stage."""
 
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import traits, uncounted
@@ -23,7 +23,7 @@ from weighbridge.workload import Train
 
 @dataclass(frozen=True, slots=True)
 class MegatronRuns:
-    """The answer of the rules alone, and the published runs that it is like."""
+    """The estimate without margins (`alone`), and the kind of published runs to widen it by."""
 
     alone: tuple[Device, ...]
     like: bounds.RunForm
@@ -34,7 +34,7 @@ class MegatronRuns:
 
 
 def run(model: Model, workload: Train) -> MegatronRuns:
-    """Plan and answer a run without the margins of published ones."""
+    """Return the estimate of a run without the margins of published runs."""
     number, _ = version(usual(), workload.engine_version)
     asked = subject_for(model, workload, number)
     training = plan(asked, workload, workload.budget())
@@ -42,8 +42,8 @@ def run(model: Model, workload: Train) -> MegatronRuns:
 
 
 def train(model: Model, workload: Train, *, values: bool = False) -> Report:
-    """Report what a run takes; `values`: of a critic, whose head is one output. Raises
-    UnsupportedError where the model is outside our rules, UsageError where settings contradict each
+    """Report the memory of a run; `values`: of a critic, whose head has one output. Raises
+    UnsupportedError if our rules do not cover the model, UsageError if settings contradict each
     other."""
     number, note = version(usual(), workload.engine_version)
     budget = workload.budget()
@@ -76,7 +76,7 @@ def train(model: Model, workload: Train, *, values: bool = False) -> Report:
 
 
 def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
-    """Describe the published runs that an answer is like."""
+    """Return the kind of published runs whose margins apply."""
     known = traits.training(asked, training.sharding, training.part, ())
     sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
     doubt = ignorance.doubt(ignorance.of_name(asked.model.notes))

@@ -1,4 +1,4 @@
-"""Host memory beside a pipeline that runs or is trained: processes, what waits, pages of files."""
+"""Host memory of a diffusion pipeline: processes, components kept in RAM, pages of mapped files."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ LOADED = "diffusers 0.42 models/model_loading_utils.py"
 
 
 class InRam(NamedTuple):
-    """Bytes that a process keeps there, what they are, and how we know. `passing`: for a moment."""
+    """Bytes per process in RAM, what they are, and their source. `passing`: only for a moment."""
 
     detail: str
     nbytes: Bytes
@@ -21,7 +21,7 @@ class InRam(NamedTuple):
 
 
 def on_host(processes: int, waiting: Iterable[InRam], mapped: int) -> Instant:
-    """Return the fullest moment; `mapped` bytes of files are read, whose pages may stay."""
+    """Return the host's fullest phase; pages of the `mapped` bytes of files may stay in memory."""
     each = (
         Component(
             name=one.name,

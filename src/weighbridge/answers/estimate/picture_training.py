@@ -1,6 +1,6 @@
-"""Training of a pipeline's denoiser: what a step takes, phase by phase, on the card and beside it.
+"""Training of a pipeline's denoiser: memory of a step by phase, on the card and on the host.
 
-cache    encoders that run before the steps      load      what stays
+cache    encoders that run before the steps      load      weights that stay
 encode   encoders that run in each step          forward, backward, step
 """
 
@@ -44,15 +44,15 @@ from weighbridge.workload.picture_training import PictureTraining
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-SENT = 4 + 2  # bytes a number
+SENT = 4 + 2  # bytes per gradient element: 32 bits and 16 bits
 SWAPPED = "musubi-tuner modules/custom_offloading_utils.py"
-# Percent more above, of a file in float8 and a program's own linears: all six published peaks of
-# musubi-tuner and SimpleTuner lay there, by 66 to 198 % of what moves, whence is not known
+# Percent added at the high end for a float8 file with the program's own linears: all six published
+# peaks of musubi-tuner and SimpleTuner were higher, by 66 to 198 % of MOVING; the cause is unknown
 OF_FILES = 100
-# Percent more where autocast runs norms in float32, as torch 2.12 and newer do: of what a step of
-# FLUX.1 keeps 11, of FLUX.2 klein 16
+# Percent added if autocast runs norms in float32, as torch 2.12 and newer do: 11 for what a step of
+# FLUX.1 saves, 16 for FLUX.2 klein
 OF_NORMS = 17
-UNREAD = 25  # percent more, of a format whose linears were not followed
+UNREAD = 25  # percent, either way, for a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
 SOURCE = "diffusers 0.42, run over shapes; training/forward"
@@ -63,8 +63,8 @@ SWITCHES = (
 
 
 def train(model: Model, w: PictureTraining) -> Report:
-    """Raises UnsupportedError for a pipeline of which a network has no program, UsageError for
-    settings that contradict it."""
+    """Report a training step's memory by phase. Raises UnsupportedError if a network has no program
+    here, UsageError for settings that contradict the pipeline."""
     row = row_of(model)
     parts = {p.name: p for p in model.parts}
     known(row, parts)
@@ -110,8 +110,8 @@ def train(model: Model, w: PictureTraining) -> Report:
 
 
 class WholeStep(NamedTuple):
-    """A run with what may be less or more of it: `least` is the same where checkpoints forget all,
-    `most` where adapters are as large as the program's examples have them."""
+    """A run with its lower and upper variants: `least` if checkpoints recompute all, `most` with
+    adapters as large as in the program's examples."""
 
     asked: PicturePlan
     ran: PictureRun
@@ -147,7 +147,7 @@ def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:
 
 
 def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
-    """Yield what tensors live for. What moves is as sure as whose code it is."""
+    """Yield the components of live tensors. MOVING ones have the program's margin."""
     asked, spread, least = whole.asked, whole.spread, whole.least.moments[moment].live
     most, base = whole.most.moments[moment].live, asked.spec.denoiser
     for what, nbytes in whole.ran.moments[moment].live.items():
@@ -171,7 +171,7 @@ def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
         )
 
 
-ASSUMED = 5  # percent: a wider spread is none that was followed
+ASSUMED = 5  # percent: a wider margin means that the program was not followed
 
 
 def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str:
@@ -191,7 +191,7 @@ def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str
 
 
 def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
-    """The processes, weights and activations that wait there, and pages of files."""
+    """Return the host's phase: processes, offloaded weights and activations, pages of files."""
     elements = ceil_div(ran.trained, asked.sharding.data)
     sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
     offloaded = ran.offloaded + sent if ran.offloaded else 0
@@ -215,7 +215,7 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
 
 
 def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
-    """Collect every setting as it was used."""
+    """Return every setting as it was used, defaults included."""
     s, spec, adapters = asked.sizes, asked.spec, asked.adapters
     settings: EffectiveSettings = {
         "pipeline": spec.name,

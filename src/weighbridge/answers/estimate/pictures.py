@@ -1,8 +1,8 @@
-"""Pictures and video: what a pipeline takes, stage by stage.
+"""Image and video generation: memory of a pipeline, stage by stage.
 
     encode   each encoder        denoise   one step        decode   the autoencoder
 
-Each stage is an instant. Weights are those on the card then; all that a stage computes is run over
+Each stage is a phase. Its weights are those on the card then; what the stage computes is run over
 shapes by the programs of the networks, with the allocator replayed (weighbridge.pictures).
 """
 
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
     from weighbridge.memory.report.verdict import Verdict
 
-# Shares of what a stage holds. 186 published peaks of diffusers' pipelines (CogVideoX, FLUX,
-# Qwen-Image: diffusers-torchao, InvokeAI) lay from 4 % below to 4 % above; programs that run files
-# of their own are 15 to 25 % off where anybody measured (assumed)
+# Margins, as shares of a stage's bytes. 186 published peaks of diffusers' pipelines (CogVideoX,
+# FLUX, Qwen-Image: diffusers-torchao, InvokeAI) were 4 % below to 4 % above; programs with file
+# formats of their own are 15 to 25 % off where anybody measured (assumed)
 SPREAD: Mapping[str, float] = {
     "diffusers": 0.04,
     comfy.NAME: comfy.SPREAD,
@@ -59,14 +59,14 @@ SPREAD: Mapping[str, float] = {
 }
 OTHER_PROGRAM = 0.25
 OF_COMPUTING = (comfy.NAME, sdcpp.NAME)  # programs that print what they load: a share of the rest
-FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
+FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # packing takes up to a fifth more
 PACKING = 0.2
 SOURCE = "diffusers 0.42, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
 
 
 def picture(model: Model, w: Picture) -> Report:
-    """Raises UnsupportedError for a pipeline of which a network has no program, UsageError for
-    settings that contradict it."""
+    """Report a pipeline's memory, stage by stage. Raises UnsupportedError if a network has no
+    program here, UsageError for settings that contradict the pipeline."""
     row = row_of(model)
     parts = loaded(row, model, w)
     known(row, parts)
@@ -142,8 +142,8 @@ def _judged(
     budget: "Budget | None",
     missing: str,
 ) -> "Verdict | None":
-    """Judge cards and the machine; nothing is sure where a component runs on the processor, or is
-    not weighed."""
+    """Return the verdict on cards and machine; open if a component runs on the CPU or is not
+    estimated."""
     from weighbridge.answers.verdict import on_devices
     from weighbridge.answers.verdict.on_host import both
 
@@ -169,8 +169,7 @@ def _gpus(
     parts: Mapping[str, ModelPart],
     card: "Part | None",
 ) -> Iterator[Device]:
-    """Yield the cards in their order, those of which nothing runs, too. Ranks of a sequence are
-    alike."""
+    """Yield the cards in order, idle ones too. Ranks that split a sequence are alike."""
     by_card: dict[int, list[Instant]] = {0: packed}
     for stage, instant in zip(ran.stages, instants, strict=True):
         by_card.setdefault(stage.result.card, []).append(instant)
@@ -190,16 +189,16 @@ def _spread(stage: Stage, parts: Mapping[str, ModelPart], w: Picture) -> float:
 
 
 class StagesRun(NamedTuple):
-    """A pipeline that was run on a card, by the rules of one program."""
+    """The stages of a pipeline on a card, as one program runs them."""
 
     stages: tuple[Stage, ...]
     wanted: PictureRequest
     place: ComponentPlacement
-    packed: int = 0  # bytes on the card while weights are packed there
-    in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
+    packed: int = 0  # peak bytes on the card while weights are quantized there
+    in_ram: int = 0  # bytes of weights that do not fit on the card and are streamed
     mapped: bool = False  # weights in RAM are pages of files
-    files: int = 0  # bytes of LoRAs that stay in RAM, to be added as weights are loaded
-    resting: Mapping[int, Mapping[str, int]] = {}  # weights by card, where there are several
+    files: int = 0  # bytes of LoRAs in RAM, merged as weights are loaded
+    resting: Mapping[int, Mapping[str, int]] = {}  # card -> component -> bytes of weights
     notes: tuple[str, ...] = ()
 
 
@@ -219,7 +218,7 @@ def _by_diffusers(
 def _on_cards(
     row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, place: ComponentPlacement
 ) -> ComponentPlacement:
-    """Put components on several cards, by what is free there beside a context."""
+    """Return the placement over several cards, by their free memory less a CUDA context."""
     budget, dtype = w.budget(), place.dtypes[row.denoiser]
     rooms = [] if budget is None else [room.expected for room in budget.each]
     beside = device.context(None if budget is None else budget.choice.part).bytes.expected
@@ -265,7 +264,7 @@ BY = {"diffusers": _by_diffusers, comfy.NAME: _by_comfy, sdcpp.NAME: _by_sdcpp}
 
 
 def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
-    """Open a verdict where weights come from RAM: it runs, slower."""
+    """Return the verdict opened, since `nbytes` of weights come from RAM: it runs, but slower."""
     lead = sentence("comfy.in_part", size=human(nbytes))
     if judged.fits == "no":
         return judged
@@ -274,8 +273,7 @@ def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
 
 
 def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
-    """Return the components that are loaded. Raises UsageError for one to leave out that is not
-    there."""
+    """Return the components that are loaded. Raises UsageError if one to `drop` does not exist."""
     dropped = formats.left_out(w.drop or (), row, [p.name for p in model.parts])
     return {p.name: p for p in model.parts if p.name not in dropped}
 
@@ -298,7 +296,7 @@ def _instant(
     *,
     alone: bool,
 ) -> Instant:
-    """A stage's fullest moment. `alone`: the share is of what it computes with."""
+    """Return a stage's peak. `alone`: the margin is a share of all but the weights."""
     peak, weights, *_ = stage.result
     live = {name: n for name, n in peak.live.items() if name != "weights"}
     whole = sum(live.values()) if alone else peak.allocated
@@ -332,7 +330,7 @@ def _instant(
 
 
 def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
-    """Loading, where weights are packed on the card."""
+    """Return the load phase if weights are quantized on the card."""
     weights = Component(
         name="weights",
         bytes=within(nbytes, spread),
@@ -351,8 +349,8 @@ def _checked(
     parts: Mapping[str, ModelPart],
     card: "Part | None",
 ) -> Instant:
-    """Checking a prompt before it is encoded, `stage`: the checker comes to the card, beside the
-    weights that stay there."""
+    """Return the phase that checks a prompt before `stage` encodes it: the checker is on the card
+    with the weights that stay there."""
     weights = stage.result[1] if place.offload == "none" else {}
     checker = Component(
         name="weights",
@@ -368,7 +366,7 @@ def _checked(
 
 
 def _computed(nbytes: int, whole: int, place: ComponentPlacement, spread: float) -> Bytes:
-    """Return what a stage computes, with the share of all that it holds by which runs differ."""
+    """Return the bytes a stage computes, with a margin that is a share of `whole` bytes."""
     packs = any(form.startswith(FLOATING) for form in place.forms.values())
     more = spread + (PACKING if packs else 0)
     return Bytes(max(0, int(nbytes - whole * spread)), nbytes, int(nbytes + whole * more))
@@ -395,7 +393,7 @@ def _weights(
 
 
 def _by_name(instants: Sequence[Instant]) -> tuple[Instant, ...]:
-    """Keep the fullest of each stage, in their order."""
+    """Return the fullest phase of each name, in order."""
     fullest: dict[str, Instant] = {}
     for one in instants:
         known = fullest.get(one.name)
@@ -415,11 +413,11 @@ def _stage_facts(stage: Stage, instant: Instant, cards: Mapping[str, int]) -> di
 
 
 def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
-    """The fullest moment of host memory: components wait there while others run, or pass through
-    it, mapped, when they are loaded."""
+    """Return the host's fullest phase: components wait in RAM while others run, or, mapped, pass
+    through it while loading."""
     place = ran.place
     waits = exactly(waiting(place, parts, row))
-    if ran.mapped:  # may come from the disk again; who swaps blocks keeps all models
+    if ran.mapped:  # may be read from disk again; block swapping keeps all models
         most_there = waits.high if any(place.swapped.values()) else ran.in_ram
         waits = Bytes(0, most_there, most_there)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
@@ -445,7 +443,7 @@ def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> 
 def _effective(
     row: PipelineSpec, wanted: PictureRequest, w: Picture, place: ComponentPlacement
 ) -> dict[str, object]:
-    """Collect every setting as it was used."""
+    """Return every setting as it was used, defaults included."""
     settings: dict[str, object] = {
         "pipeline": row.name,
         "engine": w.engine or "diffusers",

@@ -1,4 +1,4 @@
-"""Refusals by an engine: of a command that it may not start with, and of a question altogether.
+"""Refusals by an engine: of a launch command that it may not start with, or of a whole question.
 
 A command gets a verdict, whatever the memory:
 
@@ -35,27 +35,27 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.engines.launch import Launch
 
-ON = ("1", "true")  # of a variable of the environment
+ON = ("1", "true")  # values that turn an environment variable on
 TOO_LONG = (
     "vllm 0.33 config/model.py: User-specified max_model_len is greater than the derived "
     "max_model_len; sglang 0.5.23: User-specified context_length is greater than the derived "
     "context_length"
 )
 STARTS = {"no": "will not start", "unknown": "may not start"}
-# Flags with which the model's maximum is another one
+# Flags that change the model's maximum length
 _CONFIGURES = """
 --hf-overrides --rope-scaling --rope-theta --hf-config-path --config-format
 --json-model-override-args
 """
 CONFIGURES = frozenset(_CONFIGURES.split())
-NODES = frozenset(("--nnodes", "-n"))  # cards of which are on other machines, too
+NODES = frozenset(("--nnodes", "-n"))  # with these, cards may be on other machines
 RANKS = SIZES["tensor"]
-LOCAL = frozenset(("--data-parallel-size-local", "-dpl"))  # says how many copies run on this one
+LOCAL = frozenset(("--data-parallel-size-local", "-dpl"))  # replicas on this machine
 
 
 def as_it_is(workload: Infer, launched: "Launch", model: Model) -> Infer:
-    """Return the question without a format that the line says of a checkpoint, where that one is
-    not in it: what is there is sized, and `judged` says that the engine refuses."""
+    """Return the workload without a quantization that the launch line names but the checkpoint does
+    not have: the stored weights are estimated, and `judged` adds the engine's refusal."""
     quantization = str(launched.settings.get("quantization", ""))
     wrong = launched.stored_as.endswith(f" {quantization}") and not model.parts[0].packed
     return (
@@ -66,8 +66,8 @@ def as_it_is(workload: Infer, launched: "Launch", model: Model) -> Infer:
 
 
 def longest(report: Report, workload: Infer, launched: "Launch") -> int | None:
-    """Find the longest context that surely serves, where it was left to the engine and the model's
-    own maximum does not."""
+    """Return the longest context that surely serves, if the engine would choose it and the model's
+    maximum does not surely serve; else None."""
     if not launched.longest or workload.context is not None:
         return None
     if report.verdict is None or report.verdict.fits == "yes":
@@ -76,13 +76,13 @@ def longest(report: Report, workload: Infer, launched: "Launch") -> int | None:
 
 
 def told_longest(report: Report, length: int) -> Report:
-    """Add a warning that names the context that was sized: the longest that surely serves."""
+    """Return the report with a warning that it estimates the longest context that surely serves."""
     lead = f"{length:,} tokens is the longest context that surely serves, and what was sized"
     return replace(report, warnings=(*report.warnings, lead))
 
 
 def judged(report: Report, launched: "Launch", model: Model) -> Report:
-    """Return the report with the verdict that follows from what the engine refuses at its start."""
+    """Return the report with a verdict that includes what the engine refuses at its start."""
     name = title(launched.engine)
     beyond = _beyond(report, launched)
     unread = list(_of_model(launched, model))
@@ -94,7 +94,7 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     was = report.verdict
     if was is not None and NODES & launched.given and not LOCAL & launched.given:
         report = replace(report, verdict=(was := _with_other_machines(was, launched)))
-    if was is None or was.fits == "no":  # whose reason is another, if it has one
+    if was is None or was.fits == "no":  # its reason differs, if it has one
         report = replace(report, warnings=(*report.warnings, *(each.why for each in unread)))
     if was is not None and stops:
         weights = report.fullest.phases[0].of("weights").low
@@ -109,7 +109,7 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
 
 
 def _with_other_machines(was: Verdict, launched: "Launch") -> Verdict:
-    """Open the verdict where cards are missing that other machines of the launch may have."""
+    """Return the verdict opened if it lacks cards that other machines of the launch may have."""
     if all(c.name != "devices" for c in was.conditions):
         return was
     every = (c._replace(opens="yes") if c.name == "devices" else c for c in was.conditions)
@@ -119,7 +119,7 @@ def _with_other_machines(was: Verdict, launched: "Launch") -> Verdict:
 
 
 def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
-    """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
+    """Return the verdict with the engine's obstacles; one that is "no" already keeps its reason."""
     turned = was.under(*map(_condition, stops), reason=was.reason)
     if was.fits == "no" == turned.fits:
         return turned
@@ -139,8 +139,8 @@ def _condition(stop: Obstacle) -> Condition:
 
 
 def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, ...]:
-    """Keep remedies that may help: none lets an engine start that refuses the line, but fewer ranks
-    one that sees too few cards."""
+    """Return the remedies that may still help: none if the engine refuses the line, but fewer ranks
+    if it sees too few cards."""
     seen = stops[0].cards if len(stops) == 1 else None
     if seen is not None:
         return tuple(r for r in remedies if 0 < r.change.get(RANKS, 0) <= seen)
@@ -163,7 +163,7 @@ def _of_model(launched: "Launch", model: Model) -> Iterator[Obstacle]:
 
 
 def _beyond(report: Report, launched: "Launch") -> str:
-    """Say why the context is refused; "" where it is not."""
+    """Return why the engine refuses the context; "" if it does not."""
     end, context = report.derived.get("longest_context"), report.workload.get("context")
     allows = record(launched.engine).longer
     if not allows or end is None or context is None or context <= end:
@@ -174,7 +174,7 @@ def _beyond(report: Report, launched: "Launch") -> str:
 
 
 def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
-    """Return the line as it was judged, and the variable as a remedy where it leads to `then`."""
+    """Return the report with the variable as a remedy if it leads to `then`, not in its line."""
     variable = f"{record(engine).longer}=1"
     line = report.derived.get("launch")
     if line:
@@ -193,7 +193,7 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
 
 
 def named(report: Report, launched: "Launch") -> Report:
-    """Add what was read of the engine's own command line, and what it decides itself."""
+    """Return the report with the engine's parsed command line and the engine's own defaults."""
     settings = {
         "engine": launched.engine,
         "program": launched.program,
@@ -210,13 +210,13 @@ def named(report: Report, launched: "Launch") -> Report:
     )
 
 
-# ---- Engines that answer a question which another refuses: each is asked, so that no refusal sends
-# to an engine that refuses it too
+# ---- Engines that answer a question which another refuses: each one is tried, so that no refusal
+# recommends an engine that refuses as well
 
 
 def by_others(error: NotServedError, model: Model, workload: Infer) -> UnsupportedError:
-    """Return the refusal with the engines that answer the same question on the same device; as it
-    was where another device would have to be named."""
+    """Return the refusal, naming the engines that answer the question on the same device; as it was
+    if only another device helps."""
     budget = workload.budget()
     card = None if budget is None else budget.choice.part
     able = tuple(_answering(error, model, workload, card))
@@ -240,7 +240,7 @@ def _answering(
 
 
 def _answers(kind: Engine, model: Model, workload: Infer) -> bool:
-    """Tell whether an engine gives a number, in whatever settings are its own."""
+    """Return whether an engine gives an estimate, with its default settings."""
     asked = Infer(
         engine=kind.name,
         dtype=workload.dtype,

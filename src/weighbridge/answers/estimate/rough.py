@@ -1,9 +1,9 @@
-"""`infer` of a bare size ("7B"): nothing is known but a number, so every part is an interval.
+"""`infer` for a bare size ("7B"): only a parameter count is known, so every part is an interval.
 
 A dense transformer of L layers as wide as 128 L has 12 L (128 L)^2 parameters (Kaplan et al. 2020,
-table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its keys and values take
-2 L D e bytes a token with as many key-value heads as heads; models of today have a quarter of them
-(Llama-3-8B, Qwen3-8B), and an eighth or a sixteenth is common above 30 billion.
+table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its KV cache takes 2 L D e bytes
+per token with as many KV heads as heads; models of today have a quarter of them (Llama-3-8B,
+Qwen3-8B), and an eighth or a sixteenth is common above 30 billion.
 
 Several cards share all of it evenly, as far as layers and vocabulary let them (UNEVEN).
 """
@@ -19,12 +19,12 @@ from weighbridge.memory.components.device import ASPECT, rough, words_alone
 from weighbridge.memory.components.weights import total
 from weighbridge.workload import SPREAD, Infer
 
-FEWEST, USUAL = 16, 4  # heads to a key-value head
-UNEVEN = 1.25  # of an even share: the fullest of several cards has at most so much (assumed)
+FEWEST, USUAL = 16, 4  # query heads per KV head
+UNEVEN = 1.25  # the fullest card has at most this many even shares (assumed)
 
 
 def answer(subject: Subject, workload: Infer, count: int = 1) -> EngineAnswer:
-    """Answer for the cards that share it, assumed from end to end."""
+    """Return the answer for `count` cards that share the model; all of it is assumed."""
     weights = total(subject.tensors, "weights")
     layers = max(1, round((subject.model.parameters / (12 * ASPECT**2)) ** (1 / 3)))
     token = 2 * layers * ASPECT * layers * subject.choice.dtype.nbytes
@@ -59,13 +59,13 @@ def answer(subject: Subject, workload: Infer, count: int = 1) -> EngineAnswer:
 
 
 def shares(workload: Infer, count: int) -> int:
-    """Count the cards that share one copy: by the ranks that were asked for, else all of them."""
+    """Return the cards that share one replica: tensor x pipeline ranks if set, else all of them."""
     tensor, pipeline, _ = (getattr(workload, name) for name in SPREAD)
     return int((tensor or 1) * (pipeline or 1)) if tensor or pipeline else max(1, count)
 
 
 def _shared(component: Component, ranks: int) -> Component:
-    """Return what the fullest of so many cards has of a component."""
+    """Return a component's bytes on the fullest of `ranks` cards."""
     if ranks == 1:
         return component
     low, expected, high = component.bytes

@@ -1,8 +1,8 @@
-"""Rows of a step that learns from rewards or preferences may be shorter than their cap.
+"""Verdicts for rewards or preferences, whose rows may be shorter than their cap.
 
-A verdict is about the longest rows. Where they do not surely fit, a sixteenth of them is asked
-about: what does not fit then does not fit, and what surely fits then does so up to some length,
-which is searched for. In between nobody knows how long rows are.
+A verdict is about the longest rows. If they do not surely fit, rows of a sixteenth of the cap are
+estimated: if these do not fit, no rows do; if they surely fit, the longest rows that do are
+searched for. In between the verdict is open, since nobody knows how long rows are.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Condition
 from weighbridge.workload import Train
 
-SHORT, LEAST = 16, 256  # the shortest rows are such a part of the cap, in tokens at least
-ASKS = 3  # between the shortest and the cap
-WHOLE = 64  # tokens that an answer is a multiple of
+SHORT, LEAST = 16, 256  # shortest rows: cap / SHORT, at least LEAST tokens
+ASKS = 3  # estimates between the shortest and the cap
+WHOLE = 64  # tokens; the result is a multiple
 
 Asker = Callable[[Train], Report]
 
 
 def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Report:
-    """Return the report with a verdict for rows that may be shorter; where `sought`, with how long
-    they can be: `rows_up_to` tokens, and `short_rows_bytes`, what the shortest take at least."""
+    """Return the report with a verdict that allows for shorter rows; with `short_rows_bytes`, the
+    least they take, and if `sought` `rows_up_to`, the tokens of the longest that surely fit."""
     verdict, cap = report.verdict, report.workload["seq_len"]
     short = max(cap // SHORT, LEAST)
     if verdict is None or verdict.fits == "yes" or short >= cap:
@@ -48,7 +48,7 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
 
 
 def _longest(workload: Train, report: Report, ask: Asker, bounds: tuple[int, int]) -> int:
-    """Halve what lies between rows that surely fit and the cap, a few times."""
+    """Return the longest rows that surely fit, in tokens, by halving the interval a few times."""
     fits, cap = bounds
     for _ in range(ASKS):
         tried = (fits + cap) // 2 // WHOLE * WHOLE
@@ -63,12 +63,12 @@ def _longest(workload: Train, report: Report, ask: Asker, bounds: tuple[int, int
 
 
 def _of(workload: Train, report: Report, tokens: int) -> Train:
-    """Return the question of rows of so many tokens; prompt and answer are cut alike."""
+    """Return the workload with rows of `tokens`; prompt and answer are cut in proportion."""
     cap, answer = report.workload["seq_len"], report.workload.get("max_new_tokens")
     changed: dict[str, int | None] = {"seq_len": tokens, "prompt_len": None, "max_new_tokens": None}
     if answer is not None:
         changed["max_new_tokens"] = max(1, answer * tokens // cap)
     packed = workload.max_tokens_per_gpu
-    if packed is not None:  # fewer rows than fill it
+    if packed is not None:  # a micro-batch with fewer rows
         changed["max_tokens_per_gpu"] = max(1, packed * tokens // cap)
     return workload.but(**changed)

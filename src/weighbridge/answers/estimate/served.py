@@ -1,9 +1,9 @@
-"""The verdict on an engine that takes a share of the card, and what would make it serve.
+"""Verdicts on engines that budget a share of the card, and the flags that make them serve.
 
 A device may have room for what a workload needs while the engine's own share of it has none.
 
     with a command   the verdict is about that very command; flags that it lacks are a remedy
-    without one      the flags that the launch line adds are a part of what was sized, and said
+    without one      the estimate includes the flags that the launch line adds, and says so
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-Judge = Callable[[tuple[Device, ...]], Fits]  # has a machine room for what they hold?
+Judge = Callable[[tuple[Device, ...]], Fits]  # verdict on the devices' memory
 COSTS: Mapping[str, str] = {
     "gpu_memory_utilization": "another share of the card is the engine's",
     "mem_fraction_static": "more of the card is the engine's",
@@ -36,7 +36,7 @@ COSTS: Mapping[str, str] = {
 
 
 def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget") -> Verdict:
-    """Judge whether the devices hold what was sized, and the engine serves it by these flags."""
+    """Return whether the devices have the memory and the engine serves it with these flags."""
     room_verdict, serves = on_devices.serving(answer.devices, budget), answer.serves
     if serves is None:
         return room_verdict
@@ -46,7 +46,7 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
         return room_verdict
     if serves.surely == "no" or (serves.surely == "unknown" and was == "yes"):
         left = all(c.available is None or c.available.high > 0 for c in conditions)
-        tipped = "kv_cache" if left else "weights"  # which leave nothing
+        tipped = "kv_cache" if left else "weights"  # they leave nothing
         return replace(room_verdict, reason=serves.lacks, tipped_by=tipped)
     if serves.caps:
         return replace(room_verdict, reason=about(serves.caps, room_verdict.reason))
@@ -61,8 +61,8 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
 
 
 def as_asked(facts: DerivedFacts, workload: Infer, judged: Verdict | None) -> DerivedFacts:
-    """Return the facts, of which `serves_as_asked` is about what the verdict is about: a command as
-    it is, or else what was set, with the flags of the launch line for what was not."""
+    """Return the facts with `serves_as_asked` about what the verdict judges: a command as it is,
+    else the user's settings with the launch line's flags for the rest."""
     if "serves_as_asked" not in facts or workload.engine_defaults:
         return facts
     serves = facts["launch_serves"] and (judged is None or judged.fits != "no")
@@ -74,7 +74,7 @@ def as_asked(facts: DerivedFacts, workload: Infer, judged: Verdict | None) -> De
 
 
 def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
-    """Yield the flags with which a command would serve."""
+    """Yield the flags with which the user's command would serve."""
     serves = answer.serves
     if serves is None or not serves.changed:
         return

@@ -1,10 +1,10 @@
-"""Windows: what a card has no room for goes to RAM, where Linux ends the process.
+"""Windows: memory that a card lacks spills to RAM, where Linux ends the process.
 
-Its display driver (WDDM) gives a process pages of RAM where the card is full, at most half of RAM
-for all cards ("shared GPU memory" of the task manager), and what is read there comes over PCIe:
-"roughly an order of magnitude" slower (AtomicBot-ai/atomic-llama-cpp-turboquant issue 77), 2,500
-for 170 ms a token (ggml-org/llama.cpp issue 3806). NVIDIA's control panel can forbid it ("Prefer No
-Sysmem Fallback"). Linux never does, nor a server that WSL runs (microsoft/WSL issue 11050).
+The display driver (WDDM) gives a process pages of RAM if the card is full, at most half of RAM for
+all cards ("shared GPU memory" of the task manager), and the card reads them over PCIe: "roughly an
+order of magnitude" slower (AtomicBot-ai/atomic-llama-cpp-turboquant issue 77), 2,500 for 170 ms per
+token (ggml-org/llama.cpp issue 3806). NVIDIA's control panel can forbid it ("Prefer No Sysmem
+Fallback"). Linux never does, nor a server that WSL runs (microsoft/WSL issue 11050).
 
 The verdict is open then: it runs, and nobody who has a choice wants that.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Verdict
     from weighbridge.settings.shared import Weighed
 
-LENT = 2  # of RAM, the part that all cards may use: one in two
-SPILL = ("NVIDIA", "AMD")  # vendors whose drivers do
+LENT = 2  # all cards may use one part in two of RAM
+SPILL = ("NVIDIA", "AMD")  # vendors whose drivers spill
 
 
 def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
-    """Return the verdict on a card that has no room for it all, of a machine with Windows."""
+    """Return the verdict, open on Windows if the card lacks memory that its driver takes of RAM."""
     budget = workload.budget() if workload.on_windows() else None
     if verdict is None or budget is None or not _lends(budget.choice.part):
         return verdict
-    from weighbridge.memory.report.verdict import fits  # whose names `load` does without
+    from weighbridge.memory.report.verdict import fits  # imported late: `load` does not need it
 
     short = fits(verdict.per_device, verdict.usable) != "yes"
     if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
@@ -42,7 +42,7 @@ def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
 
 
 def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
-    """Turn a verdict by what of it goes to RAM, whose size may be `known`."""
+    """Return the verdict on what spills to RAM; `known` is RAM's size in bytes, None if unknown."""
     from weighbridge.answers.estimate.divided import ANY_MACHINE
     from weighbridge.memory.report.verdict import Condition
 

@@ -1,4 +1,4 @@
-"""`train`: what a training run takes, by phase, by the rules of one framework."""
+"""`train`: memory of a training run by phase, by the rules of one framework."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -44,13 +44,13 @@ from weighbridge.workload.train import LEARNERS
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-MEGATRON = "megatron"  # has a step of its own (estimate/megatron.py)
+MEGATRON = "megatron"  # its step is in estimate/megatron.py
 DEQUANTIZED = ("fp8", "mxfp4")
-# Kernels of state layers that a framework's own environment has: NeMo-RL 7ea279ab pyproject.toml,
-# extra automodel
+# Kernel packages for recurrent layers in a framework's own environment: NeMo-RL 7ea279ab
+# pyproject.toml, extra automodel
 KERNELS = {"nemo-rl": "mamba-ssm and causal-conv1d"}
 Devices = tuple[Device, ...]
-# Of cards, of the machine, and of what is in host memory alone: they decide no run
+# Settings of cards, of the machine, and of host memory only: stages run alike with any of them
 BESIDE_RUNS = (
     *fields(DeviceSettings),
     *("cpu_ram_efficient_loading", "dataloader_num_workers", "gather_on_save", "zero_pin_memory"),
@@ -65,15 +65,15 @@ def train(
     roles: Mapping[str, Model | None] | None = None,
     sought: bool = False,
 ) -> Report:
-    """Report what a training run takes; with `counts` what it takes at least, sooner. `roles`: a
-    critic and a reward model, of runs that learn from rewards; `sought`: how long their rows can
-    be. Raises UnsupportedError where the model is outside our rules, UsageError where settings
-    contradict each other."""
+    """Report the memory of a training run; with `counts` a lower bound, sooner. `roles`: a critic
+    and a reward model for runs with rewards; `sought`: also search for the longest rows that fit.
+    Raises UnsupportedError if our rules do not cover the model, UsageError if settings contradict
+    each other."""
     if workload.learns:
         from weighbridge.answers.estimate import learning
 
         return learning.train(model, workload, roles or {}, sought=sought)
-    if workload.framework in LEARNERS:  # by what trains there
+    if workload.framework in LEARNERS:  # what trains in that framework
         from weighbridge.training.learning import fine_tuned
 
         asked = with_kernels(model, fine_tuned(workload), workload.framework)
@@ -83,8 +83,8 @@ def train(
 
 
 def with_kernels(model: Model, workload: Train, framework: object) -> Train:
-    """Return a question with the packages that the framework's own environment has kernels in,
-    where the model has layers that they are of, and nobody said whether they are there."""
+    """Return the workload with kernel packages installed, if the framework's environment has those
+    for the model's layers and the user sets none."""
     there = KERNELS.get(str(framework))
     if there is None or workload.kernels or workload.framework == MEGATRON:
         return workload
@@ -94,7 +94,7 @@ def with_kernels(model: Model, workload: Train, framework: object) -> Train:
 
 
 def _apart(model: Model, workload: Train) -> Report | None:
-    """Answer with Megatron's step, or with that of a network of timm; None of all others."""
+    """Return the report of Megatron's step, or of an image network's; None for all other runs."""
     if workload.framework == MEGATRON:
         from weighbridge.answers.estimate import megatron
 
@@ -111,7 +111,7 @@ def _apart(model: Model, workload: Train) -> Report | None:
 def of_step(
     model: Model, workload: Train, *, counts: bool = False, objective: Objective | None = None
 ) -> Report:
-    """Report one step, of the next token or of another objective."""
+    """Report one training step: next-token prediction, or another `objective`."""
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
@@ -160,8 +160,8 @@ PREDICT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 def meant(model: Model, workload: Train) -> Train:
-    """Return the question as people mean it: adapters without a framework are trained by the recipe
-    of PEFT and TRL, where TRL trains the class."""
+    """Return the workload with the default recipe: adapters without a framework use PEFT and TRL,
+    if TRL trains the class."""
     number, _ = version(usual(), workload.engine_version)
     settings, part = frameworks.recipe(workload, number), model.parts[0]
     trained = part.library == "transformers" and part.blueprint.cls.endswith(PREDICT)
@@ -171,14 +171,14 @@ def meant(model: Model, workload: Train) -> Train:
 
 
 def writes(model: Model) -> bool:
-    """Tell whether no class of a model is one that does not predict the next token."""
+    """Return whether all of the model's classes predict the next token."""
     config = model.parts[0].config
     kinds = (c.get("model_type") for c in (config, config.get("text_config") or {}))
     return all(predicts_next(str(kind)) for kind in kinds if kind)
 
 
 def followed(model: Model, workload: Train) -> int:
-    """Parameters that a run follows one by one: before transformers 5 each expert has its own."""
+    """Return the number of parameter tensors; before transformers 5 each expert has its own."""
     number, _ = version(usual(), workload.engine_version)
     apart = number < (5,)
     return sum(
@@ -190,19 +190,19 @@ def followed(model: Model, workload: Train) -> int:
 def first_step(
     known: DerivedFacts, like: bounds.RunForm, table: bounds.MarginTable | None = None
 ) -> DerivedFacts:
-    """Give the peak of the first step the margin of its level."""
+    """Return the first step's peak as an interval, with the margin of its level."""
     nbytes = exactly(known["first_step_peak_bytes"])
     bounded = bounds.around(nbytes, like, bounds.PEAK, "allocated", table=table)
     return {"first_step_peak_interval": list(bounded)}
 
 
 def _recipe(workload: Train, named: str | None) -> DerivedFacts:
-    """Name the recipe where no framework was named and one was taken."""
+    """Return the recipe's name if it was the default, not the user's framework."""
     return {"recipe": "PEFT + TRL"} if workload.framework == "trl" and named is None else {}
 
 
 def _condition(condition: str) -> DerivedFacts:
-    """Return what the verdict rests on where the launch is refused as asked."""
+    """Return the condition under which the verdict holds, if the launch is refused as it is."""
     return {"runs_only": condition} if condition else {}
 
 
@@ -213,9 +213,9 @@ def _given_back(
     like: bounds.RunForm,
     stages: Sequence[StageRuns],
 ) -> TrainingAnswer:
-    """Run again where it is open whether a run fits. torch gives blocks that nothing lives in back
-    to the driver before it gives up, so the second run has only what all else surely leaves of the
-    card: if it comes to its end there, it fits. What is too much by count is so in any run."""
+    """Return the answer, with a second run if the verdict is open. Before torch fails it returns
+    empty blocks to the driver, so the second run has only what all else surely leaves of the card:
+    if it ends there, it fits. A run whose lower bound (`counts`) is too large is not tried."""
     usable = budget.usable.low
     if on_devices.serving(trained.devices, budget).fits != "unknown":
         return trained
@@ -240,9 +240,9 @@ def _given_back(
 
 
 def _ended(trained: Devices, again: Devices, usable: int) -> Devices:
-    """Return what a run takes of a card on which it surely comes to its end: what it takes of it,
-    but no more than there is; and as `again`, where even what is expected is more. Ranks that are
-    alike share their phases before and after."""
+    """Return the devices of a run that surely ends on a card: no phase exceeds the `usable` bytes;
+    where even the expected bytes do, the phase of `again` stands. Ranks that are alike share their
+    phases before and after."""
     phases = {
         id(one.phases): tuple(
             _within(*both, usable) for both in zip(one.phases, less.phases, strict=True)
@@ -254,7 +254,7 @@ def _ended(trained: Devices, again: Devices, usable: int) -> Devices:
 
 
 def _within(phase: Instant, again: Instant, usable: int) -> Instant:
-    """Cut the high ends of margins, and then of free room, by what they have beyond the card."""
+    """Return the phase with high ends of margins, then of free room, cut to the `usable` bytes."""
     over, parts = phase.at("driver").high - usable, [*phase.components]
     for place, part in reversed([*enumerate(parts)]):
         if over > 0 and (part.detail == DETAIL or part.name == "fragmentation"):
@@ -265,7 +265,7 @@ def _within(phase: Instant, again: Instant, usable: int) -> Instant:
 
 
 def _beside_tensors(phase: Instant) -> int:
-    """Return the bytes that may be on the device beside expected tensors and the free room of
+    """Return the bytes that may be on the device besides the expected tensors and free room in
     segments."""
     free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
     return phase.at("driver").high - free - phase.at("allocated").expected + OPEN
@@ -273,7 +273,7 @@ def _beside_tensors(phase: Instant) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The answer of the rules alone, and the published runs that it is like."""
+    """The estimate without margins, and the kind of published runs to widen it by."""
 
     answer: TrainingAnswer
     like: bounds.RunForm
@@ -286,7 +286,7 @@ class Alone:
 
 
 def run(model: Model, workload: Train) -> Alone:
-    """Plan and answer a run without the margins of published ones."""
+    """Return the estimate of a run without the margins of published runs."""
     workload = meant(model, workload)
     number, _ = version(usual(), workload.engine_version)
     budget = workload.budget()
@@ -301,8 +301,8 @@ def _widened(
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
 ) -> tuple[Device, ...]:
-    """Devices with margins, and then with states that the driver pages: they have what room all
-    else surely leaves."""
+    """Return the devices with margins, and then with optimizer states that the driver pages, in the
+    room that all else surely leaves."""
     usable = None if budget is None else budget.usable
     devices = bounds.widened(answer.devices, like, table)
     return host.with_paged_states(
@@ -311,7 +311,7 @@ def _widened(
 
 
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
-    """Return the runs of a plan, where another card has had them."""
+    """Return the plan's runs by stage, kept if the same run was asked of another card."""
     runs = memo(model, ("training runs",), KeptRuns)
     asked = (workload.but(**dict.fromkeys(BESIDE_RUNS)), training.sharding, training.objective)
     return runs.of(asked, training)
@@ -349,13 +349,13 @@ def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
 
 
 def _sharing(training: TrainingPlan) -> str:
-    """Name the way in which several devices share a run, by which published runs are told apart."""
+    """Return the name of the parallelism, by which published runs are told apart."""
     split = training.sharding.tensor * training.sharding.pipeline * training.sharding.context > 1
     return "layers in parts" if split else training.sharding.kind
 
 
 def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
-    """Read the model as it is loaded: in the framework's dtype, unless one was named."""
+    """Return the model as it is loaded: in the framework's dtype, unless the user names one."""
     if model.rough:
         raise UnsupportedError(sentence("size_trainless", model=model.reference))
     beside = uncounted.beside_weights(model)
@@ -364,7 +364,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
     framework, chosen = frameworks.resolved(workload)
     full = (workload.method or "full") == "full"
     mixed = (workload.precision or framework.precision).endswith("-mixed")
-    converted = mixed and (workload.shard or "").startswith("zero")  # whatever it was loaded in
+    converted = mixed and (workload.shard or "").startswith("zero")  # ZeRO converts any dtype
     dtype = None if converted else workload.dtype
     dtype = dtype or (chosen.weights if full else chosen.frozen).name
     if dtype == OWN_DTYPE:
@@ -398,7 +398,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
 
 
 def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framework) -> Subject:
-    """Pack experts too, where Unsloth or the user has it so."""
+    """Return the subject with quantized experts, if Unsloth or the user has it so."""
     if trainer.own_copies:
         return unsloth.fetched(subject)
     if not workload.quantize_moe_experts:
@@ -411,9 +411,9 @@ def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framewo
 def _packed_as(
     model: Model, workload: Train, trainer: frameworks.Framework
 ) -> tuple[str | None, str]:
-    """Return (the format that the frozen base is asked for in, what is to be said of it). Adapters
-    are trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be
-    trained, and no loader of transformers packs a packed checkpoint another way."""
+    """Return (format to load the frozen base in, note about it). Adapters train on most quantized
+    formats as stored; FP8 and MXFP4 are dequantized for training, and no loader of transformers
+    quantizes a quantized checkpoint another way."""
     form = workload.quantization or (trainer.packs if workload.method == "qlora" else None)
     stored = declared_name(model.parts[0])
     if (
@@ -431,7 +431,7 @@ def _packed_as(
 
 
 def _dequantized(subject: Subject, asked: str | None) -> Subject:
-    """Take weights that a model keeps in fp8 or mxfp4 as unpacked to 16 bits for training:
+    """Return the subject with fp8 or mxfp4 weights dequantized to 16 bits for training:
     transformers' FineGrainedFP8Config(dequantize=True), Mxfp4Config(dequantize=True)."""
     form = subject.choice.scheme
     if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
@@ -479,7 +479,7 @@ def _effective(
 
 
 def _where_there_are(asked: Train, training: TrainingPlan) -> EffectiveSettings:
-    """Settings that few models, methods and ranks have; others do not name them."""
+    """Return the settings that few models, methods and ranks have, without unset ones."""
     shares = training.sharding
     by = shares.context_by or None
     order = shares.schedule or None

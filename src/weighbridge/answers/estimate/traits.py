@@ -1,4 +1,4 @@
-"""Traits of an answer, by which it is like published runs or new: bounds/novelty.py has the axes.
+"""Traits by which an answer resembles published runs or is new; bounds/novelty.py has the axes.
 
 serving(subject, engine, workload)    of loading a model and serving it
 training(...)                         of a run of a framework
@@ -30,7 +30,7 @@ MODES = (
 
 
 def platform(part: "Part | None") -> Iterator[tuple[str, str]]:
-    """Yield the maker of a card, or of a machine whose memory it shares."""
+    """Yield the vendor of a card, marked "shared" if GPU and host share memory."""
     if part is not None and part.vendor:
         yield "platform", f"{part.vendor}{' shared' if part.shares_host else ''}"
 
@@ -70,7 +70,7 @@ def _of_model(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def few(devices: Sequence[Device], like: bounds.RunForm) -> Iterator[str]:
-    """Yield why an interval is much wider than that of other answers."""
+    """Yield the reason why an interval is much wider than those of other answers."""
     axes = bounds.novel(devices, like)
     if axes:
         yield clauses(*(sentence(f"few.{axis}") for axis in axes), sentence("few.wide"))

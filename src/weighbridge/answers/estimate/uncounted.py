@@ -1,11 +1,11 @@
-"""Parts that an answer leaves out. What is not counted cannot fit: such a verdict is `cannot say`.
+"""Memory that an answer leaves out. What is not counted cannot fit: its verdict is `cannot say`.
 
-weights alone    pipelines, timm's models, adapters: nothing that they compute is followed
+weights alone    pipelines, timm's models, adapters: their computation is not estimated
 replaced         a class that a server's release lacks, and runs as transformers has it: experts
-                 that it does not share out are whole on every rank
-missing          a class that a server has not had in any release, and runs as nobody has read
+                 that it does not shard are replicated on every rank
+missing          a class that no release of a server has, so nobody has read how it runs
 the rest         a class whose layers are not in our tables, or are of a kind that is not
-                 followed: convolutions, pyramids, attention with relative positions
+                 supported: convolutions, pyramids, attention with relative positions
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 PIPELINES = ("diffusers", *catalogue.LIBRARIES.values())
-BESIDE = "sentence-transformers"  # a part that works on one vector a text
-# Modules that `generate` runs behind the text; servers run the language model alone.
+BESIDE = "sentence-transformers"  # a part that processes one vector per text
+# Modules that `generate` runs after the text; servers run only the language model.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
 
 
 def beside_weights(model: Model) -> str:
-    """Name what a model takes beside its weights and has no rules here; "" where there are some."""
+    """Return what a model needs besides its weights if our rules do not cover it; else ""."""
     first = model.parts[0]
     if "adapter" in first.config:
         base = first.config["adapter"].get("base_model_name_or_path") or "the base model"
@@ -48,7 +48,7 @@ def beside_weights(model: Model) -> str:
 
 
 def seen(model: Model, workload: "Infer") -> Report | None:
-    """Answer with the forward of a network that sees; None where it is not followed."""
+    """Return the report of an image network's forward; None if it is not supported."""
     if not sees_in_stages(model):
         return None
     from weighbridge.answers.estimate import images  # networks, which language models do without
@@ -59,7 +59,7 @@ def seen(model: Model, workload: "Infer") -> Report | None:
 
 
 def sees_in_stages(model: Model) -> bool:
-    """Tell whether a model is a network of pictures that is no row of alike blocks."""
+    """Return whether a model is an image network whose blocks are not all alike."""
     first = model.parts[0]
     if first.library != "transformers":
         return first.library in catalogue.LIBRARIES.values()
@@ -80,7 +80,7 @@ def _loaded(model: Model, workload: "Infer") -> Report:
 
 
 def weights_alone(model: Model, workload: "Infer", missing: str) -> Report:
-    """Answer as `load` does, with a verdict that says what is missing."""
+    """Return the report of `load`, with a verdict that says what is missing."""
     report = _loaded(model, workload)
     settings: EffectiveSettings = {
         "context": workload.context,
@@ -106,7 +106,7 @@ def weights_alone(model: Model, workload: "Infer", missing: str) -> Report:
 
 
 def of_subject(subject: Subject, workload: "Infer") -> tuple[str, ...]:
-    """Name what the steps of one model take and our rules leave out."""
+    """Return the names of what a model's steps take and our rules leave out."""
     divided = tuple(_of_division(subject))
     return (
         divided
@@ -121,8 +121,8 @@ def of_subject(subject: Subject, workload: "Infer") -> tuple[str, ...]:
 
 
 def _of_division(subject: Subject) -> Iterator[str]:
-    """Name what a division leaves out, which takes all weights as alike and is no loader's
-    format."""
+    """Yield what is left out for a dtype below 2 bytes that is no loader's format: all weights are
+    estimated alike."""
     dtype = subject.choice.dtype
     if dtype.nbytes < 2 and subject.choice.scheme is None and not subject.choice.as_stored:
         yield (sentence("loader_beside", dtype=dtype.name))
@@ -148,8 +148,8 @@ def _of_layers(subject: Subject) -> Iterator[str]:
 
 
 def of_training(subject: Subject) -> tuple[str, ...]:
-    """Name what a step of training takes and is not followed. A class without rules of its own is
-    refused before, or followed by its parameters within an interval."""
+    """Return the names of what a training step takes and our rules leave out. A class without rules
+    is refused before, or estimated from its parameters within an interval."""
     return tuple(_of_samples(subject))
 
 
@@ -167,7 +167,7 @@ def _of_class(subject: Subject) -> Iterator[str]:
 
 
 def _of_others(subject: Subject, workload: "Infer") -> Iterator[str]:
-    """Name models within the class that run before the language model, and behind it."""
+    """Yield what is missing of models before the language model, draft models, or behind it."""
     kind = record(workload.engine or "")
     server = kind.server
     asked = {
@@ -193,7 +193,7 @@ def _of_others(subject: Subject, workload: "Infer") -> Iterator[str]:
 
 
 def _of_drafts(subject: Subject, workload: "Infer") -> Iterator[str]:
-    """Name what proposes tokens and could not be read."""
+    """Yield the names of draft models or layers that could not be read."""
     from weighbridge.engines.servers.lora_and_speculation import NOTHING, predicting
 
     method = workload.speculative_method or ""
@@ -204,7 +204,7 @@ def _of_drafts(subject: Subject, workload: "Infer") -> Iterator[str]:
 
 
 def judged(verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
-    """Turn a verdict over what is counted into `cannot say`, where something is not."""
+    """Return the verdict, `cannot say` if something is missing; a "no" stays."""
     if not missing or verdict.fits == "no":
         return verdict
     lead = f"weights only are surely counted, not {'; nor '.join(missing)}"
