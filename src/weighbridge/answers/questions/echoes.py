@@ -1,9 +1,9 @@
-"""A report's own `workload`, sent back as a request: the question that it came from.
+"""A report's own `workload`, sent back as a request: find the question that it came from.
 
-A report says every effective setting: those that were asked, the defaults of the rest, and what
-came of both (`n_ctx`, `enable_chunked_prefill`), some in words that no flag takes (`sdpa`). What
-was asked is found by asking: with the few settings that decide the defaults of others first, then
-with those besides in which the answer differs, until it says the same.
+A report has every effective setting: the user's, defaults, and derived ones (`n_ctx`,
+`enable_chunked_prefill`), some in values that no flag accepts (`sdpa`). The user's settings are
+found by trying: first the few that decide other defaults, then those in which the answer still
+differs, until the answer has the same workload.
 """
 
 import json
@@ -17,29 +17,29 @@ from weighbridge.workload import TABLES
 
 Settings = dict[str, Any]
 
-# Every report has these, null or not; nobody types them all.
+# Every report has these, null or not; no user types them all.
 OF_REPORTS = frozenset(("dtype", "gpu", "gpu_memory", "headroom", "ram"))
 OF_KINDS = frozenset(("engine", "engine_version")), frozenset(("pipeline", "framework"))
-# What the defaults of others hang on
+# Settings that decide the defaults of others
 _FIRST = """
 engine engine_version framework framework_version method tuner gpu gpu_memory headroom ram
 platform base_model
 """
 FIRST = tuple(_FIRST.split())
-PICTURED = {"width": "size", "height": "size"}  # of a report -> the setting that it comes from
-MOST_ASKED = 12  # answers until one says the same: most take two
+PICTURED = {"width": "size", "height": "size"}  # key of a report -> the setting it comes from
+MOST_ASKED = 12  # answers that are tried: most questions take two
 
 
 def is_echo(workload: Mapping[str, Any]) -> bool:
-    """Tell whether these are the settings of a report, not those of a person."""
+    """Return whether `workload` is from a report and not typed by a user."""
     names = workload.keys()
     return names >= OF_REPORTS and any(names >= kind for kind in OF_KINDS)
 
 
 def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any]) -> Settings:
-    """Return the settings that are answered with this `workload`; `ask` answers some of them with
-    the workload of the report. Raises UsageError where none are: somebody changed what comes of
-    other settings."""
+    """Return the settings whose report has this `echo` as its workload; `ask` returns the workload
+    of a report for some settings. Raises UsageError if none has: somebody changed a derived
+    setting."""
     settings = {name: value for name, value in echo.items() if value is not None}
     settings |= _pictured(settings)
     asked = {name: settings[name] for name in FIRST if _takes(task, name, settings.get(name), {})}
@@ -64,7 +64,7 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
 
 
 def _pictured(settings: Settings) -> Settings:
-    """Return the settings of pictures that a report says in other words."""
+    """Return picture settings that a report has under another name or value."""
     typed: Settings = {}
     if settings.keys() >= PICTURED.keys():
         typed["size"] = f"{settings['width']}x{settings['height']}"
@@ -74,18 +74,18 @@ def _pictured(settings: Settings) -> Settings:
 
 
 def _unsaid(workload: Mapping[str, Any]) -> set[str]:
-    """Return what decides and nobody said: what has the same value was said."""
+    """Return the deciding settings that the user left unset: equal values do not show that."""
     return set(workload.get("unsaid") or ())
 
 
 def _first_section(task: str, names: list[str]) -> str:
-    """The section of the first of `names` in the table's order: what is asked of a request decides
-    what an engine's own settings come to."""
+    """Return the section of the first of `names` in the table's order: settings of the request
+    decide the defaults of the engine's."""
     return next(s.section for name, s in TABLES[task].items() if name in names)
 
 
 def _takes(task: str, name: str, value: Any, asked: Settings) -> bool:
-    """Tell whether it is a setting that was not asked yet, and this one of its values."""
+    """Return whether `name` is a setting of the task, not in `asked` yet, and accepts `value`."""
     setting = TABLES[task].get(name)
     if setting is None or value is None or name in asked:
         return False

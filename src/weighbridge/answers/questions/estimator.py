@@ -1,8 +1,8 @@
-"""One question about one model, answered by the estimator of its task as often as settings change.
+"""One question about one model, answered by its task's estimator for any changed settings.
 
 Estimator(question, model, beside)(workload)   a Report, as `weighbridge.answers.estimate` makes it
-remarked(report, typed, meant)                 with settings in effect, and names as they were read
-with_launch_line(report, workload, ...)        with the script that trains so
+remarked(report, typed, meant)                 with effective settings, and notes on aliased names
+with_launch_line(report, workload, ...)        with the script that runs this training
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimator:
-    """The estimator of a question's task. `beside` are the models that serve beside this one, by
-    what they are for; `known` are answers about other workloads, where several questions share
-    them, and what is answered here is added."""
+    """The estimator of a question's task. `beside` are models that serve together with this one, by
+    role; `known` caches answers by workload, to be shared between questions."""
 
     question: ModelQuestion[Any]
     model: Model
@@ -33,8 +32,8 @@ class Estimator:
     known: dict[Any, Report] | None = None
 
     def __call__(self, workload: Any, limits: "Sequence[Setting] | None" = None) -> Report:
-        """Answer about these settings. `limits`: the settings of a server of which it is said how
-        far they can go; None are the usual ones."""
+        """Return the report for these settings. `limits`: the settings of a server whose largest
+        fitting value is searched for; None means the default ones."""
         if self.question.task == "load":
             from weighbridge.answers.estimate.load import load
 
@@ -59,16 +58,16 @@ class Estimator:
         return self.known[workload]
 
     def again(self, workload: Any) -> Report:
-        """Answer about changed settings: peaks and verdict, without what else is searched for."""
+        """Return peaks and verdict for changed settings, without searching for limits."""
         return self(workload, limits=())
 
     @property
     def counts(self) -> bool:
-        """Tell whether the least that a question takes is found sooner than the answer."""
+        """Return whether a lower bound is found sooner than the answer."""
         return self.question.task == "train" and not self.question.workload.exact
 
     def least(self, workload: Any) -> Report:
-        """Count what a training run takes at least: never more than the answer has."""
+        """Return a lower bound of a training run's memory: never more than the answer."""
         from weighbridge.answers.estimate.train import train
 
         if self.known is not None and workload in self.known:
@@ -76,8 +75,8 @@ class Estimator:
         return train(self.model, workload, counts=True, roles=self.beside)
 
     def followed(self, release: str | None = None) -> int:
-        """Count the tensors that a training run follows one by one, or would by another release of
-        transformers; 0 of what does not train."""
+        """Return the number of parameter tensors in a training run, by this or another release of
+        transformers; 0 for other tasks."""
         if self.question.task != "train":
             return 0
         from weighbridge.answers.estimate.train import followed
@@ -86,7 +85,7 @@ class Estimator:
         return followed(self.model, w if release is None else w.but(engine_version=release))
 
     def _served(self, w: "Infer", limits: "Sequence[Setting] | None") -> Report:
-        """The answer about serving, judged by the launch command where one was given."""
+        """Return the report about serving, judged by the launch command if there is one."""
         from weighbridge.answers.estimate.infer import infer
 
         launched = self.question.launched
@@ -104,12 +103,12 @@ class Estimator:
         return refusals.named(refusals.judged(report, launched, self.model), launched)
 
 
-# What an answer says of the question beside the estimate
+# What an answer says about the question, on top of the estimate
 
 
 def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
-    """Add all that was asked to the settings of a report, and a word on each name that was read as
-    another one. `meant` are the settings that were estimated."""
+    """Return the report with all of the user's settings, and a note for each name that stands for
+    another. `meant` are the settings that were estimated."""
     report = replace(report, said=typed.workload.said)
     if typed.task == "train":
         report = _with_optimizer(report, typed.workload)
@@ -129,14 +128,14 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
 
 
 def ended(report: Report) -> Report:
-    """Say of the search for remedies where it was stopped before its end."""
+    """Return the report, marked if its search for remedies was stopped early."""
     if not stopped():
         return report
     return replace(report, derived=report.derived | {"search_stopped": True})
 
 
 def _with_optimizer(report: Report, typed: Any) -> Report:
-    """Add a word on the optimizer that a name was read as."""
+    """Return the report with a note if the optimizer's name stands for another."""
     if typed.optimizer is None:
         return report
     from weighbridge.training.optimizers import taken_as
@@ -149,9 +148,9 @@ def _warned(report: Report, line: str) -> Report:
 
 
 def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[str, str]) -> Report:
-    """Add the script that trains it so, unless it is known not to fit. `loads` is what the script
-    is told to load; `packed` the format of the files and their quant_method. A network of pictures
-    has no loss of tokens, and no script."""
+    """Return the report with the script that runs this training, unless it surely does not fit.
+    `loads` is the model the script loads; `packed` the files' format and their quant_method. An
+    image network has no token loss, and no script."""
     verdict = report.verdict
     if (verdict is not None and verdict.fits == "no") or "loss" not in report.workload:
         return report

@@ -1,8 +1,8 @@
-"""Many requests on several processes; the answers come in the order of the requests.
+"""Requests answered by several processes; answers come in the order of the requests.
 
-Requests of one model go to one process, where it is prepared already, until that process has more
-to do than another one. A process that dies (memory ran out) is started again, and what waited for
-it is asked again, each in a process of its own: no request is lost by another one.
+Requests for one model go to the process that has prepared it, until its queue is longer than
+another's. A process that dies (out of memory) is started again, and each request that waited for it
+runs again in a separate process: no request is lost because of another one.
 """
 
 import json
@@ -20,12 +20,12 @@ from weighbridge.answers.questions.requests import Requests, failed, identity, m
 from weighbridge.base.records import NamedTuple
 
 Line = bytes
-AHEAD = 32  # requests that are read ahead, for each process
-PATIENCE = 8  # requests that wait in one process before another takes the next of its model
-SHORT = 1 << 16  # bytes of a line whose model is looked at
+AHEAD = 32  # requests that are read ahead, per process
+PATIENCE = 8  # by which a queue may be longer before its model moves to another
+SHORT = 1 << 16  # bytes: the model is looked up only in lines up to this
 HOMES = 4096  # models whose process is remembered
 
-_requests: Requests | None = None  # of a worker's process
+_requests: Requests | None = None  # global of a worker process
 
 
 def _begin(cache_dir: str | None, offline: bool) -> None:
@@ -36,7 +36,7 @@ def _begin(cache_dir: str | None, offline: bool) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process where the one that asks is killed: nobody would stop it."""
+    """End this process when its parent is killed: nobody else would."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -49,7 +49,7 @@ def _answer(line: Line) -> str:
 
 
 class Worker:
-    """One process, and the requests that wait for it."""
+    """One process and its queue of requests."""
 
     def __init__(self, cache_dir: str | None, offline: bool) -> None:
         self._source = (cache_dir, offline)
@@ -67,8 +67,8 @@ class Worker:
         return len(self._waiting)
 
     def ask(self, line: Line) -> Future[str]:
-        """Hand a line to the process; one that died is started again. Returns the answer to
-        come."""
+        """Return the future answer to a line, submitted to the process; a process that died is
+        started again."""
         try:
             answer = self._pool.submit(_answer, line)
         except BrokenProcessPool:
@@ -96,7 +96,7 @@ class _Asked(NamedTuple):
     answer: Future[str]
 
     def result(self) -> str:
-        """The answer; a request that kills its process twice is answered with an error."""
+        """Return the answer; an error if the request kills its process twice."""
         try:
             return self.answer.result()
         except BrokenProcessPool:
@@ -111,7 +111,7 @@ class _Asked(NamedTuple):
 
 
 class _Office:
-    """Hands each line to a process."""
+    """The dispatcher of lines to processes."""
 
     def __init__(self, workers: list[Worker]) -> None:
         self._workers = workers
@@ -133,7 +133,7 @@ class _Office:
 
 
 def _model(line: Line) -> str:
-    """What tells the model of a request from others; "" where it cannot be seen quickly."""
+    """Return an identifier of a request's model; "" if it cannot be read quickly."""
     if len(line) > SHORT:
         return ""
     try:
@@ -146,7 +146,7 @@ def _model(line: Line) -> str:
 def answers(
     lines: Iterable[Line], jobs: int, *, cache_dir: str | None = None, offline: bool = False
 ) -> Iterator[str]:
-    """The answer of each line as JSON, in order, by `jobs` processes."""
+    """Yield the answer to each line as JSON, in order, from `jobs` processes."""
     workers = [Worker(cache_dir, offline) for _ in range(jobs)]
     waiting: Queue[_Asked | BaseException | None] = Queue(AHEAD * jobs)
     Thread(target=_read, args=(lines, _Office(workers).ask, waiting.put), daemon=True).start()
@@ -165,11 +165,11 @@ def _read(
     ask: Callable[[Line], _Asked],
     put: Callable[[_Asked | BaseException | None], None],
 ) -> None:
-    """Reads ahead while earlier requests are answered: a line may be long in coming."""
+    """Read requests ahead while earlier ones are answered: the next line may take long."""
     try:
         for line in lines:
             put(ask(line))
-    except BaseException as error:  # told by the thread that answers
+    except BaseException as error:  # raised in the answering thread
         put(error)
     else:
         put(None)

@@ -1,4 +1,4 @@
-"""The engine that a name is a question to, by how people write it.
+"""The engine that a model reference implies, from the way people write it.
 
     qwen3:30b-a3b              a tag of Ollama's library
     bartowski/...-GGUF:Q6_K    llama.cpp
@@ -6,7 +6,7 @@
     --quantization Q4_K_M      llama.cpp, whatever the model is called
     Qwen/...-AWQ               vLLM
 
-Each engine says in its record which names are its own (`Engine.named`).
+Each engine's record has a pattern for such references (`Engine.named`).
 """
 
 import re
@@ -21,9 +21,8 @@ GENERATES = ("ForCausalLM", "ForConditionalGeneration")
 
 
 def named_engine(reference: str, part: ModelPart, w: Infer) -> str:
-    """Return the engine that a reference is a question to, "" for the usual one: where the question
-    says another format or a release, where the class generates no text, or where that engine does
-    not run on the card, does not read the files or has not the settings."""
+    """Return the engine that a reference implies. "" is the default: the user sets a dtype or a
+    release, the class generates no text, or the engine does not support card, files or settings."""
     if w.dtype or w.engine_version or not part.blueprint.cls.endswith(GENERATES):
         return ""
     if w.quantization:

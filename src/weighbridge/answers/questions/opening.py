@@ -1,8 +1,8 @@
-"""Models are opened as they were typed, and what breaks on the way names its file.
+"""Models are opened from what the user typed, and errors on the way name the file.
 
-A stranger's config or metadata can contradict itself in more ways than are checked one by one.
-Where arithmetic over it breaks, the error says so in one line, and where. The built-in catalogue
-is ours: what breaks over it is a defect, as is what breaks over a live module.
+The config or metadata of a file can contradict itself in more ways than are checked one by one. If
+arithmetic over it fails, a one-line error says so, and where. The built-in catalogue is ours: a
+failure there is a defect, as is one with a live module.
 """
 
 import os
@@ -28,8 +28,8 @@ BROKEN = (*OF_VALUES, RecursionError, MemoryError)
 
 @contextmanager
 def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
-    """Name the file in an error that shows only while it is estimated. `named`: the errors that
-    have it added, BadFileError and UnsupportedError where none are given."""
+    """Add the file's name to errors that show only while it is estimated. `named`: the error
+    classes to extend, by default BadFileError and UnsupportedError."""
     text = os.fspath(model) if isinstance(model, str | os.PathLike) else ""
     known = named or (BadFileError, UnsupportedError)
     try:
@@ -57,14 +57,14 @@ def _unfollowed(text: str, error: Exception) -> BadFileError:
 
 
 def inventory(model: Any, options: GatherOptions) -> Inventory:
-    """Read the headers of what was typed, or a config that is at hand."""
+    """Return the tensors and config of a model: headers of files, or a config mapping."""
     if isinstance(model, Mapping):
         return gather_config(model)
     return gather(os.fspath(model), options)
 
 
 def live(module: Any) -> Model:
-    """Read the class of a live `torch.nn.Module`."""
+    """Return the model of a live `torch.nn.Module`."""
     from weighbridge.models.arch.torch_modules import from_module, own_dtype
 
     dtype = own_dtype(module)

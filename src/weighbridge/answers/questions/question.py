@@ -1,6 +1,5 @@
-"""A question about a model, read and checked before anything is fetched: its task and its settings,
-and for serving the launch command that they were read from.
-"""
+"""A question about a model, checked before anything is fetched: its task and settings, and for
+serving the launch command that the settings come from."""
 
 import os
 from collections.abc import Mapping
@@ -21,15 +20,15 @@ Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
 
 class ModelQuestion(NamedTuple, Generic[Asked]):
-    """One question: `task` is load, infer or train, and `workload` its settings."""
+    """A question about one model: `task` is load, infer or train, `workload` its settings."""
 
     task: str
     workload: Asked
-    launched: "Launch | None" = None  # the engine's own command, which the settings come from
+    launched: "Launch | None" = None  # the engine's launch command, source of the settings
 
 
 def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQuestion[Any]:
-    """Read the settings of a task, given as one record or by name. Raises UsageError."""
+    """Return the checked question, from a workload or from named settings. Raises UsageError."""
     if workload is not None and settings:
         raise UsageError(sentence("settings.twice"))
     meant = read(task, settings) if workload is None else checked(task, workload)
@@ -44,8 +43,8 @@ def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQues
 def serving(
     workload: "Infer | None", command: str | None, settings: Mapping[str, Any]
 ) -> "ModelQuestion[Infer]":
-    """Read a question of `infer`: settings, or an engine's launch command with settings beside it,
-    which win. Raises UsageError."""
+    """Return a question of `infer` from settings, or from an engine's launch command; settings next
+    to the command win. Raises UsageError."""
     if command is None:
         return question("infer", workload, settings)
     launched = _parsed(command)
@@ -61,10 +60,9 @@ def serving(
 def by_its_name(
     question: ModelQuestion[Any], model: Any, *, disk: bool = True
 ) -> ModelQuestion[Any]:
-    """Return a question whose command serves a path that is not here, as it stands on another
-    machine, with the model that was typed beside it, else the one that the path is called by.
-    `disk`: whether files of this machine are looked for. Raises UsageError where neither names
-    one."""
+    """Return the question with a model that can be found, if its command serves a path missing
+    here: the model typed with the command, else the one that the path names. `disk`: whether to
+    look for files on this machine. Raises UsageError if neither names one."""
     launched = question.launched
     if launched is None:
         return question
@@ -83,14 +81,14 @@ def by_its_name(
 
 
 def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> ModelQuestion[Any]:
-    """Return a question with the format in which files that nobody sees are stored, by their name
-    or by the command's own word for it."""
+    """Return the question with the format of files that are not here, from their name or from the
+    command's quantization flag."""
     from weighbridge.engines.format_names import meant, unpacked
     from weighbridge.engines.launch.paths import packed
 
     asked, method = question.workload, launched.stored_as.rpartition(" ")[2]
     form = packed(path) or (method if path != launched.model else "")
-    read = not method and path == launched.model  # by `_launched` of a prepared model
+    read = not method and path == launched.model  # `_launched` of a prepared model reads it
     plain = not form or unpacked(form, launched.engine)
     if plain or read or asked.quantization not in (None, method):
         return question._replace(launched=launched)
@@ -101,7 +99,7 @@ def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> M
 
 
 def one_model(model: Any, launched: "Launch") -> None:
-    """Raises UsageError where a command serves another model than the one that was named."""
+    """Raise UsageError if a command serves another model than `model`."""
     if model != launched.model:
         raise UsageError(sentence("command.other_model", model=launched.model, other=model))
 
@@ -109,7 +107,7 @@ def one_model(model: Any, launched: "Launch") -> None:
 def served_model(
     question: ModelQuestion[Any], model: Any, revision: str | None
 ) -> tuple[Any, str | None]:
-    """Return the model and the revision that are asked about: a command names its own."""
+    """Return (model, revision) of the question; those of a command come first."""
     if question.launched is None:
         return model, revision
     if model is not None:
@@ -118,7 +116,7 @@ def served_model(
 
 
 def _parsed(command: str) -> "Launch":
-    from weighbridge.engines.launch import parse  # tables of flags, which few ask for
+    from weighbridge.engines.launch import parse  # tables of flags, rarely needed
 
     if not isinstance(command, str):
         raise UsageError(sentence("command.text", kind=type(command).__name__))
@@ -126,8 +124,8 @@ def _parsed(command: str) -> "Launch":
 
 
 def _one_engine(launched: "Launch", named: Any) -> None:
-    """Raises UsageError where a command launches another engine than the one that was asked for; a
-    fork has its parent's programs."""
+    """Raise UsageError if a command launches another engine than `named`; a fork also has its
+    parent's programs."""
     if not isinstance(named, str):
         return
     kind = engine(named)

@@ -1,7 +1,7 @@
 """Requests of `weighbridge run`: a line of JSON in, a report or an error out.
 
-A model that several requests name alike is prepared once, in whatever order they come. What is kept
-is bounded: models by their number and by the tensors that they hold, and the oldest goes first.
+A model that several requests name alike is prepared once, in whatever order they come. The cache is
+bounded by the number of models and of their tensors; the oldest goes first.
 """
 
 import gc
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.together import Services
 
 KEYS = frozenset({"task", "model", "workload", "remedies"})
-OF_SEVERAL = frozenset({"task", "models", "workload"})  # of services on the same cards
-OF_ANSWERS = frozenset({"schema", "version"})  # what every answer begins with
+OF_SEVERAL = frozenset({"task", "models", "workload"})  # keys of a request for several models
+OF_ANSWERS = frozenset({"schema", "version"})  # keys at the start of every answer
 BESIDE = {
     "load": ("revision",),
     "infer": ("revision", "command"),
@@ -45,20 +45,19 @@ BESIDE = {
     "image": ("revision",),
     "train_image": ("revision",),
 }
-OF_PIPELINES = {"infer": "image", "train": "train_image"}  # the same, of a pipeline's name
-MANY = 64  # models that are kept at once
+OF_PIPELINES = {"infer": "image", "train": "train_image"}  # task -> the task for a pipeline
+MANY = 64  # models in the cache
 COLLECT_AFTER = 128  # answers
-MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
-MOST_KEPT = MIB  # characters of a config that is kept
+MOST_TENSORS = 1 << 18  # tensors of all cached models, in files or made from them
+MOST_KEPT = MIB  # characters of a config that is cached
 FAILED = '{"error": '  # how the JSON of a failed request begins
 LONGEST_ID = 256
 MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
 class Requests:
-    """Answers requests one after the other, and keeps the models that they name. Where strangers
-    ask (`ours` is False), files of this machine and addresses that are not the Hub's stay unread.
-    """
+    """Answers requests one after the other, and caches their models. For strangers (`ours` is
+    False), files of this machine and addresses other than the Hub's are not read."""
 
     def __init__(
         self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
@@ -71,8 +70,8 @@ class Requests:
         self._salt = os.urandom(16)
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
-        """The report of one request, or the error that takes its place; its `id`, if it has one,
-        stands in either."""
+        """Return the report of one request as JSON, or an error in its place; with the request's
+        `id` if it has one."""
         mark: dict[str, Any] = {}
 
         def told() -> dict[str, Any]:
@@ -83,13 +82,13 @@ class Requests:
         return settled(told) | mark
 
     def told(self, request: dict[str, Any]) -> "Report | Fit | Services":
-        """The answer to a request, about one model or about several on the same cards. Raises
-        WeighbridgeError."""
+        """Return the answer to a request about one model, or about several on the same cards.
+        Raises WeighbridgeError."""
         return self.together(request) if "models" in request else self.report(request)
 
     def together(self, request: dict[str, Any]) -> "Services":
-        """The answer whether several models can be served at once. Raises WeighbridgeError."""
-        from weighbridge.answers.questions.together import together  # which few ask
+        """Return whether several models can be served at once. Raises WeighbridgeError."""
+        from weighbridge.answers.questions.together import together  # rarely needed
 
         self._collected()
         _only(request, OF_SEVERAL, "a request of several models")
@@ -106,8 +105,8 @@ class Requests:
         return together(models, lambda model: self._prepared(model, None), settings)
 
     def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
-        """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
-        nothing of this object holds it afterwards."""
+        """Return the answer to a parsed request about one model. Raises WeighbridgeError. `token`
+        is for the Hub: nothing of this object holds it afterwards."""
         self._collected()
         _checked(request)
         task = meant_task(request)
@@ -134,7 +133,7 @@ class Requests:
         return ask(given, helped)
 
     def model(self, name: Any, token: str | None = None) -> Prepared:
-        """Return the model of a request that is no estimate. Raises WeighbridgeError."""
+        """Return the prepared model of a request without an estimate. Raises WeighbridgeError."""
         return self._prepared(_model({"model": name}, None), None, token)
 
     def _prepared(
@@ -145,8 +144,8 @@ class Requests:
         *,
         pictures: bool = False,
     ) -> Prepared:
-        """Read once for all requests that name it alike, or whose configs decide the same, with the
-        same token or with none."""
+        """Return the prepared model, read once for all requests with the same name or an equivalent
+        config, and the same token or none."""
         if isinstance(model, Prepared):
             return model
         size = len(json.dumps(model))
@@ -164,19 +163,19 @@ class Requests:
         return prepared
 
     def _opened(self, model: Any, options: GatherOptions) -> Prepared:
-        """Read with the token, and without it from then on. What a stranger's token lets us read is
-        kept in no cache that others are answered from."""
+        """Return the model, read with the token and kept without it. What a stranger's token gives
+        access to goes into no cache that serves others."""
         if options.token is None or options.ours:
             prepared = opened(model, options)
         else:
-            from tempfile import TemporaryDirectory  # where strangers ask
+            from tempfile import TemporaryDirectory  # only for strangers
 
             with TemporaryDirectory() as folder:
                 prepared = opened(model, options._replace(cache_dir=folder))
         return replace(prepared, options=options._replace(token=None))
 
     def _token_mark(self, token: str | None) -> str | None:
-        """Return what tells tokens apart, and cannot be turned back into one."""
+        """Return a hash that tells tokens apart and cannot be turned back into one."""
         if token is None:
             return None
         from hashlib import blake2b  # few requests bring a token
@@ -184,8 +183,8 @@ class Requests:
         return blake2b(token.encode(errors="surrogatepass"), key=self._salt).hexdigest()
 
     def _collected(self) -> None:
-        """Return what is made of a model leads back to it, so that only Python's collector frees
-        what is let go; the command line lets that one wait, for speed."""
+        """Run the garbage collector every COLLECT_AFTER answers. Memoized results refer back to
+        their model, so only it frees dropped models; the command line delays it, for speed."""
         self._answered += 1
         if self._answered % COLLECT_AFTER == 0:
             gc.collect()
@@ -197,7 +196,7 @@ class Requests:
 def _answered(
     task: str, asked_for: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
 ) -> Report:
-    """A report of every task but `infer`."""
+    """Return the report of a task other than `infer`."""
     settings = dict(asked_for)
     expected = settings.pop("engine", None) if task == "load" else None
     asked = question(task, None, settings)
@@ -220,7 +219,7 @@ class _SaidOfServing(NamedTuple):
 def _served(
     said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool, disk: bool
 ) -> Report:
-    """A report of `infer`; the models that serve beside this one are kept, too."""
+    """Return the report of `infer`; models that serve together with this one are cached, too."""
     meant = by_its_name(serving(None, said.command, said.settings), said.model, disk=disk)
     model, revision = served_model(meant, said.model, said.revision)
     beside = serving_beside(meant.workload, open_, revision)
@@ -228,7 +227,7 @@ def _served(
 
 
 def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or the error that takes its place: the other requests go on."""
+    """Return the answer, or an error in its place, so that other requests go on."""
     try:
         return answer()
     except NotWantedError:
@@ -241,8 +240,8 @@ def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def refused(error: WeighbridgeError) -> dict[str, Any]:
-    """Return the object that stands in the place of a report, with the class of the refusal and,
-    where a program refuses it, that program's own words."""
+    """Return the error object for a refusal, with its class and, if a program refuses, that
+    program's own message."""
     answer = failed(str(error), error.code)
     if error.ground:
         answer["error"]["ground"] = error.ground
@@ -252,12 +251,12 @@ def refused(error: WeighbridgeError) -> dict[str, Any]:
 
 
 def failed(message: str, code: int = 2) -> dict[str, Any]:
-    """Return the object that stands in the place of a report: an error with its exit code."""
+    """Return the object in place of a report: an error with its exit code."""
     return {"error": {"code": code, "message": message}}
 
 
 def marked(line: str | bytes) -> dict[str, Any]:
-    """Return the `id` of a request as its answer has it; nothing where it cannot be read."""
+    """Return the `id` of a request as its answer has it; empty if it cannot be read."""
     try:
         return _mark(parsed(line))
     except WeighbridgeError:
@@ -265,7 +264,7 @@ def marked(line: str | bytes) -> dict[str, Any]:
 
 
 def _mark(request: dict[str, Any]) -> dict[str, Any]:
-    """Take the `id` out of a request, as its answer has it. Raises UsageError."""
+    """Remove and return the `id` of a request, as its answer has it. Raises UsageError."""
     if "id" not in request:
         return {}
     mark = request.pop("id")
@@ -275,7 +274,7 @@ def _mark(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
-    """The settings of a request that say something."""
+    """Return the settings of a request that are not null. Raises UsageError."""
     workload = request.get("workload")
     if workload is None:
         return {}
@@ -292,11 +291,11 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
 
 
 def _one_device(gpu: Any) -> None:
-    """Raises UsageError for cards in a list, which the command line answers side by side. A name
-    may hold a comma by itself."""
+    """Raise UsageError for a list of cards, which only the command line answers side by side. A
+    card's name may contain a comma."""
     if not isinstance(gpu, str) or "," not in gpu:
         return
-    from weighbridge.machines.accelerators.names import find  # where a comma was typed
+    from weighbridge.machines.accelerators.names import find  # only for names with a comma
 
     pieces = [piece.strip() for piece in gpu.split(",")]
     try:
@@ -312,7 +311,7 @@ def _one_device(gpu: Any) -> None:
 
 
 def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
-    """The object of one line. Raises UsageError, or BadFileError for what is no JSON."""
+    """Return the object of one line. Raises UsageError, or BadFileError if it is not JSON."""
     if len(line) > most:
         raise BadFileError(sentence("request.long", most=most // MIB))
     raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
@@ -326,7 +325,7 @@ def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
 
 
 def _checked(request: dict[str, Any]) -> None:
-    """Raises UsageError for keys that are not ours, and for a task that we have not."""
+    """Raise UsageError for unknown keys or an unknown task."""
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(sentence("request.setting", name=misplaced[0]))
@@ -342,8 +341,8 @@ def _checked(request: dict[str, Any]) -> None:
 
 
 def meant_task(request: Mapping[str, Any]) -> str:
-    """Return the task that is meant: serving a pipeline is making pictures with it, and training
-    it has settings of its own."""
+    """Return the task that is meant: serving a pipeline means making pictures, and training one has
+    other settings."""
     task, workload = str(named_task(request["task"])), request.get("workload")
     command = isinstance(workload, dict) and workload.get("command") is not None
     if task not in OF_PIPELINES or command:
@@ -356,8 +355,7 @@ def meant_task(request: Mapping[str, Any]) -> str:
 
 
 def _remedies(request: dict[str, Any]) -> bool:
-    """Tell whether a request wants to know what would make it fit; it does where it does not
-    say."""
+    """Return whether a request wants remedies; it does by default."""
     wanted = request.get("remedies", True)
     if not isinstance(wanted, bool):
         raise UsageError(sentence("is_bool", name="remedies", value=shown(wanted)))
@@ -376,13 +374,13 @@ def _model(request: dict[str, Any], command: str | None) -> Any:
 
 
 def identity(model: Any) -> Any:
-    """Return what tells the answers about a model from those about others, as JSON: of a config at
-    hand its key, and the name that answers call it by."""
+    """Return a JSON value that tells answers about this model from those about others: for a config
+    its key and the name in answers."""
     if not isinstance(model, dict):
         return model
     try:
         return {"key": config_key(model), "name": model.get("_name_or_path")}
-    except WeighbridgeError:  # told when it is read
+    except WeighbridgeError:  # raised when it is read
         return model
 
 

@@ -1,7 +1,7 @@
-"""Several models on the same cards at once: each is asked alone, and what they hold is added up.
+"""Several models on the same cards: each is estimated by itself, and their memory is added up.
 
-A process has its own context on the card, which each answer counts, so what they hold adds up. An
-engine that takes a share of the card is told the smallest share by which it serves what was asked.
+A process has its own context on the card, which each answer counts, so their memory adds up. An
+engine that budgets a share of the card gets the smallest share that serves the workload.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Accelerator
 from weighbridge.memory.report.together import Service, Services
 
-SHARE = "gpu_memory_utilization"  # of what the card has in all, whatever else is on it
-STEPS = 12  # hundredths of a card that are tried above what is needed
+SHARE = "gpu_memory_utilization"  # share of the card's total, whatever else is on it
+STEPS = 12  # hundredths of a card that are tried above the minimum
 WHOLE = 100
 
 
 def together(
     models: Sequence[Any], opened: Callable[[Any], Prepared], settings: Mapping[str, Any]
 ) -> Services:
-    """Answer whether these models fit the same cards at once.
+    """Return whether these models fit the same cards at once.
 
-    Raises UsageError without a card, or with one model; UnsupportedError of an engine whose share
-    of a card that it has not alone is not in our rules.
+    Raises UsageError without a card, or with one model; UnsupportedError if our rules do not know
+    how an engine budgets part of a card.
     """
     if len(models) < 2:
         raise UsageError(sentence("together_two"))
@@ -52,7 +52,7 @@ def together(
 
 
 def _service(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Service:
-    """Answer one of the models, by the engine that was named, or that people use on the card."""
+    """Return the answer for one model, by the user's engine or the usual one for the card."""
     report = _asked(model, room, settings)
     if not record(str(report.workload["engine"])).server:
         return Service(report=report)
@@ -62,8 +62,8 @@ def _service(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Serv
 
 
 def _asked(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Report:
-    """Ask the engine that was named, or that the name of the model says, or that people use on such
-    a card."""
+    """Return the report by the engine that the user or the model's name sets, else by the usual one
+    for the card."""
     plain = model.infer(remedies=False, **settings)
     engine = engine_of(room.choice.part).name
     named = "engine" in settings or plain.workload["engine"] != usual().name
@@ -76,15 +76,15 @@ def _asked(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Report
 
 
 def _shared(model: Prepared, report: Report, room: Budget, settings: Mapping[str, Any]) -> Service:
-    """Return the answer with the smallest share by which the engine serves; with what it needs
-    where no share does."""
+    """Return the answer with the smallest share by which the engine serves; without a share if none
+    does."""
     if SHARE in settings:
         return Service(report=report, share=float(settings[SHARE]))
     about = {**settings, "engine": report.workload["engine"]}
     for share in _shares(report, room):
         answer = model.infer(remedies=False, **{**about, SHARE: share})
         serves = answer.verdict is not None and answer.verdict.fits == "yes"
-        if serves and answer.peak == report.peak:  # with no flag that lowers what it needs
+        if serves and answer.peak == report.peak:  # with no flag that lowers the peak
             return Service(report=answer, share=share)
     return Service(report=report)
 

@@ -1,19 +1,19 @@
-"""The smallest hardware on which a question's verdict is yes: a card, how many, a cloud's machine.
+"""The smallest hardware on which a question's verdict is "yes": card, number of cards, cloud
+machine.
 
-    gpu        cards of the catalogue, least memory for a process first, one of each
-    count      1, 2, 3 ... of the card that was named
-    instance   machines of the catalogue, least memory in all first
+    gpu        one card of the catalogue, smallest usable memory first
+    count      1, 2, 3 ... of the card that the user named
+    instance   machines of the catalogue, smallest total memory first
 
-Several cards share a model as the task has it, where the user did not say how:
+Several cards share a model by the task's default, if the user sets no parallelism:
 
-    load, transformers, llama.cpp    layers are dealt out
-    vllm, sglang                     tensor parallel up to 8 of one machine, pipeline beyond; counts
+    load, transformers, llama.cpp    layers are distributed
+    vllm, sglang                     tensor parallel up to 8 in one machine, pipeline beyond; counts
                                      that the engine refuses (heads that they do not divide) are
-                                     passed over
-    training                         FSDP2 shares out all that a rank holds
+                                     skipped
+    training                         FSDP2 shards all that a rank holds
 
-What weights alone rule out is not asked: a card that cannot hold its share of them cannot hold it
-with all else.
+Hardware too small for the weights is skipped: what cannot hold the weights cannot hold the rest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +41,7 @@ RANKS = (*SPREAD, "shard")
 
 
 class Tried(NamedTuple):
-    """One piece of hardware, and the settings that ask about it."""
+    """One piece of hardware, and the settings of the question about it."""
 
     value: int | str
     part: "Part"
@@ -51,14 +51,14 @@ class Tried(NamedTuple):
 
 
 class FoundSettings(NamedTuple):
-    """The answer, and the settings that were asked about last."""
+    """The answer, and the last settings that were tried."""
 
     solved: Solved
     settings: Mapping[str, Any]
 
 
 def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
-    """Find the first hardware that fits. Raises UsageError where no card was named to count."""
+    """Return the first hardware that fits. Raises UsageError for "count" without a card."""
     assert request.smallest is not None
     tries = {"gpu": _cards, "count": _counts, "instance": _machines}[request.smallest](
         asker, request
@@ -95,7 +95,7 @@ def _found(request: FitRequest, tried: Tried, plan: Plan) -> Solved:
 
 
 def _none(request: FitRequest, bare: Report | None, largest: Report | None) -> str:
-    """Say why nothing fits: RAM, where that decides on the `largest` hardware of all."""
+    """Return why nothing fits: RAM, if that decides on the `largest` hardware tried."""
     missing = () if bare is None else bare.derived.get("not_counted") or ()
     if missing:
         return sentence("not_counted", what=clauses(*missing))
@@ -126,8 +126,7 @@ def _cards(asker: Asker, request: FitRequest) -> Iterator[Tried]:
 
 
 def cards(parts: "Iterable[Part]") -> "Iterator[Part]":
-    """Keep cards that are sold as such: not chips that share a machine's memory, nor altered
-    ones."""
+    """Yield the cards sold as such: no chips that share a machine's memory, no modified cards."""
     return (part for part in parts if part.kind == "gpu" and "modified" not in part.name.lower())
 
 
@@ -169,7 +168,7 @@ def _machines(asker: Asker, request: FitRequest) -> Iterator[Tried]:
 
 
 def ranks(asker: Asker, request: FitRequest, count: int) -> dict[str, Any]:
-    """Settings by which so many cards share the model, where the user did not say."""
+    """Return the settings by which `count` cards share the model, if the user sets none."""
     if count == 1 or any(name in request.settings for name in RANKS):
         return {}
     task, method = question_of(request.about)

@@ -1,7 +1,7 @@
-"""Whether a pipeline makes its pictures or its video on a card, or is trained there, and how.
+"""Whether a pipeline generates images or video on a card, or is trained there, and how.
 
-The one question is answered as it was asked. Each step that remedies take is a rung of the ladder,
-and the first with which the same is made is the plan (`memory.report.plan`).
+There is one question, answered as the user asked. Each remedy's change is a rung of the ladder, and
+the first rung that gives the same result is the plan (`memory.report.plan`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.memory.report import Report
 
-METHODS: Mapping[str, str] = {"lora": "lora", "train": "full"}  # of training, by --for
+METHODS: Mapping[str, str] = {"lora": "lora", "train": "full"}  # value of --for -> training method
 NO_CARD = "no card of the catalogue surely fits it as asked"
 
 
 def fit_pipeline(pipeline: "Prepared", settings: Mapping[str, Any], *, helped: bool) -> Fit:
-    """Return the answer for the card that was named, or for this machine's own; without one, or
-    where the smallest is looked for, for the smallest card on which it fits. With `for` it is about
-    training, on a card that was named or is here.
+    """Return the answer for the card that the user named, or for this machine's; without one, or to
+    find the smallest, for the smallest card that fits. With `for` it is about training, on a card.
 
-    `helped`: whether to look for ways in which it fits, where it does not as it was asked; with
-    `as_published`, for ways that leave the weights as they are published. Raises UsageError for
-    settings that no pipeline has.
+    `helped`: whether to search for changes that make it fit; with `as_published`, only for changes
+    that leave the published weights as they are. Raises UsageError for settings that no pipeline
+    has.
     """
     asked_for = {name: value for name, value in settings.items() if value is not None}
     smallest, words = asked_for.pop("smallest", None), asked_for.pop(OPENS, None)
@@ -63,8 +62,8 @@ def _on_smallest(
     helped: bool,
     strictly: bool,
 ) -> Fit:
-    """Answer for the smallest card that holds it as it was asked, or else one component at a time;
-    for the largest card where none does."""
+    """Return the answer for the smallest card that holds it as asked, or else one component at a
+    time; for the largest card if none does."""
     from weighbridge.machines.accelerators.names import find
 
     found = pipeline.image(**asked_for).derived.get("smallest_cards") or {}
@@ -115,8 +114,7 @@ def _on_card(
 def _rungs(
     ask: "Callable[..., Report]", asked_for: Mapping[str, Any], report: "Report"
 ) -> Iterator[Rung]:
-    """Yield the question as it was asked and, where it does not fit so, with the change of each
-    remedy."""
+    """Yield the question as it was asked, then with each remedy's change."""
     yield Rung(change={}, report=report)
     for remedy in report.remedies:
         changed = {**asked_for, **remedy.change}

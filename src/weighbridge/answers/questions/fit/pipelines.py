@@ -1,9 +1,9 @@
-"""Pipelines of pictures and video for a card: the first way in which each surely fits, as asked,
+"""Image and video pipelines ranked for a card: the first way in which each surely fits, as asked,
 on several cards, one component at a time, its denoiser in a smaller format, or block by block.
 
-The largest denoiser that fits stands first. A screen has one of each class of denoisers: first
-those that somebody offers in GGUF, which are what people run. What has no answer is left out, by
-its name.
+The largest denoiser that fits comes first. A screen has one pipeline per denoiser class: first
+those offered in GGUF, which are what people run. Pipelines without an answer are listed by name as
+left out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ Row = Mapping[str, Any]
 
 
 class Way(NamedTuple):
-    """Settings, the least bits of a denoiser's weight that are on the card, and whether a file in
-    GGUF is needed."""
+    """A way to run: settings, bits per denoiser weight on the card at least, and whether it needs a
+    GGUF file."""
 
     settings: Mapping[str, Any]
     bits: float
@@ -44,19 +44,19 @@ WAYS = (
 )
 CARD = ("gpu", "gpu_memory", "headroom", "ram")
 OF_WORDS = ("engine", "min_context", "quantization")
-ON_CARDS = Way({"device_map": ("balanced",)}, 16)  # of several
-FIRST = 12  # that fit, on a screen
+ON_CARDS = Way({"device_map": ("balanced",)}, 16)  # with several cards
+FIRST = 12  # pipelines on a screen that fit
 
 
 class RankedPipelines(NamedTuple):
-    """Rows, and why others have none, by their names."""
+    """Rows, and by name the reason why other pipelines have none."""
 
     rows: tuple[Row, ...]
     left_out: Mapping[str, str] = {}
 
 
 class RankedPipeline(NamedTuple):
-    """A pipeline: its parameters, those of its denoiser, and that one's class."""
+    """A pipeline: its parameters, its denoiser's, the denoiser's class, and whether GGUF exists."""
 
     name: str
     whole: int
@@ -68,8 +68,8 @@ class RankedPipeline(NamedTuple):
 def pipelines_for(
     names: Sequence[str], asked_for: Mapping[str, Any], *, shown: int | None = None
 ) -> RankedPipelines:
-    """Weigh pipelines for a card. `shown`: how many of those that fit are looked for, one of each
-    class; None: all, and those that do not fit are told, too."""
+    """Return the ranking of pipelines for a card. `shown`: how many that fit to find, one per
+    denoiser class; None: list all, also those that do not fit."""
     card = {name: asked_for[name] for name in CARD if asked_for.get(name) is not None}
     rows: list[Row] = []
     left_out: dict[str, str] = {}
@@ -90,9 +90,9 @@ def pipelines_for(
 def _families(
     names: Sequence[str], left_out: dict[str, str], *, apart: bool
 ) -> Iterator[list[RankedPipeline]]:
-    """Yield pipelines of one class together, the largest first, of those that are about as large
-    the catalogue's first alone; classes that are offered in GGUF before others, and of those the
-    largest. `apart`: each alone. Those without GGUF are not read before they are wanted."""
+    """Yield pipelines grouped by denoiser class, largest first, with only the catalogue's first of
+    similar sizes; classes offered in GGUF first, and of those the largest. `apart`: each pipeline
+    by itself. Those without GGUF are read only when they are reached."""
     rows = [row for row in map(pipelines.find, names) if row is not None]
     if apart:
         yield from ([one] for one in _candidates(rows, left_out))
@@ -110,7 +110,7 @@ def _families(
 def _candidates(
     rows: Iterable[pipelines.CataloguePipeline], left_out: dict[str, str]
 ) -> Iterator[RankedPipeline]:
-    """Yield pipelines with the sizes of their denoisers; what has no program is left out."""
+    """Yield pipelines with their denoisers' sizes; `left_out` gets those without a program."""
     counts = catalogue.parameters()
     for row in rows:
         part, config = row.denoiser()
@@ -122,7 +122,7 @@ def _candidates(
 
 
 def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | None:
-    """Return the largest of a family that fits, else the last one; None where none is answered."""
+    """Return the row of the family's largest that fits, else the last row; None without any."""
     last: Row | None = None
     for one in family:
         last = _row(one, card) or last
@@ -134,8 +134,8 @@ def _first(family: Sequence[RankedPipeline], card: Mapping[str, Any]) -> Row | N
 def with_pipelines(
     ranking: Ranking, names: Sequence[str], asked_for: Mapping[str, Any], *, shown: int | None
 ) -> Ranking:
-    """Return a rank of models with pipelines beside, where no setting of language models was asked
-    for."""
+    """Return a ranking of models with pipelines added, unless the user set something that only
+    language models have."""
     if ranking.about != "infer" or any(asked_for.get(name) is not None for name in OF_WORDS):
         return ranking
     ranked = pipelines_for(names, asked_for, shown=shown)
@@ -143,7 +143,7 @@ def with_pipelines(
 
 
 def _row(one: RankedPipeline, card: Mapping[str, Any]) -> Row | None:
-    """Return the first way that fits, else the last one; None of a pipeline without an answer."""
+    """Return the row of the first way that fits, else of the last one; None without an answer."""
     last: Row | None = None
     for way, report in _answers(one, card):
         verdict = report.verdict
@@ -167,8 +167,8 @@ def _row(one: RankedPipeline, card: Mapping[str, Any]) -> Row | None:
 def _answers(
     one: RankedPipeline, card: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], Report]]:
-    """Yield ways with their answers; those of which the weights alone are larger than the card are
-    passed over: all of them as asked, and else the denoiser's."""
+    """Yield (settings, report) of each way, except ways whose weights exceed the card: all weights
+    as asked, else the denoiser's."""
     from weighbridge.answers.questions.prepared import opened
     from weighbridge.machines.accelerators.budget import budget
     from weighbridge.models.checkpoint.gather import GatherOptions

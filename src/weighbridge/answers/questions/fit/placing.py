@@ -1,14 +1,14 @@
-"""`fit --layouts --engine llama.cpp`: where a model's layers and experts may lie, as rows.
+"""`fit --layouts --engine llama.cpp`: placements of a model's layers and experts, as rows.
 
-    cards      shared by layers, by rows, or one alone; where they differ, so many layers each
-    host       experts of as few layers as need be, or as few whole layers; where none of that fits,
+    cards      split by layers, by rows, or one card only; if they differ, layer counts per card
+    host       experts of as few layers as possible, or as few whole layers; if none of that fits,
                experts matrix by matrix
-    caches     keys and values in 16, 8 and 4 bits, unless a type is named
-    contexts   what is asked; unless it is named also eight times that, and the model's maximum
+    caches     keys and values in 16, 8 and 4 bits, unless the user sets a type
+    contexts   the requested one; unless it is set also eight times that, and the model's maximum
 
-Each row is the answer of `infer` with its flags. A way is told where no other one that fits has
-keys and values in as many bits, as long a context, reads as little of host memory and of cards one
-after another for a token, and sends as little between cards.
+Each row is the answer of `infer` with its flags. A placement is listed unless another one that fits
+has as many KV cache bits and as long a context, reads as little of host memory and of cards in turn
+per token, and sends as little between cards.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.machines.accelerators.parts import Part
 
-LONGER = 8  # times the context that is asked
+LONGER = 8  # times the requested context
 CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v")
 
 
 class PlacedLayout(NamedTuple):
-    """One way to place a model. `change` are its settings; `bits` tells how far down the list of
-    types its cache is."""
+    """One placement of a model. `change` are its settings; `bits` is the index of its cache type in
+    the list of types, most bits first."""
 
     change: Mapping[str, Any]
     bits: int
@@ -58,19 +58,19 @@ class PlacedLayout(NamedTuple):
 
     @property
     def turn(self) -> int:
-        """Return the bytes of weights that cards read one after another for a token."""
+        """Return the bytes of weights that cards read one after another per token."""
         return round(self._in_turn(self.way.read[:-1]))
 
     def _in_turn(self, cards: Sequence[float]) -> float:
-        """Rows of a matrix are read at the same time."""
+        """Return the bytes read one after another: the sum, or with row split the largest."""
         by_rows = self.report.workload["split_mode"] == "row"
         return max(cards, default=0) if by_rows else sum(cards)
 
     @property
     def price(self) -> tuple[int, ...]:
-        """Return what no other way that fits is to have less of, to two digits: bytes of host
-        memory that are read for a token, the same with what cards read, by how fast each is
-        beside host memory, the fastest and the slowest, and what cards send each other."""
+        """Return the costs in which placements compete, to two digits: cache bits, context, bytes
+        of host memory read per token, those plus what cards read, scaled by their speed against the
+        fastest and slowest host memory, and bytes sent between cards."""
         *cards, host = self.way.read
         beside = (
             self._in_turn([n * ram / speed for n, speed in zip(cards, self.speeds, strict=True)])
@@ -83,9 +83,8 @@ class PlacedLayout(NamedTuple):
 def placing(
     asker: Asker, w: Infer, kind: "Engine", settings: Mapping[str, Any], *, every: bool = False
 ) -> Ranking:
-    """Rank the ways to place a model over cards and host memory, those with the fullest caches and
-    the shortest context first. `given` are the settings that the user named. Raises UsageError
-    without a card."""
+    """Return the ranking of placements over cards and host memory, fullest caches and shortest
+    context first. `settings` are those that the user set. Raises UsageError without a card."""
     budget = w.budget()
     if budget is None:
         raise UsageError(sentence("layouts.places"))
@@ -98,18 +97,18 @@ def placing(
 
 
 def _placed(asker: Asker, w: Infer, kind: "Engine", budget: "Budget") -> Iterator[PlacedLayout]:
-    """Yield the ways of every type of cache and every context."""
+    """Yield the placements for every cache type and every context."""
     number, _ = version(kind, w.engine_version)
     speeds = tuple(map(_speed, _parts(budget)))
 
     def fits(moved: Infer) -> bool | None:
         verdict = asker.briefly(moved).verdict
-        assert verdict is not None  # a card was named
+        assert verdict is not None  # the user named a card
         if verdict.host is not None and verdict.host.fits == "no":
             return None
         return verdict.fits == "yes"
 
-    assert kind.places is not None  # of engines that are asked
+    assert kind.places is not None  # the engine supports placement
     for context in _contexts(asker, w, kind):
         for bits, cache in enumerate(_caches(w, kind, context)):
             change = {**context, **cache}
@@ -120,7 +119,7 @@ def _placed(asker: Asker, w: Infer, kind: "Engine", budget: "Budget") -> Iterato
             except UsageError as error:
                 if not cache or isinstance(error, UnsupportedError):
                     raise
-                continue  # few bits are refused without flash attention
+                continue  # V cache types of few bits need flash attention
             for way in ways:
                 report = asker.briefly(asked.but(**way.change))
                 yield PlacedLayout({**way.change, **change}, bits, way, report, speeds)
@@ -132,13 +131,12 @@ def _parts(budget: "Budget") -> list["Part"]:
 
 
 def _speed(part: "Part") -> float:
-    """Return the GB/s of a card's memory at least; of one that is not in the tables those of the
-    fastest host."""
+    """Return a card's memory bandwidth in GB/s, at least; of an unknown card the fastest host's."""
     return RAM_SPEED[1] if part.bandwidth is None else part.bandwidth[0]
 
 
 def _contexts(asker: Asker, w: Infer, kind: "Engine") -> Iterator[dict[str, int]]:
-    """Yield the contexts that are walked, the one that is asked first."""
+    """Yield the context settings that are tried, the requested one first."""
     yield {}
     if any(getattr(w, name) is not None for name in LENGTHS):
         return
@@ -152,7 +150,7 @@ def _contexts(asker: Asker, w: Infer, kind: "Engine") -> Iterator[dict[str, int]
 
 
 def _caches(w: Infer, kind: "Engine", context: Mapping[str, int]) -> Iterator[Mapping[str, str]]:
-    """Yield the types of keys and values, most bits first: four of them for long texts alone."""
+    """Yield the types of keys and values, most bits first; four bits only for longer contexts."""
     yield {}
     if all(getattr(w, name) is None for name in CACHES):
         yield kind.small_cache
@@ -193,7 +191,7 @@ def _row(
 
 
 def _card(report: Report, device: int, part: "Part", budget: "Budget") -> dict[str, Any]:
-    """Return what a card has and holds: nothing where it has no part."""
+    """Return a card's name, needed and usable bytes; it needs 0 if it has no part of the model."""
     of_card = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
     needs = 0 if of_card is None else of_card.peak("driver").expected
     return {"name": part.name, "needs_bytes": needs, "usable_bytes": budget.of(device).low}

@@ -1,16 +1,15 @@
-"""Ranks: the cards of the catalogue for a model, and its models for a card.
+"""Rankings: the catalogue's cards for a model, and its models for a card.
 
-A model is asked about in the best format that can fit, best first. To serve a model of words that
-is one of the formats in which a person with that card runs it (ladder.py): as published by a
-server, then 8 and 4 bits. Of others, where an engine is named, and where that one has no answer, it
-is as published and then what the engine loads it in (remedies/formats.py). A format whose bare bits
-are more than the card has is passed over without being asked. The context is the longest that fits
-on the card in that format, which takes the longest to find: where a screen shows the first rows
-alone, theirs alone are looked for.
+A model is estimated in the best format that can fit, best first. To serve a text model that is one
+of the formats in which people with that card run it (ladder.py): as published by a server, then 8
+and 4 bits. For other models, with a named engine, or if that engine has no answer, it is as
+published and then what the engine loads it in (remedies/formats.py). A format whose nominal bits
+exceed the card is skipped. The context is the longest that fits on the card in that format, which
+takes longest to find: if a screen shows only the first rows, it is searched for only there.
 
-    models    what fits first; models of words before others; of each family the largest first, the
-              newest families and the most downloaded before others (catalogue/popularity.py)
-    cards     what fits first, the least memory first
+    models    those that fit first; text models before others; of each family the largest first,
+              new and much downloaded families before others (catalogue/popularity.py)
+    cards     those that fit first, smallest memory first
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,13 +54,13 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Ranked = TypeVar("Ranked")
 RANK = {"yes": 0, "unknown": 1, "no": 2}
-PLAIN, PACKED = 16, 2  # bits of a weight as published, at least
-BARE = frozenset((*DEVICE, "context"))  # settings that leave all weights on the card
-LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
+PLAIN, PACKED = 16, 2  # bits per weight as published, at least
+BARE = frozenset((*DEVICE, "context"))  # settings that keep all weights on the card
+LEAST = {"lora": 16, "train": 64}  # bits per parameter: weights; with gradients and Adam's states
 
 
 def gpus(asker: Asker, request: FitRequest) -> Ranking:
-    """Rank every card of the catalogue for one model, by the question that was asked."""
+    """Return the ranking of the catalogue's cards for one model, by the user's question."""
     from weighbridge.machines.accelerators.parts import parts
 
     bare = _judged(
@@ -87,7 +86,7 @@ def gpus(asker: Asker, request: FitRequest) -> Ranking:
 def _rows(
     every: Sequence[Ranked], named: Callable[[Ranked], str], row: Callable[[Ranked], Row]
 ) -> list[Row]:
-    """Weigh one after the other; those that were weighed until it was stopped."""
+    """Return the rows of all items, in order; only those so far if the user stops it."""
     rows: list[Row] = []
     with kept_so_far():
         for number, one in enumerate(every, 1):
@@ -116,7 +115,7 @@ def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
         return row
     named = request.planned({"gpu": part.id})
     plan = planned_or_none(asker, named)
-    if plan is None or plan.rung is None:  # refused there, or no format has room
+    if plan is None or plan.rung is None:  # refused on this card, or no format fits
         return row | _verdict(None if plan is None else _judged(asker, named))
     row |= _verdict(plan.report) | {"fits": plan.fits}
     if request.about == "infer":
@@ -135,7 +134,7 @@ def _judged(asker: Asker, request: FitRequest) -> Report | None:
 
 
 def _verdict(report: Report | None) -> dict[str, Any]:
-    """Return verdict, peak and margin."""
+    """Return verdict, peak and margin of a report, "unknown" without one."""
     if report is None or report.verdict is None:
         return {"fits": "unknown"}
     verdict = report.verdict
@@ -148,7 +147,7 @@ def _verdict(report: Report | None) -> dict[str, Any]:
 
 
 def _context(asker: Asker, request: FitRequest) -> int | None:
-    """Find the longest context that fits on the card, where the question has one."""
+    """Return the longest context in tokens that fits on the card; None for other questions."""
     if request.about != "infer" or not reads_text(asker.model()):
         return None
     asked = workload("infer", request, inference(asker, request))
@@ -158,8 +157,8 @@ def _context(asker: Asker, request: FitRequest) -> int | None:
 def models_for(
     names: list[str], asked_for: Mapping[str, Any], *, shown: int | None = None
 ) -> Ranking:
-    """Rank models of the catalogue for a card, by settings as they were given: `min_context` and
-    those of `fit`. `shown`: as for `models`."""
+    """Return the ranking of the catalogue's models for a card, by settings as the user gave them:
+    `min_context` and those of `fit`. `shown`: as for `models`."""
     from weighbridge.answers.questions.prepared import opened
 
     least = asked_for.get("min_context")
@@ -181,12 +180,12 @@ def models(
     least: int | None = None,
     shown: int | None = None,
 ) -> Ranking:
-    """Rank models of the catalogue for one card.
+    """Return the ranking of the catalogue's models for one card.
 
     Args:
-        least: those with a context of so many tokens.
-        shown: how many of those that fit are looked for, which are told whole; None: all are, and
-            those that do not fit; 0: which ones fit is told alone.
+        least: only models with a context of this many tokens.
+        shown: how many models that fit to find and give in full; None: all, also those that do not
+            fit; 0: only which models fit.
     """
     from weighbridge.machines.accelerators.budget import budget
 
@@ -210,8 +209,8 @@ def models(
 
 
 def chosen(rows: Sequence[Row]) -> list[Row]:
-    """Put models in the order in which people choose: what fits; of words; the largest of a family
-    before its others, and families that are asked for today before others."""
+    """Return the rows in the order in which people choose: what fits, then text models, then the
+    largest of each family before its others, popular families first."""
     rows = sorted(rows, key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
     seen: dict[tuple[str, str], int] = {}
     keys = {}
@@ -224,8 +223,7 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
 
 
 def _families(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield families with their models, the largest first, those that are asked for today before
-    others."""
+    """Yield (family, its models, largest first), popular families first."""
     counts, members = catalogue.parameters(), dict[str, list[str]]()
     for name in sorted(names, key=lambda name: (-counts.get(name, 0), name)):
         members.setdefault(family_of(name), []).append(name)
@@ -233,8 +231,8 @@ def _families(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 class _Shelf:
-    """The models of one ranking, of which the first `shown` that fit are told whole: all, if None
-    is said."""
+    """The models of one ranking, of which the first `shown` that fit get a full row; all if
+    None."""
 
     def __init__(
         self,
@@ -244,13 +242,12 @@ class _Shelf:
         shown: int | None,
     ) -> None:
         self.opened, self.request, self.room, self.shown = opened, request, room, shown
-        # Of the first that fit so far: models that were read, each with the question that is told
+        # First models that fit so far: row, model, and the question of the row
         self.first: dict[str, tuple[Row, Asker, FitRequest]] = {}
 
     def first_rows(self, names: list[str], shown: int) -> list[Row]:
-        """Return rows until `shown` models of words fit that `chosen` has first of all: of each
-        family the largest that fits, families that are asked for today before others, then the
-        next of each."""
+        """Return rows until `shown` text models fit, in the order of `chosen`: of each family the
+        largest that fits, popular families first, then the next of each."""
         rows: list[Row] = []
         families = {of: iter(members) for of, members in _families(names)}
         fitting = 0
@@ -270,7 +267,7 @@ class _Shelf:
         return rows
 
     def row(self, name: str) -> Row:
-        """Return what is told of a model, by the first format that fits the card."""
+        """Return the row of a model, by the first format that fits the card."""
         asker = self.opened(name)
         model = asker.model()
         parameters = sum(part.blueprint.parameters for part in model.parts)
@@ -293,7 +290,7 @@ class _Shelf:
         }
         usual = [*_usual_formats(asker, self.request, parameters, self.room)]
         forms: Iterable[Mapping[str, Any]] = _formats(asker, self.request, parameters, self.room)
-        if self.shown is not None:  # of what is no yes, nothing is told
+        if self.shown is not None:  # a model that does not surely fit gets no details
             if self.request.about == "infer" and beside_weights(model):
                 return row | {"fits": "unknown"}
             forms = [form for form in forms if self._may_hold(asker, parameters, form)]
@@ -310,15 +307,15 @@ class _Shelf:
         return row
 
     def _keep(self, row: Row, asker: Asker, tried: FitRequest) -> None:
-        """Keep a model that fits while it is among the first: one that is not so far never will
-        be."""
+        """Keep a model that fits while it is among the first `shown`; a later one cannot bring it
+        back."""
         self.first[row["name"]] = row, asker, tried
         first = chosen([row for row, _, _ in self.first.values()])[: self.shown]
         self.first = {row["name"]: self.first[row["name"]] for row in first}
 
     def _may_hold(self, asker: Asker, parameters: int, form: Mapping[str, Any]) -> bool:
-        """Tell whether the bare weights of a model have room on the card; True of what an engine
-        makes of them by itself, and where other settings may move some of them."""
+        """Return whether a model's nominal weights fit on the card; True if the engine converts
+        them by itself, or other settings may move some of them."""
         if self.request.about not in ("load", "infer") or not self.request.settings.keys() <= BARE:
             return True
         packed = any(part.packed for part in asker.model().parts)
@@ -331,8 +328,8 @@ class _Shelf:
     def _best(
         self, asker: Asker, forms: Iterable[Mapping[str, Any]]
     ) -> tuple[dict[str, Any], FitRequest | None]:
-        """Return what is told of the first format that fits, with its question, or of the last that
-        has an answer."""
+        """Return (facts, question) of the first format that fits; else the facts of the last format
+        with an answer, and None."""
         best: dict[str, Any] = {}
         for form in forms:
             tried = self.request.planned(self.request.sized(form))
@@ -347,11 +344,11 @@ class _Shelf:
             if best["fits"] == "yes":
                 return best, tried
             if report.derived.get("not_counted"):
-                break  # what is not counted is not counted in smaller formats, either
+                break  # smaller formats leave it out, too
         return best, None
 
     def add_contexts(self, rows: list[Row]) -> None:
-        """Give the first rows that fit their longest contexts; as many as until it is stopped."""
+        """Add the longest context to the first rows that fit, until the user stops it."""
         with kept_so_far():
             for number, name in enumerate(self.first):
                 trying(partial(str, name), number + 1, len(self.first))
@@ -371,8 +368,8 @@ def _told(report: Report) -> dict[str, Any]:
 def _usual_formats(
     asker: Asker, request: FitRequest, parameters: int, room: "Budget"
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the formats in which a person with that card serves a model, best first; none where
-    the question or the weights leave no choice."""
+    """Yield the formats in which people with that card serve a model, best first; none if the
+    question or the weights fix the format."""
     from weighbridge.answers.remedies.formats import BITS
 
     free = request.inference is None and request.settings.keys().isdisjoint(NAMED)

@@ -1,13 +1,13 @@
-"""The question of `fit` as it was asked, and the settings that go to each of its parts.
+"""The request of `fit`, and the settings that go to each of its questions.
 
-A setting goes to every question that has one of that name, and is pinned there. Four rules more:
+A setting goes to every question that has one of that name, and is fixed there. Four more rules:
 
-    engine_version   is the inference engine's; training and loading have it where that engine is
-                     transformers
-    shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
-    quantization     is of load, infer and qlora: LoRA and full training are of plain weights; a
-                     type of GGUF's is of load and infer, since no trainer packs in one
-    batch_size       is of the task that is asked about: users of a server, or sequences of a step
+    engine_version   belongs to the inference engine; training and loading use it only if that
+                     engine is transformers
+    shared names     (-tp, --torch-version ...) go only to training if the engine lacks them
+    quantization     is for load, infer and qlora: LoRA and full training use plain weights; a GGUF
+                     type is for load and infer, since no trainer quantizes to one
+    batch_size       is for the task in question: users of a server, or sequences per step
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,45 +39,45 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
-OPENS = "not_understood"  # opens the whole answer, once it is found
-USERS = ("batch_size",)  # of a server; of training it is another number
-PLAIN = ("lora", "train")  # questions about weights that are not packed
+OPENS = "not_understood"  # goes to the top of the answer
+USERS = ("batch_size",)  # for a server; in training it means sequences
+PLAIN = ("lora", "train")  # questions about unquantized weights
 
 
 @frozen_record
 class FitRequest:
-    """The request, checked; values are as they were given."""
+    """The checked request; values are as the user gave them."""
 
     settings: Mapping[str, Any]
     about: str = "infer"
     most: str | None = None
     smallest: str | None = None
-    inference: str | None = None  # the engine that was named, in its usual spelling
+    inference: str | None = None  # the engine the user named, in its canonical spelling
     pinned: frozenset[str] = field(default_factory=frozenset)
-    helped: bool = True  # whether changes are looked for that make it fit
-    as_published: bool = False  # whether it is about the weights as they are published alone
-    extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
+    helped: bool = True  # whether to search for changes that make it fit
+    as_published: bool = False  # whether only published weights are considered
+    extra: Mapping[str, Any] = field(default_factory=dict)  # settings of the question `about` only
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the questions that are asked: the five of all, and the one that it is about."""
+        """Return the questions to answer: the usual five, and the one it is about."""
         return (*dict.fromkeys((*NAMES, self.about)),)
 
     @property
     def solves(self) -> bool:
-        """True where one number is looked for: changes that fit are then of its question alone."""
+        """Return whether one number is solved for; changes are then only for its question."""
         return self.most is not None or self.smallest is not None
 
     @property
     def chooses(self) -> bool:
-        """True where formats are tried: the question is how to run it, and a model is named."""
+        """Return whether formats are tried: the question is how to run a named model."""
         sought = self.about == "infer" or not self.solves
         return self.helped and sought and self.most != "model-size"
 
     def sized(self, change: Mapping[str, Any], most: int | None = None) -> Mapping[str, Any]:
-        """Return a change with the usual length of a request, or the `most` that the model has,
-        where it chooses an engine that takes one by the card and nobody named or seeks any: formats
-        are compared at one length."""
+        """Return a change with the usual context, or the model's maximum `most`. Only if its engine
+        would choose one by the card and the user neither sets nor solves for any: formats are
+        compared at one length."""
         chosen = "engine" in change and record(change["engine"]).sizes_by_card
         lengths = {*self.settings, *change}
         return (
@@ -87,14 +87,14 @@ class FitRequest:
         )
 
     def planned(self, change: Mapping[str, Any]) -> "FitRequest":
-        """Return the same request with the settings of a plan."""
+        """Return a copy of the request with the settings of a plan."""
         engine = change.get("engine", self.inference)
         return replace(self, settings={**self.settings, **change}, inference=engine)
 
 
 def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
-    """Read a request. Raises UsageError for settings that no question of `fit` has. `named`: it is
-    about one card."""
+    """Return the parsed request. Raises UsageError for settings that no question of `fit` has.
+    `named`: whether it is about one card."""
     settings = {
         name: value for name, value in given.items() if value is not None and value is not False
     }
@@ -126,19 +126,19 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
 
 
 def _values(settings: Mapping[str, Any]) -> None:
-    """Raise UsageError for a value that no question can read: a slip of the pen, not an answer."""
+    """Raise UsageError for a value that no question accepts: a typing error, not an answer."""
     for name, value in settings.items():
         refused = [_refused(task, name, value) for task in TABLES if name in TABLES[task]]
         if refused and None not in refused:
             raise next(error for error in refused if error is not None)
     if "optimizer" in settings:
-        from weighbridge.training.optimizers import optimizer  # where one is named
+        from weighbridge.training.optimizers import optimizer  # only if one is named
 
         optimizer(settings["optimizer"])
 
 
 def _refused(task: str, name: str, value: Any) -> UsageError | None:
-    """Return the error of one value, whatever else was asked; None where it can be read."""
+    """Return the error for one value, regardless of other settings; None if it is accepted."""
     try:
         read(task, {name: value})
     except UsageError as error:
@@ -165,7 +165,7 @@ def _unknown(name: str) -> str:
 
 
 def _device(settings: dict[str, Any], smallest: Any) -> None:
-    """Leave the card that was named; without one, take the cards of this machine."""
+    """Set this machine's cards as `gpu` unless the user names a card. May raise NoCardError."""
     if smallest in ("gpu", "instance"):
         if "gpu" in settings:
             raise UsageError(sentence("smallest.card", name=smallest))
@@ -178,7 +178,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
 
 
 def has_card() -> bool:
-    """Tell whether this machine has an accelerator."""
+    """Return whether this machine has an accelerator."""
     from weighbridge.machines.accelerators.budget import budget
 
     try:
@@ -188,7 +188,7 @@ def has_card() -> bool:
 
 
 def workload(name: str, request: FitRequest, inference: str) -> Any:
-    """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
+    """Return the question's checked workload: a Load, an Infer or a Train. Raises UsageError."""
     task, method = question_of(name)
     settings = dict(_own(name, request, inference))
     if name == request.about:
@@ -205,7 +205,7 @@ def workload(name: str, request: FitRequest, inference: str) -> Any:
 
 
 def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings that one question takes."""
+    """Yield the settings that go to one question."""
     task, method = question_of(name)
     users = question_of(request.about)[0] != "train"
     table = TRAIN if method in LEARNS else TABLES[task]
@@ -228,7 +228,7 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
 
 
 def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
-    """Return the names of the questions that take a setting."""
+    """Return the names of the questions that a setting goes to."""
     names = request.names
     return frozenset(name for name in names if setting in dict(_own(name, request, inference)))
 

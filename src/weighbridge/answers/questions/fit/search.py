@@ -1,12 +1,12 @@
-"""Numbers that are solved for: the largest that still fits, put back into the same question.
+"""Solve for a number: the largest that still fits, put back into the same question.
 
-    fits(n)   the question's verdict with n in the place of the setting is yes
+    fits(n)   the question's verdict with n as the setting is "yes"
     found     fits(n), and not fits(n + 1)
 
-Peaks grow with what is solved for, but not everywhere: caches of windows stop growing, and engines
-switch kernels and pieces of prompts. The search keeps one end that fits and one that does not until
-they are neighbours, so what it returns has that property even where others do, too: a larger number
-that fits behind one that does not is not looked for. `searched_to` is where it stopped.
+Peaks grow with the number, but not everywhere: sliding-window caches stop growing, and engines
+switch kernels and prompt chunks. The search keeps one end that fits and one that does not until
+they are neighbours, so its result has that property even if other numbers do, too: a larger number
+that fits after one that does not is not looked for. `searched_to` is the upper end of the search.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,23 +29,23 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Fit, Question, Solved, question_of
 from weighbridge.workload import TRAIN
 
-OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text
-UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report
-REQUESTS = 1 << 16  # at once; sequences of a batch, too
-RANKS = 1 << 12  # of an adapter: more than the width of any layer that it is beside
+OF_TEXT = ("context", "seq-len", "users")  # numbers that only a text model has
+UNBOUNDED = 1 << 20  # tokens: the end if the model has no maximum, as for the limits of a report
+REQUESTS = 1 << 16  # concurrent requests, or sequences per batch
+RANKS = 1 << 12  # LoRA rank: more than the width of any layer it adapts
 DERIVED: Mapping[str, Literal["largest_context", "largest_batch_size"]] = {
     "context": "largest_context",
     "batch_size": "largest_batch_size",
 }
-TENTHS = 10**8  # parameters of a step of the model's size: 0.1 B
-LARGEST = 10**5  # of those steps: a model of 10,000 B
+TENTHS = 10**8  # parameters per step of the model's size: 0.1 B
+LARGEST = 10**5  # steps: a model of 10,000 B
 
-Margin = Callable[[int], int | None]  # bytes to spare where it surely fits, else a negative number
+Margin = Callable[[int], int | None]  # bytes to spare if it surely fits, else a negative number
 
 
 @dataclass(frozen=True, slots=True)
 class SearchBounds:
-    """The range of a search, its beginning, and an answer that is most likely right."""
+    """The upper end of a search, its start, and a guess of the result."""
 
     most: int
     near: int = 1
@@ -53,7 +53,7 @@ class SearchBounds:
 
 
 def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str], Asker]) -> Solved:
-    """Find the largest value that fits. Raises UsageError where the question has no such
+    """Return the largest value that fits. Raises UsageError if the question does not have that
     setting."""
     assert request.most is not None
     setting, questions = MAX[request.most]
@@ -74,7 +74,7 @@ def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str]
 
 
 def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> Solved:
-    """Find the largest value for the plan of an answer."""
+    """Return the largest value for an answer's plan."""
     assert request.most is not None
     question, plan = answer.asked, answer.plan
     if plan.here and plan.report is not None:
@@ -100,7 +100,7 @@ def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> So
 
 
 def _unsayable(question: Question) -> str:
-    """Say why nothing can be solved for; "" where something can."""
+    """Return why nothing can be solved for; "" if something can."""
     if question.report is None:
         return question.reason
     missing = question.report.derived.get("not_counted")
@@ -110,7 +110,7 @@ def _unsayable(question: Question) -> str:
 def _asked(
     asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any]
 ) -> Report | None:
-    """The report with a setting changed; None where the model or the engine refuses it."""
+    """Return the report with a setting changed; None if the model or the engine refuses it."""
     changed = replace(request, settings={**request.settings, **change})
     try:
         return judged(asker, workload(name, changed, inference(asker, changed)))
@@ -119,8 +119,8 @@ def _asked(
 
 
 def margin_of(report: Report | None, *, whole: bool = False) -> int | None:
-    """Bytes to spare by the high estimate, below 0 where it does not surely fit, or not `whole` on
-    the card."""
+    """Return the bytes to spare by the high estimate; negative if it does not surely fit, or with
+    `whole` if part of it is in RAM."""
     if report is None or report.verdict is None:
         return None
     verdict = report.verdict
@@ -148,7 +148,7 @@ def _bounds(report: Report, request: FitRequest, setting: str) -> SearchBounds:
 
 
 def largest(margin: Margin, bounds: SearchBounds) -> int:
-    """Find an n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
+    """Return an n that fits while n + 1 does not; `most` if that fits; 0 if 1 does not."""
 
     def holds(n: int) -> bool:
         spare = margin(n)
@@ -161,8 +161,7 @@ def largest(margin: Margin, bounds: SearchBounds) -> int:
 
 
 def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
-    """Find the largest dense model of no particular shape that fits: by its bare size, and
-    rough."""
+    """Return the largest dense model of usual shape that fits: a bare size, estimated roughly."""
     if question_of(request.about)[0] == "train":
         note = "a bare size has no layers to train: --for load or infer"
         return Solved(unknown="model-size", value=None, question=request.about, note=note)
@@ -182,5 +181,5 @@ def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
 
 
 def bare(tenths: int) -> str:
-    """Write a size as a model reference: 7B, 13.5B."""
+    """Return a size as a model reference: 7B, 13.5B."""
     return f"{tenths / 10:g}B" if tenths < 10**6 else f"{tenths // 10}B"

@@ -1,11 +1,11 @@
-"""`fit --layouts --for infer`: how a server may be spread over several cards, as rows.
+"""`fit --layouts --for infer`: parallel layouts of a server over several cards, as rows.
 
     tensor x pipeline x data ranks, which use all cards; with and without --enable-expert-parallel
-    where a model has experts; for SGLang copies of the attention among the tensor ranks as well;
-    over cards that differ also stages with so many layers each (VLLM_PP_LAYER_PARTITION)
+    for MoE models; for SGLang also data-parallel attention among the tensor ranks; with unequal
+    cards also unequal layer counts per stage (VLLM_PP_LAYER_PARTITION)
 
-Each row is the answer of `infer` with its flags. A layout is told where no other one that fits
-reads as few weights one after another for a token, has as much room for tokens and sends as little.
+Each row is the answer of `infer` with its flags. A layout is listed unless another one that fits
+reads as few weights in turn per token, has room for as many tokens and sends as little.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from weighbridge.engines.engine import Engine
     from weighbridge.machines.accelerators.budget import Budget
 
-MOST = 1024  # cards that are shared out
+MOST = 1024  # cards at most
 PARTS = "pp_layer_partition"
-STEPS = 16  # by which layers are moved from stage to stage, at most
+STEPS = 16  # moves of a layer between stages, at most
 
 
 class ServedLayout(NamedTuple):
-    """One way to spread a server out. `tokens` are those that all copies keep at once; `weights`
-    are bytes of the fullest card; `near` and `far` bytes that a card sends a token. Tensor ranks
-    read their weights at the same time, the stages of a pipeline one after another: `turn` are
-    bytes of all stages, every expert among them."""
+    """A parallel layout of a server. `tokens` is the KV cache size of all replicas; `weights` are
+    bytes on the fullest card; `near` and `far` are bytes that a card sends per token. Tensor ranks
+    read their weights at the same time, pipeline stages one after another: `turn` are the bytes of
+    all stages, every expert included."""
 
     change: Mapping[str, Any]
     report: Report
@@ -64,13 +64,13 @@ class ServedLayout(NamedTuple):
 
     @property
     def price(self) -> tuple[int, ...]:
-        """Return what no other layout that fits is to have less of, to two digits."""
+        """Return the costs in which layouts compete, to two digits."""
         return tuple(map(coarse, (self.turn, self.far, -self.tokens, self.near)))
 
 
 def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
-    """Rank the ways to spread a server over its cards, those that read least for a token first.
-    Raises UsageError for another engine, without several cards, and where the ranks are named."""
+    """Return the ranking of a server's layouts, those that read least per token first. Raises
+    UsageError for another engine, without several cards, and if no layout is left."""
     given = {name: value for name, value in settings.items() if value is not None}
     w = read("infer", {"engine": usual(server=True).name, **given})
     kind, budget = engine(w.engine), w.budget()
@@ -99,7 +99,7 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
 
 
 class _ServerSearch:
-    """All layouts of one server. `devices` are those of a machine."""
+    """All layouts of one server. `devices` are the devices per machine."""
 
     def __init__(self, asker: Asker, w: Infer, kind: "Engine", body: Body, devices: int) -> None:
         self.asker, self.w, self.body, self.devices = asker, w, body, devices
@@ -107,7 +107,7 @@ class _ServerSearch:
         self.routed = any(isinstance(f, Experts) for block in body.blocks for f in block.feeds)
 
     def answered(self, count: int) -> Iterator[ServedLayout]:
-        """Yield every layout of so many cards that the engine takes, with its answer."""
+        """Yield every layout of `count` cards that the engine accepts, with its answer."""
         for change in self._changes(count):
             answer = self._asked(change)
             if answer is not None:
@@ -119,7 +119,7 @@ class _ServerSearch:
             report = self.asker.briefly(self.w.but(**change))
         except UnsupportedError:
             raise
-        except UsageError:  # heads that the ranks do not divide, and the like
+        except UsageError:  # e.g. ranks that do not divide the heads
             return None
         near, far = sent(self.body, self._ranks(change), self.devices)
         tokens, weights = int(report.derived.get("kv_cache_tokens") or 0), _weights(report)
@@ -127,15 +127,15 @@ class _ServerSearch:
         return ServedLayout(change, report, tokens, weights, turn, near, far)
 
     def uneven(self, even: ServedLayout, budget: "Budget") -> ServedLayout | None:
-        """Return the layout with the layers of its stages in proportion to what their cards have,
-        and then moved one by one as long as that makes it fit, or leaves more room for tokens; None
-        where the stages' cards are alike."""
+        """Return the layout with layers per stage in proportion to the cards' memory; None if the
+        stages' cards are alike. Layers are then moved one by one as long as that makes it fit or
+        leaves room for more tokens."""
         tensor, stages, _ = (even.change[name] for name in SPREAD)
         rooms = [room.low for room in budget.each]
         each = [
             min(
                 rooms[d] for d in range(len(rooms)) if d // tensor % stages == stage
-            )  # tensor ranks are next to each other, then come stages, and copies at last
+            )  # tensor ranks are adjacent, then come stages, then replicas
             for stage in range(stages)
         ]
         layers = len(self.body.blocks)
@@ -156,7 +156,7 @@ class _ServerSearch:
         return self._asked({**even.change, PARTS: parts})
 
     def _changes(self, count: int) -> Iterator[dict[str, Any]]:
-        """Yield the settings of each layout. What is named stays."""
+        """Yield the settings of each layout. Settings of the user stay."""
         sizes_of = {"tensor": divisors(count), "pipeline": divisors(count)}
         alone = {"context": (1,), "expert": (1,)}
         for ranks in arranged(Ranks(), count, {**sizes_of, **alone}):
@@ -173,8 +173,8 @@ class _ServerSearch:
                         yield change
 
     def _ranks(self, change: Mapping[str, Any]) -> ServerRanks:
-        """Return the ranks that send each other anything: where attention is copied among tensor
-        ranks, copies of the whole share no experts."""
+        """Return the ranks that communicate: with data-parallel attention, replicas share no
+        experts."""
         tensor, pipeline, data = (change[name] for name in SPREAD)
         if change.get(ATTENTION):
             return ServerRanks(tensor, pipeline, 1, data)
@@ -182,8 +182,8 @@ class _ServerSearch:
 
 
 def proportional(layers: int, rooms: Sequence[int]) -> tuple[int, ...]:
-    """Deal layers out in proportion to rooms, at least one each: what rounding leaves goes to those
-    that it took most of."""
+    """Return layer counts in proportion to `rooms`, at least one each; layers left by rounding go
+    to the largest remainders."""
     left = layers - len(rooms)
     wanted = [left * room / sum(rooms) for room in rooms]
     shares = [int(x) for x in wanted]
@@ -194,29 +194,29 @@ def proportional(layers: int, rooms: Sequence[int]) -> tuple[int, ...]:
 
 
 def _moved(parts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the layers of stages where one stage has given one to another."""
+    """Yield the layer counts with one layer moved from one stage to another."""
     for giver, taker in permutations(range(len(parts)), 2):
         if parts[giver] > 1:
             yield tuple(n - (i == giver) + (i == taker) for i, n in enumerate(parts))
 
 
 def _room(one: ServedLayout) -> tuple[bool, int, int]:
-    """Tell layouts of the same ranks apart: one that fits, that has more tokens, or lacks less."""
+    """Return a key to rank layouts of the same ranks: fits, more tokens, a smaller peak."""
     return one.fits == "yes", one.tokens, -one.report.peak.expected
 
 
 def _in_turn(report: Report, tensor: int, stages: int) -> int:
-    """Return the bytes of weights that the stages read one after another: of each those of its
-    fullest card."""
+    """Return the bytes of weights that stages read one after another: the sum over stages of their
+    fullest card's."""
     cards = [device for device in report.devices if device.kind == "gpu"]
-    if len(cards) < tensor * stages:  # cards that are alike are told once
+    if len(cards) < tensor * stages:  # identical cards are listed once
         return _weights(report) * stages
     each = [_of_card(card) for card in cards[: tensor * stages]]
     return sum(max(each[i * tensor : (i + 1) * tensor]) for i in range(stages))
 
 
 def _weights(report: Report) -> int:
-    """Return the bytes of weights of the card that has most of them."""
+    """Return the bytes of weights on the card with most of them."""
     return max(_of_card(device) for device in report.devices if device.kind == "gpu")
 
 
@@ -226,7 +226,7 @@ def _of_card(card: Device) -> int:
 
 def _row(one: ServedLayout, settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     verdict, change = one.report.verdict, one.change
-    assert verdict is not None  # a card was named
+    assert verdict is not None  # the user named a card
     context = int(one.report.workload["context"])
     named = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
     return {

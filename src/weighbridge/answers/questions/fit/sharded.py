@@ -1,14 +1,14 @@
-"""`fit --layouts --framework torchtitan`: how training by FSDP, ZeRO or DDP may be shared out.
+"""`fit --layouts --framework torchtitan`: layouts of training by FSDP, ZeRO or DDP, as rows.
 
-    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has. litgpt's
-                            recipes share out in one way, with checkpoints of their own
-    ranks                   tensor, context and pipeline 1 to 8, expert: those that its settings
-                            have, beside FSDP2 alone; what is left are data ranks
-    micro-batches           1 to 16 sequences: a larger one sends fewer parameters a step
+    sharding                ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has. litgpt's
+                            recipes shard in one way, with activation checkpointing of their own
+    ranks                   tensor, context and pipeline 1 to 8, expert: those that the framework
+                            has, only with FSDP2; the rest are data ranks
+    micro-batches           1 to 16 sequences: larger ones send fewer parameters per step
     checkpoints             none, torchtitan's selective ones, of whole layers
 
-Each row is the answer of `train` with its flags, and of all that fit at least as cheaply the one
-with the largest micro-batch. A step has 4 Mi tokens unless micro-batches are named.
+Each row is the answer of `train` with its flags: of all that fit at least as cheaply the one with
+the largest micro-batch. A step has 4 Mi tokens unless micro-batches are named.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,17 +51,17 @@ if TYPE_CHECKING:
     from weighbridge.engines.interface import Subject
 
 SHARDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "hsdp")
-BESIDE = ("fsdp2", "hsdp")  # what tensor, context and expert ranks are beside
+BESIDE = ("fsdp2", "hsdp")  # shardings that allow tensor, context and expert ranks
 POWERS = (1, 2, 4, 8)
 BATCHES = (1, 2, 4, 8, 16)
-KEEPS = ("none", "selective", "full")  # what is computed again, ever more
-MORE = 1.1  # of the work of the cheapest that fits: what takes more is not told
-MANY, NEAR = 2, 0.95  # sequences that are asked; the share of an extrapolation that must fit
+KEEPS = ("none", "selective", "full")  # what is recomputed, in increasing order
+MORE = 1.1  # times the cheapest layout's work: costlier ones are not listed
+MANY, NEAR = 2, 0.95  # sequences tried first; share of an extrapolation that must fit
 
 
 class SharedLayout(NamedTuple):
-    """One way to share a run out: its settings and what they cost. Without a report it was not
-    asked."""
+    """A parallel layout of a run: its settings and costs. `report` is None if it was not
+    estimated."""
 
     change: Mapping[str, Any]
     sharding: Sharding
@@ -79,14 +79,14 @@ class SharedLayout(NamedTuple):
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """Return all but the micro-batch and what is computed again."""
+        """Return all but micro-batch and recomputation."""
         return (self.sharding.kind, *(self.change.get(SIZES[kind], 1) for kind in SHAPE))
 
 
 def sharded(asker: Asker, w: Train, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
-    """Rank the ways to share a run out by the framework that is named, the cheapest first; `given`
-    are the settings that the user named. Raises UsageError without several cards, and where the
-    framework shares nothing out."""
+    """Return the ranking of layouts by the framework that the user named, cheapest first;
+    `settings` are the user's. Raises UsageError without several cards, and if the framework does
+    not shard."""
     budget, by = several(w.budget()), framework(w.framework, w.framework_version)
     if by.shards == ("none", "ddp"):
         raise UsageError(sentence("layouts.framework", name=by.name), where="--layouts")
@@ -113,9 +113,8 @@ class _SharedSearch:
         self.experts = max((f.count for f in feeds if isinstance(f, Experts)), default=1)
 
     def found(self, count: int, *, every: bool) -> list[SharedLayout]:
-        """Ask the layouts, the cheapest first: none that one which fits beats, or that takes a
-        tenth more work (`every`: none of a shape that fits already). Where none fits, return those
-        that take least."""
+        """Return the layouts that fit, cheapest first: none that another one beats, or with a tenth
+        more work (`every`: one per shape). If none fits, return those with the least memory."""
         fitting: list[SharedLayout] = []
         least: list[SharedLayout] = []
         for one in sorted(self._layouts(count), key=_order):
@@ -134,16 +133,16 @@ class _SharedSearch:
         return fitting or least
 
     def _is_least(self, one: SharedLayout) -> bool:
-        """Tell whether nothing of its shape takes less."""
+        """Return whether no layout of its shape needs less memory."""
         batch, keeps = self._batches[0], self._kept[-1]
         return bool((one.change["batch_size"], one.change["checkpointing"]) == (batch, keeps))
 
     def _may(self, one: SharedLayout) -> bool:
-        """Tell whether a layout may fit, by what it takes at least: one that does not fit when all
-        layers are computed again, or with one sequence, needs no answer of its own. What a
-        sequence adds is known of two; larger micro-batches that far from fit are not asked."""
+        """Return whether a layout may fit, by lower bounds: it is skipped if it does not fit with
+        full recompute, or with one sequence. The bytes per sequence are known from two; larger
+        micro-batches that are far from fitting are not estimated."""
         if self._is_least(one):
-            return True  # where nothing fits it is told
+            return True  # it is listed if nothing fits
         first, keeps = {"batch_size": self._batches[0]}, {"checkpointing": self._kept[-1]}
         if not (
             self._holds({**one.change, **first, **keeps}) and self._holds({**one.change, **first})
@@ -160,8 +159,8 @@ class _SharedSearch:
         return self._least(change) <= self.room
 
     def _least(self, change: Mapping[str, Any]) -> int:
-        """Return the bytes of the fullest device that a layout takes at least; more than there are
-        where it is refused."""
+        """Return a lower bound of the fullest device's bytes; more than there are if the layout is
+        refused."""
         key = tuple(change[name] for name in sorted(change) if name != "gradient_accumulation")
         if key not in self._known:
             go_on()
@@ -179,7 +178,7 @@ class _SharedSearch:
             return one
 
     def _layouts(self, count: int) -> Iterator[SharedLayout]:
-        """Yield every layout of so many devices, with its cost and before it is asked."""
+        """Yield every layout of `count` devices, with its cost, before it is estimated."""
         for ranks, kind in product(self._arranged(count), self._named("shard", self._shards())):
             by = Sharding(**ranks.numbers, kind=kind, whole_experts=ranks.expert > 1)
             if not _goes(by):
@@ -212,20 +211,20 @@ class _SharedSearch:
 
     @cached_property
     def _parameters(self) -> tuple[int, int]:
-        """Count the parameters (outside of routed experts, of them)."""
+        """Return the parameters (outside of routed experts, of routed experts)."""
         plan = self.subject.part.blueprint
         return plan.parameters - plan.experts, plan.experts
 
     @cached_property
     def _keys(self) -> int:
-        """Count the numbers in keys and values of a token, in the layer that has most."""
+        """Return the elements of keys and values per token, in the layer with most."""
         mixers = (x for layer in self.subject.layers for x in layer.mixers)
         known = (x.expanded if isinstance(x, Latent) else x for x in mixers)
         sizes = (x.kv_heads * (x.key_dim + x.value_dim) for x in known if isinstance(x, Attention))
         return max(sizes, default=2 * self.subject.body.hidden)
 
     def _arranged(self, count: int) -> Iterator[Ranks]:
-        """Yield the ranks that divide the devices, and the sequence."""
+        """Yield the rank counts that divide the devices and the sequence."""
         choices = {kind: self._named(SIZES[kind], self._ranks(kind)) for kind in SHAPE}
         length, base = self.subject.context, Ranks.of(self.w.said)
         return (x for x in arranged(base, count, choices) if cuts(length, x.context))
@@ -255,8 +254,8 @@ class _SharedSearch:
 
 
 def _goes(by: Sharding) -> bool:
-    """Tell whether ranks of these kinds are combined: FSDP2 alone is beside others, and shares out
-    among several."""
+    """Return whether these ranks can be combined: only FSDP2 goes with other kinds, and shards over
+    several ranks."""
     shares = by.among
     if by.kind == "none":
         return shares == 1
@@ -266,12 +265,12 @@ def _goes(by: Sharding) -> bool:
 
 
 def _order(one: SharedLayout) -> tuple[Any, ...]:
-    """Sort by price, and the largest micro-batch first of what costs the same."""
+    """Return the sort key: price, then the largest micro-batch first."""
     return (*one.price, -one.change["batch_size"], KEEPS.index(one.change["checkpointing"]))
 
 
 def _row(one: SharedLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    assert one.report is not None  # of those that were asked
+    assert one.report is not None  # it was estimated
     verdict = one.report.verdict
     peak, shares, price = one.report.peak, one.sharding, one.cost
     sizes = shares.settings(*SHAPE, "data")
@@ -300,7 +299,7 @@ def _row(one: SharedLayout, room: int, settings: Mapping[str, Any]) -> dict[str,
 
 
 def on_machine(host: HostVerdict | None) -> dict[str, Any]:
-    """Return what a machine of a layout needs of host memory and has, where that was judged."""
+    """Return the host memory that a machine of a layout needs and has; empty unless judged."""
     if host is None or host.available is None:
         return {}
     return {"host_bytes": host.needed.expected, "host_usable_bytes": host.available}

@@ -1,4 +1,4 @@
-"""`fit --layouts`: how a training run may be shared out over several devices, as rows."""
+"""`fit --layouts`: parallel layouts of a training run over several devices, as rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,13 @@ from weighbridge.workload import read
 from weighbridge.workload.flags import flags
 
 FULL, NAMED = "full", ("framework", "method")
-PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # of a name
+PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # in a layout's name
 SHORT = ("tp", "pp", "vpp", "cp", "ep", "dp")
 
 
 def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
-    """Rank the layouts of a run, by Megatron where no framework is named. Raises UsageError for
-    adapters, or without several devices."""
+    """Return the ranking of a run's layouts, by Megatron unless a framework is named. Raises
+    UsageError for adapters, or without several devices."""
     unsaid = read("train", {})
     asked_for = {
         name: value
@@ -67,7 +67,7 @@ def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, 
 
 
 def _said(each: RankLayout) -> dict[str, Any]:
-    """Return the settings of a layout that are not what a question without them means."""
+    """Return the settings of a layout that differ from the defaults."""
     return {
         name: value
         for name, value in each.change.items()
