@@ -1,7 +1,7 @@
-"""Verdicts: does what is needed fit what devices and the host have, how surely, and why.
+"""Verdicts: whether the needed memory fits devices and host, how surely, and why.
 
 on_devices.py  a load, a server or a training run on its devices; what each of several holds
-on_host.py     host memory beside it: it fits where both do
-closeness.py   the share of what may happen that goes well, and the component that tips it
+on_host.py     host memory as well: it fits only if both do
+closeness.py   the share of possible outcomes that fit, and the component that tips the verdict
 reasons.py     the sentence that says why
 """

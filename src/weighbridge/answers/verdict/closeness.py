@@ -1,12 +1,12 @@
-"""How close a verdict is, and what tips it.
+"""How close a verdict is, and which component tips it.
 
-share      of what may be needed and what may be there, how much goes well: 1 where it fits, 0
-           where it does not. An estimate is as likely below `expected` as above it, and evenly
-           spread on either side; so is what a process can have
-tight      it fits, and less than a tenth of what is usable is left by the expected estimate
-tipped_by  what every process has (context) is in already; then the model, then what the method
-           keeps, then what the workload adds, then the allocator: the component with which the
-           sum passes what is usable
+share      the chance that needed memory is within usable memory: 1 if it surely fits, 0 if it
+           surely does not. An estimate is as likely below `expected` as above it, and uniform on
+           either side; so is the usable memory
+tight      it fits, but by the expected estimate less than a tenth of the usable bytes is left
+tipped_by  the component with which the sum exceeds the usable bytes, added in this order: what
+           every process has (context), the model, what the method keeps, what the workload adds,
+           the allocator
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,20 +14,20 @@ from math import fsum
 
 from weighbridge.base.memory import HIGH, LOW, Bytes, Instant, binding
 
-TENTH = 10  # of what is usable: under that the margin is amber (contract)
-STEPS = 64  # of what may be there, where that is an interval
-# In the order in which people decide them; the first that passes the limit is what tips
+TENTH = 10  # a margin under a tenth of the usable bytes is amber (contract)
+STEPS = 64  # steps over the usable bytes, if those are an interval
+# In the order in which people decide them; the first that exceeds the limit tips it
 _ORDER = """
 weights buffers adapters master_weights gradients optimizer_states kv_cache recurrent_state
 activations logits temporaries workspaces cuda_graphs communication rounding fragmentation other
 context
 """
 ORDER = tuple(_ORDER.split())
-ALWAYS = ("context",)  # a process has it before anything is loaded
+ALWAYS = ("context",)  # present before anything is loaded
 
 
 def share(needed: Bytes, usable: Bytes) -> float:
-    """The chance that what is needed is within what is usable, each as its bounds say."""
+    """Return the chance, 0 to 1, that `needed` is within `usable`, each spread over its bounds."""
     if needed.high <= usable.low:
         return 1.0
     if needed.low > usable.high:
@@ -37,7 +37,7 @@ def share(needed: Bytes, usable: Bytes) -> float:
 
 
 def percent(needed: Bytes, usable: Bytes) -> int:
-    """The share of an open verdict in percent: neither none nor all."""
+    """Return the share of an open verdict in percent, from 1 to 99."""
     return min(99, max(1, round(100 * share(needed, usable))))
 
 
@@ -46,7 +46,7 @@ def tight(margin: int, usable: int) -> bool:
 
 
 def tipped_by(phases: Sequence[Instant], usable: Bytes, *, surely: bool) -> str | None:
-    """The component that tips the fullest phase over; `surely`: by the low estimates. None where
+    """Return the component that tips the fullest phase; `surely`: by the low estimates. None if
     nothing does."""
     bound, limit = (LOW, usable.high) if surely else (HIGH, usable.low)
     parts = binding(phases, bound).components
@@ -54,8 +54,8 @@ def tipped_by(phases: Sequence[Instant], usable: Bytes, *, surely: bool) -> str 
 
 
 def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
-    """Name the component that takes the sum beyond `limit`, in the order in which a reader adds
-    them."""
+    """Return the component that takes the sum beyond `limit`, added in ORDER; None if nothing
+    does."""
     sums: dict[str, int] = {}
     for name, nbytes in parts:
         sums[name] = sums.get(name, 0) + nbytes
@@ -68,8 +68,7 @@ def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
 
 
 def _below(size: Bytes, nbytes: float) -> float:
-    """Return the part of an interval that lies at or below so many bytes, with half below the
-    middle."""
+    """Return the share of an interval at or below `nbytes`; half of it is below `expected`."""
     if nbytes < size.low:
         return 0.0
     if nbytes >= size.high:
@@ -80,7 +79,7 @@ def _below(size: Bytes, nbytes: float) -> float:
 
 
 def _at(size: Bytes, rank: float) -> float:
-    """Return the bytes below which that part of an interval lies: the inverse of `_below`."""
+    """Return the bytes below which a share `rank` of an interval lies, inverse to `_below`."""
     if rank < 0.5:
         return size.low + 2 * rank * (size.expected - size.low)
     return size.expected + (2 * rank - 1) * (size.high - size.expected)

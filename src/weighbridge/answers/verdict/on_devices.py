@@ -1,9 +1,9 @@
-"""Does it fit? A device's driver-level peak beside the bytes that a process can have of it.
+"""Verdict on devices: a device's driver-level peak against the bytes that a process can use.
 
 Both sides are what the driver counts for a process: context, reserved memory and everything else
 that the process holds, and the device's total less what the driver keeps for itself.
 
-Several devices add up only where something splits the model: `dealt` says what each holds.
+Several devices add up only if something splits the model: `dealt` says what each holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
 
-TENTH = 0.1  # of a percent: median errors are told to it
+TENTH = 0.1  # percent: median errors are printed to a tenth
 
 
 def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
-    """Judge whether loading what `device` holds fits `budget`. `largest_layer` is in bytes, None
-    where layers are unknown."""
+    """Return whether loading `device` fits `budget`. `largest_layer` is in bytes, None if layers
+    are unknown."""
     if budget.mixed:
         return of_each(dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
@@ -54,7 +54,7 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
 
 
 def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
-    """Judge what an engine has already dealt out: every device must fit, the fullest decides."""
+    """Return the verdict on devices of a sharded model: each must fit, the fullest decides."""
     gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
     if gpus and budget.mixed:
         return of_each(gpus, budget)
@@ -72,7 +72,7 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
 
 
 def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
-    """Judge cards that differ, device by device; the one that is worst off decides."""
+    """Return the verdict on unequal cards, each by itself; the worst decides."""
     if len(gpus) > budget.choice.count:
         return serving(gpus, budget.alike)
     verdicts = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
@@ -91,7 +91,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
 
 
 def _worse(verdict: Verdict) -> tuple[int, float]:
-    """Order cards by the verdict, then by the bytes that are lacking or the share that is left."""
+    """Return a card's sort key: the verdict, then the lacking bytes or the share left."""
     left = (
         verdict.margin_bytes / max(1, verdict.usable_bytes)
         if verdict.fits == "yes"
@@ -101,7 +101,7 @@ def _worse(verdict: Verdict) -> tuple[int, float]:
 
 
 def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str | None:
-    """The component that tips the fullest of them over."""
+    """Return the component that tips the fullest device; None if it fits."""
     if answer == "yes":
         return None
     bound = LOW if answer == "no" else HIGH
@@ -110,7 +110,7 @@ def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str |
 
 
 def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdict | None:
-    """Add what published runs of the kind took beside what was expected of them."""
+    """Return the verdict with what published runs of the kind took against the expected bytes."""
     if verdict is None or published is None:
         return verdict
     share = 100 * published["median"]
@@ -154,25 +154,25 @@ def _verdict(reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdic
 
 # Shares of devices
 #
-# Layers are not split. Over n devices that are alike
+# Layers are not split. Over n equal devices
 #
 #     each holds at least   max(shared.low / n, the largest layer) + context.low
-#     each holds at most    shared.high / n + 5/4 largest layer + all that a device has of its own
+#     each holds at most    shared.high / n + 5/4 largest layer + what each device has besides
 #
-# where shared are weights and buffers. Devices that differ are dealt to as their loader does it:
+# where shared are weights and buffers. Unequal devices get layers as their loader assigns them:
 #
 #     device_map="auto"    a card takes an even share and 5/4 of the largest layer, or all that it
-#                          has free beside its context where that is less; the last one what is left
-#     llama.cpp            each takes layers by the part of all free memory that it has
+#                          has free beside its context if that is less; the last one the rest
+#     llama.cpp            each takes layers in proportion to its share of all free memory
 #
 # Each of those shares is uncertain by one layer. Source: accelerate 1.15 utils/modeling.py
 # (get_max_memory, get_balanced_memory); llama.cpp src/llama-model.cpp (load_tensors, splits).
 
-SHARED = ("weights", "buffers")  # what is dealt out; all else each device has of its own
+SHARED = ("weights", "buffers")  # these are split; each device has the rest by itself
 
 
 def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
-    """Bytes that each of `count` devices holds when layers are dealt out evenly."""
+    """Return the bytes per device when `count` devices get equal numbers of layers."""
     bounds = []
     for phase in device.phases:
         shared = phase.of(*SHARED)
@@ -191,7 +191,7 @@ def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
 def dealt(
     device: Device, budget: "Budget", engine: str, largest_layer: int | None
 ) -> tuple[Device, ...]:
-    """Devices as the cards hold it, one each. A layer of unknown size may be all of the load."""
+    """Return a device per card. A layer of unknown size may be all of the load."""
     fullest = device.binding(HIGH)
     parts, shared = fullest.components, fullest.of(*SHARED)
     unshared = total(c.bytes for c in parts if c.name not in SHARED)
@@ -209,7 +209,7 @@ def _holding(index: int, share: Bytes, unshared: Bytes) -> Device:
 
 
 def _in_turn(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:
-    """Fill one card after the other. The last one is held to no share: it has all that is left."""
+    """Return each card's bytes, filled in order. The last has no limit: it gets the rest."""
     most = ceil_div(shared.high, len(rooms)) + 5 * layer // 4
     filled: list[Bytes] = []
     for room in rooms[:-1]:
@@ -221,7 +221,7 @@ def _in_turn(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:
 
 
 def _by_room(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:
-    """Deal by the bytes that each card has free."""
+    """Return each card's bytes, in proportion to the bytes it has free."""
     whole = max(1, sum(rooms))
     if not any(rooms):
         return [exactly(0)] * (len(rooms) - 1) + [shared]

@@ -1,15 +1,15 @@
-"""Does it fit the machine? Host memory that is needed beside what processes can have of it.
+"""Verdict on the machine: needed host memory against what processes can have of it.
 
-    needed      the fullest phase of the host, without pages of files: the kernel drops those
+    needed      the host's fullest phase, without pages of files: the kernel drops those
     yes         needed.high <= available          no    needed.low > available
-    not judged  nobody said what the machine has: what is needed is stated alone
+    not judged  the user set no machine memory: only the need is reported
 
-It fits where both halves do. A need is that of one machine: with more ranks than one machine has
-devices, each of them needs as much. Where devices share the machine's memory (accelerators/
-pools.py), what one holds is part of the need, in every phase of the device; once it has loaded, so
-is all that its engine reserves by policy. A machine has one such device: several are several
-machines, and one of them is judged. How processes are dealt out among those is not known: one has
-at least an even share of what the host is to hold, and at most all of it.
+The answer is "yes" only if devices and host both fit. The need is per machine: with more ranks than
+a machine has devices, each machine needs as much. If devices share the machine's memory
+(accelerators/pools.py), a device's memory is part of the need, in every phase of the device; once
+it has loaded, so is what its engine reserves by policy. Such a machine has one device: several are
+several machines, and one of them is judged. How processes are spread over those is not known: one
+has at least an even share of what the host is to hold, and at most all of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def both(
     devices: Sequence[Device],
     machine: "MachineMemory | None",
 ) -> Verdict | None:
-    """The verdict on devices with its other half. Without a device the host alone is judged."""
+    """Return the verdict on devices and host together. Without a device only the host is judged."""
     host = next((d for d in devices if d.kind == "host"), None)
     if host is None or (on_devices is None and machine is None):
         return on_devices
@@ -67,9 +67,9 @@ def both(
 
 
 def container(host: Device) -> int:
-    """Return the bytes that a container is given of host memory, its request and its limit: all
-    that may be needed, and pages of files besides, in whole GiB. A pod that asks for less than its
-    limit is the first to be ended where its node runs short."""
+    """Return the bytes of host memory for a container, both request and limit, in whole GiB: the
+    high estimate with pages of files. A pod that requests less than its limit is the first to be
+    killed if its node runs short."""
     return ceil_div(host.peak("driver").high, GIB) * GIB
 
 
@@ -88,8 +88,8 @@ ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would
 def judged(
     host: Device, machine: "MachineMemory | None", inside: Sequence[Device] = ()
 ) -> HostVerdict:
-    """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
-    the host's."""
+    """Return the verdict on the host, which names the phase that decides. `inside` are devices that
+    share the host's memory."""
     pages_stay = machine is not None and machine.pages_stay
     there = never_swapped(host, machine)
     phases = _together(there, inside, pages_stay=pages_stay)
@@ -105,7 +105,7 @@ def judged(
     if room is None or answer is None:
         reason: str = sentence("host_range", size=_span(needed), when=when)
     else:
-        if inside:  # what counts with it
+        if inside:  # their memory counts, too
             pages = pages_stay and name == LOAD
             when = sentence("when.pages" if pages else "when.device", when=when)
         figures = reasons.compared(answer, needed, room, "the machine")
@@ -128,7 +128,7 @@ def judged(
 
 
 def never_swapped(host: Device, machine: "MachineMemory | None") -> Device:
-    """Return the host without what fills with use, where its system swaps that out."""
+    """Return the host without components that grow with use, if its system swaps them out."""
     if machine is None or not machine.swaps:
         return host
     phases = (
@@ -139,12 +139,12 @@ def never_swapped(host: Device, machine: "MachineMemory | None") -> Device:
 
 
 def _growing(phase: Instant) -> int:
-    """Return the bytes at most of what fills with use."""
+    """Return the bytes, at most, of components that grow with use."""
     return sum(c.bytes.high for c in phase.components if c.growing)
 
 
 def _when(phase: str, machines: int) -> Sentence:
-    """Say when, and on how many machines."""
+    """Return the phase as a clause, with the number of machines if there are several."""
     when = sentence(WHILE[phase]) if phase in WHILE else sentence("when.phase", phase=phase)
     return when if machines <= 1 else sentence("when.machine", when=when, count=machines)
 
@@ -152,9 +152,8 @@ def _when(phase: str, machines: int) -> Sentence:
 def _together(
     host: Device, inside: Sequence[Device], *, pages_stay: bool = False
 ) -> tuple[Instant, ...]:
-    """Return what one machine needs at every instant of the host and of the devices inside it, of
-    which each machine has one. Where the host has no instant of that name, it is in the worst of
-    those after loading."""
+    """Return one machine's need in every phase of the host and of the device inside it, of which
+    each machine has one. If the host lacks a phase, its worst phase after loading stands for it."""
     of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
     resting = max(of_host, key=lambda name: (name != LOAD, of_host[name].needed.high))
     fullest = _fullest(inside)
@@ -170,8 +169,8 @@ def _together(
 
 
 def _fullest(devices: Sequence[Device]) -> dict[str, Instant]:
-    """Return the most that one of them has at each instant, with what its engine reserves once it
-    has loaded."""
+    """Return each phase of the device that needs most in it, with its engine's reservation after
+    loading."""
     fullest: dict[str, Instant] = {}
     for device in devices:
         for one in device.phases:
@@ -183,28 +182,28 @@ def _fullest(devices: Sequence[Device]) -> dict[str, Instant]:
 
 
 def _not_yet_there(host: Instant, device: Instant) -> tuple[Component, ...]:
-    """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
-    given back when the tensor is on the device (torch's Module.to moves one parameter after the
-    other), so that copies count where they are more than what has arrived."""
+    """Return the host's components while loading into shared memory. A tensor's copy is freed when
+    the tensor is on the device (torch's Module.to moves one parameter after the other), so copies
+    count only as far as they exceed what has arrived."""
     there, copies = device.of("weights"), host.of("weights")
     if not copies.high or not there.high:
         return host.components
     others = tuple(c for c in host.components if c.name != "weights")
-    moved = reversed(there)  # the more has arrived, the fewer copies are left
+    moved = reversed(there)  # the more arrived, the fewer copies are left
     more = Bytes(*(max(0, copied - gone) for copied, gone in zip(copies, moved, strict=True)))
     return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
 
 
 def _pages(host: Device) -> Iterator[Component]:
-    """Yield the pages of files that tensors are views of, of which any part may stay."""
+    """Yield the pages of files that tensors are views of; any part of them may stay."""
     for c in (c for phase in host.phases if phase.name == LOAD for c in phase.components):
         if c.droppable and c.name == "weights":
             yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
 
 
 def _of_one(phase: Instant, machines: int) -> Instant:
-    """Return what one of several machines holds beside pages of files: an even share at least, and
-    all at most."""
+    """Return the phase on one of `machines`, without pages of files: an even share at least, all at
+    most."""
     needs = (component for component in phase.components if not component.droppable)
     return Instant(phase.name, tuple(_share(component, machines) for component in needs))
 
@@ -215,7 +214,7 @@ def _share(component: Component, machines: int) -> Component:
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
-    """Judge a model when nothing was said of a device: it may fit only where nothing is on one."""
+    """Return the verdict if the user named no device: "yes" only if nothing is on one."""
     assert half.available is not None
     assert half.room is not None
     assert half.fits is not None

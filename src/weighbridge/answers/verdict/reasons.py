@@ -1,10 +1,9 @@
-"""The reason of a verdict, in words that need no glossary: what it needs, what the card has for
-you, and the difference.
+"""The reason of a verdict in plain words: what it needs, what the card has, and the difference.
 
     needs about 16.4 GiB; the card has 11.7 for you: short by 4.8 GiB
     too close to call: needs 11.65-11.74 GiB, the card has 11.65-11.76 for you
 
-Figures have one decimal where the difference shows in it, else two.
+Figures have one decimal if the difference shows in it, else two.
 """
 
 from typing import TYPE_CHECKING
@@ -18,12 +17,12 @@ from weighbridge.memory.report.verdict import Answer
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-COMPARED = "compared"  # key of the clause with the two numbers
-CLOSE = GIB // 2  # under which a difference is told to two decimals
+COMPARED = "compared"  # key of the clause that compares two numbers
+CLOSE = GIB // 2  # bytes: smaller differences have two decimals
 
 
 def loaded(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) -> str:
-    """The reason of a load, and who would split the model."""
+    """Return the reason for a load; `splitter` names the program that would split it."""
     count = budget.choice.count
     if count == 1 or (answer == "yes" and splitter is None):
         return _figures(f"{_said(answer, each, budget, 1)}{_nodes(budget)}")
@@ -37,7 +36,7 @@ def loaded(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) 
 
 
 def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
-    """The reason of what an engine has dealt out over `used` devices."""
+    """Return the reason for a model that an engine shards over `used` devices."""
     count = budget.choice.count
     idle = f"; {count - used} of {count} are not used" if used < count else ""
     summed = ""
@@ -47,7 +46,7 @@ def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
 
 
 def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str = "") -> str:
-    """The two numbers that were compared, and how far they are apart."""
+    """Return the clause with the two compared numbers and their difference."""
     if answer == "unknown":
         share = closeness.percent(needed, usable)
         figures = f"needs {span(needed)}{where}, {who} has {span(usable)} for you"
@@ -63,7 +62,7 @@ def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str 
 
 
 def _figures(text: str) -> Sentence:
-    """Return what compares two numbers as one clause: what stands before it is another reason."""
+    """Return a comparison of two numbers as one clause; text before it is another reason."""
     return Sentence(text, COMPARED, {"text": text})
 
 
@@ -77,12 +76,12 @@ def _said(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
 
 
 def figure(nbytes: int, digits: int) -> str:
-    """GiB with so many decimals; less than one in the unit that suits it."""
+    """Return a size in GiB with `digits` decimals; below 1 GiB in a smaller unit."""
     return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.{digits}f} GiB"
 
 
 def span(size: Bytes) -> str:
-    """Write both ends of an interval in one unit: "16.2-18.1 GiB"."""
+    """Return both ends of an interval in one unit: "16.2-18.1 GiB"."""
     low, high = human(size.low), human(size.high)
     if low == high:
         return low
@@ -96,7 +95,7 @@ def _no_sum(budget: "Budget") -> str:
 
 
 def _nodes(budget: "Budget") -> str:
-    """Say that more devices than one machine has are several machines."""
+    """Return a clause on the number of machines, "" if one machine has all devices."""
     from weighbridge.machines.accelerators.machines import machine, nodes
 
     part, count = budget.choice.part, budget.choice.count
