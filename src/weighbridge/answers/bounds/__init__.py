@@ -1,19 +1,19 @@
-"""Margins: how far published runs lay from what was expected of them, and what an interval gets of
-it.
+"""Margins: how far published runs were from the expected values, and how much wider that makes an
+interval.
 
-    widened(devices, runs)          every phase of a device, with what runs like it took beyond it
-    phase(found, runs)              the same of one moment
-    around(value, runs, ...)        the same of one figure
-    novel(devices, runs)            on which axes few are published like it, where that is much
-    highest(kinds, runs)            the high end that a widened device has, in numbers alone
+    widened(devices, runs)          every phase of a device, with the margins of similar runs
+    phase(found, runs)              the same for one phase
+    around(value, runs, ...)        the same for one figure
+    novel(devices, runs)            axes with few similar published runs, if that widens much
+    highest(kinds, runs)            the high end of a widened device, computed from bytes only
 
-novelty.py     what nobody has published is wider    seen.json, novelty.jsonl
+novelty.py     wider margins for what nobody has published    seen.json, novelty.jsonl
 margin.py      the width of a kind of runs, and of its nearest kin     margins.jsonl   all widths
-phases.py      where it stands in an answer
-accuracy.py    how near predictions come, as it was found for this version   accuracy.json
+phases.py      margins as components of an answer
+accuracy.py    how near predictions come, as found for this version   accuracy.json
 
-An engine's own interval says what its rules leave open. A margin says how far nearly all published
-runs of the kind were above that, and most below: `tools/fit_intervals.py` reads it off the
+An engine's own interval covers what its rules leave open. A margin is how far nearly all published
+runs of the kind were above that, and most below: `tools/fit_intervals.py` computes it from the
 evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of lab/evidence/margins.py.
 """
 

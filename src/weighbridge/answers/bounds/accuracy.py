@@ -1,9 +1,8 @@
-"""Accuracy of predictions as it was found when this version was made: for who has no time to
-predict every figure again, which takes half a minute here and minutes in a browser.
+"""Accuracy of predictions as found when this version was made, since predicting every figure again
+takes half a minute here and minutes in a browser.
 
-accuracy.json is written by tools/pin_accuracy.py, programs that were traced included; forward.json,
-of intervals forward in time and in sample, by tools/fit_intervals.py. Tests hold both to the
-evidence.
+tools/pin_accuracy.py writes accuracy.json, traced programs included; tools/fit_intervals.py writes
+forward.json, of intervals forward in time and in sample. Tests compare both with the evidence.
 """
 
 import json
@@ -22,20 +21,20 @@ FORWARD, NOW = "forward", "in sample"
 
 @cache
 def _rows() -> tuple[dict[str, Any], ...]:
-    """Read the rows as `weighbridge accuracy --json` has them: of all sources, then of each."""
+    """Return the rows as `weighbridge accuracy --json` has them: of all sources, then of each."""
     with open(FILE, encoding="utf-8") as file:
         return tuple(json.load(file))
 
 
 def names(key: str) -> list[str]:
-    """Return every "engine", or every "source", that has figures."""
+    """Return the sorted values of `key`, "engine" or "source", that have figures."""
     return sorted({row[key] for row in _rows() if row[key] is not None})
 
 
 def rows(
     *, engine: str | None = None, source: str | None = None, by_source: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the rows of an engine or of a source. Raises NotFoundError for a name that has no
+    """Return the rows of an engine or of a source. Raises NotFoundError for a name without
     figures."""
     for key, name in (("engine", engine), ("source", source)):
         if name is not None and name not in names(key):
@@ -54,12 +53,12 @@ def rows(
 
 @cache
 def coverage() -> tuple[dict[str, Any], ...]:
-    """Read how intervals hold: `way`, `task` and `axis` of novelty; None is all of them, and axis
-    "" what is new on none."""
+    """Return how often intervals hold, by `way`, `task` and `axis` of novelty; None is all of them,
+    and axis "" is for runs that are new on none."""
     with open(HELD, encoding="utf-8") as file:
         return tuple(json.load(file))
 
 
 def holding(way: str, *, task: str | None = None, axis: str | None = None) -> dict[str, Any]:
-    """Return one row of it."""
+    """Return the one row of `coverage` for these keys."""
     return next(r for r in coverage() if (r["way"], r["task"], r["axis"]) == (way, task, axis))

@@ -1,13 +1,13 @@
-"""The width of a kind of runs, and of its nearest kin where too few were published.
+"""The margin of a kind of runs, or of its nearest kin if too few were published.
 
-    Kind    task, engine, quantity and level; the form of weights; its layers; how devices share it
-    kin     the same of peers of the engine, of all layers, on all devices, of packed forms alike,
-            of all forms
+    Kind    task, engine, quantity and level; weight format; layers; how devices share the model
+    kin     the same for peers of the engine, for all layers, on all devices, for quantized formats,
+            for all formats
 
-A row with "*" is of all that could stand there. The first of the kin that has a row is the nearest;
-a width that is not of the kind itself is `assumed`, and that of the worst of its members: nobody
-knows which of them a newcomer is like. Levels nest, so a level at which no peer was published has
-the width of those below it, and ASSUMED.
+A field with "*" stands for all values. The first kin that has a row is the nearest; a margin that
+is not of the kind itself is `assumed`, and is its worst member's: nobody knows which of them a
+newcomer is like. Levels nest, so a level at which no peer was published has the margin of those
+below it, and ASSUMED.
 """
 
 import json
@@ -25,46 +25,46 @@ if TYPE_CHECKING:
     from weighbridge.answers.bounds.novelty import Novelty
 
 ANY = "*"
-PEAK = "peak"  # everything that a device holds, at most
+PEAK = "peak"  # all that a device holds, at most
 PLAIN, PACKED, GGUF = "plain", "packed", "gguf"
 CONVOLUTIONS, COMPILED = "convolutions", "compiled"
 DENSE, EXPERTS, RECURRENT, TOWERS = "dense", "experts", "recurrent", "towers"  # layers
 ONE, SEVERAL = "one", "several"  # devices
-BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
-FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
-ASSUMED = 0.01  # what a width of kin has more: printed figures of one kind differ by this
-FRAMEWORKS = "frameworks"  # of training
-OWN_STEP = ("megatron", "unsloth")  # whose steps are their own: they err as no other framework does
+BASE = GIB // 4  # bytes added to what shares are of: small runs have larger relative errors
+FLOOR = 0.002  # share of the expected bytes: no kind of runs was ever printed to more digits
+ASSUMED = 0.01  # share added to a margin of kin: printed figures of one kind differ by this
+FRAMEWORKS = "frameworks"  # peers in training
+OWN_STEP = ("megatron", "unsloth")  # their errors are unlike other frameworks'
 NAMES = {
     ANY: "all engines",
     "torch": "traced programs",
     FRAMEWORKS: "all frameworks",
     "ggml": "llama.cpp and its forks",
 }
-ENOUGH = 3  # sources that agree
-WITHIN = 0.95  # share of figures that are within, of those that are like
+ENOUGH = 3  # sources that must agree
+WITHIN = 0.95  # share of similar figures that are within the interval
 PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
 class RunForm(NamedTuple):
-    """A run as its answer describes it: its engine, the form of its weights, its layers. Of a
-    traced program the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a
-    compiled training step it is `compiled`."""
+    """The features of an answer by which published runs are found. `form` of a traced program is
+    `plain`, or `convolutions` if cuDNN chooses workspaces; of a compiled training step it is
+    `compiled`."""
 
     task: str  # load, serve, train or trace
     engine: str
     form: str = PLAIN
     layers: str = DENSE
-    sharing: str = SEVERAL  # by what several devices share it: a word of ours, or `several`
-    traits: tuple[tuple[str, str], ...] = ()  # (axis, value): novelty.py; none of what is no answer
-    doubt: Doubt = NO_DOUBT  # of what nobody knows: engines/ignorance.py
+    sharing: str = SEVERAL  # how several devices share the model: our own name, or `several`
+    traits: tuple[tuple[str, str], ...] = ()  # (axis, value): novelty.py; empty if unknown
+    doubt: Doubt = NO_DOUBT  # of unknown facts: engines/ignorance.py
 
 
-TRACED = RunForm("trace", "torch")  # programs and classes that ran on a fake GPU
+TRACED = RunForm("trace", "torch")  # programs and classes run on a fake GPU
 
 
 class RunGroup(NamedTuple):
-    """A group of runs whose errors are one sample. Each field may be ANY."""
+    """A group of runs whose errors form one sample. Each field may be ANY."""
 
     task: str
     engine: str
@@ -76,7 +76,7 @@ class RunGroup(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Say which runs are meant: "runs of vllm on one device, gptq weights, experts"."""
+        """Return the group in words: "runs of vllm on one device, gptq weights, experts"."""
         who = NAMES.get(self.engine, self.engine)
         shared = "" if self.devices == ANY else f" that share by {self.devices}"
         where = {ONE: " on one device", SEVERAL: " on several devices"}.get(self.devices, shared)
@@ -87,9 +87,9 @@ class RunGroup(NamedTuple):
 
 
 class Margin(NamedTuple):
-    """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
-    than its runs need, and then it is narrowed, if they are `narrowing`. `middle` is their median
-    error, as a share of what was expected."""
+    """Shares of the expected bytes, added beyond the rules' own interval. Negative if that is wider
+    than its runs need: then it is narrowed, if they are `narrowing`. `middle` is the runs' median
+    error as a share of the expected bytes."""
 
     low: float
     high: float
@@ -97,19 +97,19 @@ class Margin(NamedTuple):
     runs: int = 0
     sources: tuple[str, ...] = ()
     of: RunGroup | None = None
-    near: bool = False  # of the kind itself
-    new: tuple[str, ...] = ()  # axes on which few published runs are like an answer: novelty.py
-    earned: float = 0.0  # share by which it is higher for that
+    near: bool = False  # for the kind itself
+    new: tuple[str, ...] = ()  # axes on which few published runs resemble an answer: novelty.py
+    earned: float = 0.0  # share added to `high` for that
 
     @property
     def wider(self) -> "Margin":
-        """Return the margin of a newcomer: ASSUMED more."""
+        """Return the margin for a newcomer: ASSUMED more at both ends."""
         return self._replace(low=self.low + ASSUMED, high=self.high + ASSUMED)
 
     @property
     def lawful(self) -> "Margin":
-        """Return it as it may be used: what its runs widen is kept, and what they narrow where they
-        are `narrowing`."""
+        """Return the margin as it may be used: it may widen, but may narrow only if its runs are
+        `narrowing`."""
         if narrowing(self.runs, self.sources):
             return self
         return self._replace(low=max(0.0, self.low), high=max(0.0, self.high))
@@ -119,17 +119,17 @@ class Margin(NamedTuple):
         return "measured" if self.near else "assumed"
 
 
-# Levels at which the rules know everything: what is loaded is read from headers
+# Levels that the rules know exactly: what is loaded is read from headers
 KNOWN: Mapping[str, tuple[str, ...]] = {"load": ("component",)}
 NONE = Margin(0.0, 0.0)
-REPLAYED = Margin(FLOOR, FLOOR)  # what is reserved for them is, too
-LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level
+REPLAYED = Margin(FLOOR, FLOOR)  # the bytes reserved for them are, too
+LEAST = Margin(ASSUMED, ASSUMED)  # no peer was published at the level
 
 
 def narrowing(runs: int, sources: Collection[str]) -> bool:
-    """Tell whether figures may narrow the rules' own interval: ENOUGH sources, and so many figures
-    that the next one of their kind lies within their worst with a chance of WITHIN. Of n that is
-    n / (n + 1): fewer than 19 only say that it may be wider."""
+    """Return whether figures may narrow the rules' own interval: ENOUGH sources, and enough figures
+    that the next one of their kind lies within their worst with probability WITHIN. With n figures
+    that is n / (n + 1): fewer than 19 may only widen it."""
     return len(sources) >= ENOUGH and runs >= WITHIN * (runs + 1)
 
 
@@ -141,16 +141,16 @@ def kind(runs: RunForm, quantity: str, level: str, *, several: bool) -> RunGroup
 
 
 def form(name: str | None) -> str:
-    """Return the beginning of a format's name: gptq of gptq-4bit-g128. GGUF has one for all of its
-    types."""
+    """Return the first part of a format's name: gptq of gptq-4bit-g128. All GGUF types are
+    "gguf"."""
     if name is None:
         return PLAIN
     return GGUF if name[0].isupper() else name.partition("-")[0]
 
 
 def kin(asked: RunGroup) -> Iterator[RunGroup]:
-    """Yield groups of runs that are like these, the nearest first, each once. A framework errs as
-    its peers do that share a model the same way, more than as itself does on one device."""
+    """Yield groups of similar runs, nearest first, each once. A framework errs more like its peers
+    that share a model in the same way than like itself on one device."""
     yield from dict.fromkeys(_kin(asked))
 
 
@@ -171,8 +171,8 @@ def _kin(asked: RunGroup) -> Iterator[RunGroup]:
 
 
 class MarginTable(Mapping[RunGroup, Margin]):
-    """Widths by kind; nothing at the levels that are `unsaid`, while they are fitted. `novelty`
-    widens those of answers that are like none that was published."""
+    """Margins by kind; zero at the levels in `unsaid`, while they are fitted. `novelty` widens
+    those of answers unlike any published run."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class MarginTable(Mapping[RunGroup, Margin]):
         return len(self._rows)
 
     def of(self, asked: RunGroup) -> Margin:
-        """Look up the margin of a kind, or of its nearest kin; nothing where the table is empty."""
+        """Return the margin of a kind, or of its nearest kin; zero if the table is empty."""
         if not self._rows or asked.level in self._unsaid:
             return NONE
         for one in kin(asked):
@@ -204,7 +204,7 @@ class MarginTable(Mapping[RunGroup, Margin]):
         return REPLAYED if asked.task in KNOWN else LEAST
 
     def around(self, asked: RunGroup, runs: RunForm) -> Margin:
-        """Look up the margin of an answer: of its kind, and wider where it is new."""
+        """Return the margin of an answer: that of its kind, wider if the answer is new."""
         margin = self.of(asked)
         if self.novelty is None or asked.level in self._unsaid:
             return margin
@@ -219,7 +219,7 @@ def read(lines: Iterable[str]) -> MarginTable:
 
 
 def _named(line: str) -> RunGroup:
-    """Read the words at the beginning of a line: its first values."""
+    """Return the group in a line: its first values."""
     return RunGroup(*line.split('"', 4 * len(RunGroup._fields))[3::4])
 
 
@@ -234,6 +234,6 @@ def written(table: MarginTable) -> Iterator[str]:
 
 
 def json_line(group: Any, margin: Margin, *names: str) -> str:
-    """Return the line of JSON of a group, with the facts of its margin that are named."""
+    """Return the line of JSON of a group, with the named fields of its margin."""
     facts = {name: getattr(margin, name) for name in names}
     return json.dumps({**group._asdict(), **facts, "sources": list(margin.sources)}) + "\n"

@@ -1,17 +1,17 @@
-"""Axes on which few have published runs like an answer, and the width that such answers earned
-forward in time.
+"""Axes on which few published runs resemble an answer, and the extra width of such answers, as
+found forward in time.
 
     engine     that loads and serves, or framework that trains
-    platform   makers of cards, and of machines whose memory cards share
-    mode       how devices share, what is offloaded, drafted or compiled
+    platform   vendors of cards, and of machines whose memory cards share
+    mode       how devices share the model, what is offloaded, drafted or compiled
     family     the model type
     format     of the weights
-    release    of the engine, beyond the newest or before the oldest that was published
+    release    of the engine, newer or older than any that was published
 
-A value is known where a sample of figures, of several runs, was published with it: seen.json has
-those of each engine, quantity and axis. novelty.jsonl has, for each axis, by how much more of what
-is expected figures lay outside intervals that were fitted before their date. An answer that is new
-on several axes has the widest. Both are written by tools/fit_intervals.py.
+A value is known if a sample of figures, from several runs, was published with it: seen.json has
+those of each engine, quantity and axis. novelty.jsonl has, for each axis, how far figures lay
+outside intervals fitted before their date, as a share of the expected bytes. An answer that is new
+on several axes has the widest. tools/fit_intervals.py writes both files.
 """
 
 import json
@@ -34,13 +34,13 @@ from weighbridge.base.records import NamedTuple
 
 HERE = os.path.dirname(__file__)
 SEEN, EARNED = (os.path.join(HERE, name) for name in ("seen.json", "novelty.jsonl"))
-AXES = ("engine", "platform", "mode", "family", "format", "release")  # what explains most first
+AXES = ("engine", "platform", "mode", "family", "format", "release")  # the most explanatory first
 RELEASE = "release"
 Seen = Mapping[str, Mapping[str, frozenset[str]]]  # engine and quantity: place() -> axis -> values
 
 
 class NovelGroup(NamedTuple):
-    """Answers that are new on an axis. `engine` may be ANY of the task."""
+    """Answers that are new on an axis. `engine` may be ANY, for all of the task."""
 
     axis: str
     task: str
@@ -50,13 +50,13 @@ class NovelGroup(NamedTuple):
 
 
 class Novelty(NamedTuple):
-    """Settings that were published, and the width of those that were not."""
+    """The published settings, and the extra width of answers with other ones."""
 
     seen: Seen
     earned: Mapping[NovelGroup, Margin]
 
     def axes(self, runs: RunForm, asked: RunGroup) -> tuple[str, ...]:
-        """Name the axes on which an answer is new; none where it is not known what it is like."""
+        """Return the axes on which an answer is new; empty if its traits are unknown."""
         if not runs.traits:
             return ()
         known = self.seen.get(place(asked))
@@ -66,7 +66,7 @@ class Novelty(NamedTuple):
         return tuple(axis for axis in AXES if axis in new)
 
     def wider(self, margin: Margin, asked: RunGroup, runs: RunForm) -> Margin:
-        """Widen a margin by the worst of the axes on which an answer is new; it never narrows."""
+        """Return the margin, wider by the worst of the axes on which an answer is new."""
         axes = self.axes(runs, asked)
         rows = [row for axis in axes for row in self._row(axis, asked)]
         low = max((row.low for row in rows), default=0.0)
@@ -74,7 +74,7 @@ class Novelty(NamedTuple):
         return margin._replace(low=margin.low + low, high=margin.high + high, new=axes, earned=high)
 
     def _row(self, axis: str, asked: RunGroup) -> Iterator[Margin]:
-        """Yield the nearest row of an axis: of the engine, else of its task."""
+        """Yield the nearest row of an axis, if there is one: for the engine, else for its task."""
         for like in groups(axis, asked):
             if like in self.earned:
                 yield self.earned[like]
@@ -82,18 +82,18 @@ class Novelty(NamedTuple):
 
 
 def place(asked: RunGroup) -> str:
-    """Return the words under which it is kept what was published of an engine's quantity."""
+    """Return the key in `seen` for an engine's quantity at a level."""
     return f"{asked.engine} {asked.quantity} {asked.level}"
 
 
 def groups(axis: str, asked: RunGroup) -> Iterator[NovelGroup]:
-    """Yield the groups that a figure is of, the nearest first."""
+    """Yield the groups that a figure belongs to, the nearest first."""
     for engine in (asked.engine, ANY):
         yield NovelGroup(axis, asked.task, engine, asked.quantity, asked.level)
 
 
 def _within(axis: str, value: str, known: Iterable[str]) -> bool:
-    """Tell whether a value was published; of releases, one as old and one as new."""
+    """Return whether a value was published; of releases, one as old and one as new."""
     if axis != RELEASE:
         return value in known
     numbers = [_number(release) for release in known]
@@ -106,7 +106,7 @@ def _number(release: str) -> tuple[int, ...]:
 
 @cache
 def fitted() -> MarginTable:
-    """Read the widths that the package has."""
+    """Return the margins that come with the package."""
     with open(PATH, encoding="utf-8") as lines:
         rows = read(lines)
     return MarginTable(rows, novelty=_bundled())

@@ -1,14 +1,14 @@
-"""Margins in an answer: one component a level, and the low ends beside it.
+"""Margins in an answer: one component per level for the high end, and lower low ends.
 
     allocated    temporaries       reserved    fragmentation       driver    other
 
 What published runs took beyond the high estimate is the high end of that component, whose low end
-and expected value are nothing. What they took less is taken from the low ends of components that
-the rules do not know exactly, in proportion: weights, caches, gradients and states stay as they
-are. Where runs of the very kind lay closer to what was expected than the rules can say, the ends of
-components that count at the level come closer, too: worst cases of the parts do not meet.
+and expected value are 0. What they took less is subtracted from the low ends of components that the
+rules do not know exactly, in proportion: weights, caches, gradients and states stay as they are. If
+runs of exactly this kind were closer to the expected bytes than the rules' interval, the ends of
+components that count at the level move closer, too: worst cases of the parts do not coincide.
 
-Parts that an engine's logs print have margins of their own, and stand before the levels.
+Parts that an engine logs have margins of their own, which are applied before the levels.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,16 +44,16 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.engines.table import record
 
 DETAIL = "margin"
-# Figures of a log beside the devices -> the component that they are, as far as a doubt is of it
+# Logged figures besides devices -> the component that they are, for doubts about it
 FIGURES = {"weights": "weights", "activation": "activations", "ps": "weights"}
-APART = 64  # part of an end's room that stays: worst cases do not meet, nor is one known exactly
-NOTABLE = 0.06  # share of what is expected, by which an interval is much wider than others: assumed
+APART = 64  # 1/64 of an end's room stays: worst cases do not meet, nor is one known exactly
+NOTABLE = 0.06  # share of the expected bytes by which an interval is notably wide: assumed
 NAMES: Mapping[Level, str] = {
     "allocated": "temporaries",
     "reserved": "fragmentation",
     "driver": "other",
 }
-# What the rules know, and the context, which has an interval of its own wherever it stands
+# What the rules know exactly, and the context, which always has its own interval
 _EXACT = """
 weights buffers kv_cache recurrent_state adapters rounding context gradients optimizer_states
 master_weights
@@ -64,8 +64,8 @@ EXACT = frozenset(_EXACT.split())
 def widened(
     devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
 ) -> tuple[Device, ...]:
-    """Give accelerators the margins of `runs`; the host stays as it is. Ranks that are alike share
-    their phases before and after."""
+    """Return the devices, GPUs with the margins of `runs`; the host stays as it is. Ranks that are
+    alike share their phases before and after."""
     several = sum(device.kind == "gpu" for device in devices) > 1
     widths = _widths(runs, table, several=several)
     alike = {id(device.phases): device for device in devices if device.kind == "gpu"}
@@ -77,7 +77,7 @@ def widened(
 
 
 def phase(rules_phase: Instant, runs: RunForm, table: MarginTable | None = None) -> Instant:
-    """Give one moment of one device the margins of `runs`."""
+    """Return one phase of one device with the margins of `runs`."""
     return _phase(rules_phase, runs, _widths(runs, table, several=False))
 
 
@@ -88,8 +88,8 @@ def highest(
     several: bool,
     table: MarginTable | None = None,
 ) -> int:
-    """Return the high end of the fullest device once it is `widened`, from the names and bytes of
-    the components in each of its phases."""
+    """Return the high end, in bytes, of the fullest device after `widened`, from the names and
+    bytes of the components in each of its phases."""
     widths = _widths(runs, table, several=several)
     return max(
         (_high(tuple(components), runs, widths) for phases in kinds for components in phases),
@@ -98,7 +98,7 @@ def highest(
 
 
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
-    """Return the sum of the high ends, in bytes, as `_phase` has it, without making components."""
+    """Return the sum of the high ends, in bytes, as `_phase` would, without making components."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
     settled = widths.settled
     for name, nbytes in parts:
@@ -126,8 +126,8 @@ def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> in
 
 
 def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
-    """Describe runs of the very kind, at the highest level that was published; None where none
-    was."""
+    """Return facts about published runs of exactly this kind, at the highest level with any; else
+    None."""
     several = sum(device.kind == "gpu" for device in devices) > 1
     levels = _widths(runs, None, several=several).levels
     for level in reversed(LEVELS):
@@ -145,7 +145,7 @@ def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None
 def novel(
     devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
 ) -> tuple[str, ...]:
-    """Name the axes on which few published runs are like an answer, where that makes its interval
+    """Return the axes on which few published runs resemble an answer, if that makes its interval
     much wider."""
     several = sum(device.kind == "gpu" for device in devices) > 1
     widths = _widths(runs, table, several=several)
@@ -163,8 +163,8 @@ def around(
     several: bool = False,
     table: MarginTable | None = None,
 ) -> Bytes:
-    """Give one figure the margin of its kind. It may be narrower than the sum of its parts, whose
-    worst cases do not meet."""
+    """Return one figure with the margin of its kind. It may be narrower than the sum of its parts,
+    whose worst cases do not coincide."""
     known = fitted() if table is None else table
     asked = kind(runs, quantity, level, several=several)
     margin = memo(known, ("around", asked, runs.traits), lambda: known.around(asked, runs))
@@ -177,20 +177,20 @@ def around(
 
 
 def base(expected: int, level: str) -> int:
-    """Return the bytes that a margin is a share of. Parts that logs print are exact to their last
-    digit, or wrong in proportion."""
+    """Return the bytes that a margin is a share of. Logged parts are exact to their last digit, or
+    wrong in proportion, so BASE is not added."""
     return abs(expected) + (0 if level == "component" else BASE)
 
 
 class MarginSet(NamedTuple):
-    """Margins of one kind of runs: of parts, by the components that they are; of whole devices."""
+    """Margins of one kind of runs: of logged parts by component, of devices by level."""
 
     parts: Mapping[tuple[str, ...], Margin]
     levels: Mapping[Level, Margin]
 
     @property
     def settled(self) -> frozenset[str]:
-        """Name the components whose ends are set by a margin of their own."""
+        """Return the components whose ends are set by a margin of their own."""
         return frozenset(n for names, margin in self.parts.items() if margin.runs for n in names)
 
 
@@ -213,7 +213,7 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
 
 
 def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Instant, ...]:
-    """Widen each phase, once for all cards that have the very same one."""
+    """Return the phases with margins, computed once for all cards with the same phase object."""
 
     def kept(one: Instant) -> Instant:
         facts = "widened", runs, id(widths)
@@ -223,14 +223,14 @@ def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Instant, 
 
 
 class _Kept(NamedTuple):
-    """A phase with margins, and the margins: what has their id is nothing else."""
+    """A phase with margins, and the margins, kept alive so that their id stays unique."""
 
     widths: MarginSet
     phase: Instant
 
 
 def _phase(whole: Instant, runs: RunForm, widths: MarginSet) -> Instant:
-    """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
+    """Return one phase with margins, level by level: levels nest, so one's is in all above."""
     components, settled = whole.components, widths.settled
     for names, margin in widths.parts.items():
         places = frozenset(n for n, c in enumerate(components) if c.name in names)
@@ -239,7 +239,7 @@ def _phase(whole: Instant, runs: RunForm, widths: MarginSet) -> Instant:
             components = _margined(
                 components, margin, Widening(names[0], size, places, places, places)
             )
-    loose: tuple[Level, ...] = ()  # levels below whose own runs say nothing of their ends
+    loose: tuple[Level, ...] = ()  # levels below without a margin of their own kind
     for level in LEVELS:
         margin, size = widths.levels[level], base(whole.at(level).expected, level)
         below = LEVELS[: LEVELS.index(level) + 1]
@@ -268,18 +268,18 @@ def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozens
 
 
 class Widening(NamedTuple):
-    """Places of components that a margin changes: `own`, that it is about; `loose`, whose ends it
-    may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends. Of
-    those that are `settled` by a margin of their own it takes last."""
+    """Indices of components that a margin changes: `own`, of its level; `loose`, whose ends it may
+    bring closer; `counted`, all in the sum, whose low ends a `deep` one lowers. Those `settled` by
+    a margin of their own are lowered last."""
 
-    name: str  # of the component that has it above
-    size: int  # bytes that it is a share of
+    name: str  # name of the component that holds the high end
+    size: int  # bytes that the margin is a share of
     own: frozenset[int]
     loose: frozenset[int]
     counted: frozenset[int]
     settled: frozenset[int] = frozenset()
     deep: bool = False
-    least: int = 0  # bytes by which an end of the sum stays away from what is expected
+    least: int = 0  # least distance in bytes between an end of the sum and the expected bytes
 
 
 def _margined(
@@ -313,27 +313,27 @@ def _margined(
 
 
 def _change(share: float, size: int, room: int, least: int) -> int:
-    """Return the bytes by which one end moves away from what is expected; towards it where
-    negative, by most of the `room`. `least` is what the end lacks of the nearest that it may be."""
+    """Return the bytes by which one end moves away from the expected bytes; negative towards them,
+    by most of the `room`. `least` is the minimum: what the end lacks of the nearest it may be."""
     return max(ceil(share * size), least, room // APART - room)
 
 
 def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
-    """Return the bytes of half of the narrowest interval: no kind of runs was printed to more
+    """Return half of the narrowest interval, in bytes: no kind of runs was printed to more
     digits."""
     known = level in KNOWN.get(runs.task, ()) or not margin.runs
     return 0 if known else ceil(FLOOR * size)
 
 
 def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, int]:
-    """Return the bytes between what is expected of components and their two ends."""
+    """Return the bytes between the expected bytes of components and their low and high ends."""
     low, expected, most = total(components[n].bytes for n in places)
     return expected - low, most - expected
 
 
 def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> Iterator[Component]:
-    """Take `nbytes` from the low end, as far as something inexact is there: first from what is
-    one's own, then from all that is counted below, then from what is settled."""
+    """Yield the components with `nbytes` taken from low ends, as far as inexact ones have them:
+    first from `own`, then from all `counted` below, then from `settled`."""
     below = wide.counted - wide.own if wide.deep else frozenset()
     lows = [0 if c.name in EXACT else c.bytes.low for c in components]
     shares: list[Iterator[int]] = []
@@ -353,7 +353,7 @@ def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> It
 def _narrowed(
     components: Sequence[Component], loose: frozenset[int], low: int, high: int
 ) -> Iterator[Component]:
-    """Bring both ends closer, of each component in proportion to how far off they are."""
+    """Yield the components with both ends closer, in proportion to their distance."""
     ends = [c.bytes if n in loose else Bytes(0, 0, 0) for n, c in enumerate(components)]
     mores = _dealt(low, [end.expected - end.low for end in ends])
     lesses = _dealt(high, [end.high - end.expected for end in ends])
@@ -363,7 +363,7 @@ def _narrowed(
 
 
 def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
-    """Split `nbytes` in proportion to `among`, and take no more than there is of each."""
+    """Yield the parts of `nbytes`, in proportion to `among` and no larger than its values."""
     left, total_left = nbytes, sum(among)
     for each in among:
         share = min(left, each, -(-each * left // total_left)) if total_left else 0
@@ -372,9 +372,9 @@ def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
 
 
 def formula(margin: Margin) -> str:
-    """Say in words what a width is made of."""
+    """Return in words what a margin is based on."""
     high, low = 100 * margin.high, 100 * margin.low
-    if -low >= 0.05 and high > 0:  # such answers were always more than the rules say
+    if -low >= 0.05 and high > 0:  # such runs always took more than the rules say
         text = f"{-low:.1f} to {high:.1f} % more than the rules say"
     elif -high >= 0.05 and low > 0:
         text = f"{-high:.1f} to {low:.1f} % less than the rules say"
