@@ -1,14 +1,12 @@
-"""Remedies: changes of a question's own settings with which it fits, each answered by the
-estimator.
+"""Remedies: changes of a question's settings with which it fits, each estimated in full.
 
     search(RemedyCase(task="infer", workload=w, report=report, ask=ask, pinned=said(w)))
-    -> the cheapest changes after which the verdict is yes
+    -> the cheapest changes after which the verdict is "yes"
 
-Nothing that the user pinned is touched, but what host memory holds where that is short, and one
-typed setting where it alone is what does not fit: taking that back is told first (typed.py). A
-candidate is answered like any other question, so a remedy's numbers are those that the changed
-question gives. Changes come cheapest first (prices.py). Where no single cheap change fits, sets of
-two and then of three are tried.
+No setting of the user's is changed, except what takes host memory if that is short, and one setting
+that by itself prevents fitting: undoing it comes first (typed.py). A candidate is estimated like
+any other question, so a remedy's numbers are those of the changed question. Changes come cheapest
+first (prices.py). If no single cheap change fits, sets of two and then of three are tried.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RemedyCase", "said", "search"]
 
-LENGTH = "context"  # what is told beside flags that are enough: the length was left to the engine
-ALL = -1  # layers, as llama.cpp counts them
-MOST = 6  # remedies of one answer
+LENGTH = "context"  # a shorter context is listed even if flags suffice: the engine chose the length
+ALL = -1  # all layers, in llama.cpp's notation
+MOST = 6  # remedies per answer
 
 
 def search(
@@ -35,9 +33,9 @@ def search(
     most: int = MOST,
     hears: Callable[[tuple[Remedy, ...]], None] | None = None,
 ) -> tuple[Remedy, ...]:
-    """Find changes that make a question fit, the cheapest first; none where no device was named, or
-    where it fits and runs as asked. `hears` is told all that are known each time that one more is:
-    some of them may not be among those that are returned."""
+    """Return changes that make a question fit, cheapest first; empty without a device, or if it
+    fits and runs as asked. `hears` is called with all known remedies each time one is found; some
+    of those may not be among the result."""
     report = case.report
     if report.verdict is None:
         return ()
@@ -71,8 +69,8 @@ def search(
 
 
 def _undone(case: RemedyCase, asked: RemedyCase) -> tuple[Remedy, ...]:
-    """Find the typed settings of which one alone is what does not fit, the cheapest first. What was
-    typed says the question as it was `asked`: where all layers lie is no setting of it."""
+    """Return the remedies that undo one typed setting that by itself prevents fitting, cheapest
+    first. What was typed is read from `asked`: layer placement is no setting of it."""
     from weighbridge.answers.remedies.told import told
     from weighbridge.answers.remedies.typed import typed, undone
 
@@ -82,8 +80,8 @@ def _undone(case: RemedyCase, asked: RemedyCase) -> tuple[Remedy, ...]:
 
 
 def _whole(case: RemedyCase) -> RemedyCase:
-    """Return the question with all layers on the card, of an engine that divides a model by itself:
-    what is looked for is what makes it fit whole."""
+    """Return the question with all layers on the card, for an engine that splits a model by itself:
+    the search is for changes that make it fit whole."""
     workload = case.workload.but(n_gpu_layers=ALL)
     pinned = case.pinned | {"n_gpu_layers", "n_cpu_moe"}
     return replace(case, workload=workload, report=case.ask(workload), pinned=pinned)

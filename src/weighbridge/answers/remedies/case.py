@@ -1,5 +1,4 @@
-"""The question as a search sees it: its answer, the settings that may be changed, and changes of
-them."""
+"""The question as the search sees it: its answer, the settings that may change, and the changes."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,37 +22,37 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 FRAGMENTED = "fragmentation"
-OF_TENSORS = frozenset(LEVEL_OF) - {FRAGMENTED, "rounding"}  # without what an allocator adds
-# What the verdict is about: named always, so never pinned by being named
+OF_TENSORS = frozenset(LEVEL_OF) - {FRAGMENTED, "rounding"}  # components without allocator overhead
+# Device settings: always given, so that does not pin them
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram", "platform"))
 INNER = frozenset(("engine_defaults", "unmodelled"))
-UNMERGED = "4.57"  # the last release of transformers whose experts are linears each
+UNMERGED = "4.57"  # the last transformers release with one linear per expert
 
 
-# The report of one workload, without remedies of its own. Raises WeighbridgeError.
+# Returns the report of a workload, without remedies. Raises WeighbridgeError.
 Estimator = Callable[[Any], Report]
 
 
 def said(workload: Any) -> frozenset[str]:
-    """Names of the settings that a workload says something about, but for the device."""
+    """Return the names of the settings that a workload sets, except device settings."""
     named = {name for name, value in workload.said.items() if value is not False}
     return frozenset(named - DEVICE - INNER)
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted, for cached properties
 class RemedyCase:
-    """One question that does not fit, with the answer to it."""
+    """A question that does not fit, with its answer."""
 
     task: str
     workload: Any  # Load, Infer or Train
     report: Report
     ask: Estimator
     pinned: frozenset[str]
-    loads: str = ""  # what a line of Python is told to load
-    packed: tuple[str, str] = ("", "")  # the format of its files and the method of their config
-    count_least: Estimator | None = None  # what a question takes at least, sooner; never told
-    tensors: int = 0  # parameters that an answer follows one by one: what it takes grows with them
-    apart: int = 0  # ... by UNMERGED, of which each expert has its own
+    loads: str = ""  # the model that a line of Python loads
+    packed: tuple[str, str] = ("", "")  # its files' format, and the quant_method of their config
+    count_least: Estimator | None = None  # a lower bound, sooner; never shown
+    tensors: int = 0  # parameter tensors that are estimated one by one: time grows with them
+    apart: int = 0  # ... with UNMERGED, where each expert has its own
 
     @property
     def verdict(self) -> "Verdict":
@@ -62,7 +61,7 @@ class RemedyCase:
 
     @cached_property
     def effective(self) -> Mapping[str, Any]:
-        """Every setting as it was used, defaults included."""
+        """Return every setting as it was used, defaults included."""
         return self.report.workload
 
     @cached_property
@@ -76,20 +75,20 @@ class RemedyCase:
 
     @property
     def room(self) -> int | None:
-        """Bytes that there are at most for what a report tells of one device: loading tells of all
-        that share the model as of one."""
+        """Return the bytes available to what a report states per device; for loading, the sum over
+        all devices that share the model. None without a device."""
         if self.budget is None:
             return None
         return self.budget.usable.high * (self.count if self.task == "load" else 1)
 
     @property
     def commanded(self) -> bool:
-        """True where an engine's own launch command was given."""
+        """Return whether the user gave an engine's launch command."""
         return bool(getattr(self.workload, "engine_defaults", False))
 
     @property
     def refused(self) -> bool:
-        """True where a command has flags that its engine does not know."""
+        """Return whether a command has flags that its engine does not know."""
         return bool(self.report.derived.get("command", {}).get("unknown"))
 
     @property
@@ -98,34 +97,34 @@ class RemedyCase:
 
     @property
     def kind(self) -> "Engine":
-        """The engine's record; an empty one of a loader that is no engine."""
+        """Return the engine's record; an empty one for a loader that is no engine."""
         return record(self.engine)
 
     @property
     def short_of_ram(self) -> bool:
-        """Tell whether host memory is too little, or too close to call."""
+        """Return whether host memory is too small, or too close to call."""
         host = self.verdict.host
         return host is not None and host.fits in ("no", "unknown")
 
     @property
     def in_ram(self) -> int:
-        """Bytes that one machine holds in host memory at most; 0 where the answer has no host."""
+        """Return the host memory per machine at most, in bytes; 0 if the answer has no host."""
         return 0 if self.verdict.host is None else self.verdict.host.needed.high
 
     def free(self, *names: str) -> bool:
-        """Tell whether the user left all of these settings open: a remedy may set them."""
+        """Return whether the user set none of these settings, so a remedy may."""
         return self.pinned.isdisjoint(names)
 
     def changed(self, change: Mapping[str, Any]) -> Any:
         return self.workload.but(**change)
 
     def least(self, moves: "Sequence[Move]") -> float:
-        """Return the bytes that the fullest phase surely holds after such changes."""
+        """Return a lower bound in bytes of the fullest phase after these changes."""
         return self._after(moves, LARGE, lambda move, name: move.least(name))
 
     def guessed(self, moves: "Sequence[Move]") -> float:
-        """Bytes that a device may hold after such changes: a guess. What the allocator adds is left
-        out, which goes with the tensors."""
+        """Return a guess of the bytes per device after these changes, without allocator overhead,
+        which grows with the tensors."""
         return self._after(moves, OF_TENSORS, lambda move, name: move.remains(name))
 
     def _after(
@@ -134,7 +133,7 @@ class RemedyCase:
         names: frozenset[str],
         part: "Callable[[Move, str], float]",
     ) -> float:
-        """Return the most that is left in a phase of components of these names."""
+        """Return the largest sum over phases of what remains of components in `names`, in bytes."""
         sums = (
             sum(
                 prod((part(move, c.name) for move in moves), start=c.bytes.low)
@@ -146,13 +145,13 @@ class RemedyCase:
         return max(sums, default=0.0)
 
     def unfragmented(self, move: "Move") -> float:
-        """Return the most that a change may take of what is fragmented: a guess."""
+        """Return a guess of the fragmented bytes that a change frees, at most."""
         free = (phase.of(FRAGMENTED).high for phase in self._phases)
         return max(free, default=0) * (1 - move.remains(FRAGMENTED))
 
     @cached_property
     def _phases(self) -> tuple[Instant, ...]:
-        """Phases that differ: devices that are alike have the same ones."""
+        """Return the distinct phases: identical devices share theirs."""
         gpus = {
             id(device.phases): device.phases
             for device in self.report.devices
@@ -162,7 +161,7 @@ class RemedyCase:
 
     @property
     def held(self) -> Hashable:
-        """What each device holds in each phase, by component."""
+        """Return the bytes per component of each distinct phase, as a key."""
         return tuple(tuple((c.name, c.bytes) for c in phase.components) for phase in self._phases)
 
     @cached_property
@@ -170,11 +169,11 @@ class RemedyCase:
         return None if self.budget is None else self.budget.choice.part
 
     def memo(self, what: str, make: Callable[[], Made]) -> Made:
-        """Return what was made of this case before, or make it now."""
+        """Return a value cached for this case, made by `make` on the first call."""
         return memo(self, (what,), make)
 
 
-# What no change takes away by the way: all else may follow from others
+# Components that shrink only by a change made for them: others may follow from any change
 LARGE = frozenset(
     (
         *("weights", "kv_cache", "recurrent_state", "activations", "logits", "gradients"),
@@ -183,14 +182,14 @@ LARGE = frozenset(
 )
 
 
-# ---- Changes that might help, before anybody has asked what they lead to
+# ---- Changes that might help, before they are estimated
 
-USUALLY = 0.3  # what remains of a component where nobody guessed better (assumed)
+USUALLY = 0.3  # share of a component that usually remains, without a better guess (assumed)
 
 
 @frozen_record
 class Cost:
-    """Price of one change: in points, in plain words, and where that is written."""
+    """The price of a change: in points, in plain words, and their source."""
 
     price: Price
     words: str
@@ -199,13 +198,13 @@ class Cost:
 
 @frozen_record
 class Move:
-    """A kind of change.
+    """A change of settings that may help.
 
     touches   components that it can make smaller; "*" is all of them
-    leaves    what of those is there afterwards at least, as a share: nothing where it is not said
-    keeps     what usually remains, as a share: a guess that says which sets are worth asking
-    beside    kinds of changes that take nothing more away after it
-    frees     whether it takes host memory away, which the components of a device do not tell
+    leaves    share of each that surely remains; 0 if not given
+    keeps     share that usually remains: a guess that says which sets are worth estimating
+    beside    kinds of changes that save nothing more after it
+    frees     whether it frees host memory, which device components do not show
     """
 
     kind: str
@@ -214,10 +213,10 @@ class Move:
     touches: frozenset[str] = field(default_factory=frozenset)
     leaves: Mapping[str, float] = field(default_factory=dict)
     keeps: Mapping[str, float] = field(default_factory=dict)
-    graded: bool = False  # a smaller step is enough where it fits
+    graded: bool = False  # if it fits, a smaller step may be enough
     beside: frozenset[str] = field(default_factory=frozenset)
-    apart: bool = False  # after it other changes are to be had
-    alone: bool = False  # not in sets
+    apart: bool = False  # other changes become available after it
+    alone: bool = False  # never in sets
     frees: bool = False
     note: str = ""
 
@@ -240,13 +239,13 @@ class Move:
 
 # ---- By task
 
-# Where the changes of each task are: training brings what few ask for
+# Module of each task's changes: training's imports are rarely needed
 ROOMS: Mapping[str, str] = {"load": "formats", "infer": "serving", "train": "training"}
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Yield every single change that is known but for other devices, nothing pinned among them."""
-    megatron = case.effective.get("framework") == "megatron"  # layers in parts: changes of its own
+    """Yield every single change except other devices, and except those of the user's settings."""
+    megatron = case.effective.get("framework") == "megatron"  # Megatron has its own changes
     room = "megatron" if megatron else ROOMS[case.task]
     moves_of: Callable[[RemedyCase], Iterator[Move]] = import_module(
         f"weighbridge.answers.remedies.{room}"
@@ -255,14 +254,14 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def devices(case: RemedyCase) -> Iterator[Move]:
-    """Propose more of the same device, and larger ones, smallest first."""
+    """Yield more of the same device, and larger ones, smallest first."""
     from weighbridge.answers.remedies.devices import moves as found
 
     return found(case)
 
 
 def runnable(case: RemedyCase) -> Move | None:
-    """Propose what a launch of training needs that its framework refuses as asked."""
+    """Return the change without which a training framework refuses to launch, if any."""
     if not case.report.derived.get("runs_only"):
         return None
     from weighbridge.answers.remedies.training import runnable as found

@@ -1,8 +1,8 @@
 """A ladder of steps in the order in which people take them, climbed until the question fits.
 
-A step is tried where it can lower the instant that is fullest, and keeps those before it; what
-lowers nothing is left out. Where RAM alone is short, steps are those that lower what RAM holds.
-Each is answered as the question that it makes.
+A step is tried if it can lower the fullest phase, on top of those before it; steps that lower
+nothing are left out. If only RAM is short, steps are those that lower host memory. Each is
+estimated as a question of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,15 +19,15 @@ from weighbridge.memory.report.verdict import Price, Remedy, Verdict
 from weighbridge.workload.flags import flags
 
 Ask = Callable[[Any], Report]
-LEAST = 0.01  # of the peak: a step that lowers it by less is none
-SAME = 1.001  # of the peak: what is left over between steps differs by less
-MOST = 10  # steps of one ladder
+LEAST = 0.01  # share of the peak: a step that lowers it by less is dropped
+SAME = 1.001  # times the peak: rounding between steps stays below this
+MOST = 10  # steps per ladder
 
 
 class Step(NamedTuple):
-    """One step: what it changes and costs, and the instants that it lowers. `weights`: all of them
-    where every component is on the card. `counts` of the one setting that it changes: the smallest
-    that fits is taken."""
+    """One step: its settings and cost, and the phases that it lowers. `weights`: all phases, if
+    every component is on the card. `counts`: values of its one setting, of which the smallest that
+    fits is taken."""
 
     change: Mapping[str, Any]
     cost: str
@@ -41,12 +41,12 @@ class Step(NamedTuple):
         return whole or not self.lowers or instant in self.lowers
 
 
-Line = Callable[[Report, Mapping[str, Any]], str]  # to paste, of an answer and what was changed
-Steps = Callable[[Report, Any], Iterable[Step]]  # of the answer and the question that stand
+Line = Callable[[Report, Mapping[str, Any]], str]  # line to paste, from an answer and its change
+Steps = Callable[[Report, Any], Iterable[Step]]  # from the current answer and question
 
 
 def launched(then: Report, _: Mapping[str, Any]) -> str:
-    """Return the line that starts what was answered."""
+    """Return the launch line of an answer."""
     return str(then.derived.get("launch") or "")
 
 
@@ -58,14 +58,14 @@ def climb(
     steps: Iterable[Step],
     line: Line = launched,
 ) -> tuple[Remedy, ...]:
-    """Take the steps that lower the peak, up to one that has room after the first that fits.
-    Nothing that is pinned is touched."""
+    """Return the steps that lower the peak, up to one with spare room after the first that fits.
+    Pinned settings do not change."""
     left = tuple(step for step in steps if pinned.isdisjoint(step.change))
     return tuple(Climb(report, w, ask, line).up(lambda *_: left))
 
 
 class Climb:
-    """The way up: the answer and the question that stand, and the steps that were taken."""
+    """The climb: the current answer and question, and the steps taken."""
 
     def __init__(self, report: Report, w: Any, ask: Ask, line: Line = launched) -> None:
         self.now, self.current, self.ask, self.line = report, w, ask, line
@@ -76,9 +76,8 @@ class Climb:
     def up(
         self, steps: Steps, *, enough: Callable[[Report], bool] | None = None, asks: int = 0
     ) -> Iterator[Remedy]:
-        """Climb until an answer is `enough`, at worst, or one more has room beside the first that
-        fits; yield each step that was taken. No more questions are asked than `asks`, where that
-        is not 0."""
+        """Yield each step taken, until an answer is `enough`, by default one that fits after
+        another that fits. At most `asks` questions are estimated, unless that is 0."""
         while len(self.climbed) < MOST and not (asks and len(self._tried) >= asks):
             if self._has_room() if enough is None else enough(self.now):
                 break
@@ -107,20 +106,20 @@ class Climb:
         self.climbed.append(_remedy(then, self.done, step, self.line(then, self.done)))
 
     def _bound(self, *, to_the_end: bool) -> int:
-        """Return which end is to be lowered: that of the peak as it is expected, and once that has
-        room, where all of the range is to have it, the high end. A step that did nothing for the
-        one, or for another instant, is tried again."""
+        """Return which end of the peak to lower: the expected one, and if that fits but the whole
+        range must, the high one. A step without effect on one end, or on another phase, is tried
+        again."""
         verdict, peak = self.now.verdict, self.now.peak.expected
         over = verdict is not None and peak > verdict.usable.expected
         return HIGH if to_the_end and not over else EXPECTED
 
     def _has_room(self) -> bool:
-        """Tell whether one fits, and one more stands behind it."""
+        """Return whether a step fits, and there is one more after it."""
         return len(self.climbed) > 1 and self.climbed[-2].fits == "yes"
 
 
 def answered(ask: Ask, w: Any) -> Report | None:
-    """Ask a question; None where it is refused."""
+    """Return the report of a question; None if it is refused."""
     try:
         return ask(w)
     except WeighbridgeError:
@@ -128,8 +127,8 @@ def answered(ask: Ask, w: Any) -> Report | None:
 
 
 def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
-    """Return a step with the smallest value of its range that surely fits; with the largest, where
-    none does."""
+    """Return a step with the smallest of its `counts` that surely fits; the largest if none
+    does."""
     if not step.counts:
         return step
     [name] = step.change
@@ -146,8 +145,8 @@ def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
 
 
 def _lowers(now: Report, then: Report, instant: str, bound: int) -> bool:
-    """Tell whether a step lowers the instant that was fullest, and raises no other above it; of
-    what runs with weights in RAM, whether fewer are there and the card still has room."""
+    """Return whether a step lowers the fullest phase and raises no other above it; with weights in
+    RAM, whether fewer are there and the card still has room."""
     if _in_part(now):
         fewer = _in_ram(then) <= _in_ram(now) * (1 - LEAST)
         old, v = now.verdict, then.verdict
@@ -161,7 +160,7 @@ def _lowers(now: Report, then: Report, instant: str, bound: int) -> bool:
 
 
 def _in_part(report: Report) -> bool:
-    """Tell whether weights that a card has room for none of are all that is wrong."""
+    """Return whether the only problem is weights that are in RAM for lack of room."""
     v = report.verdict
     return v is not None and v.fits == "unknown" and _in_ram(report) > 0 and is_roomy(v)
 
@@ -175,7 +174,7 @@ def _in_ram(report: Report) -> int:
 
 
 def short_of_ram(report: Report) -> bool:
-    """Tell whether RAM alone decides against an answer, which the card has room for."""
+    """Return whether only RAM decides against an answer that fits the card."""
     v = report.verdict
     if v is None or v.host is None or v.host.fits in (None, "yes"):
         return False
@@ -183,7 +182,7 @@ def short_of_ram(report: Report) -> bool:
 
 
 def _lowers_ram(now: Report, then: Report) -> bool:
-    """Tell whether a step lowers what RAM must hold, with room on the card."""
+    """Return whether a step lowers host memory, with room on the card."""
     old, v = now.verdict, then.verdict
     if old is None or v is None or old.host is None or v.host is None:
         return False
@@ -192,7 +191,7 @@ def _lowers_ram(now: Report, then: Report) -> bool:
 
 
 def _at(report: Report, instant: str, bound: int) -> int:
-    """Return what an instant takes on the card."""
+    """Return the driver-level bytes of a phase on the card."""
     return sum(p.at("driver")[bound] for p in report.fullest.phases if p.name == instant)
 
 
@@ -219,11 +218,11 @@ def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> R
 
 
 def _is_told(value: Any) -> bool:
-    """Tell whether a value is one: a switch that is off is left out, and a number 0 is not."""
+    """Return whether a value is shown: a switch that is off is not, a number 0 is."""
     return value is not None and value is not False
 
 
 def _typed(name: str, value: Any) -> Any:
-    """Return a value as a command line has it: a size is (height, width), and typed the other
-    way."""
+    """Return a value as in a command line: a `size` is (height, width), and typed the other way
+    round."""
     return f"{value[1]}x{value[0]}" if name == "size" and isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Other devices: the next larger ones, and more of the same; more RAM."""
+"""Other devices: the next larger ones, more of the same, and more RAM."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from weighbridge.workload import SPREAD
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-# What is sold and rented most of each size, by maker (assumed)
+# Most sold and rented device of each size, by vendor (assumed)
 LADDERS: Mapping[str, tuple[str, ...]] = {
     "NVIDIA": (
         *("geforce-rtx-3060-12gb", "geforce-rtx-4060-ti-16gb", "geforce-rtx-4090"),
@@ -25,39 +25,39 @@ LADDERS: Mapping[str, tuple[str, ...]] = {
         *("m4-max-128gb", "m3-ultra-256gb", "m3-ultra-512gb"),
     ),
 }
-ALONE = frozenset(("Apple",))  # makers whose device is a whole computer: nobody adds another
+ALONE = frozenset(("Apple",))  # vendors whose device is a whole computer, so nobody adds another
 COUNTS = (2, 4, 8, 16, 32, 64)
 ALL = frozenset(("*",))
-# What ranks of one step share out: each has its own sequences
+# Components that ranks of one step shard: each has its own sequences
 OF_RANKS = frozenset(
     (
         *("weights", "gradients", "optimizer_states", "master_weights", "adapters"),
         *("temporaries", "rounding"),
     )
 )
-LARGER = 3  # devices that are tried
+LARGER = 3  # larger devices that are tried
 RAM = (16, 32, 64, 128, 256, 512, 1024)  # GiB that machines are sold with (assumed)
-SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything out
+SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # kinds by which ranks shard everything
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose the smallest larger device first, then more of the same; more RAM before them where
-    that is short."""
+    """Yield the smallest larger devices first, then more of the same; more RAM before them if that
+    is short."""
     if case.short_of_ram:
         yield from _more_ram(case)
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
         return
-    if unrunnable(case):  # nor on a larger one of its kind
+    if unrunnable(case):  # nor does it run on a larger one
         return
     yield from _larger(case)
     yield from _more(case)
-    divides = case.kind.reads == "gguf" and case.free("n_gpu_layers")  # the rest stays in RAM
+    divides = case.kind.reads == "gguf" and case.free("n_gpu_layers")  # other layers stay in RAM
     if divides and not case.short_of_ram:
         yield from _more_ram(case)
 
 
 def _more_ram(case: RemedyCase) -> Iterator[Move]:
-    """Propose more RAM, where somebody said how much there is."""
+    """Yield larger RAM sizes, if the user set the machine's."""
     host = case.verdict.host
     if host is None or host.available is None or host.shared:
         return
@@ -92,14 +92,14 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
 
 
 def _too_few(case: RemedyCase) -> bool:
-    """Tell whether a rank fits its device, and there are fewer devices than ranks asked for."""
+    """Return whether a rank fits its device, but there are fewer devices than ranks."""
     assert case.budget is not None
     room = case.budget.usable.expected
     return case.verdict.devices_used > case.count and case.verdict.per_device.expected <= room
 
 
 def _more(case: RemedyCase) -> Iterator[Move]:
-    """Propose more devices: numbers that can share what is held, with the setting that shares
+    """Yield larger numbers of the device that can share the memory, with the setting that shards
     it."""
     here = case.part
     assert here is not None
@@ -126,27 +126,27 @@ def _more(case: RemedyCase) -> Iterator[Move]:
 
 
 def _needed(case: RemedyCase) -> int:
-    """Bytes that one copy of all takes: ranks that share nothing hold a copy each."""
+    """Return the total bytes to share over devices; replicated ranks hold a copy each."""
     copied = case.task == "train" and case.effective["shard"] not in SHARES
     used = 1 if copied else max(1, case.verdict.devices_used)
     return case.verdict.per_device.expected * used
 
 
 def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
-    """Settings by which so many devices share the model; None where the user pinned it
-    otherwise."""
+    """Return the settings by which `count` devices share the model; None if the user's forbid
+    it."""
     if case.task == "train":
         if case.effective["shard"] in SHARES:
             return {}
         if case.effective["framework"] == "megatron":
             return {"shard": "zero1"} if case.effective["shard"] != "zero1" else {}
         return {"shard": "fsdp2"} if case.free("shard") else None
-    # Servers spread over the cards that are named by themselves
+    # Servers use all named cards by default
     return None if case.kind.server and not case.free(*SPREAD) else {}
 
 
 def typed(case: RemedyCase, count: int) -> str:
-    """Name so many of the card that was asked about, under the name that was typed."""
+    """Return `count` of the user's card, under the name that the user typed."""
     from weighbridge.base.errors import UsageError
     from weighbridge.machines.accelerators.names import find
 
@@ -161,7 +161,7 @@ def typed(case: RemedyCase, count: int) -> str:
 
 
 def named(part: "Part", count: int) -> str:
-    """Name so many of a part as people type it."""
+    """Return `count` of a part, as people type it."""
     from weighbridge.machines.accelerators.names import spoken
 
     return f"{spoken(part)}:{count}" if count > 1 else spoken(part)

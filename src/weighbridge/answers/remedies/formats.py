@@ -1,4 +1,4 @@
-"""Changes of the weights' format: to one that an engine makes while it loads, or reads from a
+"""Changes of the weights' format: to one that an engine makes while loading, or reads from a
 file."""
 
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from weighbridge.models.catalogue.copies import packed_copy
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-USUAL = "Q4_K_M"  # the mixture that most files are in
-BITS: Mapping[str, float] = {  # of a weight, at least
+USUAL = "Q4_K_M"  # the GGUF type of most files
+BITS: Mapping[str, float] = {  # bits per weight, at least
     "bnb-int8": 8,
     "nf4": 4,
     "awq-4bit-g128": 4,
@@ -30,13 +30,13 @@ BITS: Mapping[str, float] = {  # of a weight, at least
 OF_CHECKPOINTS = ("awq-4bit-g128", "gptq-4bit-g128")
 WEIGHTS = frozenset(("weights",))
 MADE = "find a repository that is published in this format, or make one first"
-PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
+PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, under llama.cpp's names
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose smaller weights, best first."""
+    """Yield smaller weight formats, best first."""
     yield from narrower(case)
     if not packable(case):
         return
@@ -46,7 +46,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def quantized(form: str, case: RemedyCase) -> Move:
-    """Propose the model in that format, under the name that its engine has for it."""
+    """Return the change to a format, under the engine's name for it."""
     name = case.kind.written.get(form, form)
     copy = packed_copy(case.loads, form)
     return Move(
@@ -61,13 +61,13 @@ def quantized(form: str, case: RemedyCase) -> Move:
 
 
 def least(form: str, case: RemedyCase) -> Mapping[str, float]:
-    """Shares of the weights that surely remain. The mixture that is usual is asked in any case:
-    layers and experts on the host are reckoned from its answer."""
+    """Return the share of the weights that surely remains. For the USUAL type nothing is excluded:
+    layers and experts on the host are derived from its answer."""
     return {} if form == USUAL else {"weights": min(1.0, BITS[form] / width(case))}
 
 
 def width(case: RemedyCase) -> int:
-    """Return the bits that a weight takes as the question has it."""
+    """Return the bits per weight in the question."""
     form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
     if (form or "").startswith(WIDENED):
         return 8
@@ -75,7 +75,7 @@ def width(case: RemedyCase) -> int:
 
 
 def narrower(case: RemedyCase) -> Iterator[Move]:
-    """Propose 16 bits, which halve what float32 takes."""
+    """Yield a 16-bit dtype, which halves float32."""
     if not case.free("dtype", "quantization") or packed(case):
         return
     dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
@@ -93,20 +93,20 @@ def narrower(case: RemedyCase) -> Iterator[Move]:
 
 
 def packable(case: RemedyCase) -> bool:
-    """Tell whether weights may be packed: 16 bits that were asked of a server are what it computes
-    in, beside any format."""
+    """Return whether weights may be quantized: 16 bits that the user set for a server are its
+    compute dtype, with any format."""
     computed = case.kind.server and case.effective.get("dtype") in ("bfloat16", "float16")
     return case.free("quantization", *(() if computed else ("dtype",))) and not packed(case)
 
 
 def packed(case: RemedyCase) -> bool:
-    """Tell whether the weights are in a format already that is more than a plain dtype."""
+    """Return whether the weights are already quantized, not in a plain dtype."""
     form = str(case.effective.get("quantization") or "BF16")
     return form not in PLAIN and not (case.kind.reads == "gguf" and form.startswith(WIDENED))
 
 
 def suits(form: str, case: RemedyCase) -> bool:
-    """Tell whether the engine's release reads the format on that card, and the card has kernels."""
+    """Return whether the engine's release reads the format on that card, with kernels for it."""
     from weighbridge.engines.weight_formats import WeightFormat, reads
 
     kind = case.kind if case.kind.package else usual()  # what is trained is loaded by that one
@@ -117,22 +117,22 @@ def suits(form: str, case: RemedyCase) -> bool:
 
 
 def stores_float8(case: RemedyCase) -> bool:
-    """Tell whether kernels of the card read keys and values in 8 bits: it need not multiply in
-    them (vllm 0.33 v1/attention/backends/flashinfer.py; as of bfloat16's cards, assumed)."""
+    """Return whether attention kernels of the card read an 8-bit KV cache, without 8-bit products
+    (vllm 0.33 v1/attention/backends/flashinfer.py; for cards with bfloat16, assumed)."""
     from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
 
     part = case.part
     return part is None or (part.capability is not None and part.capability >= BFLOAT16_SINCE)
 
 
-# Classes that cap their scores, which sdpa does not: transformers 5.23 models/*/modeling_*.py
+# Classes with softcapped scores, which sdpa lacks: transformers 5.23 models/*/modeling_*.py
 # (_supports_sdpa = False, "sdpa does not support softcapping")
 CAPPED = ("Gemma2", "T5Gemma", "VaultGemma")
 
 
 def unscored(case: RemedyCase) -> tuple[str, Cost] | None:
-    """Return the kernel of attention that keeps no scores and computes what the class computes,
-    with its cost; None where there is none."""
+    """Return (attention kernel, cost) that stores no scores and computes the same as the class;
+    None if there is none."""
     if not case.report.model.architecture.startswith(CAPPED):
         return "efficient", prices.CHANGES["attention"]
     from weighbridge.machines.kernels.attention import FLASH_SINCE
@@ -144,13 +144,13 @@ def unscored(case: RemedyCase) -> tuple[str, Cost] | None:
 
 
 def compiled(part: "Part | None") -> bool:
-    """Tell whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger,
+    """Return whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger,
     vLLM."""
     return part is None or part.stack != "own"
 
 
 def unrunnable(case: RemedyCase) -> bool:
-    """Tell whether what is trained is packed in a format that the device has no kernels for."""
+    """Return whether a training run's format has no kernels on the device."""
     packs = case.task == "train" and bool(case.effective.get("quantization"))
     return packs and not compiled(case.part)
 

@@ -1,5 +1,5 @@
-"""What makes a network that sees fit, in the order that people take it: 16 bits, an optimizer in 8,
-and half as many pictures at once, again and again."""
+"""Remedies for an image network, in the order in which people take them: 16 bits, an 8-bit
+optimizer, and half as many pictures per batch, repeatedly."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ FEW = Price(quality=1)
 
 
 def ladder(report: Report, w: Any, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
-    """Climb from the question that was asked. Nothing that was typed is touched."""
+    """Return the steps climbed from the user's question. No typed setting changes."""
     return climb(report, w, ask, pinned, _steps(report))
 
 

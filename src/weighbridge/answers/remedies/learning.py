@@ -1,14 +1,13 @@
-"""What makes a run fit that learns from rewards or preferences, as one ladder of steps.
+"""Remedies for runs with rewards or preferences, as one ladder of steps.
 
-    one row to a pass without gradients, a fused head, checkpoints, half of the rows or tokens of a
-    forward, everything shared, sleep, a smaller share, states and weights away while the engine
-    writes, a reference elsewhere, rows cut over cards, states in RAM, 16 bits, adapters, shorter
-    answers; then other cards; then, where RAM does not hold what is away from them, less of that
+    one row per pass without gradients, a fused head, checkpoints, half of the rows or tokens of a
+    forward, full sharding, sleep, a smaller share, states and weights offloaded while the engine
+    generates, a reference elsewhere, rows split over cards, states in RAM, 16 bits, adapters,
+    shorter answers; then other cards; then, if RAM cannot hold what is offloaded, less of that
 
-A step is tried where it lowers the instant that binds, and where the framework has words for it
-(training/learning/words.txt). What was typed of how a run goes is changed where nothing cheap that
-was not does.
-Source of the order: threads about verl, OpenRLHF and TRL (docs/rewards.md).
+A step is tried if it lowers the fullest phase, and if the framework has a flag for it
+(training/learning/words.txt). Typed settings of how a run goes change only if nothing cheap that
+was not typed helps. Source of the order: threads about verl, OpenRLHF and TRL (docs/rewards.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,24 +31,24 @@ from weighbridge.workload.train import REWARDS
 
 ROWS = ("batch_size", "gradient_accumulation")
 QUIET = ("log-probs", "reference")
-# The step of an optimizer, too: what the allocator has kept of a backward is there
+# The optimizer's step, too: the allocator still caches the backward's blocks there
 GRAPH = ("forward", "loss", "backward", "step", "critic")
 TRAINS = (*QUIET, "reward", *GRAPH)
 WRITES = ("engine-start", "rollout", "cache-wakes")
-ASKS = 14  # questions of one ladder: each takes 0.3 to 1 s
-SHORTEST = 256  # tokens of an answer that teaches (assumed)
-LITTLE = 0.02  # of a card: a share that is smaller by less lowers next to nothing (assumed)
-RANK = 16  # of adapters, as most recipes have it (assumed)
-# Settings that say what is wanted: rows of a forward are none, as their product with accumulation
-# stays
+ASKS = 14  # estimates per ladder: each takes 0.3 to 1 s
+SHORTEST = 256  # tokens per answer, at least (assumed)
+LITTLE = 0.02  # share of a card: a smaller decrease lowers next to nothing (assumed)
+RANK = 16  # LoRA rank of most recipes (assumed)
+# Settings that define the task: rows per forward are not among them, as their product with
+# accumulation stays
 ASKED = {*WANTED, "num_generations", "reward_model", "critic", "tuner"} - {*ROWS}
-# Kernels that never make whole logits; others' Liger fuses layers alone
+# Loss kernels without full logits; other frameworks' Liger fuses only layers
 FUSED: Mapping[str, str] = {"verl": "chunked", **dict.fromkeys(("trl", "ms-swift"), "liger")}
-# Whose shipped files of DeepSpeed keep states of stage 2 off the card, and all of stage 3
+# Frameworks whose DeepSpeed files offload states in stage 2, and everything in stage 3
 FILES = ("ms-swift", "llama-factory", "axolotl")
-# How a model is shared out whose parameters are in RAM
+# Sharding of a model with parameters in RAM
 SHARED = {"verl": "fsdp2", **dict.fromkeys(("trl", *FILES), "zero3")}
-TO_A_ROW = ("nemo-rl",)  # whose tokens of a forward are those of a row, however many cards cut it
+TO_A_ROW = ("nemo-rl",)  # tokens per forward are per row, however many cards split it
 USUAL, EIGHT = "adamw_torch_fused", "adamw_8bit"
 SHARE = "gpu_memory_utilization"
 LEAVES = ("states", "weights")
@@ -59,15 +58,15 @@ SLEEPS: tuple[Mapping[str, Any], ...] = (
 )
 Hears = Callable[[tuple[Remedy, ...]], None]
 Rungs = Callable[[Report], Iterator[Step]]
-# Points that compare (assumed but for the order)
+# Prices in comparable points (assumed but for the order)
 FREE, SLOWER, WAITS = Price(), Price(speed=6), Price(speed=3)
-DEAR = 7  # points, from which on a step comes after cheap ones of what was typed
+DEAR = 7  # points: dearer steps come after cheap changes of typed settings
 LOOSER, FEWER, SHORTER = Price(quality=8), Price(quality=6, scope=4), Price(scope=25)
 
 
 def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...]:
-    """Climb from the question that was asked; where nothing fits, up to other cards. `hears` is
-    told the steps when all are known: they take a second or two."""
+    """Return the steps climbed from the user's question; if nothing fits, up to other cards.
+    `hears` gets all steps at the end: they take a second or two."""
     if _fits(case.report):
         return ()
     climb = Climb(case.report, case.workload, case.ask)
@@ -95,14 +94,14 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
 
 
 def _fits(report: Report) -> bool:
-    """Tell whether cards and the machine have the room and the engine starts, though it may be open
-    what else decides."""
+    """Return whether cards and machine have the room and the engine starts; other conditions may be
+    open."""
     v = report.verdict
     return v is None or (v.fits != "no" and _on_cards(report))
 
 
 def _on_cards(report: Report) -> bool:
-    """Tell the same of the cards alone."""
+    """Return the same for the cards only."""
     v = report.verdict
     if v is None:
         return True
@@ -111,7 +110,7 @@ def _on_cards(report: Report) -> bool:
 
 
 def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], list[Step]]) -> None:
-    """Take the steps that lower what the machine is to hold, while cards have the room."""
+    """Take the steps that lower host memory, as long as the cards have room."""
     tried: list[Mapping[str, Any]] = []
     while _on_cards(climb.now) and not _fits(climb.now) and len(tried) < ASKS:
         step = next((one for one in steps(climb.now) if one.change not in tried), None)
@@ -128,8 +127,8 @@ def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], list[Ste
 
 
 def _with_room(case: RemedyCase, climb: Climb, step: Step) -> tuple[Step, Report | None]:
-    """Return a step with its answer, and with a smaller share of the engine where cards lack room
-    for what stays on them."""
+    """Return a step with its answer; with a smaller engine share if the cards lack room for what
+    then stays on them."""
     then = answered(case.ask, climb.current.but(**step.change))
     if then is None or _on_cards(then):
         return step, then
@@ -147,7 +146,7 @@ def _in_ram(report: Report) -> int:
 
 
 def _starting(case: RemedyCase, climb: Climb) -> None:
-    """Give an engine the share that it needs to start, where it has less."""
+    """Take the share that the engine needs to start, if it has less."""
     row, needed = case.report.workload, case.report.derived.get("share_needed")
     share = row.get("gpu_memory_utilization")
     if needed is None or share is None or share >= needed:
@@ -159,7 +158,7 @@ def _starting(case: RemedyCase, climb: Climb) -> None:
 
 
 def _spoken(case: RemedyCase, climb: Climb) -> None:
-    """Say what was counted where nobody said anything, where it fits then."""
+    """Take the assumed values of unset settings as a step, if it fits then."""
     counted = {name: climb.now.workload[name] for name in climb.now.workload["unsaid"] or ()}
     if counted and climb.climbed:
         then = case.ask(climb.current.but(**counted))
@@ -168,7 +167,7 @@ def _spoken(case: RemedyCase, climb: Climb) -> None:
 
 
 def _to_cards(case: RemedyCase, climb: Climb) -> None:
-    """Take the first other cards on which the changed question fits, where these have no room."""
+    """Take the first other cards on which the changed question fits, if these have no room."""
     if _on_cards(climb.now):
         return
     there = replace(case, workload=climb.current, report=climb.now, pinned=case.pinned | {"shard"})
@@ -180,8 +179,8 @@ def _to_cards(case: RemedyCase, climb: Climb) -> None:
 
 
 def _pasted(remedy: Remedy, climb: Climb, case: RemedyCase) -> Remedy:
-    """Add the change in the framework's own words, and the dtype of a base beside adapters that was
-    counted where nobody said it: a command may have another. What has no word is noted."""
+    """Return the remedy with the framework's own flags, and with the assumed dtype of a base beside
+    adapters: a command may have another. A note names what has no flag."""
     row = climb.now.workload
     program, adapted = program_of(row), row["tuner"] != "full"
     counted = {"dtype": row["dtype"]} if adapted and case.workload.dtype is None else {}
@@ -207,7 +206,7 @@ def _passes(now: Report) -> Iterator[Step]:
     if (row.get("logprob_batch_size") or 1) > 1:
         yield _step("quiet", {"logprob_batch_size": 1}, FREE, *QUIET)
     fused = FUSED.get(framework)
-    newest = framework == "trl" and row["framework_version"] is None  # whose head is fused
+    newest = framework == "trl" and row["framework_version"] is None  # its head is fused
     if fused and not newest and row["loss"] != fused:
         yield _step("logits", {"loss": fused}, FREE, *QUIET, *GRAPH)
     if row["checkpointing"] == "none":
@@ -235,7 +234,7 @@ def _shares(now: Report) -> Iterator[Step]:
 
 
 def _engine(now: Report) -> Iterator[Step]:
-    """Steps of an engine that is on the trainer's cards."""
+    """Yield the steps of an engine on the trainer's cards."""
     row = now.workload
     if row.get("rollout_engine") in (None, "none") or row.get("rollout_gpu"):
         return
@@ -276,16 +275,16 @@ def _without_reference(row: Mapping[str, Any]) -> Step:
 def _elsewhere(now: Report) -> Iterator[Step]:
     row = now.workload
     count = _cards(now)
-    cut = 2 * (row["context_parallel_size"] or 1)  # by twos: the fewest that are enough
+    cut = 2 * (row["context_parallel_size"] or 1)  # doubled, to find the fewest
     if count % cut == 0:
         change = {"context_parallel_size": cut}
         tokens = row.get("max_tokens_per_gpu")
-        if tokens and row["framework"] not in TO_A_ROW:  # of each card that shares a row
+        if tokens and row["framework"] not in TO_A_ROW:  # per card that shares a row
             change["max_tokens_per_gpu"] = max(tokens // 2, ceil_div(row["seq_len"], cut))
         yield _step("cut", change, SLOWER, *QUIET, *GRAPH, cards=cut)
     if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
         yield _step("eight", {"optimizer": EIGHT}, Price(quality=1))
-    if count == 1:  # which has no others to share states with: people train adapters there
+    if count == 1:  # no other card to share states with: people train adapters
         yield from _adapters(row)
     if row["offload"] in ("none", "optimizer"):
         yield from _in_ram_for_good(row, count)
@@ -298,7 +297,7 @@ def _adapters(row: Mapping[str, Any]) -> Iterator[Step]:
 
 def _in_ram_for_good(row: Mapping[str, Any], count: int) -> Iterator[Step]:
     framework = row["framework"]
-    # DeepSpeed's processor steps by its own Adam alone
+    # On the CPU, DeepSpeed steps only with its own Adam
     steps: Mapping[str, Any] = {"optimizer": USUAL} if row["optimizer"] == EIGHT else {}
     shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
     if row["offload"] == "none" and row["tuner"] == "full" and not by_file:
@@ -328,8 +327,8 @@ def _smaller(now: Report) -> Iterator[Step]:
 
 
 def _host(now: Report) -> Iterator[Step]:
-    """Steps of a machine whose memory is short: a copy that sleeps nowhere, a reference that is
-    none, fewer engines, and what stays on the cards."""
+    """Yield the steps of a machine short of memory: no sleeping copy of the weights, no reference,
+    fewer engines, and less offloaded from the cards."""
     row = now.workload
     ranks, there = row.get("rollout_tp") or 1, row.get("rollout_offload")
     if row.get("sleep_level") == 1:

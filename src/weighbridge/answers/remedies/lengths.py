@@ -1,5 +1,5 @@
-"""The longest sequences with which a set of changes still fits: searches try a half, a quarter and
-an eighth, and what is told is the number between two of them."""
+"""The longest sequences with which a set of changes still fits: the search tries a half, a quarter
+and an eighth; the result is the length found between two of these."""
 
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move
@@ -7,16 +7,16 @@ from weighbridge.answers.remedies.sets import MoveSet, asked, counted
 from weighbridge.base.records import replace
 
 KIND = "seq_len"
-STEP = 64  # tokens: lengths that people write, and that kernels take without padding (assumed)
-TRIES = 2  # lengths that are asked about
+STEP = 64  # tokens: usual lengths, which kernels take without padding (assumed)
+TRIES = 2  # lengths that are estimated
 
 
 def longest(root: MoveSet, node: MoveSet) -> MoveSet:
-    """Return the set with the longest sequences found to fit, each asked like any other question;
-    the same set where it has no shorter ones, or where no longer ones fit.
+    """Return the set with the longest sequences found to fit, each length estimated in full; `node`
+    itself if it has no shorter ones, or no longer ones fit.
 
-    Between two lengths memory is at most what a straight line says, since scores of attention grow
-    with the square. The first line ends at a count of the longer one, which may be too low; the
+    Between two lengths memory is at most on a straight line, since attention scores grow with the
+    square. The first line ends at a lower bound for the longer one, which may be too low; the
     second at an answer.
     """
     shorter = next((move for move in node.moves if move.kind == KIND), None)
@@ -43,8 +43,8 @@ def longest(root: MoveSet, node: MoveSet) -> MoveSet:
 
 
 def with_length(moves: tuple[Move, ...], tokens: int, whole: int) -> tuple[Move, ...]:
-    """Return the changes with sequences of so many tokens; without a shorter one for all of
-    them."""
+    """Return the changes with sequences of `tokens`; without a shorter length if that is
+    `whole`."""
     others = tuple(move for move in moves if move.kind != KIND)
     if tokens == whole:
         return others
@@ -54,8 +54,8 @@ def with_length(moves: tuple[Move, ...], tokens: int, whole: int) -> tuple[Move,
 
 
 def _between(short: tuple[int, int], long: tuple[int, int], room: int) -> int:
-    """Return the tokens at which a line through two points, (tokens, bytes) each, is at `room`, in
-    whole steps; at most one step less than the longer."""
+    """Return the tokens at which a line through two points, (tokens, bytes) each, reaches `room`
+    bytes; a multiple of STEP, and at least one STEP below the longer."""
     (tokens, needs), (more, above) = short, long
     if above <= needs:
         return more - STEP

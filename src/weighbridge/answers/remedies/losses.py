@@ -1,8 +1,8 @@
-"""Quality that a format costs: in words, from published figures, and in points for the order.
+"""Quality loss of a format: in words, from published figures, and in points for the order.
 
-Words are about the model that was asked, or about the nearest of its family (the figure says which
-model it was measured on). Points are the same for every model: figures of different pages cannot
-put formats in an order, so each has those of one model, which is assumed to stand for others.
+The words are about this model or the nearest of its family (the figure says which model it was
+measured on). The points are the same for every model: figures of different pages cannot order
+formats, so each has those of one model, which is assumed to stand for others.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from weighbridge.memory.report import ModelFacts
 from weighbridge.memory.report.verdict import A_POINT, Price
 from weighbridge.models.quantization.quality import Finding, published
 
-POINTS = 3.0  # for each percent by which perplexity rises (assumed: the exchange)
-SLOWER = 1 / A_POINT  # points for each percent
-MADE = 5.0  # for a checkpoint that must be made first
-WORSE = {30: ": much worse answers", 10: ": worse answers"}  # from so many percent on (assumed)
+POINTS = 3.0  # per percent of perplexity increase (assumed: the exchange)
+SLOWER = 1 / A_POINT  # points per percent
+MADE = 5.0  # points if a checkpoint must be made first
+WORSE = {30: ": much worse answers", 10: ": worse answers"}  # from this percentage on (assumed)
 BNB = "https://huggingface.co/blog/hf-bitsandbytes-integration"
 MLX = "https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/BENCHMARKS.md"
 FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
 
 
 class FormatLoss(NamedTuple):
-    """The loss of a format whatever the model. `model` and its parameters are those whose figure
-    orders it; "" where `points` are assumed."""
+    """The loss of a format on any model. `model` and its parameters name the model whose figure
+    orders it; "" if `points` are assumed."""
 
     bits: str = ""
     model: str = ""
@@ -34,7 +34,7 @@ class FormatLoss(NamedTuple):
     slower: float = 0.0  # percent
     made: float = 0.0
     words: str = ""
-    otherwise: str = ""  # without a figure of its own
+    otherwise: str = ""  # words without a published figure
     source: str = ""
 
 
@@ -82,7 +82,7 @@ FORMATS: Mapping[str, FormatLoss] = {
 
 
 def cost(model: ModelFacts, form: str, *, published: bool = False) -> Cost:
-    """Price the weights of this model in that format; `published`: nobody has to make them."""
+    """Return the cost of this model's weights in that format; `published`: files of it exist."""
     known, finding = FORMATS[form], of_model(model, form)
     quality, source = _told(known, form, finding)
     bits = f"{known.bits}: " if known.bits else ""
@@ -95,13 +95,13 @@ def cost(model: ModelFacts, form: str, *, published: bool = False) -> Cost:
 
 
 def of_model(model: ModelFacts, form: str, of: str = "weights") -> Finding | None:
-    """Find the published figure of this model, or of the nearest."""
+    """Return the published figure of this model, or of the nearest; None without any."""
     experts = model.active_parameters < model.parameters
     return published(model.name, model.parameters, form, experts=experts, of=of)
 
 
 def points(form: str) -> float:
-    """Return what a format costs in quality, in points that compare."""
+    """Return the quality loss of a format in comparable points."""
     known = FORMATS[form]
     finding = _ordering(known.model, known.parameters, form)
     return known.points if finding is None else POINTS * finding.change
@@ -113,7 +113,7 @@ def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Fi
 
 
 def _told(known: FormatLoss, form: str, finding: Finding | None) -> tuple[str, str]:
-    """Tell the loss in words, and where that is written."""
+    """Return (the loss in words, its source)."""
     if finding is not None:
         return words(finding), finding.source
     if known.otherwise:
@@ -131,7 +131,7 @@ def _unknown(other: Finding | None) -> tuple[str, str]:
 
 
 def words(finding: Finding) -> str:
-    """Write a figure as part of a sentence."""
+    """Return a figure as part of a sentence."""
     where = "" if finding.near == "model" else f" on {finding.measured_on}"
     if not finding.change:
         return f"no measurable loss{where}"
@@ -145,7 +145,7 @@ def words(finding: Finding) -> str:
 
 
 def cache_in_q8(model: ModelFacts) -> Cost:
-    """Price keys and values in llama.cpp's 8 bits."""
+    """Return the cost of an 8-bit KV cache in llama.cpp."""
     finding = of_model(model, "q8_0", "kv cache")
     ordering = _ordering(GGUF.model, GGUF.parameters, "q8_0", "kv cache")
     line, source = (words(finding), finding.source) if finding else _unknown(ordering)

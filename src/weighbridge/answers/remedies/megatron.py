@@ -1,4 +1,4 @@
-"""Changes of a question about training by Megatron-core: its own arguments, and other ranks of the
+"""Changes of a Megatron-core training question: its own arguments, and other rank counts on the
 same devices."""
 
 from collections.abc import Iterator, Mapping
@@ -21,22 +21,22 @@ from weighbridge.settings.ranks import Ranks
 from weighbridge.training.megatron import layout
 
 TIMES = (2, 4, 8, 16)
-SPLITS: Mapping[str, str] = {  # settings that share a model out among more ranks
+SPLITS: Mapping[str, str] = {  # settings that split a model over more ranks
     "tensor_parallel_size": "tensor parallel training",
     "pipeline_parallel_size": "pipeline parallel training",
     "expert_parallel_size": "expert parallel training",
 }
-NODE = 8  # ranks: tensor parallelism goes no further than one machine's links
-LEAST = 0.4  # of an equal part: surely remains of what ranks share (assumed)
+NODE = 8  # ranks: tensor parallelism stays within one machine's links
+LEAST = 0.4  # surely remains of an equal part of what ranks share (assumed)
 SEQUENCE = "sequence_parallel"
 UNMASKED = ("no_create_attention_mask_in_dataloader", "dataloader_inter_document_masking")
 RECOMPUTE = "recompute_granularity"
 PARTED = (layout.FIRST, layout.LAST, layout.LAYOUT, layout.EMBEDDING, layout.LOSS)
-FEWER = (1, 2, 3)  # layers that the fullest stage gives away
+FEWER = (1, 2, 3)  # layers moved off the fullest stage
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose every single change that Megatron has."""
+    """Yield every single change that Megatron supports."""
     yield from _distributed(case)
     yield from segments(case)
     yield from _arguments(case)
@@ -49,7 +49,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def _distributed(case: RemedyCase) -> Iterator[Move]:
-    """Propose the distributed optimizer."""
+    """Yield the distributed optimizer."""
     w = case.effective
     sharers = Ranks.of(w).among
     if case.free("shard") and w["shard"] != "zero1" and sharers > 1:
@@ -64,7 +64,7 @@ def _distributed(case: RemedyCase) -> Iterator[Move]:
 
 
 def _arguments(case: RemedyCase) -> Iterator[Move]:
-    """Propose arguments that free memory and leave results as they are."""
+    """Yield arguments that free memory without changing results."""
     ranks = case.effective["tensor_parallel_size"]
     if ranks > 1 and not _named(case, SEQUENCE):
         yield Move(
@@ -94,7 +94,7 @@ def _arguments(case: RemedyCase) -> Iterator[Move]:
 
 
 def _mask(case: RemedyCase) -> int:
-    """Return the bytes of the mask of all pairs of tokens that the loader makes."""
+    """Return the bytes of the attention mask of all token pairs that the data loader makes."""
     w = case.effective
     if w["attention"] == "math" or any(_named(case, name) for name in UNMASKED):
         return 0
@@ -102,7 +102,7 @@ def _mask(case: RemedyCase) -> int:
 
 
 def _again(case: RemedyCase) -> Iterator[Move]:
-    """Propose single modules that are computed again in backward, where none is yet."""
+    """Yield recomputation of single modules, if there is none yet."""
     if not case.free("checkpointing") or case.effective["checkpointing"] != "none":
         return
     if _named(case, RECOMPUTE) or _named(case, "recompute_activations"):
@@ -127,10 +127,10 @@ def _again(case: RemedyCase) -> Iterator[Move]:
 
 
 def _stages(case: RemedyCase) -> Iterator[Move]:
-    """Propose stages of which the fullest, at an end, has fewer layers than the others."""
+    """Yield layouts in which the fullest stage, first or last, has fewer layers than the others."""
     even = list(case.report.derived["layers_by_part"])
     fullest, stages = case.report.derived["fullest_stage"], case.effective["pipeline_parallel_size"]
-    middle = range(len(even) - 2, 0, -1)  # those behind hold fewer micro-batches at once
+    middle = range(len(even) - 2, 0, -1)  # later stages hold fewer micro-batches at once
     if len(even) != stages or not middle or fullest in middle:
         return
     if any(_named(case, name) for name in (*PARTED, "mtp_num_layers")):
@@ -155,7 +155,7 @@ def _stages(case: RemedyCase) -> Iterator[Move]:
 
 
 def _splits(case: RemedyCase) -> Iterator[Move]:
-    """Propose more ranks that share a model out, of the devices that there are."""
+    """Yield splits of the model over more of the same devices."""
     w, facts = case.effective, case.report.model
     for name, price in SPLITS.items():
         tensor, experts = name == "tensor_parallel_size", name == "expert_parallel_size"
@@ -184,6 +184,6 @@ def _named(case: RemedyCase, name: str) -> bool:
 
 
 def _with(case: RemedyCase, *words: str) -> dict[str, Any]:
-    """Return the change that adds arguments to those that were given."""
+    """Return the change that adds arguments to the user's."""
     arguments = case.effective["megatron_args"] or ()
     return {"megatron_args": (*arguments, *(word for word in words if word not in arguments))}

@@ -1,12 +1,12 @@
-"""What makes the training of a pipeline fit, in the order that people take it.
+"""Remedies for the training of a pipeline, in the order in which people take them.
 
-    encode before the run, checkpoints, parts for each of several cards, texts encoded in a run of
-    their own, an 8-bit optimizer, Adafactor or fused backward, a base in fp8 or nf4, text encoders
-    in fp8, batch 1, blocks in host memory, a smaller size, a LoRA in place of all, another trainer
+    encode before the run, checkpoints, sharding over several cards, texts encoded in a separate
+    run, an 8-bit optimizer, Adafactor or fused backward, a base in fp8 or nf4, text encoders
+    in fp8, batch 1, blocks in host memory, a smaller size, LoRA instead of full, another trainer
 
-Of blocks the fewest wait with which it fits. A step is told where the trainer has words for it
-(pictures/trainer_words.txt), which are what is pasted.
-Source of the order: threads about kohya, musubi-tuner and ai-toolkit (docs/pictures.md).
+Of swapped blocks the smallest number that fits is taken. A step is listed if the trainer has flags
+for it (pictures/trainer_words.txt), which the user pastes. Source of the order: threads about
+kohya, musubi-tuner and ai-toolkit (docs/pictures.md).
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,14 +33,14 @@ SHARED = Price(speed=5)
 SWAPPED = Price(speed=30)
 ANOTHER = Price(effort=25)
 OF_TEXTS = f"quantization={TEXT}="
-SHARES = (0.25, 0.5, 0.75)  # of the bytes of blocks
+SHARES = (0.25, 0.5, 0.75)  # shares of the bytes of blocks
 
 
 def ladder(
     report: Report, w: PictureTraining, ask: Ask, pinned: frozenset[str]
 ) -> tuple[Remedy, ...]:
-    """Climb from the question that was asked. Nothing that was typed is touched; encoders of texts
-    may have a format beside that of the denoiser."""
+    """Return the steps climbed from the user's question. No typed setting changes, but text
+    encoders may get a format in addition to the denoiser's."""
     cls = str(report.derived.get("denoiser_class", ""))
     steps = tuple(_climbed(report, w, ask, pinned))
     if "framework" in pinned or any(one.fits == "yes" for one in steps):
@@ -69,8 +69,8 @@ def _climbed(
 
 
 def _by_another(name: str, w: PictureTraining, ask: Ask, pinned: frozenset[str]) -> Remedy | None:
-    """Return the way in which another trainer surely trains it, as one step; None where it has no
-    word for what was typed, or does not fit either."""
+    """Return one step to another trainer with which it surely fits; None if it has no flag for a
+    typed setting, or does not fit either."""
     moved = w.but(framework=name)
     report = answered(ask, moved)
     typed = {one: w.said[one] for one in pinned & {"size", "batch_size", "quantization"}}
@@ -126,7 +126,7 @@ def _adafactor(known: Mapping[str, str], *, full: bool) -> Iterator[Step]:
 
 
 def _of_texts(w: PictureTraining, known: Mapping[str, str]) -> Iterator[Step]:
-    """Yield formats of text encoders, beside the one of the denoiser, where these run before."""
+    """Yield formats of text encoders, added to the denoiser's, if these run before."""
     if TEXT in by_name(w.quantization, canonical):
         return
     for form in (one.removeprefix(OF_TEXTS) for one in known if one.startswith(OF_TEXTS)):
@@ -143,7 +143,7 @@ def _packed(known: Mapping[str, str]) -> Iterator[Step]:
 
 
 def _away(report: Report, known: Mapping[str, str]) -> Iterator[Step]:
-    """Yield what waits in host memory, as the trainer has it. No trainer swaps blocks of UNets."""
+    """Yield steps that keep blocks in host memory, by the trainer. None swaps UNet blocks."""
     blocks = report.derived.get("blocks", 0)
     if blocks and "UNet" not in str(report.derived.get("denoiser_class")):
         if "blocks_to_swap" in known:

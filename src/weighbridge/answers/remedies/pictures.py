@@ -1,13 +1,12 @@
-"""What makes a pipeline fit, as one ladder of steps in the order that people take them.
+"""Remedies for a pipeline, as one ladder of steps in the order in which people take them.
 
-    cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits,
-    4 bits of text encoders, groups of blocks with a stream, one leaf at a time, fewer frames, a
-    smaller size
+    cards that are idle, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits for text
+    encoders, groups of blocks with a stream, one leaf at a time, fewer frames, a smaller size
 
-A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
-nothing is left out. Each is answered as the question that it makes. The search ends with the first
-that fits and one that has room. What fits is asked how far its size and its frames can go.
-Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
+A step is tried if it can lower the fullest stage, on top of those before it; steps that lower
+nothing are left out. Each is estimated as a question of its own. The search ends with the first
+that fits and one that has spare room. If the question fits, the search is for the largest size and
+the most frames. Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
 LOAD, MAKING = "load", (DENOISE, DECODE)
-SMALLER = (0.75, 0.5)  # of frames; of each side
-LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
+SMALLER = (0.75, 0.5)  # shares of the frames; of each side
+LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the requested frames, at the end of a search
 TRIES = 6
-# Points that compare (assumed but for the order)
+# Prices in comparable points (assumed but for the order)
 FREE = Price()
 SPREAD = Price(speed=1)
 OFFLOADED = Price(speed=4)
@@ -45,13 +44,13 @@ ONE_LEAF = Price(speed=60)
 
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
-    """Climb from the question that was asked. Nothing that was typed is touched."""
+    """Return the steps climbed from the user's question. No typed setting changes."""
     steps = {comfy.NAME: _of_comfy, sdcpp.NAME: _of_sdcpp}.get(w.engine or "", _steps)
     return climb(report, w, ask, pinned, steps(report, w))
 
 
 def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
-    """Yield the steps of ComfyUI, which moves models out by itself."""
+    """Yield the steps for ComfyUI, which offloads models by itself."""
     row = report.workload
     if w.quantization is None:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
@@ -71,7 +70,7 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
 
 
 def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
-    """Yield the steps of stable-diffusion.cpp."""
+    """Yield the steps for stable-diffusion.cpp."""
     row = report.workload
     if _several(report, w):
         yield Step({"device_map": ("text=1",)}, sentence("step.cards"), SPREAD)
@@ -87,7 +86,7 @@ def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
 
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:
-    """Yield every step, in the order that people take them."""
+    """Yield every step for diffusers, in the order in which people take them."""
     row, several = report.workload, _several(report, w)
     whole = {"device_map": None} if several else {}
     offloaded = Step({"offload": "model", **whole}, sentence("step.model"), OFFLOADED)
@@ -102,7 +101,7 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         narrow = {"vae_dtype": USUAL_DTYPE}
         yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     elif row["vae_dtype"] != row["dtype"] and not is_before_bfloat16(w):
-        whole_so = {"dtype": USUAL_DTYPE, "vae_dtype": None}  # latents are not cast to another
+        whole_so = {"dtype": USUAL_DTYPE, "vae_dtype": None}  # no cast of latents
         yield Step(whole_so, sentence("step.bfloat16"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
@@ -111,19 +110,19 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
     plain = {"quantization": None, "layerwise_casting": False}
-    if w.quantization is None:  # what is packed is loaded on the card, whole
+    if w.quantization is None:  # quantized weights are loaded on the card, whole
         yield Step(change | plain, sentence("step.group_plain"), CAST, (LOAD,))
     if "drop" not in row:
         yield Step({"drop": (TEXT,)}, sentence("step.apart"), PACKED, (ENCODE,))
     change = {"offload": "group-leaf", "offload_stream": False, **whole}
-    yield Step(change, sentence("step.leaf"), ONE_LEAF)  # makes what was asked
+    yield Step(change, sentence("step.leaf"), ONE_LEAF)  # the result stays the same
     if w.quantization is None:
         yield Step(change | plain, sentence("step.leaf_plain"), ONE_LEAF, (LOAD,))
     yield from _smaller(row)
 
 
 def _several(report: Report, w: Picture) -> bool:
-    """Tell whether components may go on cards that have nothing, each whole on one of them."""
+    """Return whether components may go on idle cards, each whole on one of them."""
     v = report.verdict
     if v is None or v.count == 1 or w.device_map or (w.context_parallel_size or 1) > 1:
         return False
@@ -157,17 +156,17 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
 
 
 def _whole(row: Mapping[str, Any], frames: int) -> int:
-    """Return the frames of whole latents: as many, or a few less."""
+    """Return the most frames, up to `frames`, that make whole latents."""
     known = find(str(row["pipeline"]))
     time = 1 if known is None else int(known.recipe.get("time", 1))
     return max(1, (frames - 1) // time * time + 1)
 
 
-# ---- how far what fits can go
+# ---- limits of what fits
 
 
 def limited(report: Report, w: Picture, ask: Ask) -> Report:
-    """Add the largest size and the most frames that surely fit, the rest as it was asked."""
+    """Return the report with the largest size and most frames that surely fit, one at a time."""
     row = report.workload
     width, height, frames = row["width"], row["height"], row["frames"]
     side = LARGEST_SIDE / max(width, height)
@@ -186,8 +185,8 @@ def limited(report: Report, w: Picture, ask: Ask) -> Report:
 
 
 def _most(change: Callable[[float], Picture], least: float, most: float, ask: Ask) -> Report | None:
-    """Search between what fits and an end. Return the answer of the largest that fits; None where
-    nothing larger was seen to fit."""
+    """Return the report of the largest value found to fit between `least`, which fits, and `most`;
+    None if nothing larger fits."""
     known: Report | None = None
     for _ in range(TRIES):
         middle = (least * most) ** 0.5
@@ -200,8 +199,8 @@ def _most(change: Callable[[float], Picture], least: float, most: float, ask: As
 
 
 def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
-    """Add the smallest cards on which it surely fits, as it was asked and with one component at a
-    time. Those of other makers than NVIDIA have had no published run."""
+    """Return the report with the smallest cards on which it surely fits, as asked and with one
+    component at a time. Only NVIDIA's: other vendors' cards have no published run."""
     ways = {"": w, "model": w.but(offload="model")}
     if w.offload not in (None, "none"):
         del ways["model"]
@@ -222,7 +221,7 @@ def _smallest(w: Picture, ask: Ask) -> str:
 
 
 def sold_cards() -> "list[Part]":
-    """Return the cards of NVIDIA that are sold as such, the smallest first."""
+    """Return the NVIDIA cards that are sold as such, smallest first."""
     from weighbridge.machines.accelerators.parts import parts
 
     known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")

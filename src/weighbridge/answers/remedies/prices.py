@@ -1,13 +1,13 @@
-"""Prices of changes: in points that compare, in plain words, and where that is written.
+"""Prices of changes: in comparable points, in plain words, and with their source.
 
-    quality   3 points for each percent by which perplexity rises          (assumed: the exchange)
-    speed     1 point for each 5 percent slower                            (assumed)
-    scope     1 point for each 2 percent of what was asked and is given up (assumed)
+    quality   3 points per percent of perplexity increase                  (assumed: the exchange)
+    speed     1 point per 5 percent slower                                 (assumed)
+    scope     1 point per 2 percent of what was asked and is given up      (assumed)
     effort    5 for a checkpoint that must be made first, 6 for another program (assumed)
-    money     60 for each doubling of the memory that is bought            (assumed)
+    money     60 per doubling of the memory that is bought                 (assumed)
 
-Points only put changes in an order; the words beside them say what was measured, and by whom.
-Formats are priced in losses.py. What changes cost stands in changes.json.
+Points only put changes in an order; the words say what was measured, and by whom. losses.py prices
+formats. The costs of changes are in changes.json.
 """
 
 import json
@@ -21,17 +21,17 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.memory.report.verdict import Price
 
 PART, DOUBLE = 1 / 2, 60.0
-ON_HOST = {  # its flag, and percent slower where all of them are there (assumed)
+ON_HOST = {  # flag, and percent slower if all of them are on the host (assumed)
     "experts": ("--n-cpu-moe", 150),
     "layers": ("--n-gpu-layers", 400),
 }
 BUS = 32.0  # GB/s at which weights come from the host: PCIe 4.0 x16 (PCI-SIG)
-ACROSS = 800  # percent slower where all of them do, of a card of unknown bandwidth (assumed)
-AGAIN = 2.0  # each further change of a set: one more thing to keep in mind (assumed)
+ACROSS = 800  # percent slower if all weights do, on a card of unknown bandwidth (assumed)
+AGAIN = 2.0  # points per further change of a set: one more thing to keep in mind (assumed)
 
 
 def _price(row: dict[str, Any]) -> Price:
-    """Read a price: `slower` are percent, and `loses` is a format whose loss it is."""
+    """Return the price in a row: `slower` is in percent, `loses` is a format with that loss."""
     if "slower" in row:
         row["speed"] = row.pop("slower") * SLOWER
     if "loses" in row:
@@ -46,7 +46,7 @@ CHANGES: Mapping[str, Cost] = {
 
 
 def shorter(was: int, now: int, what: str) -> Cost:
-    """Price less of what was asked: tokens, requests."""
+    """Return the cost of fewer tokens or requests than asked."""
     lost = 100 * (was - now) / was
     return Cost(
         price=Price(scope=max(1.0, lost * PART)),
@@ -56,7 +56,7 @@ def shorter(was: int, now: int, what: str) -> Cost:
 
 
 def less_beside(was: float, now: float, unit: str) -> Cost:
-    """Price a smaller second level of a cache: prefixes that it loses are read anew."""
+    """Return the cost of a smaller second cache level: prefixes that it loses are read anew."""
     return Cost(
         price=Price(speed=2 * SLOWER * (was - now) / was),
         words=f"{now:,g} {unit} of the cache in host memory instead of {was:,.4g}: more "
@@ -67,8 +67,8 @@ def less_beside(was: float, now: float, unit: str) -> Cost:
 
 
 def again(share: float) -> Cost:
-    """Price norms and feed-forwards that are computed again, which take such a share of a step's
-    FLOPs more: more than the time, since a step does more than products."""
+    """Return the cost of recomputing norms and MLPs, which takes `share` more FLOPs per step: more
+    than the time, since a step does more than products."""
     return Cost(
         price=Price(speed=100 * share * SLOWER),
         words=f"norms and feed-forwards are computed again in backward: {share:.0%} more FLOPs",
@@ -77,7 +77,7 @@ def again(share: float) -> Cost:
 
 
 def on_host(what: str, count: int, whole: int) -> Cost:
-    """Price layers, or their experts, that the processor runs."""
+    """Return the cost of layers, or their experts, that run on the CPU."""
     share, flag, slower = count / max(whole, 1), *ON_HOST[what]
     return Cost(
         price=Price(speed=max(1.0, slower * share * SLOWER)),
@@ -89,7 +89,7 @@ def on_host(what: str, count: int, whole: int) -> Cost:
 
 
 def micro(share: int, words: str) -> Cost:
-    """Price a batch in that many pieces."""
+    """Return the cost of a batch in `share` times as many pieces."""
     change = CHANGES["micro-batches"]
     return Cost(
         price=Price(speed=change.price.speed * log2(share)), words=words, source=change.source
@@ -97,7 +97,7 @@ def micro(share: int, words: str) -> Cost:
 
 
 def less(was: int, now: int, words: str, quality: float) -> Cost:
-    """Price a smaller adapter."""
+    """Return the cost of a smaller adapter."""
     return Cost(
         price=Price(scope=2.0, quality=quality * log2(was / now)),
         words=words,
@@ -106,8 +106,8 @@ def less(was: int, now: int, words: str, quality: float) -> Cost:
 
 
 def crossing(share: float, bandwidth: float | None = None) -> Cost:
-    """Price a part of the weights that is read from the host for every token, of a card that reads
-    its own memory at so many GB/s."""
+    """Return the cost of reading a share of the weights from the host per token. `bandwidth`: of
+    the card's own memory, in GB/s."""
     slower = ACROSS if bandwidth is None else 100 * max(1.0, bandwidth / BUS)
     return Cost(
         price=Price(speed=max(10.0, slower * share * SLOWER)),
@@ -117,14 +117,14 @@ def crossing(share: float, bandwidth: float | None = None) -> Cost:
 
 
 def _percent(share: float) -> str:
-    """Write a share in percent, never 0 % of something."""
+    """Return a share in percent, never 0 %."""
     if share >= 0.01:
         return f"{share:.0%}"
     return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def hardware(was: int, now: int, words: str) -> Cost:
-    """Price more memory than there is, in bytes."""
+    """Return the cost of more memory, from `was` to `now` bytes."""
     return Cost(
         price=Price(money=max(DOUBLE / 2, DOUBLE * log2(max(now, 1) / max(was, 1)))),
         words=words,
@@ -133,7 +133,7 @@ def hardware(was: int, now: int, words: str) -> Cost:
 
 
 def together(costs: tuple[Cost, ...]) -> Cost:
-    """Price several changes, one after the other."""
+    """Return the cost of several changes together."""
     prices = [cost.price for cost in costs]
     return Cost(
         price=Price(

@@ -1,9 +1,9 @@
-"""The search over sets of changes: which are asked, in which order, and which of the answers are
-told.
+"""The search over sets of changes: which sets are estimated, in which order, and which results are
+shown.
 
-Single changes come first, by price; sets of them after that, where no cheap single one fits. What a
-set leaves as it is may be too large by itself: then nobody is asked, and only larger sets remain.
-What is guessed not to fit surely is counted, and asked in full where the count leaves it open.
+Single changes come first, by price; sets of them follow if no cheap single change fits. If what a
+set does not touch is too large by itself, it is not estimated, and only larger sets remain. A set
+that by a guess does not surely fit is counted (a lower bound), and estimated only if that fits.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -35,23 +35,23 @@ from weighbridge.answers.remedies.sets import (
 from weighbridge.base.watching import kept_so_far, stopped, trying
 from weighbridge.workload.flags import flags
 
-CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
-SLOW = ("train",)  # tasks of which dear single changes wait for cheap sets
-DEPTH = 4  # changes of one set
-# Sets after which nothing dearer is looked for: a step of training takes its time
+CHEAP = 20.0  # points: if no single change costs less, sets are tried, too (assumed)
+SLOW = ("train",)  # in these tasks, dear single changes wait for cheap sets
+DEPTH = 4  # changes per set, at most
+# Sets found after which nothing dearer is tried: estimating training takes time
 ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
-FEW = 3  # remedies: with no more of them other devices are looked for
-OF_A_KIND = 2  # remedies of the same kinds that are told
-ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 14}  # questions of one search
-MANY = 1500  # tensors: a search over more of them asks less, but for FEWEST questions (assumed)
+FEW = 3  # remedies: with no more than these, other devices are tried
+OF_A_KIND = 2  # remedies shown of the same kinds
+ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 14}  # full estimates per search
+MANY = 1500  # tensors: a model with more gets fewer estimates, but at least FEWEST (assumed)
 FEWEST = 2
-COUNTS = 3  # counts for each question: they take less than half as long (assumed)
-POPPED = 4000  # sets that are looked at, asked or not
-HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
-# Changes of training that leave the result as it is: they are joined with other devices
+COUNTS = 3  # counts per full estimate: they take less than half as long (assumed)
+POPPED = 4000  # sets taken from the queue, estimated or not
+HOPEFUL = 1.15  # times the device: sets guessed to take more are not estimated (assumed)
+# Changes of training that keep its result: they are combined with other devices
 FREE = ("checkpointing", "loss", "attention", "kernels", "upcast", "sharding")
-LESSER = ("zero2",)  # shares out less than others do
-TRIED = 4  # devices that are tried with all those flags
+LESSER = ("zero2",)  # shards less than others do
+TRIED = 4  # devices tried with all those changes
 
 
 class Search:
@@ -60,7 +60,7 @@ class Search:
     def __init__(
         self, case: RemedyCase, most: int, *, only: str | None = None, root: MoveSet | None = None
     ) -> None:
-        """`root`: what any set begins with, where nothing runs without it."""
+        """`root`: the set that every set begins with, if nothing runs without it."""
         self.case, self.most, self.only = case, most, only
         self.root = root or MoveSet((), case)
         self._base = len(self.root.moves)
@@ -69,18 +69,18 @@ class Search:
         self._tries = 0
         unsure = case.verdict.fits == "unknown"
         self._unsure_of = {facts_of(self.root.moves)} if unsure else set()
-        self._short: set[Hashable] = set()  # counts of what did not surely fit in full
+        self._short: set[Hashable] = set()  # what counted sets hold that did not surely fit in full
         self._least: dict[frozenset[tuple[str, str]], MoveSet | None] = {}
         self.good: list[MoveSet] = []
-        self.hears: Callable[[tuple[MoveSet, ...]], None] | None = None  # is told of each of them
+        self.hears: Callable[[tuple[MoveSet, ...]], None] | None = None  # called for each set
         self.maybe: list[MoveSet] = []
-        self._waiting = 0  # sets that would do with more RAM than is usual
+        self._waiting = 0  # sets that fit with more RAM than is usual
         self._queue: list[tuple[bool, float, int, MoveSet, tuple[Move, ...]]] = []
         self._order = count()
         self._seen: set[frozenset[tuple[str, str]]] = set()
 
     def run(self) -> tuple[MoveSet, ...]:
-        """Return the sets that are to be told."""
+        """Return the sets to show."""
         with kept_so_far():
             self._all()
         chosen = tuple(self._longest(node) for node in self._chosen())
@@ -99,7 +99,7 @@ class Search:
             self._hardware()
 
     def _longest(self, node: MoveSet) -> MoveSet:
-        """Return a set with the longest sequences that fit, unless answers take their time."""
+        """Return the set with the longest sequences that fit, unless estimates are slow."""
         if stopped() or questions(self.case) < ASKS[self.case.task]:
             return node
         with kept_so_far():
@@ -107,8 +107,8 @@ class Search:
         return node
 
     def _unsure(self, chosen: tuple[MoveSet, ...]) -> Iterator[MoveSet]:
-        """Yield sets that may fit: where nothing surely does, and else the cheapest, where it is
-        cheap."""
+        """Yield sets that may fit: if nothing surely does, else the cheapest if it is cheaper than
+        those."""
         ranked = sorted(self.maybe, key=lambda node: node.place)
         if not chosen:
             yield from islice(self._open(ranked), OF_A_KIND)
@@ -118,7 +118,7 @@ class Search:
                 yield from islice(self._open(cheaper), 1)
 
     def _open(self, nodes: Iterable[MoveSet]) -> Iterator[MoveSet]:
-        """Yield sets of which it is open whether they fit, those that were counted asked anew."""
+        """Yield the sets whose verdict is open, counted ones after a full estimate."""
         for node in nodes:
             whole: MoveSet | None = node
             if node.counted:
@@ -129,7 +129,7 @@ class Search:
                 yield whole
 
     def _done(self, points: float, *, larger: bool) -> bool:
-        """Tell whether all that is left is dearer than what was found."""
+        """Return whether all remaining sets are dearer than what was found."""
         if len(self.good) >= self.most:
             return True
         if not larger:
@@ -139,7 +139,7 @@ class Search:
         return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
     def _grow(self, node: MoveSet, added: tuple[Move, ...]) -> None:
-        """Queue every set of one more change than those of `added` on top of an answer."""
+        """Queue every set with one more change than `added`, on top of an answer."""
         if len(node.moves) + len(added) >= DEPTH:
             return
         before = (*node.moves, *added)
@@ -191,7 +191,7 @@ class Search:
             self._grow(node, ())
 
     def _waits(self, node: MoveSet) -> bool:
-        """Keep a set that would do with RAM that nobody said is there."""
+        """Keep a set that fits only with RAM that the user did not confirm; tell if it is."""
         waits = node.fits != "yes" and node.case.verdict.fits == "yes"
         if waits:
             self.maybe.append(node)
@@ -199,8 +199,8 @@ class Search:
         return waits
 
     def _worth(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
-        """Tell whether a set may be enough: of single changes all are asked that are not
-        hopeless, but in training those that take next to nothing of much that is lacking."""
+        """Return whether a set may be enough. Single changes are all tried unless hopeless, but in
+        training not those that save next to nothing while much is missing."""
         if self.case.room is None:
             return True
         if len(parent.moves) + len(added) - self._base == 1:
@@ -209,15 +209,15 @@ class Search:
         return parent.case.guessed(added) <= HOPEFUL * self.case.room
 
     def _better_known(self, some: tuple[Move, ...]) -> bool:
-        """Tell whether fewer changes are enough, or less of one of them."""
+        """Return whether fewer changes are enough, or a smaller step of one of them."""
         points = prices.together(tuple(move.cost for move in some)).price.points
         return any(within(node, some, points) for node in self.good)
 
     def _asked(self, parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-        """Ask the changed question; None where the model, the engine or the card refuses. Where
-        it is guessed not to fit surely it is counted first, and so are sets, of which guesses say
-        less. What does not fit surely by count does not so in full, and is left there; what holds
-        the same bytes as a set that did not in full is not asked."""
+        """Return the answer with these changes; None if model, engine or card refuses. Sets, and
+        changes guessed not to fit surely, are counted first: what does not surely fit by count does
+        not in full, and stays counted. What holds the same bytes as a set that failed in full is
+        not estimated again."""
         self._tells((*parent.moves, *added))
         several = len(parent.moves) + len(added) - self._base > 1
         least: MoveSet | None = None
@@ -234,13 +234,13 @@ class Search:
         return node
 
     def _tells(self, some: tuple[Move, ...]) -> None:
-        """Tell what is tried next, of the sets that are known so far."""
+        """Report what is tried next, and how many sets are known so far."""
         self._tries += 1
         trying(lambda: flags(changed(some), ""), self._tries, self._tries + len(self._queue))
 
     def _near(self, parent: MoveSet, added: tuple[Move, ...], *, surely: bool = False) -> bool:
-        """Tell whether the high end is guessed to be more than the device has, or is to be known
-        `surely`, where bytes are counted."""
+        """Return whether the high end is guessed to exceed the device, or must be known `surely`;
+        False if nothing can be counted."""
         case, room = parent.case, self.case.room
         if case.count_least is None or room is None or self.counts <= 0:
             return False
@@ -254,8 +254,8 @@ class Search:
         return self._least[facts]
 
     def _ends_short(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
-        """Tell whether even the last step of a graded change is too much by count; or whether it
-        is one between, where the last leaves it as open as no step at all."""
+        """Return whether even the last step of a graded change is too large by count; or, for a
+        step in between, whether the last leaves it as open as no step at all."""
         graded = next((move for move in added if move.graded), None)
         if graded is None:
             return False
@@ -281,13 +281,13 @@ class Search:
         without = bool(self.good)
         able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
         root = MoveSet((), self.case)
-        done: set[str] = set()  # kinds of which no more are tried
-        most_held = root.held  # by so many devices as were tried before
+        done: set[str] = set()  # kinds that are finished
+        most_held = root.held  # by the previous number of devices
         for move in islice(able, 1 if large else None):
             if move.kind in done:
                 continue
             self._tells((move,))
-            # A larger device is chosen by what is needed; of several the share is found by asking
+            # A larger device is chosen by the need; what several share is found by estimating
             shares = move.kind not in ("larger device", "more RAM")
             node = (tried if shares else asked)(root, (move,))
             if node is not None and node.fits == "yes":
@@ -295,7 +295,7 @@ class Search:
                 self._found(node)
             elif node is not None and shares and self.case.task in SLOW:
                 if node.held > HELPS * most_held:
-                    done.add(move.kind)  # they share next to nothing
+                    done.add(move.kind)  # almost nothing is shared
                 most_held = node.held
         if not without and self.case.task in SLOW and not large:
             for node in together(self.case, [node.moves for node in self.good]):
@@ -307,7 +307,7 @@ class Search:
             self.hears(tuple(self._chosen()))
 
     def _chosen(self) -> Iterator[MoveSet]:
-        """Yield the cheapest first, without those that another one beats, of different kinds."""
+        """Yield the cheapest sets first, none that another one beats, few of a kind."""
         chosen: list[MoveSet] = []
         for node in sorted(self.good, key=lambda candidate: candidate.place):
             alike = sum(other.kinds == node.kinds for other in chosen)
@@ -318,20 +318,20 @@ class Search:
 
 
 def _idle(move: Move, before: tuple[Move, ...]) -> bool:
-    """Tell whether a change takes nothing more away beside others, or one of them beside it."""
+    """Return whether a change saves nothing more after the others, or one of them after it."""
     return any(move.kind in other.beside or other.kind in move.beside for other in before)
 
 
 def questions(case: RemedyCase) -> int:
-    """Count the questions that a search may ask: fewer of a model whose answers take their time."""
+    """Return the number of estimates a search may make: fewer if the model's answers are slow."""
     most = ASKS[case.task]
     return max(FEWEST, min(most, most * MANY // max(1, case.tensors)))
 
 
 def together(case: RemedyCase, enough: Sequence[tuple[Move, ...]]) -> Iterator[MoveSet]:
-    """Combine flags and other devices: all flags that cost no quality, the smallest device that
-    fits then, and of the flags those that it needs. A dozen questions at most. What is `enough` by
-    itself, and all after it, needs none."""
+    """Yield a set of flags and another device: all flags that cost no quality, the smallest device
+    that then fits, and of the flags those that it needs. A dozen estimates at most. Devices from
+    the first that is `enough` by itself need none."""
     free: dict[str, Move] = {}
     for move in moves(case):
         if move.kind in FREE and move.kind not in free and move.change.get("shard") not in LESSER:
@@ -353,7 +353,7 @@ def together(case: RemedyCase, enough: Sequence[tuple[Move, ...]]) -> Iterator[M
 
 
 def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
-    """Leave out the flags that a device can do without, the dearest first."""
+    """Return the set without the flags that its device does not need, dearest first."""
     for move in sorted(node.moves, key=lambda change: -change.points):
         others = tuple(change for change in node.moves if change is not move)
         if move.kind not in FREE or len(others) < 2:

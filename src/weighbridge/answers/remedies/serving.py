@@ -1,4 +1,4 @@
-"""Changes of a question about serving."""
+"""Changes of a serving question."""
 
 from collections.abc import Iterator, Mapping
 from math import floor
@@ -17,23 +17,23 @@ ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))
 CACHE = frozenset(("kv_cache",))
 EXPERTS = frozenset(("weights", "activations"))
-EIGHT = "fp8-tensor"  # which servers pack while they load
-KEPT = "mxfp4"  # what files of llama.cpp hold as it is
-AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely worth asking
+EIGHT = "fp8-tensor"  # servers quantize to it while loading
+KEPT = "mxfp4"  # llama.cpp's files keep it as it is
+AWAY = {"weights": 0.01, "kv_cache": 0.01}  # computed from what fits: surely worth estimating
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
-SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
-NEAR = 3  # layers beside the number that an engine's own reckoning gives
-# Sizes of a cache's second level in host memory: what switches it on, and the unit
+SHARES = (2, 4, 8)  # divisors of the context if its largest value is unknown
+NEAR = 3  # numbers of layers tried from the engine's own computation on
+# Size of a second KV cache level in host memory: flag, its switch, and the unit
 SECOND_LEVELS = (
     ("kv_offloading_size", "kv_offloading_size", GIB, "GiB"),
     ("hicache_size", "enable_hierarchical_cache", UNITS["GB"], "GB"),
 )
-STEPS_DOWN = (1, 0.75, 0.5)  # of what is reckoned to be left: pinned blocks are powers of two
+STEPS_DOWN = (1, 0.75, 0.5)  # shares of what is left: pinned blocks are powers of two
 OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose every single change that its engine has."""
+    """Yield every single change that the engine supports."""
     yield from formats.moves(case)
     yield from _shared(case)
     yield from _laid_out(case)
@@ -51,8 +51,8 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shared(case: RemedyCase) -> Iterator[Move]:
-    """Use cards that were named and are not used: in one machine by tensors, between them by
-    layers."""
+    """Yield uses of named but idle cards: tensor parallel in a machine, pipeline parallel between
+    machines."""
     if not case.kind.server or case.count < 2 or not case.free(*SPREAD):
         return
     if any(int(case.effective.get(name) or 1) > 1 for name in SPREAD):
@@ -67,7 +67,7 @@ def _shared(case: RemedyCase) -> Iterator[Move]:
 
 
 def _laid_out(case: RemedyCase) -> Iterator[Move]:
-    """Lay the model out over the same cards in another way that people run."""
+    """Yield other usual parallel layouts over the same cards."""
     model = case.report.model
     experts = model.active_parameters < model.parameters
     for layout in spreads(case.kind, case.count, experts=experts) if case.free(*LAYOUT) else ():
@@ -82,8 +82,8 @@ def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
 
 
 def _cache(case: RemedyCase) -> Iterator[Move]:
-    """Store keys and values in 8 bits, or in 4; of a server with weights in 8 bits as well, where
-    it packs them while it loads."""
+    """Yield a KV cache in 8 bits, or in 4; for a server also with 8-bit weights, if it quantizes
+    them while loading."""
     change, least = case.kind.small_cache, case.kind.least_cache
     if not change or not case.free(*OF_CACHES) or _narrow(case):
         return
@@ -115,7 +115,7 @@ def _cache(case: RemedyCase) -> Iterator[Move]:
 
 
 def _narrow(case: RemedyCase) -> bool:
-    """Tell whether keys and values are in few bits already."""
+    """Return whether the KV cache is in few bits already."""
     dtypes = {str(case.effective.get(name) or "") for name in OF_CACHES[:3]}
     return not dtypes <= {"", "auto", "f16", "bf16", "f32"}
 
@@ -127,7 +127,7 @@ def _graphs(case: RemedyCase) -> Iterator[Move]:
 
 
 def _attention(case: RemedyCase) -> Iterator[Move]:
-    """Use a kernel that writes no scores."""
+    """Yield an attention kernel that stores no scores."""
     if case.kind.reads != "any" or not case.free("attention"):
         return
     kernel = formats.unscored(case)
@@ -137,19 +137,19 @@ def _attention(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shorter(case: RemedyCase) -> Iterator[Move]:
-    """Shorten the context."""
+    """Yield shorter contexts."""
     if case.free(*LENGTHS):
         yield from _less(case, "context", "context", SHORTEST, "tokens")
 
 
 def _fewer(case: RemedyCase) -> Iterator[Move]:
-    """Propose fewer requests at once."""
+    """Yield fewer concurrent requests."""
     if case.free("batch_size"):
         yield from _less(case, "batch", "batch_size", 1, "requests at once")
 
 
 def _less(case: RemedyCase, kind: str, name: str, least: int, words: str) -> Iterator[Move]:
-    """Lower a number: to what there is room for, where that is known, else to shares of it."""
+    """Yield lower values of a number: the largest that fits, if known, else shares of it."""
     number = int(case.effective.get(name) or 0)
     known: Any = dict(case.report.derived).get(f"largest_{name}")
     for lower in [number // share for share in SHARES] if known is None else [int(known)]:
@@ -164,7 +164,7 @@ def _less(case: RemedyCase, kind: str, name: str, least: int, words: str) -> Ite
 
 
 def _on_host(case: RemedyCase) -> Iterator[Move]:
-    """Move layers, or their experts, to host memory: as few as need be."""
+    """Yield the fewest layers, or layers' experts, to move to host memory."""
     if case.kind.reads != "gguf":
         return
     derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
@@ -179,7 +179,7 @@ def _on_host(case: RemedyCase) -> Iterator[Move]:
 
 
 def _away(kind: str, moved: int, whole: int, change: Mapping[str, Any]) -> Move:
-    """Move so many layers, or their experts, of a `whole` model."""
+    """Return the move of `moved` layers, or their experts, of a `whole` model."""
     return Move(
         kind=kind,
         change=change,
@@ -192,8 +192,8 @@ def _away(kind: str, moved: int, whole: int, change: Mapping[str, Any]) -> Move:
 
 
 def _placed(case: RemedyCase, placed: Mapping[str, Any], whole: int) -> Iterator[Move]:
-    """Deal layers out over cards that differ by what each has, and move the fewest: a few more
-    where the margins of published runs ask for it."""
+    """Yield splits over unequal cards by what each has, with the fewest layers moved: a few more if
+    the margins of published runs require it."""
     if "tensor_split" not in placed or not case.free("tensor_split", "split_mode", *placed):
         return
     experts = "n_gpu_layers" not in placed
@@ -205,7 +205,7 @@ def _placed(case: RemedyCase, placed: Mapping[str, Any], whole: int) -> Iterator
 
 
 def _offloaded(case: RemedyCase) -> Iterator[Move]:
-    """Keep a part of the weights in host memory, to be read anew in every step."""
+    """Yield weights kept in host memory, to be read in every step."""
     if not case.kind.offloads or not case.free("cpu_offload_gb"):
         return
     lacks = max(0, -case.verdict.margin_bytes)
@@ -220,7 +220,7 @@ def _offloaded(case: RemedyCase) -> Iterator[Move]:
 
 
 def _forgets(case: RemedyCase) -> Iterator[Move]:
-    """Sleep without a copy of the weights, where that is what takes host memory."""
+    """Yield sleep without a copy of the weights, if host memory is short."""
     sleeps = case.short_of_ram and case.effective.get("enable_sleep_mode")
     if sleeps and case.effective.get("sleep_level") == 1 and case.free("sleep_level"):
         yield Move(
@@ -232,7 +232,7 @@ def _forgets(case: RemedyCase) -> Iterator[Move]:
 
 
 def _prompts(case: RemedyCase) -> Iterator[Move]:
-    """Keep no prompts of earlier requests, where they may take more host memory than there is."""
+    """Yield a host cache without earlier prompts, if those may exceed host memory."""
     if case.short_of_ram and case.effective.get("cache_ram") and case.free("cache_ram"):
         yield Move(
             kind="prompts",
@@ -243,8 +243,8 @@ def _prompts(case: RemedyCase) -> Iterator[Move]:
 
 
 def _second_level(case: RemedyCase) -> Iterator[Move]:
-    """Keep a smaller second level of the cache in host memory, where that is short: though its
-    size was asked for, as it is what takes the room."""
+    """Yield a smaller second cache level if host memory is short, although the user set its size,
+    since it is what takes the memory."""
     host = case.verdict.host
     if not case.short_of_ram or host is None or host.available is None:
         return
@@ -267,13 +267,13 @@ def _second_level(case: RemedyCase) -> Iterator[Move]:
 
 
 def _beside_cards(case: RemedyCase) -> int:
-    """Return the bytes of caches in host memory, in the phase that has the most of them."""
+    """Return the bytes of KV caches in host memory, in the phase with most of them."""
     hosts = (device for device in case.report.devices if device.kind == "host")
     return max((p.of("kv_cache").high for device in hosts for p in device.phases), default=0)
 
 
 def _engines(case: RemedyCase) -> Iterator[Move]:
-    """Propose another engine, for a card without room."""
+    """Yield other engines, for a card without room."""
     if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
     if case.kind.reads != "any":

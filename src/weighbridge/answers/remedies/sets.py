@@ -1,12 +1,12 @@
-"""Sets of changes, and the answer to each: asked like any other question, or counted first.
+"""Sets of changes, and the answer to each: a full estimate, or a count (a lower bound) first.
 
     asked(parent, added)      the answer with these changes
-    counted(parent, added)    what it takes at least, sooner: for searches alone, never told
-    tried(parent, added)      the answer; the count alone, where it does not surely fit by that
-    surely(parent, added)     the answer, where it surely fits
+    counted(parent, added)    its lower bound, sooner: only for searches, never shown
+    tried(parent, added)      the answer; only the count, if by that it does not surely fit
+    surely(parent, added)     the answer, if it surely fits
 
-What does not surely fit by count does not in full, either: tensors are the same, and what an
-allocator needs beside them comes on top.
+What does not surely fit by count does not in full, either: tensors are the same, and the
+allocator's overhead comes on top.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,28 +20,28 @@ from weighbridge.machines.accelerators.ram import usual
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Answer
 
-DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
+DEAR = 80.0  # points: dearer sets are shown only if nothing else helps (assumed)
 _FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
 KINDS = {kind: place for place, kind in enumerate(_FIRST)}
 TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
 MOVES_TO_HOST = TO_HOST | {"offload"}
-MERGED = ("megatron_args",)  # settings of several words, of which each change adds some
-OFF = 4  # times that more may be taken away than was guessed (assumed)
-HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
+MERGED = ("megatron_args",)  # settings of several arguments, of which each change adds some
+OFF = 4  # a change may save this many times its guess (assumed)
+HELPS = 0.985  # share of a peak: a change that leaves more is not built upon (assumed)
 
 
 @dataclass(frozen=True, slots=True)
 class MoveSet:
-    """A set of changes, and the answer to them together."""
+    """A set of changes, and the answer to all of them together."""
 
     moves: tuple[Move, ...]
     case: RemedyCase
-    counted: bool = False  # the least that it takes, which is never told
+    counted: bool = False  # a lower bound, never shown
 
     @property
     def fits(self) -> Answer:
-        """The verdict; open where the set moves more to RAM than such a machine usually has, and
-        nobody said what this one has."""
+        """Return the verdict; open if the set moves more to RAM than such a machine usually has and
+        the user set no RAM."""
         verdict = self.case.verdict
         return "unknown" if verdict.fits == "yes" and self._wants_ram() else verdict.fits
 
@@ -71,8 +71,8 @@ class MoveSet:
 
     @property
     def held(self) -> float:
-        """Bytes that live at once at most: how memory happens to be fragmented is left out, which
-        says little of what the next change leads to."""
+        """Return the bytes live at once, at most. Fragmentation is left out: it says little about
+        the next change."""
         return self.case.guessed(())
 
     @property
@@ -81,8 +81,7 @@ class MoveSet:
 
     @property
     def in_order(self) -> tuple[Move, ...]:
-        """Return the changes in the order in which people say them: what the model is, then how it
-        runs."""
+        """Return the changes in the usual order of speech: what the model is, then how it runs."""
         return tuple(sorted(self.moves, key=lambda move: KINDS.get(move.kind, len(KINDS))))
 
     @property
@@ -91,14 +90,14 @@ class MoveSet:
 
 
 def _divided(report: Report) -> Iterator[Cost]:
-    """Yield what it costs that an engine leaves layers, or their experts, in RAM by itself."""
+    """Yield the cost of layers, or their experts, that an engine itself leaves in RAM."""
     if "layers_on_card" in report.derived:
         on_card, every = report.derived["layers_on_card"]
         yield prices.on_host(report.derived["divided_by"], every - on_card, every)
 
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:
-    """Merge the settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
+    """Return the merged settings of several changes. LoRA with an nf4 base is named QLoRA."""
     settings: dict[str, Any] = {}
     for move in some:
         for name, value in move.change.items():
@@ -112,8 +111,8 @@ def changed(some: Iterable[Move]) -> Mapping[str, Any]:
 def _merged(
     before: tuple[str, ...] | None, words: tuple[str, ...] | None
 ) -> tuple[str, ...] | None:
-    """Put arguments of two changes together: of one that both have, the later counts. None takes
-    all away."""
+    """Return the arguments of two changes together; for one that both have, the later counts. None
+    removes all."""
     if words is None:
         return None
     named = {word.partition("=")[0]: word for word in (*(before or ()), *words)}
@@ -121,7 +120,7 @@ def _merged(
 
 
 def tried(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-    """Count what the changed question takes, and ask it where that surely fits."""
+    """Return the count of the changed question, and the full answer if that surely fits."""
     if parent.case.count_least is not None:
         least = counted(parent, added)
         if least is None or least.fits != "yes":
@@ -130,20 +129,20 @@ def tried(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
 
 
 def surely(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-    """Ask the changed question, by count first; None where it does not surely fit."""
+    """Return the answer, by count first; None if it does not surely fit."""
     node = tried(parent, added)
     return node if node is not None and node.fits == "yes" else None
 
 
 def matters(case: RemedyCase, move: Move, before: tuple[Move, ...] = ()) -> bool:
-    """Tell whether a change takes enough of what is left `before` it to be tried in sets."""
+    """Return whether a change saves enough of what is left after `before` to be tried in sets."""
     if move.frees and case.short_of_ram:
         return True
     return case.guessed((*before, move)) <= HELPS * case.guessed(before)
 
 
 def misses_ram(case: RemedyCase, move: Move) -> bool:
-    """Tell whether host memory is surely short, and a change touches nothing that is there."""
+    """Return whether host memory is surely short, and a change touches nothing in it."""
     verdict, host = case.verdict, case.verdict.host
     if host is None or host.room is None or move.frees or "*" in move.touches:
         return False
@@ -155,16 +154,16 @@ def misses_ram(case: RemedyCase, move: Move) -> bool:
 
 
 def lessens(node: MoveSet, parent: MoveSet) -> bool:
-    """Tell whether a set takes away some of what is lacking: on the device, or of host memory where
-    that is short."""
+    """Return whether a set reduces what is missing: on the device, or of host memory if that is
+    short."""
     if node.held <= HELPS * parent.held:
         return True
     return parent.case.short_of_ram and node.case.in_ram <= HELPS * parent.case.in_ram
 
 
 def leaves_short(node: MoveSet, root: MoveSet) -> bool:
-    """Tell whether the device alone would do before and after, and host memory is as short as it
-    was: then a set changes nothing of what decides."""
+    """Return whether the device fits before and host memory stays as short as it was: then the set
+    changes nothing that decides."""
     verdict = root.case.verdict
     if not root.case.short_of_ram or verdict.per_device.high > verdict.usable.low:
         return False
@@ -172,7 +171,7 @@ def leaves_short(node: MoveSet, root: MoveSet) -> bool:
 
 
 def may_do(parent: MoveSet, move: Move) -> bool:
-    """Tell whether a change that takes little away takes a part of what is lacking."""
+    """Return whether a change that saves little saves a relevant part of what is missing."""
     verdict = parent.case.verdict
     lacking = verdict.per_device.high - verdict.per_device.expected - verdict.margin_bytes
     away = parent.held - parent.case.guessed((move,)) + parent.case.unfragmented(move)
@@ -180,8 +179,8 @@ def may_do(parent: MoveSet, move: Move) -> bool:
 
 
 def within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:
-    """Tell whether `some` are the changes of a node and others, or dearer steps of them; or lead to
-    the same settings and others, as LoRA of a base in nf4 does to QLoRA."""
+    """Return whether `some` are a node's changes and others, or dearer steps of them; or lead to
+    its settings and others, as LoRA with an nf4 base does to QLoRA."""
     if facts_of(node.moves) <= facts_of(some):
         return True
     by_kind = {move.kind: move for move in some}
@@ -193,23 +192,23 @@ def within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:
 
 
 def hopeless(case: RemedyCase, added: tuple[Move, ...]) -> bool:
-    """Tell whether what these changes leave as it is takes more than a device surely has."""
+    """Return whether what these changes surely leave exceeds the device."""
     return case.room is not None and case.least(added) > case.room
 
 
 def facts_of(some: tuple[Move, ...]) -> frozenset[tuple[str, str]]:
-    """Return what tells a set of changes from others: the settings that come of it."""
+    """Return the resulting settings, a key for a set of changes."""
     return frozenset((name, repr(value)) for name, value in changed(some).items())
 
 
 def asked(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-    """Ask the question with these changes; None where it is refused."""
+    """Return the answer with these changes; None if it is refused."""
     return _answered(parent, added, parent.case.ask)
 
 
 def counted(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
-    """Count what the question with these changes takes at least, which is never told; ask it where
-    nothing counts."""
+    """Return the lower bound with these changes, which is never shown; the full answer if nothing
+    can be counted."""
     count = parent.case.count_least
     node = asked(parent, added) if count is None else _answered(parent, added, count)
     return node if node is None or count is None else replace(node, counted=True)
@@ -230,7 +229,7 @@ def _answered(parent: MoveSet, added: tuple[Move, ...], ask: Estimator) -> MoveS
 
 
 def dear(node: MoveSet) -> bool:
-    """Tell whether a set costs so much, money aside, that nobody takes it who has a choice."""
+    """Return whether a set costs so much, money aside, that nobody with a choice takes it."""
     price = node.cost.price
     return price.points - price.money > DEAR
 
@@ -240,7 +239,7 @@ def beats(other: MoveSet, node: MoveSet) -> bool:
 
 
 def needed(case: RemedyCase) -> tuple[MoveSet, ...]:
-    """Find what a launch of training needs that is refused as asked, with the answer to that."""
+    """Return the change without which a training launch is refused, with its answer; else empty."""
     move = runnable(case) if case.task == "train" else None
     node = asked(MoveSet((), case), (move,)) if move is not None else None
     return () if node is None else (node,)

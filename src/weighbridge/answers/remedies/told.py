@@ -1,4 +1,4 @@
-"""Sets of changes as they are told: remedies, with their price, their flags and a line to paste."""
+"""Sets of changes as remedies, with their price, their flags and a line to paste."""
 
 import json
 
@@ -19,7 +19,7 @@ from weighbridge.workload.flags import flags
 
 
 def flagged(case: RemedyCase) -> tuple[Remedy, ...]:
-    """Find the flags that a command lacks, as its engine's rules say, with what comes of them."""
+    """Return the flags that a command lacks by its engine's rules, each with its estimate."""
     return tuple(_flagged(case, each) for each in case.report.remedies) if case.commanded else ()
 
 
@@ -29,7 +29,7 @@ def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
     known = all(hasattr(case.workload, name) for name in lacking.change)
     node = asked(MoveSet((), case), (move,)) if known else None
     line = str(case.report.derived.get("launch") or "")
-    if node is None:  # a variable of the environment
+    if node is None:  # an environment variable
         paste = f"{lacking.flags} {line}" if line else ""
         return replace(lacking, paste=paste, price=cost.price, kind=move.kind)
     remedy = told(node)
@@ -39,7 +39,7 @@ def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
 
 
 def told(node: MoveSet) -> Remedy:
-    """Turn a set of changes into a remedy."""
+    """Return a set of changes as a remedy."""
     verdict, cost, line = node.case.verdict, node.cost, paste(node.case)
     return Remedy(
         change=dict(node.change),
@@ -59,7 +59,7 @@ def told(node: MoveSet) -> Remedy:
 
 
 def _note(node: MoveSet, why: str) -> str:
-    """Say what is to be done beside the line, or why there is none."""
+    """Return what to do besides the line, or why there is none."""
     trained = node.case.task == "train" and not why
     started = f"start it with {start(node.case.count)}" if node.case.count > 1 else ""
     launch_note = started if trained else _same_memory(node)
@@ -69,7 +69,7 @@ def _note(node: MoveSet, why: str) -> str:
 
 
 def _same_memory(node: MoveSet) -> str:
-    """Say what moving weights off the device means where both have the same memory."""
+    """Return a note on moving weights off a device that shares the host's memory; else ""."""
     host = node.case.verdict.host
     if host is None or not host.shared or host.available is None or TO_HOST.isdisjoint(node.change):
         return ""
@@ -81,7 +81,7 @@ def _same_memory(node: MoveSet) -> str:
 
 
 def paste(case: RemedyCase) -> TrainingLine:
-    """Write the whole line that does what was sized, or say why there is none."""
+    """Return the launch line of the estimated settings, or why there is none."""
     if case.task == "train":
         about, cls = case.report.workload, case.report.model.architecture
         return line(TrainerRun(about, case.workload, case.loads, cls, *case.packed))
@@ -92,7 +92,7 @@ def paste(case: RemedyCase) -> TrainingLine:
 
 
 def _loading(case: RemedyCase) -> TrainingLine:
-    """Write the lines of Python that load a model in the format that was sized."""
+    """Return Python lines that load a model in the estimated format."""
     effective, cls = case.effective, case.report.model.architecture
     form, dtype = effective.get("quantization"), str(effective["dtype"])
     config = None if form is None else written(form, dtype)

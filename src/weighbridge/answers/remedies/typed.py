@@ -1,8 +1,8 @@
-"""One setting that was typed, undone: where that alone makes it fit, it is told before all else.
+"""One typed setting, undone: if that by itself makes the question fit, it is shown first.
 
-A setting that says how a question is run is taken back: to what holds without it, and where that is
-not enough to each value that the search knows for it. What is asked for stays: the model, its
-format, the program, how long and how many texts are, what is trained.
+A setting of how a question is run is reset: to its default, and if that is not enough to each value
+that the search knows for it. What is asked for stays: the model, its format, the program, the
+number and length of texts, what is trained.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from weighbridge.engines.interface import POINT
 from weighbridge.memory.report.verdict import Price
 from weighbridge.workload import read
 
-# Settings that say what is wanted
+# Settings that define what is wanted
 WANTED = frozenset(
     (
         *("engine", "engine_version", "framework", "framework_version", "torch_version"),
@@ -23,7 +23,7 @@ WANTED = frozenset(
         *(*POINT, "seq_len", "gradient_accumulation", "lora_r", "lora_targets", "modules_to_save"),
     )
 )
-TYPED = "typed"  # the kind of a change that takes back what was typed
+TYPED = "typed"  # the kind of a change that undoes a typed setting
 COST = Cost(
     price=Price(),
     words="this setting alone is what does not fit: without it, or so, it does",
@@ -33,13 +33,13 @@ MOST = 8  # settings that are tried
 
 
 def typed(case: RemedyCase) -> list[str]:
-    """Names of the settings that were typed and may be taken back."""
+    """Return the names of the typed settings that may be undone."""
     return sorted((case.pinned & said(case.workload)) - WANTED)[:MOST]
 
 
 def undone(case: RemedyCase, names: Iterable[str]) -> Iterator[MoveSet]:
-    """Yield the answers that surely fit with one typed setting undone. What the search changes
-    though it was typed is left to it."""
+    """Yield the answers that surely fit with one typed setting undone. Settings that the search may
+    change although they were typed are left to it."""
     searched = {frozenset(move.change) for move in moves(case)}
     for name in (name for name in names if frozenset((name,)) not in searched):
         node = _without(case, name)
@@ -48,7 +48,7 @@ def undone(case: RemedyCase, names: Iterable[str]) -> Iterator[MoveSet]:
 
 
 def _without(case: RemedyCase, name: str) -> MoveSet | None:
-    """Return the answer that fits without a setting, or with the first other value that does."""
+    """Return the answer that fits without a setting, else with the first other value that does."""
     root = MoveSet((), replace(case, pinned=case.pinned - {name}))
     usual = _left_out(root, name)
     if usual is not None and usual.change[name] is not None:
@@ -59,8 +59,7 @@ def _without(case: RemedyCase, name: str) -> MoveSet | None:
 
 
 def _left_out(root: MoveSet, name: str) -> MoveSet | None:
-    """Return the answer without the setting, under the value that holds then; None where that does
-    not surely fit."""
+    """Return the answer with the setting's effective default; None if that does not surely fit."""
     node = _valued(root, name, getattr(read(root.case.task, {}), name))
     value = None if node is None else node.report.workload.get(name)
     if node is None or value is None or value == node.change[name]:
