@@ -1,15 +1,15 @@
-"""vLLM (V1): a share of the whole card, of which the cache gets what is left.
+"""vLLM (V1): a budget of gpu_memory_utilization x total per card; the KV cache gets what is left.
 
-rules.py          what changed between versions       effective.py   flags and their defaults
-formats.txt       weights that it reads               classes.txt    models that it knows
-caches.py         what each layer remembers           blocks.py      layers that share block ids
-pool.py           blocks that a workload draws        weights.py     weights as they are held
-forward.py        widths of one step                  profile.py     the profile run's moments
+rules.py          differences between releases        effective.py   flags and their defaults
+formats.txt       weight formats that it reads        classes.txt    models that it supports
+caches.py         cache per layer                     blocks.py      layers that share block tables
+pool.py           blocks that a workload needs        weights.py     weights of a rank
+forward.py        activations of one step             profile.py     the profile run's peak
 graphs.py         CUDA graphs                         outside_torch.py  kernels, NCCL, sleep mode
-hardware.py       what of a GPU matters               cases.py       what is prepared for a model
-reserve.py        who counts what, and what is left   serving.py     flags that make it serve
-components.py     the answer's components             host.py        what is in host memory
-launching.py      the command line                    infer.py       the answer, and what it refuses
+hardware.py       GPU facts that matter               cases.py       what is prepared per model
+reserve.py        memory by who counts it             serving.py     flags that make it serve
+components.py     the answer's components             host.py        host memory
+launching.py      the command line                    infer.py       the answer, and refusals
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,15 +1,15 @@
-"""vLLM's pool of blocks: which layers share one, and how many a request draws.
+"""vLLM's KV cache block pool: which layers share a block table, and a request's number of blocks.
 
-A block id is good for one group of layers at a time, so every group draws from one pool and a block
-is as large as the largest group:
+A block id is valid within one group of layers, so every group allocates from one pool and a block
+is as large as the largest group's page:
 
     one kind of layer           one group; a block is the sum of its layers' pages
-    kinds of equal page         groups of equally many layers: as many as the rarest kind has, or
-                                as the commonest has when that is less than half as many again
-    kinds of other pages        the smaller pages cover more tokens, or are padded (states always)
-    packed (block-outermost)    kinds of any page side by side in a block: DeepSeek-V4. Before 0.29
-                                other pages were padded to those of full layers, and a block had as
-                                many of each as the group with the most; before 0.24 as many of all
+    kinds with equal pages      groups of equally many layers: the count of the rarest kind, or of
+                                the commonest if that is less than 1.5 times as many
+    kinds with unequal pages    smaller pages cover more tokens, or are padded (states always)
+    packed (block-outermost)    pages of any size side by side in a block: DeepSeek-V4. Before 0.29
+                                all were padded to those of full attention, and a block had as many
+                                of each as the largest group; before 0.24 as many of all
 
 Source: vllm 0.33 v1/core/kv_cache_planning.py (get_kv_cache_groups,
 _get_kv_cache_groups_uniform_page_size, unify_kv_cache_spec_page_size, _get_packed_kv_cache_groups),
@@ -33,26 +33,25 @@ BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]
 
 @frozen_record
 class Spec:
-    """One layer's cache: bytes of a block, the tokens in it, and how far back it looks. A state has
-    all tokens of a request in one block, however many: none are named."""
+    """KV cache of one layer: `page` bytes per block, `tokens` per block, `reach` tokens of window
+    (0: all). A recurrent state is one block per request whatever its length, so `tokens` is 0."""
 
     kind: BlockKind
     page: int
     tokens: int = 0
     reach: int = 0
-    latent: bool = False  # rows that cannot be padded
-    encoder: int = 0  # cross: positions that are kept
+    latent: bool = False  # MLA rows, which cannot be padded
+    encoder: int = 0  # encoder positions cached for cross attention
 
     def fits_with(self, other: "Spec") -> bool:
-        """Tell whether both always need equally many blocks, so that they can share one row of
-        ids."""
+        """Return whether both specs always need the same number of blocks, so one block table
+        serves both."""
         return (self.kind, self.tokens, self.reach) == (other.kind, other.tokens, other.reach)
 
 
 @frozen_record
 class RequestLoad:
-    """Facts that decide a request's blocks: its length, tokens on their way, states kept a
-    request."""
+    """Inputs to the block count of a request: tokens of context and in flight, state blocks."""
 
     context: int
     in_flight: int
@@ -60,7 +59,7 @@ class RequestLoad:
 
 
 def blocks(spec: Spec, load: RequestLoad) -> int:
-    """A window rarely begins where a block does, so it takes one more."""
+    """Return a request's blocks; a window rarely starts at a block boundary and takes one more."""
     if spec.kind == "sliding":
         seen = min(spec.reach - 1 + load.in_flight, load.context)
         return ceil_div(seen, spec.tokens) + 1
@@ -71,9 +70,9 @@ def blocks(spec: Spec, load: RequestLoad) -> int:
     return ceil_div(spec.encoder if spec.kind == "cross" else load.context, spec.tokens)
 
 
-@dataclass(frozen=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True)  # not slotted: cached_property needs a __dict__
 class CacheGroup:
-    """Layers that share a row of block ids."""
+    """Layers that share a block table (vLLM's KV cache group)."""
 
     specs: tuple[Spec, ...]
 
@@ -87,7 +86,7 @@ class CacheGroup:
 
     @cached_property
     def kinds(self) -> tuple[Spec, ...]:
-        """Caches of layers that differ, each once."""
+        """Return the distinct specs of the group."""
         return tuple(dict.fromkeys(self.specs))
 
     def blocks(self, load: RequestLoad) -> int:
@@ -96,17 +95,17 @@ class CacheGroup:
 
 @dataclass(frozen=True)  # not slotted, as above
 class CachePool:
-    """All groups. One block of a pool is kept empty and never given out."""
+    """All KV cache groups of a rank. One block of the pool, the null block, is never allocated."""
 
     groups: tuple[CacheGroup, ...]
-    padded: int = 0  # bytes of a block, where they are not those of the largest group
+    padded: int = 0  # bytes of a block, if it is not as large as the largest group's page
 
     @cached_property
     def block(self) -> int:
         return self.padded or max((group.page for group in self.groups), default=0)
 
     def request(self, load: RequestLoad) -> int:
-        """Blocks of one request."""
+        """Return the number of blocks of one request."""
         return sum(group.blocks(load) for group in self.groups)
 
     def count(self, available: int) -> int:
@@ -116,11 +115,11 @@ class CachePool:
         return self.count(available) / self.request(load) if self.groups else 0.0
 
     def tokens(self, available: int, load: RequestLoad) -> int:
-        """ "GPU KV cache size" as newer versions log it."""
+        """Return the tokens of the log line "GPU KV cache size", as newer versions compute it."""
         return int(self.concurrency(available, load) * load.context)
 
     def tokens_by_groups(self, available: int, context: int) -> int:
-        """The same as older versions log it."""
+        """Return the tokens of the log line "GPU KV cache size", as older versions compute it."""
         smallest = min((group.tokens or context for group in self.groups), default=0)
         return self.count(available) // max(1, len(self.groups)) * smallest
 
@@ -140,14 +139,14 @@ def pool(specs: Sequence[Spec], *, packed: bool = False, packing: Packing = "gro
     except UnsupportedError:
         if any(spec.kind not in ("full", "sliding") for spec in specs):
             raise
-        # windows beside latents: all tokens are kept (_try_get_full_allocation_fallback_groups)
+        # windows beside MLA: all become full attention (_try_get_full_allocation_fallback_groups)
         return CachePool(
             (CacheGroup(tuple(replace(spec, kind="full", reach=0) for spec in specs)),)
         )
 
 
 def _one_page(specs: Sequence[Spec]) -> list[Spec]:
-    """Every page as large as the largest."""
+    """Return the specs with every page grown to the largest."""
     largest = max(spec.page for spec in specs)
     return [_grown(spec, largest) for spec in specs]
 
@@ -163,7 +162,7 @@ def _grown(spec: Spec, page: int) -> Spec:
 
 
 def _split(specs: Iterable[Spec]) -> Iterable[CacheGroup]:
-    """Groups of equally many layers; the last of a kind may have fewer and still takes a block."""
+    """Split layers into groups of one size; the last of a kind may be smaller, in a full block."""
     kinds = Counter(specs)
     size = min(kinds.values())
     if max(kinds.values()) < size * 1.5:
@@ -174,12 +173,12 @@ def _split(specs: Iterable[Spec]) -> Iterable[CacheGroup]:
             yield CacheGroup((spec,) * len(range(i, count, number)))
 
 
-# Packed
+# Packed block layout
 
 
 def _packed(specs: Sequence[Spec]) -> Iterable[CacheGroup]:
-    """Kinds whose pages differ but alternate evenly are split into as many repeats a group as
-    waste least; kinds that hold states or windows into as many as fit the widest block."""
+    """Group specs of unequal pages. A kind whose page sizes alternate evenly is split into the
+    repeats per group that pad least; states and windows into as many as fit the widest block."""
     buckets = _buckets(specs)
     floor = max((_repeats(b) for b in buckets if _even(b) and len(_pages(b)) > 1), default=0)
     repeats = _fitting([_repeats(b) for b in buckets if _even(b)], floor) if floor else 0
@@ -199,8 +198,8 @@ def _packed(specs: Sequence[Spec]) -> Iterable[CacheGroup]:
 
 
 def _padded_block(groups: Sequence[CacheGroup], packing: Packing) -> int:
-    """Bytes of a block of pages as full layers have them (_get_kv_cache_config_deepseek_v4 of 0.23,
-    _get_kv_cache_config_packed of 0.25)."""
+    """Return the bytes of a block whose pages are padded to those of full attention
+    (_get_kv_cache_config_deepseek_v4 of 0.23, _get_kv_cache_config_packed of 0.25)."""
     pages = sorted({spec.page for group in groups for spec in group.specs if spec.kind == "full"})
 
     def padded(spec: Spec) -> int:
@@ -249,6 +248,6 @@ def _widest(bucket: Sequence[Spec], parts: int) -> int:
 
 
 def _fitting(counts: Sequence[int], floor: int) -> int:
-    """The group size that pads `counts` least, the larger of two that do."""
+    """Return the group size that pads `counts` least; the larger one in a tie."""
     sizes = range(max(1, floor), max(*counts, floor) + 1)
     return min(sizes, key=lambda size: (sum(-count % size for count in counts), -size))

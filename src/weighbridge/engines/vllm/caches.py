@@ -1,14 +1,14 @@
-"""Caches that vLLM (V1) holds for its requests: pages of blocks, by kind of layer.
+"""KV caches and recurrent states of vLLM's V1 engine: bytes of a page, by kind of layer.
 
-    page (attention)   K x tokens x (Hk e + Hv e)         K: heads of this rank, at least one
-    page (latent)      tokens x (r + rotary) e, whole on every rank; the indexer has a cache apart
-    page (state)       convolution of kernel - 1 columns, and the running state
+    page (attention)   K x tokens x (Hk e + Hv e)         K: KV heads of this rank, at least one
+    page (MLA)         tokens x (r + rotary) e, replicated on every rank; the indexer's is separate
+    page (state)       convolution of kernel - 1 columns, and the recurrent state
 
-Where attention and states alternate, the block grows until a page of attention is as large as one
-of states, which is padded up to it. How layers share blocks is in `blocks.py`.
+In hybrid models the block size grows until a page of attention is at least as large as a state,
+which is padded up to it. How layers share blocks is in `blocks.py`.
 
-    tokens logged      concurrency x context; before 0.21, blocks // groups x the smallest block
-    on their way       as many batches as run at once (two when asynchronous); before 0.26, one
+    tokens logged      concurrency x context; before 0.21, blocks // groups x smallest block size
+    in-flight tokens   those of all concurrent batches (two if asynchronous); before 0.26, of one
 
 Source: vllm 0.33 and 0.19: v1/kv_cache_interface.py, v1/core/kv_cache_planning.py,
 platforms/interface.py (_align_hybrid_block_size), model_executor/layers/mamba/mamba_utils.py,
@@ -65,10 +65,10 @@ from weighbridge.models.tensors import torch_dtype
 
 SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
 BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256
-LATENT_ALIGNMENT = 128  # of hybrids: the decode kernels of MLA
-PACKED_ALIGNMENT = 576  # of DeepSeek-V4's pages
+LATENT_ALIGNMENT = 128  # tokens, in hybrid models: MLA decode kernels need it
+PACKED_ALIGNMENT = 576  # bytes, for pages of DeepSeek-V4
 WINDOW_BLOCK = 64
-STATE_BLOCKS = {4: 4, 128: 8}  # tokens of a block of what waits to be compressed
+STATE_BLOCKS = {4: 4, 128: 8}  # compression rate -> block size of tokens not yet compressed
 PER_HEAD = {
     "int8_per_token_head": TORCH["int8"],
     "fp8_per_token_head": TORCH["float8_e4m3fn"],
@@ -89,12 +89,12 @@ NAMES = FormatNames(
     fours=("nvfp4", "nvfp4_4over6"),
     latents=("nvfp4_ds_mla",),
 )
-LACKED = Rwkv | GatedRecurrence  # vLLM has no cache of them
+LACKED = Rwkv | GatedRecurrence  # mixers vLLM has no cache for
 
 
 @frozen_record
 class VllmCacheSetting:
-    """`context` is max_model_len. None: the engine's default."""
+    """Settings that size the caches. `context` is max_model_len; None means vLLM's default."""
 
     context: int
     sequences: int = 1
@@ -106,11 +106,11 @@ class VllmCacheSetting:
     asynchronous: bool = True
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
-    ssm_dtype: DType | None = None  # None: that of the convolution
-    align: bool = False  # prefix caching of states: one block more a request
-    speculative: int = 0  # tokens proposed at a time: so many blocks of states more
-    context_parallel: int = 1  # ranks that share the tokens of a request
-    hybrid: bool = True  # --disable-hybrid-kv-cache-manager off
+    ssm_dtype: DType | None = None  # None: same as the convolution state
+    align: bool = False  # prefix caching of states: one more state block per request
+    speculative: int = 0  # num_speculative_tokens: as many more state blocks
+    context_parallel: int = 1  # decode_context_parallel_size
+    hybrid: bool = True  # False: --disable-hybrid-kv-cache-manager
     encoder: int = 0
     images: int = 1
 
@@ -124,11 +124,11 @@ class VllmCacheSetting:
 
     @property
     def decoding(self) -> RequestLoad:
-        """A request that writes: windows give back what they have left behind them."""
+        """Return the load of a decoding request: blocks that left its sliding windows are freed."""
         return self.of(self.context, 1 + self.speculative)
 
     def of(self, context: int, tokens: int) -> RequestLoad:
-        """A request of another length, in batches of so many tokens."""
+        """Return the load of a request of `context` tokens, in batches of `tokens`."""
         batches = self.pipeline_parallel
         if rules(self.version).in_flight and self.asynchronous:
             batches += 1
@@ -142,8 +142,8 @@ class VllmCacheSetting:
 
 
 def ssm_dtype(c: Config) -> DType | None:
-    """Return the dtype that `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and
-    Nemotron-H say it themselves, the latter float32 when it does not."""
+    """Return the state dtype that `--mamba-ssm-cache-dtype auto` resolves to, None for vLLM's
+    default. Configs of Qwen 3.5 and Nemotron-H name it; Nemotron-H defaults to float32."""
     known = facts(c.model_type).vllm
     if not known.states_key:
         return None
@@ -176,7 +176,7 @@ def _latent(latent: Latent, setting: VllmCacheSetting, tokens: int) -> Iterator[
 
 
 def token(mixer: Attention | Latent | CrossAttention, setting: VllmCacheSetting) -> int:
-    """Bytes of one token in one layer."""
+    """Return the KV cache bytes of one token in one layer, on one rank."""
     if not isinstance(mixer, Latent):
         heads: int = mixer.kv_heads * NAMES.head(
             setting.kv_cache_dtype, setting.dtype, mixer.key_dim, mixer.value_dim
@@ -197,8 +197,8 @@ def _cross(cross: CrossAttention, setting: VllmCacheSetting, tokens: int) -> Ite
 
 
 def _compressed(compressed: Compressed, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    """The window, the compressed past, the keys of its indexer, and what waits to be compressed:
-    keys and gates in float32, twice as wide where groups overlap."""
+    """Yield the caches of DeepSeek-V4's attention: sliding window, compressed tokens, indexer keys,
+    tokens not yet compressed (keys and gates in float32, twice as wide if groups overlap)."""
 
     def padded(nbytes: int) -> int:
         return align_up(nbytes, PACKED_ALIGNMENT)
@@ -234,8 +234,8 @@ def _state(stateful: Stateful, setting: VllmCacheSetting) -> Iterator[Spec]:
 
 
 def _state_formats(stateful: Stateful, setting: VllmCacheSetting) -> Formats:
-    """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
-    the cache's."""
+    """Return the dtypes of a state: Kimi Linear's is float32 by default, lightning attention's
+    always the cache dtype."""
     state_dtype = setting.ssm_dtype or (
         FLOAT32 if isinstance(stateful, KimiDelta) else setting.dtype
     )
@@ -246,8 +246,8 @@ def _state_formats(stateful: Stateful, setting: VllmCacheSetting) -> Formats:
 
 
 def _specs(mixer: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    """The caches of one mixer, in blocks of `tokens`. Raises UnsupportedError for what vLLM has
-    no cache of."""
+    """Yield the caches of one mixer with blocks of `tokens`. Raises UnsupportedError for mixers
+    vLLM has no cache for."""
     match mixer:
         case Attention():
             return _attention(mixer, setting, tokens)
@@ -269,7 +269,7 @@ def _specs(mixer: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spe
 
 
 def block_tokens(mixers_of_rank: list[Mixer], setting: VllmCacheSetting) -> int:
-    """Tokens of a block: the flag, or the backend's choice, and more where states are larger."""
+    """Return the block size in tokens: the flag's or the backend's, increased for large states."""
     latent = any(isinstance(m, Latent) for m in mixers_of_rank)
     compressed = any(isinstance(m, Compressed) for m in mixers_of_rank)
     usual = COMPRESSED_BLOCK if compressed else LATENT_BLOCK if latent else BLOCK
@@ -288,7 +288,7 @@ def _states_of(mixer: Mixer, setting: VllmCacheSetting) -> Iterator[Spec]:
 
 
 def specs(layers: Iterable[Layer], setting: VllmCacheSetting) -> list[Spec]:
-    """Every cache of one rank."""
+    """Return the spec of every cache of one rank."""
     every = list(mixers(layers))
     shares = {m: local(m, setting.tensor_parallel) for m in dict.fromkeys(every)}
     tokens = block_tokens(list(shares.values()), setting)
@@ -297,7 +297,7 @@ def specs(layers: Iterable[Layer], setting: VllmCacheSetting) -> list[Spec]:
 
 
 def _padded(specs_of: list[Spec]) -> list[Spec]:
-    """States as large as a page of attention."""
+    """Return the specs with states padded to the largest attention page."""
     pages = [spec.page for spec in specs_of if spec.kind != "state"]
     if not pages or len(pages) == len(specs_of):
         return specs_of
@@ -313,13 +313,13 @@ def plan(layers: Iterable[Layer], setting: VllmCacheSetting) -> CachePool:
 
 
 def content(layers: Iterable[Layer], setting: VllmCacheSetting) -> CacheBytes:
-    """Return the bytes of one request's tokens and states themselves, without blocks, on one
-    rank."""
+    """Return the bytes of one request's cached tokens and states on one rank, not rounded up to
+    blocks."""
     return contents(Counter(mixers(layers)), setting)
 
 
 def contents(kinds: Mapping[Mixer, int], setting: VllmCacheSetting) -> CacheBytes:
-    """The same of layers that were counted by kind."""
+    """Return the same as `content` for layers counted by mixer."""
     shares = [(local(m, setting.tensor_parallel), n) for m, n in kinds.items()]
     return CacheBytes(
         kv=sum(n * _content(m, setting) for m, n in shares),
@@ -350,31 +350,31 @@ def _content(mixer: Mixer, setting: VllmCacheSetting) -> int:
 
 
 def _unit(mixer: Mixer, setting: VllmCacheSetting) -> int:
-    """Bytes of one token."""
+    """Return the bytes one token adds."""
     return sum(p.page for p in _specs(mixer, setting, 1))
 
 
 def needed(layers: Iterable[Layer], setting: VllmCacheSetting) -> int:
-    """Bytes of the blocks that all requests draw."""
+    """Return the bytes of the blocks of all requests."""
     pool_of = plan(layers, setting)
     return drawn(pool_of, setting) * pool_of.block
 
 
 def drawn(planned: CachePool, setting: VllmCacheSetting) -> int:
-    """Blocks of all requests at once: a step's tokens are shared among them, so one alone draws
-    what admission keeps free for it (block_pool.py: blocks behind a window are freed first)."""
+    """Return the blocks of all requests together. One holds a prefill step's in-flight tokens, the
+    others decode (block_pool.py: blocks behind a window are freed first)."""
     others = (setting.sequences - 1) * planned.request(setting.decoding)
     return planned.request(setting.load) + others if setting.sequences else 0
 
 
 def together(planned: CachePool, setting: VllmCacheSetting, available: int) -> float:
-    """Count the requests that run at once in so many bytes, once the first was admitted."""
+    """Return how many requests fit in `available` bytes: one in prefill, the others in decode."""
     free = planned.count(available) - planned.request(setting.load)
     return 1 + free / planned.request(setting.decoding)
 
 
 def logged(planned: CachePool, setting: VllmCacheSetting, available: int) -> int:
-    """ "GPU KV cache size: ... tokens", from the bytes available."""
+    """Return the tokens that vLLM logs as "GPU KV cache size" for `available` bytes."""
     if rules(setting.version).logged_by_groups:
         return planned.tokens_by_groups(available, setting.context) * setting.context_parallel
     return int(planned.concurrency(available, setting.load) * setting.context)
@@ -388,8 +388,8 @@ def caches(layers: Iterable[Layer], setting: VllmCacheSetting) -> tuple[Componen
 def parts(
     kinds: Mapping[Mixer, int], planned: CachePool, setting: VllmCacheSetting
 ) -> tuple[Component, ...]:
-    """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
-    on their way, pages padded to be equal."""
+    """Return components for cached tokens, for states, and for what blocks add: partly filled last
+    blocks, in-flight tokens and padded pages."""
     content_of, count = contents(kinds, setting).times(setting.sequences), drawn(planned, setting)
     total = count * planned.block
     formula = (
@@ -413,8 +413,8 @@ def parts(
 
 
 def alignment(layers: Iterable[Layer], setting: VllmCacheSetting) -> tuple[int, int, int]:
-    """Return what a hybrid's log says: tokens of a block, bytes of a state, and of its padded
-    page."""
+    """Return what vLLM logs for a hybrid model: block size in tokens, bytes of a state and of its
+    padded page."""
     mixers_of_rank = [local(m, setting.tensor_parallel) for m in mixers(layers)]
     state_bytes = max((p.page for m in mixers_of_rank for p in _states_of(m, setting)), default=0)
     padded = max((p.page for p in specs(layers, setting) if p.kind == "state"), default=0)

@@ -1,10 +1,10 @@
-"""A model, settings and cards as vLLM meets them: prepared once for any context and batch.
+"""A vLLM launch prepared once per model, settings and kind of card, for any context and batch.
 
-case(subject, workload, budget, rules)     kept by the model, the settings and facts of the card
-case.launched(workload, point, batch, b)   ranks at a context, of so many requests, by such steps
+case(subject, workload, budget, rules)     cached by the model, the settings and facts of the card
+case.launched(workload, point, batch, b)   its ranks for one context, number of requests and batch
 
-Of a card nothing is read here but by facts, so that cards of which they say the same share what is
-prepared (accelerators/seen.py). What such cards hold is read where it is compared: serving.py.
+Cards are only read through facts here, so that cards with equal facts share one case
+(accelerators/seen.py). Their capacity is read where it is compared: serving.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,22 +45,22 @@ if TYPE_CHECKING:
 
 OF_CARDS = tuple(
     fields(DeviceSettings)
-)  # and of the machine: a case is that of cards that are alike
-PEAKS = 16  # moments that are kept of a launch
-REQUESTS = 2  # contexts and batches that are kept of one
+)  # and the host: a case is the same for cards with equal facts
+PEAKS = 16  # profile peaks cached per launch
+REQUESTS = 2  # RankReserves cached per standing
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted: cached_property needs a __dict__
 class VllmLaunched:
-    """A launch and what it reserves. `share` is of the card, where it is not as asked."""
+    """A launch and its ranks' memory. `share` overrides gpu_memory_utilization unless None."""
 
     case: "VllmCase"
     asked: "Infer"
     point: SearchPoint
     batch: StepLimits
     budget: Budget | None
-    kinds: tuple[RankReserve, ...]  # ranks that differ
-    ranks: tuple[int, ...]  # of each rank, which of them it is
+    kinds: tuple[RankReserve, ...]  # distinct ranks
+    ranks: tuple[int, ...]  # for each rank, its index in `kinds`
     share: float | None = None
 
     @property
@@ -69,17 +69,17 @@ class VllmLaunched:
 
     @property
     def on_cards(self) -> Budget:
-        """Return the cards, of a launch on some."""
+        """Return the budget of a launch that has one."""
         assert self.budget is not None
         return self.budget
 
     @property
     def reserves(self) -> Iterator[RankReserve]:
-        """Every rank's."""
+        """Iterate over the reserve of every rank."""
         return (self.kinds[i] for i in self.ranks)
 
     def by(self, batch: StepLimits) -> "VllmLaunched":
-        """Return the launch by other steps."""
+        """Return the same launch with other batch limits."""
         if batch == self.batch:
             return self
         return self.case.launched(self.asked, self.point, batch, self.budget)
@@ -96,7 +96,7 @@ class VllmLaunched:
 
     @cached_property
     def w(self) -> "Infer":
-        """Return the request with what differs from vLLM's defaults."""
+        """Return the workload with the flags this launch changed filled in."""
         if self.share is None and self.batch == effective.said(self.asked):
             return self.asked
         utilization = self.asked.gpu_memory_utilization
@@ -110,22 +110,21 @@ class VllmLaunched:
 
 @dataclass(frozen=True, slots=True)
 class VllmCase:
-    """`first` is a launch of the first question's context and requests. It is that of every card of
-    which the same facts were read (accelerators/seen.py). `key` is its own: what is made of it is
-    kept by that."""
+    """A model and its settings on cards with equal facts. `first` is the launch for the context and
+    requests asked about first; `key` identifies the case in caches of what is derived from it."""
 
     key: object
     first: VllmLaunch
-    usual: tuple[int, int]  # tokens and sequences of a server on this card
-    residents: tuple[Resident, ...]  # kinds of ranks, by the steps of `first`
-    kind_of: tuple[int, ...]  # of each rank, which of them it is
+    usual: tuple[int, int]  # default max_num_batched_tokens and max_num_seqs on this card
+    residents: tuple[Resident, ...]  # distinct ranks, with the batch limits of `first`
+    kind_of: tuple[int, ...]  # for each rank, its index in `kinds`
     subject: Subject
-    w: "Infer"  # without a card
+    w: "Infer"  # device settings removed
 
     def launched(
         self, w: "Infer", point: SearchPoint, batch: StepLimits, budget: Budget | None
     ) -> VllmLaunched:
-        """Raises UsageError for a context that the batch cannot read."""
+        """Return the launch at `point`. Raises UsageError if the batch cannot hold the context."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
         chunked = effective.in_pieces(self.subject, w, point.context, first.rules)
@@ -152,8 +151,8 @@ class VllmCase:
         )
 
     def _standing(self, steps: VllmLaunch, budget: Budget | None) -> tuple[Standing, ...]:
-        """Return what stands on each kind of rank whatever the requests, by these steps: what
-        kernels decide, which many cards have alike, with the context of this one."""
+        """Return the memory of each distinct rank that does not depend on requests. Cached by the
+        facts that kernels depend on; the CUDA context is set for the card itself."""
         asked = self.key, steps.tokens, steps.sequences, steps.eager, steps.chunked
         model = self.subject.model
 
@@ -177,7 +176,7 @@ class VllmCase:
         )
 
     def _resident(self, card: Card, *, eager: bool) -> tuple[Resident, ...]:
-        """Return what ranks hold whatever is asked of them, with eager steps or without."""
+        """Return the memory of each distinct rank that no batch changes, eager or compiled."""
         first = self.first
         if eager == first.eager:
             return self.residents
@@ -191,13 +190,13 @@ class VllmCase:
 
 
 def _own(resident: Resident, card: Card) -> Card:
-    """Return the card of the first rank of a kind."""
+    """Return the card of the first rank of this kind."""
     return card and card.like(resident.number)
 
 
 def _reserve(standing: Standing, *requests: int) -> RankReserve:
-    """Return a rank with its requests: the one that cards that are alike have, too, of those that
-    were asked for last."""
+    """Return `standing` with requests (context, count, prompt tokens), cached for the last
+    REQUESTS."""
     reserves: dict[tuple[int, ...], RankReserve] = memo(standing, ("requests",), dict)
     reserve = reserves.get(requests)
     if reserve is None:
@@ -279,7 +278,7 @@ def standing_of(
 def _peaks(
     subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, card: Card
 ) -> Callable[[int, bool, int], profile.ProfiledMoment]:
-    """The widest moment of so many tokens, with images and sounds or without, of a context."""
+    """Return a function from (tokens, with multimodal items, context) to a step's peak moment."""
     kept_workspace = weights.keeps_workspace(subject, card)
     kernels = profile.kernels(launch, card)
     seen = launch.rules.second_items or not launch.second_runner
@@ -303,8 +302,8 @@ def _peaks(
         return profile.peak(moments)
 
     def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
-        """Find the widest moment. Arguments that do not matter are set alike, so that it is found
-        again."""
+        """Return the peak, with arguments that do not matter normalized so that the cache is
+        hit."""
         items = items and rank.first and bool(subject.body.towers)
         rows = forward.expanded_rows(context, launch.sequences) if widths.expanded else 0
         return widest(max(1, min(tokens, launch.tokens)), items, context if items else 0, rows)
@@ -313,7 +312,7 @@ def _peaks(
 
 
 def prompt_tokens(launch: VllmLaunch, w: "Infer", point: SearchPoint, requests: int) -> int:
-    """Tokens that this workload brings at once; a shared prefix is computed once."""
+    """Return the prompt tokens of all requests; a shared prefix is computed once."""
     prompt = point.prompt_len or point.context
     shared = min(w.shared_prefix or 0, prompt - 1) if launch.prefix_caching else 0
     return shared + requests * (prompt - shared)
@@ -333,13 +332,13 @@ def _talk(
 def residents_of(
     subject: Subject, launch: VllmLaunch, w: "Infer", card: Card
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
-    """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
+    """Return the memory of each distinct rank, and for each rank its index among these."""
     replica = weights.replica(subject, launch, w, card)
     ranks = replica.ranks()
     firsts = replica.firsts(ranks, card)
     unpacked = _unpacked(replica, launch, card, ranks)
     kinds = {number: kind for kind, number in enumerate(dict.fromkeys(firsts))}
-    residents = (  # ranks are on the cards in the order of both
+    residents = (  # both are in rank order, as the cards are
         resident_of(replica, ranks[number], launch, card and card.like(number)) for number in kinds
     )
     numbered = zip(residents, kinds, strict=True)
@@ -352,8 +351,8 @@ def residents_of(
 def _unpacked(
     replica: Replica, launch: VllmLaunch, card: Card, ranks: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
-    """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
-    packed ones that are laid out anew."""
+    """Return, for each rank, the extra memory while loading: 16-bit weights that are quantized on
+    load, or packed weights that are repacked for the kernel."""
     arriving = replica.arriving(ranks, weights.AT_ONCE[launch.rules.arrives])
     form = replica.subject.choice.scheme
     if arriving is not None or form is None:

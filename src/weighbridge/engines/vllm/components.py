@@ -1,4 +1,4 @@
-"""An answer's components: what is alive together in each phase of a device."""
+"""The components of an answer: the memory alive in each phase on one device."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -15,8 +15,8 @@ RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
 def phases(reserve: RankReserve) -> tuple[Instant, ...]:
-    """Return the phases of a rank, made once for all cards that are alike. Pooling models do not
-    decode."""
+    """Return the phases of a rank, cached for cards with equal facts. Pooling models have no decode
+    phase."""
     return memo(reserve, ("phases",), lambda: _phases(reserve))
 
 
@@ -33,9 +33,8 @@ def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
 
 
 def _sleeping(reserve: RankReserve, standing: "_Standing") -> Iterator[Instant]:
-    """Yield a rank that sleeps, whose pools of weights and blocks are unmapped, and one that woke
-    without its blocks. What torch has beside those pools stays: the workspaces of kernels, too
-    (device_allocator/cumem.py)."""
+    """Yield the phases of sleep mode: "sleep", with weights and KV cache unmapped, and "wake", with
+    weights back. Other torch memory stays, kernel workspaces too (device_allocator/cumem.py)."""
     if not reserve.standing.launch.sleeps:
         return
     pooled = reserve.standing.resident.asleep
@@ -55,7 +54,7 @@ def _shown(every: Iterable[Component]) -> Iterator[Component]:
 
 
 class _Standing(NamedTuple):
-    """Components that are there whatever the requests, in the order in which it is told."""
+    """Components that do not depend on requests, in display order."""
 
     held: tuple[Component, ...]
     driver: tuple[Component, ...]
@@ -142,7 +141,7 @@ def _requests(reserve: RankReserve) -> Component:
 
 
 def _unseen(standing: Standing) -> Iterator[Component]:
-    """Yield what is taken outside torch after vLLM's first look at free memory."""
+    """Yield memory taken outside torch after vLLM's first free-memory snapshot."""
     yield Component(
         name="context",
         bytes=LATER,

@@ -1,4 +1,4 @@
-"""vLLM's server: what takes more than one flag, and what it decides itself."""
+"""vLLM's command line: settings that take more than one flag, and vLLM's own defaults."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from weighbridge.engines.vllm.rules import PIECEWISE, rules
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.ranks import Ranks
 
-# Flags of vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the same, and
+# Flags of vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; of these and
 # vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone
 TABLE = text_beside(__file__, "flags.txt")
 FLAGS = flags(TABLE, Vllm, negations=True)
@@ -52,7 +52,7 @@ def finish(reading: CommandReading) -> None:
 
 
 def _kernels(reading: CommandReading) -> None:
-    """awq asks for AWQ's own kernels (quantization/awq_marlin.py, override_quantization_method)."""
+    """Read --quantization awq: AWQ's own kernels (awq_marlin.py, override_quantization_method)."""
     said = reading.last("quantization")
     if said is not None and str(said[1]).lower() == PLAIN_AWQ:
         reading.settings["quantization"] = PLAIN_AWQ
@@ -60,7 +60,7 @@ def _kernels(reading: CommandReading) -> None:
 
 
 def _context(reading: CommandReading) -> None:
-    """-1 and auto: the longest that fits (vllm/config/model.py: max_model_len)."""
+    """Read --max-model-len; -1 and auto mean the longest that fits (vllm/config/model.py)."""
     said = reading.last("context")
     if said is None:
         return
@@ -73,7 +73,7 @@ def _context(reading: CommandReading) -> None:
 
 
 def _lora(reading: CommandReading) -> None:
-    """Slots exist with --enable-lora alone; 1 of rank 16 by default (vllm/config/lora.py)."""
+    """Read LoRA slots: only with --enable-lora; 1 of rank 16 by default (vllm/config/lora.py)."""
     on = reading.last("lora")
     if on is not None and not on[1]:
         reading.ignored.append(on[0])
@@ -87,7 +87,7 @@ def _lora(reading: CommandReading) -> None:
 
 
 def _limits(reading: CommandReading) -> None:
-    """Images of one request: {"image": 2}, {"image": {"count": 2, "width": 512, "height": 512}}
+    """Read images per request: {"image": 2}, {"image": {"count": 2, "width": 512, "height": 512}}
     or, before 0.9, image=2."""
     if reading.last("limits") is None:
         return
@@ -137,7 +137,7 @@ def _graphs(reading: CommandReading) -> None:
 
 
 def _compilation(reading: CommandReading) -> dict[str, Any]:
-    """JSON, or (until 0.11) a bare level: -O 3."""
+    """Return the compilation config: JSON, or (until 0.11) a bare level, -O 3, which is ignored."""
     values = reading.said.get("compilation", [])
     levels = [v for v in values if isinstance(v[1], str) and v[1].strip().isdigit()]
     if levels:
@@ -147,7 +147,7 @@ def _compilation(reading: CommandReading) -> dict[str, Any]:
 
 
 def _optimization(reading: CommandReading) -> None:
-    """vllm/config/vllm.py: OPTIMIZATION_LEVEL_00 has no graphs; 1 has fewer than the default."""
+    """Read -O (vllm/config/vllm.py): level 0 has no graphs; 1 has fewer than the default."""
     said = reading.last("optimization")
     if said is None:
         return
@@ -164,7 +164,7 @@ def _optimization(reading: CommandReading) -> None:
 
 
 def _captures(reading: CommandReading, name: str, sizes: object) -> None:
-    """The largest counts. --cuda-graph-sizes N alone was the largest too."""
+    """Read graph sizes, of which the largest counts; --cuda-graph-sizes N was the largest."""
     listed = sizes if isinstance(sizes, list) else [sizes]
     counts = [int(reading.read("whole", name, size)) for size in listed]
     if counts:
@@ -199,7 +199,7 @@ def _draft(reading: CommandReading, method: str, config: dict[str, Any]) -> None
 
 
 def _method(reading: CommandReading, config: dict[str, Any]) -> str | None:
-    """vllm/config/speculative.py: SpeculativeMethod; every *_mtp is mtp."""
+    """Return the speculative method (vllm/config/speculative.py); every *_mtp is mtp."""
     method, model = str(config.get("method") or "").lower(), str(config.get("model") or "")
     if model.strip("[]") == "ngram" or method in ("ngram", "ngram_gpu", "[ngram]"):
         return "ngram"
@@ -226,7 +226,7 @@ def _variables(reading: CommandReading) -> None:
 
 
 def _of_this_node(reading: CommandReading) -> None:
-    """The copies that this machine runs, of those of all: the others share experts with them."""
+    """Read the data-parallel replicas on this machine; others share their experts."""
     flag = reading.last("data_local")
     if flag is None:
         return
@@ -266,7 +266,7 @@ def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
 
 
 def _release(reading: CommandReading) -> Version:
-    """Read the version of the image; the newest where it says none."""
+    """Return the release in the image's tag; the newest if it has none."""
     parts = (reading.program.version or "").split(".")
     numbers = tuple(int(p) for p in parts[:2] if p.isdigit())
     return numbers if len(numbers) == 2 else ENGINE.newest

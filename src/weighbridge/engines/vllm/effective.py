@@ -1,14 +1,14 @@
-"""The launch of vLLM: what the user said, and the engine's default for the rest.
+"""The effective settings of a vLLM launch: the user's flags, and vLLM's defaults for the rest.
 
-    card                          tokens of a batch (server)      sequences
+    card                          max_num_batched_tokens          max_num_seqs
     160 GiB and more (0.28)       16,384                          1,024
     70 GiB and more, no A100      8,192                           1,024
     others, or none named         2,048                           256
 
-A batch is at most sequences x context; without chunked prefill (models that see all tokens at once)
-it is at least a whole prompt; so it is with the first engine and up to 32,768 tokens. Since 0.22 it
-is a whole video of Gemma 4 (gemma4_mm.py: get_mm_max_tokens_per_item), where its tokens all see
-each other. More requests than the default of sequences raise that.
+A batch is at most sequences x context. It holds at least one whole prompt without chunked prefill
+(bidirectional models, and the V0 engine up to 32,768 tokens), and since 0.22 one whole video of
+Gemma 4 (gemma4_mm.py: get_mm_max_tokens_per_item), whose tokens attend to each other. More requests
+than the default max_num_seqs raise it.
 
 Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 AMPERE = 8  # and Ada: the first number of their compute capability
-SMALL = (2048, 256)  # tokens of a batch, sequences
+SMALL = (2048, 256)  # max_num_batched_tokens, max_num_seqs
 GRAPHS, WIDE_GRAPHS = 512, 1024
-SWAP = 4  # GiB of a device, by default
-PLAIN_AWQ = "awq"  # of --quantization; awq_marlin and nothing are Marlin where a card has it
-WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
-# A video of Gemma 4's: frames, soft tokens of each, and with them two marks and a time (six tokens)
+SWAP = 4  # GiB per device, default of --swap-space
+PLAIN_AWQ = "awq"  # --quantization awq; awq_marlin or unset select Marlin if the card supports it
+WIDE_STEP = 16  # tokens between sizes, in all releases (model_executor/models/config.py)
+# One video of Gemma 4: frames, soft tokens per frame, two markers and a timestamp (6)
 FRAMES, SOFT = 32, 70
 VIDEO = FRAMES * (SOFT + 2 + 6)
-Decoding = Literal["whole", "pieces", "either"]  # how its graphs are captured
+Decoding = Literal["whole", "pieces", "either"]  # how decode graphs are captured
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
 BACKENDS = names_beside(__file__, "backends.txt")
-CHOSEN = ("auto", "none")  # by vLLM
+CHOSEN = ("auto", "none")  # let vLLM choose the attention backend
 
 
 @frozen_record
 class VllmLaunch:
-    """Every effective setting of one engine process group."""
+    """Every effective setting of one vLLM engine."""
 
     rules: VllmRules
     utilization: float
     context: int  # max_model_len
-    requests: int  # at once, of one replica
+    requests: int  # concurrent, per data-parallel replica
     tokens: int  # max_num_batched_tokens
     sequences: int  # max_num_seqs
     eager: bool
@@ -69,7 +69,7 @@ class VllmLaunch:
     asynchronous: bool
     pooling: bool
     second_runner: bool
-    captures: tuple[int, ...]  # tokens of each CUDA graph
+    captures: tuple[int, ...]  # CUDA graph sizes, in tokens
     decoding: Decoding
     kv_cache_dtype: str
     kv_cache_bytes: int | None  # --kv-cache-memory-bytes
@@ -79,24 +79,24 @@ class VllmLaunch:
     items_profiled: bool
     tensor: int
     pipeline: int
-    partition: tuple[float, ...]  # layers of each stage; () as the engine shares them out
+    partition: tuple[float, ...]  # layers per pipeline stage; (): vLLM's own split
     data: int
     context_parallel: int
     expert_parallel: bool
     hybrid: bool
-    speculative: int  # tokens proposed at a time
-    method: str  # of proposing them
-    offload: int  # bytes of weights in host memory
-    adapters: bool = False  # graphs are captured with slots and without
+    speculative: int  # num_speculative_tokens
+    method: str  # of speculative decoding
+    offload: int  # --cpu-offload-gb, in bytes
+    adapters: bool = False  # LoRA: CUDA graphs have adapter slots
     sleeps: bool = False
     sleep_level: int = 1
-    swap: int = 0  # bytes of a rank's cache in host memory, by the first engine
-    kv_offload: int = 0  # bytes of the cache in host memory, of all ranks of a copy
-    backend: str = ""  # of attention, where one was named
-    plain_awq: bool = False  # its kernels were asked for, and this release takes them
+    swap: int = 0  # bytes per rank of V0's --swap-space
+    kv_offload: int = 0  # --kv-offloading-size in bytes, over all ranks of a replica
+    backend: str = ""  # --attention-backend; "" lets vLLM choose
+    plain_awq: bool = False  # AWQ's own kernels are asked for and available
 
     def to_dict(self, w: "Infer") -> EffectiveSettings:
-        """Return the settings under the names of vLLM's flags."""
+        """Return the settings by vLLM's flag names."""
         return {
             "gpu_memory_utilization": self.utilization,
             "max_model_len": self.context,
@@ -131,7 +131,7 @@ class VllmLaunch:
 
 
 def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLaunch:
-    """Raises UsageError for values that the engine refuses."""
+    """Return the effective settings. Raises UsageError for values that vLLM refuses."""
     pooling = pools(subject)
     chunked = in_pieces(subject, w, subject.context, rules)
     data = w.data_parallel_size or 1
@@ -183,21 +183,20 @@ def launch(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmLa
 
 
 def _swap(said: float | None, rules: VllmRules) -> int:
-    """Return the bytes that the first engine keeps for requests that wait: 4 GiB of each device
-    (config.py, swap_space). The engine since 0.8 makes none of it, and 0.18 dropped the flag
-    (vllm-project/vllm pull 36216)."""
+    """Return the bytes of V0's CPU swap space per rank, 4 GiB by default (config.py, swap_space).
+    The V1 engine has none, and 0.18 dropped the flag (vllm-project/vllm pull 36216)."""
     return round((SWAP if said is None else said) * GIB) if rules.whole_to else 0
 
 
 def _sleep_level(w: "Infer") -> int:
-    """Raises UsageError for a level of an engine that does not sleep."""
+    """Return the sleep level. Raises UsageError if one is given without --enable-sleep-mode."""
     if w.sleep_level is not None and not w.enable_sleep_mode:
         raise ContradictionError(sentence("sleep_level", level=w.sleep_level))
     return w.sleep_level or 1
 
 
 def _backend(said: str | None) -> str:
-    """Return its name, as all releases write it. Raises UsageError for a name of none."""
+    """Return the backend's canonical name, "" if unset. May raise UnsupportedError."""
     if said is None or said.lower() in CHOSEN:
         return ""
     name = said.upper().removesuffix(V1)
@@ -207,8 +206,8 @@ def _backend(said: str | None) -> str:
 
 
 def in_pieces(subject: Subject, w: "Infer", context: int, rules: VllmRules) -> bool:
-    """Tell whether prompts are read in pieces: not by models that see all tokens at once, nor by
-    the first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
+    """Return whether prefill is chunked. Bidirectional models never do; V0 only for long contexts
+    of text models without sliding windows, speculative decoding or LoRA."""
     if not subject.body.causal or subject.body.encoder is not None:
         return False
     slides = any(getattr(m, "reach", None) for m in mixers(subject.layers))
@@ -217,7 +216,7 @@ def in_pieces(subject: Subject, w: "Infer", context: int, rules: VllmRules) -> b
 
 
 def pools(subject: Subject) -> bool:
-    """Tell whether it answers with embeddings or labels: encoders, whatever head they have."""
+    """Return whether it is a pooling model: it returns embeddings or labels, or is an encoder."""
     b = subject.body
     return b.vocab == 0 or b.embeds or bool(b.labels) or not (b.causal or b.encoder is not None)
 
@@ -231,8 +230,8 @@ def _share(asked: float | None, rules: VllmRules) -> float:
 
 
 def _caches_prefixes(subject: Subject, w: "Infer", rules: VllmRules, *, chunked: bool) -> bool:
-    """Tell whether prefixes are cached by default: not for models that see all tokens at once, nor
-    for states before 0.26, nor where there are states alone."""
+    """Return whether prefix caching is on. Default: with chunked prefill, but not for hybrid models
+    before 0.26 nor for models without any attention."""
     if w.enable_prefix_caching is not None:
         return w.enable_prefix_caching
     states = has_states(subject)
@@ -244,7 +243,7 @@ def has_states(subject: Subject) -> bool:
 
 
 def _context_parallel(w: "Infer") -> int:
-    """Decode context parallelism reuses the tensor-parallel ranks."""
+    """Return decode_context_parallel_size. Raises UsageError unless it divides TP."""
     ranks = w.decode_context_parallel_size or 1
     if (w.tensor_parallel_size or 1) % ranks:
         raise UsageError(
@@ -263,8 +262,8 @@ def _speculative(w: "Infer") -> int:
 
 
 def by_default(subject: Subject, card: Card, rules: VllmRules) -> tuple[int, int]:
-    """The same for a model: where all tokens of an image or a video see each other, a batch has
-    room for the largest of them."""
+    """Return default (max_num_batched_tokens, max_num_seqs) for the model on this card. If tokens
+    of an image or video attend to each other, a batch holds the largest."""
     tokens, sequences = tier(card, rules)
     whole = (subject.text or {}).get("use_bidirectional_attention") == "vision"
     if rules.whole_items and whole and subject.body.towers:
@@ -273,7 +272,7 @@ def by_default(subject: Subject, card: Card, rules: VllmRules) -> tuple[int, int
 
 
 def tier(card: Card, rules: VllmRules) -> tuple[int, int]:
-    """(tokens, sequences) of a server on this card."""
+    """Return a server's default (max_num_batched_tokens, max_num_seqs) on this card."""
     return _by_memory(card, rules.largest_tier, rules.asks_vram)
 
 
@@ -301,7 +300,7 @@ def batch(
     *,
     chunked: bool,
 ) -> tuple[int, int]:
-    """(max_num_batched_tokens, max_num_seqs); `usual` are a server's on this card."""
+    """Return (max_num_batched_tokens, max_num_seqs); `usual` are the defaults on this card."""
     sequences = batch.sequences or max(usual[1], requests)
     tokens = batch.tokens
     if tokens is None:
@@ -326,7 +325,7 @@ def captured(
     *,
     eager: bool,
 ) -> tuple[int, ...]:
-    """Tokens of the CUDA graphs, of which there are none where steps are eager."""
+    """Return the CUDA graph sizes in tokens, () if execution is eager."""
     if eager:
         return ()
     wide = facts(subject.model_type).vllm.wide_graphs
@@ -342,8 +341,8 @@ def captures(
     *,
     wide: bool,
 ) -> tuple[int, ...]:
-    """Return the tokens of each CUDA graph. `batch`: its tokens, and its sequences; `length` is
-    what one request decodes at a time; `wide` models ask for twice as many."""
+    """Return the CUDA graph sizes in tokens. `batch`: (max_num_batched_tokens, max_num_seqs);
+    `length`: tokens one request decodes per step; `wide`: model classes that raise the limit."""
     tokens, sequences = batch
     limit = WIDE_GRAPHS if rules.wide_graphs and hardware.blackwell(card) else GRAPHS
     if rules.graphs_by_sequences:
@@ -358,11 +357,11 @@ def captures(
 
 
 def decoding(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> Decoding:
-    """Return how graphs of decoding are captured: whole, or in pieces between attentions.
+    """Return how decode graphs are captured: whole (full graphs), or in pieces between attentions.
 
-    FlashInfer's own kernel decodes one token at a time: with proposed tokens, nothing is captured
-    whole (0.27.1 on two RTX 3090: vllm-project/vllm issue 54992). Other kernels that it has on
-    Hopper and on sm_120 in some releases may be (issues 49547, 55581).
+    FlashInfer's own kernel decodes one token at a time: with speculative tokens, nothing is
+    captured whole (0.27.1 on two RTX 3090: vllm-project/vllm issue 54992). Other kernels that it
+    has on Hopper and on sm_120 in some releases may be (issues 49547, 55581).
 
     Source: vllm config/compilation.py (resolve_cudagraph_mode_and_sizes),
     v1/attention/backends/flashinfer.py (get_cudagraph_support).
@@ -375,8 +374,8 @@ def decoding(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> Deco
 
 
 def _by_flashinfer(subject: Subject, w: "Infer", card: Card) -> bool:
-    """Tell whether FlashInfer attends: where it was named, and where a cache of 8 bits is none of
-    FlashAttention's, which reads one on Hopper alone (platforms/cuda.py, get_valid_backends)."""
+    """Return whether FlashInfer computes attention: if the user sets it, or for an 8-bit KV cache,
+    which FlashAttention reads only on Hopper (platforms/cuda.py, get_valid_backends)."""
     named = _backend(w.attention_backend)
     if named or hardware.rocm(card):
         return named == FLASHINFER
@@ -384,11 +383,11 @@ def _by_flashinfer(subject: Subject, w: "Infer", card: Card) -> bool:
     return packed and not any(isinstance(m, Latent) for m in mixers(subject.layers))
 
 
-# The newer model runner
+# Model runner V2
 
 
 def second_runner(subject: Subject, rules: VllmRules) -> bool:
-    """Tell whether vLLM takes its newer model runner for this class."""
+    """Return whether vLLM uses its model runner V2 for this model class."""
     if rules.second_any or subject.part.blueprint.cls in rules.second_runner - _not_plain(
         subject, rules
     ):
@@ -397,14 +396,14 @@ def second_runner(subject: Subject, rules: VllmRules) -> bool:
 
 
 def _not_plain(subject: Subject, rules: VllmRules) -> frozenset[str]:
-    """Return the classes that the newer runner does not serve for this model: all, where it has
-    experts or packed weights that this release of the runner has not."""
+    """Return the classes runner V2 does not serve for this model: all if the model has experts or
+    quantized weights and this release's runner supports neither."""
     plain = subject.choice.scheme is None and not has_experts(subject)
     return frozenset() if plain or rules.second_packed else rules.second_runner
 
 
 def _expert_parallel(subject: Subject, w: "Infer") -> bool:
-    """Raises UsageError where there are none (ModelConfig._verify_with_expert_parallelism)."""
+    """Return the flag. Raises TriedError without experts (_verify_with_expert_parallelism)."""
     if w.enable_expert_parallel and not has_experts(subject):
         raise TriedError(
             sentence("no_experts_vllm"),

@@ -1,16 +1,16 @@
-"""The widest moment of one step: what is alive then, in elements a token of one rank.
+"""Peak activations of one step, in elements per token of one rank.
 
-Layers are compiled between attentions, so a piece begins with what attention gave and ends with the
-next layer's projections; its inputs live until it ends. A attention's output, D hidden, F
-feed-forward, k experts a token of E:
+torch.compile splits the model at attention, so a compiled piece starts with an attention output and
+ends with the next layer's QKV projections; its inputs live until it ends. With A attention output,
+D hidden size, F intermediate size, k of E experts per token:
 
     feed-forward   A + 2 D + 3 F            residual in and out, gate and up, their product
     experts        A + 4 D + E              and the workspace, k (max(F, D) + max(2 F, D))
-    projections    A + 3 D + queries, keys, values, and queries and keys rotated
+    projections    A + 3 D + Q, K, V, and Q and K after rotary embedding
 
-Eager: the attention's output is gone, but the caller still has the layer's input: D in the place of
-A in the first two. Where attention is latent, its op also tries how large a part of the context may
-be expanded at once, beside the residual, queries, latents and what it gives:
+Eager: the attention output is freed, but the caller holds the layer's input: D replaces A in the
+first two. MLA also sizes its chunked-prefill workspace, beside the residual, queries, latents and
+its output, in elements:
 
     expansion      min(max(8 context, 4 sequences x block), 65,536) x heads (nope + value)
 
@@ -18,9 +18,9 @@ Measured with 16,384 tokens of 0.26 on an H100, without cuBLAS and the experts' 
 960 MiB of Llama 3.1 8B and 3.2 1B (eager), 1,778 (compiled), 754 of DeepSeek-V2-Lite, all as these
 rows say (tests/evidence: weighbridge's own runs).
 
-Compiling benchmarks kernels, and empties the L2 cache by a buffer of its size; a later start finds
-the compiled code and does without. CodeLlama-7B with 8,192 tokens took 0.77 GiB on an H100: 708 MiB
-of the first row, 32 of cuBLAS, 50 of L2 cache.
+Compilation benchmarks kernels and flushes the L2 cache with a buffer of its size; later starts load
+the compiled code and do not. CodeLlama-7B with 8,192 tokens took 0.77 GiB on an H100: 708 MiB of
+the first row, 32 of cuBLAS, 50 of L2 cache.
 
 Source: vllm 0.19 and 0.33 compilation/backends.py (split at attention), model_executor/models/
 llama.py, layers/fused_moe/ (experts/triton_moe.py: workspace_shapes; v1/worker/workspace.py),
@@ -52,14 +52,14 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 
-EXPANDED = 64 * 1024  # tokens of context at most
+EXPANDED = 64 * 1024  # max context tokens in MLA's chunked-prefill workspace
 LATENT_BLOCK = 64
 
 
 @frozen_record
 class RankShare:
-    """Ranks among which a layer's heads and widths are split, and those that share its experts.
-    `shuffled` are rows of a kernel that copies them into the order of experts and back."""
+    """How one layer is sharded: ranks that split heads and MLPs, and ranks that split each expert.
+    `shuffled`: the MoE kernel permutes tokens into expert order and back, which takes copies."""
 
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert
@@ -71,8 +71,8 @@ class RankShare:
 
 @frozen_record
 class StepWidths:
-    """Elements: a token's at the widest moment and while latent attention runs, and of the experts'
-    workspace."""
+    """Peak elements per token: of a step (`widest`), while MLA runs (`attending`), and of the
+    experts' workspace."""
 
     widest: int
     attending: int
@@ -82,18 +82,18 @@ class StepWidths:
 
 @frozen_record
 class Widths:
-    """Elements of a token that the layers of one rank take while they run."""
+    """Elements per token that the layers of one rank need while they run."""
 
     step: StepWidths
-    dense: int  # the widest product of a feed-forward without experts
-    latent: int  # gathered of an earlier token, and kept for ever
-    expanded: int  # of an earlier token in latent attention's trial
+    dense: int  # largest output of a dense MLP's projection
+    latent: int  # per cached token gathered by MLA, never freed
+    expanded: int  # per cached token expanded to K and V by MLA
 
 
 def widths(
     blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool, through: int = 0
 ) -> Widths:
-    """`through` are elements of a token that live through all layers."""
+    """Return one rank's activation widths; `through`: elements per token alive in all layers."""
     kinds = tuple(dict.fromkeys(blocks))
     latents = [m for b in kinds for m in b.mixers if isinstance(m, Latent)]
     dense = [f for b in kinds for f in b.feeds if isinstance(f, Dense)]
@@ -132,7 +132,7 @@ def step(
 
 
 def _attending(block: LayerBlock, hidden: int, share: RankShare, eager: bool) -> int:
-    """Return the elements of a token that are alive while latent attention runs."""
+    """Return the elements per token alive while MLA runs, 0 without MLA."""
     latents = [_local(m, share.tensor) for m in block.mixers if isinstance(m, Latent)]
     held = (1 + eager) * hidden
     return max((held + _asking(m) for m in latents if isinstance(m, Latent)), default=0)
@@ -156,7 +156,7 @@ def _fed(feed: Feed, hidden: int, share: RankShare) -> int:
 
 
 def workspace(feed: Feed, hidden: int, share: RankShare) -> int:
-    """Rows by expert: of the second projection's input or output, and of the first's output."""
+    """Return the MoE workspace, elements per token: both products' rows of top_k experts."""
     match feed:
         case Dense():
             return 0
@@ -168,7 +168,7 @@ def workspace(feed: Feed, hidden: int, share: RankShare) -> int:
             assert_never(feed)
 
 
-# Mixers: (what it gives, projections and what is rotated)
+# Mixers: (elements of the output, elements of the projections and of rotated Q and K)
 
 
 def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple[int, int]:
@@ -177,14 +177,14 @@ def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple
 
 
 def _local(mixer: Mixer, ranks: int) -> Mixer:
-    """A rank's heads; a cache of latents is whole on every rank, but they are not."""
+    """Return the mixer with this rank's heads, which are split where MLA's cache is replicated."""
     if isinstance(mixer, Latent | Compressed):
         return replace(mixer, heads=ceil_div(mixer.heads, ranks))
     return local(mixer, ranks)
 
 
 def _owner(mixer: Mixer, blocks: Sequence[LayerBlock]) -> Mixer:
-    """Layers that share a cache still make queries of their own."""
+    """Return the mixer whose KV cache a layer shares; it still projects its own queries."""
     if isinstance(mixer, Shared) and mixer.owner < len(blocks) and blocks[mixer.owner].mixers:
         return blocks[mixer.owner].mixers[0]
     return mixer
@@ -218,7 +218,7 @@ def _recurrent(recurrent: Recurrent) -> tuple[int, int]:
             return recurrent.heads * recurrent.dim, 4 * recurrent.heads * recurrent.dim
         case Mamba1() | Mamba2():
             return recurrent.inner, recurrent.inner + 2 * recurrent.channels
-        case ShortConv() | Rwkv() | GatedRecurrence():  # the convolution, as many of its gate
+        case ShortConv() | Rwkv() | GatedRecurrence():  # convolution, its gate
             return recurrent.channels, 2 * recurrent.channels
         case _:
             assert_never(recurrent)
@@ -240,6 +240,6 @@ def _latent(latent: Latent, block: LayerBlock) -> tuple[int, int]:
 
 
 def expanded_rows(context: int, sequences: int) -> int:
-    """Tokens of context whose keys and values are expanded at once."""
+    """Return the cached tokens whose K and V MLA expands at once."""
     wanted = max(8 * context, 4 * sequences * LATENT_BLOCK)
     return max(min(wanted, EXPANDED), sequences * LATENT_BLOCK)

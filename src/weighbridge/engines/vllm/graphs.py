@@ -1,25 +1,25 @@
-"""CUDA graphs: what the driver and the private pool take for all that are captured.
+"""CUDA graphs: memory of all captured graphs, in the driver and in torch's private pool.
 
-    pieces     a graph between attentions for each size, and one whole graph for sizes that decode
+    graphs     a piecewise graph for each size, and a full graph for each decode size
     kernels    graphs x kernels of all layers x bytes of one (assumed)
-    pool       the widest layer of the largest size; 130 MiB of kernels that load at the first
-               capture (assumed); matrices that AWQ's plain kernel unpacks, from 256 tokens on
-    adapters   since 0.12 each size twice: with slots for adapters, and without
-    splits     32 partial results of attention in float32, of whole graphs on Hopper
+    pool       peak activations of a layer at the largest size; 130 MiB of kernels loaded at the
+               first capture (assumed); matrices that AWQ's own kernel dequantizes from 256 tokens
+    LoRA       since 0.12 each size twice: with adapter slots, and without
+    splits     32 partial attention outputs (split-KV) in float32, of full graphs on Hopper
 
     taken      kernels + pool + splits
     charged    kernels of all but the first two + the larger of pool and splits      vLLM's estimate
 
-The estimate is off the cache since 0.20, on ROCm since 0.26. Two logs of ROCm are far apart: a
+The estimate is deducted from the KV cache since 0.20, on ROCm since 0.26. Two ROCm logs disagree: a
 kernel took 8 KiB on a Strix Halo (0.71 GiB in all), and 100 on an MI300X (3.9 GiB). Splits:
-FlashAttention 3 may cut contexts in 32, and sets room aside for each part: batch x heads x values
-x 4 bytes (of latent attention its rank).
+FlashAttention 3 may split a context in 32, with a buffer for each part: batch x heads x value dim x
+4 bytes (for MLA, its latent rank instead).
 
 No source gives the driver's bytes. 16 logs of dense models of vLLM 0.19 on an H100 (51 or 83 sizes,
-jgchn/llm-d-planner) lie on a line over layers: 130 MiB, and 0.14 to 0.17 MiB a layer and graph.
-A100, 0.17: 0.11 and 0.12; RTX 4090, three graphs of 0.10: 143 MiB in all. With experts 0.21 to 0.35
-in 0.19 and 0.17 in 0.10, but 0.06 to 0.09 in five logs of 0.13, 0.22 and 0.26: why is not known.
-With eight ranks of 0.10, 0.10 and 0.18 more, which two and four of 0.19 do not show.
+jgchn/llm-d-planner) are linear in layers: 130 MiB, and 0.14 to 0.17 MiB per layer and graph. A100,
+0.17: 0.11 and 0.12; RTX 4090, three graphs of 0.10: 143 MiB in all. MoE models: 0.21 to 0.35 in
+0.19 and 0.17 in 0.10, but 0.06 to 0.09 in five logs of 0.13, 0.22 and 0.26, for unknown reasons.
+Eight ranks of 0.10 took 0.10 and 0.18 more, which two and four ranks of 0.19 do not show.
 
 Source: vllm 0.33 and 0.19 v1/worker/gpu_model_runner.py (profile_cudagraph_memory, capture_model),
 config/compilation.py (FULL_AND_PIECEWISE, cudagraph_specialize_lora), config/attention.py
@@ -43,7 +43,7 @@ from weighbridge.models.arch.body import Dense, Experts, LayerBlock
 from weighbridge.models.arch.mixers import Attention, Latent, Mixer
 from weighbridge.models.arch.model_types import facts
 
-# Bytes of a kernel, of a layer without experts and with them; of the latter by release
+# Bytes per captured kernel: dense layers, MoE layers, MoE layers of releases with smaller graphs
 KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)
 SPARSE = Bytes(8 * KIB, 14 * KIB, 21 * KIB)
 SPARSE_LESS = Bytes(3 * KIB, 6 * KIB, 21 * KIB)
@@ -51,11 +51,11 @@ ROCM = {
     "home": Bytes(3 * KIB, 14 * KIB, 17 * KIB),
     "centre": Bytes(3 * KIB, 14 * KIB, 110 * KIB),
 }
-# Kernels of a layer, and more with experts, with experts that all tokens share, with latents
+# Kernels per layer, and extra ones of experts, of shared experts, of MLA
 DENSE, MIXTURE, COMMON, LATENT = 11, 5, 4, 6
-ADAPTED = 8  # and more with slots for adapters: four products, each with two kernels
+ADAPTED = 8  # extra kernels per layer with LoRA slots: four matmuls of two kernels each
 FIRST = Bytes(64 * MIB, 130 * MIB, 180 * MIB)
-MANY = 4  # ranks; with more, a layer and graph take so many bytes more, fused sums or not
+MANY = 4  # ranks; above it, extra bytes per layer and graph, with and without fused all-reduce
 UNFUSED, FUSED = Bytes(0, 104 * KIB, 256 * KIB), Bytes(0, 0, 256 * KIB)
 SPLITS = 32
 FLOAT32 = 4
@@ -65,14 +65,14 @@ UNPACKED_FROM = 256  # tokens: model_executor/layers/quantization/awq.py
 
 
 class CapturedGraphs(NamedTuple):
-    """Bytes of CUDA graphs: those that they take, and those that vLLM expects."""
+    """Bytes of CUDA graphs: allocated (`taken`) and as vLLM estimates them (`charged`)."""
 
     taken: Bytes
     charged: Bytes
 
 
 def kernels(blocks: Sequence[LayerBlock], *, adapted: bool = False) -> int:
-    """Count the kernels that one step through all layers starts."""
+    """Return the number of kernels one step launches through `blocks`."""
     return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 
@@ -84,13 +84,13 @@ def _more(block: LayerBlock) -> int:
 
 
 def graphs(captures: Sequence[int], sequences: int, length: int, *, full: bool) -> int:
-    """Captured in all: pieces count as one."""
+    """Return the number of captured graphs; the pieces of a piecewise graph count as one."""
     decoding = sum(1 for n in captures if n <= sequences * length) if full else 0
     return len(captures) + decoding
 
 
 def splits(blocks: Sequence[LayerBlock], tokens: int, ranks: int) -> int:
-    """Bytes that attention of `tokens` decoded at once is cut into."""
+    """Return the bytes of split-KV partial outputs for `tokens` decoded at once."""
     widths = (_width(m, ranks) for b in blocks for m in b.mixers)
     return SPLITS * tokens * max(widths, default=0) * FLOAT32
 
@@ -103,32 +103,32 @@ def _width(mixer: Mixer, ranks: int) -> int:
 
 
 def unpacked(blocks: Sequence[LayerBlock], hidden: int, ranks: int) -> int:
-    """Numbers of the widest feed-forward's matrices on one rank."""
+    """Return the elements of the largest dense MLP's weight matrices on one rank."""
     feeds = (f for b in blocks for f in b.feeds if isinstance(f, Dense))
     return max(((2 + f.gated) * hidden * ceil_div(f.width, ranks) for f in feeds), default=0)
 
 
 class GraphPool(NamedTuple):
-    """Bytes of the private pool."""
+    """Bytes in the private pool of CUDA graphs."""
 
-    widest: int = 0  # a layer's with the largest size
-    cut: int = 0  # of splits
-    matrices: Bytes = NONE  # that are unpacked for large sizes
+    widest: int = 0  # peak activations of a layer at the largest size
+    cut: int = 0  # split-KV partial outputs
+    matrices: Bytes = NONE  # dequantized by AWQ's own kernel
 
 
 class GraphKind(NamedTuple):
-    """Facts that decide how many bytes a captured kernel takes."""
+    """Inputs to the bytes of a captured kernel."""
 
     ranks: int = 1
-    dense: Bytes = KERNEL  # bytes of a kernel of layers without experts
-    sparse: Bytes = SPARSE  # bytes of a kernel of layers with experts
+    dense: Bytes = KERNEL  # bytes per kernel of dense layers
+    sparse: Bytes = SPARSE  # bytes per kernel of MoE layers
     fused: bool = True
 
 
 def estimate(
     blocks: Sequence[LayerBlock], counts: tuple[int, int], pool: GraphPool, kind: GraphKind
 ) -> CapturedGraphs:
-    """Estimate all graphs that are captured: `counts` without and with slots for adapters."""
+    """Return the memory of all captured graphs. `counts`: graphs without and with LoRA slots."""
     count = sum(counts)
     if not count:
         return CapturedGraphs(NONE, NONE)
@@ -151,7 +151,7 @@ def estimate(
 
 
 def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, int]:
-    """Kernels of all graphs, of layers without experts and with them."""
+    """Return the kernels in all graphs: (of dense layers, of MoE layers)."""
     plain, adapted = counts
     plain_blocks: list[LayerBlock] = []
     mixed: list[LayerBlock] = []
@@ -208,9 +208,9 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:
-    """Return the bytes that AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that
-    Marlin runs on take that kernel only if --quantization awq asks for it (awq_marlin.py,
-    override_quantization_method; get_min_capability), and since 0.24 not then (auto_awq.py,
+    """Return the bytes of one layer's weights that AWQ's own kernel dequantizes and a graph
+    retains. Where Marlin runs, that kernel is only used with --quantization awq (awq_marlin.py,
+    override_quantization_method; get_min_capability), and since 0.24 never (auto_awq.py,
     get_quant_method)."""
     scheme = subject.choice.scheme
     if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
@@ -222,7 +222,7 @@ def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, larg
 
 
 def _by_adapters(launch: VllmLaunch, count: int) -> tuple[int, int]:
-    """Graphs without and with slots for adapters."""
+    """Return the number of graphs (without, with) LoRA slots."""
     if not launch.adapters:
         return count, 0
     return (count, count) if launch.rules.adapters_apart else (0, count)

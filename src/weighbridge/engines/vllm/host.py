@@ -1,19 +1,18 @@
-"""Host memory of a server: processes, and what each rank keeps there.
+"""Host memory of a vLLM server: its processes, and buffers of each rank.
 
-    load      file pages, which the kernel may drop, beside all that stays
-    asleep    at level 1 each segment of the pool that weights are in has a pinned block, which
-              torch rounds up to a power of two and keeps when the engine wakes; at level 2 none
-    swap      the first engine: a cache in host memory, a pinned block for each layer
-    Ray       its object store: 30 % of the memory that is there when it starts, 200 GB at most, in
-              /dev/shm. A reservation, of which vLLM's own messages take next to nothing: none to
-              all of it
-    offload   the cache's second level: one file in /dev/shm that ranks share, or in earlier
-              releases pinned blocks, one for each layer and rank
+    load      page cache of the weight files, reclaimable, beside everything that stays
+    asleep    level 1: pinned copies of the weights' segments, each rounded up to a power of two by
+              torch and retained after wake-up; level 2: none
+    swap      V0: a CPU KV cache (--swap-space), one pinned buffer per layer
+    Ray       object store: 30 % of memory available at its start, at most 200 GB, in /dev/shm. A
+              reservation; vLLM's messages use next to nothing of it: counted as none to all
+    offload   KV cache offloading: one file in /dev/shm shared by the ranks; in earlier releases
+              pinned buffers, one per layer and rank
 
 Source: vllm 0.33 device_allocator/cumem.py (sleep), v1/kv_offload/cpu/gpu_worker.py
 (CpuGpuOffloadingHandlers), shared_offload_region.py; 0.6.4 worker/cache_engine.py
 (_allocate_kv_cache), worker/worker.py (determine_num_available_blocks); torch
-ATen/core/CachingHostAllocator.h (PowerOf2Ceil). That memory stays when an engine wakes is
+ATen/core/CachingHostAllocator.h (PowerOf2Ceil). That pinned memory survives wake-up is
 vllm-project/vllm issue 16663. Ray 2.5x _private/ray_constants.py
 (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES); pull 66022 of
 ray-project/ray.
@@ -30,18 +29,18 @@ from weighbridge.engines.vllm.weights import RankWeights
 from weighbridge.memory.components.kv_cache import mixers
 from weighbridge.models.arch.mixers import Layer, Recurrent
 
-# Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
-# Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.
+# Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging
+# buffers. No published rule; torch workers with CUDA libraries hold 1 to 4 GiB each.
 SERVER, WORKER = Bytes(GIB // 2, GIB, 2 * GIB), Bytes(GIB, 5 * GIB // 2, 4 * GIB)
-ITEMS = 4 * GIB  # --mm-processor-cache-gb
+ITEMS = 4 * GIB  # default of --mm-processor-cache-gb
 OFFLOADER = "vllm model_executor/offloader/uva.py"
 ASLEEP = "asleep"
-STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
+STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # Ray's object store: percent of memory, bytes
 
 
 def host(launched: VllmLaunched) -> Device:
-    """Return what the ranks of all copies hold on the machine that holds most. What the server
-    alone does is counted for each machine: the card says how many devices one has."""
+    """Return the host memory of the node whose ranks need the most, over all replicas. Every node
+    counts the API server's; the number of devices per node comes from the card."""
     return fullest(
         tuple(launched.reserves), launched.budget, lambda ranks: _machine(launched, ranks)
     )
@@ -57,7 +56,7 @@ def _machine(launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
         *_caches(launched, there),
         *_store(launched),
     )
-    inside = there[0].standing.processes.high > 0  # workers are counted on the device
+    inside = there[0].standing.processes.high > 0  # unified memory: the device has the workers
     running = _processes(len(ranks), inside=inside)
     items = Component(
         name="other",
@@ -85,13 +84,13 @@ def _processes(count: int, *, inside: bool) -> Component:
 
 
 def workers(count: int) -> Bytes:
-    """Return the host memory of so many workers, beside what they load."""
+    """Return the host memory of `count` worker processes, without what they load."""
     return Bytes(*(count * each for each in WORKER))
 
 
 def beside(reserve: RankReserve) -> int:
-    """Return the bytes that a machine's processes may need beside a device that shares its memory,
-    whatever else was asked for."""
+    """Return the most bytes that host processes may need where GPU and host share memory,
+    offloading and swap not included."""
     standing = reserve.standing
     own_workers = exactly(0) if standing.processes.high else workers(1)
     return own_workers.plus(SERVER).high + ITEMS * bool(standing.subject.body.towers)
@@ -112,8 +111,7 @@ def _asleep(launched: VllmLaunched, ranks: list[RankWeights]) -> Iterator[Compon
 
 
 def _caches(launched: VllmLaunched, there: Sequence[RankReserve]) -> Iterator[Component]:
-    """Yield caches in the host memory of a machine; of what ranks share, the part of those that
-    are there."""
+    """Yield the CPU KV caches of the ranks on one node, and its part of what all ranks share."""
     launch = launched.launch
     layers = [_layers(r.standing.resident.rank.layers) for r in there]
     if launch.swap and any(layers):
@@ -130,7 +128,7 @@ def _caches(launched: VllmLaunched, there: Sequence[RankReserve]) -> Iterator[Co
 
 
 def _store(launched: VllmLaunched) -> Iterator[Component]:
-    """Yield Ray's object store, of a machine whose memory is known."""
+    """Yield Ray's object store, if Ray runs the workers and the node's memory is known."""
     ram = launched.asked.host_memory()
     if launched.asked.distributed_executor_backend != "ray" or ram is None:
         return
@@ -146,7 +144,7 @@ def _store(launched: VllmLaunched) -> Iterator[Component]:
 
 
 def _layers(layers: Iterable[Layer]) -> int:
-    """Count the layers with a cache of tokens."""
+    """Return the number of layers with a KV cache; recurrent states are not counted."""
     return sum(not isinstance(m, Recurrent) for m in mixers(layers))
 
 

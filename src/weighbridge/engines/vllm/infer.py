@@ -1,14 +1,14 @@
-"""Memory that vLLM holds on each device for a workload: needed, and taken by its share of the card.
+"""Memory that vLLM holds on each device for a workload: needed, and allocated by its budget.
 
-What vLLM refuses before it loads anything, and what it starts with but does not serve.
+Also what vLLM refuses before it loads anything, and what it starts with but does not serve.
 
-    encoder-decoders     those in the registry of that version alone
-    --block-size         1, 8, 16, 32, 64, 128 (256 since 0.12) up to 0.17; attention's kernels take
+    encoder-decoders     only those in the registry of that release
+    --block-size         1, 8, 16, 32, 64, 128 (256 since 0.12) up to 0.17; attention kernels take
                          multiples of 16
     batches              no fewer tokens than sequences
-    blocks               --num-gpu-blocks-override less the empty one, no fewer than a request's
+    blocks               --num-gpu-blocks-override less the null block, no fewer than a request's
     sequences            requests above --max-num-seqs wait
-    offloading           layers alone leave the card: embeddings, norms and the head stay
+    offloading           only layers leave the card: embeddings, norms and the head stay
 
 Source: vllm 0.9 to 0.33 model_executor/models/registry.py, config/cache.py (BlockSize),
 v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/scheduler.py
@@ -49,12 +49,12 @@ from weighbridge.models.arch.model_types import facts
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-SPAN = 256  # tokens over which a marginal byte is measured
-KERNEL = 16  # tokens: every block of attention is a multiple
+SPAN = 256  # tokens over which the bytes per token are averaged
+KERNEL = 16  # tokens: attention blocks are multiples
 
 
 def asks(subject: Subject, w: "Infer", budget: Budget | None) -> Asks[VllmLaunched]:
-    """Prepare the launches of a model on a card."""
+    """Return a function from a search point to the launch of this model on a card."""
     number, _ = version(ENGINE, w.engine_version)
     release_asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
     rules_of = older(release_asked) if release_asked < FIRST.version else rules(number)
@@ -85,7 +85,7 @@ def derived(launched: VllmLaunched) -> DerivedFacts:
         "non_torch_bytes": max(r.standing.sums.non_torch.expected for r in kinds),
         "model_loading_bytes": kinds[0].standing.sums.loaded,
         "share_needed_bytes": max(r.inside.expected + r.blocks.nbytes for r in kinds),
-        "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
+        "first_rank": stages[0],  # vLLM's log is about it; those above are of the fullest
         "stages": stages,
         "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
         "cuda_graph_estimate_bytes": graphs.expected,
@@ -96,8 +96,8 @@ def derived(launched: VllmLaunched) -> DerivedFacts:
 
 
 def _logged(reserve: RankReserve) -> FirstRank:
-    """Return the facts that a rank's own log prints: since 0.27 "peak activation" has what graphs
-    are expected to take in it (gpu_worker.py, peak_activation_memory)."""
+    """Return the figures that a rank logs; since 0.27 "peak activation" includes the CUDA graph
+    estimate (gpu_worker.py, peak_activation_memory)."""
     sums = reserve.standing.sums
     graphs = sums.charged if reserve.standing.launch.rules.consumed else exactly(0)
     activation = reserve.peak.plus(graphs)
@@ -110,14 +110,14 @@ def _logged(reserve: RankReserve) -> FirstRank:
 
 
 def _marginal(reserve: RankReserve) -> int:
-    """Bytes of one more token of a request."""
+    """Return the KV cache bytes of one more token per request."""
     context = reserve.blocks.context
     span = min(SPAN, context - 1) or 1
     return (reserve.blocks.content(context) - reserve.blocks.content(context - span)) // span
 
 
 def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
-    """The rank with the fewest blocks decides for all of a replica."""
+    """Return facts that depend on a card; the rank with fewest blocks decides for a replica."""
     kinds, data, least = launched.kinds, launched.launch.data, serving.scarcest(launched)
     shares = [(r, serving.asks(launched, r)) for r in kinds]
     share_bytes = serving.asks(launched, least)
@@ -143,7 +143,7 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
 
 
 def check(subject: Subject, w: "Infer", version: Version) -> None:
-    """Raises for what the engine refuses."""
+    """Raise UsageError or UnsupportedError for what vLLM refuses."""
     _registered(subject, version)
     refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
     _block_size(subject, w, version)
@@ -192,7 +192,7 @@ def _registered(subject: Subject, version: Version) -> None:
 
 
 def _latents_of_amd(subject: Subject, w: "Infer") -> bool:
-    """Tell whether AITER's kernels attend to latents, which take blocks of any size:
+    """Return whether AITER's kernels compute MLA, which take blocks of any size:
     v1/attention/backends/mla/rocm_aiter_mla.py (get_supported_kernel_block_sizes)."""
     budget = w.budget()
     amd = budget is not None and budget.choice.part.vendor == "AMD"

@@ -1,4 +1,4 @@
-"""The command line for this workload: `vllm serve`, with what differs from its defaults."""
+"""The command line for this workload: `vllm serve`, with flags that differ from its defaults."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def _flags(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
 
 
 def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object], ...]:
-    """Return (setting, its value): of those that are not said, nothing that is true."""
+    """Return (setting, value) pairs; the value is falsy for flags that the line leaves out."""
     alone = w.max_num_seqs or effective.requests == effective.sequences
     ranks = effective.tensor, effective.pipeline, effective.data, effective.context_parallel
     return (
@@ -74,13 +74,13 @@ def _drafting(subject: Subject, effective: VllmLaunch, w: "Infer") -> Iterator[t
         yield "--speculative-config", json.dumps(speculative)
 
 
-# Settings that other functions write, or leave out
+# Settings that other functions write, or that the line leaves out
 WRITTEN = (
     *(Vllm.dtype.name, Vllm.enable_expert_parallel.name, Vllm.enforce_eager.name),
     *(Vllm.language_model_only.name, Vllm.enable_prefix_caching.name, Vllm.async_scheduling.name),
     *(Vllm.disable_hybrid_kv_cache_manager.name, Vllm.enable_sleep_mode.name),
     Vllm.skip_mm_profiling.name,
-    Vllm.sleep_level.name,  # said to the server, when it is to sleep
+    Vllm.sleep_level.name,  # a request parameter of the running server
 )
 
 

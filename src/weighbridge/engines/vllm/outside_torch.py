@@ -1,8 +1,8 @@
-"""Memory that vLLM's accounts of torch miss: kernels' own, NCCL's, and what sleep mode unmaps.
+"""Memory that vLLM's count of torch misses: kernels' own, NCCL's, and what sleep mode unmaps.
 
-    growth        outside torch, from vLLM's first look at free memory to the end of profiling
-    talking       communicators of NCCL, before that first look
-    sleep mode    what loading frees, and vLLM takes for used all the same
+    growth        non-torch increase, from the first free-memory snapshot to the end of profiling
+    talking       NCCL communicators, before that snapshot
+    sleep mode    what loading frees, and vLLM still takes for used
 
 Growth, by release:
 
@@ -14,18 +14,18 @@ Growth, by release:
     from 0.21    FlashInfer samples, which has no such memory; no log is published. Seven engines of
                  0.26 on an H100 (torch 2.11 for CUDA 13, driver 580) grew by 230 MiB, but 238 with
                  gpt-oss in MXFP4 and 246 with Qwen3-30B-A3B: eager or captured, dense, with experts
-                 or latents, with FlashInfer's sampler or torch's (our own runs)
+                 or MLA, with FlashInfer's sampler or torch's (our own runs)
 
-Local memory: what a kernel's registers do not hold is on the stack of its thread, and the driver
-keeps room for every thread that can be resident as long as the context lives:
+Local memory: what a kernel's registers do not hold is on its thread's stack, and as long as the
+context lives the driver keeps room for every thread that can be resident:
 
-    bytes of a thread x multiprocessors x threads that one keeps
+    bytes per thread x multiprocessors x resident threads per multiprocessor
 
-The vocabulary is a constant of that kernel and the distance between its rows. Where it is odd, rows
-are not aligned and are read number by number, which spills more. Compiled by Triton 3.6 for
+The vocabulary is a constant of that kernel and the distance between its rows. If it is odd, rows
+are not aligned and are read element by element, which spills more. Compiled by Triton 3.6 for
 vocabularies of 32,016 to 262,208, its stack is 736 to 880 bytes on Hopper, 848 to 1,056 on A100 and
-880 on Ada; 1,888, 2,824 and 1,864 where the vocabulary is odd. 26 logs of 0.19 on an H100 are 0.24
-to 0.27 GiB, and Granite's, whose vocabulary is odd, 0.46: seven eighths of that rule.
+880 on Ada; 1,888, 2,824 and 1,864 for odd vocabularies. 26 logs of 0.19 on an H100 are 0.24 to 0.27
+GiB, and Granite's, whose vocabulary is odd, 0.46: seven eighths of that rule.
 
 Source: vllm 0.17 to 0.23 v1/sample/ops/topk_topp_triton.py, topk_topp_sampler.py, v1/worker/
 gpu_worker.py; jgchn/llm-d-planner, accuracy/results; CUDA C++ programming guide (local memory).
@@ -57,10 +57,10 @@ HOPPER = Bytes(
     180 * MIB, 230 * MIB, 300 * MIB
 )  # since 0.21: 230 to 246 as measured, a fifth around
 UNREAD = Bytes(40 * MIB, 130 * MIB, 352 * MIB)  # since 0.21, on other cards
-HELD, EIGHTHS = (6, 7, 8), 8  # of the rule
+HELD, EIGHTHS = (6, 7, 8), 8  # eighths of the rule: low, expected, high
 COMMUNICATOR = Bytes(400 * MIB, 520 * MIB, 640 * MIB)
-UNKNOWN = Bytes(12 * MIB, 520 * MIB, 640 * MIB)  # no card was named
-# By ranks, on cards with a switch: low, expected, high MiB beyond the first communicators
+UNKNOWN = Bytes(12 * MIB, 520 * MIB, 640 * MIB)  # without a named card
+# MiB beyond the first communicators, by ranks, on cards with an NVLink switch: low, expected, high
 SWITCHED = {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)}
 PLAIN = (40, 160, 560)
 # vLLM 0.11 grew by 0.55 GiB outside torch at two H100 with FP8, 0.13 of it kernels (one log). Its
@@ -70,7 +70,7 @@ SCATTER = 16 * MIB
 
 
 class ThreadStack(NamedTuple):
-    """Bytes of a thread, by whether rows of logits are aligned."""
+    """Stack bytes per thread, for aligned and for odd rows of logits."""
 
     aligned: Bytes
     odd: int
@@ -82,11 +82,11 @@ STACKS: Mapping[tuple[int, int], ThreadStack] = {
     (9, 0): ThreadStack(Bytes(736, 800, 880), 1888),
 }
 OTHER = ThreadStack(Bytes(736, 850, 1056), 2824)
-ALIGNED = 4  # numbers: 16 bytes of float32
+ALIGNED = 4  # elements: 16 bytes of float32
 
 
 def growth(launch: VllmLaunch, rank: Rank, vocabulary: int, card: Card) -> Bytes:
-    """Bytes of one rank, communicators aside."""
+    """Return the non-torch increase of one rank in bytes, without communicators."""
     if not rank.last or launch.pooling:
         return MODEL
     if launch.rules.sampler == "sort":
@@ -102,7 +102,7 @@ def growth(launch: VllmLaunch, rank: Rank, vocabulary: int, card: Card) -> Bytes
 
 
 def local_memory(vocabulary: int, card: Card) -> Bytes:
-    """Memory that the driver keeps for stacks of the kernel."""
+    """Return the bytes that the driver keeps for stacks of the sampling kernel."""
     return _stacks(card, vocabulary)
 
 
@@ -115,18 +115,18 @@ def _stacks(budget: Budget | None, vocabulary: int) -> Bytes:
 
 
 def stack_bytes(vocabulary: int, capability: tuple[int, int]) -> Bytes:
-    """Even vocabularies that are no multiple of four were not compiled: between the others."""
+    """Return stack bytes per thread. Even vocabularies not divisible by 4 may be either."""
     aligned, odd = STACKS.get(capability, OTHER)
     if vocabulary % 2:
         return Bytes(odd, odd, odd)
     return aligned if vocabulary % ALIGNED == 0 else aligned._replace(high=odd)
 
 
-# Communicators of NCCL, which are outside vLLM's share since 0.11
+# NCCL communicators, which are outside vLLM's budget since 0.11
 #
-# One communicator a group of ranks, and torch's own: 2 with tensor parallelism, and one more each
-# with experts (a group of the same ranks), with a pipeline, with replicas. What the first
-# collectives open later is in `engines/servers/communication.py`, and inside the share.
+# One communicator per group of ranks, and torch's own: 2 with tensor parallelism, and one more each
+# with experts (a group of the same ranks), with a pipeline, with data-parallel replicas. What the
+# first collectives open later is in `engines/servers/communication.py`, and inside the budget.
 #
 # No source gives a size, so it is assumed: vLLM 0.19 on 2 and 4 H100 held 1.02 and 1.04 GiB beside
 # the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each. Cards
@@ -136,7 +136,7 @@ def stack_bytes(vocabulary: int, capability: tuple[int, int]) -> Bytes:
 
 
 def collectives(rules: VllmRules) -> Collectives:
-    """Return the way in which this release sums over ranks, after its first look at free memory."""
+    """Return the collectives of this release, opened after the first free-memory snapshot."""
     return Collectives(
         engine=ENGINE.name,
         switched=SWITCHED,
@@ -164,20 +164,19 @@ def _communicator(budget: Budget | None) -> Bytes:
     return COMMUNICATOR if part.capability in SWITCHED_CHIPS else linked(part)
 
 
-# Sleep mode: what loading frees, and what vLLM takes for used all the same.
+# Sleep mode: what loading frees, and what vLLM still takes for used.
 #
-# Weights are made in a pool of their own. When loading ends, vLLM unmaps every segment of that pool
-# in which nothing is left, and torch goes on counting it as reserved. Since 0.10 the profile
-# reckons
+# Weights are allocated in a separate pool. When loading ends, vLLM unmaps every segment of that
+# pool that is empty, but torch still counts it as reserved. Since 0.10 the profile computes
 #
 #     outside torch = used - reserved
 #
-# so that it comes out too small by what was unmapped, and the cache is made larger by as much. A
-# tensor that is made and freed whole while loading is thus beyond the share of the card:
+# so that it comes out too small by what was unmapped, and the KV cache becomes larger by as much. A
+# tensor that is allocated and freed entirely while loading is thus beyond the budget:
 #
 #     tied heads    classes that make a head and tie it afterwards (FREED) free a whole one; others
-#                   (SHARED) take the embedding for it at once
-#     repacking     packed weights are replaced by the layout of their kernel. Replaced tensors
+#                   (SHARED) use the embedding for it at once
+#     repacking     quantized weights are replaced by the layout of their kernel. Replaced tensors
 #                   serve the next layer's, so one layer's are left; a 70B in AWQ had 2 GiB more of
 #                   cache with sleep mode than without (vllm-project/vllm issue 40256)
 #     pool          buffers that are made in the pool after weights were measured, and its segments.
@@ -188,7 +187,7 @@ def _communicator(budget: Budget | None) -> Bytes:
 # Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.py
 # (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
 
-LAYERS = 5  # of packed weights at most: a 70B in four bits has 0.43 GiB a layer
+LAYERS = 5  # repacked layers at most: a 70B in four bits has 0.43 GiB per layer
 POOL, POOL_WITH_TOWERS = Bytes(0, 0, 200 * MIB), Bytes(0, GIB // 2, GIB)
 POOL_WITH_SLICES = Bytes(490 * MIB, 640 * MIB, 790 * MIB)  # Gemma 4 E2B and E4B
 NONE = exactly(0)
@@ -196,7 +195,7 @@ SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
 
 
 def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component, ...]:
-    """Bytes of this rank that sleep mode puts beyond the share of the card."""
+    """Return the memory of this rank that sleep mode puts outside the budget."""
     if not launch.sleeps:
         return ()
     pool = Component(
@@ -229,8 +228,8 @@ def _pool(subject: Subject) -> Bytes:
 
 
 def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
-    """Return the bytes of an output layer that was made, then freed because it was tied. A class
-    that was not read does one or the other."""
+    """Return the bytes of an output layer that was allocated, then freed because it is tied. A
+    class that was not read may do either."""
     head = facts(subject.model_type).vllm.tied_head
     tied = any(p.tied and role_of(p) in VOCAB for p in subject.part.blueprint.counted)
     if not rank.last or head == "shared" or not tied:
@@ -242,7 +241,7 @@ def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
 
 
 def _repacked(subject: Subject, rank: Rank) -> Bytes:
-    """Weights of layers that were replaced, where they are packed."""
+    """Return the bytes of quantized weights of layers that repacking replaced."""
     if subject.choice.scheme is None and not subject.part.packed:
         return NONE
     layers = max(1, len(rank.layers))

@@ -1,11 +1,11 @@
-"""vLLM's blocks for a rank's layers, as the workload draws them and as the card has room for.
+"""KV cache blocks of one rank: how many the workload needs, and how many the card has room for.
 
-    needed       blocks of one request with a whole step, of the others as they write, the block
-                 that stays empty, less prefixes that are shared
-    available    share of the card - weights - growth of what is not torch's - profile's peak
-                 (- CUDA graphs, since 0.20)
+    needed       blocks of one request in prefill, of the others in decode, and the null block, less
+                 shared prefixes
+    available    requested memory (gpu_memory_utilization) - weights - non-torch increase - profile
+                 peak (- CUDA graphs, since 0.20)
 
-A draft model's layers join those of the model; the last rank of a pipeline has them.
+The layers of a draft model are added on the last pipeline stage.
 """
 
 from collections import Counter
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """The layers of one rank that have caches, and their pool, for any context and batch."""
+    """The cached layers of one rank, and their block pool for any context and batch."""
 
-    kinds: Mapping[Mixer, int]  # layers, counted
+    kinds: Mapping[Mixer, int]  # mixer -> number of layers
     usual: vllm.VllmCacheSetting
-    planned: Callable[[int], blocks.CachePool]  # by the encoder's length
+    planned: Callable[[int], blocks.CachePool]  # by encoder tokens
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted: cached_property needs a __dict__
 class Blocks:
-    """One rank's, as a launch draws them."""
+    """The KV cache blocks of one rank for a workload."""
 
     cached: Cached
     pool: blocks.CachePool
-    context: int  # of a request, with the tokens that are being proposed
+    context: int  # tokens per request, speculative ones included
     requests: int
-    tokens: int  # of a batch
+    tokens: int  # max_num_batched_tokens
     encoder: int
-    shared: int  # blocks that requests have in common, and are stored once
+    shared: int  # blocks saved by a shared prefix
 
     @cached_property
     def setting(self) -> vllm.VllmCacheSetting:
@@ -67,7 +67,7 @@ class Blocks:
 
     @cached_property
     def count(self) -> int:
-        """Blocks that the workload needs."""
+        """Return the blocks that the workload needs, including the null block."""
         drawn = vllm.drawn(self.pool, self.setting) - self.shared
         return drawn + 1 if drawn else 0
 
@@ -85,21 +85,21 @@ class Blocks:
 
     @property
     def admitted(self) -> int:
-        """Bytes of blocks that every request draws with a whole step of its own: what admission
-        looks for, and nobody holds at once."""
+        """Return the bytes if every request held the blocks of a prefill step at once: what
+        admission checks, more than is ever in use."""
         return (self.requests * self.request - self.shared + 1) * self.pool.block
 
     def content(self, tokens: int) -> int:
-        """Bytes of a request of so many tokens, without blocks."""
+        """Return the KV cache bytes of a request with `tokens`, not rounded up to blocks."""
         setting = replace(self.setting, context=tokens)
         return vllm.contents(self.cached.kinds, setting).kv
 
     def logged(self, available: int) -> int:
-        """The tokens that vLLM says there is room for."""
+        """Return the tokens vLLM logs as its KV cache size."""
         return vllm.logged(self.pool, self.setting, available)
 
     def components(self) -> tuple[Component, ...]:
-        """Tokens and states, whole blocks and padding, the empty block; less shared prefixes."""
+        """Return components of tokens, states, padding and the null block; less shared prefixes."""
         if not self.pool.groups:
             return ()
         if self.shared:
@@ -141,8 +141,8 @@ def cached(subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer") -> Cach
 def drawn(
     subject: Subject, cached: Cached, launch: VllmLaunch, context: int, requests: int, prefix: int
 ) -> Blocks:
-    """Return the blocks that so many requests draw at this launch; `prefix` are tokens that they
-    have in common."""
+    """Return the blocks of `requests` requests at this launch; `prefix`: tokens of their shared
+    prefix."""
     encoder = context if subject.body.encoder is not None else 0
     pool = cached.planned(encoder)
     alike = min(prefix, context) if launch.prefix_caching else 0
@@ -184,8 +184,8 @@ def _ssm(subject: Subject, named: str | None) -> DType | None:
 
 
 def _layers(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ...]:
-    """Return this rank's layers with a cache. A model that sees all tokens at once remembers
-    none."""
+    """Return this rank's layers that may have a cache, draft layers included; bidirectional models
+    have none."""
     if not subject.body.causal:
         return ()
     if not (launch.speculative and rank.last):
@@ -194,7 +194,7 @@ def _layers(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ..
 
 
 def _shared(pool: blocks.CachePool, requests: int, alike: int) -> int:
-    """Count the blocks that a prefix of `alike` tokens saves, in layers that keep all tokens;
-    windows and states have their own."""
+    """Return the blocks saved by a shared prefix of `alike` tokens in full-attention layers;
+    sliding windows and states do not share."""
     whole = (g for g in pool.groups if g.specs[0].kind == "full")
     return (requests - 1) * sum(alike // g.tokens for g in whole) if alike else 0

@@ -1,15 +1,15 @@
-"""The profile run: the peak that vLLM sets aside for activations, moment by moment.
+"""The profile run: the activation peak that vLLM reserves, as the largest of these moments.
 
-    encoding   inputs and outputs of the items, and the tower's widest layer
-    step       the widest moment of a layer with all tokens of a batch, or the trial of latents
+    encoding   inputs and outputs of the multimodal items, and the encoder's widest layer
+    step       the widest layer with max_num_batched_tokens, or MLA's chunked-prefill workspace
     sampling   the step's hidden states, their last rows twice, and logits
 
 In float32 one tensor more is alive than the code shows: a copy of all logits, or a product of the
 feed-forward. Llama 3.1 8B with 8,192 tokens and 1,024 sequences took 2.21 GiB in 0.19, for which
 either is 0.44 to 0.49 GiB; the first is expected, the second within the interval.
 
-Kept from one moment to the next: cuBLAS's workspace, the encoder's outputs, the experts'
-workspace (before 0.14 it was freed). The peak is the largest moment, never a sum of them.
+Alive in all moments: the cuBLAS workspace, encoder outputs, the experts' workspace (freed before
+0.14). The peak is the largest moment, never a sum of them.
 
 Source: vllm 0.19 and 0.33 v1/worker/gpu_model_runner.py (profile_run, _dummy_run,
 _dummy_sampler_run), v1/worker/gpu/model_runner.py.
@@ -31,27 +31,27 @@ from weighbridge.models.arch.model_types import facts
 from weighbridge.models.arch.stacks import sort
 from weighbridge.models.arch.towers import of_stacks
 
-# Pixels, height and width: as large as processors take, in shapes that tiles may have
+# Pixels (height, width): the largest processors accept, in aspect ratios that tiles may have
 HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (16, 1)))
 
 
-# Images and sounds: as many of the largest as one batch may bring, whatever requests bring later
+# Multimodal items: as many of the largest as one batch may bring, whatever requests bring
 #
-#     largest   of shapes that a processor takes whole, the one with the most tokens
+#     largest   of the shapes that a processor accepts whole, the one with the most tokens
 #
 #     items     max(1, min(tokens of a batch // tokens of an item, sequences x items of a prompt))
-#     inputs    items x positions x numbers of one, kept while the language model runs
+#     inputs    items x positions x elements per position, kept while the language model runs
 #     outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
-#     widest    3 D' and the feed-forward of the tower, all items at once: a layer's input stays
-#               with its caller, beside what attention added and its norm. Gemma 4's images are
-#               profiled as videos, of which 0.19 to 0.21 encode frame by frame, later releases as
-#               many as are small beside the card (gemma4_mm.py, _encoder_chunk); logs of 0.19 and
-#               0.20 with 16,384 tokens say 6 videos
-#     scores    heads x positions^2 of one item in float32, twice: where AMD's cards at home have no
-#               flash_attn, torch multiplies without a kernel (platforms/rocm.py,
+#     widest    3 D' and the MLP of the encoder, all items at once: a layer's input stays with its
+#               caller, beside what attention added and its norm. Gemma 4's images are profiled as
+#               videos, of which 0.19 to 0.21 encode frame by frame, later releases as many
+#               as are small beside the card (gemma4_mm.py, _encoder_chunk); logs of 0.19 and 0.20
+#               with 16,384 tokens say 6 videos
+#     scores    heads x positions^2 of one item in float32, twice: if AMD's consumer cards lack
+#               flash_attn, torch multiplies without a fused kernel (platforms/rocm.py,
 #               get_vit_attn_backend; ATen/native/transformers/attention.cpp). Its Triton kernel is
 #               one that people install, and vLLM asks for it since 0.16 (pull request 32944): a
-#               Radeon R9700 and two 7900 XT profiled Qwen3.6's tower with it. Qwen3.8 27B's, 16
+#               Radeon R9700 and two 7900 XT profiled Qwen3.6's encoder with it. Qwen3.8 27B's, 16
 #               heads and 65,536 positions, asked a Strix Halo for 256 GiB (0.28), and Qwen3-VL 2B's
 #               was too much for a 7800 XT (0.11, issue 27706)
 #
@@ -61,12 +61,12 @@ HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (
 
 
 class Encoded(NamedTuple):
-    """Elements that stay, and that encoding takes beside them."""
+    """Elements of the multimodal encoder: held until profiling ends, and the peak beside them."""
 
     held: int
     widest: int
     formula: str
-    scores: int = 0  # of one item
+    scores: int = 0  # attention scores of one item
 
 
 NOT_ENCODED = Encoded(0, 0, "")
@@ -81,8 +81,8 @@ def encoded(
     sequences: int,
     share: RankShare,
 ) -> Encoded:
-    """Estimate what the encoders take while vLLM profiles. It profiles one kind: the one with the
-    most tokens an item."""
+    """Return the encoder's elements in the profile run, for the modality with the most tokens per
+    item."""
     tower = max(towers, key=lambda t: t.tokens, default=None)
     if tower is None or not tower.tokens:
         return NOT_ENCODED
@@ -98,8 +98,8 @@ def encoded(
 
 
 def largest_towers(subject: Subject) -> tuple[Tower, ...]:
-    """The towers with the image that gives the language model the most tokens, as
-    get_image_size_with_most_features of each class looks for it."""
+    """Return the encoders with the image size that yields the most tokens, as each class's
+    get_image_size_with_most_features does."""
 
     if facts(subject.model_type).vllm.frames:
         return tuple(_as_video(t) for t in subject.body.towers if t.kind == "image")
@@ -135,13 +135,13 @@ def _widest_of_tower(tower: Tower, share: RankShare) -> int:
 
 @frozen_record
 class ProfiledMoment:
-    """Bytes by what they are; together they are alive at once."""
+    """Bytes alive at one moment of the profile run."""
 
     name: str
     activations: Bytes
     logits: int = 0
     workspaces: int = 0
-    scores: int = 0  # of a tower, in `activations` as far as they may be there
+    scores: int = 0  # attention scores of an encoder, upper bound; `activations` include them
     formula: str = ""
 
     @property
@@ -152,18 +152,18 @@ class ProfiledMoment:
 
 @frozen_record
 class Work:
-    """Tokens and requests that pass through one rank at once."""
+    """Tokens and requests of one step on one rank."""
 
     tokens: int
     sequences: int
     context: int
-    rows: int  # earlier tokens whose latents are expanded at once
+    rows: int  # cached tokens that MLA expands to K and V
     itemsize: int
-    items: bool = True  # with images and sounds, as many as fit a batch
-    kept: bool = True  # the experts' kernel takes what is never freed
-    profiled: int = 0  # tokens that it was sized by
-    towers: tuple[Tower, ...] = ()  # of the images and sounds that are encoded
-    levels: int = 0  # outputs of a tower beside its own
+    items: bool = True  # with as many multimodal items as fit a batch
+    kept: bool = True  # the MoE kernel uses the workspace that is never freed
+    profiled: int = 0  # tokens that this workspace is sized for
+    towers: tuple[Tower, ...] = ()  # multimodal encoders, at the size to profile
+    levels: int = 0  # deepstack outputs of an encoder, besides its main one
 
 
 def moments(
@@ -201,7 +201,7 @@ def moments(
 
 
 def kernels(launch: VllmLaunch, card: Card) -> hardware.KernelSizes:
-    """Ask what a profiled step takes of that card, and no more than it does."""
+    """Return the card's properties that affect the profile run, zeros and "none" for the others."""
     filters = sampler(launch) == "triton" and not launch.pooling
     return hardware.KernelSizes(
         cublas=hardware.cublas(card),
@@ -218,19 +218,19 @@ def _scores(launch: VllmLaunch, card: Card) -> hardware.Scores:
 
 
 def sampler(launch: VllmLaunch) -> str:
-    """Name what samples while vLLM profiles: a sampler, or the newer runner's way."""
+    """Return the key of the sampler used in the profile run, as `entry` takes it."""
     return launch.rules.second if launch.second_runner else launch.rules.sampler
 
 
 def share(launch: VllmLaunch) -> forward.RankShare:
-    """Return the split of heads and widths by which one rank computes. Replicas of the engine share
-    the experts, too."""
+    """Return how one rank's heads and MLPs are split. Experts are split over data-parallel
+    replicas, too."""
     width = 1 if launch.expert_parallel else launch.tensor * launch.data
     return forward.RankShare(tensor=launch.tensor, expert_width=width)
 
 
 def peak(every: Sequence[ProfiledMoment]) -> ProfiledMoment:
-    """Return the moment that is expected to be the largest, up to the most of any."""
+    """Return the moment with the largest expected bytes, its high end raised to that of any."""
     widest = max(every, key=lambda m: m.total.expected)
     more = max(m.total.high for m in every) - widest.total.high
     scores, most = max(m.scores for m in every), Bytes(0, 0, more)
@@ -239,13 +239,13 @@ def peak(every: Sequence[ProfiledMoment]) -> ProfiledMoment:
 
 @frozen_record
 class _Constant:
-    """Components that more than one moment has."""
+    """Parts of the peak shared by several moments: bytes, except `seen` in elements."""
 
     cublas: int
     seen: Encoded
     experts: int
     size: int
-    again: int  # of the feed-forward's product, which float32 may hold twice
+    again: int  # of an MLP's product, which float32 may hold twice
 
     @property
     def encoder(self) -> int:
@@ -253,7 +253,7 @@ class _Constant:
 
 
 def _experts(step: forward.StepWidths, launch: VllmLaunch, work: Work) -> int:
-    """Tokens of all replicas meet at the experts."""
+    """Return the bytes of the MoE workspace; experts process the tokens of all replicas."""
     sized = work.profiled if launch.rules.workspace_kept and work.kept else work.tokens
     tokens = sized * launch.data
     return step.workspace * min(tokens, launch.rules.chunk or tokens) * work.itemsize
@@ -330,38 +330,38 @@ def _answering(
     )
 
 
-# Logits while vLLM profiles: one row a sequence, of the whole vocabulary.
+# Logits in the profile run: one row per sequence, over the whole vocabulary.
 #
-# Bytes an entry, e the model's own dtype; all of them are alive at once:
+# Bytes per logit, e of the model's own dtype; all of them are alive at once:
 #
 #     sort         e + 4, sorted values 4 and indices 8, then 8 + 12 of the sort (from 128 rows on),
 #                  or 8 + 8 + 4 + 12 (below): 36 + e and 48 + e
-#     triton       e + 4, probabilities 4, random numbers 4; and a row of float32 a processor, kept
+#     triton       e + 4, probabilities 4, random numbers 4; and a float32 row per processor, kept
 #     flashinfer   e + 4, masked 4, probabilities 4
-#     newer runner float32: e + 4; own: e; warm: as flashinfer
+#     runner V2    float32: e + 4; own: e; warm: as flashinfer
 #     drafts       afterwards, with one token proposed for each sequence: logits of it and of the
 #                  token beyond, 2 e, of that alone e, and raw 4; of the first 4, copied 4, as
 #                  probabilities 4, random numbers 4 and their inverse 4: 3 e + 24
 #
-# The newer runner counts tokens a sequence besides: 4 bytes and a bit an entry, for every sequence;
-# and it has a bit an entry for grammars, and lists of tokens that a request allows, favours, stops
-# at or forbids.
+# Model runner V2 also counts tokens per sequence: 4 bytes and a bit per vocabulary entry, for every
+# sequence; and it has a bit per entry for grammars, and lists of tokens that a request allows,
+# favours, stops at or forbids.
 #
 # Source: vllm 0.11, 0.19, 0.23, 0.33 v1/worker/gpu_model_runner.py (_dummy_sampler_run),
 # v1/sample/sampler.py, v1/sample/ops/topk_topp_sampler.py, topk_topp_triton.py (buffer),
-# v1/sample/rejection_sampler.py,
-# v1/worker/gpu/sample/ (sampler.py, penalties.py); ATen/native/cuda/Sort.cpp and
-# cuda/cub.cuh (segmented_sort_pairs, segmented_sort_pairs_by_full_sort). gpt-oss-20b with 1,024
-# rows took 7.38 GiB in 0.11 (38 bytes an entry), 2.87 in 0.19 (14).
+# v1/sample/rejection_sampler.py, v1/worker/gpu/sample/ (sampler.py, penalties.py);
+# ATen/native/cuda/Sort.cpp and cuda/cub.cuh (segmented_sort_pairs,
+# segmented_sort_pairs_by_full_sort). gpt-oss-20b with 1,024 rows took 7.38 GiB in 0.11 (38 bytes
+# per logit), 2.87 in 0.19 (14).
 
 FLOAT32 = 4
 REJECTED = 6 * FLOAT32
-PADDED = 64  # rows of the head: vllm model_executor/layers/vocab_parallel_embedding.py
-SEGMENTS = 128  # rows from which sorting takes less
-FEW = 8  # rows below which the Triton kernel was not used
+PADDED = 64  # multiple of vocabulary rows: vllm model_executor/layers/vocab_parallel_embedding.py
+SEGMENTS = 128  # rows from which the sort takes less memory
+FEW = 8  # below so many rows, the Triton kernel was not used
 BITS = 32
-# Tokens that are allowed, favoured (and by how much), stopped at, forbidden (and where each word
-# begins), and whose probabilities are asked for: v1/worker/gpu/sample/logit_bias.py, bad_words.py,
+# Entries per sequence for allowed tokens, logit biases (token and value), stop tokens, bad words
+# (token and offset), and requested logprobs: v1/worker/gpu/sample/logit_bias.py, bad_words.py,
 # logprob.py of 0.22 to 0.33
 LISTED = 1024 + 2 * 1024 + 128 + 1024 + 129 + 128
 AFTER_SORT = 36
@@ -369,7 +369,7 @@ AFTER_FULL_SORT = 48
 
 
 def entry(kind: str, itemsize: int, rows: int) -> int:
-    """Bytes of one logit at the worst moment. `kind`: a sampler, or the newer runner's way."""
+    """Return the peak bytes per logit while sampling. `kind`: a key of `sampler`."""
     copied = FLOAT32 if itemsize != FLOAT32 else 0  # float32 logits are not copied again
     if kind == "sort" or (kind == "triton" and rows < FEW):
         spared = FLOAT32 - copied
@@ -382,7 +382,7 @@ def entry(kind: str, itemsize: int, rows: int) -> int:
 
 
 def unexplained(kind: str, itemsize: int) -> int:
-    """Bytes of one logit that float32 takes beyond its entry, as published: the code shows none."""
+    """Return the bytes per logit that float32 takes beyond `entry`, from measurements."""
     return FLOAT32 if itemsize == FLOAT32 and kind in ("triton", "flashinfer", "warm") else 0
 
 
@@ -391,7 +391,7 @@ def padded(vocabulary: int) -> int:
 
 
 def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
-    """Return the bytes of the Triton kernel's buffer: a row of `vocabulary` numbers for each
+    """Return the bytes of the Triton sampler's buffer: one float32 row of `vocabulary` per
     program."""
     if kind != "triton" or rows < FEW:
         return 0
@@ -401,9 +401,9 @@ def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
 
 
 def counts(sequences: int, vocabulary: int, drafted: int) -> int:
-    """Return the bytes of the newer runner's counts: how often each sequence has each token, a bit
-    for those in its prompt and those that a grammar allows (with `drafted` tokens more), and lists
-    of tokens. With 1,024 sequences of 0.26 an H100 held 551.5 MiB of Llama's 128,256 words, and
-    442.8 of DeepSeek's 102,400."""
+    """Return the bytes of runner V2's sampling state: a count per sequence and token, bitmasks of
+    prompt tokens and grammars (`drafted` masks more), and token lists. With 1,024 sequences of 0.26
+    an H100 held 551.5 MiB for Llama's vocabulary of 128,256, and 442.8 for DeepSeek's of
+    102,400."""
     bits = ceil_div(vocabulary, BITS)
     return sequences * FLOAT32 * (vocabulary + bits * (2 + drafted) + LISTED)

@@ -1,4 +1,4 @@
-"""Changes between versions of vLLM in what it reserves.
+"""Differences between vLLM releases in what they allocate.
 
 Read in the wheels of 0.9.0, 0.9.2, 0.10.0, 0.10.2, 0.11 to 0.20, 0.22 to 0.33 (one of each minor
 version): config/cache.py and config/vllm.py (defaults), engine/arg_utils.py (get_batch_defaults),
@@ -22,7 +22,7 @@ Arrives = Literal["whole", "both", "between", "streamed"]
 Second = Literal["none", "float32", "own", "warm"]
 
 BLOCKS = (1, 8, 16, 32, 64, 128)
-# Of graphs in pieces, which take less and leave states out: pull request 38270 asks no block there
+# Piecewise CUDA graphs only: they take less, and no state blocks (pull request 38270)
 PIECEWISE = "usual_graphs"
 WITH_SCALES = HOPPER._replace(file_scales=True)
 WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
@@ -30,74 +30,72 @@ WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
 
 @frozen_record
 class VllmRules:
-    """One version's. `second_runner` are the classes that its newer model runner serves; `second`
-    is what that runner's sampler makes of logits while profiling: a float32 copy, nothing, or
-    both after a pass with every kind of request."""
+    """Behaviour of one vLLM release. `second_*` are about model runner V2: `second_runner` the
+    classes it serves, `second` its logits in the profile run: a float32 copy, none, or both after a
+    pass with every kind of request."""
 
     version: Version
     utilization: float = 0.90
-    communication_inside: bool = True  # NCCL starts after the first look at free memory
-    rounds_up: bool = False  # the share of the card, to a byte
-    graphs_inside: bool = False  # the estimate of CUDA graphs comes off the cache
+    communication_inside: bool = True  # NCCL starts after the first free-memory snapshot
+    rounds_up: bool = False  # the budget, to a byte
+    graphs_inside: bool = False  # CUDA graphs' estimate is deducted from the KV cache
     rocm_graphs: bool = False  # ... on ROCm, too (pull request 44825)
-    full_graphs: bool = False  # beside piecewise ones
-    state_each: bool = False  # whole graphs need a block of states for every sequence
-    adapters_apart: bool = False  # each size with slots for adapters, and without
-    graph_step: int = 8  # from 256 tokens on
-    graphs_by_sequences: bool = True  # up to twice as many tokens as sequences
-    least_graphs: int = 0  # sizes up to it are there for few sequences, too
-    sparse_less: bool = False  # a log's graphs of layers with experts are small: see graphs.py
-    wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
-    widest_graphs: int = 1024  # of the classes that ask for more than others do
-    asks_vram: bool = False  # ROCm's memory for defaults is VRAM (_query_total_memory_from_amdsmi)
-    largest_tier: bool = False  # defaults of their own for cards of 160 GiB
+    full_graphs: bool = False  # full graphs besides piecewise ones
+    state_each: bool = False  # full graphs need a state block for every sequence
+    adapters_apart: bool = False  # LoRA: each size is captured with and without adapter slots
+    graph_step: int = 8  # tokens between sizes above 256
+    graphs_by_sequences: bool = True  # sizes stop at twice max_num_seqs
+    least_graphs: int = 0  # smallest limit of sizes, however few sequences
+    sparse_less: bool = False  # logs show small graphs of MoE layers: see graphs.py
+    wide_graphs: bool = False  # sizes up to 1,024 tokens on data-center Blackwell
+    widest_graphs: int = 1024  # largest size of model classes that raise the limit
+    asks_vram: bool = False  # ROCm: defaults depend on VRAM (_query_total_memory_from_amdsmi)
+    largest_tier: bool = False  # separate defaults for cards of 160 GiB
     sampler: Sampler = "sort"
-    workspace_kept: bool = False  # of experts: allocated once and never freed
-    # The first engine: contexts that a prompt is read whole up to, and tokens of a piece of others
+    workspace_kept: bool = False  # MoE workspace: allocated once, never freed
+    # V0: longest context with unchunked prefill, and tokens per chunk for longer ones
     whole_to: int = 0
     pieces: int = 0
-    chunk: int | None = None  # tokens that experts take at a time
-    fused_gelu: bool = False  # FlashInfer's kernel of experts in NVFP4 has GELU, too
-    consumed: bool = False  # everything that left free memory counts, reserved as it is
-    # Buffers of 128 MiB that modules of latent attention make when they are imported: on Blackwell,
-    # where two are tried, and on other cards. Since 0.25 one of the two waits until it is used.
+    chunk: int | None = None  # max tokens per MoE kernel call
+    fused_gelu: bool = False  # FlashInfer's NVFP4 MoE kernel supports GELU
+    consumed: bool = False  # the budget counts all used memory, reserved instead of allocated
+    # Number of 128 MiB workspaces that MLA backends allocate on import: on Blackwell, where two
+    # backends are tried, and on other cards. Since 0.25 one of the two is allocated at first use.
     latent_buffers: tuple[int, int] = (0, 0)
     latent_late: int = 0
-    prefixes_of_states: bool = False  # prefix caching is on for hybrids
-    whole_prompts: bool = False  # without chunked prefill: tokens of a batch = context
+    prefixes_of_states: bool = False  # prefix caching is on by default for hybrid models
+    whole_prompts: bool = False  # without chunked prefill, max_num_batched_tokens = context
     second_runner: frozenset[str] = frozenset()
-    second_dense: bool = False  # and everything without experts or states
-    second_any: bool = False  # and everything else
+    second_dense: bool = False  # runner V2 serves all models without experts or states
+    second_any: bool = False  # runner V2 serves all models
     second: Second = "none"
-    second_charged: bool = False  # its graphs are tried before the cache is sized
-    second_items: bool = False  # and images and sounds are profiled
-    # Sleep mode: free memory counts torch's segments, also those that its pool has given back
+    second_charged: bool = False  # runner V2 estimates CUDA graphs before sizing the cache
+    second_items: bool = False  # runner V2 profiles multimodal items
+    # Sleep mode: used memory includes torch segments that the sleep pool has already freed
     phantom: bool = False
-    # How weights that are packed while they load arrive: see `engines/servers/shards.py`
+    # Lifetime of 16-bit weights quantized on load: see `engines/servers/shards.py`
     arrives: Arrives = "whole"
-    whole_items: bool = False  # batches have room for the largest video of some models
-    # Numbers that attention keeps on the card (attention/layer.py): scales of queries, keys, values
+    whole_items: bool = False  # a batch holds the largest video of some models
+    # Scalars per attention layer on the card (attention/layer.py): scales of queries, keys, values
     # and probabilities, and until 0.28 the ranges of the first three
     scales: int = 7
-    unsplit: bool = False  # tensors of 20 MiB and more have segments of their own while it loads
-    fuses: bool = False  # the compiler fuses sums of ranks with what follows
-    scatters: bool = False  # the custom all-reduce has a larger second buffer
-    towers_everywhere: bool = True  # on every pipeline stage; its second runner has the first alone
-    shared_hold: bool = (
-        True  # gemma4.py: layers that share a cache have keys and values of their own
-    )
+    unsplit: bool = False  # while loading, tensors of 20 MiB and more get their own segment
+    fuses: bool = False  # the compiler fuses all-reduce with the next op
+    scatters: bool = False  # custom all-reduce has a larger second buffer
+    towers_everywhere: bool = True  # encoders on every pipeline stage; runner V2: on the first
+    shared_hold: bool = True  # gemma4.py: layers that share a KV cache load K and V weights, too
     wide_latents: bool = False  # rotary_embedding/deepseek_scaling_rope.py: float32, not compiled
     extra_vocabulary: int = 256  # lora_extra_vocab_size, until it was dropped
-    blocks: tuple[int, ...] = BLOCKS  # tokens that --block-size takes; () is any
-    kernel_of_samples: bool = False  # the sampler's kernel is there: see outside_torch.py
-    triton_towers: bool = False  # asks for flash_attn's Triton kernel on AMD's cards at home
-    second_packed: bool = False  # the newer runner has experts and packed weights, too
-    logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
+    blocks: tuple[int, ...] = BLOCKS  # values of --block-size; (): any
+    kernel_of_samples: bool = False  # the sampler loads a kernel of its own: see outside_torch.py
+    triton_towers: bool = False  # tries flash_attn's Triton kernel on Radeon cards
+    second_packed: bool = False  # runner V2 supports experts and quantized weights
+    logged_by_groups: bool = True  # the log's KV cache tokens are blocks // groups x block size
     packing: Literal["tuples", "slots", "groups"] = "tuples"  # of packed kinds: see blocks.py
-    in_flight: bool = False  # tokens of batches under way count to a request's
-    # layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): of float8 with a scale a block
+    in_flight: bool = False  # a request's blocks include tokens of all concurrent batches
+    # layers/linear.py (_maybe_allow_fp8_block_shape_mismatch): FP8 shards may cut a scale block
     partial_blocks: bool = False
-    plain_awq: bool = True  # --quantization awq has kernels of its own where others would run, too
+    plain_awq: bool = True  # --quantization awq selects AWQ's own kernels even where Marlin runs
     # Kernels for MXFP4 (parallel/rules.py)
     hopper: WeightKernel = WITH_SCALES
     blackwell: WeightKernel = WIDE_COLUMNS
@@ -110,8 +108,8 @@ LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM")
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 10): {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True},
-    # Triton's kernels ask for torch 2.8 (quantization/mxfp4.py, _should_use_marlin), and 0.10.1 is
-    # made for 2.7.1, 0.10.2 for 2.8
+    # Triton's kernels need torch 2.8 (quantization/mxfp4.py, _should_use_marlin); 0.10.1 is built
+    # for 2.7.1, 0.10.2 for 2.8
     (0, 10, 1): {"hopper": MARLIN},
     (0, 10, 2): {"hopper": WITH_SCALES},
     (0, 11): {"communication_inside": False, "full_graphs": True, "widest_graphs": 992},
@@ -119,7 +117,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
     | {"blocks": (*BLOCKS, 256), "least_graphs": 0, "widest_graphs": 1024},
     (0, 13): {"arrives": "both", "sparse_less": True},
-    # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
+    # 0.14 to 0.16 wrote `with pool and config`, so weights are loaded outside the sleep pool
     (0, 14): {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
     | {"partial_blocks": True},
     (0, 15): {"arrives": "between"},
@@ -128,9 +126,9 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 18): {"chunk": None, "blocks": (), "kernel_of_samples": True},
     (0, 19): {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
     # gpu_model_runner.py (_check_and_update_cudagraph_mode), pull request 38270: 0.17.1 started
-    # where 0.20.0 did not (NVIDIA-NeMo/RL issue 2620), 0.19.0 captured (vllm-project/recipes 551)
+    # where 0.20.0 failed (NVIDIA-NeMo/RL issue 2620), 0.19.0 captured (vllm-project/recipes 551)
     (0, 20): {"utilization": 0.92, "graphs_inside": True, "state_each": True},
-    # v1/core/kv_cache_utils.py (_report_kv_cache_config): requests at once x their length
+    # v1/core/kv_cache_utils.py (_report_kv_cache_config): concurrency x context
     (0, 20, 1): {"logged_by_groups": False},
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
     (0, 21): {"unsplit": True},
@@ -154,7 +152,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 
 @cache
 def rules(version: Version) -> VllmRules:
-    """Return the rules of the newest change that is not newer than `version`."""
+    """Return the behaviour of the release `version`."""
     return replace(by_release(FIRST, CHANGES, version), version=version)
 
 
@@ -162,8 +160,8 @@ FIRST_ENGINE_TO: Version = (0, 8)
 
 
 def older(version: Version) -> VllmRules:
-    """Return the rules of a release before `FIRST`: its, but for the batches of the first engine,
-    which was the default before 0.8 (0.6.4 engine/arg_utils.py and config.py, 0.8.5 config.py)."""
+    """Return the behaviour of a release before `FIRST`: that of `FIRST`, with the batch limits of
+    V0, the default engine before 0.8 (0.6.4 engine/arg_utils.py and config.py, 0.8.5 config.py)."""
     first = rules(FIRST.version)
     if version >= FIRST_ENGINE_TO:
         return first
@@ -173,7 +171,7 @@ def older(version: Version) -> VllmRules:
 
 ALWAYS: Version = (999,)
 V0_ENDED: Version = (0, 11)
-# Class -> the first version with it, and the first without it
+# Class -> first release with it, first release without it
 ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
     "BartModel": ((0, 9), V0_ENDED),
     "BartForConditionalGeneration": ((0, 9), V0_ENDED),
@@ -189,6 +187,6 @@ ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
 
 
 def registered(cls: str, version: Version) -> bool:
-    """Tell whether this release has the class of an encoder and a decoder."""
+    """Return whether this release serves the encoder-decoder class."""
     first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
     return first <= version < ended

@@ -1,16 +1,15 @@
-"""Flags that make vLLM serve a workload on a card, where those that were asked for do not.
+"""Flags that make vLLM serve a workload on a card, if the user's flags do not.
 
-    serves     every rank has room for the blocks of all requests, and vLLM accepts the share and
-               the sequences, as is expected; `surely` where it does by the widest bounds too
-    share      what is inside and the blocks, by the high estimate; no more than leaves the expected
-               bytes outside, unless the expected ones inside do not do with less
-    less       where the default is not surely free: the largest share that leaves what is outside,
-               else the largest that is free when it starts
-    then       as many sequences as have a block for their states, as many as requests, batches of
-               2,048 and of 512 tokens, no CUDA graphs:
-               one after the other, until it serves
+    serves     every rank has room for the blocks of all requests, and vLLM accepts the budget and
+               the sequences, by expected values; `surely` if also by the widest bounds
+    share      what is inside the budget and the blocks, by the high estimate; no more than leaves
+               the expected bytes outside, unless the expected ones inside need more
+    less       if the default is not surely free: the largest share that leaves what is outside,
+               else the largest that is free at the start
+    then       as many sequences as have a state block, as many as requests, batches of 2,048 and
+               of 512 tokens, no CUDA graphs: one after the other, until it serves
 
-What the user has said is never changed.
+Flags that the user set are never changed.
 """
 
 import math
@@ -29,7 +28,7 @@ from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.verdict import Condition
 
-STEPS = 1000  # a share is written in thousandths
+STEPS = 1000  # the share is rounded to thousandths
 STATES = (  # config/compilation.py (resolve_cudagraph_mode_and_sizes)
     "vllm-project/recipes 551, vllm 0.22.1: max_num_seqs (1024) exceeds available Mamba cache "
     "blocks (856). Each decode "
@@ -38,7 +37,7 @@ STATES = (  # config/compilation.py (resolve_cudagraph_mode_and_sizes)
 BATCHES = (2048, 512)
 
 
-LACKING = {  # what is said of a condition in bytes that does not hold
+LACKING = {  # condition in bytes -> sentence if it does not hold
     "loading": "vllm_load",
     "loading_and_packing": "vllm_load.packing",
     "cache_given": "cache_asked",
@@ -47,7 +46,7 @@ LACKING = {  # what is said of a condition in bytes that does not hold
 
 
 def serves(launched: VllmLaunched, by: int = EXPECTED) -> bool:
-    """`by`: the estimates that are believed."""
+    """Return whether all conditions hold; `by`: WORST, EXPECTED or BEST estimates."""
     return all(one.stands(by) for one in conditions(launched))
 
 
@@ -60,8 +59,8 @@ def others(asked: VllmLaunched, _: int) -> Iterator[VllmLaunched]:
 
 
 def _with_states(asked: VllmLaunched) -> Iterator[StepLimits]:
-    """Yield the same with as many sequences as have a block, where it fails by those; less an
-    eighth, since the pool errs by some percent (assumed)."""
+    """Yield the limits with as many sequences as have a state block, if only those are missing;
+    less an eighth, since the pool's estimate errs by some percent (assumed)."""
     lacking = [c for c in conditions(asked) if c.source == STATES and not c.stands(WORST)]
     least = min((c.available.low for c in lacking if c.available), default=0)
     if asked.batch.sequences is None and least - least // 8 >= asked.kinds[0].requests:
@@ -69,7 +68,7 @@ def _with_states(asked: VllmLaunched) -> Iterator[StepLimits]:
 
 
 def hopeless(asked: VllmLaunched) -> bool:
-    """Tell whether weights and blocks are more than the card, or what is there while they load."""
+    """Return whether weights and blocks, or what loading needs, exceed the card."""
     budget = asked.on_cards
     if not all(loads(r, budget, BEST) for r in asked.kinds):
         return True
@@ -89,7 +88,7 @@ def _smaller(asked: VllmLaunched) -> Iterator[StepLimits]:
 
 
 def _widened(launched: VllmLaunched) -> VllmLaunched:
-    """The same with the share that it needs, where that is more than vLLM's default."""
+    """Return the launch with the share that it needs, if that is above vLLM's default."""
     if _given(launched):
         return launched
     wanted = utilization(launched.kinds, launched.on_cards)
@@ -99,8 +98,8 @@ def _widened(launched: VllmLaunched) -> VllmLaunched:
 
 
 def _narrowed(launched: VllmLaunched) -> Iterator[VllmLaunched]:
-    """The same with a share that is less than vLLM's default: the largest that surely leaves all
-    that is outside of it, then the largest that is surely free when it starts."""
+    """Yield the launch with a share below vLLM's default: the largest that surely leaves all that
+    is outside of it, then the largest that is surely free at the start."""
     if _given(launched):
         return
     cards = [(r, r.own(launched.on_cards)) for r in launched.kinds]
@@ -113,19 +112,19 @@ def _narrowed(launched: VllmLaunched) -> Iterator[VllmLaunched]:
 
 
 def beside_processes(reserve: RankReserve, budget: Budget) -> float:
-    """Return the bytes that a device surely has beside the processes of the server, where they
-    share one memory; no bound where they do not."""
+    """Return the bytes that a device surely has besides the server's processes, if they share one
+    memory; infinity if not."""
     return math.inf if budget.pool is None else budget.pool.low - beside(reserve)
 
 
 def _given(launched: VllmLaunched) -> bool:
-    """Tell whether the user has said how much the engine may take."""
+    """Return whether the user fixed the budget or the KV cache."""
     share_given = launched.asked.gpu_memory_utilization is not None
     return share_given or any(r.given is not None for r in launched.kinds)
 
 
 def utilization(reserves: Sequence[RankReserve], budget: Budget) -> float | None:
-    """The share to ask for; None where no share does."""
+    """Return the gpu_memory_utilization to set; None if none serves."""
     cards = [(r, r.own(budget).usable.expected, hardware.total(r.own(budget))) for r in reserves]
     least = max(_up(r.inside.expected + r.blocks.nbytes, total) for r, _, total in cards)
     wanted = max(_up(r.inside.high + r.blocks.nbytes, total) for r, _, total in cards)
@@ -145,12 +144,12 @@ def _down(nbytes: float, total: int) -> float:
 
 
 def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
-    """Tell whether the card has room for all that is there while weights are read and packed."""
+    """Return whether the card has room for all that loading and quantizing the weights needs."""
     return reserve.standing.sums.loading[2 - by] <= reserve.own(budget).usable[by]
 
 
 def conditions(launched: VllmLaunched) -> Iterator[Condition]:
-    """Yield what has to hold on every rank that differs."""
+    """Yield the conditions of every distinct rank."""
     for reserve in launched.kinds:
         yield from _conditions(launched, reserve, reserve.own(launched.on_cards))
 
@@ -186,7 +185,7 @@ def _conditions(
     if launch.rules.state_each and whole and "state" in reserve.blocks.kinds:
         blocks = Bytes(*(reserve.blocks.pool.count(max(0, n)) for n in room))
         sure = launched.asked.engine_version and launch.decoding == "whole"
-        least = launch.sequences if sure else 0  # before 0.20, and in pieces: none
+        least = launch.sequences if sure else 0  # before 0.20, and for piecewise graphs: none
         yield Condition(
             "state_blocks",
             Bytes(least, launch.sequences, launch.sequences),
@@ -198,35 +197,35 @@ def _conditions(
 
 
 def _draws_more(reserve: RankReserve, utilization: float) -> bool:
-    """Tell whether it is a larger share than vLLM's own, which may leave no room for what is
-    outside of it; or its own, where the release does not charge graphs to it, and capturing them
-    may run out (0.8.5 with experts on four A10: vllm-project/vllm issue 17469)."""
+    """Return whether the share is above vLLM's default, which may leave no room for what is outside
+    of it; or whether this release does not deduct CUDA graphs, so that capturing may run out (0.8.5
+    with experts on four A10: vllm-project/vllm issue 17469)."""
     standing = reserve.standing
     uncharged = bool(standing.launch.captures) and not standing.sums.charged.expected
     return uncharged or utilization > standing.launch.rules.utilization
 
 
 def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
-    """Free once the context and the first communicators are there."""
+    """Return the bytes free after the CUDA context and the first communicators."""
     return max(0, reserve.own(budget).usable[by] - reserve.standing.sums.before[2 - by])
 
 
 def asks(launched: VllmLaunched, reserve: RankReserve) -> int:
-    """Return the bytes that vLLM asks for of the card of a rank."""
+    """Return the budget of a rank's card, in bytes."""
     card = reserve.own(launched.on_cards)
     return share(reserve.standing.launch.rules, launched.utilization, card)
 
 
 def takes(launched: VllmLaunched, reserve: RankReserve) -> int:
-    """Return the bytes that a rank takes at start, which are no more than a process can have. Where
-    share and what is outside of it are, it starts with what torch gives back of the profile
+    """Return the bytes that a rank holds at the start, at most what a process can have. If budget
+    and what is outside of it exceed that, it starts with what torch frees of the profile
     (gpu_worker.py, memory_profiling: empty_cache), or dies while graphs are captured."""
     most = reserve.own(launched.on_cards).usable.high
     return min(reserve.taken(asks(launched, reserve)), most)
 
 
 def scarcest(launched: VllmLaunched) -> RankReserve:
-    """Return the rank with room for the fewest blocks, which decides for all of a replica."""
+    """Return the rank with room for the fewest blocks, which decides for a replica."""
 
     def blocks(reserve: RankReserve) -> float:
         available = max(0, reserve.available(asks(launched, reserve)))
@@ -240,7 +239,7 @@ def concurrency(reserve: RankReserve, available: int) -> float:
 
 
 def lacks(asked: VllmLaunched) -> str:
-    """Say what the flags as they were asked leave no room for; "" where they surely serve."""
+    """Return what the user's flags leave no room for; "" if they surely serve."""
     broken = next((one for one in conditions(asked) if not one.stands(EXPECTED)), None)
     if broken is None:
         return "" if serves(asked, WORST) else _nearly(asked, scarcest(asked))
@@ -256,7 +255,7 @@ def lacks(asked: VllmLaunched) -> str:
 
 
 def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
-    """Describe a launch that is expected to serve, and may not."""
+    """Return a sentence about a launch that is expected to serve, but may not."""
     if reserve.given is not None:
         size, low = human(reserve.given), reserve.given_room.low
         if low < reserve.blocks.nbytes:
@@ -277,7 +276,7 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
 
 
 def _blocks(asked: VllmLaunched, reserve: RankReserve) -> str:
-    """Say what there is no room for: the profile run, a request, or all of them at once."""
+    """Return what has no room: the profile run, a request, or all of them together."""
     share_bytes, request = asks(asked, reserve), reserve.blocks.request * reserve.blocks.pool.block
     room = reserve.available(share_bytes)
     if room < 0:

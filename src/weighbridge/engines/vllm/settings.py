@@ -1,4 +1,4 @@
-"""Settings of vLLM, named as its own command line has them."""
+"""Settings of vLLM, by the names on its command line."""
 
 from weighbridge.settings.setting import (
     Bool,

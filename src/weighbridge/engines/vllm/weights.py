@@ -1,26 +1,26 @@
-"""A rank's weights once they are on the card: the engine's tensors (`servers/shards.py`),
-with what the allocator rounds them up by, replayed tensor by tensor in the order of the layers.
+"""A rank's weights on the card: the engine's tensors (`servers/shards.py`), with the allocator's
+rounding, replayed tensor by tensor in layer order.
 
-    allocated   since 512 bytes and remainders of up to 1 MiB belong to a tensor
+    allocated   tensors with rounding: to 512 bytes, and remainders of up to 1 MiB
     reserved    whole segments: what the driver has given
 
-How vLLM spreads a model over devices.
+How vLLM splits a model over devices.
 
 Source: vllm 0.33 and 0.19: distributed/utils.py (get_pp_indices, VLLM_PP_LAYER_PARTITION),
 model_executor/layers/{linear,mla,vocab_parallel_embedding}.py, fused_moe/{config,
 expert_map_manager}.py and the get_pp_group() of model_executor/models/*.py; lora/layers/*.py and
 config/lora.py (MaxLoRARanks).
 
-What a model's class keeps for every token of a batch beside its weights.
+Buffers of a model's class per token of a batch, besides its weights.
 
-    per-layer inputs   Gemma 3n and 4 E2B/E4B: layers x numbers of a slice. A class with towers
+    per-layer inputs   Gemma 3n and 4 E2B/E4B: layers x elements of a slice. A class with encoders
                        makes them a buffer beside the weights, and one tensor more lives through
                        all layers of a step, which take a slice each
-    deepstack          Qwen3-VL, Qwen3-Omni: hidden states that layers of the tower add to the first
-                       layers of the language model, a buffer a level
-    indices            DeepSeek 3.2 and its kin: which tokens sparse attention looks at, int32
+    deepstack          Qwen3-VL, Qwen3-Omni: hidden states that encoder layers add to the first
+                       layers of the language model, one buffer per level
+    indices            DeepSeek 3.2 and its kin: tokens that sparse attention looks at, int32
 
-Buffers are made with the model, so the log's "Model loading took" has them.
+Buffers are made with the model, so the log's "Model loading took" includes them.
 
 Source: vllm 0.26 and 0.33 model_executor/models/gemma4_mm.py (per_layer_embeddings), gemma4.py
 (project_per_layer_inputs, _run_decoder_layers), gemma3n_mm.py, gemma3n.py; 0.13 and 0.33
@@ -59,10 +59,10 @@ if TYPE_CHECKING:
 
 MXFP4, NVFP4 = "mxfp4", "nvfp4"
 UNSPLIT = AllocatorOptions(max_split_size_mb=20)
-INTERLEAVED = 3  # layers that are there at once, where files mix their tensors
-LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
+INTERLEAVED = 3  # layers in memory at once, if files interleave their tensors
+LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: allocated on import
 BLACKWELL = 10  # and 12, of consumer cards
-OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
+OWN_BUFFERS = (9, 10)  # major compute capabilities of those kernels
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 SLICE, LEVELS, CHOSEN = "hidden_size_per_layer_input", "deepstack_visual_indexes", "index_topk"
 TEXT, SEES, THINKER = "text_config", "vision_config", "thinker_config"
@@ -71,13 +71,13 @@ INT32 = 4
 
 @frozen_record
 class RankWeights:
-    """Bytes of one rank."""
+    """Bytes of weights and buffers of one rank."""
 
     weights: int
     buffers: int
     allocated: int
     reserved: int
-    offloaded: host.PinnedWeights  # to host memory
+    offloaded: host.PinnedWeights  # kept in host memory
     asleep: host.PinnedWeights  # in host memory while it sleeps at level 1
 
 
@@ -87,15 +87,15 @@ def replica(subject: Subject, launch: VllmLaunch, w: "Infer", card: Card) -> Rep
 
 
 def imported(subject: Subject, launch: VllmLaunch, card: Card) -> int:
-    """Bytes that choosing the kernels of latent attention takes: every module that is tried makes
-    its buffer. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
+    """Return the bytes of workspaces allocated when MLA backends are imported: one for each that is
+    tried. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
     if not any(isinstance(m, Latent) for m in mixers(subject.layers)):
         return 0
     return LATENT_BUFFER * launch.rules.latent_buffers[not hardware.blackwell(card)]
 
 
 def sizes(launch: VllmLaunch, card: Card) -> SpreadArgs:
-    """Return how the model is spread, as `engines/parallel` takes it."""
+    """Return how the model is split, as `engines/parallel` takes it."""
     return {
         "tensor": launch.tensor,
         "pipeline": launch.pipeline,
@@ -107,8 +107,8 @@ def sizes(launch: VllmLaunch, card: Card) -> SpreadArgs:
 
 
 def keeps_workspace(subject: Subject, card: Card) -> bool:
-    """Tell whether the experts' kernel takes its buffers from the workspace that is never freed.
-    The Triton and TensorRT-LLM kernels for MXFP4 make their own (oracle/mxfp4.py)."""
+    """Return whether the MoE kernel uses the workspace that is never freed. The Triton and
+    TensorRT-LLM kernels for MXFP4 allocate their own (oracle/mxfp4.py)."""
     scheme = subject.choice.scheme
     if scheme is None or scheme.name != MXFP4:
         return True
@@ -116,16 +116,16 @@ def keeps_workspace(subject: Subject, card: Card) -> bool:
 
 
 def shuffles(subject: Subject, rules: VllmRules, card: Card) -> bool:
-    """Tell whether experts run in vLLM's own CUTLASS kernel for NVFP4, which copies rows into the
-    order of experts, back again, and weighs them (experts/cutlass_moe.py, run_cutlass_moe_fp4): on
-    Blackwell, where FlashInfer's kernel, which vLLM tries before, has not their activation."""
+    """Return whether experts run in vLLM's own CUTLASS kernel for NVFP4, which permutes rows into
+    expert order, back again, and weighs them (experts/cutlass_moe.py, run_cutlass_moe_fp4): on
+    Blackwell, if FlashInfer's kernel, which vLLM tries first, lacks their activation."""
     scheme = subject.choice.scheme
     packed = scheme is not None and scheme.name == NVFP4 and hardware.major(card) >= BLACKWELL
     return packed and not rules.fused_gelu and facts(subject.model_type).vllm.gelu_experts
 
 
 def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankWeights:
-    """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
+    """Return the bytes of one rank. `extra`: tensors of drafts, of LoRA slots, of kernels."""
     attention = sum(not isinstance(m, Recurrent) for m in mixers(rank.layers))
     scales = (FLOAT32.size(1),) * (launch.rules.scales * attention)
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
@@ -149,19 +149,19 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
 
 
 def _takes(left: Counter[int], nbytes: int) -> bool:
-    """Take one of so many bytes, where one is left."""
+    """Take one tensor of `nbytes` from `left`; return whether there was one."""
     left[nbytes] -= 1
     return left[nbytes] >= 0
 
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
-    """Tensors of numbered layers."""
+    """Return the tensors of numbered layers."""
     return tuple(t for t in rank.tensors if host.layer_of(t))
 
 
 @lru_cache(maxsize=64)
 def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> host.PinnedWeights:
-    """Return the segments of the pool that sleep mode copies, each into a pinned block of its own
+    """Return the segments of the pool that sleep mode copies, each into its own pinned block
     (device_allocator/cumem.py, sleep)."""
     filling = filled(sizes, UNSPLIT if unsplit else DEFAULT)
     blocks = sum(count * power_of_two(size) for size, count in filling.segments.items())
@@ -193,7 +193,7 @@ def _streamed(packed: int, whole: int, layer: int) -> Bytes:
     return Bytes(0, min(saved, layer), min(saved, INTERLEAVED * layer))
 
 
-# Bytes of 16-bit weights that are there at once, of (packed, whole, one layer's)
+# (quantized, 16-bit, one layer's bytes) -> bytes of 16-bit weights in memory at once
 AT_ONCE: Mapping[Arrives, AtOnce] = {
     "whole": _whole,
     "both": _both,
@@ -206,7 +206,7 @@ AT_ONCE: Mapping[Arrives, AtOnce] = {
 
 
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
-    """Give each stage layers // stages; the rest go to the last but one and those before it."""
+    """Return stage bounds: layers // stages each; the rest to the last but one and before it."""
     sizes = [layers // ranks] * ranks
     for i in range(2, layers % ranks + 2):
         sizes[-i] += 1
@@ -214,7 +214,7 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
 
 
 def of_class(model_type: str) -> parallel.ClassSplit:
-    """Return how vLLM splits its class of a model type."""
+    """Return how vLLM splits the class of a model type."""
     known = facts(model_type).vllm
     return parallel.ClassSplit(
         embedding=known.every_stage in ("embedding", "both"),
@@ -231,7 +231,7 @@ def of_class(model_type: str) -> parallel.ClassSplit:
 def split_rules(
     version: Version, *, eager: bool = False, towers: bool = True
 ) -> parallel.SplitRules:
-    """Return the same object each time: what `shards` keeps is found again by it."""
+    """Return the split rules, the same object each time: `shards` caches by it."""
     r = rules(version)
     return parallel.SplitRules(
         name=ENGINE.name,
@@ -257,11 +257,11 @@ def split_rules(
     )
 
 
-# Buffers for every token of a batch
+# Buffers per token of a batch
 
 
 def batch_buffers(subject: Subject, tokens: int) -> tuple[int, ...]:
-    """Bytes of each buffer for batches of so many tokens."""
+    """Return the bytes of each buffer for batches of `tokens`."""
     itemsize = int(subject.choice.dtype.nbytes)
     sizes = [tokens * subject.body.hidden * itemsize] * deepstack_levels(subject)
     if TEXT in _model_config(subject):
@@ -271,13 +271,13 @@ def batch_buffers(subject: Subject, tokens: int) -> tuple[int, ...]:
 
 
 def elements_through(subject: Subject) -> int:
-    """Return the elements of a token that live through all layers, and that each takes its own of:
-    a rank that computes some layers has those of all."""
+    """Return the elements per token that live through all layers, a slice per layer: a rank with
+    some of the layers has those of all."""
     return len(subject.layers) * _count(_text_config(subject).get(SLICE))
 
 
 def deepstack_levels(subject: Subject) -> int:
-    """Buffers of deepstack, and outputs of the tower beside its own: none where it is left out."""
+    """Return the number of deepstack buffers, extra outputs of the encoder; 0 without it."""
     tower = _model_config(subject).get(SEES)
     listed = tower.get(LEVELS) if isinstance(tower, Mapping) and subject.body.towers else None
     return len(listed) if isinstance(listed, list) else 0
