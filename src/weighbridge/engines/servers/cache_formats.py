@@ -1,19 +1,19 @@
-"""Formats of caches that engines call by name: bytes that a token's key and value take in each.
+"""Formats of KV caches by their names in engines: bytes per token of a key and value.
 
     per token and head    data, and a float32 scale for the key and one for the value
-    nvfp4, fp4_e2m1       half a byte an element, and a byte of scale for every 16
+    nvfp4, fp4_e2m1       half a byte per element, and a byte of scale for every 16
     fp8_ds_mla            latent in fp8 with a float32 scale for every 128, rotary part in bfloat16
     nvfp4_ds_mla          latent in nvfp4, rotary part in fp8
 
 Source: vllm 0.33 v1/attention/backends/triton_attn.py (customize_spec), utils/torch_utils.py
-(nvfp4_kv_cache_full_dim), model_executor/layers/attention/mla_attention.py (656 and 352 bytes a
+(nvfp4_kv_cache_full_dim), model_executor/layers/attention/mla_attention.py (656 and 352 bytes per
 token of DeepSeek-V3.2), models/deepseek_v4/attention.py (584); sglang 0.5.23
 srt/mem_cache/kv_cache_dtype.py, srt/mem_cache/memory_pool.py (MHATokenToKVPoolFP4).
 
 One rank's share of a layer under tensor parallelism, as vLLM and SGLang split it.
 
-Heads are split, and repeated when there are fewer than ranks; latents are whole on every rank; the
-groups of Mamba 2 that cannot be split are repeated until every rank has one.
+Heads are split, and repeated when there are fewer than ranks; MLA's latents are replicated on every
+rank; groups of Mamba 2 that cannot be split are repeated until every rank has one.
 
 Source: vllm 0.33 config/model.py (get_num_kv_heads), model_executor/layers/mamba/mamba_utils.py
 (extra_groups_for_head_shards); sglang 0.5.23 srt/configs/mamba_utils.py.
@@ -66,14 +66,14 @@ FIELD: Mapping[type[Mixer], str] = {
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
 Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
-SCALED = 128  # elements of an indexer's key to a float32 scale
-SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
+SCALED = 128  # elements of an indexer's key per float32 scale
+SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # sparse kernels store these as fp8_ds_mla
 
 
 @frozen_record
 class FormatNames:
-    """FormatNames that an engine has for formats: of a dtype, of four bits with a byte of scale for
-    every 16, of one with a scale a head, and those of latents alone."""
+    """The names of an engine's KV cache formats: `plain` dtypes, `fours` of 4 bits with a byte of
+    scale for every 16, `per_head` with a scale per head, and `latents` only for MLA."""
 
     name: str
     plain: Mapping[str, str]
@@ -82,7 +82,7 @@ class FormatNames:
     latents: tuple[str, ...] = ()
 
     def head(self, kind: str, model_dtype: DType, key: int, value: int) -> int:
-        """Bytes of one head's key and value."""
+        """Return the bytes of one head's key and value, per token."""
         if kind in self.fours:
             return _four(key) + _four(value)
         f = self.format(kind, model_dtype)
@@ -99,7 +99,7 @@ class FormatNames:
         raise UsageError(sentence("cache_dtype", kind=kind, engine=self.name, known=known))
 
     def latent(self, kind: str, model_dtype: DType, rank: int, rotary: int, *, sparse: bool) -> int:
-        """Bytes of a latent and its rotary part."""
+        """Return the bytes per token of a latent and its rotary part."""
         if kind in self.latents:
             return _four(rank) + rotary
         if kind == "fp8_ds_mla" or (sparse and kind in SPARSE):
@@ -109,24 +109,24 @@ class FormatNames:
         return self.format(kind, model_dtype).size(rank + rotary)
 
     def packed_row(self, dim: int, rotary: int) -> int:
-        """DeepSeek-V4: fp8 with a byte of scale for every 64, in eights; rotary in bfloat16."""
+        """Return DeepSeek-V4's bytes per token: fp8, a scale byte per 64; rotary in bfloat16."""
         plain = dim - rotary
         return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
 
 
 def index_key(index: Indexer | None) -> int:
-    """Bytes of the key of a token in an indexer: one an element, and its scales."""
+    """Return the bytes of an indexer's key per token: one per element, and its scales."""
     return 0 if index is None else index.dim + index.dim // SCALED * 4
 
 
 def field_name(mixer: Mixer) -> str:
-    """Return the name that papers have for a kind of mixer: "latent attention"."""
+    """Return the name that papers use for a kind of mixer: "latent attention"."""
     return FIELD[type(mixer)]
 
 
 def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionType) -> None:
-    """Raise UnsupportedError for layers with one of the mixers that the engine has no cache of:
-    `lacked` is a union of them."""
+    """Raise NotServedError if a layer has a mixer for which the engine has no cache: one of the
+    union `lacked`."""
     kinds = get_args(lacked)
     names = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
     if names:
@@ -145,7 +145,7 @@ def _four(elements: int) -> int:
 
 
 def local(mixer: Mixer, ranks: int) -> Mixer:
-    """Return the share of a mixer that one of `ranks` holds."""
+    """Return the share of a mixer that one of `ranks` tensor-parallel ranks holds."""
     if ranks == 1:
         return mixer
     match mixer:

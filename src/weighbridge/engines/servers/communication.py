@@ -1,18 +1,18 @@
-"""Memory with which ranks talk to each other: buffers of NCCL and of the engines' own collectives.
+"""Communication memory between ranks: buffers of NCCL and of the engines' own collectives.
 
-    NCCL              a communicator a group, by channels and links (kernels/nccl.py); on Hopper and
-                      newer an interval around published readings, which have more: the workspace of
-                      sums that are fused with what follows (FlashInfer's, sm_90 and newer)
-    custom reduce     two buffers of at most 8 MiB a rank outside the allocator (one of 16 MiB in
+    NCCL              a communicator per group, by channels and links (kernels/nccl.py); on Hopper
+                      and newer an interval around published readings, which have more: workspaces
+                      of all-reduces fused with the next op (FlashInfer's, sm_90 and newer)
+    custom reduce     two buffers of at most 8 MiB per rank outside the allocator (one of 16 MiB in
                       vLLM 0.33, which also scatters), 8 MiB of tables inside it
     symmetric memory  one buffer, by compute capability and number of ranks
     all-to-all        of experts, with data-parallel attention: one communicator more
 
-Readings of what a card loses to groups of tensor parallelism, beyond a single one's: 1.82, 1.82,
-1.82, 1.84 GiB at two H100, 1.92 and 1.96 at four (vLLM 0.19: Mixtral-8x7B, gpt-oss-20b,
-Kimi-VL-A3B, Kimi-Dev-72B, Llama-4-Scout; jgchn/llm-d-planner), 1.79 at two (vLLM 0.6.5); up to 0.2
-at two RTX 3090, which have no switch between them. In SGLang beyond a single one's: 1.40 at four
-H100 (vllm-project/vllm issue 21348), 0.25 at four L4 (0.4.3), 0.53 at two RTX 3090 (0.5.12).
+Readings of what a card loses to tensor-parallel groups, beyond a single card's: 1.82, 1.82, 1.82,
+1.84 GiB at two H100, 1.92 and 1.96 at four (vLLM 0.19: Mixtral-8x7B, gpt-oss-20b, Kimi-VL-A3B,
+Kimi-Dev-72B, Llama-4-Scout; jgchn/llm-d-planner), 1.79 at two (vLLM 0.6.5); up to 0.2 at two RTX
+3090, which have no switch between them. In SGLang beyond a single card's: 1.40 at four H100
+(vllm-project/vllm issue 21348), 0.25 at four L4 (0.4.3), 0.53 at two RTX 3090 (0.5.12).
 
 Source: vllm 0.33 and 0.19 distributed/device_communicators/{custom_all_reduce,all_reduce_utils,
 symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicators/.
@@ -41,26 +41,26 @@ MiB = tuple[int, int, int]  # low, expected, high
 
 @frozen_record
 class Collectives:
-    """Collectives of a release, with which ranks sum. Triples are MiB, low, expected and high."""
+    """The collectives of a release. Triples are MiB: low, expected and high."""
 
     engine: str
-    # of a group of tensor parallelism on cards with a switch, by ranks; and on cards without
+    # of a tensor-parallel group on cards with a switch, by ranks; and on cards without
     switched: Mapping[int, MiB]
     plain: MiB
-    groups: int = 1  # communicators that start after free memory was looked at
+    groups: int = 1  # communicators opened after the first free-memory snapshot
     most: MiB | None = None  # a bound on both
-    scatter: int = 0  # bytes of the second buffer at least, which it scatters with
-    always_experts: bool = False  # replicas talk about experts, however those are dealt
-    symmetric: bool = False  # larger sums go through symmetric memory
+    scatter: int = 0  # least bytes of the second buffer, used to scatter
+    always_experts: bool = False  # data-parallel replicas always communicate for experts
+    symmetric: bool = False  # larger all-reduces use symmetric memory
 
 
-BETWEEN_STAGES = (40, 200, 900)  # of pipeline stages: sends and receives alone
+BETWEEN_STAGES = (40, 200, 900)  # MiB between pipeline stages: only sends and receives
 ALL_TO_ALL = (100, 500, 2300)
 
 REDUCE = 8 * MIB
 TABLES = 8 * MIB
 SUPPORTED = (2, 4, 6, 8)  # ranks of the custom all-reduce
-# Buffers of the custom all-reduce where symmetric memory serves larger sums.
+# Buffers of the custom all-reduce if symmetric memory serves larger ones.
 BESIDE_SYMMETRIC = {
     (9, 0): {2: 64 * MIB, 4: 32 * MIB, 6: MIB // 2, 8: MIB // 4},
     (10, 0): {2: 2 * MIB, 4: 2 * MIB, 6: MIB, 8: MIB},
@@ -82,8 +82,8 @@ def communication(
     budget: Card = None,
     **sizes: Unpack[SpreadArgs],
 ) -> tuple[Component, ...]:
-    """Estimate communication buffers on one device. There are none for a single device, nor for
-    replicas of a dense model."""
+    """Return the communication buffers on one device: none for a single device, nor for replicas of
+    a dense model."""
     over = Spread(**sizes)
     components: list[Component] = []
     if over.tensor > 1:
@@ -100,8 +100,7 @@ def communication(
 
 
 def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
-    """Estimate what a stage behind the first keeps for the hidden states and residuals that it is
-    sent."""
+    """Return the buffers in which a later pipeline stage receives hidden states and residuals."""
     return Component(
         name="workspaces",
         detail=RECEIVED,
@@ -113,7 +112,7 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
 
 
 class Wires(NamedTuple):
-    """How cards of a kind reach each other, and the compute capability that decides the rest."""
+    """How cards of a kind are connected, and their compute capability."""
 
     capability: tuple[int, int] | None
     nvlink: Link | None
@@ -126,16 +125,16 @@ def _wires(budget: "Budget | None") -> Wires | None:
 
 
 def linked(part: "Part | Wires", *, lazy: bool = True) -> Bytes:
-    """One communicator of NCCL on cards of that kind. Both servers' releases that we read have
-    torch 2.7 or newer, or SGLang's of before."""
+    """Return the bytes of one NCCL communicator on cards of that kind. Both servers' releases that
+    we read have torch 2.7 or newer, or SGLang's older ones."""
     sharp = (part.capability or (0, 0)) >= HOPPER
     links: Links = "bridge" if part.nvlink == "direct" else part.nvlink or ""
     return communicator(links, lazy=lazy, sharp=sharp)
 
 
 def _tensor_group(by: Collectives, ranks: int, part: Wires | None) -> MiB:
-    """Readings, where cards reach each other through switches of Hopper's or newer, and where they
-    have no links at all; others by NCCL's own channels. A card that was not named may be any."""
+    """Return the MiB of a tensor-parallel group: published readings for cards with switches of
+    Hopper or newer, or without links; else by NCCL's channels. An unnamed card may be any."""
     switched, plain = by.switched, by.plain
     capability = part.capability if part else None
     size = next((n for n in switched if ranks <= n), max(switched))
@@ -161,7 +160,7 @@ def _named(group: str) -> str:
 
 
 PIPELINE = "pipeline"
-STAGES = _named(PIPELINE)  # what the component between stages is called
+STAGES = _named(PIPELINE)  # name of the component between stages
 
 
 def _nccl(mib: MiB, group: str) -> Component:
@@ -177,7 +176,7 @@ def _nccl(mib: MiB, group: str) -> Component:
 
 
 def _custom(by: Collectives, ranks: int, capability: tuple[int, int] | None) -> Iterator[Component]:
-    """The engine's own all-reduce. More than two cards without a switch do not use it."""
+    """Yield the engine's custom all-reduce. More than two cards without a switch do not use it."""
     if ranks not in SUPPORTED or (ranks > 2 and capability not in {*LINKED, None}):
         return
     source = f"{by.engine} distributed/device_communicators/custom_all_reduce.py"

@@ -1,12 +1,12 @@
-"""Devices that a server runs on, and the 16 bits that it computes in there.
+"""Devices that a server runs on, and the 16-bit dtype that it uses there.
 
-    Apple             refused: others serve there
-    other makers      answered as a CUDA device, as far off as an engine that was not read
+    Apple             refused: other engines serve there
+    other vendors     estimated as a CUDA device, with the margin of an engine that was not read
                       (engines/ignorance.py, "device")
-    ROCm              answered as a CUDA device of Hopper's kind, and said
-    before 8.0        no bfloat16: vLLM's "auto" and SGLang take float16 where the model is in it;
-                      vLLM takes float32 for the families that it holds float16 to be unstable in,
-                      and refuses a bfloat16 that was asked for
+    ROCm              estimated as a CUDA device of Hopper's kind, with a warning
+    before 8.0        no bfloat16: vLLM's "auto" and SGLang use float16 if the model is in bfloat16;
+                      vLLM uses float32 for families it considers unstable in float16, and refuses
+                      a bfloat16 that the user sets
     before 7.5        SGLang does not start; before 7.0 vLLM does not (CUDA_SUPPORTED_ARCHS of its
                       CMakeLists.txt), and wheels of vLLM since 0.21 (CUDA 12.9 and 13.0) have no
                       kernels (vllm#39878, #42756; gpu.cuda.inc.md asks for 7.5): read, so it warns
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-NEAREST = {"Apple": "on_metal"}  # maker -> the sentence of what serves on its devices
+NEAREST = {"Apple": "on_metal"}  # vendor -> sentence on what serves on its devices
 
 
 class Needs(NamedTuple):
-    """Needs of an engine in a card, and what it does on one without bfloat16."""
+    """What an engine needs of a card, and what it does on one without bfloat16."""
 
     engine: str
-    oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on
-    wheels: tuple[int, int] = (0, 0)  # what its wheels are built for, since a release
+    oldest: tuple[int, int] = (0, 0)  # lowest compute capability
+    wheels: tuple[int, int] = (0, 0)  # lowest of its wheels, since `wheels_since`
     wheels_since: Version = ()
-    refuses: bool = False  # a bfloat16 that was asked for
-    unstable: Callable[[str], bool] = lambda _: False  # model type -> it is so in float16
+    refuses: bool = False  # refuses a bfloat16 that the user sets
+    unstable: Callable[[str], bool] = lambda _: False  # model type -> whether float16 is unstable
 
 
 def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
-    """Write the refusal of a backend of attention that no release has, with the nearest name."""
+    """Return the refusal of an unknown attention backend, with the nearest known name."""
     close = spelled_like(name, known)
     near = sentence("near.known", names=", ".join(known))
     if close:
@@ -62,7 +62,7 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
 
 
 def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) -> Subject:
-    """The model as the engine takes it on that device. Raises where it does not run there."""
+    """Return the model as the engine runs it on that device. May raise NotServedError."""
     if budget is None:
         return subject
     part = budget.choice.part
@@ -93,7 +93,7 @@ def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
 
 
 def unbuilt(budget: "Budget | None", needs: Needs, version: Version) -> tuple[str, ...]:
-    """Warn of a card for which the engine's wheels have no kernels: torch says so at its start."""
+    """Return a warning if the engine's wheels lack kernels for the card: torch says so at start."""
     card = None if budget is None else budget.choice.part
     if card is None or card.stack != "cuda" or card.capability is None:
         return ()
@@ -107,8 +107,8 @@ def unbuilt(budget: "Budget | None", needs: Needs, version: Version) -> tuple[st
 def packed_alone(
     subject: Subject, budget: "Budget | None", engine: Engine, version: Version
 ) -> tuple[str, ...]:
-    """Warn of weights in a format that the card does not multiply in: Marlin's kernels unpack them
-    as they go."""
+    """Return a warning if the card does not multiply in the weights' format: Marlin's kernels then
+    dequantize on the fly."""
     form, card = subject.choice.scheme, budget.choice.part if budget else None
     if card is None or form is None or card.stack != "cuda" or card.capability is None:
         return ()
@@ -122,7 +122,7 @@ def packed_alone(
 
 
 def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number: str) -> Subject:
-    """Return what a card without bfloat16 runs; `asked` is the dtype that was."""
+    """Return the subject on a card without bfloat16; `asked` is the user's dtype."""
     if subject.choice.dtype != BFLOAT16:
         return subject
     if needs.refuses and asked and torch_dtype(asked, "--dtype") == BFLOAT16:
@@ -147,19 +147,19 @@ def _in(choice: FormatChoice, dtype: DType) -> FormatChoice:
     return replace(choice, dtype=dtype) if choice.dtype == BFLOAT16 else choice
 
 
-# Servers on chips of CUDA that share the system's memory: Orin, Thor and Spark.
+# Servers on CUDA chips that share the system's memory: Orin, Thor and Spark.
 #
-# There vLLM and SGLang take what the system calls available for what is free on the device. So what
-# their own processes take of the host between two looks, they find gone from the device:
+# There vLLM and SGLang take the system's available memory for the device's free memory. So what
+# their own processes allocate on the host between two snapshots seems to be used on the device:
 #
-#     processes   off the pool of blocks or tokens, as the weights are
+#     processes   deducted from the pool of blocks or tokens, as the weights are
 #     graphs      what a capture takes of both
-#     estimate    of vLLM's graphs, which leaves the pool: 1.94 GiB where 0.94 were taken (GB10),
-#                 1.55 where 0.71 were (Strix Halo)
+#     estimate    of vLLM's graphs, which the pool loses: 1.94 GiB for 0.94 taken (GB10), 1.55 for
+#                 0.71 (Strix Halo)
 #
 # No rule is published. On a GB10, 1.1 GiB (Qwen3 0.6B), 1.9 (Qwen2.5 3B) and 4.6 (Qwen3.8 27B,
-# which sees) were off the pool in vLLM 0.27 and 0.28, and 1.2 in SGLang 0.5.15; that printed
-# 1.38 GiB of graphs, of which 0.1 are the device's. Looks at memory: vllm 0.33 utils/mem_utils.py
+# multimodal) were off the pool in vLLM 0.27 and 0.28, and 1.2 in SGLang 0.5.15; that printed 1.38
+# GiB of graphs, of which 0.1 are the device's. Snapshots: vllm 0.33 utils/mem_utils.py
 # (MemorySnapshot.measure, shared_sysmem_device_mem_sms); sglang 0.5.23 srt/utils/common.py
 # (get_available_gpu_memory, SHARED_SYSMEM_DEVICE_MEM_SMS).
 
@@ -170,15 +170,15 @@ NOTHING = exactly(0)
 
 
 def host_processes(capability: tuple[int, int] | None) -> Bytes:
-    """Return the host memory of a rank that its engine finds gone from the device."""
+    """Return the host memory of a rank that its engine sees as used on the device, in bytes."""
     return PROCESSES if capability in OF_THE_SYSTEM else NOTHING
 
 
 def host_of_graphs(capability: tuple[int, int] | None) -> Bytes:
-    """Return the host memory that capturing graphs takes, and the engine counts with them."""
+    """Return the host memory of a graph capture, which the engine counts with the graphs."""
     return CAPTURED if capability in OF_THE_SYSTEM else NOTHING
 
 
 def expected_graphs(graphs: Bytes) -> Bytes:
-    """Return what vLLM expects of graphs that take so much: up to twice that."""
+    """Return vLLM's estimate for graphs of `graphs` bytes: 1 to 2 times as much, 1.5 expected."""
     return Bytes(graphs.low, graphs.expected * 3 // 2, 2 * graphs.high)

@@ -1,4 +1,4 @@
-"""Settings and variables that vLLM and SGLang spell alike, and how both are read."""
+"""Flags and variables that vLLM and SGLang spell alike, and how both are read."""
 
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
@@ -6,7 +6,7 @@ from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Obstacle
 
-ENV = {  # variables that matter for memory, whoever runs on torch
+ENV = {  # variables that affect memory in any torch engine
     "PYTORCH_CUDA_ALLOC_CONF": "own_allocator",
     "PYTORCH_ALLOC_CONF": "own_allocator",
     "NCCL_BUFFSIZE": "nccl_size",
@@ -18,14 +18,14 @@ ENV = {  # variables that matter for memory, whoever runs on torch
 
 
 def stages(reading: CommandReading, variable: str) -> None:
-    """Read the layers of each stage of a pipeline."""
+    """Read the layers per pipeline stage from an environment variable."""
     said = reading.program.env.get(variable)
     if said:
         reading.settings["pp_layer_partition"] = said
 
 
 def model(reading: CommandReading) -> None:
-    """The flag, else the first word that belongs to no flag."""
+    """Read the model: the flag, else the first word that belongs to no flag."""
     said = reading.last("model")
     if said is not None:
         reading.model = str(said[1])
@@ -47,7 +47,7 @@ def model(reading: CommandReading) -> None:
 
 
 def quantization(reading: CommandReading, engine: Engine) -> None:
-    """Methods that quantize while loading have a format of ours; or a warning."""
+    """Read the method: if it quantizes while loading, our format for it; or a warning."""
     said = reading.last("quantization")
     if said is None:
         return

@@ -1,9 +1,9 @@
-"""Host memory of a server: a process a rank, pages of files, and weights that it keeps there,
-`--cpu-offload-gb` of each rank.
+"""Host memory of a server: a process per rank, pages of files, and weights kept on the host with
+`--cpu-offload-gb`, per rank.
 
-    which      parameters of the decoder's layers in their order, until the bytes are reached: the
-               last one may go beyond them
-    RAM        each has a pinned block of its own, which torch rounds up to a power of two, for as
+    which      parameters of the decoder layers in order, until the bytes are reached: the last one
+               may exceed them
+    RAM        each has a separate pinned block, which torch rounds up to a power of two, for as
                long as the server runs; releases with `pinned_max_round_threshold_mb` may round less
 
 Source: vllm 0.33 model_executor/offloader/uva.py, 0.9 model_executor/models/utils.py
@@ -31,32 +31,32 @@ OFFLOADED = "offloaded"
 
 
 class PinnedWeights(NamedTuple):
-    """Bytes of parameters that are away, and of the blocks that hold them in RAM."""
+    """Bytes of offloaded parameters (`nbytes`), and of the pinned blocks that hold them."""
 
     nbytes: int = 0
     blocks: int = 0
 
     def times(self, ranks: int) -> "PinnedWeights":
-        """Return the same of so many ranks alike."""
+        """Return the sum over `ranks` equal ranks."""
         return PinnedWeights(self.nbytes * ranks, self.blocks * ranks)
 
 
 def together(parts: Iterable[PinnedWeights]) -> PinnedWeights:
-    """Return the sum of all parts: of tensors, or of ranks."""
+    """Return the sum of all parts, tensors or ranks."""
     every = tuple(parts)
     return PinnedWeights(sum(one.nbytes for one in every), sum(one.blocks for one in every))
 
 
 def of_tensors(tensors: Iterable[PlacedTensor]) -> PinnedWeights:
-    """Return what tensors take in RAM, each copy in a block of its own."""
+    """Return the host memory of tensors, with a pinned block per copy."""
     return together(
         PinnedWeights(t.nbytes, power_of_two(t.nbytes)).times(t.copies) for t in tensors
     )
 
 
 def taken(tensors: Iterable[PlacedTensor], limit: int) -> list[PlacedTensor]:
-    """Return the parameters that go to RAM, of those of layers in their order, until they are
-    `limit` bytes or more."""
+    """Return the layers' parameters that are offloaded, in order, until they are `limit` bytes or
+    more."""
     away: list[PlacedTensor] = []
     for t in tensors:
         if limit <= 0:
@@ -68,12 +68,12 @@ def taken(tensors: Iterable[PlacedTensor], limit: int) -> list[PlacedTensor]:
 
 
 def layer_of(tensor: PlacedTensor) -> str:
-    """Return the number of a tensor's layer; "" of embeddings, the last norm and the head."""
+    """Return the number of a tensor's layer; "" for embeddings, the last norm and the head."""
     return next((part for part in tensor.module.split(".") if part.isdigit()), "")
 
 
 def offloaded(ranks: Iterable[PinnedWeights], source: str) -> tuple[Component, ...]:
-    """Return what a machine has of the parameters of its ranks that are away."""
+    """Return the component of offloaded parameters on a machine, for all of its ranks."""
     away = together(ranks)
     component = Component(
         name="weights",
@@ -89,13 +89,13 @@ def offloaded(ranks: Iterable[PinnedWeights], source: str) -> tuple[Component, .
 def fullest(
     ranks: Sequence[T], budget: "Budget | None", machine: Callable[[Sequence[T]], Device]
 ) -> Device:
-    """Return what the ranks of all copies hold on the machine that holds most."""
+    """Return the host of the machine that holds most, over the ranks of all replicas."""
     machines = map(machine, by_machine(ranks, budget))
     return max(machines, key=lambda device: device.peak("driver").expected)
 
 
 def processes(nbytes: Bytes, formula: str) -> Component:
-    """Return the processes of a machine, without what they load."""
+    """Return the component of a machine's processes, without what they load."""
     return Component(
         name="other",
         bytes=nbytes,
@@ -108,6 +108,6 @@ def processes(nbytes: Bytes, formula: str) -> Component:
 
 
 def files(model: Model, loaded: int, source: str) -> Component:
-    """Return the pages of a model's files; `loaded` are its weights, where none are known."""
+    """Return the pages of a model's files; `loaded` are its weights, if file sizes are unknown."""
     stored = sum(t.nbytes for part in model.parts for t in part.stored)
     return host.pages(stored or loaded, source=source)

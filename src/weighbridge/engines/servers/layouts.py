@@ -1,15 +1,15 @@
-"""Layouts of a server over several cards, beside the one that its engine takes: those that people
-run, and what cards send each other in one.
+"""Usual parallel layouts of a server over several cards, besides its engine's default, and what
+cards send each other in one.
 
     tensor x expert      every card has a part of each layer, and whole experts
-    data x expert        copies of the attention, each with its own requests; experts are shared
-                         out. A cache of latents (MLA) is the same on all tensor ranks: this is what
+    data x expert        replicas of the attention, each with its own requests; experts are
+                         sharded. MLA's KV cache is replicated on all tensor ranks: this layout
                          has room for many requests then
-    tensor x pipeline    parts of layers within a machine, and stages
+    tensor x pipeline    parts of layers within a machine, and pipeline stages
 
-By engine: vLLM and its kin count copies of the whole (--data-parallel-size), SGLang copies of the
-attention among its tensor ranks (--enable-dp-attention). Recipes of both for DeepSeek-V3 and R1 run
-these (docs.vllm.ai serving/expert_parallel_deployment; docs.sglang.ai references/deepseek).
+By engine: vLLM and its kin count replicas of the whole (--data-parallel-size), SGLang replicas of
+the attention among its tensor ranks (--enable-dp-attention). Recipes of both for DeepSeek-V3 and R1
+run these (docs.vllm.ai serving/expert_parallel_deployment; docs.sglang.ai references/deepseek).
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from weighbridge.engines.engine import Engine
 
 EXPERTS, ATTENTION = "enable_expert_parallel", "enable_dp_attention"
-LAYOUT = (*SPREAD, EXPERTS, ATTENTION)  # settings that say how a server is laid out
-TOGETHER = (1, 2, 4)  # tensor ranks of one copy
+LAYOUT = (*SPREAD, EXPERTS, ATTENTION)  # settings that define a server's layout
+TOGETHER = (1, 2, 4)  # tensor ranks per replica
 
 
 def spreads(kind: "Engine", count: int, *, experts: bool) -> Iterator[Mapping[str, Any]]:
-    """Yield the settings of each layout of so many cards, those that people run first. `experts`:
-    the model has some of which a token meets a few."""
+    """Yield the settings of each layout of `count` cards, the most usual first. `experts`: whether
+    it is a MoE model."""
     if not kind.server or count < 2:
         return
     if experts:
@@ -56,28 +56,27 @@ def _of_experts(kind: "Engine", count: int) -> Iterator[Mapping[str, Any]]:
     yield {tensor: min(count, MACHINE), EXPERTS: True}
 
 
-# Bytes that a device of a server sends to others for each token that its copy of the model reads
-# or writes.
+# Bytes that a device of a server sends per token that its replica of the model processes.
 #
-#     tensor    after each mixer and each feed-forward the ranks add what they have: a ring sends
-#               2 (n - 1) / n of a hidden state (vllm/distributed/parallel_state.py all_reduce)
+#     tensor    after each mixer and each MLP an all-reduce: a ring sends 2 (n - 1) / n of a hidden
+#               state (vllm/distributed/parallel_state.py all_reduce)
 #     pipeline  the hidden state and its residual go to the next stage, a part from each tensor rank
 #               (vllm/model_executor/models/llama.py IntermediateTensors, send_tensor_dict)
-#     data      experts lie on the ranks of all copies: each copy's tokens go to all others and back
+#     data      experts are sharded over all replicas: each one's tokens go to all others and back
 #               (vLLM's all2all backend allgather_reducescatter)
-#     groups    every feed-forward lies on the ranks of all copies of the attention: the same
+#     groups    every MLP is sharded over all replicas of the attention: the same
 #               (SGLang's --enable-dp-attention, srt/layers/communicator.py)
 #
-# Ranks lie next to each other in the order tensor, pipeline, data (vllm parallel_state.py
-# initialize_model_parallel). No seconds: how fast a link is, and what overlaps, is not said.
+# Ranks are ordered tensor, pipeline, data (vllm parallel_state.py initialize_model_parallel). No
+# seconds: how fast a link is, and what overlaps, is unknown.
 
-NUMBER = 2  # bytes of a number that is sent: bfloat16
+NUMBER = 2  # bytes per element sent: bfloat16
 STATES = 2  # a hidden state and its residual
 
 
 class ServerRanks(NamedTuple):
-    """How many ranks share each layer, the layers, and the requests. `groups` are copies of the
-    attention alone, among the tensor ranks."""
+    """Numbers of ranks that split each layer, the layers, and the requests. `groups` are replicas
+    of only the attention, among the tensor ranks."""
 
     tensor: int = 1
     pipeline: int = 1
@@ -86,7 +85,7 @@ class ServerRanks(NamedTuple):
 
 
 def sent(body: Body, ranks: ServerRanks, machine: int) -> tuple[int, int]:
-    """Return the bytes a token that a device sends within its machine, and to other machines."""
+    """Return the bytes per token that a device sends (within its machine, to other machines)."""
     tensor, pipeline, data, groups = ranks
     wide = NUMBER * body.hidden
     mixers, feeds, routed = _longest(body, pipeline)
@@ -103,7 +102,7 @@ def sent(body: Body, ranks: ServerRanks, machine: int) -> tuple[int, int]:
 
 
 def _longest(body: Body, pipeline: int) -> tuple[int, int, int]:
-    """Count mixers, feed-forwards and those with experts, of the stage that has most of each."""
+    """Return (mixers, MLPs, MoE layers), each of the stage with most of them."""
     share = max(1, ceil_div(len(body.blocks), pipeline))
     stages = [body.blocks[i : i + share] for i in range(0, len(body.blocks), share)]
     mixers = max((sum(len(b.mixers) for b in stage) for stage in stages), default=0)
@@ -117,5 +116,5 @@ def _ring(nbytes: int, ranks: int) -> int:
 
 
 def _gathered(nbytes: int, ranks: int) -> int:
-    """Return what a rank sends of a token to all others, and of its result back."""
+    """Return the bytes per token that a rank sends to all others, and of its result back."""
     return 2 * nbytes * (ranks - 1)

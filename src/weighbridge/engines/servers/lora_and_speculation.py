@@ -1,4 +1,4 @@
-"""Extras of serving, in bytes of a device: slots for LoRA, what proposes tokens, shared prefixes.
+"""Extras of serving, in bytes per device: LoRA slots, speculative decoding, shared prefixes.
 
     LoRA        slots x r x (inputs + outputs), of every matrix of this rank; r is max_lora_rank
                 inputs of a row-parallel matrix and outputs of a column-parallel one are its share
@@ -6,9 +6,9 @@
     MTP         a decoder layer of the model (arch/predicting.py says which), and a matrix 2 D x D
                 before it; the embedding and the head are the model's own. What the config says of
                 `mtp.layers.0`, or of a layer behind the model's last, decides its format
-    EAGLE       a model of its own, whose embedding is the other model's; so is EAGLE 1's head
+    EAGLE       a separate model, whose embedding is the other model's; so is EAGLE 1's head
     ngram       nothing
-    prefix      whole blocks of it are stored once, not once a request
+    prefix      its full blocks are stored once, not once per request
 
 Source: vllm 0.33 lora/layers/*.py (create_lora_weights), config/lora.py, v1/spec_decode/
 llm_base_proposer.py (_maybe_share_embeddings, _maybe_share_lm_head), model_executor/models/
@@ -45,7 +45,7 @@ def lora(
     rules: SplitRules,
     **sizes: Unpack[SpreadArgs],
 ) -> tuple[Component, ...]:
-    """The buffers of all slots on one device. Raises UsageError for a rank that vLLM refuses."""
+    """Return the buffers of all LoRA slots on one device. Raises TriedError for some ranks."""
     if rules.lora_ranks and lora_rank not in rules.lora_ranks:
         known = ", ".join(map(str, rules.lora_ranks))
         raise TriedError(
@@ -83,8 +83,8 @@ def lora(
 def draft(
     subject: Subject, *, method: str, tokens: int, rules: SplitRules, **sizes: Unpack[SpreadArgs]
 ) -> tuple[Component, ...]:
-    """Weights of what proposes `tokens` tokens, on each device: `subject.draft`, or layers of the
-    subject's own checkpoint. Pipeline stages do not divide them: they are on the last."""
+    """Return the weights that propose `tokens` tokens, on each device: `subject.draft`, or layers
+    of the subject's own checkpoint. Pipeline stages do not split them: they are on the last."""
     spread = replace(Spread(**sizes), pipeline=1, partition=())
     if method in NOTHING:
         return ()
@@ -111,7 +111,7 @@ def draft(
 
 
 def draft_layers(subject: Subject, method: str) -> tuple[Layer, ...]:
-    """Return the layers of the draft, as far as they remember tokens."""
+    """Return the draft's layers that have a KV cache."""
     if method in NOTHING:
         return ()
     if subject.draft is not None:
@@ -122,19 +122,19 @@ def draft_layers(subject: Subject, method: str) -> tuple[Layer, ...]:
 
 
 def lookahead(method: str | None, tokens: int) -> int:
-    """Slots of the cache that a request is given beyond its tokens, for those being proposed."""
+    """Return the KV cache slots per request for speculative tokens, beyond its own tokens."""
     return 0 if method is None or method in NOTHING else tokens
 
 
 def shared_tokens(prefix: int, requests: int, block: int) -> int:
-    """Tokens of cache that are stored once instead of once a request: whole blocks alone."""
+    """Return the KV cache tokens that sharing a prefix saves: full blocks only."""
     return max(0, requests - 1) * (prefix // block * block)
 
 
 def predicting(subject: Subject, method: str) -> int:
-    """Count the layers for multi-token prediction in the subject's own checkpoint: those of its
-    config, else the one that its class has. 0 where nothing tells, or no layer could be like it.
-    Raises UsageError where the config says that there are none."""
+    """Return the number of multi-token-prediction layers in the checkpoint: by its config, else its
+    class's one. 0 if nothing tells, or no layer could be like it. Raises UsageError if the config
+    says that there are none."""
     count = mtp.counted((subject.raw, subject.text or {}))
     if count == 0:
         raise UsageError(sentence("speculation.no_mtp", method=method, name=subject.model.name))
@@ -144,7 +144,7 @@ def predicting(subject: Subject, method: str) -> int:
 
 
 def _sides(shard: Shard, place: RankPlace, subject: Subject, rules: SplitRules) -> int:
-    """Inputs and outputs that the adapters of one matrix have on this device, over its experts."""
+    """Return a matrix's adapter inputs plus outputs on this device, over its experts."""
     if shard.matrix is None or shard.tower:
         return 0
     outputs, inputs = shard.matrix
@@ -184,7 +184,7 @@ def _draft_model(model: Subject, method: str, spread: Spread, rules: SplitRules)
 
 
 def _vocabulary(model: Subject) -> Iterable[str]:
-    """EAGLE 3's head, which is of fewer words than the model's."""
+    """Return the module of EAGLE 3's head, whose vocabulary is smaller than the model's."""
     names = (p.name for p in model.part.blueprint.counted if not p.tied)
     return {n.rpartition(".")[0] for n in names if n.endswith("lm_head.weight")}
 
@@ -203,7 +203,7 @@ def _predicting_layer(subject: Subject, spread: Spread, rules: SplitRules) -> in
 
 
 def _as_stored(subject: Subject) -> Subject:
-    """The same model with each layer in the format that the config gives a predicting one."""
+    """Return the model with every layer in the format that the config gives an MTP layer."""
     form, config = subject.choice.scheme, subject.part.quantization
     if form is None or config is None or not subject.part.packed:
         return subject

@@ -1,16 +1,16 @@
-"""A paged server takes a share of each card, and fills what is left of it with pages of cache.
+"""A paged server budgets a share of each card, and fills the rest of it with KV cache pages.
 
 The order of work is the same in vLLM and SGLang, and runs here, over what an engine fills in:
 
     meet      the model as the card runs it, what the engine refuses, what is prepared once
-    ask       the launch by the settings as they were said
-    search    launches that differ from it, the nearest first: one that surely serves, else one
-              that is expected to
-    answer    instants of each kind of rank, the host, settings, what follows from them, what is
-              said of them, the line to paste
+    ask       the launch with the user's settings
+    search    other launches, the nearest first: one that surely serves, else one that is expected
+              to
+    answer    phases of each distinct rank, the host, settings, facts and warnings, the line to
+              paste
 
-How a share is taken, what is inside of it and which pages a request draws is the engine's own.
-docs/contributing/engine.md says how the next one is written.
+The engine decides how the share is budgeted, what is inside of it and which pages a request takes.
+docs/contributing/engine.md says how to write the next one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,31 +42,31 @@ if TYPE_CHECKING:
 
 
 class PagedLaunch(Protocol):
-    """A launch of a server, with what it reserves."""
+    """A launch of a server, with the memory it reserves."""
 
     @property
     def asked(self) -> "Infer":
-        """Return the workload as it was asked."""
+        """Return the user's workload."""
 
     @property
     def w(self) -> "Infer":
-        """Return the workload with all that this launch says."""
+        """Return the workload with this launch's settings."""
 
     @property
     def ranks(self) -> Sequence[int]:
-        """Return the kind of each rank of all copies."""
+        """Return the kind of each rank of all replicas."""
 
 
 class StepLimits(NamedTuple):
-    """Limits of a step that were given; None where it is the server's to choose."""
+    """Limits of a step that the user set; None if the server chooses."""
 
     sequences: int | None
     tokens: int | None
     eager: bool | None  # without CUDA graphs
 
     def less(self, sequences: int | None, sizes: Iterable[int]) -> "Iterator[StepLimits]":
-        """Yield smaller and smaller steps, as far as they are the server's to choose: of so many
-        sequences, of tokens of each of these sizes, without graphs."""
+        """Yield smaller steps, as far as the user leaves them open: with `sequences`, then each of
+        `sizes` tokens, then without CUDA graphs."""
         limits = self
         yield limits
         if limits.sequences is None and sequences is not None:
@@ -90,19 +90,18 @@ def nothing(*_: object) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PagedServer(Generic[L]):
-    """Rules of one server. `by` is one of WORST, EXPECTED and BEST: the estimates that are
-    believed."""
+    """The rules of one server. `by` is one of WORST, EXPECTED and BEST: the estimates to use."""
 
     engine: Engine
     needs: device_support.Needs  # of a card
-    changed: tuple[Setting[Any], ...]  # settings that a search may change where nobody said them
+    changed: tuple[Setting[Any], ...]  # settings that a search may change if unset
 
-    # Before anything is weighed: refusals; then what is prepared once for all launches
+    # Before any estimate: refusals; then what is prepared once for all launches
     check: Callable[[Subject, "Infer", Version], None]
     asks: Callable[[Subject, "Infer", "Budget | None"], Asks[L]]
-    alone: Callable[[L], L] = lambda launched: launched  # of a command, without a request
+    alone: Callable[[L], L] = lambda launched: launched  # for a command without a request
 
-    # A launch in bytes, and in words
+    # A launch in bytes, settings and words
     phases: Callable[[L, int], tuple[Instant, ...]]  # of a kind of rank
     taken: Callable[[L, int], tuple[int | None, int | None]]  # at start: expected, and at least
     host: Callable[[L], Device]
@@ -111,25 +110,25 @@ class PagedServer(Generic[L]):
     command: Callable[[Subject, L], str]
 
     # A launch on a card
-    holds: Callable[[L], bool]  # there are pages for all requests, as is expected
-    stands: Callable[[L, int], bool]  # and the card has room for all that is beside them
-    hopeless: Callable[[L], bool]  # whatever is changed
-    others: Callable[[L, int], Iterator[L]]  # that may stand by such estimates, the nearest first
-    conditions: Callable[[L], Iterable[Condition]]  # that have to hold, where it `stands`
-    lacks: Callable[[L], str]  # a sentence, where it does not surely stand
-    caps: Callable[[L], str] = lambda _: ""  # what requests are held to
-    first: Callable[[L], Iterator[str]] = nothing  # warnings of what was asked
-    last: Callable[[L], Iterator[str]] = nothing  # and of what was sized
+    holds: Callable[[L], bool]  # the cache has pages for all requests, by expected values
+    stands: Callable[[L, int], bool]  # and the card has room for the rest
+    hopeless: Callable[[L], bool]  # no change helps
+    others: Callable[[L, int], Iterator[L]]  # candidates, the nearest first
+    conditions: Callable[[L], Iterable[Condition]]  # they hold if it `stands`
+    lacks: Callable[[L], str]  # a sentence, if it does not surely stand
+    caps: Callable[[L], str] = lambda _: ""  # a note on the limit of requests
+    first: Callable[[L], Iterator[str]] = nothing  # warnings about the user's launch
+    last: Callable[[L], Iterator[str]] = nothing  # and about the estimated one
 
     def infer(self, subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
-        """Raises UsageError for settings that the engine refuses."""
+        """Return the answer. Raises UsageError for settings that the engine refuses."""
         subject, asks = self._met(subject, w, budget)
         asked = asks(SearchPoint(subject.context, w.prompt_len, w.batch_size or 1))
         asked = self.alone(asked) if _starts_alone(w) else asked
         able = asked if budget is None else self.able(asked)
-        sized = asked if w.engine_defaults or able is None else able  # a command is as it is
+        sized = asked if w.engine_defaults or able is None else able  # a command stays as it is
         served, serves, helped = self._on_card(asked, able, budget)
-        of_line = able or sized  # the launch that would serve
+        of_line = able or sized  # the launch that serves
         command = self.command(subject, of_line)
         line = launch_line.facts(subject, of_line.w, self.engine, command)
         return EngineAnswer(
@@ -153,7 +152,7 @@ class PagedServer(Generic[L]):
         yield from device_support.packed_alone(subject, budget, self.engine, number)
 
     def probe(self, subject: Subject, w: "Infer", budget: "Budget") -> Probe:
-        """Prepare the numbers of `infer` for searches."""
+        """Return a function from a search point to the bytes of `infer`, for searches."""
         _, asks = self._met(subject, w, budget)
 
         def ask(point: SearchPoint) -> HeldBytes | None:
@@ -176,7 +175,7 @@ class PagedServer(Generic[L]):
     def _met(
         self, subject: Subject, w: "Infer", budget: "Budget | None"
     ) -> tuple[Subject, Asks[L]]:
-        """The model as the server takes it on that card, and what was prepared of it."""
+        """Return the model as the server runs it on that card, and its function of launches."""
         subject = device_support.suited(subject, w, budget, self.needs)
         self.check(subject, w, version(self.engine, w.engine_version)[0])
         subject = subject.without_towers() if w.language_model_only else subject
@@ -185,7 +184,7 @@ class PagedServer(Generic[L]):
     # Search
 
     def surest(self, asked: L) -> L | None:
-        """The nearest launch that surely serves; None where there is none."""
+        """Return the nearest launch that surely serves; None if there is none."""
         if self.stands(asked, WORST):
             return asked
         if self.hopeless(asked):
@@ -194,7 +193,7 @@ class PagedServer(Generic[L]):
         return next((one for one in sure if self.stands(one, EXPECTED)), None)
 
     def able(self, asked: L) -> L | None:
-        """The nearest launch that surely serves, else one that is expected to."""
+        """Return the nearest launch that surely serves, else one that is expected to."""
         sure = self.surest(asked)
         if sure is not None:
             return sure
@@ -225,7 +224,7 @@ class PagedServer(Generic[L]):
     def _on_card(
         self, asked: L, able: L | None, budget: "Budget | None"
     ) -> tuple[DerivedFacts, Serves | None, Sequence[str]]:
-        """Judge a launch on a card, and the one that would serve: facts, the answer, a warning."""
+        """Return facts, answer and warnings for a launch on a card and the one that serves."""
         if budget is None:
             return {}, None, ()
         serves = able is not None
@@ -237,7 +236,7 @@ class PagedServer(Generic[L]):
         return facts, self._serves(asked, able), helped
 
     def _serves(self, asked: L, able: L | None) -> Serves:
-        """A command is taken as it is; else the launch line is what was sized."""
+        """Return whether it serves: a command as it is, else the launch line's settings."""
         alike = asked.asked.engine_defaults
         judged = asked if alike or able is None else able
         conditions = tuple(self.conditions(judged))
@@ -254,8 +253,8 @@ class PagedServer(Generic[L]):
         )
 
     def _helped(self, asked: L, able: L | None, budget: "Budget") -> str:
-        """Say what the flags as they were asked lack, and what the line asks for, or which cards
-        are left. Whether that would do is the verdict's to say, and the remedies'."""
+        """Return what the user's flags lack, and what the launch line sets instead, or which cards
+        are idle. Whether that fits is for the verdict and the remedies to say."""
         used, count, way = len(asked.ranks), budget.choice.count, ""
         if able is not None:
             way = sentence("line_asks", flags=self._flags(asked, able))
@@ -264,18 +263,18 @@ class PagedServer(Generic[L]):
         return clauses(self.lacks(asked), way)
 
     def _change(self, asked: L, able: L) -> Mapping[str, object]:
-        """The settings that `able` has and `asked` does not."""
+        """Return the settings of `able` that differ from those of `asked`."""
         names = (setting.name for setting in self.changed)
         return {n: v for n in names if (v := getattr(able.w, n)) != getattr(asked.w, n)}
 
     def _flags(self, asked: L, able: L) -> str:
-        """Write the same as flags."""
+        """Return these changes as flags."""
         changed = self._change(asked, able)
         flags = ((s.written, changed[s.name]) for s in self.changed if s.name in changed)
         return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
 
 
 def _starts_alone(w: "Infer") -> bool:
-    """Tell whether it is asked of a command whether it starts, and of no request."""
+    """Return whether a command is asked to start only, without a request."""
     request = (w.prompt_len, w.max_new_tokens, w.batch_size)
     return w.engine_defaults and all(value is None for value in request)

@@ -1,11 +1,11 @@
-"""A model on the ranks of a server: shares, and what is there beside them whatever is asked.
+"""A model on the ranks of a server: shards, and memory besides them that no request changes.
 
-ranks()       a Rank a device
-firsts()      of each rank, the first one that holds the same: work is done for these alone
-arriving()    beside the weights while they load
-adapters()    slots for LoRA
-draft()       weights of what proposes tokens
-talk()        buffers with which ranks talk to each other
+ranks()       one Rank per device
+firsts()      for each rank, the first one that holds the same: only these are computed
+arriving()    memory besides the weights while they load
+adapters()    LoRA slots
+draft()       weights for speculative decoding
+talk()        communication buffers between ranks
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ AtOnce = Callable[[int, int, int], Bytes]
 
 
 class Replica(NamedTuple):
-    """A model, by whose rules it is split, and over how many ranks."""
+    """A model, the rules by which it is split, and the sizes of the split."""
 
     engine: Engine
     subject: Subject
@@ -40,7 +40,7 @@ class Replica(NamedTuple):
         return shards.ranks(self.subject, rules=self.rules, **self.sizes)
 
     def firsts(self, ranks: Sequence[Rank], card: Card = None) -> tuple[int, ...]:
-        """Return, for each rank, the number of the first that holds the same, on a card alike."""
+        """Return, for each rank, the number of the first that holds the same, on an equal card."""
         numbers: dict[tuple[int, int, int], int] = {}
         return tuple(
             numbers.setdefault((rank.pipeline, id(rank.tensors), first_alike(card, i)), i)
@@ -50,8 +50,8 @@ class Replica(NamedTuple):
     def arriving(
         self, ranks: Sequence[Rank], at_once: AtOnce
     ) -> Sequence[tuple[Component, ...]] | None:
-        """Estimate the 16-bit weights that each rank has while they are packed; None where none
-        are. `at_once`: bytes of them, by those that are packed, whole, and of a layer."""
+        """Return the 16-bit weights that each rank holds while quantizing them; None if it does
+        not. `at_once`: (quantized, 16-bit, one layer's bytes) -> bytes of them at once."""
         plain = shards.plain(self.subject, self.engine, self.w.quantization)
         if plain is None:
             return None

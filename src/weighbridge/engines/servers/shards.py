@@ -1,16 +1,16 @@
-"""Shares of a model on each of several devices that vLLM or SGLang spreads it over.
+"""Shards of a model on each of several devices, as vLLM or SGLang split it.
 
-    ranks(subject, tensor=8) -> one Rank a device, in the order data, pipeline, tensor
+    ranks(subject, tensor=8) -> one Rank per device, in the order data, pipeline, tensor
 
     tensor            every weight by its name (`parallel/cuts.py`); experts by their width
-    groups            attention and the embedding by the tensor ranks of a group alone
+    groups            attention and the embedding only among the tensor ranks of a group
     pipeline          layers by stage (`parallel/rules.py`)
-    data              all of it again, but for vLLM's experts, which all replicas share
+    data              all of it again, except vLLM's experts, which all replicas share
     expert parallel   experts by number instead
 
 Weights are as the engine holds them: query, key and value in one, gate and up in one, all experts
-of a layer in one; with the tables of rotary positions that it makes. While they are loaded there is
-more, which is counted apart: `arriving`, `laid_out`.
+of a layer in one; with the rotary embedding tables that it makes. While loading there is more,
+which is counted separately: `arriving`, `laid_out`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -37,7 +37,7 @@ FLAG = "--tensor-parallel-size"
 
 @frozen_record
 class Rank:
-    """One device. `layers` and `blocks` are its share of the subject's, under pipelining."""
+    """One device. `layers` and `blocks` are its share of the model's, with pipeline parallelism."""
 
     data: int
     pipeline: int
@@ -51,12 +51,12 @@ class Rank:
 
     @property
     def numbers(self) -> range:
-        """Return the numbers of this rank's layers."""
+        """Return the indices of this rank's layers."""
         return range(self.start, self.start + max(len(self.layers), len(self.blocks)))
 
 
 def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -> tuple[Rank, ...]:
-    """Raises UsageError for sizes that the model's heads or widths do not divide by."""
+    """Return the Rank of each device. Raises UsageError if sizes do not divide heads or widths."""
     spread = Spread(**sizes)
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
     named = spread.tensor > 1
@@ -85,20 +85,20 @@ def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -
 
 
 def tensors_of(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Shard, ...]:
-    """`holding`, once for a model in its formats."""
+    """Return `holding` for a model, cached by its formats."""
     facts = ("held", *_facts(subject, rules, spread=spread))
     return memo(subject.model, facts, lambda: holding(subject, rules, spread))
 
 
 def _facts(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Hashable, ...]:
-    """Return all that decides, beside the model, which tensors there are."""
+    """Return all that decides, besides the model, which tensors there are."""
     towers = tuple((t.kind, t.heads) for t in subject.body.towers)
     return (subject.formats, towers, rules, spread)
 
 
 class _Shares(NamedTuple):
-    """Shares that ranks of each stage hold: most of them, and the first `more`, where those have
-    one expert more."""
+    """Tensors per stage: of most ranks (`usual`), and of the first `more` ranks, if those have one
+    expert more (`larger`)."""
 
     usual: tuple[tuple[PlacedTensor, ...], ...]
     larger: tuple[tuple[PlacedTensor, ...], ...]
@@ -117,7 +117,7 @@ def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
 
 
 def _check(shards: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
-    """Refuses as the engine does."""
+    """Raise the engine's own refusal of sizes that do not divide the model."""
     group = spread.group(rules)
     # SGLang's exchanges of experts leave the shared ones whole (srt/models/deepseek_v2.py,
     # DeepseekV2MoE: tp_size=1), and which exchange there is has no setting of ours
@@ -180,21 +180,21 @@ def _shares(
     )
 
 
-# While weights are loaded: a checkpoint in 16 bits beside the format that a server makes of it, and
-# copies of packed weights that are laid out anew.
+# While weights load: a 16-bit checkpoint beside the format that a server makes of it, and copies of
+# quantized weights that are repacked.
 #
-#     whole      all of it is there before the first layer is packed: what packing will save
-#     both       all of it stays until the last tensor was read, beside all that is packed
-#     streamed   one layer is there at a time, up to three where tensors of several are interleaved
+#     whole      all of it is there before the first layer is quantized: what quantizing will save
+#     both       all of it stays until the last tensor was read, beside all that is quantized
+#     streamed   one layer is there at a time, up to three if tensors of several are interleaved
 #
-# vLLM     whole; both in 0.13 and 0.14, where tensors are packed as they come, and the loop that
-#          reads them still holds the others; streamed since 0.16; 0.15 is between the two
-# SGLang   whole in fp8; formats of 4 bits are between streamed and whole; --torchao-config packs a
-#          model that is there whole, layer by layer
+# vLLM     whole; both in 0.13 and 0.14, where tensors are quantized as they come, and the reading
+#          loop still holds the others; streamed since 0.16; 0.15 is between the two
+# SGLang   whole in fp8; formats of 4 bits are between streamed and whole; --torchao-config
+#          quantizes a model that is there whole, layer by layer
 #
-# bitsandbytes is packed tensor by tensor by both.
+# bitsandbytes quantizes tensor by tensor in both.
 #
-# vLLM lays mxfp4 experts out anew once all weights are there, a whole tensor of a layer at a time:
+# vLLM repacks mxfp4 experts once all weights are there, a whole tensor of a layer at a time:
 #
 #     Hopper     Triton's layout holds eight temporaries as large as the padded tensor, and padded
 #                copies: 9.3 GiB were read for the 0.99 GiB of gpt-oss-120b (TensorRT-LLM, which
@@ -211,13 +211,13 @@ def _shares(
 
 BY_TENSOR = "bitsandbytes"
 MXFP4 = "mxfp4"
-# Copies of the largest tensor of experts while it is laid out anew
+# Copies of the largest expert tensor while it is repacked
 SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
 
 def plain(subject: Subject, engine: Engine, asked: str | None) -> Subject | None:
-    """The same model in 16 bits; None where its format is not made of that while it loads: no flag
-    asks for it, as the engine has them, and a checkpoint is stored so. `asked` is that flag."""
+    """Return the model in 16 bits; None if its format is not made while loading: the engine has no
+    flag for it, and the checkpoint is stored so. `asked` is the user's flag."""
     form = subject.choice.scheme
     if form is None or subject.part.packed:
         return None
@@ -229,8 +229,8 @@ def plain(subject: Subject, engine: Engine, asked: str | None) -> Subject | None
 
 
 def laid_out(form: str, kernel: WeightKernel, packed: Rank) -> Component | None:
-    """Estimate what vLLM takes for a moment to lay packed experts out for the kernel that
-    multiplies by them."""
+    """Return the temporaries with which vLLM repacks quantized experts for its kernel; None for
+    other formats."""
     experts = [t.nbytes * t.copies for t in packed.tensors if "experts" in t.module]
     if form != MXFP4 or not experts:
         return None
@@ -246,7 +246,7 @@ def laid_out(form: str, kernel: WeightKernel, packed: Rank) -> Component | None:
 
 
 def arriving(packed: Rank, whole: Rank, at_once: Callable[[int, int, int], Bytes]) -> Component:
-    """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
+    """Return the 16-bit weights of a rank while loading; `whole` is its share of `plain`'s."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
     return Component(
