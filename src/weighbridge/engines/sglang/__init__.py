@@ -1,17 +1,17 @@
-"""SGLang, 0.4 to 0.5.23: a share of what is free on the card.
+"""SGLang, 0.4 to 0.5.23: its pools get a fraction of the memory that is free on the card.
 
-rules.py               what changed between releases
-formats.txt            weights that it reads
-classes.txt            models that it knows
-card_defaults.py       what it decides by the card: chunk, batches, share of memory, attention
+rules.py               differences between releases
+formats.txt            weight formats that it reads
+classes.txt            models that it supports
+card_defaults.py       defaults by the card: chunk, batches, memory fraction, attention
 effective.py           every setting with its default
 weights.py             how ranks split the model, and what stays in host memory
-caches.py              pools of tokens, slots of states
-cases.py               what is prepared once for a model
+caches.py              pools of tokens, slots of recurrent states
+cases.py               what is prepared once per model
 replica.py             pools of the ranks of one replica, and a device's phases
-step.py                the widest moment of a step
-outside_pools.py       what lies outside the share: workspaces, graphs, activations, logits
-host.py                what is in host memory
+step.py                peak activations of a step
+outside_pools.py       memory outside the fraction: workspaces, graphs, activations, logits
+host.py                host memory
 serving.py             flags that make it serve
 infer.py               the answer
 launching.py           the command line

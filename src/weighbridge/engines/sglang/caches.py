@@ -1,23 +1,23 @@
-"""Caches of SGLang: pools of tokens, slots of states, and a table from requests to tokens.
+"""Caches of SGLang: pools of tokens, slots of recurrent states, and a table from requests to
+tokens.
 
-    cell             bytes of one token: K (Hk + Hv) e in every layer of full attention
-    sliding layers   a pool of their own, 0.8 as long as the full one: a ratio, not the window.
-                     Without cached prefixes and with a limit of requests, what those can hold
-    state slots      three a running request while prefixes are cached, five where states are
-                     tracked beside the step (most models since 0.5.14), else one; and one more
-    table            int32, a row of the whole context for each running request and one more
+    cell             bytes per token: K (Hk + Hv) e in every layer of full attention
+    sliding layers   a separate pool, 0.8 as long as the full one: a ratio, not the window. Without
+                     prefix caching and with a limit of requests, what those can hold
+    state slots      three per running request with prefix caching, five if states are tracked
+                     beside the step (most models since 0.5.14), else one; and one more
+    table            int32, a row of the whole context per running request and one more
 
-Compressed attention (DeepSeek-V4) has rows of 584 bytes in pages padded to 576: of the window in a
-pool 0.1 as long as the full one, with what waits to be compressed by four, eight rows of float32 a
-page; and of the past, a row for 4 or 128 tokens, with the keys of the indexer. What waits to be
-compressed by 128 is a ring of each running request.
+Compressed attention (DeepSeek-V4) has rows of 584 bytes in pages padded to 576: for the window in a
+pool 0.1 as long as the full one, with what waits to be compressed by four, eight float32 rows per
+page; and for the past, a row per 4 or 128 tokens, with the keys of the indexer. What waits to be
+compressed by 128 is a ring per running request.
 
 Buffers hold one page of tokens more than the pool has. Windows of model types that have no second
-pool (Gemma 2 and 3, Mistral, OLMo 3) are kept whole. Sources:
-sglang 0.5.23 srt/model_executor/pool_configurator.py (DefaultPoolConfigurator,
-HybridSWAPoolConfigurator, DSV4PoolConfigurator, compute_swa_request_cap),
-kernels/ops/attention/dsv4/kv_layout.py, srt/mem_cache/deepseek_v4_memory_pool.py,
-srt/mem_cache/kv_cache_configurator.py
+pool (Gemma 2 and 3, Mistral, OLMo 3) are kept whole. Sources: sglang 0.5.23
+srt/model_executor/pool_configurator.py (DefaultPoolConfigurator, HybridSWAPoolConfigurator,
+DSV4PoolConfigurator, compute_swa_request_cap), kernels/ops/attention/dsv4/kv_layout.py,
+srt/mem_cache/deepseek_v4_memory_pool.py, srt/mem_cache/kv_cache_configurator.py
 (_handle_max_mamba_cache, _calculate_mamba_ratio, calculate_mla_kv_cache_dim),
 srt/mem_cache/memory_pool.py (ReqToTokenPool, MHATokenToKVPool), srt/configs/mamba_utils.py
 (mamba2_state_dtype), srt/configs/model_config.py (is_hybrid_swa_model); and the same of 0.4.0 to
@@ -63,7 +63,7 @@ from weighbridge.models.arch.model_types import facts
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
 SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 FLOAT32_BYTES = 4
-POSITION = 4  # int32, of a token in the table of requests
+POSITION = 4  # bytes of int32, per token in the request table
 NAMES = FormatNames(
     name=ENGINE.name,
     plain={
@@ -76,16 +76,16 @@ NAMES = FormatNames(
     fours=("fp4_e2m1", "fp4_mx_block16", "nvfp4"),
 )
 EVICTED = 128  # tokens between evictions from a window: SGLANG_SWA_EVICTION_INTERVAL
-COMPRESSED_RUNNING = 256  # its requests at once, where none are said
+COMPRESSED_RUNNING = 256  # concurrent requests with compressed attention, if unset
 PAGE_ALIGNMENT = 576
-RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
-LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
+RING = {4: 8, 128: 128}  # uncompressed rows, per page and per request
+LACKED = CrossAttention | Rwkv | GatedRecurrence  # mixers our rules have no cache for
 
 
 @frozen_record
 class SglangCacheSetting:
-    """Settings that SGLang's pools depend on; None is the engine's default. `model_type` "" has a
-    second pool for whatever has windows."""
+    """Settings that SGLang's pools depend on; None is the engine's default. With `model_type` ""
+    every sliding window has a second pool."""
 
     context: int
     model_type: str = ""
@@ -96,15 +96,15 @@ class SglangCacheSetting:
     tensor_parallel: int = 1
     swa_full_tokens_ratio: Fraction = Fraction(8, 10)
     mamba_full_memory_ratio: Fraction = Fraction(9, 10)
-    states: int | None = None  # slots that were asked for, whatever there is room for
+    states: int | None = None  # state slots that the user set
     radix_cache: bool = True
     ssm_dtype: DType = FLOAT32  # config.mamba_ssm_dtype where there is one
     max_running_requests: int | None = None
     version: tuple[int, ...] = ENGINE.newest
     chunked_prefill_size: int | None = None
-    shared: int = 0  # tokens that are stored once instead of once a request
-    beside: int = 0  # bytes of one token in the cache of a draft model
-    beyond: int = 0  # positions of a row of the table past the context
+    shared: int = 0  # tokens that sharing a prefix saves
+    beside: int = 0  # bytes per token in a draft model's cache
+    beyond: int = 0  # positions per table row beyond the context
 
     @property
     def rules(self) -> SglangRules:
@@ -120,7 +120,7 @@ class SglangCacheSetting:
 
     @property
     def slots(self) -> int:
-        """Count the state slots that one running request takes."""
+        """Return the state slots per running request."""
         if self.compressed:
             return 1
         return (SLOTS_TRACKED if self.tracked else SLOTS_CACHED) if self.radix_cache else 1
@@ -128,12 +128,12 @@ class SglangCacheSetting:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Bytes of one token in the full and in the sliding layers, and of one request's states."""
+    """Bytes per token in the full and in the sliding layers, and of one request's states."""
 
     full: int
     sliding: int
     state: int
-    window: int = 0  # the widest
+    window: int = 0  # tokens of the widest window
 
 
 def cells(layers: Iterable[Layer], setting: SglangCacheSetting) -> Cells:
@@ -154,7 +154,7 @@ def cells(layers: Iterable[Layer], setting: SglangCacheSetting) -> Cells:
 
 
 def _past(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
-    """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
+    """Return the bytes per token beyond the window: a row per `rate`, and the indexer's key."""
     if compressed.rate == 1:
         return Fraction(0)
     row = _row(compressed, max(1, setting.page_size // compressed.rate))
@@ -162,8 +162,8 @@ def _past(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
 
 
 def _window(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
-    """Bytes of one token in the window, with what waits to be compressed by four: keys and gates,
-    twice as wide since groups overlap."""
+    """Return the bytes per token in the window, with what waits to be compressed by four: keys and
+    gates, twice as wide since groups overlap."""
     waiting = 0
     if compressed.overlaps:
         waiting = RING[4] * 2 * 2 * compressed.width * FLOAT32_BYTES
@@ -171,13 +171,13 @@ def _window(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
 
 
 def _row(compressed: Compressed, page: int) -> Fraction:
-    """Bytes of a vector in a page of so many: 8 bits, the rotary part in 16, eight of scales."""
+    """Return the bytes per vector in a page of `page`: 8 bits, rotary in 16, 8 bytes of scales."""
     row = compressed.dim + compressed.rotary + 8
     return Fraction(align_up(page * row, PAGE_ALIGNMENT), page)
 
 
 def _near(mixer: Mixer, setting: SglangCacheSetting) -> bool:
-    """Tell whether a mixer's tokens are in the second pool, that of sliding layers."""
+    """Return whether a mixer's tokens are in the second pool, that of sliding layers."""
     first = facts(setting.model_type).sglang.windows
     second = not setting.model_type or setting.version >= first
     return second and isinstance(mixer, Attention) and mixer.reach is not None
@@ -211,7 +211,7 @@ def _state(mixer: Mixer, setting: SglangCacheSetting) -> int:
 
 @frozen_record
 class Pools:
-    """Tokens of the two pools and slots of states; one page and one slot are for padding."""
+    """Tokens of the two pools, and state slots; buffers add a page and a slot for padding."""
 
     full: int
     sliding: int
@@ -226,13 +226,13 @@ class Pools:
 
 
 def needed(layers: Iterable[Layer], setting: SglangCacheSetting) -> tuple[Pools, Cells]:
-    """The pools that hold all requests, and what they are made of."""
+    """Return (pools that hold all requests, bytes of their cells)."""
     c = cells(layers, setting)
     return holding(c, setting), c
 
 
 def holding(cell: Cells, setting: SglangCacheSetting) -> Pools:
-    """The pools of such cells that hold all requests. A sliding one follows the full one by its
+    """Return the pools that hold all requests; a sliding pool's size follows the full one's by its
     ratio."""
     tokens = setting.sequences * align_up(setting.context, setting.page_size) - setting.shared
     slots = max(setting.sequences * setting.slots + setting.compressed, setting.states or 0)
@@ -240,7 +240,7 @@ def holding(cell: Cells, setting: SglangCacheSetting) -> Pools:
 
 
 def _beside(cell: Cells, setting: SglangCacheSetting, tokens: int) -> int:
-    """The sliding pool of requests that have so many tokens."""
+    """Return the tokens of the sliding pool if the full one has `tokens`."""
     if not cell.sliding:
         return 0
     cap = _cap(cell, setting)
@@ -249,8 +249,8 @@ def _beside(cell: Cells, setting: SglangCacheSetting, tokens: int) -> int:
 
 
 def _cap(cell: Cells, setting: SglangCacheSetting) -> int:
-    """Tokens that all requests together can hold in a window, with two chunks on their way; 0 where
-    the ratio rules."""
+    """Return the tokens that all requests together can hold in a window, with two chunks in flight;
+    0 if the ratio decides."""
     limited = setting.max_running_requests is not None and setting.chunked_prefill_size is not None
     if setting.radix_cache or not limited or not cell.window or not setting.rules.capped:
         return 0
@@ -266,12 +266,12 @@ def _paged(tokens: int | Fraction, setting: SglangCacheSetting) -> int:
 
 
 def fitting(layers: Iterable[Layer], setting: SglangCacheSetting, available: int) -> Pools:
-    """The pools that SGLang makes of `available` bytes."""
+    """Return the pools that SGLang makes of `available` bytes."""
     return filling(cells(layers, setting), setting, available)
 
 
 def filling(cell: Cells, setting: SglangCacheSetting, available: int) -> Pools:
-    """The same of such cells; of a hybrid, states take their share first."""
+    """Return the same pools from `cell`; in a hybrid model, states take their share first."""
     slots = _slots(cell, setting, available)
     if cell.state:
         available -= (slots + _padding(setting)) * cell.state
@@ -291,14 +291,14 @@ def filling(cell: Cells, setting: SglangCacheSetting, available: int) -> Pools:
 
 
 def _whole(available: int, unit: int | Fraction) -> int:
-    """Count the tokens that there is room for, cut towards nothing."""
+    """Return the tokens that fit, rounded towards zero."""
     if isinstance(unit, int) and available >= 0:
         return available // unit
     return int(Fraction(available) / unit)
 
 
 def _token(cell: Cells, setting: SglangCacheSetting) -> int | Fraction:
-    """Bytes of a token, and of as much of one in the sliding pool."""
+    """Return the bytes per token, with its part of the sliding pool."""
     if cell.full and cell.sliding:
         return cell.full + setting.swa_full_tokens_ratio * cell.sliding
     return cell.full + cell.sliding
@@ -307,7 +307,7 @@ def _token(cell: Cells, setting: SglangCacheSetting) -> int | Fraction:
 def _slots(cell: Cells, setting: SglangCacheSetting, available: int) -> int:
     if not cell.state:
         return 0
-    if setting.compressed:  # a ring a request, whatever there is room for; and one more
+    if setting.compressed:  # a ring per request, whatever fits; and one more
         return (setting.max_running_requests or COMPRESSED_RUNNING) + 1
     requests = None if setting.radix_cache else setting.max_running_requests
     slots = requests if setting.states is None else setting.states
@@ -319,17 +319,17 @@ def _slots(cell: Cells, setting: SglangCacheSetting, available: int) -> int:
 
 
 def _padding(setting: SglangCacheSetting) -> int:
-    """Slots that the budget counts beside those that requests use."""
+    """Return the slots that the budget counts beyond those of requests."""
     return 1 if setting.rules.padded else 0
 
 
 def buffers(layers: Iterable[Layer], setting: SglangCacheSetting, pools: Pools) -> Iterator[int]:
-    """Bytes of each tensor of the pools."""
+    """Yield the bytes of each tensor of the pools."""
     for sizes, times in tensors(runs(layers, setting), setting, pools):
         yield from sizes * times
 
 
-Runs = Sequence[tuple[Mixer, int]]  # of equal layers in their order, as one rank has them
+Runs = Sequence[tuple[Mixer, int]]  # runs of equal layers in order, as one rank has them
 
 
 def runs(layers: Iterable[Layer], setting: SglangCacheSetting) -> Runs:
@@ -341,8 +341,8 @@ def runs(layers: Iterable[Layer], setting: SglangCacheSetting) -> Runs:
 def tensors(
     runs_of_layers: Runs, setting: SglangCacheSetting, pools: Pools
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Bytes of the tensors of a layer, and how many such layers follow: keys and values apart, all
-    states together at the end."""
+    """Yield (bytes of a layer's tensors, number of such layers): keys and values apart, all states
+    together at the end."""
     conv = recurrence = 0
     for m, times in runs_of_layers:
         if isinstance(m, Attention | Latent):
@@ -364,7 +364,7 @@ def tensors(
 
 
 def request_table(setting: SglangCacheSetting) -> int:
-    """`req_to_token`: a component of its own, of the context and not of what is in it."""
+    """Return the bytes of `req_to_token`, which depends on the context, not on its content."""
     rows = setting.max_running_requests or setting.sequences
     return (rows + 1) * (setting.context + setting.beyond) * POSITION
 

@@ -1,13 +1,13 @@
-"""Settings that SGLang decides by the card: chunk of prefill, batches to capture, share of memory,
-and which attention it runs.
+"""SGLang's defaults by card: prefill chunk, batches to capture, memory fraction, and attention
+backend.
 
     mem_fraction_static = (card - reserved) / card, to three digits         in MiB
     reserved  512 + 1.5 max(chunk, 2048) + 1024 / 8 x ranks + graphs; at least 10 GiB above 60 GiB
-    graphs    2 a request of the largest captured batch; 8 a captured length of prefill, or 1,536
-              with latent attention; 3 a request and group of data-parallel attention, 4.5 above
-              300 requests (4 GiB in all before 0.5.3)
+    graphs    2 per request of the largest captured batch; 8 per captured length of prefill, or
+              1,536 with MLA; 3 per request and group of data-parallel attention, 4.5 above 300
+              requests (4 GiB in all before 0.5.3)
 
-What is reserved is a rule of thumb for all that is not weights and pools: those have the rest. The
+What is reserved is a rule of thumb for all that is not weights and pools: those get the rest. The
 fraction is of the memory that is free before weights are loaded. The card is nvidia-smi's total.
 Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 0.5.5, 0.5.9 to
 0.5.14 (_handle_gpu_memory_settings), srt/arg_groups/memory_hook.py of 0.5.19 to 0.5.23.
@@ -29,18 +29,18 @@ NO_CARD = Size(ANY, 4096, 160, 160)
 
 @frozen_record
 class ShareCriteria:
-    """Facts of a launch that the share of the card depends on."""
+    """Facts of a launch that the default memory fraction depends on."""
 
     version: Version
     card: float  # MiB
     chunk: int
-    largest: int  # captured batch; 0 without graphs
-    prefills: int  # captured lengths of prefill
+    largest: int  # largest captured batch; 0 without graphs
+    prefills: int  # number of captured prefill lengths
     tensor: int
     pipeline: int
     latent: bool
-    algorithm: str | None  # of speculation
-    groups: int = 1  # with attention of their own
+    algorithm: str | None  # speculative algorithm
+    groups: int = 1  # of data-parallel attention
 
 
 def size(version: Version, card: float | None) -> Size:
@@ -50,12 +50,12 @@ def size(version: Version, card: float | None) -> Size:
 
 
 def fraction(criteria: ShareCriteria) -> float:
-    """`mem_fraction_static`, of a model without towers."""
+    """Return the default `mem_fraction_static` of a model without encoders."""
     return SHARES[rules(criteria.version).share](criteria)
 
 
 def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
-    """Lower the share by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
+    """Return the fraction, lowered by the vision encoder's size: 0.95 for 24 layers of 1,024."""
     if not rules(version).towers_by_size:
         return share * rules(version).towers
     larger = layers * hidden**2 / (24 * 1024**2)
@@ -63,7 +63,7 @@ def with_towers(version: Version, share: float, layers: int, hidden: int) -> flo
 
 
 def decodes(largest: int, *, speculative: bool) -> tuple[int, ...]:
-    """The batches that decoding is captured for."""
+    """Return the batch sizes for which decode graphs are captured."""
     if speculative:
         steps = [*range(1, 9), *range(10, 33, 2), *range(40, 65, 4), *range(72, 257, 8)]
         steps += range(272, largest + 1, 16)
@@ -75,7 +75,7 @@ def decodes(largest: int, *, speculative: bool) -> tuple[int, ...]:
 
 
 def prefills(longest: int) -> tuple[int, ...]:
-    """The lengths that prefill is captured for, since 0.5.10."""
+    """Return the lengths for which prefill graphs are captured, since 0.5.10."""
     steps = (
         *(*range(4, 33, 4), *range(48, 257, 16), *range(288, 513, 32), *range(576, 1025, 64)),
         *(*range(1280, 4097, 256), *range(4608, longest + 1, 512)),
@@ -101,7 +101,7 @@ def _less_13(criteria: ShareCriteria) -> float:
 
 
 def _card(criteria: ShareCriteria) -> float:
-    """Above 96 GiB it has a second bound, which is less on cards of more than 198 GiB alone."""
+    """Return the fraction of 0.4.7; its second bound above 96 GiB is lower only above 198 GiB."""
     share = _by_ranks(criteria.tensor * criteria.pipeline) if criteria.card <= 80 * GIB else 0.88
     if criteria.card > 180_000:
         return 0.79
@@ -149,17 +149,17 @@ SHARES: Mapping[Share, Callable[[ShareCriteria], float]] = {
 }
 
 
-# Attention: what each backend sets aside, and the pages that it wants
+# Attention: what each backend reserves, and the pages that it needs
 #
 #     backend       workspace    page
 #     flashinfer    384 MiB      any; 512 MiB for the classes in LARGER
 #     fa3           none         any                    Hopper's default
 #     trtllm_mha    512 MiB      64                     the default of compute capability 10
 #     trtllm_mla    150 MiB      64
-#     triton        none         any                    sinks, Gemma 4, latents elsewhere
+#     triton        none         any                    sinks, Gemma 4, MLA elsewhere
 #
 # Each also keeps, for every request of the largest captured batch, a row of the whole context:
-# int32 indices, of flashinfer a byte of mask beside, of triton int64; fa3 up to three such tables.
+# int32 indices, for flashinfer with a byte of mask, for triton int64; fa3 up to three such tables.
 # Sources: sglang 0.5.23 srt/arg_groups/model_override_base.py (get_default_attn_backend),
 # srt/arg_groups/overrides.py (_mla_backend_page_constraints, _fa4_page_constraint),
 # srt/layers/attention/*_backend.py, srt/arg_groups/model_overrides/; 0.4.0 to 0.5.10
@@ -178,8 +178,8 @@ WORKSPACE: Mapping[str, int] = {
     "trtllm_mla": 150 * MIB,
     "cutlass_mla": 128 * MIB,
 }
-ROW: Mapping[str, int] = {"flashinfer": 5, "triton": 8}  # bytes a position; others 4 a page
-PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that it is set to
+ROW: Mapping[str, int] = {"flashinfer": 5, "triton": 8}  # bytes per position; others 4 per page
+PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # (page sizes that it supports, its default)
     "flashmla": ((64,), 64),
     "cutlass_mla": ((128,), 128),
     "trtllm_mla": ((32, 64), 64),
@@ -199,25 +199,25 @@ dual_chunk_flash_attn hybrid_linear_attn minicpm_flashattn minicpm_flashinfer ai
 ascend intel_xpu
 """
 BACKENDS = frozenset(_BACKENDS.split())
-# AMD's kernels: heads of latent attention of a rank that they have (_get_default_attn_backend of
-# server_args.py, 0.4.7 to 0.5.15), and the context above which they take a part of the share
-# (model_runner.py of 0.4.7 to 0.5.2, srt/arg_groups/attention_hook.py of 0.5.19 to 0.5.23)
+# AMD's kernels: MLA heads per rank that they support (_get_default_attn_backend of server_args.py,
+# 0.4.7 to 0.5.15), and the context above which they take a part of the share (model_runner.py of
+# 0.4.7 to 0.5.2, srt/arg_groups/attention_hook.py of 0.5.19 to 0.5.23)
 AITER_HEADS = (16, 128)
 AITER_LONG, AITER_KEPT = 8192, 0.85
 
 
 @frozen_record
 class BackendCriteria:
-    """Facts of a launch that a default of attention depends on."""
+    """Facts of a launch that attention's default backend depends on."""
 
     version: Version
-    compute: tuple[int, int] | None  # capability of the card
+    compute: tuple[int, int] | None  # compute capability
     vendor: str
     model_type: str
     latent: bool
     sparse: bool  # an indexer picks tokens
     compressed: bool
-    heads: int = 0  # of latent attention, of a rank
+    heads: int = 0  # MLA heads per rank
 
 
 def kind(
@@ -243,8 +243,8 @@ def kind(
 
 
 def major(compute: tuple[int, int] | None) -> int:
-    """Return the major number of NVIDIA's compute capability; 0 for other makers and for an unnamed
-    card."""
+    """Return the major number of NVIDIA's compute capability; 0 for other vendors and for an
+    unnamed card."""
     return compute[0] if compute else 0
 
 
@@ -272,21 +272,21 @@ def _of_latents(criteria: BackendCriteria, newest: int, *, hopper: bool) -> str:
 
 
 def backend(asked: str | None, criteria: BackendCriteria) -> str:
-    """The backend that was asked for, or the default. Raises UsageError for a name of none."""
+    """Return the user's backend, or the default. Raises UnsupportedError for an unknown name."""
     if asked is not None and asked not in BACKENDS:
         raise UnsupportedError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
     return asked or default(criteria)
 
 
 def share_used(version: Version, backend: str, context: int) -> float:
-    """Return what is used of the share that was asked for, or that the engine takes: kernels of
-    AMD's aiter have workspaces of their own beside long contexts."""
+    """Return the part of the memory fraction that pools get: kernels of AMD's aiter keep workspaces
+    of their own for long contexts."""
     scaled = rules(version).aiter_scaled and backend == "aiter" and context > AITER_LONG
     return AITER_KEPT if scaled else 1.0
 
 
 def page(backend: str, asked: int | None) -> int:
-    """Tokens of a page: as asked, unless the kernels cannot."""
+    """Return the tokens per page: the user's, unless the kernels do not support them."""
     taken, otherwise = PAGES.get(backend, ((), 0))
     return otherwise if taken and asked not in taken else asked or 1
 
@@ -297,9 +297,9 @@ def workspace(backend: str, classes: tuple[str, ...]) -> int:
 
 
 def tables(rules: SglangRules, backend: str, *, chunked: bool, windows: bool) -> int:
-    """Count the tables of pages that are kept for captured batches (init_cuda_graph_state of
+    """Return the number of page tables kept for captured batches (init_cuda_graph_state of
     srt/layers/attention/flashattention_backend.py). `chunked`: attention within chunks of the
-    context, whose tables are as wide as the context together."""
+    context, whose tables together are as wide as the context."""
     if backend != "fa3":
         return 1
     more = (
@@ -311,7 +311,7 @@ def tables(rules: SglangRules, backend: str, *, chunked: bool, windows: bool) ->
 
 
 def rows(backend: str, batch: int, context: int, page: int, tables: int = 1) -> int:
-    """Bytes of what is kept for captured batches."""
+    """Return the bytes of the rows kept for captured batches."""
     if backend in ROW:
         return batch * context * ROW[backend]
     return tables * batch * -(-context // page) * 4

@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-HOPPER = 9  # its layouts where no card is named
-COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all communicators
+HOPPER = 9  # its weight layouts if no card is named
+COLLECTIVES = Collectives(  # MiB, beyond a free-memory snapshot before all communicators
     engine=ENGINE.name,
     switched={2: (900, 1350, 2300), 4: (900, 1450, 2600), 8: (900, 1700, 3400)},
     plain=(60, 380, 700),
     groups=3,  # torch's, its own, and that of attention: 1.40 GiB at four H100 are three
 )
-# Formats that a whole model in 16 bits is packed into (model_runner.py of 0.5.14, load_model:
-# apply_torchao_config_to_model comes last)
+# Formats for which a whole 16-bit model is loaded, then quantized (model_runner.py of 0.5.14,
+# load_model: apply_torchao_config_to_model comes last)
 WHOLE = ("fp8", "torchao")
 SCALE = 4  # bytes, in float32
 MIXED, ROUTED = "experts mxfp4", ".experts."
-LAUNCHES = 16  # settings of steps that are kept of a case
+LAUNCHES = 16  # step limits cached per case
 
 
 def said(w: "Infer") -> StepLimits:
@@ -52,7 +52,7 @@ def said(w: "Infer") -> StepLimits:
 
 
 def saying(w: "Infer", limits: StepLimits) -> "Infer":
-    """The workload with that said."""
+    """Return the workload with these step limits."""
     return w.but(
         max_running_requests=limits.sequences,
         chunked_prefill_size=limits.tokens,
@@ -60,16 +60,16 @@ def saying(w: "Infer", limits: StepLimits) -> "Infer":
     )
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what was made of it
+@dataclass(frozen=True, kw_only=True)  # not slotted: values made of it are cached on it
 class RankResidents:
-    """Bytes that ranks of one kind hold whatever is asked of them."""
+    """Memory that ranks of one kind hold, whatever the requests."""
 
     rank: shards.Rank
     weights: tuple[Component, ...]
-    extra: tuple[Component, ...]  # adapters, and the weights of what drafts
-    arriving: tuple[Component, ...]  # while it loads, and no longer
-    held: Bytes  # weights, extra, and what was there before them
-    loaded: Bytes  # bytes that come off what pools are made of
+    extra: tuple[Component, ...]  # LoRA slots, and draft weights
+    arriving: tuple[Component, ...]  # only while loading
+    held: Bytes  # weights, extra, and memory from before them
+    loaded: Bytes  # bytes deducted from the memory for pools
     cells: caches.Cells
     offloaded: PinnedWeights  # weights in host memory
     runs: caches.Runs
@@ -141,7 +141,7 @@ def _case(subject: Subject, w: "Infer", budget: "Budget | None", version: Versio
 
 
 def _beside(subject: Subject, settings: Effective) -> int:
-    """Bytes of a token in the cache of what proposes tokens."""
+    """Return the bytes per token in the KV cache of speculative decoding."""
     one = settings.pools(1)
     if subject.draft is not None:
         # the draft's windows have no second pool of their own
@@ -156,15 +156,15 @@ def _beside(subject: Subject, settings: Effective) -> int:
 
 
 def remade(replica: Replica, rank: shards.Rank) -> tuple[Component, ...]:
-    """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
-    log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118.
-    No log is of Hopper since they are loaded in bytes: as much may be there."""
+    """Return the scales of expert blocks in bytes, beside the float32 they are made of, which torch
+    keeps. A log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are
+    118. No log is of Hopper since they are loaded in bytes: as much may be there."""
     form, size = replica.subject.choice.scheme, replica.rules.mixed_scale
     hopper = replica.sizes["capability"] == HOPPER
     if form is None or not form.name.endswith(MIXED) or not (hopper or size > 1):
         return ()
     experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
-    scales = experts // (16 + size)  # half a byte a weight, a scale for 32
+    scales = experts // (16 + size)  # half a byte per weight, a scale for 32
     layer = experts // max(1, len(rank.blocks), len(rank.layers))
     component = Component(
         name="fragmentation",
@@ -193,7 +193,7 @@ def _kind(
         extra += replica.draft(w.speculative_method or "draft", settings.drafted)
     extra += remade(replica, rank)
     counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
-    extra += moved  # not counted: there is none of it while free memory is looked at
+    extra += moved  # not counted: it does not exist at the free-memory snapshots
     layers = remembered(subject, rank.layers if subject.layers else None)
     one, body = settings.pools(1), subject.body
     split = step.RankSplit(
@@ -216,7 +216,7 @@ def _kind(
 
 
 def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:
-    """Bytes of 16-bit weights that are there at once, of which `layer` are one layer's."""
+    """Return the bytes of 16-bit weights in memory at once; `layer` are one layer's."""
     saved = max(0, whole - packed)
     least = saved if form.startswith(WHOLE) else min(saved, layer)
     return Bytes(least, saved, saved + layer)
@@ -224,7 +224,7 @@ def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:
 
 @lru_cache(maxsize=64)
 def _loaded(tensors: tuple[PlacedTensor, ...], stored: bool) -> tuple[Component, ...]:
-    """Weights in the allocator, one tensor after the other; the context apart."""
+    """Return the components of weights in the allocator, without the CUDA context."""
     phase = device.loaded(
         device.settled(tensors, lambda pairs: (t for _, t in pairs)),
         formula="the tensors of this rank",

@@ -1,4 +1,4 @@
-"""SGLang's server: what takes more than one flag, and what it decides itself."""
+"""SGLang's command line: settings that take more than one flag, and SGLang's own defaults."""
 
 from collections.abc import Mapping
 
@@ -14,9 +14,9 @@ from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.settings.ranks import Ranks
 
 # Flags of sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_args.py at
-# 0.5.3 and 0.4.6 for flags that are gone, and at 0.5.19 for old names, which 0.5.20 does not take
+# 0.5.3 and 0.4.6 for flags that are gone, and at 0.5.19 for old names, which 0.5.20 rejects
 TABLE = text_beside(__file__, "flags.txt")
-# Old name -> the name that alone is taken since 0.5.20
+# Old name -> the only name since 0.5.20
 RENAMED: Mapping[str, str] = {
     "--dsa-prefill-cp-mode": "--cp-strategy",
     "--enable-dsa-prefill-context-parallel": "--enable-prefill-cp",
@@ -80,7 +80,7 @@ def finish(reading: CommandReading) -> None:
 
 
 def _renamed(reading: CommandReading) -> None:
-    """Say the new names of flags; a release that has those alone stops at the old ones."""
+    """Warn of renamed flags; a release without the old names stops at them."""
     since = ".".join(map(str, NEW_NAMES_ALONE))
     release = tuple(int(n) for n in (reading.program.version or "").split(".") if n.isdigit())
     for old in sorted(reading.given & RENAMED.keys()):
@@ -103,8 +103,8 @@ def _torchao(reading: CommandReading) -> None:
 
 
 def _copies(reading: CommandReading) -> bool:
-    """Tell whether --dp-size multiplies the devices: with attention apart, it shares those of
-    --tp-size (srt/arg_groups/parallel_hook.py)."""
+    """Return whether --dp-size multiplies the devices: with data-parallel attention it divides
+    those of --tp-size (srt/arg_groups/parallel_hook.py)."""
     copies, apart, attention = (
         reading.last(name) for name in ("copies", "dp_attention", "attention_copies")
     )
@@ -135,7 +135,7 @@ def _lora(reading: CommandReading) -> None:
 
 
 def _limits(reading: CommandReading) -> None:
-    """{"image": 2}"""
+    """Read the images per request: {"image": 2}."""
     for kind, limit in reading.merged("limits").items():
         if kind == "image":
             reading.settings["images"] = reading.read("whole", "--limit-mm-data-per-request", limit)
@@ -154,7 +154,7 @@ def _graphs(reading: CommandReading) -> None:
 
 
 def _experts(reading: CommandReading) -> None:
-    """An exchange of experts deals them out whole (srt/arg_groups/moe_hook.py)."""
+    """Read the all-to-all backend: with one, experts are whole (srt/arg_groups/moe_hook.py)."""
     said = reading.last("exchange") or reading.last("deepep")
     if said is None or said[1] in EXCHANGES:
         reading.ignored += [] if said is None else [said[0]]
@@ -185,7 +185,7 @@ def _speculative(reading: CommandReading) -> None:
 
 
 def _drafted(reading: CommandReading) -> None:
-    """A chain of n steps proposes n + 1 tokens, the last of the model included
+    """Read the proposed tokens: a chain of n steps proposes n + 1, including the model's own
     (srt/arg_groups/speculative_hook.py)."""
     tokens, steps, topk = reading.last("draft_tokens"), reading.last("steps"), reading.last("topk")
     branches = 1 if topk is None else int(reading.read("whole", *topk))

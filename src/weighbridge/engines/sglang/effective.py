@@ -1,6 +1,6 @@
-"""Every setting as SGLang will use it: the user's, else the engine's own for the card and model.
+"""Every setting as SGLang uses it: the user's, else the engine's default for the card and model.
 
-Speculation names one algorithm and a number of draft tokens; where none is given the engine takes
+Speculation names one algorithm and a number of draft tokens; without a number the engine takes
 four, and limits requests to 48. Sources: sglang 0.5.23 srt/server_args.py,
 srt/arg_groups/cuda_graph_hook.py, srt/arg_groups/speculative_hook.py
 (_auto_choose_speculative_params), srt/mem_cache/kv_cache_dtype.py, srt/arg_groups/overrides.py
@@ -35,17 +35,17 @@ ALGORITHMS: Mapping[str, str] = {
     "mtp": "NEXTN",
     "ngram": "NGRAM",
 }
-DRAFTED = {"NGRAM": 12}  # tokens by default; of all others 4
-SPECULATING = 48  # requests at once, while speculating
+DRAFTED = {"NGRAM": 12}  # default draft tokens; 4 for others
+SPECULATING = 48  # max concurrent requests with speculation
 LORAS = 8  # --max-loras-per-batch
-WHOLE = -1  # chunked_prefill_size: prompts are not cut
-# Pools of windows to the full one; of DeepSeek-V4's: srt/arg_groups/model_overrides/deepseek_v4.py
+WHOLE = -1  # chunked_prefill_size: prompts are not chunked
+# Sliding pool / full pool; DeepSeek-V4's: srt/arg_groups/model_overrides/deepseek_v4.py
 NEAR, NEAR_OF_COMPRESSED = 0.8, 0.1
 
 
 @frozen_record
 class Effective:
-    """Sizes of cards in MiB. `running` None: the engine's rule, which follows the pool."""
+    """Every effective setting; cards are in MiB. `running` is None if it follows from the pool."""
 
     version: Version
     card: float | None
@@ -59,12 +59,12 @@ class Effective:
     ssm: DType
     swa_ratio: Fraction
     mamba_ratio: Fraction
-    states: int | None  # slots of them
+    states: int | None  # state slots
     radix: bool
     tensor: int
     pipeline: int
     data: int  # replicas
-    groups: int  # of the tensor ranks of each, with attention and pools of their own
+    groups: int  # data-parallel attention groups among the tensor ranks
     experts: bool
     running: int | None
     tokens: int | None
@@ -78,7 +78,7 @@ class Effective:
 
     @property
     def share_used(self) -> float:
-        """Return what is used of the share that was asked for."""
+        """Return the part of the memory fraction that pools get."""
         return card_defaults.share_used(self.version, self.backend, self.context)
 
     @property
@@ -87,11 +87,11 @@ class Effective:
 
     @property
     def pools_of(self) -> int:
-        """Count the pools of tokens, each of which serves requests of its own."""
+        """Return the number of token pools, each with its own requests."""
         return self.data * self.groups
 
     def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> SglangCacheSetting:
-        """Return the setting that sizes the pools of one rank."""
+        """Return the settings that size the pools of one rank."""
         return SglangCacheSetting(
             context=self.context,
             model_type=self.model_type,
@@ -169,7 +169,7 @@ def _kind(
 
 
 def _copies(w: "Infer") -> tuple[int, int]:
-    """(replicas, groups of attention): --dp-size counts the one or the other."""
+    """Return (replicas, groups of attention): --dp-size counts one or the other."""
     number = w.data_parallel_size or 1
     if not w.enable_dp_attention:
         return number, 1
@@ -180,7 +180,7 @@ def _copies(w: "Infer") -> tuple[int, int]:
 
 
 def _second_cache(w: "Infer") -> None:
-    """Raises UsageError for the size of a second cache that the server does not keep."""
+    """Raise ContradictionError for the size of a second cache level that is not enabled."""
     if w.enable_hierarchical_cache:
         return
     for name in ("hicache_size", "hicache_ratio"):
@@ -192,7 +192,7 @@ def _second_cache(w: "Infer") -> None:
 
 
 class _Sized(NamedTuple):
-    """Settings that follow from the card."""
+    """Settings that depend on the card."""
 
     chunk: int
     captured: tuple[int, ...]
@@ -207,7 +207,7 @@ def _sized(
     memory: float | None,
     groups: int,
 ) -> _Sized:
-    """A chunk is shared by the groups; the share of memory is reckoned before that."""
+    """Return the card's settings. Groups share a chunk; the fraction is computed before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
     preset = card_defaults.size(criteria.version, memory)
     chunk = preset.chunk if w.chunked_prefill_size is None else w.chunked_prefill_size or WHOLE
@@ -245,8 +245,8 @@ def _running(w: "Infer") -> int | None:
 
 
 def remembered(subject: Subject, of: Sequence[Layer] | None = None) -> tuple[Layer, ...]:
-    """Layers with a place in the pools, of all or some. Encoders remember nothing, but SGLang runs
-    them through the same pools; a layer that reads what another stores has a place of its own
+    """Return the layers with a place in the pools, of all or of `of`. Encoders need no cache, but
+    SGLang runs them through the same pools; a layer that reads another's cache has its own place
     (srt/model_executor/pool_configurator.py counts `num_hidden_layers` or `layer_types`)."""
     every = subject.layers or tuple(Layer(mixers=b.mixers) for b in subject.body.blocks)
     return tuple(_stored(every, layer) for layer in (every if of is None else of))
@@ -307,7 +307,7 @@ def _loras(w: "Infer") -> int:
 
 
 def _largest(w: "Infer", preset: int, running: int | None, subject: Subject) -> int:
-    """Requests of the largest captured batch."""
+    """Return the requests of the largest captured batch, 0 without graphs."""
     if w.disable_cuda_graph or not generates(subject):
         return 0
     largest = w.cuda_graph_max_bs or preset
@@ -321,8 +321,7 @@ def _captures(
     version: Version,
     algorithm: str | None,
 ) -> bool:
-    """Tell whether prefill runs from graphs. None of the reasons against is a setting of its
-    own."""
+    """Return whether prefill runs from CUDA graphs. None of the reasons against is a setting."""
     r = rules(version)
     first = facts(criteria.model_type).sglang.prefill_graphs
     towers = has_towers(subject, w) and (not r.graphs_with_towers or first != "towers")
@@ -362,7 +361,7 @@ def _kv(subject: Subject, w: "Infer", criteria: card_defaults.BackendCriteria) -
 
 
 def _declares_fp8(raw: Mapping[str, Any]) -> bool:
-    """Tell whether the checkpoint sets an FP8 KV cache. SGLang reads that only from modelopt's
+    """Return whether the checkpoint sets an FP8 KV cache. SGLang reads that only from modelopt's
     checkpoints."""
     if not str(raw.get("quant_method", "")).startswith("modelopt"):
         return False
@@ -382,8 +381,8 @@ def _ssm(subject: Subject, w: "Infer") -> DType:
 
 
 def requests(settings: Effective, tokens: int, slots: int | None, each: int) -> int:
-    """Count the requests that run at once in a pool of `tokens`: --max-running-requests, else by
-    the context. `each`: slots of one of them."""
+    """Return the concurrent requests in a pool of `tokens`: --max-running-requests, else by the
+    context. `each`: state slots per request."""
     usual = min(4096, max(2048, int(tokens / settings.context * 512)))
     count = ceil_div(settings.running, settings.pools_of) if settings.running else usual
     if rules(settings.version).by_tokens:

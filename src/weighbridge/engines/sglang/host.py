@@ -1,10 +1,10 @@
-"""Host memory of a server: a process a rank, and what each keeps there.
+"""Host memory of a server: a process per rank, and what each keeps there.
 
     load            file pages, which the kernel may drop, beside all that stays
-    hierarchical    --enable-hierarchical-cache: a second pool of each rank, of --hicache-ratio
-    cache           times the tokens of its own (2 by default), or of --hicache-size GB; and a page.
-                    Plain memory that is registered with CUDA, so no block is rounded up. What of
-                    the sliding layers is there has no rule: none to all of it
+    hierarchical    --enable-hierarchical-cache: a second pool per rank, of --hicache-ratio times
+    cache           the tokens of the first (2 by default), or of --hicache-size GB; and a page.
+                    Plain memory that is registered with CUDA, so no block is rounded up. The part
+                    of sliding layers in it is unknown: none to all of them
 
 Source: sglang 0.5.23 srt/mem_cache/pool_host/base.py (HostKVCache), pool_host/common.py
 (ALLOC_MEMORY_FUNCS), server_args.py (hicache_ratio, hicache_size);
@@ -25,20 +25,20 @@ from weighbridge.engines.sglang.serving import SglangLaunched
 if TYPE_CHECKING:
     from weighbridge.engines.sglang.caches import Cells
 
-PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
+PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # per rank's process, without weights
 RATIO = 2.0  # hicache_ratio
 GB = 10**9  # of --hicache-size
 
 
 def host(launched: SglangLaunched) -> Device:
-    """Return what the ranks of all copies hold on the machine that holds most. Where no card was
-    named, the second pool is that of what the workload needs."""
+    """Return the host of the machine that holds most, over the ranks of all replicas. Without a
+    named card, the second pool is sized by what the workload needs."""
     served, fit = launched.served, launched.fit
     return fullest(launched.ranks, served.case.budget, lambda there: _machine(served, fit, there))
 
 
 def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Device:
-    """Return the host of some ranks, each by the first that is like it."""
+    """Return the host of some ranks, each given by the first one like it."""
     case, ranks = served.case, len(there)
     tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
     loaded = sum(c.bytes.expected for c in tensors)
@@ -56,7 +56,7 @@ def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Devic
 
 
 def _second(served: Served, fit: CardFit | None, there: Sequence[int]) -> Component:
-    """Return the pools in host memory of some ranks."""
+    """Return the second cache level of some ranks in host memory."""
     settings, asked = served.settings, served.asked
     size = round((asked.hicache_size or 0) * GB)
     ratio = RATIO if asked.hicache_ratio is None else asked.hicache_ratio
@@ -75,7 +75,7 @@ def _second(served: Served, fit: CardFit | None, there: Sequence[int]) -> Compon
 
 
 def _pool(cell: "Cells", size: int, tokens: int, page: int) -> Bytes:
-    """Return one rank's pool: whole pages, and one more."""
+    """Return the bytes of one rank's host pool: whole pages, and one more."""
     unit = cell.full or cell.sliding
     if size:
         tokens = size // max(1, unit)

@@ -1,6 +1,6 @@
 """Memory that SGLang needs for a workload on each device, and what it takes of a card.
 
-needed    weights, the smallest pools for the requests, and what lies outside the fraction
+needed    weights, the smallest pools for the requests, and what is outside the fraction
 taken     the same with the pools that the fraction makes of the card
 """
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def check(subject: Subject, w: "Infer", _: Version) -> None:
-    """Raises for what the engine refuses."""
+    """Raise UnsupportedError for what the engine refuses."""
     if not remembered(subject):
         raise UnsupportedError(sentence("pools_unknown"), where=subject.model.reference)
     refuse(subject.model.reference, ENGINE.name, remembered(subject), caches.LACKED)
 
 
 def asks(subject: Subject, w: "Infer", budget: "Budget | None") -> Asks[SglangLaunched]:
-    """Prepare the launches of a model on a card."""
+    """Return a function from a search point to the launch of this model on a card."""
     case_of = case(subject, w, budget, version(ENGINE, w.engine_version)[0])
     limits = said(w)
     return lambda point: SglangLaunched(
@@ -156,7 +156,7 @@ def _fraction(launched: SglangLaunched) -> str:
 
 
 def _nearly(launched: SglangLaunched) -> str:
-    """Describe a launch that is expected to serve, and may not."""
+    """Return a sentence about a launch that is expected to serve, but may not."""
     low, _, high = map(
         human, next(c.needed for c in launched.conditions if c.name == "pools") or ()
     )

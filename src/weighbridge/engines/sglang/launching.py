@@ -1,4 +1,4 @@
-"""The effective settings by their names, and the command line that asks SGLang for them."""
+"""The effective settings by name, and the command line that sets them in SGLang."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from weighbridge.settings.setting import Setting, launched
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-# In the order of a line; others follow
+# Order of flags on the line; others follow
 ORDER: tuple[Setting[Any], ...] = (
     *(Sglang.tensor_parallel_size, Sglang.pipeline_parallel_size, Sglang.data_parallel_size),
     *(Sglang.enable_dp_attention, Sglang.language_model_only, Sglang.kv_cache_dtype),
@@ -26,21 +26,21 @@ ORDER: tuple[Setting[Any], ...] = (
     *(Sglang.max_loras, Sglang.max_lora_rank, Sglang.cpu_offload_gb),
     *(Sglang.draft_model, Sglang.num_speculative_tokens),
 )
-APART = (Sglang.context, Sglang.dtype, Sglang.enable_expert_parallel)  # `_flags` says them
-FLAGS: Mapping[str, str] = {  # setting -> flag, where the user said something
+APART = (Sglang.context, Sglang.dtype, Sglang.enable_expert_parallel)  # `_flags` writes them
+FLAGS: Mapping[str, str] = {  # setting -> flag, if the user sets it
     setting.name: setting.written
     for setting in (*ORDER, *(one for one, _ in launched(Sglang)))
     if setting not in APART
 }
-# The name of --cuda-graph-max-bs for graphs of decode alone, which 0.5.23 has in its place
+# The name of --cuda-graph-max-bs for decode graphs only, which replaces it in 0.5.23
 # (srt/arg_groups/fields/exec_.py); that it is not needed before is assumed
 OF_DECODE, RENAMED = "cuda_graph_max_bs", (0, 5, 23)
-ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
+ZEROS = ("chunked_prefill_size",)  # 0 is a value of it: prompts are not chunked
 
 
 def _written(value: object) -> str:
-    """Return a value as its flag takes it: a whole number of GB is an integer there
-    (--cpu-offload-gb of server_args.py)."""
+    """Return a value as its flag accepts it: whole GB are an integer there (--cpu-offload-gb of
+    server_args.py)."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -66,7 +66,7 @@ def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple
 
 
 def _as_given(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple[str, object]]:
-    """Yield the flags of what the user said."""
+    """Yield the flags that the user set."""
     for name, flag in FLAGS.items():
         asked = launch_line.draft(subject, w) if name == "draft_model" else getattr(w, name)
         if name == OF_DECODE and effective.version >= RENAMED:

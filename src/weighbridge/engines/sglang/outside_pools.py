@@ -1,21 +1,21 @@
-"""Memory of a rank of SGLang beside weights and pools: the part that no fraction accounts for.
+"""Memory of an SGLang rank besides weights and pools, outside the memory fraction.
 
     attention    its workspace, and rows of contexts for captured batches
     cuBLAS       kernels/workspaces.py
     captured     logits in float32 and activations of the largest batch, in the graphs' own pool
-    graphs       what the driver keeps: about 60 MiB, and 0.12 MiB a layer and captured batch (0.25
-                 where ranks talk, 0.4 where they talk by NCCL); 10 MiB a captured length of prefill
-    chunk        the widest layer of a chunk of prefill, or the encoder of the images before it
+    graphs       driver memory: about 60 MiB, and 0.12 MiB per layer and captured batch (0.25 if
+                 ranks communicate, 0.4 by NCCL); 10 MiB per captured length of prefill
+    chunk        the widest layer of a prefill chunk, or the encoder of the images before it
     logits       of the last token of each request: own dtype, float32, probabilities
 
 Sources: sglang 0.5.23 srt/layers/attention/*_backend.py, srt/layers/logits_processor.py,
 srt/layers/sampler.py, srt/model_executor/runner/decode_cuda_graph_runner.py,
-srt/arg_groups/memory_hook.py (reserve_for_graph_mb, which counts 8 MB a length of prefill).
-Graphs, published `mem usage` less what is computed here: decoding 0.08 to 0.15 MiB a layer and
+srt/arg_groups/memory_hook.py (reserve_for_graph_mb, which counts 8 MB per length of prefill).
+Graphs, published `mem usage` less what is computed here: decoding 0.08 to 0.15 MiB per layer and
 batch (Qwen3 8B, 36 and 52 batches, 0.34 and 0.60 GB with logits), 0.03 GB in all (LFM2 700M, 4
-batches), 0.09 (Granite 4 micro, 4), 0.11 (Llama 8B, 4), 0.07 (Gemma 4 31B, 1); 1.0 MiB a layer and
-batch where NCCL is captured (QwQ 32B on four L4, 0.93 GB); 0.89 GB in all on eight linked cards (23
-batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 74 lengths 2.32 GB).
+batches), 0.09 (Granite 4 micro, 4), 0.11 (Llama 8B, 4), 0.07 (Gemma 4 31B, 1); 1.0 MiB per layer
+and batch with NCCL captured (QwQ 32B on four L4, 0.93 GB); 0.89 GB in all on eight linked cards (23
+batches); prefill 7 to 14 MiB per length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 74 of them 2.32).
 """
 
 from collections.abc import Iterator
@@ -37,40 +37,40 @@ from weighbridge.machines.kernels import workspaces
 from weighbridge.models.arch.mixers import Latent
 
 SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"
-GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # of the first: kernels are loaded
-GRAPH = Bytes(5 * MIB // 100, 12 * MIB // 100, 25 * MIB // 100)  # a layer and captured batch
+GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # once: kernels are loaded
+GRAPH = Bytes(5 * MIB // 100, 12 * MIB // 100, 25 * MIB // 100)  # per layer and captured batch
 GRAPH_TALKING = Bytes(8 * MIB // 100, 25 * MIB // 100, 60 * MIB // 100)
 GRAPH_NCCL = Bytes(10 * MIB // 100, 40 * MIB // 100, 110 * MIB // 100)
-PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # a captured length
-LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all of prefill, where attention is latent
-PROMPTS = 16_384  # max_prefill_tokens: of prompts that are not cut
-IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLANG_VLM_CACHE_SIZE_MB
+PREFILL_GRAPH = Bytes(6 * MIB, 10 * MIB, 14 * MIB)  # per captured length
+LATENT_GRAPHS = Bytes(0, 1536 * MIB, 1536 * MIB)  # all prefill graphs, with MLA
+PROMPTS = 16_384  # max_prefill_tokens, for unchunked prompts
+IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # cache of encoded images: SGLANG_VLM_CACHE_SIZE_MB
 
 
 @frozen_record
 class ReplicaLoad:
-    """Requests that one replica serves at once."""
+    """Concurrent requests of one replica."""
 
     requests: int
     images: int = 1
 
     def rows(self, settings: Effective) -> int:
-        """Logits of a step: of every proposed token, while speculating."""
+        """Return the rows of logits per step: all draft tokens when speculating."""
         return self.requests * max(1, settings.drafted)
 
 
 class Amounts(NamedTuple):
-    """Bytes of one rank that a context or the requests change."""
+    """Bytes of one rank that depend on context or requests."""
 
-    tokens: int  # of a step of prefill
-    reading: Bytes  # activations of it
-    encoding: bool  # whether the encoder's are the most of those
-    writing: Bytes | None  # activations of decoding; None where nothing is generated
-    captured: tuple[int, int, int] | None  # batches: rows of contexts, logits, a layer
+    tokens: int  # per prefill step
+    reading: Bytes  # its activations
+    encoding: bool  # whether the encoder's are the largest of those
+    writing: Bytes | None  # activations of decode; None if nothing is generated
+    captured: tuple[int, int, int] | None  # captured batches: rows of contexts, logits, a layer
     logits: Bytes | None
 
     def sums(self, standing: Bytes) -> tuple[Bytes, ...]:
-        """Add up what is held in each phase, beside what stands through all."""
+        """Return the bytes held in each phase, with `standing`, which all phases hold."""
         both = standing if self.captured is None else standing.plus(exactly(sum(self.captured)))
         both = both if self.logits is None else both.plus(self.logits)
         moments = (self.reading,) if self.writing is None else (self.reading, self.writing)
@@ -106,7 +106,7 @@ def components(
     load: ReplicaLoad,
     compute: tuple[int, int] | None,
 ) -> dict[str, tuple[Component, ...]]:
-    """Return what is allocated beyond weights and cache, by phase: prefill, and decode where there
+    """Return what is allocated besides weights and caches, by phase: prefill, and decode if there
     is one."""
     amounts_of, rows = amounts(subject, kind, settings, load), load.rows(settings)
     workspaces, graphs, _ = standing(subject, kind, settings, compute)
@@ -122,7 +122,7 @@ def components(
 
 
 def prefilled(settings: Effective, load: ReplicaLoad) -> int:
-    """Tokens of one step of prefill. Captured lengths are as long as a chunk can be."""
+    """Return the tokens of a prefill step. Captured lengths are as long as a chunk can be."""
     whole = load.requests * settings.context
     if settings.chunk == WHOLE:
         return min(whole, max(PROMPTS, settings.context))
@@ -135,7 +135,7 @@ Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
 def standing(
     subject: Subject, kind: RankResidents, settings: Effective, compute: tuple[int, int] | None
 ) -> Standing:
-    """Estimate all that no context changes: workspaces, graphs, and the bytes of both."""
+    """Return (workspaces, graphs, bytes of both), which no context changes."""
 
     def made() -> Standing:
         spaces = tuple(_workspaces(subject, kind.rank, settings, compute))
@@ -246,8 +246,8 @@ def _answers(subject: Subject, nbytes: Bytes, rows: int) -> Component:
 
 
 def _itemsize(subject: Subject) -> int:
-    """Return the bytes of one number of activations. Packed formats compute in the dtype of what
-    they leave alone."""
+    """Return the bytes per element of activations. Quantized formats compute in the dtype of the
+    weights that they leave alone."""
     return 4 if subject.choice.dtype.name == "float32" else 2
 
 

@@ -1,12 +1,12 @@
-"""One replica of a model: what requests need of it, and the pools that its card has room for.
+"""One replica of a model: what requests need of it, and the pools that fit on its card.
 
     free        what a process can have, less context and communicators
     available   free - weights - free (1 - mem_fraction_static) - 100 MiB for encoded images
-    tokens      the pools that `available` makes, of the rank that has the fewest
+    tokens      the pools that `available` makes, on the rank with the fewest
 
 The fraction is of what is free before weights are loaded, not of the card. Drafts and adapters are
-loaded before pools are made, so they come off `available` (drafts since 0.5.14; before, a fixed
-amount was reserved). Source: sglang 0.5.23 srt/mem_cache/kv_cache_configurator.py
+loaded before pools are made, so they are deducted from `available` (drafts since 0.5.14; before, a
+fixed amount was reserved). Source: sglang 0.5.23 srt/mem_cache/kv_cache_configurator.py
 (_profile_available_bytes, config_from_budget).
 
 A device's phases, with the pools that a workload needs or that a card has room for.
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
-FOREIGN = 100  # AMD's cards: one in so many bytes, of the whole card
-INDEX = 8  # int64, of a free token in a list
+ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, deducted from the pools since 0.5.18
+FOREIGN = 100  # AMD cards: 1/100 of the whole card
+INDEX = 8  # bytes of int64, per free token in a list
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted, for cached properties
 class Served:
-    """One workload on one model: everything that its launches have in common."""
+    """One workload on one model: all that its launches have in common."""
 
     case: SglangCase
     asked: "Infer"
     limits: StepLimits
     point: SearchPoint
-    request: int | None = None  # tokens of one, where that is less than the context
+    request: int | None = None  # tokens per request, if less than the context
 
     @cached_property
     def settings(self) -> Effective:
@@ -68,7 +68,7 @@ class Served:
 
     @cached_property
     def together(self) -> caches.SglangCacheSetting:
-        """The cache's settings for all requests together."""
+        """Return the cache settings for all requests together."""
         return self._setting(self.load.requests)
 
     def _setting(self, sequences: int) -> caches.SglangCacheSetting:
@@ -80,7 +80,7 @@ class Served:
 
     @cached_property
     def needed(self) -> Mapping[int, caches.Pools]:
-        """The smallest pools of the workload, by kind of rank."""
+        """Return the smallest pools of the workload, by distinct rank."""
         return {i: caches.holding(k.cells, self.together) for i, k in self.case.kinds.items()}
 
     @property
@@ -88,7 +88,7 @@ class Served:
         return any(k.cells.state for k in self.case.kinds.values())
 
     def running(self, first: int) -> int:
-        """Requests that the smallest pools let run."""
+        """Return the concurrent requests with the smallest pools."""
         pools = self.needed[first]
         return self.at_once(max(pools.full, pools.sliding), pools.slots if self.states else None)
 
@@ -97,7 +97,7 @@ class Served:
 
     @cached_property
     def steps(self) -> Mapping[int, Mapping[str, tuple[Component, ...]]]:
-        """Return all components outside the fraction, by kind of rank and phase."""
+        """Return all components outside the fraction, by distinct rank and phase."""
         case = self.case
         return {
             i: outside_pools.components(case.subject, kind, self.settings, self.load, case.compute)
@@ -106,7 +106,7 @@ class Served:
 
     @cached_property
     def moments(self) -> Mapping[int, tuple[Bytes, ...]]:
-        """The same added up with what each kind holds, but for its pools."""
+        """Return their sums by phase, with what each rank holds except its pools."""
         return {i: self._moments(kind) for i, kind in self.case.kinds.items()}
 
     def _moments(self, kind: RankResidents) -> tuple[Bytes, ...]:
@@ -125,7 +125,7 @@ class Room:
 
 
 def room(served: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
-    """`by`: the bound of what is free and loaded that is believed."""
+    """Return the free and available bytes of a card, at bound `by`; None without a card."""
     budget = served.case.budget
     if budget is None or share is None:
         return None
@@ -139,22 +139,22 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
 
 
 def _of_latents(served: Served) -> bool:
-    """Tell whether aiter may leave no part of the share: its workspaces were logged beside keys and
-    values, and published lines of latents (Kimi-K2.5 on four MI300X) need what it would leave."""
+    """Return whether aiter may use the whole share: its workspaces were logged for keys and values,
+    and published runs of MLA (Kimi-K2.5 on four MI300X) need what it would leave."""
     return any(isinstance(x, Latent) for layer in served.case.subject.layers for x in layer.mixers)
 
 
 def _unread(budget: "Budget") -> int:
-    """Bytes by which pools may differ on a card whose rules were read off CUDA's: assumed."""
+    """Return the assumed error of pools in bytes, on cards whose rules are those of CUDA."""
     part = budget.choice.part
     return part.total.bytes.expected // FOREIGN if part.vendor == "AMD" else 0
 
 
 @frozen_record
 class CardFit:
-    """Bytes that one card holds beside the weights."""
+    """Pools that fit on a card beside the weights."""
 
-    pools: Mapping[int, caches.Pools]  # of each first rank
+    pools: Mapping[int, caches.Pools]  # by distinct rank
     rooms: tuple[Room, ...]
     tokens: int
     sliding: int
@@ -163,7 +163,7 @@ class CardFit:
 
 
 def fitted(served: Served, share: float | None, by: int = EXPECTED) -> CardFit | None:
-    """The pools on the card; every rank has those of the poorest. None without a card."""
+    """Return the pools on the card; every rank has those of the scarcest. None without a card."""
     kinds = served.case.kinds
     rooms = tuple(r for r in (room(served, k, share, by) for k in kinds.values()) if r is not None)
     if not rooms:
@@ -186,11 +186,11 @@ def fitted(served: Served, share: float | None, by: int = EXPECTED) -> CardFit |
 
 
 def _tokens(served: Served, rooms: Sequence[Room], pools: Sequence[caches.Pools]) -> int:
-    """Count the tokens of the poorest rank's pools, no more than --max-total-tokens."""
+    """Return the tokens of the scarcest rank's pools, at most --max-total-tokens."""
     settings, cells = served.settings, [kind.cells for kind in served.case.kinds.values()]
     tokens = min(filter(None, (p.full or p.sliding for p in pools)), default=0)
     if all(r.available > 0 for r in rooms) and not any(c.full + c.sliding for c in cells):
-        tokens = settings.context  # states alone: a request is as long as its context
+        tokens = settings.context  # only states: a request is as long as its context
     if settings.tokens is None:
         return tokens
     return min(tokens, settings.tokens // settings.page * settings.page)
@@ -212,7 +212,7 @@ def _capped(served: Served, pools: caches.Pools, tokens: int) -> caches.Pools:
 def pool_sizes(
     served: Served, kind: RankResidents, pools: caches.Pools, running: int
 ) -> tuple[int, ...]:
-    """Bytes of tokens, of states, of a draft's tokens, of tables, of lists, and between them."""
+    """Return the bytes of tokens, states, draft tokens, tables, lists, and unused space."""
     return (*_pool_sizes(served, kind, pools, running), _unused(served, kind, pools))
 
 
@@ -230,7 +230,7 @@ def _pool_sizes(
 
 
 def least_pools(served: Served, first: int) -> int:
-    """Bytes of the smallest pools that hold the workload, at least."""
+    """Return the bytes of the smallest pools that hold the workload, at least."""
     return sum(
         _pool_sizes(served, served.case.kinds[first], served.needed[first], served.load.requests)
     )
@@ -279,8 +279,8 @@ def _table(served: Served, running: int) -> int:
 
 
 def _lists(served: Served, pools: caches.Pools) -> int:
-    """Estimate the lists of free pages, and the map from tokens of the full pool to the sliding
-    one, in bytes."""
+    """Return the bytes of the lists of free pages, and of the map from tokens of the full pool to
+    the sliding one."""
     mapped = pools.full + served.settings.page if pools.sliding and pools.full else 0
     return INDEX * ((pools.full + pools.sliding) // served.settings.page + mapped)
 
@@ -306,13 +306,13 @@ def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Ite
 
 
 def _cached(kind: RankResidents, pools: int) -> Bytes:
-    """Return the bytes of pools beside the bounds of what is held: what is loaded beyond what was
-    expected leaves them as much less."""
+    """Return the bytes of pools at each bound of what is held: weights above the expected bytes
+    leave them as much less."""
     return Bytes(*(max(0, pools - (n - kind.loaded.expected)) for n in kind.loaded))
 
 
 def taken(served: Served, first: int, fit: CardFit) -> Bytes:
-    """Return the bytes that the driver shows with the pools of the card."""
+    """Return the bytes that the driver shows with the card's pools."""
     kind = served.case.kinds[first]
     cached = _cached(kind, sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))

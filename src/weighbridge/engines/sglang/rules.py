@@ -1,4 +1,4 @@
-"""Changes between releases of SGLang, as far as memory sees them.
+"""Differences between SGLang releases that affect memory.
 
 Read in 0.4.0 to 0.4.10, 0.5.2, 0.5.3, 0.5.5 and 0.5.7 to 0.5.23: srt/server_args.py
 (_handle_gpu_memory_settings, _handle_piecewise_cuda_graph), srt/arg_groups/{memory_hook,
@@ -19,8 +19,8 @@ Share = Literal["by ranks", "less 13 GiB", "by card", "less a table", "less a su
 
 
 class Size(NamedTuple):
-    """Cards of less than `below` MiB: tokens of a chunk, and the largest captured batch on fewer
-    than four ranks and on more."""
+    """Defaults for cards below `below` MiB: tokens per chunk, and the largest captured batch on
+    fewer than four ranks and on more."""
 
     below: float
     chunk: int
@@ -30,45 +30,45 @@ class Size(NamedTuple):
 
 @frozen_record
 class SglangRules:
-    """One release's."""
+    """The behaviour of one release."""
 
     sizes: tuple[Size, ...] = (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))
-    share: Share = "by ranks"  # how mem_fraction_static comes about: see card_defaults.py
-    towers: float = 0.95  # of it, for models with towers
-    towers_by_size: bool = False  # towers take by their size of that; all of them need a config
-    standalone: int = 2  # GiB that a draft model of its own takes of it, at least
-    drafts: int = 2  # GiB of other drafts
-    draft_first: bool = False  # a draft is there before the pools: counted, and not reserved
-    draft_cached: bool = False  # its cache is part of the budget
-    in_bytes: bool = False  # pools of windows are in bytes; before, whole cells of all layers
-    hopper_fa3: bool = False  # FlashAttention 3 is the default of Hopper
-    trtllm: bool = False  # TensorRT-LLM's attention is that of data-centre Blackwell
-    by_tokens: bool = False  # half as many requests as tokens, at most
+    share: Share = "by ranks"  # rule for mem_fraction_static: see card_defaults.py
+    towers: float = 0.95  # factor of it for models with encoders
+    towers_by_size: bool = False  # the factor depends on the encoder's config
+    standalone: int = 2  # GiB reserved for a separate draft model, at least
+    drafts: int = 2  # GiB reserved for other drafts
+    draft_first: bool = False  # drafts are loaded before the pools: counted, not reserved
+    draft_cached: bool = False  # its KV cache is part of the budget
+    in_bytes: bool = False  # sliding pools are sized in bytes; before, in cells of all layers
+    hopper_fa3: bool = False  # FlashAttention 3 is Hopper's default
+    trtllm: bool = False  # TensorRT-LLM's attention is the default on data-center Blackwell
+    by_tokens: bool = False  # requests are at most half the tokens
     prefill_graphs: bool = False  # prefill is captured by default
-    piecewise: bool = True  # ... in pieces, which sparse attention has none of
-    limited: bool = True  # ... not with adapters, nor with latents once it is whole
+    piecewise: bool = True  # ... piecewise, which sparse attention does not support
+    limited: bool = True  # ... not with LoRA, nor with MLA once it is not piecewise
     graphs_with_drafts: bool = False
-    graphs_with_towers: bool = False  # of the classes that say so
-    tracked: bool = False  # states of a request are followed in two slots more
-    padded: bool = False  # the slot for padding is part of the budget
-    encoded: bool = False  # so is the cache of what towers made
-    # Tables of pages that FlashAttention 3 keeps for captured batches, beside the first: of drafts,
-    # of attention in chunks, of windows with a pool of their own
+    graphs_with_towers: bool = False  # for classes that declare it
+    tracked: bool = False  # a request's states are tracked in two more slots
+    padded: bool = False  # the padding slot is part of the budget
+    encoded: bool = False  # so is the cache of encoded images
+    # Page tables that FlashAttention 3 keeps for captured batches, besides the first: for drafts,
+    # for chunked attention, for windows with a separate pool
     table_of_drafts: bool = True
     table_of_chunks: bool = False
     table_of_windows: bool = False
     aiter_scaled: bool = False  # AMD's attention leaves a part of the share: see card_defaults.py
     capped: bool = False  # a limit of requests can size the sliding pool
-    # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
-    # weights, 0.625 byte a weight, then bytes, 0.53125 (create_weights of srt/layers/quantization/
+    # Bytes of a block's scale if 4-bit experts are mixed with float8: float32 for each 32 weights,
+    # 0.625 byte per weight, then bytes, 0.53125 (create_weights of srt/layers/quantization/
     # mxfp4_marlin_moe.py and mxfp4_flashinfer_cutlass_moe.py: 0.5.12 to 0.5.15.post1, 0.5.16);
-    # data-centre Blackwell's kernel still has float32 (mxfp4_flashinfer_trtllm_moe.py, to 0.5.23)
+    # data-center Blackwell's kernel still has float32 (mxfp4_flashinfer_trtllm_moe.py, to 0.5.23)
     mixed_scale: int = 4
     mixed_scale_blackwell: int = 4
 
 
 def _sizes(small: Size) -> tuple[Size, ...]:
-    """Chunks and batches since 0.5.3, where cards of 20 to 35 GiB are `small`."""
+    """Return the chunks and batches since 0.5.3; cards of 20 to 35 GiB have `small`."""
     return (
         Size(20 * GIB, 2048, 8, 8),
         small,
@@ -118,7 +118,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 
 @cache
 def rules(version: Version) -> SglangRules:
-    """Return the rules of the newest change that is not newer than `version`."""
+    """Return the behaviour of the release `version`."""
     return by_release(SglangRules(), CHANGES, version)
 
 
@@ -127,5 +127,5 @@ NEW_NAMES_ALONE = (0, 5, 20)
 
 
 def takes_old_names(release: Version) -> bool:
-    """Tell whether flags go by their old names, too."""
+    """Return whether the release accepts the old names of flags."""
     return release < NEW_NAMES_ALONE

@@ -1,15 +1,15 @@
-"""Flags that make SGLang serve a workload on a card, where those that were asked for do not.
+"""Flags that make SGLang serve a workload on a card, if the user's flags do not.
 
-    serves     every pool holds what all requests need at once, and as many may run; `surely` where
+    serves     every pool holds what all requests need at once, and as many may run; `surely` if
                they do by the widest bounds too, and the card has room for these pools
     fraction   the smallest that makes such pools, by the high estimate of what is there before
                weights; no more than leaves the card room for the step and the graphs
     capped     a line starts with whatever pool there is, and its requests are a token shorter than
                that (srt/managers/tp_worker.py of 0.5.23, max_req_len)
-    then       as many requests as there are, chunks of 2,048 and of 1,024 tokens, no CUDA graphs:
+    then       as many sequences as requests, chunks of 2,048 and of 1,024 tokens, no CUDA graphs:
                one after the other, until it serves
 
-What the user has said is never changed.
+Flags that the user set are never changed.
 """
 
 import math
@@ -35,15 +35,15 @@ from weighbridge.memory.report.verdict import Condition
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-STEPS = 1000  # a fraction is written in thousandths
+STEPS = 1000  # the fraction is rounded to thousandths
 SEARCHED = 12
 CHUNKS = (2048, 1024)
-BESIDE_ANSWER = 6  # tokens that a prompt leaves of the longest request, and itself
+BESIDE_ANSWER = 6  # a prompt is this many tokens shorter than the longest request
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted, for cached properties
 class SglangLaunched:
-    """A launch and the pools that it makes. `share` is the fraction, where it is not as asked."""
+    """A launch and its pools. `share` overrides mem_fraction_static unless None."""
 
     served: Served
     share: float | None = None
@@ -54,12 +54,12 @@ class SglangLaunched:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Return, for each rank of all copies, the first of one copy that holds the same."""
+        """Return, for each rank of all replicas, the first in a replica that holds the same."""
         return self.served.case.firsts * self.served.settings.data
 
     @property
     def usable(self) -> Bytes:
-        """Return what a card lets a process have, of a launch on one."""
+        """Return the bytes of a card that a process can use; the launch must have a card."""
         assert self.served.case.budget is not None
         return self.served.case.budget.usable
 
@@ -73,7 +73,7 @@ class SglangLaunched:
 
     @cached_property
     def w(self) -> "Infer":
-        """Return the request with what differs from SGLang's defaults."""
+        """Return the workload with the flags that this launch changed."""
         workload = saying(self.served.asked, self.served.limits)
         return workload if self.share is None else workload.but(mem_fraction_static=self.share)
 
@@ -83,7 +83,7 @@ class SglangLaunched:
 
     @cached_property
     def fits(self) -> tuple[CardFit, ...]:
-        """Return the pools on the card by WORST, EXPECTED and BEST; none without a card."""
+        """Return the pools on the card by WORST, EXPECTED and BEST; empty without a card."""
         fits = (fitted(self.served, self.fraction, by) for by in (WORST, EXPECTED, BEST))
         return tuple(fit for fit in fits if fit is not None)
 
@@ -93,7 +93,7 @@ class SglangLaunched:
 
     @cached_property
     def pools(self) -> tuple[Condition, ...]:
-        """Return what has to hold of the pools of every rank."""
+        """Return the conditions on the pools of every rank."""
         served = self.served
         counts = [("tokens", 1, [fit.tokens for fit in self.fits])]
         for i in served.case.kinds:
@@ -112,7 +112,7 @@ class SglangLaunched:
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        """Return these, and that the card has room for all that is outside of its pools."""
+        """Return these conditions, and that the card has room for all outside the pools."""
         sized = [self._with_pools(fit) for fit in self.fits[:BEST] if fit.tokens > 0]
         if not sized:
             return self.pools
@@ -122,11 +122,11 @@ class SglangLaunched:
         return (*self.pools, Condition("pools", least, self.usable))
 
     def serves(self, by: int = EXPECTED) -> bool:
-        """`by`: the estimates that are believed."""
+        """Return whether the pools hold the workload; `by`: WORST, EXPECTED or BEST estimates."""
         return bool(self.fits) and all(one.stands(by) for one in self.pools)
 
     def stands(self, by: int) -> bool:
-        """Tell whether it serves, and the card has room for all that its pools leave outside."""
+        """Return whether it serves, and the card has room for all outside its pools."""
         return self.serves(by) and all(one.stands(by) for one in self.conditions)
 
     def _with_pools(self, fit: CardFit) -> Bytes:
@@ -135,8 +135,8 @@ class SglangLaunched:
 
 
 def capped(asked: SglangLaunched) -> SglangLaunched:
-    """The launch with requests as long as its pools surely hold, or else are expected to; as it is
-    where they hold a whole context, or nothing, and where somebody said how long they are to be."""
+    """Return the launch with requests as long as its pools surely hold, or else are expected to;
+    unchanged if they hold a whole context, or nothing, or if the user set a context."""
     served = asked.served
     for by in () if served.asked.context else (WORST, EXPECTED, BEST):
         fit = fitted(served, asked.fraction, by)
@@ -148,13 +148,13 @@ def capped(asked: SglangLaunched) -> SglangLaunched:
 
 
 def others(asked: SglangLaunched, by: int) -> Iterator[SglangLaunched]:
-    """Yield other launches, the nearest first; those that surely leave no room are not tried."""
+    """Yield other launches, the nearest first, except those that surely leave no room."""
     ladder = (served for served in _ladder(asked.served) if by != WORST or _may(served))
     return (launched for served in ladder for launched in _tries(asked, served))
 
 
 def _may(served: Served) -> bool:
-    """Tell whether pools that just hold the workload surely leave room for the rest."""
+    """Return whether the smallest pools for the workload surely leave room for the rest."""
     assert served.case.budget is not None
     usable = served.case.budget.usable.low
     return all(
@@ -165,7 +165,7 @@ def _may(served: Served) -> bool:
 
 
 def hopeless(asked: SglangLaunched) -> bool:
-    """Tell whether weights and the smallest pools are more than the card."""
+    """Return whether weights and the smallest pools exceed the card."""
     served, usable = asked.served, asked.usable.expected
     return any(_least_held(served, i) > usable for i in served.case.kinds)
 
@@ -177,14 +177,14 @@ def _least_held(served: Served, first: int) -> int:
 
 
 def _tries(asked: SglangLaunched, served: Served) -> Iterator[SglangLaunched]:
-    """Launches by such steps that may serve, the nearest first."""
+    """Yield launches with these step limits that may serve, the nearest first."""
     launched = asked if served is asked.served else SglangLaunched(served=served)
     yield launched
     yield from _widened(launched)
 
 
 def _ladder(served: Served) -> Iterator[Served]:
-    """Yield the workload with fewer and fewer steps left to SGLang's choice, the nearest first."""
+    """Yield the workload with smaller and smaller step limits, the nearest first."""
     settings = served.settings
     requests = served.load.requests * settings.pools_of
     sizes = (tokens * settings.groups for tokens in CHUNKS if tokens < settings.chunk)
@@ -193,7 +193,7 @@ def _ladder(served: Served) -> Iterator[Served]:
 
 
 def _widened(launched: SglangLaunched) -> Iterator[SglangLaunched]:
-    """Yield the launch with a larger fraction, where one makes the pools."""
+    """Yield the launch with a larger fraction, if one makes the pools."""
     served = launched.served
     least = _least(served) if served.asked.mem_fraction_static is None else None
     if least is not None and least.share is not None:
@@ -202,8 +202,8 @@ def _widened(launched: SglangLaunched) -> Iterator[SglangLaunched]:
 
 
 def _least(served: Served) -> SglangLaunched | None:
-    """Return the launch with the smallest fraction whose pools hold the workload: reckoned from
-    their bytes, then step by step, since pools are whole pages and slots."""
+    """Return the launch with the smallest fraction whose pools hold the workload: first computed
+    from their bytes, then by steps, since pools are whole pages and slots."""
     first = max(_from_bytes(served, i) for i in served.case.kinds)
     for steps in range(first, min(first + SEARCHED, STEPS)):
         launched = SglangLaunched(served=served, share=steps / STEPS)
@@ -213,7 +213,7 @@ def _least(served: Served) -> SglangLaunched | None:
 
 
 def _from_bytes(served: Served, first: int) -> int:
-    """Thousandths: what is available grows by what is free, times the fraction."""
+    """Return the fraction needed in thousandths, from the pools' bytes."""
     kind, pools = served.case.kinds[first], served.needed[first]
     r = room(served, kind, served.settings.share, EXPECTED)
     assert r is not None
@@ -222,7 +222,7 @@ def _from_bytes(served: Served, first: int) -> int:
     states = pools.slots * kind.cells.state
     if states and served.settings.states is not None:
         need += states
-    elif states:  # they have a share of their own, and the rest is not theirs
+    elif states:  # states have a separate share
         ratio = served.settings.mamba_ratio
         need = max(need + states, int(states * (1 + ratio) / ratio), int(need * (1 + ratio)))
     return math.ceil(

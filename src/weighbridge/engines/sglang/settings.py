@@ -1,4 +1,4 @@
-"""Settings of SGLang, named as its own command line has them."""
+"""Settings of SGLang, by the names on its command line."""
 
 from weighbridge.settings.setting import (
     Float,

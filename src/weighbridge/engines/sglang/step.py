@@ -1,16 +1,16 @@
-"""The widest layer of one step of SGLang: what is alive there, in elements a token of one rank.
+"""The widest layer of one step of SGLang, in elements per token of one rank.
 
-    chunk(blocks)   of a chunk of prefill, or of the requests that decode
+    chunk(blocks)   of a prefill chunk, or of the requests that decode
     tower(t)        of an encoder, for one image or sound
 
 Layers run eagerly and nothing is saved for a backward pass, so one layer is alive at a time; its
-tensors live until its functions return. Letters: D hidden, F feed-forward, H and K heads of queries
-and of keys, E experts, k of them for a token (heads and F divided by the ranks that share them):
+tensors live until its functions return. Letters: D hidden, F intermediate, H and K heads of queries
+and of keys, E experts, k of them per token (heads and F divided by the ranks that split them):
 
     always       3 D                        residual, the layer's input, its output
     attention    (H + 2 K) h + H h          fused projection, and what attention returns
-    latent       H (2 (nope + rotary) + nope + 2 v) + r + rotary + q rank
-    dense        3 F                        gate and up, and their product (F twice where not gated)
+    MLA          H (2 (nope + rotary) + nope + 2 v) + r + rotary + q rank
+    dense        3 F                        gate and up, and their product (2 F if not gated)
     experts      k (max(2 F, D) + F)        rows by expert; the second projection reuses the first's
 
 Sources: sglang 0.5.23 srt/models/llama.py (LlamaMLP.forward), srt/models/deepseek_v2.py,
@@ -41,15 +41,15 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 
-STEP = 64  # tokens of one step of the delta rule, which keeps a state for each
-SCAN = 256  # the same of Mamba 2
+STEP = 64  # tokens per step of the delta rule, which keeps a state for each
+SCAN = 256  # the same for Mamba 2
 
 
 @frozen_record
 class RankSplit:
-    """One rank's share of a step: heads and feed-forwards by `tensor`, experts by number. Where
-    there are `groups` of them, heads are those of a group, and the tokens of all groups meet at
-    the feed-forward."""
+    """One rank's share of a step: heads and MLPs split by `tensor`, experts by number. With
+    `groups` of data-parallel attention, heads are split within a group, and the tokens of all
+    groups meet at the MLP."""
 
     tensor: int = 1
     expert_parallel: bool = False
@@ -62,8 +62,8 @@ class RankSplit:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Elements of one token: of the widest moment; and of it with the blocks that the other half
-    of a layer leaves cached, when the allocator cannot use them again."""
+    """Elements per token: at the peak; and there with the blocks that the other half of a layer
+    leaves cached, if the allocator cannot reuse them."""
 
     widest: int
     with_cached: int
@@ -76,7 +76,7 @@ def chunk(
     split: RankSplit,
     whole: Sequence[LayerBlock] | None = None,
 ) -> Chunk:
-    """`whole`: of all stages, where layers that share a cache find its owner."""
+    """Return the peak of a chunk. `whole`: blocks of all stages, for owners of shared caches."""
     every = blocks if whole is None else whole
     mixed = max((_mixing(m, b, every, split) for b in blocks for m in b.mixers), default=0)
     feeds = {_feeding(f, hidden, split): f for b in blocks for f in b.feeds}
@@ -100,7 +100,7 @@ def _mixing(mixer: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split:
 
 
 def _whole(mixer: Mixer, block: LayerBlock) -> int:
-    """Return the elements a token that every rank computes alike."""
+    """Return the elements per token that every rank computes alike."""
     if isinstance(mixer, Latent):
         return mixer.latent_elements + block.query_rank
     return mixer.dim + block.query_rank if isinstance(mixer, Compressed) else 0
@@ -115,7 +115,7 @@ def _attended(attention: Attention | CrossAttention) -> int:
 
 
 def _widths(mixer: Mixer) -> int:
-    """Elements a token of all ranks together."""
+    """Return the elements per token of all ranks together."""
     match mixer:
         case Attention() | CrossAttention():
             return _attended(mixer)
@@ -125,7 +125,7 @@ def _widths(mixer: Mixer) -> int:
             )
         case Compressed():
             return 2 * mixer.heads * mixer.dim
-        case Shared():  # its owner's are asked
+        case Shared():  # its owner counts
             return 0
         case _ if isinstance(mixer, Recurrent):
             return _recurrent(mixer)
@@ -134,7 +134,7 @@ def _widths(mixer: Mixer) -> int:
 
 
 def _recurrent(recurrent: Recurrent) -> int:
-    """A chunk of the delta rule and of a scan keeps a state for each step."""
+    """Return the elements per token; the delta rule and scans keep a state per step."""
     match recurrent:
         case GatedDelta():
             values = recurrent.value_heads * recurrent.value_dim
@@ -162,7 +162,7 @@ def _feeding(feed: Feed, hidden: int, split: RankSplit) -> int:
 
 
 def _sharing(experts: Experts, hidden: int, split: RankSplit) -> int:
-    """Rows by expert, with the numbers of experts and what every token goes through."""
+    """Return a MoE layer's elements per token: rows by expert, numbers, shared experts."""
     width = experts.width if split.expert_parallel else ceil_div(experts.width, split.tensor)
     first = 2 * width if experts.gated else width
     rows = experts.top_k * (max(first, experts.inputs or hidden) + width)
@@ -175,7 +175,7 @@ def _sharing(experts: Experts, hidden: int, split: RankSplit) -> int:
 
 
 def tower(tower: Tower, split: RankSplit) -> int:
-    """Elements that the encoder of one item keeps alive at its widest."""
+    """Return the elements alive at the peak of an encoder, for one item."""
     attended = ceil_div(4 * tower.heads * tower.head_dim, split.tensor)
     fed = _feeding(tower.feed, tower.hidden, split)
     return tower.positions * (3 * tower.hidden + max(attended, fed) + tower.patch)

@@ -1,6 +1,6 @@
 """Weights that stay in host memory (servers/host.py says which).
 
-    a step     a layer that has some copies them to the card, and lets them go when it is done
+    a step     a layer that has some copies them to the card, and frees them when it is done
 
 So a card has room for one layer's at any moment, beside what stays on it. Layers are made on the
 card and moved one by one, so that loading takes no more.
@@ -8,7 +8,7 @@ card and moved one by one, so that loading takes no more.
 Source: sglang 0.5.14 srt/utils/offloader.py (OffloaderV1), 0.4.6 srt/utils.py
 (maybe_offload_to_cpu).
 
-How SGLang spreads a model over devices.
+How SGLang splits a model over devices.
 
 Source: sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.py,
 srt/layers/quantization/mxfp4.py, srt/models/*.py, srt/lora/mem_pool.py.
@@ -39,7 +39,7 @@ BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 def shared_out(
     rank: Rank, gib: float | None
 ) -> tuple[Tensors, host.PinnedWeights, tuple[Component, ...]]:
-    """(tensors that stay on the device, those that do not, what a layer brings back for a while)"""
+    """Return (tensors that stay on the device, offloaded ones, what a layer copies back)."""
     gone = host.taken(rank.tensors, round((gib or 0) * GIB))
     if not gone:
         return rank.tensors, host.PinnedWeights(), ()
@@ -63,13 +63,13 @@ def shared_out(
 
 
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
-    """Give each stage layers // stages, and one more of the rest to the last ones."""
+    """Return the stages' bounds: layers // stages each, and one more for the last ones."""
     left_over = layers % ranks
     return parallel.bounds([layers // ranks + (i >= ranks - left_over) for i in range(ranks)])
 
 
 def of_class(model_type: str) -> parallel.ClassSplit:
-    """Return how SGLang splits its class of a model type."""
+    """Return how SGLang splits the class of a model type."""
     known = facts(model_type).sglang
     return parallel.ClassSplit(
         embedding=known.every_stage in ("embedding", "both"),
@@ -82,7 +82,7 @@ def of_class(model_type: str) -> parallel.ClassSplit:
 
 @cache
 def split_rules(version: Version, *, towers: bool = True, major: int = 0) -> parallel.SplitRules:
-    """Return the same object each time: what `shards` keeps is found again by it. `major`: of the
+    """Return the split rules, the same object each time: `shards` caches by it. `major`: of the
     card's compute capability."""
     r = rules(version)
     return parallel.SplitRules(
