@@ -1,9 +1,9 @@
-"""MLX: mlx-lm on Apple's chips, whose memory is the machine's own.
+"""MLX: mlx-lm on Apple's chips, where GPU and CPU share one memory.
 
-rules.py     what changed between releases     plan.py       settings, defaults, refusals
-caches.py    cells and states of each layer    step.py       outputs of a step under way
+rules.py     differences between releases      plan.py       settings, defaults, refusals
+caches.py    cells and states of each layer    step.py       outputs of a running step
 infer.py     the answer                        launching.py  the command line
-dialect.py   how a command line is read
+dialect.py   parsing of a command line
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,8 +1,8 @@
-"""Bytes that mlx-lm's caches hold, by the class that each layer has one of.
+"""Bytes that mlx-lm's caches hold, by each layer's cache class.
 
     KVCache            cells in steps of 256: keys and values of every token
-    RotatingKVCache    window + piece - 1 cells while a prompt is read; then no more than the window
-    QuantizedKVCache   a word of 32 bits for 32 / bits values; a scale and a bias for every group
+    RotatingKVCache    window + chunk - 1 cells in prefill; then no more than the window
+    QuantizedKVCache   a 32-bit word for 32 / bits values; a scale and a bias for every group
     ChunkedKVCache     as RotatingKVCache, of Llama 4's chunks
     ArraysCache        the last inputs of a convolution in the model's dtype; a state in float32,
                        but Mamba 1's and RWKV's in the model's dtype
@@ -45,33 +45,33 @@ WORD = 32
 
 @frozen_record
 class MlxCacheSetting:
-    """`prompt` and `tokens` of the longest request, and how many there are."""
+    """Settings that size the caches: `prompt` and `tokens` of the longest request, `batch`."""
 
     prompt: int
     tokens: int
     batch: int
-    piece: int  # tokens of a prompt that are computed at once
+    piece: int  # tokens per prefill chunk
     dtype: DType
     bits: int | None = None
     group: int = 64
-    windows: bool = False  # sliding layers keep no more than they see
+    windows: bool = False  # sliding layers keep only their window
     most: int | None = None  # --max-kv-size
-    expanded: bool = False  # latents are stored as keys and values of all heads
-    reading: bool = False  # while the prompt is read, not behind it
+    expanded: bool = False  # MLA is stored as keys and values of all heads
+    reading: bool = False  # in prefill, not after it
 
     @property
     def read(self) -> int:
-        """Tokens of the prompt that are in the cache before the first one is made."""
+        """Return the prompt tokens in the cache before the first token is generated."""
         return max(1, self.prompt - 1)
 
 
 def paged(nbytes: int) -> int:
-    """Bytes of a Metal buffer."""
+    """Return the bytes of a Metal buffer."""
     return align_up(nbytes, PAGE) if nbytes > PAGE else nbytes
 
 
 def cells(reach: int | None, setting: MlxCacheSetting) -> int:
-    """Cells of one layer, of one request."""
+    """Return the cells of one layer, per request."""
     reach = setting.most if reach is None or not setting.windows else reach
     if reach is None:
         return align_up(setting.read if setting.reading else setting.tokens, STEP)
@@ -86,7 +86,7 @@ def cells(reach: int | None, setting: MlxCacheSetting) -> int:
 
 
 def arrays(elements: int, rows: int, setting: MlxCacheSetting) -> Iterator[int]:
-    """Bytes of the arrays of keys, or of values: `elements` a cell."""
+    """Yield the bytes of the arrays of keys, or of values, with `elements` per cell."""
     if setting.bits is None or setting.most is not None:
         yield paged(rows * setting.dtype.size(elements))
         return

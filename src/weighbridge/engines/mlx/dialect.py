@@ -33,7 +33,7 @@ def finish(reading: CommandReading) -> None:
 
 
 def _program(reading: CommandReading) -> None:
-    """The server is a program of its own, to which tokens are a default of requests."""
+    """Read program and new tokens; the server takes those only as a default of requests."""
     new, server = reading.last("new"), reading.program.name.endswith("server")
     if server:
         reading.settings["program"] = "server"

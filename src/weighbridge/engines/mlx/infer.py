@@ -1,12 +1,12 @@
-"""Memory that mlx-lm takes on a Mac: weights, caches that grow, and outputs of steps under way.
+"""Memory that mlx-lm takes on a Mac: weights, growing caches, and outputs of running steps.
 
     infer(subject, workload, budget) -> EngineAnswer
 
-All of it is unified memory, and the verdict is about what Metal recommends a process to have
-(`recommendedMaxWorkingSetSize`, which mlx-lm wires). Freed buffers are kept for later until
-allocations come near to that, and then given back: nobody needs room for them. `mlx_lm.generate`
-prints the allocated peak as "Peak memory", without those. Source: mlx 846d176
-backend/metal/allocator.cpp; mlx-lm d78bf58 generate.py, server.py.
+All of it is unified memory, and the verdict is about what Metal recommends per process
+(`recommendedMaxWorkingSetSize`, which mlx-lm wires). Freed buffers are cached until allocations
+come near to that, and then freed: they need no room. `mlx_lm.generate` prints the allocated peak as
+"Peak memory", without those. Source: mlx 846d176 backend/metal/allocator.cpp; mlx-lm d78bf58
+generate.py, server.py.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ PYTHON = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokeni
 ALLOCATOR = "mlx backend/metal/allocator.cpp"
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted, for cached properties
 class Run:
     """A model as mlx-lm holds it, and how it runs."""
 
@@ -52,7 +52,7 @@ class Run:
 
     @cached_property
     def tensors(self) -> tuple[int, ...]:
-        """Bytes of each array of weights: experts of a layer are one. Towers are not loaded."""
+        """Return the bytes of each weight array: a layer's experts are one. No encoders."""
         plan = self.subject.part.blueprint
         return tuple(
             t.nbytes * t.copies
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def bits(self) -> float:
-        """Bits of one weight, its scales included."""
+        """Return the bits per weight, including scales."""
         return min(16.0, 8 * sum(self.tensors) / max(1, self.subject.part.blueprint.parameters))
 
     def cache(self, *, reading: bool) -> CacheBytes:
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def _stored(self) -> bool:
-        """Tell whether scores of a prompt's tokens are arrays of their own."""
+        """Return whether the attention scores of a prompt are stored in arrays."""
         mixers = [m for layer in self.subject.layers for m in layer.mixers]
         if self.plan.expanded:
             mixers = [m.expanded if isinstance(m, Latent) else m for m in mixers]
@@ -95,7 +95,7 @@ class Run:
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
-    """Raises UsageError for settings that mlx-lm refuses."""
+    """Return the answer. Raises UsageError for settings that mlx-lm refuses."""
     number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
     run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
     return EngineAnswer(
@@ -175,7 +175,7 @@ def _component(
 
 
 def _marginal(run: Run) -> int:
-    """Bytes of one more token of one request, in layers that keep all of them."""
+    """Return the bytes per additional token of one request, in layers that keep all tokens."""
     now = replace(run.plan.setting(reading=False), batch=1)
     more = replace(now, tokens=now.tokens + STEP)
     grown = sizes(run.subject.layers, more).kv - sizes(run.subject.layers, now).kv

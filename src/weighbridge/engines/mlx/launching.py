@@ -1,7 +1,7 @@
 """The line to paste: `mlx_lm.generate` for one request, `mlx_lm.server` for several.
 
-How long a request gets is no flag of either: caches grow with it. A checkpoint that is not in the
-format that was sized has to be converted first.
+Neither has a flag for a request's length: caches grow with it. A checkpoint that is not in the
+estimated format has to be converted first.
 """
 
 import re
@@ -26,7 +26,7 @@ AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 
 
 def facts(subject: Subject, w: "Infer", plan: MlxPlan) -> DerivedFacts:
-    """The line, and what has to be made before it; or why there is none."""
+    """Return the line, and what to make before it; or why there is none."""
     why = unwritten(subject, w)
     if why:
         return {"launch_note": sentence("no_line", reason=why)}
@@ -48,7 +48,7 @@ def unwritten(subject: Subject, w: "Infer") -> str:
 
 
 def converted(subject: Subject) -> str:
-    """Return the line that makes it of the checkpoint; "" where it is loaded as it is."""
+    """Return the line that converts the checkpoint; "" if it is loaded as it is."""
     form = subject.choice.scheme
     if published(subject) is not None:
         return ""
@@ -62,7 +62,7 @@ def converted(subject: Subject) -> str:
 
 
 def published(subject: Subject) -> "PublishedFile | None":
-    """Return the repository that has a model of the catalogue in that format."""
+    """Return the published repository of a catalogue model in that format; None without one."""
     if subject.part.packed or not isinstance(subject.model.origin, CatalogueRef):
         return None
     return mlx_of(launch_line.place(subject).model, subject.choice.name)

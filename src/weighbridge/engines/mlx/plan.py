@@ -1,10 +1,9 @@
-"""The effective settings of one question: what was said, and mlx-lm's defaults. Refuses what it
-does not load and where it does not run.
+"""The effective settings of a question: the user's, and mlx-lm's defaults; with refusals.
 
-    program   as a command has it, else mlx_lm.generate for one request; mlx_lm.server for several,
-              which quantizes no cache
-    piece     2,048 tokens of a prompt at once (512 before 0.22.2), of up to 8 prompts
-    bits      --kv-bits, from the first token: the line to paste has --quantized-kv-start 0
+program   as in the command, else mlx_lm.generate for one request; mlx_lm.server for several,
+          which quantizes no cache
+piece     2,048 tokens per prefill chunk (512 before 0.22.2), of up to 8 prompts
+bits      --kv-bits, from the first token: the line to paste has --quantized-kv-start 0
 """
 
 import re
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
-LARGE = frozenset(("Max", "Ultra"))  # chips, by a word of their names
+LARGE = frozenset(("Max", "Ultra"))  # a word in their chips' names
 FLOATS = ("float32", "float16", "bfloat16")
 
 
 @frozen_record
 class MlxPlan:
-    """A question as mlx-lm runs it: settings, each with its default where none was set."""
+    """A question as mlx-lm runs it: settings, with defaults for unset ones."""
 
     rules: MlxRules
     context: int
@@ -54,7 +53,7 @@ class MlxPlan:
     expanded: bool
     large: bool  # a chip called Max or Ultra
     dtype: DType
-    serves: bool  # a command of the server's own
+    serves: bool  # the user's command starts the server
 
     @property
     def program(self) -> str:
@@ -62,12 +61,12 @@ class MlxPlan:
 
     @property
     def step(self) -> int:
-        """Tokens that are computed at once while prompts are read."""
+        """Return the tokens per prefill step."""
         return min(self.piece, max(1, self.prompt - 1)) * min(self.batch, PROMPTS)
 
     @property
     def rest(self) -> int:
-        """Tokens of the last piece of each prompt that is read at once, together."""
+        """Return the tokens in the last chunks of the prompts that are prefilled together."""
         return ((self.prompt - 1) % self.piece + 1) * min(self.batch, PROMPTS)
 
     def setting(self, *, reading: bool) -> MlxCacheSetting:
@@ -97,7 +96,7 @@ class MlxPlan:
 
 
 def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> MlxPlan:
-    """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
+    """Return the plan. Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(subject)
     kind = subject.model_type
@@ -138,7 +137,7 @@ def runs_on(budget: Budget | None) -> None:
 
 
 def loads(subject: Subject) -> None:
-    """mlx-lm reads safetensors of classes that it has; which formats, formats.txt says."""
+    """Raise unless mlx-lm has the model's class; it loads safetensors, formats.txt says which."""
     name = subject.model.reference
     if subject.part.library == "gguf":
         raise UnsupportedError(about(name, sentence("mlx_gguf")))
@@ -149,7 +148,7 @@ def loads(subject: Subject) -> None:
 
 
 def unpacked(subject: Subject) -> Subject:
-    """A checkpoint in float8 is loaded in 16 bits (models/deepseek_v3.py, sanitize)."""
+    """Return the subject; float8 checkpoints load in 16 bits (models/deepseek_v3.py, sanitize)."""
     form = subject.choice.scheme
     if not subject.part.packed or form is None or not form.name.startswith("fp8"):
         return subject
@@ -158,7 +157,7 @@ def unpacked(subject: Subject) -> Subject:
 
 
 def _as_llama(kind: str) -> bool:
-    """True if a model type runs as Llama's class, which had no windows at first."""
+    """Return whether a model type runs as Llama's class, which had no windows at first."""
     return facts(kind).mlx.windows == "as_llama"
 
 

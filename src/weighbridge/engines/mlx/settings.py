@@ -1,4 +1,4 @@
-"""Settings of mlx-lm, named as its own command line has them."""
+"""Settings of mlx-lm, by the names on its command line."""
 
 from weighbridge.settings.setting import Int, Str, count, spelled
 from weighbridge.settings.shared import ProgramSettings, ServingSettings

@@ -1,13 +1,12 @@
-"""Memory of a step beside weights and caches: outputs of operations that are still under way.
+"""Memory of a step besides weights and caches: outputs of operations that are still running.
 
-MLX runs ahead of the GPU. Operations are put into command buffers; one is committed once it has
-more operations than a chip's most, or arrays of more elements than a chip's most have gone in and
-come out of them, and memory of its operations is given back when it is through. The host stops when
-TASKS of them are under way. So a step holds at most the outputs of TASKS command buffers and of the
-open one, which `flight` finds by walking over all layers in their order. How far the GPU is behind
-at the worst moment is not known: the interval is of what was published. So is that a chip with
-smaller buffers holds less: eight peaks of an M4 Pro are those of an Ultra's buffers, and what its
-own would hold is the low end.
+MLX runs ahead of the GPU. Operations go into command buffers; one is committed when its operations
+exceed the chip's limit, or the elements of its input and output arrays do, and the memory of its
+operations is freed when it has run. The host waits when TASKS of them are running. So a step holds
+at most the outputs of TASKS command buffers and of the open one, which `flight` finds by walking
+over all layers in order. How far the GPU is behind at the worst moment is not known: the interval
+is from published figures. So is that a chip with smaller buffers holds less: eight peaks of an M4
+Pro are those of an Ultra's buffers, and what its own would hold is the low end.
 
 A layer whose cache is a slice of a longer array keeps that array to the end of the step: the graph
 makes the slice late, as it is an output (transforms.cpp: eval_impl goes by the graph's breadth).
@@ -43,15 +42,15 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 
-TASKS = 10  # command buffers under way
+TASKS = 10  # running command buffers
 CHUNK, SCANNED = 256, 4  # tokens of a piece of a scan, and matrices of one that live together
-FEWER, USUAL, MORE = 0.55, 1.0, 1.35  # shares of it that published peaks have: 0.58 to 1.26
-FLOAT32 = 2  # elements of 16 bits
+FEWER, USUAL, MORE = 0.55, 1.0, 1.35  # factors of the estimate: published peaks are 0.58 to 1.26
+FLOAT32 = 2  # in 16-bit elements
 
 
 class Operation(NamedTuple):
-    """Elements of arrays that it reads for the first time, that it makes, and that it makes and
-    that live to the end of the step."""
+    """Elements of arrays that an operation reads first, that it makes, and that it makes and keeps
+    to the end of the step."""
 
     reads: int
     makes: int
@@ -59,23 +58,23 @@ class Operation(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One step: its tokens, the cells that they attend to, and how weights are stored."""
+    """One step: its tokens, the cells they attend to, and how weights are stored."""
 
     tokens: int
     cells: int
-    bits: float = 16  # of a weight; packed ones are read as words of 32
-    stored: bool = False  # scores are
-    expanded: bool = False  # latents are keys and values of all heads
-    most: int = COMMITS  # operations of a command buffer, and 2 ** 20 elements that go through it
+    bits: float = 16  # per weight; quantized ones are read as 32-bit words
+    stored: bool = False  # attention scores are stored
+    expanded: bool = False  # MLA is stored as keys and values of all heads
+    most: int = COMMITS  # limit of a command buffer, in operations and in 2 ** 20 elements
     scanned: int = CHUNK  # tokens of a piece of a scan
 
     def weight(self, count: int) -> int:
-        """Elements of the array that holds so many weights."""
+        """Return the elements of the array that holds `count` weights."""
         return int(count * self.bits) // 32 if self.bits < 16 else count
 
 
 def temporaries(blocks: Sequence[LayerBlock], hidden: int, step: Moment, itemsize: int) -> Bytes:
-    """Bytes that one step holds at its worst."""
+    """Return the bytes that one step holds at its peak."""
     operations_of = {b: operations(b, hidden, step) for b in dict.fromkeys(blocks)}
     every = [op for b in blocks for op in operations_of[b]]
     least, most = (flight(every, commits) * itemsize for commits in (step.most, COMMITS))
@@ -83,8 +82,8 @@ def temporaries(blocks: Sequence[LayerBlock], hidden: int, step: Moment, itemsiz
 
 
 def flight(step: Iterable[Operation], commits: int) -> int:
-    """Elements that are alive at most while a step's operations follow each other. A command buffer
-    is full beyond `commits` operations, or as many times 2 ** 20 elements."""
+    """Return the peak of live elements while a step's operations follow each other. A command
+    buffer is full beyond `commits` operations, or `commits` x 2 ** 20 elements."""
     done: deque[int] = deque(maxlen=TASKS)
     most = seen = written = count = lasting = 0
     for op in step:
@@ -102,7 +101,7 @@ def flight(step: Iterable[Operation], commits: int) -> int:
 
 
 def operations(block: LayerBlock, hidden: int, step: Moment) -> tuple[Operation, ...]:
-    """One layer's, in order: its mixers, and its feed-forwards."""
+    """Return one layer's operations in order: its mixers, then its MLPs."""
     result: list[Operation] = []
     for m in block.mixers:
         result += _mixed(m, block, hidden, step)
@@ -112,22 +111,22 @@ def operations(block: LayerBlock, hidden: int, step: Moment) -> tuple[Operation,
 
 
 def _norm(hidden: int, step: Moment) -> Operation:
-    """A norm of what the operation before it made."""
+    """Return a norm of the previous operation's output."""
     return Operation(0, step.tokens * hidden)
 
 
 def _linear(inputs: int, outputs: int, step: Moment, *, rows: int = 1) -> Operation:
-    """A product, whose input was read by the operation before it."""
+    """Return a matmul, whose input the previous operation already counts."""
     return Operation(step.weight(inputs * outputs), rows * step.tokens * outputs)
 
 
 def _in_place() -> Operation:
-    """An activation in the place of a product (activations.py, compiled)."""
+    """Return an activation in place of a product (activations.py, compiled)."""
     return Operation(0, 0)
 
 
 def _sum(hidden: int, step: Moment) -> Operation:
-    """Added in place to what came into the layer, many operations ago."""
+    """Return an in-place addition of the layer's input, read many operations ago."""
     return Operation(step.tokens * hidden, 0)
 
 
@@ -140,7 +139,7 @@ def _mixed(mixer: Mixer, block: LayerBlock, hidden: int, step: Moment) -> Iterat
             yield from _mixed(mixer.expanded, block, hidden, step)
         case Latent():
             yield from _latent(mixer, block, hidden, step)
-        case Compressed() | Shared():  # queries alone, as wide as the model
+        case Compressed() | Shared():  # only queries, as wide as the model
             yield from _attends(1, (hidden, 0, 0), hidden, hidden, step)
         case (
             Mamba1()
@@ -186,7 +185,7 @@ def _recurrent(recurrent: Recurrent, hidden: int, step: Moment) -> Iterator[Oper
 def _attends(
     heads: int, widths: tuple[int, int, int], outputs: int, hidden: int, step: Moment
 ) -> Iterator[Operation]:
-    """`widths` of queries, keys and values; `given` is what attention gives."""
+    """Yield attention's operations; `widths` of queries, keys, values, `outputs` of its result."""
     queries, keys, values = widths
     yield _norm(hidden, step)
     for width in widths:
@@ -209,7 +208,7 @@ def _attends(
 
 
 def _latent(latent: Latent, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
-    """Keys and values of all heads are made of every cell, and rotary scores are the mask."""
+    """Yield MLA's operations: keys and values come from every cell; rotary scores are the mask."""
     queries = latent.heads * (latent.nope + latent.rotary)
     outputs = latent.heads * latent.value_dim
     yield _norm(hidden, step)
@@ -229,8 +228,8 @@ def _latent(latent: Latent, block: LayerBlock, hidden: int, step: Moment) -> Ite
 
 
 def _recurs(widths: tuple[int, int], hidden: int, step: Moment) -> Iterator[Operation]:
-    """A projection, a convolution over it, the recurrence, and the way back. `widths` are of what
-    the projection makes of a token, and of what the recurrence gives."""
+    """Yield a projection, a convolution over it, the recurrence, and the output projection.
+    `widths`: elements per token of the projection's and of the recurrence's output."""
     projected, outputs = widths
     yield _norm(hidden, step)
     yield _linear(hidden, projected, step)
@@ -242,9 +241,9 @@ def _recurs(widths: tuple[int, int], hidden: int, step: Moment) -> Iterator[Oper
 
 
 def _delta(delta: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
-    """models/qwen3_5.py (GatedDeltaNet), gated_delta.py: the convolution's input is the last inputs
-    and the new ones; its output is cut into queries, keys and values, of which values are copied
-    for the kernel; what it gives is normed and gated."""
+    """Yield the operations of models/qwen3_5.py (GatedDeltaNet), gated_delta.py: the convolution's
+    input is the last inputs and the new ones; its output is split into queries, keys and values, of
+    which values are copied for the kernel; its result is normed and gated."""
     keys, values = delta.key_heads * delta.key_dim, delta.value_heads * delta.value_dim
     yield _norm(hidden, step)
     for width in (delta.channels, values, delta.value_heads, delta.value_heads):  # z, b, a
@@ -267,7 +266,7 @@ def _delta(delta: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
 
 
 def _convolves(conv: ShortConv, hidden: int, step: Moment) -> Iterator[Operation]:
-    """models/lfm2.py (ShortConv)."""
+    """Yield the operations of models/lfm2.py (ShortConv)."""
     width = step.tokens * conv.width
     yield _norm(hidden, step)
     yield _linear(hidden, 3 * conv.width, step)
@@ -299,8 +298,8 @@ def _dense(width: int, hidden: int, step: Moment, *, gated: bool) -> Iterator[Op
 
 
 def _experts(feed: Experts, hidden: int, step: Moment) -> Iterator[Operation]:
-    """Rows sorted by expert and back (switch_layers.py, SwitchGLU): each token as often as it has
-    experts. Every product reads the matrices of all experts."""
+    """Yield the operations of a MoE layer: rows sorted by expert and back (switch_layers.py,
+    SwitchGLU), top_k per token. Every product reads the matrices of all experts."""
     rows, inputs = feed.top_k, feed.inputs or hidden
     matrix = step.weight(feed.count * feed.width * inputs)
     yield _linear(hidden, feed.count, step)
