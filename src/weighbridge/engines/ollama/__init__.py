@@ -1,7 +1,7 @@
-"""Ollama: llama.cpp with flags of Ollama's choosing, by its llama-server since 0.30.
+"""Ollama: llama.cpp with flags that Ollama chooses, through its llama-server since 0.30.
 
 rules.py    builds by release, and defaults      effective.py      from a question to that launch
-formats.py  weights that it reads                classes.txt       architectures that it knows
+formats.py  weight formats that it reads         classes.txt       architectures that it supports
 library.py  tags of its library                  layer_formula.py  placement to 0.12.10
 infer.py    the answer, and what `ollama ps` shows
 dialect.py  variables and `ollama run`           launching.py      the line to paste

@@ -1,9 +1,9 @@
-"""`ollama run`, and the variables of the `ollama serve` that it talks to.
+"""`ollama run`, and the environment variables of the `ollama serve` that it talks to.
 
     OLLAMA_CONTEXT_LENGTH=8192 ollama serve & ollama run llama3.1:8b
 
-Variables before `ollama run` alone do nothing in a server that runs already; they are read as the
-server's. Source: ollama fb30760 cmd/cmd.go (runCmd), envconfig/config.go.
+Variables set only before `ollama run` do nothing in a server that already runs; they are read as
+the server's. Source: ollama fb30760 cmd/cmd.go (runCmd), envconfig/config.go.
 """
 
 import re
@@ -37,12 +37,12 @@ ENV: Mapping[str, str] = {
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",
 }
-FORM = re.compile(r"^(?!.*/).*[:-](i?q\d\w*|bf16|fp?16|fp?32)$")  # at the end of a tag
+FORM = re.compile(r"^(?!.*/).*[:-](i?q\d\w*|bf16|fp?16|fp?32)$")  # format at the end of a tag
 HUBS = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
 
 
 def read(text: str) -> Launch:
-    """Raises UsageError where no model is run."""
+    """Return the launch of a command. Raises UsageError if it runs no model."""
     program = launched(text)
     r = CommandReading(program=program, dialect=DIALECT)
     for given in scan(program.words, DIALECT, program.name):
@@ -54,7 +54,7 @@ def read(text: str) -> Launch:
 
 
 def launched(text: str) -> LaunchedProgram:
-    """The one `ollama run`, with the variables of all commands of Ollama."""
+    """Return the one `ollama run`, with the variables of all Ollama commands."""
     env: dict[str, str] = {}
     commands_found: list[tuple[str, ...]] = []
     for command in commands(text):
@@ -80,13 +80,13 @@ def _base(word: str) -> str:
 
 
 def _set(words: tuple[str, ...]) -> dict[str, str]:
-    """Variables among the words before it: `env NAME=value`, `docker run -e NAME=value`."""
+    """Return the variables before the command: `env NAME=value`, `docker run -e NAME=value`."""
     pairs = (word.partition("=") for word in words)
     return {name: value for name, equals, value in pairs if equals and name.isupper()}
 
 
 def finish(reading: CommandReading) -> None:
-    """The model, and what the server's variables say. A prompt may stand behind it."""
+    """Read the model, which a prompt may follow, and the server's variables."""
     if reading.words:
         reading.model = _model(reading.words[0])
         if form := FORM.search(reading.words[0].lower()):
@@ -105,8 +105,8 @@ def finish(reading: CommandReading) -> None:
 
 
 def _model(name: str) -> str:
-    """hf.co/org/name:QUANT is a repository of the Hub, of which Q4_K_M is taken where none is
-    named and there is one (huggingface.co/docs/hub/ollama)."""
+    """Return the model's name. hf.co/org/name:QUANT is a repository of the Hub, where Q4_K_M is the
+    default if there is one (huggingface.co/docs/hub/ollama)."""
     path = HUBS.sub("", name)
     if path == name:
         return name.removesuffix(":latest")

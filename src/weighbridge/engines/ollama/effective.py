@@ -1,13 +1,13 @@
 """From a question to the launch of llama-server that Ollama makes of it.
 
--c             num_ctx x OLLAMA_NUM_PARALLEL, no more than the model was made for
--np            OLLAMA_NUM_PARALLEL: 1, or the requests at once that were asked about
+-c             num_ctx x OLLAMA_NUM_PARALLEL, at most the model's maximum
+-np            OLLAMA_NUM_PARALLEL: 1, or the concurrent requests of the question
 -b, -ub        num_batch, both
--ngl           num_gpu, where it is given
---split-mode   none, and the card with most room, where one holds all
---mmproj       a tower that the tag has
+-ngl           num_gpu, if it is set
+--split-mode   none, and the card with most room, if one holds all
+--mmproj       an encoder that the tag has
 
-Before 0.30 there was no such server, and its runners were given the same (`of_runner`).
+Before 0.30 there was no such server, and its runners got the same settings (`of_runner`).
 """
 
 from typing import TYPE_CHECKING
@@ -38,12 +38,12 @@ from weighbridge.models.arch.mixers import Attention
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-TEXT_ALONE = "Gemma3n"  # classes without their towers: convert/convert_gemma3n.go
+TEXT_ALONE = "Gemma3n"  # classes loaded without encoders: convert/convert_gemma3n.go
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The model, the workload and the cards as llama-server is given them."""
+    """The model, workload and cards as llama-server gets them."""
 
     subject: Subject
     workload: "Infer"
@@ -71,13 +71,13 @@ def asked(
 
 
 def _on_cards(subject: Subject, w: "Infer", budget: Budget | None, alone: int | None) -> Asked:
-    """`alone` is the card that has all."""
-    if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
+    """Return the launch on its cards; `alone` is the index of the card that holds all."""
+    if alone is not None and budget is not None and not budget.mixed:  # other cards are hidden
         budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
     workload = w.but(
         split_mode="layer" if alone is None else "none",
         main_gpu=alone,
-        n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
+        n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not the build's default
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
         mmproj_auto=not w.mmproj and _has_tower(subject),
     )
@@ -85,7 +85,7 @@ def _on_cards(subject: Subject, w: "Infer", budget: Budget | None, alone: int | 
 
 
 def _has_tower(subject: Subject) -> bool:
-    """Tell whether a model that is made of a checkpoint, or that has a tag, has a tower."""
+    """Return whether a model from a checkpoint, or with a tag, has an encoder."""
     converted = subject.part.library != "gguf" and not subject.part.blueprint.cls.startswith(
         TEXT_ALONE
     )
@@ -98,8 +98,8 @@ def _has_tower(subject: Subject) -> bool:
 def of_runner(
     subject: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
 ) -> Asked:
-    """A batch is 512 tokens, whatever the context. llama.cpp's C interface keeps windows whole;
-    Ollama's own runner lets them slide."""
+    """Return the launch before 0.30. A batch is 512 tokens, whatever the context. llama.cpp's C
+    interface keeps whole windows; Ollama's own runner lets them slide."""
     context = num_ctx(subject)
     flash = rules.flash_attention_before(net.arch, release, _flash_asked(w, budget))
     workload = w.but(
@@ -123,7 +123,7 @@ def _flash_asked(w: "Infer", budget: Budget | None) -> str | None:
 
 
 def reckoned(w: "Infer", net: Network, slots: int) -> Reckoned:
-    """Return what the formula of old releases goes by."""
+    """Return the inputs of the formula of old releases."""
     return Reckoned(
         net=net,
         context=(w.context or 0) * slots,
@@ -135,7 +135,7 @@ def reckoned(w: "Infer", net: Network, slots: int) -> Reckoned:
 
 
 def by_formula(w: "Infer", budget: Budget, net: Network, slots: int, count: int = 0) -> Placed:
-    """Place the layers by Ollama's own formula on `count` cards, or on all of them."""
+    """Return the layers placed by Ollama's own formula on `count` cards, or on all of them."""
     rooms = tuple(budget.of(d).expected for d in range(count or budget.choice.count))
     most = -1 if w.n_gpu_layers is None else w.n_gpu_layers
     return place(reckoned(w, net, slots), rooms, metal=budget.choice.part.stack == "own", most=most)
@@ -144,7 +144,7 @@ def by_formula(w: "Infer", budget: Budget, net: Network, slots: int, count: int 
 def _tried(
     subject: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
 ) -> int:
-    """Requests at once: what is asked, else the first number with which all is on the cards."""
+    """Return the concurrent requests: the user's, else the first number that fits the cards."""
     if subject.body.embeds or not subject.body.causal or net.arch in ALONE:
         return 1
     if w.parallel or w.batch_size:
@@ -158,7 +158,7 @@ def _tried(
 
 
 def _alone(w: "Infer", budget: Budget | None, net: Network) -> int | None:
-    """The one card that holds all by the formula."""
+    """Return the index of the card that holds all by the formula; None without one."""
     if w.main_gpu is not None or budget is None or budget.choice.count == 1:
         return w.main_gpu
     one = by_formula(w, budget, net, w.parallel or 1, count=1)
@@ -169,20 +169,20 @@ def _alone(w: "Infer", budget: Budget | None, net: Network) -> int | None:
 
 
 def parallel(subject: Subject, w: "Infer", net: Network) -> int:
-    """Slots. Models of vectors, and some architectures, have one."""
+    """Return the server's slots; embedding models and some architectures have one."""
     if subject.body.embeds or not subject.body.causal or net.arch in ALONE:
         return 1
     return w.parallel or w.batch_size or 1
 
 
 def num_ctx(subject: Subject) -> int:
-    """Tokens of one slot."""
+    """Return the tokens per slot."""
     least = LEAST_SEEING if subject.body.towers else LEAST
     return min(max(subject.context, least), subject.longest or subject.context)
 
 
 def flash_attention(w: "Infer", budget: Budget | None) -> str:
-    """OLLAMA_FLASH_ATTENTION, else auto where every card can."""
+    """Return OLLAMA_FLASH_ATTENTION; if unset, auto if the cards support it."""
     if w.flash_attn:
         return w.flash_attn
     capability = None if budget is None else budget.choice.part.capability
@@ -194,7 +194,7 @@ def flash_attention(w: "Infer", budget: Budget | None) -> str:
 
 
 def predicted(net: Network, tokens: int) -> int:
-    """Ollama's own estimate: the file, and 16-bit keys and values of every layer."""
+    """Return Ollama's own estimate: the file, and 16-bit keys and values of every layer."""
     heads = [m for la in net.layers for m in la.mixers if isinstance(m, Attention)]
     every = len(heads) >= len(net.layers)
     shared = min((m.kv_heads for m in heads), default=1) if every else 1
@@ -204,8 +204,8 @@ def predicted(net: Network, tokens: int) -> int:
 
 
 def placed(w: "Infer", budget: Budget | None, needed: int) -> int | None:
-    """The one card that holds all; None where layers are shared out. `split_mode` layer is
-    OLLAMA_SCHED_SPREAD."""
+    """Return the index of the card that holds all; None if layers are split. `split_mode` "layer"
+    is OLLAMA_SCHED_SPREAD."""
     if w.main_gpu is not None:
         return w.main_gpu
     if budget is None or budget.choice.count == 1 or w.split_mode == "layer":
@@ -216,7 +216,7 @@ def placed(w: "Infer", budget: Budget | None, needed: int) -> int | None:
 
 
 def batch(subject: Subject, w: "Infer", budget: Budget | None, net: Network, slots: int) -> int:
-    """num_batch, which is the logical and the physical one."""
+    """Return num_batch, which is both the logical and the physical batch."""
     context = num_ctx(subject)
     if w.n_batch is not None:
         return w.n_batch
@@ -230,7 +230,7 @@ def batch(subject: Subject, w: "Infer", budget: Budget | None, net: Network, slo
 
 
 def _room(w: "Infer", budget: Budget | None) -> int:
-    """Free memory of all cards; 0 where it is not known."""
+    """Return the free bytes of all cards; 0 if unknown."""
     if budget is None:
         return 0
     if w.main_gpu is not None:

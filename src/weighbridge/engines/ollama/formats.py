@@ -1,4 +1,4 @@
-"""Formats of weights that Ollama reads: those of the llama.cpp that its release runs.
+"""Weight formats that Ollama reads: those of the llama.cpp that its release runs.
 
 Source: github.com/ollama/ollama, LLAMA_CPP_VERSION of each tag (rules.py, BUILDS).
 """
@@ -8,11 +8,11 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.engines.weight_formats import Reads
 from weighbridge.models.quantization.ggml import by_ollama
 
-NEVER = (1 << 16,)  # a release that is beyond all
+NEVER = (1 << 16,)  # later than any release
 
 
 def _released(row: Reads) -> Reads:
-    """The row by releases of Ollama, in the place of builds."""
+    """Return the row with releases of Ollama instead of builds of llama.cpp."""
     if row.since <= (min(BUILDS.values()),):
         return row._replace(since=())
     later = (release for release, build in BUILDS.items() if (build,) >= row.since)

@@ -1,16 +1,16 @@
 """Memory of a model under Ollama: llama.cpp's rules, for the launch that Ollama makes.
 
-Before 0.30 its runners are given that launch; the buffer of a graph of Ollama's own is an interval
+Before 0.30 its runners get that launch; the compute buffer of Ollama's own runner is an interval
 around llama.cpp's.
 
 infer(subject, workload, budget) -> EngineAnswer
 
-What `ollama ps` shows of a model once it is loaded: its size, and where it is.
+What `ollama ps` shows of a loaded model: its size, and where it is.
 
-    SIZE         buffers that llama-server's log names, of weights, caches, states, computing and
-                 outputs: the GPUs' alone where all layers are there. Of two caches of a device it
-                 keeps the second, that of windows: 22 GB of Gemma 4 31B, not 44 (ollama#16763).
-                 Before 0.30 all buffers, the host's too, and of its own runner the towers
+    SIZE         buffers in llama-server's log, of weights, caches, states, computing and outputs:
+                 only the GPUs' if all layers are there. Of two caches per device it keeps the
+                 second, that of windows: 22 GB of Gemma 4 31B, not 44 (ollama#16763). Before 0.30
+                 all buffers, the host's too, and with its own runner the encoders
     PROCESSOR    100% GPU, 100% CPU, or the parts of both in whole percent
 
 Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex, memoryBufferKey),
@@ -45,7 +45,7 @@ UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
-    """Raises UsageError for settings that llama-server refuses."""
+    """Return the answer. Raises UsageError for settings that llama-server refuses."""
     on = on_server(subject, w, budget)
     h = hold(on)
     answer = answers.answer(h, on.subject, on.workload, on.budget)
@@ -59,14 +59,14 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
-    """Tell whether `infer` would say that it surely fits: for searches."""
+    """Return whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
     h = hold(on)
     return search.holds(h, on.subject, on.workload, on.budget or budget)
 
 
 def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
+    """Return a probe of `infer`'s bytes, for searches; one card may hold all, or all share it."""
     probes = dict[int, Probe]()
 
     def numbers(point: SearchPoint) -> Numbers | None:
@@ -84,7 +84,7 @@ def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
 
 
 def release(w: "Infer") -> int:
-    """The build of llama.cpp that the release runs."""
+    """Return the build of llama.cpp that the release runs."""
     return build(number(w))
 
 
@@ -113,7 +113,7 @@ def hold(on: Asked) -> DeviceHoldings:
 
 
 def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
-    """Return the server's settings that Ollama has a name for, and the build that runs."""
+    """Return the server's settings that Ollama has names for, and the llama.cpp build."""
     return {
         "context": of_server["context"],
         "batch_size": of_server["batch_size"],
@@ -133,7 +133,7 @@ def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
 def derived(
     of_server: EngineAnswer, holdings: DeviceHoldings, subject: Subject, w: "Infer", on: Asked
 ) -> DerivedFacts:
-    """The server's facts under Ollama's line, and what `ollama ps` shows."""
+    """Return the server's facts with Ollama's launch line, and what `ollama ps` shows."""
     facts = of_server.derived.copy()
     facts.pop("launch", None)
     facts.pop("launch_note", None)
@@ -149,7 +149,7 @@ def derived(
 def _shown(
     devices: Sequence[Device], holdings: DeviceHoldings, w: "Infer", on: Asked
 ) -> DerivedFacts:
-    """Old releases show what they reckoned, not what is there."""
+    """Return what `ollama ps` shows: in old releases the formula's estimate, not real buffers."""
     placed = estimated(holdings, w, on)
     if placed is not None:
         return shown_as(placed.size, placed.on_cards)
@@ -160,7 +160,7 @@ def _shown(
 
 
 def _towers(devices: Sequence[Device]) -> int:
-    """Bytes of the weights of towers, which are part of the model on Ollama's own runner."""
+    """Return the bytes of encoder weights, which Ollama's own runner counts to the model."""
     loaded = (c for device in devices for c in device.phases[0].components)
     return sum(c.bytes.expected for c in loaded if (c.name, c.detail) == ("weights", "mmproj"))
 
@@ -168,9 +168,9 @@ def _towers(devices: Sequence[Device]) -> int:
 def _divisions(
     devices: Sequence[Device], holdings: DeviceHoldings, w: "Infer", on: Asked
 ) -> Iterator[Mapping[str, int]]:
-    """Yield the layers that Ollama leaves on the cards by itself, the most first: those that old
-    releases reckon, those that have room under newer ones, beside a tower and what that leaves for
-    its buffers (llm/llama_server.go, mmprojFitTargetMiB)."""
+    """Yield the numbers of layers that Ollama leaves on the cards by itself, the most first: by the
+    formula of old releases, else those that fit beside an encoder and the margin for its buffers
+    (llm/llama_server.go, mmprojFitTargetMiB)."""
     if w.n_gpu_layers is not None:
         return
     placed = estimated(holdings, w, on)
@@ -183,7 +183,7 @@ def _divisions(
 
 
 def estimated(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Placed | None:
-    """Place layers by the formula of old releases; None for releases that go by real buffers."""
+    """Return the layers placed by old releases' formula; None if real buffers decide."""
     since, cards = number(w), on.budget
     old = rules.ollama_rules(since)
     formula = old.own_formula if rules.own_runner(holdings.net.arch, since) else old.formula
@@ -222,12 +222,12 @@ def warnings(
 
 
 def memory(budget: Budget) -> int:
-    """Memory of all cards, as the driver shows it."""
+    """Return the total bytes of all cards, as the driver shows it."""
     return budget.choice.count * budget.choice.part.total.bytes.expected
 
 
 def context(w: "Infer", end: int) -> tuple[int, str]:
-    """(tokens of a request, why) where a command line leaves them to Ollama."""
+    """Return (tokens per request, reason) if a command line leaves the context to Ollama."""
     budget = w.budget()
     tokens = usual_context(0 if budget is None else memory(budget), number(w))
     return min(tokens, end), "Ollama's default for the memory of its cards"
@@ -237,12 +237,12 @@ def context(w: "Infer", end: int) -> tuple[int, str]:
 
 
 def shown(holdings: DeviceHoldings) -> DerivedFacts:
-    """The two columns, and the bytes that they stand for."""
+    """Return the two columns, and their bytes."""
     return shown_as(*sizes(holdings))
 
 
-# Of its size: eight that were published, of 0.21 to 0.34, were 0.912 to 1.084 of it, one model by
-# two releases both; a ninth, on Windows, was 0.80
+# Factors of the size: eight published ones, of 0.21 to 0.34, were 0.912 to 1.084 of it, one model
+# by two releases both; a ninth, on Windows, was 0.80
 SHOWN = 0.91, 1.085
 
 
@@ -256,7 +256,7 @@ def shown_as(size: int, on_gpus: int) -> DerivedFacts:
 
 
 def sizes(holdings: DeviceHoldings) -> tuple[int, int]:
-    """(bytes of all buffers, of those on GPUs), of two caches of a device the second alone"""
+    """Return (bytes of all buffers, those on GPUs), of two caches per device only the second."""
     on_gpus = sum(_counted(holdings, d) for d in range(holdings.launch.gpus))
     if holdings.placed.full:
         return on_gpus, on_gpus
@@ -270,7 +270,7 @@ def _counted(holdings: DeviceHoldings, device: int) -> int:
 
 
 def sizes_before(holdings: DeviceHoldings, towers: int) -> tuple[int, int]:
-    """The same before 0.30: where no layer is on the host, all is on the GPUs."""
+    """Return the same before 0.30: if no layer is on the host, all is on the GPUs."""
     on_gpus = towers + sum(holdings.whole(d) for d in range(holdings.launch.gpus))
     whole = on_gpus + holdings.whole(holdings.launch.gpus)
     return whole, whole if holdings.placed.full else on_gpus
@@ -286,7 +286,7 @@ def processor(size: int, on_gpus: int) -> str:
 
 
 def human(nbytes: int) -> str:
-    """Decimal units, cut to whole ones from ten on."""
+    """Return a size in decimal units, truncated to whole ones from ten on."""
     scale, unit = next(((s, u) for s, u in UNITS if nbytes >= s), (1, "B"))
     value = nbytes / scale
     return f"{value:.1f} {unit}" if value < 10 and value % 1 else f"{int(value)} {unit}"

@@ -1,15 +1,14 @@
-"""The lines to paste: variables for `ollama serve`, and the model that `ollama run` is told.
+"""The lines to paste: variables for `ollama serve`, and the model for `ollama run`.
 
     ollama run llama3.1:8b
     OLLAMA_CONTEXT_LENGTH=8192 ollama serve & sleep 5; ollama run llama3.1:8b
 
-A tag is run as it is. What is no tag is made first: Ollama's own converter and quantizer know some
+A tag runs as it is. Other models are made first: Ollama's own converter and quantizer support some
 classes and some formats; for others llama.cpp's tools make the file. What has no variable is a
-PARAMETER of the Modelfile. A client that finds no server does not wait for one. A file of the Hub
-in parts is answered 400 where it is pulled (ollama/ollama pull request 17743,
-huggingface/hub-docs issue 2702).
-Source: ollama fb30760 convert/convert.go (loadModelMetadata), fs/ggml/type.go (ParseFileType),
-cmd/cmd.go (CreateHandler), cmd/start_default.go, parser/parser.go.
+PARAMETER of the Modelfile. A client that finds no server does not wait for one. Pulling a file of
+the Hub that is in parts is answered 400 (ollama/ollama pull request 17743, huggingface/hub-docs
+issue 2702). Source: ollama fb30760 convert/convert.go (loadModelMetadata), fs/ggml/type.go
+(ParseFileType), cmd/cmd.go (CreateHandler), cmd/start_default.go, parser/parser.go.
 """
 
 import re
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
-KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
+KEPT = ("MXFP4_MOE",)  # checkpoints are in it already
 FLOATS = ("BF16", "F16", "F32")
 MADE = ("Q8_0", "Q4_K_S", "Q4_K_M")  # by `ollama create -q`
 GGUF = ".gguf"
@@ -46,8 +45,8 @@ TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
 def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None) -> DerivedFacts:
-    """The lines, and what is made by them; or why there are none. `on` is the workload with
-    Ollama's defaults, `usual` the context that it takes by itself on these cards."""
+    """Return the lines, and what they make; or why there are none. `on` is the workload with
+    Ollama's defaults, `usual` the context that it chooses by itself on these cards."""
     if w.base_model:
         return {"launch_note": sentence("no_line", reason=sentence("file_class", engine="Ollama"))}
     name, source = model(subject)
@@ -74,12 +73,12 @@ def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None
 
 
 def in_parts(subject: Subject) -> bool:
-    """Tell whether a file of the Hub is larger than its owners leave in one piece."""
+    """Return whether a file exceeds the Hub's limit, so that its owner splits it."""
     return weight_bytes(subject.part, subject.choice, major=subject.major) > ONE_FILE
 
 
 def _of_server(w: "Infer", on: "Infer") -> Iterator[str]:
-    """Yield what llama.cpp's own server is told for the same caches. It places layers by itself."""
+    """Yield the flags of llama.cpp's own server for the same caches. It places layers by itself."""
     assert on.context is not None
     yield f"-c {on.context * (on.parallel or 1)} -np {on.parallel}"
     if w.n_gpu_layers is not None:
@@ -89,7 +88,7 @@ def _of_server(w: "Infer", on: "Infer") -> Iterator[str]:
 
 
 def making(subject: Subject, name: str, source: str, options: tuple[str, ...]) -> Iterator[str]:
-    """Yield the lines that make a model of a checkpoint, of a file or of a tag."""
+    """Yield the lines that make a model of a checkpoint, a file or a tag."""
     form = subject.choice.name
     if source.endswith(GGUF) and subject.part.library != "gguf":
         yield from llama_cpp.making(subject)
@@ -108,13 +107,13 @@ def _set(options: tuple[str, ...]) -> Iterator[str]:
 
 
 def _inside(source: str) -> str:
-    """A path within a Modelfile that printf writes."""
+    """Return a path escaped for a Modelfile that printf writes."""
     safe = source.replace("\\", "\\\\").replace("%", "%%")
     return f'"{safe}"' if " " in source else safe
 
 
 def _made(name: str, subject: Subject, source: str) -> Sentence:
-    """Say what makes a model, and why it is not Ollama where it is not."""
+    """Return a note on what makes a model, and why it is not Ollama if it is not."""
     if not source.endswith(GGUF) or subject.part.library == "gguf":
         return sentence("made", file=name)
     cls = subject.part.blueprint.cls
@@ -124,7 +123,7 @@ def _made(name: str, subject: Subject, source: str) -> Sentence:
 
 
 def variables(w: "Infer", on: "Infer", usual: int | None = None) -> Iterator[str]:
-    """Yield what is not as the server has it by itself."""
+    """Yield the variables that differ from the server's defaults."""
     if on.context != usual:
         yield f"OLLAMA_CONTEXT_LENGTH={on.context}"
     if on.parallel != 1:
@@ -138,7 +137,7 @@ def variables(w: "Infer", on: "Infer", usual: int | None = None) -> Iterator[str
 
 
 def parameters(w: "Infer") -> Iterator[str]:
-    """Options of one model (api/types.go, Runner)."""
+    """Yield a model's options (api/types.go, Runner)."""
     numbers = (("num_gpu", w.n_gpu_layers), ("num_batch", w.n_batch), ("main_gpu", w.main_gpu))
     yield from (f"{name} {value}" for name, value in numbers if value is not None)
     if w.no_mmap:
@@ -146,7 +145,7 @@ def parameters(w: "Infer") -> Iterator[str]:
 
 
 def model(subject: Subject) -> tuple[str, str]:
-    """(what `ollama run` is told, what that is made of or "")"""
+    """Return (the name for `ollama run`, the source to make it of, "" if none)."""
     if llama_cpp.from_checkpoint(subject):
         return _tag(subject)
     named = launch_line.place(subject)
@@ -156,8 +155,8 @@ def model(subject: Subject) -> tuple[str, str]:
 
 
 def _tag(subject: Subject) -> tuple[str, str]:
-    """A tag of its library, as it was typed or the one of the same model; else a file of that
-    format on the Hub, or a name that is made of the checkpoint."""
+    """Return its library tag, as typed or of the same model; else a file of that format on the Hub,
+    or a name for a model made of the checkpoint."""
     typed, form = subject.model.reference.strip(), subject.choice.name
     tag = typed if TAG.fullmatch(typed) else library.tag_of(typed)
     if tag and form in _of_tag(tag):
@@ -171,23 +170,23 @@ def _tag(subject: Subject) -> tuple[str, str]:
 
 
 def _folder(subject: Subject) -> str:
-    """The folder of a checkpoint: where it is, or where it is fetched to."""
+    """Return the folder of a checkpoint: where it is, or where it is downloaded to."""
     fetched = _fetched(subject)
     folder = f"./{fetched.rpartition('/')[2]}" if fetched else launch_line.place(subject).model
     return folder or subject.model.name
 
 
 def _fetched(subject: Subject) -> str:
-    """The repository whose files have to be fetched before: a Modelfile's FROM is a folder, a file
-    or a model of Ollama's own (docs/modelfile.mdx of ollama 0.33)."""
+    """Return the repository whose files must be downloaded first: a Modelfile's FROM is a folder, a
+    file or a model of Ollama's own (docs/modelfile.mdx of ollama 0.33)."""
     local = subject.part.library == "gguf" or isinstance(subject.model.origin, LocalRef)
     fetched = "" if local else launch_line.place(subject).model
     return fetched if REPOSITORY.fullmatch(fetched) else ""
 
 
 def _of_tag(typed: str) -> tuple[str, ...]:
-    """Formats that a tag may be stored in: what its name says, else how its model is published or
-    the library's usual one."""
+    """Return the formats that a tag may be stored in: by its name, else as its model is published,
+    or the library's usual one."""
     known = everyday.meaning(typed)
     if known is None:
         return ollama_tags.USUAL, typed.rpartition("-")[2].upper()
@@ -199,6 +198,6 @@ def _of_tag(typed: str) -> tuple[str, ...]:
 
 
 def _plain(subject: Subject) -> str:
-    """A name that Ollama takes: letters, digits and . _ - alone."""
+    """Return a name that Ollama accepts: only letters, digits and . _ -"""
     stem = subject.model.name.rpartition("/")[2].removesuffix(".gguf")
     return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII)

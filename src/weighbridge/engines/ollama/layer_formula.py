@@ -1,11 +1,11 @@
-"""The closed formula by which Ollama up to 0.12.10 placed layers, and which `ollama ps` showed.
+"""The formula by which Ollama up to 0.12.10 placed layers, and which `ollama ps` showed.
 
     a card    a minimum, one layer more as a buffer, its layers with their caches, and a graph: the
-              full one where every layer is on one card, else the partial one
+              full one if every layer is on one card, else the partial one
     layers    from the last one down, round robin over the cards that have room
-    output    output_norm with output (or token_embd), where room is left
+    output    output_norm with output (or token_embd), if room is left
 
-Nothing of it was measured by Ollama: the graph goes by context x heads, with or without flash
+Ollama measured nothing of it: the graph depends on context x heads, with or without flash
 attention. Source: github.com/ollama/ollama v0.9.0 and v0.12.10: llm/memory.go (EstimateGPULayers),
 fs/ggml/ggml.go (GraphSize), discover/gpu.go (MinimumMemory). Logs of it: ollama#8098, #9031, #9181,
 #11711, #11982.
@@ -25,12 +25,12 @@ MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB
 BATCH = 512
 ELEMENTS: Mapping[str, float] = {"q8_0": 1, "q4_0": 0.5}  # bytes of a number of the cache; else 2
 GPT_OSS, GPT_OSS_WINDOW = ("gptoss", "gpt-oss"), 4096  # tokens, whatever the model's is
-SHARED_WITH_ONE = 6  # GQA x cache / 6 where an architecture has no formula
+SHARED_WITH_ONE = 6  # GQA x cache / 6 if an architecture has no formula
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted, for cached properties
 class Reckoned:
-    """A model and a launch in the formula's own numbers. `context` is of all requests together."""
+    """A model and a launch in the formula's own terms. `context` is of all requests together."""
 
     net: Network
     context: int
@@ -65,7 +65,7 @@ class Reckoned:
 
     @cached_property
     def caches(self) -> tuple[int, ...]:
-        """Bytes of each layer's cache. Windows are those of Gemma 3 and of gpt-oss alone."""
+        """Return the bytes of each layer's cache. Only Gemma 3 and gpt-oss have windows."""
         return tuple(sum(map(self._cache, la.mixers)) for la in self.net.layers)
 
     def _cache(self, mixer: Mixer) -> int:
@@ -80,7 +80,7 @@ class Reckoned:
 
     @cached_property
     def graphs(self) -> tuple[int, int]:
-        """(of some layers, of all)"""
+        """Return the graph's bytes (with some layers on a card, with all)."""
         known = GRAPHS.get(self.net.arch)
         partial, full = known(self) if known else (0, 0)
         partial = partial or self.heads // self.kv_heads * sum(self.caches) // SHARED_WITH_ONE
@@ -98,7 +98,7 @@ class Reckoned:
 
 @dataclass(slots=True)
 class Placed:
-    """Layers that each card is given, and those that are left over."""
+    """Bytes and layers per card, and the bytes that are left over."""
 
     cards: list[int]
     layers: list[int]
@@ -107,7 +107,7 @@ class Placed:
 
     @property
     def size(self) -> int:
-        """SIZE of `ollama ps`."""
+        """Return the SIZE that `ollama ps` shows, in bytes."""
         return sum(self.cards) + self.overflow
 
     @property
@@ -118,7 +118,7 @@ class Placed:
 def place(
     reckoned: Reckoned, free: tuple[int, ...], *, metal: bool = False, most: int = -1
 ) -> Placed:
-    """`free` bytes of each card; `most` layers, or -1."""
+    """Return the placement. `free`: bytes of each card; `most`: layers on cards, or -1."""
     partial, full = reckoned.graphs
     if metal:
         partial = full
@@ -145,7 +145,7 @@ def place(
 def _put(
     placed: Placed, size: int, graph: int, free: tuple[int, ...], layer: int, *, limit: int
 ) -> None:
-    """One layer to a card that has room; cards without are not asked again."""
+    """Place one layer on a card that has room; cards without room are not tried again."""
     if limit >= 0 and sum(placed.layers) >= limit:
         placed.overflow += size
         return
@@ -161,7 +161,7 @@ def _put(
 
 
 def _last(placed: Placed, size: int, graph: int, free: tuple[int, ...], most: int) -> None:
-    """The output to a card that has room, as one layer more."""
+    """Place the output on a card that has room, as one more layer."""
     count = sum(placed.layers)
     if 0 <= most <= count:
         return
@@ -173,16 +173,16 @@ def _last(placed: Placed, size: int, graph: int, free: tuple[int, ...], most: in
             return
 
 
-# Graphs: (of some layers, of all), by the formula's architectures
+# Graph bytes (some layers, all), by the formula's architectures
 
 
 def _vocab(reckoned: Reckoned) -> int:
-    """The product with the vocabulary, packed, where it is brought to a card."""
+    """Return the bytes of the vocabulary's weights, quantized, brought to a card."""
     return reckoned.net.hidden * reckoned.net.vocab * 105 // 128
 
 
 def _sizes(reckoned: Reckoned) -> tuple[int, int, int, int, int]:
-    """(width, vocabulary, tokens of a batch, of the context, heads)"""
+    """Return (hidden size, vocabulary, tokens per batch, context, heads)."""
     net = reckoned.net
     return net.hidden, net.vocab, reckoned.batch, reckoned.context, reckoned.heads
 
@@ -250,7 +250,7 @@ def _stablelm(reckoned: Reckoned) -> tuple[int, int]:
 
 
 def _gpt_oss(reckoned: Reckoned) -> tuple[int, int]:
-    """From the cache as if no layer had a window (ollama#11711, #11982)."""
+    """Return the graph's bytes, as if no layer had a window (ollama#11711, #11982)."""
     whole = sum(
         m.key_elements + m.value_elements
         for la in reckoned.net.layers

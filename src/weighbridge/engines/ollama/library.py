@@ -1,4 +1,4 @@
-"""The tag of Ollama's library that is a model: `tag_of("qwen3-8b")` is qwen3:8b."""
+"""Tags of Ollama's library by model: `tag_of("qwen3-8b")` is qwen3:8b."""
 
 from functools import cache
 
@@ -8,15 +8,15 @@ format_of = ollama_tags.format_of
 
 
 def tag_of(name: str) -> str:
-    """Return the tag that is the model of an everyday name; "" where none is known to be, or where
-    the name itself says a format."""
+    """Return the library tag of an everyday model name; "" if none is known, or if the name
+    includes a format."""
     known = everyday.meaning(name)
     return _by_model().get(_model(known.entry), "") if known and not known.quantization else ""
 
 
 @cache
 def _by_model() -> dict[str, str]:
-    """The first tag of each model."""
+    """Return each model's first tag."""
     tags: dict[str, str] = {}
     for tag in ollama_tags.tags():
         known = everyday.meaning(tag)
@@ -26,7 +26,7 @@ def _by_model() -> dict[str, str]:
 
 
 def _model(entry: CatalogueEntry) -> str:
-    """Return the mark that two names of one model share: a tune's repository, else the entry's
-    name, which a base and its instructed version have in common."""
+    """Return a key shared by all names of a model: a fine-tune's repository, else the entry's name,
+    which a base and its instructed version have in common."""
     tuned = any(tune.repo_id == entry.repo_id for tune in tunes.TUNES.values())
     return entry.repo_id if tuned else entry.name
