@@ -1,16 +1,16 @@
-"""An engine's own command line, read into the settings that it asks for.
+"""An engine's own command line, parsed into settings.
 
     parse("vllm serve org/name -tp 2 --max-model-len 32k")
     -> Launch(engine="vllm", model="org/name", settings={"tensor_parallel_size": 2,
               "context": 32000}, ...)
 
-Nothing is executed and nothing is fetched: words are split as a shell splits them, the program is
-found, and each flag is looked up in the table of its engine, which says what it means for memory:
+Nothing is executed or fetched: words are split as a shell splits them, the program is found, and
+each flag is looked up in its engine's table, which says what it means for memory:
 
     a setting of ours | nothing (`ignored`) | something that we do not model (a warning)
 
-A flag that is in no table is `unknown`, and a warning names the nearest. What the command does not
-say is the engine's own default; those that matter are in `defaults`.
+A flag that is in no table is `unknown`, and a warning names the nearest one. Flags that are not
+given have the engine's defaults; those that matter are in `defaults`.
 """
 
 import re
@@ -26,7 +26,7 @@ __all__ = ["Launch", "parse"]
 
 
 def parse(command: str) -> Launch:
-    """Raises UsageError where the command launches nothing that we know, or has a wrong value."""
+    """Return the launch of a command. Raises UsageError for an unknown program or a wrong value."""
     for engine in ENGINES.values():
         if engine.snippet and re.search(engine.snippet, command):
             launch: Launch = engine.home("dialect").read(command)

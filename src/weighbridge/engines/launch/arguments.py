@@ -1,8 +1,8 @@
-"""Words into flags and their values, by the rules of argparse or those of llama.cpp.
+"""Words parsed into flags and their values, by the rules of argparse or of llama.cpp.
 
 llama.cpp takes the next word as a value whatever it looks like (common/arg.cpp:
-common_params_parse_ex); argparse does not take one that looks like a flag, and completes
-beginnings that only one flag has.
+common_params_parse_ex); argparse does not take one that looks like a flag, and completes unique
+prefixes of flags.
 """
 
 import json
@@ -18,7 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
 from weighbridge.engines.launch.shell import is_variable
 
-# Values: text in, what the engine makes of it out. ValueError where it is none
+# Parsers of values, as the engine parses them. They raise ValueError for a wrong text
 
 # vllm/utils/argparse_utils.py: human_readable_int; sglang/srt/utils/common.py has the same.
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -32,7 +32,7 @@ def whole(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """8192, 8k (8,000), 8K (8,192), 25.6k."""
+    """Return a number with a suffix: 8192, 8k (8,000), 8K (8,192), 25.6k."""
     match = re.fullmatch(r"(-?\d{1,18}(?:\.\d{1,18})?)([kKmMgGtT]?)", text.strip())
     if not match:
         raise ValueError
@@ -52,7 +52,7 @@ def number(text: str) -> float:
 
 
 def word(text: str) -> str:
-    if not text or "$" in text:  # a variable that we do not read
+    if not text or "$" in text:  # an unset variable
         raise ValueError
     return text
 
@@ -81,7 +81,7 @@ READERS: Mapping[str, tuple[Callable[[str], Value], str]] = {
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """Parse '{"a": 1}'. A mapping, which dotted flags make, is returned as it is."""
+    """Return the parsed '{"a": 1}'. A mapping, made of dotted flags, is returned as it is."""
     if isinstance(value, dict):
         return value
     try:
@@ -94,7 +94,7 @@ def as_object(value: object) -> dict[str, Any]:
 
 
 def loose(text: str) -> Any:
-    """The value of a dotted key: JSON, else 80g, else itself."""
+    """Return the value of a dotted key: JSON, else 80g, else the text."""
     for read in (json.loads, count):
         try:
             return read(text)
@@ -115,7 +115,7 @@ LEVELS = ("0", "1", "2", "3")  # of vLLM's -O
 
 
 def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[GivenFlag]:
-    """Raises UsageError where a flag lacks its value, or a blank before it."""
+    """Yield flags and words. Raises UsageError if a flag lacks its value, or a blank before it."""
     for word in words:
         _apart(word, dialect, program)
     unread = deque(words)
@@ -133,8 +133,8 @@ def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[Given
 
 
 def _apart(word: str, dialect: Dialect, program: str) -> None:
-    """Raises UsageError for a value that a flag hangs on, as in `--port 8111--max-model-len 8192`:
-    the program takes both for one value, and what follows for a word."""
+    """Raise UsageError for a flag glued to a value, as in `--port 8111--max-model-len 8192`: the
+    program takes both for one value, and what follows for a word."""
     inside = word.partition("=")[2] if _flaglike(word) else word
     value, hangs, name = inside.partition("--")
     flag = f"{hangs}{_split(name)[0]}".replace("_", "-")
@@ -145,7 +145,7 @@ def _apart(word: str, dialect: Dialect, program: str) -> None:
 
 
 def _flaglike(word: str) -> bool:
-    """argparse: a negative number and a text with a space are values."""
+    """Return whether a word looks like a flag; negative numbers and texts with spaces do not."""
     return bool(re.match(r"-{1,2}[A-Za-z]", word)) and " " not in word.partition("=")[0]
 
 
@@ -185,20 +185,20 @@ def find(name: str, dialect: Dialect) -> Flag | None:
     return flag
 
 
-# Of each mapping of flags, which live as long as their engine: itself, and its names in order
+# By id of a mapping of flags, which lives as long as its engine: the mapping, its sorted names
 _ORDERED: dict[int, tuple[Mapping[str, Flag], list[str]]] = {}
 
 
 def _in_order(flags: Mapping[str, Flag]) -> list[str]:
-    """Return the names of flags in their order, sorted once."""
+    """Return the sorted names of flags, sorted once."""
     if id(flags) not in _ORDERED:
         _ORDERED[id(flags)] = (flags, sorted(flags))
     return _ORDERED[id(flags)][1]
 
 
 def _begun(name: str, dialect: Dialect) -> Flag | None:
-    """Return the only flag that begins with `name`; None where there is none, or several. Names are
-    looked up in their order: a command may have a hundred thousand words that are no flag."""
+    """Return the only flag whose name starts with `name`; None without one, or with several. Found
+    by bisection: a command may have a hundred thousand words that are no flag."""
     names = _in_order(dialect.flags)
     only: Flag | None = None
     for each in islice(names, bisect_left(names, name), None):
@@ -211,7 +211,7 @@ def _begun(name: str, dialect: Dialect) -> Flag | None:
 
 
 def _truth(name: str, flag: Flag, glued: str | None) -> bool:
-    """Tell whether a switch is on. vLLM's old ones took =true and =false too."""
+    """Return whether a switch is on. Old vLLM ones accept =true and =false, too."""
     on = name in flag.names or any(n.startswith(name) for n in flag.names)
     off = glued is not None and glued.lower() in ("false", "0", "no")
     return on is not off
@@ -228,7 +228,7 @@ def _one(
 
 
 def _some(flag: Flag, glued: str | None, unread: deque[str], dialect: Dialect) -> list[str] | str:
-    """Take the values of a flag that takes "values", "maybe" ("" where there is none) or "pair"."""
+    """Return the values of a flag that takes "values", "maybe" ("" without one) or "pair"."""
     if glued is not None:
         return glued if flag.takes == "maybe" else [glued]
     most = {"maybe": 1, "pair": 2}.get(flag.takes, len(unread))
@@ -236,14 +236,14 @@ def _some(flag: Flag, glued: str | None, unread: deque[str], dialect: Dialect) -
     while unread and len(taken) < most and not _flaglike(unread[0]):
         if flag.takes == "maybe" and dialect.optional and unread[0].lower() not in dialect.optional:
             break
-        if taken and is_variable(unread[0]):  # flags stand behind values
+        if taken and is_variable(unread[0]):  # flags follow values
             break
         taken.append(unread.popleft())
     return "".join(taken) if flag.takes == "maybe" else taken
 
 
 def _dotted(path: str, text: str) -> dict[str, object]:
-    """--config.a.b 1 -> {"a": {"b": 1}}; --config.a+ x,y -> {"a": ["x", "y"]}."""
+    """Nest a value: --config.a.b 1 -> {"a": {"b": 1}}; --config.a+ x,y -> {"a": ["x", "y"]}."""
     keys = path.removesuffix("+").split(".")
     value: object = text.split(",") if path.endswith("+") else loose(text)
     for key in reversed(keys[:32]):

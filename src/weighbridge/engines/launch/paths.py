@@ -1,6 +1,5 @@
-"""Names of models that a launch line names by a path: by what is mounted there, or by the
-folders and the file that the path ends with.
-"""
+"""Names of models that a launch line gives as a path: from what is mounted there, or from the
+folders and the file at the path's end."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.models.catalogue import everyday
 from weighbridge.models.catalogue.owners import OF_OWNERS
 
-# Folders that hold models, and are no part of a model's name
+# Folders of models whose names are no part of a model's name
 _SHELVES = """
 models model data mnt opt srv root home workspace cache hub huggingface hf checkpoints weights
 storage raid nvme ssd disk share shared local models-cache path lmstudio .lmstudio gguf llm llms
@@ -22,15 +21,15 @@ CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 GLUED = re.compile(r"([A-Za-z][\w-]{1,40}?)(--|__|[._])([A-Za-z][\w.-]+)")
 GGUF = ".gguf"
 OF_FILES = next(engine.name for engine in ENGINES.values() if engine.reads == "gguf")
-PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # of a file that is split (llama.cpp, gguf-split)
+PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # part of a split file (llama.cpp, gguf-split)
 FORM = re.compile(r"(?i)[-._]((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|BF16|F16|F32))\.gguf$")
 # A file in the cache of llama.cpp: ORG_REPOSITORY_FILE (common/arg.cpp)
 KEPT_AS = re.compile(r"([\w.-]+?)_([^/]+-GGUF)_([^/]+\.gguf)", re.IGNORECASE)
 
 
 def model_of(named: str, mounts: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return what a model is called that a line names by a path: by what is mounted there, or by
-    the path itself; "" where neither is a name. What is no path stays as it is."""
+    """Return the model's name for a path in a line: from what is mounted there, or the path itself;
+    "" if neither is a name. Text that is no path stays as it is."""
     text = _outside(named.rstrip("/"), mounts).rstrip("/")
     if not is_path(text):
         return "" if "$" in text else text
@@ -45,7 +44,7 @@ def model_of(named: str, mounts: Mapping[str, str] = MappingProxyType({})) -> st
 
 
 def _outside(text: str, mounts: Mapping[str, str]) -> str:
-    """Return a path as it is outside a container, of what is mounted there first."""
+    """Return a path as it is outside a container, by the first mount that matches."""
     for inside, outside in mounts.items():
         inside = inside.rstrip("/")
         if text == inside or text.startswith(f"{inside}/"):
@@ -59,13 +58,13 @@ def is_path(text: str) -> bool:
 
 
 def _shelved(text: str) -> bool:
-    """Tell whether a text is a known model on a shelf: models/Qwen3-8B is no repository."""
+    """Return whether a text is a known model in a general folder: models/Qwen3-8B."""
     folder, slash, name = text.partition("/")
     return bool(slash) and folder.lower() in SHELVES and everyday.has(name)
 
 
 def _of_path(parts: list[str]) -> str:
-    """Return organisation and name of a path's last folders, or the name alone."""
+    """Return ORG/NAME from a path's last folders, or only the name."""
     named = [part for part in parts if "$" not in part and "{" not in part]
     if not named or "$" in parts[-1] or named[-1].lower() in SHELVES:
         return ""
@@ -77,7 +76,7 @@ def _of_path(parts: list[str]) -> str:
 
 
 def _holds(folder: str, name: str) -> bool:
-    """Tell whether a folder above a known model is no owner's that is known to have it."""
+    """Return whether the folder above a known model is not an owner known to have it."""
     meaning = everyday.meaning(name)
     if meaning is None or everyday.is_mirrored(f"{folder}/{name}"):
         return False
@@ -85,8 +84,8 @@ def _holds(folder: str, name: str) -> bool:
 
 
 def _unglued(folder: str) -> str:
-    """Return ORG/NAME of a folder that has both in its name: Qwen--Qwen3-8B, Qwen.Qwen3-8B; other
-    folders as they are."""
+    """Return ORG/NAME for a folder named after both: Qwen--Qwen3-8B, Qwen.Qwen3-8B; other folders
+    as they are."""
     glued = GLUED.fullmatch(folder)
     if glued is None or everyday.has(folder):
         return folder
@@ -98,17 +97,17 @@ def _is_shelf(folder: str) -> bool:
     return not folder or folder.lower() in SHELVES or folder[0] == "." or folder[-1] == ":"
 
 
-# Files of GGUF
+# GGUF files
 
 
 def _in_repository(text: str, parts: list[str]) -> bool:
-    """Tell whether a text is a file of a repository already: ORG/NAME/FILE."""
+    """Return whether a text already is a file of a repository: ORG/NAME/FILE."""
     return text == "/".join(parts) and len(parts) == 3 and not any(map(_is_shelf, parts[:2]))
 
 
 def _of_gguf(parts: list[str]) -> str:
-    """Return what a file is called: by its repository, where the folders above it are one, else by
-    its own name, which tells the format too."""
+    """Return a file's name: with its repository, if the folders above are one, else its own name,
+    which includes the format."""
     file = PART.sub("", parts[-1])
     cached = KEPT_AS.fullmatch(file)
     if cached is not None:
@@ -124,7 +123,7 @@ def _of_gguf(parts: list[str]) -> str:
 
 
 def _in(organisation: str, name: str, file: str) -> str:
-    """Return a file of a repository, by its format where the repository is one of such files."""
+    """Return a file of a repository; by its format if the repository is for GGUF files."""
     form = FORM.search(file)
     if form is not None and name.lower().endswith("-gguf"):
         return f"{organisation}/{name}:{form[1]}"
@@ -132,8 +131,7 @@ def _in(organisation: str, name: str, file: str) -> str:
 
 
 def packed(named: str) -> str:
-    """Return the format that a model's name or path says it is stored in, as a setting; "" where
-    it says none."""
+    """Return the storage format in a model's name or path, as a setting; "" if there is none."""
     last = re.split(r"[/\\]", named)[-1]
     form = FORM.search(last) if last.lower().endswith(GGUF) else None
     if form is not None:

@@ -1,4 +1,4 @@
-"""The program that a command launches, its engine, and the words that are given to it.
+"""The program that a command launches, its engine, and its arguments.
 
 A text is split as a shell splits it, into commands; the first that launches an engine is taken:
 
@@ -22,9 +22,9 @@ from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.stand_ins import STAND_INS, StandIn
 from weighbridge.engines.table import ENGINES, record
 
-# All that have programs: engines that were read, and those for which others stand
+# Engines with programs: those that were read, and those that others stand in for
 _OWNERS: tuple[Engine | StandIn, ...] = (*ENGINES.values(), *STAND_INS.values())
-# program -> whose it may be, the first where nothing tells
+# program -> its possible engines, the default first
 PROGRAMS: Mapping[str, tuple[Engine | StandIn, ...]] = {
     name: tuple(each for each in _OWNERS if name in each.programs)
     for own in _OWNERS
@@ -38,7 +38,7 @@ NOT_YET = {
     "llama-embedding": "llama-server",
     "llama-swap": "llama-server",
 }
-# Words that stand before a program.
+# Words that may precede a program.
 BEFORE = """
 sudo env nohup time exec numactl taskset nice ionice stdbuf uv uvx poetry pipenv conda mamba
 micromamba pixi srun mpirun setsid timeout command nsys systemd-run screen tmux start
@@ -46,29 +46,29 @@ micromamba pixi srun mpirun setsid timeout command nsys systemd-run screen tmux 
 WRAPPERS = frozenset(BEFORE.split())
 CONTAINERS = frozenset(("docker", "podman", "nerdctl"))
 SHELLS = frozenset(("bash", "sh", "zsh"))
-# docker run: those without a value
+# docker run: flags without a value
 ALONE = """
 --detach --interactive --tty --rm --init --privileged --publish-all --read-only --quiet
 --no-healthcheck --oom-kill-disable --sig-proxy --disable-content-trust --help --use-api-socket
 """
 SWITCHES = frozenset(ALONE.split())
-BEFORE_IT = 64  # words that are looked at for a program behind a wrapper
-# the last part of an image's name -> the program that it runs by itself, or ""
+BEFORE_IT = 64  # words that are searched for a program after a wrapper
+# pattern of an image's last name -> the program that it runs by default, or ""
 IMAGES = tuple(image for own in _OWNERS for image in own.images.items())
-# Words of published names of images; the tag of one with other words is its owner's release
+# Words in names of published images; with other words in the name, the tag is its owner's release
 _PUBLISHED = """
 vllm openai sglang llama cpp server cpu rocm tpu neuron cuda cu xpu hpu gaudi ascend musa vulkan
 intel jetson arm aarch amd x release repo nightly dev base runtime
 """
 PUBLISHED = frozenset(_PUBLISHED.split())
-# Each leaves a process the devices that it lists, of those that the others leave
+# Each limits a process to the listed devices, of those that the others leave
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 OF_CONTAINERS = "NVIDIA_VISIBLE_DEVICES"  # NVIDIA's container toolkit; elsewhere nobody reads it
 CDI = re.compile(r"(?:nvidia|amd)\.com/gpu=(?!all$)")  # --device, a card each
 
 
 def launched(text: str, depth: int = 0) -> LaunchedProgram:
-    """The one program of `text`. Raises UsageError."""
+    """Return the one program of `text`. Raises UsageError if there is none, or several."""
     programs = [p for c in commands(text) if (p := _program(c, depth)) is not None]
     if not programs:
         raise ContradictionError(sentence("command.no_engine"))
@@ -96,13 +96,13 @@ def _program(command: Command, depth: int) -> LaunchedProgram | None:
 
 
 def _named_alone(words: Sequence[str]) -> bool:
-    """`uv run --with vllm ...` names a program that it does not run."""
+    """Return whether a program is named but not run: `uv run --with vllm ...`."""
     needed = _subcommands(_base(words[0]))
     return bool(needed) and (len(words) < 2 or words[1] not in needed)
 
 
 def _subcommands(program: str) -> tuple[str, ...]:
-    """Return the subcommands by which a program launches a server; () where it has none."""
+    """Return the subcommands by which a program launches a server; () without any."""
     return next((e.programs[program] for e in PROGRAMS.get(program, ())), ())
 
 
@@ -143,7 +143,7 @@ def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> Lau
 
 
 def _engine(program: str, words: Sequence[str]) -> str:
-    """The engine whose program it is: of those of one name, flags that only one has tell."""
+    """Return a program's engine; of those of one name, by flags that only one engine has."""
     first, *others = PROGRAMS[program]
     read = (e for e in others if isinstance(e, Engine))
     telling = (e.name for e in read if dialect(e).tells.intersection(words))
@@ -151,13 +151,13 @@ def _engine(program: str, words: Sequence[str]) -> str:
 
 
 def dialect(engine: Engine) -> Dialect:
-    """Return how the command line of an engine that was read is read."""
+    """Return the dialect of the command line of an engine that was read."""
     spoken: Dialect = engine.home("dialect").DIALECT
     return spoken
 
 
 def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
-    """docker's own flags, then the image, then what is run in it."""
+    """Return the program in a container: docker's own flags, then the image, then its command."""
     unread = deque(words)
     env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
     mounts: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
 
 
 def mounted(volume: str) -> dict[str, str]:
-    """Return the folder inside that a volume is, and what is there: OUTSIDE:INSIDE[:ro]."""
+    """Return {folder inside: folder or volume outside} of a volume: OUTSIDE:INSIDE[:ro]."""
     outside, colon, inside = volume.removesuffix(":ro").removesuffix(":rw").rpartition(":")
     return {inside: outside} if colon and inside.startswith("/") else {}
 
@@ -220,15 +220,15 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
 
 
 def release_of(image: str, engine: str) -> str | None:
-    """Return the release of an engine that an image of it is tagged with; None of other images."""
+    """Return the engine's release in the tag of its image; None for other images."""
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     own = any(re.fullmatch(pattern, name) for pattern in record(engine).images)
     return _image(image)[1] if own else None
 
 
 def _image(image: str) -> tuple[str, str | None]:
-    """(what it runs by itself, version). Tags of NVIDIA and AMD are dates, and those of LMCache
-    its own releases."""
+    """Return (default program, version) of an image. Tags of NVIDIA and AMD are dates, and those of
+    LMCache its own releases."""
     name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
     for pattern, program in IMAGES:
         if re.fullmatch(pattern, name):
@@ -245,7 +245,7 @@ def _listed() -> str:
 
 
 def _devices_of(gpus: str) -> int | None:
-    """all, 2, count=2, device=0,1 and '"device=0,1"'."""
+    """Return the number of devices in: all, 2, count=2, device=0,1 and '"device=0,1"'."""
     named = re.fullmatch(r"""["']*device=([^"']+)["']*""", gpus)
     if named:
         return listed(named[1])
@@ -254,14 +254,14 @@ def _devices_of(gpus: str) -> int | None:
 
 
 def listed(devices: str) -> int | None:
-    """Count devices that are listed by number or name; None where that is no list of some."""
+    """Return the number of devices listed by number or name; None if the text is no such list."""
     if devices in ("all", "void", "none") or not re.fullmatch(r"[\w:.-]+(,[\w:.-]+)*", devices):
         return None
     return 0 if devices == "-1" else len(devices.split(","))
 
 
 def visible(env: Mapping[str, str], given: int | None = None) -> int | None:
-    """Count the devices that a process sees: those that its container or job is `given`, and of
-    them what variables of its environment leave; None where nothing says it."""
+    """Return the number of devices that a process sees: those `given` to its container or job,
+    limited by environment variables; None if nothing says."""
     counts = [given, *(listed(env.get(name, "")) for name in DEVICES)]
     return min((count for count in counts if count is not None), default=None)

@@ -1,4 +1,4 @@
-"""A command as it is read: what each flag did, until the whole is known."""
+"""A command while it is parsed: what each flag did, until all are known."""
 
 import re
 from typing import Any
@@ -20,17 +20,17 @@ from weighbridge.engines.launch.record import (
 )
 from weighbridge.engines.launch.shell import OF_A_SCRIPT, is_variable
 
-TOLD = 20  # unknown flags whose nearest is looked for
-# What is said of flags that are not modelled and decide what is weighed, either way: another kind
-# of device, a file of settings, another config or class of the model
+TOLD = 20  # unknown flags for which the nearest is searched
+# Keys of flags that are not modelled but decide the estimate, either way: another kind of device, a
+# file of settings, another config or class of the model
 OPEN = frozenset(("other_device", "file_unread", "own_config", "model_config", "own_class"))
-# Words in the names of flags by which a card may hold less of the weights: their format, and where
-# or in how many parts they are
+# Parts of flag names with which a card may hold fewer weights: their format, and where or in how
+# many parts they are
 OF_WEIGHTS = re.compile(
     r"weight|quant|type|bit|int\d|fp\d|load|cpu|host|disk|swap|layer|expert|moe|shard|parallel|split"
     r"|rank|node|device|gpu|model|draft|spec|lora|config"
 )
-# Flags of launches that have devices of other machines as well
+# Flags of launches that also use other machines
 _MACHINES = """
 --nnodes --node-rank -r --dist-init-addr --nccl-init-addr --distributed-executor-backend
 --data-parallel-size-local -dpl --data-parallel-backend -dpb --data-parallel-start-rank -dpr
@@ -41,7 +41,7 @@ MACHINES = frozenset(_MACHINES.split())
 
 @dataclass(slots=True, kw_only=True)
 class CommandReading:
-    """Filled by `take` flag by flag, then by the dialect's `finish`."""
+    """The state of parsing: filled by `take` flag by flag, then by the dialect's `finish`."""
 
     program: LaunchedProgram
     dialect: Dialect
@@ -51,13 +51,13 @@ class CommandReading:
     settings: dict[str, Value] = field(default_factory=dict)
     served: dict[str, str] = field(default_factory=dict)
     said: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)  # "@": name, value
-    used: set[str] = field(default_factory=set)  # of `said`: those that a function asked for
-    words: list[str] = field(default_factory=list)  # that belong to no flag
+    used: set[str] = field(default_factory=set)  # keys of `said` that a function has read
+    words: list[str] = field(default_factory=list)  # words that belong to no flag
     ignored: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stops: list[Obstacle] = field(default_factory=list)
-    unmodelled: list[str] = field(default_factory=list)  # of flags: what is counted instead
+    unmodelled: list[str] = field(default_factory=list)  # keys of what is counted instead of flags
     stored_as: str = ""
     longest: bool = False
     given: set[str] = field(default_factory=set)
@@ -84,7 +84,7 @@ class CommandReading:
         return ContradictionError(line, where=self.program.name, then=hint)
 
     def read(self, kind: str, name: str, value: object) -> Value:
-        """The value as the engine takes it. Raises UsageError."""
+        """Return the value as the engine parses it. Raises UsageError."""
         reader, key = READERS[kind]
         try:
             return reader(str(value))
@@ -92,7 +92,7 @@ class CommandReading:
             raise self.wrong(name, value, sentence(key)) from None
 
     def last(self, what: str) -> tuple[str, Any] | None:
-        """(the flag as it was typed, its value): the last one wins."""
+        """Return (the flag as typed, its value); the last one wins."""
         self.used.add(what)
         values = self.said.get(what)
         return values[-1] if values else None
@@ -102,7 +102,7 @@ class CommandReading:
         return self.said.get(what, [])
 
     def merged(self, what: str) -> dict[str, Any]:
-        """All JSON and dotted values of one flag, the later over the earlier."""
+        """Return all JSON and dotted values of one flag, later ones over earlier ones."""
         self.used.add(what)
         whole: dict[str, Any] = {}
         for name, value in self.said.get(what, ()):
@@ -135,7 +135,7 @@ class CommandReading:
                 self.stops.append(Obstacle("either", why))
 
     def _counted(self, name: str, instead: str) -> str:
-        """Note a flag that no rule of ours has; return the sentence on what is counted instead."""
+        """Note a flag that we do not model; return the sentence on what is counted instead."""
         self.unmodelled.append(instead)
         self.warn(why := sentence("not_modelled", name=name, reason=sentence(f"flag.{instead}")))
         return why
@@ -159,20 +159,20 @@ class CommandReading:
         self.stops.append(Obstacle("either" if of_weights else "beside", unknown))
 
     def _not_read(self) -> None:
-        """Stop for variables that stand where flags stand: they may hold what decides, either
-        way."""
+        """Add an obstacle for unset variables in the place of flags: they may hold anything that
+        decides."""
         for word in dict.fromkeys(filter(is_variable, self.words)):
             if word not in OF_A_SCRIPT:
                 self.stops.append(Obstacle("either", sentence("may_hold_flags", word=word)))
 
     def unused(self) -> None:
-        """Flags that mean something only beside another one, which is not there."""
+        """Ignore flags that only mean something with another flag, which is missing."""
         for what, said in self.said.items():
             if what not in self.used:
                 self.ignored += [name for name, _ in said]
 
     def environment(self) -> None:
-        """Variables that stand before the program: those that matter are named."""
+        """Warn of the variables before the program that matter for memory; ignore the others."""
         for name in self.program.env:
             why = next((w for n, w in self.dialect.env.items() if name.startswith(n)), None)
             if why is None:
@@ -189,7 +189,7 @@ class CommandReading:
             self.stops.append(stop._replace(answer="no", cards=seen) if alone else stop)
 
     def launch(self) -> Launch:
-        """Raises UsageError where no model is named."""
+        """Return the launch. Raises UsageError if no model is named."""
         if not self.model:
             raise ContradictionError(sentence("command.no_model", program=self.program.name))
         if "$" in self.model:

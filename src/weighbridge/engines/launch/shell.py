@@ -1,8 +1,7 @@
-"""Commands of words, and the variables that are set before them, as a shell splits a text.
+"""Commands split into words, with the variables set before them, as a shell splits a text.
 
-Nothing is executed and nothing of our own environment is read. Variables are put in where the
-text itself sets them, and split into words where they stand without quotes; others stay as they are
-written.
+Nothing is executed and nothing of our own environment is read. Variables are replaced if the text
+itself sets them, and split into words if they are unquoted; others stay as they are written.
 
     ARGS="--a 1"; program $ARGS "$ARGS"          program, --a, 1, "--a 1"
     LIST=(--b "x y"); program "${LIST[@]}"       program, --b, "x y"
@@ -17,12 +16,12 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 
-MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
-MOST_WORDS = 20_000  # of all commands: a few variables of variables can name a billion
+MOST = 64 * 1024  # bytes: twice what a shell history keeps per entry
+MOST_WORDS = 20_000  # in all commands: a few variables of variables can expand to a billion
 OPERATORS = ";&|<>\n"
 ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
-SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # stand before what they set
-OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothing
+SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # keywords before an assignment
+OF_A_SCRIPT = ("$@", "$*")  # a script's arguments, mostly empty
 ARGUMENTS = re.compile(r"\"\$@\"|\$[@*]")
 # From a blank and # on, in what stands after the last quote of a line: the quote may hold a "#".
 COMMENT = re.compile(r"""(?m)(?:^|(?<=['"]))(?>([^'"\n]*?)[ \t]#)[^'"\n]*$""")
@@ -50,7 +49,7 @@ ARITHMETIC = re.compile(rf"(?P<sign>[${DOLLAR}])\(\((?P<inner>[\w \t+*/%${DOLLAR
 PRODUCT = re.compile(r"(?P<left>\d+)(?P<sign>[*/%])(?P<right>\d+)")
 SUM = re.compile(r"^(?P<left>-?\d+)(?P<sign>[+-])(?P<right>\d+)")
 LONGEST_NUMBER = 9  # digits
-# How many cards the machine has, as scripts ask it, and what stands for that
+# Scripts' ways to count the machine's cards, and what replaces them
 COUNTED = re.compile(
     r"\$\((?:nvidia-smi[^()]*\bwc -l *|python3? -c [^\n)]*device_count\(\)[\s)]*[\"'])\)"
     r"|`nvidia-smi[^`]*`|\$\{?(?:SKYPILOT_NUM_GPUS_PER_NODE|DSTACK_GPUS_NUM)\b\}?"
@@ -63,11 +62,11 @@ ALONE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?:\[[@*]\])?\}|[@*])")
 class Command:
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    goes_on: bool = False  # while what stands behind it is started: `program &`
+    goes_on: bool = False  # runs in the background: `program &`
 
 
 def commands(text: str) -> Iterator[Command]:
-    """Raises UsageError where the quotes do not close or the text is too long."""
+    """Yield a text's commands. Raises UsageError for open quotes or a text that is too long."""
     handed = 0  # characters of what shells are handed, each of which may be one long variable
     for command in _commands(text, {}):
         before, inner = given_shell(command.words)
@@ -83,8 +82,8 @@ def commands(text: str) -> Iterator[Command]:
 
 
 def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Return the text that a command hands a shell to run (`srun bash -c TEXT NAME ARGUMENTS`) with
-    the arguments where `$@` stands, and the words before the shell; all words and "" of none."""
+    """Return (words before the shell, the text that a command hands it): `srun bash -c TEXT NAME
+    ARGUMENTS`, with the arguments in place of `$@`; all words and "" without a shell."""
     at = next((n for n, word in enumerate(words) if SHELL.fullmatch(word)), len(words))
     for n in range(at + 1, min(at + 1 + ITS_OPTIONS, len(words) - 1)):
         if re.fullmatch(r"-\w*c", words[n]):
@@ -104,7 +103,7 @@ def _short_enough(length: int) -> None:
 
 
 def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
-    """Yield the commands of a text, where these variables are set."""
+    """Yield the commands of a text, with `exported` variables set."""
     _short_enough(len(text.encode(errors="replace")))
     left = MOST_WORDS
     for words, goes_on in _lines(_words(text)):
@@ -124,7 +123,7 @@ def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
 
 
 def is_variable(word: str) -> bool:
-    """Tell whether a word is one variable that the text does not set: `$ARGS`, `${ARGS[@]}`,
+    """Return whether a word is one variable that the text does not set: `$ARGS`, `${ARGS[@]}`,
     `$@`."""
     return ALONE.fullmatch(word) is not None
 
@@ -170,8 +169,7 @@ def _split(text: str, operators: str) -> list[str]:
 
 
 def _marked(text: str) -> str:
-    """Return a text whose dollars in quotes are marked: those of variables, and those that are
-    none."""
+    """Return a text with marks for dollars in quotes: those of variables, and literal ones."""
 
     def mark(match: re.Match[str]) -> str:
         quoted = match[0]
@@ -193,21 +191,21 @@ def _array(match: re.Match[str]) -> str:
 
 
 def _elements(value: str) -> list[str]:
-    """Return the words of an array; a plain value is one."""
+    """Return the words of an array; a plain value is one word."""
     if not value.startswith(LISTED):
         return [value]
     return value[1:].split(BETWEEN) if value[1:] else []
 
 
 def _plain(word: str) -> str:
-    """Return a word without marks; an array is its words with blanks."""
+    """Return a word without marks; an array becomes its words with blanks."""
     if LISTED in word:
         word = word.replace(LISTED, "").replace(BETWEEN, " ")
     return word.replace(DOLLAR, "$").replace(ITSELF, "$")
 
 
 def _lines(words: list[str]) -> Iterator[tuple[list[str], bool]]:
-    """Split at operators, with whether a line goes on behind `&`; what a redirection writes to is
+    """Yield lines split at operators, each with whether `&` follows it; targets of redirections are
     left out."""
     line: list[str] = []
     skip = False
@@ -226,7 +224,7 @@ def _lines(words: list[str]) -> Iterator[tuple[list[str], bool]]:
 
 
 def _found(match: re.Match[str], env: Mapping[str, str]) -> list[str] | None:
-    """Return the words of a variable: of an array all or its first; None where nobody sets it."""
+    """Return the words of a variable: for an array all or its first; None if unset."""
     name = match["plain"] or match["braced"]
     if name not in env:
         return None if match["other"] is None else [match["other"]]
@@ -237,7 +235,7 @@ def _found(match: re.Match[str], env: Mapping[str, str]) -> list[str] | None:
 
 
 def _joined(word: str, env: Mapping[str, str]) -> str:
-    """Return a word with its variables, which no blank splits: the value of another one."""
+    """Return a word with its variables replaced but not split: the value of another variable."""
     word = _computed(word, env)
 
     def value(match: re.Match[str]) -> str:
@@ -248,7 +246,7 @@ def _joined(word: str, env: Mapping[str, str]) -> str:
 
 
 def _computed(word: str, env: Mapping[str, str]) -> str:
-    """Return a word with its arithmetic done where the text says the numbers."""
+    """Return a word with its arithmetic computed, if the text gives the numbers."""
 
     def result(match: re.Match[str]) -> str:
         named = re.sub(rf"[${DOLLAR}{{}}]", "", match["inner"])
@@ -262,7 +260,7 @@ def _computed(word: str, env: Mapping[str, str]) -> str:
 
 
 def _step(match: re.Match[str]) -> str:
-    """Return what two numbers come to, as a shell counts; "?" of what is no number, or long."""
+    """Return the result for two numbers, as in a shell; "?" for no number, or a long one."""
     if max(len(match["left"]), len(match["right"])) > LONGEST_NUMBER:
         return "?"
     left, right, sign = int(match["left"]), int(match["right"]), match["sign"]
@@ -272,7 +270,7 @@ def _step(match: re.Match[str]) -> str:
 
 
 def _fields(word: str, env: Mapping[str, str]) -> list[str]:
-    """Return the words that a word becomes: $NAME, ${NAME} and ${NAME[@]} where the text sets it,
+    """Return the words that a word expands to: $NAME, ${NAME} and ${NAME[@]} if the text sets it,
     ${NAME:-else}. Once: no variable in a variable."""
     word = _computed(word, env)
     fields, kept, at = [""], False, 0

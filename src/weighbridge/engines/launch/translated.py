@@ -1,4 +1,4 @@
-"""The command line of an engine for which another one's rules stand, in that one's flags."""
+"""The command line of an engine that another one stands in for, in that one's flags."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from weighbridge.engines.table import ENGINES
 
 
 def dialect_of(name: str) -> Dialect:
-    """Return how the command line of any engine is read. Of one that was not read, flags are only
+    """Return the dialect of any engine's command line. For one that was not read, flags are only
     split from their values: `in_flags_of_near` says what they mean."""
     if name in ENGINES:
         return dialect(ENGINES[name])
