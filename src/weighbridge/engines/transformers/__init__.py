@@ -1,16 +1,16 @@
 """transformers: one process that calls `generate`.
 
 settings.py      its settings                      plan.py         what is loaded, and how it runs
-rules.py         what changed between releases     classes.txt     model types that it knows
-formats.txt      weights that it reads             formats.py      cards without units for them
+rules.py         differences between releases      classes.txt     model types that it supports
+formats.txt      weight formats that it reads      formats.py      cards without units for them
 placement.py     what stays on a device            workspaces.py   what libraries keep
 forward.py       tensors of one pass               step.py         one step, as layers see it
 stage.py         the layers of one device          caches.py       what they keep between steps
-attention.py     attention                         kernels.py      ... with its scores written out
-latent.py        latent attention                  feed_forward.py feed-forwards and experts
+attention.py     attention                         kernels.py      ... with stored scores
+latent.py        MLA                               feed_forward.py MLPs and experts
 recurrence.py    recurrences                       infer.py        the answer
-derived.py       what follows from it, and the line of Python that asks it
-dialect.py       how such a line is read
+derived.py       facts that follow from it, and the line of Python that runs it
+dialect.py       parsing of such a line
 """
 
 from weighbridge.engines.engine import Engine

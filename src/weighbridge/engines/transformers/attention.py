@@ -1,4 +1,4 @@
-"""Attention as programs: what its tensors are, in order, and when each is let go.
+"""Attention as programs: its tensors, in order, and when each is freed.
 
     usual       hidden (normed) -> q, k, v -> rotated q, k -> cache -> kernel -> output of the
                 model's width. The normed input lives through all of it (the caller has it), the
@@ -6,10 +6,10 @@
     DeBERTa     contents and positions apart: scores in three parts, of N sequences times heads and
                 L tokens. c2p are queries times keys of the A distances, [N, L, A], and picked from
                 them, [N, L, L]; p2c keys times queries of the distances, the same. Queries, keys
-                and values are copied to have heads before tokens; all that a function names lives
-                to its end. The encoder returns the states of all its layers
-    JetMoE      by experts: each expert of a token has queries of its own, over the same keys and
-                values, which are copied for all of them; the same experts take what attention gives
+                and values are copied to have heads before tokens; local variables live to the end
+                of a function. The encoder returns the states of all its layers
+    JetMoE      by experts: each expert of a token has its own queries, over the same keys and
+                values, which are copied for all of them; the same experts project the output
 
 Source: transformers 4.37 to 5.23 models/llama/modeling_llama.py, models/qwen3/modeling_qwen3.py,
 models/gpt2/modeling_gpt2.py, models/bart/modeling_bart.py; 5.23
@@ -31,7 +31,7 @@ from weighbridge.models.arch.mixers import Attention, CrossAttention
 def attention(
     heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int
 ) -> LiveTensor:
-    """The output of one layer; `mask` is the elements of the mask that it is given."""
+    """Return the output of one attention layer; `mask`: elements of its mask."""
     if step.style.ungrouped and mixer.kv_heads > 1:
         fused, three = _for_all(heap, step, mixer)
         copied = replace(step, style=replace(step.style, fused_queries=False))
@@ -55,9 +55,7 @@ def _attended(
     if step.style.rotary:
         plain = (queries, keys)
         queries, keys = _turned(heap, step, mixer, queries, keys)
-        if not (
-            step.style.fused_queries or step.style.wide_queries
-        ):  # GPT-J's variables hold views
+        if not (step.style.fused_queries or step.style.wide_queries):  # GPT-J holds views
             heap.drop(*plain)
             plain = ()
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
@@ -80,8 +78,8 @@ def _attended(
 
 
 def _still_there(heap: Heap, step: ForwardStep, three: Three) -> tuple[LiveTensor, ...]:
-    """Queries, keys and values of one projection are views of it: what was copied to the cache is
-    there to the end."""
+    """Return copies that live to the end: queries, keys and values of one projection are views of
+    it, so what was copied to the cache stays."""
     if (
         not step.style.fused_queries
         or not (step.rules.copied_prompt or step.past)
@@ -93,7 +91,7 @@ def _still_there(heap: Heap, step: ForwardStep, three: Three) -> tuple[LiveTenso
 
 
 def _for_all(heap: Heap, step: ForwardStep, mixer: Attention) -> tuple[LiveTensor, Three]:
-    """Falcon's groups: one projection, which stays, and what each head is given, copied from it."""
+    """Return Falcon's fused projection, which stays, and each head's copies from it."""
     fused = linear(
         heap,
         step,
@@ -121,8 +119,8 @@ def _heads(attention: Attention | CrossAttention, seen: int, mask: int) -> Kerne
 
 
 def _hidden_behind(step: ForwardStep, mixer: Attention) -> int:
-    """Cached values that are views keep the storage of the fused projection: the queries' part,
-    and the keys' where rotary positions made new ones."""
+    """Return the bytes that cached values keep alive as views of the fused projection: the queries'
+    part, and the keys' if rotary positions made new ones."""
     width = mixer.heads * mixer.key_dim + (mixer.key_elements if step.style.rotary else 0)
     return step.wide(width)
 
@@ -130,7 +128,7 @@ def _hidden_behind(step: ForwardStep, mixer: Attention) -> int:
 def _projected(
     heap: Heap, step: ForwardStep, mixer: Attention
 ) -> tuple[Three, tuple[LiveTensor, ...]]:
-    """Queries, keys and values; and what of one projection stays behind what is normed of it."""
+    """Return queries, keys and values; and the projections that stay behind their normed copies."""
     out, stays = [], []
     widths = (mixer.heads * mixer.key_dim, mixer.key_elements, mixer.value_elements)
     for i, width in enumerate(widths):
@@ -149,8 +147,8 @@ def _projected(
 def _turned(
     heap: Heap, step: ForwardStep, mixer: Attention, queries: LiveTensor, keys: LiveTensor
 ) -> tuple[LiveTensor, LiveTensor]:
-    """Rotate queries and keys. Both results are made before the plain ones go: one function returns
-    them together."""
+    """Return queries and keys after rotary embedding. Both are made before the plain ones are
+    freed: one function returns them together."""
     sizes, width = (queries.nbytes, keys.nbytes), step.style.turned
     wider = 4 // step.size if step.style.wide_rotary or step.style.float_rotary else 1
     if step.style.float_rotary and wider > 1:
@@ -167,7 +165,7 @@ def _turned(
 
 
 def cross(heap: Heap, step: ForwardStep, mixer: CrossAttention, cache: MixerCache) -> LiveTensor:
-    """Keys and values of the encoder's states are made at the first step, and kept."""
+    """Return cross attention's output; the encoder's keys and values are made once, and kept."""
     length = step.encoder if mixer.length is None else mixer.length
     queries = linear(heap, step, step.hidden, mixer.heads * mixer.key_dim)
     if not cache.tensors:
@@ -187,7 +185,7 @@ def cross(heap: Heap, step: ForwardStep, mixer: CrossAttention, cache: MixerCach
 def queries_alone(
     heap: Heap, step: ForwardStep, block: LayerBlock, masks: Mapping[int | None, int]
 ) -> LiveTensor:
-    """A layer that attends to what another stores: its own part is the queries."""
+    """Return the output of a layer that attends to another's cache: only queries are its own."""
     mixer = next((m for m in block.mixers if isinstance(m, Attention)), None)
     width = mixer.heads * mixer.key_dim if mixer else step.hidden
     queries = linear(heap, step, step.hidden, width)
@@ -204,7 +202,7 @@ def queries_alone(
 def by_experts(
     heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int, experts: Experts
 ) -> LiveTensor:
-    """The output of one layer of JetMoE's; what its functions name lives to their end."""
+    """Return the output of a JetMoE attention layer; local variables live to a function's end."""
     pairs, inner = step.rows * mixer.heads // mixer.kv_heads, mixer.key_elements
     routes = heap.all((8 * pairs, 8 * pairs, pairs * step.size), "activations")
     logits = heap.take(4 * step.rows * experts.count)
@@ -237,12 +235,12 @@ def by_experts(
 def _summed(
     heap: Heap, step: ForwardStep, pairs: int, rows: int, widths: tuple[int, int]
 ) -> LiveTensor:
-    """Inputs of `pairs` of a token and an expert through one linear of each expert, whose results
-    are joined; added to zeros of so many `rows`."""
+    """Run the inputs of `pairs` of token and expert through one linear per expert, and join the
+    results; they are added to zeros with `rows` rows."""
     inputs, outputs = (pairs * width * step.size for width in widths)
     gathered = heap.take(inputs)
     variables = [gathered, heap.into(outputs, heap.take(outputs))]
-    if rows < pairs:  # back in tokens: each by its weight, beside what the caller names
+    if rows < pairs:  # back to tokens, weighted, beside the caller's variables
         variables.append(heap.take(outputs))
     zeros = heap.take(rows * widths[1] * step.size)
     out = heap.take(zeros.nbytes)
@@ -253,7 +251,7 @@ def _summed(
 # ---- disentangled
 
 
-NUMBERS = 8  # bytes of a distance
+NUMBERS = 8  # bytes per distance
 
 
 def disentangled(heap: Heap, step: ForwardStep, mixer: Attention, to: Distances) -> LiveTensor:
@@ -276,7 +274,7 @@ def disentangled(heap: Heap, step: ForwardStep, mixer: Attention, to: Distances)
 def _bias(
     heap: Heap, step: ForwardStep, mixer: Attention, to: Distances, cells: int
 ) -> tuple[LiveTensor, ...]:
-    """The sum of the parts; what it is made of goes."""
+    """Return the sum of the bias's parts; its inputs are freed."""
     embedded = step.size * step.batch * to.count * mixer.heads * mixer.key_dim
     places = heap.all([embedded] * to.parts, "activations")
     every = step.rows * mixer.heads * to.count * step.size

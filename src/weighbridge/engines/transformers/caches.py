@@ -2,10 +2,10 @@
 
     dynamic   grows by concatenation: all tokens; a sliding layer keeps its window, but the storage
               of the whole prompt stays alive behind that view until the next step
-    static    zeros of the largest length, or of the window where that is smaller
-    quanto, hqq   whole tensors in groups of 64, and up to 128 tokens as they came
-    fp8       a byte an element, one float32 scale a tensor
-    latent    since 5.15 the latent itself; before it, every head's keys and values
+    static    zeros of the largest length, or of the window if that is smaller
+    quanto, hqq   whole tensors in groups of 64, and up to 128 tokens unquantized
+    fp8       a byte per element, one float32 scale per tensor
+    latent    MLA: since 5.15 the latent itself; before it, every head's keys and values
     recurrent convolutions keep `kernel` columns, in the model's dtype; states are float32, those of
               lightning attention in the model's dtype. RecurrentGemma holds them in its modules
 
@@ -62,7 +62,7 @@ CacheKind = Literal["none", "dynamic", "static", "quanto", "hqq", "fp8"]
 
 @frozen_record
 class TransformersCacheSetting:
-    """`after` says when we look: behind the prompt, or some steps later."""
+    """Settings that size the caches; `after`: directly after the prompt, or some steps later."""
 
     lengths: Lengths
     model_type: str = ""
@@ -71,11 +71,11 @@ class TransformersCacheSetting:
     version: tuple[int, int] = (5, 23)
     cache: CacheKind = "dynamic"
     after: Literal["prefill", "decode"] = "decode"
-    bits: int = 4  # of quanto and hqq
+    bits: int = 4  # for quanto and hqq
     group: int = 64
     residual: int = 128
-    prompt: int | None = None  # tokens that came at once: all of them when it is not given
-    max_cache_len: int | None = None  # static: the context when it is not given
+    prompt: int | None = None  # tokens in prefill; None: all of them
+    max_cache_len: int | None = None  # for static; None: the context
 
     @property
     def formats(self) -> Formats:
@@ -96,7 +96,7 @@ def _attention(mixer: Attention, setting: TransformersCacheSetting) -> CacheByte
 
 
 def _length(setting: TransformersCacheSetting) -> int:
-    """Count the tokens that a layer without a window has room for."""
+    """Return the tokens that a layer without a window has room for."""
     if setting.cache == "static" and setting.max_cache_len is not None:
         return setting.max_cache_len
     return setting.lengths.context
@@ -111,7 +111,7 @@ def _tokens(mixer: Attention, setting: TransformersCacheSetting) -> int:
 
 
 def _quantized(mixer: Attention, setting: TransformersCacheSetting) -> CacheBytes:
-    """Tokens written since the last time that `residual` of them were packed stay as they are."""
+    """Return a quantized cache's bytes; tokens after the last multiple of `residual` stay plain."""
     if mixer.reach is not None or mixer.indexer is not None:
         raise UsageError(sentence("full_attention_cache", cache=setting.cache))
     tokens, row = setting.batch * setting.lengths.context, mixer.key_elements + mixer.value_elements
@@ -126,7 +126,7 @@ def _quantized(mixer: Attention, setting: TransformersCacheSetting) -> CacheByte
 
 
 def _grouped(count: int, setting: TransformersCacheSetting) -> int:
-    """Codes of `bits`, packed in bytes, and a scale and a zero point (or shift) a group."""
+    """Return the bytes of packed `bits`-bit codes, and a scale and a zero point (or shift) each."""
     return (
         ceil_div(count * setting.bits, 8)
         + 2 * ceil_div(count, setting.group) * setting.dtype.nbytes
@@ -156,8 +156,8 @@ def _compressed(mixer: Compressed, setting: TransformersCacheSetting) -> CacheBy
 
 
 def _groups(mixer: Compressed, width: int, setting: TransformersCacheSetting) -> int:
-    """Elements of compressed groups, and of the tokens that wait for theirs to be full: keys and
-    gates, twice as wide where groups overlap; those layers also keep half of the last group. What
+    """Return the elements of compressed groups, and of tokens that wait for theirs to be full: keys
+    and gates, twice as wide if groups overlap; those layers also keep half of the last group. What
     waits is a view of all tokens of the last step."""
     groups, waiting = divmod(setting.lengths.context, mixer.rate)
     tokens = setting.lengths.context if setting.after == "prefill" else waiting or mixer.rate
@@ -167,7 +167,7 @@ def _groups(mixer: Compressed, width: int, setting: TransformersCacheSetting) ->
 
 
 def _recurrent(mixer: Recurrent, setting: TransformersCacheSetting) -> CacheBytes:
-    """`columns` of past inputs, and the state."""
+    """Return the bytes of `columns` of past inputs, and of the state."""
     match mixer:
         case Mamba1() | Mamba2() | GatedDelta() | KimiDelta() | ShortConv():
             columns, dtype = mixer.kernel, FLOAT32
@@ -186,7 +186,7 @@ def _recurrent(mixer: Recurrent, setting: TransformersCacheSetting) -> CacheByte
 
 
 def of_mixer(mixer: Mixer, setting: TransformersCacheSetting) -> CacheBytes:
-    """Count the bytes that the cache of one layer's mixer keeps."""
+    """Return the bytes that the cache of one layer's mixer keeps."""
     match mixer:
         case Attention():
             return _attention(mixer, setting)
@@ -213,7 +213,7 @@ def sizes(layers: Iterable[Layer], setting: TransformersCacheSetting) -> CacheBy
 
 
 def caches(layers: Iterable[Layer], setting: TransformersCacheSetting) -> tuple[Component, ...]:
-    """The components, with what they were computed from."""
+    """Return the components, with the formula that they were computed by."""
     formula = (
         f"{setting.batch} sequences of {setting.lengths.context:,} tokens, {setting.cache} cache "
         f"in {setting.dtype.name}, after {setting.after}"

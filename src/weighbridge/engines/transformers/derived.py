@@ -1,12 +1,12 @@
-"""Facts that follow from an answer: settings as used, tokens that fit, the line of Python.
+"""Facts that follow from an answer: effective settings, tokens that fit, the line of Python.
 
     import torch; from transformers import AutoTokenizer, Qwen3ForCausalLM;
     model = Qwen3ForCausalLM.from_pretrained("org/name", dtype=torch.bfloat16).to("cuda");
     inputs = AutoTokenizer.from_pretrained("org/name")("Hello", return_tensors="pt").to(
         model.device); model.generate(**inputs, max_length=4096)
 
-The line loads and asks the model as it was sized; its class is the one that was sized, since an
-Auto class loads another one for towers and encoders. `dialect.py` reads such lines.
+The line loads and runs the model as it was estimated; it names the estimated class, since an Auto
+class loads another one for multimodal models and encoders. `dialect.py` parses such lines.
 """
 
 import json
@@ -72,7 +72,7 @@ def facts(
 
 
 def _per_token(subject: Subject, plan: GenerationPlan) -> int:
-    """Return the cache bytes that one more token of one sequence takes, over all devices."""
+    """Return the cache bytes per additional token of one sequence, over all devices."""
     if plan.prompt.cache == "none":
         return 0
     one = replace(plan.prompt, batch=1, tokens=1, past=plan.context - 1, cache="dynamic", longest=0)
@@ -83,7 +83,7 @@ def _per_token(subject: Subject, plan: GenerationPlan) -> int:
 
 
 def _tokens(device: Device, plan: GenerationPlan, usable: Bytes) -> int:
-    """Count the tokens whose cache fits beside all else, as it is in the decode phase."""
+    """Return the tokens whose cache fits beside all else, in the decode phase."""
     decode = next(phase for phase in device.phases if phase.name == "decode")
     cache = decode.of(KV).expected
     free = usable.expected - decode.at("driver").expected + cache
@@ -91,7 +91,7 @@ def _tokens(device: Device, plan: GenerationPlan, usable: Bytes) -> int:
 
 
 def on_host(subject: Subject, plan: GenerationPlan) -> Device:
-    """One process: while it loads, and when the weights are on the device."""
+    """Return the host of one process: while it loads, and with the weights on the device."""
     mapped = plan.device_map is not None
     version = plan.rules.version
 
@@ -122,7 +122,7 @@ def _part(
 
 
 def beside(device: Device, draft: Device) -> Device:
-    """A draft model on the same device: its weights, and its cache while it is in use."""
+    """Return the device with a draft model: its weights, and its cache while it is in use."""
     roles = {"": Role.of(device.phases), "draft": Role.of(map(_of_draft, draft.phases))}
     here, there = roles["draft"].instants, draft.phases[-1].name
     names = [phase.name for phase in device.phases]
@@ -153,7 +153,7 @@ def _warnings(subject: Subject, plan: GenerationPlan) -> Iterator[str]:
 
 FLOATS = ("float32", "float16", "bfloat16")
 IMPLEMENTATIONS = {"eager": "eager", "flash": "flash_attention_2"}
-# torch.backends.cuda.enable_*_sdp: the kernels that another one needs out of its way
+# torch.backends.cuda.enable_*_sdp: kernels to switch off so that another one runs
 OFF: Mapping[str, tuple[str, ...]] = {
     "efficient": ("flash", "cudnn"),
     "cudnn": ("flash", "mem_efficient"),
@@ -164,7 +164,7 @@ CACHES = {"quanto": ("quanto", 4), "hqq": ("hqq", 4)}
 
 @dataclass(frozen=True, slots=True)
 class LaunchLine:
-    """A line to paste, or a sentence that says why there is none."""
+    """A line to paste, or the reason why there is none."""
 
     text: str = ""
     why: str = ""
@@ -201,7 +201,7 @@ def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLin
 
 
 def unwritten(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
-    """Return what transformers cannot be asked for in a line; "" where it can."""
+    """Return what no line of transformers can do; "" if one can."""
     choice, scheme = subject.choice, subject.choice.scheme
     if choice.dtype.name not in FLOATS:
         return sentence("not_alike", dtype=choice.dtype.name)
@@ -219,7 +219,7 @@ def unwritten(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
 
 
 def _packs(subject: Subject) -> bool:
-    """Tell whether the loader is asked for a format that the checkpoint does not have."""
+    """Return whether the loader quantizes to a format that the checkpoint does not have."""
     return not subject.part.packed or subject.why.startswith(ASKED)
 
 
@@ -242,7 +242,7 @@ def _class(subject: Subject, w: "Transformers") -> str:
 def _loaded(
     subject: Subject, w: "Transformers", plan: GenerationPlan, config: ConfigCall | None
 ) -> str:
-    """Write the call of from_pretrained; the keyword `dtype` was `torch_dtype` before 4.56."""
+    """Return the call of from_pretrained; the keyword `dtype` was `torch_dtype` before 4.56."""
     dtype = "dtype" if plan.rules.says_dtype else "torch_dtype"
     arguments = [*_whence(subject), f"{dtype}=torch.{subject.choice.dtype.name}"]
     if config is not None:
@@ -260,7 +260,7 @@ def _loaded(
 
 
 def _whence(subject: Subject) -> Iterator[str]:
-    """Yield the arguments that say where files are."""
+    """Yield the arguments that locate the files."""
     where = launch_line.place(subject)
     yield _value(where.model)
     named = (("revision", where.revision), ("gguf_file", where.file))
@@ -279,13 +279,13 @@ def _value(value: Any) -> str:
 
 
 def _tokenizer(subject: Subject, plan: GenerationPlan) -> tuple[str, ...]:
-    """Name the class that reads text, where text alone is read."""
+    """Return the tokenizer class for text-only input; empty for others."""
     other = any(plan.items.values()) or (subject.body.encoder and subject.body.towers)
     return ("AutoTokenizer",) if plan.new and not other else ()
 
 
 def _read(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
-    """Write what is read: a word for each request. Images and sounds are the reader's own."""
+    """Return the code of the inputs: a word per request. Images and sounds are the reader's own."""
     count = w.batch_size or 1
     texts = '"Hello"' if count == 1 else f'["Hello"] * {count}'
     return "".join(

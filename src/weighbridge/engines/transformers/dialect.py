@@ -1,10 +1,10 @@
-"""A line of Python that loads a model with transformers: what it says of memory.
+"""A line of Python that loads a model with transformers, parsed into settings.
 
     model = LlamaForCausalLM.from_pretrained("org/name", dtype=torch.bfloat16,
         quantization_config=BitsAndBytesConfig(load_in_4bit=True)); model.generate(max_length=4096)
 
-Nothing is run: the text becomes a syntax tree, of which the call of `from_pretrained`, the one of
-`generate` and switches of kernels are read. A name that is given one literal stands for it; other
+Nothing is run: the text becomes a syntax tree, from which the call of `from_pretrained`, that of
+`generate` and kernel switches are read. A name that is assigned one literal stands for it; other
 names are not followed.
 """
 
@@ -23,15 +23,15 @@ from weighbridge.engines.transformers.derived import CACHES, IMPLEMENTATIONS, OF
 from weighbridge.models.quantization.on_load import named
 
 MOST = 1 << 16  # characters
-DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said
+DEFAULTS = ("sdpa", "dynamic")  # values that are estimated by default
 LOADS, ASKS = "from_pretrained", "generate"
-# Of what is loaded beside a model, and takes no memory of a device
+# Suffixes of classes loaded beside a model, which take no device memory
 BESIDE = ("Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor", "Config")
-# Calls by which timm and ultralytics make a network, and what it is called here
+# Calls by which timm and ultralytics make a network, and our name for it
 NETS = {"create_model": "timm/{}", "YOLO": "{}", "RTDETR": "{}"}
-PICTURES = "randn"  # which stands for them
+PICTURES = "randn"  # stands for pictures
 DETECTION = "detection"  # of torchvision.models, whose functions are networks
-# Keywords that weigh nothing, or are what a line is about
+# Keyword arguments that take no memory, or name the model
 _PLAIN = """
 trust_remote_code token cache_dir local_files_only use_safetensors variant low_cpu_mem_usage
 do_sample temperature top_k top_p streamer
@@ -40,7 +40,7 @@ PLAIN = frozenset(_PLAIN.split())
 
 
 def read(text: str) -> Launch:
-    """The launch of a line of Python. Raises UsageError."""
+    """Return the launch of a line of Python. Raises UsageError."""
     calls = calls_in(with_literals(_tree(text)))
     inner = {id(kw.value) for call in calls for kw in call.keywords if kw.arg in HELD}
     loads = [
@@ -80,8 +80,8 @@ def read(text: str) -> Launch:
 
 
 def made_by(call: ast.Call) -> str:
-    """Return the name of the network that a call of timm, ultralytics or torchvision makes for
-    pictures; "" of another call, and where it is not written out."""
+    """Return the name of the image network that a call of timm, ultralytics or torchvision makes;
+    "" for other calls, or without a literal name."""
     if class_of(call) == DETECTION:
         return called(call)
     if called(call) not in NETS or not call.args or not isinstance(call.args[0], ast.Constant):
@@ -90,7 +90,7 @@ def made_by(call: ast.Call) -> str:
 
 
 def _net(calls: list[ast.Call]) -> Launch | None:
-    """Return the launch of a network that another library makes, and does not train."""
+    """Return the launch of a network that another library makes and does not train."""
     made = next((call for call in calls if made_by(call)), None)
     if made is None or "train" in map(called, calls):
         return None
@@ -103,7 +103,7 @@ def _net(calls: list[ast.Call]) -> Launch | None:
 
 
 def _pictures(calls: list[ast.Call]) -> dict[str, Value]:
-    """Return what a line says of pictures: their number and their sides."""
+    """Return the settings of pictures in a line: their number, sides and dtype."""
     settings: dict[str, Value] = {}
     for call in calls:
         asks = called(call) == "predict"
@@ -132,7 +132,7 @@ def _tree(text: str) -> ast.AST:
 
 
 def with_literals(tree: ast.AST) -> ast.AST:
-    """Put the literal or the config in place of each name that is given it, and nothing else."""
+    """Replace each name by the literal or the config that is assigned to it, and nothing else."""
     known = _literals(tree)
 
     def literal(node: Any) -> Any:
@@ -147,7 +147,7 @@ def with_literals(tree: ast.AST) -> ast.AST:
 
 
 def _literals(tree: ast.AST) -> dict[str, ast.expr]:
-    """The literals that names are given, by name: of those that are given something once."""
+    """Return name -> literal, for names that are assigned only once."""
     nodes = list(ast.walk(tree))
     stored = (n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     times = Counter(node.id for node in stored)
@@ -173,7 +173,7 @@ def calls_in(tree: Any) -> list[ast.Call]:
 
 
 def called(call: ast.Call) -> str:
-    """The last name of what is called: torch.backends.cuda.enable_flash_sdp -> enable_flash_sdp."""
+    """Return the last name of a call: torch.backends.cuda.enable_flash_sdp -> enable_flash_sdp."""
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
@@ -185,7 +185,7 @@ def class_of(load: ast.Call) -> str:
 
 
 def _switched_off(call: ast.Call) -> str:
-    """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) leaves out."""
+    """Return the kernel that a call of torch.backends.cuda.enable_*_sdp(False) switches off."""
     match = re.fullmatch(r"enable_(\w+)_sdp", called(call))
     off = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
     return match[1] if match and off else ""
@@ -199,7 +199,7 @@ def _text(node: ast.AST, what: str) -> str:
 
 
 def value_of(node: ast.AST) -> Any:
-    """A literal, or the last name of torch.bfloat16; None for what else there is."""
+    """Return a literal, or the last name of torch.bfloat16; None for anything else."""
     if isinstance(node, ast.Attribute):
         return node.attr
     try:
@@ -239,7 +239,7 @@ def _plain(name: str) -> Read:
 
 
 def _word(name: str, **theirs: str) -> Read:
-    """Read a word, in place of theirs our own. A mapping of devices deals modules out by hand."""
+    """Return a reader of a word, mapped to ours. A mapping of devices places modules by hand."""
 
     def read_word(node: ast.AST) -> Iterator[tuple[str, Value]]:
         value = value_of(node)
@@ -253,7 +253,7 @@ DTYPE = _word("dtype", auto="", half="float16", float="float32")
 
 
 def _attention(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    """sdpa is the default where a class has it, and names no kernel."""
+    """Yield the attention kernel; sdpa is the default of classes that have it, and names none."""
     value = value_of(node)
     for ours, theirs in IMPLEMENTATIONS.items():
         if value == theirs:
@@ -272,7 +272,7 @@ def _config(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 
 def _bitsandbytes(name: str) -> Read:
-    """Read a switch that stood beside the model's name before transformers 5, without a config."""
+    """Return a reader of a switch beside the model's name, without a config (before 5)."""
 
     def read_packed(node: ast.AST) -> Iterator[tuple[str, Value]]:
         scheme = named("BitsAndBytesConfig", {name: value_of(node)}, "")
@@ -283,7 +283,7 @@ def _bitsandbytes(name: str) -> Read:
 
 
 def _use_cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
-    """Yield the plain cache, which some classes keep only where it is asked for."""
+    """Yield the dynamic cache, which some classes keep only if it is requested."""
     if value_of(node) is True:
         yield "cache_implementation", "dynamic"
 
@@ -302,7 +302,7 @@ def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 
 KEEPS = "use_cache"
-HELD = ("assistant_model",)  # models within the call of another
+HELD = ("assistant_model",)  # models loaded within another call
 WORDS: Mapping[str, Read] = {
     "dtype": DTYPE,
     "torch_dtype": DTYPE,

@@ -1,13 +1,13 @@
-"""Feed-forwards as programs: dense, and experts that each token picks a few of.
+"""MLPs as programs: dense, and experts of which each token uses a few.
 
     gated      gate, its activation, up, their product: three of width F at once
     fused      one tensor of 2 F, the activation, the product
     plain      one of width F, its activation
-    experts    since 5: tokens are gathered k times, all experts at once (grouped_mm); behind the
-               prompt each token with copies of the matrices that it picked (batched_mm);
-               before: a loop over experts, each with the tokens that picked it
-    repeated   gpt-oss and Qwen3-VL-MoE before 5: in inference every expert works on every token
-    Llama 4    in all versions every expert works on every token, times 0 where it was not picked
+    experts    since 5: tokens are gathered k times, all experts at once (grouped_mm); in decode
+               each token with copies of the matrices of its experts (batched_mm); before: a loop
+               over experts, each with its tokens
+    repeated   gpt-oss and Qwen3-VL-MoE before 5: in inference every expert processes every token
+    Llama 4    in all versions every expert processes every token, times 0 if it was not chosen
 
 Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward,
 batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode); 4.57
@@ -26,7 +26,7 @@ from weighbridge.models.arch.body import Dense, Experts, Feed
 
 
 def feed(heap: Heap, step: ForwardStep, feed: Feed) -> LiveTensor:
-    """The output, of the model's width; the input is the caller's."""
+    """Return the MLP's output, as wide as the model; the input belongs to the caller."""
     match feed:
         case Dense():
             return dense(heap, step, feed)
@@ -43,7 +43,7 @@ def _inputs(step: ForwardStep, feed: Feed) -> int:
 def dense(
     heap: Heap, step: ForwardStep, dense: Dense, read: Sequence[LiveTensor] = ()
 ) -> LiveTensor:
-    """The output; what it has `read` goes with it where there is no gate."""
+    """Return the output; without a gate, the tensors in `read` are freed on the way."""
     wide = step.wide(dense.width)
     if dense.gated and dense.fused:
         both = linear(heap, step, _inputs(step, dense), 2 * dense.width)
@@ -69,7 +69,7 @@ def dense(
 
 
 def activated(heap: Heap, step: ForwardStep, nbytes: int) -> LiveTensor:
-    """The activation's result beside its input, which the caller drops."""
+    """Return the activation's output beside its input, which the caller frees."""
     several = heap.all([nbytes] * step.style.several, "activations")
     out = heap.take(nbytes)
     heap.drop(*several)
@@ -101,13 +101,13 @@ def experts(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _shared(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Run the experts that all tokens go to, and return their output."""
+    """Return the output of the shared experts, which process all tokens."""
     return dense(heap, step, Dense(width=experts.shared, gated=experts.gated))
 
 
 def _everywhere(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """All tokens once for each expert, times its scores; two products of all of these rows. The
-    shared expert runs beside them, and their sum is added to its output in place."""
+    """Return the output if all tokens go through every expert, times its scores, in two products.
+    The shared expert runs beside them, and their sum is added to its output in place."""
     rows = step.rows * experts.count
     hidden, wide = rows * _inputs(step, experts) * step.size, rows * experts.width * step.size
     logits, filled = heap.take(step.wide(experts.count)), heap.take(step.wide(experts.count))
@@ -129,7 +129,7 @@ def _everywhere(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _routed(heap: Heap, step: ForwardStep, experts: Experts) -> tuple[LiveTensor, ...]:
-    """Scores of all experts, their float32 softmax, the best few with their numbers."""
+    """Return the router's tensors: logits, their float32 softmax, the top_k with their indices."""
     logits = heap.take(step.wide(experts.count))
     soft = heap.take(4 * step.rows * experts.count)
     weights = heap.take(4 * step.rows * experts.top_k)
@@ -140,7 +140,7 @@ def _routed(heap: Heap, step: ForwardStep, experts: Experts) -> tuple[LiveTensor
 
 
 def _grouped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Run the experts in one product: each token k times, sorted by expert."""
+    """Return the output of all experts in one product: each token k times, sorted by expert."""
     pairs = step.rows * experts.top_k
     order = heap.all((8 * pairs, 8 * pairs), "activations")
     hidden, wide = pairs * _inputs(step, experts) * step.size, pairs * experts.width * step.size
@@ -167,8 +167,8 @@ def _grouped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _batched(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Run each token's experts as batched products over gathered weights. Both gathered copies live
-    together while the second is made."""
+    """Return the output of each token's experts as batched products over gathered weights. Both
+    gathered copies live together while the second is made."""
     pairs = step.rows * experts.top_k
     matrix = pairs * _inputs(step, experts) * experts.width * step.size
     gathered = heap.take(pairs * _inputs(step, experts) * step.size)
@@ -182,7 +182,7 @@ def _batched(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Tokens once for each expert through two batched products; local variables live to the end."""
+    """Return the output of two batched products, each token per expert; variables live on."""
     rows = step.rows * experts.count * step.size
     hidden, wide = rows * _inputs(step, experts), rows * experts.width
     repeated, both = heap.take(hidden), heap.take(2 * wide)
@@ -204,8 +204,8 @@ def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _sorted(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """Tokens in the order of their experts through one linear of all experts after the other, whose
-    results are joined; local variables live to the end."""
+    """Return the output of one linear per expert in turn, over tokens in expert order, joined;
+    local variables live to the end."""
     pairs = step.rows * experts.top_k
     hidden, wide = pairs * _inputs(step, experts) * step.size, pairs * experts.width * step.size
     inputs = heap.take(hidden)
@@ -215,7 +215,7 @@ def _sorted(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     heap.drop(both)
     down = heap.into(hidden, heap.take(hidden))
     weighted = heap.take(hidden)
-    if not step.style.expert_attention:  # JetMoE adds them in a function of its own
+    if not step.style.expert_attention:  # JetMoE adds them in a separate function
         heap.drop(down)
     zeros = heap.take(step.wide(step.hidden))
     out = heap.take(step.wide(step.hidden))
@@ -226,8 +226,8 @@ def _sorted(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
 
 
 def _looped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
-    """One expert after another; its share is that of even routing. What the expert before it read
-    and gave lives until it has the same of its own. Weights in float32 make the sum so."""
+    """Return the output of a loop over experts, each with an even share of tokens. The previous
+    expert's tensors live until they are replaced. float32 weights make the sum float32."""
     wider = 4 if step.style.float_routes else step.size
     out = heap.take(wider * step.rows * step.hidden)
     mask = heap.take(8 * step.rows * experts.top_k * experts.count)

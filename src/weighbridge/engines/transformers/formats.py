@@ -1,9 +1,9 @@
-"""Formats of weights on a card without units for them, as transformers loads them.
+"""Weight formats on a card without units for them, as transformers loads them.
 
     bfloat16    before compute capability 8.0 torch emulates products
     fp8         FineGrainedFP8Config before 8.9, and on stacks that are neither CUDA, ROCm nor
-                Intel's: 5 unpacks the whole model into 16 bits, 4 refuses it
-    mxfp4       Mxfp4Config before 7.5, likewise: unpacked, in 4 as well; on any card without the
+                Intel's: 5 dequantizes the whole model to 16 bits, 4 refuses it
+    mxfp4       Mxfp4Config before 7.5, likewise: dequantized, in 4 as well; on any card without the
                 package `kernels`
 
 Source: transformers 5.23 and 4.57 quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 # bitsandbytes 0.50, docs/source/installation.mdx; "" is a device of a given size
 PACKED_ON = ("NVIDIA", "AMD", "Intel", "Apple", "")
 
-# By the beginning of a format's name: its quant_method, and the oldest compute capability
+# Format prefix -> (its quant_method, the oldest compute capability)
 NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}
-WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # taken to have them, or not known
+WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # assumed to have them, or unknown
 
 
 def lacks(card: "Part | None", since: Version) -> bool:
-    """Tell whether the card surely has no such units."""
+    """Return whether the card surely lacks units that exist since capability `since`."""
     if card is None or card.vendor in WITHOUT_CAPABILITY:
         return False
     return card.capability is None or card.capability < since
 
 
 def missing_units(card: "Part", what: str) -> str:
-    """Say that a card has no units: "T4 has no bfloat16 hardware (compute capability 7.5)"."""
+    """Return a sentence: "T4 has no bfloat16 hardware (compute capability 7.5)"."""
     if card.capability is None:
         return sentence("no_units", card=card.name, units=what)
     number = "{}.{}".format(*card.capability)
@@ -56,8 +56,8 @@ def missing_units(card: "Part", what: str) -> str:
 
 
 def emulated(card: "Part | None", dtype: DType) -> str:
-    """Say that the card makes products in bfloat16 in software; "" where it has the units. Those of
-    other makers are not known."""
+    """Return a note that the card multiplies bfloat16 in software; "" if it has the units, or for
+    other vendors."""
     if card is None or card.stack != "cuda" or dtype != BFLOAT16:
         return ""
     if not lacks(card, BFLOAT16_SINCE):
@@ -66,13 +66,13 @@ def emulated(card: "Part | None", dtype: DType) -> str:
 
 
 def packs_on(card: "Part | None") -> bool:
-    """Tell whether bitsandbytes, which packs weights as they are loaded, has kernels for a card."""
+    """Return whether bitsandbytes, which quantizes weights while loading, supports a card."""
     return card is None or card.vendor in PACKED_ON
 
 
 def without_kernels(card: "Part | None", choice: FormatChoice) -> str:
-    """Say that bitsandbytes has no kernels for the card; "" where it has, or for another format.
-    Its branch multi-backend-refactor was built for Huawei's."""
+    """Return a note that bitsandbytes has no kernels for the card; "" if it has, or for other
+    formats. Its branch multi-backend-refactor was built for Huawei's."""
     form = choice.scheme
     if card is None or packs_on(card) or form is None or not fullmatch(BITSANDBYTES, form.name):
         return ""
@@ -80,8 +80,8 @@ def without_kernels(card: "Part | None", choice: FormatChoice) -> str:
 
 
 def advised(card: "Part | None", choice: FormatChoice) -> str:
-    """Say that the card emulates bfloat16, and advise float16 where a model is loaded or served;
-    or that it has no kernels for the format."""
+    """Return advice to use float16 if the card emulates bfloat16, for loading or serving; or a note
+    that it has no kernels for the format."""
     if missing := without_kernels(card, choice):
         return missing
     slow = emulated(card, choice.dtype)
@@ -89,7 +89,7 @@ def advised(card: "Part | None", choice: FormatChoice) -> str:
 
 
 def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
-    """Advise the first server that has kernels for the packed format on that card; "" for none."""
+    """Return advice on the first server that has kernels for the format on that card, or ""."""
     from weighbridge.engines.table import ENGINES
     from weighbridge.engines.weight_formats import reads, stored
 
@@ -101,16 +101,16 @@ def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
 
 
 class Unpacking(NamedTuple):
-    """Facts that decide whether a packed format stays so: the card, the release, what was asked."""
+    """Facts that decide whether a format is dequantized: card, release, package, and flag."""
 
     card: "Part | None"
     version: tuple[int, ...]
-    package: bool = True  # `kernels` is there
+    package: bool = True  # `kernels` is installed
     asked: bool = False  # --dequantize
 
     def why(self, form: str) -> str:
-        """Say why a format is unpacked; "" where it is not. Raises UnsupportedError where
-        transformers does."""
+        """Return why a format is dequantized; "" if it is not. Raises UnsupportedError if
+        transformers refuses."""
         theirs, since = next(facts for start, facts in NEEDS.items() if form.startswith(start))
         if self.asked:
             return sentence("unpacks.asked")
@@ -125,8 +125,8 @@ class Unpacking(NamedTuple):
 
 
 def unpacked(choice: FormatChoice, part: ModelPart, how: Unpacking) -> tuple[FormatChoice, str]:
-    """Return the format in which that card holds the weights, and a sentence where it is another
-    than the chosen one. Raises UnsupportedError where transformers does."""
+    """Return the format in which that card holds the weights, and a note if it differs from the
+    chosen one. Raises UnsupportedError if transformers refuses."""
     form, method = choice.scheme, (part.quantization or {}).get("quant_method")
     needs = [] if form is None else [t for s, (t, _) in NEEDS.items() if form.name.startswith(s)]
     if form is None or not needs or method not in (None, *needs):
@@ -140,7 +140,7 @@ def unpacked(choice: FormatChoice, part: ModelPart, how: Unpacking) -> tuple[For
 
 
 def suited(subject: "Subject", how: Unpacking) -> tuple["Subject", str]:
-    """Return the model as transformers loads it on that card, and a sentence where it unpacks."""
+    """Return the model as transformers loads it on that card, and a note if it is dequantized."""
     choice, warning = unpacked(subject.choice, subject.part, how)
     if not warning:
         return subject, ""

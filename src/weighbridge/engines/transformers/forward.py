@@ -1,13 +1,13 @@
 """One forward as a program: embedding, layers, the last norm, the head.
 
-The embedding's output lives to the end (a local variable of the model has it), the input of a
-layer until the layer returns. A layer that is like one before it adds what it keeps and nothing
-else: what it lets go is its own. The first two of a kind are run, and the last.
+The embedding's output lives to the end (a local variable of the model has it), the input of a layer
+until the layer returns. A layer like an earlier one only adds what it caches: it frees all else.
+The first two of a kind are run, and the last.
 
-Encoders of images and sounds stand before, whose output joins the prompt: all items of all requests
-go through in one pass. The pixels stay until generation ends, and so does what the last layer of a
-tower for images made, since generate encodes images itself (5.19). Pixel values are in float32
-until the tower's dtype is taken.
+Encoders of images and sounds run first, and their output joins the prompt: all items of all
+requests go through in one pass. The pixels stay until generation ends, and so does the last layer's
+output of an image encoder, since generate encodes images itself (5.19). Pixel values are in float32
+until they are cast to the encoder's dtype.
 
 Source: transformers 4.37 to 5.23, `forward` of the models' Model, DecoderLayer and ForCausalLM;
 models/siglip/modeling_siglip.py, models/qwen2_5_vl (vision blocks), models/qwen2_audio.
@@ -43,16 +43,16 @@ from weighbridge.models.arch.mixers import (
 )
 from weighbridge.models.arch.model_types import differs
 
-Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
+Masks = Mapping[int | None, int]  # window (None: all) -> elements of the mask, 0 for none
 
 
 def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
-    """Run one forward; return the tensors that are alive behind the last layer."""
+    """Run one forward; return the tensors that are alive after the last layer."""
     embedded = heap.take(step.wide(step.hidden))
     beside = [embedded, _per_layer(heap, step, stage)]
     masks, mask_tensors = _masks(heap, step, stage)
     beside += [*_positions(heap, step, stage), heap.take(step.wide(step.style.beside))]
-    learned = step.style.learned and stage.first  # positions are added to what was embedded
+    learned = step.style.learned and stage.first  # positions are added to the embedding
     x = heap.take(step.wide(step.hidden)) if learned else embedded
     sizes = growth(step, stage)
     lingering: list[LiveTensor] = []
@@ -67,7 +67,7 @@ def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
         lingering = _weights(caches)
         if x is not embedded:
             heap.drop(x)
-        elif not stage.first:  # a copy from the device before, which the layer alone had
+        elif not stage.first:  # a copy from the previous device
             heap.drop(beside.pop(0))
         beside += _returned(heap, step)
         x = new
@@ -76,12 +76,12 @@ def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
 
 
 def _returned(heap: Heap, step: ForwardStep) -> tuple[LiveTensor, ...]:
-    """The states that a layer read, where the class returns those of all its layers."""
+    """Return a layer's input states, if the class returns those of all its layers."""
     return () if step.style.distances is None else (heap.take(step.wide(step.hidden)),)
 
 
 def _weights(caches: Sequence[MixerCache]) -> list[LiveTensor]:
-    """Return the weights that eager attention handed to a layer that is over."""
+    """Return the weights that eager attention gave to a finished layer."""
     scores = [tensor for k in caches for tensor in k.scores]
     for k in caches:
         k.scores = []
@@ -89,8 +89,8 @@ def _weights(caches: Sequence[MixerCache]) -> list[LiveTensor]:
 
 
 def _per_layer(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
-    """Make what layers get beside their states: what was looked up and projected states,
-    normed; both, and their sum, are scaled (Gemma4TextModel.project_per_layer_inputs)."""
+    """Return the per-layer inputs: looked-up embeddings and projected states, normed; both, and
+    their sum, are scaled (Gemma4TextModel.project_per_layer_inputs)."""
     numbers = step.style.per_layer
     nbytes = step.wide(numbers)
     if not nbytes or not stage.first:
@@ -103,12 +103,12 @@ def _per_layer(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor
 
 
 def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
-    """Cosines and sines of the step's tokens, which all layers share; or learned positions."""
+    """Return cosines and sines of the step's tokens, shared by all layers; or learned positions."""
     if step.style.learned and stage.first:
         return [heap.take(step.tokens * step.hidden * step.size)]
     if step.style.biased:
         return [_bias(heap, step, stage)]
-    if step.style.distances is not None:  # in 64 bits, and a mask in float32
+    if step.style.distances is not None:  # 64-bit distances, and a float32 mask
         return [heap.take((8 + 4 * step.batch) * step.tokens * step.tokens)]
     if not step.style.rotary:
         return []
@@ -118,9 +118,9 @@ def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveT
 
 
 def _bias(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
-    """A bias a head by distance, whose buckets are counted in 64 bits first: when the first layer
-    has its normed input, queries, keys and values (T5), which attends across with one of zeros; or
-    before the layers, and for each sequence (MPNet)."""
+    """Return the bias per head by distance, whose buckets are first computed in 64 bits: when the
+    first layer has its normed input, queries, keys and values (T5), which has one of zeros for
+    cross attention; or before the layers, and for each sequence (MPNet)."""
     cells = step.tokens * step.context
     heap.passing(step.wide(4 * step.hidden), *[8 * cells] * 6, cells)
     heads = next((m.heads for m in _mixers(stage) if isinstance(m, Attention)), 0)
@@ -134,7 +134,7 @@ def _mixers(stage: ForwardStage) -> Iterator[Mixer]:
 
 
 def _reaches(stage: ForwardStage) -> tuple[int | None, ...]:
-    """How far the layers see, each distance once."""
+    """Return the distinct windows of the layers."""
     return tuple(
         dict.fromkeys((m.reach if isinstance(m, Attention) else None) for m in _mixers(stage))
     )
@@ -155,8 +155,8 @@ def _turned(mixer: Mixer) -> int:
 
 
 def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, list[LiveTensor]]:
-    """One for each distance that layers see. sdpa needs none where all is seen and no request is
-    shorter than the others, flash_attention_2 never."""
+    """Return the masks, one per window. sdpa needs none if all is seen and no request is shorter
+    than the others, flash_attention_2 never."""
     sizes: dict[int | None, int] = {}
     tensors = []
     causal = stage.body.causal
@@ -191,7 +191,7 @@ def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:
 def layer(
     heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
-    """The caller has the input, and drops it."""
+    """Return one layer's output; the caller has the input, and frees it."""
     run = _side_by_side if step.style.parallel else _one_by_one
     if step.style.two_halves:
         run = _in_halves
@@ -205,8 +205,8 @@ def layer(
 def _one_by_one(
     heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
-    x: list[LiveTensor] = []  # the sum so far, beside the caller's input
-    variables: list[LiveTensor] = []  # by the layer's variables, to its end
+    x: list[LiveTensor] = []  # the sum so far, besides the caller's input
+    variables: list[LiveTensor] = []  # held by the layer's variables, to its end
     for group in _sequence(block, caches):
         normed = _before(heap, step)
         out = [mixed(heap, step, m, k, masks, block) for m, k in group]
@@ -226,8 +226,8 @@ def _one_by_one(
 def _in_halves(
     heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
-    """LongcatFlashDecoderLayer.forward: experts read what the first half's MLP reads, and what they
-    give is added at the layer's end."""
+    """Return the output of LongcatFlashDecoderLayer.forward: experts read the input of the first
+    half's MLP, and their output is added at the layer's end."""
     shortcut, *dense_feeds = block.feeds
     x: list[LiveTensor] = []
     beside: list[LiveTensor] = []
@@ -252,8 +252,8 @@ def _added(
     normed: list[LiveTensor],
     variables: list[LiveTensor] | None = None,
 ) -> LiveTensor:
-    """The sum of the residual and what was made, normed where the class norms behind; `held` takes
-    what was made, else it goes."""
+    """Return the sum of the residual and `made`, normed if the class norms it. `variables` collects
+    what was made, else it is freed."""
     if step.style.norms_after:
         after = norm(heap, step)
         heap.drop(*made)
@@ -277,8 +277,8 @@ def _added(
 def _sequence(
     block: LayerBlock, caches: Sequence[MixerCache]
 ) -> Iterator[list[tuple[Mixer, MixerCache]]]:
-    """Group the mixers that read one normed input together: attention beside a scan; crossing
-    follows alone."""
+    """Yield groups of mixers that read one normed input: attention beside a scan; cross attention
+    is separate."""
     together = [(m, k) for m, k in zip(block.mixers, caches, strict=True) if not _crosses(m)]
     if together:
         yield together
@@ -304,7 +304,7 @@ def _side_by_side(
 def mixed(
     heap: Heap, step: ForwardStep, mixer: Mixer, cache: MixerCache, masks: Masks, block: LayerBlock
 ) -> LiveTensor:
-    """The output of one mixer, of the model's width."""
+    """Return the output of one mixer, as wide as the model."""
     match mixer:
         case Attention():
             return _plain(heap, step, mixer, cache, masks[mixer.reach], block)
@@ -325,7 +325,7 @@ def mixed(
 def _plain(
     heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int, block: LayerBlock
 ) -> LiveTensor:
-    """Attention to keys and values of the layer's own, as its class writes it."""
+    """Return the output of self-attention, as its class computes it."""
     if step.style.distances is not None:
         return disentangled(heap, step, mixer, step.style.distances)
     if step.style.expert_attention:
@@ -337,11 +337,11 @@ def _plain(
 def head(
     heap: Heap, step: ForwardStep, body: Body, kept: int, states: Sequence[LiveTensor]
 ) -> list[LiveTensor]:
-    """The last norm and the head, of `kept` tokens of each sequence (0 is all). What is returned
-    lives until `generate` has taken the last row from it."""
+    """Return the outputs of the last norm and the head, for `kept` tokens per sequence (0 is all).
+    They live until `generate` has taken the last row from them."""
     final = norm(heap, step)
     outputs = body.vocab or body.labels
-    kept_on = [] if body.causal or not outputs else list(states[-1:])  # what the class gave
+    kept_on = [] if body.causal or not outputs else list(states[-1:])  # the class's output
     heap.drop(*states[: len(states) - len(kept_on)])
     rows = step.batch * min(step.tokens, kept or step.tokens)
     out = heap.take(rows * outputs * step.size, "logits")
@@ -354,16 +354,16 @@ def head(
 
 
 def pick(heap: Heap, step: ForwardStep, body: Body) -> None:
-    """A float32 copy of the last row, from which the next token is taken."""
+    """Make the float32 copy of the last row, from which the next token is taken."""
     heap.passing(4 * step.batch * body.vocab, name="logits")
 
 
-# ---- towers
+# ---- encoders
 
 
 def encode(heap: Heap, step: ForwardStep, part: Tower, items: int) -> list[LiveTensor]:
-    """Run a tower over all items; return what stays behind it: the pixels, and what the language
-    model is given."""
+    """Run an encoder over all items; return what stays: the pixels, and the input for the language
+    model."""
     tower = replace(
         step,
         batch=items,
@@ -376,7 +376,7 @@ def encode(heap: Heap, step: ForwardStep, part: Tower, items: int) -> list[LiveT
     pixels = heap.take(4 * tower.rows * part.patch)
     cast = heap.take(tower.wide(part.patch) if step.size < 4 else 0)
     x = heap.into(tower.wide(part.hidden), cast)
-    for _ in range(min(part.layers, 2)):  # a layer leaves nothing behind, so any two are as all
+    for _ in range(min(part.layers, 2)):  # a layer leaves nothing, so two are like all
         output = _tower_layer(heap, tower, part)
         heap.drop(x)
         x = output

@@ -1,17 +1,17 @@
-"""`infer` with transformers: one process that loads, reads the prompts and writes the answers.
+"""`infer` with transformers: one process that loads, prefills the prompts and generates.
 
     load      weights and buffers; the context of the process
     prefill   all prompts at once: the cache grows to them, activations of one layer at a time,
               logits of the last token (or of all: rules.py)
-    decode    one token a request: the cache at its longest, one layer of it joined anew
+    decode    one token per request: the cache at its longest, one layer of it concatenated
 
-Prefill ends when the first new token is there; up to 4.41 its logits live through the step behind
-it, which is counted to it. Requests are of equal length, so that no mask is needed for padding.
+Prefill ends when the first new token exists; up to 4.41 its logits live through the next step,
+which counts to it. Requests have equal lengths, so that no padding mask is needed.
 
-A phase holds the tensors that stay and, in prefill and decode, its fullest moment, whose parts are
-the components; rounding and fragmentation are the allocator's own, of the tensors and of what the
-step makes together. Blocks that nothing lives in are given back to the driver before torch gives
-up: they are between the low and the high end.
+A phase holds the tensors that stay and, in prefill and decode, its peak, whose parts are the
+components; rounding and fragmentation are the allocator's, of the tensors and of what the step
+makes together. torch returns empty blocks to the driver before it fails: they are between the low
+and the high end.
 
 Source: transformers 4.30 to 5.23, generation/utils.py (`generate`, `_sample`).
 """
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 
-SAMPLING = 6  # float32 copies of the last row that sampling may make: sort, softmax, sums, numbers
+SAMPLING = 6  # float32 copies of the last row that sampling may make: sort, softmax, sums, indices
 
-FOLLOWED, GUESSED = 20, 3  # one part in so many
+FOLLOWED, GUESSED = 20, 3  # margins: 1 / 20 for programs that were followed, 1 / 3 for guessed ones
 SMALL = 8 * MIB
 
 
 def phases(plan: GenerationPlan, holding: Holding, peaks: Iterable[LivePeak]) -> Iterator[Instant]:
-    """Yield the phases of one device, each when its step is walked."""
+    """Yield the phases of one device, each when its step has been walked."""
     load = (
         *holding.fixed,
         *holding.loading,
@@ -104,8 +104,8 @@ SOURCES = {
 
 
 def _interval(plan: GenerationPlan, name: str, nbytes: int) -> Bytes:
-    """Activations: the live tensors of tiny models are within 5 % of the programs; small ones that
-    a program leaves out are a few MiB. Logits: sampling may copy the last row."""
+    """Return a component's interval. Activations: live tensors of tiny models are within 5 % of the
+    programs; small omitted ones are a few MiB. Logits: sampling may copy the last row."""
     if name == "activations":
         share = GUESSED if plan.guessed else FOLLOWED
         least = 0 if set(plan.packages) - {"kernels"} else nbytes - nbytes // share
@@ -119,7 +119,7 @@ def _formula(plan: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
     tokens = plan.prompt.tokens if phase == "prefill" else plan.context
     of = f"{plan.prompt.batch:,} x {tokens:,} tokens"
     if name == KV and plan.prompt.cache == "dynamic":
-        lengths = (tokens, tokens - 1)  # the last token is written, and never read
+        lengths = (tokens, tokens - 1)  # the last token is generated, and never read
         formula = spelled.cache(
             plan.kinds, nbytes, batch=plan.prompt.batch, tokens=lengths, dtype=plan.prompt.dtype
         )
@@ -169,7 +169,7 @@ def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer
 
 
 def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
-    """The devices of `infer` alone, as far as they need be walked."""
+    """Return a function from a point to the bytes of `infer`'s devices, as far as needed."""
 
     def held_bytes(point: SearchPoint) -> Serving:
         s, p, _ = _planned(replace(subject, context=point.context), point.of(w), budget)
@@ -187,16 +187,16 @@ def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
 
 
 def _layers(body: Body, share: LoadedShare) -> Hashable:
-    """Return what tells a device's share of the layers from another one's: their kinds, in order,
-    and whether it has the first and the last. The deepest models are dealt to a hundred devices,
-    and most of these have the like."""
+    """Return a key for a device's share of the layers: their kinds in order, and whether it has the
+    first and the last. The deepest models are split over a hundred devices, most of which are
+    alike."""
     start, end = share.share.start, share.share.end
     kinds = memo(body, ("kinds",), lambda: DeviceLayers.of_blocks(body.blocks).kinds)
     return start == 0, end == len(kinds), kinds[start:end]
 
 
 def _numbers(phases: Iterable[Instant], room: int) -> Iterator[list[NamedBytes]]:
-    """Phases up to one that is surely too much: what follows need not be walked."""
+    """Yield the bytes of phases, up to one that is surely too large: later ones do not matter."""
     for phase in phases:
         yield [(c.name, c.bytes) for c in phase.components]
         if sum(c.bytes.high for c in phase.components) > room:
@@ -206,8 +206,8 @@ def _numbers(phases: Iterable[Instant], room: int) -> Iterator[list[NamedBytes]]
 def _planned(
     subject: Subject, w: "Infer", budget: "Budget | None"
 ) -> tuple[Subject, GenerationPlan, str]:
-    """The model as that card takes it, and what to say where it takes it unpacked. Where nobody
-    said whether a package is there, it may stay packed."""
+    """Return the model as that card loads it, its plan, and a note if it is dequantized. If the
+    user does not say whether a package is installed, it may stay quantized."""
     asked = plan(subject, w, budget)
     how = formats.Unpacking(
         asked.part, asked.rules.version, w.kernels == "installed", asked=w.dequantize
@@ -229,7 +229,7 @@ def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:
 
 
 def _phases(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Iterator[Instant]:
-    """Yield the phases of one device, what it holds step by step."""
+    """Yield the phases of one device, with its memory step by step."""
     layers = (share.share.start, share.share.end)
     facts = (
         plan.prompt,
@@ -249,7 +249,7 @@ def _phases(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Itera
 
 
 class Walked:
-    """The peaks of steps, each walked when it is first asked for, by one thread at a time."""
+    """The peaks of steps, each computed on first use, by one thread at a time."""
 
     def __init__(self, walk: Callable[[], Iterator[LivePeak]]) -> None:
         self._walk, self._steps = walk, walk()
@@ -265,7 +265,7 @@ class Walked:
             yield self._walked[step]
 
     def _next(self) -> None:
-        """Walk a step more. A walk that was interrupted is over: it is begun anew."""
+        """Walk one more step. An interrupted walk is restarted."""
         try:
             self._walked.extend(islice(self._steps, 1))
         except BaseException:
@@ -274,7 +274,7 @@ class Walked:
 
 
 def peaks(subject: Subject, plan: GenerationPlan, start: int, end: int) -> Iterator[LivePeak]:
-    """The fullest moments of prefill and decode, beside the weights, on the device that has these
+    """Yield the peaks of prefill and decode, without the weights, on the device that has these
     layers."""
     heap = Heap()
     stage = ForwardStage.of(subject.body, start, end)
@@ -291,7 +291,7 @@ def peaks(subject: Subject, plan: GenerationPlan, start: int, end: int) -> Itera
         second = replace(prompt, tokens=1, past=prompt.tokens)
         heap.drop(*_step(heap, second, stage, plan))
     heap.drop(*outputs)
-    if outputs:  # generate's variables have the last row in float32 until there is another
+    if outputs:  # generate's variables hold the last row in float32 until the next
         heap.take(4 * prompt.batch * subject.body.vocab, "logits")
     yield heap.phase()
     if prompt.cache == "none":
@@ -310,7 +310,7 @@ def peaks(subject: Subject, plan: GenerationPlan, start: int, end: int) -> Itera
 def _second(
     heap: Heap, prompt: ForwardStep, stage: ForwardStage, plan: GenerationPlan
 ) -> LivePeak | None:
-    """The step behind the prompt, where windows have yet to let go of what lies before them."""
+    """Return the peak of the step after the prompt, before windows free older tokens; or None."""
     windows = (m.reach for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
     reach = min((n for n in windows if n is not None), default=None)
     if reach is None or reach >= prompt.tokens or prompt.cache != "dynamic":
@@ -321,8 +321,8 @@ def _second(
 
 
 def told_apart(peak: LivePeak, cache: int) -> LivePeak:
-    """Split a peak into the cache and temporaries: while tensors are joined there is more than the
-    cache, and the rest is temporary."""
+    """Return the peak split into cache and temporaries: while tensors are concatenated there is
+    more than the cache, and the rest is temporary."""
     live = dict(peak.live)
     beyond = live.get(KV, 0) + live.get(JOINED, 0) - cache
     if beyond < 0:
@@ -332,14 +332,14 @@ def told_apart(peak: LivePeak, cache: int) -> LivePeak:
 
 
 def _pixels(heap: Heap, plan: GenerationPlan) -> None:
-    """Put the images on the heap: in float32, as a processor gives them, and in the model's
+    """Put the images on the heap: in float32, as a processor makes them, and in the model's
     dtype."""
     count = plan.prompt.batch * plan.pixels
     heap.all((4 * count, count * plan.prompt.size if plan.prompt.size < 4 else 0), "activations")
 
 
 def _encoders(heap: Heap, subject: Subject, plan: GenerationPlan) -> None:
-    """Towers and the encoder run first; what they give stays."""
+    """Run the encoders first; their outputs stay."""
     for tower in subject.body.towers:
         if plan.items.get(tower.kind):
             encode(heap, plan.prompt, tower, plan.prompt.batch * plan.items[tower.kind])
@@ -361,7 +361,7 @@ def _encoders(heap: Heap, subject: Subject, plan: GenerationPlan) -> None:
 def _step(
     heap: Heap, step: ForwardStep, stage: ForwardStage, plan: GenerationPlan
 ) -> list[LiveTensor]:
-    """One forward; the outputs that the caller has."""
+    """Run one forward; return the outputs that the caller holds."""
     states = run(heap, step, stage)
     outputs: list[LiveTensor] = []
     if stage.last:
@@ -381,7 +381,7 @@ def _step(
 
 
 def _grown(heap: Heap, step: ForwardStep, stage: ForwardStage) -> None:
-    """Every layer at the length before the last step."""
+    """Grow every layer's cache to its length before the last step."""
     sizes = growth(step, stage)
     for block, mixers, kind in zip(stage.blocks, stage.kept, stage.layers.kinds, strict=True):
         grow(heap, step, block, mixers, sizes[kind])

@@ -1,24 +1,24 @@
-"""The kernels of attention: what each makes, beside queries, keys and values.
+"""The kernels of attention: what each allocates, besides queries, keys and values.
 
-    sdpa, flash      the output, and 4 bytes a row and head of softmax sums
-    efficient        the same; torch makes of a bool mask one of the queries' dtype
+    sdpa, flash      the output, and 4 bytes per row and head of softmax sums
+    efficient        the same; torch converts a bool mask to the queries' dtype
     math             float32 copies of queries, keys and values, scaled ones, two float32 score
-                     matrices and one of a byte each: of groups in float32, which no other takes
-    eager            scores written out, as each class writes them
+                     matrices and one of a byte each: for groups in float32, which no other supports
+    eager            scores are stored, as each class computes them
 
-`sdpa` takes the flash kernel where heads are alike and no mask is given, else the efficient one,
-which makes the same; one head for all, and no word of groups, leaves math.
+`sdpa` uses the flash kernel if heads are alike and no mask is given, else the efficient one, which
+allocates the same; for one KV head without enable_gqa only math is left.
 
-Eager attention takes, in bytes a score of 16 bits:
+Eager attention takes, in bytes per score of 16 bits:
 
     usual       scores, their float32 softmax and the copy back: 8 in float16, 10 in bfloat16, which
                 is copied to float32 before
     own         the softmax in the dtype of the scores: 4
-    sinks       a column more, and no float32; the product takes the weights without that column as
+    sinks       a column more, and no float32; the product reads the weights without that column as
                 they lie
     wide        queries and keys, and so scores, in float32: 8 (GPT-J, GPT-Neo)
-    biases      biases of distance in float32 are added, and so the sum is: 10 (MPT)
-    raw         what the product gave stays beside what the mask was added to (BLOOM, Falcon)
+    biases      float32 distance biases are added, so the sum is float32: 10 (MPT)
+    raw         the product's output stays beside its sum with the mask (BLOOM, Falcon)
 
 Its weights are returned, and live as long as the layer runs; in classes of an older style to the
 end of the next layer.
@@ -47,20 +47,20 @@ from weighbridge.memory.components.activations import Heap, LiveTensor
 
 @frozen_record
 class KernelHeads:
-    """The sizes of what a kernel is given. `mask` is the elements of its mask, 0 for none; `seen`
-    the keys that a query is compared with."""
+    """The sizes of a kernel's inputs. `mask`: elements of its mask, 0 for none; `seen`: keys per
+    query."""
 
     count: int
-    groups: int  # query heads that share a key and value
+    groups: int  # query heads per KV head
     key_dim: int
     value_dim: int
     seen: int
     mask: int = 0
-    own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
+    own: bool = True  # whether it is self-attention: only that has a distance bias
 
 
 def eager(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
-    """The output, and the weights where the layer is handed them."""
+    """Return the output, and the attention weights if the layer gets them."""
     cells = step.rows * heads.count * heads.seen
     wide = _widened(heap, step, heads)
     weights, beside = _scored(heap, step, heads, cells)
@@ -76,7 +76,7 @@ def eager(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
 
 
 def _widened(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
-    """Copy queries and keys to float32, where the class has scores in it."""
+    """Return float32 copies of queries and keys, if the class computes scores in it."""
     if not step.style.wide_queries or step.size == 4:
         return ()
     keys = 4 * step.batch * heads.seen * heads.count * heads.key_dim
@@ -86,7 +86,7 @@ def _widened(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTen
 def _scored(
     heap: Heap, step: ForwardStep, heads: KernelHeads, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
-    """The scores with what is added to them, and what stays beside them."""
+    """Return the scores with mask and bias added, and what stays beside them."""
     size = 4 if step.style.wide_queries else step.size
     weights = heap.into(size * cells, heap.take(size * cells))  # scaled
     if step.style.wide_biases:
@@ -103,8 +103,8 @@ def _scored(
 def _softmax(
     heap: Heap, step: ForwardStep, weights: LiveTensor, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
-    """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy. Else in
-    the dtype of the scores, which go before it is cast."""
+    """Return the softmax, computed in float32: for float16 in one kernel, for bfloat16 from a copy.
+    Else in the dtype of the scores, which are freed before it is cast."""
     if step.style.kept_scores:
         return heap.take(weights.nbytes), (weights,)
     if step.style.own_softmax:
@@ -122,7 +122,7 @@ def _softmax(
 def _with_sinks(
     heap: Heap, step: ForwardStep, weights: LiveTensor, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
-    """Scores with one more column, less their maximum; their softmax."""
+    """Return the softmax of the scores with one more column, less their maximum."""
     joined = heap.take(step.size * cells)
     lowered = heap.into(step.size * cells, joined)
     soft = heap.take(step.size * cells)
@@ -136,8 +136,8 @@ def _with_sinks(
 def attend(
     heap: Heap, step: ForwardStep, heads: KernelHeads, keys: int, values: int
 ) -> tuple[LiveTensor, ...]:
-    """Run the kernel; return the output, and scores that the layer has to its end; `keys` and
-    `values` are the bytes of what it attends to."""
+    """Run the kernel; return the output, and scores that the layer holds to its end; `keys` and
+    `values` are bytes."""
     repeated = _repeated(heap, step, heads, keys, values)
     out = KERNELS.get(_kernel(step, heads), _fused)(heap, step, heads)
     heap.drop(*repeated)
@@ -145,7 +145,7 @@ def attend(
 
 
 def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
-    """Choose the kernel. With `enable_gqa`, SDPA has one besides math only in 16 bits, where keys
+    """Return the kernel. With `enable_gqa`, SDPA has another one than math only in 16 bits, if keys
     and values have one size; without it, keys and values are repeated first."""
     if step.kernel != "sdpa":
         return step.kernel
@@ -161,8 +161,8 @@ def _alike(heads: KernelHeads) -> bool:
 
 
 def _told_of_groups(step: ForwardStep, heads: KernelHeads) -> bool:
-    """Tell whether the kernel is told of groups (enable_gqa): of fewer heads of keys and values; in
-    some releases also where each head has its own, if the class counts groups."""
+    """Return whether enable_gqa is passed: for fewer KV heads; in some releases also if each head
+    has its own, if the class counts groups."""
     if heads.mask or step.rules.sdpa_repeats or step.style.ungrouped:
         return False
     if heads.groups == 1:
@@ -173,7 +173,7 @@ def _told_of_groups(step: ForwardStep, heads: KernelHeads) -> bool:
 def _repeated(
     heap: Heap, step: ForwardStep, heads: KernelHeads, keys: int, values: int
 ) -> tuple[LiveTensor, ...]:
-    """Keys and values copied for all query heads, where the kernel has no groups."""
+    """Return keys and values repeated for all query heads, if the kernel has no groups."""
     if heads.groups > 1 and _repeats(step, heads):
         both = heap.all((keys * heads.groups, values * heads.groups), "activations")
         return both + _copied(heap, step, heads)
@@ -183,7 +183,7 @@ def _repeated(
 def _copied(
     heap: Heap, step: ForwardStep, heads: KernelHeads, *others: int
 ) -> tuple[LiveTensor, ...]:
-    """4.48 to 4.54 made queries contiguous, and keys and values that were not."""
+    """Return the copies of 4.48 to 4.54, which made queries, keys and values contiguous."""
     if step.kernel != "sdpa" or not step.rules.sdpa_copies or step.tokens == 1:
         return ()
     return heap.all((step.wide(heads.count * heads.key_dim), *others), "activations")
@@ -216,8 +216,8 @@ def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTenso
 
 
 def _accumulated(step: ForwardStep, heads: KernelHeads, *, masked: bool) -> list[int]:
-    """Count what the kernel sums up in float32, in bytes; how often flash splits the keys is an
-    A100's number."""
+    """Return the bytes of the kernel's float32 partial sums; the number of split-KV parts is an
+    A100's."""
     shape = KernelShape(
         batch=step.batch,
         heads=heads.count,
@@ -232,8 +232,8 @@ def _accumulated(step: ForwardStep, heads: KernelHeads, *, masked: bool) -> list
 
 
 def _math(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
-    """Run the math kernel; since torch 2.5 all of it in float32. Fewer heads of keys and values are
-    repeated here if `enable_gqa` tells of them; else the product does it, one after the other."""
+    """Return the math kernel's output; since torch 2.5 all in float32. With `enable_gqa` it repeats
+    KV heads; else the product broadcasts them, one after the other."""
     cells = 4 * step.rows * heads.count * heads.seen
     groups_told = _told_of_groups(step, heads)
     inner = heads.groups if groups_told or step.style.ungrouped else 1

@@ -1,12 +1,12 @@
-"""Multi-head latent attention, and DeepSeek-V4's compressed one, as programs.
+"""Multi-head latent attention (MLA), and DeepSeek-V4's compressed attention, as programs.
 
-Since 5.15 the cache has the latent, and every step expands it to keys and values of all heads for
-the whole context; before, the expanded keys and values are made once and cached.
+Since 5.15 the cache stores the latent, and every step expands it to keys and values of all heads
+for the whole context; before, the expanded keys and values are made once and cached.
 
     hidden -> (small vector ->) queries H (nope + rotary)
     hidden -> r + rotary; its norm r -> cache -> H (nope + v), keys H (nope + rotary) beside it
-    indexer   scores of its own heads with all keys in float32, twice at one time: what is not among
-              the best is masked, so that sdpa is given a mask, and no flash kernel
+    indexer   float32 scores of its own heads with all keys, twice at one time: all but the best
+              are masked, so sdpa gets a mask, and no flash kernel
 
 Source: transformers 5.23 models/deepseek_v3/modeling_deepseek_v3.py (DeepseekV3Attention.forward,
 expand_kv), and of 4.51; models/deepseek_v32/modeling_deepseek_v32.py (DeepseekV32Indexer);
@@ -38,8 +38,8 @@ def latent(
 
 
 def _picked(heap: Heap, step: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...]:
-    """Make the mask of the keys that are not among the best. The product copies the keys for every
-    query where there are several sequences (DeepseekV32Indexer.forward)."""
+    """Return the mask of all keys but the best. The product copies the keys for every query if
+    there are several sequences (DeepseekV32Indexer.forward)."""
     cells, keys = 4 * step.rows * of.heads * step.context, 4 * step.batch * step.context * of.dim
     variables = heap.all([step.wide(of.heads * of.dim), step.wide(of.dim)] * 2, "activations")
     wide = heap.all([4 * step.rows * of.heads * of.dim, keys], "activations")
@@ -54,7 +54,7 @@ def _picked(heap: Heap, step: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...
 
 
 class Small(NamedTuple):
-    """The latent, the rotated key of all heads, and the queries' rotated part."""
+    """The latent, the rotated key shared by all heads, and the queries' rotated part."""
 
     latent: LiveTensor
     key: LiveTensor
@@ -119,8 +119,8 @@ def _from_latent(
 def _expanded_first(
     heap: Heap, step: ForwardStep, mixer: Latent, cache: MixerCache, mask: int, small: Small
 ) -> LiveTensor:
-    """Values are a view of what the latent was expanded to, keys are made of two parts. What was
-    expanded stays: its part without positions has a name."""
+    """Return the output if keys and values are expanded before caching. Values are a view of the
+    expansion, keys are joined of two parts; its part without positions has a name, so it stays."""
     whole = linear(heap, step, mixer.rank, mixer.heads * (mixer.nope + mixer.value_dim))
     heap.drop(small.latent)
     queries = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
@@ -143,7 +143,7 @@ def _expanded_first(
 def compressed(
     heap: Heap, step: ForwardStep, mixer: Compressed, cache: MixerCache, mask: int, query_rank: int
 ) -> LiveTensor:
-    """Keys serve as values; groups of tokens stand behind the window as one."""
+    """Return the output; keys serve as values, groups of tokens before the window as one."""
     small = linear(heap, step, step.hidden, query_rank or mixer.dim)
     queries = linear(heap, step, query_rank or step.hidden, mixer.heads * mixer.dim)
     turned = rotated(heap, step.wide(mixer.heads * mixer.dim))

@@ -1,18 +1,17 @@
-"""Tensors that a device holds from loading on: its share of the weights, and what libraries keep.
+"""Tensors that a device holds from loading on: its share of the weights, and library workspaces.
 
-The allocator is replayed over the tensors in the order in which they are placed. What it leaves
-free between them may serve what comes later, or may not: that is between the low and the high end
-of fragmentation. Modules of older versions also hold tables of rotary positions (rules.py), and a
-tied head that the files store again is loaded, and lives until it is tied.
+The allocator is replayed over the tensors in the order in which they are placed. Free space between
+them may serve later tensors, or may not: that is between the low and the high end of fragmentation.
+Modules of older versions also hold tables of rotary positions (rules.py), and a tied head that the
+files store again is loaded, and lives until it is tied.
 
-With `device_map="auto"` whole layers are shared out:
+With `device_map="auto"` whole layers are distributed:
 
     each device may take    total / n + 5/4 of the largest block that is never split, or of the mean
-                            module where that is more, or all that it has free; the last one what is
-                            left
+                            module if that is more, or all that it has free; the last one the rest
     the first spares        the largest module that is still to come, block or not
 
-Modules are dealt out in the order of the class, each whole; tied weights go with their owner.
+Modules are assigned in the order of the class, each whole; tied weights go with their owner.
 Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto_device_map`.
 """
 
@@ -63,8 +62,8 @@ def deal(
     devices: int,
     rooms: Sequence[int] = (),
 ) -> tuple[DeviceShare, ...]:
-    """One share a device. `blocks` are patterns of modules that are never split; `rooms` what each
-    device has free, where devices differ."""
+    """Return the share of each device. `blocks`: patterns of modules that are never split; `rooms`:
+    free bytes per device, if devices differ."""
     if devices == 1:
         return (DeviceShare(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
@@ -87,7 +86,7 @@ def deal(
 def _buffer(
     sizes: Mapping[str, int], units: Mapping[str, list[PlacedTensor]], blocks: Sequence[str]
 ) -> int:
-    """The largest block that is kept whole, or the mean of the modules that own tensors."""
+    """Return the bytes of the largest unsplit block, or of the mean module that owns tensors."""
     whole = [re.compile(_pattern(p)) for p in blocks]
     whole_sizes = (n for name, n in sizes.items() if any(p.fullmatch(name) for p in whole))
     leaves: dict[str, int] = {}
@@ -98,7 +97,7 @@ def _buffer(
 
 
 def _to_come(sizes: list[int]) -> list[int]:
-    """Return, for each size, the largest of those behind it."""
+    """Return, for each size, the largest of the following ones."""
     largest_behind, largest = [], 0
     for nbytes in reversed(sizes):
         largest_behind.append(largest)
@@ -111,7 +110,7 @@ def _pattern(block: str) -> str:
 
 
 def _units(tensors: Sequence[PlacedTensor], blocks: Iterable[str]) -> dict[str, list[PlacedTensor]]:
-    """Tensors by the module that is kept whole, in order."""
+    """Return the tensors by the module that is never split, in order."""
     whole = [re.compile(_pattern(p) + r"(?=\.|$)") for p in blocks]
     units: dict[str, list[PlacedTensor]] = {}
     for _, group in together(tensors):
@@ -122,7 +121,7 @@ def _units(tensors: Sequence[PlacedTensor], blocks: Iterable[str]) -> dict[str, 
 
 
 def _numbers(units: Iterable[str], layers: int) -> dict[str, int]:
-    """The layer of the language model that a module is: the last run of as many as it has."""
+    """Return module -> its layer in the language model: the last run of that many modules."""
     runs: dict[str, list[str]] = {}
     for name in units:
         stem, _, last = name.rpartition(".")
@@ -149,7 +148,7 @@ def _shares(
 
 @dataclass(frozen=True, slots=True)
 class LoadedShare:
-    """One device's share, and what the allocator has for it."""
+    """One device's share, and its allocator after loading."""
 
     share: DeviceShare
     held: Settled
@@ -158,8 +157,8 @@ class LoadedShare:
 
 @frozen_record
 class Holding:
-    """`fixed` are components of every phase; `working` of those that compute, `loading` of the
-    first alone. `rounding` and `free` are what the allocator adds: to the tensors, and beyond."""
+    """Components of one device: `fixed` in every phase, `working` when it computes, `loading` only
+    first. `rounding` and `free` are the allocator's bytes: per tensor, and between them."""
 
     fixed: tuple[Component, ...]
     working: tuple[Component, ...]
@@ -169,7 +168,7 @@ class Holding:
 
 
 def loaded(subject: Subject, plan: GenerationPlan) -> tuple[LoadedShare, ...]:
-    """Load the model and return the share of each device."""
+    """Return the share of each device, after loading the model."""
     warm = plan.device_map is not None and plan.rules.warms_up
     key = ("loaded", subject.formats, subject.major, plan.devices, plan.rooms, warm)
 
@@ -223,7 +222,7 @@ def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holdi
 def _tensors(
     subject: Subject, share: LoadedShare, stays: FormatChoice | None
 ) -> Iterator[Component]:
-    """Yield weights and buffers; weights that may stay packed are at least as many bytes as so."""
+    """Yield weights and buffers; the low end is that of weights that may stay quantized."""
     unpacked = subject.part.library == "gguf"
     basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
@@ -251,7 +250,7 @@ def _tensors(
 
 
 def _tables(subject: Subject, plan: GenerationPlan, share: DeviceShare) -> Iterator[Component]:
-    """Cosines and sines of every position that the model was made for, in each layer."""
+    """Yield each layer's cosines and sines for every position up to the model's maximum."""
     if not plan.rules.rotary_tables:
         return
     config = language(subject)
@@ -271,8 +270,8 @@ def _tables(subject: Subject, plan: GenerationPlan, share: DeviceShare) -> Itera
 
 
 def _tied_apart(subject: Subject, plan: GenerationPlan) -> Iterator[Component]:
-    """Loaded as a tensor of its own, and given up when weights are tied. Some versions of AutoAWQ
-    store it: Qwen2.5's checkpoints have it, Qwen2's do not."""
+    """Yield a tied head that is loaded separately, and freed when weights are tied. Some versions
+    of AutoAWQ store it: Qwen2.5's checkpoints have it, Qwen2's do not."""
     if plan.rules.ties_at_once:
         return
     again = sum(t.nbytes for t in subject.part.unloaded if t.name.endswith(HEADS))
@@ -316,6 +315,6 @@ def _form(subject: Subject) -> str:
 
 
 def _tied_head(subject: Subject) -> int:
-    """Bytes of a head that is tied to the embedding; 0 where none is."""
+    """Return the bytes of a head that is tied to the embedding; 0 without one."""
     heads = (p for p in subject.part.blueprint.counted if p.tied and p.name.endswith(HEADS))
     return sum(int(subject.choice.dtype.size(p.numel)) for p in heads)

@@ -1,4 +1,4 @@
-"""The effective settings of one run: what the user said, and the defaults of this version."""
+"""The effective settings of one run: the user's, and the defaults of this release."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -49,42 +49,42 @@ STORED: Mapping[str, CacheKind] = {"fp8": "fp8", "fp8_e4m3": "fp8", "int4": "qua
 
 @frozen_record
 class GenerationPlan:
-    """`prompt` is the first step; `context` is tokens at the end of the last."""
+    """The settings of a run. `prompt` is the first step; `context` is the tokens after the last."""
 
     rules: TransformersRules
     prompt: ForwardStep
     context: int
-    new: int  # tokens that are written; 0: one forward alone
-    logits_kept: int  # tokens of each sequence whose logits are made; 0 is all
+    new: int  # generated tokens; 0: only one forward
+    logits_kept: int  # tokens per sequence whose logits are made; 0 is all
     beams: int
     devices: int
-    rooms: tuple[int, ...]  # bytes that each has for tensors, where devices differ
+    rooms: tuple[int, ...]  # free bytes of each for tensors, if devices differ
     device_map: str | None
-    items: Mapping[str, int]  # images and sounds of one request
-    part: "Part | None"  # the device that was named
+    items: Mapping[str, int]  # images and sounds per request
+    part: "Part | None"  # the device that the user named
     capability: tuple[int, int] | None
     torch: tuple[int, ...] | None
-    outputs: int  # numbers a token that the head makes
-    pixels: int  # numbers of the image that a class without words reads
-    kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
-    packages: tuple[str, ...]  # that may be installed, and were not counted
-    guessed: bool  # whether a layer is of a kind whose live tensors were not followed
-    stays: FormatChoice | None = None  # the format that weights keep where a package is installed
+    outputs: int  # elements per token of the head's output
+    pixels: int  # elements of the image that a class without text reads
+    kinds: Mapping[Mixer, int]  # the language model's mixers -> count
+    packages: tuple[str, ...]  # packages that may be installed, but were not counted
+    guessed: bool  # whether a layer's kind was not followed in detail
+    stays: FormatChoice | None = None  # the format that weights keep if a package is installed
 
     def logits(self, step: ForwardStep) -> int:
-        """Count the bytes of the logits of a step, as they are handed out."""
+        """Return the bytes of a step's logits, as they are returned."""
         tokens = min(step.tokens, self.logits_kept or step.tokens)
         size = 4 if self.rules.float_logits else step.size
         return step.batch * tokens * self.outputs * size
 
     def packed(self, choice: FormatChoice) -> "GenerationPlan":
-        """Return the plan of weights that stay in `choice` where `kernels` is installed."""
+        """Return the plan of weights that stay in `choice` if `kernels` is installed."""
         return replace(self, packages=("kernels", *self.packages), stays=choice)
 
 
 def _rooms(budget: "Budget | None") -> tuple[int, ...]:
-    """Return what accelerate's get_max_memory reads on each card, in bytes: what is free beside the
-    context."""
+    """Return each card's free bytes besides the context, as accelerate's get_max_memory reads them;
+    empty for equal cards."""
     if budget is None or not budget.mixed:
         return ()
     cards = zip(budget.each, budget.choice.cards, strict=True)
@@ -146,7 +146,7 @@ def _first(subject: Subject, w: "Transformers", rules: TransformersRules) -> For
 
 
 def computing(dtype: DType) -> DType:
-    """Return the dtype of activations: weights in 8 or 4 bits are multiplied in 16."""
+    """Return the dtype of activations: 8-bit or 4-bit weights are multiplied in 16."""
     return dtype if dtype.name in ("float32", "float16", "bfloat16") else BFLOAT16
 
 
@@ -157,7 +157,7 @@ def _style(subject: Subject) -> ClassStyle:
 
 
 def _adding_up(subject: Subject) -> None:
-    """Raises BadFileError where queries, keys and values are not what their projection makes."""
+    """Raise BadFileError if queries, keys and values do not add up to their projection."""
     plan = subject.part.blueprint
     mixers = (m for b in subject.body.blocks for m in b.mixers if isinstance(m, Attention))
     widths = {m.heads * m.key_dim + m.key_elements + m.value_elements for m in mixers}
@@ -170,7 +170,7 @@ def _adding_up(subject: Subject) -> None:
 
 
 def _turned(subject: Subject) -> int:
-    """Numbers of a head that have positions, by the frequencies of the class; 0 for all."""
+    """Return the elements per head with positions, by the class's frequencies; 0 for all."""
     widths = {m.key_dim for b in subject.body.blocks for m in b.mixers if isinstance(m, Attention)}
     plan = subject.part.blueprint
     frequencies = (b for b in plan.buffers if b.name.endswith("inv_freq"))
@@ -180,21 +180,21 @@ def _turned(subject: Subject) -> int:
 
 
 def _names(plan: Blueprint) -> Iterator[str]:
-    """Yield the names of the language model's tensors; of all, where it is none."""
+    """Yield the names of the language model's tensors; of all without a language model."""
     names = [x.name for x in plan.counted] + [b.name for b in plan.buffers]
     of_language = [name for name in names if plan.part(name) == "language model"]
     yield from of_language or names
 
 
 def _usual(subject: Subject) -> CacheKind:
-    """The cache where none is named: of a class whose config has `use_cache` off by itself, none
+    """Return the default cache: none for a class whose config sets `use_cache` off by default
     (models/mpt/configuration_mpt.py; generation_config.json of its repositories says so, too)."""
     off = differs(subject.model_type, "no_cache")
     return "none" if off and language(subject).get("use_cache") is not True else "dynamic"
 
 
 def _cache(w: "Transformers", dtype: str, usual: CacheKind) -> CacheKind:
-    """The kind that was named, else the one that keeps what was asked for."""
+    """Return the user's kind of cache, else the one for the user's KV cache dtype."""
     stored = w.kv_cache_dtype
     if w.cache_implementation is None and stored is not None:
         if stored not in ("auto", dtype) and stored not in STORED:
@@ -210,9 +210,9 @@ def _cache(w: "Transformers", dtype: str, usual: CacheKind) -> CacheKind:
 
 
 def _lengths(subject: Subject, w: "Transformers") -> tuple[int, int, int]:
-    """Tokens that an encoder reads, of the first step, and at the end of the last one. Where only
-    the whole is known, the prompt is all but one token; an encoder reads what the decoder may
-    write."""
+    """Return the tokens of an encoder, of the first step, and after the last one. If only the total
+    is known, the prompt is all but one token; an encoder reads as many as the decoder may
+    generate."""
     context = max(1, subject.context)
     if not subject.body.causal:
         seen = _seen(subject)
@@ -228,7 +228,7 @@ def _lengths(subject: Subject, w: "Transformers") -> tuple[int, int, int]:
 
 
 def _seen(subject: Subject) -> Tower | None:
-    """The image or sound that a class without words reads."""
+    """Return the encoder of the image or sound that a class without text reads."""
     alone = not subject.body.causal and not reads_text(subject.part)
     return next(iter(subject.body.towers), None) if alone else None
 
@@ -239,7 +239,7 @@ def _crossed(subject: Subject) -> CrossAttention | None:
 
 
 def language(subject: Subject) -> Config:
-    """The language model's own config, with its class's defaults; empty for headers alone."""
+    """Return the language model's config, with its class's defaults; empty for headers alone."""
     whole = subject.config
     if whole is None:
         return Config({})
@@ -254,7 +254,7 @@ def _logits_memo(subject: Subject, w: "Transformers", rules: TransformersRules) 
 
 
 def _images(subject: Subject, w: "Transformers") -> int:
-    """A class that writes nothing and has a tower (CLIP) does not run without an image."""
+    """Return the images per request; a class with an encoder but no decoder (CLIP) needs one."""
     if w.images is not None:
         return w.images
     pair = not subject.body.causal and reads_text(subject.part)

@@ -1,6 +1,6 @@
-"""Recurrent layers as programs: the code in Python, which runs where no kernels are installed.
+"""Recurrent layers as programs: the Python code, which runs if no kernels are installed.
 
-Widths are numbers a token, first in the dtype of the model, then in float32:
+Widths are elements per token, first in the dtype of the model, then in float32:
 
     gated delta    channels, Hv dv; 2 (Hk dk + Hv dv)        Hv (3 x 64 + 6 dk + 4 dv)
                    where one projection makes all
@@ -9,13 +9,13 @@ Widths are numbers a token, first in the dtype of the model, then in float32:
     Mamba 1        2 I, and four of I                       I (3 N + 2)
     others         three times the channels                 four times the channels
 
-and two copies of the state. The matrices between the tokens of a chunk (64, or `chunk_size`) are
-what weighs, and of Mamba 2 a state a chunk; with the kernels of flash-linear-attention or mamba-ssm
-they stay on the chip. A step of one token has no chunks.
+and two copies of the state. The largest parts are the matrices between the tokens of a chunk (64,
+or `chunk_size`), and for Mamba 2 a state per chunk; with the kernels of flash-linear-attention or
+mamba-ssm they stay on the chip. A step of one token has no chunks.
 
-Before 5.18 Mamba 2 contracted by products that are summed: of C and B chunk x H N numbers a token,
-of scores and values chunk x I, and I N of states, twice. To 5.14 the first had a name, so it lived
-on to the end (read in 4.56, 5.0, 5.12, 5.15 and 5.17).
+Before 5.18 Mamba 2 contracted by products that are summed: of C and B chunk x H N elements per
+token, of scores and values chunk x I, and I N of states, twice. To 5.14 the first had a name, so it
+lived on to the end (read in 4.56, 5.0, 5.12, 5.15 and 5.17).
 
 Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule),
 models/qwen3_5/modeling_qwen3_5.py (Qwen3_5GatedDeltaNet), models/mamba2 (mamba2_chunk_scan: L, G
@@ -51,11 +51,11 @@ COPIES: Mapping[type, int] = {Mamba1: 2}
 # state_update, transformers 5.23)
 NARROW_COPIES: Mapping[type, int] = {Mamba2: 2}
 
-Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
+Widths = tuple[int, int]  # elements per token: in the model's dtype, in float32
 
 
 def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> LiveTensor:
-    """Run one recurrent layer and return its output; its state stays."""
+    """Return one recurrent layer's output; its state stays."""
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
     projected = heap.take(step.rows * narrow * step.size)
@@ -74,7 +74,7 @@ def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> 
 
 
 def _multiplied(heap: Heap, step: ForwardStep, mixer: Mamba2) -> LiveTensor:
-    """Scan a prompt by products that are summed, and return the output in float32."""
+    """Return the float32 output of a prompt's scan by products that are summed."""
     chunks = ceil_div(step.tokens, step.style.chunk)
     tokens = step.batch * chunks * step.style.chunk
     inner, sides = tokens * mixer.inner, tokens * mixer.heads * mixer.state
@@ -109,7 +109,7 @@ def _multiplied(heap: Heap, step: ForwardStep, mixer: Mamba2) -> LiveTensor:
 
 
 def _copies(mixer: Recurrent, step: ForwardStep, nbytes: int) -> list[int]:
-    """Bytes of each tensor as wide as the state, while it is made anew."""
+    """Return the bytes of each tensor as wide as the state, while it is renewed."""
     if step.prompt:
         return [nbytes]
     narrow = nbytes * step.size // int(FLOAT32.nbytes)
@@ -145,7 +145,7 @@ def _linear(mixer: LinearAttention, step: ForwardStep) -> Widths:
 
 
 def _widths(mixer: Recurrent, step: ForwardStep) -> Widths:
-    """Numbers a token that one layer holds while it runs."""
+    """Return the elements per token that one layer holds while it runs."""
     match mixer:
         case GatedDelta():
             return _delta(mixer, step)

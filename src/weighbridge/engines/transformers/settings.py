@@ -1,4 +1,4 @@
-"""Settings of transformers, named as its own arguments are."""
+"""Settings of transformers, by the names of its arguments."""
 
 from weighbridge.settings.setting import Int, Str, Switch, count, switch, whole, word
 from weighbridge.settings.shared import DraftSettings, ServingSettings, SightSettings, TorchSettings

@@ -27,7 +27,7 @@ from weighbridge.models.checkpoint.model import ModelPart
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
+ROWS = 8 * 2048  # rows of exllama's second version: sequences x tokens
 MARLIN = (8, 0)
 
 
@@ -35,7 +35,7 @@ HIP = Bytes(kernels.USUAL, kernels.LARGE, 4 * kernels.LARGE)  # 128 MiB on gfx94
 
 
 def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Component, ...]:
-    """The workspace of the library that multiplies on that part; others' have none of torch's."""
+    """Return the workspace of that part's matmul library; none for other stacks."""
     if part is not None and part.stack == "own":
         return ()
     workspace = cublas(None if part is None else part.capability, torch)
@@ -52,8 +52,8 @@ def products(part: "Part | None", torch: tuple[int, ...] | None) -> tuple[Compon
 
 
 def cublas(capability: tuple[int, int] | None, torch: tuple[int, ...] | None) -> Component:
-    """Estimate the cuBLAS workspaces of one process; `capability` is None where no CUDA device was
-    named."""
+    """Return the cuBLAS workspaces of one process; `capability` is None without a named CUDA
+    device."""
     version = torch or kernels.NEWEST
     size = kernels.product(capability[0] if capability else None, version)
     low = 0 if version >= kernels.TRANSIENT_SINCE else size
@@ -96,8 +96,7 @@ def gptq(
 
 
 def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component | None:
-    """Estimate GPTQModel's workspace: none where Marlin runs; where no card is named, one or the
-    other."""
+    """Return GPTQModel's workspace: none if Marlin runs; without a named card, either."""
     if capability is not None and capability >= MARLIN:
         return None
     largest, widest = _matrices(part)
@@ -114,7 +113,7 @@ def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component
 
 
 def _matrices(part: ModelPart) -> tuple[int, int]:
-    """(bytes of the largest in float16, the most outputs of any)."""
+    """Return (bytes of the largest matrix in float16, the most outputs of any)."""
     return memo(part, ("matrices",), lambda: _largest(part.blueprint.counted))
 
 
