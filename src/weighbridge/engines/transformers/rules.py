@@ -1,10 +1,10 @@
-"""Rules that changed from version to version of transformers, as far as memory sees it.
+"""Rules that changed between releases of transformers, as far as they affect memory.
 
     legacy caches    tuples of tensors: a step holds the old ones of all layers beside the new ones
-    whole logits     of every token of the prompt, though only the last is needed
-    float logits     a float32 copy of them before they are handed out
+    whole logits     of every prompt token, though only the last is needed
+    float logits     a float32 copy of them before they are returned
     rotary tables    cosines and sines of every position, in each layer's own module
-    repeated heads   key-value heads are copied for all query heads before the kernel
+    repeated heads   KV heads are copied for all query heads before the kernel
     copied prompt    the cache joins the prompt's keys to an empty tensor, which copies them
     default dtype    4: float32 whatever the checkpoint says; 5: the config's, else the checkpoint's
     warm-up          with a device map, since 4.50 one block of the model's size is reserved first,
@@ -36,20 +36,20 @@ Version = tuple[int, int]
 T = TypeVar("T")
 
 NEWEST = "5.23.0"  # the version whose sources our rules were read from
-MAJORS = range(4, 6)  # versions that rules are known of
+MAJORS = range(4, 6)  # major versions with known rules
 
 ONE_INTERFACE: Version = (4, 48)
 TOLD_SINCE: Version = (4, 55)  # integrations/sdpa_attention.py, use_gqa_in_sdpa
 TOLD_OF_SEVERAL: Version = (5, 13)  # ... num_key_value_groups > 1
 FP8_SINCE: Version = (4, 49)
-TIED_AT_ONCE: Version = (5, 0)  # a tied head is not made a tensor of its own first
+TIED_AT_ONCE: Version = (5, 0)  # a tied head is not allocated separately first
 BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
-INNER_BATCHED_SINCE: Version = (5, 14)  # ... of a language model inside another class
+INNER_BATCHED_SINCE: Version = (5, 14)  # ... for a language model inside another class
 TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs; 5.16 has it not
 
 
 def parse_version(text: str | None) -> tuple[int, int]:
-    """Read (major, minor) of "4.40" or "5.23.0"; None is the newest that is known."""
+    """Return (major, minor) of "4.40" or "5.23.0"; the newest known for None."""
     match = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.\S*)?", (text or NEWEST).strip())
     if not match:
         raise UsageError(sentence("version.of_transformers", text=text))
@@ -60,59 +60,59 @@ def parse_version(text: str | None) -> tuple[int, int]:
 
 
 def warms_up(version: tuple[int, ...]) -> bool:
-    """Tell whether, with a device map, the allocator is given its room before the weights:
+    """Return whether, with a device map, the allocator is warmed up before the weights:
     caching_allocator_warmup, transformers PR 36428."""
     return version >= (4, 50)
 
 
 def keeps_windows(version: tuple[int, ...]) -> bool:
-    """Tell whether a layer with a window keeps no more than it: DynamicSlidingWindowLayer."""
+    """Return whether a sliding layer keeps only its window: DynamicSlidingWindowLayer."""
     return version >= (4, 56)
 
 
 def keeps_latents(version: tuple[int, ...]) -> bool:
-    """Tell whether latents are kept in place of keys and values."""
+    """Return whether MLA caches latents instead of keys and values."""
     return version >= (5, 15)
 
 
 def unpacks_float8(version: tuple[int, ...]) -> bool:
-    """Tell whether float8 is unpacked on a card without it; before, it is refused."""
+    """Return whether float8 is dequantized on a card without it; before, it is refused."""
     return version >= (5, 0)
 
 
 def has_auto_gptq(version: tuple[int, ...]) -> bool:
-    """Tell whether GPTQ runs by AutoGPTQ; GPTQModel takes its place."""
+    """Return whether AutoGPTQ runs GPTQ; GPTQModel replaces it."""
     return version < (4, 48)
 
 
 @frozen_record
 class TransformersRules:
-    """Rules of one class in one version of transformers, most of them switches."""
+    """The behaviour of one class in one version of transformers, mostly switches."""
 
     version: Version
     legacy_cache: bool
-    outputs_kept: bool  # the prompt's logits live through the first step behind it
+    outputs_kept: bool  # the prompt's logits live through the next step
     whole_logits: bool
     float_logits: bool
     rotary_tables: bool
     flash_repeats: bool  # flash_attention_2
-    sdpa_repeats: bool  # always; since 4.55 only under a mask
-    sdpa_copies: bool  # queries, keys and values made contiguous
-    groups_told: bool  # `enable_gqa` is said without a mask, also where no heads are shared
+    sdpa_repeats: bool  # always; since 4.55 only with a mask
+    sdpa_copies: bool  # queries, keys and values are made contiguous
+    groups_told: bool  # `enable_gqa` is passed without a mask, also if no heads are shared
     packs_queries: bool  # a single query attends without repeated heads
     copied_prompt: bool
-    sliding_cache: bool  # a layer with a window keeps no more than it
+    sliding_cache: bool  # a sliding layer keeps only its window
     stacked_experts: bool
     latent_cache: bool
-    scores_returned: bool  # eager attention hands its scores to the layer
-    batched_experts: bool  # generate multiplies by copies of the experts that were picked
-    towers_kept: bool  # generate has the output of a tower for images to its end
-    warms_up: bool  # with a device map, the allocator is given its room before the weights
-    ties_at_once: bool  # a tied head is never a tensor of its own
-    second_head: bool  # a tied head is kept beside the embedding, of weights in float8 blocks
+    scores_returned: bool  # eager attention returns its scores to the layer
+    batched_experts: bool  # generate multiplies by copies of the chosen experts
+    towers_kept: bool  # generate holds an image encoder's output to its end
+    warms_up: bool  # with a device map, the allocator is warmed up first
+    ties_at_once: bool  # a tied head is never a separate tensor
+    second_head: bool  # a tied head is kept besides the embedding, with block-wise float8 weights
     says_dtype: bool  # `dtype=`; before, `torch_dtype=`
     sums_products: bool  # Mamba 2; since 5.18 by einsum
-    names_products: bool  # ... each of which lives to the end of the scan
+    names_products: bool  # ... and each lives to the end of the scan
     attention: str  # the default: sdpa or eager
 
     @property
@@ -121,8 +121,8 @@ class TransformersRules:
 
 
 def rules(version: Version, model_type: str, *, inner: bool = False) -> TransformersRules:
-    """`model_type` of the language model; parts of one ("gemma3_text") are as their whole. `inner`:
-    it is part of a class that sees or hears."""
+    """Return the behaviour for the language model's `model_type`; parts ("gemma3_text") are as
+    their whole. `inner`: it is part of a multimodal class."""
     kind = model_type.removesuffix("_text")
     known = facts(kind).transformers
     first, last = known.rotary_tables
@@ -158,23 +158,23 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
 
 
 ATTENTIONS = ("flash", "efficient", "cudnn", "math", "eager")
-# Bytes a cell while a mask of a window with two sides is made: int64 distances and their sizes
-# (masking_utils.py, sliding_window_bidirectional_overlay); and bools, where the window is laid over
-# a causal mask (modeling_gemma3.py, _bidirectional_window_overlay)
+# Bytes per cell while a mask of a two-sided window is made: int64 distances and their sizes
+# (masking_utils.py, sliding_window_bidirectional_overlay); and bools, if the window is laid over a
+# causal mask (modeling_gemma3.py, _bidirectional_window_overlay)
 DISTANCES, OVERLAID = 16, 2
-OF_SDPA = ("efficient", "cudnn", "math")  # flash is the package of that name
+OF_SDPA = ("efficient", "cudnn", "math")  # flash means the package
 
 
 def kernel(chosen: str | None, default: str) -> str:
-    """The attention that runs: sdpa takes its flash kernel where it can."""
+    """Return the attention that runs: sdpa uses its flash kernel if it can."""
     if chosen is not None and chosen not in ATTENTIONS:
         raise UsageError(sentence("attention_known", name=chosen, known=", ".join(ATTENTIONS)))
     return chosen or default
 
 
 def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
-    """Raises UsageError for a kernel of sdpa where the class has no sdpa in that version: it caps
-    scores, adds sinks or positions to them, or is older than the interface.
+    """Raise TriedError for an sdpa kernel if the class has no sdpa in that version: it caps scores,
+    adds sinks or positions to them, or is older than the interface.
 
     transformers 5.23 modeling_utils.py (_sdpa_can_dispatch) and integrations/sdpa_attention.py
     refuse it; older versions attended without what sdpa cannot do.
@@ -189,9 +189,9 @@ def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
 
 
 def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
-    """Sort `items` (module path of the owner, value) as `.to(device)` visits them: children before
-    their parent, siblings in order of first appearance."""
-    values: dict[str, list[T]] = {"": []}  # by module
+    """Return the values of `items` (module path of the owner, value) as `.to(device)` visits them:
+    children before their parent, siblings in order of first appearance."""
+    values: dict[str, list[T]] = {"": []}  # module -> its values
     children: defaultdict[str, list[str]] = defaultdict(list)
     for path, value in items:
         if path not in values:
@@ -202,7 +202,7 @@ def placement_order(items: Iterable[tuple[str, T]]) -> list[T]:
 
 
 def _join(path: str, values: dict[str, list[T]], children: defaultdict[str, list[str]]) -> None:
-    """List a new module as a child of the one above it, which may be new as well."""
+    """Add a new module as a child of its parent, which may be new as well."""
     while True:
         parent = path.rpartition(".")[0]
         children[parent].append(path)

@@ -1,11 +1,11 @@
-"""The layers of one device, what each keeps from step to step, and how it grows.
+"""The layers of one device, what each caches from step to step, and how that grows.
 
     none       nothing: each token is read again with all before it (use_cache=False)
-    dynamic    the old and the new tensor live together while they are joined: keys, then values
+    dynamic    the old and the new tensor live together while concatenated: keys, then values
     legacy     a step's old tensors live to its end, of all layers (tuples: rules.py)
     static     made once, of the largest length; rows are written in place
-    quantized  the packed tensors stay; the step attends to all of them unpacked, joined with what
-               is not packed yet
+    quantized  the quantized tensors stay; the step attends to all of them dequantized, joined with
+               what is not quantized yet
 
 Sizes are those of `engines/transformers/caches.py`, which says what each kind of layer stores.
 """
@@ -33,18 +33,18 @@ from weighbridge.models.arch.mixers import (
 
 KV = "kv_cache"
 STATE = "recurrent_state"
-JOINED = "temporaries"  # the old one of two tensors of which one is being made
+JOINED = "temporaries"  # the old tensor while the new one is made
 QUANTIZED = ("quanto", "hqq", "fp8")
 
 
 @dataclass(slots=True)
 class MixerCache:
-    """Tensors on the heap that the cache of one mixer keeps alive."""
+    """The heap's tensors that the cache of one mixer keeps alive."""
 
     tensors: list[LiveTensor] = field(default_factory=list)
-    old: list[LiveTensor] = field(default_factory=list)  # which a legacy cache still holds
-    extra: list[LiveTensor] = field(default_factory=list)  # alive through this attention only
-    behind: list[LiveTensor] = field(default_factory=list)  # storage that kept tensors are views of
+    old: list[LiveTensor] = field(default_factory=list)  # still held by a legacy cache
+    extra: list[LiveTensor] = field(default_factory=list)  # alive only through this attention
+    behind: list[LiveTensor] = field(default_factory=list)  # storage behind views
     scores: list[LiveTensor] = field(
         default_factory=list
     )  # of eager attention: alive through the layer
@@ -58,7 +58,7 @@ def remember(
     *,
     reach: int | None = None,
 ) -> tuple[int, ...]:
-    """Stores what this step adds, and drops it. The bytes of what is attended to."""
+    """Store and free what this step adds. Return the bytes of keys and values to attend to."""
     if step.cache in QUANTIZED:
         return _quantized(heap, step, cache, new)
     if step.cache == "static":
@@ -72,8 +72,8 @@ def remember(
 def _joined(
     heap: Heap, step: ForwardStep, cache: MixerCache, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
-    """A layer with a window joins keys and values both before it lets the old ones go
-    (DynamicSlidingWindowLayer.update)."""
+    """Concatenate old and new tensors. A sliding layer joins both keys and values before it frees
+    the old ones (DynamicSlidingWindowLayer.update)."""
     fresh = []
     windowed = reach is not None and step.rules.sliding_cache
     late: list[LiveTensor] = []
@@ -92,7 +92,7 @@ def _joined(
 
 
 def reached(step: ForwardStep, reach: int | None) -> int:
-    """Tokens whose keys a layer holds when it attends: the window, or the prompt if longer."""
+    """Return the tokens a layer holds keys of as it attends: its window, or a longer prompt."""
     if reach is None or not step.rules.sliding_cache:
         return step.context
     return min(step.context, max(reach, step.tokens))
@@ -116,8 +116,8 @@ def _static(
 def _quantized(
     heap: Heap, step: ForwardStep, cache: MixerCache, new: tuple[LiveTensor, ...]
 ) -> tuple[int, ...]:
-    """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
-    later all are unpacked and joined."""
+    """Store keys and values in a quantized cache. Directly after the prompt the plain ones are
+    used; later all are dequantized and joined."""
     if not step.prompt:
         sizes = [tensor.nbytes * step.context for tensor in new]
         unpacked = heap.all(sizes, "temporaries")
@@ -129,7 +129,7 @@ def _quantized(
 
 
 def attended(heap: Heap, step: ForwardStep, cache: MixerCache, mixer: Attention) -> None:
-    """The kernel has run: what only it needed goes; a quantized cache is packed anew."""
+    """Free what only the kernel needed; a quantized cache is quantized anew."""
     if step.cache in QUANTIZED:
         nbytes = stored(step, mixer).kv
         heap.drop(*cache.tensors)
@@ -139,12 +139,12 @@ def attended(heap: Heap, step: ForwardStep, cache: MixerCache, mixer: Attention)
 
 
 def stored(step: ForwardStep, mixer: Mixer) -> CacheBytes:
-    """Count the bytes that this mixer keeps after the step."""
+    """Return the bytes that this mixer caches after the step."""
     return of_mixer(mixer, setting(step))
 
 
 def setting(step: ForwardStep) -> TransformersCacheSetting:
-    """Translate a step into the setting that the rules of caches read."""
+    """Return the step as the setting that the cache rules read."""
     return memo(step, ("setting",), lambda: _setting(step))
 
 
@@ -162,7 +162,7 @@ def _setting(step: ForwardStep) -> TransformersCacheSetting:
     )
 
 
-Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
+Growth = tuple[tuple[int, str], ...]  # (bytes, component) of a mixer's cached tensors
 
 
 def grown(step: ForwardStep, mixer: Mixer) -> Growth:
@@ -181,7 +181,7 @@ def grow(
     caches: Sequence[MixerCache],
     growth: Sequence[Growth],
 ) -> None:
-    """Renew what a layer keeps after this step, as if it had run."""
+    """Renew what a layer caches after this step, as if it had run."""
     for m, k, sizes in zip(block.mixers, caches, growth, strict=True):
         if not _settled(step, m, k):
             renew(heap, step, k, sizes)
@@ -190,7 +190,7 @@ def grow(
 def renew(
     heap: Heap, step: ForwardStep, cache: MixerCache, sizes: Sequence[tuple[int, str]]
 ) -> None:
-    """New tensors for the kept ones, one after the other."""
+    """Replace the cached tensors by new ones, one after the other."""
     fresh = []
     for i, (size, name) in enumerate(sizes):
         old = [heap.rename(tensor, JOINED) for tensor in cache.tensors[i : i + 1]]
@@ -204,15 +204,15 @@ def renew(
 
 
 def _settled(step: ForwardStep, mixer: Mixer, cache: MixerCache) -> bool:
-    """Tell whether nothing changes: an encoder keeps nothing, a static cache and what is crossed
-    are made once."""
+    """Return whether nothing changes: an encoder caches nothing, a static cache and cross
+    attention's are made once."""
     if isinstance(mixer, Attention) and not mixer.causal:
         return True
     return bool(cache.tensors) and (step.cache == "static" or isinstance(mixer, CrossAttention))
 
 
 def _parts(mixer: Mixer, nbytes: int) -> tuple[int, ...]:
-    """Split the bytes of a cache into its tensors: keys and values are two."""
+    """Return the bytes of a cache's tensors: keys and values are two."""
     if not nbytes:
         return ()
     match mixer:
@@ -235,11 +235,11 @@ def _parts(mixer: Mixer, nbytes: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLayers:
-    """The layers of one device. `kinds` says of each which is the first like it."""
+    """The layers of one device. `kinds`: for each layer the first equal one."""
 
     blocks: tuple[LayerBlock, ...]
     kinds: tuple[int, ...]
-    whole: tuple[bool, ...]  # whether it is run: of each kind the first two and the last
+    whole: tuple[bool, ...]  # whether it is run: the first two of a kind, and its last
 
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
@@ -259,7 +259,7 @@ class DeviceLayers:
 
     @property
     def different(self) -> Iterator[tuple[int, LayerBlock, int]]:
-        """(number, layer, how many there are of it)"""
+        """Yield (number, layer, count) of each distinct layer."""
         for kind, count in Counter(self.kinds).items():
             yield kind, self.blocks[kind], count
 
@@ -272,7 +272,7 @@ class ForwardStage:
     layers: DeviceLayers
     first: bool = True
     last: bool = True
-    kept: list[list[MixerCache]] = field(default_factory=list)  # of each layer's mixers
+    kept: list[list[MixerCache]] = field(default_factory=list)  # caches of each layer's mixers
 
     @property
     def blocks(self) -> tuple[LayerBlock, ...]:
@@ -287,7 +287,7 @@ class ForwardStage:
 
 
 def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
-    """Return the sizes of what the mixers of each kind of layer keep after this step, in bytes."""
+    """Return the bytes that the mixers of each kind of layer cache after this step."""
     return {
         kind: tuple(grown(step, m) for m in block.mixers)
         for kind, block, _ in stage.layers.different
@@ -295,7 +295,7 @@ def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth,
 
 
 def stored_kv(step: ForwardStep, stage: ForwardStage) -> int:
-    """Count the bytes that the caches of all layers take behind this step."""
+    """Return the KV cache bytes of all layers after this step."""
     return sum(
         count * sum(stored(step, m).kv for m in block.mixers)
         for _, block, count in stage.layers.different
@@ -303,7 +303,7 @@ def stored_kv(step: ForwardStep, stage: ForwardStage) -> int:
 
 
 def stepped(heap: Heap, stage: ForwardStage) -> None:
-    """The step is over: a legacy cache lets the old tensors go."""
+    """End the step: a legacy cache frees the old tensors."""
     for k in (k for mixers in stage.kept for k in mixers if k.old):
         heap.drop(*k.old)
         k.old = []

@@ -1,25 +1,25 @@
-"""One step as the layers see it: how many tokens, in which dtype, by which code, in which format.
+"""One step as the layers see it: number of tokens, dtype, code path and weight format.
 
     rows     batch x tokens of this step
     past     tokens that are cached before it
 
-How a class computes is read off its parameters' names and its config: which norm, whether queries
-and keys have norms of their own, whether feed-forward and attention run side by side.
+How a class computes follows from its parameters' names and its config: which norm, whether queries
+and keys have norms of their own, whether MLP and attention run in parallel.
 
-A matrix in a packed format costs, while it is used and beside its own bytes:
+A quantized matrix takes, while it is used and besides its own bytes:
 
-    before   alive through the product: the matrix unpacked to the compute dtype, or the input
+    before   alive through the product: the matrix dequantized to the compute dtype, or the input
              quantized, with their scales
     beside   alive with the result for a moment
 
-    nf4            the whole matrix in the compute dtype; one row alone has a kernel of its own
-    fp4            as the default of BitsAndBytesConfig computes: unpacked to the model's dtype and
+    nf4            the whole matrix in the compute dtype; a single row has a separate kernel
+    fp4            as BitsAndBytesConfig computes by default: dequantized to the model's dtype and
                    from there to float32, with the input
-    bnb-int8       the input in int8 with a float32 scale a row, and an int32 result
+    bnb-int8       the input in int8 with a float32 scale per row, and an int32 result
     fp8-block      the input in 8 bits with a float32 scale for every 128
     fp8-tensor     the input in 8 bits
     mxfp4, mxfp8, nvfp4, hqq, quanto, compressed-tensors    the whole matrix in the compute dtype
-    GPTQ, AWQ      kernels unpack in registers
+    GPTQ, AWQ      kernels dequantize in registers
 
 Source: bitsandbytes autograd/_functions.py (MatMul4Bit, MatMul8bitLt); transformers 4.51 and 5.23
 integrations/finegrained_fp8.py (act_quant); hqq core/quantize.py (HQQLinear.forward).
@@ -83,7 +83,7 @@ AROUND: Mapping[str, Around] = {
 
 
 def around(name: str) -> Around | None:
-    """The rule of a format by its name, None where its kernels need nothing."""
+    """Return the rule of a format by its name, None if its kernels need nothing."""
     return next((rule for start, rule in AROUND.items() if name.startswith(start)), None)
 
 
@@ -101,7 +101,7 @@ LEARNED = (".wpe.", "embed_positions.")
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Distances that have embeddings, and parts of the scores that are made with them."""
+    """Distances that have embeddings (`count`), and parts of the scores made with them."""
 
     count: int
     parts: int
@@ -109,52 +109,52 @@ class Distances:
 
 @frozen_record
 class ClassStyle:
-    """The ways in which classes differ in what every class computes."""
+    """Differences between classes in what every class computes."""
 
     float_norms: bool = True  # RMS norms written out in float32; LayerNorm is one kernel
     query_norms: bool = False
-    norms_after: bool = False  # a norm behind attention and feed-forward, too
-    norms_before: bool = True  # attention and feed-forward read what is normed
-    holds_normed: bool = False  # what attention has read lives to the layer's end
-    holds_attended: bool = False  # what attention has made, too
-    frees_fed: bool = False  # what a feed-forward has read goes with its first product
-    two_norms: bool = False  # beside each other, attention and feed-forward have norms of their own
-    parallel: bool = False  # attention and feed-forward read the same normed input
+    norms_after: bool = False  # a norm after attention and MLP, too
+    norms_before: bool = True  # attention and MLP read normed inputs
+    holds_normed: bool = False  # attention's input lives to the layer's end
+    holds_attended: bool = False  # attention's output, too
+    frees_fed: bool = False  # an MLP's input is freed with its first product
+    two_norms: bool = False  # parallel attention and MLP have separate norms
+    parallel: bool = False  # attention and MLP read the same normed input
     fused_queries: bool = False  # one linear makes queries, keys and values
     rotary: bool = True
-    turned: int = 0  # numbers of a head that have positions, where not all have
+    turned: int = 0  # elements per head with positions; 0: all
     wide_rotary: bool = False  # in float32, one after the other, and cast back
     float_rotary: bool = False  # both are cast to float32 first
     learned: bool = False  # a table of positions is added to the embedding, and kept beside it
     biased: bool = False  # a bias by distance is added to the scores: T5
-    norms_behind: bool = False  # the sum is normed, not what a layer reads: BERT
+    norms_behind: bool = False  # the sum is normed, not a layer's input: BERT
     several: int = 0  # temporaries of the activation
     joined_gates: bool = False  # a gated delta net projects its gate with queries, keys, values
-    wide_stream: bool = False  # what layers hand on is in float32: Mamba
-    chunk: int = 256  # tokens that a scan of Mamba 2 takes at once
-    float_routes: bool = False  # weights of experts stay in float32, and so what they weigh
+    wide_stream: bool = False  # layers pass on float32: Mamba
+    chunk: int = 256  # tokens per chunk of Mamba 2's scan
+    float_routes: bool = False  # routing weights stay float32, and so do the outputs they scale
     sinks: bool = False  # a column of scores that no token has
-    counts_groups: bool = False  # the class says how many query heads share a key: sdpa reads it
-    ungrouped: bool = False  # key-value heads go to the kernel as they are: Falcon's one
+    counts_groups: bool = False  # the class has num_key_value_groups: sdpa reads it
+    ungrouped: bool = False  # KV heads go to the kernel unrepeated: Falcon's one
     clamped: bool = False  # experts with biases and a gate of their own: gpt-oss
     shared_first: bool = False  # the shared expert runs before the others, since 5
     kept_scores: bool = False  # scores live beside their softmax: MPNet
-    every_expert: bool = False  # all experts work on all tokens: Llama 4
+    every_expert: bool = False  # every expert processes every token: Llama 4
     looped_experts: bool = False  # run one after the other, in transformers 5 too: DBRX
     sorted_experts: bool = False  # in transformers 4 too: Granite
-    repeated_experts: bool = False  # all on all tokens, before transformers 5 alone
+    repeated_experts: bool = False  # every expert processes every token, only before transformers 5
     expert_attention: bool = False  # each expert of a token has queries of its own: JetMoE
     two_halves: bool = False  # attention and MLP twice, what experts give over both: LongCat
     scaled_latents: bool = False  # queries without positions are multiplied: LongCat
-    own_softmax: bool = False  # eager attention has it in the dtype of the scores
+    own_softmax: bool = False  # eager softmax is in the dtype of the scores
     wide_queries: bool = False  # queries and keys are cast to float32 before their product
-    wide_biases: bool = False  # biases of distance in float32 are added to the scores
+    wide_biases: bool = False  # float32 distance biases are added to the scores
     raw_scores: bool = False  # they stay beside what the mask was added to
     distances: Distances | None = None  # contents and positions are compared apart: DeBERTa
-    per_layer: int = 0  # numbers a token that all layers get beside their states: Gemma 3n and 4
-    beside: int = 0  # and that live through all layers besides: Gemma 3n
+    per_layer: int = 0  # elements per token of per-layer inputs: Gemma 3n and 4
+    beside: int = 0  # elements per token that live through all layers: Gemma 3n
     always_masked: bool = False  # it sees both ways by masks of its own, which no kernel is spared
-    lingering: bool = False  # weights of a layer live to the end of the next
+    lingering: bool = False  # attention weights live to the end of the next layer
 
 
 # Ways that the table of model types has under the name of their field
@@ -167,8 +167,8 @@ OWN_WAYS = frozenset(_OWN_WAYS.split())
 
 
 def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
-    """`names` of parameters and buffers; `config` is the language model's; `turned` numbers of a
-    head have positions."""
+    """Return the style of a class. `names`: parameters and buffers; `config`: the language model's;
+    `turned`: elements per head with positions."""
     known = tuple(names)
     roles = {role(name) for name in known}
     kind = config.model_type
@@ -214,9 +214,9 @@ def _per_layer(config: Config) -> int:
 
 
 def _beside(config: Config) -> int:
-    """Gemma3nTextModel.forward: of n states for one, n - 1 as they were made and one before its
-    norm, n that a layer reads and n that it expects (less the one that all classes have), and four
-    of its variables that others drop."""
+    """Return the extra states of Gemma3nTextModel.forward: of n states for one, n - 1 as they were
+    made and one before its norm, n that a layer reads and n that it predicts (less the one that all
+    classes have), and four of its variables that others free."""
     inputs = config.num("altup_num_inputs", default=0)
     return (3 * inputs + 3) * config.num("hidden_size") if inputs else 0
 
@@ -238,7 +238,7 @@ def _any(names: Iterable[str], words: Iterable[str]) -> bool:
 
 
 def _layer_norm(name: str) -> bool:
-    """Tell layer norms from RMS norms, which have no bias, by a parameter's name."""
+    """Return whether a parameter is a layer norm's: RMS norms have no bias."""
     module, _, last = name.rpartition(".")
     owner = module.rpartition(".")[2].lower()
     return last == "bias" and ("norm" in owner or owner.startswith("ln"))
@@ -246,7 +246,7 @@ def _layer_norm(name: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ForwardStep:
-    """`kernel` is sdpa, or what the user chose."""
+    """One step. `kernel` is sdpa, or what the user set."""
 
     batch: int
     tokens: int
@@ -258,8 +258,8 @@ class ForwardStep:
     style: ClassStyle
     cache: CacheKind = "dynamic"
     longest: int = 0  # of a static cache
-    encoder: int = 0  # tokens that an encoder has read
-    packed: Around | None = None  # what a packed matrix needs while it is used
+    encoder: int = 0  # encoder tokens
+    packed: Around | None = None  # extra memory of a quantized matrix in use
     kind: str = ""  # model type
 
     @cached_property
@@ -268,7 +268,7 @@ class ForwardStep:
 
     @cached_property
     def size(self) -> int:
-        """Return the bytes of one number of an activation."""
+        """Return the bytes per element of activations."""
         return int(self.dtype.nbytes)
 
     @property
@@ -280,12 +280,12 @@ class ForwardStep:
         return self.past == 0
 
     def wide(self, width: int) -> int:
-        """Count the bytes of an activation of `width` numbers a token."""
+        """Return the bytes of an activation with `width` elements per token."""
         return self.rows * width * self.size
 
 
 def linear(heap: Heap, step: ForwardStep, inputs: int, outputs: int) -> LiveTensor:
-    """The product with a matrix, which packed formats first unpack or quantize the input for."""
+    """Return a matmul's output; quantized formats first dequantize or quantize."""
     if step.packed is None:
         return heap.take(step.wide(outputs))
     before, beside = step.packed(step.rows, inputs, outputs, step.size)
@@ -297,7 +297,7 @@ def linear(heap: Heap, step: ForwardStep, inputs: int, outputs: int) -> LiveTens
 
 
 def norm(heap: Heap, step: ForwardStep, width: int | None = None) -> LiveTensor:
-    """A normed copy. RMS norms in Python: a float32 copy, its square, the product, two casts."""
+    """Return a normed copy. RMS norms in Python: float32, its square, product, two casts."""
     count = step.rows * (width or step.hidden)
     if not step.style.float_norms:
         out = heap.take(count * step.size)
@@ -316,7 +316,7 @@ def norm(heap: Heap, step: ForwardStep, width: int | None = None) -> LiveTensor:
 
 
 def rotated(heap: Heap, nbytes: int, wider: int = 1) -> LiveTensor:
-    """x cos + rotate(x) sin: apply_rotary_pos_emb. Products are `wider` times as large where
+    """Return x cos + rotate(x) sin: apply_rotary_pos_emb. Products are `wider` times as large if
     cosines and sines are in float32."""
     first = heap.take(wider * nbytes)
     half = heap.take(nbytes // 2)
