@@ -1,4 +1,4 @@
-"""weighbridge weighs a model before it is loaded.
+"""weighbridge estimates a model's memory before the model is loaded.
 
     >>> import weighbridge
     >>> report = weighbridge.load("llama-3.1-8b")
@@ -8,14 +8,14 @@
     >>> model.infer(engine="vllm", gpu="h100").verdict.fits
     'yes'
 
-Public names: `load`, `infer`, `train`, `fit`, `prepare` and what they take and give, `FakeGPU`,
-`trace`, the errors. Each is imported when it is first used.
+Public names: `load`, `infer`, `train`, `fit`, `prepare` with their argument and result types,
+`FakeGPU`, `trace`, the errors. Each is imported on first use.
 """
 
 from weighbridge.base import lazily
 from weighbridge.base._version import __version__
 
-TYPE_CHECKING = False  # typing costs more to import than all that is here
+TYPE_CHECKING = False  # importing typing takes longer than everything else here
 if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
     from weighbridge.base.canonical import key
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from weighbridge_lab.trace.live import trace as trace
     from weighbridge_lab.trace.magic import load_ipython_extension as load_ipython_extension
 
-_NAMES = {  # module -> names of ours that it has
+_NAMES = {  # module -> the public names that it defines
     "faces.api": "load infer train fit together prepare explain_oom weigh check emit",
     "base.canonical": "key",
     "files.oom": "Oom",
@@ -74,7 +74,7 @@ _NAMES = {  # module -> names of ours that it has
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [  # without FakeGPU, which needs torch: `import *` is for all
+__all__ = [  # without FakeGPU: `import *` must work without torch
     "BadFileError",
     "Emitted",
     "FileCheck",
@@ -115,5 +115,5 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_HOMES})
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+if not TYPE_CHECKING:  # else a type checker would accept any name as one of this package
     __getattr__ = lazily.named(__name__, _HOMES)

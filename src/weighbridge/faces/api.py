@@ -1,4 +1,4 @@
-"""The Python API: one function a question, the same that the command line calls."""
+"""The Python API: one function per question. The command line calls the same functions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from weighbridge.workload.picture_training import PictureTraining
 
 Progress = Callable[[int, int], None]
-PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
+PLAIN = (str, bytes, Mapping)  # types of a model that is not an object of another library
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")
 
 
 def _options(typed: Mapping[str, Any], then: str = "") -> GatherOptions:
-    """Return how to reach the model: of the arguments of a question, those that all take. `then` is
-    the module that is imported while a source is waited for."""
+    """Return the options for reaching a model: the arguments that all questions take, out of
+    `typed`. `then`: the module below weighbridge to import during the wait for the source."""
     after = then and f"weighbridge.{then}"
     return GatherOptions(**{name: typed[name] for name in SOURCE}, then=after)
 
@@ -47,13 +47,13 @@ def prepare(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Reads `model` once, to be asked many times: `.load(...)`, `.infer(...)`, `.train(...)`.
+    """Read `model` once, to ask many questions of it: `.load(...)`, `.infer(...)`, `.train(...)`.
 
     Args:
         model: as for `load`.
 
     Returns:
-        A frozen `Prepared`. What a repository or a folder holds later, it does not see.
+        A frozen `Prepared`. It does not see later changes of the repository or the folder.
 
     Raises:
         weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
@@ -84,24 +84,24 @@ def load(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Return what the weights of `model` take, in every format, and what loading them allocates.
+    """Return the memory of the weights of `model` in every format, and of loading them.
 
     Args:
         model: a reference as the command line takes it (catalogue name, Hub id, path, URL), a
             `pathlib.Path`, a config as a mapping, a live `torch.nn.Module`, or a pipeline of
             diffusers.
-        dtype: the dtype to load in ("bfloat16"); None is the engine's default, printed.
+        dtype: the dtype to load in ("bfloat16"); None is the engine's default, as reported.
         quantization: the format to load in ("nf4", "gptq-4bit-g128", "Q4_K_M").
         engine_version: version of transformers ("4.40"); None is the newest known.
         device_map: "auto" or "cuda" loads straight to the device; None is `.to("cuda")`.
-        base_model: count the headless class.
-        gpu: the device that the verdict is about: "4090", "a100-80gb:8", "2x RTX 4090".
-        gpu_memory: what a process can have of that device, or of any: "24GiB", or bytes.
-        headroom: what is to stay free on each device: "1GiB", "10%" or bytes; None is nothing.
-        ram: host memory that processes can have: "64GiB", bytes, or "local" for this machine's;
-            None states what is needed and does not judge it.
-        platform: "windows" moves what a card has no room for to RAM, slowly; None is Linux.
-        not_understood: words of a question that were not understood: the verdict is open.
+        base_model: count the class without its head.
+        gpu: the device to judge the fit on: "4090", "a100-80gb:8", "2x RTX 4090".
+        gpu_memory: what a process can use of that device, or of an unnamed one: "24GiB", or bytes.
+        headroom: memory to leave free on each device: "1GiB", "10%" or bytes; None is nothing.
+        ram: host memory that processes can use: "64GiB", bytes, or "local" for this machine's;
+            None reports the need without a verdict on it.
+        platform: "windows" moves to RAM, slowly, what does not fit the card; None is Linux.
+        not_understood: words of a question that were not understood; the verdict is "unknown".
 
     Returns:
         A frozen `Report`; all sizes are bytes.
@@ -127,14 +127,15 @@ def infer(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """Return what serving `model` takes, per device and phase, by the rules of one engine.
+    """Return the memory that serving `model` takes, per device and phase, by the rules of one
+    engine.
 
     Args:
-        model: as for `load`; may be left out where the command names one.
-        workload: all settings as one typed record; or give them by name instead, typed or as the
-            command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
-        command: the engine's own launch command ("vllm serve org/name -tp 2"); what it does not
-            say is the engine's default. Settings given beside it win.
+        model: as for `load`; optional if the command names one.
+        workload: all settings as one typed record. Or pass them by name instead, as Python values
+            or as the command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
+        command: the engine's own launch command ("vllm serve org/name -tp 2"). Flags that it leaves
+            out have the engine's defaults. Settings given by name win over it.
 
     Returns:
         A frozen `Report`; `devices` are the accelerators and then the host.
@@ -166,13 +167,13 @@ def image(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """Return what making pictures or video with a pipeline takes, stage by stage.
+    """Return the memory that making pictures or video with a pipeline takes, stage by stage.
 
     Args:
         model: as for `load`: the name of a pipeline, a repository or a folder with a
             model_index.json.
-        workload: all settings as one typed record; or give them by name instead, typed or as the
-            command line writes them: `size="1024x1024", offload="model", gpu="3060"`.
+        workload: all settings as one typed record. Or pass them by name instead, as Python values
+            or as the command line writes them: `size="1024x1024", offload="model", gpu="3060"`.
 
     Returns:
         A frozen `Report`; `devices` are the card and then the host.
@@ -197,12 +198,12 @@ def train_image(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """Return what training a pipeline's denoiser takes, per device and phase.
+    """Return the memory that training a pipeline's denoiser takes, per device and phase.
 
     Args:
-        model: as for `picture`.
-        workload: all settings as one typed record; or give them by name instead, typed or as the
-            command line writes them: `method="lora", size="1024", gpu="3060"`.
+        model: as for `image`.
+        workload: all settings as one typed record. Or pass them by name instead, as Python values
+            or as the command line writes them: `method="lora", size="1024", gpu="3060"`.
 
     Returns:
         A frozen `Report`; `devices` are the card and then the host.
@@ -227,13 +228,13 @@ def train(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Report:
-    """Return what fine-tuning or training `model` takes, per device and phase.
+    """Return the memory that fine-tuning or training `model` takes, per device and phase.
 
     Args:
         model: as for `load`.
-        workload: all settings as one typed record; or give them by name instead, typed or as the
-            command line writes them: `method="lora", lora_r=16, seq_len="4K"`. A config of PEFT
-            (`LoraConfig`) is a `method`, too.
+        workload: all settings as one typed record. Or pass them by name instead, as Python values
+            or as the command line writes them: `method="lora", lora_r=16, seq_len="4K"`. `method`
+            also takes a config of PEFT (`LoraConfig`).
 
     Returns:
         A frozen `Report`; `devices` are the accelerators and then the host.
@@ -261,20 +262,20 @@ def fit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "Fit":
-    """Tell whether `model` fits an accelerator, and what to change where it does not.
+    """Return whether `model` fits an accelerator, and what to change if it does not.
 
-    Five questions at once: loading, inference, LoRA, QLoRA and full training.
+    Answers five questions at once: loading, inference, LoRA, QLoRA and full training.
 
     Args:
         model: as for `load`.
-        gpu: "4090", "a100-80gb:8", "2x RTX 4090"; or give `gpu_memory="24GiB"`.
-        settings: those of `infer` and `train`, by name; each goes to the questions that have it.
-            `for_` is the question that `.fits` is about (load, infer, lora, qlora or train);
-            `max` solves for context, users, batch, seq-len, lora-r or model-size; `smallest` for
-            gpu, count or instance.
+        gpu: "4090", "a100-80gb:8", "2x RTX 4090"; or pass `gpu_memory="24GiB"`.
+        settings: those of `infer` and `train`, by name; each applies to the questions that have it.
+            `for_` is the question that `.fits` answers (load, infer, lora, qlora or train); `max`
+            solves for context, users, batch, seq-len, lora-r or model-size; `smallest` for gpu,
+            count or instance.
 
     Returns:
-        A frozen `Fit`: `.fits`, `.plan`, `.questions`, `.solved`, `.to_dict()`. Of a pipeline of
+        A frozen `Fit`: `.fits`, `.plan`, `.questions`, `.solved`, `.to_dict()`. For a pipeline of
         pictures or video it has one question: "image", "video" or "train_image".
 
     Raises:
@@ -301,12 +302,12 @@ def together(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "Services":
-    """Say whether several models can be served on the same cards at once.
+    """Return whether several models can be served on the same cards at once.
 
     Args:
         models: two or more, as for `load`.
-        settings: those of `infer`, for each of them; `gpu` names the card. Without `engine` each is
-            asked of the one that people use on it.
+        settings: those of `infer`, applied to each model; `gpu` names the card. Without `engine`,
+            each model gets the engine that is usual on that card.
 
     Returns:
         A frozen `Services`: `.fits`, `.services`, `.left`, `.to_dict()`.
@@ -332,21 +333,21 @@ def explain_oom(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "Oom":
-    """Why memory ran out, from the message that was printed, and what to change.
+    """Return why memory ran out, from the error message, and what to change.
 
     Args:
         text: the message or the log, as text or bytes; a path is read.
-        model: what ran, as for `load`, or what `prepare` gave: the message is then compared with
-            its estimate. None answers from the message alone.
-        settings: what is known of the run, as for `infer` and `train`; they rule over what the
-            log states. `task` is load, infer or train where the log does not tell.
+        model: the model that ran, as for `load`, or a `Prepared`: its estimate is then compared
+            with the message. None answers from the message alone.
+        settings: known settings of the run, as for `infer` and `train`; they win over what the log
+            states. `task` is load, infer or train, for a log that does not tell.
 
     Returns:
         A frozen `Oom`; all sizes are bytes.
 
     Raises:
-        weighbridge.WeighbridgeError: no message that we know, a file that is no text, or a
-            model or settings that `infer` and `train` would refuse.
+        weighbridge.WeighbridgeError: an unknown message, a file that is not text, or a model or
+            settings that `infer` and `train` would refuse.
     """
     from weighbridge.files.oom import explained
 
@@ -373,22 +374,22 @@ def weigh(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "WeighedFile":
-    """Weigh the runs that a file starts: a config, a launch command or a log that people have.
+    """Estimate the runs that a file starts; the file is a config, a launch command or a log.
 
     Args:
         file: its text, or a path.
-        name: what the text is called, where it is no path.
-        kind: what the file is ("axolotl"); None is what its content tells.
-        task: "train" or "infer", where the file has to be about it.
-        model: the model, where the file does not name it.
-        settings: those of `infer` and `train`, which win over what the file says.
+        name: a name for the text, if `file` is not a path.
+        kind: the kind of file ("axolotl"); None detects it from the content.
+        task: "train" or "infer", if the file must be about that task.
+        model: the model, if the file does not name it.
+        settings: those of `infer` and `train`; they win over the file's.
 
     Returns:
         A frozen `WeighedFile`: `.runs`, each with what was read and its `Report`; `.fits`.
 
     Raises:
-        weighbridge.WeighbridgeError: a file that nothing tells, or that is broken; and
-            settings that its runs have not.
+        weighbridge.WeighbridgeError: a file of unknown kind, a broken file, or settings that its
+            runs do not have.
     """
     from weighbridge.files.runfiles.kinds import folder_of, of_task, read, text_of
     from weighbridge.files.runfiles.weighing import weighed
@@ -419,20 +420,20 @@ def emit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> "Emitted":
-    """Write a new file for another program that asks for what is asked here.
+    """Return a new run file for another program, made from these settings or from another run file.
 
     Args:
-        model: the model, as for `train` and `infer`; None where `file` names it.
-        kind: what the file is for: "axolotl", "trl", "accelerate", "vllm", "compose"...
-        file: a run file of another kind, whose run is said again: its text, or a path.
-        name, file_kind: of that file, as for `weigh`.
-        settings: those of `train` or `infer`, whichever the kind is about.
+        model: the model, as for `train` and `infer`; None if `file` names it.
+        kind: the program that the file is for: "axolotl", "trl", "accelerate", "vllm", "compose"...
+        file: a run file of another kind to convert: its text, or a path.
+        name, file_kind: the `name` and `kind` of `file`, as for `weigh`.
+        settings: those of `train` or `infer`, whichever task `kind` is for.
 
     Returns:
         A frozen `Emitted`: `.text`, `.starts` (the command that starts it) and `.report`.
 
     Raises:
-        weighbridge.WeighbridgeError: a setting that such a file has no word for, and what
+        weighbridge.WeighbridgeError: a setting that the file's format cannot express, and what
             `train`, `infer` and `weigh` raise.
     """
     from weighbridge.answers.remedies.case import DEVICE
@@ -480,17 +481,17 @@ def check(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> "FileCheck":
-    """Weigh run files against the cards that they are for, as `weighbridge check` does.
+    """Check run files against the cards that they must fit, as `weighbridge check` does.
 
     Args:
-        rules: the path of a weighbridge.toml; patterns in it are below its folder.
-        files: the files that are checked; none are all that a rule names.
+        rules: the path of a weighbridge.toml; its patterns are relative to its folder.
+        files: the files to check; empty for all that a rule matches.
 
     Returns:
         A frozen `FileCheck`: `.files`, each with `.result`, `.reason` and `.found`; `.code`.
 
     Raises:
-        weighbridge.WeighbridgeError: rules that are none.
+        weighbridge.WeighbridgeError: invalid rules.
     """
     from pathlib import Path
 
