@@ -2,7 +2,7 @@
 
     COUNT.read("8K") -> 8192;  IMAGE.read("1280x720") -> (720, 1280)
 
-A reader raises TypeError or ValueError for what is none of its values.
+A reader raises TypeError or ValueError for a value that is not of its kind.
 """
 
 import re
@@ -14,7 +14,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import parse_count, parse_size
 from weighbridge.base.versions import dated, release
 
-# (height, width) by their everyday names, as video models have them
+# Everyday names of video sizes -> (height, width) in pixels, as video models have them
 FORMATS = {
     "480p": (480, 832),
     "540p": (544, 960),
@@ -23,13 +23,13 @@ FORMATS = {
 }
 
 
-class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
-    """`metavar` is a placeholder for the help; `read` raises for what is no value."""
+class ValueKind(NamedTuple):  # not a frozen dataclass: every start of the program creates these
+    """A kind of value. `metavar` is its placeholder in the help; `read` raises for other values."""
 
     name: str
     metavar: str
     read: Callable[[Any], Any]
-    says: str  # key of what it is in words, for errors
+    says: str  # key of the sentence that describes the kind, for errors
 
 
 def _word(value: Any) -> str:
@@ -45,7 +45,7 @@ def _version(value: Any) -> str:
 
 
 def _release(value: Any) -> str:
-    """Read a version, or the date of a library that has few releases."""
+    """Return a version, or a date for libraries that are released by date."""
     return str(value) if dated(_word(value)) is not None else _version(value)
 
 
@@ -58,7 +58,7 @@ def _plain(value: Any) -> int | float:
 def _count(value: Any) -> int:
     if isinstance(value, str):
         if re.fullmatch(r"\s*-\d+\s*", value):
-            return int(value)  # its bound is what is wrong with it
+            return int(value)  # a negative number is read, so that the error names its lower bound
         try:
             return parse_count(value)
         except UsageError:
@@ -84,7 +84,7 @@ def _size(value: Any) -> int:
 
 
 def _text_size(value: Any) -> str:
-    """Read a size that may be relative: it is kept as it was written."""
+    """Return a size that may be relative (10%) as text, the way it was written."""
     return str(_whole(value)) if not isinstance(value, str) else _word(value)
 
 
@@ -95,7 +95,7 @@ def _flag(value: Any) -> bool:
 
 
 def _image(value: Any) -> tuple[int, int]:
-    """ "1024", "1280x720" (width x height), "720p", 1024 or [height, width] -> (height, width)."""
+    """Return (height, width) of "1024", "1280x720" (width x height), "720p", 1024 or [h, w]."""
     if isinstance(value, str) and value.strip().lower() in FORMATS:
         height, width = FORMATS[value.strip().lower()]
     elif isinstance(value, str):
@@ -129,7 +129,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _pairs(value: Any) -> tuple[str, ...]:
-    """Read pairs as they are written: a space is a part of one, a comma ends it anywhere."""
+    """Return pairs as they were written: commas separate them, and a space is part of a pair."""
     listed = (value,) if isinstance(value, str) else value
     pairs = tuple(pair for text in listed for pair in _word(text).split(","))
     if not pairs:

@@ -1,12 +1,12 @@
-"""How many processes a run has, and of which kinds: one record, whatever starts or counts them.
+"""The number of ranks of a run by kind of parallelism, in one record.
 
-    Ranks(tensor=2, pipeline=2).over(16).data                4: what the others leave
+    Ranks(tensor=2, pipeline=2).over(16).data                4: data ranks fill the cards
     Ranks.of({"tensor_parallel_size": 2}).cards              2, by the names of settings
-    Ranks(data=2, tensor=2).together("data", 1)              cards 1 and 3 have the same part
+    Ranks(data=2, tensor=2).together("data", 1)              cards 1 and 3 form a data group
 
-    cards = data x tensor x pipeline x context               expert ranks are among all but stages
+    cards = data x tensor x pipeline x context               expert groups lie within a stage
 
-Ranks lie next to each other in the order tensor, context, data, pipeline: Megatron-LM d98e8a6
+Ranks are numbered in the order tensor (adjacent), context, data, pipeline: Megatron-LM d98e8a6
 core/parallel_state.py (order tp-cp-ep-dp-pp), torchtitan v0.2.2 distributed/parallel_dims.py.
 """
 
@@ -20,10 +20,10 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.machines.accelerators.machines import MACHINE
 
-ORDER = ("tensor", "context", "data", "pipeline")  # from the cards that are nearest
-OF_A_COPY = ("tensor", "pipeline", "context")  # ranks that have one copy of a model together
-SHAPE = (*OF_A_COPY, "expert")  # kinds of which a search for layouts tries numbers
-SIZES: Mapping[str, str] = {  # a kind of ranks -> the setting that says how many
+ORDER = ("tensor", "context", "data", "pipeline")  # ranks of the first kind are adjacent cards
+OF_A_COPY = ("tensor", "pipeline", "context")  # ranks that split one copy of a model
+SHAPE = (*OF_A_COPY, "expert")  # kinds whose sizes a search for layouts varies
+SIZES: Mapping[str, str] = {  # kind of ranks -> the setting of its size
     kind: f"{kind}_parallel_size" for kind in ("data", *SHAPE)
 }
 SETTINGS: Mapping[str, str] = {
@@ -32,12 +32,12 @@ SETTINGS: Mapping[str, str] = {
     "per_machine": "ranks_per_machine",
 }
 MOST = 1 << 16
-# What ranks of a sequence do to see all of it (training/forward/parts/sequence.py)
+# How context-parallel ranks attend to the whole sequence (training/forward/parts/sequence.py)
 ULYSSES, ALLGATHER, RING, HEADS = ("ulysses", "allgather", "ring", "heads")
 
 
 class RankContradiction(NamedTuple):
-    """A sentence that says which numbers of ranks cannot be together, and the settings of them."""
+    """Numbers of ranks that contradict each other: their `settings`, and `why` in a sentence."""
 
     settings: tuple[str, ...]
     why: str
@@ -45,8 +45,8 @@ class RankContradiction(NamedTuple):
 
 @frozen_record
 class Ranks:
-    """Numbers of ranks by kind. `replicas` are copies of a model that data ranks share out, None
-    where nobody says them; `per_machine` ranks are on one machine, if there are so many."""
+    """Numbers of ranks by kind. `replicas`: copies of the model that data ranks hold as shards,
+    None if not set; `per_machine`: ranks on one machine, if the run has that many."""
 
     data: int = 1
     tensor: int = 1
@@ -58,17 +58,17 @@ class Ranks:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the ranks that settings say by their names; one of a kind that is not there."""
+        """Return the ranks that `settings` give by name; a kind that is not set has one."""
         numbers = {kind: settings.get(name) for kind, name in SETTINGS.items()}
         return cls(**{kind: n for kind, n in numbers.items() if isinstance(n, int) and n > 0})
 
     def over(self, cards: int) -> Self:
-        """Return the same ranks with as many of data as the cards leave, at least one."""
+        """Return a copy whose data ranks fill `cards`, at least one data rank."""
         return replace(self, data=max(1, cards // self.copy))
 
     @property
     def copy(self) -> int:
-        """Count the cards that have one copy of a model together."""
+        """Return the number of cards that hold one copy of a model: tensor x pipeline x context."""
         return prod(getattr(self, kind) for kind in OF_A_COPY)
 
     @property
@@ -77,31 +77,31 @@ class Ranks:
 
     @property
     def among(self) -> int:
-        """Count the ranks that have the same parts of layers: those of a sequence hold the same."""
+        """Return the number of ranks with the same part of the layers: data x context."""
         return self.data * self.context
 
     @property
     def sharing(self) -> int:
-        """Count the ranks of `among` that share one copy out, of as many copies as are said."""
+        """Return the number of ranks that shard one replica: `among` / `replicas`, at least 1."""
         return max(1, self.among // (self.replicas or 1))
 
     @property
     def local(self) -> int:
-        """Count the ranks of one machine, which share its memory."""
+        """Return the number of ranks on one machine, which share its host memory."""
         return min(self.per_machine, self.cards)
 
     @property
     def machines(self) -> int:
-        """Count the machines, each of which has as many ranks."""
+        """Return the fewest machines that hold all ranks, with equally many ranks on each."""
         least = ceil_div(self.cards, self.per_machine)
         return next(n for n in range(least, self.cards + 1) if self.cards % n == 0)
 
     def span(self, kind: str) -> int:
-        """Count the cards next to each other within which a group of a kind lies."""
+        """Return the number of adjacent cards that a group of ranks of `kind` spans."""
         return prod(getattr(self, each) for each in ORDER[: ORDER.index(kind) + 1])
 
     def together(self, kind: str, card: int = 0) -> range:
-        """Return the cards that have ranks of one kind together with a card."""
+        """Return the cards in the same group of `kind` as `card`, itself included."""
         span = self.span(kind)
         step = span // int(getattr(self, kind))
         first = card // span * span + card % step
@@ -109,16 +109,16 @@ class Ranks:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return all numbers by kind."""
+        """Return all fields by name."""
         return {kind: getattr(self, kind) for kind in SETTINGS}
 
     def settings(self, *kinds: str) -> dict[str, int]:
-        """Return the numbers of these kinds, or of all, under the names of settings."""
+        """Return the sizes of `kinds`, or of all in SIZES, by the names of their settings."""
         return {SETTINGS[kind]: getattr(self, kind) for kind in kinds or SIZES}
 
     def contradictions(self, cards: int | None = None) -> Iterator[RankContradiction]:
-        """Yield what cannot be, whatever the ranks share out; `cards` are those that there are,
-        where data ranks are what is left of them."""
+        """Yield the contradictions, whatever is sharded. `cards`: the number of cards, if the data
+        ranks are the rest of them; else None."""
         if cards is not None and cards % self.copy:
             yield self._undivided(cards)
         if self.cards > MOST:
@@ -136,7 +136,7 @@ class Ranks:
             yield RankContradiction((SETTINGS["expert"],), why)
 
     def _undivided(self, cards: int) -> RankContradiction:
-        """Say that cards do not make whole copies of a model."""
+        """Return the contradiction that `cards` is not a multiple of the cards of one copy."""
         named = [kind for kind in OF_A_COPY if getattr(self, kind) > 1]
         by = " x ".join(f"--{kind}-parallel-size {getattr(self, kind)}" for kind in named)
         near = cards // self.copy * self.copy or self.copy
@@ -145,8 +145,8 @@ class Ranks:
 
 
 def arranged(base: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:
-    """Yield the ranks that divide so many cards, of numbers to choose from by kind (SHAPE), and as
-    `base` in all else."""
+    """Yield the ranks that fill `cards`, with sizes out of `choices` by kind (SHAPE) and the rest
+    from `base`."""
     for shape in product(*(choices[kind] for kind in SHAPE)):
         tensor, pipeline, context, expert = shape
         if cards % (tensor * pipeline * context) == 0 and cards // pipeline % expert == 0:

@@ -1,4 +1,4 @@
-"""A setting, declared once: a typed field of its engine's class, with all that is known of it.
+"""A setting, declared once: a typed field of its engine's class, with all that is known about it.
 
     class Vllm(Serving, CardSettings):
         max_num_seqs: Int = whole(1, 1 << 20)
@@ -6,9 +6,9 @@
     Vllm.max_num_seqs.most     the record           w = Vllm(max_num_seqs=64)
     w.max_num_seqs             64: int | None       w.said     {"max_num_seqs": 64}
 
-Only what was said is in an instance, so that None is never a value, and 0 and False are. Command
-line, requests, schemas, the page and launch lines are derived from the record. Its sentences stand
-in base/words/settings.json, by the class and the name of the field.
+An instance stores only what the user set: None always means unset, 0 and False are values. Command
+line, requests, schemas, the page and launch lines are derived from the record. Its texts are in
+base/words/settings.json, by the names of class and field.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,32 +47,31 @@ from weighbridge.settings.kinds import (
     ValueKind,
 )
 
-if TYPE_CHECKING:  # names of types alone: a start makes no more than it reads
+if TYPE_CHECKING:  # names for types only, which a running program need not create
     from typing import TypedDict, Unpack
 
     class SettingFacts(TypedDict, total=False):
-        """Facts of a setting beside its kind and its bounds."""
+        """Optional facts of a setting, next to its kind and bounds."""
 
-        name: str  # where Python reserves it
-        flags: tuple[str, ...]  # spellings besides --its-name
-        worded: tuple[str, ...]  # keys of its sentences, where no class declares it
-        default: Any  # where one is the same for every model, version and device
-        slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
-        launch: "tuple[LaunchFlag, ...]"  # how the engine's command line says it, where not as ours
-        instead: Mapping[str, str]  # what is typed for a word that is no choice
-        idle: str  # why no answer changes by it, where none does
+        name: str  # if Python reserves the field's name
+        flags: tuple[str, ...]  # spellings other than --its-name
+        worded: tuple[str, ...]  # keys of its texts, if no class declares it
+        default: Any  # if it is the same for every model, version and device
+        slider: tuple[int, int]  # range that is useful in practice, on a logarithmic scale
+        launch: "tuple[LaunchFlag, ...]"  # flags of the engine's command line, if not ours
+        instead: Mapping[str, str]  # word that is not a choice -> what to type for it
+        idle: str  # why it changes no answer, if it does not
 
 
 T = TypeVar("T")
-MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
-ENGINES = "weighbridge.engines."  # folders of engines: settings that are declared there are theirs
+MOST = float(1 << 50)  # limits the work that a user's number can cause
+ENGINES = "weighbridge.engines."  # settings declared in an engine's folder are its own
 
 
 class LaunchFlag:
-    """One way in which an engine's own command line says a setting: the flag's `names`; `reads`,
-    the kind of value where it is not the setting's own (engines/launch/record.py; "false" of a
-    switch that turns it off; "code" where the dialect's own reads it); `plain`, values that mean
-    the default."""
+    """A flag of an engine's own command line: its `names`; `reads`, the kind of value if it is not
+    the setting's (engines/launch/record.py; "false" for a switch that turns it off; "code" if code
+    of the engine's dialect reads it); `plain`, values that mean the default."""
 
     __slots__ = ("names", "plain", "reads")
 
@@ -81,13 +80,12 @@ class LaunchFlag:
 
 
 def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[LaunchFlag, ...]:
-    """Return the one way of saying a setting by these flags, as a tuple that others are added
-    to."""
+    """Return a tuple of one launch flag with these `names`, to which callers add further ones."""
     return (LaunchFlag(*names, reads=reads, plain=plain),)
 
 
 class SettingText:
-    """A text for people, which no answer needs: read when a face first asks for it."""
+    """A text about a setting for people, read when an interface first needs it; no answer does."""
 
     __slots__ = ("name",)
 
@@ -102,8 +100,8 @@ class SettingText:
 
 
 class Setting(Generic[T]):
-    """One setting. On a class of settings it is this record, on an instance a value: that of
-    `Valued`, or of `Switch`."""
+    """The record of one setting. Read on a class it is this record; on an instance, the value that
+    the user set, else that of `Valued` or `Switch`."""
 
     kind: ValueKind
     name: str = ""
@@ -113,17 +111,17 @@ class Setting(Generic[T]):
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     instead: Mapping[str, str] = MappingProxyType({})
-    worded: tuple[str, ...] = ()  # Class.name of its sentences, the last declared first
+    worded: tuple[str, ...] = ()  # Class.name keys of its texts, the last declared first
     help = SettingText()
-    zh = SettingText()  # the same in Chinese
-    label = SettingText()  # on the page, where it does not follow from the name
+    zh = SettingText()  # `help` in Chinese
+    label = SettingText()  # on the page, if it does not follow from the name
     label_zh = SettingText()
-    page = SettingText()  # what the page says in place of `help`
+    page = SettingText()  # what the page shows in place of `help`
     default: T | None = None
     slider: tuple[int, int] | None = None
     launch: tuple[LaunchFlag, ...] | None = None
     idle: str = ""
-    unset: ClassVar[bool | None] = None  # what an instance reads where nothing was said
+    unset: ClassVar[bool | None] = None  # an instance's value if the user set none
 
     def __init__(
         self,
@@ -142,28 +140,28 @@ class Setting(Generic[T]):
         vars(self)["worded"] = (f"{owner.__name__}.{name}", *self.worded)
 
     def but(self, **facts: "Unpack[SettingFacts]") -> Self:
-        """Return the same setting as another engine, or another task, has it."""
+        """Return a copy with `facts` changed, for another engine or task."""
         changed = copy(self)
         vars(changed).update(facts)
         return changed
 
     @property
     def flag(self) -> str:
-        """Return our option, as a command line spells it."""
+        """Return weighbridge's own option, as its command line spells it."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def written(self) -> str:
-        """Return the flag by which a launch line says it."""
+        """Return the flag of the setting in a launch line."""
         return self.launch[0].names[0] if self.launch else (*self.flags, self.flag)[0]
 
     @property
     def section(self) -> str:
-        """Return the title of the section that it is listed in."""
+        """Return the title of the section that lists the setting."""
         return self.owner.TITLE
 
     def value(self, written: Any) -> T:
-        """Read what was given. Raises UsageError with the setting's name where it is no value."""
+        """Return `written` as a valid value. Raises UsageError with the flag if it is not one."""
         try:
             read = self.kind.read(written)
         except (TypeError, ValueError, OverflowError):
@@ -185,8 +183,8 @@ class Setting(Generic[T]):
         return value
 
     def _choice(self, read: str, value: Any) -> str:
-        """Return the choice as it is declared, however it was written. A word that is none of ours
-        and like none may well be a program's or a method's: that is a gap."""
+        """Return the choice as it is declared, in any case of letters. Raises UsageError if
+        misspelled, UnsupportedError if like none: it may be a real word that is missing here."""
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
             known = ", ".join(self.choices)
@@ -201,13 +199,13 @@ class Setting(Generic[T]):
         return spelled[read.lower()]
 
     def _no_value(self, written: Any) -> UsageError:
-        """Return the error of what is none of its values."""
+        """Return the error for a value that is not of the setting's kind."""
         kind = sentence(self.kind.says)
         return UsageError(sentence("no_value", flag=self.flag, kind=kind, value=written))
 
 
 class Valued(Setting[T]):
-    """A setting that reads as None where it was not said."""
+    """A setting that is None if the user did not set it."""
 
     @overload
     def __get__(self, settings: None, owner: type) -> Self: ...
@@ -216,13 +214,13 @@ class Valued(Setting[T]):
     def __get__(self, settings: object | None, owner: type) -> "Self | T | None":
         return self if settings is None else None
 
-    if TYPE_CHECKING:  # what a constructor takes; at run time a value in the instance comes first
+    if TYPE_CHECKING:  # types of the constructor; at run time a value in the instance comes first
 
         def __set__(self, settings: object, value: T | None) -> None: ...
 
 
 class Switch(Setting[bool]):
-    """A flag that is off where it was not said, and never None."""
+    """A flag that is False if the user did not set it, and never None."""
 
     unset = False
 
@@ -268,17 +266,17 @@ def size(least: float = 0, **facts: "Unpack[SettingFacts]") -> Int:
 
 
 def relative(**facts: "Unpack[SettingFacts]") -> Str:
-    """Declare a size that may be a share of another, 1GiB or 10%; it stays as it was written."""
+    """Declare a size, 1GiB, or a share of another one, 10%; it stays as it was written."""
     return Valued(RELATIVE, **facts)
 
 
 def memory(**facts: "Unpack[SettingFacts]") -> Str:
-    """Declare a size that may be this machine's own, 64GiB or local."""
+    """Declare a size of memory, 64GiB, or "local" for that of this machine."""
     return Valued(MEMORY, **facts)
 
 
 def word(*choices: str, **facts: "Unpack[SettingFacts]") -> Str:
-    """Declare a text, or one of some."""
+    """Declare a text, or one of `choices` if there are any."""
     return Valued(WORD, choices=choices, **facts)
 
 
@@ -288,7 +286,7 @@ def words(**facts: "Unpack[SettingFacts]") -> Words:
 
 
 def pairs(**facts: "Unpack[SettingFacts]") -> Words:
-    """Declare a list of pairs such as a=b, which stay as they are written."""
+    """Declare a list of pairs such as a=b, which stay as they were written."""
     return Valued(PAIRS, **facts)
 
 
@@ -298,17 +296,17 @@ def version(**facts: "Unpack[SettingFacts]") -> Str:
 
 
 def release(**facts: "Unpack[SettingFacts]") -> Str:
-    """Declare a version, or the date of a library that has few."""
+    """Declare a version, or a date for a library that is released by date."""
     return Valued(RELEASE, **facts)
 
 
 def flag(**facts: "Unpack[SettingFacts]") -> Bool:
-    """Declare true or false, of which the engine chooses where nothing is said."""
+    """Declare a boolean for which the engine has a default."""
     return Valued(FLAG, **facts)
 
 
 def switch(**facts: "Unpack[SettingFacts]") -> Switch:
-    """Declare a flag that is off where nothing is said."""
+    """Declare a flag that is off by default."""
     return Switch(FLAG, **facts)
 
 
@@ -318,22 +316,22 @@ def image(**facts: "Unpack[SettingFacts]") -> Pixels:
 
 
 def split(**facts: "Unpack[SettingFacts]") -> Shares:
-    """Declare shares of devices."""
+    """Declare the shares of a model that devices get."""
     return Valued(SPLIT, **facts)
 
 
 def layers(**facts: "Unpack[SettingFacts]") -> Shares:
-    """Declare layers of each stage of a pipeline."""
+    """Declare the number of layers per pipeline stage."""
     return Valued(LAYERS, **facts)
 
 
 @dataclass_transform(kw_only_default=True)
 class Settings:
-    """The settings that were said. Subclasses declare settings; each is a section of a form, or has
-    several."""
+    """The values that a user set. Subclasses declare settings; each subclass is one or several
+    sections of a form."""
 
     TITLE: ClassVar[str] = ""
-    TITLE_ZH: ClassVar[str] = ""  # where it is another in Chinese
+    TITLE_ZH: ClassVar[str] = ""  # if it differs in Chinese
 
     def __init_subclass__(cls) -> None:
         if "TITLE" in vars(cls) and "TITLE_ZH" not in vars(cls):
@@ -349,11 +347,11 @@ class Settings:
 
     @property
     def said(self) -> Mapping[str, Any]:
-        """Values by the names of the settings, of those that were said."""
+        """Return the values that the user set, by the names of their settings."""
         return vars(self)
 
     def but(self, **changes: Any) -> Self:
-        """Return others, of which these differ; None takes back what was said."""
+        """Return a copy with these settings changed; None resets one to unset."""
         return type(self)(**{**vars(self), **changes})
 
     __replace__ = but  # copy.replace, from Python 3.13
@@ -375,7 +373,7 @@ _FIELDS: dict[type, Mapping[str, Setting[Any]]] = {}
 
 
 def fields(declared: type[Settings]) -> Mapping[str, Setting[Any]]:
-    """Settings of a class by name: those of its first parent first, its own last."""
+    """Return the settings of a class by name: those of its first parent first, its own last."""
     if declared not in _FIELDS:
         names = dict.fromkeys(_names(declared))
         _FIELDS[declared] = {name: getattr(declared, name) for name in names}
@@ -390,8 +388,8 @@ def _names(declared: type[Settings]) -> Iterator[str]:
 
 
 def launched(declared: type[Settings]) -> Iterator[tuple[Setting[Any], LaunchFlag]]:
-    """Settings that the engine's own command line has, with each way in which it spells them: as
-    ours where an engine's folder declares one and says no other."""
+    """Yield each setting of the engine's own command line, with each of its flags. A setting
+    declared in an engine's folder without `launch` has our spelling."""
     for setting in fields(declared).values():
         if setting.launch is not None:
             yield from ((setting, one) for one in setting.launch)

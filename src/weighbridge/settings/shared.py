@@ -1,4 +1,4 @@
-"""Settings that no single engine owns, by the sections of a form."""
+"""Settings that no single engine owns, one class per section of a form."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.machines.accelerators.pools import MachineMemory
 
-COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of products
+COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of matrix products
 
 
 class RequestSettings(Settings):
@@ -60,7 +60,7 @@ class WeightSettings(Settings):
 
 
 class DeviceSettings(Settings):
-    """The device and the machine that an answer is judged by."""
+    """The device and the machine that a verdict is about."""
 
     TITLE = "Device"
     TITLE_ZH = "设备"
@@ -73,10 +73,10 @@ class DeviceSettings(Settings):
 
 
 class Weighed(WeightSettings, DeviceSettings):
-    """Settings that every question may have: the format of the weights, and the device."""
+    """Settings of every question: the format of the weights, and the device."""
 
     def budget(self) -> "Budget | None":
-        """Return the device that was named, resolved. The catalogue is read only where one was."""
+        """Return the device's budget; None, without reading the catalogue, if the user set none."""
         if self.gpu is None and self.gpu_memory is None and self.headroom is None:
             return None
         from weighbridge.machines.accelerators.budget import budget
@@ -84,8 +84,8 @@ class Weighed(WeightSettings, DeviceSettings):
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
     def host_memory(self) -> "MachineMemory | None":
-        """Return the memory of the machine: what was named, or what goes with a card: that of this
-        machine with its cards, and the one memory of a chip that has none of its own."""
+        """Return the host memory: what the user set, else this machine's with its own cards, or the
+        one memory of a chip that has none of its own. None if neither says it."""
         budget = self.budget() if self.gpu is not None else None
         if self.ram is None and budget is None:
             return None
@@ -99,19 +99,19 @@ class Weighed(WeightSettings, DeviceSettings):
         return pools.machine_memory(self.ram, budget)
 
     def on_windows(self) -> bool:
-        """Tell whether the machine has Windows: as it was said, or this one with its own cards."""
+        """Return whether the machine runs Windows: as set, or this machine if `gpu` is "local"."""
         here = sys.platform == "win32" and self.gpu is not None and _is_local(self.gpu)
         return self.platform == "windows" or (self.platform is None and here)
 
     def check(self) -> None:
-        """Raise UsageError for a device or a machine that is not known, before anything is
-        fetched."""
+        """Raise UsageError for an unknown device or machine, or a dtype that nothing computes in,
+        before anything is fetched."""
         self._unpacked()
         self.budget()
         self.host_memory()
 
     def _unpacked(self) -> None:
-        """Raise UsageError for a dtype of what is not packed that nothing computes in."""
+        """Raise UsageError if nothing computes in `dtype`, that of the unquantized tensors."""
         if self.dtype is None or self.quantization is None:
             return
         from weighbridge.base.dtypes import ALIASES, TORCH
@@ -123,12 +123,12 @@ class Weighed(WeightSettings, DeviceSettings):
 
 
 def _is_local(gpu: str) -> bool:
-    """Tell whether `gpu` means this machine, without reading the catalogue."""
+    """Return whether `gpu` means this machine's cards, without reading the catalogue."""
     return gpu.strip().lower() == "local"
 
 
 class CacheSettings(Settings):
-    """Settings of what is kept of tokens."""
+    """Settings of the KV cache."""
 
     TITLE = "Caches and attention"
     TITLE_ZH = "缓存与注意力"
@@ -140,9 +140,9 @@ class ServingSettings(RequestSettings, Weighed, CacheSettings):
 
 
 class ProgramSettings(Settings):
-    """The program of an engine that has several: llama.cpp and mlx-lm."""
+    """The program, for engines with a server and a command-line one: llama.cpp and mlx-lm."""
 
-    TITLE = "llama.cpp"  # whose it was first
+    TITLE = "llama.cpp"  # the first engine that had it
 
     program: Str = word("server", "cli", launch=())
 
@@ -157,7 +157,7 @@ class SightSettings(Settings):
 
 
 class PrefixSettings(Settings):
-    """Settings of what requests have in common."""
+    """The prefix that requests have in common."""
 
     TITLE = "Prefixes"
     TITLE_ZH = "共同前缀"
@@ -165,7 +165,7 @@ class PrefixSettings(Settings):
 
 
 class CardSettings(Settings):
-    """Settings of how a server is spread over cards, and of what stands beside the model."""
+    """Settings of parallelism over cards, and of LoRA, drafting, SSM states and offload."""
 
     TITLE = "Cards"
     TITLE_ZH = "多卡"
@@ -185,7 +185,7 @@ class CardSettings(Settings):
 
 
 class TorchSettings(Settings):
-    """Settings of the torch that an engine runs on."""
+    """The version of torch that an engine runs on."""
 
     TITLE = "Torch"
     TITLE_ZH = "torch"
@@ -193,14 +193,14 @@ class TorchSettings(Settings):
 
 
 class DraftSettings(Settings):
-    """The model that proposes tokens."""
+    """The draft model, which proposes tokens for speculative decoding."""
 
     TITLE = "Drafts"
     TITLE_ZH = "草稿模型"
     draft_model: Str = word()
 
 
-# In the order of a form; those of engines follow
+# In the order of a form; the engines' own settings follow
 SECTIONS = (
     ServingSettings,
     SightSettings,
