@@ -1,9 +1,9 @@
-"""Settings of each task, read alike for the command line, requests and Python.
+"""Settings of each task; the command line, requests and Python read them in the same way.
 
     read("infer", {"context": "8K"}) -> Infer(context=8192)
 
-Unknown keys and wrong values are one line of UsageError. A setting that belongs to some engines is
-refused with the others (`foreign`): silence would be a guess.
+Unknown keys and wrong values raise UsageError, in one line. A setting that only other engines have
+is refused (`foreign`): to ignore it silently would be a guess.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,16 +52,16 @@ __all__ = [
 ]
 
 Table = Mapping[str, Setting[Any]]
-FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
-MOST_BESIDE = 12  # answers side by side, on the command line and on the page
+FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` that split everything a rank holds
+MOST_BESIDE = 12  # most answers side by side, on the command line and on the page
 
 
-SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # tasks
-MODULES = {"image": "picture", "train_image": "picture_training"}  # that are called otherwise
+SAME = {"video": "image", "picture": "image", "picture_training": "train_image"}  # task aliases
+MODULES = {"image": "picture", "train_image": "picture_training"}  # module, if named otherwise
 
 
 def _class(task: str) -> type[Settings]:
-    """Return the class of a task's settings. Each is imported when it is first asked for."""
+    """Return the class of a task's settings, imported on first use."""
     module = MODULES.get(task, task)
     named = module.title().replace("_", "")
     declared: type[Settings] = getattr(import_module(f"{__name__}.{module}"), named)
@@ -69,7 +69,7 @@ def _class(task: str) -> type[Settings]:
 
 
 def _serving() -> Table:
-    """Settings that no engine owns, section by section; then each engine's own."""
+    """Return the settings of serving: the shared ones by section, then each engine's own."""
     from weighbridge.engines.table import ENGINES
     from weighbridge.settings.shared import SECTIONS
 
@@ -81,8 +81,8 @@ def _serving() -> Table:
 
 
 def _asked() -> Table:
-    """Settings of `fit`, which asks about every method but those that learn from rewards, and
-    traces nothing."""
+    """Return the settings of `fit`: all of `infer` and `train` but `method`, `exact` and those of
+    rewards and preferences, since it tries methods itself and traces nothing."""
     table = {**INFER, **{name: one for name, one in TUNE.items() if name not in INFER}}
     del table["method"], table["exact"]
     batch = INFER["batch_size"]
@@ -91,7 +91,7 @@ def _asked() -> Table:
 
 
 def _tuning() -> Table:
-    """Settings of training that learns the next token."""
+    """Return the settings of training without those of rewards and preferences."""
     from weighbridge.workload.train import OF_LEARNING, RolloutSettings
 
     without = {*OF_LEARNING, *fields(RolloutSettings)}
@@ -116,8 +116,7 @@ TABLES: Mapping[str, Table] = {  # by the task of a request
 
 
 def named_task(task: Any) -> Any:
-    """Return a task, or a command, by the one name that it has in `TABLES`; another one as it
-    is."""
+    """Return the key in `TABLES` of a task or a command; anything else is returned unchanged."""
     if not isinstance(task, str):
         return task
     name = task.replace("-", "_")
@@ -125,7 +124,7 @@ def named_task(task: Any) -> Any:
 
 
 def read(task: str, settings: Mapping[str, Any]) -> Any:
-    """Return the settings of `task` that are given; None is the default. Raises UsageError."""
+    """Return the settings of `task`, read and checked; None is unset. Raises UsageError."""
     table = TABLES[task]
     unknown = sorted(settings.keys() - table.keys())
     if unknown:
@@ -137,7 +136,7 @@ def read(task: str, settings: Mapping[str, Any]) -> Any:
 
 
 def checked(task: str, settings: Any) -> Any:
-    """Return settings that were made by hand, each value read as `read` reads it. Raises
+    """Return a settings object of the caller with each value read as `read` does. Raises
     UsageError."""
     declared, table = _class(task), TABLES[task]
     if not isinstance(settings, declared):
@@ -149,7 +148,7 @@ def checked(task: str, settings: Any) -> Any:
 
 
 def besides(task: str, asked: Settings, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `asked` says and `named` does not, as JSON has them."""
+    """Return the settings that `asked` sets and `named` lacks, as JSON values; no False."""
     values = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -171,7 +170,7 @@ def _near(name: str, known: Table) -> str:
 
 @cache
 def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
-    """Name the engines that have a setting; () is every engine."""
+    """Return the names of the engines that have `setting`; () means every engine."""
     from weighbridge.engines.table import ENGINES  # a start reads one record, or none
 
     if not any(setting.owner in engine.settings.__mro__ for engine in ENGINES.values()):
@@ -181,7 +180,7 @@ def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
 
 
 def foreign(w: "Infer", engine: str) -> None:
-    """Raise UsageError where a setting of another engine was given."""
+    """Raise UsageError if the user set a setting that `engine` does not have."""
     said = w.said
     for name in (name for name in INFER if name in said):
         if said[name] is None or said[name] is False:
@@ -197,12 +196,12 @@ def foreign(w: "Infer", engine: str) -> None:
 
 
 def layouts(count: int) -> Iterator[dict[str, int]]:
-    """Yield the settings by which a server is spread over so many cards, the usual ones first: each
-    layer over all of them, or over those of one machine with a stage a machine; else layers in
-    stages. None for one card."""
+    """Yield the settings that spread a server over `count` cards: tensor parallel on each machine
+    with a pipeline stage per machine, if `count` fills several; tensor parallel over all; pipeline
+    stages. Nothing for one card."""
     if count < 2:
         return
-    from weighbridge.machines.accelerators.machines import MACHINE, filled  # of several cards
+    from weighbridge.machines.accelerators.machines import MACHINE, filled  # for several cards only
 
     tensor, pipeline, _ = SPREAD
     if stages := filled(count):
@@ -211,11 +210,11 @@ def layouts(count: int) -> Iterator[dict[str, int]]:
     yield {pipeline: count}
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+if not TYPE_CHECKING:  # else a type checker would accept any name as one of this package
     __getattr__ = lazily.named(__name__, {"Infer": "infer", "Load": "load", "Train": "train"})
 
 
-# Settings that most questions need, task by task: help and schemas have these first
+# The most used settings per task, which help and schemas list first
 _COMMON = {
     "fit": """
         gpu gpu_memory engine quantization context batch_size seq_len checkpointing shard

@@ -1,6 +1,6 @@
-"""Settings of `train` that contradict each other.
+"""Checks of `train` for settings that contradict each other.
 
-A setting that another one makes meaningless is refused: silence would be a guess.
+A setting that another one makes meaningless is refused: to ignore it would be a guess.
 """
 
 import re
@@ -28,16 +28,16 @@ from weighbridge.workload.train import (
     ZeroSettings,
 )
 
-OWN_DTYPE = "auto"  # that of the checkpoint's config
-TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
-# Names of settings that have no meaning elsewhere
+OWN_DTYPE = "auto"  # the dtype of the checkpoint's config
+TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # dtypes of full training
+# Settings that mean something only with adapters, ZeRO or FSDP
 OF_ADAPTERS = tuple(
     name
     for name, one in fields(AdapterSettings).items()
     if one is not AdapterSettings.bnb_4bit_quant_storage
 )
 OF_ZERO = (*fields(ZeroSettings), BaseSettings.deepspeed_version.name)
-OF_STAGE_3 = (  # of parameters that are gathered
+OF_STAGE_3 = (  # gathering of sharded parameters
     ZeroSettings.zero_prefetch_bucket_size.name,
     ZeroSettings.zero_param_persistence_threshold.name,
     ZeroSettings.zero_max_live_parameters.name,
@@ -47,19 +47,19 @@ OF_STAGE_3 = (  # of parameters that are gathered
 
 OF_FSDP = (*fields(FsdpSettings), RankSettings.cpu_ram_efficient_loading.name)
 OF_FSDP1 = FsdpSettings.backward_prefetch.name
-# What a way to share out keeps off the device, by the value of --offload
+# Value of --offload -> the values of --shard that can offload it
 KEEPS: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("zero1", "zero2", "zero3"),
     "params": ("zero3", *FSDP),
     "nvme": ("zero3",),
 }
-OF_PACKED = ("quantization", "bnb_4bit_quant_storage", *OF_ADAPTERS)  # of no full training
+OF_PACKED = ("quantization", "bnb_4bit_quant_storage", *OF_ADAPTERS)  # meaningless in full training
 
-MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
+MAX_REPEATS = 8  # in a regex of --lora-targets: each multiplies the time by the length of a name
 
 
 def consistent(w: Train) -> None:
-    """Raises UsageError where settings contradict each other, whatever the model is."""
+    """Raise UsageError if settings contradict each other, whatever the model is."""
     _of_learning(w)
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.tuning != "qlora":
@@ -79,8 +79,8 @@ def consistent(w: Train) -> None:
 
 
 def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings that mean nothing beside a method, or a way to share out, that is typed in
-    the place of theirs, each with what is typed."""
+    """Return the names in `settings` that a method or `shard` in `typed` makes meaningless, each
+    with the flag that does; names in `typed` are left out."""
     reasons: dict[str, str] = {}
     if typed.get("method") == "full":
         reasons |= dict.fromkeys(OF_PACKED, "--method full")
@@ -90,7 +90,7 @@ def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str
 
 
 def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield settings that mean nothing beside a way to share out."""
+    """Yield the settings that mean nothing with this value of `shard`."""
     zero = shard.startswith("zero")
     yield from () if zero else OF_ZERO
     yield from OF_STAGE_3 if shard in ("zero1", "zero2") else ()
@@ -114,7 +114,7 @@ def _of_methods(w: Train) -> None:
 
 
 def _of_learning(w: Train) -> None:
-    """Refuse settings of roles and of an engine where the method has none."""
+    """Refuse settings of other models and of a rollout engine that the method does not use."""
     method = w.method or "full"
     key, of_others = "learning.of_methods", (*OF_LEARNING, *fields(RolloutSettings))
     if w.learns:
@@ -129,7 +129,7 @@ def _of_learning(w: Train) -> None:
 
 
 def _of_roles(w: Train) -> None:
-    """Refuse a model that a method has not, an engine without memory, and another's setting."""
+    """Refuse a reference model that the method lacks, an engine share of 0, others' `standby`."""
     method = w.method or "full"
     if method in UNREFERRED and w.reference not in (None, "none"):
         raise UsageError(sentence("learning.no_reference", method=method))
@@ -140,7 +140,7 @@ def _of_roles(w: Train) -> None:
 
 
 def _of_zero(w: Train) -> None:
-    """Refuse DeepSpeed's settings without DeepSpeed, and those of stage 3 beside another."""
+    """Refuse DeepSpeed's settings without DeepSpeed, and those of ZeRO-3 with stage 1 or 2."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         for name in OF_STAGE_3:
             if w.shard in ("zero1", "zero2") and _is_named(w, name):
@@ -152,14 +152,14 @@ def _of_zero(w: Train) -> None:
 
 
 def _is_named(w: Train, name: str) -> bool:
-    """Tell whether the user named it: 0 is a value, and equal to False."""
+    """Return whether the user set `name`: 0 counts as set although it equals False."""
     value = getattr(w, name)
     return value is not None and value is not False
 
 
 def _in_full(w: Train) -> None:
-    """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
-    one whose own config is quantized is a matter of the model's."""
+    """Refuse settings that full training cannot have. Source: transformers 5.23 trainer.py refuses
+    purely quantized models. A checkpoint that is itself quantized is checked with the model."""
     if w.dtype is not None and w.dtype not in (*TRAINED, OWN_DTYPE):
         raise UsageError(sentence("train.dtype", dtype=w.dtype, known=", ".join(TRAINED[:3])))
     if w.quantization is not None:
@@ -171,8 +171,8 @@ def _in_full(w: Train) -> None:
 
 
 def _readable(targets: tuple[str, ...] | None) -> None:
-    """Raise UsageError for a single target that is no regular expression, or one that could search
-    for hours."""
+    """Raise UsageError for a single target that is not a regular expression, or one that could take
+    hours to match."""
     if targets is None or len(targets) != 1:
         return
     if intricate(targets[0], MAX_REPEATS):

@@ -1,4 +1,4 @@
-"""Settings as they are typed on a command line."""
+"""Settings as the user types them on a command line."""
 
 import re
 import shlex
@@ -8,18 +8,18 @@ from typing import Any
 from weighbridge.engines.llama_cpp.settings import Ggml
 from weighbridge.engines.table import record
 
-# What llama.cpp calls them, and this program too
+# Settings that have the same flag in llama.cpp and here
 OF_GGML = (
     *(Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.override_tensor),
     *(Ggml.cache_type_k, Ggml.cache_type_v),
     *(Ggml.split_mode, Ggml.tensor_split, Ggml.main_gpu),
 )
-SHELL = re.compile(r"[\s|&;<>()$`*?'\"\\~!#]")  # what a shell reads otherwise
+SHELL = re.compile(r"[\s|&;<>()$`*?'\"\\~!#]")  # characters that a shell interprets
 SHORT = {setting.name: setting.written for setting in OF_GGML}
 
 
 def flags(change: Mapping[str, Any], engine: str) -> str:
-    """Write a change in the engine's own flags where this program has the same, else in its own."""
+    """Return a change as flags: the engine's own if weighbridge accepts them too, else ours."""
     return " ".join(_flag(name, value, engine) for name, value in change.items())
 
 

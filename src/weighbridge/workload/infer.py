@@ -11,9 +11,9 @@ from weighbridge.settings.setting import Str, Switch, switch, word
 
 
 class Infer(Transformers, Vllm, Sglang, LlamaCpp, IkLlamaCpp, Mlx, Ollama):
-    """Serving: the requests, and how an engine is launched. An engine takes its own settings, and
-    refuses those of others."""
+    """Serving: the requests, and how an engine is launched. An engine takes its own settings and
+    refuses those of other engines."""
 
-    # Not a setting: a launch command was given, and what it does not say the engine decides
+    # Not a setting: with a launch command, the engine's defaults apply to what it leaves out
     engine_defaults: Switch = switch()
-    unmodelled: Str = word()  # ... and of its flags, those that no rule has: engines/ignorance.py
+    unmodelled: Str = word()  # flags of that command that no rule models: engines/ignorance.py

@@ -1,4 +1,4 @@
-"""Settings of pictures and video, of all programs that make them."""
+"""Settings of making pictures and video, for all programs that do."""
 
 from weighbridge.settings.kinds import LORAS
 from weighbridge.settings.setting import (
@@ -29,7 +29,7 @@ LONGEST_SIDE = 1 << 14
 
 
 class PictureSettings(Settings):
-    """The picture or the video that is made."""
+    """The picture or the video to make."""
 
     TITLE = "Picture"
     TITLE_ZH = "图像"
@@ -50,7 +50,7 @@ class PictureSettings(Settings):
 
 
 class PipelineSettings(Settings):
-    """How a program runs the pipeline: what is on the card in each stage."""
+    """How a program runs the pipeline, and what each stage keeps on the card."""
 
     TITLE = "Pipeline"
     TITLE_ZH = "管线"
@@ -83,5 +83,5 @@ class PictureCardSettings(Settings):
 
 
 class Picture(Weighed, PictureSettings, PipelineSettings, PictureCardSettings):
-    """Pictures and video by a pipeline. `quantization` is of the denoiser, or of each component:
-    "fp8", "transformer=fp8,text_encoder=nf4"."""
+    """Pictures and video by a pipeline. `quantization` applies to the denoiser, or names each
+    component: "fp8", "transformer=fp8,text_encoder=nf4"."""

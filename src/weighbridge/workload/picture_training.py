@@ -1,4 +1,4 @@
-"""Settings of training a pipeline of pictures or video: its denoiser, and encoders beside it."""
+"""Settings of training a pipeline of pictures or video: its denoiser, and perhaps its encoders."""
 
 from weighbridge.settings.setting import (
     Float,
@@ -24,7 +24,7 @@ from weighbridge.workload.train import AdapterSettings, RankSettings, RunSetting
 METHODS = ("full", "lora", "qlora", "dora", "loha", "lokr")
 TRAINERS = ("diffusers", "kohya", "simpletuner", "ai-toolkit", "musubi", "onetrainer")
 CHECKPOINTING = ("none", "full", "pairs", "half", "offload")
-STREAMING = ("none", "layers", "blocks")  # weights that wait in host memory
+STREAMING = ("none", "layers", "blocks")  # weights kept in host memory until needed
 
 
 class PictureRunSettings(Settings):
@@ -51,7 +51,7 @@ class PictureRunSettings(Settings):
 
 
 class PictureAdapterSettings(Settings):
-    """Adapters beside a frozen denoiser."""
+    """Adapters on a frozen denoiser."""
 
     TITLE = "Adapters"
     TITLE_ZH = "适配器"
@@ -64,7 +64,7 @@ class PictureAdapterSettings(Settings):
 
 
 class PictureDataSettings(Settings):
-    """The rest of the pipeline: what is encoded before the run, and where it is."""
+    """The rest of the pipeline: what is encoded before the run, and where its weights are."""
 
     TITLE = "Pipeline"
     TITLE_ZH = "管线"

@@ -26,7 +26,7 @@ from weighbridge.settings.setting import (
 )
 from weighbridge.settings.shared import DeviceSettings, RequestSettings, Weighed, WeightSettings
 
-TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers write them
+TUNERS = {  # PEFT methods other than LoRA: our word -> the name in their paper
     "adalora": "AdaLoRA",
     "ia3": "IA3",
     "loha": "LoHa",
@@ -42,18 +42,18 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "p-tuning": "P-tuning",
     "prefix-tuning": "prefix tuning",
 }
-PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
-SHARDED = {"fsdp": "--shard fsdp2", "ddp": "--shard ddp", "zero": "--shard zero3"}  # no trainers
-# What a run learns from, where that is not the next token: methods with pairs or marks, and those
-# whose answers are written while they train
+PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # PEFT methods that adapt no linear layer
+SHARDED = {"fsdp": "--shard fsdp2", "ddp": "--shard ddp", "zero": "--shard zero3"}  # not trainers
+# Methods that learn from something else than the next token: from preference pairs or labels, and
+# from rewards for answers that they generate during training
 PREFERENCES = ("dpo", "ipo", "orpo", "kto", "cpo", "simpo", "reward", "gkd")
 REWARDS = ("grpo", "rloo", "ppo", "gspo", "dapo", "cispo", "reinforce")
 LEARNS = (*PREFERENCES, *REWARDS)
-LEARNERS = (  # frameworks that are known for learning from rewards and preferences alone
+LEARNERS = (  # frameworks known for reinforcement learning and preferences only
     *("verl", "easyr1", "openrlhf", "nemo-rl", "ms-swift", "llama-factory", "agilerl", "slime"),
 )
-TUNED = ("full", "lora", "qlora", "dora")  # what such a run trains of the model
-METHOD_SETTINGS = {  # settings that few methods have -> which
+TUNED = ("full", "lora", "qlora", "dora")  # what a run with rewards or preferences trains
+METHOD_SETTINGS = {  # settings of few methods -> those methods
     "virtual_tokens": PROMPTS,
     "n_frequency": ("fourierft",),
     "boft_block_size": ("boft",),
@@ -61,7 +61,7 @@ METHOD_SETTINGS = {  # settings that few methods have -> which
 
 
 class RunSettings(Settings):
-    """Settings of what is trained, by what, and with which kernels."""
+    """The run: what is trained, by which framework, and with which kernels."""
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
@@ -108,7 +108,7 @@ class RunSettings(Settings):
 
 
 class BaseSettings(Settings):
-    """The model that training begins with, and the libraries around it."""
+    """The model that training starts from, and the versions of libraries."""
 
     TITLE = "Weights"
     TITLE_ZH = "权重"
@@ -125,7 +125,7 @@ class BaseSettings(Settings):
 
 
 class AdapterSettings(Settings):
-    """Settings of what is trained beside a frozen base."""
+    """Settings of adapters on a frozen base model."""
 
     TITLE = "Adapters"
     TITLE_ZH = "适配器"
@@ -144,7 +144,7 @@ class AdapterSettings(Settings):
 
 
 class RoleSettings(Settings):
-    """Models beside the one that is trained, and the passes that they make."""
+    """Models other than the trained one (reference, critic, reward), and their forward passes."""
 
     TITLE = "Rewards and preferences"
     TITLE_ZH = "奖励与偏好"
@@ -164,7 +164,7 @@ class RoleSettings(Settings):
 
 
 class RolloutSettings(Settings):
-    """The engine that writes the answers."""
+    """The engine that generates the answers during training."""
 
     TITLE = "Rollout"
     TITLE_ZH = "采样"
@@ -184,19 +184,19 @@ class RolloutSettings(Settings):
     standby: Switch = switch()
 
 
-# Settings of methods that learn from rewards or preferences; of rewards alone; of a critic alone
+# Settings of methods with rewards or preferences; those of methods with rewards only
 OF_LEARNING = (*fields(RoleSettings), RunSettings.tuner.name)
 OF_REWARDS = (
     *fields(RolloutSettings),
     *("reward_model", "entropy", "num_generations", "logprob_batch_size"),
     "prompt_len",
 )
-UNREFERRED = ("orpo", "cpo", "simpo", "reward")  # methods that ask no frozen model
-VALUED = ("ppo",)  # methods that have a critic
+UNREFERRED = ("orpo", "cpo", "simpo", "reward")  # methods without a reference model
+VALUED = ("ppo",)  # methods with a critic
 
 
 class RankSettings(Settings):
-    """Settings of how devices share a step."""
+    """Settings of how devices share a training step."""
 
     TITLE = "Ranks"
     TITLE_ZH = "并行"
@@ -236,7 +236,7 @@ class MegatronSettings(Settings):
 
 
 class ZeroSettings(Settings):
-    """DeepSpeed's own names and numbers."""
+    """Settings of DeepSpeed's ZeRO, by its own names."""
 
     TITLE = "ZeRO"
     zero_reduce_bucket_size: Int = count(1)
@@ -250,7 +250,7 @@ class ZeroSettings(Settings):
 
 
 class TrainDeviceSettings(DeviceSettings):
-    """The device and the machine that an answer is judged by."""
+    """The device and the machine that a verdict is about."""
 
     TITLE = "Device"
     TITLE_ZH = "设备"
@@ -276,20 +276,20 @@ class Train(
 
     @property
     def learns(self) -> str:
-        """Name the method that learns from rewards or preferences; "" of every other."""
+        """Return the method if it learns from rewards or preferences, else ""."""
         return self.method if self.method in LEARNS else ""
 
     @property
     def writes(self) -> bool:
-        """Tell whether answers are written while it trains: of a student where an engine is named,
-        too."""
+        """Return whether answers are generated during training: with rewards, or by GKD's student
+        if a rollout engine is set."""
         student = self.method == "gkd" and self.rollout_engine is not None
         return self.method in REWARDS or student
 
     @property
     def tuning(self) -> str:
-        """Name what is trained of the model: all of it, or adapters of a kind. A run that learns
-        from rewards has adapters where a rank of them or a packed base is asked for."""
+        """Return what is trained: "full", or a kind of adapter. With rewards or preferences it is
+        `tuner`, or follows from the format of the base and the LoRA rank."""
         if not self.learns:
             return self.method or "full"
         packed = self.quantization is not None
