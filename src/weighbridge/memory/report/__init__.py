@@ -1,4 +1,4 @@
-"""The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
+"""The answer to a question as one frozen record, which renderers and `to_dict` read."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from weighbridge.models.quantization.quality import Finding
 
 SCHEMA = "weighbridge.report/1"
-RENDERER = "weighbridge.faces.render.forms"  # is found by name: renderers read answers
+RENDERER = "weighbridge.faces.render.forms"  # found by name, since it imports this module
 
 
-class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every start makes it
-    """The model that was weighed. Counts are of the class that the config names, ties once."""
+class ModelFacts(NamedTuple):  # no frozen dataclass, here and below: every start creates it
+    """The estimated model. Counts are of the class that the config names, tied weights once."""
 
     reference: str
     revision: str | None
@@ -31,7 +31,7 @@ class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every s
     download_bytes: int | None
     read_from: tuple[str, ...]
     parts: tuple[tuple[str, int], ...] = ()  # (name, parameters) of towers or pipeline parts
-    rough: bool = False  # from a bare size: nothing but the parameter count is known
+    rough: bool = False  # from a bare size: only the parameter count is known
 
 
 class Row(NamedTuple):
@@ -43,13 +43,13 @@ class Row(NamedTuple):
     total_bytes: int
     training_adam_bytes: int | None
     training_adam_pure_bytes: int | None
-    basis: str  # "division" of all parameters alike, or "format": scales and exceptions counted
-    left_alone: str = ""  # what the format keeps in the model's own dtype
-    quality: "Finding | None" = None  # None where no published figure is known
+    basis: str  # "division": all parameters alike; "format": with scales and exceptions
+    left_alone: str = ""  # tensors that the format keeps in the model's own dtype
+    quality: "Finding | None" = None  # None if no published figure is known
 
 
 class Shown:
-    """An answer that prints itself, and that a notebook shows."""
+    """Base of answers that print themselves and render in a notebook."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Shown:
 
 @frozen_record
 class Report(Shown):
-    """The answer to a question: what was asked, of which model, and what it takes on every
+    """The answer to a question: the question, its model, and the memory that it takes on every
     device."""
 
     task: str
@@ -81,28 +81,28 @@ class Report(Shown):
     verdict: "Verdict | None" = None
     warnings: tuple[str, ...] = ()
     remedies: "tuple[Remedy, ...]" = ()
-    said: Mapping[str, Any] = field(default_factory=dict)  # settings that were given, of `workload`
+    said: Mapping[str, Any] = field(default_factory=dict)  # those of `workload` that the user set
 
     @property
     def pictures(self) -> bool:
-        """Tell whether it is of a pipeline that makes pictures or video."""
+        """Return whether the model is a pipeline that makes pictures or video."""
         return "pipeline" in self.workload
 
     @property
     def fits(self) -> "Answer":
-        """Return what its verdict says; "unknown" where no device was named."""
+        """Return the answer of the verdict; "unknown" if the user named no device."""
         return "unknown" if self.verdict is None else self.verdict.fits
 
     @property
     def sees(self) -> bool:
-        """Tell whether it is of a network of timm that runs on pictures, and reads nothing."""
+        """Return whether the model is a timm network, which takes images and no text."""
         w = self.workload
         return bool(w.get("image_size")) and not (w.get("context") or w.get("seq_len"))
 
     @property
     def fullest(self) -> Device:
-        """The accelerator that holds the most, of those that are no engine's alone; the host where
-        there is none."""
+        """Return the accelerator with the highest peak, without those of a rollout engine only; the
+        host if there is no accelerator."""
         gpus = [d for d in self.devices if d.kind == "gpu"]
         apart = self.derived.get("rollout_cards", {}).get("count", 0)
         return max(
@@ -111,22 +111,22 @@ class Report(Shown):
 
     @property
     def peak(self) -> Bytes:
-        """Driver-level peak of the fullest accelerator; of the host where there is none."""
+        """Return the driver-level peak of `fullest`."""
         return self.fullest.peak("driver")
 
     def columns(self) -> "dict[str, FlatValue]":
-        """The answer as one row of a table: the columns are the same for every task
+        """Return the answer as one row of a table, with the same columns for every task
         (docs/scan.md)."""
-        from weighbridge.memory.report.columns import columns  # of tables alone
+        from weighbridge.memory.report.columns import columns  # for tables only
 
         return columns(self)
 
     def setting(self, name: str) -> Any:
-        """Return a setting as it was used; None where there is none of that name."""
+        """Return a setting as it was used; None if there is none of that name."""
         return self.workload.get(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON report (docs/report.md): bytes are integers."""
+        """Return the JSON report (docs/report.md); bytes are integers."""
         facts = self.model
         return {
             "schema": SCHEMA,
@@ -176,7 +176,7 @@ def _phase(device: Device, phase: Instant) -> dict[str, Any]:
 
 
 def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
-    """Ranks that are alike have the same phases, which are written out once."""
+    """Yield each device as JSON; devices with the same phases share one conversion."""
     shown: dict[tuple[int, int, int | None], dict[str, Any]] = {}
     for d in devices:
         key = id(d.phases), id(d.exact), d.taken
@@ -202,7 +202,7 @@ def _exact(exact: Exact) -> dict[str, Any]:
 
 
 def _compared(closed: Instant, traced: Instant) -> dict[str, Any]:
-    """The difference is what was traced less what the closed form expects."""
+    """Return both estimates of a phase; `difference` is traced minus closed form, in bytes."""
     levels = {level: traced.at(level).expected - closed.at(level).expected for level in LEVELS}
     return {
         "name": closed.name,
@@ -221,18 +221,18 @@ def _levels(phase: Instant) -> dict[str, Any]:
 
 
 def as_dict(remedy: "Remedy") -> dict[str, Any]:
-    """A remedy as JSON has it, with the sum of its price."""
+    """Return a remedy as JSON, with the points of its price added up."""
     price = remedy.price and {**plain(remedy.price), "points": remedy.price.points}
     return {**plain(remedy), "price": price}
 
 
-# Fields of a verdict that are there where they say anything, and their keys
+# Fields of a verdict that are left out of the JSON if empty -> their keys
 SAID = {"ground": "ground", "seen": "seen"}
 SAID |= {"spilled": "spilled_bytes", "usable_each": "usable_each_bytes"}
 
 
 def verdict_as_dict(verdict: "Verdict") -> dict[str, Any]:
-    """A verdict as JSON has it."""
+    """Return a verdict as JSON."""
     fields = plain(verdict)
     renamed = {key: value for name, key in SAID.items() if (value := fields.pop(name))}
     host = None if verdict.host is None else _host(verdict.host)
@@ -240,7 +240,7 @@ def verdict_as_dict(verdict: "Verdict") -> dict[str, Any]:
 
 
 def _condition(condition: "Condition") -> dict[str, Any]:
-    """A condition as it is judged: nothing that a verdict rests on is left out."""
+    """Return a condition as JSON, with its own answer."""
     return {**plain(condition), "holds": condition.holds}
 
 
@@ -253,13 +253,13 @@ def _host(host: "HostVerdict") -> dict[str, Any]:
 
 
 def plain(record: Any) -> dict[str, Any]:
-    """A record as JSON has it, by the names of its fields."""
+    """Return a record as JSON, by the names of its fields."""
     names = fields_of(record) or record._fields
     return {name: _plain(getattr(record, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
-    """A value of a record: bounds as their record, text without its key, several as a list."""
+    """Return a value as JSON: records as mappings, text without its key, tuples as lists."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, str):

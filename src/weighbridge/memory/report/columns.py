@@ -1,8 +1,8 @@
-"""One report as one row of a table: flat, typed, and the same columns for every task.
+"""One report as one row of a table: flat, typed, and with the same columns for every task.
 
     columns(report)    {"task": "infer", "engine": "vllm", ..., "need": 19371433984, ...}
 
-Columns are only ever added; what one means never changes.
+Columns may be added later; what a column means never changes.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ FlatValue = str | int | None
 
 
 class FlatColumn(NamedTuple):
-    """One column: its name, what it holds, and what it means."""
+    """One column: its name, the kind of its values, and what it means."""
 
     name: str
     kind: Literal["text", "whole"]
@@ -48,7 +48,7 @@ COLUMNS = (
 
 
 def columns(report: "Report") -> dict[str, FlatValue]:
-    """Return one value for each of COLUMNS; None where it does not apply."""
+    """Return one value per column of COLUMNS; None if it does not apply."""
     w, verdict, peak = report.workload, report.verdict, report.peak
     return {
         "task": report.task,
@@ -71,7 +71,7 @@ def columns(report: "Report") -> dict[str, FlatValue]:
 
 
 def _basis(device: Device) -> str | None:
-    """Return what most bytes of the fullest phase rest on."""
+    """Return the basis of most bytes in the fullest phase ("computed"); None without components."""
     found: Counter[str] = Counter()
     for component in device.binding().components:
         found[component.basis] += component.bytes.expected

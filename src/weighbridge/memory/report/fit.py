@@ -1,4 +1,4 @@
-"""The answer of `fit` as one record: five questions about one model and one kind of accelerator.
+"""The answer of `fit` as one record: five questions about one model on one kind of accelerator.
 
 >>> import weighbridge
 >>> found = weighbridge.fit("llama-3.1-8b", gpu="3060")
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "weighbridge.fit/1"
 RANKING = "weighbridge.ranking/1"
-# What --for names -> the task and the method of its question
-SMALLEST = ("gpu", "count", "instance")  # hardware that can be solved for
+# Question, as --for names it -> its task and method
+SMALLEST = ("gpu", "count", "instance")  # hardware that --smallest solves for
 NAMES: Mapping[str, tuple[str, str | None]] = {
     "load": ("load", None),
     "infer": ("infer", None),
@@ -32,24 +32,24 @@ NAMES: Mapping[str, tuple[str, str | None]] = {
     "qlora": ("train", "qlora"),
     "train": ("train", "full"),
 }
-PICTURES = ("image", "video", "train_image")  # the question of a pipeline, by what it makes
+PICTURES = ("image", "video", "train_image")  # questions about a pipeline, by what it makes
 
 
 def question_of(name: str) -> tuple[str, str | None]:
-    """Return the task and the method of a question: one that learns from rewards or preferences is
-    named by its method."""
+    """Return the task and the method of a question; a method of rewards or preferences is itself
+    the name of a question."""
     return (name, None) if name in PICTURES else NAMES.get(name, ("train", name))
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """The cards that verdicts are about: `count` devices, each with so many bytes for a process."""
+    """The cards that verdicts are about: `count` devices, with sizes in bytes per device."""
 
     name: str
     id: str
     count: int
-    total: int  # what a process can have of one device when nothing else uses it
-    free: int  # what is left of that here: what verdicts compare with
+    total: int  # what a process can use of one device if nothing else does
+    free: int  # the part of it that is free here, which verdicts compare with
 
     def to_dict(self) -> dict[str, Any]:
         usable = {"total": self.total, "free": self.free}
@@ -63,10 +63,10 @@ class Question:
     name: str  # as --for spells it
     report: Report | None = None
     reason: str = ""
-    tokens: int | None = None  # the length that it is about; None where the model reads no text
+    tokens: int | None = None  # the length it was asked for; None if the model reads no text
     longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
-    elsewhere: "Remedy | None" = None  # the large cards that it takes, where none of these will do
-    sought: bool = True  # whether changes were looked for
+    elsewhere: "Remedy | None" = None  # larger cards that would do, if none of these will
+    sought: bool = True  # whether remedies were searched for
 
     @property
     def task(self) -> str:
@@ -90,7 +90,7 @@ class Question:
 
     @property
     def help(self) -> "Remedy | None":
-        """The first change that is enough and leaves the method and the cards as they are."""
+        """Return the first remedy that fits and keeps the method and the cards, or None."""
         bought = (r.price is not None and r.price.money for r in self.remedies)
         enough = (
             r
@@ -101,15 +101,15 @@ class Question:
 
     @property
     def replaced(self) -> "Remedy | None":
-        """The first change to as many larger cards that leaves the method as it is and fits."""
+        """Return the first remedy with equally many larger cards that fits and keeps the method."""
         others = (r for r in self.remedies if "method" not in r.change)
         return next((r for r in others if r.kind == "larger device" and r.fits == "yes"), None)
 
     @property
     def ways(self) -> "tuple[Remedy, ...]":
-        """Remedies as a row tells them: none after which training needs more than the card has by
-        what is expected. Full training is no other method's row, so that a change which leaves the
-        method as it is comes first, and larger cards where they alone do."""
+        """Return the remedies to show: for training, only those expected to fit their card. The row
+        of full training begins with a remedy that keeps the method, if there is one: with other
+        settings, else with larger cards."""
         ways = tuple(r for r in self.remedies if self.task != "train" or not _exceeds(r))
         first = (self.help or self.replaced) if self.name == "train" else None
         return ways if first is None else (first, *(r for r in ways if r is not first))
@@ -129,12 +129,12 @@ class Question:
 
 
 def _exceeds(remedy: "Remedy") -> bool:
-    """Tell whether a change leaves more than its card has, by what is expected."""
+    """Return whether a remedy is still expected to need more than its card has."""
     return remedy.fits != "yes" and (remedy.margin_bytes or 0) < 0
 
 
 def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
-    """The verdict of a question that has no answer: no number stands in it."""
+    """Return the verdict, as JSON, of a question without an answer: no bytes are estimated."""
     return {
         "accelerator": accelerator.name,
         "accelerator_id": accelerator.id,
@@ -148,15 +148,15 @@ def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
 
 @frozen_record
 class Solved:
-    """The number that was asked for. `value` is None where nothing fits, or nobody can say."""
+    """The solved number. `value` is None if nothing fits, or if it cannot be determined."""
 
     unknown: str  # "context", "gpu", ...
     value: int | str | None
-    question: str  # which question it is about, as --for spells it
-    searched_to: int | None = None  # the largest value that was looked at
-    workload: Mapping[str, Any] | None = None  # settings which, asked again, fit
-    peak_bytes: int | None = None  # of the fullest device then
-    launch: str | None = None  # the line or script that runs it so
+    question: str  # the question it is about, as --for spells it
+    searched_to: int | None = None  # the largest value that was tried
+    workload: Mapping[str, Any] | None = None  # settings that fit if they are asked about again
+    peak_bytes: int | None = None  # of the fullest device with them
+    launch: str | None = None  # the command or script that runs it with them
     note: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
 
@@ -168,28 +168,28 @@ class Solved:
 
 @frozen_record
 class Fit(Shown):
-    """The answer whether one model fits one kind of accelerator: for loading, inference and
-    training; of a pipeline, for making pictures or video."""
+    """The answer whether a model fits an accelerator: for loading, inference and training, or, with
+    a pipeline, for making pictures or video."""
 
     model: ModelFacts
     accelerator: Accelerator
     questions: tuple[Question, ...]
     about: str = "infer"  # the question that `fits` and the exit code are about
     solved: Solved | None = None
-    workload: Mapping[str, Any]  # the settings that were given
+    workload: Mapping[str, Any]  # the settings that the user set
     warnings: tuple[str, ...] = ()
-    ladder: tuple[Rung, ...] = ()  # formats to run it in, best first; () where nobody looked
-    way: Rung | None = None  # the training that was asked about, with a change: so it surely fits
+    ladder: tuple[Rung, ...] = ()  # formats to run it in, best first; () if none were tried
+    way: Rung | None = None  # the training asked about, with a change that makes it surely fit
 
     @property
     def pictures(self) -> bool:
-        """Tell whether it is of a pipeline that makes pictures or video."""
+        """Return whether the model is a pipeline that makes pictures or video."""
         return self.about in PICTURES
 
     @property
     def plan(self) -> Plan:
-        """The answer: among the formats to run it in where they were tried; of training with the
-        change that makes it fit; else as asked."""
+        """Return the answer: the best of the formats that were tried; for training, the change that
+        makes it fit; else the question as asked."""
         if self.way is not None:
             plan = Plan(fits="yes", why="changed", rung=self.way)
         elif self.ladder and self.about in ("infer", *PICTURES):
@@ -201,17 +201,17 @@ class Fit(Shown):
 
     @property
     def asked(self) -> Question:
-        """Return the question that the exit code is about, as it was asked."""
+        """Return the question of the exit code, as the user asked it."""
         return self.question(self.about)
 
     @property
     def fits(self) -> Answer:
-        """The answer that the exit code says."""
+        """Return the plan's answer, on which the exit code depends."""
         return self.plan.fits
 
     @property
     def report(self) -> Report | None:
-        """The report of the plan; of the question as it was asked, where these cards have none."""
+        """Return the plan's report, or that of the question as asked if these cards have none."""
         return self.plan.report if self.plan.here and self.plan.rung else self.asked.report
 
     @property
@@ -223,14 +223,14 @@ class Fit(Shown):
         return None if self.report is None else self.report.peak
 
     def question(self, name: str) -> Question:
-        """The question of that name: load, infer, lora, qlora or train. Raises KeyError."""
+        """Return the question of that name (load, infer, lora, qlora or train). Raises KeyError."""
         question = next((q for q in self.questions if q.name == name), None)
         if question is None:
             raise KeyError(name)
         return question
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON answer (docs/report.md)."""
+        """Return the JSON answer (docs/report.md)."""
         questions = [q.to_dict(self.accelerator) for q in self.questions]
         model = next(q["report"]["model"] for q in questions if q["report"] is not None)
         return {
@@ -250,13 +250,13 @@ class Fit(Shown):
         }
 
     def _headline(self) -> dict[str, Any]:
-        """The verdict of the first line: that of the plan's report, with the plan's answer."""
+        """Return the first line's verdict: that of the plan's report, with the plan's answer."""
         verdict = None if self.verdict is None else verdict_as_dict(self.verdict)
         found = verdict or _unanswered(self.accelerator, self.asked.reason)
         return {**found, "fits": self.fits}
 
     def _answer(self) -> dict[str, Any] | None:
-        """Whether the model can be run on these cards, and in which format, as one object."""
+        """Return whether these cards run the model and in which format; None without ladder."""
         plan = self.plan
         return (
             {"fits": plan.fits, "rung": plan.rung and plan.rung.to_dict()} if self.ladder else None
@@ -268,8 +268,8 @@ class Fit(Shown):
 
 @frozen_record
 class Ranking:
-    """Cards for one model, models for one card, or layouts of one model on several: what fits comes
-    first."""
+    """Rows of cards for one model, of models for one card, or of layouts of one model on several
+    cards; rows that fit come first."""
 
     of: Literal["gpus", "models", "layouts"]
     about: str  # the question, as --for spells it
@@ -277,14 +277,14 @@ class Ranking:
     model: str | None = None
     accelerator: str | None = None
     count: int = 1
-    by: str = ""  # the framework that layouts are of
-    pipelines: tuple[Mapping[str, Any], ...] = ()  # of pictures and video, beside models
-    left_out: Mapping[str, str] = field(default_factory=dict)  # names that have no answer, and why
-    among: int = 0  # models of which the first that fit were looked for; no more were asked
+    by: str = ""  # the framework of the layouts
+    pipelines: tuple[Mapping[str, Any], ...] = ()  # rows of pictures and video, besides models
+    left_out: Mapping[str, str] = field(default_factory=dict)  # name without an answer -> reason
+    among: int = 0  # number of models in a search for the first that fit, which may stop early
 
     @property
     def candidates(self) -> int:
-        """Count what could be asked: more than the rows, if the first that fit were looked for."""
+        """Return the number of candidates: more than the rows if the search stopped early."""
         return max(self.among, len(self.rows))
 
     @property
@@ -293,12 +293,12 @@ class Ranking:
 
     @property
     def fits(self) -> Answer:
-        """Tell whether anything fits, or may."""
+        """Return the best answer of all rows."""
         answers: set[Answer] = {row["fits"] for row in self.rows}
         return "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON answer (docs/report.md)."""
+        """Return the JSON answer (docs/report.md)."""
         return {
             "schema": RANKING,
             "version": __version__,

@@ -1,8 +1,8 @@
-"""Names of what an answer says beside bytes: `workload` and `derived` of the JSON report.
+"""Keys of an answer other than its devices: `workload` and `derived` of the JSON report.
 
-Engines, frameworks and tasks each add keys of their own. Those of `workload` are names of settings;
-those of `derived` stand here, and the type checker knows each. A key that is not there does not
-apply.
+Engines, frameworks and tasks each add keys. Those of `workload` are names of settings; those of
+`derived` are declared here, so that the type checker knows each. A key that does not apply is left
+out.
 """
 
 from collections.abc import Mapping
@@ -32,20 +32,20 @@ CountName = Literal[
 ]
 
 
-# Every setting by its name (weighbridge.settings), defaults included, and what engines call OTHERS;
-# what a task or an engine has none of is not there. Sizes are in tokens, requests or devices
+# Every setting by its name (weighbridge.settings), defaults included, and OTHERS; settings that the
+# task or engine does not have are left out. Sizes are in tokens, requests or devices
 EffectiveSettings = dict[str, Any]
-OTHERS = frozenset(  # that follow from several settings, or are what an engine calls one of ours
+OTHERS = frozenset(  # derived from several settings, or an engine's own name for one of ours
     (
         *("max_model_len", "enable_chunked_prefill", "speculative_algorithm"),  # vLLM, SGLang
         *("n_ctx", "llama_cpp_build"),  # llama.cpp, Ollama
-        "unsaid",  # rewards: settings that nobody gave, and an answer counts
+        "unsaid",  # rewards: settings that the user left unset and an answer depends on
     )
 )
 
 
 class FirstRank(TypedDict):
-    """Bytes of the first rank, under the names that vLLM's log prints them by."""
+    """Bytes of the first rank, under the names that vLLM logs them by."""
 
     profile_peak_bytes: int
     profile_peak_interval: Interval
@@ -54,7 +54,7 @@ class FirstRank(TypedDict):
 
 
 class EngineCards(TypedDict, total=False):
-    """Cards that an engine of rewards has alone, and what it takes of each."""
+    """The cards that a rollout engine has for itself, and what it takes of each."""
 
     count: int
     peak_bytes: int
@@ -64,14 +64,14 @@ class EngineCards(TypedDict, total=False):
 
 
 class DerivedFacts(TypedDict, total=False):
-    """All keys, by who adds them. A name that ends in `_bytes` counts bytes, `_interval` has
-    [low, expected, high] of them or of tokens; lengths are in tokens."""
+    """All keys of `derived`, by who adds them. `_bytes` are bytes, `_interval` is [low, expected,
+    high] in bytes or tokens; lengths are in tokens."""
 
     # Every task
     dtype_from: str
     as_stored: bool
-    without_packages: list[str]  # optional ones that may be installed, and were not counted
-    # load; of a model whose weights alone are known, infer too
+    without_packages: list[str]  # optional ones that may be installed, and are assumed absent
+    # load; infer too, for a model with nothing but its weights known
     volatile_buffer_bytes: int
     # load
     unloaded_tensors: int
@@ -86,19 +86,19 @@ class DerivedFacts(TypedDict, total=False):
     picture_stages: list[dict[str, Any]]
     cards: dict[str, int]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
-    smallest_cards: Mapping[str, str]  # by offload, "" as asked
+    smallest_cards: Mapping[str, str]  # offload -> smallest card, "" as asked
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT
-    blocks: int  # of a denoiser, which may be swapped
+    blocks: int  # of a denoiser, which can be swapped
     denoiser_class: str
     launch: str | None
     launch_note: str | None
-    command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
+    command: Mapping[str, Any]  # of --command: flags ignored, unknown, and left to the engine
     # infer, by every engine
-    engine_asked: str  # for which another one's rules answer
+    engine_asked: str  # the engine that was asked about, if another one's rules answer
     kv_cache_bytes_per_token: int
     largest_context: int | None
-    largest_context_flags: str  # what its launch has beside what was set, of a share of the card
+    largest_context_flags: str  # flags its launch adds to those set, for a share of the card
     largest_batch_size: int | None
     searched_to: Mapping[str, int] | None
     kv_cache_tokens: int | None
@@ -106,7 +106,7 @@ class DerivedFacts(TypedDict, total=False):
     # vLLM and SGLang
     available_kv_cache_bytes: int
     serves_as_asked: bool
-    serves_by_default: bool  # without a command: with nothing but what was set
+    serves_by_default: bool  # without a command: with only what the user set
     launch_serves: bool
     # vLLM
     kv_cache_bytes_per_request: int
@@ -132,35 +132,35 @@ class DerivedFacts(TypedDict, total=False):
     max_running_requests: int
     swa_max_total_num_tokens: int
     swa_max_total_num_tokens_interval: Interval
-    longest_request: int  # in tokens, of a launch line whose pool holds less than the context
+    longest_request: int  # tokens, for a launch line whose KV pool is smaller than the context
     # llama.cpp, ik_llama.cpp and Ollama
-    compute_buffer_bytes: list[int]  # of each device, the host last
+    compute_buffer_bytes: list[int]  # per device, the host last
     n_gpu_layers_that_fit: int
     n_cpu_moe_that_fits: int | None
-    placement_that_fits: Mapping[str, Any]  # settings, over cards that differ
+    placement_that_fits: Mapping[str, Any]  # settings, for cards that differ
     # Ollama
     ollama_ps_bytes: int
     ollama_ps_interval: Interval
     ollama_ps: str
-    layers_on_card: list[int]  # [how many it keeps there by itself, of how many]
+    layers_on_card: list[int]  # [layers that Ollama keeps there by itself, all layers]
     divided_by: Literal["layers", "experts"]
-    share_in_ram: float  # of what is read for a token
-    times_slower: list[float]  # [at best, at worst] than whole on the card
+    share_in_ram: float  # of the bytes read per token
+    times_slower: list[float]  # [at best, at worst] than wholly on the card
     # train
-    share_needed: float  # of a card, that an engine beside the trainer needs to start
+    share_needed: float  # of a card, for an engine to start next to the trainer
     rollout_cards: EngineCards
     runs_only: str
-    search_stopped: bool  # what would make it fit was looked for, and not to the end
+    search_stopped: bool  # the search for remedies did not run to its end
     recipe: str
     trainable_parameters: int
     saved_activation_bytes: int
     first_step_peak_bytes: int
     first_step_peak_interval: Interval
-    stage_layers: list[int]  # of each stage of a pipeline
+    stage_layers: list[int]  # per pipeline stage
     # Rewards and preferences
-    rows_up_to: int  # tokens of a row with which it surely fits, where it does not at the cap
-    short_rows_bytes: int  # of a device, at least, with rows of a sixteenth of the cap
+    rows_up_to: int  # tokens per row that surely fit, if rows at the cap do not
+    short_rows_bytes: int  # per device, at least, with rows of a sixteenth of the cap
     # Megatron
-    layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
-    feed_forward_again: float  # Megatron's: FLOPs of their second forward, a share of a step's
-    fullest_stage: int  # counted from 0: the one whose phases a screen shows
+    layers_by_part: list[int]  # per virtual pipeline stage, dealt to the stages in turn
+    feed_forward_again: float  # FLOPs of recomputed MLPs, as a share of a step's
+    fullest_stage: int  # from 0: the stage whose phases a screen shows

@@ -1,7 +1,7 @@
-"""The plan of `fit`: which engine, format, layout and split answer the question, chosen once.
+"""The plan of `fit`: the engine, format, layout and split that answer the question, chosen once.
 
 Headline, exit code, `-q`, `--check`, JSON, charts, page, Space and agents read this record. A plan
-is one rung of the ladder where formats were tried, and else the question as it was asked.
+is one rung of the ladder if formats were tried, else the question as asked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Verdict
     from weighbridge.models.quantization.quality import Finding
 
-PUBLISHED = 0  # bits of a rung whose weights are as they are published, or as was asked
-USEFUL = 3  # bits below which a model is better divided between card and RAM (assumed)
+PUBLISHED = 0  # `bits` of weights as published, or in the format asked for
+USEFUL = 3  # bits below which splitting between card and RAM is better (assumed)
 
 
 @frozen_record
 class Rung:
     """One format to run the model in: the question of inference with a change, and its answer."""
 
-    change: Mapping[str, Any]  # settings which, beside those asked, have this report of `infer`
+    change: Mapping[str, Any]  # settings that, added to those asked, give this report of `infer`
     report: Report
-    bits: int = PUBLISHED  # of a weight
-    longest: int | None = None  # tokens of the longest context; None where nothing fits
-    quality: "Finding | None" = None  # the published loss; None where none is known
-    undoes: str = ""  # the flags in the place of what was typed, which alone does not fit
+    bits: int = PUBLISHED  # per weight
+    longest: int | None = None  # tokens of the longest context; None if nothing fits
+    quality: "Finding | None" = None  # the published loss of quality; None if none is known
+    undoes: str = ""  # flags that replace what the user typed, which does not fit
 
     @property
     def verdict(self) -> "Verdict":
@@ -42,13 +42,13 @@ class Rung:
 
     @property
     def short_of(self) -> int:
-        """Tokens that were asked for, where the engine sizes fewer of them; else 0."""
+        """Return the tokens that the user asked for if the engine's context is shorter, else 0."""
         asked: int = self.report.said.get("context") or 0
         return asked if asked and (self.report.setting("context") or asked) < asked else 0
 
     @property
     def engine(self) -> str:
-        """The program that runs it; of the training of a pipeline the trainer."""
+        """Return the program that runs it; for training a pipeline, the trainer."""
         w = self.report.workload
         return str(w["framework"] if "engine" not in w else w["engine"])
 
@@ -59,23 +59,23 @@ class Rung:
 
     @property
     def layers(self) -> tuple[int, int] | None:
-        """(layers that stay on the card, all), where the engine keeps the rest in RAM."""
+        """Return (layers on the card, all layers) if the engine keeps the rest in RAM."""
         kept = self.report.derived.get("layers_on_card")
         return None if kept is None else (kept[0], kept[1])
 
     @property
     def whole(self) -> bool:
-        """Tell whether all of the model is on the card."""
+        """Return whether the whole model is on the card."""
         return self.layers is None
 
     @property
     def slower(self) -> float:
-        """How many times slower it is at most than whole on the card; infinite where not known."""
+        """Return how many times slower than wholly on the card, at most; infinite if unknown."""
         return 1.0 if self.whole else self.report.derived.get("times_slower", (inf,))[-1]
 
     @property
     def elsewhere(self) -> str:
-        """The other card, or number of cards, that it is about; "": those that were asked about."""
+        """Return the other card or number of cards that it is for; "" for the cards asked about."""
         return str(self.change.get("gpu", ""))
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 
 
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
-    """The rung that answers "can I run it?": the best format that surely fits whole, or divided in
-    one memory; where none of four bits is divided between card and RAM, one of two that fits; one
-    that may; a divided one, the least slow; what may be; else what works elsewhere."""
+    """Return the rung that answers "can I run it?": the best format that surely fits whole, or
+    split in one memory; one of 2 bits if none above 3 bits fits split; one that may fit; the
+    fastest split one; one that may fit split; else one with other settings or cards."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
@@ -130,30 +130,30 @@ def best(ladder: "tuple[Rung, ...]") -> Rung | None:
 
 Why = Literal["asked", "changed", "whole", "divided", "undone", "elsewhere", "nothing"]
 RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-# What a picture, a video or a training is: another one is not what was asked about
+# Settings that define the picture, video or training: with others the answer is to another question
 MADE = frozenset({"size", "frames", "seconds", "batch_size", "seq_len", "lora_r"})
 SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
 
 
 @frozen_record
 class Plan:
-    """The answer to a question of `fit`, chosen once. `fits` is of the cards that were asked about.
+    """The answer to a question of `fit`, chosen once. `fits` is about the cards of the question.
 
-    why   asked      the question as it was asked, where no other format was tried
-          changed    the training that was asked about, with settings that it does not name
-          whole      the best format that has room on the cards
-          divided    a format whose rest is in RAM
-          undone     a format with another value of a setting that was typed
-          elsewhere  the smallest other cards with room for one
-          nothing    no format of the ladder has room anywhere
+    why   asked      the question as asked, if no other format was tried
+          changed    the training that was asked about, with settings that it leaves open
+          whole      the best format that fits on the cards
+          divided    a format with the rest in RAM
+          undone     a format with another value of a setting that the user typed
+          elsewhere  the smallest other cards that hold one
+          nothing    no format of the ladder fits anywhere
     """
 
     fits: Answer
     why: Why
-    rung: Rung | None = None  # None where nothing was found, or the question has no answer
+    rung: Rung | None = None  # None if nothing was found, or the question has no answer
 
     def under_words(self, words: str) -> "Plan":
-        """Return the plan with an open answer, since `words` of its question were not
+        """Return the plan with the answer "unknown", because `words` of the question were not
         understood."""
         rung = self.rung and replace(self.rung, report=under_words(self.rung.report, words))
         return replace(self, fits="unknown", rung=rung)
@@ -172,17 +172,17 @@ class Plan:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The settings beside those asked with which the same question has this answer."""
+        """Return the settings that, added to those asked, give this answer."""
         return {} if self.rung is None else self.rung.change
 
     @property
     def here(self) -> bool:
-        """Tell whether it is about the cards and the settings that were asked about."""
+        """Return whether it is about the cards and the settings that the user asked about."""
         return self.why not in ("undone", "elsewhere")
 
     @property
     def layout(self) -> Mapping[str, Any]:
-        """The settings by which the cards share the model out; none of one card."""
+        """Return the settings that split the model over the cards; empty for one card."""
         w = {} if self.report is None else self.report.workload
         ranks = {name: w[name] for name in RANKS if (w.get(name) or 1) > 1}
         return ranks | {name: w[name] for name in SHARED_BY if w.get(name) not in (None, False)}
@@ -202,7 +202,7 @@ class Plan:
 
 
 def chosen(ladder: tuple[Rung, ...]) -> Plan:
-    """Choose among the formats, and say why."""
+    """Return the plan with the best format of `ladder`, and why."""
     rung = best(ladder)
     if rung is None:
         return Plan(fits="no", why="nothing")
@@ -212,8 +212,8 @@ def chosen(ladder: tuple[Rung, ...]) -> Plan:
 
 
 def chosen_way(ladder: tuple[Rung, ...]) -> Plan:
-    """Choose how a pipeline makes what was asked, which is the first rung: so, else by the first
-    step with which it surely fits, else slowly, with a part of it in RAM."""
+    """Return how a pipeline makes what was asked: as asked (the first rung), with the first change
+    that surely fits, or slowly, partly in RAM."""
     asked, *steps = ladder
     if asked.fits == "yes":
         return Plan(fits="yes", why="asked", rung=asked)
@@ -229,7 +229,7 @@ def chosen_way(ladder: tuple[Rung, ...]) -> Plan:
 
 
 def as_asked(report: Report | None, longest: int | None = None) -> Plan:
-    """Return the plan that is the question itself, with its report."""
+    """Return the plan that is the question as asked, with its report."""
     if report is None or report.verdict is None:
         return Plan(fits="unknown", why="asked")
     rung = Rung(change={}, report=report, longest=longest)

@@ -1,7 +1,7 @@
-"""What changed between two scans of the same models: verdicts, and the reasons that they have.
+"""What changed between two scans of the same models: the verdicts, and why they differ.
 
-A verdict is yes, no or unknown; `answered` where no card was named; `read` of the question `model`;
-and `refused`. WHYS are all reasons that an answer may have to differ.
+A verdict is yes, no or unknown; `answered` if no card was named; `read` for the question `model`;
+or `refused`. WHYS are all reasons for a difference.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from weighbridge.base.records import NamedTuple
 
 SCHEMA = "weighbridge.scan-diff/1"
 ScanWhy = Literal["config", "question", "engine", "rules", "limits"]
-# config: the model has another one; question: the name stands for other settings; engine: another
-# release of it; rules: those of the family; limits: none of these, so what a run was given
+# config: the model's config changed; question: the name stands for other settings; engine: its
+# release changed; rules: those of the family changed; limits: else, so the limits of the scan did
 WHYS: tuple[ScanWhy, ...] = ("config", "question", "engine", "rules", "limits")
-LOST = ("no", "refused")  # of what was a yes: --check ends with 1
+LOST = ("no", "refused")  # verdicts that make --check exit with 1 after a yes
 
 
 class ScanTurn(NamedTuple):
-    """A verdict that became another one for the same reasons, and of how many models."""
+    """A change of a verdict for the same reasons, with the number of models that share it."""
 
     question: str
     was: str
@@ -29,7 +29,7 @@ class ScanTurn(NamedTuple):
 
 
 class ScanChange(NamedTuple):
-    """One verdict of one model. Needs are bytes; shas are those of its revision or config."""
+    """One changed verdict of one model. `needs` are bytes, `shas` of its revision or config."""
 
     id: str
     question: str
@@ -42,8 +42,8 @@ class ScanChange(NamedTuple):
 
 
 class ScanNames(NamedTuple):
-    """How names of one kind differ: those that NEW alone has, OLD alone, and that mean something
-    else."""
+    """Differences between the names of one kind: `new` are in NEW only, `gone` in OLD only, `other`
+    mean something else."""
 
     new: tuple[str, ...]
     gone: tuple[str, ...]
@@ -54,23 +54,23 @@ class ScanDiff(NamedTuple):
     """Two scans, compared. Pairs are (OLD, NEW)."""
 
     sources: tuple[str, str]
-    models: tuple[int, int, int]  # in both, in NEW alone, in OLD alone
+    models: tuple[int, int, int]  # in both, in NEW only, in OLD only
     questions: ScanNames
-    rules: Mapping[str, tuple[str, str]]  # of families whose rules differ
-    left: tuple[int, int]  # parts that are not wholly answered
-    moved: Mapping[str, int]  # by family: other numbers, the same verdict; each key once
+    rules: Mapping[str, tuple[str, str]]  # family -> its rules, if they differ
+    left: tuple[int, int]  # parts of the scan that are not complete
+    moved: Mapping[str, int]  # family -> answers with other bytes and the same verdict
     turns: tuple[ScanTurn, ...]
     changes: tuple[ScanChange, ...]  # the first of them
 
     @property
     def total(self) -> int:
-        """Count the verdicts that changed."""
+        """Return the number of changed verdicts."""
         return sum(turn.models for turn in self.turns)
 
     @property
     def code(self) -> int:
-        """Return the exit code of --check: 1 where something that fitted, or was read, does so no
-        more; 4 where it is open now; else 0."""
+        """Return the exit code of --check: 1 if a "yes" or "read" became "no" or "refused", 4 if
+        one became another verdict, else 0."""
         lost = [turn for turn in self.turns if turn.was in ("yes", "read")]
         if any(turn.now in LOST for turn in lost):
             return 1

@@ -1,4 +1,4 @@
-"""The answers about many models, side by side: the part of a scan that a screen shows."""
+"""Answers about many models side by side: the part of a scan that a screen shows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
 
 SCHEMA = "weighbridge.scan-table/1"
-ORDER = ("yes", "unknown", "no")  # of verdicts, the best first
+ORDER = ("yes", "unknown", "no")  # verdicts, the best first
 
 
 class ScanCell(NamedTuple):
-    """One answer: on which card, whether it fits, and what it takes there."""
+    """One answer: the card, whether the model fits it, and the bytes that it needs there."""
 
     gpu: str | None
     fits: str | None
@@ -20,16 +20,16 @@ class ScanCell(NamedTuple):
 
 
 class ScanLine(NamedTuple):
-    """One model. `answers` are by question, the cards of each from the smallest."""
+    """One model. `answers`: question -> its answers by card, the smallest card first."""
 
     id: str
     parameters: int | None
-    reason: str | None  # why there is no answer at all
+    reason: str | None  # why it has no answer at all
     answers: Mapping[str, tuple[ScanCell, ...]]
 
     def best(self, question: str) -> ScanCell | None:
-        """Return the answer about the smallest card that fits; where none does, about the one that
-        comes nearest to it."""
+        """Return the answer for the smallest card with the best verdict; for the largest card if
+        that is "no"."""
         cells = self.answers.get(question, ())
         surest = min((ORDER.index(c.fits) for c in cells if c.fits), default=None)
         if surest is None:
@@ -39,15 +39,14 @@ class ScanLine(NamedTuple):
 
 
 class Unweighed(NamedTuple):
-    """The models that have no answer at all: how many there are, and the first of them, each with
-    the reason."""
+    """The models without any answer: their number, and the first of them, each with the reason."""
 
     models: int
     first: tuple[tuple[str, str], ...]
 
 
 class ScanSummary(NamedTuple):
-    """Some models of a scan, and how many there are in all. `questions` stand without their
+    """Some models of a scan, and how many there are in all. `questions` are named without their
     card."""
 
     source: str
@@ -56,7 +55,7 @@ class ScanSummary(NamedTuple):
     questions: tuple[str, ...]
     lines: tuple[ScanLine, ...]
     unweighed: Unweighed
-    place: str | None = None  # where the dataset stays
+    place: str | None = None  # where the dataset is stored
 
     def to_dict(self) -> dict[str, Any]:
         return {

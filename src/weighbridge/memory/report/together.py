@@ -1,5 +1,5 @@
-"""The answer about several models that are served at once on the same cards, each by a process of
-its own.
+"""The answer whether several models can be served at once on the same cards, each by its own
+process.
 
 >>> import weighbridge
 >>> found = weighbridge.together(["qwen3-4b", "bge-m3"], gpu="3060", engine="llama.cpp")
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Answer, Verdict
 
 SCHEMA = "weighbridge.together/1"
-SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # what a line starts in the background
+SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # a server that a line starts in the background
 
 
 @frozen_record
 class Service:
-    """One of the models: its answer alone, and its place beside the others."""
+    """One of the models: its answer if it ran by itself, and its share of the card."""
 
     report: Report
-    share: float | None = None  # of the card, which its engine is told to take; None: it takes none
+    share: float | None = None  # of the card, set for its engine; None if it takes no share
 
     @property
     def verdict(self) -> "Verdict":
@@ -40,7 +40,7 @@ class Service:
 
     @property
     def holds(self) -> Bytes:
-        """Bytes that it has of each card: what it needs, or what its engine takes by its share."""
+        """Return its bytes per card: what it needs, or what its engine takes by its share."""
         return peak(on_a_card(self.report).instants.values())
 
 
@@ -50,17 +50,17 @@ class Services(Shown):
 
     services: tuple[Service, ...]
     accelerator: "Accelerator"
-    usable: Bytes  # of each card, for all processes together
+    usable: Bytes  # bytes per card, for all processes together
 
     @property
     def holds(self) -> Bytes:
-        """Bytes that all of them have of each card."""
+        """Return the bytes per card of all services together."""
         return held_at_once(service.report for service in self.services)
 
     @property
     def fits(self) -> "Answer":
-        """Tell whether each fits, and all of them at once: no where one of them does not alone, or
-        is divided between card and RAM."""
+        """Return whether all fit at once: "no" also if one does not fit by itself, or is split
+        between card and RAM."""
         alone = {s.verdict.fits for s in self.services}
         divided = any("layers_on_card" in s.report.derived for s in self.services)
         if "no" in alone or divided or self.holds.low > self.usable.high:
@@ -74,14 +74,14 @@ class Services(Shown):
 
     @property
     def left(self) -> tuple[int, ...]:
-        """Bytes of each card that are left after each of them, in order; below 0 what lacks."""
+        """Return the bytes per card left after each service, in order; negative if short."""
         expected = [service.holds.expected for service in self.services]
         return tuple(self.usable.low - sum(expected[: n + 1]) for n in range(len(expected)))
 
     @property
     def launches(self) -> tuple[str | None, ...]:
-        """The line that starts each. A server that serves all of them is started once, with the
-        largest numbers that one of them asks for."""
+        """Return the line that starts each service. A server that serves all is started once, with
+        the largest numbers that any of them asks for."""
         lines = [service.report.derived.get("launch") for service in self.services]
         started = [found for line in lines if (found := SERVER.match(line or ""))]
         if not started:
@@ -120,8 +120,8 @@ class Services(Shown):
 
 
 def on_a_card(report: Report) -> Role:
-    """Return the instants of an answer on one of its cards, with all that its engine takes by its
-    share; of cards that differ, on the one that decides."""
+    """Return the instants of an answer on one card, with all that its engine takes by its share; if
+    cards differ, on the card that decides the verdict."""
     alike = {id(d.phases): d for d in report.devices if d.kind == "gpu"}
     gpus, verdict = list(alike.values()), report.verdict
     if verdict is not None and verdict.usable_each:
@@ -131,8 +131,8 @@ def on_a_card(report: Report) -> Role:
 
 
 def held_at_once(reports: Iterable[Report]) -> Bytes:
-    """Return the bytes that answers have of a card they share, each at its fullest: nobody knows
-    which of their instants meet."""
+    """Return the bytes that several answers need of a shared card, each at its peak: which of their
+    instants coincide is unknown."""
     return peak(at_once({str(n): on_a_card(report) for n, report in enumerate(reports)}))
 
 
