@@ -1,1 +1,1 @@
-"""Formulas: a model and a workload in, components out."""
+"""Formulas: from a model and a workload to components of memory."""

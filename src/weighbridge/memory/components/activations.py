@@ -1,13 +1,13 @@
-"""A forward pass as the allocator sees it: tensors are taken and dropped, and the peak is kept.
+"""A forward pass as the allocator sees it: tensors are allocated and freed, and the peak is kept.
 
-    peak     the most that is allocated at one time, and what it was made of
-    held     a tensor: a block of the caching allocator under the name of a component
+    peak     the most that is allocated at one time, by component
+    tensor   a block of the caching allocator, under the name of a component
 
-An engine writes its layers as programs over a `Heap`: `take` where an operation makes a tensor,
-`drop` where the last reference to it goes. What lives together is decided there, never here. The
-allocator is the replayed one (`machines.allocator`), so rounding and fragmentation follow.
+An engine writes its layers as programs over a `Heap`: `take` if an operation makes a tensor, `drop`
+if its last reference goes. The program decides what lives together, this module never does. The
+allocator is replayed (`machines.allocator`), so rounding and fragmentation follow.
 
-Of tensors alike that come and go together the bytes are those of one.
+`nbytes` of several tensors alike, which come and go together, is that of one.
 """
 
 from abc import ABC, abstractmethod
@@ -29,13 +29,13 @@ from weighbridge.memory.components.card_bytes import nothing
 if TYPE_CHECKING:
     from weighbridge.memory.components.courses import HeapCourse
 
-# What a heap notes of what it is asked for; a number is a tensor that is given back, by its place
+# Kinds of a heap's notes (recorded.py); a bare number is a tensor that is freed, by its place
 TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY, RESERVE = range(10)
 
 
 class LiveTensor(NamedTuple):
-    """One tensor that is alive, or as many `alike` that come and go together: their blocks are the
-    first and `others`, with `spare` bytes that are not theirs."""
+    """One tensor that is alive, or `alike` of them that come and go together, in `block` and
+    `others`; `spare` bytes of their blocks are not theirs."""
 
     name: str
     nbytes: int
@@ -43,7 +43,7 @@ class LiveTensor(NamedTuple):
     alike: int = 1
     spare: int = 0
     others: tuple[Block | None, ...] = ()
-    place: int = 0  # among all that were taken
+    place: int = 0  # its number, in the order of allocation
 
     @property
     def total(self) -> int:
@@ -62,16 +62,16 @@ class LiveTensor(NamedTuple):
         return cls(name, nbytes, block, alike, blocks.spare, tuple(others), place)
 
 
-made = tuple.__new__  # makes a LiveTensor of all fields, in less than half the time
+made = tuple.__new__  # creates a LiveTensor from all its fields, in less than half the time
 
 
 @frozen_record
 class LivePeak:
-    """The fullest moment: bytes of tensors by component, and what the allocator counted."""
+    """The peak of a phase: bytes of tensors by component, and the allocator's counts in bytes."""
 
     live: dict[str, int]
     allocated: int
-    reserved: int  # the most up to here, which need not be at this moment
+    reserved: int  # the most so far, perhaps not at this moment
 
     @property
     def rounding(self) -> int:
@@ -83,14 +83,14 @@ class LivePeak:
 
 
 def keep_fullest(moments: dict[str, LivePeak], phase: str, peak: LivePeak) -> None:
-    """Keep a moment where it is fuller than those of its phase before it."""
+    """Store `peak` under its phase in `moments`, if it allocates more than the one before."""
     before = moments.get(phase)
     if before is None or peak.allocated > before.allocated:
         moments[phase] = peak
 
 
 class TensorWatch(Protocol):
-    """An observer of each tensor that comes and goes."""
+    """An observer of each tensor that is allocated, freed or renamed."""
 
     def taken(self, tensor: LiveTensor, stream: int) -> None: ...
 
@@ -100,38 +100,38 @@ class TensorWatch(Protocol):
 
 
 class TensorHeap(ABC):
-    """Tensors of one device that come and go. What is asked of it is put down in `notes`, if there
-    are some (recorded.py)."""
+    """The tensors of one device, allocated and freed. `notes`, unless None, records each call
+    (recorded.py)."""
 
     def __init__(self, notes: list[Any] | None = None) -> None:
         self.watch: TensorWatch | None = None
         self.closed = False
         self.notes = notes
-        self._next = 0  # place of a tensor
+        self._next = 0  # place of the next tensor
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """All that decides where the next tensors lie: of no allocator, none of them repeats."""
+        """Return all that decides where the next tensors lie; never equal without an allocator."""
         return (object(),)
 
     @abstractmethod
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
-        """Take one tensor."""
+        """Allocate one tensor of `nbytes`."""
 
     @abstractmethod
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
-        """Take `count` tensors of `nbytes` each, that come and go together."""
+        """Allocate `count` tensors of `nbytes` each, which come and go together."""
 
     @abstractmethod
     def drop(self, *gone: LiveTensor) -> None:
-        """Give tensors back."""
+        """Free tensors."""
 
     @abstractmethod
     def run(self, course: "HeapCourse", slots: list[Any]) -> bool:
-        """Run a course. Returns False, and does nothing, where it cannot be run as a whole."""
+        """Run a course. Returns False, and does nothing, if it cannot be run as a whole."""
 
     @abstractmethod
     def phase(self) -> LivePeak:
@@ -139,17 +139,17 @@ class TensorHeap(ABC):
 
     @abstractmethod
     def emptied(self, *, anew: bool = False) -> None:
-        """Give the driver what is cached, as torch.cuda.empty_cache does; `anew`: what was reserved
-        up to here is forgotten, as by reset_peak_memory_stats."""
+        """Release cached segments to the driver, as torch.cuda.empty_cache does; `anew`: reset the
+        peak of reserved bytes too, as reset_peak_memory_stats does."""
 
     def reserve(self, sizes: Sequence[int], stream: int) -> None:
-        """Have free blocks of these sizes on a stream, as tensors that nobody follows leave them;
-        nothing is done where no blocks are followed."""
+        """Leave free blocks of `sizes` on a stream, as tensors outside the program leave them. Does
+        nothing in a heap without blocks."""
         if self.notes is not None:
             self.notes.append((RESERVE, sizes, stream))
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
-        """Take once more, on a stream, what was taken before: one tensor, or several alike."""
+        """Allocate on a stream one tensor, or several alike, as a recorded program did."""
         if nothing(nbytes):
             return self.nothing(nbytes, name)
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
@@ -163,22 +163,22 @@ class TensorHeap(ABC):
             self.watch = before
 
     def close(self) -> None:
-        """Stop following: nobody asks what is given back from here on."""
+        """Close the heap: tensors that go from now on are not freed in it."""
         self.closed = True
 
     def into(self, nbytes: int, *inputs: LiveTensor, name: str = "activations") -> LiveTensor:
-        """Take the result of an operation whose inputs nobody needs any more, and drop these."""
+        """Allocate the result of an operation, then free its `inputs`, which nothing needs now."""
         tensor = self.take(nbytes, name)
         self.drop(*inputs)
         return tensor
 
     def place(self) -> int:
-        """Return the place of a tensor that is taken now."""
+        """Return the place of a tensor that is allocated now."""
         self._next += 1
         return self._next - 1
 
     def nothing(self, nbytes: int, name: str) -> LiveTensor:
-        """Return a tensor of no bytes on this card, of which nothing is counted."""
+        """Return an uncounted tensor, whose size is 0 on this card."""
         if self.notes is not None:
             self.notes.append((TAKE, nbytes, name, 0))
         tensor = LiveTensor(name, nbytes, None, place=self.place())
@@ -187,15 +187,15 @@ class TensorHeap(ABC):
         return tensor
 
     def passing(self, *sizes: int, name: str = "activations") -> None:
-        """Take tensors that live together for one moment, and drop them."""
+        """Allocate tensors that live together for one moment, and free them."""
         notes, self.notes, before = self.notes, None, self._next
         self.drop(*[self.nothing(n, name) if nothing(n) else self.take(n, name) for n in sizes])
-        self.notes, self._next = notes, before  # nothing is there of it
+        self.notes, self._next = notes, before  # its tensors have no places
         if notes is not None:
             notes.append((PASS, sizes, name))
 
     def rename(self, tensor: LiveTensor, name: str) -> LiveTensor:
-        """Let a tensor count as another component from now on."""
+        """Count a tensor as another component from now on."""
         self._live[tensor.name] -= tensor.total
         self._live[name] = self._live.get(name, 0) + tensor.total
         renamed = tensor._replace(name=name)
@@ -209,21 +209,21 @@ class TensorHeap(ABC):
         return tuple(self.take(nbytes, name) for nbytes in sizes)
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Take one tensor after the other, thousands of them."""
+        """Allocate tensors one after the other; there may be thousands."""
         return tuple(self.take(nbytes, name, 0) for nbytes in sizes)
 
     @property
     def most(self) -> int:
-        """Return the bytes that were allocated at most in this phase."""
+        """Return the most bytes allocated so far in this phase."""
         return self._most
 
     def filled(self, most: int, by: dict[str, int]) -> None:
-        """Set the fullest moment: `most` bytes were allocated when components had changed `by` as
-        much from now."""
+        """Set the peak of this phase: `most` bytes, with components changed `by` these bytes from
+        now."""
         self._most, self._at_most = most, _changed(self._live, by)
 
     def changed(self, by: dict[str, int]) -> None:
-        """Change the bytes of components, where the allocator was asked by somebody else."""
+        """Change the bytes of components, after other code has asked the allocator."""
         self._live = _changed(self._live, by)
 
     def live(self, name: str) -> int:
@@ -234,8 +234,8 @@ class TensorHeap(ABC):
 
 
 class Heap(TensorHeap):
-    """The memory of one device with the replayed allocator. `capacity` is what that can have of it,
-    None for no end."""
+    """The memory of one device with the replayed allocator. `capacity`: bytes that it can have of
+    the device, None for no limit."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class Heap(TensorHeap):
         return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Take them in a row: the last moment is the fullest, so components are counted once."""
+        """Allocate tensors in a row; components are counted once, since the end is the peak."""
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)
@@ -276,7 +276,7 @@ class Heap(TensorHeap):
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """The allocator's free blocks, which decide where the next tensors lie."""
+        """Return the allocator's free blocks, which decide where the next tensors lie."""
         return self.allocator.state
 
     def _count(self, name: str, nbytes: int) -> None:
@@ -319,7 +319,7 @@ class Heap(TensorHeap):
     def reserve(self, sizes: Sequence[int], stream: int) -> None:
         super().reserve(sizes, stream)
         blocks: list[Block | None] = []
-        with suppress(OutOfMemoryError):  # a full card takes back what is cached
+        with suppress(OutOfMemoryError):  # a full card reclaims what is cached
             for nbytes in sizes:
                 blocks.append(self.allocator.malloc(nbytes, stream))  # noqa: PERF401  # as far as it goes
         for block in blocks:

@@ -1,12 +1,12 @@
-"""Bytes that a rule says of a card, in a program that does not depend on them: another card may be
-asked for the same with other bytes (recorded.py)."""
+"""Bytes that depend on the card, in a program that is otherwise the same on every card: recorded.py
+repeats it for another card with that card's bytes."""
 
 from typing import Any
 
 
 class CardBytes(int):
-    """Bytes that a rule says of a card: `origin` is the rule, what it was asked, and which of the
-    sizes it gave."""
+    """Bytes that a rule gives for a card. `origin`: the rule with its arguments, and which of the
+    sizes that it gave."""
 
     origin: tuple[Any, int]
 
@@ -18,5 +18,5 @@ class CardBytes(int):
 
 
 def nothing(nbytes: int) -> bool:
-    """Tell whether it is nothing on this card, and may be something on another one."""
+    """Return whether it is 0 on this card, and may not be on another one."""
     return not nbytes and isinstance(nbytes, CardBytes)

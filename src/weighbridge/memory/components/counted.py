@@ -1,10 +1,9 @@
-"""The bytes of tensors alone, wherever they would lie: what a device holds at least.
+"""The bytes of tensors without an allocator: a lower bound of what a device holds.
 
-Each tensor counts as the bytes that its request is rounded to. A block of the replayed allocator is
-as large, or larger where the rest of a free block was too small to be split off, and what it
-reserves holds all its blocks. So at each moment a count is a lower bound of `allocated` and of
-`reserved`, and most often it is `allocated` itself. No free block is looked for, and a course is a
-sum that is made once.
+Each tensor counts its rounded size. A block of the replayed allocator is as large, or larger if the
+rest of a free block was too small to split off, and the reserved bytes include all blocks. So at
+each moment a count is a lower bound of `allocated` and of `reserved`, and most often it is
+`allocated` itself. No free block is searched, and a course is a sum that is computed once.
 """
 
 from collections.abc import Iterable
@@ -27,12 +26,12 @@ from weighbridge.memory.components.courses import HeapCourse
 
 
 class CountedHeap(TensorHeap):
-    """The memory of one device of which tensors are counted, and no blocks."""
+    """The memory of one device as a sum of tensors, without blocks."""
 
     def __init__(self, notes: list[Any] | None = None) -> None:
         super().__init__(notes)
         self._held = 0
-        self._reserved = 0  # the most that was held, of all phases up to here
+        self._reserved = 0  # the most held so far, over all phases
 
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         if self.notes is not None:
@@ -45,7 +44,7 @@ class CountedHeap(TensorHeap):
         return tensor
 
     def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
-        """Take them in a row, as one sum."""
+        """Allocate tensors one after the other, as one sum."""
         sizes = tuple(sizes)
         if self.watch is not None or not sizes:
             return super().row(sizes, name)
@@ -96,7 +95,7 @@ class CountedHeap(TensorHeap):
         return True
 
     def emptied(self, *, anew: bool = False) -> None:
-        """Begin the peak anew where that is asked for: nothing is cached."""
+        """Reset the peak of reserved bytes if `anew`; there is no cache to release."""
         if self.notes is not None:
             self.notes.append((EMPTY, anew))
         if anew:

@@ -1,9 +1,9 @@
-"""A course: a stretch of a program that runs again and again; tensors come and go as others did
-before, under the same names. What components have at each of its moments is known beforehand.
+"""A course: a stretch of a program that repeats with tensors of the same names and sizes, so that
+the bytes of components at each of its moments are known in advance.
 
-    (slot, bytes, stream, component)    one is taken
-    (slot, DROPPED, 0, "")              it is given back
-    (slot, RENAMED, 0, component)       it counts as another component
+    (slot, bytes, stream, component)    allocate a tensor
+    (slot, DROPPED, 0, "")              free it
+    (slot, RENAMED, 0, component)       count it as another component
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ Live = dict[str, int]
 
 
 class CourseSums(NamedTuple):
-    """Rounded bytes of a course's tensors: the most beyond those at its beginning, those that it
-    leaves beyond them, and by how much components have changed where it is fullest."""
+    """Rounded bytes of a course's tensors, relative to its beginning: at the peak (`most`) and at
+    the end (`net`); `fullest` is the change of each component at the peak."""
 
     most: int
     net: int
@@ -37,8 +37,8 @@ class CourseSums(NamedTuple):
 
 
 class HeapCourse:
-    """Moves of tensors by slots. `names` are those of what is there at the beginning, with their
-    bytes; all of it is gone in the end. `alike`: of slots with several tensors, how many."""
+    """Moves of tensors by slot. `names`: slot -> component and bytes of the tensors at the
+    beginning, all freed by the end; `alike`: slot -> number of tensors, if several."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class HeapCourse:
         self._sums: CourseSums | None = None
 
     def run(self, heap: Heap, slots: list[Any]) -> bool:
-        """Run the course. Returns False, and does nothing, where options of the allocator bend what
-        serves a request, or where other tensors are there."""
+        """Run the course. Returns False, and does nothing, if options of the allocator change which
+        block serves a request, or other tensors are in the slots."""
         a = heap.allocator
         if not a.plain or not self.begins(slots):
             return False
@@ -79,7 +79,7 @@ class HeapCourse:
         return True
 
     def sized(self, sized: Callable[[int], int]) -> "HeapCourse":
-        """Return the course where tensors have other sizes; itself where they have none."""
+        """Return the course with each size changed by `sized`; itself if none changes."""
         moves = [(at, n if n < 0 else sized(n), stream, to) for at, n, stream, to in self._all]
         names = {slot: (name, sized(n)) for slot, (name, n) in self.names.items()}
         same = moves == self._all and names == self.names
@@ -87,15 +87,15 @@ class HeapCourse:
 
     @property
     def ends(self) -> Iterable[int]:
-        """Return the slots that it leaves something in."""
+        """Return the slots that hold a tensor at the end."""
         return self._ends
 
     def begins(self, slots: list[Any]) -> bool:
-        """Tell whether what is there is what this was made for."""
+        """Return whether `slots` hold the tensors that the course was made for."""
         return all(self._is(slots[slot], slot) for slot in self.names)
 
     def counted(self, heap: TensorHeap, slots: list[Any]) -> None:
-        """Run the course where nobody asks for blocks."""
+        """Run the course in a heap without blocks."""
         self._over(heap, slots, [None] * len(slots), heap.place)
 
     def _over(
@@ -105,7 +105,7 @@ class HeapCourse:
         blocks: Sequence[Slot],
         place: Callable[[], int],
     ) -> None:
-        """Leave behind what is there in the end."""
+        """Fill the slots with the tensors at the end, and change the bytes of components."""
         heap.changed(self._live)
         for gone in self.names:
             slots[gone] = None
@@ -115,7 +115,7 @@ class HeapCourse:
 
     @property
     def sums(self) -> "CourseSums":
-        """How many bytes it takes at most and leaves, counted by tensors alone."""
+        """Return the sums of the course, without an allocator."""
         if self._sums is None:
             self._sums = self._summed()
         return self._sums
@@ -138,13 +138,13 @@ class HeapCourse:
         return align_up(nbytes, MIN_BLOCK) * self._alike.get(slot, 1)
 
     def _is(self, tensor: LiveTensor, slot: int) -> bool:
-        """Tell whether the tensor at the beginning is the one that this was made for."""
+        """Return whether `tensor` is the one that the course expects in `slot` at its beginning."""
         named = tensor.name, tensor.nbytes
         return named == self.names[slot] and tensor.alike == self._alike.get(slot, 1)
 
     def _until(self, taken: int | None) -> tuple[dict[int, tuple[str, int]], Live]:
-        """Return what is there when that slot is taken, or in the end; and by how much components
-        have changed since the beginning."""
+        """Return the tensors by slot once slot `taken` is allocated, or at the end for None, and
+        the change of each component's bytes until then."""
         there = dict(self.names)
         live: Live = {}
         for slot, nbytes, _, name in self._moves:

@@ -2,27 +2,27 @@
 
     context(part)     what a process that has touched the GPU holds outside the allocator
 
-        as read       on such a part, a fifth less or more under another driver
-        reckoned      multiprocessors x threads that one keeps x 1 KiB of stack, and 272 MiB on
-                      parts with HBM, 136 on others: a quarter less or more
+        measured      on such a part; a fifth less or more under another driver
+        computed      multiprocessors x resident threads x 1 KiB of stack, and 272 MiB on parts with
+                      HBM, 136 on others: a quarter less or more
         unknown       200 to 650 MiB
 
-The four published readings that name their part are within 3 % of what is reckoned: A100 501 MiB
+The four published readings that name their part are within 3 % of the computed bytes: A100 501 MiB
 (488), H100 522 (536), L4 226 (223), RTX 3090 256 (259); 616 MiB were read on a node of eight data
-centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
+center cards. All are with lazy loading of kernels (CUDA 11.7 and newer).
 
-    libraries(torch)        kernels that are loaded beside it, when they are first used
+    libraries(torch)        kernels loaded outside the context, when they are first used
 
         lazy         from torch 1.13 on, which sets CUDA_MODULE_LOADING=LAZY: what cuBLAS, cuDNN and
-                     attention use. 240 MiB of a training step and 168 of inference, words and
+                     attention use. 240 MiB for a training step and 168 for inference, text and
                      pictures alike, over the 518 of an H100's context in 94 of 95 runs (our own:
                      torch 2.11, CUDA 13, driver 580); 940 MiB over the context of an A100
-                     (itu-rad/GPUMemNet, perceptrons: 1,429 of nvidia-smi)
+                     (itu-rad/GPUMemNet, perceptrons: 1,429 in nvidia-smi)
         eager        before: all of torch's kernels as well. 690 MiB on a Titan V (pytorch#28394:
                      1,008 less the 320 of another library), 380 between the two ways on one card
                      (pytorch#86509), 1,488 and 879 in all (pytorch#49877)
 
-On other chips, and by library, nobody has read bytes: those are assumed.
+For other chips, and per library, no measured bytes are published: those are assumed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,19 +38,19 @@ from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, to
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
+CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # if the part is not known
 LAZY_SINCE = (1, 13)  # of torch
-# MiB of a training step and of inference, by compute capability; others have TRAINED's width
+# Compute capability -> MiB of a training step (True) and of inference; others have TRAINED's width
 READ: Mapping[tuple[int, int], Mapping[bool, int]] = {(9, 0): {True: 240, False: 168}}
 TRAINED, EAGER = Bytes(64 * MIB, 240 * MIB, 960 * MIB), Bytes(320 * MIB, 690 * MIB, 1200 * MIB)
 GENERATED = Bytes(64 * MIB, 168 * MIB, 384 * MIB)
-ASPECT = 128  # width to layers: estimate/rough.py
-WORDS = 152_064  # Qwen2.5's, of the largest vocabularies; Gemma's 256,000 are one table for both
-STACK = KIB  # of a thread: cudaLimitStackSize
-BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
-RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
-PLAIN_ROOM, PLAIN_SHARE = 256 * MIB, 0.05  # free room that loads were measured with, at most
-OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
+ASPECT = 128  # width / layers: estimate/rough.py
+WORDS = 152_064  # vocabulary of Qwen2.5, of the largest; Gemma's 256,000 are one tied table
+STACK = KIB  # bytes per thread: cudaLimitStackSize
+BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # for parts with HBM, for others
+RECKONED_SINCE = (7, 0)  # compute capability: no older one was read with lazy loading
+PLAIN_ROOM, PLAIN_SHARE = 256 * MIB, 0.05  # most free room in the loads that were measured
+OPEN = 20 * MIB  # kLargeBuffer: the segment for blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 Order = Callable[
     [Iterable[tuple[str, PlacedTensor]]], Iterable[PlacedTensor]
@@ -59,7 +59,7 @@ Order = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Bytes of tensors on a device, and what the allocator has for them."""
+    """Bytes of tensors on a device, and what the allocator allocates and reserves for them."""
 
     weights: int
     buffers: int
@@ -76,8 +76,8 @@ class Settled:
 
 
 def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
-    """Place tensors in the engine's `order`. Without one they come in their own, after one block of
-    all their bytes: transformers' `caching_allocator_warmup`."""
+    """Return the bytes after all tensors are placed in `order`. If None, they come in their own
+    order after one block of all their bytes is freed: transformers' `caching_allocator_warmup`."""
     filled = replay(tensors, order)
     return Settled(
         weights=total(tensors, "weights"),
@@ -112,14 +112,14 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
 
 
 def _unused(settled: Settled) -> Bytes:
-    """Return the room that tensors which are moved one by one leave. Of more than any load was
-    measured with nobody knows whether it is there: it depends on how they arrive."""
+    """Return the bytes of free room in the segments of the weights. More of it than in any measured
+    load may not be there: that depends on the order in which tensors arrive."""
     usual = max(PLAIN_ROOM, int(PLAIN_SHARE * settled.allocated))
     return Bytes(settled.free if settled.free <= usual else 0, settled.free, settled.free)
 
 
 def rounding(nbytes: int) -> Component:
-    """Return the bytes that blocks have more than tensors asked for."""
+    """Return the bytes by which blocks are larger than their tensors, as a component."""
     return Component(
         name="rounding",
         bytes=exactly(nbytes),
@@ -130,7 +130,7 @@ def rounding(nbytes: int) -> Component:
 
 
 def fragmentation(free: Bytes, when: str = "") -> Component:
-    """Return the room of segments that nothing lives in; `when` says where it is not there."""
+    """Return `free`, unused room of segments, as a component; `when`: where there is none."""
     return Component(
         name="fragmentation",
         bytes=free,
@@ -141,15 +141,15 @@ def fragmentation(free: Bytes, when: str = "") -> Component:
 
 
 def cached(free: int, passing: int = 0) -> Bytes:
-    """Return the bytes of blocks that nothing lives in, `free` by the replay. They go back to the
-    driver before torch gives up; another order of the same blocks leaves another segment open,
-    that of a block of `passing` bytes for a moment, too."""
+    """Return the bytes of cached blocks, `free` by the replay. torch releases them before it fails;
+    another order of the blocks leaves one more segment open, also for a block of `passing` bytes
+    that lives for a moment."""
     return Bytes(0, free, free + OPEN + passing) if free else exactly(0)
 
 
 def context(part: "Part | None" = None) -> Component:
-    """Estimate what a process of torch takes on that part beside the allocator. Only CUDA and ROCm
-    have contexts."""
+    """Return what a torch process takes outside the allocator on `part`. Only CUDA and ROCm have
+    contexts; other chips have a runtime."""
     if part is not None and part.stack == "own":
         return Component(
             name="other",
@@ -178,7 +178,7 @@ def context(part: "Part | None" = None) -> Component:
 def kernels(
     torch: tuple[int, ...], part: "Part | None", *, training: bool = True
 ) -> tuple[Component, ...]:
-    """Return the component of `libraries`, where the part has a context."""
+    """Return the component of `libraries`; none if the part has no context."""
     contextless = part is not None and part.stack == "own"
     return () if contextless else (libraries(torch, part, training=training),)
 
@@ -186,13 +186,13 @@ def kernels(
 def libraries(
     torch: tuple[int, ...], part: "Part | None" = None, *, training: bool = True
 ) -> Component:
-    """Estimate kernels that are loaded beside a context while a model is trained, or runs."""
+    """Return the kernels of libraries that are loaded while a model is trained, or runs."""
     eager = torch < LAZY_SINCE
     hip = part is not None and part.stack == "hip"
     named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
     read = READ.get((part and part.capability) or (0, 0), {}).get(training)
     lazy = TRAINED if training else GENERATED
-    if read:  # under another driver and another torch half of it, or twice
+    if read:  # half to twice of it with another driver and torch
         lazy = Bytes(read * MIB // 2, read * MIB, 2 * read * MIB)
     return Component(
         name="context",
@@ -232,8 +232,8 @@ def _context(
 
 
 def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instant:
-    """Return the load phase of a bare size. Names round: "7B" models have 6.7 to 7.7 billion
-    parameters. `alone` is what a format may leave in 16 bits."""
+    """Return the load phase of a bare size such as "7B", whose models have 6.7 to 7.7 billion
+    parameters. `alone`: bytes more if the format leaves the embedding and the head in 16 bits."""
     tenth = weights // 10
     guess = Component(
         name="weights",
@@ -247,8 +247,8 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instan
 
 
 def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
-    """Return the bytes that a bare size takes more where its format leaves the embedding and the
-    head alone: at most two tables of the largest usual vocabulary, or half of the model."""
+    """Return the bytes that a bare size takes more if its format leaves the embedding and the head
+    alone: for at most two tables of the largest usual vocabulary, or half of the model."""
     if choice.scheme is None or choice.scheme.engine:
         return 0
     layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))
@@ -259,8 +259,8 @@ def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
 def in_one_buffer(
     weights: int, *, formula: str, basis: Basis, part: "Part | None" = None
 ) -> Instant:
-    """Return the load phase of llama.cpp, which asks the driver for one buffer a device: nothing is
-    rounded or fragmented."""
+    """Return the load phase of llama.cpp, which allocates one buffer per device: nothing is rounded
+    or fragmented."""
     buffer = Component(
         name="weights",
         bytes=exactly(weights),
@@ -272,19 +272,19 @@ def in_one_buffer(
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
-    """Return the allocator after all tensors are placed: nobody places more in it."""
+    """Return the allocator after all tensors are placed; callers must place no more in it."""
     freed = sum(t.nbytes * t.copies for t in tensors) if order is None else 0
     placed = tensors if order is None else order((t.module, t) for t in tensors)
     groups = ((times, tuple([t.nbytes for t in group])) for times, group in together(placed))
     return _filled(freed, tuple(groups))
 
 
-@lru_cache(maxsize=8)  # what is loaded is placed the same to be served, and again by each search
+@lru_cache(maxsize=8)  # serving, and each search, places the loaded weights again
 def _filled(freed: int, groups: tuple[tuple[int, tuple[int, ...]], ...]) -> Filling:
-    """Fill an allocator, where `freed` bytes were given back, with groups of tensors, each so many
-    times."""
+    """Return an allocator with `freed` bytes cached, then filled with `groups`: (repeats, sizes of
+    tensors)."""
     filled = Filling(freed=freed)
-    alone: list[int] = []  # what comes once, up to experts
+    alone: list[int] = []  # tensors that are not repeated, up to the next experts
     for times, sizes in groups:
         if times == 1:
             alone.append(sizes[0])

@@ -1,27 +1,27 @@
-"""Host memory: a process, what it copies while it loads weights, and pages of the files.
+"""Host memory: a process, its copies while it loads weights, and pages of the files.
 
     4.51 on     the class is built without memory. Safetensors are mapped, zip pickles too: a tensor
                 that keeps its dtype is a view of the file. A change of dtype copies (the target's
-                bytes); since 5 experts that are stored apart are stacked into one parameter, a copy
-    cast, too   four threads cast such experts ahead of the stacking, and the C library keeps what
-                blocks of up to 32 MiB leave behind: none to all of them once more
+                bytes); since 5, experts stored separately are stacked into one parameter, a copy
+    cast, too   four threads cast such experts ahead of the stacking, and the C library keeps freed
+                blocks of up to 32 MiB: none to all of the experts' bytes once more
     before      without a device_map the model is built in memory first, and tensors are copied in,
                 file by file; before 4.37 a pickle was read whole
-    ZeRO-3      parameters come in parts, from rank 0. From 5.0 to 5.22 every rank read the files
-                and stacked all experts first, in the dtype of the files; since 5.23 rank 0 alone,
-                a parameter at a time
-    FSDP        where rank 0 reads for all, what bitsandbytes packs comes back to its host memory
-    device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
-                takes one where none was given, and quantizes on the device; torchao, HQQ and
-                quanto quantize where the tensors are
+    ZeRO-3      parameters come in shards, from rank 0. From 5.0 to 5.22 every rank read the files
+                and stacked all experts first, in the dtype of the files; since 5.23 only rank 0,
+                one parameter at a time
+    FSDP        if rank 0 reads for all, what bitsandbytes packs comes back to its host memory
+    device_map  tensors go straight to the device: only pages of the file. bitsandbytes sets one if
+                the user does not, and quantizes on the device; torchao, HQQ and quanto quantize
+                where the tensors are
 
-Pages of files are apart (`droppable`): they stay while nobody else asks for the room, and are no
+Pages of files are separate (`droppable`): they stay until the room is needed elsewhere, and are no
 need. Source: transformers 4.36 to 5.23 modeling_utils.py (from_pretrained, load_state_dict),
 core_model_loading.py (WeightConverter, spawn_materialize), integrations/deepspeed.py
 (_apply_weight_conversions_to_state_dict), quantizers/quantizer_bnb_4bit.py (update_device_map).
 RssAnon of a 938 MiB bfloat16 model was 2 MiB when loaded in its own dtype, its full float32 size
 when cast, and 1.87 x the parameters with pages when its experts were stacked. `python -m
-benchmarks.loading` measures 1, 2 and 4 processes, their own pages and those of files apart.
+benchmarks.loading` measures 1, 2 and 4 processes, their own pages and those of files separately.
 """
 
 from collections import defaultdict
@@ -38,34 +38,34 @@ from weighbridge.models.quantization.scheme import Scheme
 from weighbridge.models.tensors import CheckpointTensor
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
-OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
-BUILT_FIRST_BEFORE = (4, 51)  # low_cpu_mem_usage is ignored from then on
+OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader sets a device_map by itself
+BUILT_FIRST_BEFORE = (4, 51)  # transformers ignores low_cpu_mem_usage from then on
 MAPPED_PICKLES_SINCE = (4, 37)
-STACKED_SINCE = (5, 0)  # experts that are stored apart
+STACKED_SINCE = (5, 0)  # experts stored separately
 STACKED_IN_TURN_SINCE = (5, 23)  # under ZeRO-3
-QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # by their loaders, where the tensors are loaded to
+QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # quantized where the tensors are loaded to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-# What is resident of a process of torch and CUDA beside weights. Without a GPU the imports of torch
+# Resident bytes of a process of torch and CUDA without weights. Without a GPU the imports of torch
 # 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
-# what the driver adds for a context nobody has published
+# what the driver adds for a context is not published
 PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
-# A worker of DataLoader writes 5 MiB of its own over rows of an array, and a count into each Python
-# object that it reads (165 MiB over a list of lists); at most all that imports hold is written to
+# A DataLoader worker writes 5 MiB of its own for rows of an array, and a reference count into each
+# Python object that it reads (165 MiB for a list of lists); at most all that imports hold
 WORKER = Bytes(5 * MIB, (5 * MIB + PROCESS.low) // 2, PROCESS.low)
 
 
 class LoadedPart(NamedTuple):
-    """The weights that a part is loaded as: their dtype and bytes; `native` is the dtype of the
-    files where none was read."""
+    """The dtype and bytes that a part's weights are loaded as; `native` is the dtype of its files,
+    used if none of them was read."""
 
     dtype: DType
     weights: int
     native: DType
-    converted: bool = False  # on the host: unpacked or quantized there
+    converted: bool = False  # on the host: dequantized or quantized there
 
 
 def processes(count: int, each: Bytes = PROCESS) -> Component:
-    """Estimate the host memory of `count` processes of torch."""
+    """Return the host memory of `count` torch processes."""
     who = "a process" if count == 1 else f"{count} processes"
     return Component(
         name="other",
@@ -79,7 +79,7 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
 
 
 def workers(count: int) -> Component:
-    """Estimate the host memory of forked processes that read data: the pages that each writes."""
+    """Return the host memory of `count` forked data workers: parent's pages that each writes."""
     return Component(
         name="other",
         detail="data workers",
@@ -92,7 +92,7 @@ def workers(count: int) -> Component:
 
 
 def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) -> Component:
-    """Return the pages of mapped files, of which any share may be in memory."""
+    """Return the pages of mapped files, of which any share may be resident."""
     return Component(
         name="weights",
         detail=detail,
@@ -106,13 +106,13 @@ def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) ->
 
 
 def straight(form: Scheme | None, *, device_map: bool) -> bool:
-    """Tell whether transformers loads tensor by tensor to the device."""
+    """Return whether transformers loads tensor by tensor straight to the device."""
     return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
 
 
 def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -> LoadedPart:
-    """Describe the weights of a part in a format: a GGUF file's are unpacked, some formats' are
-    packed."""
+    """Return how a part's weights are loaded in a format; a GGUF file is dequantized on the host,
+    and some formats are quantized there."""
     form = choice.scheme
     here = form is not None and form.name.startswith(QUANTIZED_HERE)
     packs = here and not choice.as_stored and not part.packed
@@ -120,9 +120,8 @@ def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -
 
 
 class HostReading(NamedTuple):
-    """The way in which weights are read: how many processes copy, whether tensors go straight to
-    the device, whether ZeRO-3 takes them in parts, and whether they come back from the device once
-    they are packed, for FSDP to share them out."""
+    """How weights are read: `processes` that copy; `straight` to the device; `in_parts`, sharded by
+    ZeRO-3; `back` from the device once they are packed, for FSDP to shard."""
 
     processes: int = 1
     straight: bool = False
@@ -133,7 +132,7 @@ class HostReading(NamedTuple):
 def while_loading(
     part: ModelPart, to: LoadedPart, how: HostReading, *, version: tuple[int, ...]
 ) -> tuple[Component, ...]:
-    """Estimate what the host holds at the worst moment of loading one part."""
+    """Return what the host holds at the peak of loading one part."""
     files = _files(part)
     copied, formula = _copies(part, to, how, version)
     read = 0 if version >= MAPPED_PICKLES_SINCE else files.largest_pickle
@@ -153,7 +152,7 @@ def while_loading(
 
 
 def mapped(part: ModelPart, to: LoadedPart, *, source: str = SOURCE) -> Component:
-    """Return the pages of a part's files, which its tensors are views of."""
+    """Return the pages of a part's files, of which its tensors are views."""
     whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
     name = f"mapped files {part.name}".strip()
     return pages(_files(part).nbytes or whole, detail=name, source=source)
@@ -162,7 +161,7 @@ def mapped(part: ModelPart, to: LoadedPart, *, source: str = SOURCE) -> Componen
 def _copies(
     part: ModelPart, to: LoadedPart, how: HostReading, version: tuple[int, ...]
 ) -> tuple[Bytes, str]:
-    """Return the bytes that one process holds beside pages of files, and why."""
+    """Return the bytes that one process holds other than pages of files, and why."""
     stacks, plan = version >= STACKED_SINCE, part.blueprint
     if how.in_parts and stacks and version < STACKED_IN_TURN_SINCE and not part.packed:
         return exactly(to.native.size(plan.experts)), "ZeRO-3: all experts are stacked, a copy"
@@ -186,7 +185,7 @@ def _copies(
 
 
 class _Files(NamedTuple):
-    """Sizes and dtypes of a part's files; empty where none was read."""
+    """Sizes in bytes and dtypes of a part's files; empty if none was read."""
 
     nbytes: int
     largest_pickle: int

@@ -1,11 +1,11 @@
-"""Bytes of caches: elements of the layers' records, in the format of a cache.
+"""Bytes of caches: elements of the layers' records, in the format of the cache.
 
-    attention    tokens x (K Hk e_k + K Hv e_v)       tokens: all of them, or those in its window
-    latent       tokens x (r + rotary) e              and the indexer's key beside it
+    attention    tokens x (K Hk e_k + K Hv e_v)       tokens: all, or those in its window
+    latent       tokens x (r + rotary) e              plus the indexer's key
     recurrent    channels x columns e_conv + state e_state, whatever the context
 
-An engine adds its own blocks, padding and slack: `caches.py` of its folder. The smallest that
-any of them can hold for a request is `least`.
+An engine adds its own blocks, padding and slack: `caches.py` of its folder. `least` is the smallest
+cache that any engine can hold for a request.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,8 @@ from weighbridge.models.arch.mixers import (
 
 @frozen_record
 class Format:
-    """The way a run of elements is stored: a head's key of one token, say. `beside` are the bytes
-    of scales and zero points that each run has of its own."""
+    """How a run of elements is stored, such as one token's key of a head. `beside`: bytes of scales
+    and zero points per run."""
 
     dtype: DType
     beside: int = 0
@@ -43,7 +43,7 @@ PLAIN = Format(dtype=BFLOAT16)
 
 @frozen_record
 class Formats:
-    """Number formats of cached keys and values, and dtypes of convolution and running states."""
+    """Formats of cached keys and values, and dtypes of convolution and recurrent states."""
 
     key: Format = PLAIN
     value: Format = PLAIN
@@ -53,14 +53,14 @@ class Formats:
 
 @frozen_record
 class Lengths:
-    """Lengths of one request: tokens, the encoder's input, images that are attended to apart."""
+    """Lengths of one request in tokens: `context` and `encoder` input; and its `images`."""
 
     context: int
     encoder: int = 0
     images: int = 1
 
     def crossed(self, cross: CrossAttention) -> int:
-        """Count the encoder's positions whose keys and values a layer keeps."""
+        """Return the encoder positions whose keys and values a cross-attention layer caches."""
         if cross.source == "image":
             return self.images * (self.encoder if cross.length is None else cross.length)
         return self.encoder if cross.length is None else cross.length
@@ -68,7 +68,7 @@ class Lengths:
 
 @frozen_record
 class CacheBytes:
-    """Bytes that grow with the context, and bytes that do not."""
+    """Bytes that grow with the context (`kv`), and bytes that do not (`state`)."""
 
     kv: int = 0
     state: int = 0
@@ -93,15 +93,15 @@ def mixers(layers: Iterable[Layer]) -> Iterator[Mixer]:
 
 
 def heads_token(attention: Attention | CrossAttention, formats: Formats) -> int:
-    """Return the bytes of one token: every head's key and value is a run of its own."""
+    """Return the bytes per token and layer; every head's key and value is a separate run."""
     return attention.kv_heads * (
         formats.key.size(attention.key_dim) + formats.value.size(attention.value_dim)
     )
 
 
 def state(recurrent: Recurrent, formats: Formats, *, columns: int | None = None) -> int:
-    """Return the bytes of one sequence. `columns` of past inputs, one less than the kernel's by
-    default."""
+    """Return the bytes of state per sequence. `columns`: past inputs kept, one less than the
+    kernel's by default."""
     past = recurrent.kernel - 1 if columns is None else columns
     return formats.conv.size(recurrent.channels * past) + formats.state.size(
         recurrent.state_elements
@@ -113,8 +113,7 @@ def kept_tokens(context: int, reach: int | None) -> int:
 
 
 def least(layers: Iterable[Layer], lengths: Lengths, formats: Formats) -> CacheBytes:
-    """Return the bytes that one request must have in memory to go on from here, and not a byte
-    more."""
+    """Return the fewest bytes that one request must keep in memory to continue."""
     return total(_least(m, lengths, formats) for m in mixers(layers))
 
 
@@ -143,7 +142,7 @@ def _least(mixer: Mixer, lengths: Lengths, formats: Formats) -> CacheBytes:
 
 
 def _compressed(compressed: Compressed, context: int, formats: Formats) -> int:
-    """Return the bytes of the window whole, and of one vector (and one key of the indexer) for each
+    """Return the bytes of the uncompressed window, plus one vector, and one key of the indexer, per
     full group."""
     groups = context // compressed.rate if compressed.rate > 1 else 0
     index = formats.key.size(compressed.indexer.dim) if compressed.indexer else 0
@@ -155,7 +154,7 @@ def _compressed(compressed: Compressed, context: int, formats: Formats) -> int:
 def components(
     sizes: CacheBytes, *, formula: str, source: str, detail: str = ""
 ) -> tuple[Component, ...]:
-    """Make components of the sizes that are not 0, by the contract's names."""
+    """Return a component for each size that is not 0, by the names of the report."""
     named = (("kv_cache", sizes.kv), ("recurrent_state", sizes.state))
     return tuple(
         Component(

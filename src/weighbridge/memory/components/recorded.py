@@ -1,13 +1,13 @@
-"""What a program asks of memory, written down while it runs, and asked of another card.
+"""The memory calls of a program, recorded while it runs and repeated on another card.
 
-    heap = Heap(notes=tape.notes)     what is asked of this heap is noted
-    tape.again(other, on_card, [])    and asked of another one: of another capacity, or card
+    heap = Heap(notes=tape.notes)     records the calls of this heap
+    tape.again(other, on_card, [])    repeats them on a heap of another capacity, or card
 
-A walk of a training step never sees which blocks it is given. So what it asks for is the same in
-every memory, and the walk, which costs more than the allocator does, is done once. Of a card it may
-read more than how much there is: bytes that a rule of kernels says are `CardBytes`, for which the
-rule is asked again. Whatever else it reads of a card decides what it asks for: who keeps a tape has
-to know that it is the same (forward/machine.py, KernelFacts).
+A walk of a training step never sees which blocks it gets. So its calls are the same in every
+memory, and the walk, which costs more than the allocator, runs once. It may read more of a card
+than its capacity: bytes that a kernel rule gives are `CardBytes`, for which the rule is called
+again. Other facts that it reads of a card change its calls: the owner of a tape must know that they
+are the same (forward/machine.py, KernelFacts).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,14 +31,14 @@ from weighbridge.memory.components.activations import (
 from weighbridge.memory.components.card_bytes import CardBytes
 from weighbridge.memory.components.courses import HeapCourse
 
-MOST = 200_000  # notes, of tens of bytes each: a walk of more is not kept
+MOST = 200_000  # notes of tens of bytes each; longer walks are not kept
 
 
-OnCard = Callable[[CardBytes], int]  # what a size is on another card
+OnCard = Callable[[CardBytes], int]  # bytes on another card
 
 
 class HeapTape:
-    """What was asked, in order."""
+    """The recorded calls, in order."""
 
     __slots__ = ("notes",)
 
@@ -47,16 +47,16 @@ class HeapTape:
 
     @property
     def short(self) -> bool:
-        """Tell whether it is worth its memory."""
+        """Return whether it is short enough to keep."""
         return len(self.notes) <= MOST
 
     def again(
         self, heap: TensorHeap, on_card: OnCard, there: list[Any]
     ) -> Iterator[LivePeak | int]:
-        """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
-        components. `there`: what is in the places before, and then in all of them."""
+        """Repeat the calls on `heap`. Yield what they return: peaks of phases, and bytes of
+        components. `there`: tensors by place, those alive before at first; grows to all."""
         does = _Again(heap, on_card, there).does
-        for note in self.notes:  # most of them one tensor that comes or goes: hence no more calls
+        for note in self.notes:  # most are one tensor allocated or freed: no further calls
             if type(note) is int:
                 heap.drop(there[note])
                 there[note] = None
@@ -69,7 +69,7 @@ class HeapTape:
 
 
 class _Again:
-    """What was asked once is asked of another heap."""
+    """Repeats each kind of recorded call on another heap."""
 
     def __init__(self, heap: TensorHeap, on_card: OnCard, there: list[Any]) -> None:
         self.heap = heap
@@ -108,7 +108,7 @@ class _Again:
         self.there[place] = self.heap.rename(self.there[place], name)
 
     def _run(self, course: HeapCourse, count: int, places: Sequence[int]) -> None:
-        """Run a course with `count` slots, of which those that it names have what is there."""
+        """Run a course with `count` slots; `places` are the tensors of the slots that it names."""
         if id(course) not in self._courses:
             self._courses[id(course)] = course.sized(self._sized)
         course = self._courses[id(course)]

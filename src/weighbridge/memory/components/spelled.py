@@ -1,7 +1,7 @@
 """Arithmetic as people write it, for formulas: 32 layers x 2 x 8 heads x 128 x 2 B x 4,096 tokens.
 
-A formula is spelled out only where its product is the number that it explains: with windows that
-are shared, scales beside codes or blocks of an engine there is none, and the caller's words stand.
+A formula is spelled out only if its product is the number that it explains. It is not with shared
+windows, scales in addition to codes, or blocks of an engine: then the caller's text is shown.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,8 +21,8 @@ def cache(
     tokens: Iterable[int],
     dtype: DType,
 ) -> str:
-    """Spell the arithmetic of a cache of `nbytes`: the first of `tokens` that makes them; "" where
-    none does."""
+    """Return the arithmetic of a cache of `nbytes`, with the first of `tokens` that gives them; ""
+    if none does."""
     from weighbridge.models.arch.mixers import Attention, Latent  # a load has no layers
 
     holding = {m: n for m, n in kinds.items() if isinstance(m, Attention | Latent)}
@@ -38,13 +38,13 @@ def cache(
 
 
 def _latent(latent: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Spell a formula for layers that keep one latent a token; return it with their bytes."""
+    """Return the formula, and the bytes, of layers with one compressed KV vector per token."""
     text = f"({latent.rank:,} + {latent.rotary:,})"
     return _spelled(layers, text, latent.latent_elements, dtype, tokens, "")
 
 
 def _heads(attention: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Spell layers that keep every head's key and value, with their bytes."""
+    """Return the formula, and the bytes, of layers that cache every head's key and value."""
     text = f"2 x {attention.kv_heads:,} heads x {attention.key_dim:,}"
     if attention.key_dim != attention.value_dim:
         text = f"{attention.kv_heads:,} heads x ({attention.key_dim:,} + {attention.value_dim:,})"
@@ -64,13 +64,13 @@ def _spelled(
 
 
 def parameters(count: int, form: str, nbytes: int) -> str:
-    """Spell weights: how many of them, and what each takes where all are alike."""
+    """Return the formula of weights: their count, and the bytes of each if all are alike."""
     formula = f"{count:,} parameters in {form}"
     return f"{formula} x {nbytes // count} B" if count and nbytes % count == 0 else formula
 
 
 def each(nbytes: int, count: int, of: str) -> str:
-    """Spell `count` things of so many bytes each: `of` names them. Whole bytes, or one decimal."""
+    """Return the formula of `count` things named `of`, with whole bytes or one decimal."""
     if not count:
         return f"{count:,} {of}"
     size = f"{nbytes // count:,}" if nbytes % count == 0 else f"about {nbytes / count:,.1f}"

@@ -1,14 +1,14 @@
-"""The load table: what the weights would take in each format, and the largest layer of each.
+"""The load table: the bytes of the weights in each format, and of the largest layer.
 
     division   every parameter alike, numel x bits / 8; labelled so, because no loader does it
-    format     a real format, with scales and with what its loader leaves alone
+    format     a real format, with scales and with the tensors that its loader leaves alone
 
 The largest layer is the largest module that device_map="auto" keeps whole: a module of a class in
 `_no_split_modules`, or one without children. accelerate 1.15, utils/modeling.py,
-`get_max_layer_size`; a parameter that stands directly beside other modules is a layer only at the
-top of the model, and otherwise part of none, as there.
+`get_max_layer_size`; a parameter that is a direct sibling of modules is a layer only at the top of
+the model, and otherwise part of none, as there.
 
-Training with Adam is 16 bytes a parameter in float32 (weights, gradients, two moments) and in
+Training with Adam is 16 bytes per parameter in float32 (weights, gradients, two moments) and in
 mixed precision (the same in float32, whatever the compute dtype), and 8 in a pure 16-bit dtype.
 """
 
@@ -31,19 +31,19 @@ from weighbridge.models.quantization.schemes import USUAL, scheme, weighed
 FORMATS = (*USUAL, "Q8_0", "Q6_K", "Q4_K_M")
 MIXED = ("float32", "float16", "bfloat16")
 PURE = ("float16", "bfloat16")
-NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a name of its own: a "w1" is no "w2"
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name: not the 1 of "w1"
 
 
 # ---- The largest layer
 
 BLOCK = r"(?:.*?\.)?\d+(?=\.|$)"
 
-# A layer, and how many it holds of what: (parameter, count).
+# A layer, and its parameters by kind: (parameter, count).
 Composition = tuple[str, tuple[tuple[str, int], ...]]
 
 
 class LayerIndex:
-    """The layer of each tensor of a model, by the tensor's name."""
+    """Index from the name of each tensor of a model to its layer."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
         self._block = _block(blocks)
@@ -52,7 +52,7 @@ class LayerIndex:
         inner: set[str] = set()
         for parent in parents:
             _add_ancestors(parent, inner)
-        once: dict[str, str] = {}  # one text for all tensors of a layer
+        once: dict[str, str] = {}  # one string object for all tensors of a layer
         layers = ((name, self._find(name, inner)) for name in names)
         self._layer = {name: layer and once.setdefault(layer, layer) for name, layer in layers}
 
@@ -66,7 +66,7 @@ class LayerIndex:
         return None if parent in inner else parent
 
     def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
-        """Return (layer, bytes) of the largest one; `sizes` are (tensor name, bytes)."""
+        """Return (layer, bytes) of the largest layer; `sizes` are (tensor name, bytes)."""
         sums: dict[str, int] = defaultdict(int)
         for name, nbytes in sizes:
             layer = self._layer.get(name)
@@ -75,8 +75,8 @@ class LayerIndex:
         return max(sums.items(), key=lambda item: item[1], default=("", 0))
 
     def kinds(self, parameters: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
-        """Return the first layer of each composition; `parameters` are (tensor name, what it is
-        like, count)."""
+        """Return the first layer of each distinct composition; `parameters` are (tensor name, name
+        of the first like it, count)."""
         layers: dict[str, dict[str, int]] = defaultdict(dict)
         for name, like, count in parameters:
             layer = self._layer.get(name)
@@ -89,8 +89,8 @@ class LayerIndex:
 
 
 def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
-    """Return a function that finds the module of one of `patterns` that a tensor is in: a star is
-    any name. The first pattern that fits decides."""
+    """Return a function that finds which module of `patterns` holds a tensor, by its name; "*" is
+    any name, and the first matching pattern decides."""
     if not patterns:
         return lambda name: None
     texts = (re.escape(pattern).replace(r"\*", "[^.]*") for pattern in patterns)
@@ -98,8 +98,8 @@ def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
 
 
 def _add_ancestors(path: str, ancestors: set[str]) -> None:
-    """Add the proper ancestors of a module path, the root aside, up to one that is there
-    already."""
+    """Add the proper ancestors of a module path, without the root, up to the first already in the
+    set."""
     while "." in path:
         path = path.rpartition(".")[0]
         if path in ancestors:
@@ -108,10 +108,10 @@ def _add_ancestors(path: str, ancestors: set[str]) -> None:
 
 
 def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
-    """Return an upper bound of the bytes of a layer, whatever the class calls its blocks: `modules`
+    """Return an upper bound of a layer's bytes, without knowing the class's block names; `modules`
     are (path, bytes).
 
-    A path up to its first number ("model.layers.3") is a block; any other module is a layer alone.
+    A path up to its first number ("model.layers.3") is a block; any other module is its own layer.
     """
     sums: dict[str, int] = defaultdict(int)
     for path, nbytes in modules:
@@ -124,26 +124,26 @@ def largest_kept_whole(modules: Iterable[tuple[str, int]]) -> int:
 
 
 class _Counted(NamedTuple):
-    """One part with its distinct parameters: what differs is priced once."""
+    """One part with its distinct parameters, so that each is priced once."""
 
     part: ModelPart
     plan: Blueprint  # of the distinct parameters
-    sample: Blueprint  # of the first of each name in all layers
+    sample: Blueprint  # of the first of each name, over all layers
     parameters: int
     counts: Mapping[str, int]  # of the parameters of `plan`
     firsts: Mapping[str, int]  # of those of `sample`
-    like: Mapping[str, str]  # for each of `counts` the first of its name in another layer
+    like: Mapping[str, str]  # parameter -> the first like it, in another layer
     layers: LayerIndex
-    kinds: tuple[Composition, ...]  # layers that differ, in terms of `firsts`
-    dtype: DType  # the model's own, which a format gives to what it leaves alone
+    kinds: tuple[Composition, ...]  # distinct layers, in terms of `firsts`
+    dtype: DType  # the model's own, for what a format leaves alone
 
     def largest(self, sizes: Mapping[str, int]) -> tuple[str, int]:
-        """Return the largest layer, from the sizes of `firsts`."""
+        """Return the largest layer and its bytes, from the sizes of `firsts`."""
         sums = ((layer, sum([sizes[name] * n for name, n in names])) for layer, names in self.kinds)
         return _larger(sums)
 
     def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
-        """Return bytes of all parameters in a format, and the largest layer with its bytes."""
+        """Return the bytes of all parameters in a format, and the largest layer with its bytes."""
         if form.by_layer is None:
             sizes = self._sizes(form, major, self.sample, self.sample.params)
             total = sum(sizes[name] * count for name, count in self.firsts.items())
@@ -172,7 +172,7 @@ class LoadTable(NamedTuple):
 
 
 def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> LoadTable:
-    """Price a model in every format; `dtypes` is the dtype of each part, by name."""
+    """Return the load table of a model; `dtypes` is the dtype of each part, by name."""
     facts = ("table", tuple((name, dtype.name) for name, dtype in dtypes.items()), major)
     return memo(model, facts, lambda: _table(model, dtypes, major))
 
@@ -220,7 +220,7 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
 
 
 def _alike(params: Iterable[Param]) -> dict[str, str]:
-    """Map each parameter's name to the first whose name and shape are the same but for numbers."""
+    """Return a map from each parameter to the first alike: same shape, name but for numbers."""
     firsts: dict[tuple[str, tuple[int, ...]], str] = {}
     return {p.name: firsts.setdefault((NUMBER.sub("*", p.name), p.shape), p.name) for p in params}
 

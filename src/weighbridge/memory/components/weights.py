@@ -1,12 +1,12 @@
-"""Weights: what a class's parameters and buffers take in a format, tensor by tensor.
+"""Weights: the bytes of a class's parameters and buffers in a format, tensor by tensor.
 
     plain dtype     numel x itemsize, every parameter alike (parameters that the class keeps in
                     float32 stay so when the model is loaded, not in the table's divisions)
     real format     weights, scales, zero points and maps as the format's loader holds them; what
                     the loader leaves alone is in the model's own dtype
-    as stored       a packed checkpoint: its tensors, byte for byte
+    as stored       a quantized checkpoint: its tensors, byte for byte
 
-Every tensor is apart, since the allocator rounds each of them; those of like experts are counted.
+Tensors are listed one by one, since the allocator rounds each; those of like experts have a count.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from weighbridge.models.checkpoint.model import Model, ModelPart
 if TYPE_CHECKING:
     from weighbridge.models.quantization.scheme import Scheme
 
-# The contract's plain divisions, in the order of its table.
+# The plain divisions of the report, in the order of its table.
 DIVISIONS: dict[str, DType] = {
     "float32": FLOAT32,
     "float16": FLOAT16,
@@ -38,7 +38,7 @@ DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's sec
 
 
 class PlacedTensor(NamedTuple):
-    """One tensor on the device, and the module that owns it; of like experts the first one's."""
+    """One tensor on the device, and the module that owns it; for like experts, the first one's."""
 
     module: str
     nbytes: int
@@ -50,7 +50,7 @@ class PlacedTensor(NamedTuple):
 class FormatChoice:
     """The format that weights are loaded in. `scheme` None and `as_stored` False: plain `dtype`."""
 
-    dtype: DType  # of all that a scheme leaves alone; of everything without one
+    dtype: DType  # of what a scheme leaves alone; of everything without one
     scheme: "Scheme | None" = None
     as_stored: bool = False
 
@@ -62,12 +62,12 @@ class FormatChoice:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """Return what, with a part, says what is loaded of it: a maker has one scheme of a name."""
+        """Return a key for what is loaded of a part; a maker has one scheme per name."""
         maker = self.scheme.maker if self.scheme else ""
         return (self.name, self.dtype.name, self.as_stored, maker)
 
 
-Choices = Mapping[str, FormatChoice]  # of the parts of a model, by name
+Choices = Mapping[str, FormatChoice]  # part of a model -> its format
 
 
 def formats(choices: Choices) -> Hashable:
@@ -76,7 +76,7 @@ def formats(choices: Choices) -> Hashable:
 
 
 def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Place every tensor of every part, whole: what one device would hold."""
+    """Return every tensor of every part, unsharded: what a single device would hold."""
 
     def of_all_parts() -> tuple[PlacedTensor, ...]:
         parts = [placed(part, choices[part.name], major=major) for part in model.parts]
@@ -86,7 +86,7 @@ def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor
 
 
 def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Place every tensor that one part puts on the device, parameters first; ties once."""
+    """Return every tensor that one part puts on the device, parameters first, tied ones once."""
     facts = ("placed", *choice.facts, major)
     return memo(
         part, facts, lambda: tuple(_made(part, _weights(part, choice, major), choice, major))
@@ -94,8 +94,8 @@ def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[Placed
 
 
 def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Place `tensors` for those who take a module's together: stored experts that are alike are
-    counted."""
+    """Return `tensors` for callers that need a module's together: stored experts that are alike are
+    one entry with their count."""
     placed_tensors: list[PlacedTensor] = []
     for part in model.parts:
         choice = choices[part.name]
@@ -107,7 +107,7 @@ def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTens
 
 
 def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
-    """Yield the weights of a part as it is stored, like experts once with their count."""
+    """Yield (name, bytes, count) of a part's stored weights; like experts are one entry."""
     first, copies, ordered, stands = part.counted
     for tensor, place in zip(part.stored, stands, strict=True):
         if not ordered[place]:
@@ -136,8 +136,8 @@ def _made(
 
 
 def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[PlacedTensor, ...]]]:
-    """Group tensors as (how often, tensors): all experts of a layer one after the other, all else
-    once and alone."""
+    """Yield (repeats, tensors): a layer's experts as one group, every other tensor by itself,
+    once."""
     for several, run in groupby(tensors, lambda tensor: tensor.copies > 1):
         if not several:
             yield from ((1, (tensor,)) for tensor in run)
@@ -147,7 +147,7 @@ def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[Place
 
 
 def stacked(tensors: Iterable[PlacedTensor]) -> tuple[PlacedTensor, ...]:
-    """All experts of a layer as the class holds them: gates and ups in one tensor, downs in one."""
+    """Return tensors with a layer's experts stacked as in the class: gates with ups, and downs."""
     return tuple(one for times, group in together(tensors) for one in _stack(times, group))
 
 
@@ -164,7 +164,7 @@ def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
 
 
 def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
-    """Yield every tensor by itself, the like ones of all experts too."""
+    """Yield every tensor by itself, also the like ones of each expert."""
     for count, group in together(tensors):
         paths = [(expert_path(tensor.module), tensor) for tensor in group]
         for number in range(count):
@@ -178,8 +178,8 @@ def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
 
 
 def _weights(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[tuple[str, int, int]]:
-    """Yield (name of the parameter, bytes, how many such): scales and maps are under the parameter
-    that they serve."""
+    """Yield (parameter, bytes, count); scales and maps have the name of the parameter that they
+    belong to."""
     plan = part.blueprint
     if choice.as_stored:
         return ((tensor.name, tensor.nbytes, 1) for tensor in part.stored)
@@ -189,14 +189,14 @@ def _weights(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[tupl
             for p in plan.counted
             if not p.tied
         )
-    from weighbridge.models.quantization.schemes import counted  # which plain numbers do without
+    from weighbridge.models.quantization.schemes import counted  # plain dtypes do without it
 
     counted_tensors = counted(plan, choice.scheme, dtype=choice.dtype, transformers=major)
     return ((stored.source, stored.nbytes, count) for stored, count in counted_tensors)
 
 
 def alive(plan: Blueprint, major: int) -> Iterator[Buffer]:
-    """Yield buffers that this major version of transformers registers."""
+    """Yield the buffers that this major version of transformers registers."""
     return (b for b in plan.buffers if b.until is None or major < b.until)
 
 
@@ -205,8 +205,8 @@ def buffer_size(buffer: Buffer, dtype: DType) -> int:
 
 
 def divided(plan: Blueprint, parameters: int, dtype: DType) -> int:
-    """Return the bytes of parameters and persistent buffers, every floating value in `dtype`: a
-    plain division."""
+    """Return the bytes of parameters and persistent buffers with every floating-point value in
+    `dtype`: a plain division."""
     buffers = [b for b in plan.buffers if b.persistent]
     floating = sum(prod(b.shape) for b in buffers if _follows(b))
     fixed = sum(buffer_size(b, dtype) for b in buffers if not _follows(b))
@@ -218,8 +218,8 @@ def persistent_bytes(part: ModelPart, dtype: DType) -> int:
 
 
 def volatile_bytes(part: ModelPart, major: int) -> int:
-    """Return the bytes of buffers that are made anew and never stored: positions, masks, rotary
-    frequencies."""
+    """Return the bytes of buffers that are computed at load time and never stored: positions,
+    masks, rotary frequencies."""
 
     def nbytes() -> int:
         alone = (b for b in alive(part.blueprint, major) if not b.persistent)
@@ -229,7 +229,7 @@ def volatile_bytes(part: ModelPart, major: int) -> int:
 
 
 def _follows(buffer: Buffer) -> bool:
-    """Tell whether a conversion of the model's dtype reaches the buffer (integers stay)."""
+    """Return whether a change of the model's dtype converts the buffer (integers stay)."""
     return not buffer.dtype or buffer.dtype.startswith(FLOATING)
 
 
@@ -237,17 +237,17 @@ def total(tensors: Iterable[PlacedTensor], component: str) -> int:
     return sum(t.nbytes * t.copies for t in tensors if t.component == component)
 
 
-# ---- Experts that bitsandbytes leaves as they are: since transformers 5 they are parameters of
-# three dimensions, and it packs linears alone (integrations/bitsandbytes.py)
+# ---- Experts that bitsandbytes does not quantize: since transformers 5 they are parameters of
+# three dimensions, and it quantizes linear layers only (integrations/bitsandbytes.py)
 
-MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
+MERGES = 5  # the version of transformers that stacks the experts of a layer
 FOUR_BITS = ("nf4", "fp4")
-BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alone
-EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
+BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacked experts alone
+EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all stacked
 
 
 def unpacked_experts(part: ModelPart, choice: FormatChoice, major: int) -> str:
-    """Note experts that stay as they are; "" where there are none, or where they are packed."""
+    """Return a note on experts that stay unquantized; "" without any."""
     form = choice.scheme
     if major < MERGES or form is None or form.stacks or choice.as_stored:
         return ""
