@@ -1,9 +1,9 @@
-"""weighbridge estimate-memory: the command of accelerate as it is typed today.
+"""weighbridge estimate-memory: the command of accelerate, as it is typed today.
 
 The four columns of accelerate 1.15 (commands/estimate.py): every tensor of the class, buffers
-included, divided by 1, 2, 4, 8. Four things differ, because there they are wrong: the class that
-the config names is counted (lm_head too), GiB is written where GiB is meant, mixed-precision
-training is the sum of what coexists (16 bytes a parameter), and local folders are read.
+included, divided by 1, 2, 4, 8. Four things differ, because accelerate has them wrong: the class
+that the config names is counted (lm_head too), GiB are labelled GiB, mixed-precision training is
+the sum of what coexists (16 bytes per parameter), and local folders are read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,11 +38,11 @@ HEAD = ("dtype", "Largest Layer", "Total Size", "Training using Adam")
 
 
 class ManyValues(click.Command):
-    """Takes `--dtypes float32 float16`, as argparse's nargs="+" does."""
+    """A command that takes `--dtypes float32 float16`, as argparse's nargs="+" does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        values: int | None = None  # of the --dtypes that we are in
+        values: int | None = None  # number of values of the --dtypes being read
         for arg in args:
             if arg == "--dtypes":
                 values = 0
@@ -93,7 +93,7 @@ def estimate_memory(
     size, adam = total(report, dtypes[0]), row.training_adam_bytes
     lang = in_signs(lang or language())
     first = answer(report.model.reference, dtypes[0], size, adam, lang=lang)
-    talk(writable(first))  # stdout is the table that scripts read
+    talk(writable(first))  # stdout has only the table, which scripts read
     click.echo(writable(table(report, dtypes)))
     warn(report, lang)
     headless = None if asked["base_model"] else _headless(prepared, report, asked)
@@ -102,7 +102,7 @@ def estimate_memory(
 
 
 def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
-    """Return what accelerate would print for float32, where its class is another; else ""."""
+    """Return a note on what accelerate prints for float32, if it counts another class; else ""."""
 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:
@@ -117,7 +117,7 @@ def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) 
 
 
 def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str) -> str:
-    """Return the sentence on a model in one dtype, and to train with Adam where that is known."""
+    """Return the sentence on a model's size in one dtype, and on training it with Adam if known."""
     words, name = words_in(lang), printable(model)
     if training is None:
         return words("estimate.answer.load", model=name, dtype=dtype, size=size)
@@ -129,7 +129,7 @@ def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str
 
 
 def table(report: Report, dtypes: Iterable[str]) -> str:
-    """Total size counts every buffer, as accelerate's does; training is 16 bytes a parameter."""
+    """Return the table; Total Size includes every buffer, training is 16 bytes a parameter."""
     rows = []
     for name in dtypes:
         row = _row(report, name)
@@ -147,7 +147,7 @@ def table(report: Report, dtypes: Iterable[str]) -> str:
 
 
 def total(report: Report, dtype: str) -> str:
-    """The third column, in one dtype. accelerate divides what no file holds like all else."""
+    """Return the third column in one dtype; accelerate also divides buffers that no file holds."""
     volatile: int = report.derived["volatile_buffer_bytes"]
     divided = DIVISIONS[dtype].size(volatile // FLOAT32.size(1))
     return human(_row(report, dtype).total_bytes + divided)

@@ -19,7 +19,7 @@ _HEAD = """
 engine quantity level n p50 p95 median max under inside above exact width
 """
 HEAD = tuple(_HEAD.split())
-TEXT = 3  # columns of words, before those of numbers
+TEXT = 3  # text columns, before the numbers
 HELD = ("source", "level", "n", "inside", "above", "width")
 WORDS = 2
 LEGEND = (
@@ -30,10 +30,10 @@ LEGEND = (
     "width: of our interval, median, as a share of what we expect",
 )
 
-# Of runs that ran or died
+# For --outcomes: runs that ran or died
 OUTCOME_HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answered")
 VERDICTS = ("yes", "no", "unknown", "skipped")  # in the order of the columns
-OF_FIGURES = ("source", "trace", "coverage", "by_source", "worst")  # options of no outcome
+OF_FIGURES = ("source", "trace", "coverage", "by_source", "worst")  # options for figures only
 DIED = {"runs": "ran", "out of memory": "died"}
 MEANS = {"yes": "fit", "no": "not fit"}
 SAID = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
@@ -82,7 +82,7 @@ def accuracy(
         _outcomes(form, asked)
         return
     if form in ("human", "markdown") and not (_narrowed(asked) or asked["coverage"]):
-        click.echo("\n".join([*_in_time(("",)), ""]))  # kept, so it is there at once
+        click.echo("\n".join([*_in_time(("",)), ""]))  # stored, so it prints at once
     figures = _found(asked, apart=False)
     apart = _found(asked, apart=True) if asked["coverage"] else None
     by_source, worst, records = asked["by_source"], asked["worst"], asked["records"]
@@ -107,7 +107,7 @@ def _narrowed(asked: dict[str, Any]) -> bool:
 
 
 def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
-    """Return the outcomes: run now with --trace, else kept from the last time."""
+    """Return the outcomes: run now with --trace, else stored from the last run."""
     from weighbridge_lab.evidence import stored
     from weighbridge_lab.evidence.records import chosen
     from weighbridge_lab.evidence.traced import peaks
@@ -123,7 +123,7 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
 
 
 def _in_time(axes: Sequence[str]) -> Iterator[str]:
-    """Yield how intervals hold against what was published after they were fitted, then in
+    """Yield the coverage of our intervals on figures published after they were fitted, then in
     sample."""
     from weighbridge.answers.bounds.accuracy import coverage
 
@@ -136,7 +136,7 @@ def _in_time(axes: Sequence[str]) -> Iterator[str]:
 
 
 def _held(outcomes: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
-    """Yield how well intervals hold, of all figures, and of each source by margins of others."""
+    """Yield the coverage of our intervals: on all figures, and per source, fitted without it."""
     from weighbridge.answers.bounds.novelty import AXES
     from weighbridge_lab.evidence.accuracy import coverage
 
@@ -223,11 +223,11 @@ def _errors(outcomes: "Sequence[Outcome]") -> Iterator[str]:
             yield f"{o.record.id} {o.quantity.replace(', ', '-')} {o.error:+.6f}"
 
 
-# Runs that ran or died, beside our verdicts: --outcomes
+# Runs that ran or died, compared with our verdicts: --outcomes
 
 
 def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
-    """Print published outcomes beside our verdicts. Raises UsageError for options of figures."""
+    """Print published outcomes with our verdicts. Raises UsageError for options of figures."""
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
         flag = f"--{wrong.replace('_', '-')}"
@@ -275,7 +275,7 @@ def _outcomes_table(cases: "Sequence[Judged]", form: str, *, records: bool) -> I
 
 
 def _case_line(judged: "Judged") -> str:
-    """Return a case on a line: what was tried, how it went, and what we say."""
+    """Return a case as a line: what was tried, how it ended, and our verdict."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase, cited
 
     case = judged.case
@@ -297,12 +297,12 @@ def _case_in_short(judged: "Judged") -> str:
     return f"{judged.case.id} {DIED[judged.case.outcome]}: {answer}"
 
 
-# Host memory, all of it: --host
+# All figures and runs of host memory: --host
 
 
 def _on_host(form: str, asked: Mapping[str, Any]) -> None:
-    """Print every figure of host memory and every run on a machine whose memory is known, beside
-    what we say. Raises UsageError for other options of figures."""
+    """Print every figure of host memory, and every run on a machine with known memory, with our
+    estimates. Raises UsageError for options of figures."""
     from weighbridge_lab.evidence import outcomes, stored
     from weighbridge_lab.evidence.accuracy import to_dict
     from weighbridge_lab.evidence.records import of_host
@@ -340,8 +340,8 @@ def _host_lists(
 
 
 def _host_answer(outcomes: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
-    """Say how well host memory is known: figures in our range, and runs that are called as they
-    went."""
+    """Return how good our estimates of host memory are: figures in our range, and runs with the
+    right verdict."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase
     from weighbridge_lab.evidence.records import Prediction
 
@@ -369,7 +369,7 @@ def _beside(skip: "Outcome") -> str:
 
 
 def _host_line(judged: "Judged") -> str:
-    """Return a run on a line: what its machine has, what we say that it needs, and how it went."""
+    """Return a run as a line: its machine's memory, how it ended, and our verdict."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase, cited
 
     case = judged.case

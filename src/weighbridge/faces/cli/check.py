@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.files.runfiles.checking import FileCheck
 
 FORMS = ("human", "json", "markdown", "sarif")
-MOST_NAMED = 5  # of the files that no rule matches
+MOST_NAMED = 5  # files without a rule to list
 SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread": "not read"}
 
 
@@ -78,7 +78,7 @@ def _lines(checked: "FileCheck") -> str:
 
 
 def _table(checked: "FileCheck") -> str:
-    """Return a short comment for a change."""
+    """Return a short Markdown comment for a pull request."""
     from weighbridge.base.wording import safe_markdown
 
     rows = [
@@ -93,7 +93,7 @@ def _table(checked: "FileCheck") -> str:
 
 
 def _uncovered(checked: "FileCheck") -> Iterator[str]:
-    """Yield a line about the files that were named and that no rule matches."""
+    """Yield a line on the files that the user named and no rule matches."""
     from weighbridge.base.wording import printable
 
     if checked.uncovered:

@@ -4,15 +4,15 @@ import click
 
 
 def model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Catalogue names that begin with what was typed."""
+    """Return the catalogue names that begin with `incomplete`."""
     from weighbridge.models.catalogue import names
 
     return [name for name in names() if name.startswith(incomplete.lower())]
 
 
 def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Cards and machines that begin with what was typed, and "local": ids, and what of an id is
-    enough to name its card."""
+    """Return the ids of cards and machines, "local", and endings of ids that name one card, that
+    begin with `incomplete`."""
     from weighbridge.machines.accelerators.parts import instances, parts
 
     typed = incomplete.lower()
@@ -22,7 +22,7 @@ def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def _ends(name: str) -> list[str]:
-    """Return the ends of a part's name that people type: geforce-rtx-4090, rtx-4090, 4090."""
+    """Return the endings of a part's name that people type: rtx-4090, 4090."""
     words = name.split("-")
     return ["-".join(words[start:]) for start in range(1, len(words))]
 
@@ -38,20 +38,20 @@ def _names_a_card(name: str) -> bool:
 
 
 def format_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Formats of weights that begin with what was typed, in any case."""
+    """Return the weight formats that begin with `incomplete`, in any case."""
     from weighbridge.models.quantization.schemes import NAMES
 
     return [name for name in NAMES if name.lower().startswith(incomplete.lower())]
 
 
 def engine_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Engines that begin with what was typed."""
+    """Return the engines that begin with `incomplete`."""
     from weighbridge.engines.table import ENGINES
 
     return [name for name in ENGINES if name.startswith(incomplete.lower())]
 
 
-# Settings whose values are known by heart to nobody
+# Settings whose values nobody knows by heart -> their completion
 COMPLETED = {"gpu": gpu_names, "quantization": format_names, "engine": engine_names}
 
 

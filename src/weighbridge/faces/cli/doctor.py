@@ -54,7 +54,7 @@ def doctor(
 
 
 def _text(name: str) -> str:
-    """A file, or stdin, up to the size that is read."""
+    """Return the text of a file or of stdin. Raises NotFoundError, or BadFileError if empty."""
     from weighbridge.base.errors import BadFileError, NotFoundError
     from weighbridge.machines.accelerators.detected.outputs import LARGEST
 

@@ -1,4 +1,4 @@
-"""--emit KIND: what was asked, as a new file for another program; of a run file too."""
+"""--emit KIND: the question, or a run file, as a new file for another program."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,8 +37,8 @@ emit_option = click.option(
 def emit(
     kind: str, task: str | None, models: Sequence[str], settings: dict[str, Any], file: Any = None
 ) -> int:
-    """Print a new file on stdout and what it takes on stderr, and return the exit code. `settings`
-    are all options of a command; `file`: the text or the path of a run file, and its name."""
+    """Print a new file on stdout and what it takes on stderr, and return the exit code. `settings`:
+    all options of the command; `file`: the text or the path of a run file, and its name."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
     from weighbridge.files.runfiles.emitting import not_of, target
@@ -82,12 +82,12 @@ def emit(
 
 
 def _said(setting: Any, value: Any) -> bool:
-    """Tell whether an option was typed; one that is no setting of a run is a switch."""
+    """Return whether the user typed an option; `setting` is None for a plain switch."""
     return value not in (None, ()) and value is not (False if setting is None else setting.unset)
 
 
 def _otherwise(before: Any, emitted: Any, *, of_file: bool) -> str:
-    """Say what a run takes as it was asked for, where its new file takes something else."""
+    """Return a note on what the run takes as asked, if the new file's run takes something else."""
     if of_file:
         itself = f"the file that it is made of {_taken(before)}"
         return f"{itself}; the first lines say what differs"
@@ -99,13 +99,13 @@ def _otherwise(before: Any, emitted: Any, *, of_file: bool) -> str:
 
 
 def _answer(report: Any, starts: str) -> str:
-    """Say what a file takes on a line, and what starts it."""
+    """Return a line on what a file's run takes, and what starts it."""
     name = printable(report.model.reference)
     return f"{name} {_taken(report)}; start it with: {starts}"
 
 
 def _taken(report: Any) -> str:
-    """Say what a run takes, and whether that fits."""
+    """Return what a run takes, and whether it fits."""
     peak = f"takes about {human(report.peak.expected)} on each device"
     if report.verdict is not None:
         fits = {"yes": "it fits", "no": "it does not fit", "unknown": "too close to call"}

@@ -1,4 +1,4 @@
-"""Files beside stdout: checked before the work, written whole or not at all."""
+"""Output files other than stdout: checked before the work, written whole or not at all."""
 
 import os
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 
-DEVICES = "/dev/"  # links to what a process has open
+DEVICES = "/dev/"  # holds links to files that a process has open
 
 
 def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
-    """Raises where `path` cannot be written, or ends in none of `forms`."""
+    """Raise UsageError if `path` cannot be written, or ends in none of `forms`."""
     if path is None:
         return
     if forms and os.path.splitext(path)[1].lower() not in forms:
@@ -36,8 +36,8 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
 
 
 def led_out(path: str) -> str | None:
-    """Return where a file lies that links lead to from elsewhere: out of the folder that we are in,
-    or out of its own, where that was named as another one. None where they do not."""
+    """Return the target if links lead the path out of the current folder, or out of its own folder
+    if that is elsewhere; else None."""
     place, here = os.path.abspath(path), os.path.realpath(os.curdir)
     inside = os.path.commonpath((place, os.path.abspath(os.curdir))) == os.path.abspath(os.curdir)
     folder = here if inside else os.path.realpath(os.path.dirname(place))
@@ -47,7 +47,7 @@ def led_out(path: str) -> str | None:
 
 
 def write(path: str, content: bytes) -> None:
-    """The whole file, or the one that was there. What is no plain file is written to directly."""
+    """Write a file whole, or leave the old one. A device or a pipe is written directly."""
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
         with open(path, "wb") as file:
             file.write(content)
@@ -70,14 +70,14 @@ def write(path: str, content: bytes) -> None:
 
 
 def checked(path: str) -> str:
-    """The file that was named. Raises before the work where it cannot be written, or drawn."""
+    """Return the absolute path. Raises, before the work, if no chart can be written there."""
     writable("--chart", path, FORMS)
     ready(_form(path))
-    return os.path.abspath(path)  # a script that is traced may go to another folder
+    return os.path.abspath(path)  # a traced script may change the folder
 
 
 def reports(path: str, reports: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
-    """Draw one report by device and phase; several beside one another."""
+    """Draw a report by device and phase; several side by side."""
     from weighbridge.faces.charts.sides import sides
 
     draw(path, sides(reports, unit=unit, lang=lang))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit, Ranking
     from weighbridge.workload import Table
 
-ANY = "7B"  # a bare size, where the model is what is looked for
+ANY = "7B"  # a bare size, if the model is what is searched
 _NOT_OURS = """
 for_ max smallest as_published check all_gpus all_catalogue layouts output chart
 """
@@ -152,8 +152,8 @@ def answer(
     look: "RenderOptions",
     chart: str | None,
 ) -> int:
-    """Print and draw the answers about models, or about one model in several cases. Return the exit
-    code. `table` has the settings that can be given."""
+    """Print and draw the answers about models, or about one model in several cases; return the exit
+    code. `table`: the settings of the question."""
     answers, stopped = _answers(models, settings, table, form, look)
     if chart is not None:
         _draw(chart, answers, look)
@@ -161,7 +161,7 @@ def answer(
 
 
 def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
-    """The models that were named; any size where the size is what is looked for."""
+    """Return the models that the user named; a bare size for --max model-size."""
     if not models and settings["max"] == "model-size":
         return (ANY,)
     if not models:
@@ -170,7 +170,7 @@ def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]
 
 
 def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
-    """The questions of one answer; of several answers, the question that --for names."""
+    """Draw the questions of one answer; of several answers, the question of --for."""
     if len(answers) > 1:
         known = [a.report for a in answers if a.report is not None]
         return draw_reports(chart if known else None, known, look)
@@ -187,8 +187,8 @@ def _answers(
     form: str,
     look: "RenderOptions",
 ) -> tuple[list["Fit"], int]:
-    """Ask about one model, or about several cases beside each other, and print what comes. Return
-    the answers, and the exit code of what was stopped before its end, else 0."""
+    """Ask about one model, or several cases side by side, and print the answers. Return them, and
+    the exit code of a search that the user stopped, else 0."""
     questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, table)
     if len(questions) > 1:
         answers = asked(questions, source_of(settings), "fit")
@@ -211,7 +211,7 @@ def _ranked(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Rank every card of the catalogue for one model, and print the ranks."""
+    """Rank every card of the catalogue for one model, and print the ranking."""
     _undrawn(chart)
     if len(models) > 1:
         raise click.UsageError(sentence("gpus.one_model"))
@@ -226,7 +226,7 @@ def _layouts(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Rank the ways to share a training run or a server out, print them, and draw those that
+    """Rank the layouts of a training run or a server over cards, print them, and draw those that
     fit."""
     if len(models) > 1:
         raise click.UsageError(sentence("layouts.one_model"))
@@ -267,7 +267,7 @@ def _rank(
     output: str | None,
     ask: "Callable[[Prepared], Ranking]",
 ) -> int:
-    """Ask about one model that is opened once, and print the rank."""
+    """Open a model, print the ranking that `ask` returns for it, and return the exit code."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.models import told
     from weighbridge.faces.cli.progress import progress
@@ -286,7 +286,7 @@ def _catalogue(
     output: str | None,
     chart: str | None,
 ) -> int:
-    """Every model for one card, as `weighbridge models --gpu` ranks them."""
+    """Rank every model for one card, as `weighbridge models --gpu` does."""
     _undrawn(chart)
     if models:
         raise click.UsageError(sentence("catalogue.no_model"))
@@ -306,7 +306,7 @@ RANKS: Mapping[str, Callable[..., int]] = {
 
 
 def _rank_of(settings: dict[str, Any]) -> Callable[..., int] | None:
-    """Return what ranks, where a rank is asked for."""
+    """Return the function that prints the ranking of a typed flag; None without one."""
     ranks = [rank for name, rank in RANKS.items() if settings.pop(name)]
     if len(ranks) > 1:
         raise click.UsageError(sentence("ranks.apart"))
@@ -319,13 +319,13 @@ def _undrawn(chart: str | None) -> None:
 
 
 def worst(answers: list["Fit"]) -> int:
-    """The exit code of several answers: that of the worst."""
+    """Return the worst exit code of several answers."""
     codes = {code(answer) for answer in answers}
     return next(n for n in (1, 4, 0) if n in codes)
 
 
 def code(answer: "Fit") -> int:
-    """Return the exit code: of a number that was solved for, whether there is one."""
+    """Return the exit code; with --max or --smallest, whether there is such a value."""
     if answer.solved is None or answer.workload.get("not_understood"):
         return CODES[answer.fits]
     if answer.solved.value:
@@ -334,7 +334,7 @@ def code(answer: "Fit") -> int:
 
 
 def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
-    """Print an answer of `fit` on stdout, and its warnings on stderr where the form has none."""
+    """Print an answer of `fit` on stdout, and warnings on stderr if the form does not show them."""
     from weighbridge.faces.render import render
 
     print_text(render(answer, form, look), look)
@@ -352,7 +352,7 @@ fit.params += options(FIT)
 def explain(
     path: str, model: str | None, settings: Mapping[str, Any], form: str, look: "RenderOptions"
 ) -> int:
-    """Prints the answer about the log at `path`, or about stdin for "-". The exit code is 0."""
+    """Print the answer about the log at `path`, or on stdin for "-". The exit code is 0."""
     from weighbridge.faces.api import explain_oom
     from weighbridge.faces.cli.progress import progress
 
@@ -368,7 +368,7 @@ def explain(
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the run: those that `infer` and `train` have, and what --for says."""
+    """Return the settings of the run: those of `infer` and `train`, and the task of --for."""
     typed = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
     known = {name: value for name, value in typed.items() if name not in NOT_OURS}
     for name, value in known.items():

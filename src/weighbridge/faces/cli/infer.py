@@ -88,7 +88,7 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
 
 
 def one(value: Any) -> Any:
-    """Return the only value of a setting: what stands side by side is not together."""
+    """Return the only value of a setting. Raises UsageError if its option is repeated."""
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:

@@ -56,7 +56,7 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
 
 
 def _line(request: Mapping[str, Any]) -> str:
-    """Write a request as the command that asks the same, for answers that are cut."""
+    """Return a request as the command that asks the same, for answers that are cut."""
     from weighbridge.faces.web.asks import AnswerView
     from weighbridge.faces.web.command import command
 
@@ -64,7 +64,7 @@ def _line(request: Mapping[str, Any]) -> str:
 
 
 def _chosen(names: str | None) -> tuple[str, ...]:
-    """The tools that were named. Raises UsageError for one that is none."""
+    """Return the tools that the user named. Raises UsageError for an unknown one."""
     if names is None:
         return ()
     known = TOOLS.split(",")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEVELS = ("allocated", "reserved", "driver")
 HEAD = ("phase", "level", "measured", "predicted", "error")
 BRIEF = ("program", "outcome", *(word for level in LEVELS for word in (level, "error")))
-NEAR = {"allocated": 0.005, "reserved": 0.02}  # what we hold ourselves to
+NEAR = {"allocated": 0.005, "reserved": 0.02}  # largest errors that we accept
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -96,7 +96,7 @@ def _arrived(record: "Measurement", form: str, output: str | None, *, alone: boo
 
 
 def write(folder: str, record: "Measurement") -> None:
-    """FOLDER/CARD/TARGET.json, and the allocations beside it where they were kept."""
+    """Write FOLDER/CARD/TARGET.json, and the allocations next to it if they were recorded."""
     from weighbridge_lab.measure import history
 
     place = os.path.join(folder, record.machine.card or "unknown")

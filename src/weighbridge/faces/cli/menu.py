@@ -1,4 +1,4 @@
-"""The menu: commands are imported when they are called, and errors become one line."""
+"""The menu of commands: each is imported when it is called, and errors become one line."""
 
 import os
 import shlex
@@ -42,22 +42,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
     "completion": ("completion:completion", "Print the shell completion script."),
 }
-MODEL = "fit"  # the command of a model whose name stands where commands do
-PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
-# The same, by the word that asks about a language model
+MODEL = "fit"  # the command for a model named in place of a command
+PICTURES, VIDEOS = "image", "video"  # the commands for a pipeline
+# Commands for a pipeline, by the one for a language model
 TRAINS = "train-image"
-FITS = "fit-image"  # `fit` of a pipeline, which help does not list
-FITS_TRAINING = "fit-train-image"  # the same with --for
+FITS = "fit-image"  # `fit` for a pipeline, not listed in the help
+FITS_TRAINING = "fit-train-image"  # `fit --for` for a pipeline
 OF_PICTURES = {"infer": PICTURES, "fit": FITS, "train": TRAINS}
-EXPLAINS = "--explain-oom"  # of fit, whatever the model is
-# Flags of other tools, which say with one word what ours say with two
+EXPLAINS = "--explain-oom"  # of `fit`, for any kind of model
+# Flags of other tools, which say in one word what ours say in two
 OF_OTHERS = {
     "--zero": "--shard zero3",
     "--deepspeed": "--shard zero3",
     "--fsdp": "--shard fsdp2",
     "--width": "--size WxH",
     "--height": "--size WxH",
-    "--method": "--for lora",  # of fit, whose other words are methods' names
+    "--method": "--for lora",  # for `fit`, which takes other methods' names there
     "--lora": "--method lora",
     "--qlora": "--method qlora",
     "--grpo": "--method grpo",
@@ -80,9 +80,9 @@ OF_OTHERS = {
     "--micro-batch-size": "--batch-size N",
     "--per-device-train-batch-size": "--batch-size N",
 }
-OWN = ("-h", "--help", "--version", "--", "-")  # what the menu takes itself
-PROGRAMS = ("trace", "measure")  # what follows them is another program's
-FILE = "FILE"  # a run file, whose name stands where commands do
+OWN = ("-h", "--help", "--version", "--", "-")  # words that the menu handles itself
+PROGRAMS = ("trace", "measure")  # their arguments belong to another program
+FILE = "FILE"  # the command for a run file named in place of a command
 UNLISTED = {
     FILE: "runfile:runfile",
     FITS: "picture:fit_image",
@@ -91,8 +91,8 @@ UNLISTED = {
 
 
 def of_pictures(words: Sequence[str]) -> list[str]:
-    """Return the command and the words of a question that names a pipeline of pictures or video;
-    [] of others."""
+    """Return the command and words of a question that names a pipeline of pictures or video, else
+    []."""
     if (words[0] in COMMANDS and words[0] not in OF_PICTURES) or EXPLAINS in words:
         return []
     from weighbridge.models import catalogue
@@ -102,7 +102,7 @@ def of_pictures(words: Sequence[str]) -> list[str]:
         command = FITS_TRAINING
     asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
     named = [word for word in asked if not word.startswith("-")]
-    if any(map(catalogue.has, named)):  # a language model: no pipeline's name is read
+    if any(map(catalogue.has, named)):  # a language model: pipelines need not be read
         return []
     from weighbridge.models.catalogue import pipelines
 
@@ -110,8 +110,8 @@ def of_pictures(words: Sequence[str]) -> list[str]:
 
 
 def of_workflow(words: Sequence[str]) -> list[str]:
-    """Return the words of a question about a workflow of ComfyUI, or about a run file where a
-    pipeline is asked for, without the command; [] of others."""
+    """Return the file command with the words of a question about a ComfyUI workflow, or about a run
+    file given to a pipeline's command; else []."""
     asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS, TRAINS) else [*words]
     if words[0] in (PICTURES, VIDEOS, TRAINS) and asked:
         from weighbridge.faces.cli.references import starts
@@ -126,20 +126,20 @@ def of_workflow(words: Sequence[str]) -> list[str]:
 
 
 def of_no_command(words: Sequence[str]) -> list[str]:
-    """Return the command and the words of a file, a model or a sentence that stands where commands
-    do; [] of others. Raises NotFoundError for a file that is not there."""
+    """Return the command and words of a file, a model or a sentence typed in place of a command;
+    else []. Raises NotFoundError for a missing file."""
     if words[0] in COMMANDS:
         return []
     from weighbridge.faces.cli.references import in_sentences, is_text, names_model, no_file
 
-    if is_text(words[0]):  # a name like --x.yaml stood behind --, which is gone by now
+    if is_text(words[0]):  # a name like --x.yaml followed "--", which click has removed
         ended = ["--"] if words[0].startswith("-") and words[0] != "-" else []
         return [FILE, *ended, *words]
-    if words[0] == FILE:  # as errors and help call it
+    if words[0] == FILE:  # the name in errors and help
         return [*words]
     if names_model(words, COMMANDS):
         return [MODEL, *words]
-    if in_sentences(words[0]):  # as they would be pasted
+    if in_sentences(words[0]):  # as people paste them
         return [FILE, *words]
     if wrong := no_file(words[0]):
         raise NotFoundError(wrong)
@@ -147,8 +147,8 @@ def of_no_command(words: Sequence[str]) -> list[str]:
 
 
 def in_order(words: Sequence[str]) -> list[str]:
-    """Return the words with the command, or the model that stands for one, before options that were
-    typed before it: --gpu 4090 fit NAME. `help` is --help."""
+    """Return the words with the command, or the model in its place, moved before options typed
+    ahead of it: --gpu 4090 fit NAME. `help` becomes --help."""
     if words[:1] == ["help"]:
         return [*words[1:], "--help"]
     if not words or not words[0].startswith("-") or words[0] in OWN:
@@ -228,7 +228,7 @@ def menu(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
-    """The whole program: exit code out, nothing raised. `name`: what was typed for it."""
+    """Run the program; return its exit code, raise nothing. `name`: as the user typed it."""
     _open_streams()
     try:
         return _run(arguments, name)
@@ -240,13 +240,13 @@ def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
     except Exception as error:
         if os.environ.get("WEIGHBRIDGE_DEBUG") == "1":
             raise
-        # Python wraps what is raised while a class is made
+        # Python wraps exceptions raised in the creation of a class
         stopped = isinstance(error.__cause__, KeyboardInterrupt)
         return 130 if stopped else _complain(error, arguments)
 
 
 def _open_streams() -> None:
-    """A shell can close them (`2>&-`); Python has None in their place then."""
+    """Open streams that a shell closed (`2>&-`), for which Python has None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
@@ -260,15 +260,15 @@ def _run(arguments: Sequence[str], name: str) -> int:
 
 
 def _no_file_is_an_option(arguments: Sequence[str]) -> None:
-    """Raise UsageError for a file whose name reads as an option: a pattern of a shell, or a list of
-    what a stranger's change touches, put it there."""
+    """Raise UsageError for a file whose name reads as an option: a shell pattern, or a list of the
+    files that a stranger's change touches, may insert it."""
     for word in takewhile("--".__ne__, arguments):
         if word.startswith("-") and word != "-" and os.path.lexists(word):
             raise UsageError(sentence("file.as_option", name=shown(word), path=shown(f"./{word}")))
 
 
 def _complain(error: Exception, arguments: Sequence[str]) -> int:
-    """Print what is wrong on a line, in the language that was asked for; return the exit code."""
+    """Print an error as one line, in the user's language, and return the exit code."""
     if isinstance(error, WeighbridgeError):
         line, code = error.sentence, error.code
     elif isinstance(error, click.ClickException):
@@ -277,7 +277,7 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
             key = "see_help.ended" if line.endswith(("?", ".")) else "see_help"
             ctx = error.ctx.parent if error.ctx.command.hidden and error.ctx.parent else error.ctx
             line = sentence(key, line=line, command=ctx.command_path)
-    elif isinstance(error, OSError):  # a full disk behind stdout, most likely
+    elif isinstance(error, OSError):  # most likely a full disk behind stdout
         line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
     else:
         line = (
@@ -296,7 +296,7 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def _of_click(error: click.ClickException) -> str:
-    """Return what click says, in its own words, with the key of what it says often."""
+    """Return click's message, with the key of our sentence for frequent errors."""
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         near = ", ".join(map(repr, error.possibilities or ()))
@@ -311,7 +311,7 @@ def _of_click(error: click.ClickException) -> str:
 
 
 def _options(ctx: click.Context | None) -> list[str]:
-    """Return all options that a command has."""
+    """Return all options of a command."""
     return [] if ctx is None else [o for each in ctx.command.get_params(ctx) for o in each.opts]
 
 

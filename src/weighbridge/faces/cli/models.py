@@ -127,7 +127,7 @@ def _ranked(
     card: dict[str, Any],
     lang: str | None,
 ) -> int:
-    """Ranks the models for a card: what fits first, in the order in which people choose."""
+    """Rank the models for a card, those that fit first, and return the exit code."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError(sentence("rank_card", how="--gpu 4090, or --gpu local"))
     from weighbridge.faces.cli.options import columns, language
@@ -144,8 +144,8 @@ def ranked(
     look: "RenderOptions",
     output: str | None,
 ) -> tuple["Ranking", int]:
-    """Prints the rank of models, and of pipelines, for a card, or writes it to a file. Returns it,
-    and the exit code of what was stopped before its end, else 0."""
+    """Rank models and pipelines for a card, and print the ranking or write it to a file. Return it,
+    and the exit code of a search that the user stopped, else 0."""
     from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
     from weighbridge.answers.questions.fit.ranking import models_for
     from weighbridge.faces.cli.progress import progress
@@ -159,7 +159,7 @@ def ranked(
 
 
 def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
-    """How many models are told whole, of those that fit; None: all."""
+    """Return how many of the models that fit are shown in full; None for all."""
     if output is None and form == "quiet":
         return 0
     from weighbridge.faces.view.ranks import FIRST
@@ -181,12 +181,12 @@ def _show(
     print_text(draw(models_screen(entries, look.lang, makers), form, look), look)
 
 
-# Ranks as they are told: on a screen, as JSON, or written to a file
+# Output of rankings: on a screen, as JSON, or to a file
 
 
 def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
-    """Print ranks on stdout, or write them to the file that was named, and on stderr what has no
-    answer."""
+    """Print a ranking on stdout, or write it to the file `output`; models without an answer go to
+    stderr."""
     for name, why in ranking.left_out.items():
         warn_line(sentence("rank.left_out", name=name, why=why), look.lang)
     if output is not None:
@@ -213,7 +213,7 @@ def as_json(ranking: "Ranking") -> str:
 
 
 def written(ranking: "Ranking", path: str) -> None:
-    """Write ranks to a file by its ending. Raises UsageError for one that is not known."""
+    """Write a ranking in the format of the file's ending. Raises UsageError for an unknown one."""
     end = os.path.splitext(path)[1].lower()
     if end not in WRITERS:
         raise UsageError(sentence("rank.ends", path=path, forms=", ".join(WRITERS)))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the one place that prints a report."""
+"""Options that several commands share, and the only functions that print a report."""
 
 import os
 import re
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
 CHINESE = "显存"
-WIDTH = 80  # columns, where there is no terminal
-FORMS = ("auto", "human", "json", "markdown", "quiet")  # that every command has
-SCREENS = ("auto", *RENDERERS)  # of commands whose answer is a screen
+WIDTH = 80  # columns without a terminal
+FORMS = ("auto", "human", "json", "markdown", "quiet")  # of every command
+SCREENS = ("auto", *RENDERERS)  # of commands that print a screen
 
 
 def _apply(command: F, options: list[Callable[[F], F]]) -> F:
@@ -36,7 +36,7 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
 
 
 def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The value of an option of which the last would silently win."""
+    """Return the value of an option. Raises UsageError for two, of which the last would win."""
     if len(values) > 1:
         flag, joined = option.opts[0], ", ".join(values)
         line = sentence("option.twice", flag=flag, count=len(values), values=joined)
@@ -48,7 +48,7 @@ ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
 
 
 def gathered(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
-    """The values of an option that may be given several times: None, one, or all of them."""
+    """Return the values of an option that may be repeated: None, the only one, or all of them."""
     return values if len(values) > 1 else values[0] if values else None
 
 
@@ -56,7 +56,7 @@ EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
 def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The lists of an option that may be given several times, as one."""
+    """Return the lists of an option that may be repeated, joined by commas."""
     return ",".join(values) if values else None
 
 
@@ -64,12 +64,12 @@ JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
 
 
 def talk(text: str) -> None:
-    """Print a line on stderr, where what is not the answer goes."""
+    """Print a line that is not part of the answer, on stderr."""
     click.echo(text, err=True)
 
 
 def switch(*names: str, **settings: Any) -> Callable[[F], F]:
-    """Add an option that is on or off, and takes no value; the rest is click's own."""
+    """Add an option without a value, on or off; `settings` are click's."""
     return click.option(*names, is_flag=True, **settings)
 
 
@@ -81,7 +81,7 @@ def published_option(command: F) -> F:
 
 
 def source_options(command: F) -> F:
-    """Add the options that say where a model comes from."""
+    """Add the options of where a model comes from."""
     trust = switch(
         "--trust-remote-code",
         help="Let a library run the repository's code. Never needed for our tables.",
@@ -90,7 +90,7 @@ def source_options(command: F) -> F:
 
 
 def distrusting_source_options(command: F) -> F:
-    """Add those of them that let nobody's code run, whoever writes the arguments."""
+    """Add the options of where a model comes from, but none that runs a stranger's code."""
     return _apply(
         command,
         [
@@ -150,25 +150,25 @@ def device_options(command: F) -> F:
 
 
 def judges(settings: Mapping[str, Any], *, check: bool) -> None:
-    """Raises where --check has nothing to judge by."""
+    """Raise UsageError for --check without a device or memory to check against."""
     if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
         raise click.UsageError(sentence("check.no_card"))
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
-    """0, or with --check what the verdict is; an answer without one cannot say."""
+    """Return 0, or with --check the code of the verdict: "unknown" without one."""
     judged = check or "not_understood" in report.workload
     return CODES[report.fits] if judged else 0
 
 
 def model_option(command: F) -> F:
-    """Add the model of a run file."""
+    """Add the option for the model of a run file."""
     help_text = "The model of a run FILE that does not name it."
     return click.option("--model", metavar="MODEL", help=help_text)(command)
 
 
 def output_options(command: F) -> F:
-    """Add the options of how the answer is written."""
+    """Add the options for the output of the answer."""
     return _apply(
         command,
         [
@@ -191,20 +191,20 @@ def output_options(command: F) -> F:
 
 
 def in_a_word(command: click.Command) -> None:
-    """Say in the help of a command that -q prints its verdict."""
+    """Change a command's help to say that -q prints the verdict."""
     option = next(one for one in command.params if one.name == "quiet")
     assert isinstance(option, click.Option)
     option.help = "One word: whether it fits."
 
 
 def language_option(command: F) -> F:
-    """The language of a screen, where that is all that can be chosen of it."""
+    """Add --lang, for a command whose screen has no other options."""
     choices = click.Choice(["en", "zh"])
     return click.option("--lang", type=choices, help="Default: that of LANG.")(command)
 
 
 def chart_option(command: F) -> F:
-    """A picture of the answer."""
+    """Add --chart, a picture of the answer."""
     option = click.option(
         "--chart",
         metavar="FILE",
@@ -215,7 +215,7 @@ def chart_option(command: F) -> F:
 
 
 def tasks_option(command: F) -> F:
-    """What a picture of a script's run shows."""
+    """Add --chart-of, what the picture of a script's run shows."""
     option = click.option(
         "--chart-of",
         type=click.Choice(["memory", "tasks"]),
@@ -226,7 +226,7 @@ def tasks_option(command: F) -> F:
 
 
 def chart_file(settings: dict[str, Any]) -> str | None:
-    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    """Take the file of --chart out of `settings` and return it, checked to be writable."""
     path: str | None = settings.pop("chart")
     if path is None:
         return None
@@ -236,7 +236,7 @@ def chart_file(settings: dict[str, Any]) -> str | None:
 
 
 def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOptions") -> None:
-    """The picture of one report, or of several side by side."""
+    """Draw one report, or several side by side; nothing if `path` is None."""
     if path is not None:
         from weighbridge.faces.cli import files
 
@@ -254,7 +254,7 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
 
 
 def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
-    """Takes from the settings of a command what is about the screen."""
+    """Take the options of the screen out of a command's `settings` and return them."""
     look = screen_look(form)
     return look._replace(
         unit=settings.pop("unit"),
@@ -265,7 +265,7 @@ def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
 
 
 def screen_look(form: str) -> "RenderOptions":
-    """Return the look of stdout: how wide, in which language, with which signs."""
+    """Return the look of stdout: width, language, color and whether it has box characters."""
     from weighbridge.faces.view.records import RenderOptions
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -278,7 +278,7 @@ def screen_look(form: str) -> "RenderOptions":
 
 
 def show(report: "Report", form: str, look: "RenderOptions") -> None:
-    """Print a report on stdout, and its warnings on stderr where the form has none."""
+    """Print a report on stdout, and its warnings on stderr if the form does not show them."""
     from weighbridge.faces.render import DATA, draw, render
 
     if form in DATA:
@@ -297,7 +297,7 @@ def show(report: "Report", form: str, look: "RenderOptions") -> None:
 
 
 def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
-    """The exit code of several answers: that of the worst."""
+    """Return the worst exit code of several reports."""
     codes = {exit_code(report, check=check) for report in reports}
     return next(code for code in (1, 4, 0) if code in codes)
 
@@ -305,7 +305,7 @@ def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
 def beside(
     answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "RenderOptions"
 ) -> None:
-    """Print several answers to stdout, and each warning once to stderr."""
+    """Print several answers side by side on stdout, and each distinct warning once on stderr."""
     from weighbridge.faces.render import beside as render
 
     print_text(render(answers, labels, form, look), look)
@@ -315,13 +315,13 @@ def beside(
 
 
 def source_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Takes from the settings of a command what says where a model comes from."""
+    """Take the options of where a model comes from out of `settings` and return them."""
     return {name: settings.pop(name) for name in SOURCE if name in settings}
 
 
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
-LEAST_SIGNS = 8  # Chinese characters of a text that is in Chinese (assumed)
-WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
+LEAST_SIGNS = 8  # Chinese characters that make a text Chinese (assumed)
+WHOLE = ("json", "markdown", "html")  # forms that include the warnings
 
 
 def language() -> str:
@@ -332,8 +332,8 @@ def language() -> str:
 
 
 def language_of(text: str, least: int = LEAST_SIGNS) -> str:
-    """Return the language to answer a pasted text in where none is typed: Chinese where it is
-    written in that and the environment names no other language; else the terminal's."""
+    """Return the language to answer a pasted text in, if the user typed none: Chinese if the text
+    is and the environment names no other; else the terminal's."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "").lower()
     free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")
@@ -341,13 +341,13 @@ def language_of(text: str, least: int = LEAST_SIGNS) -> str:
 
 
 def _is_chinese(text: str, least: int) -> bool:
-    """Tell whether a text has as many Chinese characters as other words: a log in it has many."""
+    """Return whether a text has as many Chinese characters as Latin words; logs have many."""
     signs = len(re.findall(r"[\u4e00-\u9fff]", text))
     return signs > least and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
 
 
 def in_signs(lang: str) -> str:
-    """The language, or English where stdout cannot write its signs."""
+    """Return the language, or English if stdout cannot encode its characters."""
     return lang if lang == "en" or _can_write(CHINESE) else "en"
 
 
@@ -360,14 +360,14 @@ def _can_write(text: str) -> bool:
 
 
 def _has_signs() -> bool:
-    """Tell whether stdout can write the signs of a screen: a Windows console may have none."""
+    """Return whether stdout can encode a screen's signs: a Windows console may not."""
     from weighbridge.faces.render.terminal import SIGNS
 
     return _can_write(SIGNS)
 
 
 def columns() -> int:
-    """The terminal's width, as shutil.get_terminal_size finds it; shutil brings compressors."""
+    """Return the terminal's width in columns. Not by shutil, whose import brings compressors."""
     named = os.environ.get("COLUMNS", "")
     if named.isdecimal() and int(named):
         return int(named)
@@ -394,7 +394,7 @@ def warn_line(line: str, lang: str = "en") -> None:
 
 
 def print_text(text: str, look: "RenderOptions") -> None:
-    """Print what was drawn on stdout."""
+    """Print a drawn screen on stdout."""
     click.echo(writable(text), nl=False, color=look.color)
 
 
@@ -406,7 +406,7 @@ def print_json(body: Any) -> None:
 
 
 def writable(text: str) -> str:
-    """`text` in signs that stdout can encode: a Windows console may have no box characters."""
+    """Return `text` in signs that stdout can encode: a Windows console may have no boxes."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)

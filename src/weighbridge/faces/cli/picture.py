@@ -29,7 +29,7 @@ Asked = Callable[..., int]
 
 
 def _command(settings: "Table") -> Callable[[Asked], click.Command]:
-    """Return what makes a command of a question: a pipeline, where it is, its settings, screens."""
+    """Return a decorator for commands about pipelines, with `settings` among their options."""
 
     def of(function: Asked) -> click.Command:
         named = click.argument(
@@ -62,7 +62,7 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
 
 
 def _of_kind(kind: str, models: tuple[str, ...]) -> None:
-    """Say which pipelines make the other kind than the command's name: the answer is the same."""
+    """Print which pipelines make the other kind than `kind`; the answer is the same."""
     from weighbridge.models.catalogue import pipelines
 
     for model in models:
@@ -110,8 +110,8 @@ def fit_train_image(models: tuple[str, ...], **settings: Any) -> int:
 
 
 def _fit(models: tuple[str, ...], settings: dict[str, Any], table: "Table") -> int:
-    """Print the answer about pipelines on the cards that are named."""
-    from weighbridge.faces.cli import fit  # which few ask of pipelines
+    """Print whether pipelines fit the cards that the user named, and return the exit code."""
+    from weighbridge.faces.cli import fit  # few users need it for pipelines
 
     form = output_form(
         settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")

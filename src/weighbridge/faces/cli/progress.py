@@ -1,5 +1,5 @@
-"""A line on the terminal's stderr when something takes longer than half a second: what is read, and
-then what a search tries. Ctrl-C ends a search, and what it found is told."""
+"""A progress line on the terminal's stderr after half a second: what is read, and then what a
+search tries. Ctrl-C ends a search, and its results so far are printed."""
 
 import sys
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from weighbridge.base.watching import Watch, watched
 from weighbridge.base.wording import printable, redacted
 
 PATIENCE = 0.5  # seconds
-STOPPED = 130  # the exit code of what was stopped by Ctrl-C, as shells have it
+STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 
 class Progress:
-    """The line of what is being read; written only once the user has waited."""
+    """The progress line, written only if the user has to wait."""
 
     def __init__(self, what: str, counted: str, *, keeps: bool) -> None:
         self._what, self._counted = what, counted
@@ -39,7 +39,7 @@ class Progress:
                 self._status.update(self._text())
 
     def code(self, code: int) -> int:
-        """Return the exit code; of what was stopped that of Ctrl-C, said in a line on stderr."""
+        """Return `code`; if Ctrl-C stopped the search, print that on stderr and return 130."""
         if not self.watch.stopped:
             return code
         sys.stderr.write("stopped: this is what was found until then\n")
@@ -68,8 +68,8 @@ class Progress:
 
 @contextmanager
 def progress(what: str, counted: str = "files", *, keeps: bool = True) -> Iterator[Progress]:
-    """A callback for sources, and a watch for searches; silent off a terminal. `keeps`: what was
-    found is told where a search is stopped."""
+    """Yield a callback for sources that also watches searches; silent off a terminal. `keeps`:
+    Ctrl-C keeps the results of a search."""
     shown = Progress(what, counted, keeps=keeps)
     timer = Timer(PATIENCE, shown.start)
     timer.daemon = True

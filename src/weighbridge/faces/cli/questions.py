@@ -1,10 +1,10 @@
-"""A question of the command line, asked and answered; or several: a question for each of several
-models, several cards or several values of one setting.
+"""Questions of the command line, asked and answered: one, or one for each of several models, cards
+or values of a setting.
 
     --gpu 3060 --gpu 4090     --batch-size 1,2,4,8     --quantization nf4,Q4_K_M
 
-A comma belongs to a value where its setting is a list (--lora-targets q_proj,v_proj) or a size in
-two numbers (--image-size), and in --gpu where what stands beside it names no card: a100,8 is eight.
+A comma is part of a value if the setting is a list (--lora-targets q_proj,v_proj) or a size in two
+numbers (--image-size), and in --gpu if a piece of it names no card: a100,8 is eight.
 """
 
 import re
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from weighbridge.workload import Table
 
 NUMBERS = re.compile(r"[\d\s,]*")  # "1024,768" is one size, "1024x768,512x512" are two
-LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
-PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
+LISTS = ("A,B...", "WxH")  # placeholders of kinds whose values have commas
+PATHS = ("draft_model", "mmproj", "model")  # file names may have a comma
 DEVICE = ("gpu", "gpu_memory", "ram")
-# Options that may be given several times, or that say so where they may not
+# Options that may be repeated, or that raise an error if they are
 REPEATED: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(DEVICE, ONCE),
     "gpu": EACH,
@@ -55,7 +55,7 @@ REPEATED: Mapping[str, Mapping[str, Any]] = {
 
 
 class LabelledQuestion(NamedTuple):
-    """One of the questions, and what tells it from the others."""
+    """One of several questions, with the label that tells it from the others."""
 
     model: str | None
     settings: Mapping[str, Any]
@@ -69,9 +69,9 @@ def answer(
     table: "Table",
     then: "Callable[[Report], int] | None" = None,
 ) -> int:
-    """Ask `load`, `infer` or `train` about models, print what comes and return the exit code.
-    `settings` are all options of the command; `table` those that are settings of the task. `then`
-    is done with the answer, of which there has to be one, and returns another exit code or 0."""
+    """Ask `load`, `infer` or `train` about models, print the answers and return the exit code.
+    `settings`: all options of the command; `table`: the settings of the task. `then` is called with
+    the report, of which there must be one, and returns another exit code or 0."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -101,8 +101,8 @@ def answer(
 def cases(
     models: Sequence[str], settings: Mapping[str, Any], table: "Table"
 ) -> list[LabelledQuestion]:
-    """One case for each combination. Raises UsageError where they are too many to stand beside
-    each other."""
+    """Return a question for each combination of values. Raises UsageError if they are too many to
+    show side by side."""
     values = {name: list(_values(name, typed, table)) for name, typed in settings.items()}
     many = {name: choices for name, choices in values.items() if len(choices) > 1}
     named: list[str | None] = [*dict.fromkeys(models)] or [None]
@@ -131,7 +131,7 @@ def _flag(name: str) -> str:
 
 
 def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
-    """Every value that was given for one setting."""
+    """Yield every value that the user gave for one setting."""
     for each in typed if isinstance(typed, tuple) else (typed,):
         if not isinstance(each, str) or "," not in each or name not in table:
             yield each
@@ -146,7 +146,7 @@ def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
 
 
 def _is_one(name: str, text: str) -> bool:
-    """Tell whether commas divide one value: formats of the components of a pipeline."""
+    """Return whether a text with commas is one value: the formats of a pipeline's components."""
     return name == "quantization" and "=" in text
 
 
@@ -158,7 +158,7 @@ def _pieces(name: str, text: str) -> list[str]:
 
 
 def _cards(text: str) -> list[str]:
-    """Cards that are listed; one name where a piece of it names no card."""
+    """Return the cards in a list; the whole text if a piece of it names no card."""
     from weighbridge.base.errors import WeighbridgeError
     from weighbridge.machines.accelerators.names import find
 
@@ -174,7 +174,7 @@ def _cards(text: str) -> list[str]:
 def asked(
     questions: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
 ) -> list[Any]:
-    """The answer to each case; a model is read once. `options` are those of a prepared model."""
+    """Return the answer to each question; a model is read once. `options` are of `Prepared`."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -183,7 +183,7 @@ def asked(
     for case in questions:
         typed = {name: value for name, value in case.settings.items() if value is not None}
         with progress(case.model or "the model", keeps=False) as callback:
-            if "command" in typed:  # it may name the model
+            if "command" in typed:  # a launch command may name the model
                 answers.append(api.infer(case.model, progress=callback, **source, **typed))
                 continue
             if case.model not in prepared:
@@ -192,18 +192,18 @@ def asked(
     return answers
 
 
-# Commands whose options are settings of a table, listed in its sections
+# Commands whose options are the settings of a table, listed in sections
 
 
-FEW = 25  # settings that are listed without being asked for
-NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # and of no model: those end in B
-EVERY = "weighbridge.every"  # in a context: whether all settings are listed
-TYPED = "weighbridge.typed"  # in a context: the words of the command
+FEW = 25  # most settings that the help lists without --help-all
+NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # not a model's size, which ends in B
+EVERY = "weighbridge.every"  # key in click's context: whether to list all settings
+TYPED = "weighbridge.typed"  # key in click's context: the arguments of the command
 
 
 class Sections(click.Command):
-    """A command whose settings are listed by their sections: those of an engine that is named, else
-    the common ones and those of a method that is named; all of them with --help-all."""
+    """A command whose help lists settings in sections: those of the typed engine, else the common
+    ones and those of the typed method; all of them with --help-all."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
@@ -237,8 +237,8 @@ class Sections(click.Command):
 
 
 def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
-    """Yield options behind whose value more values stand, with a blank between them: words that a
-    command would take for models."""
+    """Yield options followed by several values with blanks between, of which click would take all
+    but the first for models."""
     flags = {flag: one for one in table.values() for flag in (one.flag, *one.flags)}
     for index, word in enumerate(args):
         setting = flags.get(word)
@@ -255,7 +255,7 @@ def _all_told(ctx: click.Context, option: click.Parameter, asked_for: bool) -> N
 
 
 def _listed(task: str, ctx: click.Context) -> set[str]:
-    """Return the names of the settings that help lists."""
+    """Return the names of the settings that the help lists."""
     table, common = table_of(task), COMMON.get(task) or set().union(*COMMON.values())
     if ctx.meta.get(EVERY) or len(table) <= FEW:
         return set(table)
@@ -271,13 +271,13 @@ def _listed(task: str, ctx: click.Context) -> set[str]:
 
 
 def _value(typed: Sequence[str], flag: str) -> str:
-    """Return what is typed behind an option; "" where it is not there."""
+    """Return the value typed for an option; "" if it was not typed."""
     words = [each for word in typed for each in word.split("=", 1)]
     return next((b for a, b in pairwise(words) if a == flag), "")
 
 
 def _engine(typed: Sequence[str]) -> str:
-    """Return the engine that a command names; "" where it names none that we know."""
+    """Return the engine typed for --engine; "" if there is none, or an unknown one."""
     from weighbridge.engines.table import ENGINES, engine
 
     named = _value(typed, "--engine")
@@ -288,15 +288,15 @@ def _engine(typed: Sequence[str]) -> str:
 
 
 def table_of(task: str) -> "Table":
-    """Return the settings of a task; those of all tasks for a run file, which may be of any."""
+    """Return the settings of a task; those of all tasks for a run file, which may be any."""
     if named_task(task) in TABLES:
         return TABLES[named_task(task)]
     return {**TABLES["image"], **TABLES["infer"], **TABLES["train"], **FIT}
 
 
 def options(table: "Table") -> Iterator[click.Option]:
-    """One option a setting; values are read by the table, which says what is wrong with them. Where
-    help leaves some out, one more lists all."""
+    """Yield one option per setting of `table`, which reads the values and reports errors. If the
+    help leaves some out, --help-all follows."""
     for setting in table.values():
         yield _option(setting)
     if len(table) > FEW:
@@ -311,7 +311,7 @@ def options(table: "Table") -> Iterator[click.Option]:
 
 
 class SettingOption(click.Option):
-    """An option of a setting, whose sentence is read when help shows it."""
+    """An option for a setting, whose help text is read when it is shown."""
 
     def __init__(self, setting: "Setting[Any]", names: list[str], **facts: Any) -> None:
         self.setting = setting

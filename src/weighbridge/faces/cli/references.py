@@ -1,4 +1,4 @@
-"""What a command is given in the place of a model: a reference, or a file that starts a run."""
+"""What the user types in place of a model: a reference, or a file that starts a run."""
 
 import os
 import re
@@ -14,41 +14,41 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 
 STDIN = "-"
-RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
+RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # not of models
 SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
-# A name that nobody here knows has a number in it; or it is ORG/NAME of the Hub, or its address
+# An unknown model name contains a number, or is ORG/NAME on the Hub, or its URL
 NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
 OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pattern}")
-MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+MODELS = (".safetensors", ".gguf", ".json")  # files that hold a model
 SIGNS = re.compile(r"[\u4e00-\u9fff]")
 OF_FILES = frozenset(("--as", "--fix", "--write", "--emit", "--model", "--save"))
 FENCED = re.compile(r"```\w*\n([^\n]*)\n?```")
 TEXTS = (".txt", ".md")
-LONGEST = 4096  # bytes of a file that may be a question: of a longer one a part, which is none
+LONGEST = 4096  # bytes of a file that may be a question; a longer one is cut, and then is none
 OF_MODELS = ("fit", "load", "infer", "train", "image", "video", "train-image")
-FEWEST_WORDS = 2  # of a question that is typed where a file's name stands
+FEWEST_WORDS = 2  # of a question typed in place of a file
 ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
 
 
 def is_text(reference: str) -> bool:
-    """Tell whether a reference is stdin, or a file of any name that no model is read from."""
+    """Return whether a reference is stdin, or an existing file that is not a model's weights."""
     suffix = os.path.splitext(reference)[1].lower()
     return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
 
 
 def in_sentences(reference: str) -> bool:
-    """Tell whether what stands where a file does is words that people ask in, and no path."""
+    """Return whether text typed in place of a file is a question in words, not a path."""
     from weighbridge.files.runfiles.kinds import SUFFIXES
 
     named = os.path.splitext(reference.rstrip())[1].lower() in SUFFIXES
     path = named or reference.startswith(("/", "./", "../", "~")) or os.path.lexists(reference)
-    signs = SIGNS.search(reference) is not None  # of Chinese, which has no blanks
+    signs = SIGNS.search(reference) is not None  # Chinese, which has no blanks
     return (signs or len(reference.split()) >= FEWEST_WORDS) and not path
 
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that words ask which people write a question in, typed, on stdin or in a
-    text file, and what is typed behind it; [] of all else."""
+    """Return the command that a question in words asks, typed, on stdin or in a text file, with the
+    options typed after it; [] if there is no such question."""
     if words[:1] == [STDIN]:
         words = [_unfenced(_piped()), *words[1:]]
     elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
@@ -72,9 +72,9 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
 
 
 def asked_behind(args: Sequence[str]) -> list[str]:
-    """Return a command whose model was named in several words, "fit llama 8b", with one name; the
-    command that words behind its name ask, "train llama 8b on a 4090", where all of them are
-    understood; [] of all else."""
+    """Return a command with the words of its model joined to one name: "fit llama 8b"; or the
+    command that "train llama 8b on a 4090" asks in words, if all of them are understood; else
+    []."""
     (command, *names), options = _until_flags(args)
     if len(names) < FEWEST_WORDS:
         return []
@@ -90,13 +90,13 @@ def asked_behind(args: Sequence[str]) -> list[str]:
 
 
 def _until_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words before the first flag, and that flag with what is behind it."""
+    """Return the words before the first flag, and the flag with all words after it."""
     typed = next((n for n, word in enumerate(args) if word.startswith("-")), len(args))
     return [*args[:typed]], [*args[typed:]]
 
 
 def _piped() -> bytes:
-    """Return what is on stdin, and put it back for who reads it next."""
+    """Return the bytes of stdin, and put them back for the next reader."""
     import io
 
     raw = _stdin()
@@ -105,14 +105,14 @@ def _piped() -> bytes:
 
 
 def _unfenced(raw: bytes) -> str:
-    """Return a text without a fence around it."""
+    """Return a text without the Markdown fence around it."""
     text = raw.decode(errors="replace").strip()
     fenced = FENCED.fullmatch(text)
     return fenced[1] if fenced else text
 
 
 def _stdin() -> bytes:
-    """Return what is piped or pasted, one byte more than is read of a file at most."""
+    """Return what is piped or pasted, at most one byte more than is read of a file."""
     from weighbridge.base.cost import MOST
 
     if sys.stdin.isatty():
@@ -121,7 +121,7 @@ def _stdin() -> bytes:
 
 
 def starts(reference: str) -> bool:
-    """Tell whether a reference is a run file and no model, by its name."""
+    """Return whether a reference is a run file and not a model, by its name."""
     if reference == STDIN:
         return True
     if not os.path.isfile(reference):
@@ -135,10 +135,10 @@ def starts(reference: str) -> bool:
 
 
 def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
-    """Tell whether a command was given one run file in the place of a model: one that `--model` is
-    typed beside is of any name. Without a file nothing is left of that option. Raises NotFoundError
-    for a word that ends as only such files do, and is none, and UsageError for a run file beside a
-    model, and for --model beside one."""
+    """Return whether the user gave one run file in place of a model; with `--model` it may have any
+    name. Removes an unused `model` from `settings`. Raises NotFoundError for a missing file with
+    the ending of a run file, and UsageError for a run file together with a model, or for --model
+    together with a model."""
     named = settings.get("model")
     if named is not None and len(references) == 1 and os.path.isfile(references[0]):
         return True
@@ -158,7 +158,7 @@ def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
 
 
 def _alone(references: Sequence[str]) -> None:
-    """Raises UsageError for a run file among other references: its line names the model."""
+    """Raise UsageError for a run file among other references; the error has the line to type."""
     file = next((each for each in references if each != STDIN and starts(each)), None)
     if file is None:
         return
@@ -170,13 +170,13 @@ def _alone(references: Sequence[str]) -> None:
 def given_file(
     references: Sequence[str], settings: dict[str, Any]
 ) -> tuple[Any, str | None] | None:
-    """Return the run file that a command was given in the place of a model, as `given_text`; None
-    where it was given none."""
+    """Return the run file that the user gave in place of a model, as `given_text` does; None
+    without one."""
     return given_text(references[0]) if of_file(references, settings) else None
 
 
 def given_text(file: str) -> tuple[Any, str | None]:
-    """Return what is weighed: stdin's text with a name, or a path."""
+    """Return (text, name) of stdin or of a question in words, or (path, None) of a file."""
     from pathlib import Path
 
     from weighbridge.files.runfiles.document import decoded
@@ -187,8 +187,8 @@ def given_text(file: str) -> tuple[Any, str | None]:
 
 
 def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
-    """Tell whether the first of the words that were typed, which is no command and no run file, is
-    a model. What may be a path is one where options follow it: ORG/NAME."""
+    """Return whether the first word, neither a command nor a run file, is a model. ORG/NAME, which
+    may be a path, is one only if options follow."""
     reference = words[0]
     suffix = os.path.splitext(reference)[1].lower()
     if os.path.isfile(reference):
@@ -212,7 +212,7 @@ def _holds_model(folder: str) -> bool:
 
 
 def no_file(reference: str) -> str:
-    """Say what is wrong with a word that looks like a file and starts no run; "" where it does not
+    """Return what is wrong with a word that looks like a file but starts no run; "" if it does not
     look like one."""
     suffix = os.path.splitext(reference)[1].lower()
     if os.path.isdir(reference):
@@ -226,7 +226,7 @@ def no_file(reference: str) -> str:
 
 
 def _unread(reference: str) -> str:
-    """Say why what stands at a path is no file that can be read; "" where nothing stands there."""
+    """Return why the path is not a readable file; "" if nothing exists there."""
     try:
         os.stat(reference)
     except FileNotFoundError:

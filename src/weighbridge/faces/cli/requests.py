@@ -1,4 +1,4 @@
-"""weighbridge run FILE|-: requests in, reports out, one JSON object a line."""
+"""weighbridge run FILE|-: reads requests and writes reports, one JSON object per line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.options import switch
 
 MOST_JOBS = 256
-SAID = ("task", "model")  # what the words of a question say, and nothing beside them
+SAID = ("task", "model")  # keys that the words of a question set, and a request may not
 
 
 @click.command()
@@ -49,8 +49,8 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
 
 
 def meant(line: bytes) -> bytes:
-    """Return the request that the words of `{"question": "..."}` mean, with the settings of a
-    `workload` beside them; any other line as it is."""
+    """Return the request that the words of `{"question": "..."}` mean, with the settings of its
+    `workload` added; any other line unchanged."""
     if b'"question"' not in line:
         return line
     from weighbridge.files.runfiles.asked import read
@@ -69,7 +69,7 @@ def meant(line: bytes) -> bytes:
 def answers(
     asked: Iterable[bytes], jobs: int, *, cache_dir: str | None, offline: bool
 ) -> Iterator[str]:
-    """A line of JSON for each request, by this process or by several."""
+    """Yield a line of JSON per request, answered by this process or by `jobs` processes."""
     if jobs > 1:
         from weighbridge.answers.questions import jobs as processes  # and what runs them
 
@@ -83,8 +83,8 @@ def answers(
 
 
 def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
-    """The lines of `file`, each cut where it is longer than `limit`; where twice as many bytes
-    come without the end of a line, nothing behind them is read: /dev/zero has no lines."""
+    """Yield the lines of `file`, each cut after `limit` bytes. Stops if twice as many come without
+    an end of line: /dev/zero has none."""
     while line := file.readline(limit + 1):
         line_end = b"" if line.endswith(b"\n") or len(line) <= limit else line
         skipped = 0

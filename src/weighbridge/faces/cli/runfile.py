@@ -1,4 +1,4 @@
-"""weighbridge FILE|-: a run file, a command or a log that people have, read and weighed."""
+"""weighbridge FILE|-: estimates the runs of a run file, a command or a log."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,8 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
 
 
 def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
-    """Weigh several files and return the worst exit code; what is wrong with one is a line, and the
-    others are weighed."""
+    """Estimate several files and return the worst exit code; an error in one is printed as a line,
+    and the others go on."""
     from weighbridge.base.words import words_in
 
     if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
@@ -101,8 +101,8 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
 
 
 def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> int:
-    """Weigh the runs of a file, print what comes and return the exit code. `settings` are all
-    options of a command; `task`: what the file has to be about."""
+    """Estimate the runs of a file, print the answer and return the exit code. `settings`: all
+    options of the command; `task`: the task that the file must be about."""
     from weighbridge.faces import api
     from weighbridge.faces.cli.progress import progress
 
@@ -135,7 +135,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
 
 
 def _language(text: "str | bytes", file: str) -> str | None:
-    """Return the language of a text that is pasted; None of a file, which has the terminal's."""
+    """Return the language of a pasted text; None for a file, which has the terminal's."""
     from weighbridge.files.runfiles.fences import without
 
     pasted = file == STDIN and isinstance(text, str)
@@ -145,9 +145,8 @@ def _language(text: "str | bytes", file: str) -> str | None:
 def _fixed(
     weighed: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
 ) -> int:
-    """Print the change that makes a file fit as a unified diff, within the answer where JSON is
-    asked for, and write it into the file, if that is asked for. Return 0, or 1 where there is
-    none."""
+    """Print the change that makes a file fit as a unified diff, or inside the JSON answer, and
+    write it into the file if `write`. Return 0, or 1 if there is none."""
     from weighbridge.files.runfiles.patching import patched
 
     name = printable(weighed.file.name)
@@ -174,14 +173,14 @@ def _fixed(
 
 
 def _tell(name: str, patch: "FilePatch") -> None:
-    """Say what the runs of a changed file take, and what the change costs."""
+    """Print what the runs of a changed file take, and what the change costs."""
     for remedy in patch.remedies:
         peak = human(remedy.peak_bytes)
         talk(f"{name}: it takes about {peak} then; {printable(remedy.cost)}")
 
 
 def _write(file: str, patch: "FilePatch") -> None:
-    """Put a change into its file. Raises UsageError where it may not be written."""
+    """Write a change into its file. Raises UsageError if that is not possible."""
     from weighbridge.faces.cli.files import writable as may_be_written
     from weighbridge.faces.cli.files import write
 
@@ -192,8 +191,8 @@ def _write(file: str, patch: "FilePatch") -> None:
 
 
 def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
-    """Print a change as a unified diff, or the answer as JSON with that in it: "" where the file
-    fits as it is, null where there is none."""
+    """Print a change as a unified diff, or inside the JSON answer: "" if the file fits unchanged,
+    null without a change."""
     from weighbridge.faces.render.data import json_text
 
     diff = None if patch is None else patch.diff
@@ -204,7 +203,7 @@ def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) ->
 
 
 def _unpatched(weighed: "WeighedFile", name: str) -> str:
-    """Say why there is no patch."""
+    """Return why there is no patch."""
     from weighbridge.files.runfiles.patching import shared_value, unsaid
 
     shared = shared_value(weighed)
@@ -226,8 +225,8 @@ def _unpatched(weighed: "WeighedFile", name: str) -> str:
 
 
 def _raw(file: str, before: str) -> bytes:
-    """Return the bytes of a file that was read as a text. Raises UsageError where it is no longer
-    the one that was read."""
+    """Return the bytes of a file whose text was read before. Raises UsageError if it has changed
+    since."""
     from weighbridge.base.cost import MOST
     from weighbridge.files.runfiles.document import decoded
 
@@ -239,7 +238,7 @@ def _raw(file: str, before: str) -> bytes:
 
 
 def one(name: str, value: Any) -> Any:
-    """Return the only value of a setting: a file is one question."""
+    """Return the only value of a setting. Raises UsageError for several: a file is one question."""
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:
@@ -248,8 +247,8 @@ def one(name: str, value: Any) -> Any:
 
 
 def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> None:
-    """Print an answer. By -q that is its verdict in a word, and of `task` the peak of each run, as
-    that question prints it."""
+    """Print an answer. -q prints its verdict in one word or, with `task`, the peak of each run, as
+    that command does."""
     from weighbridge.faces.render import DATA, draw, render
     from weighbridge.faces.render.data import json_text
     from weighbridge.faces.texts.runfile import view

@@ -1,4 +1,4 @@
-"""--save FILE: the script that trains as an answer says."""
+"""--save FILE: writes the script that trains as the answer says."""
 
 import os
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 BOTH = "--save and --emit write two files; leave one of them out"
-FILE = "train.py"  # as scripts call themselves
+FILE = "train.py"  # the name that scripts use for themselves
 save_option = click.option(
     "--save",
     metavar="FILE",
@@ -25,15 +25,15 @@ save_option = click.option(
 
 
 def checked(path: str | None) -> None:
-    """Raises UsageError where a script may not be written there."""
+    """Raise UsageError if a script cannot be written there."""
     from weighbridge.faces.cli.files import writable
 
     writable("--save", path)
 
 
 def save(report: "Report", path: str) -> int:
-    """Write the script of an answer, and say on stderr what starts it. Returns 0, 1 where what was
-    asked does not fit and 2 where nothing can write it."""
+    """Write the script of an answer, and print on stderr how to start it. Return 0; 1 if the run
+    does not fit, 2 if no script can express it."""
     from weighbridge.faces.cli.files import write
     from weighbridge.faces.view.scripts import is_script, start
 
@@ -53,8 +53,8 @@ def save(report: "Report", path: str) -> int:
 
 
 def save_of_file(weighed: "WeighedFile", path: str) -> int:
-    """Write the script of the one training that a run file starts, as `save`. Raises UsageError
-    where it starts none, or several."""
+    """Write the script of the only training that a run file starts, as `save` does. Raises
+    UsageError if it starts none, or several."""
     reports = [run.report for run in weighed.runs if run.run.task == "train" and run.report]
     if len(reports) > 1:
         raise UsageError(sentence("save", count=len(reports)))

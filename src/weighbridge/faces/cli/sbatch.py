@@ -73,7 +73,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
 
 
 def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
-    """Return what a job asks for too little of by its command, where no line says it yet."""
+    """Return why the job asks for too few cards for its command, if no line says so yet."""
     from weighbridge.files.runfiles.record import FEW_CARDS
 
     unread = (each for run in file.runs for each in run.run.unread if each.key == FEW_CARDS)
@@ -81,19 +81,19 @@ def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
 
 
 def _alike(jobs: "list[SlurmAdvice]", cards: int) -> bool:
-    """Tell whether the line of cards to write is the same for each card that is meant."""
+    """Return whether the --gres line to write is the same for each card that the job may mean."""
     each = max(1, len(jobs) // cards)
     gres = [[line for line in one.lines if "--gres" in line] for one in jobs]
     return all(gres[i : i + each] == gres[:each] for i in range(0, len(gres), each))
 
 
 def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
-    """Return the cards that a job is judged by: each that its kind may mean."""
+    """Return the cards to judge a job by: each that its kind may mean."""
     from weighbridge.files.runfiles.slurm import could_be, times
 
     kind = gpu or job.card
     if not kind:
-        return [None]  # which the job itself refuses
+        return [None]  # the job itself refuses this
     parts = could_be(kind)
     if len(parts) == 1:
         return [gpu]
@@ -102,7 +102,7 @@ def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
 
 
 def _doubt(job: "SlurmJob", gpu: str | None) -> Sentence | None:
-    """Say which cards the kind of a job may mean; None where it is one."""
+    """Return a sentence on the cards that a job's kind may mean; None if it is only one."""
     from weighbridge.files.runfiles.slurm import could_be, several
 
     kind = gpu or job.card

@@ -1,4 +1,4 @@
-"""weighbridge scan: every model of a registry, asked the same questions, into Parquet."""
+"""weighbridge scan: asks the same questions of every model in a registry, and writes Parquet."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.scanned import ScanSummary
 
 F = TypeVar("F", bound=Callable[..., Any])
-HERE = "here"  # the command behind `scan SOURCE`
+HERE = "here"  # the command of `scan SOURCE`
 MOST_JOBS = 256
-MOST_FAULTS = 20  # that are told one by one
+MOST_FAULTS = 20  # that are listed one by one
 FORMS = ("human", "markdown", "json", "csv")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class ScanMenu(click.Group):
-    """A group in which a word that names no command is a source."""
+    """A group that takes a word which names no command for a source."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,7 +43,7 @@ class ScanMenu(click.Group):
         return super().resolve_command(ctx, args if known else [HERE, *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read options before SOURCE as those of the command behind it."""
+        """Read options before SOURCE as options of its command."""
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             args = [HERE, *args]
         return super().parse_args(ctx, args)
@@ -56,7 +56,7 @@ def _with(command: F, *options: Callable[[F], F]) -> F:
 
 
 def asking(command: F) -> F:
-    """Add the options of what is asked."""
+    """Add the options of the questions."""
     return _with(
         command,
         click.option("--questions", type=FILE, metavar="FILE", help="Questions, in YAML."),
@@ -73,7 +73,7 @@ def asking(command: F) -> F:
 
 
 def running(command: F) -> F:
-    """Add the options of who answers."""
+    """Add the options of the processes that answer."""
     return _with(
         command,
         click.option(
@@ -357,7 +357,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
-    """Answer a share of the parts; tell whether nothing of all is left."""
+    """Answer a share of the parts; return whether none of all parts is left."""
     from weighbridge.faces.scan import running
     from weighbridge.faces.scan.dataset import put_json
     from weighbridge.faces.scan.packing import pack
@@ -380,7 +380,7 @@ def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
 
 
 def _tell(out: Path, planned: "ScanPlan") -> None:
-    """Say of a dataset that is whole which models have no answer, and how to look at it."""
+    """Print which models of a complete dataset have no answer, and how to look at it."""
     from weighbridge.base.words import words_in
     from weighbridge.faces.view.records import Paste
     from weighbridge.faces.view.scan import unweighed
@@ -396,7 +396,7 @@ def _tell(out: Path, planned: "ScanPlan") -> None:
 def _answered(
     out: Path, planned: "ScanPlan", chosen: dict[str, Any]
 ) -> "Callable[[Sequence[int]], Iterator[PartDone]]":
-    """Return what answers parts: processes of this machine, or Ray."""
+    """Return the function that answers parts: by processes of this machine, or by Ray."""
     from weighbridge.faces.scan import running
 
     limits, address, jobs = _limits(chosen), chosen.get("ray"), chosen["jobs"]
@@ -441,7 +441,7 @@ def _show(summary: "ScanSummary", form: str, lang: str | None) -> None:
 
 
 def _flat(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Return a summary as rows, one for each answer."""
+    """Return the column names and the rows of a summary, one row per answer."""
     rows = [
         (line.id, line.parameters, name, cell.gpu, cell.fits, cell.need.expected, cell.usable)
         for line in summary.lines
@@ -452,7 +452,7 @@ def _flat(summary: "ScanSummary") -> tuple[Sequence[str], list[tuple[Any, ...]]]
 
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> None:
-    """Print rows of a query."""
+    """Print the rows of a query."""
     from weighbridge.faces.render.data import json_text
 
     if form == "json":

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CANNOT_SAY = 4  # exit code
 NET_OPTIONS = ("train", "loss", "bf16", "checkpoint")
-RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is made of
+RUNS = ("torch", "weighbridge", "weighbridge_lab")  # the modules that a trace itself runs in
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -137,8 +137,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
 
 def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
-    """Trace a program, or a net (`run`), and print its report. Return the program's exit code; 4
-    where it is 0, and code that trains more never ran."""
+    """Trace a program, or a network (`run`), and print its report. Return the program's exit code;
+    4 if that is 0 and code that trains more never ran."""
     from weighbridge_lab.trace import differences, launchers
     from weighbridge_lab.trace import script as scripts
     from weighbridge_lab.trace.keeping.apart import apart
@@ -146,7 +146,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     from weighbridge_lab.trace.render import remarks, render
 
     if options["against"] is not None:
-        differences.against(options["against"], 0, ())  # said before anything runs
+        differences.against(options["against"], 0, ())  # errors before anything runs
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     _form(options["timeline"])
     for name in ("timeline", "snapshot"):
@@ -157,7 +157,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     then = None if run is None else _of_net(run, launch)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     code = apart() if cli.ALONE else None
-    if code is not None:  # the script ran in a process of its own, and told it all
+    if code is not None:  # the script ran in its own process, which has printed everything
         return code
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
@@ -179,7 +179,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
 
 
 def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Sequence[int]]:
-    """Return what asks which cards the second process uses: in a process of its own."""
+    """Return a function that finds, in its own process, which cards the second process uses."""
 
     def used() -> Sequence[int]:
         from weighbridge.faces.cli.trace_fit import passed
@@ -196,8 +196,8 @@ def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Se
 
 
 def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
-    """The report, with what `train` would change: of one process that trained with a Trainer, and
-    that does not surely fit."""
+    """Return the report with the changes that `train` suggests, if a single process trained with a
+    Trainer and does not surely fit."""
     run = gpu.trained.run
     if run is None or gpu.world is not None or report.verdict is None:
         return report
@@ -210,7 +210,7 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     asked = {"gpu": card.gpu, "gpu_memory": card.gpu_memory, "torch_version": card.torch_version}
     try:
         answer = api.prepare(dict(run.config)).train(pinned=KEPT, **run.settings, **asked)
-    except WeighbridgeError:  # a model, or arguments, that train does not know
+    except WeighbridgeError:  # a model or arguments that `train` does not know
         return report
     changes = tuple(
         TrainingChange(flags=r.flags, peak_bytes=r.peak_bytes, fits=r.fits, cost=r.cost)
@@ -222,7 +222,7 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
 
 
 def _repository(folder: str, lang: str | None, form: str) -> str:
-    """Return what a repository's README starts, in lines to type; those alone where it is to be
+    """Return what a repository's README starts, as lines to type; only those lines if the form is
     quiet."""
     from weighbridge.faces.render.data import json_text
     from weighbridge_lab.trace.repository import read
@@ -238,7 +238,7 @@ def _repository(folder: str, lang: str | None, form: str) -> str:
 
 
 def _described(repository: Any, words: Words) -> Iterator[str]:
-    """Yield what a repository's README starts, what of it is not here, and what is stated."""
+    """Yield what a README starts, what of it is missing here, and the memory that it states."""
     key = "trace.repository" if repository.starts else "trace.repository.none"
     known = {"count": repository.total, "example": repository.example}
     yield words(key, folder=repository.folder, **known)
@@ -252,7 +252,7 @@ def _described(repository: Any, words: Words) -> Iterator[str]:
 
 
 def _net_run(options: Mapping[str, Any]) -> Any:
-    """Return how a net is run; None of a script."""
+    """Return how a network is run; None for a script."""
     of_net = {name: options[name] for name in NET_OPTIONS if options[name]}
     if not options["inputs"]:
         if of_net:
@@ -270,7 +270,7 @@ def _net_run(options: Mapping[str, Any]) -> Any:
 
 
 def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
-    """Return what runs a net. Raises UsageError where words stand behind its name."""
+    """Return the function that runs a network. Raises UsageError for words after its name."""
     from weighbridge_lab.trace.net import NetDriver
 
     if launch.arguments:
@@ -280,7 +280,7 @@ def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
 
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:
-    """Return what stands in, as the options and a launcher's line have it."""
+    """Return the settings of the fake GPU, from the options and the launcher's command line."""
     from weighbridge_lab.trace import inputs
     from weighbridge_lab.trace.script import FakeGpuSettings
 
@@ -311,7 +311,7 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
 
 
 def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
-    """Write memory over time to files, in the forms that were asked for."""
+    """Write memory over time to the files that the user named, in their formats."""
     from weighbridge.faces.cli.files import draw
 
     if chart is not None and options["chart_of"] == "tasks":
@@ -335,7 +335,7 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
 
 
 def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
-    """The figure of loading, training and inference on the fullest card."""
+    """Return the figure of loading, training and inference on the fullest card."""
     from weighbridge.faces.charts.tasks import traced
     from weighbridge_lab.trace.tasks import peaks
 
@@ -374,7 +374,7 @@ def _assumption(text: str) -> tuple[str, float]:
 
 
 def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
-    """Return what writes the timeline that a file's name asks for, before the script runs."""
+    """Return the function that writes a timeline in the format of the file's ending."""
     from weighbridge_lab.trace.timeline import FORMS as KINDS
 
     if path is None:
@@ -387,7 +387,7 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Python's, and the process's: what a script starts or loads writes there too."""
+    """Redirect stdout to stderr: Python's, and that of what a script starts or loads."""
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)

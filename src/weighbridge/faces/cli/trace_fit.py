@@ -1,4 +1,4 @@
-"""weighbridge trace --fit batch: the search, and its answer on a screen."""
+"""weighbridge trace --fit batch: the search for the largest batch, and its screen."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ train loss
 """
 VALUES = tuple(_VALUES.split())
 ALONE = ("network", "bf16", "module")
-LIGHTER_RUNS = 6  # with blocks computed again
+LIGHTER_RUNS = 6  # with recomputed blocks
 
 
 def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[str, int]:
-    """Search the largest batch of a script, or of a net (`run`). Return what to print, and the exit
-    code: 0 where a batch fits, 1 where none does, 4 where nobody can say."""
+    """Search the largest batch of a script, or of a network (`run`). Return the text to print, and
+    the exit code: 0 if a batch fits, 1 if none does, 4 if unknown."""
     from weighbridge_lab.trace import fit_batch as search
 
     if options["gpu"] is None:
@@ -38,8 +38,8 @@ def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tup
 
 
 def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[int, Any, Any]:
-    """Return the batch to begin with, what traces one, and what does with blocks computed again;
-    None of a run that cannot."""
+    """Return the first batch to try, a function that traces a batch, and one that does so with
+    recomputed blocks, None if the run cannot."""
     from weighbridge_lab.trace.fit_batch import runner, with_flag
 
     typed = list(passed(options))
@@ -102,7 +102,7 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
 
 
 def _room(fit: "BatchFit", words: Words) -> str:
-    """Say what the batch takes of the card, or the smallest that was tried, and where doubt is."""
+    """Return what the batch, or the smallest tried, takes of the card, and what is unsure."""
     shown = fit.batch or fit.runs[0][0]
     needs = {batch: peak for batch, peak, _ in fit.runs}[shown]
     sizes = {"needs": human(needs), "high": human(fit.high), "has": human(fit.usable)}
@@ -128,7 +128,7 @@ def _trains(report: Mapping[str, Any]) -> bool:
 
 
 def _lighter(run: Any, fit: "BatchFit") -> int | None:
-    """Return a larger batch that was traced and fits with blocks computed again; None without."""
+    """Return a larger batch that was traced and fits with recomputed blocks; None without one."""
     from weighbridge_lab.trace.fit_batch import largest
 
     if run is None or not fit.batch:
@@ -141,7 +141,7 @@ def _lighter(run: Any, fit: "BatchFit") -> int | None:
 
 
 def passed(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options of a trace as they are typed for another process."""
+    """Yield the options of a trace as arguments for another process."""
     for name in VALUES:
         if options[name] is not None:
             yield from (f"--{name.replace('_', '-')}", str(options[name]))
@@ -151,7 +151,7 @@ def passed(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _inputs(words: Sequence[str], run: "NetRun", first: int) -> Callable[[int], Sequence[str]]:
-    """Return the line for each batch: the first size of every input that has the batch first."""
+    """Return a function from a batch to arguments, with it as first size of batched inputs."""
 
     def line(batch: int) -> Sequence[str]:
         sized = (one.with_batch(batch) if one.shape[:1] == (first,) else one for one in run.inputs)

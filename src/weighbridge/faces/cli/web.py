@@ -90,8 +90,8 @@ def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> N
 
 @contextmanager
 def _published(dataset: Path | None) -> Iterator[Path]:
-    """Give the folder that the Registry tab shows: one that `scan publish` wrote, or one made of
-    what `scan` answered, for as long as it is needed."""
+    """Yield the folder that the Registry tab shows: one that `scan publish` wrote, or a temporary
+    one, published from the answers of `scan`."""
     from weighbridge.faces.web import registry
 
     if dataset is None:
@@ -109,7 +109,7 @@ def _published(dataset: Path | None) -> Iterator[Path]:
 
 
 def _announced(address: str, *, open_: bool) -> None:
-    """The address on stdout, and in a browser."""
+    """Print the address on stdout, and open it in a browser if `open_`."""
     click.echo(address)
     talk("The page is at this address until Ctrl-C.")
     if open_:
