@@ -1,8 +1,8 @@
-"""Changes that make it fit, or leave more room: the cheapest that a report has.
+"""Changes that make it fit, or leave more room: the cheapest in the report.
 
-A row is the peak after the change, and the change with what it costs: in a few words on the first
-screen, in sentences with `--details`, which end where one does. The words follow the price that the
-change has (report/verdict.py). Where nothing helps, the question to ask next stands there.
+A row is the peak after the change, and the change with its cost: in a few words on the first
+screen, in whole sentences with `--details`. The words follow the price of the change
+(report/verdict.py). If nothing helps, the next question to ask is shown instead.
 """
 
 import shlex
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from weighbridge.models.quantization.quality import Finding
 
 MOST = 3  # on the first screen
-LONG = 72  # characters of a cost there
-PYTHON = ("import ", "from ", "#")  # how a paste begins that is no shell's
+LONG = 72  # most characters of a cost there
+PYTHON = ("import ", "from ", "#")  # beginnings of a paste that is Python, not shell
 BOUGHT: Mapping[str, str] = {"more devices": "cost.more", "more RAM": "cost.more_ram"}
-LEAST = 0.4  # points of a price: below it nothing is told
-QUALITY_LOSS = (  # points from which on, and the words (assumed: 3 a percent of perplexity)
+LEAST = 0.4  # points of a price below which it is not shown
+QUALITY_LOSS = (  # least points -> words (assumed: 3 points per percent of perplexity)
     (60.0, "cost.quality.large"),
     (15.0, "cost.quality.some"),
     (2.0, "cost.quality.small"),
 )
-MUCH, LITTLE = 80.0, 8.0  # percent slower: beyond and below, no figure is told
-# Settings that move memory to RAM: no figure is published of what that costs
+MUCH, LITTLE = 80.0, 8.0  # percent slower: no number is shown above and below these
+# Settings that move memory to RAM, whose cost is not published
 ASSUMED = ("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb", "offload")
-SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
+SCOPES: Mapping[str, str] = {  # setting made smaller -> key of the words
     "context": "cost.context",
     "seq_len": "cost.seq_len",
     "method": "cost.adapters",
@@ -42,8 +42,8 @@ SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
     "lora_targets": "cost.lora_targets",
     "batch_size": "cost.batch_size",
 }
-MOST_COSTS = 2  # kinds of cost that are named
-# In the note of a format that no loader makes, and that no file at hand is in
+MOST_COSTS = 2  # kinds of cost that are shown
+# In the note of a format that the loader cannot make, and of which there is no file
 FIRST = ("the lines before the last make", "make one first")
 QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spells it
     "load": "load",
@@ -52,7 +52,7 @@ QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spel
     "lora": "lora",
     "qlora": "qlora",
 }
-ASKED_ANEW: Mapping[str, frozenset[str]] = {  # what `fit` solves for -> settings that it finds
+ASKED_ANEW: Mapping[str, frozenset[str]] = {  # what `fit` solves for -> settings it finds
     "--max seq-len": frozenset(("seq_len",)),
     "--max batch": frozenset(("batch_size",)),
     "--smallest gpu": frozenset(("gpu", "gpu_memory")),
@@ -60,7 +60,7 @@ ASKED_ANEW: Mapping[str, frozenset[str]] = {  # what `fit` solves for -> setting
 
 
 def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
-    """The first of them: those that fit before those that may, in the order of the report."""
+    """Return the first changes: those that fit before those that may, in the report's order."""
     usable = [r for r in answer.report.remedies if r.fits != "no"]
     return tuple(sorted(usable, key=lambda r: r.fits != "yes")[:MOST])
 
@@ -92,7 +92,7 @@ def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
 
 
 def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
-    """Return the bytes of the fullest device after a change, of the host where none was named."""
+    """Return the bytes of the fullest device after a change, or of the host without a device."""
     verdict = answer.report.verdict
     alone = verdict is not None and not verdict.count and remedy.host is not None
     if alone and remedy.host is not None:
@@ -101,8 +101,8 @@ def _size(answer: ShownAnswer, remedy: "Remedy") -> str:
 
 
 def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
-    """Return the RAM that a machine needs after a change that moves memory there or takes more of
-    it, else ""."""
+    """Return the RAM that a machine needs after a change that moves memory there or needs more RAM,
+    else ""."""
     half = None if verdict is None else verdict.host
     if half is None or remedy.host is None:
         return ""
@@ -113,17 +113,17 @@ def moved(words: Words, verdict: "Verdict | None", remedy: "Remedy") -> str:
 
 
 def held(remedy: "Remedy") -> int:
-    """Return the bytes that the fullest device holds after a change."""
+    """Return the bytes on the fullest device after a change."""
     return remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
 
 
 def settings(change: Mapping[str, Any]) -> str:
-    """Write changed settings as options of our own command line."""
+    """Return changed settings as options of weighbridge's command line."""
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in change.items())
 
 
 def short(cost: str) -> str:
-    """Shorten a cost to the clauses that there is room for, at least one."""
+    """Return the clauses of a cost that there is room for, at least one."""
     first, *others = cost.split("; ")
     for clause in others:
         if len(first) + len(clause) > LONG:
@@ -133,8 +133,8 @@ def short(cost: str) -> str:
 
 
 def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
-    """Return what makes the change: lines to paste in the language that they are of, or a script
-    with what writes it; () where there is nothing."""
+    """Return the lines to paste for a change, or a script with the command that writes it; () if
+    there is nothing."""
     if not remedy.paste:
         return ()
     flags = printable(remedy.flags or settings(remedy.change))
@@ -143,7 +143,7 @@ def paste(answer: ShownAnswer, remedy: "Remedy") -> tuple[Block, ...]:
 
 
 def pasted(answer: ShownAnswer, heading: str, text: str, flags: str = "") -> tuple[Block, ...]:
-    """Return lines to paste, or what writes and starts a script. `flags` are those of a change."""
+    """Return lines to paste, or what writes and starts a script. `flags`: of a change."""
     if scripts.is_script(text):
         return scripts.shown(answer.say, heading, text, flags)
     safe = printable_lines(text)
@@ -151,15 +151,15 @@ def pasted(answer: ShownAnswer, heading: str, text: str, flags: str = "") -> tup
 
 
 def language(text: str) -> Language:
-    """Tell which language a paste is of."""
+    """Return the language of a paste."""
     return "python" if text.startswith(PYTHON) or "(" in text.split(" ")[0] else "sh"
 
 
-# What it costs, in two to five words: "quality: small loss", "~30 % slower", "free"
+# The cost in two to five words: "quality: small loss", "~30 % slower", "free"
 
 
 def few(words: Words, remedy: "Remedy") -> str:
-    """The dearest of it, "free" where it costs nothing; "" where no price is known."""
+    """Return the largest costs, "free" if there are none, "" without a known price."""
     if remedy.price is None:
         return ""
     if remedy.kind == "typed":
@@ -173,7 +173,7 @@ def few(words: Words, remedy: "Remedy") -> str:
 
 
 def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
-    """Yield each kind of cost of a change as its points and the key of its sentence."""
+    """Yield each kind of cost of a change as (points, key of its sentence)."""
     if price.money:
         yield price.money, BOUGHT.get(remedy.kind, "cost.larger")
     if not remedy.change.keys().isdisjoint(("engine", "framework")):
@@ -199,7 +199,7 @@ def _slower(price: "Price", remedy: "Remedy") -> str:
 
 
 def quality_cell(say: Words, finding: "Finding | None") -> str:
-    """Shorten a finding for a cell of a table. If it is about another model, it names that."""
+    """Return a finding as text for a cell; if about another model, with its name."""
     if finding is None:
         return say("quality.none")
     sentence = say("quality.nothing")
@@ -218,8 +218,8 @@ def quality_cell(say: Words, finding: "Finding | None") -> str:
 
 
 def askable(report: "Report") -> bool:
-    """Tell whether a command of `fit` can ask it: of a model that has a name, and of a method that
-    has a word there, where LoRA is of plain weights."""
+    """Return whether `fit` can ask it: the model has a name, and --for a word for the method, LoRA
+    being on unquantized weights."""
     from weighbridge.models.checkpoint.gather import NAMELESS
 
     packed = _method(report) == "lora" and "quantization" in report.said
@@ -227,8 +227,8 @@ def askable(report: "Report") -> bool:
 
 
 def asks(report: "Report", sought: str) -> str:
-    """The command that asks `fit` to solve for what is `sought`, of a question that is else the
-    same: every setting that was given stands in it."""
+    """Return the command that asks `fit` to solve for `sought` with all other settings of the
+    question."""
     about = QUESTIONS[_method(report)]
     anew, v = ASKED_ANEW[sought], report.verdict
     words = [shlex.quote(printable(report.model.reference))]
@@ -241,13 +241,13 @@ def asks(report: "Report", sought: str) -> str:
 
 
 def _method(report: "Report") -> str:
-    """The method of training; the task of any other question."""
+    """Return the method of training, or the task of any other question."""
     method: str = report.workload["method"] if report.task == "train" else report.task
     return method
 
 
 def _said(report: "Report", anew: Set[str]) -> str:
-    """Settings that were given and that `fit` takes, as they are typed."""
+    """Return the settings that the user set and `fit` takes, as flags."""
     from weighbridge.workload import FIT
     from weighbridge.workload.flags import flags
 
@@ -256,7 +256,7 @@ def _said(report: "Report", anew: Set[str]) -> str:
 
 
 def _typed(accelerator_id: str) -> str:
-    """Name a card of the catalogue as people type it; a slice of one by its id."""
+    """Return a card's name as people type it; the id of a slice of one."""
     from weighbridge.machines.accelerators.names import spoken
     from weighbridge.machines.accelerators.parts import parts
 
@@ -265,17 +265,17 @@ def _typed(accelerator_id: str) -> str:
 
 
 def unhelped(answer: ShownAnswer) -> bool:
-    """Tell whether a model does not fit, and a search has found no change."""
+    """Return whether a model does not fit, and a search found no change."""
     v = answer.report.verdict
     missing = v is not None and v.count > 0 and v.fits == "no" and not answer.report.remedies
     return missing and answer.sought
 
 
 def smallest(answer: ShownAnswer) -> Paste | Note:
-    """The question that finds a card; on a page it is asked by its form."""
+    """Return the question that finds a card; on a page, whose form asks it, a note."""
     v = answer.report.verdict
     short_of_ram = v is not None and v.host is not None and v.host.fits == "no"
-    if not askable(answer.report) or short_of_ram:  # a larger card is no more host memory
+    if not askable(answer.report) or short_of_ram:  # a larger card adds no host memory
         return Note(answer.say("changes.nothing"))
     if answer.say.page:
         return Note(answer.say("changes.none"))

@@ -19,11 +19,11 @@ from weighbridge.memory.report import Row
 if TYPE_CHECKING:
     from weighbridge.models.quantization.quality import Finding
 
-DIVISIONS, FORMATS = "division", "format"  # bases of rows
+DIVISIONS, FORMATS = "division", "format"  # values of `basis`
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    """Return the sections of `--details`."""
+    """Yield the sections of `--details`."""
     yield (lines(*facts.asked(answer)),)
     yield (components(answer),)
     roles = {c.role for one in answer.device.phases for c in one.components}
@@ -51,7 +51,7 @@ def _facts(answer: ShownAnswer, named: tuple[tuple[str, str], ...]) -> Grid:
 
 
 def components(answer: ShownAnswer) -> Grid:
-    """The phase of the bar, component by component, with a sum below each level."""
+    """Return the phase of the bar as a table of components, with a sum below each level."""
     rows: list[tuple[Cell, ...]] = []
     for level in LEVELS:
         inside = [c for c in answer.phase.components if c.level == level]
@@ -72,7 +72,7 @@ def name(component: Component) -> str:
 
 
 def _where(answer: ShownAnswer) -> str:
-    """Say which phase of which device the table of components is of."""
+    """Return a heading: which phase of which device the table of components is of."""
     key = "details.host" if answer.device.kind == "host" else "details.device"
     if answer.gpus > 1:
         key = "details.fullest"
@@ -82,7 +82,7 @@ def _where(answer: ShownAnswer) -> str:
 
 
 def every_phase(answer: ShownAnswer) -> Grid:
-    """Return the bytes that are expected of each component in each phase."""
+    """Return a table of the expected bytes of each component in each phase."""
     rows: dict[str, list[int]] = {}
     for index, phase in enumerate(answer.device.phases):
         for c in phase.components:
@@ -105,7 +105,7 @@ def _or_blank(answer: ShownAnswer, nbytes: int) -> str:
 
 
 def exact(answer: ShownAnswer) -> Grid:
-    """Return the table of the class as it was traced, beside the closed form."""
+    """Return a table of the traced class next to the closed form."""
     rows: list[tuple[Cell, ...]] = []
     assert answer.device.exact is not None
     for closed, traced in answer.device.exact.phases:
@@ -125,7 +125,7 @@ def _pair(answer: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]
 
 
 def _table(answer: ShownAnswer, rows: list[Row], basis: str) -> Grid:
-    """Every format of the load table."""
+    """Return the load table's rows of one basis."""
     key = "details.divisions" if basis == DIVISIONS else "details.formats"
     keys = ("head.format", "head.largest_layer", "head.total", "head.adam", "head.adam_pure")
     heads = [Column(answer.say(k), right=bool(i)) for i, k in enumerate(keys)]
@@ -149,7 +149,7 @@ def _maybe(answer: ShownAnswer, nbytes: int | None) -> str:
 
 
 def arithmetic(answer: ShownAnswer) -> Iterator[Section]:
-    """Return the sections of `--explain`: how each component is computed, as people write it."""
+    """Yield the sections of `--explain`: how each component is computed, as people write it."""
     yield (_arithmetic(answer),)
     for grid in (left_alone(answer), quality_sources(answer)):
         if grid is not None:
@@ -157,7 +157,7 @@ def arithmetic(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _arithmetic(answer: ShownAnswer) -> Grid:
-    """Components from the largest to the smallest, margins last."""
+    """Return the formulas of the components, from the largest to the smallest."""
     ordered = sorted(answer.phase.components, key=lambda c: -c.bytes.expected)
     rows: list[tuple[Cell, ...]] = []
     for c in ordered:
@@ -175,7 +175,7 @@ def _arithmetic(answer: ShownAnswer) -> Grid:
 
 
 def left_alone(answer: ShownAnswer) -> Grid | None:
-    """List what formats keep in the model's own dtype: those that keep the same together."""
+    """Return a table of what formats keep in the model's own dtype, alike formats as one row."""
     names_of: dict[str, list[str]] = {}
     for r in answer.report.table:
         if r.left_alone:
@@ -191,13 +191,13 @@ def left_alone(answer: ShownAnswer) -> Grid | None:
 
 
 def quality_sources(answer: ShownAnswer) -> Grid | None:
-    """List the pages where the published figures of each format are printed."""
+    """Return a table of the pages that publish each format's figures; None without any."""
     lines = tuple(cells(r.dtype, _published(r.quality)) for r in answer.report.table if r.quality)
     heads = (Column(answer.say("head.format")), Column(answer.say("head.source"), folds=True))
     return Grid(heads, lines, answer.say("explain.quality")) if lines else None
 
 
 def _published(finding: "Finding") -> str:
-    """The text, the way of making and the page of a figure."""
+    """Return the text, the method, the caution and the source of a figure."""
     pieces = (finding.text, finding.under, finding.caution, finding.source)
     return printable(" · ".join(filter(None, pieces)))

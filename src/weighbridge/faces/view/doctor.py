@@ -19,7 +19,7 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.machines.accelerators.diagnosis import DiagnosedDevice, Diagnosis, Extra
 
-MOST = 16  # devices of a screen; JSON has all
+MOST = 16  # devices on a screen; JSON has all
 
 
 def screen(diagnosis: Diagnosis, lang: str = "en") -> Screen:
@@ -121,7 +121,7 @@ def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
 
 
 def _printed(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
-    """Raw numbers, as each program told them; those of alike devices once."""
+    """Yield raw numbers as each program printed them; those of alike devices once."""
     for seen in diagnosis.seen:
         outputs = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
         if outputs:

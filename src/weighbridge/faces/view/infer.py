@@ -23,19 +23,19 @@ THOUSAND = 1000  # tokens
 
 
 def engine(report: Report) -> str:
-    """The engine as its makers write it, with its version."""
+    """Return the engine as its makers write it, with its version."""
     w = report.workload
     name = named(w["engine"])
     return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
 def by_rules(answer: ShownAnswer) -> str:
-    """Return the engine, and whose rules answer where it, or its own release, was not read."""
+    """Return the engine, and whose rules are used if the engine or its release is unknown."""
     w, named = answer.report.workload, engine(answer.report)
     asked = answer.report.derived.get("engine_asked")
     if isinstance(asked, str):
         return answer.say("title.rules", engine=printable(asked), version=named)
-    if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
+    if w["engine"] not in ENGINES:  # engines of pipelines have no rules
         return named
     nearest, unknown = version(record(w["engine"]), w["engine_version"])
     return answer.say("title.rules", engine=named, version=written(nearest)) if unknown else named
@@ -61,15 +61,15 @@ def _requests(answer: ShownAnswer) -> str:
 
 
 def _own_slots(report: Report) -> int:
-    """Slots that each have a cache of the whole context, where they are more than the requests; 0
-    where they are not, or share one."""
+    """Return the slots with a full-context cache each if there are more than requests; 0 if not, or
+    if slots share a cache."""
     asked, slots = report.workload["batch_size"], report.setting("parallel") or 1
     cells, context = report.setting("n_ctx") or 0, report.workload["context"] or 0
     return slots if slots > asked and cells >= slots * context else 0
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    """The next step first: the line that runs it, or what would make it fit."""
+    """Yield the sections, the next step first: the line that runs it, or changes to fit."""
     v = answer.report.verdict
     changed = tuple(_changes(answer))
     if v is not None and v.fits == "no":
@@ -99,7 +99,7 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _launch(answer: ShownAnswer) -> Iterator[Section]:
-    """The line that runs what was sized, or why there is none."""
+    """Yield the line that runs what was estimated, or why there is none."""
     d = answer.report.derived
     v = answer.report.verdict
     if v is not None and v.fits == "no" and d.get("command") is None and answer.report.remedies:
@@ -125,10 +125,10 @@ def _changed(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _heading(answer: ShownAnswer, line: str) -> str:
-    """Return the heading of a launch line: one that does not fit is not offered."""
+    """Return the heading of a launch line; it says so if the line does not fit."""
     v = answer.report.verdict
     for remedy in answer.report.remedies:
-        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+        if f" {remedy.flags}" in line:  # the user's command, with the flags that it lacks
             return answer.say(
                 "paste.with", flags=remedy.flags, verdict=answer.say(f"verdict.{remedy.fits}")
             )
@@ -138,8 +138,8 @@ def _heading(answer: ShownAnswer, line: str) -> str:
 
 
 def _reserved(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the bytes an engine takes by its own rule, and what runs at once in them; nothing where
-    it does not come so far."""
+    """Yield the bytes that an engine reserves by its own rule, and the requests that run in them;
+    nothing if it does not get that far."""
     d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
     if taken is None and d.get("share_needed_bytes") and w["context"]:
         yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))
@@ -165,7 +165,7 @@ def _reserved(answer: ShownAnswer) -> Iterator[str]:
 
 
 def at_once(report: Report) -> float | None:
-    """Requests that run at once in what is taken: no more than the engine lets run."""
+    """Return the requests that run at once in the reserved cache, at most the engine's limit."""
     w, requests = report.workload, report.derived.get("max_concurrency")
     if requests is None or not w.get("max_num_seqs"):
         return requests
@@ -173,7 +173,7 @@ def at_once(report: Report) -> float | None:
 
 
 def _token(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the sentence on the bytes of cache that each thousand tokens of context cost."""
+    """Yield the sentence on the cache bytes per thousand tokens of context."""
     each = answer.report.derived.get("kv_cache_bytes_per_token")
     if each:
         key = "infer.each" if answer.gpus < 2 else "infer.each.together"
@@ -181,7 +181,7 @@ def _token(answer: ShownAnswer) -> Iterator[str]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Yield what the footer assumes: packages that are not there, the share of the card."""
+    """Yield the assumptions for the footer: packages assumed absent, the share of the card."""
     if packages := answer.report.derived.get("without_packages"):
         yield answer.say("footer.without", names=", ".join(packages))
     for name in SHARES:
@@ -190,7 +190,7 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
 
 
 def _end(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the key of a length: the model's end, or what surely fits."""
+    """Return the key of the longest context: the model's own, or what surely fits."""
     d = answer.report.derived
     if d["largest_context"] == d["longest_context"]:
         return "infer.longest.end"
@@ -198,13 +198,13 @@ def _end(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the longest context and the most requests, the other settings as they were asked."""
+    """Yield the longest context and the most requests, each with the other settings as asked."""
     d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
     if v is None or d.get("largest_context") is None or v.devices_used > v.count:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        # What is searched for surely fits: a shorter context of a "no" may be too close to call
+        # The search finds what surely fits: with a "no", a shorter context may be too close to call
         none = v.fits == "no" and weights_too_big(answer)
         if tokens := d.get("kv_cache_tokens"):
             yield answer.say("infer.longest.expected", tokens=f"{tokens:,}")

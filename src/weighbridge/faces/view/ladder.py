@@ -1,4 +1,4 @@
-"""Whether a model can be run on a card, in one sentence; below it the formats to run it in."""
+"""One sentence on whether a card can run a model, and below it the formats to run it in."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from weighbridge.memory.report.plan import Plan, Rung
 
 
 def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
-    """Answer "can I run it?" in words: yes, in which format; slowly; or no, and what would do."""
+    """Answer "can I run it?" as text: yes, in which format; slowly; or no, and what would do."""
     if unread := fit.workload.get("not_understood"):
         return Cell(words("ladder.not_understood", words=printable(unread)), "unknown")
     rung = fit.plan.rung
@@ -47,19 +47,19 @@ def _key(plan: Plan) -> str:
 
 
 def plan_mark(plan: Plan) -> Mark:
-    """Return the mark of a plan, seen from the cards that were asked about."""
+    """Return the mark of a plan for the cards that were asked about."""
     return plan.fits if plan.rung is None or not plan.here else _sign(plan.rung)
 
 
 def _sign(rung: Rung) -> Mark:
-    """Return the mark of a rung, seen from its own cards."""
+    """Return the mark of a rung for its own cards."""
     if rung.short_of:
         return "no"
     return "tight" if rung.fits == "yes" and not rung.whole else mark(rung.verdict)
 
 
 def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
-    """Say by how much even the smallest format is too large, or that no engine goes so far."""
+    """Return how far even the smallest format is too large, or no engine goes so far."""
     engine = title(rung.engine)
     if rung.short_of:
         tokens = f"{rung.report.setting('context'):,}"
@@ -78,14 +78,14 @@ def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
 
 
 def form(rung: Rung, words: Words) -> str:
-    """Return the format in words: "as published (bfloat16)", "at 4 bit (Q4_K_M)"."""
+    """Return the format as text: "as published (bfloat16)", "at 4 bit (Q4_K_M)"."""
     key = "ladder.form.bits" if rung.bits else "ladder.form.published"
     return words(key, bits=rung.bits, form=printable(rung.format))
 
 
 def _kept(rung: Rung, words: Words, *, rest: bool = False) -> str:
-    """Say of how many layers, or of whose experts, the engine keeps the weights on the card, or
-    the rest of them in RAM."""
+    """Return the number of layers, or of layers with their experts, that the engine keeps on the
+    card, or with `rest` in RAM."""
     on_card, of = rung.layers or (0, 0)
     key = "experts" if rung.report.derived.get("divided_by") == "experts" else "layers"
     if rest:
@@ -106,7 +106,7 @@ def _ram(rung: Rung, unit: str | None) -> str:
 
 
 def brief(fit: Fit, words: Words) -> Cell:
-    """Return the rung that answers in a few words: "4 bit, Ollama", or on which card alone."""
+    """Return the rung of the answer in a few words: "4 bit, Ollama", or the only card."""
     rung = fit.plan.rung
     if rung is None or not fit.plan.here:
         there = "" if rung is None else words("ladder.only", where=_where(rung, words))
@@ -117,14 +117,14 @@ def brief(fit: Fit, words: Words) -> Cell:
 
 
 def _where(rung: Rung, words: Words) -> str:
-    """Say on which other cards a rung is, or with which other setting."""
+    """Return which other cards a rung is for, or which other setting it has."""
     if rung.undoes:
         return words("ladder.with", flags=printable(rung.undoes))
     return words("ladder.on", card=card(rung.report))
 
 
 def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
-    """Return the formats, best first: with which engine, how much, how far, and at which loss."""
+    """Return the table of formats, best first: engine, bytes, longest context, and loss."""
     text = any(rung.longest or rung.short_of for rung in fit.ladder)
     quality = any(_remark(rung, words) for rung in fit.ladder)
     columns = (
@@ -154,7 +154,7 @@ def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool])
 
 
 def _remark(rung: Rung, words: Words) -> str:
-    """Say what a rung costs: another card, layers in RAM, or the published loss of its format."""
+    """Return what a rung costs: another card, layers in RAM, or its format's published loss."""
     if rung.undoes or rung.elsewhere:
         return _where(rung, words)
     if rung.layers is not None:
@@ -167,7 +167,7 @@ def _remark(rung: Rung, words: Words) -> str:
 
 
 def paste(fit: Fit, words: Words) -> Iterator[Paste]:
-    """Yield the line that runs the answer, where its engine has one."""
+    """Yield the line that runs the answer, if its engine has one."""
     rung = fit.plan.rung
     line = None if rung is None else rung.report.derived.get("launch")
     if rung is None or not line:

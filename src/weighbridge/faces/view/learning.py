@@ -1,5 +1,5 @@
-"""A run that learns from rewards or preferences on a screen: its instants in one line, the steps
-that make it fit, and by whose role each instant is filled."""
+"""Training from rewards or preferences on a screen: the phases of a step in one line, the changes
+that make it fit, and the bytes of each role per phase."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,12 @@ from weighbridge.faces.view.shown import ShownAnswer
 from weighbridge.training.learning import TITLES
 
 ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
-ACTOR = "actor"  # of a step at which several models meet
+ACTOR = "actor"  # the trained model, if a step has several models
 ROLES = (ACTOR, "reference", "engine", "critic", "reward", "process")
 
 
 def title(answer: ShownAnswer, name: str) -> str:
-    """Say what learns, by what, and how long its rows are."""
+    """Return what learns, by which method and framework, and the length of its rows."""
     w = answer.report.workload
     framework = TITLES.get(w["framework"], w["framework"])
     by = " ".join(filter(None, (framework, w["framework_version"])))
@@ -39,8 +39,7 @@ def title(answer: ShownAnswer, name: str) -> str:
 
 
 def instants(answer: ShownAnswer) -> Lines:
-    """Return the instants of a step in their order, with what is there; that of the bar is
-    marked."""
+    """Return the phases of a step in order, with the bytes of each; the bar's phase is marked."""
     texts = []
     for one in answer.device.phases:
         mark = " ◀" if answer.phase is one else ""
@@ -50,18 +49,18 @@ def instants(answer: ShownAnswer) -> Lines:
     return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
 
 
-CACHED = 0.1  # of a peak, from which on the allocator's cache is told
+CACHED = 0.1  # share of the peak from which the allocator's cache is mentioned
 
 
 def cached(answer: ShownAnswer) -> Iterator[str]:
-    """Say how much of the peak is no need."""
+    """Yield how much of the peak is cached and not needed."""
     free = answer.phase.of("fragmentation").expected
     if free > CACHED * answer.peak.expected:
         yield answer.say("learning.cached", size=answer.size(free))
 
 
 def apart(answer: ShownAnswer) -> Iterator[str]:
-    """Say what an engine takes on cards of its own."""
+    """Yield what a rollout engine takes on its own cards."""
     engine = answer.report.derived.get("rollout_cards")
     if engine and "fits" in engine:
         cards = printable(engine["accelerator"]).removeprefix("NVIDIA ")
@@ -75,7 +74,7 @@ def apart(answer: ShownAnswer) -> Iterator[str]:
 
 
 def steps(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the ladder, and the words of the first step that fits; of the last where none does."""
+    """Yield the changes, and the lines of the first one that fits, or of the last if none does."""
     yield (climbed(answer, "phase"),)
     remedies = answer.report.remedies
     chosen = next((r for r in remedies if r.fits == "yes"), remedies[-1])
@@ -84,7 +83,7 @@ def steps(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def by_role(answer: ShownAnswer) -> Grid:
-    """Return one instant a row, with what each role has there."""
+    """Return a table with a row per phase and a column per role, in the unit of the screen."""
     roles = [name for name in ROLES if any(_of(one, name) for one in answer.device.phases)]
     heads = [Column(answer.say("head.instant"))]
     heads += [Column(answer.say(f"role.{name}"), right=True) for name in roles]

@@ -1,5 +1,5 @@
-"""Lists on a screen: accelerators and the machines that clouds rent, models, and predictions beside
-measurements."""
+"""Lists on a screen: accelerators and the machines that clouds rent, models, and predictions next
+to measurements."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ ACCURACY = (  # heads of its columns
     "worst",
     "inside",
 )
-WORD_COLUMNS = 3  # columns of words, before those of numbers
+WORD_COLUMNS = 3  # text columns, before the numbers
 MONTH = len("2026-05")
 
 
@@ -43,7 +43,7 @@ def gpus(
     full: bool = False,
     page: bool = False,
 ) -> Screen:
-    """`full` has both ends of each figure, and where it comes from."""
+    """Return the screen of `gpus`; `full` adds both bounds and the source of each figure."""
     words = words_in(lang, page=page)
     blocks = tuple(_blocks(cards, machines, words, full=full))
     return Screen(
@@ -100,8 +100,8 @@ def _row(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
 
 
 def types(part: Part) -> str:
-    """Name the types below 16 bits, and bfloat16, that a part computes in; "-" if it is known to
-    have none, "" where nothing is known."""
+    """Return the dtypes below 16 bits, and bfloat16, that a part computes in; "-" if it is known to
+    have none, "" if unknown."""
     known = abilities(part)
     flags = " ".join(name for name, has in known.items() if has)
     return flags or ("" if None in known.values() else "-")
@@ -125,7 +125,7 @@ def models(
     lang: str = "en",
     makers: Sequence[CataloguePipeline] = (),
 ) -> Screen:
-    """Models, then the pipelines (`makers`) of pictures and video."""
+    """Return the screen of models, then of pipelines (`makers`) of pictures and video."""
     words = words_in(lang)
     columns = (
         Column(words("models.name")),
@@ -148,7 +148,7 @@ def models(
 
 
 def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
-    """List pipelines; one whose classes have no tree has no count."""
+    """Return a table of pipelines; those with an unknown number of parameters have none."""
     columns = (
         Column(words("models.pipeline")),
         Column(words("rank.parameters"), right=True),
@@ -167,7 +167,7 @@ def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
 
 
 def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
-    """Yield the cells of a model; what is not known of it is empty."""
+    """Yield the cells of a model; unknown ones are empty."""
     known = popularity.of(entry.name)
     yield Cell(printable(entry.name))
     yield Cell(words(f"use.{uses.of(entry)}"))
@@ -179,7 +179,7 @@ def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
-    """`rows` as the JSON of `weighbridge accuracy` has them."""
+    """Return the screen of `rows`, which are those of the JSON of `weighbridge accuracy`."""
     words = words_in(lang, page=True)  # the command line prints it as text
     columns = tuple(
         Column(words(f"accuracy.{head}"), right=rank >= WORD_COLUMNS)

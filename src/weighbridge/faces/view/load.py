@@ -1,4 +1,4 @@
-"""`load` on a screen: the formats to load it in, and what loading costs beside the device."""
+"""`load` on a screen: the formats to load it in, and what loading costs outside the device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Remedy, Verdict
 
 FORMAT = "quantization"
-HALF = "float16"  # shown where what was asked is wider
+HALF = "float16"  # shown if the format asked for is wider
 SHORT = 7  # rows of the short table
 # Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
 USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
@@ -62,14 +62,14 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """Say which engine loads the model, and who says in which format."""
+    """Yield the engine that loads the model, and the format with where that comes from."""
     w = answer.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
     yield f"{form(answer.report)} {answer.say.why(answer.report.derived['dtype_from'])}"
 
 
 def _formats(answer: ShownAnswer) -> Grid:
-    """The formats that may do instead, or the usual ones; the one that was asked is marked."""
+    """Return a table of formats that may fit instead, or usual ones; the current is marked."""
     v = _judged(answer.report)
     rows = _rows(answer.report)
     instead = v is not None and v.fits != "yes" and len(rows) > 1
@@ -77,12 +77,12 @@ def _formats(answer: ShownAnswer) -> Grid:
 
 
 def _judged(report: Report) -> "Verdict | None":
-    """The verdict on a device; None where none was named."""
+    """Return the verdict on a device; None if the user named none."""
     return report.verdict if report.verdict is not None and report.verdict.count else None
 
 
 def _others(answer: ShownAnswer) -> Grid | None:
-    """Return the table of changes that are not formats; None where there are no changes."""
+    """Return the table of changes other than formats; None if there are no changes."""
     if not answer.report.remedies:
         return None
     from weighbridge.faces.view import changes
@@ -92,8 +92,8 @@ def _others(answer: ShownAnswer) -> Grid | None:
 
 
 def _rows(report: Report) -> list[Row]:
-    """The asked format, then those that remedies name, or the usual ones whose weights leave
-    room."""
+    """Return the row of the format asked for, then those of remedies, or usual ones whose weights
+    leave room."""
     asked, v = form(report), _judged(report)
     asked_rows = [r for r in report.table if r.dtype == asked]
     others = [r for r in report.table if r.dtype != asked]
@@ -107,7 +107,7 @@ def _rows(report: Report) -> list[Row]:
 
 
 def brief(answer: ShownAnswer) -> Section:
-    """Return the sizes of a few formats in one sentence, where no device is judged."""
+    """Return the sizes of a few formats in one sentence, if there is no verdict."""
     if answer.report.verdict is not None or not answer.report.table:
         return ()
     rows = _rows(answer.report)
@@ -124,7 +124,7 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
         decimals=FINEST
     )  # formats of four bits are close together
     known = any(r.quality for r in answer.report.table)
-    answered = any(r.dtype in peaks for r in rows)  # else the column has what was said above
+    answered = any(r.dtype in peaks for r in rows)  # else the column repeats the answer
 
     def told(row: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
@@ -158,14 +158,14 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
 
 
 def _chosen(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
-    """Return the setting that a click on a row of the table loads in that format with."""
+    """Return the setting that a click on a row sets, to load in that format."""
     if row.dtype in peaks:
         return peaks[row.dtype].change
     return {FORMAT: row.dtype} if row.basis == "format" else {"dtype": row.dtype}
 
 
 def _answered(report: Report) -> "dict[str, Remedy]":
-    """The formats of which the device was asked, and what came of it."""
+    """Return the remedies that change only the format, by its name."""
     single = [(next(iter(r.change.items())), r) for r in report.remedies if len(r.change) == 1]
     return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
 
@@ -176,7 +176,7 @@ def _facts(row: Row, unit: SizeFormat) -> tuple[str, str]:
 
 
 def _costs(answer: ShownAnswer) -> Lines:
-    """Return one line with the bytes of the download, and of host memory while it loads."""
+    """Return a line with the bytes of the download, and of host memory during loading."""
     return lines(" · ".join(filter(None, (_download(answer), ram(answer)))))
 
 
@@ -222,7 +222,7 @@ def ram(answer: ShownAnswer) -> str:
 
 
 def _of_processes(devices: "Sequence[Device]", phase: "Instant") -> bool:
-    """Tell whether most of the width is a guess of what processes of Python take."""
+    """Return whether most of the interval's width is the guess for Python processes."""
     width = phase.needed.high - phase.needed.low
     theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")
     return sum(d.kind == "gpu" for d in devices) > 1 and 2 * theirs > width

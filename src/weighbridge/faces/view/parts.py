@@ -1,9 +1,9 @@
-"""Components as they are on the bar: at most five and activations, under everyday names.
+"""Components as parts of the bar: at most five and activations, under everyday names.
 
-groups    what belongs together for a reader is one part ("allocator overhead")
-other     the smallest ones, and all that is less than a hundredth of the whole; never activations
+    groups    components that belong together for a reader are one part ("allocator overhead")
+    other     the smallest parts, and those below 1 % of the whole; never activations
 
-Phases, too, are called by everyday names, and stand beside one another.
+Phases, too, have everyday names, and are shown side by side.
 """
 
 from collections.abc import Mapping
@@ -34,32 +34,32 @@ NAMES: Mapping[str, str] = {  # component -> key of its part's name
     "cuda_graphs": "part.cuda_graphs",
     "other": "part.other",
 }
-ROLES: Mapping[str, str] = {  # models beside the one that is trained: each is one part
+ROLES: Mapping[str, str] = {  # models other than the trained one: each is one part
     role: f"part.{role}" for role in ("engine", "reference", "critic", "reward")
 }
 MOST = 5  # parts on a screen
-LEAST = 100  # a part of less than the hundredth of the whole is among the others
-LEGEND = 76  # columns of a legend
-LEGIBLE = 3  # parts that are told at least
-LARGE = 10  # a part of the tenth of the whole is told, though on a second line
+LEAST = 100  # a part below 1/100 of the whole goes into "other"
+LEGEND = 76  # terminal columns of a legend
+LEGIBLE = 3  # fewest parts in a legend
+LARGE = 10  # a part of 1/10 of the whole is named, even on a second line
 OTHER = "part.other"
-KEPT = "part.activations"  # which are never among the others
-FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
-ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
+KEPT = "part.activations"  # never in "other"
+FROZEN = {"part.weights": "part.frozen_weights"}  # if adapters are trained
+ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards without CUDA
 SHARE = "part.share"
-ASIDE = {"save": 2, "evaluation": 1}  # left out first where a terminal is narrow
+ASIDE = {"save": 2, "evaluation": 1}  # phase -> rank: left out first on a narrow terminal
 
 
 class ShownPart(NamedTuple):
-    """A key of messages, and the bytes of all components under it."""
+    """A part of the bar: the key of its name, and the bytes of all its components."""
 
     key: str
     nbytes: int
 
 
 def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
-    """Return at most `most` parts of a phase and activations, as expected at driver level, which
-    add up to it: the largest first, `other` last."""
+    """Return at most `most` parts of a phase, and activations, in expected bytes that add up to its
+    driver level: the largest first, `other` last."""
     sums: dict[str, int] = {}
     for c in phase.components:
         key = ROLES.get(c.role) or NAMES[c.name]
@@ -77,8 +77,8 @@ def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
 
 
 def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
-    """Return the bar of what fills the device, in its unit. Its legend stands on one line,
-    unless a large part had no name then."""
+    """Return the bar of what fills the device, in its unit. Its legend has one line, unless a large
+    part would then have no name."""
     shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
     caption = _otherwise(answer)
     segments = tuple(
@@ -112,19 +112,19 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
 
 
 def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: a Chinese sign takes two."""
+    """Return the terminal columns that a text takes; a Chinese character takes two."""
     return len(text) + sum(east_asian_width(sign) in "WF" for sign in text)
 
 
 def _named(answer: ShownAnswer, most: int) -> bool:
-    """Tell whether of so many parts all large ones have a name of their own."""
+    """Return whether all large parts have their own name if `most` parts are shown."""
     shown, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
     left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in shown), 0)
     return max(left_out.values(), default=0) * LARGE < sum(part.nbytes for part in whole)
 
 
 def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
-    """Map parts to the other name that they have in this answer: frozen weights, another driver."""
+    """Return the parts that have another name in this answer: frozen weights, another driver."""
     renamed: dict[str, str] = {}
     if any(c.name == "adapters" for c in answer.phase.components):
         renamed |= FROZEN
@@ -136,7 +136,7 @@ def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
 
 
 def _label(answer: ShownAnswer) -> str:
-    """Say which phase of a step the bar is of, and which of several devices."""
+    """Return which phase of a step the bar is of, and which of several devices."""
     words = []
     if answer.report.task == "train" and len(answer.device.phases) > 1:
         words.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
@@ -149,7 +149,7 @@ def _label(answer: ShownAnswer) -> str:
 
 
 def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
-    """Tell the bar in words, part by part, for a reader who does not see it."""
+    """Return the bar as text, part by part, for readers who cannot see it."""
     listed = ", ".join(f"{part.name} {part.size} {answer.sizes.unit}" for part in segments)
     return answer.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
 
@@ -159,7 +159,7 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
 
 
 def phases_differ(answer: ShownAnswer) -> bool:
-    """Tell whether the phases after loading show several numbers: if not, the bar says it all."""
+    """Return whether phases after loading show different numbers; else the bar says it all."""
     lists = {
         answer.sizes.bare(phase.at("driver").expected)
         for phase in answer.device.phases
@@ -169,7 +169,7 @@ def phases_differ(answer: ShownAnswer) -> bool:
 
 
 def phases(answer: ShownAnswer) -> Grid:
-    """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
+    """Return a table of the expected bytes per phase of the fullest device; the bar's is marked."""
     heads, values = [Column()], [Cell(answer.sizes.unit, None, "dim")]
     for phase in answer.device.phases:
         here = phase is answer.phase

@@ -1,4 +1,4 @@
-"""Pictures and video on a screen: each stage, what would make it fit, and the lines that run it."""
+"""Pictures and video on a screen: each stage, changes to make it fit, and the lines that run it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
     from weighbridge.memory.report.verdict import Verdict
 
-SHOWN, LAST = 8, 3  # steps of the ladder; of those that are shown whatever their number
+SHOWN, LAST = 8, 3  # most changes shown; the last ones that always are
 
 
 def title(answer: ShownAnswer) -> str:
@@ -43,7 +43,7 @@ def title(answer: ShownAnswer) -> str:
 
 
 def in_words(workload: Mapping[str, Any]) -> str:
-    """Return formats as a title has them: transformer fp8, text nf4."""
+    """Return formats as in a title: transformer fp8, text nf4."""
     items = re.split("[,+]", str(workload["quantization"] or workload["dtype"]))
     return ", ".join(" ".join(item.split("=")).strip() for item in items)
 
@@ -62,8 +62,8 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def runs(answer: ShownAnswer, fit: "Fit") -> Section:
-    """Return how a pipeline can be run that does not fit as it was asked, or the smallest card
-    where that was looked for; () of one that fits as it was asked on the card that was named."""
+    """Return how to run a pipeline that does not fit as asked, or the smallest card if it was
+    solved for; () if it fits as asked on the named card."""
     plan, solved = fit.plan, fit.solved
     if plan.rung is None or (solved is None and (plan.fits != "yes" or plan.why == "asked")):
         return ()
@@ -96,7 +96,7 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
 
 
 def _stages(answer: ShownAnswer) -> Grid:
-    """One row a component that runs: what is on the card then."""
+    """Return a table with a row per component that runs: what is on the card then."""
     v, stages = answer.report.verdict, list(answer.report.derived["picture_stages"])
     rows = []
     for stage in stages:
@@ -119,7 +119,7 @@ def _stages(answer: ShownAnswer) -> Grid:
 
 
 def _room(verdict: "Verdict", card: int) -> Bytes:
-    """Return what a card gives, of several that differ."""
+    """Return the usable bytes of a card, by its number if cards differ."""
     each = verdict.usable_each
     return exactly(each[card]) if each else verdict.usable
 
@@ -131,10 +131,10 @@ def _mark(peak: Bytes, usable: Bytes) -> Mark:
 
 
 def climbed(answer: ShownAnswer, place: str) -> Grid:
-    """One row a step of the ladder; `place` is the word for where the most is taken."""
+    """Return a table with a row per change; `place` is the key of where its peak is."""
     rows = []
     remedies = answer.report.remedies
-    if len(remedies) > SHOWN:  # the last ones say how it ends
+    if len(remedies) > SHOWN:  # the last ones show how it ends
         remedies = (*remedies[: SHOWN - LAST], *remedies[-LAST:])
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
@@ -151,7 +151,7 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
 
 
 def _then(answer: ShownAnswer, remedy: Remedy) -> str:
-    """Return the RAM of a step that moves memory there, or wherever RAM is short, else ""."""
+    """Return the RAM after a change that moves memory there, or if RAM is short, else ""."""
     v = answer.report.verdict
     short = v is not None and v.host is not None and v.host.fits in ("no", "unknown")
     if short and remedy.host is not None:
@@ -160,7 +160,7 @@ def _then(answer: ShownAnswer, remedy: Remedy) -> str:
 
 
 def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
-    """Return the size of a step, and where nobody can say whether it fits its range."""
+    """Return the size after a change, or its range if whether it fits is unknown."""
     if remedy.per_device is None:
         return answer.sizes.of(0)
     ends = answer.sizes.range(remedy.per_device) if remedy.fits == "unknown" else None
@@ -171,7 +171,7 @@ def _needs(answer: ShownAnswer, remedy: Remedy) -> str:
 
 
 def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Section]:
-    """Yield the lines of the first step that fits."""
+    """Yield the lines to paste of the first change that fits."""
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
     if first is not None and first.paste:
         heading = answer.say("paste.change", flags=printable(first.flags))
@@ -179,8 +179,8 @@ def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Secti
 
 
 def in_ram(answer: ShownAnswer) -> str:
-    """Return the RAM that it takes as it was asked, and with the first step that fits where that is
-    another number; "" where nothing waits there."""
+    """Return the RAM that it takes as asked, and with the first change that fits if that differs;
+    "" if nothing is kept there."""
     text = ram(answer)
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
     then = "" if first is None else _then(answer, first)

@@ -1,15 +1,15 @@
-"""Screens before they are set in type: the one page of block types of all of them.
+"""Screens as records before they are drawn: all block types that a screen can have.
 
-A screen is a title, sections of blocks, and a footer. Blocks hold finished strings, and integers
-where a renderer draws to scale. A renderer (faces.render) sets them in type for a terminal,
-Markdown or HTML; it looks at nothing else, and computes nothing but widths.
+A screen is a title, sections of blocks, and a footer. Blocks hold finished strings, and integers if
+a renderer draws them to scale. A renderer (faces.render) draws them for a terminal, Markdown or
+HTML; it reads nothing else, and computes only widths.
 
-    Headline   the answer: a mark, a verdict in words, what is needed beside what there is
+    Headline   the answer: a mark, a verdict in words, what is needed and what there is
     Bar        segments to scale, a line of capacity, and the same in words
     Grid       rows and columns; a row or a cell may carry a mark
-    Lines      sentences, one a line
-    Paste      a line that does what was said: alone, and never wrapped
-    Note       a sentence aside, dim
+    Lines      sentences, one per line
+    Paste      a line that does what the screen says: by itself, and never wrapped
+    Note       an additional sentence, dim
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 from weighbridge.base.records import NamedTuple
 
-Mark = Literal["yes", "tight", "no", "unknown"]  # ✓ ✓ ✗ ?, and what colour
+Mark = Literal["yes", "tight", "no", "unknown"]  # drawn as ✓ ✓ ✗ ?, each in its colour
 Language = Literal["sh", "python", "json", "yaml"]
 Tone = Literal["", "strong", "dim"]
-Action = Mapping[str, Any]  # settings, or a model, that a row stands for: a button sets them
+Action = Mapping[str, Any]  # settings, or a model, of a row: a button sets them
 
 
 class RenderOptions(NamedTuple):
-    """The choices of who reads an answer: what is shown, and on what."""
+    """The user's choices for a screen: what is shown, and on what."""
 
     unit: str | None = None
     details: bool = False
@@ -32,7 +32,7 @@ class RenderOptions(NamedTuple):
     lang: str = "en"
     width: int = 80
     color: bool = False
-    plain: bool = False  # a terminal that has no signs but those of ASCII
+    plain: bool = False  # a terminal with ASCII characters only
 
 
 class Cell(NamedTuple):
@@ -44,8 +44,8 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """The way in which the cells below a head are set. `rank`: columns of the highest go first
-    where a terminal is narrow, those of 0 stay."""
+    """A column's head, and how its cells are set. `rank`: on a narrow terminal the highest ranks
+    are left out first, rank 0 never."""
 
     head: str = ""
     right: bool = False
@@ -59,38 +59,38 @@ class Headline(NamedTuple):
     verdict: str  # "does not fit on RTX 3060 12GB"
     figures: str  # "needs about 15.3 GiB; the card has 11.7 for you"
     mark: Mark | None = None
-    margin: str = ""  # "short by 3.6 GiB": a bar beside it has it too
-    reason: str = ""  # a further sentence, where figures do not say it all
+    margin: str = ""  # "short by 3.6 GiB": a bar next to it repeats it
+    reason: str = ""  # one more sentence, if the figures do not say it all
     needs: int | None = None  # bytes
     has: int | None = None
 
 
 class ShownSegment(NamedTuple):
-    """One part of a bar. `key` is the same for the same thing on every screen: it has a colour."""
+    """One part of a bar. `key` sets its colour, and is the same on every screen."""
 
     key: str
     name: str
     nbytes: int
-    size: str  # the bytes in words, in the unit of the screen
+    size: str  # the bytes as text, in the unit of the screen
 
 
 class Bar(NamedTuple):
-    """Segments add up to `total`; `capacity` is None where no device was named."""
+    """A bar of segments that add up to `total` bytes; `capacity`: None without a device."""
 
     segments: tuple[ShownSegment, ...]
     total: int
     capacity: int | None = None
-    low: int = 0  # the range of the total
+    low: int = 0  # bounds of the total
     high: int = 0
     label: str = ""  # "peak in the loss"
     margin: str = ""  # "2.4 GiB to spare"
     legend: str = ""  # "weights 15.0 · KV cache 4.0 · other 2.1"
-    words: str = ""  # the whole bar for one who does not see it
+    words: str = ""  # the whole bar, for readers who cannot see it
 
 
 class Grid(NamedTuple):
-    """Rows below heads. `wide`: its lines may be longer than the terminal (full tables).
-    `actions`: one for each row, None where it only tells; () where none does more."""
+    """Rows below heads. `wide`: lines may exceed the terminal (full tables). `actions`: one per
+    row, None if a click on it does nothing; () if no row has one."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -100,14 +100,14 @@ class Grid(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Sentences, one a line."""
+    """Sentences, one per line."""
 
     lines: tuple[Cell, ...]
     heading: str = ""
 
 
 class Paste(NamedTuple):
-    """One line that is valid where it is pasted."""
+    """Text that is valid where the user pastes it."""
 
     heading: str
     text: str
@@ -115,24 +115,24 @@ class Paste(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A sentence aside."""
+    """An additional sentence."""
 
     text: str
 
 
 Block = Headline | Bar | Grid | Lines | Paste | Note
-Section = tuple[Block, ...]  # blocks that belong together; a blank line is between two sections
+Section = tuple[Block, ...]  # blocks that belong together; a blank line separates sections
 
 
 class Screen(NamedTuple):
-    """All that is shown of one answer."""
+    """Everything shown about one answer."""
 
     title: str
     sections: tuple[Section, ...]
-    footer: tuple[str, ...] = ()  # what was assumed, and where there is more
+    footer: tuple[str, ...] = ()  # assumptions, and where there is more
     warnings: tuple[str, ...] = ()
     lang: str = "en"
-    brief: tuple[Block, ...] = ()  # those for a ticket or a model card; () is all
+    brief: tuple[Block, ...] = ()  # blocks for a ticket or a model card; () for all
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -140,11 +140,11 @@ class Screen(NamedTuple):
 
 
 def lines(*texts: str, heading: str = "") -> Lines:
-    """Plain sentences."""
+    """Return plain sentences as a block."""
     return Lines(tuple(Cell(text) for text in texts if text), heading)
 
 
 def row(*texts: str, mark: Mark | None = None, tone: Tone = "") -> tuple[Cell, ...]:
-    """Cells of a row; its mark stands before the first."""
+    """Return the cells of a row; its mark is before the first."""
     first, *others = texts
     return (Cell(first, mark, tone), *(Cell(text, None, tone) for text in others))

@@ -13,13 +13,13 @@ from weighbridge.memory.report.scanned import ScanCell, ScanLine, ScanSummary, U
 MARKS: Mapping[str | None, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 GIBIBYTES = SizeFormat("GiB")
 LONGEST = 48  # characters of a model's name
-MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # before the name of a card
-FEW = 4  # questions whose columns any terminal has
+MAKERS = ("nvidia-geforce-", "nvidia-", "amd-", "apple-", "intel-")  # in front of a card's name
+FEW = 4  # questions that fit as columns on any terminal
 ALL = 'weighbridge scan query {place} "select id, why from unweighed"'
 
 
 def scan(summary: ScanSummary, lang: str = "en") -> Screen:
-    """With one card a cell has what is needed there; with several the smallest that fits."""
+    """Return the screen; cells show bytes needed for one card, else the smallest that fits."""
     words, one = words_in(lang), len(summary.cards) < 2
     models = words.some("scan.models.one", "scan.models", summary.counts["models"])
     source = clipped(printable(summary.source))
@@ -36,7 +36,7 @@ def scan(summary: ScanSummary, lang: str = "en") -> Screen:
 
 
 def plain(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Screen:
-    """Rows of a query, as they came."""
+    """Return the rows of a query as a screen, unchanged."""
     numbers = [
         all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(names))
     ]
@@ -75,12 +75,12 @@ def _row(line: ScanLine, questions: tuple[str, ...], words: Words, *, one: bool)
 
 
 def _size(nbytes: int) -> str:
-    """Return GiB, without a decimal where there are a hundred of them."""
+    """Return GiB, with a decimal below 100."""
     return GIBIBYTES._replace(decimals=0 if nbytes >= 100 * GIB else 1).bare(nbytes)
 
 
 def _card(gpu: str) -> str:
-    """Return the id of a card without its maker: a column is narrow."""
+    """Return the id of a card without its maker, to save width."""
     return next((gpu.removeprefix(maker) for maker in MAKERS if gpu.startswith(maker)), gpu)
 
 
@@ -101,12 +101,12 @@ def _cells(summary: ScanSummary) -> Iterator[ScanCell]:
 
 
 def _elsewhere(cell: ScanCell) -> bool:
-    """Tell whether the card has room for what is counted, and it is open all the same."""
+    """Return whether the answer is open although the card has room for what is counted."""
     return cell.fits == "unknown" and cell.usable is not None and cell.need.high <= cell.usable
 
 
 def unweighed(left_out: Unweighed, place: str | None, words: Words) -> Iterator[Note | Paste]:
-    """Yield what to say of models without any answer: the first ones by name, and what asks for
+    """Yield notes on models without any answer: the first ones by name, and the command that lists
     all."""
     if not left_out.models:
         return

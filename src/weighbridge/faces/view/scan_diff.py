@@ -1,4 +1,4 @@
-"""What changed between two scans, on one screen: verdicts with their reasons, then models."""
+"""The differences between two scans on one screen: verdicts with their reasons, then models."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ SHA = 10  # characters of a revision
 
 
 def scan_diff(diff: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
-    """Return the screen of a comparison of two datasets, called by their names: what changed by
-    reason, and the first models."""
+    """Return the screen of a comparison of two datasets with these names: changes by reason, and
+    the first models."""
     words = words_in(lang)
     old, new = (clipped(printable(name)) for name in names)
     models = words.some("scan.models.one", "scan.models", diff.models[0])
@@ -76,7 +76,7 @@ def _changes(diff: ScanDiff, words: Words) -> Grid:
 
 
 def _verdict(fits: str, words: Words, need: int | None = None) -> Cell:
-    """Return a verdict with what is needed there, where that is known."""
+    """Return a verdict, with the bytes needed if known."""
     text = {
         "yes": words("scan.diff.yes"),
         "no": words("scan.diff.no"),
@@ -100,7 +100,7 @@ def _reason(why: ScanWhy, words: Words) -> str:
 
 
 def _why(turn: ScanTurn, words: Words) -> str:
-    """Return the reasons of a change, with the releases of the engine where they differ."""
+    """Return the reasons of a change, with the engine's releases if they differ."""
     was, now = turn.versions
     reasons = [_reason(why, words) for why in turn.why]
     if "engine" in turn.why and was and now:
@@ -109,8 +109,8 @@ def _why(turn: ScanTurn, words: Words) -> str:
 
 
 def _of_model(change: ScanChange, words: Words) -> str:
-    """Return the reasons, with the revisions where the config is another one; and why there is no
-    answer now."""
+    """Return the reasons for one model, with the revisions if its config changed, and why there is
+    no answer now."""
     was, now = (printable(sha or "")[:SHA] for sha in change.shas)
     reasons = [_reason(why, words) for why in change.why]
     if "config" in change.why and was != now:

@@ -1,11 +1,11 @@
-"""Scripts on a screen: the few statements that decide, a line each; a file has the whole.
+"""Scripts on a screen: the few statements that decide, a line each; the file has the whole.
 
     packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", ...)
     lora = LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj", "v_proj"])
     args = SFTConfig(per_device_train_batch_size=1, max_length=2048, ...)
 
-A script begins with its docstring, whose first indented line starts it; the first of its paragraphs
-that has a comment above it holds what decides.
+A script begins with its docstring, whose first indented line is the command that starts it; the
+first paragraph after a comment line has the statements that decide.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from weighbridge.base.words import Words
 from weighbridge.faces.view.records import Block, Note, Paste
 
 MOST = 3  # statements on a screen
-WIDE = 79  # columns of each
+WIDE = 79  # columns per statement
 INDENT = "    "
 REST = ", ...)"
 
@@ -25,8 +25,8 @@ def is_script(text: str) -> bool:
 
 
 def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block, ...]:
-    """Return a script's telling lines, and what writes and starts it; on a page the script itself,
-    since nobody types options there. `flags` are those of a change."""
+    """Return a script's deciding lines, and what writes and starts it; on a page the whole script,
+    since there is no command line. `flags`: those of a change."""
     safe = printable_lines(script)
     if say.page:
         return Paste(heading, safe, "python"), Note(say("script.start", start=start(safe)))
@@ -38,19 +38,19 @@ def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block
 
 
 def start(script: str) -> str:
-    """Return the command that starts it."""
+    """Return the command that starts a script."""
     return next(line.strip() for line in script.splitlines() if line.startswith(INDENT))
 
 
 def telling(script: str) -> tuple[str, ...]:
-    """Return the first statements of a script that decide, cut to a line each."""
+    """Return the first deciding statements of a script, cut to a line each."""
     paragraph = next(p for p in script.split("\n\n") if p.startswith("# "))
     calls = (lines for lines in _statements(paragraph) if _tells(lines[0]))
     return tuple(_line(lines) for lines, _ in zip(calls, range(MOST), strict=False))
 
 
 def _tells(line: str) -> bool:
-    """Tell whether a statement gives a name what a call makes, or sets the environment."""
+    """Return whether a statement assigns the result of a call, or sets the environment."""
     return " = " in line and ("(" in line or line.startswith("os.environ["))
 
 
@@ -65,7 +65,7 @@ def _statements(paragraph: str) -> Iterator[list[str]]:
 
 
 def _line(lines: list[str]) -> str:
-    """Join the arguments of a call, as many as there is room for."""
+    """Return a call on one line, with as many arguments as there is room for."""
     if len(lines) == 1:
         return lines[0]
     first, *others = (line.strip().rstrip(",") for line in lines[1:-1])

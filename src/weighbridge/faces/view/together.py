@@ -13,7 +13,7 @@ from weighbridge.memory.report.together import Service, Services
 
 
 def screen(services: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
-    """Return the screen: whether all fit, each with what it holds and leaves, and their lines."""
+    """Return the screen: whether all fit, what each holds and leaves, and their lines."""
     words = words_in(lang)
     first = Lines((_answer(services, words, unit),))
     table = _table(services, words, unit)
@@ -75,7 +75,7 @@ def _form(service: Service) -> str:
 
 
 def _pastes(services: Services, words: Words) -> Iterator[Paste]:
-    """Yield the line that starts each, where it has one."""
+    """Yield the line that starts each service, if it has one."""
     for service, line in zip(services.services, services.launches, strict=True):
         if line and services.fits != "no":
             text = "\n".join(map(printable, line.splitlines()))

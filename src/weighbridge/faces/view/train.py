@@ -52,7 +52,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     else:
         yield from _next(answer)
     table = [(phases(answer),)] if phases_differ(answer) and not learns else []
-    # The next step stands in the first lines, where no script does
+    # The next step is in the first lines, if no script has it
     behind = answer.report.derived.get("launch") or answer.report.remedies
     room = [*_room(answer)]
     yield from (*table, *room) if behind else (*room, *table)
@@ -60,7 +60,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _changes(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield the changes that make it fit, and the line of the first that has one."""
+    """Yield the changes that make it fit, and the lines to paste of the first that has some."""
     from weighbridge.faces.view import changes
 
     remedies = changes.found(answer)
@@ -72,7 +72,7 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _next(answer: ShownAnswer) -> Iterator[Section]:
-    """Yield what trains it so; where no change makes it fit, the question to ask then."""
+    """Yield the script that trains it; if no change makes it fit, the question to ask then."""
     if unhelped(answer):
         yield (smallest(answer),)
     launch = answer.report.derived.get("launch")
@@ -81,7 +81,7 @@ def _next(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _room(answer: ShownAnswer) -> Iterator[Section]:
-    """Offer the question that says how much more fits, where there is room."""
+    """Yield the question that finds how much more fits, if there is room."""
     v = answer.report.verdict
     if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
@@ -108,7 +108,7 @@ def _facts(answer: ShownAnswer) -> Iterator[str]:
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:
-    """The run's own settings that matter most."""
+    """Yield the settings of the run that matter most."""
     w, recipe = answer.report.workload, answer.report.derived.get("recipe")
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
