@@ -1,11 +1,11 @@
 """Blocks, and the pools that keep the free ones in order.
 
 A segment is a chain of blocks without gaps. A free block waits in its pool, ordered by size and
-then by address (BlockComparatorSize), apart for each stream. In an expandable segment a run of
+then by address (BlockComparatorSize), separately for each stream. In an expandable segment a run of
 addresses without memory is a hole, ordered by address (BlockComparatorAddress).
 
-A private pool keeps apart what a CUDA graph captured, or `torch.cuda.use_mem_pool` served. Source:
-struct PrivatePool, beginAllocateToPool, endAllocateToPool, releasePool and get_pool of
+A private pool holds what a CUDA graph captured, or `torch.cuda.use_mem_pool` served. Source: struct
+PrivatePool, beginAllocateToPool, endAllocateToPool, releasePool and get_pool of
 c10/cuda/CUDACachingAllocator.cpp.
 """
 
@@ -18,7 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.allocator.options import AllocatorOptions
 
 PoolId = tuple[int, int]  # MempoolId_t
-SHARED: PoolId = (0, 0)  # the pools that serve whoever captures nothing
+SHARED: PoolId = (0, 0)  # the pools used without a capture
 
 
 class AddressRange:
@@ -64,11 +64,11 @@ class Block:
 
     @property
     def alone(self) -> bool:
-        """Tell whether the block is its whole segment."""
+        """Return whether the block is its whole segment."""
         return self.previous is None and self.next is None
 
 
-Place = tuple[int, Block]  # no two blocks have one address, so blocks are never compared
+Place = tuple[int, Block]  # no two blocks share an address, so blocks are never compared
 
 
 def cut(block: Block, size: int) -> Block:
@@ -85,7 +85,7 @@ def cut(block: Block, size: int) -> Block:
 
 
 def join(first: Block, second: Block) -> Block:
-    """Merge `second` into `first`, which it follows, and return that."""
+    """Merge `second` into `first`, its left neighbour, and return `first`."""
     first.size += second.size
     first.next = second.next
     if second.next is not None:
@@ -94,9 +94,9 @@ def join(first: Block, second: Block) -> Block:
 
 
 class Free:
-    """Free blocks of one stream, by size: thousands of blocks have a few dozen sizes, so that what
-    comes and goes moves only its own kind. `sizes` ascend; the `places` of a size ascend by
-    address, and are empty where the size is not among `sizes`."""
+    """Free blocks of one stream, by size: thousands of blocks have a few dozen sizes, so an
+    insertion moves only blocks of its size. `sizes` ascend; the `places` of a size ascend by
+    address, and are empty if the size is not among `sizes`."""
 
     __slots__ = ("places", "sizes")
 
@@ -122,10 +122,9 @@ class Free:
             del self.sizes[bisect_left(self.sizes, size)]
 
     def take(self, size: int, least: int) -> Block | None:
-        """Take the first block that has room for `size` bytes, cut to them where that leaves
-        `least` or more; None where there is none. Here and in `settle` most of the time of a
-        training step is spent: hence no calls of `cut`, `insert`, `remove` and `join`, which say
-        the same."""
+        """Return the first block with room for `size` bytes, cut to them if that leaves `least` or
+        more; None without one. A training step spends most of its time here and in `settle`: hence
+        no calls of `cut`, `insert`, `remove` and `join`, whose code is repeated."""
         sizes = self.sizes
         index = bisect_left(sizes, size)
         if index == len(sizes):
@@ -155,8 +154,8 @@ class Free:
         return block
 
     def take_mapped(self, size: int, least: int) -> Block | None:
-        """Take the first block of an expandable segment that has room, as `take` does; None where
-        there is none, or a hole follows it: then a larger one may serve better."""
+        """Return the first block of an expandable segment with room, as `take` does; None without
+        one, or if a hole follows it: then a larger one may serve better."""
         sizes = self.sizes
         index = bisect_left(sizes, size)
         if index == len(sizes):
@@ -167,8 +166,8 @@ class Free:
         return self.take(size, least)
 
     def settle(self, block: Block) -> Block:
-        """Free a block that nobody has any more, and merge it with its free neighbours
-        (free_block). Return the merged one."""
+        """Free an unused block and merge it with its free neighbours (free_block). Return the
+        merged block."""
         previous, following = block.previous, block.next
         if following is not None and following.free:
             size = following.size
@@ -216,7 +215,7 @@ class Pool:
         self.owner = owner
         self.free: defaultdict[int, Free] = defaultdict(Free)
         self.holes: defaultdict[int, list[Place]] = defaultdict(list)
-        self.searches = 0  # get_free_blocks_call_count, while garbage is collected
+        self.searches = 0  # get_free_blocks_call_count, counted if garbage is collected
         self.ages: dict[Block, int] = {}  # gc_count_base, likewise
 
     def insert(self, block: Block) -> None:
@@ -232,7 +231,7 @@ class Pool:
             self.ages.pop(block, None)
 
     def settle(self, block: Block) -> None:
-        """Free a block that nobody has any more."""
+        """Free an unused block and merge it with its free neighbours."""
         following = block.next
         block = self.free[block.stream].settle(block)
         if self.searches:
@@ -241,8 +240,8 @@ class Pool:
                 self.ages.pop(following, None)
 
     def fit(self, size: int, stream: int, options: AllocatorOptions) -> Block | None:
-        """Take the best fit for `size` bytes under options that bend it; None where a segment of
-        its own serves the request better (get_free_block)."""
+        """Return the best fit for `size` bytes under options that change it; None if a new segment
+        serves the request better (get_free_block)."""
         blocks, limit = self.free[stream].blocks(size), options.max_split_size
         if options.expandable_segments:
             block = _expanding(blocks)
@@ -256,7 +255,7 @@ class Pool:
         return block
 
     def age(self, block: Block) -> int:
-        """Return how many searches a free block has sat through (gc_count)."""
+        """Return the number of searches since a block was freed (gc_count)."""
         return self.searches - self.ages.get(block, 0)
 
     def blocks(self) -> list[Block]:
@@ -277,8 +276,8 @@ class Pool:
 
 
 def _expanding(blocks: Iterator[Block]) -> Block | None:
-    """Choose among blocks in ascending size. The size of a block before a hole is the one it can
-    grow to, so a larger one may fit better."""
+    """Return the best of blocks in ascending size. A block before a hole counts with the size that
+    it can grow to, so a larger one may fit better."""
     best = next(blocks, None)
     for block in blocks:
         if best is None or best.range is None or _can_grow_to(block) >= _can_grow_to(best):
@@ -306,14 +305,14 @@ class PrivatePool:
 
 
 class Captures:
-    """All private pools, and those that serve requests now: the last one begun comes first."""
+    """All private pools, and those that serve requests now, of which the last begun is first."""
 
     __slots__ = ("capturing", "pools", "underway")
 
     def __init__(self) -> None:
         self.pools: dict[PoolId, PrivatePool] = {}
         self.underway: list[tuple[PoolId, Streams]] = []
-        self.capturing: set[PoolId] = set()  # by a graph, during which the driver may not wait
+        self.capturing: set[PoolId] = set()  # by a graph: the allocator may not wait meanwhile
 
     def begin(self, pool: PoolId, streams: Streams, *, capture: bool) -> None:
         if any(pool == begun for begun, _ in self.underway):
@@ -338,8 +337,8 @@ class Captures:
         self.pools[pool].users -= 1
 
     def home(self, shared: Pool, stream: int) -> Pool:
-        """Return the private counterpart of a shared pool; the shared one itself where no capture
-        claims `stream`."""
+        """Return the private counterpart of a shared pool, or the shared one itself if no capture
+        uses `stream`."""
         for pool, streams in reversed(self.underway):
             if streams is None or stream in streams:
                 private = self._pool(pool)
@@ -347,7 +346,7 @@ class Captures:
         return shared
 
     def abandoned(self) -> Iterator[PrivatePool]:
-        """Return the pools of graphs that are gone."""
+        """Return the private pools that no graph uses any more."""
         return (pool for pool in self.pools.values() if not pool.users)
 
     def forget(self, heads: Iterable[Block]) -> None:

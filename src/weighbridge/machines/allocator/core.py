@@ -1,4 +1,4 @@
-"""The allocator itself: malloc, free, and what else a program can ask of it.
+"""The allocator itself: malloc, free, and other calls of a program.
 
 Source of what `record_stream` holds back: recordStream, insert_events,
 insert_events_deferred_until_no_capture, process_events and synchronize_and_free_events of
@@ -30,10 +30,10 @@ from weighbridge.machines.allocator.reserve import (
 
 
 class Allocator:
-    """Replays malloc and free; counts as `torch.cuda.memory_allocated` and its siblings do.
+    """A replay of malloc and free that counts as `torch.cuda.memory_allocated` and its siblings do.
 
-    `capacity` is what the process can have for this allocator: the card less context and other
-    processes; None for no end. `card` is all of the device (capacity where it is not given).
+    `capacity`: bytes that the process can have for this allocator, the card less context and other
+    processes; None for no limit. `card`: bytes of the whole device (`capacity` if not given).
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Allocator:
 
     @property
     def plain(self) -> bool:
-        """True where nothing bends what serves a request: no option but segments that grow, no
-        capture, no other stream that still uses a block."""
+        """Return whether nothing changes how requests are served: no option but expandable
+        segments, no capture, no journal, no other stream that still uses a block."""
         bent = self.uses.any or self.captures.underway or self.journal is not None
         return self._plain and not bent
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """Free blocks by size, which decide where tensors of the default stream lie next."""
+        """Return the free blocks by size, which decide where tensors of stream 0 lie next."""
         lists = (pool.free[0] for pool in (self.small, self.large))
         free = [
             (size, *[address for address, _ in each.places[size]])
@@ -84,11 +84,11 @@ class Allocator:
         return self.allocated, self.reserved, *free
 
     def rounded(self, nbytes: int) -> int:
-        """Return the bytes that a request of `nbytes` takes of a block that is cut."""
+        """Return the bytes that a request of `nbytes` takes in a block that is split."""
         return self._round(nbytes)
 
     def configure(self, options: AllocatorOptions) -> None:
-        """Change the settings, also while it runs; the fraction has its own call."""
+        """Change the options, also at run time; the memory fraction has its own call."""
         self.options = options
         divided = any(options.roundup_power2_divisions)
         self._round = options.round_size if divided else _to_blocks
@@ -101,11 +101,11 @@ class Allocator:
             self.journal.max_split_size = self._limit
 
     def set_fraction(self, fraction: float) -> None:
-        """Bound what may be reserved, as torch.cuda.set_per_process_memory_fraction does."""
+        """Limit the reserved bytes, as torch.cuda.set_per_process_memory_fraction does."""
         self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
 
     def unbounded(self) -> None:
-        """Let the driver have as much as is asked for, from here on."""
+        """Remove all limits of the driver from now on."""
         self.reserve.capacity, self.reserve.card, self.allowed = None, UNKNOWN_CARD, None
 
     def malloc(self, nbytes: int, stream: int = 0) -> Block | None:
@@ -133,7 +133,7 @@ class Allocator:
         return block
 
     def _served(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
-        """Serve a request from the cache as options bend it, or from the driver."""
+        """Return a block from the cache under all options, or from the driver."""
         if self.captures.underway:
             home = self.captures.home(home, stream)
         block = self._cached(home, size, stream)
@@ -158,7 +158,7 @@ class Allocator:
         self.allocated -= block.size
         pool = block.pool
         if self.journal is None and not self.uses.any and not pool.searches:
-            pool.free[block.stream].settle(block)  # most often: nobody else is to be told
+            pool.free[block.stream].settle(block)  # the usual case: nothing else needs to know
             return
         if self.journal is not None:
             self.journal.given_back(block)
@@ -166,8 +166,8 @@ class Allocator:
             self._settle(block)
 
     def empty_cache(self) -> None:
-        """torch.cuda.empty_cache(): wait for other streams, then give back what is wholly free;
-        nothing but abandoned private pools while a graph is captured (release_cached_blocks)."""
+        """Wait for other streams, then release what is wholly free, as torch.cuda.empty_cache does;
+        during the capture of a graph only abandoned private pools (release_cached_blocks)."""
         if not self.captures.capturing:
             if self.journal is not None:
                 self.journal.count("num_sync_all_streams")
@@ -181,10 +181,10 @@ class Allocator:
         self.captures.forget(self.reserve.heads.values())
 
     def record_stream(self, block: Block, stream: int) -> None:
-        """Tensor.record_stream: once freed, the block waits until `stream` has come so far.
+        """Let the block, once freed, wait for `stream` to reach this point (Tensor.record_stream).
 
         Here it has at the next `synchronize`, or when the allocator itself waits (empty_cache, a
-        retry); on a GPU it may be earlier, so what waits is an upper bound."""
+        retry); on a GPU it may be earlier, so the waiting bytes are an upper bound."""
         if stream != block.stream:
             self.uses.add(block, stream, capturing=bool(self.captures.capturing))
 
@@ -196,9 +196,9 @@ class Allocator:
     def begin_pool(
         self, pool: PoolId, streams: frozenset[int] | None = None, *, capture: bool = True
     ) -> None:
-        """Serve requests (of `streams`) by a private pool from here on.
+        """Serve requests (of `streams`) from a private pool from now on.
 
-        With `capture` a graph is captured, while nothing can be waited for nor given back. For
+        With `capture` a graph is captured, and meanwhile nothing can be waited for or released. For
         `torch.cuda.use_mem_pool` it is False since torch 2.13 (markCaptureBegin)."""
         self.captures.begin(pool, streams, capture=capture)
 
@@ -206,11 +206,11 @@ class Allocator:
         self.captures.end(pool)
 
     def release_pool(self, pool: PoolId) -> None:
-        """Count one graph less that uses the pool; without any, empty_cache and retries free it."""
+        """Remove one graph that uses the pool; without any, empty_cache and retries free it."""
         self.captures.release(pool)
 
     def reset_peak(self) -> None:
-        """Begin peaks anew, as torch.cuda.reset_peak_memory_stats does."""
+        """Reset peaks, as torch.cuda.reset_peak_memory_stats does."""
         self.peak_allocated, self.reserve.peak = self.allocated, self.reserved
         if self.journal is not None:
             self.journal.reset_peak()
@@ -222,11 +222,11 @@ class Allocator:
             return home.fit(size, stream, self.options)
         least = MIN_BLOCK if home.small else SMALL_SIZE + 1
         if self.journal is not None or home.searches:
-            least = UNLIMITED  # what is split off is told to them
+            least = UNLIMITED  # never split here: both need to know of the remainder
         return home.free[stream].take(size, least)
 
     def _splits(self, home: Pool, size: int, remainder: int) -> bool:
-        """Tell whether a block is split for a request (should_split)."""
+        """Return whether a block is split for a request (should_split)."""
         if home.small or self.options.expandable_segments:
             return remainder >= MIN_BLOCK
         return remainder > SMALL_SIZE and size < self._limit
@@ -246,8 +246,8 @@ class Allocator:
         return self.allowed is not None and self.options.garbage_collection_threshold > 0
 
     def _grow(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
-        """Take memory from the driver, to which what is cached goes back step by step when it
-        refuses."""
+        """Return a block from the driver; if it refuses, release cached memory step by step and
+        retry."""
         options, reserve = self.options, self.reserve
         if self.allowed is not None and self._collects:
             limit = int(options.garbage_collection_threshold * self.allowed)
@@ -266,7 +266,7 @@ class Allocator:
         return block
 
     def _open(self, home: Pool, size: int, stream: int) -> Block | None:
-        """Ask the driver for a segment, or pages (alloc_block); None where it may have no more."""
+        """Return a new segment or pages (alloc_block); None if there is no more memory."""
         segment_bytes = self.options.segment_size(size)
         if self.allowed is not None and self.reserve.nbytes + segment_bytes > self.allowed:
             return None
@@ -294,13 +294,13 @@ class Allocator:
 
 
 def _to_blocks(nbytes: int) -> int:
-    """Round up to whole blocks: round_size without divisions."""
+    """Return bytes rounded up to whole blocks: round_size without divisions."""
     return (nbytes + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
 
 
 class Uses:
     """Blocks that other streams still use: `record_stream` holds a freed one back. `any` is False
-    while nothing is recorded, and then nobody need ask further."""
+    while nothing is recorded; callers then skip it."""
 
     __slots__ = ("_captured", "_deferred", "_done", "_events", "_streams", "_waiting", "any")
 
@@ -310,8 +310,8 @@ class Uses:
         self._captured: dict[Block, set[int]] = {}  # recorded while a graph was captured
         self._deferred: list[Block] = []  # freed while a graph was captured
         self._events: defaultdict[int, list[Block]] = defaultdict(list)
-        self._done: list[Block] = []  # one for each event that came to pass
-        self._waiting: dict[Block, int] = {}  # for how many events
+        self._done: list[Block] = []  # one entry per completed event
+        self._waiting: dict[Block, int] = {}  # number of events
 
     def add(self, block: Block, stream: int, *, capturing: bool) -> None:
         self.any = True
@@ -320,7 +320,7 @@ class Uses:
             self._captured.setdefault(block, set()).add(stream)
 
     def wait(self, block: Block, *, capturing: bool) -> bool:
-        """Let a freed block wait for the streams that use it; False where none does."""
+        """Let a freed block wait for the streams that use it; return False if none does."""
         if block not in self._streams:
             return False
         if capturing:
@@ -334,12 +334,12 @@ class Uses:
         return block in self._waiting or block in self._deferred
 
     def complete(self, stream: int | None) -> None:
-        """Note that what runs on `stream` (on all) has finished."""
+        """Record that `stream`, or each for None, has finished."""
         for finished in list(self._events) if stream is None else [stream]:
             self._done += self._events.pop(finished, [])
 
     def synchronized(self) -> list[Block]:
-        """Return all blocks that waited, once the allocator has waited for every stream."""
+        """Return all blocks that waited, after a wait for every stream."""
         free = self._undefer()
         self.complete(None)
         return free + self.collect()
@@ -357,8 +357,8 @@ class Uses:
         return free
 
     def _undefer(self) -> list[Block]:
-        """Return the blocks that waited for a capture to end: uses in it are over, those from
-        before it have events now."""
+        """Return the free ones of the blocks that waited for a capture to end: uses inside it are
+        over, earlier ones get events now."""
         free = []
         for block in self._deferred:
             self._streams[block] -= self._captured.pop(block, set())
@@ -368,7 +368,7 @@ class Uses:
         return free
 
     def _record(self, block: Block) -> int:
-        """Record an event on each stream that uses the block. Return how many."""
+        """Record an event on each stream that uses the block. Return the number of streams."""
         streams = self._streams.pop(block)
         for stream in sorted(streams):
             self._events[stream].append(block)

@@ -1,12 +1,12 @@
-"""Bytes that the allocator holds when blocks are taken one after another and none is given back.
+"""Bytes that the allocator holds when blocks are allocated one after another and none is freed.
 
-Then only the sizes of free blocks matter, and of equal requests as many as fit are cut from one
-block at once: a free one is the smallest that is large enough, and so is what is left of it.
+Then only the sizes of free blocks matter, and as many equal requests as fit are cut from one block
+at once: a free one is the smallest that is large enough, and so is what is left of it.
 
     a block of B, n requests of S: min(n, B // S) of them, and a rest that the last may keep
-    max_split_size: a request of so many bytes has a segment of its own, and keeps its rest
+    max_split_size: a request of that many bytes or more gets its own segment, and keeps its rest
 
-The same rules as core.py, with no other option, which a test compares with it.
+The same rules as core.py, with no other option; a test compares both.
 """
 
 from bisect import bisect_left, insort
@@ -19,12 +19,12 @@ from weighbridge.machines.allocator.options import DEFAULT, MIN_BLOCK, SMALL_SIZ
 
 
 class _Pool:
-    """Free blocks of one kind by their sizes, and how many there are of each."""
+    """Free blocks of one kind by size, with the number of each."""
 
     __slots__ = ("counts", "sizes")
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []  # those that there are, in order
+        self.sizes: list[int] = []  # sizes with a free block, ascending
         self.counts: dict[int, int] = {}
 
     def put(self, size: int, count: int) -> None:
@@ -35,7 +35,7 @@ class _Pool:
         self.counts[size] = count
 
     def pop(self, index: int, count: int) -> None:
-        """Take `count` blocks of the size at that place."""
+        """Remove `count` blocks of the size at `index`."""
         size = self.sizes[index]
         self.counts[size] -= count
         if not self.counts[size]:
@@ -43,14 +43,14 @@ class _Pool:
 
 
 class Filling:
-    """An allocator that is filled. `freed` bytes were taken first, in one block, and given back;
-    not beside `options`."""
+    """An allocator that only allocates. `freed`: bytes of one block that was allocated and freed
+    before; not together with `options`."""
 
     def __init__(self, freed: int = 0, options: AllocatorOptions = DEFAULT) -> None:
         self._unsplit = options.max_split_size
         self.allocated = 0
         self.reserved = 0
-        self.segments: Counter[int] = Counter()  # how many there are of each size
+        self.segments: Counter[int] = Counter()  # size -> number of segments
         self._small, self._large = _Pool(), _Pool()
         if freed:
             size = align_up(freed, MIN_BLOCK)
@@ -59,9 +59,9 @@ class Filling:
             (self._small if size <= SMALL_SIZE else self._large).put(self.reserved, 1)
 
     def place(self, sizes: Sequence[int], times: int = 1) -> None:
-        """Take blocks of `sizes` bytes in their order, `times` over."""
+        """Allocate blocks of `sizes` bytes in order, `times` over."""
         rounded = [align_up(nbytes, MIN_BLOCK) for nbytes in sizes]
-        for small in (True, False):  # neither pool sees what the other does
+        for small in (True, False):  # the pools are independent
             groups = groupby(size for size in rounded if (size <= SMALL_SIZE) is small)
             runs = [(size, sum(1 for _ in equal)) for size, equal in groups]
             if len(runs) == 1:
@@ -70,7 +70,7 @@ class Filling:
             self._place(runs, times, self._small if small else self._large)
 
     def _place(self, runs: Sequence[tuple[int, int]], times: int, pool: _Pool) -> None:
-        """Take so many blocks of each size, `times` over: at once where one free block has them."""
+        """Allocate `runs` of (size, count), `times` over: at once if one free block has room."""
         nbytes = sum(size * count for size, count in runs)
         even = bool(runs) and all(0 < size < self._unsplit for size, _ in runs)
         while times:
@@ -87,15 +87,15 @@ class Filling:
                 self._take(size, count)
 
     def _room(self, pool: _Pool) -> int:
-        """Bytes that can be taken in turn from the only free block, each time with a rest that is
-        split off; 0 where there are several free blocks."""
+        """Return the bytes that can be cut in turn from the only free block, with a rest each time;
+        0 if there are several free blocks."""
         if len(pool.sizes) != 1 or pool.counts[pool.sizes[0]] != 1:
             return 0
         rest = MIN_BLOCK if pool is self._small else SMALL_SIZE + 1
         return max(0, pool.sizes[0] - rest)
 
     def _take(self, size: int, count: int) -> None:
-        """Take `count` blocks of `size` bytes; nothing takes no memory."""
+        """Allocate `count` blocks of `size` bytes; zero bytes take no memory."""
         if size < 0:
             raise ValueError(f"a block of {size:,} bytes")
         if not size:
@@ -106,7 +106,7 @@ class Filling:
             index = bisect_left(pool.sizes, size)
             cached = index < len(pool.sizes)
             block = pool.sizes[index] if cached else DEFAULT.segment_size(size)
-            each = block // size if size < self._unsplit else 1  # of one block
+            each = block // size if size < self._unsplit else 1  # blocks cut from one free block
             blocks = max(1, count // each)
             if cached:
                 blocks = min(blocks, pool.counts[block])
@@ -126,7 +126,7 @@ class Filling:
 
 
 def filled(sizes: Sequence[int], options: AllocatorOptions = DEFAULT) -> Filling:
-    """Return an allocator with blocks of `sizes` bytes, taken one after another."""
+    """Return an allocator with blocks of `sizes` bytes, allocated one after another."""
     filling = Filling(options=options)
     filling.place(sizes)
     return filling

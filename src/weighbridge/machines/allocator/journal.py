@@ -1,5 +1,5 @@
 """A record of what happened in the allocator: the counters of `torch.cuda.memory_stats()`, the
-history of `torch.cuda.memory._record_memory_history()`, and a request that was refused.
+history of `torch.cuda.memory._record_memory_history()`, and a refused request.
 
 Source: DeviceStats and TraceEntry of c10/core/CachingDeviceAllocator.h; where each is counted,
 c10/cuda/CUDACachingAllocator.cpp (alloc_found_block, free, free_block, alloc_block, map_block,
@@ -29,8 +29,8 @@ Action = Literal[
 
 
 class JournalEvent(NamedTuple):
-    """One line of the history. Of blocks the size is the one requested; of "oom" the address is
-    what the device has free. `request` numbers the allocations: which one a block comes from."""
+    """One line of the history. `size` of a block is the requested one; for "oom" `address` is the
+    device's free bytes. `request` is the number of the allocation that the block comes from."""
 
     action: Action
     address: int
@@ -94,16 +94,16 @@ EVENTS = (
 
 @frozen_record
 class OutOfMemory:
-    """One refused request, after everything that could be freed was. Its message reads as torch's,
-    because programs look for its words; torch's advice at its end is left out."""
+    """One refused request, after all that could be freed was. Its message reads as torch's, because
+    programs look for its words, but without torch's advice at the end."""
 
-    request: int  # which one: allocations are numbered from 0
-    requested: int  # by the program
-    asked: int  # of the driver: the segment it would have taken
+    request: int  # its number: allocations are counted from 0
+    requested: int  # bytes, by the program
+    asked: int  # bytes, of the driver: the segment it would have taken
     allocated: int
     reserved: int
-    in_private_pools: int  # cached there, out of reach
-    free: int  # what the driver had left
+    in_private_pools: int  # cached there, unusable
+    free: int  # bytes that the driver had left
     card: int
     allowed: int | None  # per_process_memory_fraction
     stream: int
@@ -173,14 +173,14 @@ class PoolStats:
         self.requested_bytes.remove(requested)
 
     def split(self, count: int, nbytes: int) -> None:
-        """Count what cannot go back to the driver because a neighbour is in use."""
+        """Count what cannot be released to the driver because a neighbour is in use."""
         self.inactive_split.change(count)
         self.inactive_split_bytes.change(nbytes)
 
 
 class Journal:
-    """The counters of an Allocator that it is given to. With `history`, `events` holds every event
-    in order."""
+    """The counters of the Allocator that it is passed to. With `history`, `events` holds every
+    event in order."""
 
     def __init__(self, *, history: bool = False) -> None:
         self.all, self.small, self.large = PoolStats(), PoolStats(), PoolStats()
@@ -195,7 +195,7 @@ class Journal:
     # Blocks
 
     def taken(self, block: Block, remainder: Block | None) -> None:
-        """Count a block that was given out; `remainder` was split off it."""
+        """Count an allocated block; `remainder` was split off it."""
         group = self.small if block.pool.small else self.large
         size = block.size
         self.all.taken(size, block.requested)
@@ -290,10 +290,10 @@ class Journal:
             event = JournalEvent(action, address, size, block.stream, block.pool.owner, request)
             self.events.append(event)
 
-    # What torch answers
+    # What torch returns
 
     def nested(self) -> dict[str, Any]:
-        """torch.cuda.memory_stats_as_nested_dict()."""
+        """Return what torch.cuda.memory_stats_as_nested_dict() does."""
         groups = {"all": self.all, "small_pool": self.small, "large_pool": self.large}
         limit = -1 if self.max_split_size == UNLIMITED else self.max_split_size
         return {
@@ -313,7 +313,7 @@ class Journal:
         }
 
     def reset_peak(self) -> None:
-        """torch.cuda.reset_peak_memory_stats"""
+        """Do what torch.cuda.reset_peak_memory_stats does."""
         for stat in self._stats():
             stat.peak = stat.current
 
@@ -325,8 +325,8 @@ class Journal:
 
 
 def _split_by_freeing(block: Block) -> tuple[int, int]:
-    """Return how much `inactive_split` and its bytes grow when `block` is freed (free_block). Free
-    neighbours, which it swallows, were counted before; the merged block is counted, unless it is a
+    """Return the growth of `inactive_split` (blocks, bytes) when `block` is freed (free_block).
+    Free neighbours that it merges with were counted before; the merged block counts, unless it is a
     whole segment."""
     before, after = block.previous, block.next
     swallowed = nbytes = 0

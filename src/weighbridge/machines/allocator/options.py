@@ -15,18 +15,18 @@ from weighbridge.base.units import MIB, align_up
 MIN_BLOCK = 512  # kMinBlockSize
 SMALL_SIZE = MIB  # kSmallSize: rounded sizes up to and including this are small
 SMALL_SEGMENT = 2 * MIB  # kSmallBuffer, and the page of a small expandable segment
-MIN_LARGE = 10 * MIB  # kMinLargeAlloc: from here a request has a segment of its own
+MIN_LARGE = 10 * MIB  # kMinLargeAlloc: from here on a request gets its own segment
 ROUND_LARGE = 2 * MIB  # kRoundLarge
-UNLIMITED = (1 << 64) - 1  # max_split_size_ where none is set: SIZE_MAX
+UNLIMITED = (1 << 64) - 1  # max_split_size_ if the user sets none: SIZE_MAX
 INTERVALS = 16  # kRoundUpPowerOfTwoIntervals: from 1 MiB, the last from 32 GiB on
 FIRST_INTERVAL = 20  # log2 of kRoundUpPowerOfTwoStart
 
 
 class AllocatorOptions(NamedTuple):
-    """The settings of PYTORCH_ALLOC_CONF that move memory, under torch's names.
+    """The settings of PYTORCH_ALLOC_CONF that change memory, under torch's names.
 
-    `roundup_power2_divisions` has one number for each interval between powers of two: sizes below
-    2 MiB, below 4 MiB, ... and the rest; `every(4)` is the single value.
+    `roundup_power2_divisions` has one number per interval between powers of two: sizes below 2 MiB,
+    below 4 MiB, ... and the rest; `every(4)` is the single value.
     """
 
     expandable_segments: bool = False
@@ -43,14 +43,13 @@ class AllocatorOptions(NamedTuple):
 
     @property
     def max_non_split_rounding(self) -> int:
-        """Return the bytes that an oversize block may have beyond the request that takes it
-        whole."""
+        """Return the most bytes that an oversize block may exceed the request that takes it by."""
         megabytes = self.max_non_split_rounding_mb
         return (self.large_segment_size_mb if megabytes is None else megabytes) * MIB
 
     @property
     def large_segment(self) -> int:
-        """kLargeBuffer, and the page of a large expandable segment."""
+        """Return kLargeBuffer in bytes, also the page of a large expandable segment."""
         return self.large_segment_size_mb * MIB
 
     def round_size(self, nbytes: int) -> int:
@@ -64,14 +63,14 @@ class AllocatorOptions(NamedTuple):
         return align_up(nbytes, MIN_BLOCK)
 
     def segment_size(self, size: int) -> int:
-        """Return the bytes that the driver is asked for when no cached block serves `size`."""
+        """Return the bytes that the driver is asked for if no cached block serves `size`."""
         if size <= SMALL_SIZE:
             return SMALL_SEGMENT
         return self.large_segment if size < MIN_LARGE else align_up(size, ROUND_LARGE)
 
 
 def every(divisions: int) -> tuple[int, ...]:
-    """Return one number of divisions for all sizes, as `roundup_power2_divisions` has it."""
+    """Return `roundup_power2_divisions` with the same number for all sizes."""
     return (divisions,) * INTERVALS
 
 

@@ -1,13 +1,13 @@
-"""Memory that the process has from the driver, and gives back to it: whole segments (cudaMalloc),
-and pages of expandable ones (cuMemMap).
+"""Memory that the process gets from the driver and releases to it: whole segments (cudaMalloc), and
+pages of expandable ones (cuMemMap).
 
-Addresses ascend and segments never touch. A real driver may hand out the address of a segment that
-was freed; it decides only between cached blocks of one size.
+Addresses descend and segments never touch. A real driver may reuse the address of a freed segment;
+that only decides between cached blocks of one size.
 
 An expandable segment is one run of addresses for each stream and pool, mapped page by page. A page
 is 2 MiB in the small pool, `large_segment_size` (20 MiB) in the large one. A request that no cached
 block serves takes the lowest place where free blocks and holes together are long enough; only holes
-are mapped, in whole pages. Memory goes back in whole pages that lie inside a free block.
+are mapped, in whole pages. Memory is released in whole pages that lie inside a free block.
 
 Source: struct ExpandableSegment, find_expandable_block, map_block, try_allocate_expandable_block,
 unmap_block, garbage_collect_cached_blocks, release_available_cached_blocks and release_blocks of
@@ -20,15 +20,15 @@ from weighbridge.machines.allocator.journal import Journal
 from weighbridge.machines.allocator.options import ROUND_LARGE, UNLIMITED, AllocatorOptions
 
 FIRST_ADDRESS = 1 << 44
-UNKNOWN_CARD = 1 << 43  # bytes, where nobody says how large the card is
+UNKNOWN_CARD = 1 << 43  # bytes, if the size of the card is unknown
 
 
 class DeviceReserve:
-    """`heads` are the first blocks of all segments by address.
+    """Memory that the driver has given; `heads` are the first blocks of all segments, by address.
 
-    A driver gives each new segment a lower address than the one before. Which of two equal blocks
-    is taken depends on it, and so what is merged and reserved: of 51 real histories of an H100
-    (driver 580, CUDA 13; our own runs) 47 come out to the byte so, and 33 where addresses rise.
+    A driver gives each new segment a lower address than the one before. This decides which of two
+    equal blocks is taken, and so what is merged and reserved: of 51 real histories of an H100
+    (driver 580, CUDA 13; our own runs) 47 match to the byte, and 33 with ascending addresses.
     """
 
     __slots__ = ("_next", "capacity", "card", "heads", "journal", "nbytes", "peak", "upwards")
@@ -45,11 +45,11 @@ class DeviceReserve:
 
     @property
     def free(self) -> int:
-        """Return the free bytes of the device, as cudaMemGetInfo tells them."""
+        """Return the free bytes of the device, as cudaMemGetInfo reports them."""
         return max(0, (self.card if self.capacity is None else self.capacity) - self.nbytes)
 
     def charge(self, nbytes: int) -> bool:
-        """Take `nbytes` of the driver; False where it has not that much."""
+        """Take `nbytes` from the driver; return False if it does not have them."""
         if self.capacity is not None and self.nbytes + nbytes > self.capacity:
             return False
         self.nbytes += nbytes
@@ -58,7 +58,7 @@ class DeviceReserve:
         return True
 
     def segment(self, pool: Pool, nbytes: int, stream: int) -> Block | None:
-        """Return a new segment as one block; None where the driver has not that much."""
+        """Return a new segment as one block; None if the driver does not have the memory."""
         if not self.charge(nbytes):
             return None
         block = Block(nbytes, self._address(nbytes), pool, stream)
@@ -68,7 +68,7 @@ class DeviceReserve:
         return block
 
     def release(self, block: Block) -> None:
-        """Give back a free block that is a whole segment (release_block)."""
+        """Release a free block that is a whole segment (release_block)."""
         if self.journal is not None:
             self.journal.closed(block)
         block.pool.remove(block)
@@ -77,8 +77,8 @@ class DeviceReserve:
 
     def range(self, pool: Pool, page: int, stream: int, size: int = 0) -> Block:
         """Return addresses for 9/8 of the card, without memory (the constructor of
-        ExpandableSegment), as one hole. A replay goes on beyond the card: for a request of more,
-        they are as many."""
+        ExpandableSegment), as one hole. A replay may exceed the card: for a larger `size`, they are
+        as many as that."""
         nbytes = align_up(max(self.card + self.card // 8, size), page)
         address = self._address(nbytes)
         hole = Block(nbytes, address, pool, stream, AddressRange(address, nbytes, page))
@@ -88,7 +88,7 @@ class DeviceReserve:
         return hole
 
     def _address(self, nbytes: int) -> int:
-        """Choose where a new segment of so many bytes begins."""
+        """Return the address of a new segment of `nbytes`."""
         taken = align_up(nbytes, ROUND_LARGE) + ROUND_LARGE
         if self.upwards:
             address = self._next
@@ -102,8 +102,8 @@ class DeviceReserve:
 
 
 def allocate(reserve: DeviceReserve, pool: Pool, size: int, stream: int, page: int) -> Block | None:
-    """Return a block of at least `size` bytes, or None when the driver runs out; what was mapped
-    until then stays cached."""
+    """Return a block of at least `size` bytes, or None if the driver runs out; pages mapped until
+    then stay cached."""
     block = _room(pool, size, stream) or reserve.range(pool, page, stream, size)
     grown = block if block.mapped else map_pages(reserve, block, min(block.size, size))
     while grown is not None and grown.size < size:
@@ -116,7 +116,7 @@ def allocate(reserve: DeviceReserve, pool: Pool, size: int, stream: int, page: i
 
 
 def _room(pool: Pool, size: int, stream: int) -> Block | None:
-    """Return the lowest place where free blocks and holes in a row are long enough."""
+    """Return the first block of the lowest place where free blocks and holes are long enough."""
     for _, hole in pool.holes[stream]:
         before = hole.previous
         start = before if before is not None and before.free else hole
@@ -138,7 +138,7 @@ def _spans(start: Block, size: int) -> bool:
 
 def map_pages(reserve: DeviceReserve, hole: Block, nbytes: int) -> Block | None:
     """Map the first `nbytes` of a hole and the rest of their last page. Return the free block that
-    this becomes together with its free neighbours."""
+    this becomes with its free neighbours; None if the driver does not have the memory."""
     within, pool = _range(hole), hole.pool
     offset = hole.address - within.address
     mapped = align_up(offset + nbytes, within.page) - offset
@@ -164,7 +164,7 @@ def map_pages(reserve: DeviceReserve, hole: Block, nbytes: int) -> Block | None:
 
 
 def unmap(reserve: DeviceReserve, block: Block) -> None:
-    """Give back the whole pages inside a free block; its range too, once it has no page left."""
+    """Release the whole pages inside a free block; its range too, once that has no page left."""
     within, pool = _range(block), block.pool
     begin = align_up(block.address - within.address, within.page)
     end = (block.address - within.address + block.size) // within.page * within.page
@@ -185,7 +185,7 @@ def unmap(reserve: DeviceReserve, block: Block) -> None:
 
 
 def _settle(reserve: DeviceReserve, hole: Block) -> None:
-    """Merge a new hole with the holes beside it."""
+    """Merge a new hole with neighbouring holes."""
     pool = hole.pool
     if hole.previous is not None and not hole.previous.mapped:
         pool.remove_hole(hole.previous)
@@ -204,11 +204,11 @@ def _range(block: Block) -> AddressRange:
     return block.range
 
 
-# What goes back
+# What is released
 
 
 def collect_garbage(reserve: DeviceReserve, large: Pool, target: int) -> None:
-    """Free cached large segments older than their average age, until `target` bytes are back."""
+    """Free cached large segments older than their average age, until `target` bytes are freed."""
     old = [block for block in large.blocks() if block.alone]
     total, reclaimed, freed = sum(large.age(block) for block in old), 0, True
     while reclaimed < target and freed and old:
@@ -226,7 +226,7 @@ def collect_garbage(reserve: DeviceReserve, large: Pool, target: int) -> None:
 def release_oversize(
     reserve: DeviceReserve, pool: Pool, size: int, stream: int, options: AllocatorOptions
 ) -> bool:
-    """Give back blocks that may not be split: one that is large enough, or the largest. Return
+    """Release blocks that may not be split: one that is large enough, or the largest ones. Return
     whether that was enough for `size`."""
     limit = options.max_split_size
     if limit == UNLIMITED:
@@ -248,7 +248,7 @@ def release_oversize(
 
 
 def release_all(reserve: DeviceReserve, pool: Pool) -> None:
-    """Give back every segment and every page that is wholly free."""
+    """Release every segment and every page that is wholly free."""
     for block in pool.blocks():
         if block.range is not None:
             unmap(reserve, block)

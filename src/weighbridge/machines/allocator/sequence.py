@@ -1,9 +1,9 @@
-"""Many requests and releases in one go: what `Allocator.malloc` and `free` do one by one, where
-nothing bends what serves a request, without asking at each of them whether something does.
+"""Many requests and releases in one go: what `Allocator.malloc` and `free` do one by one if the
+allocator is `plain`, without a check of that at each of them.
 
-Most of the time of a training step is spent here, hence one loop: a request takes the first free
-block that is large enough and cuts it; a release joins it with free neighbours. Tensors alike that
-come and go together are served as one move.
+A training step spends most of its time here, hence one loop: a request takes the first free block
+that is large enough and cuts it; a release joins it with free neighbours. Tensors alike that come
+and go together are served as one move.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,24 +14,24 @@ from weighbridge.machines.allocator.blocks import Block, Free
 from weighbridge.machines.allocator.core import Allocator
 from weighbridge.machines.allocator.options import MIN_BLOCK, SMALL_SIZE
 
-FEW = 64 * MIB  # up to which tensors alike are asked for as they are
+FEW = 64 * MIB  # most bytes of tensors alike that are requested one by one
 
 Op = tuple[int, int, int]  # a request (slot, bytes, stream), or a release (slot, 0, 0)
-# (slot, rounded bytes, bytes, stream, what is split off at least); of several alike, 0 rounded
-# bytes and their count in the last place, and in both where they go
+# (slot, rounded bytes, bytes, stream, least bytes to split off). For several alike: 0 rounded
+# bytes, their count in the last place, and to free them 0 bytes
 Ready = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOps:
-    """Operations that `follow` carries out, and how many of them are requests."""
+    """Operations that `follow` carries out, and the number of requests among them."""
 
     ops: tuple[Ready, ...]
     requests: int
 
 
 class AlikeBlocks(NamedTuple):
-    """Blocks that are held for tensors alike, with `spare` bytes in them that are not theirs."""
+    """Blocks that hold tensors alike; `spare` bytes of them are not used by these."""
 
     spare: int
     blocks: tuple[Block | None, ...]
@@ -41,9 +41,9 @@ Slot = Block | AlikeBlocks | None
 
 
 def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
-    """Ask for `count` tensors of `nbytes` each, which the allocator counts without what is spare.
-    Asking for thousands takes long: where there are many, one block is as large as their segments,
-    and what they leave of it is reserved alone."""
+    """Return blocks for `count` tensors of `nbytes` each; spare bytes are not counted as allocated.
+    Thousands of requests take long: for many tensors, one block as large as their segments is
+    requested, and its unused rest is only reserved."""
     each = align_up(nbytes, MIN_BLOCK)
     segment = allocator.options.segment_size(each)
     sizes = [ceil_div(count, segment // each) * segment]
@@ -66,7 +66,7 @@ def give_back(allocator: Allocator, blocks: AlikeBlocks) -> None:
 def ready(
     allocator: Allocator, ops: Iterable[Op], alike: Mapping[int, int] | None = None
 ) -> RequestOps:
-    """Prepare operations for `follow`; `alike` says of which slots how many tensors come and go."""
+    """Return `ops` prepared for `follow`; `alike`: slot -> number of tensors, if several."""
     prepared: list[Ready] = []
     for slot, nbytes, stream in ops:
         if alike is not None and slot in alike:
@@ -82,8 +82,8 @@ def ready(
 def follow(
     allocator: Allocator, sequence: RequestOps, slots: list[Slot], most: int
 ) -> tuple[int, int | None]:
-    """Carry out a sequence. Return the most that was allocated in bytes, and the slot whose request
-    made it; `most` and None where it was never more. The allocator has to be `plain`."""
+    """Carry out a sequence on a `plain` allocator. Return the peak in allocated bytes, and the slot
+    of the request that made it; `most` and None if it stayed below `most`."""
     small, large = allocator.small.free, allocator.large.free
     allocated, fullest = allocator.allocated, None
     take = Free.take_mapped if allocator.grows else Free.take
@@ -119,7 +119,7 @@ def follow(
 
 
 def _of_several(allocator: Allocator, blocks: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
-    """Ask for `count` tensors alike of `nbytes` each; of zero bytes, give back `blocks`."""
+    """Return blocks for `count` tensors alike of `nbytes` each; for zero bytes, free `blocks`."""
     if nbytes:
         return several(allocator, count, nbytes)
     assert isinstance(blocks, AlikeBlocks)

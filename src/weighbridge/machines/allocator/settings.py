@@ -32,7 +32,7 @@ LATEST: Version = (2, 15)
 SPECIAL = ",:[]"
 SIZE_MAX = (1 << 64) - 1
 MAX_MB = SIZE_MAX // MIB
-SHARED_NAME: Version = (2, 9)  # since when PYTORCH_ALLOC_CONF is read; >= in place of > likewise
+SHARED_NAME: Version = (2, 9)  # from here PYTORCH_ALLOC_CONF is read, and >= is used in place of >
 WORD = re.compile(rf"[{re.escape(SPECIAL)}]|[^{re.escape(SPECIAL)}]+")
 INTEGER = re.compile(r"[+-]?\d+")
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the first decides
@@ -41,8 +41,8 @@ REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> AllocatorOptions:
-    """Read the variable that decides: PYTORCH_CUDA_ALLOC_CONF, and where it is not set the newer
-    name (CUDAAllocatorConfig::instance)."""
+    """Return the options of the variable that decides: PYTORCH_CUDA_ALLOC_CONF, or the newer name
+    if that is not set (CUDAAllocatorConfig::instance)."""
     for name in VARIABLES if torch >= SHARED_NAME else VARIABLES[:1]:
         if name in env:
             return parse(env[name], torch, name=name)
@@ -52,10 +52,10 @@ def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> Allocat
 def parse(
     text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF"
 ) -> AllocatorOptions:
-    """Read the options of one text. Errors say what torch says, and where."""
+    """Return the options of one text. Errors have torch's message, and the place."""
     words = WORD.findall(re.sub(r"\s", "", text))
     options = DEFAULT
-    for size in (True, False):  # of segments: it bounds other options, so it is read before them
+    for size in (True, False):  # segment size first, since it limits other options
         reader = _WordReader(words, torch, name)
         while reader.more:
             key = reader.word()
@@ -68,7 +68,7 @@ def parse(
 
 
 class _WordReader:
-    """The words of a PYTORCH_ALLOC_CONF, read one after another."""
+    """A reader of the words of a PYTORCH_ALLOC_CONF, one after another."""
 
     def __init__(self, words: list[str], torch: Version, name: str) -> None:
         self.words = words
@@ -94,7 +94,7 @@ class _WordReader:
         self.position += 1
 
     def value(self) -> str:
-        """Read the word behind a key and its colon."""
+        """Return the word after a key and its colon."""
         self.word()
         return self.word()
 
@@ -112,7 +112,7 @@ class _WordReader:
         return word == "True"
 
     def size(self, word: str) -> int:
-        """Read a whole number as std::stoull does: negative ones wrap."""
+        """Return a whole number as std::stoull reads it: negative ones wrap."""
         digits = INTEGER.match(word)
         if digits is None or abs(int(digits[0])) > SIZE_MAX:
             raise self.fail(f"stoull: {word!r} is not a number that it can hold")
@@ -215,7 +215,7 @@ def _divisions(reader: _WordReader, options: AllocatorOptions) -> tuple[int, ...
 
 
 def _intervals(reader: _WordReader) -> tuple[int, ...]:
-    """Read [256:1,512:2,>:4]: the first also holds for what is smaller, ">" for what is left."""
+    """Return divisions of [256:1,512:2,>:4]: the first also for smaller sizes, ">" for the rest."""
     table, last, first = [0] * INTERVALS, 0, True
     while (word := reader.word()) != "]":
         value = reader.size(reader.value())
@@ -247,7 +247,7 @@ def _power_of_two(value: int) -> bool:
 
 
 Read = Callable[[_WordReader, AllocatorOptions], Any]
-READ: dict[str, tuple[Version, Read]] = {  # since which torch, and how it is read
+READ: dict[str, tuple[Version, Read]] = {  # key -> first torch that has it, and its reader
     "max_split_size_mb": ((1, 10), _at_least_a_segment("max_split_size_mb")),
     "garbage_collection_threshold": ((1, 12), _threshold),
     "roundup_power2_divisions": ((1, 12), _divisions),
@@ -256,7 +256,7 @@ READ: dict[str, tuple[Version, Read]] = {  # since which torch, and how it is re
     "per_process_memory_fraction": ((2, 10), _fraction),
     "large_segment_size_mb": ((2, 11), _large_segment),
 }
-WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host memory, addresses
+WITHOUT_EFFECT: dict[str, Version] = {  # on device memory: locks, host memory, addresses
     "release_lock_on_cudamalloc": (2, 2),
     "release_lock_on_hipmalloc": (2, 2),
     "pinned_use_cuda_host_register": (2, 2),
@@ -274,7 +274,7 @@ WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host me
 
 
 def text(options: AllocatorOptions) -> str:
-    """Write `options` as they would be read."""
+    """Return `options` as a PYTORCH_ALLOC_CONF."""
     changed = {
         name: value for name, value in options._asdict().items() if value != getattr(DEFAULT, name)
     }

@@ -1,8 +1,8 @@
-"""A replay as one of torch's memory snapshots: pytorch.org/memory_viz and torch.cuda._memory_viz
-open it.
+"""A replay as one of torch's memory snapshots, which pytorch.org/memory_viz and
+torch.cuda._memory_viz open.
 
-Only what the viewer's own unpickler knows may be in it (MemoryViz.js: protocols 2 to 4, containers,
-text, numbers). Frames are the names that the caller gives for each request.
+It may contain only what the viewer's own unpickler knows (MemoryViz.js: protocols 2 to 4,
+containers, text, numbers). Frames are the names that the caller gives for each request.
 
 Source: snapshot() of c10/cuda/CUDACachingAllocator.cpp, one entry for each segment, and for each
 run of mapped pages of an expandable one; the TypedDicts in the docstring of
@@ -29,7 +29,7 @@ State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 @frozen_record
 class HeldBlock:
-    """One block of a segment, in bytes; of an inactive one nothing is requested."""
+    """One block of a segment, in bytes; `requested` is 0 for an inactive one."""
 
     address: int
     size: int
@@ -69,7 +69,7 @@ def segments(allocator: Allocator) -> tuple[Segment, ...]:
 
 
 def _runs(head: Block) -> Iterator[list[Block]]:
-    """Yield each run of blocks that have memory, in one segment."""
+    """Yield each run of mapped blocks in one segment."""
     run: list[Block] = []
     block: Block | None = head
     while block is not None:
@@ -100,8 +100,8 @@ def _state(block: Block, allocator: Allocator) -> State:
 
 
 class RequestOrigin(NamedTuple):
-    """Whence a request came: frames, the innermost first. `category` colours it; `line` is the file
-    and the number of the line that made it."""
+    """Where a request came from: frames, the innermost first. `category` sets its colour; `line` is
+    the file and the line number."""
 
     frames: Sequence[str] = ()
     category: str = ""
@@ -113,15 +113,15 @@ Frames = list[dict[str, Any]]
 
 
 def pickled(allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None) -> bytes:
-    """Return the bytes of a `snapshot.pickle`, with `origins` by number of the request."""
+    """Return the bytes of a `snapshot.pickle`; `origins`: number of a request -> its origin."""
     return pickle.dumps(snapshot(allocator, origins), protocol=PROTOCOL)
 
 
 def snapshot(
     allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None
 ) -> dict[str, Any]:
-    """Return what `torch.cuda.memory._snapshot()` would, with `origins` by number of the request.
-    The allocator needs a Journal(history=True)."""
+    """Return what `torch.cuda.memory._snapshot()` would; `origins`: number of a request -> its
+    origin. The allocator needs a Journal(history=True)."""
     journal = allocator.journal
     if journal is None or journal.events is None:
         raise UsageError(sentence("snapshot"))

@@ -34,25 +34,25 @@ from weighbridge.machines.accelerators.chips import Chip
 
 Version = tuple[int, int]  # of torch
 FLOAT = 4  # bytes
-NEWEST = (2, 13)  # torch, whose sources these rules were read from
-FLASH_MOST = 256  # the widest head of the flash kernel
+NEWEST = (2, 13)  # torch release that these rules were read from
+FLASH_MOST = 256  # largest head dimension of the flash kernel
 FLASH3_SINCE = (9, 0)
-FLASH_SINCE = (8, 0)  # compute capability; that of cuDNN's kernel, too
+FLASH_SINCE = (8, 0)  # compute capability; also for cuDNN's kernel
 EFFICIENT_SINCE = (5, 0)
 BLACKWELL_SINCE = (2, 7)  # flash and efficient kernels for capability 10 and 12
 CUDNN_SINCE = (2, 5)
 CUDNN_FIRST_SINCE = (2, 10)  # wheels with cuDNN above 9.15
 CUDNN_FIRST = ((9, 0), (10, 0), (10, 3))
 ORDER = ("flash", "efficient", "math", "cudnn")
-SMALL_MEMORY = 100 * KIB  # of shared memory a block: kernels with larger tiles need more
-ROWS = 128  # that flash attention's backward rounds to
+SMALL_MEMORY = 100 * KIB  # shared memory per block of threads: larger tiles need more
+ROWS = 128  # multiple that flash attention's backward rounds rows up to
 MOST_SPLITS = 128
 
 
 @frozen_record
 class KernelShape:
     """Sizes of one call: q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v
-    [..., value_dim]; `itemsize` bytes a number."""
+    [..., value_dim]; `itemsize` bytes per element."""
 
     batch: int
     heads: int
@@ -66,18 +66,18 @@ class KernelShape:
 
     @property
     def half(self) -> bool:
-        """True for numbers of 16 bits."""
+        """Return whether elements have 16 bits."""
         return self.itemsize == 2
 
     @property
     def grouped(self) -> bool:
-        """True where several query heads share a head of keys."""
+        """Return whether several query heads share a KV head."""
         return self.heads != self.kv_heads
 
 
 @frozen_record
 class AttentionCall:
-    """All else that decides the kernel; `groups` says that torch is told of groups (enable_gqa)."""
+    """All else that decides the kernel; `groups`: the caller passes enable_gqa to torch."""
 
     masked: bool = False
     causal: bool = False
@@ -93,14 +93,14 @@ def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
 
 
 def first(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST) -> str:
-    """Name the first kernel in torch's order that can serve the call."""
+    """Return the first kernel in torch's order that can serve the call."""
     return next(kernel for kernel in order(chip, torch) if can(kernel, shape, call, chip, torch))
 
 
 def can(
     kernel: str, shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST
 ) -> bool:
-    """Tell whether `kernel` of ORDER can serve the call."""
+    """Return whether `kernel` of ORDER can serve the call."""
     if kernel == "flash":
         return _flash(shape, call, chip, torch)
     if kernel == "efficient":
@@ -111,9 +111,9 @@ def can(
 
 
 def of_xformers(*, chip: Chip) -> str:
-    """Name the kernel by which xformers attends: flash-attention since Ampere, as torch would
-    choose, and CUTLASS' memory-efficient one before (its ops/fmha: CUDA_MINIMUM_COMPUTE_CAPABILITY
-    of flash.py is 8.0, of cutlass.py 5.0)."""
+    """Return xformers' attention kernel: flash-attention since Ampere, as torch would choose, and
+    CUTLASS' memory-efficient one before (its ops/fmha: CUDA_MINIMUM_COMPUTE_CAPABILITY of flash.py
+    is 8.0, of cutlass.py 5.0)."""
     return "sdpa" if chip.capability >= FLASH_SINCE else "efficient"
 
 
@@ -130,8 +130,8 @@ def _flash(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version) 
 
 
 def _too_wide(dim: int, dropout: float, chip: Chip) -> bool:
-    """Tell whether heads are too wide for flash's backward: on cards with 99 KiB of shared memory a
-    block, and on 8.7."""
+    """Return whether heads are too wide for flash's backward: on cards with 99 KiB of shared memory
+    per block, and on 8.7."""
     small = (8, 6) <= chip.capability <= (8, 9) or chip.capability[0] == 12
     return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
 
@@ -149,7 +149,7 @@ def _efficient(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Versi
 
 
 def _alignment(shape: KernelShape, chip: Chip) -> int:
-    """Numbers that a matrix unit loads at once, where there is one for the type; else 1."""
+    """Return the elements that a matrix unit loads at once; 1 without a unit for the type."""
     units = chip.capability >= (8, 0) or (chip.capability >= (7, 0) and shape.half)
     return (8 if shape.half else 4) if units else 1
 
@@ -174,11 +174,11 @@ def _supported(chip: Chip, lowest: Version, torch: Version) -> bool:
 
 
 def flash_forward(shape: KernelShape, dropout: float, chip: Chip) -> list[int]:
-    """Return the bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
+    """Return the bytes of the split-KV logsumexps and outputs; none if keys are not split."""
     if dropout > 0:
         return []
     queries, heads = shape.queries, shape.heads
-    if queries == 1 and shape.grouped:  # the heads that share keys become queries
+    if queries == 1 and shape.grouped:  # heads that share keys become queries
         queries, heads = heads // shape.kv_heads, shape.kv_heads
     block = 256 if shape.key_dim <= 64 else 128 if shape.key_dim <= 128 else 64
     count = splits(
@@ -190,11 +190,11 @@ def flash_forward(shape: KernelShape, dropout: float, chip: Chip) -> list[int]:
     return [rows, rows * rounded(shape.key_dim)] if count > 1 else []
 
 
-@lru_cache(maxsize=1024)  # layers and steps ask again
+@lru_cache(maxsize=1024)  # layers and steps repeat calls
 def splits(blocks: int, processors: int, key_blocks: int) -> int:
-    """Count the splits of the keys as num_splits_heuristic does: the fewest that keep the card
-    within 85 % of as busy as it could be; `blocks` of queries, `processors` twice the card's
-    multiprocessors."""
+    """Return the number of splits of the keys, as num_splits_heuristic: the fewest with 85 % of the
+    best occupancy. `blocks`: blocks of queries; `processors`: twice the card's multiprocessors;
+    `key_blocks`: blocks of keys."""
     if blocks >= 0.8 * processors:
         return 1
     gains = {}
@@ -207,7 +207,7 @@ def splits(blocks: int, processors: int, key_blocks: int) -> int:
 
 
 def rounded(dim: int) -> int:
-    """Return the head dimension that the flash kernel works with."""
+    """Return the head dimension that the flash kernel computes with."""
     return align_up(dim, 32) if dim <= 192 else 256
 
 
@@ -222,8 +222,8 @@ def flash_backward(shape: KernelShape, chip: Chip, *, deterministic: bool = Fals
 
 
 def flash3_backward(shape: KernelShape) -> list[int]:
-    """Return the bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums
-    of dK and dV in float32 where several query heads share a key head."""
+    """Return the bytes of softmax_d, the base-2 logsumexp and dQ in float32, and of the sums of dK
+    and dV in float32 if several query heads share a KV head."""
     rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
     taken = [rows, rows, rows * rounded(shape.key_dim)]
     if shape.grouped:
@@ -233,10 +233,10 @@ def flash3_backward(shape: KernelShape) -> list[int]:
 
 
 def varlen_backward(shape: KernelShape, chip: Chip) -> list[int]:
-    """Return the bytes that torchtitan's attention of sequences end to end takes, by
-    flash-attention 3 on compute capability 9.0, by 2 on older cards (torchtitan b5bcd76
-    tools/utils.py, get_cuda_flash_attention_impl). 4, on later ones, is assumed to take as much as
-    3: between nothing and twice as much, of which the gradient in float32 is most."""
+    """Return the bytes of torchtitan's variable-length attention in backward: flash-attention 3 on
+    compute capability 9.0, 2 on older cards (torchtitan b5bcd76 tools/utils.py,
+    get_cuda_flash_attention_impl). 4, on newer ones, is assumed to take as much as 3: between
+    nothing and twice as much, mostly the float32 gradient."""
     return (
         flash3_backward(shape) if chip.capability >= FLASH3_SINCE else flash_backward(shape, chip)
     )
@@ -250,7 +250,7 @@ def efficient_forward(shape: KernelShape) -> list[int]:
 
 
 class Tile(NamedTuple):
-    """A kernel of cutlassB.h: rows of queries and keys that it works on, and its largest D."""
+    """A kernel of cutlassB.h: rows of queries and of keys per tile, and its largest D."""
 
     queries: int
     keys: int
@@ -259,7 +259,7 @@ class Tile(NamedTuple):
 
 UNLIMITED = 65536
 SMALL = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(64, 64, 128), Tile(64, 64, UNLIMITED))
-# Those that need more shared memory than SMALL_MEMORY are on cards that have it
+# For cards with more shared memory than SMALL_MEMORY, which some of these need
 LARGE_HALF = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 128, 128), Tile(128, 64, UNLIMITED))
 LARGE_FLOAT = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 64, 128), Tile(128, 64, UNLIMITED))
 
@@ -290,8 +290,8 @@ def efficient_backward(
 
 
 def program(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST) -> str:
-    """Name what is done for the call: what the first kernel does, or "fused" where flash's and
-    cuDNN's do the same with other sizes."""
+    """Return which program the call runs: the first kernel's, or "fused" for flash's and cuDNN's,
+    which differ only in sizes."""
     kernel = first(shape, call, chip, torch)
     plain = not call.masked and shape.key_dim % 8 == 0
     return "fused" if kernel in ("flash", "cudnn") and plain else kernel
@@ -300,9 +300,8 @@ def program(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version 
 def fused(
     shape: KernelShape, call: AttentionCall, output: int, chip: Chip, torch: Version = NEWEST
 ) -> list[int]:
-    """Return the bytes of the state of random numbers; of two that forward takes besides; of a copy
-    of the gradient, `output` bytes, which flash's kernel alone makes in backward; and of four that
-    backward takes besides."""
+    """Return the bytes of: the random number state; two tensors of forward; a copy of the gradient
+    (`output` bytes), which only flash's kernel makes in backward; and four tensors of backward."""
     if first(shape, call, chip, torch) == "cudnn":
         return [8, 0, 0, 0, *_filled(cudnn_backward(shape), 4)]
     forward = _filled(flash_forward(shape, call.dropout, chip), 2)

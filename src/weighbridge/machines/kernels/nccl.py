@@ -1,11 +1,11 @@
-"""Buffers of one communicator of NCCL, outside of torch's allocator: its channels, and for each the
+"""Buffers of one NCCL communicator, outside torch's allocator: its channels, and for each the
 connections of its rings and trees.
 
-    connection   10 MiB where it receives, 2 MiB where it sends, whatever the model is: LL, LL128
-                 and Simple buffers of 0.5, 4.69 and 4 MiB (transport/p2p.cc, init.cc), rounded up
+    connection   10 MiB if it receives, 2 MiB if it sends, whatever the model is: LL, LL128 and
+                 Simple buffers of 0.5, 4.69 and 4 MiB (transport/p2p.cc, init.cc), rounded up
     channels     2 and few more over PCIe, 12 to 24 over NVLink, 16 to 32 through switches
     connected    rings, trees and NVLink SHARP with the communicator; since 2.22 (torch 2.7), when
-                 an algorithm is first used, so that the ring may be alone
+                 an algorithm is first used, so that there may be only the ring
     SHARP        2 x 16 channels x 8 ranks x 1 MiB through switches, on Hopper and newer
                  (transport/nvls.cc)
 
@@ -26,15 +26,14 @@ CHANNELS: Mapping[Links, tuple[int, int, int]] = {
     "bridge": (1, 12, 24),  # boards of one chip have it or not
     "switch": (8, 16, 32),
 }
-CONNECTED, LAZILY = (1, 2, 3), (1, 1, 2)  # of a channel: at least, usually, at most
+CONNECTED, LAZILY = (1, 2, 3), (1, 1, 2)  # per channel: at least, usually, at most
 LAZY_SINCE = (2, 7)  # torch, whose wheels have NCCL 2.26
 SHARP = (256 * MIB, 512 * MIB)  # usually, at most
 
 
 def communicator(links: Links | None, *, lazy: bool, sharp: bool = True) -> Bytes:
-    """Return the bytes of one communicator. `links` of None stands for any card; `lazy` for
-    connections that are made when an algorithm is first used; `sharp` for a chip that sums in the
-    switch."""
+    """Return the bytes of one communicator. `links`: None for any card; `lazy`: connections are
+    made when an algorithm is first used; `sharp`: the card's generation can sum in the switch."""
     if links is None:
         known = [communicator(kind, lazy=lazy) for kind in CHANNELS]
         return Bytes(known[0].low, known[1].expected, known[-1].high)

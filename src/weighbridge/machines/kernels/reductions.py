@@ -28,16 +28,16 @@ from weighbridge.machines.accelerators.chips import Chip
 
 THREADS = 512  # of a block: MAX_NUM_THREADS
 WARP = 32
-VECTOR = 4  # input_vec_size, and outputs of a thread at most
+VECTOR = 4  # input_vec_size, and most outputs per thread
 LEAST, MOST = 16, 256  # values that one thread should add
 DENSE = 128  # inputs above which they are read as vectors
 FLAG = 4  # bytes of a semaphore
 
 
 class Reduction(NamedTuple):
-    """A sum over `inputs` values for each of `outputs`. `dense`: the inputs of an output lie side
-    by side; `folded`: in one piece, so that they are read as vectors; `vector` outputs of one
-    thread, where they are not dense."""
+    """A sum over `inputs` values for each of `outputs`. `dense`: the inputs of an output are
+    adjacent; `folded`: contiguous, so they are read as vectors; `vector`: outputs per thread if not
+    dense."""
 
     inputs: int
     outputs: int
@@ -47,17 +47,17 @@ class Reduction(NamedTuple):
 
 
 def columns(rows: int, count: int) -> Reduction:
-    """Describe the sum over the rows of a matrix [rows, count] that has no gaps."""
+    """Return the sum over the rows of a contiguous matrix [rows, count]."""
     return Reduction(rows, count, vector=together(count))
 
 
 def together(*sizes: int) -> int:
-    """Outputs of a thread, by the number of columns and all strides (get_output_vec_size)."""
+    """Return the outputs per thread, by the columns and all strides (get_output_vec_size)."""
     return next(width for width in (VECTOR, 2, 1) if all(size % width == 0 for size in sizes))
 
 
 def buffers(reduction: Reduction, element: int, chip: Chip) -> list[int]:
-    """Return the bytes of the buffer and of its flags; nothing where one block is enough for an
+    """Return the bytes of the buffer and of its flags; none if one block of threads is enough per
     output."""
     across, down = (
         (reduction.inputs, reduction.outputs)
@@ -98,23 +98,23 @@ def _block(across: int, down: int, threads: int) -> tuple[int, int]:
 
 # ---- Gradients of embeddings
 
-UNSORTED = 3072  # indices up to which one kernel sums without sorting
+UNSORTED = 3072  # most indices that one kernel sums without sorting
 ROWS_OF_A_THREAD = 10  # NROWS_PER_THREAD
 
 
 def sorts(count: int) -> bool:
-    """Tell whether torch sorts so many indices before it sums their rows."""
+    """Return whether torch sorts `count` indices before it sums their rows."""
     return count > UNSORTED
 
 
 def sorted_bytes(count: int, index: int) -> list[int]:
-    """Return the bytes of the sorted indices and of the order that sorted them, held to the end."""
+    """Return the bytes of the sorted indices and of their permutation, held to the end."""
     return [index * count] * 2
 
 
 def segments(count: int, index: int, rows: int, row_bytes: int) -> list[int]:
-    """Return the bytes of offsets of segments and of partial sums, and of these; `row_bytes` are in
-    the dtype that sums are made in, float32 for half types."""
+    """Return the bytes of the offsets of segments and of partial sums, and of these sums;
+    `row_bytes` in the dtype of the sums, float32 for half types."""
     distinct = min(count, rows)
     partial = count // ROWS_OF_A_THREAD + distinct
     return [
