@@ -1,10 +1,10 @@
-"""The bytes that a verdict is about: a device's visible memory, less what is to stay free.
+"""The bytes that a verdict is about: a device's visible memory, less the headroom.
 
     usable = visible - headroom             for each device; a count adds devices, not memory
 
-`--gpu-memory` replaces the visible memory of the part, say with what nvidia-smi shows as free. Of
-`--gpu local` what is free now is taken; `--gpu-memory total` takes what the idle cards give. Cards
-that differ are judged each by its own: `usable` is that of the one that gives least.
+`--gpu-memory` replaces the visible memory of the part, for example with what nvidia-smi shows as
+free. `--gpu local` uses what is free now; `--gpu-memory total` what the idle cards have. Cards that
+differ are judged each by its own: `usable` is that of the one with least.
 """
 
 import re
@@ -18,22 +18,22 @@ from weighbridge.base.units import GIB, human, parse_size
 from weighbridge.machines.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
 from weighbridge.machines.accelerators.parts import Part, parts
 
-LOCAL = "local"  # --gpu
-LITTLE = 100  # under a hundredth of a device the use of others is not told in a reason
-FREE, TOTAL = "free", "total"  # --gpu-memory of it
+LOCAL = "local"  # value of --gpu
+LITTLE = 100  # below 1/100 of a device, the use of others is not mentioned in a reason
+FREE, TOTAL = "free", "total"  # values of --gpu-memory for it
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Budget:
-    """The devices that were chosen, and the bytes of each that are to stay free."""
+    """The devices that the user chose, and the headroom on each."""
 
     choice: DeviceChoice
-    headroom: int  # bytes of each device
+    headroom: int  # bytes per device
 
     @cached_property
     def pool(self) -> Bytes | None:
-        """Return what processes and devices of one machine can have together, where they share
-        its memory: at least what was named of a device, or measured; None where they do not."""
+        """Return the bytes that processes and devices of one machine share: at least what the user
+        set for a device, or what was measured; None if devices have their own memory."""
         pool = self.choice.part.pool
         return None if pool is None else self._left(Bytes(*map(max, pool, self.choice.room)))
 
@@ -53,11 +53,11 @@ class Budget:
         return tuple(self._left(card.room) for card in self.choice.cards)
 
     def of(self, device: int) -> Bytes:
-        """Usable bytes of the device with that number; of one too many, the least."""
+        """Return the usable bytes of a device by its number; the least if there is no such."""
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
 
     def alone(self, device: int) -> "Budget":
-        """Return the budget of one card of several: number `device`, alone."""
+        """Return the budget of card number `device` only."""
         card = self.choice.cards[device]
         return replace(self, choice=DeviceChoice(part=card.part, cards=(card,)))
 
@@ -67,8 +67,8 @@ class Budget:
         return self._of_copies(least(self.choice.cards))
 
     def like(self, device: int) -> "Budget":
-        """Return a budget of as many cards, each like number `device`; itself where all are alike,
-        or there is no such number."""
+        """Return a budget with the same number of cards, each like number `device`; itself if all
+        are alike, or there is no such number."""
         cards = self.choice.cards
         return self._of_copies(cards[device]) if self.mixed and device < len(cards) else self
 
@@ -78,8 +78,8 @@ class Budget:
 
     @property
     def others(self) -> int:
-        """Return the bytes of a device that others use now, where the verdict goes by what is free;
-        0 of what is no matter beside it."""
+        """Return the bytes of a device that other processes use now, if the verdict is about free
+        memory; 0 if that is negligible."""
         if not self.choice.cards:
             return 0
         whole = self.choice.part.visible.bytes.expected
@@ -88,7 +88,7 @@ class Budget:
 
     @property
     def name(self) -> str:
-        """Return the devices in words, without their count where they are alike."""
+        """Return the devices in words, without their count if they are alike."""
         return " + ".join(name for name, _ in self._kinds) if self.mixed else self.choice.part.name
 
     @cached_property
@@ -107,7 +107,7 @@ class Budget:
 
 
 def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
-    """Read the three flags about devices into a budget; None where no device was named."""
+    """Return the budget that the three flags about devices set; None without a device."""
     if gpu is None and gpu_memory is None:
         if headroom is not None:
             raise UsageError(sentence("headroom_card"))
@@ -130,7 +130,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
 
 
 def is_local(gpu: str) -> bool:
-    """Tell whether `--gpu` means the cards of this machine. Raises UsageError for some of them."""
+    """Return whether `--gpu` means this machine's cards. Raises UsageError for some of them."""
     typed = gpu.strip().lower()
     if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
         raise UsageError(sentence("local_cards", gpu=gpu))
@@ -138,8 +138,8 @@ def is_local(gpu: str) -> bool:
 
 
 def _here(memory: str | None) -> DeviceChoice:
-    """Choose the cards of this machine: by what is free of each, when idle, or by a size that is
-    given."""
+    """Return the cards of this machine with their free memory, their memory when idle, or a size
+    that the user set."""
     from weighbridge.machines.accelerators import local
 
     word = (memory or FREE).strip().lower()
@@ -154,14 +154,14 @@ def _here(memory: str | None) -> DeviceChoice:
 
 
 def _sold_with(part: Part, nbytes: int) -> Part:
-    """Return the card that is sold by the same name with so much memory: all of it is a card of its
-    own, where less of the named one would be what others leave."""
+    """Return the part of the same name that is sold with that much memory, if there is one: all of
+    its memory is visible, while of `part` others would use the rest."""
     gb, odd = divmod(nbytes, GIB)
     return part if odd else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
 
 
 def _more_than_sold(part: Part, nbytes: int) -> str:
-    """Tell how much such a part is sold with; "" where no more memory was named than that."""
+    """Return a note if `nbytes` is more memory than such a part is sold with; else ""."""
     most = max((part.marketed_gb, *part.also_sold_as))
     if nbytes <= max(part.total.bytes.high, most * GIB):
         return ""
@@ -169,7 +169,7 @@ def _more_than_sold(part: Part, nbytes: int) -> str:
 
 
 def _headroom(text: str | None, room: Bytes) -> int:
-    """Return the bytes of "1GiB", or of "10%" of what a process can have."""
+    """Return the bytes of "1GiB", or of "10%" of what a process can use."""
     if text is None:
         return 0
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)

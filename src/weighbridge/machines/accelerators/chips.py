@@ -1,20 +1,20 @@
-"""Facts of NVIDIA chips that decide the memory of kernels, beside how much memory the part has.
+"""Facts of NVIDIA chips that decide the memory of kernels, other than the part's memory.
 
 By part, in parts.jsonl:
 
-    multiprocessors   that the part has enabled: flash attention and reductions split work over them
+    multiprocessors   enabled in the part: flash attention and reductions split work over them
     l2_mib            MiB of L2, which the benchmark of a compiled kernel overwrites
 
 By compute capability, in CAPABILITIES:
 
-    threads           that one multiprocessor keeps
+    threads           resident threads per multiprocessor
     shared_memory     bytes that one block of threads can opt in to
     hbm               whether the parts have stacked memory
-    links             how cards in one machine reach each other: "switch" (NVLink through switches,
-                      as SXM boards have it), "bridge" (NVLink on some boards, none on others), ""
+    links             how cards in one machine are connected: "switch" (NVLink through switches, as
+                      on SXM boards), "bridge" (NVLink on some boards, none on others), ""
 
 Sources: the vendor's architecture papers and boards' product pages (multiprocessors are CUDA cores
-/ 128 from Ampere's GA102 on), but where a record of parts.jsonl has `chip_source`; CUDA C++
+/ 128 from Ampere's GA102 on), unless a record of parts.jsonl has `chip_source`; CUDA C++
 programming guide, table "Technical Specifications per Compute Capability".
 """
 
@@ -30,7 +30,7 @@ Links = Literal["switch", "bridge", ""]
 
 @frozen_record
 class Capability:
-    """Facts that all chips of one compute capability share; `shared_memory` is in bytes."""
+    """Facts shared by all chips of one compute capability; `shared_memory` is in bytes."""
 
     threads: int
     shared_memory: int
@@ -38,7 +38,7 @@ class Capability:
     links: Links = ""
 
 
-# Compute capability, threads of a multiprocessor, KiB of shared memory, links between cards
+# Compute capability, threads per multiprocessor, KiB of shared memory, links between cards
 _CAPABILITIES = """
 3.7 2048 48
 5.2 2048 48
@@ -72,16 +72,16 @@ def _capability(row: str) -> tuple[Version, Capability]:
 
 
 CAPABILITIES: Mapping[Version, Capability] = dict(map(_capability, _CAPABILITIES.split("\n")[1:-1]))
-BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
-FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+BFLOAT16_SINCE: Version = (8, 0)  # matrix products in bfloat16
+FLOAT8_SINCE: Version = (8, 9)  # in float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
 # Recipes of float8: Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)
 BLOCKWISE_SINCE: Version = (9, 0)
 MXFP8_SINCE: Version = (10, 0)
-# Whose products of float8 take operands as they lie, not by rows alone: pytorch/utils.py
+# Float8 products that take operands in any layout, not only row-major ones: pytorch/utils.py
 # (is_non_tn_fp8_gemm_supported)
 FLOAT8_AS_IT_LIES = frozenset(v for v in CAPABILITIES if (10, 0) <= v < (12, 0))
 MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
-# Orin, Thor and Spark: servers take what the system calls available for what is free there (vllm
+# Orin, Thor and Spark: servers take the system's available memory as free memory (vllm
 # utils/mem_utils.py, shared_sysmem_device_mem_sms; sglang srt/utils/common.py)
 OF_THE_SYSTEM = frozenset(((8, 7), (11, 0), (12, 1)))
 SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
@@ -91,7 +91,7 @@ LINKED = SWITCHED | BRIDGED
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """One chip: its compute capability, its multiprocessors, its L2 cache in MiB (None: unread)."""
+    """One chip: its compute capability, multiprocessors and L2 cache in MiB (None: unread)."""
 
     capability: Version
     multiprocessors: int
@@ -99,7 +99,7 @@ class Chip:
 
     @property
     def threads(self) -> int:
-        """Threads that one multiprocessor keeps."""
+        """Return the resident threads per multiprocessor."""
         return CAPABILITIES[self.capability].threads
 
     @property
@@ -109,18 +109,18 @@ class Chip:
 
     @property
     def hbm(self) -> bool:
-        """True for parts with stacked memory."""
+        """Return whether the chip has stacked memory."""
         return CAPABILITIES[self.capability].hbm
 
     @property
     def links(self) -> Links:
-        """Name the way in which cards of this chip in one machine reach each other."""
+        """Return how cards of this chip in one machine are connected."""
         return CAPABILITIES[self.capability].links
 
     @property
     def resident(self) -> int:
-        """Threads that the whole chip keeps at once: each has a stack in device memory."""
+        """Return the resident threads of the whole chip; each has a stack in device memory."""
         return self.multiprocessors * self.threads
 
 
-ASSUMED = Chip((8, 0), 108, 40)  # an A100's, where no part was named
+ASSUMED = Chip((8, 0), 108, 40)  # an A100's, if no part was named

@@ -1,7 +1,7 @@
-"""The diagnosis of a machine: its accelerators and memory, and versions of what could run on them.
-The same of what a program printed on another one.
+"""The diagnosis of a machine: accelerators, memory, and versions of what could run on them; or of
+another machine, from the output of a program there.
 
-Versions are read from what pip has written down: nothing is imported, and no GPU is woken.
+Versions are read from pip's records: nothing is imported, and no GPU is woken.
 """
 
 import platform
@@ -38,7 +38,7 @@ DEVELOPERS = frozenset(
 
 @frozen_record
 class Extra:
-    """A group of packages that `pip install 'weighbridge[name]'` brings."""
+    """A group of packages that `pip install 'weighbridge[name]'` installs."""
 
     name: str
     missing: tuple[str, ...]
@@ -53,7 +53,7 @@ class Extra:
 
 @frozen_record
 class Memory:
-    """Host memory in bytes: what is installed, what is left, and the limits of control groups."""
+    """Host memory in bytes: installed, available, and the limits of control groups."""
 
     total: int | None
     available: int | None
@@ -71,14 +71,14 @@ class Memory:
 
 @frozen_record
 class DiagnosedDevice:
-    """One device: as it was told, and as it was understood. No card: its memory is not known."""
+    """One device as reported, with its card in the catalogue: None if its memory is unknown."""
 
     device: DetectedDevice
     card: ChosenCard | None
 
     @property
     def name(self) -> str:
-        """Return the name in the catalogue; else the name as it was printed."""
+        """Return the name in the catalogue; else the reported name."""
         return self.card.part.name if self.card else self.device.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,11 +98,11 @@ class DiagnosedDevice:
 
 @frozen_record
 class Diagnosis:
-    """All that `weighbridge doctor` tells. `here` says which machine it is of: this one, or one
-    that printed an output. `why` says why there is no accelerator."""
+    """Everything that `weighbridge doctor` shows. `here`: whether it is about this machine, or
+    about one that printed an output. `why`: why there is no accelerator."""
 
     here: bool
-    missing: tuple[str, ...]  # programs that would tell, and are not installed
+    missing: tuple[str, ...]  # programs that would report devices, and are not installed
     accelerators: tuple[DiagnosedDevice, ...]
     seen: tuple[ToolOutput, ...]
     notes: tuple[str, ...]
@@ -139,7 +139,7 @@ def _asked(seen: ToolOutput) -> dict[str, Any]:
 
 
 def diagnosis(*, torch: bool = False) -> Diagnosis:
-    """Asks this machine. `torch` wakes torch and asks it too, which takes memory of each card."""
+    """Return the diagnosis of this machine. `torch`: ask torch too, which uses card memory."""
     seen = _with_torch(here()) if torch else here()
     memory = host()
     machine = local.HostMemory(memory.total, memory.available)
@@ -158,8 +158,8 @@ def diagnosis(*, torch: bool = False) -> Diagnosis:
 
 
 def of_output(text: str) -> Diagnosis:
-    """Return what a program printed elsewhere. Raises BadFileError of an output that we do not
-    know."""
+    """Return the diagnosis of the machine where a program printed `text`. Raises BadFileError for
+    an unknown output."""
     seen = outputs.read(text)
     devices = gathered((seen,))
     return Diagnosis(
@@ -183,12 +183,12 @@ def _accelerators(machine_devices: Here, machine: local.HostMemory) -> tuple[Dia
 
 
 def _with_torch(others: Here) -> Here:
-    """Add what torch itself says to what drivers said."""
+    """Add torch's report to those of drivers."""
     try:
         import torch
 
         seen = asked_of_torch(torch)
-    except Exception as error:  # it is another's: anything can be wrong with an installation
+    except Exception as error:  # anything can be wrong with a user's installation
         kind = type(error).__name__
         seen = ToolOutput(source="torch", why=sentence("seen.no_import", kind=kind))
     devices = others.devices or seen.devices
@@ -222,7 +222,7 @@ def _versions(devices: Here) -> Iterator[tuple[str, str]]:
 
 
 def _rocm() -> str:
-    """Return the version of ROCm that its packages wrote to disk."""
+    """Return the version of ROCm from its packages' file; "" without one."""
     try:
         with open("/opt/rocm/.info/version", encoding="utf-8") as file:
             text = file.readline(64).strip()
@@ -243,7 +243,7 @@ def version(name: str) -> str | None:
 
 
 def extras() -> Iterator[Extra]:
-    """Each group of ours for users, and what of it is not installed."""
+    """Yield each extra for users, with its packages that are not installed."""
     needs = required()
     for name in needs:
         if name not in DEVELOPERS:
@@ -251,7 +251,7 @@ def extras() -> Iterator[Extra]:
 
 
 def required() -> dict[str, list[str]]:
-    """Packages of each extra, of our own metadata: `torch>=2.10; extra == 'gpu'`."""
+    """Return the packages of each extra, from our metadata: `torch>=2.10; extra == 'gpu'`."""
     import re
     from importlib import metadata
 
@@ -269,7 +269,7 @@ def required() -> dict[str, list[str]]:
 
 
 def _of(name: str, needs: Mapping[str, list[str]]) -> Iterator[str]:
-    """Yield the packages that an extra brings, with those of other extras of ours that it names."""
+    """Yield the packages of an extra, including those of the extras that it names."""
     for one in needs.get(name, ()):
         inner = one.partition("[")[2].rstrip("]")
         if one.startswith(f"{OWN}[") and inner != name:

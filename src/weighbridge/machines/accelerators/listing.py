@@ -1,6 +1,6 @@
-"""The catalogue of accelerators as one asks for it: a pattern, filters and an order.
+"""The catalogue of accelerators with a search pattern, filters and an order.
 
-One filter is by the number types that a part multiplies in its own units, which follow from its
+One filter is by the dtypes that a part multiplies in its own units, which follow from its
 architecture:
 
     NVIDIA   compute capability; CUDA C++ programming guide, "Arithmetic Instructions" and "Compute
@@ -12,7 +12,7 @@ architecture:
     Intel    XMX of Arc and of the Max series; Gaudi: Intel's white papers of each
     Google   cloud.google.com/tpu/docs/system-architecture-tpu-vm
 
-None is "not known": of makers and parts for which no page was read.
+None is "not known": for makers and parts whose pages were not read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
 from weighbridge.machines.accelerators.names import search
 from weighbridge.machines.accelerators.parts import Instance, Part, parts
 
-HOME, WORK = USES = ("home", "work")  # whose computers have it: one's own; an office's, a cloud's
+HOME, WORK = USES = ("home", "work")  # in a computer of one's own; of an office or a cloud
 TYPES = ("bf16", "fp8", "fp4", "int8")
 FLOAT4_SINCE: Version = (10, 0)
 INT8_SINCE: Version = (6, 1)
@@ -43,7 +43,7 @@ AMD: Mapping[str, frozenset[str]] = {
     "gfx1151": frozenset(("bf16", "int8")),
     "gfx1201": frozenset(("bf16", "int8", "fp8")),
 }
-NAMED: Mapping[str, frozenset[str]] = {  # by what a name begins with
+NAMED: Mapping[str, frozenset[str]] = {  # beginning of a name -> dtypes
     "Apple M1": frozenset(),
     "Apple M": frozenset(("bf16",)),
     "Arc": frozenset(("bf16", "int8")),
@@ -60,8 +60,7 @@ NAMED: Mapping[str, frozenset[str]] = {  # by what a name begins with
 
 
 def abilities(part: Part) -> Known:
-    """Map each number type of TYPES to whether `part` computes in it; None where that is
-    unknown."""
+    """Return for each dtype of TYPES whether `part` computes in it; None if that is unknown."""
     if part.vendor == "NVIDIA":
         return _nvidia(part.capability)
     types = (
@@ -85,14 +84,13 @@ def _nvidia(version: Version | None) -> Known:
 
 @frozen_record
 class Wanted:
-    """Properties that a part must have. A property that is not known of a part, it does not
-    have."""
+    """Properties that a part must have. An unknown property counts as missing."""
 
     types: tuple[str, ...] = ()
     nvlink: bool = False
-    memory: int = 0  # bytes; a card that is sold as 24 GB has 24 GiB, as people mean it
+    memory: int = 0  # bytes; a card sold as 24 GB counts as 24 GiB, as people mean it
     vendor: str = ""
-    use: str = ""  # of USES
+    use: str = ""  # one of USES
 
     def by(self, part: Part) -> bool:
         known = abilities(part)
@@ -108,8 +106,8 @@ class Wanted:
 def filtered(
     named: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
 ) -> tuple[list[Part], list[Instance]]:
-    """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
-    UsageError for a vendor that no GPU of the catalogue has."""
+    """Return the GPUs and rented machines with the properties of `wanted`; a machine has those of
+    its GPU. Raises UsageError for a vendor that no GPU of the catalogue has."""
     vendors = {part.vendor.lower(): part.vendor for part in parts().values()}
     if wanted.vendor and wanted.vendor.lower() not in vendors:
         known = ", ".join(sorted(vendors.values()))
@@ -127,8 +125,8 @@ ORDERS: Mapping[str, Callable[[Part], Any]] = {
 
 
 def ordered(cards: Sequence[Part], by: str | None) -> list[Part]:
-    """Put the most and the newest first, the newest where no order is named; those of which it is
-    not known come last."""
+    """Return the cards with the highest value of `by` first, by default the newest; cards without a
+    known value come last."""
     return sorted(cards, key=ORDERS[by or "year"])
 
 
@@ -137,7 +135,7 @@ SORTS = ("memory", "name", "bandwidth", "year")
 
 
 def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
-    """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
+    """Return the parts and machines that match. Raises NotFoundError if there are none."""
     least, use = chosen.get("min_memory"), chosen.get("use") or ""
     if use not in ("", *USES):
         raise UsageError(sentence("choice", flag="use", known=", ".join(USES), value=use))
@@ -158,7 +156,7 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], S
 
 
 def to_dict(cards: Sequence[Part], machines: Sequence[Instance]) -> dict[str, Any]:
-    """Write the JSON of `weighbridge gpus`: docs/gpus.md."""
+    """Return the JSON of `weighbridge gpus`: docs/gpus.md."""
     records = [{**card.to_dict(), "computes_in": dict(abilities(card))} for card in cards]
     return {
         "schema": SCHEMA,

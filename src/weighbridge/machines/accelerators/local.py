@@ -1,12 +1,12 @@
 """`--gpu local`: the accelerators of this machine, as the verdict takes them.
 
-What was measured wins over the catalogue, which adds what no driver tells: kernels, contexts.
+Measurements win over the catalogue, which adds what drivers do not report: kernels, contexts.
 
-    idle    the total less what the driver keeps         --gpu-memory total judges by it
+    idle    the total less what the driver reserves      --gpu-memory total judges by it
     free    idle less what others use now                the default: a run now has no more
 
-Where a chip has the host's memory, its total is the machine's, and what is free is the less of what
-its GPU may take and what the machine has left.
+If a chip uses the host's memory, its total is the machine's, and its free memory is the lesser of
+what its GPU may use and what the machine has left.
 """
 
 import re
@@ -32,13 +32,13 @@ VENDORS: dict[DeviceApi, str] = {
     "hpu": "Intel",
     "tpu": "Google",
 }
-NEAR = 0.12  # of the size sold, assumed: a total that is farther off is not such a part
+NEAR = 0.12  # of the size sold, assumed: a total further off is another part
 Told = tuple[DetectedDevice, ChosenCard]
 
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """Bytes that the machine has, and that are left of them; None where nothing tells."""
+    """Bytes of the machine's memory, and bytes left of them; None if not reported."""
 
     total: int | None
     left: int | None
@@ -50,7 +50,7 @@ def host() -> HostMemory:
 
 
 def memory() -> ram.Ram | None:
-    """Host memory that this machine has left; None where nothing tells."""
+    """Return the host memory that this machine has left; None if not reported."""
     try:
         return ram.here()
     except UnsupportedError:
@@ -61,7 +61,7 @@ _kept: dict[bool, tuple[Here, DeviceChoice]] = {}
 
 
 def now(*, idle: bool = False) -> DeviceChoice:
-    """Choose the cards of this machine; the same ones as long as what is here is not asked anew."""
+    """Return the cards of this machine; the same object until the machine is detected anew."""
     seen, last = here(), _kept.get(idle)
     if last is None or last[0] is not seen:
         _kept[idle] = last = (seen, choice(idle=idle, seen=seen))
@@ -71,7 +71,7 @@ def now(*, idle: bool = False) -> DeviceChoice:
 def choice(
     *, idle: bool = False, seen: Here | None = None, machine: HostMemory | None = None
 ) -> DeviceChoice:
-    """Choose all cards of this machine that one program can use. Raises UsageError where there is
+    """Return all cards of this machine that one program can use. Raises UsageError if there are
     none."""
     seen = here() if seen is None else seen
     machine = host() if machine is None else machine
@@ -87,12 +87,12 @@ def choice(
 
 
 def with_cards(seen: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
-    """Pair each device with its card; None of those whose memory is not known."""
+    """Return each device with its card; None for those with unknown memory."""
     return [(device, card(device, machine)) for device in seen.devices]
 
 
 def none(seen: Here) -> str:
-    """Say why there is no card to judge by."""
+    """Return why there is no card to judge by."""
     if seen.devices:
         whys = (about(d.name, d.why or sentence("size_unknown")) for d in seen.devices)
         return sentence("card_unsized", why=clauses(*dict.fromkeys(whys)))
@@ -101,14 +101,14 @@ def none(seen: Here) -> str:
 
 
 def silent(seen: Here) -> str:
-    """Collect what programs said that told no device, and what hid those that they told; "" where
-    none is installed."""
+    """Return why programs reported no device, and what hid reported ones; "" if no program is
+    installed."""
     return clauses(*(about(s.source, s.why) for s in seen.seen if s.why), *seen.notes)
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
-    """Keep the cards of the vendor that has most memory here: no program runs on two vendors' at
-    once."""
+    """Return the cards of the vendor with most memory here, and notes on the others: no program
+    runs on two vendors' cards at once."""
     sums: dict[str, int] = {}
     for _, card in cards:
         sums[card.part.vendor] = sums.get(card.part.vendor, 0) + card.part.visible.bytes.low
@@ -119,7 +119,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
-    """Find the catalogue's card for a device; None where its memory is not known."""
+    """Return the catalogue's card for a device; None if its memory is not known."""
     part = known(device, machine)
     if device.kind == "mps" and device.unified and device.total is not None:
         machine = replace(machine, total=device.total)
@@ -128,7 +128,7 @@ def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
     if device.total is None:
         return _of_slice(device, part)
     total = MemoryFigure(exactly(device.total), "read", device.source)
-    if part is not None and not part.marketed_gb:  # a slice that is sold under no size
+    if part is not None and not part.marketed_gb:  # a slice that is not sold under a size
         part = replace(part, marketed_gb=device.total // GIB + 1)
     idle = _idle(device, part)
     free = _free(device, idle)
@@ -144,7 +144,7 @@ def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> ChosenCar
 
 
 def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
-    """Return the bytes that processes can have of a device when nobody else is there."""
+    """Return the bytes of a device that processes can use if nothing else runs."""
     assert device.total is not None
     total = exactly(device.total)
     if device.reserved is not None:
@@ -156,7 +156,7 @@ def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
 
 
 def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
-    """Return the free bytes; None where nobody told what is in use."""
+    """Return the free bytes; None if their use is not reported."""
     if device.free is not None:
         return exactly(device.free)
     used = device.used
@@ -164,8 +164,8 @@ def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
 
 
 def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> ChosenCard | None:
-    """Make the card of a chip with the host's memory."""
-    if machine.total is None:  # its name says what such a chip has
+    """Return the card of a chip that uses the host's memory."""
+    if machine.total is None:  # its name may tell the size
         return (
             None if part is None or not part.shares_host else ChosenCard(part=part, room=part.room)
         )
@@ -177,7 +177,7 @@ def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> C
 
 
 def _idle_share(device: DetectedDevice, part: Part | None, total: int) -> Bytes:
-    """Return what a chip may take of the host's memory where nothing else runs."""
+    """Return the bytes of host memory that a chip may use if nothing else runs."""
     if device.limit:
         return exactly(device.limit)
     if part is not None and abs(total - part.marketed_gb * GIB) <= NEAR * total:
@@ -187,7 +187,7 @@ def _idle_share(device: DetectedDevice, part: Part | None, total: int) -> Bytes:
 
 
 def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
-    """Make the card of a slice whose profile alone was told: an interval."""
+    """Return the card of a slice of which only the profile is known: an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
     return ChosenCard(part=part, room=part.visible.bytes)
@@ -198,8 +198,8 @@ def _at_most(room: Bytes, limit: int) -> Bytes:
 
 
 def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
-    """Find the part of the catalogue that a device is; None of what is not in it, and of cut
-    names."""
+    """Return the part of the catalogue that a device is; None if it is not in it, or its name is
+    cut."""
     size = machine.total if device.unified and device.total is None else device.total
     parts = {p.id: p for p in _named(device.name, size)}
     if len(parts) != 1:
@@ -213,8 +213,8 @@ def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
 
 
 def _slice(part: Part, profile: str) -> Part:
-    """Return the MIG slice of `part`, if the catalogue has its profile; else the whole card under a
-    name that tells the profile. A compute instance ("1c.3g.71gb") has the memory of its GPU
+    """Return the MIG slice of `part`, if the catalogue has its profile; else the whole card with
+    the profile in its name. A compute instance ("1c.3g.71gb") has the memory of its GPU
     instance."""
     short = re.sub(r"^\d+c\.", "", profile)
     if short in part.mig:
@@ -224,7 +224,7 @@ def _slice(part: Part, profile: str) -> Part:
 
 
 def _named(name: str, size: int | None) -> Iterator[Part]:
-    """Yield parts that a name may mean, of about that size."""
+    """Yield parts of about that size that a name may mean."""
     if name.endswith("..."):
         return
     sizes = "" if size is None else f" {round(size / GIB)}GB"
@@ -237,7 +237,7 @@ def _named(name: str, size: int | None) -> Iterator[Part]:
 
 
 def _alternatives(name: str) -> Iterator[str]:
-    """Split "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" into the cards that share the chip."""
+    """Yield the cards that share a chip: of "Navi 22 [Radeon RX 6700/6700 XT / 6800M]" three."""
     name = re.sub(r"\((?:R|TM|C)\)", "", name)
     inside = re.search(r"\[([^\]]+)\]", name)
     if inside is None:
@@ -257,14 +257,14 @@ def _found(text: str) -> Part | None:
 
 
 def _sold(part: Part, size: int | None) -> bool:
-    """Tell whether a part is sold with such a memory. A share of a card has less than that."""
+    """Return whether a part is sold with that much memory, or more: a slice of a card has less."""
     most = max((part.marketed_gb, *part.also_sold_as)) * GIB
     return size is None or size <= most * (1 + NEAR)
 
 
 def generic(device: DetectedDevice, total: int) -> Part:
-    """Make a part of a device that the catalogue does not have, with what was told of it and no
-    more."""
+    """Return a part for a device that the catalogue does not have, with only what was reported of
+    it."""
     figure = MemoryFigure(exactly(total), "read", device.source)
     return Part(
         id="",
@@ -284,7 +284,7 @@ def generic(device: DetectedDevice, total: int) -> Part:
 
 
 def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
-    """Yield a sentence for each kind of card: what it has, and what others use of it."""
+    """Yield a sentence for each kind of card: its memory, and what others use of it."""
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):
         count = sentences.count(text)

@@ -4,10 +4,10 @@
     4张3090   8卡A800   A10*4   p5.48xlarge   m3 max 128gb   a100-80gb/1g.10gb   24GiB
     1x4090+1x3090
 
-Two spellings are one name when they agree without case, separators, the maker's words and "GB".
-A name is first one that a part lists (its id, name or alias), else one that can be derived from
-those: without the size or the form factor, or with the size that the part is sold with. Where a
-derived name fits several parts, the error says what there is to choose from.
+Two spellings are one name if they agree without case, separators, the maker's words and "GB". A
+name is first compared with those of a part (its id, name or alias), else with names derived from
+those: without the size or the form factor, or with a size that the part is sold with. If a derived
+name fits several parts, the error lists them.
 """
 
 import re
@@ -46,12 +46,12 @@ from weighbridge.machines.accelerators.spelling import (
     unbracketed,
 )
 
-JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
+JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; not "Ryzen AI Max+ 395"
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 MAC = re.compile(r"(?:apple )?mac(?:book)?(?: (?:mini|studio|pro|air))* (?P<size>\d+) ?gi?b?")
 OF_A_CARD = re.compile(r"\d{1,3}(?!\d)")
 SLICE = re.compile(r"(?:[/ :-]|\bmig\b)+(\d+g\.\d+gb)(?:[+.]\w+)?$")  # ".me" in a Kubernetes label
-# "4张3090", "A10*4", "A800 8卡", "8 A100"; as text, since few names have a count
+# "4张3090", "A10*4", "A800 8卡", "8 A100"; kept as text, since few names have a count
 COUNTS = (
     rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
     r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
@@ -59,18 +59,18 @@ COUNTS = (
     r"(?P<count>\d{1,3}) +(?P<name>.+)",  # of four digits it is a name: 5090 16GB
     r"(?P<name>tpu ?v\d\w*)-(?P<count>\d{1,4})",  # a slice: TPU v5e-8
 )
-MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published
-HOST = ("cpu", "cpus", "host", "ram", "none")  # what is no accelerator
-NUMBER = 3  # digits of the shortest that says something of a card: 780
+MOST = 1 << 14  # devices, our limit: more than the largest published trainings
+HOST = ("cpu", "cpus", "host", "ram", "none")  # words that are not accelerators
+NUMBER = 3  # fewest digits that identify a card: 780
 SHOWN = 5  # names in an error
-SHORT, NAMES = 64, 512  # characters of names that are kept, and how many of them
-MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
+SHORT, NAMES = 64, 512  # characters of names that are cached, and how many names
+MIXED = 64  # cards per machine, assumed: the largest on sale hold 16
 
 
 @frozen_record
 class ChosenCard:
-    """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
-    what is `free` of that now, which was measured where the card is of this machine."""
+    """One of several cards. `room`: the bytes that a process can use of it, which the verdict
+    compares with; for a card of this machine, what was measured as `free`."""
 
     part: Part
     room: Bytes
@@ -79,23 +79,23 @@ class ChosenCard:
 
 @frozen_record
 class DeviceChoice:
-    """The devices that the user has in mind."""
+    """The devices that the user means."""
 
-    part: Part  # of mixed cards the one with the least room
+    part: Part  # for mixed cards, the one with the least room
     count: int = 1
-    note: str = ""  # what else the name could have meant
-    cards: tuple[ChosenCard, ...] = ()  # in order, where they differ or were measured
-    others: tuple[Part, ...] = ()  # of other sizes, which the name could have meant
+    note: str = ""  # other meanings of the name
+    cards: tuple[ChosenCard, ...] = ()  # in order, if they differ or were measured
+    others: tuple[Part, ...] = ()  # other sizes that the name could mean
 
     @property
     def mixed(self) -> bool:
-        """True where its cards are of several kinds, or have more and less."""
+        """Return whether its cards differ in kind, or in their room."""
         return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
 
     @property
     def room(self) -> Bytes:
-        """Return the bytes of each device that the verdict goes by; of cards that differ, those of
-        the one that has least."""
+        """Return the bytes per device that the verdict compares with; if cards differ, those of the
+        one with least."""
         return least(self.cards).room if self.cards else self.part.room
 
 
@@ -107,7 +107,7 @@ def find(text: str) -> DeviceChoice:
 
 @lru_cache(maxsize=NAMES)
 def _again(text: str) -> DeviceChoice:
-    """Find what a short text means, once where it is asked again."""
+    """Return what a short text means, cached."""
     return _found(text)
 
 
@@ -125,7 +125,7 @@ def _found(text: str) -> DeviceChoice:
         if match and inner:
             count = int(match["count"]) if match["count"].isdecimal() else 0
             return _times(inner, count, text)
-    if len(pieces) > 1:  # which of them it is
+    if len(pieces) > 1:  # which of the pieces is unknown
         _mixed(text, pieces[: MIXED + 1])
     if bare := re.match(AT, typed):
         return _found(typed[bare.end() :])
@@ -133,8 +133,8 @@ def _found(text: str) -> DeviceChoice:
 
 
 def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
-    """Pass a device on; raise UsageError where a plus joins it to nothing. Some names end with
-    one."""
+    """Return `choice`. Raises UsageError if a plus in the text joins it to nothing; some names end
+    with a plus."""
     plus = text.strip()
     if not plus.startswith("+") and not plus.endswith("+"):
         return choice
@@ -144,7 +144,7 @@ def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
 
 
 def _is_one(text: str) -> bool:
-    """Tell whether a text names a device by itself."""
+    """Return whether a text names a device by itself."""
     try:
         return bool(text) and find(text).count > 0
     except UsageError:
@@ -152,8 +152,8 @@ def _is_one(text: str) -> bool:
 
 
 def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
-    """Put cards of several kinds into one machine, in the order in which they are typed. Raises
-    UsageError where one of them is not known."""
+    """Return cards of several kinds in one machine, in the order that was typed. Raises UsageError
+    if one of them is not known."""
     named = [find(one) for one in pieces]
     if sum(c.count for c in named) > MIXED:
         raise UsageError(sentence("mixed", text=text, most=MIXED))
@@ -169,18 +169,18 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
 
 
 def least(cards: Iterable[ChosenCard]) -> ChosenCard:
-    """Return the card that has least; of such that have as much, the oldest."""
+    """Return the card with the least room; among equals, the oldest."""
     return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
 
 
 def in_words(cards: Iterable[ChosenCard]) -> str:
-    """Say what is assumed of cards that differ."""
+    """Return a sentence on what is assumed of cards that differ."""
     small = least(cards).part.name
     return sentence("cards_differ", card=small)
 
 
 def sized(text: str) -> Part:
-    """Make a device of which nothing is known but how much a process can have of it."""
+    """Return a device of which only the bytes that a process can use are known."""
     nbytes = parse_size(text)
     if nbytes <= 0:
         raise UsageError(sentence("device_memory", text=text))
@@ -203,7 +203,7 @@ def sized(text: str) -> Part:
 
 
 def search(pattern: str) -> tuple[list[Part], list[Instance]]:
-    """Find parts and instances of which a name holds `pattern`, or which have that size or name."""
+    """Return parts and instances whose name contains `pattern`, or that have that size or name."""
     typed = normal(pattern)
     size = re.fullmatch(r"(\d+)g", compact(typed))
     matching = [
@@ -234,7 +234,7 @@ def _within(typed: str, names: Iterable[str]) -> bool:
 
 
 def _named(pattern: str) -> Part | None:
-    """Find the part of the catalogue that `pattern` means, where no machine is called so."""
+    """Return the part of the catalogue that `pattern` means, unless a machine has that name."""
     try:
         part = find(pattern).part
     except UsageError:
@@ -252,8 +252,8 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
 
 
 def _device(typed: str) -> DeviceChoice | None:
-    """Find what `typed` names without a count, if anything: in the usual order of words, with the
-    size before the name or before the form factor, or as several ("3090s")."""
+    """Return what `typed` names without a count, if anything: in the usual order of words, with the
+    size before the name or before the form factor, or in the plural ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
@@ -261,7 +261,7 @@ def _device(typed: str) -> DeviceChoice | None:
         return _of_mac(typed, int(mac["size"]))
     size = FILLER.sub("", typed).strip()
     sized_alone = MEMORY.fullmatch(size) is not None
-    if sized_alone and OF_A_CARD.match(size):  # and no part of a card's name: 48gb
+    if sized_alone and OF_A_CARD.match(size):  # not part of a card's name: 48gb
         return _of_size(size)
     choices = (_ordered(text) for text in orders(typed))
     usual = next((one for one in choices if one is not None), None)
@@ -282,9 +282,9 @@ def _ordered(typed: str) -> DeviceChoice | None:
 
 
 def _of_size(typed: str) -> DeviceChoice:
-    """Make a device that is named by a size alone, with a note of how it was read: what cards give
-    that are sold with so many gigabytes; as much as it says, of GiB and of what none is sold
-    with."""
+    """Return a device that is named by its size only, with a note on the reading: GB that cards are
+    sold with mean what such cards give; GiB, and sizes that none is sold with, mean exactly
+    that."""
     part, note = sized(typed), ""
     sold = [
         p
@@ -309,8 +309,8 @@ def _of_size(typed: str) -> DeviceChoice:
 
 
 def _of_mac(typed: str, gb: int) -> DeviceChoice | None:
-    """Return a Mac of which the memory alone is known: the chip with the least room of those sold
-    with so much. What a process can have depends on the memory, within the interval of each."""
+    """Return a Mac of which only the memory is known: the chip with the least room of those sold
+    with it. What a process can use depends on the memory, within the interval of each."""
     chips = [p for p in parts().values() if p.vendor == "Apple" and p.marketed_gb == gb]
     if not chips:
         return None
@@ -332,7 +332,7 @@ def _slice(name: str, profile: str) -> DeviceChoice | None:
 
 @cache
 def _listed() -> dict[str, DeviceChoice]:
-    """Index the names that parts list, then those of instances; a part goes before an instance."""
+    """Return an index of the names that parts list, then of instances' names; parts win."""
     index: dict[str, DeviceChoice] = {}
     for part in parts().values():
         names = (part.id, part.name, unbracketed(part.name), *part.aliases)
@@ -349,7 +349,7 @@ def _listed() -> dict[str, DeviceChoice]:
 
 @cache
 def _by_derived_key() -> dict[str, dict[str, Part]]:
-    """Index the parts that a derived name fits, by id."""
+    """Return an index from a derived name to the parts that it fits, by id."""
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
         for name in (unbracketed(part.name), *part.aliases):
@@ -360,7 +360,7 @@ def _by_derived_key() -> dict[str, dict[str, Part]]:
 
 
 def _others(part: Part, key: str) -> tuple[Part, ...]:
-    """Return the parts of other sizes that share the derived name."""
+    """Return the parts of other sizes with the same derived name."""
     return tuple(
         p
         for p in _by_derived_key().get(key, {}).values()
@@ -369,13 +369,13 @@ def _others(part: Part, key: str) -> tuple[Part, ...]:
 
 
 def _told(part: Part, others: Sequence[Part]) -> str:
-    """Name the parts that a name could have meant, in words."""
+    """Return a sentence with the other parts that a name could mean; "" without any."""
     names = ", ".join(p.name for p in others)
     return sentence("card_taken", card=part.name, others=names) if others else ""
 
 
 def _derived(key: str, typed: str) -> Part | None:
-    """Return the part that a derived name fits. Raises UsageError where it fits several alike."""
+    """Return the part that a derived name fits. Raises UsageError if it fits several."""
     spelled = _by_derived_key().get(key, {})
     if len(spelled) <= 1:
         return next(iter(spelled.values()), None)
@@ -384,7 +384,7 @@ def _derived(key: str, typed: str) -> Part | None:
 
 
 def _unknown(text: str, typed: str) -> NotFoundError:
-    """Make the error: names that hold what was typed, then names that look like it."""
+    """Return the error: names that contain what was typed, then names that look like it."""
     if typed in HOST:
         return NotFoundError(sentence("card_host", name=text[:60]))
     key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
@@ -400,7 +400,7 @@ def _unknown(text: str, typed: str) -> NotFoundError:
 
 
 def spoken(part: Part) -> str:
-    """The shortest name of a part that people type and that means no other: 5090, a100-80gb."""
+    """Return the shortest unique name of a part that people type: 5090, a100-80gb."""
     names = (unbracketed(part.name), *part.aliases)
     short = {text for name in names for text in (name, FORM.sub("", name.lower()))}
     short |= {SIZE.sub("", text.lower()) for text in short}
@@ -416,15 +416,15 @@ def spoken(part: Part) -> str:
 
 
 def spellings() -> dict[str, list[str]]:
-    """Map the id of a part or a machine to keys by which `find` knows it, without blanks, hyphens,
-    case and the maker's words: 4090, a10080g, p548xlarge."""
+    """Return for the id of each part or machine the keys by which `find` knows it, without blanks,
+    hyphens, case and the maker's words: 4090, a10080g, p548xlarge."""
     machines = {key: i for i in instances().values() for key in _keys_of(i)}
     by_id: dict[str, list[str]] = {i.id: [] for i in instances().values()}
     for key, choice in _listed().items():
         machine = machines.get(key)
         rented = machine is not None and machine.part == choice.part.id
         by_id.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
-    for key, fitting in sorted(_by_derived_key().items()):  # it is made of sets, in no order
+    for key, fitting in sorted(_by_derived_key().items()):  # made of sets, which have no order
         if len(fitting) == 1 and key not in _listed() and not MEMORY.fullmatch(key):
             by_id.setdefault(next(iter(fitting)), []).append(key)
     return by_id

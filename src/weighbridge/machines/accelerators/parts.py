@@ -1,11 +1,11 @@
-"""The accelerator catalogue: a record a part, with the source of every figure.
+"""The accelerator catalogue: one record per part, with the source of every figure.
 
-parts.jsonl holds what of a chip decides kernels (chips.py), and memory that was read somewhere, in
+parts.jsonl holds the facts of a chip that decide kernels (chips.py), and memory that was read, in
 MiB as [low, expected, high]: `read` on such a part, or `assumed` from a sibling on the same board,
-of which 0.985 to 1.005 is taken (one part under other drivers reads 0.986 to 1 of today's figure).
-What it lacks is an interval of rules.py. Bandwidth has its source; `nvlink` is what the board's
-product page says; `year` is unverified, and only puts parts in an order. instances.jsonl holds
-machines that clouds rent: a part and a count.
+as 0.985 to 1.005 of it (one part under other drivers reads 0.986 to 1 of today's figure). Missing
+figures are an interval of rules.py. Bandwidth has its source; `nvlink` is what the board's product
+page says; `year` is unverified, and only orders parts. instances.jsonl holds machines that clouds
+rent: a part and a count.
 """
 
 import json
@@ -23,9 +23,9 @@ from weighbridge.machines.accelerators.chips import ASSUMED, CAPABILITIES, Chip
 
 Link = Literal["switch", "bridge", "direct"]  # between cards of a machine
 SoftwareStack = Literal["cuda", "hip", "own"]
-# By vendor; "" is a device of a given size
+# By vendor; "" is a device of which only the size is known
 STACKS: Mapping[str, SoftwareStack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
-# What torch calls them; AMD's are "cuda" to it
+# torch's names of devices; AMD's are "cuda"
 TORCH_DEVICES = {
     ("Apple", "soc"): "mps",
     ("Intel", "gpu"): "xpu",
@@ -40,13 +40,13 @@ HOME = (
     "Radeon",
     "Ryzen",
     "Arc",
-)  # how series of such cards are called
+)  # series names of consumer cards
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigure:
-    """Bytes of memory, and how we know them."""
+    """Bytes of memory, and how they are known."""
 
     bytes: Bytes
     basis: Basis  # "read": printed by a tool on such a part; "assumed": an interval
@@ -69,53 +69,53 @@ class Part:
     aliases: tuple[str, ...]
     compute_capability: str | None
     total: MemoryFigure  # what the driver shows
-    visible: MemoryFigure  # what a process can have at most
+    visible: MemoryFigure  # the most that a process can use
     mig: tuple[str, ...]
-    slices: Mapping[str, int]  # MiB that were read in a MIG slice
+    slices: Mapping[str, int]  # MIG profile -> MiB that were read in such a slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
-    chip: Chip | None = None  # None where its multiprocessors are not known, as those of a slice
-    bandwidth: tuple[float, str] | None = None  # GB/s of its memory, and where that was read
+    chip: Chip | None = None  # None if its multiprocessors are not known, as for a slice
+    bandwidth: tuple[float, str] | None = None  # GB/s of its memory, and the source
     nvlink: Link | None = None
     year: int | None = None  # of release; unverified
 
     @property
     def stack(self) -> SoftwareStack:
-        """Tell whose libraries torch runs on: ROCm's are made like CUDA's, others are of their
+        """Return whose libraries torch runs on: ROCm's copy CUDA's, other vendors have their
         own."""
         return STACKS.get(self.vendor, "own")
 
     @property
     def torch_device(self) -> str:
-        """Name the device as a line of Python hands it to torch."""
+        """Return torch's name of the device: "cuda", "mps"."""
         return TORCH_DEVICES.get((self.vendor, self.kind), "cuda")
 
     @property
     def at_home(self) -> bool:
-        """Tell whether people have it in a computer of their own, not in a data centre; so too of a
-        device of which nothing but its size is known."""
+        """Return whether it is a consumer device and not of a data center; also True if only its
+        size is known."""
         return self.kind == "soc" or not self.vendor or self.name.startswith(HOME)
 
     @property
     def shares_host(self) -> bool:
-        """True where its memory is the machine's own."""
+        """Return whether its memory is the host's."""
         return self.kind in ("soc", "apu")
 
     @property
     def pool(self) -> Bytes | None:
-        """Return what all processes of its machine and their devices can have together, where they
-        share one memory; None where the device has its own."""
+        """Return the bytes that all processes of its machine and their devices share; None if the
+        device has its own memory."""
         return rules.left(self.total.bytes) if self.shares_host else None
 
     @property
     def room(self) -> Bytes:
-        """Return what a process can have of it when nothing else runs."""
+        """Return the bytes that a process can use of it if nothing else runs."""
         seen, pool = self.visible.bytes, self.pool
         return seen if pool is None else Bytes(*map(min, seen, pool))
 
     @property
     def capability(self) -> tuple[int, int] | None:
-        """CUDA's compute capability as numbers; None of parts that have none: AMD's architectures
-        have names (gfx942)."""
+        """Return CUDA's compute capability as numbers; None for parts without one: AMD's
+        architectures have names (gfx942)."""
         match = re.fullmatch(r"(\d+)\.(\d+)", self.compute_capability or "")
         return (int(match[1]), int(match[2])) if match else None
 
@@ -173,13 +173,13 @@ class Instance:
 
 @cache
 def parts() -> dict[str, Part]:
-    """Read every part, by id."""
+    """Return every part, by id."""
     return {record["id"]: _part(record) for record in _records("parts.jsonl")}
 
 
 @cache
 def instances() -> dict[str, Instance]:
-    """Read every instance, by id."""
+    """Return every instance, by id."""
     return {record["id"]: Instance(**record) for record in _records("instances.jsonl")}
 
 
@@ -220,16 +220,15 @@ def _chip(record: Mapping[str, Any]) -> Chip | None:
 
 
 def chip_of(part: Part | None) -> Chip:
-    """Return the chip whose kernels run. An A100's multiprocessors are assumed where the part's are
-    not known; no part, or one without a compute capability that CUDA has, is taken for an A100."""
+    """Return the chip whose kernels run. Unknown multiprocessors are assumed to be an A100's; no
+    part, or one without a known compute capability, counts as an A100."""
     if part is None or part.capability is None or part.capability not in CAPABILITIES:
         return ASSUMED
     return part.chip or replace(ASSUMED, capability=part.capability)
 
 
 def _total(record: Mapping[str, Any]) -> MemoryFigure:
-    """Return the memory that the driver reports, in bytes: at least what a process was seen to
-    have."""
+    """Return the bytes that the driver reports: at least what a process was seen to use."""
     figure = _figure(
         record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"]
     )
@@ -240,7 +239,7 @@ def _total(record: Mapping[str, Any]) -> MemoryFigure:
 
 
 def _figure(reading: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:
-    """Return the figure that the record has, else the interval of its rule."""
+    """Return the figure in the record, else the interval of its rule."""
     if reading is None:
         return MemoryFigure(interval, "assumed", rules.RULES[rule].source)
     low, expected, high = (mib * MIB for mib in reading["mib"])
@@ -248,7 +247,7 @@ def _figure(reading: Mapping[str, Any] | None, interval: Bytes, rule: str) -> Me
 
 
 def slice_of(part: Part, profile: str) -> Part:
-    """Make a MIG slice a device of its own; `profile` is one of `part.mig`."""
+    """Return a MIG slice as its own part; `profile` is one of `part.mig`."""
     match = PROFILE.fullmatch(profile)
     assert match is not None
     gb = int(match[1])

@@ -1,19 +1,19 @@
-"""The memory of one machine: what its processes can have of it, and whether devices live in it.
+"""The memory of one machine: what its processes can use, and whether it is also its devices'
+memory.
 
-    apart     --ram names it, and devices have memory of their own beside it
-    shared    the card's name brings it (GB10, Apple's chips, Jetson, APUs): what its system leaves.
-              What devices hold counts in it, and a size that --ram names is no more than that. Of
-              --gpu local it is what this machine has left
+    apart     --ram sets it, and devices have their own memory
+    shared    the card implies it (GB10, Apple's chips, Jetson, APUs): what its system leaves, which
+              includes what devices hold; --ram may limit it. With --gpu local, what is left here
 
-On NVIDIA's chips what loading has read of files may stay in that memory, beside its copy on the
-device: the driver finds no room where the system calls pages available (safetensors issue 758:
-twice the model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was
-made, and froze; issue 56824). Others ran. So pages count in what may be needed at most.
+On NVIDIA's chips pages of loaded files may stay in that memory, next to their copy on the device:
+the driver finds no room although the system calls pages available (safetensors issue 758: twice the
+model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was made, and
+froze; issue 56824). Others ran. So pages count in what may be needed at most.
 
 macOS swaps: on a Mac of 24 GB the heap of llama-server grew to 13.74 GB with use, 6.5 of them went
 to disk, and it served on (ollama issue 18099, one Mac; that kept prompts are what grew is assumed).
-Linux ended such processes (rwlove/home-ops pull 13936; RakuenSoftware/aimee 1385), so that what
-grows with use is needed there. Memory of the device is not swapped: mlx-lm's cache ended a Mac
+Linux ended such processes (rwlove/home-ops pull 13936; RakuenSoftware/aimee 1385), so that there
+what grows with use is needed. Memory of the device is not swapped: mlx-lm's cache ended a Mac
 (ml-explore/mlx-lm issue 1390).
 
 GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the machine's.
@@ -35,10 +35,9 @@ SWAPS = "Apple"
 
 @frozen_record
 class MachineMemory:
-    """Bytes that processes of one machine can have; `shared`: with what its devices hold in them;
-    `pages_stay`: and perhaps with pages of files while it loads; `swaps`: its system swaps out what
-    is not used rather than ending a process. `note` says where what was typed
-    contradicts the card."""
+    """Bytes that processes of one machine can use (`room`). `shared`: devices use it too;
+    `pages_stay`: pages of files may stay in it during loading; `swaps`: the system swaps out unused
+    memory instead of ending a process. `note`: how `--ram` contradicts the card."""
 
     room: Bytes
     source: str
@@ -49,7 +48,7 @@ class MachineMemory:
 
 
 def machine_memory(text: str | None, budget: "Budget | None") -> MachineMemory | None:
-    """Return the memory of the machine that --ram or the card names; None where neither does."""
+    """Return the memory of the machine that --ram or the card implies; None without either."""
     typed, pool = ram(text), None if budget is None else budget.pool
     if budget is None or pool is None:
         return (
@@ -72,7 +71,7 @@ def machine_memory(text: str | None, budget: "Budget | None") -> MachineMemory |
 
 
 def measured(left: Ram, budget: "Budget") -> MachineMemory:
-    """Return the memory of this machine as its system tells it."""
+    """Return the memory of this machine as its system reports it."""
     shared = budget.pool is not None
     return MachineMemory(
         room=exactly(max(0, left.nbytes - budget.headroom * shared)),

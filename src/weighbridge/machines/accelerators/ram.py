@@ -1,12 +1,12 @@
-"""Host memory that processes can have: a size as it was typed, or what this machine has left.
+"""Host memory that processes can use: a size that the user set, or what this machine has left.
 
-    64GiB    so much                 local    the machine that runs this, within its limits
+    64GiB    that size               local    the machine that runs this, within its limits
 
-Linux tells what can be had without swapping (MemAvailable), and a container's limit is that of its
-control group and of each one above it; pages of files that a group holds are given back where it
+Linux reports what can be used without swapping (MemAvailable), and a container's limit is that of
+its control group and of each one above it; pages of files that a group holds are given back if it
 needs room. Kernels before 3.14 have no MemAvailable: free memory, buffers and pages of files are a
 little more than it. Source: Linux Documentation/filesystems/proc.rst, admin-guide/cgroup-v2.rst and
-cgroup-v1/memory.rst. macOS and Windows are asked in their own ways: vm_stat, GlobalMemoryStatusEx.
+cgroup-v1/memory.rst. macOS and Windows have their own ways: vm_stat, GlobalMemoryStatusEx.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 ROOT = ""
 HOME = 64 * GIB  # RAM of a machine with a card for models (assumed)
-UNLIMITED = 1 << 60  # bytes: version 1 writes a number near 2^63 where there is no limit
+UNLIMITED = 1 << 60  # bytes: cgroup version 1 writes a number near 2^63 without a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Ram:
 
 
 def ram(text: str | None) -> Ram | None:
-    """Read the host memory that `--ram` gives; None where it is not given."""
+    """Return the host memory that `--ram` sets; None if it is not set."""
     if text is None:
         return None
     if text.strip().lower() == LOCAL:
@@ -48,16 +48,16 @@ def ram(text: str | None) -> Ram | None:
 
 
 def usual(part: "Part", count: int) -> int:
-    """Return the bytes of RAM that a machine with so many of a card usually has (assumed): 64 GiB
-    at home; twice what the cards have in a data centre, as machines of clouds and DGX do."""
+    """Return the usual bytes of RAM of a machine with `count` such cards (assumed): 64 GiB for
+    consumer cards; twice the cards' memory in a data center, as machines of clouds and DGX have."""
     if part.at_home:
         return HOME
     return max(HOME, 2 * count * part.total.bytes.low)
 
 
 def here(root: str = ROOT) -> Ram:
-    """Host memory that a process of this machine can have now. Raises UnsupportedError where
-    nothing tells."""
+    """Return the host memory that a process here can use now. Raises UnsupportedError if the system
+    does not report it."""
     memory = _available(root)
     if memory is None:
         raise UnsupportedError(sentence("ram_untold"))
@@ -66,7 +66,7 @@ def here(root: str = ROOT) -> Ram:
 
 
 def installed(root: str = ROOT) -> int | None:
-    """Return the bytes of memory that the machine has; None where nothing tells."""
+    """Return the bytes of memory that the machine has; None if not reported."""
     nbytes = meminfo("\n".join(_lines(f"{root}/proc/meminfo"))).get("MemTotal")
     if nbytes is not None or root != ROOT:
         return nbytes
@@ -76,7 +76,7 @@ def installed(root: str = ROOT) -> int | None:
 
 
 def meminfo(text: str) -> Mapping[str, int]:
-    """Read bytes by name, of /proc/meminfo."""
+    """Return the bytes in /proc/meminfo, by name."""
     fields = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
     return {name: 1024 * int(kib) for name, kib in fields}
 
@@ -92,7 +92,7 @@ def _available(root: str) -> Ram | None:
 
 
 def _elsewhere() -> Ram | None:
-    """Read the host's memory on systems without /proc."""
+    """Return the host's memory on systems without /proc; None if not reported."""
     if sys.platform == "win32":
         memory = _windows()
         return Ram(memory[1], "available memory of GlobalMemoryStatusEx") if memory else None
@@ -107,7 +107,7 @@ def _elsewhere() -> Ram | None:
 
 
 def vm_stat(text: str) -> int | None:
-    """Return the bytes that macOS can give without swapping, of vm_stat: free, inactive,
+    """Return the bytes that macOS can give without swapping, from vm_stat: free, inactive,
     speculative and purgeable pages."""
     page = re.search(r"page size of (\d{1,6}) bytes", text)
     kinds = ("free", "inactive", "speculative", "purgeable")
@@ -126,7 +126,7 @@ def _pages(name: str) -> int | None:
 
 
 def _windows() -> tuple[int, int] | None:
-    """Return the bytes that are installed and that are left. Source: Microsoft, MEMORYSTATUSEX."""
+    """Return the bytes installed and available. Source: Microsoft, MEMORYSTATUSEX."""
     import ctypes
     import struct
 
@@ -142,7 +142,7 @@ def _windows() -> tuple[int, int] | None:
 
 
 def limits(root: str = ROOT) -> Iterator[Ram]:
-    """Yield the bytes that are left in the control group of this process, and in each above it."""
+    """Yield the bytes left in the control group of this process, and in each above it."""
     for line in _lines(f"{root}/proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
         if not names:
@@ -155,7 +155,7 @@ def limits(root: str = ROOT) -> Iterator[Ram]:
 
 def _up(base: str, path: str, limit: str, usage: str) -> Iterator[Ram]:
     """Yield the limits of a control group and of those above it. Inside a container the path may be
-    the host's: what is missing tells nothing."""
+    the host's: missing files are skipped."""
     folder = f"{base}/{path.strip('/')}".rstrip("/")
     while len(folder) >= len(base):
         most, used = _most(folder, limit), _number(f"{folder}/{usage}")
@@ -165,7 +165,7 @@ def _up(base: str, path: str, limit: str, usage: str) -> Iterator[Ram]:
 
 
 def _most(folder: str, limit: str) -> int | None:
-    """Read a group's own limit, or in version 1 the least of those above it; None where it has
+    """Return a group's own limit, or in version 1 the least of those above it; None if it has
     none."""
     here = _number(f"{folder}/{limit}")
     above = _stat(folder, "hierarchical_memory_limit")
@@ -174,7 +174,7 @@ def _most(folder: str, limit: str) -> int | None:
 
 
 def _cached(folder: str) -> int:
-    """Return the bytes of pages of files that were not used of late."""
+    """Return the bytes of file pages that were not used recently."""
     return _stat(folder, "inactive_file", "total_inactive_file") or 0
 
 

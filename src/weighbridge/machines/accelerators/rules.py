@@ -1,14 +1,14 @@
-"""Memory that a part shows and hands out, where no reading was published: intervals, always
+"""Memory that a part shows and gives to processes, if no reading is published: intervals, always
 `assumed`.
 
     total     nvidia-smi's total; per mille of the marketed size taken as GiB
-    visible   what a process can have at most (`torch.cuda.mem_get_info()[1]`): the total less what
-              the driver keeps. nvidia-smi -q shows the same amount as "Reserved"
-    left      of a machine whose devices have no memory of their own: its total less what the system
-              holds before anything is started
+    visible   the most that a process can use (`torch.cuda.mem_get_info()[1]`): the total less what
+              the driver reserves. nvidia-smi -q shows the same amount as "Reserved"
+    left      for a machine whose devices have no memory of their own: its total less what the
+              system holds before anything is started
 
 Each interval holds every published reading of its kind in parts.jsonl; a test keeps it so. Windows
-(WDDM) keeps nothing back that way, and gives memory to the desktop instead.
+(WDDM) reserves nothing that way, and gives memory to the desktop instead.
 """
 
 from weighbridge.base.memory import Bytes
@@ -17,10 +17,10 @@ from weighbridge.base.units import GIB, MIB
 
 
 class MemoryRule(NamedTuple):
-    """Memory per mille of the marketed GiB: the total, and of that what a process sees."""
+    """Memory per mille: the total of the marketed GiB, and of that total what a process sees."""
 
     total: tuple[int, int, int]
-    visible: tuple[int, int, int] | None  # None: what NVIDIA's driver leaves (KEPT)
+    visible: tuple[int, int, int] | None  # None: NVIDIA's driver reserves KEPT
     source: str
 
 
@@ -71,7 +71,7 @@ METAL = (
 LEFT = (850, 940, 967)
 LEFT_SOURCE = "GB10s had 101.3 to 113 of 119.2 to 121.7 GiB free; in proportion elsewhere"
 
-# (up to this many GiB, MiB that the driver keeps at least, at most): nvidia-smi less torch, Linux
+# (up to this many GiB, least and most MiB that the driver reserves): nvidia-smi less torch, Linux
 KEPT = ((16, 100, 475), (32, 220, 510), (96, 460, 770), (1 << 20, 600, 930))
 
 
@@ -80,7 +80,7 @@ def total(rule: str, gb: int) -> Bytes:
 
 
 def visible(rule: str, of: Bytes, gb: int) -> Bytes:
-    """Return the bytes that a process can have of a device whose driver shows `of`."""
+    """Return the bytes that a process can use of a device whose driver shows `of`."""
     share = _metal(gb) if rule == "apple" else RULES[rule].visible
     if share is not None:
         return _share(of, share)
@@ -90,12 +90,12 @@ def visible(rule: str, of: Bytes, gb: int) -> Bytes:
 
 
 def left(of: Bytes) -> Bytes:
-    """Return the bytes that all processes can have of a machine whose system shows `of`."""
+    """Return the bytes that all processes can use of a machine whose system shows `of`."""
     return _share(of, LEFT)
 
 
 def _metal(gb: int) -> tuple[int, int, int]:
-    """Per mille of `gb` of RAM that Metal recommends at most: of either macOS, and their middle."""
+    """Return Metal's recommended per mille of `gb` of RAM: before macOS 26, middle, since."""
     before, since = next((old, new) for size, old, new in METAL if gb <= size)
     return before, (before + since) // 2, since
 

@@ -1,13 +1,13 @@
-"""A card as rules of memory see it: what they say of it is noted, and tells which cards are alike.
+"""A card as memory rules see it: the facts that they use are recorded, and show which are alike.
 
     @fact
-    def blackwell(budget): ...            a rule: something that is asked of a card
-    by_card(case, (tokens,), card, make)  what `make` gave for a card that is alike, or gives now
+    def blackwell(budget): ...            a rule: a function of a card
+    by_card(case, (tokens,), card, make)  what `make` returned for an alike card, or returns now
 
-`make` is handed a `SeenCard`, which tells nothing but what facts say of the card, and notes each of
-them. For the next card the same facts are asked in the same order, and where all say the same, the
-answer is the same. What a card holds and is called is asked where it matters, outside of `make`.
-Training does so with the rules of kernels: forward/machine.py, KernelFacts.
+`make` gets a `SeenCard`, which gives only facts of the card, and records each. For the next card
+the same facts are compared in the same order; if all are equal, the answer is the same. The card's
+memory and name are read outside of `make`, where they matter. Training does so with the rules of
+kernels: forward/machine.py, KernelFacts.
 """
 
 from collections.abc import Callable, Hashable
@@ -19,16 +19,16 @@ from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.budget import Budget
 
-MOST = 256  # answers for cards that are not alike, about one record
+MOST = 256  # answers for unlike cards, per record
 Made = TypeVar("Made")
 Said = TypeVar("Said")
 Given = ParamSpec("Given")
 Rule = Callable[..., Any]
-Card = Union[Budget, "SeenCard", None]  # None where no card was named
+Card = Union[Budget, "SeenCard", None]  # None if the user named no card
 
 
 class AskedFact(NamedTuple):
-    """A rule, and what it is asked beside the card."""
+    """A rule, and its arguments other than the card."""
 
     rule: Rule
     given: tuple[Hashable, ...]
@@ -42,8 +42,8 @@ class AskedFact(NamedTuple):
 def fact(
     rule: Callable[Concatenate[Budget | None, Given], Said],
 ) -> Callable[Concatenate[Card, Given], Said]:
-    """Make a rule about a card one that may be asked of a `SeenCard`, too. It says what can be
-    compared and hashed."""
+    """Return a rule about a card that also accepts a `SeenCard`. The rule must return a comparable,
+    hashable value."""
 
     def asked(card: Card, /, *given: Given.args, **named: Given.kwargs) -> Said:
         if not isinstance(card, SeenCard):
@@ -56,10 +56,9 @@ def fact(
 
 
 class SeenCard:
-    """A card of which facts alone are asked. Each is noted, in the order in which it was first
-    asked, until the answer is made; what was not noted then is not told any more, since the answer
-    is that of other cards, too. With a number it is like that one of cards that differ, and what is
-    asked of it is noted of all."""
+    """A card that gives facts only. Each is recorded in the order of first use until the answer is
+    made; then no new fact is given, since the answer is also that of other cards. With a number it
+    is like that one of several cards that differ, and its facts are recorded for all of them."""
 
     __slots__ = ("_card", "_made", "_notes", "_number")
 
@@ -78,11 +77,11 @@ class SeenCard:
         return self._notes[asked]
 
     def like(self, number: int) -> "SeenCard":
-        """Return as many cards, each like number `number`: itself where all are alike."""
+        """Return as many cards, each like number `number`; itself if all are alike."""
         return SeenCard(self, number) if mixed(self) else self
 
     def ended(self) -> dict[AskedFact, Any]:
-        """Return what was noted, with which the answer is made."""
+        """Return the recorded facts, and end the recording: the answer is made."""
         self._made = True
         return self._notes
 
@@ -110,22 +109,21 @@ def first_alike(budget: Budget | None, number: int) -> int:
 
 
 class _Next(NamedTuple):
-    """The fact that is asked next, and where what it says leads: to another one, or an answer."""
+    """The next fact to compare, and where each value of it leads: another one, or an answer."""
 
     asked: AskedFact
     leads: dict[Any, Any]
 
 
 class _End(NamedTuple):
-    """An answer. It is that of all cards of which every fact on the way here says the same."""
+    """An answer, for all cards that agree in every fact on the way to it."""
 
     made: Any
 
 
 class KeptByCard:
-    """Answers about one record: by what was asked beside the card, and then by what facts say.
-    Where there are more than MOST, those to the question that was not asked for the longest time
-    go."""
+    """Cached answers about one record: by question, then by facts of the card. Beyond MOST, the
+    answers to the question unused for longest are dropped."""
 
     def __init__(self) -> None:
         self._first: dict[Hashable, _Next | _End] = {}
@@ -135,14 +133,14 @@ class KeptByCard:
     def of(
         self, question: Hashable, card: "Budget | SeenCard", make: Callable[[SeenCard], Made]
     ) -> Made:
-        """Return what was made for a card that is alike, or make it."""
+        """Return what was made for an alike card, or make it."""
         found = self._first.get(question)
         while isinstance(found, _Next):
             found = found.leads.get(found.asked.of(card))
         if found is not None:
             with self._turn:
                 if question in self._counts:
-                    self._counts[question] = self._counts.pop(question)  # the last in order
+                    self._counts[question] = self._counts.pop(question)  # moved to the end
             return found.made  # type: ignore[no-any-return]
         seen = SeenCard(card)
         made = make(seen)
@@ -156,7 +154,7 @@ class KeptByCard:
                 oldest = next(iter(self._counts))
                 del self._counts[oldest]
                 self._first.pop(oldest, None)
-            if question not in self._counts:  # it alone has too many
+            if question not in self._counts:  # this question by itself exceeds MOST
                 self._counts[question] = 1
             place: dict[Any, Any] = self._first
             key: Hashable = question
@@ -174,9 +172,8 @@ def by_card(
     card: "Budget | SeenCard | None",
     make: Callable[[Card], Made],
 ) -> Made:
-    """Return what was made of this record for a card that is alike, or make it. `make` must depend
-    on nothing else than the record, the question and the facts that it asks of the card it gets.
-    The owner is a record without slots."""
+    """Return what was made of `owner` for an alike card, or make it. `make` must depend only on the
+    owner, the question and facts of the card that it gets. The owner is a record without slots."""
     if card is None:
         return memo(owner, ("no card", *question), lambda: make(None))
     return memo(owner, ("by card",), KeptByCard).of(question, card, make)

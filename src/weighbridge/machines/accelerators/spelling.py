@@ -1,31 +1,30 @@
 """Spellings of a card's name: what two of them have in common.
 
-normal        case, width, hyphens, sizes and counting words in one spelling
-compact       `normal` without separators: rtx409048g
-essence       ... and without the maker's words and those that tell nothing: 409048g
-generations   with the number of an SXM socket and without it
-derived       essences without the size or the form factor, with sizes that a part is sold with
-orders        other orders of the words, where nothing is called so
+normal        case, width, hyphens, sizes and counting words in one spelling compact       `normal`
+without separators: rtx409048g essence       ... and without the maker's words and filler words:
+409048g generations   with the number of an SXM socket and without it derived       essences without
+the size or the form factor, with sizes that a part is sold with orders        other orders of the
+words, if no card has the name
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
-# Words that name the maker or the series, before what tells parts apart
+# Words for the maker or the series, in front of what identifies the part
 SERIES = re.compile(
     r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
     r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|moorethreads|mtt|"
     r"英伟达|昇腾|华为|苹果|摩尔线程)+(?=\D*\d)"
 )
-# ... and words that tell nothing, wherever they stand
+# ... and filler words, anywhere
 FILLER = re.compile(
     r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell|v?ram|memory)\b|显卡|显存"
 )
 FORM = re.compile(r"[ -]+(?:sxm\d?|pcie|nvl)\b")
 GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
 SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
-SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are part of no name
+SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # characters of a count are not part of a name
 
 NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
 PIECES = "[张卡块个片]"
@@ -40,16 +39,16 @@ WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
     "eight": 8,
 }
 COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
-RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
-# Where a card is rented, and that it was rebuilt: what stands behind says which
+RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's prefix of EC2 instances
+# Where a card is rented, or that it was rebuilt; the card follows
 AT = r"(?:(?:autodl|kaggle|colab|runpod|vast\.?ai|modal)[ :]+|魔改 *)(?=\S)"
 MISPLACED = r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)"  # "24gb 3090"
 REVERSED = r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
 
 
 def normal(text: str) -> str:
-    """Write case, width, hyphens, sizes and counting words in one way."""
-    if not text.isascii():  # most are, and a thousand names are indexed at a start
+    """Return the text with case, width, hyphens, sizes and counting words in one spelling."""
+    if not text.isascii():  # most are, and the start indexes a thousand names
         text = (
             unicodedata.normalize("NFKC", text).replace("笔记本", " laptop").replace("十六", "16")
         )
@@ -63,12 +62,12 @@ def normal(text: str) -> str:
 
 
 def compact(text: str) -> str:
-    """Leave out separators; `text` is `normal`."""
+    """Return `text`, which is `normal`, without separators."""
     return SEPARATORS.sub("", GIGABYTES.sub("g", text))
 
 
 def essence(text: str) -> str:
-    """Keep what two spellings of one name have in common; `text` is `normal`."""
+    """Return what two spellings of one name have in common; `text` is `normal`."""
     name = compact(FILLER.sub("", text)).removesuffix("魔改")
     series = SERIES.match(name)
     return name[series.end() :] if series else name
@@ -81,7 +80,7 @@ def generations(name: str) -> tuple[str, ...]:
 
 
 def unbracketed(name: str) -> str:
-    """Return the name without what stands in brackets."""
+    """Return the name without a part in parentheses."""
     return re.sub(r" ?\(.*\)", "", name)
 
 
@@ -94,7 +93,7 @@ def derived(name: str, sizes: Iterable[int]) -> Iterator[str]:
 
 
 def orders(typed: str) -> Iterator[str]:
-    """Yield `typed`, and what it may stand for where nothing is called so."""
+    """Yield `typed`, then other orders of its words that it may stand for."""
     yield typed
     moved = re.fullmatch(MISPLACED, typed)
     if moved:

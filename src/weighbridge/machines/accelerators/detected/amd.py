@@ -1,8 +1,8 @@
 """rocm-smi (JSON, CSV, text, its short table) and amd-smi (static, metric, monitor, its table).
 
-`VRAM Total` is the memory; `VIS_VRAM` is the window that the CPU sees, `GTT` memory of the host.
-A card beside one with next to no memory of its own is graphics of the CPU: no device for models.
-An MI300A has one memory with its CPU.
+`VRAM Total` is the memory; `VIS_VRAM` is the window that the CPU sees, `GTT` memory of the host. A
+card with next to no memory of its own, next to another, is the CPU's graphics: no device for
+models. An MI300A has one memory with its CPU.
 """
 
 import json
@@ -30,7 +30,7 @@ UNTOLD = "seen.no_memory"
 
 
 def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
-    """Make a record of one of AMD's devices, with what follows from its name and its size."""
+    """Return a record of an AMD device, with what follows from its name and its size."""
     card = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
     small = card.total is not None and card.total < SMALLEST
     shared = bool(SHARED.search(card.name))

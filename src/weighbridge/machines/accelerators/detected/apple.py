@@ -1,6 +1,6 @@
-"""A Mac: system_profiler, sysctl, and what Metal says through llama.cpp.
+"""A Mac: system_profiler, sysctl, and what Metal reports through llama.cpp.
 
-Memory is the machine's. What Metal recommends as the most that a GPU works on is a share of it:
+Memory is the machine's. Metal recommends a share of it as the most that a GPU works on:
 `iogpu.wired_limit_mb` sets it, and 0 there stands for the system's own share. Source: Apple's
 documentation of MTLDevice.recommendedMaxWorkingSetSize.
 """
@@ -104,7 +104,7 @@ def sysctl(text: str) -> ToolOutput:
 
 
 def chip(text: str) -> ToolOutput:
-    """Read the GPU of a Mac from one call to sysctl. An Intel Mac's is no device that we know."""
+    """Read the GPU of a Mac from one call to sysctl. An Intel Mac's is not supported."""
     machine = sysctl(text)
     name = machine.versions.get("chip", "")
     if not name.startswith("Apple") or machine.ram is None:
@@ -114,7 +114,7 @@ def chip(text: str) -> ToolOutput:
 
 
 def metal(text: str) -> ToolOutput:
-    """Read the working set from a log of Metal; the last line that tells it counts."""
+    """Read the working set from a log of Metal; the last line with one counts."""
     limits = [size(n) for n in METAL.findall(text)]
     name = re.search(r"GPU name: +(\S.*)", text)
     device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)

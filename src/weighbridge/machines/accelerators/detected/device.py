@@ -11,34 +11,34 @@ from weighbridge.base.wording import clipped, printable
 DeviceApi = Literal["cuda", "rocm", "mps", "xpu", "npu", "hpu", "tpu", "other"]
 LONGEST = 120  # characters of a name that a program printed
 MOST = 256  # devices that are read of one output
-LARGEST = 1 << 46  # bytes: 64 TiB, which no device has; a figure above it is no size
-SMALLEST = 1 << 30  # bytes, assumed: graphics with less of their own share the CPU's memory
+LARGEST = 1 << 46  # bytes: 64 TiB; larger figures are not sizes
+SMALLEST = 1 << 30  # bytes, assumed: graphics with less memory of their own share the CPU's
 
 
 @frozen_record
 class DetectedDevice:
-    """Bytes are None where they were not told; `why` says why the total was not."""
+    """One device. Bytes are None if not reported; `why` says why the total is not."""
 
     name: str
     kind: DeviceApi
-    source: str  # the program that told it
+    source: str  # the program that reported it
     index: int = 0
     total: int | None = None
-    reserved: int | None = None  # the driver keeps it for itself
+    reserved: int | None = None  # by the driver for itself
     used: int | None = None
     free: int | None = None
-    limit: int | None = None  # what the GPU may take of memory that it shares
+    limit: int | None = None  # what the GPU may use of memory that it shares
     uuid: str = field(default="", repr=False)  # never printed whole
-    mig: str = ""  # the profile of a slice: 1g.10gb; "?" where it was not told
-    memory: str = ""  # slices with the same one have one memory together
+    mig: str = ""  # the profile of a slice: 1g.10gb; "?" if not reported
+    memory: str = ""  # slices with the same id share one memory
     unified: bool = False  # its memory is the host's
-    integrated: bool = False  # graphics beside the CPU, with next to no memory of their own
+    integrated: bool = False  # graphics of the CPU, with next to no memory of their own
     capability: str | None = None
     why: str = ""
     raw: Mapping[str, str] = field(default_factory=dict)  # as it was printed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON, without the uuid, which tells machines apart."""
+        """Return the fields for JSON, without the uuid, which identifies the machine."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -60,7 +60,7 @@ class DetectedDevice:
 
 @frozen_record
 class ToolOutput:
-    """The devices that one output told, else why there are none."""
+    """The devices in a program's output, else why there are none."""
 
     source: str
     devices: tuple[DetectedDevice, ...] = ()
@@ -68,18 +68,18 @@ class ToolOutput:
     why: str = ""
     notes: tuple[str, ...] = ()
     ram: int | None = None  # bytes of the machine
-    limit: int | None = None  # bytes that its GPU may take of them
+    limit: int | None = None  # bytes of it that its GPU may use
 
 
 def named(text: object) -> str:
-    """Shorten a name that a program printed, for people: one line, nothing that a terminal obeys,
-    and no id that tells one machine from another."""
+    """Return a name from a program's output, shortened for people: one line, no control characters,
+    and no id that identifies the machine."""
     words = printable(" ".join(str(text).split()))
     return clipped(hidden(words), LONGEST)
 
 
 def hidden(text: str) -> str:
-    """Cut the ids in a text to their first signs."""
+    """Return a text with its ids cut to their first characters."""
     return re.sub(
         r"\b((?:MIG-)?(?:GPU-)?[0-9a-fA-F]{4})[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){3}-\w+",
         r"\1...",
@@ -88,7 +88,7 @@ def hidden(text: str) -> str:
 
 
 def size(text: object, unit: int = MIB) -> int | None:
-    """Read bytes of "81559 MiB", "24.5GiB" or a bare number of `unit`; None of what is no size.
+    """Return the bytes of "81559 MiB", "24.5GiB" or a bare number of `unit`; None if it is no size.
 
     Programs that print MB count in MiB: an MI300X of 192 GiB shows 196300 MB.
     """
@@ -102,5 +102,5 @@ def size(text: object, unit: int = MIB) -> int | None:
 
 
 def exact(text: object) -> int | None:
-    """Read a number of bytes."""
+    """Return a number of bytes, None if it is none."""
     return size(text, 1)

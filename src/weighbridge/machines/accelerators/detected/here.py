@@ -1,17 +1,17 @@
-"""This machine: every program that tells of accelerators is asked, and what they told is gathered.
+"""This machine: every program that reports accelerators is run, and their devices are gathered.
 
     Linux     NVML or nvidia-smi, rocm-smi or amd-smi, xpu-smi, npu-smi, hl-smi, tpu-info
-    Windows   NVML or nvidia-smi; what is of other makers from the registry
+    Windows   NVML or nvidia-smi; other makers' cards from the registry
     macOS     sysctl
 
-torch is asked only where it runs already: to ask it takes memory of the card.
+torch is asked only if it already uses the card: a query takes memory of the card.
 
-Of these a process sees what CUDA_VISIBLE_DEVICES, and HIP_ and ROCR_VISIBLE_DEVICES leave:
+CUDA_VISIBLE_DEVICES, HIP_ and ROCR_VISIBLE_DEVICES select the devices that a process sees:
 
-    0,1                     numbers, in the order in which they are wanted
-    GPU-1a2b3c4d            an id, or as much of its beginning as names one
+    0,1                     numbers, in the order that is wanted
+    GPU-1a2b3c4d            an id, or as much of its beginning as is unique
     MIG-<uuid>              a slice; MIG-GPU-<uuid>/13/0 in drivers before 470
-    ""  -1                  none: what names no device ends the list
+    ""  -1                  none: an item that is no device ends the list
 
 CUDA gives a process one MIG slice at a time. Source: CUDA C++ programming guide, "CUDA Environment
 Variables"; MIG user guide, "CUDA Device Enumeration"; ROCm documentation, "GPU isolation".
@@ -30,7 +30,7 @@ from weighbridge.machines.accelerators.detected import amd, apple, nvidia, nvml,
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
 from weighbridge.machines.accelerators.detected.programs import Ask, say
 
-KEPT = 10.0  # seconds for which an answer stands: one question asks several times
+KEPT = 10.0  # seconds for which an answer is kept: one question asks several times
 MAKERS: tuple[
     tuple[tuple[str, ...], Callable[[str], ToolOutput]], ...
 ] = (  # program and arguments, and who reads what it prints
@@ -42,8 +42,8 @@ MAKERS: tuple[
 
 @frozen_record
 class Here:
-    """The outputs of all programs that were asked. `devices` are those that this process sees and
-    can use."""
+    """The outputs of all programs that were run. `devices`: those that this process sees and can
+    use."""
 
     seen: tuple[ToolOutput, ...]
     devices: tuple[DetectedDevice, ...]
@@ -54,7 +54,7 @@ _last: list[tuple[float, Here]] = []
 
 
 def here() -> Here:
-    """Look for accelerators now, or return what was seen within the last seconds."""
+    """Return the accelerators of this machine, detected now or within the last KEPT seconds."""
     now = time.monotonic()
     if not _last or now - _last[0][0] > KEPT:
         _last[:] = [(now, look(say))]
@@ -62,15 +62,15 @@ def here() -> Here:
 
 
 def forget() -> None:
-    """Ask anew the next time."""
+    """Detect anew the next time."""
     _last.clear()
 
 
 def look(
     ask: Ask, platform: str = sys.platform, environment: Mapping[str, str] | None = None
 ) -> Here:
-    """Ask every program of this platform by `ask(program, *arguments)`, which gives the output or
-    None."""
+    """Run every program of this platform by `ask(program, *arguments)`, which returns the output or
+    None; return their devices."""
     seen = tuple(output for output in _told(ask, platform) if output is not None)
     devices, notes = _seen_by_process(
         [device for output in seen for device in output.devices], environment
@@ -83,7 +83,7 @@ def look(
 
 
 def gathered(seen: tuple[ToolOutput, ...]) -> Here:
-    """Gather all devices of another machine, whichever of them a process there may see."""
+    """Return all devices of another machine, whichever of them a process there may see."""
     devices = [device for output in seen for device in output.devices]
     notes = (
         *(note for output in seen for note in output.notes),
@@ -126,7 +126,7 @@ BRAND = "machdep.cpu.brand_string"
 
 
 def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], ToolOutput]]) -> ToolOutput | None:
-    """Return the first output that tells of a device; else the last one."""
+    """Return the first output with a device; else the last one."""
     output: ToolOutput | None = None
     for command, read in ways:
         text = ask(*command)
@@ -166,7 +166,7 @@ def _intel(ask: Ask) -> ToolOutput | None:
 
 
 def _beside(output: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutput | None:
-    """Drop the cards that NVIDIA's own program has told already."""
+    """Drop the cards that NVIDIA's own program has reported."""
     if output is None or of_nvidia is None or not of_nvidia.devices:
         return output
     others = tuple(device for device in output.devices if device.kind != "cuda")
@@ -174,13 +174,13 @@ def _beside(output: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutp
 
 
 def _of_torch() -> ToolOutput | None:
-    """Ask torch for the cards on which it runs already."""
+    """Return the cards that torch already uses in this process; None if it uses none."""
     torch: Any = sys.modules.get("torch")
     try:
         if torch is None or not torch.cuda.is_initialized():
             return None
         return asked_of_torch(torch)
-    except Exception:  # a build without CUDA, a card that fell off: it tells nothing
+    except Exception:  # a build without CUDA, a lost card: no report
         return None
 
 
@@ -198,7 +198,7 @@ def asked_of_torch(torch: Any) -> ToolOutput:
 def _seen_by_process(
     devices: Sequence[DetectedDevice], environment: Mapping[str, str] | None
 ) -> tuple[tuple[DetectedDevice, ...], tuple[str, ...]]:
-    """Keep the devices of each kind that the environment leaves; graphics of the CPU are none."""
+    """Return the devices that the environment leaves, without the CPU's graphics, and notes."""
     visible: list[DetectedDevice] = []
     notes: list[str] = []
     kinds: dict[DeviceApi, list[DetectedDevice]] = {}
@@ -221,7 +221,7 @@ def _seen_by_process(
 
 # ---- Devices that a process sees
 
-NAMES: Mapping[DeviceApi, tuple[str, ...]] = {  # the first that is set counts
+NAMES: Mapping[DeviceApi, tuple[str, ...]] = {  # the first that is set decides
     "cuda": ("CUDA_VISIBLE_DEVICES",),
     "rocm": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
     "xpu": ("ZE_AFFINITY_MASK",),
@@ -234,7 +234,7 @@ ID = re.compile(r"(?:MIG|GPU)-[0-9a-fA-F-]{4,64}|(?:GPU-)?[0-9a-fA-F]{16}")
 
 
 def form(item: str) -> str:
-    """Tell what kind of name an item is: "number", "id", "slice", "old slice" or ""."""
+    """Return the kind of an item: "number", "id", "slice", "old slice" or ""."""
     if NUMBER.fullmatch(item):
         return "number"
     if OLD_SLICE.fullmatch(item):
@@ -245,7 +245,7 @@ def form(item: str) -> str:
 
 
 def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """Return the variable that is set for devices of a kind, and its value."""
+    """Return the variable that is set for devices of a kind, and its value; None without one."""
     variables = os.environ if environment is None else environment
     return next(
         ((name, variables[name]) for name in NAMES.get(kind, ()) if name in variables), None
@@ -253,7 +253,7 @@ def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tupl
 
 
 def chosen(value: str, devices: Sequence[DetectedDevice]) -> tuple[DetectedDevice, ...]:
-    """Keep the devices that a variable's value names, in its order."""
+    """Return the devices in a variable's value, in its order."""
     devices_named: list[DetectedDevice] = []
     for item in (part.strip() for part in value[:65536].split(",")):
         one = _one(item, devices)

@@ -5,11 +5,11 @@
     |                                         |                        |             Disabled |
 
 A row of the table begins with the device's number and ends its first cell with a switch. Lines
-below it belong to it: the second cell of one has the memory; a name that is too long goes on below.
+below it belong to it: the second cell of one has the memory; a long name continues below.
 
-The table tells no part that the driver keeps; the query and the XML do (`reserved`). Where MIG is
-on the slices are the devices, not the card. Integrated chips (GB10, Orin) have no memory of their
-own, and the driver says "Not Supported" or N/A: that is neither zero nor no GPU.
+The table lacks what the driver reserves; the query and the XML have it (`reserved`). With MIG on,
+the slices are the devices, not the card. Integrated chips (GB10, Orin) have no memory of their own,
+and the driver says "Not Supported" or N/A: that is neither zero nor no GPU.
 """
 
 import re
@@ -29,7 +29,7 @@ from weighbridge.machines.accelerators.detected.device import (
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-# Chips that have the host's memory. Source: NVIDIA's Jetson and DGX Spark product pages
+# Chips that use the host's memory. Source: NVIDIA's Jetson and DGX Spark product pages
 SHARED = re.compile(r"\b(?:GB10|Thor|Orin|Xavier|Tegra|nvgpu)\b", re.I)
 UNTOLD = "seen.driver_untold"
 HOST = "seen.host_memory"
@@ -51,7 +51,7 @@ VERSIONS = (
 )
 
 
-# ---- The boxes of the table, which hl-smi and xpu-smi draw after it
+# ---- The boxes of the table, which hl-smi and xpu-smi copy
 
 HEAD = re.compile(r" *(\d{1,4}) +(\S.*?) +(On|Off|N/A|WDDM|TCC|MCDM) *")
 SLICE_LINE = re.compile(r" *(\d{1,4}) +(\d{1,4}) +(\d{1,4}) +(\d{1,4}) *")  # GPU, GI, CI, number
@@ -65,7 +65,7 @@ class DeviceRow:
     index: int
     name: str
     switch: str
-    memory: str = ""  # "" where no line of it tells it
+    memory: str = ""  # "" if none of its lines has it
     mode: list[str] = field(default_factory=list)  # the last cell of each line
 
     @property
@@ -98,7 +98,7 @@ def _below(row: DeviceRow, cells: list[str]) -> None:
 
 
 def slices(text: str) -> Iterator[tuple[tuple[int, int, int, int], str, str]]:
-    """Yield (GPU, GPU instance, compute instance, number), MiB in use, MiB in all, of each
+    """Yield (GPU, GPU instance, compute instance, number), MiB used and MiB in total of each
     slice."""
     for cells in _cells(text):
         numbers = SLICE_LINE.fullmatch(cells[0])
@@ -115,11 +115,11 @@ def _cells(text: str) -> Iterator[list[str]]:
             yield line[1:-1].split("|")
 
 
-# ---- What they tell
+# ---- Reading each output
 
 
 def failed(text: str) -> ToolOutput:
-    """Say why there is no table: nvidia-smi printed an error, or nothing."""
+    """Return why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
         return ToolOutput(source="nvidia-smi", why=sentence("seen.silent"))
     key = next((key for wording, key in FAILS if wording in text), "")
@@ -180,7 +180,7 @@ def _slices(text: str, cards: dict[int, DeviceRow]) -> Iterator[DetectedDevice]:
 
 
 def _judged(device: DetectedDevice) -> DetectedDevice:
-    """Add why the device's memory is not known, where it is not."""
+    """Return the device with the reason why its memory is unknown, if it is."""
     shared = bool(SHARED.search(device.name))
     if device.total is not None or device.why:
         return replace(device, unified=shared)
@@ -188,7 +188,7 @@ def _judged(device: DetectedDevice) -> DetectedDevice:
 
 
 def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
-    """Tell that a tool and a driver of two releases are why it does not tell."""
+    """Yield a note if memory is unknown because tool and driver are of two releases."""
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
     if unknown and driver and tool != driver:
@@ -196,14 +196,14 @@ def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterat
 
 
 def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
-    """Tell which slices have one memory together."""
+    """Yield a note on each group of slices that share one memory."""
     names = [d.memory for d in parts]
     for name in dict.fromkeys(n for n in names if n and names.count(n) > 1):
         yield sentence("slices_share", count=names.count(name), name=name)
 
 
 def listed(text: str) -> ToolOutput:
-    """Read `nvidia-smi -L`: names and slices, without a size."""
+    """Read `nvidia-smi -L`: names and slices, without sizes."""
     cards: list[DetectedDevice] = []
     card: re.Match[str] | None = None
     parts: dict[str, list[DetectedDevice]] = {}
@@ -303,7 +303,7 @@ def _fewer(root: "Element", attached: str) -> Iterator[str]:
 
 
 def _root(text: str) -> "Element | None":
-    """Parse XML; None if it declares entities, which can be made to grow without end."""
+    """Parse XML; None if it is broken, or declares entities, which can grow without end."""
     from xml.etree import ElementTree
 
     if "<!ENTITY" in text:
@@ -350,7 +350,7 @@ def _told(of: "Element", gpu: "Element", index: int) -> DetectedDevice:
 
 
 def profiled(seen: ToolOutput, names: ToolOutput) -> ToolOutput:
-    """Add the profiles and ids that `nvidia-smi -L` has for slices; the order is the same."""
+    """Add the profiles and ids of slices from `nvidia-smi -L`, whose order is the same."""
     known = [d for d in names.devices if d.mig]
     parts = [d for d in seen.devices if d.mig]
     if len(known) != len(parts):

@@ -1,6 +1,6 @@
-"""NVML itself, through pynvml (nvidia-ml-py) where that is installed.
+"""NVML itself, through pynvml (nvidia-ml-py) if that is installed.
 
-Version 2 of its memory record has apart what the driver keeps; version 1 counts that as used.
+Version 2 of its memory record separates what the driver reserves; version 1 counts that as used.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from weighbridge.machines.accelerators.detected.nvidia import (
 
 
 def seen() -> ToolOutput | None:
-    """Ask NVML for the devices; None where pynvml is not installed."""
+    """Return the devices that NVML reports; None if pynvml is not installed."""
     from importlib.util import find_spec
 
     if find_spec("pynvml") is None:
@@ -65,7 +65,7 @@ def _all(nv: Any) -> ToolOutput:
 
 
 def _teller(nv: Any) -> Callable[..., Any]:
-    """Return a way to call NVML that gives None for what a card does not support."""
+    """Return a function that calls NVML and returns None for what a card does not support."""
 
     def tell(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         try:

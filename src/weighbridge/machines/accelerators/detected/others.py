@@ -1,5 +1,5 @@
 """Intel's xpu-smi, Huawei's npu-smi, Habana's hl-smi, Google's tpu-info, torch itself, and what
-Windows knows of any card: dxdiag, wmic, PowerShell. NVIDIA's are told better by nvidia-smi.
+Windows reports of any card: dxdiag, wmic, PowerShell. nvidia-smi is better for NVIDIA's cards.
 
 Win32_VideoController counts AdapterRAM in 32 bits: a card with 4 GiB or more shows a little less
 than 4 GiB. The registry's HardwareInformation.qwMemorySize has 64. dxdiag's Display Memory adds
@@ -108,7 +108,7 @@ NPU = re.compile(
 
 
 def npu_smi(text: str) -> ToolOutput:
-    """Read two lines for each chip; a card has one or two. HBM-Usage is the last pair of
+    """Read two lines per chip; a card has one or two chips. HBM-Usage is the last pair of
     figures."""
     rows = NPU.findall(text)[:MOST]
     devices = tuple(
@@ -191,9 +191,9 @@ def mem_get_info(
     kind: DeviceApi = "cuda",
     budgeted: bool = False,
 ) -> ToolOutput:
-    """Turn pairs of `torch.cuda.mem_get_info`, (free, total) in bytes, into devices. The total is
-    what CUDA gives out of the card. `budgeted`: HIP on Windows tells a process its own budget as
-    free, whatever others hold."""
+    """Return the devices of pairs from `torch.cuda.mem_get_info`, (free, total) in bytes. The total
+    is what CUDA can allocate of the card. `budgeted`: the free bytes are only this process's
+    budget, as HIP on Windows reports them."""
     devices = tuple(
         DetectedDevice(
             name=named(names[i]) if i < len(names) else "GPU",
@@ -219,12 +219,12 @@ def pairs(text: str) -> ToolOutput:
 
 # ---- Windows
 
-CEILING = (1 << 32) - (1 << 20)  # what is printed of more than it: from the outputs in our tests
+CEILING = (1 << 32) - (1 << 20)  # shown for any larger memory: from the outputs in our tests
 OVER = "seen.adapter_ram"
 BESIDE = re.compile(
     r"\b(?:U?HD|Iris)\b.*\bGraphics\b|Radeon\(TM\) Graphics$|Vega \d+ Graphics", re.I
 )
-# Asked where nvidia-smi is not there; prints one record or a list
+# Run without nvidia-smi; prints one record or a list
 REGISTRY = (
     "Get-ItemProperty 'HKLM:\\SYSTEM\\CurrentControlSet\\Control\\Class\\"
     "{4d36e968-e325-11ce-bfc1-08002be10318}\\0*' -ErrorAction SilentlyContinue | "
@@ -233,7 +233,7 @@ REGISTRY = (
 
 
 def _stack(name: str) -> DeviceApi:
-    """Tell which maker's stack runs on a card of that name."""
+    """Return the software stack that runs on a card of that name."""
     makers: tuple[tuple[str, DeviceApi], ...] = (
         ("nvidia", "cuda"),
         ("radeon", "rocm"),

@@ -1,4 +1,4 @@
-"""Any output of a known program -> what it tells, or why it tells nothing."""
+"""Any output of a known program -> its devices, or why it has none."""
 
 import re
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def ollama(text: str) -> ToolOutput:
 
 
 def gpud(text: str) -> ToolOutput:
-    """Read gpud's line about a chip that has the host's memory, of which NVML says Not
+    """Read gpud's line about a chip that uses the host's memory, for which NVML says Not
     Supported."""
     name = re.search(r'"product_name":"([^"]{1,100})"', text)
     shown = named(name[1].replace("-", " ")) if name else "NVIDIA GPU"
@@ -108,7 +108,7 @@ REFUSED = re.compile(r"Free memory on device.*?\(([\d.]+)/([\d.]+) GiB\)")
 
 
 def vllm(text: str) -> ToolOutput:
-    """Read the line with which vLLM refuses to start where others hold the card."""
+    """Read the line with which vLLM refuses to start if others use the card."""
     match = REFUSED.search(text)
     if match is None:
         return ToolOutput(source="vLLM", why=sentence("seen.cut_sizes"))
@@ -129,14 +129,14 @@ def vllm(text: str) -> ToolOutput:
 
 
 def mps_refused(text: str) -> ToolOutput:
-    """Read the error of torch on a Mac, whose limit is not the memory."""
+    """Read torch's error on a Mac, whose limit is not the memory."""
     limit = re.search(r"max allowed: ([\d.]+) GB", text)
     why = sentence("seen.mps_limit", gb=limit[1]) if limit else sentence("seen.mps")
     return ToolOutput(source="torch on a Mac", why=why)
 
 
 LARGEST = 4 << 20  # characters: eight cards in nvidia-smi's XML are 200 thousand
-KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that is found says which
+KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that is found decides
     (r"<nvidia_smi_log", nvidia.xml),
     (r"HL-SMI Version", others.hl_smi),
     (r"XPU-SMI v|xpu-smi", others.xpu_table),
@@ -175,8 +175,7 @@ KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that
 
 
 def read(text: str) -> ToolOutput:
-    """Tell what any known output says. Raises BadFileError where no program that we know prints
-    so."""
+    """Return the devices in any known program's output. Raises BadFileError for an unknown one."""
     if len(text) > LARGEST:
         raise BadFileError(sentence("output_long", most=LARGEST))
     for pattern, reader in KNOWN:

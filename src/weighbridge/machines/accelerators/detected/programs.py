@@ -1,7 +1,7 @@
-"""Other programs, run within bounds of time and output. What they print is a stranger's.
+"""Other programs, run within bounds of time and output. What they print is not trusted.
 
-Nothing is typed into them, no shell reads their command, and none is taken from the folder that we
-stand in. What is printed beyond LARGEST is cut; what runs longer than SECONDS is ended.
+Nothing is typed into them, no shell reads their command, and none is taken from the current folder.
+Output beyond LARGEST is cut; a program that runs longer than SECONDS is ended.
 """
 
 import os
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 
-SECONDS = 10.0  # nvidia-smi takes 2 to 5 where it has to wake up eight cards
+SECONDS = 10.0  # nvidia-smi takes 2 to 5 to wake up eight cards
 LARGEST = 4 << 20  # bytes of output
-PLACES = (  # where programs are that stand in no PATH: WSL 2, ROCm, Ascend
+PLACES = (  # folders outside PATH: WSL 2, ROCm, Ascend
     "/usr/lib/wsl/lib",
     "/opt/rocm/bin",
     "/usr/local/sbin",
@@ -23,8 +23,8 @@ Ask = Callable[..., str | None]
 
 
 def say(*command: str, seconds: float = SECONDS) -> str | None:
-    """Run a program and return what it prints, "" where it says nothing in time; None where it is
-    not there."""
+    """Run a program and return its output, "" if it prints nothing in time; None if it is not
+    installed."""
     path = where(command[0])
     if path is None:
         return None
@@ -43,8 +43,8 @@ def say(*command: str, seconds: float = SECONDS) -> str | None:
 
 
 def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """Read what a process prints, up to LARGEST bytes. A thread reads: a pipe has no time limit on
-    Windows."""
+    """Return the output of a process, up to LARGEST bytes. A thread reads it: a pipe has no time
+    limit on Windows."""
     chunks: list[bytes] = []
     stream = process.stdout
     assert stream is not None
@@ -64,7 +64,7 @@ def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process, and what it started."""
+    """End a process, and those that it started."""
     if process.poll() is not None:
         return
     with suppress(OSError):
@@ -77,7 +77,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def where(name: str) -> str | None:
-    """Find a program: in PATH, else in PLACES, and never in the folder that we stand in."""
+    """Return the path of a program: in PATH, else in PLACES, and never in the current folder."""
     import shutil
 
     here = os.getcwd()
