@@ -69,9 +69,9 @@ ENGINES = "weighbridge.engines."  # settings declared in an engine's folder are 
 
 
 class LaunchFlag:
-    """A flag of an engine's own command line: its `names`; `reads`, the kind of value if it is not
-    the setting's (engines/launch/record.py; "false" for a switch that turns it off; "code" if code
-    of the engine's dialect reads it); `plain`, values that mean the default."""
+    """A flag of an engine's own command line. `names`: its spellings; `reads`: the kind of value if
+    it is not the setting's (engines/launch/record.py; "false" for a switch that turns it off;
+    "code" if code of the engine's dialect reads it); `plain`: values that mean the default."""
 
     __slots__ = ("names", "plain", "reads")
 

@@ -84,8 +84,8 @@ class Weighed(WeightSettings, DeviceSettings):
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
     def host_memory(self) -> "MachineMemory | None":
-        """Return the host memory: what the user set, else this machine's with its own cards, or the
-        one memory of a chip that has none of its own. None if neither says it."""
+        """Return the host memory that the user set. Else it is this machine's with its own cards,
+        or the one memory of a chip that has none of its own; None without these."""
         budget = self.budget() if self.gpu is not None else None
         if self.ram is None and budget is None:
             return None

@@ -81,8 +81,8 @@ def _serving() -> Table:
 
 
 def _asked() -> Table:
-    """Return the settings of `fit`: all of `infer` and `train` but `method`, `exact` and those of
-    rewards and preferences, since it tries methods itself and traces nothing."""
+    """Return the settings of `fit`: those of `infer` and `train` but `method`, `exact` and those of
+    rewards and preferences. It tries methods itself, and traces nothing."""
     table = {**INFER, **{name: one for name, one in TUNE.items() if name not in INFER}}
     del table["method"], table["exact"]
     batch = INFER["batch_size"]
@@ -196,9 +196,9 @@ def foreign(w: "Infer", engine: str) -> None:
 
 
 def layouts(count: int) -> Iterator[dict[str, int]]:
-    """Yield the settings that spread a server over `count` cards: tensor parallel on each machine
-    with a pipeline stage per machine, if `count` fills several; tensor parallel over all; pipeline
-    stages. Nothing for one card."""
+    """Yield the settings that spread a server over `count` cards, none for one card. First, if they
+    fill several machines: tensor parallel within each, with a pipeline stage per machine; then
+    tensor parallel over all; then pipeline stages."""
     if count < 2:
         return
     from weighbridge.machines.accelerators.machines import MACHINE, filled  # for several cards only

@@ -80,7 +80,7 @@ def consistent(w: Train) -> None:
 
 def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the names in `settings` that a method or `shard` in `typed` makes meaningless, each
-    with the flag that does; names in `typed` are left out."""
+    with the flag that does. Names in `typed` are left out."""
     reasons: dict[str, str] = {}
     if typed.get("method") == "full":
         reasons |= dict.fromkeys(OF_PACKED, "--method full")
