@@ -34,8 +34,8 @@ TAKE, PASS, MANY, ROW, NAME, RUN, PHASE, LIVE, EMPTY, RESERVE = range(10)
 
 
 class LiveTensor(NamedTuple):
-    """One tensor that is alive, or `alike` of them that come and go together, in `block` and
-    `others`; `spare` bytes of their blocks are not theirs."""
+    """One tensor that is alive, or `alike` of them that come and go together. Their blocks are
+    `block` and `others`, of which `spare` bytes are not theirs."""
 
     name: str
     nbytes: int

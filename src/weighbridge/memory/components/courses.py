@@ -28,8 +28,8 @@ Live = dict[str, int]
 
 
 class CourseSums(NamedTuple):
-    """Rounded bytes of a course's tensors, relative to its beginning: at the peak (`most`) and at
-    the end (`net`); `fullest` is the change of each component at the peak."""
+    """Rounded bytes of a course's tensors, relative to its beginning. `most`: at the peak; `net`:
+    at the end; `fullest`: the change of each component at the peak."""
 
     most: int
     net: int

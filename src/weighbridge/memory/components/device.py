@@ -248,7 +248,7 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instan
 
 def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
     """Return the bytes that a bare size takes more if its format leaves the embedding and the head
-    alone: for at most two tables of the largest usual vocabulary, or half of the model."""
+    alone. They are at most two tables of the largest usual vocabulary, or half of the model."""
     if choice.scheme is None or choice.scheme.engine:
         return 0
     layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))

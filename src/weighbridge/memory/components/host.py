@@ -120,8 +120,8 @@ def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -
 
 
 class HostReading(NamedTuple):
-    """How weights are read: `processes` that copy; `straight` to the device; `in_parts`, sharded by
-    ZeRO-3; `back` from the device once they are packed, for FSDP to shard."""
+    """How weights are read. `processes`: those that copy; `straight`: to the device; `in_parts`:
+    sharded by ZeRO-3; `back`: from the device once they are quantized, for FSDP to shard."""
 
     processes: int = 1
     straight: bool = False

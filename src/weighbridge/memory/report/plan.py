@@ -104,9 +104,9 @@ def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
 
 
 def best(ladder: "tuple[Rung, ...]") -> Rung | None:
-    """Return the rung that answers "can I run it?": the best format that surely fits whole, or
-    split in one memory; one of 2 bits if none above 3 bits fits split; one that may fit; the
-    fastest split one; one that may fit split; else one with other settings or cards."""
+    """Return the rung that answers "can I run it?". In this order: the best format that surely fits
+    whole, or split in one memory; one of 2 bits if none above 3 bits fits split; one that may fit;
+    the fastest split one; one that may fit split; else one with other settings or cards."""
     here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
     whole = [rung for rung in here if rung.whole]
     useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]

@@ -98,7 +98,7 @@ class Services(Shown):
         return tuple(dict.fromkeys(line for s in self.services for line in s.report.warnings))
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON answer (docs/report.md)."""
+        """Return the JSON answer (docs/report.md)."""
         return {
             "schema": SCHEMA,
             "version": __version__,
@@ -120,8 +120,8 @@ class Services(Shown):
 
 
 def on_a_card(report: Report) -> Role:
-    """Return the instants of an answer on one card, with all that its engine takes by its share; if
-    cards differ, on the card that decides the verdict."""
+    """Return the instants of an answer on one card, with all that its engine takes by its share. If
+    cards differ, it is the card that decides the verdict."""
     alike = {id(d.phases): d for d in report.devices if d.kind == "gpu"}
     gpus, verdict = list(alike.values()), report.verdict
     if verdict is not None and verdict.usable_each:
