@@ -110,8 +110,8 @@ def of_pictures(words: Sequence[str]) -> list[str]:
 
 
 def of_workflow(words: Sequence[str]) -> list[str]:
-    """Return the file command with the words of a question about a ComfyUI workflow, or about a run
-    file given to a pipeline's command; else []."""
+    """Return the file command with the words of a question about a ComfyUI workflow; [] if it is
+    not. Also for a run file given to a pipeline's command."""
     asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS, TRAINS) else [*words]
     if words[0] in (PICTURES, VIDEOS, TRAINS) and asked:
         from weighbridge.faces.cli.references import starts
@@ -260,7 +260,7 @@ def _run(arguments: Sequence[str], name: str) -> int:
 
 
 def _no_file_is_an_option(arguments: Sequence[str]) -> None:
-    """Raise UsageError for a file whose name reads as an option: a shell pattern, or a list of the
+    """Raise UsageError for a file whose name reads as an option. A shell pattern, or a list of the
     files that a stranger's change touches, may insert it."""
     for word in takewhile("--".__ne__, arguments):
         if word.startswith("-") and word != "-" and os.path.lexists(word):

@@ -332,8 +332,8 @@ def language() -> str:
 
 
 def language_of(text: str, least: int = LEAST_SIGNS) -> str:
-    """Return the language to answer a pasted text in, if the user typed none: Chinese if the text
-    is and the environment names no other; else the terminal's."""
+    """Return the language to answer a pasted text in, if the user typed none. It is Chinese if the
+    text is and the environment names no other; else the terminal's."""
     named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     first = next(filter(None, named), "").lower()
     free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")

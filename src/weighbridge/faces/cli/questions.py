@@ -202,8 +202,8 @@ TYPED = "weighbridge.typed"  # key in click's context: the arguments of the comm
 
 
 class Sections(click.Command):
-    """A command whose help lists settings in sections: those of the typed engine, else the common
-    ones and those of the typed method; all of them with --help-all."""
+    """A command whose help lists settings in sections. Shown are those of the typed engine, else
+    the common ones and those of the typed method; all of them with --help-all."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)

@@ -47,8 +47,8 @@ def in_sentences(reference: str) -> bool:
 
 
 def asked_in_words(words: Sequence[str]) -> list[str]:
-    """Return the command that a question in words asks, typed, on stdin or in a text file, with the
-    options typed after it; [] if there is no such question."""
+    """Return the command that a question in words asks, with the options typed after it; else [].
+    The question is typed, on stdin or in a text file."""
     if words[:1] == [STDIN]:
         words = [_unfenced(_piped()), *words[1:]]
     elif words and words[0].endswith(TEXTS) and os.path.isfile(words[0]):
@@ -72,9 +72,9 @@ def asked_in_words(words: Sequence[str]) -> list[str]:
 
 
 def asked_behind(args: Sequence[str]) -> list[str]:
-    """Return a command with the words of its model joined to one name: "fit llama 8b"; or the
-    command that "train llama 8b on a 4090" asks in words, if all of them are understood; else
-    []."""
+    """Return a command with the words of its model joined to one name: "fit llama 8b". If all words
+    after the name are understood, return the command that they ask: "train llama 8b on a 4090";
+    else []."""
     (command, *names), options = _until_flags(args)
     if len(names) < FEWEST_WORDS:
         return []

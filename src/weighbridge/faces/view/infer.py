@@ -138,8 +138,8 @@ def _heading(answer: ShownAnswer, line: str) -> str:
 
 
 def _reserved(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the bytes that an engine reserves by its own rule, and the requests that run in them;
-    nothing if it does not get that far."""
+    """Yield the bytes that an engine reserves by its own rule, and the requests that run in them.
+    Nothing if it does not get that far."""
     d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
     if taken is None and d.get("share_needed_bytes") and w["context"]:
         yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))

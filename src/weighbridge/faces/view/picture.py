@@ -63,7 +63,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
 
 def runs(answer: ShownAnswer, fit: "Fit") -> Section:
     """Return how to run a pipeline that does not fit as asked, or the smallest card if it was
-    solved for; () if it fits as asked on the named card."""
+    solved for. () if it fits as asked on the named card."""
     plan, solved = fit.plan, fit.solved
     if plan.rung is None or (solved is None and (plan.fits != "yes" or plan.why == "asked")):
         return ()
