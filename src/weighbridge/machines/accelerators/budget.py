@@ -32,8 +32,8 @@ class Budget:
 
     @cached_property
     def pool(self) -> Bytes | None:
-        """Return the bytes that processes and devices of one machine share: at least what the user
-        set for a device, or what was measured; None if devices have their own memory."""
+        """Return the bytes that processes and devices of one machine share; None if devices have
+        their own. At least what the user set for a device, or what was measured."""
         pool = self.choice.part.pool
         return None if pool is None else self._left(Bytes(*map(max, pool, self.choice.room)))
 
@@ -53,7 +53,7 @@ class Budget:
         return tuple(self._left(card.room) for card in self.choice.cards)
 
     def of(self, device: int) -> Bytes:
-        """Return the usable bytes of a device by its number; the least if there is no such."""
+        """Return the usable bytes of a device by its number; the least beyond the last."""
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
 
     def alone(self, device: int) -> "Budget":
@@ -154,8 +154,8 @@ def _here(memory: str | None) -> DeviceChoice:
 
 
 def _sold_with(part: Part, nbytes: int) -> Part:
-    """Return the part of the same name that is sold with that much memory, if there is one: all of
-    its memory is visible, while of `part` others would use the rest."""
+    """Return the part of the same name that is sold with `nbytes`, else `part`. All of its memory
+    is visible, while of `part` other processes would use the rest."""
     gb, odd = divmod(nbytes, GIB)
     return part if odd else parts().get(re.sub(r"\d+gb$", f"{gb}gb", part.id), part)
 

@@ -252,8 +252,8 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
 
 
 def _device(typed: str) -> DeviceChoice | None:
-    """Return what `typed` names without a count, if anything: in the usual order of words, with the
-    size before the name or before the form factor, or in the plural ("3090s")."""
+    """Return what `typed` names without a count, if anything. The size may stand before the name or
+    before the form factor, and the name in the plural ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
@@ -282,7 +282,7 @@ def _ordered(typed: str) -> DeviceChoice | None:
 
 
 def _of_size(typed: str) -> DeviceChoice:
-    """Return a device that is named by its size only, with a note on the reading: GB that cards are
+    """Return a device that is named by its size only, with a note on the reading. GB that cards are
     sold with mean what such cards give; GiB, and sizes that none is sold with, mean exactly
     that."""
     part, note = sized(typed), ""
@@ -416,8 +416,8 @@ def spoken(part: Part) -> str:
 
 
 def spellings() -> dict[str, list[str]]:
-    """Return for the id of each part or machine the keys by which `find` knows it, without blanks,
-    hyphens, case and the maker's words: 4090, a10080g, p548xlarge."""
+    """Return for the id of each part or machine the keys by which `find` knows it. They have no
+    blanks, hyphens, case and maker's words: 4090, a10080g, p548xlarge."""
     machines = {key: i for i in instances().values() for key in _keys_of(i)}
     by_id: dict[str, list[str]] = {i.id: [] for i in instances().values()}
     for key, choice in _listed().items():

@@ -48,7 +48,7 @@ def ram(text: str | None) -> Ram | None:
 
 
 def usual(part: "Part", count: int) -> int:
-    """Return the usual bytes of RAM of a machine with `count` such cards (assumed): 64 GiB for
+    """Return the usual bytes of RAM of a machine with `count` such cards (assumed). 64 GiB for
     consumer cards; twice the cards' memory in a data center, as machines of clouds and DGX have."""
     if part.at_home:
         return HOME

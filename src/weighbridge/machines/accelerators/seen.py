@@ -92,13 +92,13 @@ def _of_one(every: Budget, number: int, asked: AskedFact) -> Any:
 
 @fact
 def mixed(budget: Budget | None) -> bool:
-    """Tell whether cards differ."""
+    """Return whether cards of the budget differ."""
     return budget is not None and budget.mixed
 
 
 @fact
 def first_alike(budget: Budget | None, number: int) -> int:
-    """Return the number of the first card that is like that one in all that is known of it."""
+    """Return the number of the first card with the part, name and room of card `number`."""
     if budget is None or not budget.mixed:
         return 0
     kinds = [

@@ -154,7 +154,7 @@ class Free:
         return block
 
     def take_mapped(self, size: int, least: int) -> Block | None:
-        """Return the first block of an expandable segment with room, as `take` does; None without
+        """Return the first block of an expandable segment with room, as `take` does. None without
         one, or if a hole follows it: then a larger one may serve better."""
         sizes = self.sizes
         index = bisect_left(sizes, size)

@@ -87,7 +87,7 @@ class Filling:
                 self._take(size, count)
 
     def _room(self, pool: _Pool) -> int:
-        """Return the bytes that can be cut in turn from the only free block, with a rest each time;
+        """Return the bytes that can be cut in turn from the only free block, with a rest each time.
         0 if there are several free blocks."""
         if len(pool.sizes) != 1 or pool.counts[pool.sizes[0]] != 1:
             return 0

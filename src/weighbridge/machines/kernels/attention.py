@@ -112,8 +112,8 @@ def can(
 
 def of_xformers(*, chip: Chip) -> str:
     """Return xformers' attention kernel: flash-attention since Ampere, as torch would choose, and
-    CUTLASS' memory-efficient one before (its ops/fmha: CUDA_MINIMUM_COMPUTE_CAPABILITY of flash.py
-    is 8.0, of cutlass.py 5.0)."""
+    CUTLASS' memory-efficient one before. Source: its ops/fmha, CUDA_MINIMUM_COMPUTE_CAPABILITY of
+    flash.py is 8.0, of cutlass.py 5.0."""
     return "sdpa" if chip.capability >= FLASH_SINCE else "efficient"
 
 
@@ -222,8 +222,8 @@ def flash_backward(shape: KernelShape, chip: Chip, *, deterministic: bool = Fals
 
 
 def flash3_backward(shape: KernelShape) -> list[int]:
-    """Return the bytes of softmax_d, the base-2 logsumexp and dQ in float32, and of the sums of dK
-    and dV in float32 if several query heads share a KV head."""
+    """Return the bytes of softmax_d, of the base-2 logsumexp and of dQ, all in float32. If several
+    query heads share a KV head, also of the float32 sums of dK and dV."""
     rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
     taken = [rows, rows, rows * rounded(shape.key_dim)]
     if shape.grouped:
@@ -300,8 +300,9 @@ def program(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version 
 def fused(
     shape: KernelShape, call: AttentionCall, output: int, chip: Chip, torch: Version = NEWEST
 ) -> list[int]:
-    """Return the bytes of: the random number state; two tensors of forward; a copy of the gradient
-    (`output` bytes), which only flash's kernel makes in backward; and four tensors of backward."""
+    """Return the bytes of the random number state and of the tensors that both passes take besides.
+    Two are of forward; then a copy of the gradient (`output` bytes), which only flash's kernel
+    makes, and four of backward."""
     if first(shape, call, chip, torch) == "cudnn":
         return [8, 0, 0, 0, *_filled(cudnn_backward(shape), 4)]
     forward = _filled(flash_forward(shape, call.dropout, chip), 2)

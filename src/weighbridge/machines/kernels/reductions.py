@@ -113,8 +113,8 @@ def sorted_bytes(count: int, index: int) -> list[int]:
 
 
 def segments(count: int, index: int, rows: int, row_bytes: int) -> list[int]:
-    """Return the bytes of the offsets of segments and of partial sums, and of these sums;
-    `row_bytes` in the dtype of the sums, float32 for half types."""
+    """Return the bytes of the offsets of segments and of partial sums, and of these sums.
+    `row_bytes` are in the dtype of the sums, float32 for half types."""
     distinct = min(count, rows)
     partial = count // ROWS_OF_A_THREAD + distinct
     return [
