@@ -2,8 +2,8 @@
 
 data center boards   the largest machine of instances.jsonl with such a part; it counts if it is a
                      whole board (8 or more, or 4 of GB200), or the part is in BOARDS
-with the CPU         a machine has one (Apple's chips, GB10, APUs of computers) other cards
-no rule: a desktop or a server holds as many as it has slots
+with the CPU         a machine has one (Apple's chips, GB10, APUs of computers)
+other cards          no rule: a desktop or a server holds as many as it has slots
 """
 
 from collections.abc import Mapping, Sequence

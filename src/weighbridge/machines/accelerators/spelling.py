@@ -1,10 +1,11 @@
 """Spellings of a card's name: what two of them have in common.
 
-normal        case, width, hyphens, sizes and counting words in one spelling compact       `normal`
-without separators: rtx409048g essence       ... and without the maker's words and filler words:
-409048g generations   with the number of an SXM socket and without it derived       essences without
-the size or the form factor, with sizes that a part is sold with orders        other orders of the
-words, if no card has the name
+normal        case, width, hyphens, sizes and counting words in one spelling
+compact       `normal` without separators: rtx409048g
+essence       ... and without the maker's words and filler words: 409048g
+generations   with the number of an SXM socket and without it
+derived       essences without the size or the form factor, with sizes that a part is sold with
+orders        other orders of the words, if no card has the name
 """
 
 import re

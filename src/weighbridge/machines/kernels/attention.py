@@ -300,9 +300,8 @@ def program(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version 
 def fused(
     shape: KernelShape, call: AttentionCall, output: int, chip: Chip, torch: Version = NEWEST
 ) -> list[int]:
-    """Return the bytes of the random number state and of the tensors that both passes take besides.
-    Two are of forward; then a copy of the gradient (`output` bytes), which only flash's kernel
-    makes, and four of backward."""
+    """Return the bytes of the random number state and of seven tensors: two of forward; a copy of
+    the gradient (`output` bytes), which only flash's kernel makes in backward; four of backward."""
     if first(shape, call, chip, torch) == "cudnn":
         return [8, 0, 0, 0, *_filled(cudnn_backward(shape), 4)]
     forward = _filled(flash_forward(shape, call.dropout, chip), 2)

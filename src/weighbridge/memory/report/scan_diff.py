@@ -58,7 +58,7 @@ class ScanDiff(NamedTuple):
     questions: ScanNames
     rules: Mapping[str, tuple[str, str]]  # family -> its rules, if they differ
     left: tuple[int, int]  # parts of the scan that are not complete
-    moved: Mapping[str, int]  # family -> answers with other bytes and the same verdict
+    moved: Mapping[str, int]  # family -> answers with other bytes, same verdict; each key once
     turns: tuple[ScanTurn, ...]
     changes: tuple[ScanChange, ...]  # the first of them
 
