@@ -157,7 +157,7 @@ def arithmetic(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _arithmetic(answer: ShownAnswer) -> Grid:
-    """Return the formulas of the components, from the largest to the smallest."""
+    """Return the formulas of the components, from the largest to the smallest, margins last."""
     ordered = sorted(answer.phase.components, key=lambda c: -c.bytes.expected)
     rows: list[tuple[Cell, ...]] = []
     for c in ordered:
