@@ -14,7 +14,7 @@ from weighbridge.machines.allocator.blocks import Block, Free
 from weighbridge.machines.allocator.core import Allocator
 from weighbridge.machines.allocator.options import MIN_BLOCK, SMALL_SIZE
 
-FEW = 64 * MIB  # most bytes of tensors alike that are requested one by one
+FEW = 64 * MIB  # above so many bytes, tensors alike are requested as one block
 
 Op = tuple[int, int, int]  # a request (slot, bytes, stream), or a release (slot, 0, 0)
 # (slot, rounded bytes, bytes, stream, least bytes to split off). For several alike: 0 rounded
