@@ -22,7 +22,7 @@ def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def _ends(name: str) -> list[str]:
-    """Return the endings of a part's name that people type: rtx-4090, 4090."""
+    """Return endings of a part's name that people type: geforce-rtx-4090, rtx-4090, 4090."""
     words = name.split("-")
     return ["-".join(words[start:]) for start in range(1, len(words))]
 

@@ -110,8 +110,8 @@ def of_pictures(words: Sequence[str]) -> list[str]:
 
 
 def of_workflow(words: Sequence[str]) -> list[str]:
-    """Return the words of a question about a ComfyUI workflow, after FILE; [] for other questions.
-    A run file given to a pipeline's command counts, too."""
+    """Return FILE and the words after the command, for a question about a ComfyUI workflow or a run
+    file given to a pipeline's command; [] for other questions."""
     asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS, TRAINS) else [*words]
     if words[0] in (PICTURES, VIDEOS, TRAINS) and asked:
         from weighbridge.faces.cli.references import starts

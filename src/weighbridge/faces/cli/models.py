@@ -127,7 +127,7 @@ def _ranked(
     card: dict[str, Any],
     lang: str | None,
 ) -> int:
-    """Rank the models for a card, those that fit first, and return the exit code."""
+    """Rank the models for a card: those that fit first, in the order in which people choose."""
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError(sentence("rank_card", how="--gpu 4090, or --gpu local"))
     from weighbridge.faces.cli.options import columns, language
