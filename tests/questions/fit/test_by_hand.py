@@ -348,8 +348,7 @@ class Trains:
         held = self.shared // count + self.rest
         found.verdict = SimpleNamespace(
             fits="yes" if held <= ROOM else "no",
-            times=f"{count} x ",
-            accelerator="H100",
+            cards=f"{count} x H100",
             per_device=exactly(held),
             margin_bytes=ROOM - held,
         )

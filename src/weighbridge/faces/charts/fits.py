@@ -20,6 +20,7 @@ from weighbridge.faces.charts.figure import (
 )
 from weighbridge.faces.charts.palette import CHANGED
 from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak
+from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     group = BarGroup("", tuple(_bars(fit, rows)), limit)
     far = min(reports.furthest([group]), CUT * card.free) or 1
     axis = scale.memory(say("axis.card", unit=size.name), far, size)
-    name = card.name if card.count == 1 else f"{card.count} x {card.name}"
+    name = several(card.count, card.name)
     return Figure(
         title=say("title.fit", model=fit.model.name, card=name),
         answer=_answer(fit, say),

@@ -116,8 +116,7 @@ def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
         host = all(d.kind == "host" for d in report.devices)
         return say("size.host" if host else "size", peak=span(report.peak, say, unit))
     needs = say("needs", peak=span(v.per_device, say, unit), usable=unit.told(v.usable_bytes))
-    name = v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
-    return f"{say(v.fits)} ({name}): {needs}"
+    return f"{say(v.fits)} ({v.cards}): {needs}"
 
 
 def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:

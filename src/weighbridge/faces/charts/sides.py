@@ -96,7 +96,7 @@ def _told(name: str, report: "Report") -> str:
     value = report.setting(name)
     if name == "gpu" and report.verdict is not None:
         v = report.verdict
-        return v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+        return v.cards
     if isinstance(value, int):
         return f"{name.replace('_', '-')} {value:,}"
     return str(value if value is not None else report.workload.get("dtype"))

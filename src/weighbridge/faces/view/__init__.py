@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.sentences import keys_of
 from weighbridge.base.wording import printable, redacted
 from weighbridge.base.words import words_in
-from weighbridge.faces.view.answer import headline, margin
+from weighbridge.faces.view.answer import filled, headline
 from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import Headline, Lines, Paste, Screen, Section
 from weighbridge.faces.view.shown import ShownAnswer, ShownPage, shown
@@ -78,11 +78,12 @@ def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
         from weighbridge.faces.view.picture import runs
 
         if section := runs(answer, answer.fit):
-            way = shown(answer.fit.plan.report or answer.report, answer.say, answer.unit)
-            return (*section, bar(way, margin=margin(way))) if barred else section
+            report = answer.fit.plan.report or answer.report
+            way = [filled(shown(report, answer.say, answer.unit))] if barred else []
+            return (*section, *way)
     head = headline(answer)
     bare = answer.report.verdict is not None and not answer.report.verdict.count
-    return (head,) if bare else (head, bar(answer, margin=margin(answer)))
+    return (head,) if bare else (head, filled(answer))
 
 
 def _least(answer: ShownAnswer) -> Section:

@@ -12,8 +12,8 @@ from weighbridge.base.sentences import before, clauses, key_of, keys_of, parts_o
 from weighbridge.base.units import ceil_div
 from weighbridge.base.words import Words
 from weighbridge.engines.table import ENGINES
-from weighbridge.faces.view.parts import NAMES
-from weighbridge.faces.view.records import Headline, Mark
+from weighbridge.faces.view.parts import NAMES, bar
+from weighbridge.faces.view.records import Bar, Headline, Mark
 from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, card, left, sizes
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ def headline(answer: ShownAnswer) -> Headline:
         needs=answer.peak.expected,
         has=verdict.usable_bytes,
     )
+
+
+def filled(answer: ShownAnswer) -> Bar:
+    """Return the bar of what fills the device, with what is left or lacking beside it."""
+    return bar(answer, margin=margin(answer))
 
 
 def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:

@@ -13,6 +13,7 @@ from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import PICTURES, SMALLEST, Fit, Question
+from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags as written
 
 COLUMNS = 4  # answers that stand as columns; more stand as rows
@@ -108,8 +109,7 @@ def _crossed(answers: Sequence[Fit], words: Words, unit: str | None) -> tuple[tu
 
 
 def _card(fit: Fit) -> str:
-    a = fit.accelerator
-    return printable(a.name) if a.count == 1 else f"{a.count} x {printable(a.name)}"
+    return several(fit.accelerator.count, printable(fit.accelerator.name))
 
 
 def _run(fit: Fit, words: Words, unit: str | None) -> Cell:
@@ -225,7 +225,7 @@ def _reach(answers: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, 
 def _room(fit: Fit, unit: str | None) -> str:
     a = fit.accelerator
     room = sizes(a.free, unit).of(a.free)
-    return room if a.count == 1 else f"{a.count} x {room}"
+    return several(a.count, room)
 
 
 def _question(q: Question | None, unit: str | None) -> Cell:

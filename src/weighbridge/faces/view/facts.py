@@ -128,7 +128,7 @@ def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
 
 
 def _device(answer: ShownAnswer, verdict: Verdict) -> str:
-    name = printable(f"{verdict.times}{verdict.accelerator}")
+    name = printable(verdict.cards)
     if verdict.marketed_gb is None:
         return name
     return answer.say(

@@ -11,9 +11,8 @@ from weighbridge.base.wording import printable, printable_lines, redacted
 from weighbridge.base.words import Words, words_in
 from weighbridge.engines.table import record
 from weighbridge.faces.view import ladder, scripts
-from weighbridge.faces.view.answer import in_ram, margin, mark, weighed
+from weighbridge.faces.view.answer import filled, in_ram, mark, weighed
 from weighbridge.faces.view.changes import few, language, moved, settings
-from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import (
     Action,
     Bar,
@@ -135,8 +134,7 @@ def _filled(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
     rungs = fit.ladder if rung is None else (rung,)
     report = rungs[-1].report if rungs else fit.asked.report
     if report is not None and report.verdict is not None:
-        answer = answered(report, words, unit)
-        yield bar(answer, margin=margin(answer))
+        yield filled(answered(report, words, unit))
 
 
 def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None) -> Grid:

@@ -22,6 +22,7 @@ from weighbridge.faces.view.records import (
 )
 from weighbridge.faces.view.shown import sizes
 from weighbridge.memory.report.fit import Ranking
+from weighbridge.memory.report.verdict import several
 from weighbridge.models.quantization.quality import Finding
 from weighbridge.workload.flags import flags
 
@@ -78,7 +79,7 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
     if rank.of == "gpus":
         return words("rank.gpus", model=printable(rank.model or ""), question=question, **many)
     name = printable(rank.accelerator or "")
-    card = name if rank.count == 1 else f"{rank.count} x {name}"
+    card = several(rank.count, name)
     if rank.of == "layouts":
         about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
         kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)

@@ -12,6 +12,7 @@ from weighbridge.base.units import GIB, KIB, MIB, UNITS
 from weighbridge.base.wording import printable
 from weighbridge.base.words import Words
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import several
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
@@ -190,4 +191,4 @@ def card(report: Report) -> str:
     if v is None or not v.count:
         return ""
     name = printable(v.accelerator).removeprefix("NVIDIA ").replace("GeForce ", "")
-    return f"{v.times}{name}"
+    return several(v.count, name)

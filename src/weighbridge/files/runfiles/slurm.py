@@ -489,7 +489,7 @@ def lines_of(job: SlurmJob, report: "Report", wanted_lines: SlurmAdvice) -> Iter
     verdict = report.verdict
     assert verdict is not None
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}
-    yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[wanted_lines.fits]}"
+    yield f"{report.model.name} on {verdict.cards}: {signs[wanted_lines.fits]}"
     yield without(verdict.reason, "published_runs")
     memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
     memory = "all of it is asked for" if job.whole else memory

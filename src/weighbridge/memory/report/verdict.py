@@ -55,6 +55,12 @@ class Condition(NamedTuple):
         return self.needed[HIGH - by] <= self.available[by]
 
 
+def several(count: int, name: str) -> str:
+    """Return "2 x RTX 4090" of so many cards; the name alone of one, and of cards that differ,
+    whose name tells all."""
+    return name if count <= 1 or " + " in name else f"{count} x {name}"
+
+
 def fits(needed: Bytes, available: Bytes) -> Answer:
     """Compare a peak with what there surely is, and with what there may be."""
     return Condition("", needed, available).holds
@@ -132,9 +138,9 @@ class Verdict:
     conditions: tuple[Condition, ...] = ()  # all that `fits` rests on
 
     @property
-    def times(self) -> str:
-        """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
-        return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
+    def cards(self) -> str:
+        """The accelerator's name, with the count of several."""
+        return several(self.count, self.accelerator)
 
     @property
     def runs_in_part(self) -> bool:

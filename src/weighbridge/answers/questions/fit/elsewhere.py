@@ -130,7 +130,7 @@ def _remedy(training: "Train", number: int, report: Report, pinned: frozenset[st
 
     verdict, change = report.verdict, _change(number, pinned)
     assert verdict is not None
-    bought = hardware(1, number, f"{verdict.times}{verdict.accelerator}")
+    bought = hardware(1, number, verdict.cards)
     return Remedy(
         change=change,
         peak_bytes=verdict.per_device.expected,
