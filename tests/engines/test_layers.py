@@ -106,7 +106,6 @@ OTHERS = {
     "models/quantization/declared.py": "a format of weights",
     "faces/texts/oom.py": "programs whose messages are explained",
     "models/quantization/ggml.py": "whose files the formats are",
-    "models/quantization/layouts.py": "a format of weights",
     "faces/web/worker.py": "engines that the page begins with",
     "workload/train.py": "engines that write answers for a trainer",
     "training/learning/record.py": "how a trainer starts the engine that writes for it",

@@ -63,10 +63,10 @@ class Layout:
     format: str
     end: str
     shape: Callable[[Packed], Shape | None]
-    needs: tuple[str, ...] = ()
-    dtypes: frozenset[str] = frozenset()  # of the main tensor; empty: any
-    unsure: bool = False  # without the config, bits and group size can be mistaken for others
-    to: str = ".weight"
+    needs: tuple[str, ...]
+    dtypes: frozenset[str]  # of the main tensor; empty: any
+    unsure: bool  # without the config, bits and group size can be mistaken for others
+    to: str
 
 
 def same(packed: Packed) -> Shape:
@@ -221,48 +221,68 @@ def aqlm(packed: Packed) -> Shape:
     return (codes[0] * books[2], codes[1] * books[3])
 
 
-FLOAT8 = frozenset(
-    {
-        "float8_e4m3fn",
-        "float8_e5m2",
-        "float8_e4m3fnuz",
-        "float8_e5m2fnuz",
-    }
-)
-INT8, UINT8, BYTES = frozenset({"int8"}), frozenset({"uint8"}), frozenset({"int8", "uint8"})
-INT32, UINT32 = frozenset({"int32"}), frozenset({"uint32"})
+# Tensors of values: their end, what takes its place, their shape ("?": unsure), companions, dtypes
+# ("float8": all of them) and format; "-" of none
+_LAYOUTS = """
+.qweight        .weight  gptq            scales            int32       gptq or awq
+.qweight        .weight  turned          weight_scales     int8        eetq
+_blocks         -        mxfp4_blocks    scales            uint8       mxfp4
+_packed         -        halves          _scale            uint8       fp4
+_packed         -        int32_rows?     _scale            int32       int packed
+._data._data    -        quanto_bits     ._scale           -           quanto
+._data          -        same            ._scale           -           quanto
+._weight_qdata  .weight  torchao         -                 -           torchao
+-               -        bnb_four_bit    .absmax           -           bnb 4 bit
+.weight         .weight  same            SCB               int8        bnb int8
+-               -        turned          _scales           int8        eetq
+-               -        same            -                 float8      fp8
+-               -        four_bit_float  _scale            int8,uint8  fp4
+-               -        four_bit_float  scale             int8,uint8  fp4
+-               -        bitnet          _scale            uint8       bitnet
+-               -        same            _scale            int8        int8
+.W_q            .weight  hqq             scale,zero        -           hqq
+-               -        mlx?            scales            uint32      mlx
+.codes          .weight  aqlm            codebooks,scales  -           aqlm
+"""
+FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+_SHAPES = {
+    rule.__name__: rule
+    for rule in (
+        gptq,
+        turned,
+        mxfp4_blocks,
+        halves,
+        int32_rows,
+        quanto_bits,
+        same,
+        torchao,
+        bnb_four_bit,
+        four_bit_float,
+        bitnet,
+        hqq,
+        mlx,
+        aqlm,
+    )
+}
 
-LAYOUTS: tuple[Layout, ...] = (
-    Layout(format="gptq or awq", end=".qweight", needs=("scales",), shape=gptq, dtypes=INT32),
-    Layout(format="eetq", end=".qweight", needs=("weight_scales",), shape=turned, dtypes=INT8),
-    Layout(
-        format="mxfp4", end="_blocks", needs=("scales",), shape=mxfp4_blocks, to="", dtypes=UINT8
-    ),
-    Layout(format="fp4", end="_packed", needs=("_scale",), shape=halves, to="", dtypes=UINT8),
-    Layout(
-        format="int packed",
-        end="_packed",
-        needs=("_scale",),
-        shape=int32_rows,
-        unsure=True,
-        to="",
-        dtypes=INT32,
-    ),
-    Layout(format="quanto", end="._data._data", needs=("._scale",), shape=quanto_bits, to=""),
-    Layout(format="quanto", end="._data", needs=("._scale",), shape=same, to=""),
-    Layout(format="torchao", end="._weight_qdata", shape=torchao),
-    Layout(format="bnb 4 bit", end="", needs=(".absmax",), shape=bnb_four_bit, to=""),
-    Layout(format="bnb int8", end=".weight", needs=("SCB",), shape=same, dtypes=INT8),
-    Layout(format="eetq", end="", needs=("_scales",), shape=turned, to="", dtypes=INT8),
-    Layout(format="fp8", end="", shape=same, to="", dtypes=FLOAT8),
-    Layout(format="fp4", end="", needs=("_scale",), shape=four_bit_float, to="", dtypes=BYTES),
-    Layout(format="fp4", end="", needs=("scale",), shape=four_bit_float, to="", dtypes=BYTES),
-    Layout(format="bitnet", end="", needs=("_scale",), shape=bitnet, to="", dtypes=UINT8),
-    Layout(format="int8", end="", needs=("_scale",), shape=same, to="", dtypes=INT8),
-    Layout(format="hqq", end=".W_q", needs=("scale", "zero"), shape=hqq),
-    Layout(format="mlx", end="", needs=("scales",), shape=mlx, to="", dtypes=UINT32, unsure=True),
-    Layout(format="aqlm", end=".codes", needs=("codebooks", "scales"), shape=aqlm),
-)
+
+def _layout(row: str) -> Layout:
+    """Read a row of `_LAYOUTS`."""
+    *words, lists = row.replace("float8", ",".join(FLOAT8)).split(None, 3)
+    end, to, shape = (word.strip("-") for word in words)
+    needs, dtypes, name = (tuple(part.strip("-").split(",")) for part in lists.split(None, 2))
+    return Layout(
+        format=name[0],
+        end=end,
+        shape=_SHAPES[shape.strip("?")],
+        needs=tuple(filter(None, needs)),
+        dtypes=frozenset(filter(None, dtypes)),
+        unsure=shape.endswith("?"),
+        to=to,
+    )
+
+
+LAYOUTS: tuple[Layout, ...] = tuple(map(_layout, _LAYOUTS.strip().splitlines()))
 
 # Everything that may stand with a packed weight and is no parameter.
 # In order: of GPTQ, AWQ, MLX and AQLM, of bitsandbytes, of several, of quanto, torchao and HQQ

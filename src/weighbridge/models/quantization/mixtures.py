@@ -110,16 +110,10 @@ def _tiny(default: str, *, attention: str, values: str, early: str, embedding: s
 Q5_OF_EIGHT = {"out": of_eight("Q5_K")}
 IQ4 = {"v": grouped("Q5_K"), "down": first(8, "Q5_K"), **Q5_OF_EIGHT}
 
+_ALIKE = "F32 F16 BF16 Q6_K Q5_0 Q5_1 Q4_0 Q4_1"  # all matrices in one type, but for the output
 MIXTURES: dict[str, Mixture] = {
-    "F32": Mixture("F32"),
-    "F16": Mixture("F16"),
-    "BF16": Mixture("BF16"),
+    **{name: Mixture(name) for name in _ALIKE.split()},
     "Q8_0": Mixture("Q8_0", output="Q8_0"),
-    "Q6_K": Mixture("Q6_K"),
-    "Q5_0": Mixture("Q5_0"),
-    "Q5_1": Mixture("Q5_1"),
-    "Q4_0": Mixture("Q4_0"),
-    "Q4_1": Mixture("Q4_1"),
     "Q5_K_M": Mixture("Q5_K", {"v": more_bits("Q6_K"), "down": more_bits("Q6_K")}),
     "Q5_K_S": Mixture("Q5_K"),
     "Q4_K_M": Mixture("Q4_K", {"v": more_bits("Q6_K"), "down": more_bits("Q6_K"), **Q5_OF_EIGHT}),
