@@ -213,7 +213,8 @@ def unasked(model="qwen3-0.6b", **settings):
     [
         ({}, "ollama"),
         ({"quantization": "Q8_0"}, "ollama"),  # the rung that is there without the flag
-        ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's
+        ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's, nor of vLLM's rungs
+        ({"quantization": "awq"}, "vllm"),  # which people serve it with, at home, too
         ({"quantization": "4bit"}, "ollama"),  # which each engine has of its own
         ({"quantization": "Q8_0", "dtype": "float16"}, "llama.cpp"),  # transformers unpacks it
         ({"quantization": "Q8_0", "engine": "llama.cpp"}, "llama.cpp"),
@@ -223,8 +224,9 @@ def test_a_format_that_is_named_has_the_engine_of_its_rung(settings, engine):
     of = unasked(gpu="3090", **settings)
     assert of._engine().name == engine
     first = of._first()
-    named = "quantization" in settings and engine == "ollama"
-    assert first.change == ({"engine": "ollama", "context": 4096} if named else {})
+    named = "quantization" in settings and engine in ("ollama", "vllm")
+    context = {"context": 4096} if engine == "ollama" else {}
+    assert first.change == ({"engine": engine, **context} if named else {})
     assert first.bits == (8 if settings.get("quantization") == "Q8_0" else first.bits)
 
 
@@ -294,6 +296,24 @@ def test_bits_alone_are_the_cards_engines_format_of_them(model, form, gpu, forma
     assert (plan.fits, plan.format, plan.engine) == ("yes", format, engine)
     named = weighbridge.fit(f"{model}-{form.replace('-', '')}", gpu=gpu).plan
     assert (named.fits, named.format, named.engine) == ("yes", format, engine)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("model", "form", "gpu", "engine", "fits"),
+    [
+        ("qwen3-32b", "awq", "4090", "vllm", "yes"),
+        ("qwen3-32b", "gptq", "3090", "vllm", "yes"),
+        ("mixtral-8x7b", "awq", "3090:2", "vllm", "yes"),
+        ("qwen3-4b", "fp8", "4060", "transformers", "yes"),  # the server's graphs have no room
+        ("qwen3-8b", "awq", "4060", "vllm", "unknown"),  # neither surely has
+    ],
+)
+def test_a_servers_format_is_answered_by_the_server_where_it_has_room(
+    model, form, gpu, engine, fits
+):
+    plan = weighbridge.fit(model, quantization=form, gpu=gpu).plan
+    assert (plan.fits, plan.engine) == (fits, engine)
 
 
 @slow

@@ -141,18 +141,26 @@ class _Ladder:
         convertible = not kind.server and plain  # of files that nobody publishes
         if kind.name == self.asked.engine or convertible:
             return self._spread(self.asked)
-        return self._asked({"engine": kind.name}, self.asked.bits) or self.asked
+        rung = self._asked({"engine": kind.name}, self.asked.bits)
+        typed = "quantization" in self.request.settings  # which the usual engine reads, too
+        if rung is None or (typed and rung.fits != "yes" and self.asked.fits == "yes"):
+            return self.asked
+        return rung
 
     def _engine(self) -> "Engine":
         """The engine that a person with that card uses, unless the question or the name of the
-        model says another."""
+        model says another: of a format that this one does not read, the server that does."""
         by_format = "quantization" in self.request.settings  # which a GGUF type is, by itself
         free = (usual().name, *([usual(gguf=True).name] if by_format else []))
         named = self.request.inference is not None or self.asked.engine not in free
         if named or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
             return record(self.asked.engine)
-        kind, form = engine_of(self.room.choice.part), self.request.settings.get("quantization")
-        return kind if form is None or self._offers(kind, form) else record(self.asked.engine)
+        card, form = self.room.choice.part, self.request.settings.get("quantization")
+        kind, server = engine_of(card), usual(server=True)
+        if form is None or self._offers(kind, form):
+            return kind
+        serves = runs_on(server, card) and self._offers(server, form)
+        return server if serves else record(self.asked.engine)
 
     def _offers(self, kind: "Engine", form: str) -> bool:
         """Tell whether a format that was named is one that an engine's rungs are of, or a name
