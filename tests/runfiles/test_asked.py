@@ -425,6 +425,26 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ),
     ("我的macbook m4 pro 48gb能跑qwen3-32b吗", "fit qwen3-32b --gpu 'm4 pro 48gb'"),
     ("3060能跑什么模型", "models --gpu 3060"),
+    (  # prose of several lines is one question
+        "I want to fine-tune qwen3-8b\nwith QLoRA on a 24GB 3090.\n\nIt dies. What can I do?",
+        "fit qwen3-8b --for qlora --gpu '3090 24GB' --not-understood dies",
+    ),
+    (
+        "qlora qwen3-8b on a 3090.\nIt runs out of memory\nat the first step.",
+        "fit qwen3-8b --for qlora --gpu 3090",
+    ),
+    (
+        "I have two 4090s.\nCan I serve qwen3-32b in AWQ to 8 users with 16k context?\n",
+        "fit qwen3-32b --batch-size 8 --context 16k --quantization AWQ --gpu 4090:2",
+    ),
+    (
+        "Model: qwen3-32b\nGPU: 4090\nContext: 16k",
+        "fit qwen3-32b --context 16k --gpu 4090",
+    ),
+    (
+        "请教一下，\n我用8卡h200微调qwen3-8b，应该怎样评估呀，谢谢",
+        "fit qwen3-8b --for lora --gpu h200:8",
+    ),
     ("qwen3-8b on a 4090 with 7 loras", "fit qwen3-8b --max-loras 7 --gpu 4090 --engine vllm"),
 ]
 OPEN = [  # the words that no rule takes
@@ -456,7 +476,12 @@ NONE = [
     "CUDA out of memory. Tried to allocate 2.00 GiB, qwen3-8b on a 3090",
     "Out of memory: qwen3-8b on a 3090",
     "qwen3-8b on a 4090 while nine yellow hats of felt dance around seven tiny blue moons",
-    "two lines of\nqwen3-8b on a 4090",
+    "base_model: qwen3-8b\nadapter: qlora on a 4090",
+    "model = qwen3-8b\ngpu = 4090",
+    "FROM qwen3-8b\nPARAMETER num_ctx 8192",
+    "qwen3-8b on a 4090:\n\n- fits",
+    "qwen3-8b\n> on a 4090?",
+    "qwen3-8b on a 4090\n" * 40,
 ]
 
 

@@ -137,6 +137,12 @@ NO_QUESTION = re.compile(
     r"\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
     r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
 )
+# In a config, code, a Modelfile, Markdown or a prompt: lines with it are not of one sentence
+OF_A_FILE = re.compile(
+    r"(?m)^\s*(?:[a-z][\w.-]*\s*[:=]|\w+_\w+\s*[:=]|(?:FROM|PARAMETER|ENV|RUN) |[$>#-]\s)"
+    r"|[:=]\s*$|[<|`;]"
+)
+LISTED = re.compile(r"\n\s*(?=[A-Z]\w*: )")  # "GPU: 4090" on a line of its own
 
 
 class Spoken(NamedTuple):
@@ -265,8 +271,10 @@ class AskedQuestion(NamedTuple):
 
 
 def read(text: str) -> AskedQuestion | None:
-    """Return what a line asks, with what no rule took as `not_understood`; None of what is no line
-    of words with a model in it, and of a line with a command or a message in it."""
+    """Return what a line asks, or prose of several lines, with what no rule took as
+    `not_understood`; None of what has no model in it, or a command or a message."""
+    if not OF_A_FILE.search(text):
+        text = " ".join(LISTED.sub(", ", text).split())
     if not is_line(text) or LAUNCH.search(text) or NO_QUESTION.search(text):
         return None
     line = Line(text.strip())

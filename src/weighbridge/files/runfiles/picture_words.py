@@ -23,7 +23,7 @@ TRAINS = re.compile(
     r"(?i)\b(?:train|fine-?tun|dreambooth|(?<!with )(?<!\+ )(?<!and )(?<!a )loras? (?:on|in) "
     r"(?:a |my )?\d{1,3} ?gb)|训练|微调"
 )
-LONGEST_LINE = 300  # characters of a question that is one line
+LONGEST_LINE = 600  # characters of a question, as people type one
 NEAR = 30  # characters around a number that say what it is of
 COMFY = re.compile(r"(?i)comfy|Requested to load \w|got prompt\n")
 # Lines of ComfyUI's log (comfy/model_base.py, model_management.py; main.py where a prompt has run)
