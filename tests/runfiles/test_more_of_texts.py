@@ -219,3 +219,20 @@ def test_one_tensor_is_held_against_the_card_that_the_text_names():
     assert weighbridge.weigh(text, name="a").message.judged.cause == "activations"
     text = text.replace("A100 80G", "box").replace("182.28", "78.28")
     assert weighbridge.weigh(text, name="a").message.judged.cause is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("card", "cause", "figures"),
+    [
+        ("RTX 3060", "weights_too_big", {"model": 16_060_522_496}),  # 14.96 of 11.7 GiB
+        ("A100 40GB", "utilization_set_too_high", {}),  # which has room for them
+    ],
+)
+def test_weights_that_alone_exceed_the_card_are_what_a_message_is_about(card, cause, figures):
+    text = (
+        f"Llama 3.1 8B on my {card} with vLLM ends in\ntorch.OutOfMemoryError: CUDA out of memory. "
+        "Tried to allocate 1002.00 MiB. GPU 0 has 250.00 MiB free.\nWhat can I change?"
+    )
+    judged = weighbridge.weigh(text, name="a").message.judged
+    assert judged.cause == cause and figures.items() <= judged.figures.items()

@@ -64,7 +64,7 @@ def rejudged(
         return judged
     larger = larger_than(_capacity(reading, report), reading, report.workload)
     judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
-    request = _request(causes)
+    request = None if overfull(reading, report) else _request(causes)
     if request is not None:
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
@@ -91,6 +91,13 @@ def _capacity(reading: OomReading, report: Report) -> int:
     """Bytes of the device; more than any has where nothing tells."""
     named = report.verdict.usable_bytes if report.verdict is not None else 0
     return reading.size("capacity") or named or 1 << 60
+
+
+def overfull(reading: OomReading, report: Report) -> bool:
+    """Tell whether weights alone are more than the device has, and the program came no further than
+    loading them."""
+    weights = report.fullest.binding().of("weights").low
+    return reading.place in ("", "load") and weights > _capacity(reading, report)
 
 
 def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:

@@ -371,14 +371,19 @@ def _request(run: PlannedRun) -> dict[str, Any]:
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
     """Return the explanation of a message beside the answer about the only run of a text, where
-    that trains."""
+    that trains, or serves weights that the card has no room for."""
+    from weighbridge.files.oom.reconcile import overfull
+
     run = runs[0]
-    if message is None or len(runs) > 1 or run.report is None or run.run.task != "train":
+    if message is None or len(runs) > 1 or run.report is None:
+        return message
+    serves = run.run.task == "infer" and overfull(message.reading, run.report)
+    if run.run.task != "train" and not serves:
         return message
     from weighbridge.files.oom.explain import compared
 
     model = opened(run.run).model()
-    settings = {**run.run.settings, "model": run.run.model, "task": "train"}
+    settings = {**run.run.settings, "model": run.run.model, "task": run.run.task}
     return compared(message, run.report, model, settings)
 
 
