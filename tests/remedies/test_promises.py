@@ -128,6 +128,13 @@ def test_experts_in_stacks_are_packed_by_unsloths_copy_where_it_has_one():
     assert (dict(first.change), first.fits) == ({"framework": "unsloth"}, "yes")
     named = answer("gpt-oss-20b", "train", {**workload, "framework": "trl"})
     assert {"framework": "unsloth"} not in changes(named)
+    whole = weighbridge.train("gpt-oss-20b", method="lora", gpu="3090")  # which is packed, too
+    assert (dict(whole.remedies[0].change), whole.remedies[0].fits) == (
+        {"framework": "unsloth", "quantization": "nf4"},
+        "yes",
+    )
+    plain = weighbridge.train("gpt-oss-20b", method="lora", dtype="bfloat16", gpu="3090")
+    assert not any("framework" in change for change in changes(plain))
 
 
 @pytest.mark.slow

@@ -116,11 +116,14 @@ def _releases(case: RemedyCase) -> Iterator[Move]:
 def _trainers(case: RemedyCase) -> Iterator[Move]:
     """Propose Unsloth on one card for classes whose experts its 4 bit copies surely pack, while
     bitsandbytes leaves stacks of them as they are."""
-    packed = str(case.effective.get("quantization")).startswith(BITSANDBYTES)
-    if not packed or case.report.model.architecture not in COPIED or not case.free("framework"):
+    form, change = case.effective.get("quantization"), {"framework": UNSLOTH}
+    cost = prices.CHANGES[UNSLOTH]
+    if case.report.model.architecture not in COPIED or not case.free("framework"):
         return
-    if case.count == 1 and formats.compiled(case.part):
-        change, cost = {"framework": UNSLOTH}, prices.CHANGES[UNSLOTH]
+    if not form and case.free("quantization", "dtype") and case.effective["method"] == "lora":
+        form, cost = "nf4", prices.together((cost, prices.CHANGES["qlora"]))
+        change = {**change, "quantization": form}
+    if case.count == 1 and formats.compiled(case.part) and str(form).startswith(BITSANDBYTES):
         yield Move(kind="framework", change=change, cost=cost, touches=ALL)
 
 
