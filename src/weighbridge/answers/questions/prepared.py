@@ -495,9 +495,11 @@ class Prepared:
 
             return fit_pipeline(self, settings, helped=remedies)
         self.model()
+        typed = settings.pop("quantization", None)
         form = self.source.form if isinstance(self.source, Inventory) else ""
-        if is_width(form) and not (settings.get("quantization") or settings.get("dtype")):
-            settings["quantization"] = form  # the card's engine has its own of that width
+        named = typed or (form if is_width(form) and not settings.get("dtype") else None)
+        if named and not self._is_stored_so(str(named)):  # the engine of the card has its own
+            settings["quantization"] = named
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
         hears = hearing()
@@ -568,8 +570,7 @@ class Prepared:
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
             return w
-        from weighbridge.engines.format_names import as_wide, is_width, meant
-        from weighbridge.engines.weight_formats import declared_name
+        from weighbridge.engines.format_names import is_width, meant
 
         if form or w.quantization is None:
             return w.but(quantization=meant(form, engine))
@@ -577,7 +578,7 @@ class Prepared:
         if not declared - {None}:
             return w.but(quantization=meant(w.quantization, engine))
         stored = w.quantization.lower() in declared and engine == usual().name
-        if stored or as_wide(w.quantization, declared_name(self.model().parts[0])):
+        if stored or self._is_stored_so(w.quantization):
             return w.but(quantization=None)
         return w.but(quantization=meant(w.quantization, engine)) if is_width(w.quantization) else w
 
@@ -593,16 +594,22 @@ class Prepared:
 
         return w.but(quantization=meant(form, engine))
 
+    def _is_stored_so(self, form: str) -> bool:
+        """Tell whether a format is a number of bits (4bit) in which the weights are stored."""
+        from weighbridge.engines.format_names import as_wide
+        from weighbridge.engines.weight_formats import declared_name
+
+        return as_wide(form, declared_name(self.model().parts[0]))
+
     def _named_form(self, engine: str) -> str:
         """The format that a name alone means to an engine; "" for what it takes by itself."""
         if not isinstance(self.source, Inventory):
             return ""
         if self.source.form:
-            from weighbridge.engines.format_names import as_wide, unpacked
-            from weighbridge.engines.weight_formats import declared_name
+            from weighbridge.engines.format_names import unpacked
 
-            form, stored = self.source.form, declared_name(self.model().parts[0])
-            return "" if unpacked(form, engine) or as_wide(form, stored) else form
+            form = self.source.form
+            return "" if unpacked(form, engine) or self._is_stored_so(form) else form
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged

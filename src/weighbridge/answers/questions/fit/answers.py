@@ -22,9 +22,8 @@ from weighbridge.base.errors import (
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import Hears, go_on, kept_so_far, stopped
-from weighbridge.engines.format_names import as_wide
 from weighbridge.engines.table import record
-from weighbridge.engines.weight_formats import by_default, declared_name
+from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Accelerator, Fit, Question, question_of
 from weighbridge.memory.report.plan import MADE, Plan, Rung, chosen
@@ -84,7 +83,6 @@ def fit(
 
     Raises where the one that the exit code is about was asked wrongly, or where none has an answer.
     """
-    request = _as_stored(asker, request)
     if request.smallest is not None:
         from weighbridge.answers.questions.fit.hardware import smallest
 
@@ -109,16 +107,6 @@ def fit(
         return replace(again, solved=solution)
     peak, launch = again.report.peak.expected, again.report.derived.get("launch")
     return replace(again, solved=replace(solution, peak_bytes=peak, launch=launch))
-
-
-def _as_stored(asker: Asker, request: FitRequest) -> FitRequest:
-    """Return a request that names no format where it says only the bits in which weights are
-    stored: gpt-oss at 4 bits."""
-    settings = dict(request.settings)
-    form = str(settings.pop("quantization", ""))
-    if not form or not as_wide(form, declared_name(asker.model().parts[0])):
-        return request
-    return replace(request, settings=settings)
 
 
 def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:
