@@ -438,9 +438,17 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "fit qwen3-32b --batch-size 8 --context 16k --quantization AWQ --gpu 4090:2",
     ),
     (
-        "Model: qwen3-32b\nGPU: 4090\nContext: 16k",
-        "fit qwen3-32b --context 16k --gpu 4090",
+        "qwen3-8b with vllm, max context 32k, on a 4090",
+        "fit qwen3-8b --context 32k --gpu 4090 --engine vllm",
     ),
+    ("how many users can qwen3-8b serve on a 4090", "fit qwen3-8b --max users --gpu 4090"),
+    ("Model: qwen3-32b\nGPU: 4090\nContext: 16k", "fit qwen3-32b --context 16k --gpu 4090"),
+    ("My question:\n\n- qwen3-32b\n- two 4090s\n", "fit qwen3-32b --gpu 4090:2"),
+    (
+        "Hello everyone,\nour small team has a 5090. Would qwen3-8b in FP8 work?\nThanks in advance!",
+        "fit qwen3-8b --quantization fp8 --gpu 5090",
+    ),
+    ("Can a 4060 run qwen3-8b?\nI don't mind if it is slow.", "fit qwen3-8b --gpu 4060"),
     (
         "请教一下，\n我用8卡h200微调qwen3-8b，应该怎样评估呀，谢谢",
         "fit qwen3-8b --for lora --gpu h200:8",
@@ -479,7 +487,8 @@ NONE = [
     "base_model: qwen3-8b\nadapter: qlora on a 4090",
     "model = qwen3-8b\ngpu = 4090",
     "FROM qwen3-8b\nPARAMETER num_ctx 8192",
-    "qwen3-8b on a 4090:\n\n- fits",
+    "qwen3-8b:\n  on a 4090",
+    "- model: qwen3-8b\n- gpu: 4090",
     "qwen3-8b\n> on a 4090?",
     "qwen3-8b on a 4090\n" * 40,
 ]

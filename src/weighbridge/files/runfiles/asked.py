@@ -120,6 +120,7 @@ BOTH = re.compile(  # between cards of one machine
 )
 NOTHING = re.compile(r"(?!)")
 SERVED_TOO = ("offload", "precision")  # of training alone, in words that people say of serving
+SOUGHT = {"context": "context", "users": "batch_size", "batch": "batch_size"}  # by --max
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
@@ -139,10 +140,10 @@ NO_QUESTION = re.compile(
 )
 # In a config, code, a Modelfile, Markdown or a prompt: lines with it are not of one sentence
 OF_A_FILE = re.compile(
-    r"(?m)^\s*(?:[a-z][\w.-]*\s*[:=]|\w+_\w+\s*[:=]|(?:FROM|PARAMETER|ENV|RUN) |[$>#-]\s)"
-    r"|[:=]\s*$|[<|`;]"
+    r"(?m)^\s*(?:(?:- )?[a-z][\w.-]*\s*[:=]|\w+_\w+\s*[:=]|(?:FROM|PARAMETER|ENV|RUN) |[$>#]\s)"
+    r"|^\s*[\w.-]+[:=]\s*$|[<|`;]"
 )
-LISTED = re.compile(r"\n\s*(?=[A-Z]\w*: )")  # "GPU: 4090" on a line of its own
+LISTED = re.compile(r"\n\s*(?:[-*\u2022] |(?=[A-Z]\w*: ))")  # "GPU: 4090" on a line of its own
 
 
 class Spoken(NamedTuple):
@@ -614,6 +615,8 @@ class Settings:
         """Take the settings that a value alone says, and return all as they are typed."""
         for rule in (*RULES, *OF_LANGUAGE):
             self._take(rule.setting, rule.pattern, partial(spelled, rule))
+        if SOUGHT.get(self.asked.get("max", "")) in self.asked:  # "max context 32k" is no search
+            del self.asked["max"]
         texts = self.asked.pop("of_text", "")
         if texts:
             self.asked["quantization"] = "+".join(filter(None, (self._form, texts)))
