@@ -441,6 +441,23 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "qwen3-8b with vllm, max context 32k, on a 4090",
         "fit qwen3-8b --context 32k --gpu 4090 --engine vllm",
     ),
+    ("qwen3-4b on a 1660 super", "fit qwen3-4b --gpu '1660 super'"),
+    ("my 6 gb gtx 1660 ti can run which model?", "models --gpu 'gtx 1660 ti 6GB'"),
+    (
+        "gpt-oss-120b with a 4090 and 64gb of ram if I offload the experts",
+        "fit gpt-oss-120b --ram 64GiB --gpu 4090",
+    ),
+    (
+        "llama 4 scout in unsloth dynamic 2 bit on 24gb",
+        "fit 'llama 4 scout' --quantization 2-bit --gpu 24gb",
+    ),
+    ("an A6000 to train qwen3-8b with full parameters", "fit qwen3-8b --for train --gpu A6000"),
+    (
+        "lora on all linear layers of qwen3-8b, 24gb, float16",
+        "fit qwen3-8b --for lora --lora-targets all-linear --gpu 24gb --not-understood float16",
+    ),
+    ("qwen3-8b in float16 on a T4", "fit qwen3-8b --dtype float16 --gpu T4"),
+    ("kv cache size for qwen3-8b at 128k context", "infer qwen3-8b --context 128k"),
     ("how many users can qwen3-8b serve on a 4090", "fit qwen3-8b --max users --gpu 4090"),
     ("Model: qwen3-32b\nGPU: 4090\nContext: 16k", "fit qwen3-32b --context 16k --gpu 4090"),
     ("My question:\n\n- qwen3-32b\n- two 4090s\n", "fit qwen3-32b --gpu 4090:2"),
@@ -470,6 +487,7 @@ OPEN = [  # the words that no rule takes
         "but not with ollama not quantized to 4 bit",
     ),
     ("mistral nemo 12b on a 4070, 8 bit kv cache", "8 bit kv cache"),  # and no format of weights
+    ("flux.1-dev in comfyui with a lora on 16gb", "lora"),  # which it makes pictures with
     ("vllm or sglang for qwen3-32b on a 4090", "vllm sglang"),
     ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
     ("qwen3-8b lora without lora on a 4090", "lora without lora"),

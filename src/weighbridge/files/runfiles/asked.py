@@ -67,13 +67,15 @@ WHICH = re.compile(
 )
 TRAINS = re.compile(
     r"(?i)\b(?:fine[ -]?tun(?:e[sd]?|ing)|(?:continue(?:d)? )?(?:pre[ -]?)?train(?:ing)?|sft"
-    r"|dreambooth)\b|(?:预|再)?训练|微调|精调|\bloras? (?:on|in)(?= (?:a |my )?\d{1,3} ?gb)"
+    r"|dreambooth)\b|(?:预|再)?训练|微调|精调"
+    r"|(?<!with )(?<!with a )\bloras? (?:on|in)(?= (?:a |my )?\d{1,3} ?gb)"
 )
 PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
 MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?"
     r"(?:(?:run|fit)\b|(?=(?:q?lora|fine[ -]?tune|train)\b))"
     r"|\b(?:what|which) (?:models?|llms?) (?:run|fit|work)s?(?= (?:on|in|into|with)\b)"
+    r"|\b(?:can|could|will) (?:run|fit|handle) (?:what|which)(?: models?| llms?)?(?!\w)"
     r"|\b(?:best|largest|biggest)(?: (?:local|open|ai|chat|language))? (?:models?|llms?)"
     r"(?= (?:for|on|to|that|in)\b)|\bhow (?:big|large)(?: of)? an? (?:model|llm)s?\b"
     r"|(?:能|可以)跑(?:什么|哪些|多大的?)(?:大?模型)?|多大的?模型"
@@ -81,6 +83,7 @@ MODELS = re.compile(
 FULL = re.compile(  # of the training that is named behind it, and not "full context"
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
     rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
+    r"|(?<=with )full (?:parameters?|weights?)"
 )
 AMOUNT = re.compile(r"(?i)\bhow much\b|\brequirements?\b|多少")
 SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
@@ -94,7 +97,9 @@ MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
     r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb?)?(?![a-z0-9])"
     r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
 )
-ADAPTERS = re.compile(r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b")  # that a server holds
+ADAPTERS = re.compile(  # of a run that trains none
+    r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b|\bwith (?:an?|one|two|my|some) (?:\w+ )?loras?\b"
+)
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
 LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
 OF_LAPTOP = re.compile(r"(?i) (?:laptop|mobile)$")  # as cards.py has it in names

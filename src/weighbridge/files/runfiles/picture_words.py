@@ -44,8 +44,8 @@ SECONDS = re.compile(
 )
 BATCH = re.compile(r"(?ai)\bbatch(?:[ _-]?size)?(?: of| is)?[ :=]{0,2}(?P<value>\d{1,4})(?![\w.])")
 FORMAT = re.compile(
-    r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|i?q[2-8]_(?:k(?:_[sml])?|[01]|nl|xxs|xs|s|m)|bf16|fp16)"
-    r"(?![a-z0-9])"
+    r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|i?q[2-8]_(?:k(?:_[sml])?|[01]|nl|xxs|xs|s|m)|bf16|fp16"
+    r"|b?float16)(?![a-z0-9])"
 )
 # A format of text encoders, and not of the denoiser
 OF_TEXT = re.compile(r"(?i)(?:\bt5\w*|\bclip|\btext[ -]encoders?)[ _-](?:in |as |at )?$")
@@ -87,7 +87,7 @@ DENIED = re.compile(r"(?i)\b(?:no|not|without|instead of|rather than|vs\.?|or) (
 # What a pipeline begins with, where the words do not name its series
 TASK = re.compile(r"(?i)(?<![a-z0-9])(?P<value>ti2v|i2v|t2v|(?:image|img)[ -]?(?:to|2)[ -]?vid\w*)")
 FILE = re.compile(r"(?<![\w.-])(?P<value>[\w.-]{3,120}\.(?:safetensors|gguf|sft))(?!\w)")
-DTYPES = ("bf16", "fp16")
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "bfloat16": "bfloat16", "float16": "float16"}
 
 
 class WordRule(NamedTuple):
@@ -136,7 +136,7 @@ def _form_of_text(match: "re.Match[str]") -> str:
 
 
 def _dtype(match: "re.Match[str]") -> str:
-    return {"bf16": "bfloat16", "fp16": "float16"}.get(match["value"].lower(), "")
+    return DTYPES.get(match["value"].lower(), "")
 
 
 def _loaded(match: "re.Match[str]") -> str:
