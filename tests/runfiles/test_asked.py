@@ -441,6 +441,17 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "qwen3-8b with vllm, max context 32k, on a 4090",
         "fit qwen3-8b --context 32k --gpu 4090 --engine vllm",
     ),
+    (
+        "how many h100s to pretrain qwen3-8b with fsdp",
+        "fit qwen3-8b --for train --smallest count --shard fsdp2 --gpu h100",
+    ),
+    (
+        "pretrain qwen3-0.6b, 4 gpus with 24gb each, ddp",
+        "train qwen3-0.6b --method full --shard ddp --gpu '4 24gb' --check",
+    ),
+    ("my laptop (RTX 4050 6GB) and qwen3-4b", "fit qwen3-4b --gpu 'RTX 4050 Laptop'"),
+    ("qwen3-8b thinking mode 32k output on an l40s", "fit qwen3-8b --context 32k --gpu l40s"),
+    ("yolo11x on a 3090", "fit yolo11x --gpu 3090"),
     ("qwen3-4b on a 1660 super", "fit qwen3-4b --gpu '1660 super'"),
     ("my 6 gb gtx 1660 ti can run which model?", "models --gpu 'gtx 1660 ti 6GB'"),
     (

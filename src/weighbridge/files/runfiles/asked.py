@@ -106,7 +106,7 @@ OF_LAPTOP = re.compile(r"(?i) (?:laptop|mobile)$")  # as cards.py has it in name
 WORD = re.compile(r"[A-Za-z0-9](?a:[\w.+/%'\u2019-]*)|[\u4e00-\u9fff]+")
 COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
-    r"(?: ?[x\u00d7*张块卡])? ?$"
+    r"(?: ?[x\u00d7*张块卡]| (?:gpus|cards) (?:with|of|having))? ?$"
 )
 MANY = re.compile(  # before a card's name: 2 p40, 4x a10g
     rf"(?ai)(?<![\w.-])(?P<count>\d{{1,2}})(?: ?x ?|(?<!{TAKEN}.) )$"
@@ -421,6 +421,9 @@ def _cards(line: Line) -> str:
     """Take the cards that a line names, with their number; "" of none, and of several kinds."""
     named = card(line.document)
     for match in CARD.finditer(line.left) if named is None else ():
+        if LAPTOP.search(line.left) and part_id(f"{match['name']} Laptop"):
+            line.take(*match.span())
+            return f"{match['name']} Laptop"
         if OF_LAPTOP.search(match["name"]) and not part_id(match["name"]):
             line.take(*match.span())
             return str(match["name"])  # no card of a desktop: it is told which are known
@@ -562,7 +565,9 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     if learned or way is not None or pretrains or (pipeline and trains):
         named = "full" if pretrains else way.value if way is not None else "lora"
         named = learned[1].lower() if learned else named
-        if has_card and named in TUNES and not (pretrains or (pipeline and named == "qlora")):
+        alone = (pretrains and not counts) or (pipeline and named == "qlora")
+        if has_card and named in TUNES and not alone:
+            line.find(COUNTS)
             return "fit", {"for": TUNES[named], **counts}
         adapters = ADAPTED.get(way.value, {}) if learned and way is not None else {}
         return "train-image" if pipeline else "train", {"method": named, **adapters}

@@ -19,7 +19,7 @@ HOSTED = re.compile(
 )
 NAMED = re.compile(  # tags of Ollama among them
     r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}"
-    r"(?:[ -]?[\d.]{1,8}(?:n|vl)?(?![A-Za-z\d]))?"
+    r"(?:[ -]?[\d.]{1,8}(?:[nslmx]|vl)?(?![A-Za-z\d]))?"
     r"(?:(?:[- ]|:(?=e?\d[\dx.]{0,6}[bmt](?![A-Za-z])))[A-Za-z0-9._]{1,24}){0,6}))"
 )
 HEAD = re.compile(r"[\w.-]{1,60}-$")  # of a name, in front of its end
