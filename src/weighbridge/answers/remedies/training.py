@@ -1,4 +1,4 @@
-"""Changes of a question about training."""
+"""Changes of a training question."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,25 +18,25 @@ ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))
 SAVED = frozenset(("activations",))
 STEPS = frozenset(("activations", "logits"))
-OWN_PRECISION = frozenset(("precision",))  # DeepSpeed trains a copy in float32 whatever is loaded
-NO_STATES = OWN_PRECISION | {"optimizer"}  # nor does the card have what an optimizer keeps
+OWN_PRECISION = frozenset(("precision",))  # DeepSpeed trains a float32 copy of any dtype
+NO_STATES = OWN_PRECISION | {"optimizer"}  # and optimizer states are off the card
 TRAINED = frozenset(("weights", "gradients", "adapters", *STATES))
 SHORTEST = 256  # tokens: shorter sequences teach little (assumed)
 SHARES = (2, 4, 8)
-NEARLY = 0.8  # what is saved for backward is in proportion to tokens, but for a little (assumed)
-# Whose own switch there is: transformers 5.23 training_args.py (use_liger_kernel), axolotl's plugin
+NEARLY = 0.8  # saved activations are almost proportional to tokens (assumed)
+# With a Liger switch: transformers 5.23 training_args.py (use_liger_kernel), axolotl's plugin
 LIGER = ("trainer", "trl", "accelerate", "axolotl", "plain")
 PATCHED = names_beside(__file__, "liger.txt")
 COPIED = ("GptOssForCausalLM",)  # training/unsloth.py, EXPERTS_ALONE: others may stay in 16 bits
 EIGHT: Mapping[str, str] = {"adamw_8bit": "8-bit states", "paged_adamw_8bit": "paged states"}
 ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused", "adamw"))
-# Linears, with those of all experts: a run of more takes a minute and longer (assumed)
+# Linears, those of all experts included: a run of more takes a minute or longer (assumed)
 MANY_APART, MOST_APART = 4_000, 20_000
 FEW = ("q_proj", "v_proj")
-LONG = 2048  # tokens of each rank at least, where sequences are cut over ranks (assumed)
-SHORTER = (1, 2, 4)  # layers that the fullest stage gives to others
-SMALL = 8  # of ranks: no smaller one is offered
-# What usually remains, as a share
+LONG = 2048  # tokens per rank, at least, if sequences are split over ranks (assumed)
+SHORTER = (1, 2, 4)  # layers moved off the fullest stage
+SMALL = 8  # the smallest LoRA rank that is offered
+# Share that usually remains
 FROZEN = {"weights": 0.5, "gradients": 0.02, "optimizer_states": 0.02, "master_weights": 0.0}
 NARROWED = {"weights": 0.5, "gradients": 0.5, "activations": 0.4}  # surely remains
 HALVED = dict.fromkeys(("weights", "gradients", "optimizer_states", "temporaries"), 0.5)
@@ -50,8 +50,8 @@ OF_RANKS = {
     "zero3": ("weights", "gradients", "optimizer_states", "master_weights", "temporaries"),
 }
 OF_RANKS["fsdp2"] = OF_RANKS["zero3"]
-SHARERS = ("fsdp2", "zero3")  # whose ranks have a share of the weights each, others all of them
-LITTLE_LESS = 0.9  # surely remains of what is as it was; the rest is for padding (assumed)
+SHARERS = ("fsdp2", "zero3")  # their ranks shard the weights, others replicate them
+LITTLE_LESS = 0.9  # surely remains of what is unchanged; the rest is for padding (assumed)
 SHARDED: Mapping[str, tuple[str, ...]] = {
     "states and gradients shared": ("zero2",),
     "everything shared": ("fsdp2", "zero3"),
@@ -59,7 +59,7 @@ SHARDED: Mapping[str, tuple[str, ...]] = {
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Propose every single change that its framework has; none where its base has no kernels."""
+    """Yield every single change that the framework supports; none if the base has no kernels."""
     if formats.unrunnable(case):
         return
     yield from _releases(case)
@@ -86,7 +86,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def runnable(case: RemedyCase) -> Move | None:
-    """Propose fp16-mixed, where the card has no hardware for the precision and none was named."""
+    """Return fp16-mixed, if the card lacks the precision's hardware and the user set none."""
     if not case.free("precision"):
         return None
     cost, change = prices.CHANGES["mixed"], {"precision": "fp16-mixed"}
@@ -94,8 +94,8 @@ def runnable(case: RemedyCase) -> Move | None:
 
 
 def _releases(case: RemedyCase) -> Iterator[Move]:
-    """Propose the last release whose experts are linears, where bitsandbytes leaves stacks of them
-    as they are. A run of very many takes minutes to follow: it is asked once, or not at all."""
+    """Yield the last release whose experts are linears, since bitsandbytes skips stacked experts.
+    With very many linears an estimate takes minutes: it is tried once, or not at all."""
     form = str(case.effective.get("quantization") or "")
     if not case.free("engine_version") or not form.startswith(BITSANDBYTES):
         return
@@ -114,8 +114,8 @@ def _releases(case: RemedyCase) -> Iterator[Move]:
 
 
 def _trainers(case: RemedyCase) -> Iterator[Move]:
-    """Propose Unsloth on one card for classes whose experts its 4 bit copies surely pack, while
-    bitsandbytes leaves stacks of them as they are."""
+    """Yield Unsloth on one card for classes whose experts its 4-bit copies surely quantize, while
+    bitsandbytes leaves stacked experts as they are."""
     form, change = case.effective.get("quantization"), {"framework": UNSLOTH}
     cost = prices.CHANGES[UNSLOTH]
     if case.report.model.architecture not in COPIED or not case.free("framework"):
@@ -128,7 +128,7 @@ def _trainers(case: RemedyCase) -> Iterator[Move]:
 
 
 def _kernels(case: RemedyCase) -> Iterator[Move]:
-    """Propose a loss without whole logits, attention without scores."""
+    """Yield a loss without full logits, attention without stored scores."""
     effective = case.effective
     if case.free("loss") and effective["loss"] == "standard":
         name = "chunked" if effective["framework"] == "torchtune" else "liger"
@@ -146,7 +146,7 @@ def _kernels(case: RemedyCase) -> Iterator[Move]:
 
 
 def _packages(case: RemedyCase) -> Iterator[Move]:
-    """Propose the packages whose kernels keep less than torch does."""
+    """Yield the packages whose kernels save less for backward than torch does."""
     if case.free("kernels") and case.effective.get("kernels") == "missing":
         yield Move(
             kind="kernels",
@@ -158,18 +158,18 @@ def _packages(case: RemedyCase) -> Iterator[Move]:
 
 
 def liger(case: RemedyCase) -> bool:
-    """Tell whether the framework switches it on, and it has kernels for the class."""
+    """Return whether the framework can switch Liger on, and Liger supports the class."""
     known = case.report.model.architecture in PATCHED and formats.compiled(case.part)
     return known and case.effective["framework"] in LIGER
 
 
 def scores(case: RemedyCase) -> bool:
-    """Tell whether attention writes its scores out: they grow with the square of the length."""
+    """Return whether attention stores its scores: they grow with the square of the length."""
     return case.effective["attention"] in ("eager", "math")
 
 
 def segments(case: RemedyCase) -> Iterator[Move]:
-    """Propose segments of the allocator that grow, where they do not yet, and torch has them."""
+    """Yield expandable segments of the allocator, unless they are on or torch lacks them."""
     framework = FRAMEWORKS.get(str(case.effective["framework"]))
     usual = framework is not None and framework.allocator
     if usual or not case.free("expandable_segments") or not formats.compiled(case.part):
@@ -200,7 +200,7 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
         return
     if case.effective["optimizer"] not in ADAMS or case.effective["offload"] != "none":
         return
-    if case.effective["framework"] not in FRAMEWORKS:  # those of rewards alone list none
+    if case.effective["framework"] not in FRAMEWORKS:  # frameworks only for rewards list none
         return
     eight = EIGHT if formats.compiled(case.part) else {}  # of bitsandbytes
     if case.effective["framework"] == "axolotl" and case.effective["shard"] == "fsdp2":
@@ -218,7 +218,7 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
 
 
 def batches(case: RemedyCase) -> Iterator[Move]:
-    """Propose the same global batch in more and smaller pieces."""
+    """Yield the same global batch in more and smaller micro-batches."""
     batch = int(case.effective["batch_size"])
     pieces = int(case.effective.get("gradient_accumulation") or 1)
     if not case.free("batch_size", "gradient_accumulation"):
@@ -241,7 +241,7 @@ def batches(case: RemedyCase) -> Iterator[Move]:
 
 
 def lengths(case: RemedyCase) -> Iterator[Move]:
-    """Propose shorter sequences."""
+    """Yield shorter sequences."""
     length = int(case.effective["seq_len"])
     if not case.free("seq_len"):
         return
@@ -261,15 +261,15 @@ def lengths(case: RemedyCase) -> Iterator[Move]:
             )
 
 
-# What a framework asks for beside its method: axolotl 0.19 hands PEFT a rank of None where its file
-# names none, which PEFT refuses (loaders/adapter.py, load_lora)
+# Settings a framework needs besides its method: axolotl 0.19 passes PEFT a rank of None if its file
+# sets none, which PEFT refuses (loaders/adapter.py, load_lora)
 NAMES: Mapping[str, Mapping[str, Any]] = {
     "axolotl": {"lora_r": 8, "lora_alpha": 8, "lora_targets": ("all-linear",)}
 }
 
 
 def _methods(case: RemedyCase) -> Iterator[Move]:
-    """Propose to train less: LoRA, or QLoRA."""
+    """Yield methods that train less: LoRA, or QLoRA."""
     method = case.effective["method"]
     asked = NAMES.get(case.effective["framework"], {}) if method == "full" else {}
     named = {name: value for name, value in asked.items() if case.free(name)}
@@ -292,7 +292,7 @@ def _methods(case: RemedyCase) -> Iterator[Move]:
 
 
 def _bases(case: RemedyCase) -> Iterator[Move]:
-    """Propose a frozen base in fewer bits, and what is not packed of it in 16."""
+    """Yield a frozen base in fewer bits, with the rest of it in 16."""
     effective = case.effective
     if effective["method"] == "full":
         return
@@ -324,20 +324,20 @@ def _bases(case: RemedyCase) -> Iterator[Move]:
 
 
 def _packed(case: RemedyCase, bits: float) -> float:
-    """Return the share of the weights that remains where linears take so many bits each. Experts in
-    stacks stay as they are: what a token does not use is theirs alone."""
+    """Return the share of the weights that remains if linears take `bits` per weight. Stacked
+    experts stay as they are: weights that a token does not use are only theirs."""
     model, share = case.report.model, bits / formats.width(case)
     idle = 1 - model.active_parameters / model.parameters if _stacked(case) else 0.0
     return share + (1 - share) * idle
 
 
 def _stacked(case: RemedyCase) -> bool:
-    """Tell whether experts are in stacks, which bitsandbytes leaves as they are."""
+    """Return whether experts are stacked, which bitsandbytes leaves as they are."""
     return case.tensors < case.apart
 
 
 def _adapters(case: RemedyCase) -> Iterator[Move]:
-    """Propose smaller adapters, and fewer."""
+    """Yield smaller adapters, and fewer."""
     rank = case.effective.get("lora_r")
     if not rank:
         return
@@ -372,7 +372,7 @@ def _precisions(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shards(case: RemedyCase) -> Iterator[Move]:
-    """Propose to share out more among the ranks that there are."""
+    """Yield shardings that split more among the same ranks."""
     if case.count < 2 or not case.free("shard", "tensor_parallel_size", "pipeline_parallel_size"):
         return
     if case.effective["shard"] not in ("none", "ddp", "zero1", "zero2"):
@@ -398,7 +398,7 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
 
 
 def _sequences(case: RemedyCase) -> Iterator[Move]:
-    """Propose to cut each sequence over all ranks, which have a share of the weights each."""
+    """Yield sequences split over all ranks, which also shard the weights."""
     names = ("context_parallel_size", "tensor_parallel_size", "pipeline_parallel_size", "shard")
     length = int(case.effective.get("seq_len") or 0)
     if case.count < 2 or not case.free(*names) or length < LONG * case.count:
@@ -419,15 +419,15 @@ def _sequences(case: RemedyCase) -> Iterator[Move]:
 
 
 def _left(case: RemedyCase, shard: str) -> Mapping[str, float]:
-    """Return what a rank surely has of the weights, in 16 bits where they were in 32, and of what
-    its own sequences take."""
+    """Return the surely remaining share of a rank's weights, 16-bit if they were 32-bit, and of
+    what its own sequences take."""
     whole = LITTLE_LESS * min(1, 16 / formats.width(case))
     narrowed = dict.fromkeys(STEPS, NARROWED["activations"])
     return {"weights": whole / case.count if shard in SHARERS else whole, **narrowed}
 
 
 def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
-    """Return how packed weights are stored: FSDP shares out what is stored as floats."""
+    """Return the storage dtype of quantized weights: FSDP shards only what is stored as floats."""
     effective, stored = case.effective, "bnb_4bit_quant_storage"
     four = str(effective.get("quantization") or "").startswith(FOUR_BITS)
     packed = four and shard == "fsdp2" and case.free(stored)
@@ -435,7 +435,7 @@ def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
 
 
 def _offloads(case: RemedyCase) -> Iterator[Move]:
-    """Keep states, or parameters too, in host memory: ZeRO has it on one device as well."""
+    """Yield states, or parameters too, in host memory: ZeRO does that on one device as well."""
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
     shard, full = case.effective["shard"], case.effective["method"] == "full"
@@ -469,7 +469,7 @@ def _offloaded(case: RemedyCase, name: str, change: Mapping[str, Any]) -> Move:
 
 
 def _base_offloaded(case: RemedyCase) -> Iterator[Move]:
-    """Keep a frozen base in host memory, of which FSDP brings a layer at a time to all cards."""
+    """Yield a frozen base in host memory; FSDP gathers one layer at a time on all cards."""
     if case.count < 2 or case.effective["method"] in TUNERS:
         return
     change = {**_kept(case, "fsdp2", "params"), **_storage(case, "fsdp2")}
@@ -487,7 +487,7 @@ def _base_offloaded(case: RemedyCase) -> Iterator[Move]:
 
 
 def _stages(case: RemedyCase) -> Iterator[Move]:
-    """Propose stages of which the fullest has fewer layers, and those that take least more."""
+    """Yield layer counts in which the fullest stage has fewer, and the least full ones more."""
     even: list[int] = case.report.derived.get("stage_layers", [])
     if not even or not case.free("pp_layer_partition"):
         return
@@ -513,8 +513,8 @@ def _stages(case: RemedyCase) -> Iterator[Move]:
 
 
 def _brought_back(case: RemedyCase) -> Iterator[Move]:
-    """Keep less in host memory, or nothing, where that is short: though it was asked for, as it is
-    what takes the room."""
+    """Yield less offloading, or none, if host memory is short: although the user asked for it,
+    since it is what takes the memory."""
     how, shard = case.effective.get("offload", "none"), case.effective["shard"]
     if how == "none" or not case.short_of_ram:
         return
@@ -530,8 +530,8 @@ def _brought_back(case: RemedyCase) -> Iterator[Move]:
 
 
 def _unpinned(case: RemedyCase) -> Iterator[Move]:
-    """Pin nothing of what ZeRO keeps in host memory: no block is rounded up, and none is kept.
-    Where host memory is short it is told though pages were to be pinned: that takes the room."""
+    """Yield unpinned host memory for ZeRO: no block is rounded up, and none is kept. If host memory
+    is short, even against the user's setting, since pinning takes the memory."""
     how, shard = case.effective["offload"], case.effective["shard"]
     if how not in ("optimizer", "params", "nvme") or not shard.startswith("zero"):
         return
@@ -547,7 +547,7 @@ def _unpinned(case: RemedyCase) -> Iterator[Move]:
 
 
 def _in_parts(case: RemedyCase) -> Iterator[Move]:
-    """Save what each rank has, where a whole model does not go into host memory."""
+    """Yield saving by rank, if a whole model does not fit in host memory."""
     shared = case.effective["shard"] in ("zero3", "fsdp1", "fsdp2", "hsdp")
     if shared and case.short_of_ram and case.workload.gather_on_save is not False:
         yield Move(
@@ -559,7 +559,7 @@ def _in_parts(case: RemedyCase) -> Iterator[Move]:
 
 
 def _read_once(case: RemedyCase) -> Iterator[Move]:
-    """Let one rank read the weights of all, where FSDP shares them out and each reads them."""
+    """Yield loading in which one rank reads the weights of all, if FSDP shards them."""
     if not case.effective["shard"].startswith("fsdp") or case.count < 2:
         return
     name = "cpu_ram_efficient_loading"
@@ -574,8 +574,7 @@ def _read_once(case: RemedyCase) -> Iterator[Move]:
 
 
 def _kept(case: RemedyCase, shard: str, what: str) -> dict[str, Any]:
-    """Return the change, with the sharding that it needs; nothing where that is pinned
-    otherwise."""
+    """Return the change, with the sharding that it needs; empty if the user set another."""
     now = case.effective["shard"]
     if now == shard:
         return {"offload": what}

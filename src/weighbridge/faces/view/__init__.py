@@ -1,4 +1,4 @@
-"""The screen of an answer as records, which renderers set in type.
+"""The screen of an answer as records, which renderers draw.
 
     records.py    the block types of every screen; the page to read first
     shown.py      which device, which phase, which unit
@@ -42,10 +42,9 @@ def screen(
     explain: bool = False,
     page: ShownPage | None = None,
 ) -> Screen:
-    """The screen of a report, or of an answer of `fit` about a pipeline. `details` adds the full
-    tables, `explain` the arithmetic; a `page` names no options of the command line where it has its
-    own, and says nothing of changes that nobody has looked for; of what is a lower bound it has a
-    bar without a verdict."""
+    """Return the screen of a report, or of an answer of `fit` about a pipeline. `details` adds the
+    full tables, `explain` the arithmetic. A `page` names its own controls instead of options, omits
+    changes if none were searched, and shows a lower bound as a bar without a verdict."""
     report, fit = (about, None) if isinstance(about, Report) else (_asked(about), about)
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
     answer = shown(report, words, unit, full=details, sought=sought, fit=fit)
@@ -66,14 +65,14 @@ def screen(
 
 
 def _asked(fit: "Fit") -> Report:
-    """Return the report of the question as it was asked, which a pipeline always has."""
+    """Return the report of the question as asked, which a pipeline always has."""
     assert fit.asked.report is not None
     return fit.asked.report
 
 
 def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
-    """Return the first section of a screen: verdict, bar, and the reason of the verdict; of `fit`
-    the way in which it can be run, with a bar where that is `barred`."""
+    """Return the first section of a screen: verdict, bar and reason; for `fit`, the way to run it,
+    with a bar if `barred`."""
     if answer.fit is not None:
         from weighbridge.faces.view.picture import runs
 
@@ -87,7 +86,7 @@ def _answer(answer: ShownAnswer, *, barred: bool) -> Section:
 
 
 def _least(answer: ShownAnswer) -> Section:
-    """Return what stands until the answer is known: what it takes at least, and that it is run."""
+    """Return what to show until the answer is known: the least memory, and that it is run."""
     size = answer.sizes.of(answer.peak.low)
     head = Headline(answer.say("least", size=size), answer.say("least.runs"))
     drawn = bar(answer, margin="")
@@ -97,7 +96,7 @@ def _least(answer: ShownAnswer) -> Section:
 def _named(
     build: Callable[[ShownAnswer], Iterator[Section]], answer: ShownAnswer
 ) -> Iterator[Section]:
-    """Keep the sections that hold something: an empty one would leave a blank."""
+    """Yield the sections that are not empty; an empty one would leave a blank."""
     for section in build(answer):
         blocks = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
         if blocks:
@@ -113,25 +112,25 @@ def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
         yield from details.arithmetic(answer)
     if answer.full:
         yield from details.sections(answer)
-    elif answer.device.exact is not None:  # what was traced was asked for
+    elif answer.device.exact is not None:  # the user asked for the trace
         yield (details.exact(answer),)
 
 
 def _warnings(answer: ShownAnswer) -> Iterator[str]:
-    """Yield the warnings of the report; what was not read of a config is a detail."""
+    """Yield the warnings of the report; keys of a config that were not read are details."""
     for line in answer.report.warnings:
         if answer.full or "unread_keys" not in keys_of(line):
             yield redacted(answer.say.told(line))
 
 
 def _brief(sections: tuple[Section, ...], of_task: Section) -> Section:
-    """Return what stands in a ticket: the answer, and the line that runs it."""
+    """Return the blocks for a ticket: the answer, and the line that runs it."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
     return (*sections[0], *of_task, *islice(pasted, 1))
 
 
 def _footer(answer: ShownAnswer, task: Any) -> str:
-    """Return the line of what was assumed, and where there is more."""
+    """Return the line of assumptions, and where to find more."""
     w, d = answer.report.workload, answer.report.derived
     named = [*task.assumes(answer), ", ".join(_read(answer))]
     if d.get("longest_context") not in (None, w.get("context") or w.get("seq_len")):
@@ -141,7 +140,7 @@ def _footer(answer: ShownAnswer, task: Any) -> str:
 
 
 def _read(answer: ShownAnswer) -> Iterator[str]:
-    """Say where the model was read from, without its address."""
+    """Yield where the model was read from, without its address."""
     for text in answer.report.model.read_from:
         if answer.report.model.rough:
             yield answer.say("footer.size")

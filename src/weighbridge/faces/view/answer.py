@@ -1,7 +1,7 @@
 """The headline: does it fit, by how much, and why, in everyday words.
 
-Numbers speak for themselves where the verdict compares them. Where something else decides (host
-memory, too few devices, a flag that an engine needs, what is not counted), that is the reason.
+If the verdict compares numbers, they are reason enough. If something else decides (host memory, too
+few devices, a flag that an engine needs, what is not counted), that is the reason.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, card, l
 if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
-LIKELY = 75  # percent of a range: what is said of pictures in words
+LIKELY = 75  # percent of the range that fits, from which a picture is called likely to fit
 
 
 def mark(verdict: "Verdict") -> Mark:
@@ -34,7 +34,7 @@ def headline(answer: ShownAnswer) -> Headline:
     if not verdict.count:
         return _host_alone(answer, verdict)
     sign = mark(verdict)
-    # the engine may not start by its defaults, and no line says the flags
+    # the engine may not start by its defaults, and no launch line has the flags
     first = key_of(parts_of(verdict.reason)[0])
     if first.startswith("defaults_") and "launch_serves" in d and not d.get("launch"):
         sign = "tight" if sign == "yes" else sign
@@ -53,12 +53,12 @@ def headline(answer: ShownAnswer) -> Headline:
 
 
 def filled(answer: ShownAnswer) -> Bar:
-    """Return the bar of what fills the device, with what is left or lacking beside it."""
+    """Return the bar of what fills the device, with the bytes left or lacking."""
     return bar(answer, margin=margin(answer))
 
 
 def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
-    """Return a size in words: one number, and the range around it where both ends differ."""
+    """Return a size as text: one number, and its range if its bounds differ."""
     size, ends = unit.of(interval.expected), unit.range(interval)
     if ends is None:
         return answer.say("size.alone", size=size)
@@ -66,7 +66,7 @@ def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
 
 
 def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the bytes that are needed beside those that there are, as a sentence."""
+    """Return a sentence with the bytes that are needed and the bytes that there are."""
     say, unit = answer.say, apart(answer.sizes, verdict.margin_bytes)
     needs = unit.of(verdict.per_device.expected)
     if _too_few(verdict):
@@ -83,7 +83,7 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def figures(answer: ShownAnswer, needed: Bytes, usable: int) -> str:
-    """Return what is needed of what a device has, as a sentence."""
+    """Return a sentence with the bytes that are needed, out of those that a device has."""
     unit = apart(sizes(needed.expected, answer.unit), usable - needed.expected)
     return _of(answer, unit, needed, _same(unit, usable, answer.unit))
 
@@ -96,33 +96,33 @@ def _of(answer: ShownAnswer, unit: SizeFormat, needed: Bytes, has: str) -> str:
 
 
 def _too_few(verdict: "Verdict") -> bool:
-    """Tell whether a device has room, and there are fewer than it takes: nothing is to spare."""
+    """Return whether each device has room, but more are needed than there are: no margin."""
     return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
 def _unstarted(verdict: "Verdict") -> bool:
-    """Tell whether a device has room, and the engine refuses to start: nothing is to spare."""
+    """Return whether a device has room, but the engine refuses to start: no margin."""
     room = verdict.fits == "no" and verdict.margin_bytes >= 0
     return room and any(one.name == "starts" for one in verdict.conditions)
 
 
 def _same(unit: SizeFormat, nbytes: int, asked: str | None) -> str:
-    """A size beside one in that unit, in the unit that was asked for, or with its own unit where
-    that is another."""
+    """Return a size for comparison with one in `unit`: bare if both have the same unit, else with
+    its own. That is `asked`, if the user set one."""
     scale = sizes(nbytes, asked or (unit.unit if unit.unit in ("GB", "GiB") else None))
     return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
 
 def compared(verdict: "Verdict") -> str:
-    """Return the verdict of the device's numbers alone: yes, no or unknown."""
+    """Return the verdict by the device's numbers only: yes, no or unknown."""
     if verdict.per_device.high <= verdict.usable.low:
         return "yes"
     return "no" if verdict.per_device.low > verdict.usable.high else "unknown"
 
 
 def margin(answer: ShownAnswer) -> str:
-    """Return the bytes of a device left or lacking, in words; the share of its range that fits
-    where nobody can say. That of the host is told with the host."""
+    """Return the bytes of a device left or lacking as text, or the share of its range that fits if
+    that is unknown. The host's are reported with the host."""
     verdict = answer.report.verdict
     if verdict is None or not verdict.count or _too_few(verdict) or _unstarted(verdict):
         return ""
@@ -138,7 +138,7 @@ def margin(answer: ShownAnswer) -> str:
 
 
 def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence that says what decides, where the numbers beside it do not."""
+    """Return the sentence on what decides the verdict, if its numbers do not show it."""
     say, d, host = answer.say, answer.report.derived, verdict.host
     if verdict.devices_used > verdict.count:
         key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
@@ -162,7 +162,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         part = "" if too_big else say(NAMES[verdict.tipped_by])
         reasons.append(say("reason.weights") if too_big else say("reason.tipped", part=part))
     reasons.append(_each(answer, verdict) if verdict.count > 1 else "")
-    # on several machines: as many as were said, else as many as are filled
+    # machines: as many as the user set ranks for, else as many as the cards fill
     each = answer.report.setting("ranks_per_machine")
     nodes = ceil_div(verdict.count, each) if each else verdict.nodes
     reasons.append(say("reason.nodes", count=verdict.count, nodes=nodes) if nodes > 1 else "")
@@ -172,8 +172,8 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def _divided(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence on a model that the engine divides by itself: where it is, and how much
-    slower that makes it."""
+    """Return the sentence on a model that the engine splits between card and RAM by itself: where
+    it is, and how much slower it runs."""
     say, d, host = answer.say, answer.report.derived, verdict.host
     slower = say("divided.much_slower")
     if "times_slower" in d:
@@ -189,21 +189,21 @@ def _divided(answer: ShownAnswer, verdict: "Verdict") -> str:
     )
     if host is None or verdict.fits != "unknown":
         return line
-    if host.fits is not None:  # what leaves it open is not the RAM
+    if host.fits is not None:  # something other than the RAM leaves it open
         return f"{line}; {say.told(verdict.reason)}"
     needed = host.needed.expected
     return f"{line}; {say('divided.ram', size=sizes(needed, answer.unit).of(needed))}"
 
 
 def weights_too_big(answer: ShownAnswer) -> bool:
-    """Tell whether the weights of the fullest device alone are more than it has."""
+    """Return whether the weights on the fullest device already exceed it."""
     weights, verdict = answer.phase.of("weights").low, answer.report.verdict
     return verdict is not None and weights > verdict.usable.high
 
 
 def _lead(verdict: "Verdict") -> str:
-    """Return the part of a reason before it compares two numbers; all of it where it does not."""
-    from weighbridge.answers.verdict.reasons import COMPARED  # a size has no verdict
+    """Return the part of a reason before it compares two numbers; all of it if it does not."""
+    from weighbridge.answers.verdict.reasons import COMPARED  # not needed for a bare size
 
     leading: list[str] = []
     for part in parts_of(verdict.reason):
@@ -215,7 +215,7 @@ def _lead(verdict: "Verdict") -> str:
 
 
 def by_host(verdict: "Verdict") -> bool:
-    """Tell whether it is host memory, and not the device, that decides the verdict."""
+    """Return whether host memory, and not the device, decides the verdict."""
     return (
         verdict.host is not None
         and verdict.host.fits == verdict.fits != "yes"
@@ -224,7 +224,7 @@ def by_host(verdict: "Verdict") -> bool:
 
 
 def weighed(verdict: "Verdict") -> "Verdict":
-    """Return the verdict with the figures of what decides it: the machine's memory, or a device."""
+    """Return the verdict with the numbers of what decides it: the host's memory, or a device's."""
     host = verdict.host
     if host is None or not by_host(verdict):
         return verdict
@@ -234,18 +234,18 @@ def weighed(verdict: "Verdict") -> "Verdict":
 
 
 def in_ram(words: Words, verdict: "Verdict", size: str) -> str:
-    """Return a size of that memory, named where it is the machine's."""
+    """Return a size of the memory that decides, labelled if it is the host's."""
     return words("cost.ram", ram=size) if by_host(verdict) else size
 
 
 def _lacking(answer: ShownAnswer, host: "HostVerdict") -> tuple[SizeFormat, int]:
-    """Return the unit of a machine's figures, and the bytes that it lacks."""
+    """Return the unit for a machine's numbers, and the bytes that it lacks."""
     lacks = host.needed.expected - (host.available or 0)
     return apart(sizes(host.needed.expected, answer.unit), lacks), lacks
 
 
 def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
-    """Return the host memory that is needed beside that of the machine, as a sentence."""
+    """Return a sentence with the host memory that is needed, and that of the machine."""
     unit, _ = _lacking(answer, host)
     if host.fits != "no":
         key = "figures.host.unknown.shared" if host.shared else "figures.host.unknown"
@@ -256,7 +256,7 @@ def _of_host(answer: ShownAnswer, host: "HostVerdict") -> str:
 
 
 def _ends(unit: SizeFormat, host: "HostVerdict") -> dict[str, str]:
-    """Return both ends of what a machine needs, and what it has, as texts."""
+    """Return both bounds of what a machine needs, and what it has, as texts."""
     assert host.room is not None
     low, high = unit.bare(host.room.low), unit.of(host.room.high)
     has = high if host.room.exact else f"{low}-{high}"
@@ -283,15 +283,15 @@ def _host_open(answer: ShownAnswer, host: "HostVerdict") -> str:
 
 
 def _percent(needed: Bytes, usable: Bytes) -> int:
-    from weighbridge.answers.verdict import closeness  # a size has no verdict
+    from weighbridge.answers.verdict import closeness  # not needed for a bare size
 
     return closeness.percent(needed, usable)
 
 
 def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
-    """Return the sentence on several devices: their memory does not add up."""
+    """Return the sentence on several devices, whose memory does not add up."""
     say, idle = answer.say, verdict.count - verdict.devices_used
-    of_stages = "picture_stages" in answer.report.derived  # components may go on several
+    of_stages = "picture_stages" in answer.report.derived  # its components may go on several
     if verdict.devices_used == 1 and verdict.fits != "yes" and not of_stages:
         return say("reason.one_holds_all", count=verdict.count)
     if verdict.fits == "yes":
@@ -311,7 +311,7 @@ def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 
 def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
-    """A verdict on host memory, where no device was named."""
+    """Return the headline of a verdict on host memory, if the user named no device."""
     assert verdict.host is not None
     say, h = answer.say, verdict.host
     unit = sizes(h.needed.expected, answer.unit)

@@ -1,4 +1,4 @@
-"""Several answers beside each other: a column each, or a row each where they are many."""
+"""Several answers side by side: a column each, or a row each if there are many."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ from weighbridge.memory.report.fit import PICTURES, SMALLEST, Fit, Question
 from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags as written
 
-COLUMNS = 4  # answers that stand as columns; more stand as rows
-PARTS = 4  # of what fills the card, in columns
-# Settings whose values say by themselves what they are
+COLUMNS = 4  # most answers shown as columns; more are rows
+PARTS = 4  # rows for what fills the card, in columns
+# Settings whose values are clear without the name
 SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
 
 
@@ -30,8 +30,8 @@ def screen(
     unit: str | None = None,
     page: bool = False,
 ) -> Screen:
-    """Return the screen of several answers of one command. A `page` is wide enough for models by
-    cards."""
+    """Return the screen of several answers of one command. A `page` has room for a table of models
+    by cards."""
     fitted = [answer for answer in answers if isinstance(answer, Fit)]
     if fitted:
         return fits(fitted, labels, lang=lang, unit=unit, page=page)
@@ -63,8 +63,8 @@ def fits(
     unit: str | None = None,
     page: bool = False,
 ) -> Screen:
-    """Return one screen of several answers of `fit`: a column each, a row a question; of pipelines
-    what the plan of each needs."""
+    """Return one screen of several answers of `fit`: a column each and a row per question; for
+    pipelines, what each plan needs."""
     words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
     chosen = all(f.pictures or f.plan.why != "asked" for f in answers)
@@ -98,8 +98,8 @@ def fits(
 
 
 def _crossed(answers: Sequence[Fit], words: Words, unit: str | None) -> tuple[tuple[Grid], ...]:
-    """Return a table of models by cards: in each cell how the model can be run there, and what that
-    needs. () where not every model was asked once of every card."""
+    """Return a table of models by cards: how each model can be run there, and what that needs. ()
+    unless every model was asked about once on every card."""
     found = {(printable(f.model.name), _card(f)): f for f in answers}
     models, cards = (dict.fromkeys(names) for names in zip(*found, strict=True))
     if not len(answers) == len(models) * len(cards) == len(found) > max(len(models), len(cards)):
@@ -118,15 +118,15 @@ def _run(fit: Fit, words: Words, unit: str | None) -> Cell:
 
 
 def _change(fit: Fit) -> str:
-    """Write the settings beside those asked that the answer takes; "" where it takes none."""
+    """Return the settings that the answer needs in addition to those asked; "" without any."""
     if fit.pictures or fit.plan.why != "asked":
         return written(fit.plan.settings, "")
     return next((flags(r) for r in fit.asked.remedies), "")
 
 
 def _planned(fit: Fit, unit: str | None, *, reach: bool = True) -> Cell:
-    """Return what the plan needs, with the longest context in tokens where its `reach` is asked;
-    nothing where no format has room."""
+    """Return the bytes that the plan needs, and its longest context in tokens if `reach`; empty if
+    no format fits."""
     rung = fit.plan.rung
     if rung is None or not fit.plan.here:
         return Cell("")
@@ -136,14 +136,14 @@ def _planned(fit: Fit, unit: str | None, *, reach: bool = True) -> Cell:
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:
-    """Return the name of what was solved for, as it was asked."""
+    """Return the name of what was solved for, as the user asked it."""
     solved = next(f.solved for f in answers if f.solved is not None)
     key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
     return words(key, what=solved.unknown)
 
 
 def _solved(fit: Fit) -> Cell:
-    """The number or the card that was found; "none" where nothing fits, or why nobody can say."""
+    """Return the number or the card that was found, else the mark of "no" or "unknown"."""
     s = fit.solved
     if s is None:
         return Cell("")
@@ -199,7 +199,7 @@ def _signed(nbytes: int, size: SizeFormat) -> str:
 
 
 def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield a row for each part that fills devices, by the order of the first that has it."""
+    """Yield a row per part that fills devices, in the order of the first answer with it."""
     sums = [{} if s.split else _sums(s) for s in answers]
     large = (p.key for s in answers if not s.split for p in parts(s.phase))
     keys = [key for key in dict.fromkeys(large) if key != OTHER]
@@ -208,7 +208,7 @@ def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[s
 
 
 def _sums(answer: ShownAnswer) -> dict[str, int]:
-    """Add up the bytes of every part that a reader knows, at the fullest phase."""
+    """Return the expected bytes of every part with an everyday name, in the fullest phase."""
     sums: dict[str, int] = {}
     for c in answer.phase.components:
         sums[NAMES[c.name]] = sums.get(NAMES[c.name], 0) + c.bytes.expected
@@ -216,7 +216,7 @@ def _sums(answer: ShownAnswer) -> dict[str, int]:
 
 
 def _reach(answers: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the row of the longest contexts, in tokens, where they were searched."""
+    """Yield the row of the longest contexts in tokens, if they were searched."""
     far = [s.report.derived.get("largest_context") for s in answers]
     if any(far):
         yield words("beside.context"), [Cell(f"{n:,}" if n else "") for n in far]
@@ -229,7 +229,7 @@ def _room(fit: Fit, unit: str | None) -> str:
 
 
 def _question(q: Question | None, unit: str | None) -> Cell:
-    """Return what a question needs, with the longest context; nothing where it was not asked."""
+    """Return what a question needs, and its longest context; empty if it was not asked."""
     if q is None:
         return Cell("")
     if q.verdict is None:
@@ -244,7 +244,7 @@ def _said(line: str) -> str:
 
 
 def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
-    """Name a column by its model, where models differ, and by each setting that differs."""
+    """Return the head of a column: its model, if models differ, and each setting that differs."""
     settings = [
         str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()
     ]
@@ -252,7 +252,7 @@ def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
 
 
 def column_heads(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One for each answer, from what differs between them; numbers where nothing does."""
+    """Return a head per answer, made of what differs between them; numbers if nothing does."""
     names = dict.fromkeys(name for chosen in settings for name in chosen)
     apart = [n for n in names if len({repr(chosen.get(n)) for chosen in settings}) > 1]
     several = len(set(models)) > 1

@@ -1,4 +1,4 @@
-"""Facts below the tables of `--details`: (what, sentence) of each."""
+"""Facts below the tables of `--details`: (name, sentence) each."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
 Fact = tuple[str, str]
-SAID = "as you said"  # the source of a size that the user named
+SAID = "as you said"  # the source of a size that the user set
 
 
 def span(answer: ShownAnswer, interval: Bytes) -> str:
-    """One size where it is exact, else the expected one and its bounds."""
+    """Return one size if it is exact, else the expected one and its bounds."""
     text = human(interval.expected, answer.unit)
     if interval.exact:
         return text
@@ -43,7 +43,7 @@ def asked(answer: ShownAnswer) -> Iterator[str]:
 
 
 def _pictured(answer: ShownAnswer) -> str:
-    """Return what is made of a pipeline, or trained, as a sentence."""
+    """Return a sentence on what a pipeline makes, or on its training."""
     w = answer.report.workload
     return answer.say(
         f"setting.pictures.{answer.report.task}",
@@ -57,7 +57,7 @@ def _pictured(answer: ShownAnswer) -> str:
 
 
 def _setting(answer: ShownAnswer) -> str:
-    """Return what is done, in which format and by which engine, as a sentence."""
+    """Return a sentence on the task, the format and the engine."""
     w, d = answer.report.workload, answer.report.derived
     form = answer.say("form.stored") if d.get("as_stored") else w["quantization"] or w["dtype"]
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
@@ -149,7 +149,7 @@ def _host(answer: ShownAnswer, host: HostVerdict) -> str:
 
 
 def rest(answer: ShownAnswer) -> tuple[Fact, ...]:
-    """Return names and texts of the facts that stand in no other table of `--details`."""
+    """Return the facts that no other table of `--details` shows."""
     return tuple(_rest(answer))
 
 
@@ -187,7 +187,7 @@ def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
 
 
 def on_host(answer: ShownAnswer, device: Device) -> str:
-    """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
+    """Return the bytes that the host needs per phase, and pages of files, which are no need."""
     needs = [
         f"{span(answer, p.needed)} {(answer.say(WHEN[p.name]) if p.name in WHEN else p.name)}"
         for p in distinct(device)
@@ -199,7 +199,7 @@ def on_host(answer: ShownAnswer, device: Device) -> str:
 
 
 def _devices(answer: ShownAnswer) -> Iterator[Fact]:
-    """Yield the bytes of every device, and those that the engine takes beside them."""
+    """Yield the bytes of every device, and the bytes that its engine reserves."""
     for phase in answer.device.phases:
         yield answer.say("fact.phase", phase=phase.name), span(answer, phase.at("driver"))
     if answer.gpus > 1:
@@ -218,7 +218,7 @@ def _devices(answer: ShownAnswer) -> Iterator[Fact]:
 
 
 def per_gpu(answer: ShownAnswer, which: list[int]) -> str:
-    """Name the devices that hold the same: all of them by their count, others by their numbers."""
+    """Return a name for devices that hold the same: a count if all do, else their numbers."""
     if len(which) == answer.gpus:
         return answer.say("fact.alike", count=len(which))
     return answer.say("fact.gpus", which=ranges(which))
@@ -233,7 +233,7 @@ def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
             answer.say("fact.token"),
             answer.say(TOKEN[answer.gpus > 1], size=each, gpus=answer.gpus),
         )
-    if "not_counted" in d:  # of language models
+    if "not_counted" in d:  # language models have it
         yield from _bounds(answer)
     for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
@@ -253,7 +253,7 @@ TOKEN = {False: "token", True: "token.together"}
 
 
 def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
-    """Yield the longest context and the most requests, the other settings as they were asked."""
+    """Yield the longest context and the most requests, each with the other settings as asked."""
     d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
     if "largest_context" not in d:
         return
@@ -285,13 +285,12 @@ def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
 
 
 def _searched_to(report: Report, name: str) -> int | None:
-    """Return where the search for the largest value of a setting ended; None where there was
-    none."""
+    """Return where the search for the largest value of a setting ended; None if there was none."""
     return (report.derived.get("searched_to") or {}).get(name)
 
 
 def _end(report: Report) -> str:
-    """Return the key of the longest context, which may be where the model or the search ends."""
+    """Return the key of the longest context, which the model or the search may limit."""
     d = report.derived
     if d["largest_context"] == d["longest_context"]:
         return "largest.context.end"
@@ -301,14 +300,14 @@ def _end(report: Report) -> str:
 
 
 def _held_by(answer: ShownAnswer) -> str:
-    """Tell whose bound it is: an engine with a share of the card has one for each launch."""
+    """Return the key of whose bound it is; an engine with a share has one per launch."""
     if answer.report.derived.get("command") is not None:
         return "held.command"
     return "held.device" if answer.device.taken is None else "held.line"
 
 
 def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
-    """Yield what a command line leaves to the engine, and its flags that weigh nothing."""
+    """Yield what a command line leaves to the engine, and its flags that need no memory."""
     if command is None:
         return
     for default in command["defaults"]:

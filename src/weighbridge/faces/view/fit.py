@@ -1,4 +1,4 @@
-"""The screen of `fit`: a row a question, and beside it the cheapest change that fits."""
+"""The screen of `fit`: a row per question, with the cheapest change that makes it fit."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -42,8 +42,8 @@ def screen(
     details: bool = False,
     page: bool = False,
 ) -> Screen:
-    """The screen of one model on one kind of accelerator. `details`: all that is known of what
-    changes cost. A `page` has no exit code."""
+    """Return the screen of one model on one kind of accelerator. `details`: all that is known of
+    the costs of changes. A `page` has no exit code."""
     words = words_in(lang, page=page)
     shown = _shown(fit, details=details)
     tables = [_table(fit, shown, words, unit)] if shown else []
@@ -82,14 +82,13 @@ def _title(fit: Fit, words: Words, unit: str | None) -> str:
 
 
 def _runs(fit: Fit) -> bool:
-    """Tell whether the first sentence says in which format the model can be run."""
+    """Return whether the first sentence names the format that the model can be run in."""
     return fit.plan.why not in ("asked", "changed")
 
 
 def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
-    """Questions that have a row: beside a ladder, those about training, loading where it was asked
-    about, and inference where something else surely helps on these cards: what has room on others
-    the ladder says, once."""
+    """Return the questions that have a row. With a ladder: training; loading if asked about; and
+    inference if a change surely helps on these cards (for other cards the ladder has it)."""
     if not fit.ladder:
         return fit.questions
     beside = {fit.about} - {"infer"} | ({"load"} if details else set())
@@ -101,14 +100,14 @@ def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
 
 
 def _length(fit: Fit, words: Words) -> str:
-    """Return the head of the formats: what they are for, and the tokens that it is about."""
+    """Return the head of the column of formats, with the tokens of the context."""
     tokens = fit.question("infer").tokens
     return words("ladder.head", tokens=f"{tokens:,}") if tokens else words("ladder.head.bare")
 
 
 def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
-    """Return whether it can be run, or the verdict on another question that the exit code is
-    about."""
+    """Return whether the model can be run, or the verdict on the other question that the exit code
+    is about."""
     if _runs(fit):
         return ladder.sentence(fit, words, unit)
     v, about = fit.verdict, name(fit.asked, words)
@@ -128,8 +127,8 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
 
 
 def _filled(fit: Fit, words: Words, unit: str | None) -> Iterator[Bar]:
-    """Yield the bar of what the answer takes of the cards that were asked about: where nothing has
-    room there, of the smallest format."""
+    """Yield the bar of what the answer takes of the cards asked about, or of the smallest format if
+    nothing fits there."""
     rung = fit.plan.rung if fit.plan.here else None
     rungs = fit.ladder if rung is None else (rung,)
     report = rungs[-1].report if rungs else fit.asked.report
@@ -155,7 +154,7 @@ def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None
 
 
 class _Row(NamedTuple):
-    """A row of the table: its cells, and the settings that a click on it asks with."""
+    """A row of the table: its cells, and the settings that a click on it asks about."""
 
     cells: tuple[Cell, ...]
     action: Action | None = None
@@ -178,7 +177,7 @@ def _rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
 
 
 def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
-    """Return the bytes left or lacking; without the unit where all rows have the same."""
+    """Return the bytes left or lacking, with a sign; without the unit if all rows have GiB."""
     all_of_them = [q.verdict.per_device.expected for q in fit.questions if q.verdict is not None]
     spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
     sign = "-" if nbytes < 0 else "+"
@@ -187,8 +186,8 @@ def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
 
 
 def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
-    """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
-    where it fits as asked."""
+    """Yield changes that make it fit: the cheapest, and one of another kind; the longest context if
+    it fits as asked."""
     if question.fits == "yes":
         sentence = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
         yield _Row((Cell(""), Cell(sentence)))
@@ -210,7 +209,7 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
 
 
 def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
-    """A change as settings of `fit`, which asks about every method: the question decides then."""
+    """Return a change as settings of `fit`; its question stands for the method."""
     others = {name: value for name, value in remedy.change.items() if name != "method"}
     method = remedy.change.get("method", question.method)
     names = (n for n, asked in NAMES.items() if asked == (question.task, method))
@@ -221,7 +220,7 @@ def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
 def _change(
     question: Question, remedy: Remedy, fit: Fit, words: Words, unit: str | None
 ) -> tuple[Cell, Cell]:
-    """Return the bytes after a change, and the change with what it costs."""
+    """Return the bytes after a change, and the change with its cost."""
     needs = remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
     size = Cell(sizes(needs, unit).of(needs), remedy.fits)
     if _is_row_below(question, remedy, fit):
@@ -233,7 +232,7 @@ def _change(
 
 
 def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
-    """Tell whether a change of LoRA is what the row of QLoRA says."""
+    """Return whether a change of LoRA is the same as the row of QLoRA."""
     if question.name != "lora":
         return False
     below, method = fit.question("qlora"), {"method": "qlora"}
@@ -242,7 +241,7 @@ def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
 
 
 def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
-    """Say how many large cards it takes, where no card like these will do."""
+    """Return how many large cards it takes, if no number of these will do."""
     count = fit.accelerator.count
     gpu, _, number = str(remedy.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
@@ -269,7 +268,7 @@ def flags(remedy: Remedy) -> str:
 
 
 def _reasons(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
-    """Why questions have no answer, each reason once."""
+    """Return why questions have no answer, each reason once."""
     questions: dict[str, list[str]] = {}
     for q in shown:
         if q.report is None:
@@ -280,7 +279,7 @@ def _reasons(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
 
 
 def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
-    """Why loading does not fit where inference does: another program loads it, another way."""
+    """Yield why loading does not fit although inference does: another program loads the model."""
     load, infer = fit.question("load"), fit.question("infer")
     if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
         return
@@ -299,7 +298,7 @@ def _form(about: Mapping[str, Any]) -> str:
 
 
 def _costs(fit: Fit, words: Words) -> Lines:
-    """Return the costs of the changes of the table, each once."""
+    """Return the costs of the changes in the table, each once."""
     costs: dict[str, None] = {}
     for q in fit.questions:
         for r in _kinds(q):
@@ -308,14 +307,14 @@ def _costs(fit: Fit, words: Words) -> Lines:
 
 
 def name(question: Question, words: Words) -> str:
-    """Return the question in a word ("LoRA"), with the tokens that it is about."""
+    """Return a short name of the question ("LoRA"), with its tokens."""
     if question.name in NAMES:
         return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
     return f"{question.name.upper().replace('_', ' ')} {length(question.tokens)}".strip()
 
 
 def length(tokens: int | None) -> str:
-    """Write tokens as they are typed: 4096 is 4K."""
+    """Return tokens as people type them: 4096 is 4K."""
     if tokens is None:
         return ""
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
@@ -334,7 +333,7 @@ def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
 
 
 def _end(fit: Fit, solved: Solved) -> str:
-    """Return the key of what ends the search: more does not fit, the model, or nobody looked."""
+    """Return the key of what ended the search: the memory, the model, or its own limit."""
     if solved.value != solved.searched_to:
         return "fit.solved"
     report = fit.question(solved.question).report
@@ -343,8 +342,8 @@ def _end(fit: Fit, solved: Solved) -> str:
 
 
 def _paste(fit: Fit, words: Words) -> Iterator[Block]:
-    """Yield the line that runs what the exit code is about, after its cheapest change; of a script
-    the lines that decide, and what writes the whole."""
+    """Yield the line that runs the question of the exit code, after its cheapest change. For a
+    script, yield its deciding lines and what writes the whole."""
     first = fit.asked.help or next(iter(fit.asked.ways), None)
     report = fit.plan.report
     if fit.solved is not None and fit.solved.launch and fit.solved.workload:
@@ -366,7 +365,7 @@ def _paste(fit: Fit, words: Words) -> Iterator[Block]:
 
 
 def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
-    """Say which exit code a script gets of this answer, and how it asks about another row."""
+    """Return a line on the exit code, and on how to ask about another row."""
     others = "|".join(q.name for q in shown if q.name not in (fit.about, "infer"))
     strictly = _runs(fit) and fit.plan.settings and len(fit.ladder) > 1
     ways = [*(["--as-published"] if strictly else []), *([f"--for {others}"] if others else [])]
@@ -386,7 +385,7 @@ def _exit(fit: Fit, words: Words) -> str:
 
 
 def _next(fit: Fit, words: Words) -> str:
-    """Return what to type next: --smallest gpu looks for the card itself, so none is named."""
+    """Return what to type next: --smallest gpu finds the card itself, so none is named."""
     unknown = fit.solved.unknown if fit.solved is not None else None
     reads = any(q.tokens is not None for q in fit.questions)
     more = ["--max context"] if reads and unknown is None else []
@@ -396,8 +395,8 @@ def _next(fit: Fit, words: Words) -> str:
 
 
 def _assumed(fit: Fit, words: Words) -> Iterator[str]:
-    """Yield what the answer takes for granted: engines, versions, and where the model was read."""
-    trained: dict[str, dict[str, None]] = {}  # how -> the frameworks that do so
+    """Yield the assumptions: engines, versions, and where the model was read from."""
+    trained: dict[str, dict[str, None]] = {}  # optimizer and precision -> frameworks
     for q in fit.questions:
         if q.report is not None:
             w = q.report.workload
@@ -411,7 +410,7 @@ def _assumed(fit: Fit, words: Words) -> Iterator[str]:
 
 
 def words_of(fit: Fit, words: Words) -> str:
-    """Say where the model was read."""
+    """Return where the model was read from."""
     source = ", ".join(fit.model.read_from)
     if source.startswith("built-in catalogue"):
         return words("fit.catalogue")

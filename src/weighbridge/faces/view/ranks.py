@@ -1,4 +1,4 @@
-"""Ranks on a screen: cards for a model, models for a card, ways to share out or to place one."""
+"""Rankings on a screen: cards for a model, models for a card, layouts of a run, placements."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -27,7 +27,7 @@ from weighbridge.models.quantization.quality import Finding
 from weighbridge.workload.flags import flags
 
 Figures = partial(Column, right=True)
-FIRST = 20  # rows of the first screen
+FIRST = 20  # most rows without `full`
 MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 
 
@@ -39,9 +39,9 @@ def ranking(
     full: bool = False,
     page: bool = False,
 ) -> Screen:
-    """`full` has every row; else those that fit, as many as one reads."""
+    """Return the screen of a ranking: with `full` every row, else the first that fit."""
     words = words_in(lang, page=page)
-    least = rank.of == "layouts" and not rank.fitting  # what takes least is told instead
+    least = rank.of == "layouts" and not rank.fitting  # then the rows that take least are shown
     rows = rank.rows if full or least else rank.fitting[:FIRST]
     left = rank.candidates - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
@@ -62,8 +62,8 @@ def ranking(
 
 
 def _kind(rank: Ranking) -> str:
-    """Name the table of a rank: layouts of FSDP and ZeRO, of a server, and of a model that is
-    placed over cards and host memory have their own."""
+    """Return the key of a ranking's table. Layouts of FSDP and ZeRO, layouts of a server, and
+    placements over cards and host memory have their own."""
     if rank.of != "layouts" or not rank.rows:
         return rank.of
     row = rank.rows[0]
@@ -85,7 +85,7 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
         kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
         of = "placed" if kind == "placed" else "layouts"
         fit = words(f"number.{of}.{_number(rank, full=full)}", **many)
-        if rank.rows and " + " not in name and kind != "placed":  # cards that are alike
+        if rank.rows and " + " not in name and kind != "placed":  # all cards are alike
             room = _size(rank.rows[0]["usable_bytes"], None)
             about["card"] = words("layouts.each", card=card, room=room)
         return words(f"rank.{kind}", fit=fit, **about)
@@ -94,8 +94,8 @@ def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
 
 
 def _number(rank: Ranking, *, full: bool) -> str:
-    """Tell whether none fits, or one, or more, of all or of the few that nothing beats; and where
-    of none we cannot say that it does not."""
+    """Return a key for how many fit: none, one or several, of all or of the best; or none surely,
+    if that is unknown."""
     if rank.fits == "unknown":
         return "none_surely"
     if not rank.fitting:
@@ -149,7 +149,7 @@ def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None
 
 
 def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
-    """Tell whether host memory was judged of a layout."""
+    """Return whether host memory was estimated for a layout."""
     return any("host_bytes" in row for row in rows)
 
 
@@ -158,7 +158,7 @@ def _on_host(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column,
 
 
 def _needed(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
-    """Say what a machine needs of its memory; of a layout that does not fit on cards nothing."""
+    """Return the cell of a machine's host memory; empty for a layout that does not fit on cards."""
     host = row.get("host_bytes")
     return (Cell("" if host is None else _size(host, unit)),) if judged else ()
 
@@ -179,8 +179,8 @@ def _layout(
 
 
 def _again(row: Mapping[str, Any], words: Words) -> str:
-    """Name what is computed again, Megatron's modules or torchtitan's list of products, and the
-    percent of a step's FLOPs that it takes more."""
+    """Return what is recomputed (modules of Megatron, torchtitan's list of products), and its
+    percentage of a step's FLOPs."""
     selected = row["recompute"] == "selective" and "shard" in row
     what = words(f"layouts.{'ops' if selected else row['recompute']}")
     more = 100 * row["computed_again"]
@@ -250,7 +250,7 @@ def _place(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell
 
 
 def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[str]:
-    """Say which layers each card and the host have of a way to place a model."""
+    """Yield which layers of a placement are on each card and on the host."""
     begin = row["host_layers"]
     total = begin + sum(card["layers"] for card in row["cards"])
     for card in row["cards"]:
@@ -275,7 +275,7 @@ def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[
 def _of_layouts(
     rank: Ranking, words: Words, unit: str | None, *, full: bool
 ) -> tuple[tuple[Block, ...], ...]:
-    """Say what the columns mean, and the question about the first layout."""
+    """Return what the columns mean, and the question about the first layout."""
     kind = _kind(rank)
     if not rank.rows:
         return ()
@@ -332,7 +332,7 @@ def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell
 
 
 def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
-    """Show pipelines, each in the first way that fits."""
+    """Return a table of pipelines, each in the first way that fits."""
     size = sizes(max(row["peak_bytes"] for row in rows), unit)
     columns = (
         Column(words("models.pipeline")),
@@ -354,7 +354,7 @@ def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | No
 
 
 def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
-    """Say what a format costs, as published of the model or of one that is near."""
+    """Return a format's published loss of quality, of the model or of a similar one."""
     if quality is None:
         return ""
     fields = {name: value for name, value in quality.items() if name != "unit"}

@@ -1,6 +1,6 @@
 """The part of an answer that the first screen shows: one device, one phase, one unit.
 
-Bytes that are compared stand in one unit, with one decimal.
+Bytes that are compared have one unit, with one decimal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ from weighbridge.memory.report.verdict import several
 if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
 
-FINEST = 2  # decimals, where one does not tell two numbers apart
-FEW = 10  # below so many of a unit there is a decimal
+FINEST = 2  # decimals, if one does not distinguish two numbers
+FEW = 10  # numbers of a unit below it have a decimal
 
 
 class SizeFormat(NamedTuple):
@@ -35,14 +35,14 @@ class SizeFormat(NamedTuple):
         return f"{self.bare(nbytes)} {self.unit}"
 
     def range(self, interval: Bytes) -> tuple[str, str] | None:
-        """Return both ends of a range as text; None where they are written alike."""
+        """Return both bounds as text; None if they are written alike."""
         low, high = self.bare(interval.low), self.bare(interval.high)
         return None if low == high else (low, high)
 
 
 def sizes(like: int, unit: str | None = None) -> SizeFormat:
-    """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
-    compare, and gets all decimals."""
+    """Return the format for numbers that are compared with `like` bytes. A `unit` that the user
+    sets has all decimals, to compare by."""
     if unit is not None:
         return SizeFormat(unit, FINEST)
     if like >= GIB:
@@ -55,7 +55,7 @@ def sizes(like: int, unit: str | None = None) -> SizeFormat:
 
 
 def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
-    """Return the format with enough decimals for a difference to be seen."""
+    """Return the format with enough decimals to show a difference."""
     shown = abs(difference) * 10**chosen.decimals * 2 >= UNITS[chosen.unit.upper()]
     if shown or chosen.decimals >= FINEST:
         return chosen
@@ -63,35 +63,35 @@ def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
 
 
 def left(words: Words, needs: int, nbytes: int, unit: str | None) -> str:
-    """Return the bytes left or lacking, in words: in the unit of what is needed, if it suits."""
+    """Return the bytes left or lacking as text, in the unit of what is needed if it suits."""
     size = sizes(max(needs, abs(nbytes)) if abs(nbytes) >= GIB else needs, unit)
     key = "margin.spare" if nbytes >= 0 else "margin.short"
     return words(key, size=apart(size, nbytes).of(abs(nbytes)))
 
 
 class ShownPage(NamedTuple):
-    """An answer on a page, which names no options where it has its own words."""
+    """Options of an answer on a page, which has its own controls instead of flags."""
 
-    sought: bool = True  # whether changes that help were looked for
-    least: bool = False  # what it takes at least, before the answer is known
+    sought: bool = True  # whether remedies were searched for
+    least: bool = False  # the least it takes, before the answer is known
 
 
 class ShownAnswer(NamedTuple):
-    """An answer, and the choices that all of its screen share."""
+    """An answer, and the choices that its whole screen shares."""
 
     report: Report
     say: Words
-    unit: str | None  # as the user asked
+    unit: str | None  # as the user set it
     sizes: SizeFormat
-    device: Device  # the fullest accelerator; the host where there is none
-    phase: Instant  # that the headline, the bar and its words are of
+    device: Device  # the fullest accelerator; the host if there is none
+    phase: Instant  # the phase of the headline and the bar
     peak: Bytes
     full: bool = False  # with all tables
-    sought: bool = True  # whether changes that help were looked for
-    fit: "Fit | None" = None  # the answer of `fit` that the report is of; None of other questions
+    sought: bool = True  # whether remedies were searched for
+    fit: "Fit | None" = None  # the answer of `fit` with this report; None for other questions
 
     def size(self, nbytes: int) -> str:
-        """Bytes in the unit that suits them alone."""
+        """Return bytes as text, in the unit that suits them."""
         return sizes(nbytes, self.unit).of(nbytes)
 
     @property
@@ -100,12 +100,12 @@ class ShownAnswer(NamedTuple):
 
     @property
     def sees(self) -> bool:
-        """Tell whether the model classifies images, and reads no text."""
+        """Return whether the model classifies images, and reads no text."""
         return self.report.model.architecture.endswith("ForImageClassification")
 
     @property
     def pictures(self) -> str:
-        """How many pictures of which size a network of timm runs at once; "" of all others."""
+        """Return how many images of which size a timm network runs at once; "" for other models."""
         if not self.report.sees:
             return ""
         w = self.report.workload
@@ -115,7 +115,7 @@ class ShownAnswer(NamedTuple):
 
     @property
     def split(self) -> bool:
-        """Tell whether the peak is one device's share of what the phase lists as a whole."""
+        """Return whether the peak is one device's share of a phase that lists the whole."""
         return self.peak.expected != self.device.peak("driver").expected
 
 
@@ -140,8 +140,8 @@ def shown(
 
 
 def fullest(report: Report) -> Device:
-    """The accelerator with the highest peak; the host where there is none. Of cards that differ
-    the one that decides."""
+    """Return the accelerator with the highest peak, or the host if there is none; if cards differ,
+    the one that decides the verdict."""
     gpus, v = [d for d in report.devices if d.kind == "gpu"], report.verdict
     if v is None or not v.usable_each:
         return report.fullest
@@ -150,9 +150,9 @@ def fullest(report: Report) -> Device:
 
 
 def deciding(report: Report, device: Device) -> Instant:
-    """The phase that the answer is about. The allocator keeps what it has taken, so later phases
-    show as much as the one that needed it: of those that show the same number, the one that has
-    most allocated, and then the one whose bound decides."""
+    """Return the phase that the answer is about. The allocator keeps what it reserved, so later
+    phases show as much as the one that needed it: among phases with the same number, it is the one
+    with the most allocated, then the one whose bound decides."""
     most = device.peak("driver").expected
     size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"
@@ -166,7 +166,7 @@ def deciding(report: Report, device: Device) -> Instant:
 
 
 def distinct(device: Device) -> Iterator[Instant]:
-    """Yield the phases of a card; of the host those that do not need as much as the one before."""
+    """Yield the phases of a card; for the host, only those whose need differs from the last."""
     before: Bytes | None = None
     for phase in device.phases:
         if device.kind == "gpu" or phase.needed != before:
@@ -175,7 +175,7 @@ def distinct(device: Device) -> Iterator[Instant]:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Write numbers of devices with a dash for those in a row: [0, 1, 2, 5] is "0-2, 5"."""
+    """Return numbers of devices with a dash for consecutive ones: [0, 1, 2, 5] is "0-2, 5"."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and n == runs[-1][1] + 1:
@@ -186,7 +186,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def card(report: Report) -> str:
-    """The accelerator without its maker's words: "RTX 4090", "2 x A100 80GB"; "" without one."""
+    """Return the accelerator without its maker: "RTX 4090", "2 x A100 80GB"; "" without one."""
     v = report.verdict
     if v is None or not v.count:
         return ""

@@ -1,10 +1,10 @@
-"""The verdict, and what to change where it does not fit: the part of a report that not all have.
+"""The verdict, and remedies if it does not fit: the part of a report that only some have.
 
-A verdict is a function of its conditions alone, which are lines of the report (`judge`):
+A verdict depends on its conditions only, which are lines of the report (`judge`):
 
-    no        a program refuses, whatever the memory; or what is needed is more than there is, and
-              nothing is open with which it may be less
-    unknown   no bound decides; or something is open with which it may be another answer
+    no        a program refuses, whatever the memory; or the need is more than there is, and nothing
+              left open may make it less
+    unknown   the bounds do not decide; or something left open may change the answer
     yes       otherwise
 """
 
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 Answer = Literal["yes", "no", "unknown"]
-# The class of a "no": the least that it can take is more than there is, or that of a refusal
+# The ground of a "no": "physical", not enough memory even at the least; or that of a refusal
 NoGround = Literal["physical", Ground]
-A_POINT = 5  # percent slower that one point of a price stands for (assumed)
-SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
+A_POINT = 5  # percent of slowdown that one point of a price stands for (assumed)
+SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # share of the estimate's interval that fits
 RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
 
 
 class Condition(NamedTuple):
-    """One thing that has to hold: a number beside the one that there is; without them, what a
-    program refuses; or, where it `opens` answers, what was not read, counted or modelled."""
+    """One thing that must hold: `needed` at most `available`; without them, a program's refusal;
+    or, with `opens`, something not read, counted or modelled."""
 
     name: str
     needed: Bytes | None = None
     available: Bytes | None = None
     unit: str = "bytes"
-    # The answers that are not sure by it; "all": a program's refusal is not, either
+    # The answers that it makes uncertain; "all" includes a program's refusal
     opens: Literal["", "yes", "no", "either", "all"] = ""
-    ground: NoGround = "physical"  # of a "no"
-    source: str = ""  # a program's own words, and where they stand
+    ground: NoGround = "physical"  # why a "no" is one
+    source: str = ""  # the program's message, and where it is in its source
 
     @property
     def holds(self) -> Answer:
-        """Tell whether it holds, by its own numbers."""
+        """Return whether it holds: "yes" and "no" by the bounds that are worst and best for it."""
         if self.stands(LOW):
             return "yes"
         return "unknown" if self.opens or self.stands(HIGH) else "no"
 
     def stands(self, by: int) -> bool:
-        """Tell whether it holds by these bounds: by LOW of what there is, by HIGH of what is
-        needed, and the other way round."""
+        """Return whether `needed` is at most `available` by their bounds. `by` LOW: low supply,
+        high need; HIGH: high supply, low need."""
         if self.needed is None or self.available is None:
             return False
         return self.needed[HIGH - by] <= self.available[by]
 
 
 def several(count: int, name: str) -> str:
-    """Return "2 x RTX 4090" of so many cards; the name alone of one, and of cards that differ,
-    whose name tells all."""
+    """Return the name of several cards, "2 x RTX 4090"; `name` itself for one card, and for a name
+    that already lists cards that differ."""
     return name if count <= 1 or " + " in name else f"{count} x {name}"
 
 
 def fits(needed: Bytes, available: Bytes) -> Answer:
-    """Compare a peak with what there surely is, and with what there may be."""
+    """Return whether a peak fits, by the bounds of both."""
     return Condition("", needed, available).holds
 
 
 def judge(conditions: Iterable[Condition]) -> Answer:
-    """Return the verdict: a function of its conditions, and of nothing else."""
+    """Return the verdict, which depends on `conditions` only."""
     every = tuple(conditions)
     if any(c.opens == "all" for c in every):
         return "unknown"
@@ -80,77 +80,77 @@ def judge(conditions: Iterable[Condition]) -> Answer:
 
 @frozen_record
 class HostVerdict:
-    """The verdict whether the memory of one machine is enough (verdict/on_host.py). None: nobody
-    said what it has."""
+    """The verdict whether one machine has enough memory (verdict/on_host.py). `fits` is None if its
+    memory is not known."""
 
-    needed: Bytes  # of the fullest phase; pages of files are no need
+    needed: Bytes  # of the fullest phase; without pages of files
     phase: str
-    room: Bytes | None  # what processes of the machine can have
+    room: Bytes | None  # what processes of the machine can use
     fits: Literal["yes", "no", "unknown"] | None
     reason: str
-    container: int = 0  # bytes that a container is to be given: request and limit
-    shared: bool = False  # what its devices hold is in `needed`: they share one memory
+    container: int = 0  # bytes to give a container: its request and limit
+    shared: bool = False  # `needed` includes what devices hold: one memory for both
     share_that_fits: float | None = None  # these three as in `Verdict`
     tight: bool = False
     tipped_by: str | None = None
-    swapped: int = 0  # bytes that may grow with use, are no need, and are swapped out where it is
+    swapped: int = 0  # bytes not in `needed` that may grow with use, if the system swaps them out
 
     @property
     def available(self) -> int | None:
-        """Return the bytes that the machine surely has for processes."""
+        """Return the bytes that processes can surely use; None if not known."""
         return None if self.room is None else self.room.low
 
 
 @frozen_record
 class Verdict:
-    """The verdict whether it fits, on each of `count` devices: never on their sum
+    """The verdict whether it fits, on each of `count` devices, never on their sum
     (verdict/on_devices.py)."""
 
     accelerator: str
     accelerator_id: str
     count: int
-    usable_bytes: int  # of one device, at least: visible memory less the headroom
+    usable_bytes: int  # of one device, at least: visible memory minus headroom
     fits: Literal["yes", "no", "unknown"]
-    margin_bytes: int  # usable_bytes less what is expected on one device
+    margin_bytes: int  # usable_bytes minus the bytes expected on one device
     reason: str
-    marketed_gb: int | None  # None for a device of a given size
-    total: Bytes  # what the driver shows
-    visible: Bytes  # what a process can have
+    marketed_gb: int | None  # None if the user gave the size of the device
+    total: Bytes  # what the driver reports
+    visible: Bytes  # what a process can use
     usable: Bytes
     headroom_bytes: int
-    per_device: Bytes  # what the fullest device holds, at driver level
-    devices_used: int  # 1 where one device holds it all, or nothing splits the model
+    per_device: Bytes  # of the fullest device, at driver level
+    devices_used: int  # 1 if one device holds it all, or nothing splits the model
     basis: Basis  # of `visible`
     source: str
-    published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
-    host: HostVerdict | None = None  # None where the answer has no host
-    # Share of the estimate's interval that fits (verdict/closeness.py): 1 of yes, 0 of no. None
-    # where something else than the interval is what leaves it open
+    published: Mapping[str, Any] | None = None  # similar runs: level, runs, median, sources
+    host: HostVerdict | None = None  # None if the answer has no host
+    # Share of the estimate's interval that fits (verdict/closeness.py): 1 for yes, 0 for no. None
+    # if something other than the interval makes the verdict unknown
     share_that_fits: float | None = None
     tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
-    tipped_by: str | None = None  # the component that tips it over; None where it fits
-    nodes: int = 1  # machines that `count` devices stand in, at least
-    spilled: int = 0  # bytes that Windows moves to RAM, with which it runs, slowly
-    # Of cards that differ, in order: what can be used of each. All else is of the worst off
+    tipped_by: str | None = None  # the component with which it exceeds the device; None if it fits
+    nodes: int = 1  # machines with `count` devices, at least
+    spilled: int = 0  # bytes that Windows moves to RAM: it runs, slowly
+    # If cards differ: usable bytes of each, in order. The other fields are about the one worst off
     usable_each: tuple[int, ...] = ()
-    ground: NoGround = ""  # why a "no" is one; "" of other answers
-    seen: str = ""  # of a program that refuses: its own words, and where they stand
-    conditions: tuple[Condition, ...] = ()  # all that `fits` rests on
+    ground: NoGround = ""  # why a "no" is one; "" for other answers
+    seen: str = ""  # the message of a program that refuses, and where it is in its source
+    conditions: tuple[Condition, ...] = ()  # all that `fits` depends on
 
     @property
     def cards(self) -> str:
-        """The accelerator's name, with the count of several."""
+        """Return the accelerator's name, with the count if there are several."""
         return several(self.count, self.accelerator)
 
     @property
     def runs_in_part(self) -> bool:
-        """Tell whether a program keeps in RAM what the card has no room for, and runs, slowly."""
+        """Return whether it runs slowly, with what exceeds the card kept in RAM."""
         host = self.host is None or self.host.fits in (None, "yes")
         roomy = self.per_device.high <= self.usable.low
         return bool(self.spilled) and self.fits == "unknown" and roomy and host
 
     def under(self, *conditions: Condition, reason: str, tipped_by: str | None = None) -> "Verdict":
-        """The same under more conditions, for a reason that is not in its intervals."""
+        """Return the verdict with more conditions, for a `reason` other than its intervals."""
         every = (*self.conditions, *conditions)
         answer = judge(every)
         ground, seen = (self.ground, self.seen) if answer == "no" else ("", "")
@@ -171,7 +171,7 @@ class Verdict:
 
 
 def under_words(report: "Report", words: str) -> "Report":
-    """Return a report whose verdict is open, since `words` of its question were not understood."""
+    """Return a report with the verdict "unknown", as `words` were not understood."""
     reason = sentence("not_understood", words=words)
     if report.verdict is None:
         return replace(report, warnings=(reason, *report.warnings))
@@ -181,14 +181,14 @@ def under_words(report: "Report", words: str) -> "Report":
 
 @frozen_record
 class Price:
-    """The cost of a change, by kind. Each is in points that compare: about one for each percent
-    that most people would mind as much (remedies/prices.py). 0 is nothing."""
+    """The cost of a change by kind, in points that most people mind equally (remedies/prices.py).
+    One point of `speed` is 5 % slower; 0 is no cost."""
 
-    quality: float = 0  # answers, or what training learns, may be worse
+    quality: float = 0  # worse answers or less learned
     speed: float = 0  # slower
-    scope: float = 0  # less than was asked: a shorter context, fewer requests, smaller adapters
-    effort: float = 0  # another program, or a checkpoint that must be made first
-    money: float = 0  # more hardware, or dearer
+    scope: float = 0  # less than asked for: a shorter context, fewer requests, smaller adapters
+    effort: float = 0  # another program, or a checkpoint to make first
+    money: float = 0  # more or dearer hardware
 
     @property
     def _each(self) -> tuple[float, ...]:
@@ -196,33 +196,33 @@ class Price:
 
     @property
     def points(self) -> float:
-        """Add up all costs: the cheapest change is named first."""
+        """Return the sum of all costs, by which changes are ordered, the cheapest first."""
         return self.quality + self.speed + self.scope + self.effort + self.money
 
     @property
     def slower(self) -> float:
-        """Return by how many percent a run is slower."""
+        """Return the slowdown in percent."""
         return self.speed * A_POINT
 
     def no_less(self, other: "Price") -> bool:
-        """Tell whether it costs as much or more than `other`, in every kind."""
+        """Return whether it costs at least as much as `other`, in every kind."""
         return all(mine >= theirs for mine, theirs in zip(self._each, other._each, strict=True))
 
 
 @frozen_record
 class Remedy:
-    """Settings to change, what the fullest device holds then, and what it costs."""
+    """Settings to change, what the fullest device then holds, and what the change costs."""
 
     change: Mapping[str, Any]
     peak_bytes: int
     fits: Literal["yes", "no", "unknown"]
     cost: str
-    flags: str = ""  # the change as the engine's own flags, or as ours
-    source: str = ""  # of what it costs: an address, or a file of a release
-    paste: str = ""  # a whole line for a shell, or lines of Python
-    note: str = ""  # why there is nothing to paste, or what is to be done first
-    margin_bytes: int | None = None  # usable bytes less what is expected on one device
-    per_device: Bytes | None = None  # what the fullest device holds, at driver level
+    flags: str = ""  # the change in the engine's own flags, or in ours
+    source: str = ""  # of `cost`: an address, or a file of a release
+    paste: str = ""  # a whole shell command, or lines of Python
+    note: str = ""  # why there is nothing to paste, or what to do first
+    margin_bytes: int | None = None  # usable bytes minus the bytes expected on one device
+    per_device: Bytes | None = None  # of the fullest device, at driver level
     price: Price | None = None
     kind: str = ""  # quantization, sharding, devices ...: the kinds of remedies/prices.py
-    host: Bytes | None = None  # what the memory of one machine must hold then, in its fullest phase
+    host: Bytes | None = None  # what one machine's memory must then hold, in its fullest phase

@@ -1,8 +1,8 @@
-"""How many large cards training takes that share everything out, where one card has no room.
+"""The number of large cards that a fully sharded training run needs, if one card is too small.
 
-What ranks share is divided by their number, the rest is not: that gives a first number, which is
-counted and asked like any other question, and the answer gives the next one. A number that does not
-surely fit by count is not asked in full.
+What is sharded is divided by the number of ranks, the rest is not: that gives a first number, which
+is counted and estimated like any question, and its answer gives the next one. A number that does
+not surely fit by its lower bound is not estimated in full.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from weighbridge.memory.report.verdict import Remedy
 if TYPE_CHECKING:
     from weighbridge.workload import Train
 
-CARD = "h100-sxm"  # what most clusters are made of (assumed)
+CARD = "h100-sxm"  # the most usual card in clusters (assumed)
 MOST = 1024  # cards
-TRIES = 3  # numbers that are asked
-COUNTS = 4  # numbers that are counted before each
-FILLED = 0.8  # of a card, by what is shared (assumed: a first guess)
+TRIES = 3  # full estimates
+COUNTS = 4  # lower bounds tried before each
+FILLED = 0.8  # share of a card taken by sharded memory (assumed: a first guess)
 SHARED = frozenset(
     ("weights", "gradients", "optimizer_states", "master_weights", "adapters", "temporaries")
 )
@@ -29,19 +29,19 @@ SETTINGS: Mapping[str, str] = {"shard": "fsdp2", "checkpointing": "full"}
 
 
 class Trainer(Protocol):
-    """Answers about training; a prepared model does."""
+    """Estimates training runs; a prepared model does."""
 
     def train(self, workload: "Train", **options: Any) -> Report:
-        """Report what training takes."""
+        """Return the report of a training run."""
 
     def least(self, workload: "Train") -> Report:
-        """Report what training takes at least, sooner."""
+        """Return a report with lower bounds of a training run, sooner."""
 
 
 def sharded(
     asker: Trainer, training: "Train", report: Report, pinned: frozenset[str]
 ) -> Remedy | None:
-    """Find the fewest such cards that were found to be enough; None where nobody can say."""
+    """Return the remedy of the fewest cards found to be enough; None if none was found."""
     if not pinned.isdisjoint(("shard", "gpu_memory")) or training.gpu is None:
         return None
     from weighbridge.machines.accelerators.budget import budget
@@ -72,8 +72,8 @@ def sharded(
 def _open(
     number: int | None, most: int, room: int, count: Callable[[int], Report | None]
 ) -> int | None:
-    """Return the first number from one on that may surely fit: by count it does. None where there
-    is none up to `most`."""
+    """Return the first of at most COUNTS numbers whose lower bound surely fits; None if there is
+    none up to `most`."""
     for _ in range(COUNTS):
         if number is None or not 1 <= number <= most:
             return None
@@ -104,14 +104,14 @@ def _asked(workload: "Train", ask: Callable[["Train"], Report]) -> Report | None
 
 
 def _guess(report: Report, room: int) -> int:
-    """Count the cards that a first guess says, by what is shared alone."""
+    """Return a first guess of the number of cards, from sharded memory only."""
     shared = max(_sums(p)[0] for p in report.fullest.phases)
     return max(1, round(shared / (FILLED * room)))
 
 
 def _enough(report: Report, room: int, ranks: int) -> int | None:
-    """Count the ranks that would have room, by what the fullest device holds of so many; None where
-    the part that is not shared is too much."""
+    """Return the number of ranks that have room, from the fullest device of `ranks`; None if the
+    part that is not sharded is too large."""
     sums = [_sums(phase) for phase in report.fullest.phases]
     if any(beside >= room for _, beside in sums):
         return None
@@ -119,7 +119,7 @@ def _enough(report: Report, room: int, ranks: int) -> int | None:
 
 
 def _sums(phase: Instant) -> tuple[int, int]:
-    """Bytes that ranks share out, and all others, at most."""
+    """Return (bytes that ranks shard, all other bytes), both at most."""
     shared = phase.of(*SHARED).high
     return shared, phase.at("driver").high - shared
 

@@ -1,13 +1,13 @@
-"""The ladder of `fit`: the formats in which a person with such a card runs the model, best first.
+"""The ladder of `fit`: formats in which people with such a card run the model, best first.
 
-    as published    the question of inference as it was asked, or the same of the card's engine
-    8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
-    3 bit, 2 bit    where four bits do not fit whole
-    another engine  where none of these does, and its format was found to fit whole on these cards;
-                    or divided between card and RAM, where nothing else works, or as fast
+    as published    inference as the user asked for it, or by the card's usual engine
+    8 bit, 4 bit    formats that this engine reads on the card, each estimated like any question
+    3 bit, 2 bit    if four bits do not fit whole
+    another engine  if none of these does, and its format was found to fit whole on these cards;
+                    or split between card and RAM, if nothing else works, or as fast
 
-Each rung is a change of the question of inference: asked alone it has the same answer. Where no
-rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
+Each rung is a change of the inference question: asked by itself it has the same answer. If no rung
+fits whole, other cards are tried with the smallest rung of four bits, smallest card first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from weighbridge.models.checkpoint.model import Model
     from weighbridge.models.quantization.quality import Finding
 
-WIDTHS = (8, 4)  # bits of a weight
-LESS = (3, 2)  # tried where four bits do not fit whole
-NAMED = ("quantization", "dtype", "engine_version")  # settings that leave nothing to choose
-TRIED = 4  # other cards
-ACROSS = 4 * MACHINE  # cards, of servers
-FEW_USERS = 4  # requests that llama-server takes at once by itself
+WIDTHS = (8, 4)  # bits per weight
+LESS = (3, 2)  # tried if four bits do not fit whole
+NAMED = ("quantization", "dtype", "engine_version")  # settings that fix the format
+TRIED = 4  # other cards that are tried
+ACROSS = 4 * MACHINE  # cards at most, for servers
+FEW_USERS = 4  # llama-server's default parallel requests
 
 
 def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
-    """Return the rungs of a model on a card, as published first; none where inference has no
+    """Return the rungs of a model on a card, as published first; empty if inference has no
     answer."""
     if infer.report is None or infer.verdict is None or not infer.verdict.count:
         return ()
@@ -65,8 +65,8 @@ def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ..
 
 
 def planned(asker: Asker, request: FitRequest) -> Plan:
-    """Choose the plan of a request, asking no more than that takes: other cards are not tried, and
-    neither is a format after one that fits whole, nor one of fewer bits than people use."""
+    """Return the chosen plan of a request with as few estimates as possible: no other cards, no
+    format after one that fits whole, and none of fewer bits than usual."""
     report = judged(asker, workload(request.about, request, inference(asker, request)))
     if request.about != "infer" or report.verdict is None or not request.chooses:
         return as_asked(report)
@@ -80,7 +80,7 @@ def planned(asker: Asker, request: FitRequest) -> Plan:
 
 
 def planned_or_none(asker: Asker, request: FitRequest) -> Plan | None:
-    """Choose the plan of a request; None where the question is refused."""
+    """Return the chosen plan of a request; None if the question is refused."""
     try:
         return planned(asker, request)
     except REFUSED:
@@ -88,7 +88,7 @@ def planned_or_none(asker: Asker, request: FitRequest) -> Plan | None:
 
 
 def least_weights(request: FitRequest, bare: "Report") -> int:
-    """Bytes of the weights at least, in all: in the fewest bits that a plan may choose."""
+    """Return the total bytes of the weights at least, in the fewest bits that a plan may choose."""
     known = weights(bare)
     if not request.chooses or request.about != "infer" or request.as_published:
         return known
@@ -97,7 +97,7 @@ def least_weights(request: FitRequest, bare: "Report") -> int:
 
 
 class _Ladder:
-    """The rungs of one question of inference, each asked when it is reached."""
+    """The rungs of one inference question, each estimated when it is reached."""
 
     def __init__(
         self, asker: Asker, request: FitRequest, report: "Report", remedies: "tuple[Remedy, ...]"
@@ -113,8 +113,8 @@ class _Ladder:
         self.room = _budget(request.settings)
 
     def here(self, *, less: bool = True) -> Iterator[Rung]:
-        """Yield the formats on these cards. `less`: also of fewer bits than people use, where
-        nothing else fits whole."""
+        """Yield the formats on these cards. `less`: also below 4 bits, if nothing else fits
+        whole."""
         first = self._first()
         yield first
         if not self.request.as_published:
@@ -134,23 +134,23 @@ class _Ladder:
                 yield from self._elsewhere(_smallest(rungs))
 
     def _first(self) -> Rung:
-        """Return the rung as published: of the card's engine, where that is a server or reads the
-        format that the weights are stored in; else as it was asked."""
+        """Return the rung as published: by the card's usual engine if that is a server or reads the
+        stored format; else as the user asked."""
         kind = self._engine()
         plain = self._plain(kind) and "quantization" not in self.request.settings
-        convertible = not kind.server and plain  # of files that nobody publishes
+        convertible = not kind.server and plain  # such files are not published
         if kind.name == self.asked.engine or convertible:
             return self._spread(self.asked)
         rung = self._asked({"engine": kind.name}, self.asked.bits)
-        typed = "quantization" in self.request.settings  # which the usual engine reads, too
+        typed = "quantization" in self.request.settings  # the usual engine reads it, too
         if rung is None or (typed and rung.fits != "yes" and self.asked.fits == "yes"):
             return self.asked
         return rung
 
     def _engine(self) -> "Engine":
-        """The engine that a person with that card uses, unless the question or the name of the
-        model says another: of a format that this one does not read, the server that does."""
-        by_format = "quantization" in self.request.settings  # which a GGUF type is, by itself
+        """Return the usual engine for the card, unless the question or the model's name implies
+        another; for a format that it does not read, the server that does."""
+        by_format = "quantization" in self.request.settings  # a GGUF type implies its engine
         free = (usual().name, *([usual(gguf=True).name] if by_format else []))
         named = self.request.inference is not None or self.asked.engine not in free
         if named or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
@@ -163,16 +163,16 @@ class _Ladder:
         return server if serves else record(self.asked.engine)
 
     def _offers(self, kind: "Engine", form: str) -> bool:
-        """Tell whether a format that was named is one that an engine's rungs are of, or a name
-        that each engine has for its own: 4bit."""
-        assert self.room is not None  # where the card says the engine
+        """Return whether an engine's rungs include the format that the user named, or the engine
+        has that name for one of them: 4bit."""
+        assert self.room is not None  # the card decides the engine
         forms = offered(kind, version(kind, None)[0], self.room.choice.part)
         own = {kind.written.get(each, each) for each in forms}
         return self._plain(kind) and not own.isdisjoint((form, meant(form, kind.name)))
 
     def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
         named = any("named_form" in keys_of(line) for line in self.asked.report.warnings)
-        tag = self.asked.bits and (named or self.request.inference is None)  # the name says it
+        tag = self.asked.bits and (named or self.request.inference is None)  # the name implies it
         if tag or not self.request.settings.keys().isdisjoint(NAMED[:2]):
             return
         names = dict.fromkeys((self._engine().name, self.asked.engine))
@@ -210,8 +210,8 @@ class _Ladder:
         return plain(self.asker.model(), kind)
 
     def _may_hold(self, change: Mapping[str, Any]) -> bool:
-        """Tell whether the bare bits of the weights have room on the cards, as far as their number
-        is known."""
+        """Return whether the weights, at their nominal bits, fit on the cards; True if the bits are
+        unknown."""
         bits = BITS.get(change.get("quantization", ""))
         if self.room is None or bits is None or "gpu" in change:
             return True
@@ -219,15 +219,15 @@ class _Ladder:
         return self.asked.report.model.parameters * bits / 8 <= have
 
     def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
-        """Ask the question of inference with a change, laid out over the cards as it fits; None
-        where it is refused."""
+        """Return the rung of the inference question with a change, in a parallel layout that fits;
+        None if it is refused."""
         rung = self._laid_out(change, bits)
         return None if rung is None else self._spread(rung)
 
     def _spread(self, rung: Rung) -> Rung:
-        """Return a rung in the first layout of its cards that fits, where the engine's own does
-        not and none was named; else as it is, or in one that may. What an engine that nobody named
-        divides between card and RAM is llama.cpp's where that keeps all of it on the card."""
+        """Return the rung in the first parallel layout that fits, if the engine's default does not
+        and the user set none; else as it is, or in one that may fit. A default engine's split
+        between card and RAM becomes llama.cpp's, if that keeps all of it on the card."""
         kind, count = record(rung.engine), rung.verdict.count
         named = {*self.request.settings, *rung.change}
         room = rung.verdict.usable_bytes * count
@@ -246,14 +246,14 @@ class _Ladder:
         return best
 
     def _by_llama_cpp(self, rung: Rung) -> Rung | None:
-        """Ask for the same format by llama.cpp, where nobody named the engine that keeps what fits
-        on a card at home; None of other rungs and where it is refused."""
+        """Return the rung by llama.cpp instead of the default engine of consumer cards; None for
+        other engines or if it is refused."""
         if rung.change.get("engine") != at_home().name:
             return None
         return self._laid_out({**rung.change, "engine": usual(gguf=True).name}, rung.bits)
 
     def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
-        """Ask the question of inference with a change; None where it is refused."""
+        """Return the rung of the inference question with a change; None if it is refused."""
         change = self.request.sized(change, self.asked.report.derived.get("longest_context"))
         changed = self.request.planned(change)
         go_on()
@@ -261,28 +261,28 @@ class _Ladder:
             asked = workload("infer", changed, inference(self.asker, changed))
             limits = (
                 ("context",) if self._may_hold(change) else ()
-            )  # longer texts do not fit, either
+            )  # longer contexts do not fit, either
             report = self.asker.briefly(asked, *limits)
         except WeighbridgeError:
             return None
         if report.verdict is None:
             return None
-        if self._in_parts(report):  # and the line is another engine's
+        if self._in_parts(report):  # the launch line is another engine's
             return self._laid_out({**change, "engine": usual(gguf=True).name}, bits)
         longest = self._longest(report)
         return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
 
     def _in_parts(self, report: "Report") -> bool:
-        """Tell whether an engine that nobody named does not read the files that are there."""
+        """Return whether the default engine cannot read the model's files, since they are split."""
         note = report.derived.get("launch_note") or ""
         return self.request.inference is None and "in_parts" in keys_of(note)
 
     def _longest(self, report: "Report") -> int | None:
-        """Return the tokens of the longest context; None of a model that reads no text."""
+        """Return the longest context in tokens; None for a model that reads no text."""
         return longest_context(report) if reads_text(self.asker.model()) else None
 
     def _of_typed(self) -> Iterator[Rung]:
-        """Yield what fits with another value of one setting that was typed."""
+        """Yield the rung that fits with another value of one of the user's settings."""
         for remedy in self.found[:1]:
             if remedy.kind == TYPED and remedy.fits == "yes":
                 rung = self._asked(remedy.change, self.asked.bits)
@@ -290,17 +290,17 @@ class _Ladder:
                     yield replace(rung, undoes=remedy.flags)
 
     def _of_another(self, rungs: list[Rung]) -> Rung | None:
-        """Return the first format of another engine that has room: whole, or divided between card
-        and RAM where none of these rungs works, or is as fast."""
+        """Return the first format of another engine that fits: whole, or split between card and RAM
+        if none of `rungs` works, or it is no slower."""
         others = list(self._of_engines(rungs[0]))
         works = [rung.slower for rung in rungs if rung.fits == "yes"]
         divided = (rung for rung in others if not works or rung.slower < min(works))
         return next((rung for rung in others if rung.whole), next(divided, None))
 
     def _of_engines(self, first: Rung) -> Iterator[Rung]:
-        """Yield the first rung by llama.cpp, where it fits, and formats of other engines that the
-        search found to fit on these cards: programs of one user and a few, where no more than that
-        are served at once."""
+        """Yield the published format by llama.cpp, if it fits, and formats of other engines that
+        the search found to fit on these cards: those are for one user or a few, so they are skipped
+        if a server has more requests at once."""
         published = self._by_llama_cpp(first)
         if published is not None and published.fits == "yes":
             yield published
@@ -326,13 +326,13 @@ class _Ladder:
 
 
 def weights(report: "Report") -> int:
-    """Bytes that weights take at least, on all devices together."""
+    """Return the bytes of weights per device, at least; 0 without a GPU."""
     gpus = [device for device in report.devices if device.kind == "gpu"]
     return min((p.of("weights").low for device in gpus for p in device.phases), default=0)
 
 
 def plain(model: "Model", kind: "Engine") -> bool:
-    """Tell whether weights are stored as floats, which an engine's formats can be made of."""
+    """Return whether weights are stored as floats, from which an engine's formats can be made."""
     part = model.parts[0]
     if part.library == "gguf" or not part.packed:
         return part.library != "gguf"
@@ -340,8 +340,8 @@ def plain(model: "Model", kind: "Engine") -> bool:
 
 
 def engine_of(card: "Part") -> "Engine":
-    """The engine that a person with that card uses (assumed): one that keeps what fits on the card
-    of a home, a server in a data centre; the usual one where neither runs."""
+    """Return the usual engine for a card (assumed): for a consumer card one that keeps what fits on
+    it, a server for a data-center card; the default one if neither runs."""
     kind = at_home() if card.at_home else usual(server=True)
     return kind if runs_on(kind, card) else usual()
 
@@ -353,23 +353,23 @@ def _budget(settings: Mapping[str, Any]) -> "Budget | None":
 
 
 def of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    """Return formats of so many bits: those that an engine makes as it loads, or one of those that
-    need a file."""
+    """Return the formats of `bits` bits: those that an engine makes while loading, else the first
+    that needs a converted file."""
     alike = tuple(form for form in forms if int(BITS[form]) == bits)
     converted = tuple(form for form in alike if form not in OF_CHECKPOINTS)
     return converted or alike[:1]
 
 
 def _named_bits(asker: Asker, report: "Report") -> int:
-    """Bits of the format that the question or the name of the model says; PUBLISHED where weights
-    are as they are stored."""
+    """Return the bits of the format in the question or the model's name; PUBLISHED for weights as
+    stored."""
     form = report.workload["quantization"]
     stored = form is None or any(part.packed for part in asker.model().parts)
     return PUBLISHED if stored else int(BITS.get(str(form), PUBLISHED))
 
 
 def _weights(rung: Rung) -> int:
-    """Bytes of the weights of a rung at least, wherever they are."""
+    """Return the bytes of a rung's weights, at least, on all devices together."""
     bits = BITS.get(rung.format)
     if bits is None:
         return weights(rung.report) * max(1, rung.verdict.devices_used)
@@ -385,13 +385,13 @@ def loss(report: "Report") -> "Finding | None":
 
 
 def _smallest(rungs: list[Rung]) -> Rung:
-    """The rung with the fewest bits that is still of use: four, or what there is."""
+    """Return the rung with the fewest bits that is still useful: four, else the first one."""
     return next((rung for rung in reversed(rungs) if rung.bits >= min(WIDTHS)), rungs[0])
 
 
 def _cards(room: "Budget", need: int, most: int) -> list[str]:
-    """Names of cards, or of `most` of them, that have more than these weights in all, the smallest
-    first."""
+    """Return the names of cards, with counts up to `most`, whose total memory exceeds `need` bytes
+    of weights; smallest first."""
     from weighbridge.machines.accelerators.parts import parts
 
     here, count, known = room.choice.part, room.choice.count, parts()
