@@ -68,12 +68,12 @@ def conclusions() -> Mapping[str, Judged]:
 
 
 def conclude(name: str, **figures: int) -> Judged:
-    """Return a conclusion with the bytes (or percent) that its sentence tells."""
+    """Return the conclusion `name` with the figures that its sentence prints: bytes, or percent."""
     return replace(conclusions()[name], figures=figures)
 
 
 def judge(reading: OomReading, settings: Settings) -> Judged:
-    """Return the cause of a message, under the settings that are known."""
+    """Return the cause of a message. `settings` of the user go before those that the log states."""
     return with_others(reading, _judged(reading, {**reading.stated, **settings}))
 
 
@@ -90,8 +90,8 @@ def _judged(reading: OomReading, known: Settings) -> Judged:
 
 
 def with_others(reading: OomReading, judged: Judged) -> Judged:
-    """Return a judgement that names another program among what it may also be, where others hold a
-    fifth of the card."""
+    """Return `judged` with other programs among the other possible causes, if they hold a fifth of
+    the card or more."""
     capacity, theirs = reading.size("capacity"), others(reading)
     if not capacity or theirs is None or theirs * 100 < capacity * OTHERS_MAY:
         return judged
@@ -101,7 +101,7 @@ def with_others(reading: OomReading, judged: Judged) -> Judged:
 
 
 def without_cache(judged: Judged) -> Judged:
-    """Return a judgement of a training: a step of it has no cache to be too big."""
+    """Return `judged` for a training, whose steps have no KV cache that could be too big."""
     others = tuple(cause for cause in judged.others if cause != "kv_cache_too_big")
     return replace(judged, others=others)
 
@@ -110,7 +110,7 @@ def without_cache(judged: Judged) -> Judged:
 
 
 def _share(known: Settings, reading: OomReading) -> float | None:
-    """Return the share of the device that a server was told to take."""
+    """Return the fraction of the device's memory that the server may use, None if not known."""
     for value in (
         reading.parsed.get("utilization"),
         known.get("gpu_memory_utilization"),
@@ -122,7 +122,7 @@ def _share(known: Settings, reading: OomReading) -> float | None:
 
 
 def _serves(reading: OomReading, known: Settings) -> bool:
-    """Tell whether a server ran that takes a share of the device before it answers."""
+    """Return whether the program is a server that reserves a fraction of the device at start."""
     engine = known.get("engine") or reading.engine
     return engine in ("vllm", "sglang") or (_share(known, reading) or 0) > HIGH
 
@@ -153,7 +153,7 @@ def _sglang(reading: OomReading, known: Settings) -> Judged:
     if "increase--mem-fraction-static" in reading.message:
         return _no_blocks(reading, known)
     if "leavenoGPUmemory" in reading.message or "profiled_tokens" in reading.parsed:
-        # SGLang computes the share that would be enough: more than 1 is no share
+        # SGLang prints the fraction that would be enough: one above 1 cannot be set
         least = reading.parsed.get("least_share")
         return conclude("share.low") if least and least < HIGH else _no_blocks(reading, known)
     requested, there = (
@@ -182,7 +182,7 @@ def _ggml(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _metal(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the cache where weights fit with room to spare and the context is long."""
+    """Blame the cache if the weights take less than half of the limit and the context is long."""
     capacity, loaded = reading.size("capacity"), reading.size("allocated")
     if (reading.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
         return None
@@ -190,14 +190,14 @@ def _metal(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _mlx(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the weights where mlx-lm warned that they nearly fill what macOS lets the GPU have: it
-    does from nine tenths on."""
+    """Blame the weights if mlx-lm warned that they nearly fill the GPU's limit of macOS: it warns
+    from 90 % on."""
     limit, weights = reading.size("capacity"), reading.size("allocated")
     return conclude("mlx.weights", weights=weights, limit=limit) if weights and limit else None
 
 
 def _ollama(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame host memory where the message says so; of the card it gives no figures."""
+    """Blame host memory if the message says what it needs there; it has no figures of the card."""
     needed = reading.size("needed_host")
     return None if needed is None else conclude("ollama", needed=needed)
 
@@ -252,7 +252,7 @@ def _too_large(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged | None:
-    """Blame one tensor that no such card could hold, whether or not the message has its size."""
+    """Blame one tensor if the request exceeds `capacity` bytes, the device's or any such card's."""
     requested = reading.size("requested")
     if requested is None or requested <= capacity:
         return None
@@ -263,7 +263,7 @@ def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged |
 
 
 def _card(reading: OomReading, known: Settings) -> int:
-    """Return the bytes of the card that is named, else of the largest that its maker has."""
+    """Return the bytes of the card that the user named, else of the largest card of its vendor."""
     from weighbridge.machines.accelerators.names import find
     from weighbridge.machines.accelerators.parts import parts
 
@@ -277,15 +277,15 @@ def _card(reading: OomReading, known: Settings) -> int:
 
 
 def _first(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the driver where the very first allocation is refused: no program has filled it."""
+    """Blame the driver if the very first allocation fails: PyTorch holds nothing yet."""
     if reading.size("allocated") != 0 or not reading.size("requested"):
         return None
     return conclude("first_allocation")
 
 
 def _capped(reading: OomReading) -> bool:
-    """Tell whether a limit that the message prints is what was reached. MPS prints its own
-    always."""
+    """Return whether the process reached a limit that the message prints. False for MPS, which
+    always prints one."""
     allowed, mine = reading.size("allowed"), in_process(reading)
     requested = reading.size("requested") or 0
     if not allowed or mine is None or reading.tool == "torch-mps":
@@ -294,14 +294,14 @@ def _capped(reading: OomReading) -> bool:
 
 
 def _refused(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame a limit that somebody or the driver set: there is room, and it is refused."""
+    """Blame a limit that the user or the driver set: the device has room for the request."""
     free, requested = reading.size("free"), reading.size("requested")
     if _capped(reading):
         return conclude("cap.said", allowed=reading.size("allowed") or 0)
     if free is None or requested is None or free < requested:
         return None
     if free * 100 < (reading.size("capacity") or 0) * FREE and free < ROOM * requested:
-        return None  # a full card, of which a little more than this was left
+        return None  # the card is full: little more than the request was left
     share = share_between(reading)
     return conclude("refused") if share is None else conclude("cap.share", share=share)
 
@@ -317,8 +317,8 @@ def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _place(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame what a program in that part of a run usually lacks room for: optimizer states in the
-    first step, graphs while they are captured."""
+    """Blame the usual cause for the part of the run in the traceback: optimizer states in the first
+    step, CUDA graphs during their capture."""
     cause = CAUSES.get(reading.place)
     if cause is None:
         return None
@@ -327,8 +327,8 @@ def _place(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _comfy(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the stage whose model ComfyUI asked for last; a step, where it had loaded that in
-    part."""
+    """Blame the stage whose model ComfyUI loaded last; the sampling step, if it had loaded that
+    model in part."""
     loading = str(reading.parsed.get("loading") or "")
     if re.search("VAE|Autoencod", loading):
         return conclude("comfyui.decode")
@@ -354,12 +354,12 @@ def _weights(reading: OomReading, known: Settings) -> Judged | None:
 
 
 def _serving(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the share of a server that has laid out its cache: what comes beside has no room."""
+    """Blame the server's memory fraction: after its cache is allocated, the rest has no room."""
     return conclude("outside_share.card") if _serves(reading, known) else None
 
 
 def _full(reading: OomReading, known: Settings) -> Judged | None:
-    """Blame the tensors of a step, where the card is full of this program's own."""
+    """Blame the tensors of a step if this program itself fills the card."""
     if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
         return None
     free, requested, cached = reading.size("free"), reading.size("requested"), unallocated(reading)

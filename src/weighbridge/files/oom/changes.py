@@ -45,8 +45,8 @@ def rows() -> tuple[ChangeRow, ...]:
 
 
 def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Return the rows for this cause and program, filled; at most MOST. Where the message does not
-    tell the cause, the first row for each that is possible."""
+    """Return the changes for this cause and program, at most MOST, with their figures filled in;
+    for an unknown cause, one for each possible cause."""
     if not reading.tool:  # a program that we do not know
         return ()
     tags = tags_of(reading, judged, settings)
@@ -58,8 +58,8 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
-    """Return the rows of the cause, the first of each setting; without a cause, the first row of
-    each that is possible."""
+    """Return the rows of the cause, the first per setting; for an unknown cause, the first row of
+    each possible cause."""
     if judged.cause is None:
         first = (next((row for row in rows if row.cause == cause), None) for cause in judged.others)
         return [row for row in first if row is not None]
@@ -69,8 +69,8 @@ def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
 
 
 def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
-    """Tell whether a change asks for what is set already: a cache in 8 bits, twice, or for steps of
-    one sample where they are."""
+    """Return whether the user has already made the change: an 8-bit cache is set, or the batch size
+    is 1."""
     same = [name for name, v in row.change.items() if str(known.get(name)) == v]
     if "quantization" in row.change and STORED.search(str(known.get("model") or "")):
         return True  # it is stored in few bits already
@@ -78,7 +78,7 @@ def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
 
 
 def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
-    """Return a row with the figures of the message filled in, and its cost in English."""
+    """Return the change of `row` with the message's figures filled in, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     cost = words_in("en", "oom")(f"cost.{row.cost}")
     if row.paste == "{spelled}":
@@ -87,7 +87,7 @@ def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
 
 
 def cured(setting: str, value: int) -> Change:
-    """Return the change of a setting that a row sets to another value, with what that costs."""
+    """Return the change of `setting` to `value`, with the cost of a row that changes it."""
     row = next(row for row in rows() if setting in row.change)
     cost = words_in("en", "oom")(f"cost.{row.cost}")
     return Change({setting: value}, cost, row.paste.replace(row.change[setting], str(value)))
@@ -132,14 +132,14 @@ NO_PYTHON = ("comfyui", "webui", "vllm", "sglang", "mlx", SERVER)
 
 
 def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
-    """Tell whether what ran out of memory is known to train."""
+    """Return whether the settings, the traceback or the program show that the run trains."""
     engine = str(settings.get("engine") or reading.engine)
     is_told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
     return is_told or reading.place in TRAINS or engine in TRAINERS
 
 
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
-    """Return what is known of the program, in the vocabulary of the rows."""
+    """Return what is known of the program, as tags that the rows of changes.jsonl use."""
     engine = str(settings.get("engine") or reading.engine)
     framework = str(settings.get("framework") or SCRIPTED[0])
     tags = {
@@ -152,7 +152,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     training = trains(reading, settings)
     script = framework in SCRIPTED and "pictures" not in settings
     facts = {
-        # Rows of the Trainer's own arguments
+        # Rows with arguments of the Trainer
         "train": training and script and engine not in LEARNERS,
         "not_train": not training,
         "not_learner": engine not in LEARNERS,
@@ -160,7 +160,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "python": script and engine not in (*NO_PYTHON, *LEARNERS),
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
-        "bitsandbytes": reading.tool != "torch-npu",  # which has no kernels of it
+        "bitsandbytes": reading.tool != "torch-npu",  # bitsandbytes has no kernels for it
         "foreach": "_foreach_" in reading.message,
         "one_stage": known_ranks({**reading.stated, **settings}, "pipeline") == 1,
         "copies": "pipelineparallelismenabled" in reading.message,
@@ -182,7 +182,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _missing(reading: OomReading) -> float:
-    """Return how many times the cache that is left would be enough."""
+    """Return needed cache / available cache, in bytes or tokens; 1 if the message gives neither."""
     needed, there = reading.size("needed_kv"), reading.size("available_kv")
     if needed is None:
         needed, there = reading.parsed.get("max_model_len"), reading.parsed.get("max_tokens")
@@ -190,7 +190,7 @@ def _missing(reading: OomReading) -> float:
 
 
 def _allocator(reading: OomReading) -> set[str]:
-    """Return the tag of what the version of PyTorch can be told about fragmentation."""
+    """Return the tag of the setting against fragmentation that this version of PyTorch has."""
     if reading.wording in HINTS and not reading.windows:
         return {"expandable"}
     if reading.wording in (*HINTS, "torch-1.10..2.0"):
@@ -209,7 +209,7 @@ def _ranks(reading: OomReading) -> bool:
 
 
 def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for the rows, as far as the message or the settings give them."""
+    """Return the values for the braces of the rows, as far as message and settings give them."""
     known = {
         **reading.stated,
         **settings,
@@ -241,37 +241,37 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lower(share: Any, reading: OomReading) -> str:
-    """Return a smaller share than a server has; than the usual one, where nobody says it: 0.9
-    alone, and 0.5 beside a trainer (verl's rollout.gpu_memory_utilization)."""
+    """Return a smaller memory fraction than the server has. If none is known: below 0.9 for a
+    server alone, below 0.5 with a trainer (verl's rollout.gpu_memory_utilization)."""
     if isinstance(share, float):
         return f"{max(share - 0.05, 0.05):.2f}"
     return "0.4" if reading.engine in LEARNERS else "0.85"
 
 
 def known_ranks(known: Mapping[str, Any], way: str) -> int:
-    """Return how many cards a model is divided over in one way, as far as that is known: a server
-    uses all that it is given by tensors."""
+    """Return the number of cards that split the model along `way` ("tensor", "pipeline"), 1 if not
+    known. A server uses all of its cards for tensor parallelism."""
     cards = str(known.get("gpu") or "").rpartition(":")[2] if way == "tensor" else ""
     size = str(known.get(f"{way}_parallel_size") or cards or 1)
     return int(size) if size.isdecimal() else 1
 
 
 def _twice(ram: Any) -> str:
-    """Return twice the memory that a container had, as Docker takes it; a word for it where nobody
-    says that."""
+    """Return twice the memory `ram` of a container, as Docker takes it ("16g"); "SIZE" if it is not
+    known."""
     return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "SIZE"
 
 
 def _workspace(reading: OomReading) -> int | None:
-    """Return the bytes of a buffer with room for twice what was asked for, in whole GiB: other
-    pieces lie in it, too."""
+    """Return the bytes of a workspace with room for twice the request, in whole GiB: it holds other
+    buffers, too."""
     requested = reading.size("requested")
     return None if requested is None else align_up(2 * requested, GIB)
 
 
 def _wired(reading: OomReading) -> int | None:
-    """Return the MiB of a higher limit of what a Mac's GPU may have: half way between macOS' own,
-    three quarters of its memory (assumed), and all of it."""
+    """Return a higher limit for a Mac's GPU, in MiB: half way between the limit of macOS (three
+    quarters of its memory, assumed) and all of its memory."""
     limit = reading.size("capacity")
     return None if limit is None else limit * 7 // 6 // MIB
 
@@ -281,7 +281,7 @@ def _half(value: Any) -> int | None:
 
 
 def _length(reading: OomReading) -> int | None:
-    """The longest request that the cache can hold, in whole blocks."""
+    """Return the longest request in tokens that the cache can hold, in whole blocks."""
     printed = reading.parsed.get("estimated_max_model_len") or reading.parsed.get("max_tokens")
     if printed:
         return int(printed)
@@ -296,7 +296,7 @@ def _length(reading: OomReading) -> int | None:
 
 
 def _fitting(reading: OomReading) -> str | None:
-    """The largest share, in percent, that is free on the card now."""
+    """Return the largest memory fraction, such as "0.85", that fits into what is free now."""
     capacity, free = reading.size("capacity"), reading.size("free")
     if reading.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:
         return None

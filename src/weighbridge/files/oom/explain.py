@@ -49,8 +49,8 @@ TASKS = ("load", "infer", "train")
 def explained(
     text: Text, model: "Callable[[], Prepared] | None", settings: Mapping[str, Any]
 ) -> Oom:
-    """Tell why memory ran out, by a log as text, as bytes or in a file. `model` opens what ran,
-    once the log was read; None where nobody names it."""
+    """Return why memory ran out, from a log as text, bytes or a file. `model` opens the model that
+    ran, after the log is read; None if the user names none."""
     reading = read(_text(text), _name(text))
     judged = judge(reading, settings)
     if trains(reading, settings):
@@ -64,7 +64,7 @@ def explained(
 def _beside(
     model: "Prepared", reading: OomReading, judged: Judged, settings: Mapping[str, Any]
 ) -> Oom:
-    """The answer with the estimate of the model."""
+    """Return the answer together with the estimate of the model."""
     from weighbridge.files.oom.reconcile import matches, mismatch, rejudged
 
     asked = question(
@@ -100,15 +100,15 @@ def _beside(
 
 
 def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, Any]) -> Oom:
-    """Return the explanation of a message beside the answer about the run that printed it. Changes
-    that were computed stand in that answer."""
+    """Return `oom` compared with the report on the run that printed the message. That report has
+    the computed remedies."""
     from weighbridge.files.oom.reconcile import matches, rejudged
 
     if oom.judged.cause in OUTSIDE:
         return oom
     explained = matches(oom.reading, report, model)
     final = rejudged(oom.reading, oom.judged, report, explained)
-    # Rows of the table are of language models; a pipeline's own ladder stands in its answer
+    # The table's rows are for language models; a pipeline's remedies are in its report
     rows = () if report.pictures else changes(oom.reading, final, settings)
     return replace(oom, judged=final, remedies=rows, estimate=report, explained=explained)
 
@@ -116,7 +116,7 @@ def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, An
 def _together(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
-    """Changes that were computed for this model, and those of the table."""
+    """Return the remedies computed for this model and the rows of the table, at most TOLD."""
     computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
     if judged.cause in OUTSIDE:
         return (*rows, *computed)[:TOLD]
@@ -128,20 +128,21 @@ def _together(
 def _steps(
     searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
 ) -> tuple[Change, ...]:
-    """Steps of a pipeline's ladder, those that fit first: rows of the table are of language models,
-    but for causes that no setting changes."""
+    """Return a pipeline's remedies, those that fit first, at most TOLD. The table's rows are for
+    language models: they come in only for causes that no setting changes."""
     computed = [_computed(r, ()) for r in sorted(searched, key=lambda r: r.fits != "yes")]
     outside = rows if judged.cause in OUTSIDE else ()
     return (*outside, *computed)[:TOLD]
 
 
 def _is_wide(compared: tuple[Match, ...]) -> bool:
-    """Tell whether the request that failed is a weight of 4 bytes a number."""
+    """Return whether the failed request is a weight with 4 bytes per element."""
     return any(m.component == "weights" and m.formula.endswith(WIDE) for m in compared)
 
 
 def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
-    """Return the change with its own line to paste, or that of the row that changes the same."""
+    """Return a remedy as a change, with its own line to paste or that of the row for its
+    settings."""
     alike = (row.paste for row in rows if row.change.keys() == remedy.change.keys())
     return Change(
         remedy.change, remedy.cost, remedy.paste or next(alike, ""), remedy.peak_bytes, remedy.fits
@@ -161,12 +162,11 @@ def _name(text: Text) -> str:
 
 
 def from_file(path: str | os.PathLike[str]) -> bytes:
-    """Return a file's bytes, and no more than we read: of a longer one the end, where the
-    message is."""
+    """Return a file's bytes, of one longer than MOST the end, where the message is."""
     try:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size > MOST:  # of what is no file of its own, a pipe, it is 0
+            if size > MOST:  # 0 for a pipe
                 file.seek(size - MOST)
                 end = file.read(MOST)
                 return end.partition(b"\n")[2] or end
@@ -177,12 +177,12 @@ def from_file(path: str | os.PathLike[str]) -> bytes:
         ) from None
 
 
-# The question that a log is an answer to. What the user says rules; what the log states is added
-# where the task and the engine have it, and what they do not take is left out with a warning
+# The question that a log answers. The user's settings come first; the log's are added if the task
+# and the engine have them. Settings of the user that the task lacks are left out with a warning
 
 
 class OomQuestion(NamedTuple):
-    """`pinned` are the names that the user gave: what no remedy touches."""
+    """A question about a log. `pinned`: the names that the user gave, which no remedy changes."""
 
     task: str
     settings: Mapping[str, Any]
@@ -193,8 +193,8 @@ class OomQuestion(NamedTuple):
 def question(
     reading: OomReading, typed: Mapping[str, Any], *, pictures: bool = False
 ) -> OomQuestion:
-    """The question about the model of a log, or about a pipeline of pictures. Raises UsageError for
-    a setting that no task has."""
+    """Return the question about the log's model, or about a diffusion pipeline. Raises UsageError
+    for a setting that no task has."""
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
     if task not in TASKS:
@@ -208,7 +208,7 @@ def question(
     engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
     settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
     if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
-        settings.pop("gpu_memory", None)  # a size alone is one device
+        settings.pop("gpu_memory", None)  # --gpu-memory alone means one device
     if task == "infer":
         settings["engine"] = engine
     pinned = (*named, "engine", *DEVICE)
@@ -216,7 +216,7 @@ def question(
 
 
 def _of_pictures(reading: OomReading, named: Mapping[str, Any], task: str) -> OomQuestion:
-    """Return the question about a pipeline: a log gives the card's size, unless one is named."""
+    """Return the question about a pipeline; the log gives the card's size if the user does not."""
     known = PICTURE_TRAINING if task == "train" else PICTURE
     settings = {name: value for name, value in named.items() if name in known}
     capacity = reading.size("capacity")
@@ -247,13 +247,13 @@ def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> li
 
 
 def _takes(setting: object, engine: str) -> bool:
-    """Tell whether a task has a setting, and an engine takes it."""
+    """Return whether the task has `setting` (not None) and `engine` takes it."""
     engines = getattr(setting, "engines", ())
     return setting is not None and (not engines or engine in engines)
 
 
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
-    """Return the settings of the log that this task and engine have, by our names."""
+    """Return the settings that the log states and this task and engine have, by our names."""
     share = "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
     figures = {"max_model_len": "context", "n_ctx": "context", "utilization": share}
     printed = {name: value for name in figures if (value := reading.parsed.get(name)) is not None}
@@ -266,8 +266,8 @@ def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
 
 
 def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
-    """Say that a log names another model than the one that was asked about: of both the shapes, or
-    the last word of the name, are known to differ."""
+    """Return a warning if the log names another model than the user: the catalogue entries differ,
+    or the last part of the names."""
     about = model.source.repo_id or model.reference
     if not named or not about or _model(named) == _model(about):
         return ()
@@ -275,15 +275,15 @@ def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
 
 
 def _model(name: str) -> str:
-    """Return what names of one model have in common: its entry in the catalogue, or the last word
-    of the path."""
+    """Return the catalogue entry's name for a model name, else the last part of its path in lower
+    case."""
     last = name.rstrip("/").rpartition("/")[2].lower()
     known = everyday.meaning(last)
     return known.entry.name if known is not None else last
 
 
 def answered(model: "Prepared", question: OomQuestion) -> tuple[Report, tuple[str, ...]]:
-    """The estimate; without the settings of the log where they do not go together."""
+    """Return the estimate and its warnings; without the log's settings if they clash."""
     settings = dict(question.settings)
     ask = getattr(model, question.task)
     try:

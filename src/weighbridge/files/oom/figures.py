@@ -6,8 +6,8 @@ from weighbridge.files.oom.record import OomReading
 
 
 def unallocated(reading: OomReading) -> int | None:
-    """Return the bytes that PyTorch holds and has not handed out. "cached" (to 1.3) and
-    "unallocated" (from 2.1) are this; "reserved in total" (1.4 to 2.0) includes what is
+    """Return the bytes that PyTorch reserved and no tensor uses. Messages call them "cached" (to
+    1.3) or "unallocated" (from 2.1); "reserved in total" (1.4 to 2.0) includes what is
     allocated."""
     printed, reserved, allocated = (
         reading.size(n) for n in ("unallocated", "reserved", "allocated")
@@ -20,7 +20,7 @@ def unallocated(reading: OomReading) -> int | None:
 
 
 def in_process(reading: OomReading) -> int | None:
-    """Add up what PyTorch holds of the device: tensors, its cache, and graphs' pools beside it."""
+    """Return the bytes that PyTorch holds on the device: tensors, cached blocks, private pools."""
     allocated, cached = reading.size("allocated"), unallocated(reading)
     if allocated is None:
         return None
@@ -28,10 +28,10 @@ def in_process(reading: OomReading) -> int | None:
 
 
 def own_process(reading: OomReading) -> int | None:
-    """Return the bytes of this process on the device, where the driver reports it. "Process N" is
-    often this very process seen from outside its container: the least listed one that can hold all
-    that PyTorch does, where no other line is about this process. 0 bytes: the driver did not
-    say."""
+    """Return the bytes of this process on the device as the driver reports them, None if it does
+    not (0 bytes in the message). "Process N" is often this very process, seen from outside its
+    container: without a line about this process, it is the smallest listed one that can hold all
+    that PyTorch does."""
     if reading.size("process"):
         return reading.size("process")
     mine = in_process(reading)
@@ -42,13 +42,13 @@ def own_process(reading: OomReading) -> int | None:
 
 
 def listed(reading: OomReading) -> list[dict[str, int]]:
-    """The processes that the message lists, as far as the driver knew their memory."""
+    """Return the processes that the message lists, those whose memory the driver knew."""
     return [row for row in reading.parsed.get("listed_processes", ()) if row["bytes"]]
 
 
 def others(reading: OomReading) -> int | None:
-    """Return the bytes of other programs and contexts: the device less what is free and ours.
-    Negative where the driver has moved some of ours to host memory (Windows): nothing, then."""
+    """Return the bytes of other programs and contexts: capacity less what is free and ours. At
+    least 0: Windows may have moved some of ours to host memory."""
     capacity, free = reading.size("capacity"), reading.size("free")
     mine = own_process(reading) or in_process(reading)
     if capacity is None or free is None or mine is None:
@@ -57,14 +57,14 @@ def others(reading: OomReading) -> int | None:
 
 
 def spilled(reading: OomReading) -> bool:
-    """Tell whether more is allocated than the device has: Windows moves it to host memory."""
+    """Return whether PyTorch holds more than the device has: Windows uses host memory, then."""
     capacity, allocated = reading.size("capacity"), reading.size("allocated")
     return capacity is not None and allocated is not None and allocated > capacity
 
 
 def contradictions(reading: OomReading) -> tuple[str, ...]:
-    """Say which figures of a message cannot both be true: more free than there is, or more free and
-    held together. Windows moves what is held to host memory."""
+    """Return a warning if two figures cannot both be true: more free than the device has, or more
+    free and held together. Windows moves what is held to host memory."""
     capacity, free, mine = reading.size("capacity"), reading.size("free"), in_process(reading) or 0
     if not capacity or free is None:
         return ()
@@ -77,12 +77,12 @@ def contradictions(reading: OomReading) -> tuple[str, ...]:
     return (sentence(key, free=human(free), held=human(mine), size=human(capacity)),)
 
 
-MOST_HELD = 105  # percent of a device that figures, rounded as they are, may come to
+MOST_HELD = 105  # percent of a device: figures are rounded, so their sum may come to a little more
 
 
 def share_between(reading: OomReading) -> int | None:
-    """The round share of the device, in percent, that the request would have crossed: a limit that
-    somebody set (set_per_process_memory_fraction takes such figures)."""
+    """Return the limit in percent, a multiple of 5, that the request would have crossed: one that
+    the user set (set_per_process_memory_fraction takes such figures)."""
     capacity, mine, requested = (
         reading.size("capacity"),
         in_process(reading),

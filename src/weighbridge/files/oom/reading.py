@@ -48,7 +48,7 @@ LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 # that is found decides, and what is called by others stands before them.
 PLACES = [line.split(maxsplit=2) for line in lines_beside(__file__, "places.txt")]
 
-# What stands in patterns of stated.jsonl: a number, and a share of a card
+# Placeholders in patterns of stated.jsonl: a number, and a fraction of a card
 STANDS = {"{COUNT}": r"[= ]{1,20}(\d{1,9})\b", "{SHARE}": r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"}
 KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
@@ -56,7 +56,7 @@ MOST_PLACES = 50  # of one word that are looked at
 
 
 class StatedSetting(NamedTuple):
-    """A line of stated.jsonl: a setting of ours, the words of logs for it, and what follows."""
+    """A line of stated.jsonl: our setting, what logs call it, and the pattern of its value."""
 
     setting: str
     kind: str
@@ -65,7 +65,7 @@ class StatedSetting(NamedTuple):
 
     @property
     def pattern(self) -> str:
-        """Return the pattern of what follows a word."""
+        """Return the pattern of the value that follows one of `words`."""
         return STANDS.get(self.follows, self.follows)
 
 
@@ -113,13 +113,13 @@ def wording_figures() -> tuple[WordingFigure, ...]:
 
 @cache
 def packed(pattern: str) -> re.Pattern[str]:
-    """Return a pattern as it is searched: without the spaces that it is written with."""
+    """Return `pattern` compiled for a packed log: its spaces are only there to be readable."""
     plain = pattern.replace(" ", "").replace("{SIZE}", SIZE).replace("{COUNT}", NUMBERED)
     return re.compile(plain)
 
 
 def read(text: str, name: str = "the text") -> OomReading:
-    """Return what a log says. Raises BadFileError where no message is in it."""
+    """Return what a log says. Raises BadFileError if it has no out-of-memory message."""
     pasted = log(text)
     wording, start = _recognised(pasted, name)
     lines, near = "\n".join(pasted.lines), pasted.around(start, NEAR)
@@ -129,7 +129,7 @@ def read(text: str, name: str = "the text") -> OomReading:
         **dict.fromkeys(ALWAYS),
         **_figures(wording, ahead, pasted.packed[max(start - BEHIND, 0) : start + AHEAD]),
     }
-    # In lines, since in packed text the next one may begin with a figure
+    # searched in lines: in packed text the next line may begin with a digit
     context = length_in(lines, "llama.cpp")
     if wording.name.startswith("ggml"):
         parsed |= {"n_ctx": context} if context else {}
@@ -153,7 +153,7 @@ def read(text: str, name: str = "the text") -> OomReading:
 
 
 def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
-    """Return the first wording that is in a log, and where it begins in its packed text."""
+    """Return the first wording found in a log, and the start of its match in the packed text."""
     for wording in wordings():
         for pattern in wording.says:
             if pattern.startswith("^"):
@@ -165,15 +165,15 @@ def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
 
 
 def _tool(wording: Wording, text: str) -> str:
-    """Return the program that printed a message: llama.cpp, where the driver's bare error stands
-    beside its command and below no traceback of Python (ggml-cuda.cu, ggml_cuda_error)."""
+    """Return the program that printed the message. It is llama.cpp if the driver's error comes with
+    its command and without a Python traceback (ggml-cuda.cu, ggml_cuda_error)."""
     if wording.name != "cuda-error" or re.search(PYTHON, text):
         return wording.tool
     return "llama.cpp" if re.search(GGML, text) else wording.tool
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
-    """Return the figures of a message by name; under "unknown", those that mean "no limit"."""
+    """Return the figures of a message by name; "unknown" lists those that mean "no limit"."""
     read: dict[str, Any] = {}
     figures = wording_figures()
     for figure in (each for group in wording.reads for each in figures if each.group == group):
@@ -187,8 +187,8 @@ def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
 
 
 def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
-    """Add up the buffers that llama.cpp has laid out on the device of its message before: those of
-    a name that ends with its number, each line once."""
+    """Return the sum of the buffers that llama.cpp logged before on the message's device: the
+    device names that end with its number, each line once."""
     number = re.sub(r"\D", "", str(parsed.get("buffer") or parsed.get("device", "")))
     held = {
         (line.part, match["device"], read_size(f"{match['size']}{match['unit']}iB"))
@@ -202,7 +202,7 @@ def _laid_out(lines: str, parsed: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _value(kind: str, text: str) -> Any:
-    """Return a figure as a number, or its text; None for what is no number or no limit."""
+    """Return a figure as a number or its text; None if it is not a number or has no limit."""
     if kind == "size":
         return int(text) if text.isdecimal() else read_size(text)
     if kind in ("MiB", "GiB"):
@@ -213,8 +213,8 @@ def _value(kind: str, text: str) -> Any:
 
 
 def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the processes that the message lists; from the kernel's message, the pages of the one it
-    killed."""
+    """Return the processes that the message lists; for the Linux kernel's message, the resident
+    bytes of the process it killed."""
     if "kernel" in wording.reads:
         pages = [
             values[name]
@@ -228,29 +228,29 @@ def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[
 
 
 def _version(wording: Wording, message: str) -> str:
-    """Return the name of a wording, with the releases that word it so."""
+    """Return the wording's name for the releases that print this `message`."""
     versions = (
         name for name, pattern in wording.versions.items() if packed(pattern).search(message)
     )
     return next(versions, wording.name)
 
 
-# What a log tells around its message
+# What a log says outside of its message
 
 
 def engine_of(tool: str, text: str) -> str:
-    """Return the engine that printed the message: its tool's, or that which the log names; "" where
-    nothing tells."""
+    """Return the engine that printed the message: that of `tool`, else the one that the log names;
+    "" if not known."""
     if rules_of(tool):
         return tool
-    # A trainer comes before the server that it starts: its own words change what it does
+    # a trainer comes before the server that it starts: its flags are the ones to change
     learners = sorted(told_by("signs"), key=lambda program: program.name not in LEARNERS)
     known = (p.name for p in learners if any(s in text for s in p.signs))
     return next(known, "") or _served(text)
 
 
 def _served(text: str) -> str:
-    """Return the server that a line starts, SERVER where we do not know it; "" of none."""
+    """Return the server that a command starts: SERVER for an unknown one, "" without a command."""
     line = re.search(SERVES, text)
     if line is None:
         return ""
@@ -260,12 +260,12 @@ def _served(text: str) -> str:
 
 
 def place_of(lines: str) -> str:
-    """Return what the program was doing, a name of PLACES; "" where its traceback does not tell."""
+    """Return what the program was doing, a name of PLACES; "" if its traceback does not tell."""
     return next((name for name, _, pattern in PLACES if re.search(pattern, lines)), "")
 
 
 def stated_in(lines: str) -> Mapping[str, Any]:
-    """Settings that the log states, each by the first word of it that a value follows."""
+    """Return the settings that the log states, each by its first word with a value behind it."""
     context = length_in(lines)
     stated: dict[str, Any] = {"context": context} if context else {}
     for row in stated_settings():
@@ -276,8 +276,8 @@ def stated_in(lines: str) -> Mapping[str, Any]:
 
 
 def length_in(lines: str, program: str = "") -> int | None:
-    """Return the longest request that a log states, of one program where it is named; None where it
-    states none."""
+    """Return the tokens of the longest request that a log states, None if it states none.
+    `program`: only its lines."""
     matches = (re.search(pattern, lines) for pattern in length_lines(program))
     return next((int(match["count"].replace(",", "")) for match in matches if match), None)
 
@@ -300,14 +300,14 @@ LOADS = r"""(?x)
 
 
 def model_in(lines: str) -> str:
-    """The Hub id, or the GGUF file, of the model that the log says is loaded; "" where it names
-    none, or several."""
+    """Return the Hub id or GGUF file of the model that the log loads; "" if it names none, or
+    several."""
     named = dict.fromkeys(re.findall(LOADS, lines[-MOST_SEARCHED:]))
     return next(iter(named)) if len(named) == 1 else ""
 
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
-    """Return the text of `pattern` right behind a word or an option; None where there is none."""
+    """Return the match of `pattern` right behind `word`, a whole word or option, else None."""
     value, place = re.compile(pattern), -1
     for _ in range(MOST_PLACES):
         place = lines.find(word, place + 1)

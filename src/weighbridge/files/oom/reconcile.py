@@ -43,12 +43,12 @@ DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate 
 
 
 def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
-    """Return what of the model has the size of the request or need, and what fills the device."""
+    """Return the components as large as the request or need, and the one that fills the device."""
     return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
 
 
 def _request(matches: tuple[Match, ...]) -> Match | None:
-    """Return the part that the request was for, of those that have a cause."""
+    """Return the component that the failed request was for, None if it says no cause by itself."""
     first = next((m for m in matches if m.matches == "request"), None)
     return first if first is not None and first.component in REQUESTED else None
 
@@ -56,8 +56,8 @@ def _request(matches: tuple[Match, ...]) -> Match | None:
 def rejudged(
     reading: OomReading, judged: Judged, report: Report, causes: tuple[Match, ...]
 ) -> Judged:
-    """The cause, with what the model tells; what the message says or shows stays. A step of
-    training has no cache to be too big."""
+    """Return the cause after a comparison with the estimate; a cause that the message states or
+    proves stays. A training step has no cache to be too big."""
     if report.task == "train":
         judged = without_cache(judged)
     if judged.sure not in OPEN and judged.why != "one_tensor":
@@ -74,8 +74,8 @@ def rejudged(
 
 
 def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
-    """Judge by size: the weights, where they fill the device, else the largest component of what
-    does not fit. A program that came further than loading had no weights that fill it."""
+    """Return the cause by size: the weights if they fill the device, else the largest component if
+    the estimate does not fit. A program that got past loading had weights that fit."""
     if judged.why.startswith("place.") and reading.place != "load":
         return judged
     weights = report.fullest.binding().of("weights").expected
@@ -88,20 +88,20 @@ def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
 
 
 def _capacity(reading: OomReading, report: Report) -> int:
-    """Bytes of the device; more than any has where nothing tells."""
+    """Return the bytes of the device; 2**60, more than any device has, if nothing tells."""
     named = report.verdict.usable_bytes if report.verdict is not None else 0
     return reading.size("capacity") or named or 1 << 60
 
 
 def overfull(reading: OomReading, report: Report) -> bool:
-    """Tell whether weights alone are more than the device has, and the program came no further than
+    """Return whether the weights alone exceed the device, and the program got no further than
     loading them."""
     weights = report.fullest.binding().of("weights").low
     return reading.place in ("", "load") and weights > _capacity(reading, report)
 
 
 def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
-    """A warning where these settings are not those of the program: it came further than they do."""
+    """Return a warning if the program got further than the given settings would let it."""
     weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
@@ -116,8 +116,8 @@ def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
 
 
 def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int]:
-    """Return the largest component and its bytes. What a step adds to weights that are loaded is
-    the question where they alone fit."""
+    """Return the largest component of the peak and its bytes; `without_weights` if the weights fit
+    and the question is what a step adds."""
     sums: dict[str, int] = {}
     for c in device.binding().components:
         if without_weights and c.name == "weights":
@@ -135,7 +135,7 @@ def _of_device(report: Report) -> Iterator[Match]:
 
 
 def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
-    """The cache of one request, where the message says what it needs."""
+    """Yield the cache of one request, if it has the size that the message says is needed."""
     needed = reading.size("needed_kv")
     need = report.derived.get("kv_cache_bytes_per_request")
     if needed and isinstance(need, int) and _agree(needed, need):
@@ -143,7 +143,7 @@ def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
 
 
 def _one_request(report: Report, nbytes: int) -> str:
-    """Write the cache of one request as tokens times bytes, where that is the size exactly."""
+    """Return the formula of one request's cache: tokens x bytes, if that is `nbytes` exactly."""
     context, each = report.workload.get("context"), report.derived.get("kv_cache_bytes_per_token")
     if context and each and context * each == nbytes:
         return f"{context:,} tokens x {each:,} B"
@@ -151,7 +151,7 @@ def _one_request(report: Report, nbytes: int) -> str:
 
 
 def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
-    """The first part of the model that has the size of the failed request."""
+    """Yield the first component or tensor of the model that has the size of the failed request."""
     requested = reading.size("requested")
     if requested is None or requested <= SMALLEST:
         return
@@ -162,8 +162,8 @@ def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[M
 
 
 def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
-    """Return the bytes that a driver may be asked for, for a tensor: whole segments of PyTorch, in
-    steps between two powers of two where Unsloth set those, as it does before torch 2.9."""
+    """Return the bytes that PyTorch may request from the driver for a tensor: whole segments, and
+    with Unsloth before torch 2.9 also rounded to steps between two powers of two."""
     if not reading.wording.startswith("torch") or "cpu" in reading.wording:
         return (nbytes,)
     rounded = (OF_UNSLOTH.round_size(nbytes),) if reading.engine == "unsloth" else ()
@@ -171,7 +171,7 @@ def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
 
 
 def _agree(printed: int, nbytes: int) -> bool:
-    """Tell whether a figure with two decimals (or one: newer vLLM) of its unit can be `nbytes`."""
+    """Return whether `nbytes` prints as `printed` with two decimals (newer vLLM: one)."""
     unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
     return abs(printed - nbytes) <= unit // 200 + 1
 
@@ -207,7 +207,7 @@ def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
-    """Yield the sizes in which a loader asks for weights, one by one."""
+    """Yield each weight as (component, bytes, formula), in 2 and 4 bytes per element."""
     for part in model.parts:
         for param, _ in part.blueprint.distinct():
             for width in WIDTHS:
@@ -216,7 +216,7 @@ def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
 
 
 def _shape(model: Model) -> Mapping[str, int]:
-    """Return the words and the heads of a language model, where its config states them."""
+    """Return the vocabulary size, heads and MLP size that the config of a language model states."""
     sizes: dict[str, int] = {}
     for part in model.parts:
         text = part.config.get("text_config")

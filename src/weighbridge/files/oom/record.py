@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 SCHEMA = "weighbridge.oom/1"
-SERVER = "another server"  # the engine of a server that we do not know
+SERVER = "another server"  # the engine's name for a server that weighbridge does not know
 ALWAYS = (  # null where the message does not say
     "capacity_bytes",
     "free_bytes",
@@ -30,14 +30,14 @@ Sure = Literal["said", "computed", "likely", "unknown"]
 
 
 def table(name: str) -> list[dict[str, Any]]:
-    """Return the lines of one file of this folder, in order."""
+    """Return the lines of `name`.jsonl of this folder, in order."""
     with open(os.path.join(os.path.dirname(__file__), f"{name}.jsonl"), encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
 class OomReading:
-    """A message as it was read: the wording, the program that printed it, and its figures."""
+    """What weighbridge read from a log: the message's wording, its program, and its figures."""
 
     wording: str
     tool: str
@@ -50,18 +50,18 @@ class OomReading:
     stated: Mapping[str, Any] = field(default_factory=dict)  # settings that the log states
     message: str = ""  # the text around the match, packed
     model: str = ""  # what the log says that it loads
-    means: str = ""  # the conclusion where the wording alone tells (conclusions.jsonl)
+    means: str = ""  # a name of conclusions.jsonl, if the wording alone tells the cause
 
     def size(self, name: str) -> int | None:
-        """A figure of the message, or None where it does not say."""
+        """Return the bytes of the figure `name`, None if the message does not have it."""
         value = self.parsed.get(f"{name}_bytes")
         return value if isinstance(value, int) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """`why` names the sentence that tells it; `sure` says what it rests on: the message says so,
-    its numbers show it, it is the likeliest of several, or the message does not tell."""
+    """A cause. `why` names the sentence that explains it; `sure` is "said" by the message,
+    "computed" from its figures, the "likely" one of several, or "unknown"."""
 
     cause: str | None
     why: str
@@ -72,8 +72,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to change: settings, what it costs, and a line to paste where there is one.
-    `peak_bytes` is None where no estimate was made for it."""
+    """One change of settings, its cost, and a line to paste if there is one. `peak_bytes` is None
+    if no estimate was made with it."""
 
     change: Mapping[str, Any]
     cost: str
@@ -94,7 +94,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A component that has the size that failed, or fills the device."""
+    """A component of the estimate that has the size of the failed request, or fills the device."""
 
     component: str
     nbytes: int
@@ -112,7 +112,7 @@ class Match:
 
 @frozen_record
 class Oom(Shown):
-    """Why memory ran out, and what to change. All sizes are bytes."""
+    """An explained out-of-memory message: its cause, and what to change. All sizes are bytes."""
 
     reading: OomReading
     judged: Judged
@@ -127,7 +127,7 @@ class Oom(Shown):
 
     @property
     def parsed(self) -> Mapping[str, Any]:
-        """The figures of the message, by the names of the JSON form."""
+        """The figures of the message, by their names in the JSON form."""
         return self.reading.parsed
 
     @property

@@ -23,8 +23,8 @@ CUT = f"longer than {MOST // MIB} MiB; give the end of the log: tail -n 2000 FIL
 MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
 COLORS = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
 ESCAPED = (("\\r\\n", "\n"), ("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'))  # as JSON has them
-# What stands before a line of a message: [rank0]:, worker-5:, (EngineCore pid=316), vllm-1  |,
-# ERROR 06-05 06:18:13 [core.py:390]. Each part is bounded, and none can match in two ways.
+# Prefixes of a line of a message: [rank0]:, worker-5:, (EngineCore pid=316), vllm-1  |, ERROR 06-05
+# 06:18:13 [core.py:390]. Each part is bounded, and none can match in two ways.
 PREFIX = re.compile(
     r"[│|>]?[ \t]{0,200}(?:"
     r"\[rank\d{1,6}\]:[ \t]?|"
@@ -39,21 +39,21 @@ PREFIX = re.compile(
 
 @dataclass(frozen=True)
 class Log:
-    """`lines` as they were written, less prefixes; `packed` is the same without whitespace."""
+    """A log: `lines` as written, without prefixes; `packed`: the same without whitespace."""
 
     lines: tuple[str, ...]
     packed: str
     starts: tuple[int, ...]  # where each line begins in `packed`
 
     def around(self, place: int, lines: int) -> str:
-        """The lines about a place of `packed`."""
+        """Return the `lines` lines before and after position `place` of `packed`."""
         here = bisect_right(self.starts, place) - 1
         near = self.lines[max(here - lines, 0) : here + lines]
         return "\n".join(line[-WIDEST:] for line in near)
 
 
 def decoded(raw: bytes, name: str = "the text") -> str:
-    """The text of `raw`. Raises BadFileError where it is none: empty, binary or too long."""
+    """Return `raw` as text. Raises BadFileError if it is empty, binary or too long."""
     if len(raw) > MOST:
         raise BadFileError(f"{name} is {CUT}")
     for mark, encoding in MARKS:
@@ -67,7 +67,7 @@ def decoded(raw: bytes, name: str = "the text") -> str:
 
 
 def log(text: str) -> Log:
-    """Strip `text` of colours, escapes, borders and the prefixes of loggers."""
+    """Return `text` as a Log, without colours, escapes, borders and the prefixes of loggers."""
     if "\x1b" in text:
         text = COLORS.sub("", text)
     for escaped, sign in ESCAPED:
@@ -84,8 +84,8 @@ def _line(line: str) -> str:
 
 
 def _packed(lines: list[str]) -> tuple[str, tuple[int, ...]]:
-    """`lines` without whitespace, and where each begins; the end of a short line stays between two
-    digits, which are two numbers then."""
+    """Return `lines` without whitespace, and the start of each. A line break between two digits
+    stays if the line was too short to be wrapped: they are two numbers then."""
     out: list[str] = []
     starts: list[int] = []
     length, before = 0, ""
@@ -110,7 +110,7 @@ _SIZE = re.compile(rf"({NUMBER})\s?([A-Za-z]{{1,5}})")
 
 
 def read_size(text: str) -> int | None:
-    """Bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None where the figure means "no limit"."""
+    """Return the bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None for "no limit"."""
     match = _SIZE.fullmatch(text)
     assert match is not None, text
     unit = match[2].upper()
