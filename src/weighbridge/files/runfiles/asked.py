@@ -46,7 +46,7 @@ from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload import FSDP, INFER, TABLES, TRAIN, engines_of
 from weighbridge.workload.train import LEARNS
 
-TAKEN = "\x1f"  # stands in a line for each character that a rule has taken
+TAKEN = "\x1f"  # replaces each character that a rule has taken
 NUMBER = r"\d{1,7}"
 LENGTH = re.compile(r"(?ai)(?<![\w.-])(?P<value>\d{1,4}k)(?![\w-])")
 FORM = re.compile(
@@ -80,14 +80,14 @@ MODELS = re.compile(
     r"(?= (?:for|on|to|that|in)\b)|\bhow (?:big|large)(?: of)? an? (?:model|llm)s?\b"
     r"|(?:能|可以)跑(?:什么|哪些|多大的?)(?:大?模型)?|多大的?模型"
 )
-FULL = re.compile(  # of the training that is named behind it, and not "full context"
+FULL = re.compile(  # "full" of the training named behind it, not of "full context"
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
     rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
     r"|(?<=with )full (?:parameters?|weights?)"
 )
 AMOUNT = re.compile(r"(?i)\bhow much\b|\brequirements?\b|多少")
 SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
-SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # of a model without a name
+SIZE = re.compile(r"(?ai)(?<![\w.-])(\d{1,4}(?:\.\d)?b)(?![\w-])")  # a model's size without a name
 LEARNED = re.compile(rf"(?ai)(?<![\w-])({'|'.join(LEARNS)})(?![\w]|-[\w.]*\d[bB])")
 METHOD = re.compile(r"(?ai)(?<![a-z])(?:qlora|dora|loha|lokr|lora)s?(?![a-z])")
 CHIP = r"m[1-5](?: (?:pro|max|ultra))?"
@@ -97,7 +97,7 @@ MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
     r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb?)?(?![a-z0-9])"
     r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
 )
-ADAPTERS = re.compile(  # of a run that trains none
+ADAPTERS = re.compile(  # adapters that a run uses but does not train
     r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b|\bwith (?:an?|one|two|my|some) (?:\w+ )?loras?\b"
 )
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
@@ -111,30 +111,30 @@ COUNTED = re.compile(  # before a size: two 16GB cards
 MANY = re.compile(  # before a card's name: 2 p40, 4x a10g
     rf"(?ai)(?<![\w.-])(?P<count>\d{{1,2}})(?: ?x ?|(?<!{TAKEN}.) )$"
 )
-BELOW = re.compile(r"(?<![^\s(])-$")  # before the number of a size: -5 GB
+BELOW = re.compile(r"(?<![^\s(])-$")  # the minus sign of a size
 NO_CARDS = (  # before a card's name: 0 4090s, -2 x 4090
     r"(?ai)(?<![\w.-])(?:-\d{{1,4}}|0{{1,4}}|zero|零) ?[x\u00d7*张块]? ?"
     r"(?:(?:nvidia|geforce|rtx|amd|radeon) )*{}s?(?![\w-])"
 )
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
-EITHER = re.compile(  # between cards of which each is asked
+EITHER = re.compile(  # between cards that are alternatives
     r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
 )
 BOTH = re.compile(  # between cards of one machine
     r"(?i) ?(?:\+|&|\band\b|\bplus\b|\bwith\b|和|加|跟) ?(?:(?:an?|one|my|another) )?"
 )
 NOTHING = re.compile(r"(?!)")
-SERVED_TOO = ("offload", "precision")  # of training alone, in words that people say of serving
+SERVED_TOO = ("offload", "precision")  # training's, but people say it of serving
 SOUGHT = {"context": "context", "users": "batch_size", "batch": "batch_size"}  # by --max
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
 MOST_MODELS = 4
-# Settings by which models are ranked: what a question calls them, and what `models` does
+# Settings that rank models: name in a question -> name in `models`
 RANKED = {"context": "min_context", "engine": "engine", "quantization": "quantization"}
 UNKNOWN = re.compile(  # gtp-oss-120b, MiniCPM-V 4.5
     r"(?a)(?<![\w.-])[A-Za-z][\w.]*-(?:[\w.-]*\d[\w.]*|[\w.-]+ \d{1,2}\.\d(?![\w.]))"
 )
-MOST_UNREAD = 8  # words that no rule takes of a question: a text of more is something else
+MOST_UNREAD = 8  # unread words of a question; a text with more is something else
 # Of a message, which a program wrote, and of a command, which has flags and names files. People say
 # that something runs out of memory, or when it does
 NO_QUESTION = re.compile(
@@ -143,7 +143,7 @@ NO_QUESTION = re.compile(
     r"\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
     r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
 )
-# In a config, code, a Modelfile, Markdown or a prompt: lines with it are not of one sentence
+# Marks of a config, code, a Modelfile, Markdown or a prompt: their lines are not one sentence
 OF_A_FILE = re.compile(
     r"(?m)^\s*(?:(?:- )?[a-z][\w.-]*\s*[:=]|\w+_\w+\s*[:=]|(?:FROM|PARAMETER|ENV|RUN) |[$>#]\s)"
     r"|^\s*[\w.-]+[:=]\s*$|[<|`;]"
@@ -152,22 +152,22 @@ LISTED = re.compile(r"\n\s*(?:[-*\u2022] |(?=[A-Z]\w*: ))")  # "GPU: 4090" on a 
 
 
 class Spoken(NamedTuple):
-    """A row of spoken.toml: what of a line says a setting, and the value that is typed for it."""
+    """A row of spoken.toml: a pattern of words for a setting, and the value that they mean."""
 
     setting: str
     pattern: "re.Pattern[str]"
     value: str
     tasks: tuple[str, ...]
-    usual: Mapping[str, str]  # settings that such a line has beside it, where it says no others
+    usual: Mapping[str, str]  # settings that such a line implies, if it states no others
 
     def typed(self, match: "re.Match[str]") -> str:
-        """Return the value that a match says, as it is typed."""
+        """Return the value of a match, spelled as for the command line."""
         groups = {name: value or "" for name, value in match.groupdict().items()}
         return self.value.format(all=re.sub(r"[ -]", "_", match[0].lower()), **groups)
 
 
 class SpokenRules(NamedTuple):
-    """What spoken.toml says: how lines say settings, and what in them decides nothing."""
+    """The rules of spoken.toml: words for settings, and words that decide nothing."""
 
     settings: tuple[Spoken, ...]
     phrases: "re.Pattern[str]"
@@ -177,7 +177,7 @@ class SpokenRules(NamedTuple):
 
 @cache
 def _rules() -> SpokenRules:
-    """Return what spoken.toml says."""
+    """Return the rules of spoken.toml."""
     data = tomllib.loads(text_beside(__file__, "spoken.toml"))
     rows = tuple(
         Spoken(
@@ -204,15 +204,15 @@ def _pattern(text: str) -> "re.Pattern[str]":
 
 
 class Line:
-    """A line of words, and what no rule has taken of it."""
+    """A line of prose. `left`: its text, with TAKEN for all that a rule has read."""
 
     def __init__(self, text: str) -> None:
         self.left = text
-        self.strange: list[str] = []  # words that say what no setting of ours does
+        self.strange: list[str] = []  # words for what no setting of ours covers
 
     @property
     def document(self) -> Document:
-        """Return what is left as a text for the readers of texts."""
+        """Return the unread rest as a document for the readers of texts."""
         return documents(self.left, "text", "the text")[0]
 
     def take(self, start: int, end: int) -> None:
@@ -220,15 +220,15 @@ class Line:
         self.left = self.left[:start] + TAKEN * (end - start) + self.left[end:]
 
     def find(self, pattern: "re.Pattern[str]") -> list["re.Match[str]"]:
-        """Return the matches of a pattern in what is left, and take each."""
+        """Return the matches of a pattern in the unread rest, and take them."""
         matches = [match for match in pattern.finditer(self.left) if match[0]]
         for match in matches:
             self.take(match.start(), match.end())
         return matches
 
     def name(self, value: str) -> None:
-        """Take a name wherever it stands, and a word behind it with which it means the same model:
-        "70b" is "70 b", too, and "deepseek r1" goes on with "671b"."""
+        """Take a model's name at all its places, with a next word that does not change its meaning:
+        "70b" is also "70 b", and "deepseek r1" may go on with "671b"."""
         spelled_so = re.escape(value).replace(r"\ ", " ").replace("b", " ?b").replace("B", " ?B")
         for match in self.find(re.compile(rf"(?i){spelled_so}")):
             behind, meant = WORD.match(self.left, match.end() + 1), stored(value)
@@ -250,8 +250,8 @@ class Line:
 
 
 class AskedQuestion(NamedTuple):
-    """What a line asks: a command, its models, and its options and settings as they are typed; ""
-    of a switch."""
+    """A question as a command: its `task`, its models, and its options and settings as on the
+    command line; "" for a switch."""
 
     task: str
     models: Sequence[str]
@@ -267,8 +267,8 @@ class AskedQuestion(NamedTuple):
         return [*typed, *(("--check",) if judged else ())]  # a question's exit code is its verdict
 
     def request(self, workload: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the same question as a request. Settings of `workload`, which was given beside the
-        words, win. Raises UsageError if the question is about several models, or about none."""
+        """Return the question as a request; settings of `workload`, from the caller, take
+        precedence. Raises UsageError unless the question is about exactly one model."""
         if len(self.models) != 1:
             raise UsageError(sentence("request.one_model", names=", ".join(self.models) or "-"))
         spoken = {name: value or True for name, value in self.settings.items()}
@@ -295,24 +295,24 @@ def read(text: str) -> AskedQuestion | None:
         return None
     task, options = _task(line, has_card, makes)
     settings = Settings(line, task, trains="for" in options, makes=bool(makes))
-    settings.take_named()  # before names and cards: "tp 2 3090" are no two cards
+    settings.take_named()  # before names and cards: "tp 2 3090" are not two cards
     if makes:
         _take_pipeline(line)
     else:
         named = _names(line) or named
-    for name in sorted(named, key=len, reverse=True):  # of which one may be the end of another
+    for name in sorted(named, key=len, reverse=True):  # a name may be the end of a longer one
         line.name(name)
     device, engines = _device(line), _programs(line, "pictures" if makes else "words")
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
     packed = "qlora" in options.values()
-    if settings.about == "train" and "offload" in asked:  # which needs a way of sharing
+    if settings.about == "train" and "offload" in asked:  # offloading needs sharding
         asked.setdefault("shard", "fsdp2" if packed else "zero3")
     program = _program(line, engines, task, options)
     trainer = FRAMEWORKS.get({**asked, **program}.get("framework", USUAL))
     if packed and asked.get("shard") in FSDP and trainer is not None and trainer.accelerate:
-        asked.setdefault("bnb_4bit_quant_storage", "bfloat16")  # else it leaves them whole
+        asked.setdefault("bnb_4bit_quant_storage", "bfloat16")  # else FSDP does not shard them
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
@@ -329,7 +329,7 @@ def words(text: str) -> list[str]:
 
 
 def _which_models(line: Line) -> AskedQuestion | None:
-    """Return the question of a line which models a card runs, or trains; None of another line."""
+    """Return a question which models a card runs or trains; None for another line."""
     device = _device(line) if line.find(MODELS) else {}
     if "gpu" not in device:
         return None
@@ -350,7 +350,7 @@ def _which_models(line: Line) -> AskedQuestion | None:
 
 
 def _take_pipeline(line: Line) -> None:
-    """Take the words that name a pipeline: its longest beginning of a phrase that means it."""
+    """Take the words that name a pipeline: the longest beginning of a phrase that means it."""
     for match in NAMED.finditer(line.left):
         for begun in beginnings(match[1]):
             one = pipelines.find(begun)
@@ -367,8 +367,8 @@ def _take_pipeline(line: Line) -> None:
 
 
 def _names(line: Line) -> list[str]:
-    """Return the models that a line names; else the first name in words alone that the catalogue
-    takes; else a size: "mistral small", "70b"; [] of none."""
+    """Return the models that a line names; else the first plain-word name in the catalogue
+    ("mistral small"); else a size ("70b"); [] without any."""
     if named := models(line.document):
         return [piece.value for piece in named[:MOST_MODELS]]
     names = (name for match in NAMED.finditer(line.left) for name in beginnings(match[1]))
@@ -377,8 +377,8 @@ def _names(line: Line) -> list[str]:
 
 
 def _unknown_name(line: Line) -> list[str]:
-    """Return the one word that looks like a model's name, of a line with a card in it: its refusal
-    names the nearest that is known; [] of none, and of several."""
+    """Return the one word that looks like a model's name in a line with a card, so that the refusal
+    can suggest the nearest; [] for none or several."""
     rest = Line(line.left)
     if not _device(rest):
         return []
@@ -387,8 +387,8 @@ def _unknown_name(line: Line) -> list[str]:
 
 
 def _device(line: Line) -> dict[str, str]:
-    """Take the cards of a line, or the size of one that it names no more of, and its host memory.
-    Return them as `gpu` and `ram`."""
+    """Return the line's cards as `gpu`, or the one size it names instead, and its host memory as
+    `ram`; take their words."""
     if mac := _mac(line):
         return {"gpu": mac}
     said = line.left
@@ -402,13 +402,13 @@ def _device(line: Line) -> dict[str, str]:
         value = _of_size(line, one)
     elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
         value = f"{value} {one.gb}GB"
-    for gb in ram:  # of the host, where no such card is sold with it
+    for gb in ram:  # host memory: no such card is sold with that size
         value = value.removesuffix(f" {gb}GB") if part_id(value) == f"{gb}gb" else value
-    for size in sizes:  # of a named card its size says no more
+    for size in sizes:  # the size adds nothing to the card's name
         of_it = size.of == "gpu_memory" and size.gb.strip("-") in re.findall(r"\d+", value)
         if of_it or (size.of == "ram" and len(ram) == 1):
             line.take(size.start, size.end)
-        elif TAKEN in line.left[size.start : size.end]:  # as a card's that is not sold with it
+        elif TAKEN in line.left[size.start : size.end]:  # a size that this card is not sold with
             line.strange.append(f"{size.gb}GB")
     named = value.partition(":")[0]
     if value and re.search(NO_CARDS.format(re.escape(named)), said):
@@ -418,7 +418,7 @@ def _device(line: Line) -> dict[str, str]:
 
 
 def _cards(line: Line) -> str:
-    """Take the cards that a line names, with their number; "" of none, and of several kinds."""
+    """Take the named cards and return them with their number; "" for none or several kinds."""
     named = card(line.document)
     for match in CARD.finditer(line.left) if named is None else ():
         if LAPTOP.search(line.left) and part_id(f"{match['name']} Laptop"):
@@ -426,7 +426,7 @@ def _cards(line: Line) -> str:
             return f"{match['name']} Laptop"
         if OF_LAPTOP.search(match["name"]) and not part_id(match["name"]):
             line.take(*match.span())
-            return str(match["name"])  # no card of a desktop: it is told which are known
+            return str(match["name"])  # not the desktop card: the refusal lists the known ones
     if named is None:
         return ""
     value = named.value
@@ -439,9 +439,8 @@ def _cards(line: Line) -> str:
 
 
 def _each_card(line: Line) -> str:
-    """Take the cards of which a line asks one after the other, "a 3090 or a 4090", or together, "a
-    3090 and a 3060". Return them with commas or plus signs between; "" of cards that something else
-    stands between."""
+    """Take cards that are alternatives, "a 3090 or a 4090", or of one machine, "a 3090 and a 3060".
+    Return them joined by commas or plus signs; "" if anything else is between them."""
     found = [*CARD.finditer(line.left)]
     between = [line.left[a.end() : b.start()] for a, b in pairwise(found)]
     each = [card(Line(match[0]).document) for match in found]
@@ -455,7 +454,7 @@ def _each_card(line: Line) -> str:
 
 
 def _of_size(line: Line, size: "Size") -> str:
-    """Return the card, or the cards, that a line names by a size alone; take the number of them."""
+    """Return the cards of a line that names only their size and number; take the number."""
     value = f"{size.gb}gb"
     counted = COUNTED.search(line.left, 0, size.start)
     if counted is None or not part_id(f"{counted['count']} {value}"):
@@ -465,7 +464,7 @@ def _of_size(line: Line, size: "Size") -> str:
 
 
 class Size(NamedTuple):
-    """A number of gigabytes in a line, and the setting that it is of."""
+    """A number of gigabytes in a line, and the setting it belongs to."""
 
     gb: str
     of: str  # "ram" or "gpu_memory"
@@ -474,7 +473,7 @@ class Size(NamedTuple):
 
 
 def _sizes(line: Line) -> Iterator[Size]:
-    """Yield the sizes of a card and of the host's memory that a line says."""
+    """Yield the memory sizes of cards and host that a line states."""
     for match in BYTES.finditer(line.left):
         below = "-" if BELOW.search(line.left, 0, match.start()) else ""  # no size, as is told
         if of := whose(match) or (ENOUGH.match(line.left, match.end()) and "gpu_memory"):
@@ -483,7 +482,7 @@ def _sizes(line: Line) -> Iterator[Size]:
 
 
 def _bare_name(line: Line) -> str:
-    """Take the only word with a number in it that is a card's name: "t4", "2060"."""
+    """Take the only word with a digit that is a card's name: "t4", "2060"."""
     found = [
         m
         for m in WORD.finditer(line.left)
@@ -499,7 +498,7 @@ def _bare_name(line: Line) -> str:
 
 
 def _mac(line: Line) -> str:
-    """Take the only Mac of a line that says its memory; "" of none. The chip decides no byte."""
+    """Take the only Mac with its memory; "" if none. The chip does not change the estimate."""
     macs = [m for m in MAC.finditer(line.left) if m["first"] or m["size"]]
     if len(macs) != 1:
         return ""
@@ -584,20 +583,20 @@ def _task(line: Line, has_card: bool, pipeline: str) -> tuple[str, dict[str, str
     return "fit" if has_card else "infer", counts
 
 
-# What says adapters beside a method that learns from rewards; TRL's rank (trainer/model_config.py)
+# LoRA settings for a method that learns from rewards; TRL's rank (trainer/model_config.py)
 ADAPTED = {"lora": {"lora_r": "16"}, "qlora": {"lora_r": "16", "quantization": "nf4"}}
 TUNES = {"full": "train", "lora": "lora", "qlora": "qlora"}  # a method -> what `fit` calls it
 
 
 def _of_training(line: Line) -> bool:
-    """Tell whether a line says a setting that training alone has."""
+    """Return whether a line states a setting that only training has."""
     only = TRAIN.keys() - INFER.keys()
     rows = (row for row in _rules().settings if row.setting in only.difference(SERVED_TOO))
     return any(row.pattern.search(line.left) for row in rows)
 
 
 class Settings:
-    """Takes the settings of one command from a line."""
+    """The settings of one command, taken from a line."""
 
     def __init__(self, line: Line, task: str, *, trains: bool, makes: bool) -> None:
         self.line, self.asked, self.fits = line, dict[str, str](), task == "fit"
@@ -609,7 +608,7 @@ class Settings:
         self.known: Mapping[str, Setting[Any]] = TABLES[about]
 
     def take_named(self) -> None:
-        """Take the settings that the line names beside their values."""
+        """Take the settings that the line states with their names."""
         for row in _rules().settings:
             if not row.setting:
                 self.line.strange += [match[0] for match in self.line.find(row.pattern)]
@@ -622,7 +621,7 @@ class Settings:
                 self._take(name, pattern, lambda match: match.groupdict().get("value") or "")
 
     def take_rest(self) -> dict[str, str]:
-        """Take the settings that a value alone says, and return all as they are typed."""
+        """Take the settings that a value alone states; return all, as on the command line."""
         for rule in (*RULES, *OF_LANGUAGE):
             self._take(rule.setting, rule.pattern, partial(spelled, rule))
         if SOUGHT.get(self.asked.get("max", "")) in self.asked:  # "max context 32k" is no search
@@ -639,8 +638,8 @@ class Settings:
     def _take(
         self, setting: str, pattern: "re.Pattern[str]", typed: Callable[["re.Match[str]"], str]
     ) -> bool:
-        """Take what says a setting by one rule, if it says one value that the setting can have, and
-        tell whether it does. Of two values neither is taken."""
+        """Take a setting by one rule if the line gives it exactly one valid value, and return
+        whether it does. Of two values neither is taken."""
         if setting == "context" and self.about == "train":
             setting = "seq_len"
         matches = [match for match in pattern.finditer(self.line.left) if match[0]]
@@ -655,7 +654,7 @@ class Settings:
         return bool(matches)
 
     def _reads(self, setting: str, value: str) -> bool:
-        """Tell whether the command has a setting, and that this value."""
+        """Return whether the command has the setting, and the setting that value."""
         if setting in OF_FIT:
             return self.fits
         if setting == "of_text":
@@ -671,8 +670,8 @@ class Settings:
 
 @cache
 def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
-    """Return the pattern of a setting in its own words, with its value behind it: "max num seqs
-    64"; None of one whose name is a word of every day."""
+    """Return the pattern of a setting's own name with a value behind it: "max num seqs 64"; None if
+    the name is an everyday word."""
     names = (name.strip("-") for name in (setting.name, *setting.flags))
     spellings = [re.sub(r"[-_]", "[ _-]", name) for name in names if re.search("[-_]", name)]
     if not spellings:
@@ -688,6 +687,6 @@ def _by_its_name(setting: Setting[Any]) -> "re.Pattern[str] | None":
 
 
 def _engine_of(settings: Iterable[str]) -> dict[str, str]:
-    """Return the engine that has the settings of a line, where not every engine has them."""
+    """Return the engine that has one of the line's settings, if not every engine has it."""
     having = [engines_of(INFER[name]) for name in settings if name in INFER]
     return next(({"engine": engines[0]} for engines in having if engines), {})

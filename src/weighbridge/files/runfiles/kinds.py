@@ -45,7 +45,7 @@ HOMES = (
     "training.unanswered",
     "serving.workflow",
     "serving.compose",
-    "training.jobs",  # of manifests, those that train
+    "training.jobs",  # Kubernetes manifests that train
     "serving.kubernetes",
     "serving.llama_swap",
     "serving.engine_configs",
@@ -73,12 +73,12 @@ SUFFIXES: Mapping[str, str] = {
     ".log": "text",
     ".out": "text",
 }
-SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
-KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
-BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
-FEWEST_WORDS = 3  # of a line of words, which is no config of a key
+SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # tried in this order
+KEYED = ("json", "toml", "yaml")  # syntaxes with keys, which any program's config may have
+BATCHED = ("shell", "text")  # syntaxes in which #SBATCH lines occur
+FEWEST_WORDS = 3  # words of a line of prose; fewer may be a config key
 ASKED = {"train": ("train", "train_image"), "infer": ("infer", "image")}
-OF_A_MODEL = re.compile(r'"(?:architectures|model_type|_class_name)"\s*:')  # keys of its config
+OF_A_MODEL = re.compile(r'"(?:architectures|model_type|_class_name)"\s*:')  # keys of config.json
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
@@ -89,7 +89,7 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def named(name: str) -> Kind:
-    """Return a kind by its name. Raises UsageError."""
+    """Return the kind called `name`. Raises UsageError if there is none."""
     for each in kinds():
         if each.name == name.lower().replace("_", "-"):
             return each
@@ -98,16 +98,16 @@ def named(name: str) -> Kind:
 
 
 def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
-    """Read the text of a file into the runs that it starts; `kind` overrides what is in it, and
-    files that it names are read below `folder`. Raises UsageError where no kind tells it, and
-    BadFileError where it is broken."""
+    """Return the run file of a text. `kind` overrides recognition by content; files that the text
+    names are read below `folder`. Raises UsageError if no kind recognizes the text, BadFileError if
+    it is malformed."""
     return replace(_read(text, name, kind, folder), folder=folder)
 
 
 def _first_kind(
     pieces: Sequence[Document], syntax: str, among: Sequence[Kind]
 ) -> tuple[Kind, list[Document]] | None:
-    """Return the first kind that tells pieces of a text, with these; None where none does."""
+    """Return the first of `among` that recognizes a piece, with those pieces; None if none does."""
     for each in among:
         pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
         if pieces_told:
@@ -142,7 +142,7 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
 
 
 def _with_words(text: str, name: str, folder: str) -> RunFile | None:
-    """Return what a text tells that is no file alone; None of a file, or where it tells nothing."""
+    """Return the runs of a text with prose; None for a plain file, or without any run."""
     if FOUND_BY_NAME.search(os.path.basename(name)) or not has_words(text):
         return None
     prose, (whole,) = named("text"), _pieces(text, "text", name, folder)
@@ -150,9 +150,8 @@ def _with_words(text: str, name: str, folder: str) -> RunFile | None:
 
 
 def _of_another_program(text: str, name: str) -> RunFile | None:
-    """Return the file of the launch lines that a config of another program holds; None where it has
-    none."""
-    # Here, since it reads the catalogue's names, which most questions of a scan do not
+    """Return the run file of the launch lines in another program's config, None if it has none."""
+    # imported here: it reads the catalogue's names, which most files of a scan do not need
     from weighbridge.files.runfiles.config_script import script_of
 
     try:
@@ -180,13 +179,13 @@ def _untold(name: str, text: str = "") -> UsageError:
 
 
 def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
-    """Return what the cells of a notebook start: its Python, else the lines that it tells a shell;
-    the file's text stays the notebook's."""
+    """Return the runs of a notebook's cells: of its Python, else of its shell commands. The file's
+    `text` stays the notebook's."""
     asked = kinds() if kind is None else (named(kind),)
     for code in book.codes:
         code_name = (
             f"{name}.sh" if code.syntax == "shell" else name
-        )  # a script, whatever comes first
+        )  # a shell script, whatever its first line is
         pieces = documents(code.text, code.syntax, code_name)
         told_by_kind = _first_kind(pieces, code.syntax, asked)
         if told_by_kind is not None:
@@ -197,8 +196,8 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
 
 
 def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]:
-    """Return the text of a file and what it is called; text that is handed in as it is. Raises
-    NotFoundError and BadFileError."""
+    """Return the text and the name of a file; text that the caller passes with a `name`, or with
+    line breaks, is returned as it is. Raises NotFoundError and BadFileError."""
     if isinstance(file, str) and name is not None:
         return file, name
     path = os.fspath(file)
@@ -211,7 +210,7 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
         raise NotFoundError(
             sentence("file.not_opened", why=error.strerror), where=f"{path:.80}"
         ) from None
-    if raw.startswith(b"PK\x03\x04"):  # what torch saves: training_args.bin
+    if raw.startswith(b"PK\x03\x04"):  # a file of torch.save
         from weighbridge.files.runfiles.training.saved import arguments
 
         return arguments(raw, path), path
@@ -219,15 +218,15 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
 
 
 def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
-    """Return the folder of a file, below which it may name others; "" of text that is handed
-    in."""
+    """Return the folder below which the file may name other files; "" for text that the caller
+    passes."""
     if isinstance(file, str) and (name is not None or "\n" in file):
         return ""
     return os.path.dirname(os.fspath(file)) or os.curdir
 
 
 def of_task(file: RunFile, task: str | None) -> RunFile:
-    """Return the runs of one task. Raises UsageError where a file has none of it."""
+    """Return the file with the runs of `task` only. Raises UsageError if it has none."""
     asked = TABLES.keys() if task is None else ASKED.get(task, (task,))
     runs = tuple(run for run in file.runs if run.task in asked)
     if not runs:
@@ -266,8 +265,8 @@ def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFi
 
 
 def _with_its_text(run: PlannedRun, piece: Document) -> PlannedRun:
-    """Return a run with what its text says beside it: what is odd of its keys, the allocator's
-    variable, and the lines of a job."""
+    """Return `run` with facts from its text: odd keys as notes, the allocator's environment
+    variable, and the cards of a batch job."""
     short = cut_short(piece.text) if piece.syntax in BATCHED else ()
     odd = (*(f"{piece.name}:{line}: {what}" for line, what in piece.remarks), *short)
     run = replace(run, notes=(*run.notes, *odd)) if odd else run
@@ -276,10 +275,10 @@ def _with_its_text(run: PlannedRun, piece: Document) -> PlannedRun:
 
 
 def _syntaxes(text: str, name: str) -> Iterator[str]:
-    """Yield the syntaxes that a text may be in, the likeliest first."""
+    """Yield the syntaxes that a text may have, the likeliest first."""
     suffix = os.path.splitext(name)[1].lower()
     first = "modelfile" if FOUND_BY_NAME.search(os.path.basename(name)) else SUFFIXES.get(suffix)
-    if first and first != "text":  # a text may hold any other
+    if first and first != "text":  # a .txt or .md file may hold any syntax
         yield first
     if first in ("yaml", "json", "toml"):
         return

@@ -13,8 +13,8 @@ COST = "the container may take {new} of its machine's memory, not {old}"
 
 
 def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[str, Remedy] | None:
-    """Return a text with the limit that a run needs, and what that changes; None where it is not
-    the limit alone that lacks, or where it has no place in the text."""
+    """Return the text with a memory limit that is high enough, and that change as a remedy. None if
+    more than the limit is missing, or if its place in the text is not known."""
     limit = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
     verdict = None if weighed.report is None else weighed.report.verdict
     if limit is None or verdict is None or not _alone(verdict):
@@ -35,20 +35,20 @@ def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[
 
 
 def _alone(verdict: Verdict) -> bool:
-    """Tell whether the device surely has room, and host memory lacks."""
+    """Return whether the device surely has room and only host memory is too small."""
     short = verdict.host is not None and verdict.host.fits in ("no", "unknown")
     return short and verdict.count > 0 and verdict.per_device.high <= verdict.usable.low
 
 
 def _with(text: str, limit: Understood, new: str) -> str | None:
-    """Return a text with another limit, in the quotes of the old one."""
+    """Return the text with limit `new`, in the quotes of the old one; None if that one is empty."""
     old = text[limit.start : limit.end]
     bare = old.strip("\"'")
     return f"{text[: limit.start]}{old.replace(bare, new)}{text[limit.end :]}" if bare else None
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, ram: str) -> bool:
-    """Tell whether a text asks for what it did, with that limit."""
+    """Return whether the changed text reads as the same run with memory limit `ram`."""
     try:
         again = read(after, file.name, file.kind, file.folder).runs[number]
     except (WeighbridgeError, IndexError):

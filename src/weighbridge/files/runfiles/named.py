@@ -7,7 +7,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.files.runfiles.document import Document
 from weighbridge.models.catalogue import everyday, pipelines
 
-MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
+MOST_TEXT = 60_000  # characters that are searched: a GitHub issue may have 65,536
 OLLAMA = re.compile(  # a line of `ollama ps`
     r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+"
     r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+(?:(?P<cpu>\d+)%/)?\d+%[^\n]*?"
@@ -17,14 +17,14 @@ PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # 
 HOSTED = re.compile(
     r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90})(:(?:UD-)?I?Q\d\w+)?)"
 )
-NAMED = re.compile(  # tags of Ollama among them
+NAMED = re.compile(  # Ollama's tags too
     r"(?<![A-Za-z\d_/.])(?=((?:[A-Za-z][- ])?[A-Za-z]{2,24}"
     r"(?:[ -]?[\d.]{1,8}(?:[nslmx]|vl)?(?![A-Za-z\d]))?"
     r"(?:(?:[- ]|:(?=e?\d[\dx.]{0,6}[bmt](?![A-Za-z])))[A-Za-z0-9._]{1,24}){0,6}))"
 )
-HEAD = re.compile(r"[\w.-]{1,60}-$")  # of a name, in front of its end
+HEAD = re.compile(r"[\w.-]{1,60}-$")  # the beginning of a name whose end was matched
 COMMENT = re.compile(r"(?m)(?<=[(\[{,=\"')\]])[ \t]*#[^\n]*")  # behind code of a line
-# What a name goes on with that is of another release, or another name: FLUX.2, LTX 2.3, Flux2Klein
+# What follows a name if it means another release or model: FLUX.2, LTX 2.3, Flux2Klein
 VERSION = re.compile(
     r"[A-Za-z\d]|[ .-]?v?\d{1,2}\.\d{1,2}(?![\d.]| ?(?:GB|s\b|sec))|[.-]\d{1,2}(?!\d)"
     r"| \d(?![\d.]| ?(?:[x\u00d7*-]|GB|GPU|card|image|step|frame|s\b|sec|h\b|min|day|time|LoRA))"
@@ -33,19 +33,19 @@ FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
     r"(?i)(?<![\w/.-])(?:qwen|llama|gemma|mistral|phi|deepseek|glm|internvl|minicpm|kimi|gpt-oss)"
     r"[\w.]{0,12}-(?:[\w.]{1,20}-){0,4}\d{1,4}(?:\.\d)?b(?:-[\w.]{1,20}){0,5}"
 )
-# Behind a folder: a file of a program, whose folders are no models
+# The rest of a path to a program's file, whose folders are no models
 OF_A_FILE = re.compile(r"(?:/[\w.-]{1,80}){1,8}?\.(?:toml|ya?ml|json|py|sh)\b")
 MOST_WORDS = 6  # of a name with blanks: Qwen3 30B A3B Instruct 2507
 LONG_NAME = 7  # characters of a name without a size: glm-5.2
 
 
 class Piece(NamedTuple):
-    """Something that was found in a text, and the line where it stands."""
+    """A value that was found in a text, and its line."""
 
     value: str
     line: int
-    assumed: str = ""  # what of the value the text does not say, and why it is taken
-    listed: bool = False  # a program lists it, and it is no word of the writer
+    assumed: str = ""  # the part of the value that was assumed, and why
+    listed: bool = False  # from a program's output, not from the writer
 
 
 def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
@@ -53,7 +53,7 @@ def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
 
 
 def models(document: Document) -> list[Piece]:
-    """Return the models that a text names, each once, in the order of its lines: a title leads."""
+    """Return the models that a text names, each once, sorted by line: the title's comes first."""
     text = COMMENT.sub(lambda match: " " * len(match[0]), document.text[:MOST_TEXT])
     pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
@@ -66,33 +66,33 @@ def models(document: Document) -> list[Piece]:
         names = [*filter(known, beginnings(match[1]))]
         head = HEAD.search(text[max(0, match.start(1) - 60) : match.start(1)]) if names else None
         if head and known(head[0] + names[0]):
-            continue  # it is the end of another: Qwen-32B of DeepSeek-R1-Distill-Qwen-32B
-        if names:  # of two that mean the same the shorter: "llama3.1 8b 4090"
+            continue  # the end of another name: Qwen-32B of DeepSeek-R1-Distill-Qwen-32B
+        if names:  # the shorter of two names with one meaning: "llama3.1 8b 4090"
             name = [n for n in names if stored(n) == stored(names[0])][-1]
             piece = piece_of(document, match, name)
             before = pieces.setdefault(known(name), piece)
             if before.value.endswith(
                 f" {name}"
-            ):  # a word before it is none of it: "dpo llama-3.1-8b"
+            ):  # the word before the name is not part of it: "dpo llama-3.1-8b"
                 pieces[known(name)] = piece
     return sorted(pieces.values(), key=lambda piece: piece.line)
 
 
 def pipeline(document: Document, *, plain: bool = False) -> Piece | None:
-    """Return the first pipeline of pictures or video that a text names, by its name in the
-    catalogue. A word of its own ("wan", "flux") is one where the text is `plain`: names and numbers
-    alone, and no sentences about something else."""
+    """Return the first image or video pipeline that a text names, by its catalogue name. A name
+    that is also a word ("wan", "flux") counts only if the text is `plain`: names and numbers, no
+    sentences."""
     known = (piece for piece, other in _pipelines(document, plain) if not other)
     return next(known, None)
 
 
 def unknown_pipeline(document: Document) -> str:
-    """Return the first pipeline of a series that we know and a release that we do not; ""."""
+    """Return the text's first pipeline of a known series but unknown release; "" if none."""
     return next((other for _, other in _pipelines(document, plain=False) if other.strip()), "")
 
 
 def _pipelines(document: Document, plain: bool) -> Iterator[tuple[Piece, str]]:
-    """Yield the pipelines that a text names, each with what it says where that is another one."""
+    """Yield the text's pipelines, each with "" or the name of another release that it means."""
     text = document.text[:MOST_TEXT]
     for match in NAMED.finditer(text):
         for name in beginnings(match[1]):
@@ -106,20 +106,20 @@ def _pipelines(document: Document, plain: bool) -> Iterator[tuple[Piece, str]]:
 
 
 def _in_a_path(text: str, start: int) -> bool:
-    """Tell whether what begins at a place of a text goes on with a path, or an address."""
+    """Return whether the text at `start` continues a path or a web address."""
     behind = text[max(start - 1, 0) : start] in ("/", ":", "@")
     return behind or "://" in text[max(start - 60, 0) : start]
 
 
 def beginnings(phrase: str) -> Iterator[str]:
-    """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
+    """Yield the beginnings of a phrase, the longest first: a name may have blanks."""
     words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
     for count in range(min(len(words), MOST_WORDS), 0, -1):
         yield "".join(words[:count]).strip(" .,-")
 
 
 def known(name: str) -> str:
-    """Return the entry of the catalogue that a name means; "" where it is none, or only a word."""
+    """Return the catalogue entry that a name means; "" if none, or if it is a mere word."""
     digits = re.search(r"\d", name) and re.search(r"[A-Za-z]{2}", name)
     sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
     if not digits or not sized or PLAIN.fullmatch(name):
@@ -128,14 +128,14 @@ def known(name: str) -> str:
 
 
 def stored(name: str) -> tuple[str, str] | None:
-    """Return what a name means, and the format that it says."""
+    """Return the catalogue entry of a name and the format in the name; None if not known."""
     meaning = everyday.meaning(name)
     return meaning and (meaning.name, meaning.quantization)
 
 
 def unknown_model(document: Document) -> str:
-    """Return the first name of a text that is built like a model's of a family that we know, with
-    its size, and that the catalogue has not; "" where there is none."""
+    """Return the first name that looks like a model with its size, of a family that weighbridge
+    knows, and is not in the catalogue; "" if none."""
     for match in FAMILY.finditer(document.text[:MOST_TEXT]):
         name = match[0].rstrip(".-")
         if not known(name):
@@ -144,7 +144,7 @@ def unknown_model(document: Document) -> str:
 
 
 def positions(name: str) -> int | None:
-    """Return the context that a model of the catalogue was made for, by its name on the Hub."""
+    """Return the context length in tokens of a catalogue model, by its name on the Hub."""
     return _of_config(name, "max_position_embeddings")
 
 

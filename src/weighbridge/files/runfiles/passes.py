@@ -41,27 +41,27 @@ from weighbridge.workload.consistency import idle
 if TYPE_CHECKING:
     from weighbridge.files.runfiles.weighing import WeighedRun
 
-# Keys that name more weights to adapt, or other ones
+# keys that name other or more weights for adapters
 OF_ADAPTERS = ("lora_target_parameters", "network.network_kwargs", "network_args")
-NARROWEST = 512  # of a weight that is adapted: IBM's Granite 3.1 MoE has experts this wide
-ADAM = 16  # bytes a number: float32 with its gradient and two states
+NARROWEST = 512  # width of the narrowest adapted weight: experts of IBM's Granite 3.1 MoE
+ADAM = 16  # bytes per element: float32 with its gradient and two states
 BY_FILE = "as the file asks"
 CARD = ("gpu", "gpu_memory")
-DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
+DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has its own config
 ELSEWHERE = (
     "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, not in "
     "this file: --shard says it"
 )
 IDLE = "it means nothing beside {}, and is left out"
-OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
-RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
+OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp: a file of the Hub
+RPC_FLAG = "--rpc"  # llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
-OWN_LINE = {*CARD, "ram"}  # typed beside a file, these leave its own line to paste as it is
-SHARED = "shared_card"  # the condition on runs that are given the same card
+OWN_LINE = {*CARD, "ram"}  # the user may give these and the file's own launch line is still right
+SHARED = "shared_card"  # the condition for runs on one card
 
 
 class Typed(NamedTuple):
-    """Settings of any task that are typed beside a file, and a model in place of the file's."""
+    """The user's settings besides the file, of any task, and a model in place of the file's."""
 
     file: RunFile
     settings: Mapping[str, Any]
@@ -69,15 +69,15 @@ class Typed(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A pass over a run, by the fields that it may change."""
+    """A pass over a run, and the fields it may change."""
 
     change: Callable[[PlannedRun, Typed], PlannedRun]
     fields: tuple[str, ...]
 
 
 class AnswerPass(NamedTuple):
-    """A pass over a run that has an answer, by the fields of the run and of its report that it may
-    change."""
+    """A pass over a run that has an estimate, and the fields of the run and of its report that it
+    may change."""
 
     change: "Callable[[WeighedRun, Report, Typed], WeighedRun]"
     run: tuple[str, ...] = ()
@@ -85,30 +85,30 @@ class AnswerPass(NamedTuple):
 
 
 def passed(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return a run as it is weighed beside what is typed."""
+    """Return `run` after all PASSES, with the user's settings applied."""
     for each in PASSES:
         run = each.change(run, typed)
     return run
 
 
 def answered_for(weighed: "WeighedRun", typed: Typed) -> "WeighedRun":
-    """Return an answer with what its file says of it."""
+    """Return the answer after all ANSWER_PASSES, with what the file adds to it."""
     for each in ANSWER_PASSES:
         if weighed.report is not None:
             weighed = each.change(weighed, weighed.report, typed)
     return weighed
 
 
-# Before a run is weighed
+# Before a run is estimated
 
 
 def without_defaults(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return a run without defaults in whose place something is typed."""
+    """Return the run without the defaults that a setting of the user replaces."""
     return replace(run, defaults=tuple(one for one in run.defaults if one[0] not in typed.settings))
 
 
 def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return a run without what means nothing beside a setting that is typed, which is told."""
+    """Return the run without settings that the user's make meaningless, with notes on them."""
     left = idle(typed.settings, run.settings) if run.task == "train" else {}
     if not left:
         return run
@@ -126,7 +126,7 @@ def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
 def _idle_notes(
     run: PlannedRun, left: Mapping[str, str]
 ) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
-    """Return what is said of settings that mean nothing: of keys of the file, and of others."""
+    """Return the notes on settings without effect: for keys of the file, and for other settings."""
     read = tuple(
         Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
         for u in run.understood
@@ -138,7 +138,7 @@ def _idle_notes(
 
 
 def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return a run without the doubt which card is meant, where one is typed."""
+    """Return the run without the doubt which card it means, if the user names one."""
     if typed.settings.keys().isdisjoint(CARD):
         return run
     unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
@@ -146,8 +146,8 @@ def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
 
 
 def as_the_model(run: PlannedRun, typed: Typed) -> PlannedRun:
-    """Return a run of a workflow as what is typed for the model that it loads: formats and sizes
-    are the workflow's own."""
+    """Return the run of a ComfyUI workflow, read again with the user's model: formats and sizes
+    stay the workflow's."""
     if typed.file.kind != "comfyui" or not typed.model:
         return run
     from weighbridge.files.runfiles.document import documents
@@ -170,8 +170,8 @@ PASSES = (
 
 
 def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]") -> "WeighedRun":
-    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
-    larger ones are asked, too: it is sure where all of them say so."""
+    """Return the answer for the smallest card that the card's name may mean. A "no" is sure only if
+    the larger cards say no, too."""
     first = weigh(run)
     if first.fits != "no" or not run.larger:
         return first
@@ -186,8 +186,8 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
 
 
 def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
-    typed: what the file says itself its reader has compared."""
+    """Return the run with a note if DeepSpeed's batch sizes do not match the ranks of the user's
+    cards. Within a file, its reader has compared them."""
     run = weighed.run
     if ranks_of(run) or typed.settings.keys().isdisjoint(("gpu", "data_parallel_size")):
         return weighed
@@ -197,7 +197,7 @@ def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun
 
 
 def by_the_file(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer that says what the file asks for as such, and not as typed."""
+    """Return the answer with the file, not the user, as the origin of dtype and context."""
     derived, names = report.derived.copy(), typed.settings.keys()
     if derived.get("dtype_from") == ASKED and names.isdisjoint(("dtype", "quantization")):
         derived["dtype_from"] = BY_FILE
@@ -207,8 +207,8 @@ def by_the_file(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
 
 
 def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer that is not sure where something that we do not count takes less ("no") or
-    more ("yes"), or where what divides the model stands in another file."""
+    """Return the answer with an open verdict if a key that was not counted takes less ("no") or
+    more ("yes"). It is open, too, if another file decides how the model is sharded."""
     verdict = report.verdict
     if verdict is None or verdict.fits == "unknown" or _surely_too_large(report, verdict):
         return weighed
@@ -224,23 +224,23 @@ def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun"
 
 
 def _is_bounded(unread: Unread, report: Report, verdict: Verdict) -> bool:
-    """Tell whether what was not understood takes at most what is to spare: adapters of the run's
-    rank beside all weights, trained by Adam in float32."""
+    """Return whether a key that was not understood takes less than the margin: at most adapters of
+    the run's rank for all weights, with float32 Adam."""
     rank, room = report.workload.get("lora_r"), verdict.margin_bytes or 0
     most = report.model.parameters * 2 * (rank or 0) // NARROWEST * ADAM
     return verdict.fits == "yes" and unread.key in OF_ADAPTERS and 0 < most < room
 
 
 def _surely_too_large(report: Report, verdict: Verdict) -> bool:
-    """Tell whether the weights of a pipeline alone are more than the card has, whatever its text
-    leaves open: a size and frames that nobody said change nothing about that."""
+    """Return whether a pipeline's weights alone exceed the card: image size and frames that the
+    text does not state cannot change that."""
     fullest = report.fullest.binding()
     return report.pictures and fullest.of("weights").low > verdict.usable.high > 0
 
 
 def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say what decides a run and stands in words alone, or nowhere; "" where all of it is said by
-    what a program reads, or is typed."""
+    """Return why prose alone leaves the verdict open; "" if programs or the user state all settings
+    that decide."""
     names = {*typed.settings, *(("model",) if typed.model else ())}
     flags = {"gpu": CARD}
     words = [name for name in run.words if names.isdisjoint(flags.get(name, (name,)))]
@@ -254,7 +254,7 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
 
 
 def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
-    """Yield flags that say what stands in words."""
+    """Yield the flags for settings that only prose states."""
     for name in names:
         value = run.model if name == "model" else run.settings.get(name)
         if value is not None:
@@ -263,37 +263,37 @@ def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say which files decide and are not here."""
+    """Return a sentence on files that decide and do not exist."""
     absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
     return NOT_HERE.format(absent) if absent else ""
 
 
 def _doubts(run: PlannedRun, verdict: Verdict) -> Iterator[Unread]:
-    """Yield what was not understood, and with which the verdict may be another."""
+    """Yield the keys that were not understood and could change the verdict."""
     return (u for u in run.unread if (u.raises if verdict.fits == "yes" else u.lowers))
 
 
 def _of_cards(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say what is doubted of the cards themselves."""
+    """Return the doubt about the cards themselves."""
     keys = (FEW_CARDS, SEVERAL_CARDS)
     return next((u.why for u in _doubts(run, verdict) if u.key in keys), "")
 
 
 def _unsaid(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say which keys may take more or less: their values are not in the file, or not known."""
+    """Return a sentence on keys that may take more or less: their values are not known."""
     keys = ", ".join(u.key for u in _doubts(run, verdict) if u.raises and u.lowers)
     return f"it is not known what {keys} takes" if keys else ""
 
 
 def _uncounted(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say which keys are not counted."""
+    """Return a sentence on keys that the estimate leaves out."""
     keys = ", ".join(u.key for u in _doubts(run, verdict))
     way = "more" if verdict.fits == "yes" else "less"
     return f"it is counted without {keys}, which takes {way}" if keys else ""
 
 
 def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
-    """Say that what divides the model stands in another file."""
+    """Return a sentence if another file decides how the model is sharded."""
     alone = typed.file.kind in DIVIDED_ELSEWHERE and "shard" not in {*typed.settings, *run.settings}
     return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
 
@@ -303,15 +303,15 @@ DOUBTS = (_by_words, *OTHER_DOUBTS)
 
 
 def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer about a Modelfile whose line to paste makes a model of it, and whose
-    remedies are told as changes of a copy."""
+    """Return the answer for a Modelfile: the line to paste creates a model from it, and remedies
+    change a copy."""
     from weighbridge.files.runfiles.serving.own_modelfile import lines
 
     file = typed.file
     if file.kind != "modelfile" or not _own_line(typed):
         return weighed
     name = f"{report.model.name.rpartition('/')[2]}-own"
-    path = "Modelfile" if file.name == UNNAMED else file.name  # of a text that was pasted
+    path = "Modelfile" if file.name == UNNAMED else file.name  # for a pasted text
 
     def pasted(remedy: Remedy) -> Remedy:
         line_of_ours = lines(remedy.paste, file.text, path, name, remedy.change)
@@ -323,8 +323,8 @@ def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "We
 
 
 def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer whose line to paste is the file's own, where that starts what no other line
-    needs to make first: a file of llama.cpp that a repository has, cards of other machines."""
+    """Return the answer with the file's own launch line, if the usual line needs a step before it
+    and this does not: llama.cpp with -hf, or with cards of other machines."""
     from weighbridge.files.runfiles.serving.lines import launch_line
 
     run = weighed.run
@@ -340,8 +340,8 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
 
 
 def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer about a workflow, which is its own line to paste: remedies say what of it
-    changes, whatever nodes load the rest."""
+    """Return the answer for a workflow, which needs no other line to paste; remedies list only the
+    changes to it."""
     lines = str(report.derived.get("launch") or "").splitlines()
     if typed.file.kind != "comfyui" or not lines or not _own_line(typed):
         return weighed
@@ -356,8 +356,8 @@ def as_own_workflow(weighed: "WeighedRun", report: Report, typed: Typed) -> "Wei
 
 
 def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
-    """Return an answer about a script of TRL that parses no flags: what to paste are arguments of
-    its own calls."""
+    """Return the answer for a script of TRL without flags: remedies to paste become arguments of
+    its calls."""
     if typed.file.kind != "training-script":
         return weighed
 
@@ -370,13 +370,13 @@ def as_own_script(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weigh
 
 
 def _own_line(typed: Typed) -> bool:
-    """Tell whether nothing is typed that a file's own line does not say."""
+    """Return whether the user's settings leave the file's own launch line right."""
     return typed.settings.keys() <= OWN_LINE
 
 
 def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
-    """Return an answer with a line to paste; a parameter of a model goes before what its server
-    gives."""
+    """Return the answer with `line` to paste. A context that the model sets takes precedence over
+    the server's."""
     report = weighed.report
     assert report is not None
     warnings = report.warnings
@@ -389,7 +389,7 @@ def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
 
 
 def _without_note(weighed: "WeighedRun", report: Report) -> "WeighedRun":
-    """Return an answer without the reason why there is no line to paste: the text has its own."""
+    """Return the answer without the reason for no line to paste: the text has its own line."""
     derived = report.derived.copy()
     note = derived.pop("launch_note", None)
     warnings = tuple(w for w in report.warnings if w != note)
@@ -407,11 +407,11 @@ ANSWER_PASSES = (
 )
 
 
-# Runs of one file that are given the same card
+# Runs of one file on one card
 
 
 def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
-    """Return answers of which those on one card are judged by their sum, too."""
+    """Return the answers, with runs on one card also judged by their sum."""
     judged = list(runs)
     cards = dict.fromkeys(card for run in runs for card in run.run.devices)
     for card in cards:
@@ -422,8 +422,8 @@ def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
 
 
 def _beyond_shares(whole: Bytes, reports: Sequence[Report]) -> Bytes:
-    """Return what answers take together with the bounds of what is outside the shares of a card
-    that their engines take: contexts, graphs."""
+    """Return the bytes of all answers together, with the bounds of what their engines' memory
+    fractions do not cover: CUDA contexts, graphs."""
     others = (r.fullest.binding().components for r in reports if r.fullest.taken is not None)
     sizes = [c.bytes for components in others for c in components if c.level == "driver"]
     less = sum(size.expected - size.low for size in sizes)
@@ -439,7 +439,7 @@ def _named(run: PlannedRun) -> str:
 
 
 def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
-    """Judge the runs at some places, which share a card, by what they take together."""
+    """Set the verdict of the runs `members`, which share `card`, by their total memory."""
     names = " and ".join(_named(runs[number].run) for number in members)
     reports = [report for number in members if (report := runs[number].report) is not None]
     lacks = [_named(runs[number].run) for number in members if runs[number].report is None]

@@ -15,7 +15,7 @@ FOLDERS = "**"
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a path in a folder, with slashes, is one that a pattern means."""
+    """Return whether `name`, a path with slashes in the folder, matches one of the patterns."""
     parts = PurePosixPath(name).parts
     return ".." not in parts and any(
         _alike(parts, PurePosixPath(_whole(pattern)).parts) for pattern in patterns
@@ -23,18 +23,18 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def below(folder: Path, patterns: Sequence[str]) -> Iterator[str]:
-    """Yield the files below a folder that a pattern means, as paths in it, in their order."""
+    """Yield the files below `folder` that match a pattern, as relative paths in sorted order."""
     paths = {path for pattern in patterns for path in folder.glob(_whole(pattern))}
     yield from sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
 def _whole(pattern: str) -> str:
-    """Return a pattern that ends with a name: `a/**` is `a/**/*`."""
+    """Return a pattern for files: `a/**` becomes `a/**/*`."""
     return f"{pattern}/*" if pattern.endswith(FOLDERS) else pattern
 
 
 def _alike(names: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Tell whether the names of a path are those of a pattern, one by one."""
+    """Return whether the path's names match those of the pattern, one by one."""
     if not wanted or not names:
         return not names and not wanted
     if wanted[0] == FOLDERS:

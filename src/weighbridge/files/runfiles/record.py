@@ -6,15 +6,15 @@ from typing import Any
 from weighbridge.base.records import NamedTuple, field, frozen_record
 from weighbridge.files.runfiles.document import Document
 
-FEW_CARDS = "cards"  # the key of what says that a run is given fewer than it starts with
-SEVERAL_CARDS = "card"  # and of a card whose name may mean a smaller or a larger one
+FEW_CARDS = "cards"  # the key of the note that the run has fewer cards than processes
+SEVERAL_CARDS = "card"  # the key of the note that the card's name may mean several cards
 Value = Any  # text, a number, true or false, or a list of these
 
 
 @frozen_record
 class Understood:
-    """One key of a file that decides memory: `setting` is ours, and `start` to `end` is where its
-    value stands in the text (0, 0: nowhere that could be written to)."""
+    """A key of a file that decides memory, read as our `setting`. `start` and `end`: the characters
+    of its value in the text (0, 0: it has no place that could be changed)."""
 
     key: str  # as the file writes it: "fsdp_config.offload_params"
     value: Value
@@ -27,32 +27,32 @@ class Understood:
 
 @frozen_record
 class Unread:
-    """One key that decides memory, or may, and that was not understood; `why` is a clause.
-    `lowers`: it takes less than is counted without it, so that "no" is not sure; `raises`: it takes
-    more, so that "yes" is not."""
+    """A key that decides memory, or may, and was not understood; `why` is a clause. `lowers`: the
+    run takes less than estimated, so "no" is not sure; `raises`: it takes more, so "yes" is not
+    sure."""
 
     key: str
     line: int
     why: str
     lowers: bool = False
     raises: bool = False
-    missing: str = ""  # a file that decides and is not there
+    missing: str = ""  # a file that the answer needs and that does not exist
     file: str = ""  # where it stands, if that is not the run file
 
 
 class StartPart(NamedTuple):
-    """One part of what a server took when it started. `name` is a component of ours, or of the
-    log alone; `value` is bytes, or a count of the log."""
+    """One part of the memory that a server took at its start. `name`: a component of ours, or one
+    of the log's; `value`: bytes, or a count that the log prints."""
 
     name: str
     value: int
     line: int
-    device: str = ""  # as the log names it: "CUDA0"
+    device: str = ""  # "CUDA0", as in the log
 
 
 class ServerStart(NamedTuple):
-    """What one server wrote when it started: its parts in bytes, and its counts (cached "tokens",
-    "context" in tokens, "layers"); `free` are bytes, card by card."""
+    """What one server logged at its start. `parts`: bytes; `counts`: cached "tokens", "context" in
+    tokens, "layers"; `free`: free bytes per card."""
 
     program: str
     parts: tuple[StartPart, ...]
@@ -60,71 +60,71 @@ class ServerStart(NamedTuple):
     free: tuple[int, ...] = ()
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of a part, over all devices; None where the log does not say it."""
+        """Return the bytes of part `name` over all devices, None if the log does not have it."""
         sizes = [part.value for part in self.parts if part.name == name]
         return sum(sizes) if sizes else None
 
 
 @frozen_record
 class PlannedRun:
-    """One run: a question of ours. `command` is an engine's own launch line, which then holds all
-    that is not in `settings`. `defaults` are sizes that decide, are not in the file and were taken
-    from the program that reads it: (setting, value, why)."""
+    """One training or server that a file starts. `command`: an engine's launch line, which holds
+    all that is not in `settings`. `defaults`: (setting, value, why) of sizes that decide memory and
+    that the file leaves to the program's defaults."""
 
     task: str  # train or infer
-    model: str = ""  # "" where the file does not say it
-    config: Mapping[str, Value] = field(default_factory=dict)  # of a model that the file describes
-    name: str = ""  # of a service among several
+    model: str = ""  # "" if the file names none
+    config: Mapping[str, Value] = field(default_factory=dict)  # of a model the file describes
+    name: str = ""  # the service's name, if the file has several
     settings: Mapping[str, Value] = field(default_factory=dict)
     command: str = ""
     understood: tuple[Understood, ...] = ()
     unread: tuple[Unread, ...] = ()
     defaults: tuple[tuple[str, Value, str], ...] = ()
-    notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
-    cards: int = 0  # that its line or its batch script asks for, of whatever kind; 0: not said
-    engine_cards: int = 0  # beside those that train: what writes answers has them
-    larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
-    refused: str = ""  # why there is no answer, though it was read
-    replicas: int = 1  # as many of it are started
-    devices: tuple[str, ...] = ()  # the cards of its machine that it is given, by their ids
-    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
-    words: tuple[str, ...] = ()  # settings that the words of a text alone say
-    missing: tuple[str, ...] = ()  # what decides, and the text does not say
-    open: bool = False  # `refused` says nothing of whether it fits: the text says too little
-    step: tuple[str, Value] | None = None  # DeepSpeed's config, and what it says of all samples
+    notes: tuple[str, ...] = ()  # remarks on the whole run
+    cards: int = 0  # cards that the command or batch script requests, of any kind; 0: not stated
+    engine_cards: int = 0  # further cards, for the inference engine that generates answers
+    larger: tuple[str, ...] = ()  # larger cards that the name may mean too, as --gpu takes them
+    refused: str = ""  # why there is no estimate for a run that was read
+    replicas: int = 1  # number of copies that the file starts
+    devices: tuple[str, ...] = ()  # ids of the machine's cards that the run uses
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of its machines
+    words: tuple[str, ...] = ()  # settings that only the prose of a text states
+    missing: tuple[str, ...] = ()  # what decides memory and the text does not state
+    open: bool = False  # `refused` is no verdict: the text states too little
+    step: tuple[str, Value] | None = None  # DeepSpeed's config file, its train_batch_size
 
 
 @frozen_record
 class RunFile:
-    """A file that was read: its kind, and the runs that it starts."""
+    """A run file: its kind, and the runs that it starts."""
 
     kind: str
     title: str  # "axolotl config"
-    name: str  # of the file; "the text" of a paste
+    name: str  # the file's name; "the text" for a paste
     runs: tuple[PlannedRun, ...]
     text: str = field(default="", repr=False)
-    folder: str = ""  # below which files that it names were read; "" of what was pasted
+    folder: str = ""  # files that it names are read below it; "" for a paste
 
 
 def unwritten(change: Mapping[str, Value]) -> None:
-    """Say that nothing can be written: of kinds that are read alone."""
+    """Return None: a kind that weighbridge only reads has no keys to write a change with."""
 
 
 @frozen_record
 class Kind:
     """One kind of run file, which its module ends with (docs/contributing/runfile.md)."""
 
-    name: str  # as --as has it
-    title: str  # as sentences have it: "axolotl config"
-    syntaxes: tuple[str, ...]  # of document.py, in the order in which they are tried
+    name: str  # the value of --as
+    title: str  # in sentences: "axolotl config"
+    syntaxes: tuple[str, ...]  # syntaxes of document.py, tried in this order
     source: str  # where its keys and defaults were read
-    tells: Callable[[Document], bool]  # whether a document is of this kind
+    tells: Callable[[Document], bool]  # returns whether a document is of this kind
     read: Callable[[Document], Iterator[PlannedRun]]
-    # a change of our settings as keys of the file; None where it has no words for it
+    # changed settings of ours -> keys of the file; None if it has no keys for them
     written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None] = unwritten
-    # the same document with places of its values, where its syntax has no keys
+    # adds the places of values, for syntaxes without keys
     placed: Callable[[Document], Document] | None = None
-    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None = None  # a run, as a new file's keys
-    # the command that brings a repository's model to where the file reads it
+    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None = None  # run -> keys of a new file
+    # a repository -> the command that downloads its model to where the file reads it
     fetches: Callable[[str], str] | None = None
-    starts: Callable[[Mapping[str, Value]], str] | None = None  # the one that starts it
+    starts: Callable[[Mapping[str, Value]], str] | None = None  # keys -> the starting command

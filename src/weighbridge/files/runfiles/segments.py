@@ -31,19 +31,19 @@ PUT = re.compile(
 )
 COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 SHELLS = re.compile(r"(?:^|[\s/|;&])(?:bash|sh|zsh)\b")
-ELSEWHERE = re.compile(r"(?:^|[\s/|;&])ssh\b")  # where nothing of this shell is set
-LONGEST = 1 << 20  # characters of a text that is looked through
+ELSEWHERE = re.compile(r"(?:^|[\s/|;&])ssh\b")  # where this shell's variables are not set
+LONGEST = 1 << 20  # characters of a text that is searched
 
 
 def grows(text: str, syntax: str) -> bool | None:
-    """Return whether segments grow; None where nothing says it, or trainings differ."""
+    """Return whether expandable segments are on; None if not stated, or if trainings differ."""
     if NAME not in text or len(text) > LONGEST:
         return None
     if syntax == "shell":
         here, handed = _parts(text)
         answers: set[bool | None] = set()
         for part in handed:
-            with suppress(WeighbridgeError):  # most often no commands: a config, a script
+            with suppress(WeighbridgeError):  # most often not commands: a config, a script
                 answers |= set(_of_part(part))
         try:
             answers |= set(_of_part(here))
@@ -54,7 +54,7 @@ def grows(text: str, syntax: str) -> bool | None:
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
-    """Return what a shell reads, and each text that it gives another program."""
+    """Return the lines that the shell runs, and each heredoc that it passes to another program."""
     here: list[str] = []
     apart: list[str] = []
     for one in lines_of(text):
@@ -69,7 +69,7 @@ def _parts(text: str) -> tuple[str, list[str]]:
 
 
 def _of_part(text: str) -> Iterator[bool | None]:
-    """Yield what each training of a text is told. Raises WeighbridgeError."""
+    """Yield the setting for each training of a text, None if unknown. Raises WeighbridgeError."""
     job, text = exported(text), taken(text)
     perhaps = any(NAME in each and not list(_started(each)) for each in branches(text))
     gone = False
@@ -87,13 +87,13 @@ def _started(text: str) -> Iterator[Command]:
 
 
 def _trains(words: Sequence[str]) -> bool:
-    """Tell whether a command is one that starts a training, or a shell that may."""
+    """Return whether a command starts a training, or a shell that may start one."""
     first = words[0].rpartition("/")[2]
     return first in OF_SHELLS or bool(LAUNCH.match(" ".join((first, *words[1:2]))))
 
 
 def _seen(command: Command, job: str | None) -> Mapping[str, str]:
-    """Return the environment of what a command starts, of a job with this `--export`."""
+    """Return the environment of the command's program, in a job with this `--export`."""
     env = environment(f"ALL,{job}" if job else None, command.env)
     if command.words[0].rpartition("/")[2] != "srun":
         return env
@@ -109,7 +109,7 @@ def _of_script(text: str) -> bool | None:
 
 
 def _of_environment(env: Mapping[str, str]) -> bool | None:
-    """Return what the variables say of segments, as torch reads them; None where they do not."""
+    """Return the variables' setting of expandable segments as torch reads it, None without one."""
     if not any(NAME in env.get(name, "") for name in VARIABLES):
         return None
     try:
@@ -119,8 +119,7 @@ def _of_environment(env: Mapping[str, str]) -> bool | None:
 
 
 def with_allocator(run: PlannedRun, text: str, syntax: str) -> PlannedRun:
-    """Return a run that trains with what its text says of the allocator, where its own keys say
-    nothing."""
+    """Return a training with the allocator setting of its text, if its own keys have none."""
     value = grows(text, syntax) if run.task == "train" and NAME not in run.settings else None
     if value is None:
         return run

@@ -24,11 +24,11 @@ SAID = re.compile(
     r"^[ \t]*(?:echo|printf)(?: -[ne]{1,2})? (?P<quote>[\"'])(?P<text>[^\"'\n]*)(?P=quote)"
     r"[ \t]*(?P<to>>.*)$"
 )
-LONGEST = 1 << 18  # characters of a script: as far as its variables are filled in (arrays.py)
+LONGEST = 1 << 18  # characters of a script: the limit of arrays.py for variables
 
 
 class Heredoc(NamedTuple):
-    """A text that a shell gives a program: the `line` that names it, and what it says."""
+    """A heredoc: `line` names the program that reads it, `text` is its content."""
 
     line: str
     text: str
@@ -37,7 +37,7 @@ class Heredoc(NamedTuple):
 
 
 def lines_of(text: str) -> Iterator[str | Heredoc]:
-    """Yield each line of a script, with its end, and each text that it gives a program."""
+    """Yield each line of a script with its line end, and each heredoc."""
     lines = iter(text.splitlines(keepends=True))
     for line in lines:
         given = GIVEN.match(line)
@@ -53,7 +53,7 @@ def _goes_on(end: str, line: str) -> bool:
 
 
 def written(script: str, name: str) -> str | None:
-    """Return what a script writes into the file of this name; None where it writes none."""
+    """Return what a script writes into the file `name`, None if it writes no such file."""
     if len(script) > LONGEST or not ("<<" in script or "echo" in script or "printf" in script):
         return None
     return _files(script).get(name.removeprefix("./"))
@@ -61,8 +61,8 @@ def written(script: str, name: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def _files(script: str) -> dict[str, str]:
-    """Return the files that a script writes, by name. Quoted texts are as they stand, others as
-    they are once variables are filled in."""
+    """Return the files that a script writes, by name. Quoted heredocs stay as they are; in others
+    the variables are filled in."""
     from weighbridge.files.runfiles.training.arrays import (
         filled_in,
         taken,
