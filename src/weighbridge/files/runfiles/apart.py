@@ -22,12 +22,12 @@ gets raises errors dies hangs after before will would can i'm how what why
 JOINS = frozenset(_JOINS.split())
 WORD = re.compile(r"\S+")
 CHINESE = re.compile(r"[\u4e00-\u9fff\uff0c\u3002]")
-LEAST = 2  # words of prose: a single one may be an argument
+LEAST = 2  # fewest words of prose: a single one may be an argument
 
 
 def apart(line: str) -> tuple[str, str]:
-    """Return a launch line without the prose behind it, and that prose; "" where there is none."""
-    if any(sign in line for sign in "'\"\n"):  # what stands in quotes is one word
+    """Return a launch line without the prose behind it, and that prose; "" if there is none."""
+    if any(sign in line for sign in "'\"\n"):  # a quoted text is one word
         return line, ""
     words = list(WORD.finditer(line))
     last_flag = max((i for i, word in enumerate(words) if word[0].startswith("-")), default=0)
@@ -43,18 +43,18 @@ def apart(line: str) -> tuple[str, str]:
 
 
 def _ends(word: str) -> bool:
-    """Tell whether a word ends a part of a sentence, and is no list that a flag is given."""
+    """Return whether a word ends a clause, and is not a comma-separated value of a flag."""
     return word.endswith((",", "，")) and "=" not in word
 
 
 def _joins(word: str, count: int) -> bool:
-    """Tell whether a word begins prose of so many words."""
+    """Return whether a word begins prose of `count` words."""
     chinese = CHINESE.search(word) is not None
     return chinese or (count >= LEAST and word.strip(",.;:").lower() in JOINS)
 
 
 def _is_value(line: str, flag: str) -> bool:
-    """Tell whether what stands behind a word is the value of that flag."""
+    """Return whether the word behind `flag` is that flag's value."""
     if not flag.startswith("-") or "=" in flag:
         return False
     try:

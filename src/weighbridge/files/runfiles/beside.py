@@ -26,8 +26,8 @@ OUTSIDE = "{} is outside of the file's folder and is not read, and decides too"
 
 
 def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document | None:
-    """Return the file that a document names, in the first of these syntaxes that it has; None where
-    it does not lie there. Raises BadFileError where it is broken."""
+    """Return the file that a document names, in the first of `syntaxes` that fits; None if it is
+    not there. Raises BadFileError if it is malformed."""
     made = written(document.text, name) if document.syntax == "shell" else None
     if made is not None:
         return replace(first(made, syntaxes, name), folder=document.folder)
@@ -40,8 +40,8 @@ def beside(document: Document, name: str, syntaxes: Sequence[str]) -> Document |
 
 
 def root_of(folder: str) -> str:
-    """Return the root of the repository that a folder is in, or the folder where it is in none. A
-    home is no repository, though its owner's settings may be kept as one."""
+    """Return the root of the repository around `folder`, or the folder itself outside of one. A
+    home folder is no repository, though its owner may keep settings in one."""
     here, home = Path(folder).resolve(), Path("~").expanduser().resolve()
     homes = {home, *home.parents}
     roots = (p for p in (here, *here.parents) if p not in homes and (p / ".git").exists())
@@ -59,20 +59,20 @@ def _text(root: str, start: str, name: str) -> str | None:
             return None
         with open(path, "rb") as opened:
             return decoded(opened.read(MOST + 1), name)
-    except (OSError, ValueError):  # not there, another drive, or not readable
+    except (OSError, ValueError):  # missing, on another drive, or not readable
         return None
 
 
 def missing(name: str, key: str, line: int = 0) -> Unread:
-    """Return the note on a file that decides and is not there: no verdict is sure without it."""
+    """Return the note on a missing file: without it no verdict is sure."""
     leads_out = os.path.isabs(name) or name.startswith(("..", "~"))
     why = (OUTSIDE if leads_out else NOT_HERE).format(f"{name:.80}")
     return Unread(key=key, line=line, why=why, lowers=True, raises=True, missing=name)
 
 
 def of_another(run: PlannedRun, name: str) -> PlannedRun:
-    """Return a run that was read from another file, whose lines are of that one: nothing of it can
-    be written to where the run file is."""
+    """Return a run that was read from the file `name`, whose lines are of that file: no change can
+    be written into the run file."""
     return replace(
         run,
         understood=tuple(

@@ -63,33 +63,33 @@ NODES = re.compile(  # "4 nodes with 8 H100 each", "4机8卡", "2*8*h20"
     r"(?:each )?(?:[a-z]{1,12} )?(?:with|of|having|[x\u00d7*]) ?|[机台]|个?节点"
     r"|台机器[，,]?(?:每台)?|[x\u00d7*] ?)$"
 )
-BEFORE = 60  # characters before a card that are looked at
-OF_OTHERS = re.compile(  # a word whose number stands behind it, and counts no cards
+BEFORE = 60  # characters before a card that are searched
+OF_OTHERS = re.compile(  # words before a number that counts no cards
     r"(?ai)\b(?:size|bs|batch|rank|alpha|len(?:gth)?|ctx|context|tokens|seq|steps?|epochs?|workers|"
     r"accumulation|frames|users|qwen|llama|gemma|mistral|phi|glm|flux|wan)"
     r"(?: of| is|_size)?[ :=]{0,2}$"
 )
-MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gives it
+MACHINE = re.compile(  # a rented machine, by its cloud's name
     r"(?<![\w.-])(?:g[4-6][a-z]{0,3}|p[3-6][a-z]{0,3})\.\d{0,2}x?large\b"
     r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
 )
 OF_HOST = re.compile(r"(?i) ?(?:Gi?B)?[- ]?(?:of )?(?:system|host|main|DDR|RAM|CPU)(?![a-z])")
-OF_SIZE_ALONE = re.compile(r"(?:\d+gb)?")  # the id of a device that no card of that name is
+OF_SIZE_ALONE = re.compile(r"(?:\d+gb)?")  # the id of a device of some size, no named card
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
-SMI = re.compile(  # a line for each card, as nvidia-smi, its -L and scripts list them
+SMI = re.compile(  # one line per card, as nvidia-smi, nvidia-smi -L and scripts list them
     r"(?m)^(?:[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?)"
     r"(?:,? \d{4,6} ?MiB\b| \(UUID: GPU-)"
     r"|\|[ ]{2,4}(?P<row>\d{1,2})[ ]{2}(?:NVIDIA )?(?P<shown>[A-Z][\w .-]{2,40}?)[ ]+"
     r"(?:On|Off|N/A)[ ]+\|)"
 )
-LISTS = re.compile(r"UUID|\|")  # a line of nvidia-smi itself, which lists all
+LISTS = re.compile(r"UUID|\|")  # a line of nvidia-smi itself, which lists all cards
 UNIFIED = re.compile(
     r"(?i)\b(?:unified memory[:：]?[ ]{0,2}"
     r"|mac(?:book)?(?: (?:studio|mini|pro|air))? (?:has|with) )(\d{2,3}) ?GB"
     r"|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple|mac(?:book)?(?![a-z]))"
 )
-GGML = re.compile(  # a line of ggml_cuda_init, for each card
+GGML = re.compile(  # a line of ggml_cuda_init per card
     r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
     r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
 )
@@ -98,14 +98,14 @@ COUNT = re.compile(
     rf"|(?<![A-Za-z\d._-])(\d{{1,3}}|{_WORD})(?:[ ]?x?[ ]?(?:GPUs|cards)|[- ]GPU)\b"
     r"|\bGPU (?:number|count)[ ]*:[ ]*(\d{1,3})\b"
 )
-MOST_NAMES = 500  # of cards in one text
+MOST_NAMES = 500  # card names in one text
 MORE_ROWS = "{rows} rows of it are there, and `ollama ps` shows more than they hold (assumed)"
-Kinds = Mapping[str, tuple[int, Piece]]  # id of a part -> how many of it, and where it is named
+Kinds = Mapping[str, tuple[int, Piece]]  # id of a card -> (count, where it is named)
 
 
 def card(document: Document) -> Piece | None:
-    """Return the cards of a text where all that it names are of one kind, with their number where
-    it says that, or where a program lists each; else None."""
+    """Return the cards that a text names if all are of one kind; else None. Their count comes along
+    if the text states it or a program lists each."""
     listed = _of_smi(document)
     if listed is not None:
         return listed
@@ -120,8 +120,8 @@ def card(document: Document) -> Piece | None:
 
 
 def several_cards(document: Document) -> tuple[str, ...]:
-    """Return the cards that a text names where none of them is taken: of several kinds, or of a
-    name that says too little."""
+    """Return the cards that a text names if `card` takes none: they are of several kinds, or a name
+    is ambiguous."""
     if card(document) is not None:
         return ()
     text = document.text[:MOST_TEXT]
@@ -135,7 +135,7 @@ def several_cards(document: Document) -> tuple[str, ...]:
 
 
 def _card_kinds(document: Document) -> Kinds:
-    """Return each kind of card that a text names for its run, how many of it and where."""
+    """Return the kinds of cards that a text names for its run, each with count and place."""
     kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
     named = dict(kinds)
     for kind, (count, piece) in _of_ggml(document).items():
@@ -145,7 +145,7 @@ def _card_kinds(document: Document) -> Kinds:
 
 
 def _named(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return each kind of card that a text names, how many of it and where."""
+    """Return the kinds of cards that a text names, each with count and place."""
     kinds: dict[str, tuple[int, Piece]] = {}
     memory = _unified(document)
     text = document.text[:MOST_TEXT]
@@ -159,7 +159,7 @@ def _named(document: Document) -> dict[str, tuple[int, Piece]]:
 
 
 def _count(match: "re.Match[str]") -> int:
-    """Return how many cards a match of CARD names, over all machines."""
+    """Return the number of cards in a match of CARD, over all machines."""
     groups: tuple[str, ...] = ("before", "count", "word", "after", "times", "many")
     if match["count"] and OF_OTHERS.search(match.string[: match.start()][-BEFORE:]):
         groups = groups[2:]
@@ -169,8 +169,8 @@ def _count(match: "re.Match[str]") -> int:
 
 
 def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
-    """Return the id of the card that a match names, and the name that it was found by; "" where it
-    is none, or several. `memory`: GB that the text says apart, of machines that share it."""
+    """Return the id of the matched card and the name that found it; "" for none or several.
+    `memory`: GB that the text states elsewhere, for a machine whose CPU and GPU share it."""
     name = match.groupdict().get("name") or match[0]
     shares = name[:1] in "Mm" and name[1:2].isdigit()
     size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
@@ -182,7 +182,7 @@ def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
 
 @lru_cache(MOST_NAMES)
 def part_id(name: str) -> str:
-    """Return the id of the card that a name means; "" where it is none, or several."""
+    """Return the id of the card that `name` means; "" for none or several."""
     from weighbridge.machines.accelerators.names import find
 
     try:
@@ -192,8 +192,8 @@ def part_id(name: str) -> str:
 
 
 def _size(match: "re.Match[str]", *, shares: bool) -> str:
-    """Return the size that stands beside the name of a card; "" where there is none, or where it is
-    that of the host's memory, which a card that `shares` it has as well."""
+    """Return the size next to a card's name; "" without one, or if it is the host's memory. For a
+    card that `shares` the host's memory, that counts as well."""
     named = match.groupdict()
     stated = named.get("own") or ""
     if stated and not shares and OF_HOST.match(match.string, match.end("own")):
@@ -202,21 +202,20 @@ def _size(match: "re.Match[str]", *, shares: bool) -> str:
 
 
 def _is_ram(match: "re.Match[str]") -> bool:
-    """Tell whether the size behind the name of a card is said to be of RAM: "4090 32GB RAM"."""
+    """Return whether the size behind a card's name is called RAM: "4090 32GB RAM"."""
     size = match.groupdict().get("size")
     return bool(size and OF_HOST.match(match.string, match.end("size")))
 
 
 def _unified(document: Document) -> str:
-    """Return the GB of a memory that card and processor share, where a text says one size of it."""
+    """Return the GB of unified memory that a text states, "" if none or several sizes."""
     text = document.text[:MOST_TEXT]
     sizes = {match[1] or match[2] for match in UNIFIED.finditer(text)}
     return sizes.pop() if len(sizes) == 1 else ""
 
 
 def _of_smi(document: Document) -> Piece | None:
-    """Return the cards that a program lists, a line each, in their order; of several lists those of
-    the first."""
+    """Return the cards that a program lists, one per line, in order; of several lists the first."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(SMI.finditer(document.text[:MOST_TEXT]))
@@ -236,8 +235,8 @@ def _of_smi(document: Document) -> Piece | None:
 
 
 def _counted_apart(text: str) -> int:
-    """Return how many cards a text says apart from their name: "8卡", "8 GPUs"; 1 where it says
-    nothing, or several numbers."""
+    """Return the number of cards that a text states apart from their name: "8卡", "8 GPUs"; 1 for
+    none or several numbers."""
     counts = {_number(match[match.lastindex or 1]) for match in COUNT.finditer(text)}
     return counts.pop() if len(counts) == 1 else 1
 
@@ -248,13 +247,13 @@ def _number(text: str) -> int:
 
 
 def ggml_memory(document: Document) -> int | None:
-    """Return the MiB that llama.cpp counts on each of its devices; None where it does not say."""
+    """Return the MiB that llama.cpp logs for each of its devices; None without that line."""
     sizes = {match["mib"] for match in GGML.finditer(document.text[:MOST_TEXT])}
     return int(size) if len(sizes) == 1 and (size := sizes.pop()) else None
 
 
 def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return the cards that llama.cpp found: one line each."""
+    """Return the cards that llama.cpp found, one log line each."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(GGML.finditer(document.text[:MOST_TEXT]))
@@ -269,7 +268,7 @@ def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
 
 
 def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
-    """Return the cards of a table of `rocm-smi`: as many as have rows, and no fewer than hold what
+    """Return the cards of a `rocm-smi` table: one per row, but at least as many as hold what
     `ollama ps` shows."""
     from weighbridge.machines.accelerators.names import find
 
@@ -290,7 +289,7 @@ def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
 def _without_shorter(
     kinds: Mapping[str, tuple[int, Piece]],
 ) -> dict[str, tuple[int, Piece]]:
-    """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
+    """Return the kinds without names that begin another: `H100` if the text has `H100 NVL`."""
     names = [piece.value for _, piece in kinds.values()]
     longest = {
         key: counted

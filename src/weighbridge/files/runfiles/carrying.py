@@ -14,12 +14,12 @@ from weighbridge.base.wording import unsecret
 from weighbridge.files.runfiles.document import first
 from weighbridge.files.runfiles.record import RunFile, Value
 
-OURS: Mapping[str, str] = {  # keys of axolotl, LLaMA-Factory and TRL alike
+OURS: Mapping[str, str] = {  # keys with one name in axolotl, LLaMA-Factory and TRL
     name: name for name in ("learning_rate", "warmup_ratio", "warmup_steps", "weight_decay", "seed")
 }
-PACKING = "packing"  # several rows in one, which is as long as the longest may be
+PACKING = "packing"  # several rows in one sequence, up to the sequence length
 TRAINER = {**OURS, "epochs": "num_train_epochs", "schedule": "lr_scheduler_type"}
-# By the kind of a file: what a value is called here, and its key there
+# kind of file -> our name of a value -> its key there
 KEYS: Mapping[str, Mapping[str, str]] = {
     "axolotl": {
         **OURS,
@@ -35,21 +35,21 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "torchtune": {"learning_rate": "optimizer.lr", "epochs": "epochs", "seed": "seed"},
     "torchtitan": {"learning_rate": "optimizer.lr"},
 }
-SHARED_DATA = ("axolotl", "trl")  # kinds that name a data set by its repository, as the Hub does
+SHARED_DATA = ("axolotl", "trl")  # kinds that name a dataset by its Hub repository
 HUB = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 PLAIN = re.compile(r"[\w.,/:+-]{1,200}")
 IN_TEXT = r"(?:--|\b){}(?:[ \t]*=[ \t]*|[ \t]+)['\"]?([\w./:+-]{{1,200}})"
 
 
 class Carried(NamedTuple):
-    """Keys of a new file with the values of the old one, and the old keys that stay behind."""
+    """Keys of the new file with values of the old one, and the old keys that are dropped."""
 
     words: Mapping[str, Value]
     left: tuple[str, ...]
 
 
 def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
-    """Return what a new file of a `kind` with the keys `new` keeps of a file."""
+    """Return what a new file of a `kind` with the keys `new` keeps of the old file."""
     words: dict[str, Value] = {}
     left: list[str] = []
     theirs = KEYS.get(kind, {})
@@ -65,8 +65,8 @@ def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
 
 
 def _fits(name: str, value: Value, old: str, kind: str) -> bool:
-    """Tell whether a value means the same to both programs: a data set does where each takes it
-    from the Hub."""
+    """Return whether a value means the same to both programs: a dataset does if each loads it from
+    the Hub."""
     if name != "dataset" or old == kind:
         return True
     hub = HUB.fullmatch(str(value)) is not None
@@ -80,7 +80,7 @@ def _of_axolotl(path: str, new: Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
-    """Yield what a file says besides: our name of it, its key and its value."""
+    """Yield our name, the key and the value of settings that decide no memory."""
     try:
         data = first(file.text, ("json", "toml", "yaml"), file.name).data
     except BadFileError:
@@ -95,7 +95,7 @@ def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
 
 
 def _value(data: Value, key: str) -> Value:
-    """Return the value of a dotted key, a number of which is a place of a list."""
+    """Return the value of a dotted key; a number in the key is an index of a list."""
     for part in key.split("."):
         if isinstance(data, list) and part.isdecimal() and len(data) == 1:
             data = data[int(part)]
@@ -107,7 +107,7 @@ def _value(data: Value, key: str) -> Value:
 
 
 def _in_text(text: str, key: str) -> Value:
-    """Return the only value that a command or a script gives a key."""
+    """Return the value that a command or script gives a key, None for none or several."""
     values = set(re.findall(IN_TEXT.format(re.escape(key)), text))
     if len(values) != 1:
         return None
@@ -119,7 +119,7 @@ def _in_text(text: str, key: str) -> Value:
 
 
 def _plain(key: str, value: Value) -> bool:
-    """Tell whether a value is a number or a plain word in which no secret stands."""
+    """Return whether a value is a number or a plain word without a secret."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
     line = f"{key}={value}"

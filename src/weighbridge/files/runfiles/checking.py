@@ -33,13 +33,13 @@ SCHEMA = "weighbridge.check/1"
 RULES = "weighbridge.toml"
 Result = Literal["yes", "no", "unknown", "unread"]
 FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
-USUAL: tuple[Result, ...] = ("no", "unread")  # a gate does not pass what nobody could read
+USUAL: tuple[Result, ...] = ("no", "unread")  # a gate rejects files that it cannot read
 MOST_FILES = 500
 
 
 @frozen_record
 class CheckRule:
-    """Patterns of files, and the settings with which those are weighed."""
+    """File patterns, and the settings for files that match them."""
 
     files: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class CheckRule:
 
 @frozen_record
 class CheckedFile:
-    """A file with its answer, or with the reason why it could not be read."""
+    """A file with its answer, or the reason why it could not be read."""
 
     name: str
     rule: CheckRule
@@ -57,8 +57,8 @@ class CheckedFile:
 
     @property
     def result(self) -> Result:
-        """Tell what came of it: unread where nothing in it has a number, and where the answer is
-        open by a value or a file that is not there."""
+        """The verdict of the file; unread if no run has an estimate, or if a value or file that is
+        missing leaves the answer open."""
         if self.found is None or not self.found.answered:
             return "unread"
         reports = (run.report for run in self.found.runs)
@@ -68,17 +68,17 @@ class CheckedFile:
 
     @property
     def code(self) -> int:
-        """Return the exit code that it has by itself, asked for its verdict."""
+        """The exit code for this file alone, as with --check."""
         return 2 if self.found is None else self.found.code(check=True)
 
     @property
     def failed(self) -> bool:
-        """Tell whether its rule lets it pass."""
+        """Return whether its rule counts the result as a failure."""
         return self.result in self.rule.fail_on
 
     @property
     def reason(self) -> str:
-        """Return what a person reads of it: the verdict's reason, or why there is none."""
+        """The sentence for people: the verdict's reason, or why there is no verdict."""
         for run in self.found.runs if self.found is not None else ():
             if run.report is None and self.result in ("unread", "unknown"):
                 return run.why
@@ -100,7 +100,7 @@ class CheckedFile:
 
 @frozen_record
 class FileCheck:
-    """The answer of `weighbridge check`; `uncovered` are files that were named and that no rule
+    """The answer of `weighbridge check`. `uncovered`: files that the user named and no rule
     matches."""
 
     files: tuple[CheckedFile, ...]
@@ -108,7 +108,7 @@ class FileCheck:
 
     @property
     def code(self) -> int:
-        """Return the exit code: 0, or that of the first kind of failure, as the file alone has."""
+        """The exit code: 0, or that of the first kind of failure, as for the file alone."""
         failed = sorted((FAILS.index(f.result), f.code) for f in self.files if f.failed)
         return next((code for _, code in failed), 0)
 
@@ -124,7 +124,7 @@ class FileCheck:
 
 
 def rules_of(path: Path) -> tuple[CheckRule, ...]:
-    """Read the rules of a file. Raises UsageError for what is no rule."""
+    """Return the rules of weighbridge.toml. Raises UsageError for an invalid rule."""
     text, name = text_of(path, None)
     (document,) = documents(text, "toml", name)
     checks = document.data.get("check")
@@ -163,8 +163,8 @@ def _texts(value: Any) -> bool:
 def checked(
     rules: Sequence[CheckRule], folder: Path, names: Sequence[str], open_: Open
 ) -> FileCheck:
-    """Weigh files by the first rule that each matches: those that are named, or all below a folder.
-    Raises UsageError where they are too many, and NotFoundError where one is missing."""
+    """Return the answers for `names`, or for all matching files below `folder`, by the first rule
+    that each matches. Raises UsageError for too many files, NotFoundError if one is missing."""
     patterns = [pattern for rule in rules for pattern in rule.files]
     files = [] if names else [*below(folder, patterns)]
     wanted = [_name(folder, name) for name in names] or [n for n in files if n != RULES] or files
@@ -182,8 +182,8 @@ def checked(
 
 
 def _name(folder: Path, name: str) -> str:
-    """Return the name of a file as patterns have it: from the folder of the rules. Raises
-    NotFoundError where there is no such file."""
+    """Return the path of a file relative to the rules' folder, as patterns have it. Raises
+    NotFoundError if there is no such file."""
     if not Path(name).is_file():
         what = "is a folder: name files of it" if Path(name).is_dir() else "no such file"
         raise NotFoundError(f"{shown(name)}: {what}")
@@ -201,7 +201,7 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
         return CheckedFile(name=name, rule=rule, found=weighed(file, open_, of_its_tasks, model))
     except WeighbridgeError as error:
         return CheckedFile(name=name, rule=rule, why=error.line)
-    except Exception as error:  # the other files have an answer, whatever this one broke
+    except Exception as error:  # the other files get their answers even if this one fails
         why = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
         return CheckedFile(name=name, rule=rule, why=one_line(why))
 

@@ -23,15 +23,15 @@ MOST = 400  # texts of one document
 
 
 class ConfigScript(NamedTuple):
-    """A script of what a config starts, and the card that it asks for; "" where the config names
-    none, or several."""
+    """A script of the commands in a config, and the card that the config requests; "" for none or
+    several."""
 
     script: str
     gpu: str
 
 
 def script_of(data: Any) -> ConfigScript:
-    """Return the texts of a document as one script, below what its variables are."""
+    """Return the texts of a document as one script that first sets its variables."""
     sets: list[str] = []
     lines: list[str] = []
     cards: set[str] = set()
@@ -47,7 +47,7 @@ def script_of(data: Any) -> ConfigScript:
 
 
 def _values(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of a document with their values, at whatever depth."""
+    """Yield the keys and values of a document at any depth."""
     for key, value in data.items() if isinstance(data, Mapping) else ():
         yield str(key).lower(), value
         yield from _values(value)

@@ -11,23 +11,23 @@ from difflib import SequenceMatcher
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import printable, unsecret
 
-CONTEXT = (3, 2, 1, 0)  # lines around a change: fewer where a secret stands near
+CONTEXT = (3, 2, 1, 0)  # lines around a change: fewer if a secret is near
 UNENDED = "\\ No newline at end of file\n"
 MARK = "\ufeff"
 Hunk = Sequence[tuple[str, int, int, int, int]]
 
 
 class FileDiff(NamedTuple):
-    """A unified diff. `applies`: `patch` takes it as it is; not where a line of it had to be shown
-    in another way than the file has it."""
+    """A unified diff. `applies`: `patch` accepts it; False if a line had to be shown otherwise than
+    in the file."""
 
     text: str
     applies: bool
 
 
 def unified(name: str, before: str, after: str) -> FileDiff:
-    """Return the change of a file. A secret is left out of the lines around a change, and is
-    asterisks in a line that changes."""
+    """Return the diff of a file. Context lines with a secret are left out; in a changed line the
+    secret is asterisks."""
     old, new = lines_of(before), lines_of(after)
     shown = _shown(before, old), _shown(after, new)
     matcher = SequenceMatcher(None, old, new, autojunk=False)
@@ -43,12 +43,12 @@ def unified(name: str, before: str, after: str) -> FileDiff:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a text with their ends. Only a line feed ends one, as for `patch`."""
+    """Return the lines of a text with their ends. Only a line feed ends a line, as for `patch`."""
     return [line for line in text.replace("\n", "\n\0").split("\0") if line]
 
 
 def _shown(text: str, lines: Sequence[str]) -> list[str]:
-    """Return lines as they may be shown: without secrets, and without what a terminal obeys."""
+    """Return the lines without secrets and without terminal control characters."""
     safe = lines_of(unsecret(text.replace("\r\n", "\n")))
     if len(safe) != len(lines):  # a secret of several lines
         safe = [unsecret(line) for line in lines]
@@ -56,7 +56,7 @@ def _shown(text: str, lines: Sequence[str]) -> list[str]:
 
 
 def _line(safe: str, line: str) -> str:
-    """Return one line with the end and the mark of another."""
+    """Return the text `safe` with the line end and byte order mark of `line`."""
     end = "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
     mark = MARK if line.startswith(MARK) else ""
     text = safe.removeprefix(MARK).removesuffix("\n").removesuffix("\r")
@@ -66,7 +66,7 @@ def _line(safe: str, line: str) -> str:
 def _as_it_is(
     hunks: Sequence[Hunk], lines: Sequence[str], shown: Sequence[str], *, new: bool = False
 ) -> bool:
-    """Tell whether all lines of hunks are shown as the file has them."""
+    """Return whether all lines of the hunks are shown as in the file."""
     ranges = ((k, m) if new else (i, j) for hunk in hunks for _, i, j, k, m in hunk)
     return all(lines[start:end] == shown[start:end] for start, end in ranges)
 
@@ -87,14 +87,14 @@ def _ended(line: str) -> str:
 
 
 def _range(start: int, end: int) -> str:
-    """Return the place of lines as a hunk says it: the first from 1, or the one before none."""
+    """Return the lines of a hunk's header: the first from 1; for no lines the one before."""
     count = end - start
     if count == 1:
         return str(start + 1)
     return f"{start + 1 if count else start},{count}"
 
 
-# Texts as their files have them: what was read has neither marks nor carriage returns
+# The file's own form of a text: our readers drop byte order marks and carriage returns
 
 
 def encoding_of(raw: bytes) -> str:
@@ -109,8 +109,8 @@ def encoding_of(raw: bytes) -> str:
 
 
 def as_in(raw: bytes, before: str, after: str) -> tuple[str, str]:
-    """Return a text that was read from a file, and what it should be, with the mark and the ends of
-    lines of the file; a new line ends as most of the others."""
+    """Return the texts `before` and `after` with the byte order mark and line ends of the file's
+    bytes `raw`; a new line ends as most others do."""
     was = lines_of(raw.decode(encoding_of(raw)))
     old, new = lines_of(before), lines_of(after)
     many = sum(line.endswith("\r\n") for line in was) * 2 > len(was)

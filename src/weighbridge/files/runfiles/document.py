@@ -32,18 +32,18 @@ from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, field, frozen_record
 from weighbridge.base.sentences import sentence
 
-MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
-# Tags of Python that say plain data; any other would make an object or run something
+MARKS = re.compile(r"\{\{|\{%")  # Jinja and Helm templates
+# Python tags for plain data; any other would create an object or run code
 DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
 NEWLINE = "\n"
 Path = tuple[str | int, ...]
 
-UNNAMED = "the text"  # which came without a file
+UNNAMED = "the text"  # the name of a text without a file
 
 
 class Place(NamedTuple):
-    """Where a value stands: its line from 1, and where in the text it begins and ends; 0 and 0 for
-    what stands in lines of its own."""
+    """The place of a value: its line from 1, and its first and last character; 0 and 0 for a value
+    on lines of its own."""
 
     line: int = 0
     start: int = 0
@@ -52,8 +52,8 @@ class Place(NamedTuple):
 
 @frozen_record
 class Document:
-    """One document of a file. `data` is a mapping, a list or a value; of a shell script, of Python
-    and of prose it is the text."""
+    """One document of a file. `data`: a mapping, list or value; for Python its syntax tree, for
+    shell scripts and prose the text."""
 
     syntax: str
     text: str
@@ -61,27 +61,27 @@ class Document:
     name: str = UNNAMED
     places: Mapping[Path, Place] = field(default_factory=dict)
     remarks: tuple[tuple[int, str], ...] = ()  # (line, what is odd about it)
-    folder: str = ""  # below which files that it names are read; "" of what was pasted
+    folder: str = ""  # files that it names are read below it; "" for a paste
 
     def place(self, path: Path) -> Place:
-        """Return where the value of a path stands, or the nearest above it."""
+        """Return the place of the value at `path`, or of the nearest one above it."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, Place())
 
     def line_of(self, offset: int) -> int:
-        """Return the line, from 1, of a character of the text."""
+        """Return the line, from 1, of the character at `offset`."""
         return bisect_left(_ends(self.text), offset) + 1
 
 
 @lru_cache(maxsize=4)
 def _ends(text: str) -> list[int]:
-    """Return where the lines of a text end: of one that is asked for each of its lines."""
+    """Return the offsets of a text's line ends, cached for texts with many look-ups."""
     return [match.start() for match in re.finditer("\n", text)]
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """Return the text of a file. Raises BadFileError where it is none, or too long."""
+    """Return a file's bytes as text. Raises BadFileError if they are binary or too long."""
     if len(raw) > MOST:
         raise BadFileError(sentence("file.long", name=name, most=MOST >> 20))
     if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -96,15 +96,15 @@ def decoded(raw: bytes, name: str) -> str:
 
 
 def documents(text: str, syntax: str, name: str = UNNAMED) -> tuple[Document, ...]:
-    """Return the documents of a text in one syntax. Raises BadFileError for what is not of it."""
+    """Return the documents of a text in one syntax. Raises BadFileError if it is malformed."""
     if syntax in READERS:
         return tuple(READERS[syntax](text, name))
     return (Document(syntax=syntax, text=text, data=text, name=name),)
 
 
 def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
-    """Return the first document of a text, in the first of these syntaxes that it has. Raises
-    BadFileError where it has none, by the last of them, and where it is empty."""
+    """Return the first document of a text, in the first of `syntaxes` that parses. Raises the last
+    one's BadFileError if none does, and BadFileError if the text is empty."""
     for syntax in syntaxes[:-1]:
         try:
             return _first(documents(text, syntax, name), name)
@@ -119,7 +119,7 @@ def _first(pieces: Sequence[Document], name: str) -> Document:
     return pieces[0]
 
 
-# YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
+# YAML, by parser events: no recursion, and only mappings, lists and plain values
 
 
 def _yaml(text: str, name: str) -> Iterator[Document]:
@@ -143,7 +143,7 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
 
 
 class _YamlDocuments:
-    """The documents of one text, made of the events of PyYAML's parser."""
+    """The documents of one text, built from events of PyYAML's parser."""
 
     def __init__(self, text: str, name: str, loader: Any) -> None:
         self.text, self.name = text, name
@@ -200,7 +200,7 @@ class _YamlDocuments:
         return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
 
     def _value(self, event: Any, path: Path) -> tuple[Any, Any]:
-        """Return the value that begins with an event, and where it ends."""
+        """Return the value that begins with `event`, and its end."""
         import yaml
 
         if isinstance(event, yaml.ScalarEvent):
@@ -236,12 +236,12 @@ class _YamlDocuments:
         if tag.endswith((":timestamp", ":binary")):
             return event.value
         if tag.endswith((":int", ":float")) and len(event.value) > MOST_NUMBER:
-            return event.value  # no number of a run: a text, which its key refuses
+            return event.value  # too long for a number: a text, which its key rejects
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         return self.loader.construct_object(node)
 
     def _begins(self, event: Any, signs: str) -> bool:
-        """Tell whether the last of these signs is where an event begins, behind the others."""
+        """Return whether `signs` end where the event begins."""
         return self.text[: event.start_mark.index + 1].endswith(signs)
 
     def _sequence(self, path: Path) -> tuple[list[Any], Any]:
@@ -253,8 +253,8 @@ class _YamlDocuments:
         return items, self.loader.get_event().end_mark
 
     def _key(self, event: Any, path: Path) -> str:
-        """Return a key as a text; one that is no value by its line. Raises BadFileError where it is
-        a mark of a template."""
+        """Return a key as text; a key that is a list or mapping by its line. Raises BadFileError if
+        it is a template mark."""
         import yaml
 
         if isinstance(event, yaml.ScalarEvent):
@@ -288,7 +288,7 @@ class _YamlDocuments:
 
 
 def _size(value: Any, most: int) -> int:
-    """Count the values within a value, up to `most` and one."""
+    """Return the number of values within `value`, at most `most` + 1."""
     count, unread = 0, [value]
     while unread and count <= most:
         count += 1

@@ -10,7 +10,7 @@ Words = Mapping[str, Value]
 
 
 def dumped(words: Words, syntax: str, comment: str = "") -> str:
-    """Return the text of a file with these keys; a comment stands in its first lines."""
+    """Return the text of a file with the keys `words`, below `comment` as its first lines."""
     lines = comment.splitlines() if syntax != "json" else ()
     head = "".join(f"# {line}\n" for line in lines)
     if syntax == "modelfile":
@@ -26,7 +26,7 @@ def dumped(words: Words, syntax: str, comment: str = "") -> str:
 
 
 def nested(words: Words) -> dict[str, Any]:
-    """Return dotted keys as mappings: {"a.b": 1} is {"a": {"b": 1}}."""
+    """Return dotted keys as nested mappings: {"a.b": 1} becomes {"a": {"b": 1}}."""
     data: dict[str, Any] = {}
     for key, value in words.items():
         *above, last = key.split(".")

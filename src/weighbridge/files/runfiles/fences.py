@@ -23,7 +23,7 @@ FENCE = re.compile(
     r"(?P<fence>```|^[ \t]*~~~)[ \t]*(?P<syntax>\w*)[^\n`]*\n(?P<text>.*?)(?:(?P=fence)|\Z)",
     re.DOTALL | re.MULTILINE,
 )
-WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that it names
+WRITTEN: Mapping[str, str] = {  # the word behind a fence -> its syntax
     **dict.fromkeys(("yaml", "yml"), "yaml"),
     **dict.fromkeys(("json", "jsonc", "json5"), "json"),
     "toml": "toml",
@@ -31,16 +31,16 @@ WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that 
     **dict.fromkeys(("bash", "sh", "shell", "zsh", "console"), "shell"),
     **dict.fromkeys(("modelfile", "dockerfile"), "modelfile"),
 }
-OF_A_NOTEBOOK = re.compile(r"(?m)^([ \t]*)!(?=[A-Za-z])")  # before a command of its shell
-ELSEWHERE = ("text", "command")  # kinds that are looked for in all of a text
-TOLD = tuple(each for each in SYNTAXES if each != "text")  # of a file in a text
+OF_A_NOTEBOOK = re.compile(r"(?m)^([ \t]*)!(?=[A-Za-z])")  # the ! before a notebook's shell command
+ELSEWHERE = ("text", "command")  # kinds that are searched for in the whole text
+TOLD = tuple(each for each in SYNTAXES if each != "text")  # syntaxes of a file within a text
 PARTS = ("deepspeed", "accelerate")  # kinds that are a part of a run
 BROKEN = "what stands between fences here is no {syntax} that can be read: {why}"
 
 
 class FencedFile(NamedTuple):
-    """What stands between two fences: its syntax, if that is said, and its text at the lines of
-    the whole text; `start` and `end` are characters of that."""
+    """The text between two fences, at its lines of the whole text, and its syntax if stated.
+    `start` and `end` are characters of the whole text."""
 
     syntax: str
     text: str
@@ -49,8 +49,8 @@ class FencedFile(NamedTuple):
 
 
 class FencedRuns(NamedTuple):
-    """The runs of the files of a text, what can be read of none of them, and the words around
-    those that were read."""
+    """The runs of a text's files, notes on files that could not be read, and the prose around the
+    files."""
 
     runs: tuple[PlannedRun, ...]
     notes: tuple[str, ...]
@@ -58,8 +58,8 @@ class FencedRuns(NamedTuple):
 
 
 def read(text: str, name: str) -> FencedRuns:
-    """Return the runs of the files between fences: a part of a run fills in what the others do not
-    say."""
+    """Return the runs of the files in a text; a partial config fills in what the other files do not
+    state."""
     whole: list[PlannedRun] = []
     parts: list[PlannedRun] = []
     notes: list[str] = []
@@ -79,12 +79,12 @@ def read(text: str, name: str) -> FencedRuns:
 
 
 def without(text: str) -> str:
-    """Return a text with blanks in place of what stands between fences, at the same lines."""
+    """Return a text with fenced blocks replaced by blanks; lines keep their numbers."""
     return FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
 
 
 def _files(text: str) -> list[FencedFile]:
-    """Return what stands between fences; Python in several pieces is one script."""
+    """Return the files of a text; if Python comes in several blocks, they are one script."""
     files = [*_fenced(text), *_unfenced(text)]
     pieces = [file for file in files if file.syntax == "python"]
     if len(pieces) < 2 or any(_kind_of(file, ("python",)) for file in pieces):
@@ -93,7 +93,7 @@ def _files(text: str) -> list[FencedFile]:
 
 
 def _fenced(text: str) -> Iterator[FencedFile]:
-    """Yield what stands between fences, at the lines of the text."""
+    """Yield the fenced files, each at its lines of the text."""
     for match in FENCE.finditer(text):
         syntax = WRITTEN.get(match["syntax"].lower(), "")
         dedented = OF_A_NOTEBOOK.sub(r"\1", textwrap.dedent(match["text"]))
@@ -102,7 +102,7 @@ def _fenced(text: str) -> Iterator[FencedFile]:
 
 
 def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
-    """Return the script that stands in several pieces, each line where it stands."""
+    """Return one script of several blocks, each line at its place."""
     lines: dict[int, str] = {}
     for file in pieces:
         lines |= {n: line for n, line in enumerate(file.text.split("\n")) if line.strip()}
@@ -111,13 +111,13 @@ def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
 
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
-    """Yield the blocks that stand between no fences, and that a kind tells."""
+    """Yield the blocks outside of fences that a kind recognizes."""
     plain = FENCE.sub(_untold, text)
     lines = plain.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
     for start, end in islice(blocks(plain), MOST_PARTS):
         while start < end and (SERVES.match(lines[start]) or lines[start - 1].endswith("\\")):
-            start += 1  # lines of servers are looked for in all of a text
+            start += 1  # server commands are searched for in the whole text
         dedented = OF_A_NOTEBOOK.sub(r"\1", textwrap.dedent("\n".join(lines[start:end])))
         file = FencedFile("", "\n" * start + dedented, starts[start], starts[end] - 1)
         if _kind_of(file, TOLD):
@@ -125,8 +125,8 @@ def _unfenced(text: str) -> Iterator[FencedFile]:
 
 
 def _untold(match: re.Match[str]) -> str:
-    """Return what stands between fences as lines of the text, where no kind tells the whole of it
-    and its fence names no syntax; else blanks."""
+    """Return a fenced block as plain lines if no kind recognizes it and its fence names no known
+    syntax; else blanks."""
     whole = FencedFile("", textwrap.dedent(match["text"]), 0, 0)
     begin, end = match.start("text") - match.start(), match.end("text") - match.start()
     if match["syntax"].lower() in WRITTEN or _kind_of(whole, TOLD):
@@ -136,8 +136,8 @@ def _untold(match: re.Match[str]) -> str:
 
 
 def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
-    """Return the kind of a file and its runs: none where no kind tells it. Raises BadFileError
-    for what is not of the syntax that its fence names."""
+    """Return the kind of a file and its runs; "" and () if no kind recognizes it. Raises
+    BadFileError if it is malformed in the syntax that its fence names."""
     recognized = _kind_of(file, (*filter(None, (file.syntax,)), *TOLD))
     if recognized is not None:
         return recognized[0].name, tuple(_runs(recognized[0], file, recognized[1], name))
@@ -147,8 +147,8 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
 
 
 def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> tuple[Kind, str] | None:
-    """Return the kind of a file and its syntax; None where it is of none, or not of these
-    syntaxes."""
+    """Return the kind and the syntax of a file; None if no kind recognizes it in one of
+    `syntaxes`."""
     for syntax in syntaxes:
         try:
             pieces = documents(file.text.strip("\n"), syntax)
@@ -162,7 +162,7 @@ def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> tuple[Kind, str] | No
 
 
 def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[PlannedRun]:
-    """Yield the runs of a file, without the places of values: nothing is written into a text."""
+    """Yield the runs of a file without the places of values: texts are never changed."""
     try:
         for piece in documents(file.text, syntax, name):
             for run in each.read(piece):
@@ -173,7 +173,7 @@ def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[Plan
 
 
 def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
-    """Return a run with what parts of a run say besides: how the ranks share the model."""
+    """Return a training run with the settings of partial configs: how its ranks shard the model."""
     for part in parts if run.task == "train" else ():
         more = {n: v for n, v in part.settings.items() if n not in run.settings}
         if "shard" in part.settings and run.settings.get("shard") in (None, "ddp"):
@@ -189,7 +189,7 @@ def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
 
 
 def _around(text: str, files: Sequence[FencedFile]) -> str:
-    """Return a text with blanks in place of the files that were read, at the same lines."""
+    """Return a text with the files that were read replaced by blanks; lines keep their numbers."""
     for file in files:
         inner = re.sub(r"[^\n]", " ", text[file.start : file.end])
         text = text[: file.start] + inner + text[file.end :]

@@ -16,52 +16,52 @@ from weighbridge.files.runfiles.measured import gpus_of, predicted
 from weighbridge.files.runfiles.record import ServerStart
 from weighbridge.memory.report import Report
 
-SAME_RATE = 0.03  # two printed rates within this are one: sizes have two decimals
+SAME_RATE = 0.03  # relative difference of equal rates: printed sizes have two decimals
 SQUARE = 1.5  # activations that grow with this power of the length hold its matrix (assumed)
-PASTED = ("batch", "usual")  # values that stand behind a flag
-USUAL_BATCH = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
-OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, beside 16 bits
+PASTED = ("batch", "usual")  # values for a flag
+USUAL_BATCH = 8192  # tokens of a step: vLLM's default on cards of 80 GB
+OWN_RATE = 34 / 64  # q8_0 / 16-bit bytes of a cache: 34 bytes per block of 32 elements
 # vLLM: each offloaded tensor is pinned (model_executor/offloader); PyTorch's CachingHostAllocator
 # rounds a block up to a power of two
 PINNED = (1.0, 2.0)
 MOST_TEXT = 60_000
 SIXTEEN = ("bfloat16", "float16")
-SMALL = {"train": "nf4", "infer": "Q4_K_M"}  # what people pack weights in, by what they do
+SMALL = {"train": "nf4", "infer": "Q4_K_M"}  # the usual quantization, by task
 NO_ROOM = r"KV cache is needed, which is larger than the available KV cache memory"  # of vLLM
 # TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
 TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
 TRT_FREE = r"Free GPU memory before component creation attempt \(GiB\):"
 TRT_CACHE = r"component could not be created: KV cache"
-# A server on a Mac that plans before it loads: all of the memory, what it needs, what it may take
+# A server on a Mac that plans before it loads: total memory, needed memory, its limit
 WIRED = (
     r"(?P<whole>\d{2,3})G Mac[\s\S]{0,2000}?need (?P<need>[\d.]{1,7}) GiB but the engine budget is "
     r"(?P<limit>[\d.]{1,7}) GiB"
 )
 LEFT_TO_MACOS = 8  # GiB (assumed)
-LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
-IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
-HOST = "CPU"  # Ollama's name of it
-LOGGED = "(APIServer pid="  # how a line of a server's log begins
+LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # a row of ollama ps
+IN_ORDER = 0.15  # relative difference that is normal: work buffers of several cards vary (assumed)
+HOST = "CPU"  # Ollama's name for host memory
+LOGGED = "(APIServer pid="  # the beginning of a line in a server's log
 GB = UNITS["GB"]
 
 
 class LogFinding(NamedTuple):
-    """A sentence of words/screens.json (`finding.KEY`) and its values: sizes are `*_bytes`."""
+    """A sentence of words/screens.json (`finding.KEY`) and its values; sizes are `*_bytes`."""
 
     key: str
     values: Mapping[str, Any]
 
     @property
     def explains(self) -> bool:
-        """Tell whether it is about what the text asks, and not about its model at large."""
+        """Return whether it is about the text's question, and not about the model in general."""
         return not self.key.startswith("least")
 
 
 def findings(
     text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
 ) -> tuple[LogFinding, ...]:
-    """Return what follows from the starts, from settings in the text and from the answers, each
-    with the model as the text names it."""
+    """Return what follows from server starts, from settings in the text and from the answers; each
+    report comes with the model's name in the text."""
     text = text[:MOST_TEXT]
     return (
         *_between(starts),
@@ -84,7 +84,7 @@ def _between(starts: Sequence[ServerStart]) -> Iterator[LogFinding]:
 
 
 def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
-    """The cache got less though a token takes the same: a step of the profile got larger."""
+    """Yield that the cache shrank at the same bytes per token: the profile run's step grew."""
     there, left = before.size("kv_cache"), after.size("kv_cache")
     rates = _rate(before), _rate(after)
     if not there or not left or left >= there or None in rates or before.size("activations"):
@@ -109,7 +109,7 @@ def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]
 
 
 def _rate(start: ServerStart) -> float | None:
-    """Return the bytes of a cached token, by what the log printed."""
+    """Return the KV cache bytes per token from a log, None if it has too few figures."""
     tokens, there = start.counts.get("tokens"), start.size("kv_cache")
     if tokens and there:
         return there / tokens
@@ -118,7 +118,7 @@ def _rate(start: ServerStart) -> float | None:
 
 
 def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[LogFinding]:
-    """Activations grew faster than the length: scores of an attention that is not fused."""
+    """Yield that activations grew faster than the length: attention scores that are not fused."""
     small, large = before.size("activations"), after.size("activations")
     there = after.size("kv_cache")
     if not small or not large or there is None or large / small < times**SQUARE:
@@ -153,7 +153,7 @@ def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
 
 
 def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
-    """Why Ollama left layers in RAM. Its `weights.total` has the cache in it (llm/memory.go)."""
+    """Yield why Ollama left layers in RAM. Its `weights.total` has the cache (llm/memory.go)."""
     required, whole = start.size("required"), start.size("with_cache")
     cache, graph = start.size("planned_cache"), start.size("planned_graph")
     layers, loaded = start.counts.get("layers"), start.counts.get("loaded_layers")
@@ -182,7 +182,7 @@ def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
 
 
 def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
-    """What Ollama counted on the cards, and what it left in RAM."""
+    """Yield what Ollama placed on the cards, and what it left in RAM."""
     on_cards, in_ram = (_sums(start, in_ram=each) for each in (False, True))
     if not all(on_cards.values()) or start.counts or start.size("required"):
         return
@@ -200,7 +200,7 @@ def _sums(start: ServerStart, *, in_ram: bool) -> dict[str, int]:
     return {name: sum(part.value for part in parts if part.name == name) for name in names}
 
 
-# Settings that a text names
+# Settings in a text
 
 
 def _of_settings(text: str) -> Iterator[LogFinding]:
@@ -217,7 +217,7 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
 
 
 def _of_offloaded_weights(text: str) -> Iterator[LogFinding]:
-    """Say what weights that vLLM moves to host memory take there, and what they do not help."""
+    """Yield the host memory of weights that vLLM offloads, and what offloading does not help."""
     if re.search(NO_ROOM, text):
         yield LogFinding("weights_alone", {})
     match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
@@ -228,7 +228,7 @@ def _of_offloaded_weights(text: str) -> Iterator[LogFinding]:
     yield LogFinding("pinned.sized", {"least_bytes": least, "most_bytes": most})
 
 
-# What a program counted before it gave up
+# Figures that a program logged before it gave up
 
 
 def _of_budgets(text: str) -> Iterator[LogFinding]:
@@ -253,7 +253,7 @@ def _of_budgets(text: str) -> Iterator[LogFinding]:
             yield LogFinding("wired", {**values, "megabytes": str(raised * 1024)})
 
 
-# The answers beside what the text says
+# Our answers compared with the text
 
 
 def _of_answers(
@@ -270,7 +270,7 @@ def _of_answers(
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
-    """What `ollama ps` showed beside what it shows by our count, and whether that is in order."""
+    """Yield how `ollama ps` compares with our estimate of what it shows, and if that is normal."""
     shown_by_us = int(report.derived["ollama_ps_bytes"])
     values = {"showed_bytes": showed, "told_bytes": shown_by_us}
     if abs(showed - shown_by_us) > IN_ORDER * shown_by_us:
@@ -283,7 +283,7 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
 
 
 def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
-    """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
+    """Yield the tokens that a cache in host memory holds, at `each` bytes per token."""
     for finding in findings_before:
         if finding.key == "segments" and each:
             size = int(finding.values["pool_bytes"])
@@ -297,11 +297,11 @@ def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iter
 
 
 def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
-    """Yield what the weights of a model take as they are published and in four bits, and, of one
-    that is trained, what Adam needs of all of it."""
+    """Yield the bytes of a model's weights as published and in four bits, and for training the
+    bytes that Adam needs for all of them."""
     rows = {row.dtype: row for row in report.table or ()}
     form = str(report.workload.get("quantization") or report.workload.get("dtype"))
-    small = SMALL.get(task, "")  # none of pipelines, of whose components each is packed apart
+    small = SMALL.get(task, "")  # none for pipelines: their components are quantized separately
     if {form, small, "fp8"} <= rows.keys():
         values = {"model": model, "form": form, "size_bytes": rows[form].total_bytes}
         yield _smaller(values, small, rows[small].total_bytes, rows["fp8"].total_bytes)
@@ -311,7 +311,7 @@ def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
 
 
 def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> LogFinding:
-    """Say what weights take as they are published, and in fewer bits where that is less."""
+    """Return the bytes of published weights, and of fewer bits if that is less."""
     if least >= values["size_bytes"]:
         return LogFinding("least.packed", values)
     packed = {**values, "small_form": small, "small_bytes": least}
@@ -321,7 +321,7 @@ def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> Lo
 
 
 def text_of(finding: LogFinding, words: Any) -> str:
-    """Return the sentence of a finding, sizes in the unit of the screen."""
+    """Return the sentence of a finding, with sizes in the screen's unit."""
     values = {
         name.removesuffix("_bytes"): _shown(name, value, words)
         for name, value in finding.values.items()

@@ -15,7 +15,7 @@ from weighbridge.memory.report.verdict import Remedy
 
 
 def settings_of(command: str) -> Mapping[str, Any]:
-    """Return the settings that a launch line asks for; none where it cannot be read."""
+    """Return the settings that a launch line states; none if it cannot be parsed."""
     try:
         return dict(parse(command).settings)
     except UsageError:
@@ -23,16 +23,16 @@ def settings_of(command: str) -> Mapping[str, Any]:
 
 
 def asks_for(command: str, before: str, remedy: Remedy) -> bool:
-    """Tell whether a line asks for what it did before and the flags of a remedy, by the engine's
-    own reading of both; not where the engine has no flag for one of its changes."""
+    """Return whether `command` means `before` plus the flags of a remedy, as the engine parses
+    both. False if the engine has no flag for one of the changes."""
     meant = settings_of(f"{before.rstrip()} {remedy.flags}")
     known = meant.keys() | settings_of(before).keys()
     return settings_of(command) == meant != {} and remedy.change.keys() <= known
 
 
 def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -> str:
-    """Return a launch line that asks for settings too, by the flags that its engine has for them.
-    One that no flag says stays out; a format does that the engine does not make itself."""
+    """Return a launch line with flags for `settings`, as its engine spells them. A setting without
+    a flag is left out, and so is a format that the engine does not make itself."""
     from weighbridge.engines.table import record
     from weighbridge.workload.flags import flags
 
@@ -51,7 +51,7 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
 
 
 def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether a line asks for these settings, whatever a value is written as."""
+    """Return whether a line states these settings, however a value is spelled."""
     asked = settings_of(command)
     return asked.keys() == wanted.keys() and all(
         str(asked[name]) == str(value) for name, value in wanted.items()
@@ -59,8 +59,8 @@ def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
 
 
 def of_copy(run: PlannedRun, remedy: Remedy) -> tuple[str, Remedy] | None:
-    """Return the repository in which a model is published in the format of a change that its
-    engine does not make, and what else the change asks for; None where it is no such change."""
+    """Return the repository with the model in a remedy's format, if the engine cannot make that
+    format, and the remedy without it; None for other remedies."""
     from weighbridge.engines.table import record
     from weighbridge.workload.flags import flags
 
@@ -76,13 +76,13 @@ def of_copy(run: PlannedRun, remedy: Remedy) -> tuple[str, Remedy] | None:
 
 
 def renamed(text: str, old: str, new: str) -> str:
-    """Return a text with another name for a model, wherever it stands as a whole word."""
+    """Return a text with the model `old` renamed to `new`, wherever it is a whole word."""
     return re.sub(rf"(?<![\w./-]){re.escape(old)}(?![\w./-])", lambda _: new, text)
 
 
 def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
-    """Yield a text with other flags: a list or keys of YAML first, then text in any file. Whether
-    one of them is right the caller tells, by reading it again."""
+    """Yield the text with changed flags, one way after another: a list or keys of YAML first, then
+    any text. The caller reads each again to find the right one."""
     try:
         wanted = list(_pairs(shlex.split(flags)))
     except ValueError:
@@ -100,12 +100,12 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _in_text(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags of a line as a shell has it; new ones stand behind the run's own model."""
+    """Change flags of a shell line; new ones come behind the run's model."""
     return _in_line(text, wanted, lambda text: _behind_model(text, run))
 
 
 def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags of a script; new ones stand behind the program, whatever variables follow."""
+    """Change flags of a script; new ones come behind the program's name."""
     try:
         program = r"[ \t]+".join(map(re.escape, parse(run.command).program.split()))
     except UsageError:
@@ -120,7 +120,7 @@ def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -
 
 
 def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], int]) -> str:
-    """Change flags where they stand, and put new ones where `behind` says of the text."""
+    """Change flags at their places, and insert new ones at the position `behind(text)`."""
     for name, value in wanted:
         stands = re.search(
             rf"(?<![\w-]){_spelled(name)}(?:(?:[ \t]+|=)(\"[^\"]*\"|[^\s\"']+))?", text
@@ -134,7 +134,7 @@ def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], i
 
 
 def _behind_model(text: str, run: PlannedRun) -> int:
-    """Return where the word ends that names the model; 0 where it does not stand in the text."""
+    """Return the end of the word that names the model; 0 if it is not in the text."""
     words = [word for word in shlex.split(run.command.replace("\\\n", " ")) if run.model in word]
     for named in (*words, run.model):
         place = text.find(named)
@@ -183,7 +183,7 @@ def _block(text: str, place: int, indent: str) -> tuple[int, int]:
 
 
 def _item(part: str, model_end: int, indent: str, flag: tuple[str, str], *, joined: bool) -> str:
-    """Return the items of a list with a flag changed; a new one stands at a place."""
+    """Return the items of a YAML list with a flag changed, or inserted at `model_end`."""
     name, value = flag
     whole = re.search(JOINED.replace("{flag}", _spelled(name)), part)
     if whole is not None:
@@ -208,7 +208,7 @@ ITEM = r"(?m)^([ \t]*)- *([\"']?){flag}\2[ \t]*\n"
 
 
 def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags that are items of a YAML list, a line each; "" where they are not."""
+    """Change flags that are items of a YAML list, one per line; "" if they are not."""
     if not re.search(r"(?m)^[ \t]*- *[\"']?--\w", text):
         return ""
     for name, value in wanted:
@@ -229,11 +229,11 @@ def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
 
 
 FLOW = r"\[(?:[^\[\]\"'\n]|\"[^\"\n]*\"|'[^'\n]*'|\n){1,20000}\]"
-WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of such a list, and the comma behind it
+WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of a flow list, with its comma
 
 
 def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags within brackets, ["--model", "x"]; "" where the model does not stand so."""
+    """Change flags in brackets, ["--model", "x"]; "" if the model is not in such a list."""
     lists = (listing for listing in re.finditer(FLOW, text) if "--" in listing[0])
     whole = next((listing for listing in lists if run.model and run.model in listing[0]), None)
     if whole is None:
@@ -247,7 +247,7 @@ def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
 
 
 def _in_brackets(inside: str, name: str, value: str) -> str:
-    """Return a list of words with a flag in it; "" where what stands behind it is no word."""
+    """Return a bracketed list with a flag set; "" if the flag's value cannot be parsed."""
     stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
     if stands is None:
         new = "".join(f', "{word}"' for word in (name, value) if word)
@@ -259,7 +259,7 @@ def _in_brackets(inside: str, name: str, value: str) -> str:
 
 
 def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
-    """Change flags that are keys of a server's config; "" where the model is no key's value."""
+    """Change flags that are keys of a server's config; "" if no key names the model."""
     model = re.search(rf"(?m)^model(?:[-_]path)?:[ \t]*[\"']?{re.escape(run.model)}", text)
     if model is None or not run.model:
         return ""

@@ -13,7 +13,7 @@ from weighbridge.memory.report.keys import DerivedFacts
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-# Where an answer has a part that a log of an engine prints for one rank
+# name of a part -> key of the report with the same figure, per rank
 DERIVED = {
     "vllm": {
         "activations": "profile_peak_bytes",
@@ -24,17 +24,17 @@ DERIVED = {
     },
     "sglang": {"kv_cache": "available_kv_cache_bytes", "tokens": "max_total_num_tokens"},
 }
-# What a log has as one part: a name of ours for each, and those that are counted in it
+# part of a log -> our components that it includes
 HELD = {"weights": ("weights",), "activations": ("activations", "logits", "workspaces")}
-BY_CARD = ("kv_cache", "tokens")  # what a server's share of its card leaves
-FAR = 0.1  # of what is expected: less is what releases and drivers differ by
+BY_CARD = ("kv_cache", "tokens")  # parts that follow from the server's memory budget
+FAR = 0.1  # relative difference that releases and drivers explain
 GGML = ("llama.cpp", "ollama")
 HOSTS = ("CPU", "Host", "BLAS")  # buffers that are not on a card
 
 
 class MeasuredPart(NamedTuple):
-    """One part: bytes, or tokens where `name` is that. `predicted` is the expected value; None
-    where that follows from the card, and nobody named one."""
+    """One measured part in bytes, or tokens if `name` is that. `predicted` is our expected value,
+    None if it depends on the card and the user names none."""
 
     name: str
     measured: int
@@ -42,7 +42,7 @@ class MeasuredPart(NamedTuple):
 
 
 def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
-    """Return the parts that both a log and an answer have; none where they are of two engines."""
+    """Return the parts that log and report both have; none if their engines differ."""
     engine = str(report.workload.get("engine", ""))
     if start.program != engine and not {start.program, engine} <= set(GGML):
         return ()
@@ -50,7 +50,7 @@ def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
 
 
 def _derived(report: Report, engine: str, name: str) -> int:
-    """Return a figure of an answer that a log of an engine has by another name; 0 of none."""
+    """Return the report's figure for the log's part `name`; 0 without one."""
     value = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
     return value if isinstance(value, int) else 0
 
@@ -85,25 +85,25 @@ def _measured(start: ServerStart) -> dict[str, int]:
 
 
 def gpus_of(report: Report) -> list[Device]:
-    """Return the cards of an answer, without the host."""
+    """Return the cards of a report, without the host."""
     return [device for device in report.devices if device.kind == "gpu"]
 
 
 def predicted(gpus: Sequence[Device], name: str) -> int:
-    """Return the bytes that are expected of a component on cards, each at its fullest moment."""
+    """Return the expected bytes of a component on all cards, each at its peak."""
     return sum(device.binding().of(name).expected for device in gpus)
 
 
 def overruled(parts: Sequence[MeasuredPart]) -> bool:
-    """Tell whether a log of one rank has so much more or less than the rules say that a build must
-    hold what they do not know."""
+    """Return whether a rank's log differs from our estimate by more than FAR: its build must do
+    something that our rules do not know."""
     compared = [part for part in parts if part.name in (*HELD, "consumed")]
     expected = sum(part.predicted or 0 for part in compared)
     return abs(sum(part.measured for part in compared) - expected) > FAR * expected
 
 
 def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
-    """Return an answer without a card, with the room for tokens that the log tells."""
+    """Return a report without a card, with the cached tokens that the log states."""
     by_name = {part.name: part.measured for part in parts if part.predicted is None}
     tokens, context = by_name.get("tokens"), report.workload.get("context")
     if not tokens or not context:
@@ -119,7 +119,7 @@ def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
 
 
 def _with_cache(derived: DerivedFacts, measured: int, share: Fraction) -> DerivedFacts:
-    """Return figures of a cache that is so many bytes, a share of what was expected."""
+    """Return the figures of a cache of `measured` bytes, `share` times the expected size."""
     return {
         **derived,
         "available_kv_cache_bytes": measured,
@@ -129,8 +129,8 @@ def _with_cache(derived: DerivedFacts, measured: int, share: Fraction) -> Derive
 
 
 def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
-    """Return an answer in which a server's log counts: what it measured stands in place of what was
-    expected, on every card, and the verdict and the room for tokens follow from that."""
+    """Return a report in which the log's measurements replace our estimate on every card; verdict
+    and cached tokens follow from them."""
     from weighbridge.answers.verdict import on_devices
 
     measured = {part.name: part.measured for part in parts}
@@ -149,7 +149,7 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
 
 
 def _as_logged(phase: Instant, measured: dict[str, int]) -> Instant:
-    """Return a phase with what was measured in place of the components that it is made of."""
+    """Return a phase with measured values in place of the components that they include."""
     replaced = {name: parts for name, parts in HELD.items() if name in measured}
     inside = {one for parts in replaced.values() for one in parts}
     logged = tuple(

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import command_words
 
-MOST_LINES = 400  # of one part
-MOST_PARTS = 40  # of one text, and ends of a script that are tried
+MOST_LINES = 400  # lines of one part
+MOST_PARTS = 40  # parts of one text, and prefixes of a script that are tried
 PROMPT = r"[ \t]*(?:[$%>][ \t]+|!(?=[A-Za-z]))?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
-BEFORE = "srun|mpirun|mpiexec|uv|nohup|ray"  # what stands before a program, of whatever task
+BEFORE = "srun|mpirun|mpiexec|uv|nohup|ray"  # programs that start others, of any task
 LAUNCH = re.compile(rf"{PROMPT}(?:{command_words('train', '')}|{BEFORE})[ \t]+[^\s=]")
 BEFORE_A_SERVER = "docker|podman|numactl|sudo|setsid|uvx"
 SERVES = re.compile(rf"{PROMPT}(?:{command_words('infer')}|{BEFORE_A_SERVER})[ \t]+[^\s=]")
-# Words of a shell that a text may begin with, and those that people begin a sentence with, too
+# Shell words that a text may begin with, and those that sentences begin with, too
 FIRST = "export set cd source ulimit exec env bash sh module conda mkdir pip"
 WITHIN = (
     "read echo if then else fi for do done while case esac wget git sleep exit wait rm cp mv cat "
@@ -27,9 +27,9 @@ SHELL = re.compile(
     rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_WORDS})(?:[ \t;]|$)|--?[A-Za-z]|#"
     r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
-# A comment between two lines of one command, which ends it there
+# A comment between two lines of a command: it ends the command there
 COMMENTED = re.compile(r"\\\n(?P<comment>[ \t]*#)[^\n]*\n(?=[ \t]*-)")
-# A line of a file of whatever kind, and no words; and one of a log, which no file has
+# A line of any file, but not of prose; and a line of a log
 _OF_A_FILE = re.compile(
     r"[\[\]{}(),\"'#@&]|-(?:[ \t-]|$)|[ \t]+\S|[\"']?[a-z_][\w./-]*[\"']?:(?:[ \t]|$)"
     r"|[\w.\"'-]+(?:, ?\w+)*[ \t]*=[ \t]*\S|[\w.]+[(\[]|[A-Z]{3,11}[ \t]+\S"
@@ -43,32 +43,32 @@ _LOGGED = re.compile(
 
 
 def is_command(line: str) -> bool:
-    """Tell whether a line is a command by itself: it sets a variable, or begins with a word of a
-    shell or a program."""
+    """Return whether a line is a command: it sets a variable, or begins with a shell word or a
+    known program."""
     return any(each.match(line) for each in (BEGINS, LAUNCH, SERVES))
 
 
 def begins_with_a_command(text: str) -> bool:
-    """Tell whether the first line of a text is a command, but for comments."""
+    """Return whether the first line of a text that is no comment is a command."""
     lines = text.replace("\\\n", " ").splitlines()
     return is_command(next((one for one in lines if one.strip() and one.lstrip()[0] != "#"), ""))
 
 
 def only_commands(text: str) -> bool:
-    """Tell whether all lines of a text are a shell's."""
+    """Return whether all lines of a text are shell lines."""
     lines = text.splitlines()[:MOST_LINES]
     return all(_is_shell(lines, n) or not line.strip() for n, line in enumerate(lines))
 
 
 def cut_short(text: str) -> Iterator[str]:
-    """Say which comments end a command whose flags go on below them."""
+    """Yield a warning for each comment that ends a command before its last flags."""
     for match in COMMENTED.finditer(text):
         line = text.count("\n", 0, match.start("comment")) + 1
         yield sentence("command.commented", line=line)
 
 
 def blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where lines between words and lines of logs begin and end, from 0: each may be a
+    """Yield first and last + 1, from 0, of lines between prose and logs: each block may be a
     file."""
     lines = [*text.split("\n"), "no more"]
     start, within = -1, False  # a traceback
@@ -84,7 +84,7 @@ def blocks(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_words(text: str) -> bool:
-    """Tell whether lines stand in a text that are of no file: words, a log, fences."""
+    """Return whether a text has lines outside of files: prose, a log, fences."""
     lines = text.split("\n")
     for start, end in blocks(text):
         lines[start:end] = [""] * (end - start)
@@ -92,7 +92,7 @@ def has_words(text: str) -> bool:
 
 
 def _is_shell(lines: Sequence[str], start: int) -> bool:
-    """Tell whether a line is a command's, or goes on with the one above it."""
+    """Return whether a line is a command, or continues the one above it."""
     line = lines[start]
     goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
     return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))

@@ -19,27 +19,27 @@ from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread, Va
 from weighbridge.files.runfiles.tables import KeyTable, table
 from weighbridge.workload import TABLES
 
-OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written and not on
+OFF = (None, False, "", 0, "none", "None", "null")  # values of a switch that is off
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none", "null", "", "auto")
 NEITHER = "{} is neither true nor false; it is counted as if it were not there"
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
 HOME = re.compile(r"\$(?:HOME|\{HOME\})/")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 ALSO = re.compile(r"\$\{\w+:?\+(?:[^{}]|\$\{\w+\})*\}")
-# Before a reason of [memory]: with the key the run takes less than is counted, more, or either
+# Prefixes of reasons in [memory]: with the key the run takes less than estimated, more, or either
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
 FLAGS_OF = "its value is not in the text: what flags it holds is not read"
 STRANGE = "it is no key that we know"
-# What a value is not that a setting has not, where its name does not say it
+# Why a value is invalid for a setting, if the setting's name does not tell
 MEANT: Mapping[str, str] = {"seq_len": "no number of tokens: write a whole number from 1"}
 NESTED = 5  # defaults within defaults
 MOST_UNREAD = 12
-NEAR = 0.85  # of the letters of a key: programs have many that are alike
+NEAR = 0.85  # least similarity of a suggested key: programs have many similar ones
 
 
 @dataclass(slots=True, kw_only=True)
 class KeyReading:
-    """The keys of one document, below `base` where a part of it is read."""
+    """The keys of one document, or of its part below `base`, and what they mean."""
 
     document: Document
     keys: KeyTable
@@ -51,22 +51,22 @@ class KeyReading:
     defaults: list[tuple[str, Value, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
-    odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
-    zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config, and where it stands
-    cards: int = 0  # that train, and those of an engine beside them; 0: not said
+    odd: dict[str, str] = field(default_factory=dict)  # switches that are neither true nor false
+    zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config: its name, its content
+    cards: int = 0  # cards that train; `engine_cards`: an engine's besides; 0: not stated
     engine_cards: int = 0
 
     @property
     def data(self) -> Any:
-        """Return the part of the document that is read."""
+        """The part of the document below `base`."""
         value = self.document.data
         for key in self.base:
             value = value[key]
         return value
 
     def value(self, key: str, default: Value = None) -> Value:
-        """Return the value of a dotted key, which counts as read from then on. A variable with a
-        default of its own (`${NAME:-x}`) is that default."""
+        """Return the value of a dotted key and mark it as read. A variable with a default
+        (`${NAME:-x}`) has that default."""
         self.used.add(key)
         result = self.data
         for part in self._path(key):
@@ -76,7 +76,7 @@ class KeyReading:
         return filled(result) if isinstance(result, str) else result
 
     def peek(self, key: str, default: Value = None) -> Value:
-        """Return the value of a dotted key, which counts as read only if it did before."""
+        """Return the value of a dotted key without marking it as read."""
         unread = key not in self.used
         value = self.value(key, default)
         if unread:
@@ -84,13 +84,13 @@ class KeyReading:
         return value
 
     def text(self, key: str) -> str:
-        """Return a value as text; "" where it is not there, is no text, or is a variable."""
+        """Return a value as text; "" if it is missing, not a text, or a variable."""
         value = self.value(key)
         return value if isinstance(value, str) and not VARIABLE.search(value) else ""
 
     def on(self, key: str) -> bool:
-        """Tell whether a key is there and says yes. A word that says neither yes nor no is told,
-        where nothing else is read of the key."""
+        """Return whether a key is there and on. A value that is neither yes nor no becomes a note,
+        unless the key is read otherwise."""
         value = self.value(key)
         if isinstance(value, str):
             if value.lower() not in (*YES, *NO) and not VARIABLE.search(value):
@@ -101,13 +101,13 @@ class KeyReading:
     def take(
         self, key: str, setting: str, read: Callable[[Any], Value] | None = None
     ) -> Value | None:
-        """Read the value of a key as a setting of ours, and return it; None where it is not there
-        or says nothing. Raises UsageError for a value that the setting has not."""
+        """Read a key as our `setting` and return its value; None if the key is missing or empty, or
+        a variable. Raises UsageError if the setting has no such value."""
         value = self.value(key)
         if value is None or value == "":
             return None
         if isinstance(value, str) and VARIABLE.search(value):
-            doubt = "" if setting == "model" else UNSURE  # without a model there is no answer
+            doubt = "" if setting == "model" else UNSURE  # without a model there is no estimate
             self.leave(key, f"{doubt}it is a variable, whose value is not in the file")
             return None
         meant = value if read is None else read(value)
@@ -117,12 +117,12 @@ class KeyReading:
         return meant
 
     def means(self, key: str, setting: str) -> Value | None:
-        """Read a value that the table of the kind has words for; None where it has not."""
+        """Read a key by the [values] of the kind's table; None if they do not have its value."""
         return self.take(key, setting, lambda v: self.keys.values[key].get(str(v).lower()))
 
     def set(self, setting: str, value: Value, key: str) -> None:
-        """Set a setting of ours to what a key means. Raises UsageError for what is none of its
-        values."""
+        """Set our `setting` to the value that a key means. Raises UsageError if the setting has no
+        such value."""
         if setting != "model":
             try:
                 TABLES[self.task][setting].value(value)
@@ -137,7 +137,7 @@ class KeyReading:
         self.knows(key, setting)
 
     def knows(self, key: str, setting: str) -> None:
-        """Count a key as understood that decides a setting together with others."""
+        """Mark a key as understood that decides a setting together with others."""
         place = self.document.place((*self.base, *self._path(key)))
         self.understood.append(
             Understood(
@@ -151,8 +151,8 @@ class KeyReading:
         )
 
     def leave(self, key: str, why: str) -> None:
-        """Say that a key decides memory and was not understood; a `-` before the reason tells that
-        with it the run takes less than is counted, a `+` that it takes more."""
+        """Note that a key decides memory and was not understood. A `-` before the reason: with the
+        key the run takes less than estimated; a `+`: more."""
         self.used.add(key)
         place = self.document.place((*self.base, *self._path(key)))
         self.unread.append(
@@ -166,24 +166,24 @@ class KeyReading:
         )
 
     def lacks(self, key: str, name: str) -> None:
-        """Say that the file that a key names decides too, and is not there."""
+        """Note that a key names a file that decides memory and is missing."""
         line = self.document.place((*self.base, *self._path(key))).line
         self.unread.append(missing(name, key, line))
 
     def default(self, setting: str, value: Value, why: str) -> None:
-        """Take what the program does where the file says nothing of a size that decides."""
+        """Set a setting to the program's default, if the file does not state it."""
         if setting not in self.settings:
             self.settings[setting] = value
             self.defaults.append((setting, value, why))
 
     def plain(self) -> None:
-        """Take all keys of the table that are a setting each."""
+        """Take all keys of the table that are one setting each."""
         for key, setting in self.keys.settings.items():
             if key not in self.used:
                 self.take(key, setting)
 
     def run(self, model: str, *, refused: str = "", name: str = "") -> PlannedRun:
-        """Return the run, and tell of every key that nobody read."""
+        """Return the run, with notes on all keys that were not read."""
         self._leave_others()
         return PlannedRun(
             task=self.task,
@@ -201,7 +201,7 @@ class KeyReading:
         )
 
     def _neither(self) -> None:
-        """Tell of switches that say neither yes nor no, and of which nothing else was read."""
+        """Note the switches that are neither true nor false, and were not read otherwise."""
         read = {one.key for one in self.understood} | {one.key for one in self.unread}
         for key in self.odd.keys() - read:
             self.leave(key, NEITHER.format(shown(self.odd[key])))
@@ -226,15 +226,14 @@ class KeyReading:
             self.notes.append(sentence("file.more_keys", count=len(unknown) - MOST_UNREAD))
 
     def _near(self, key: str) -> str:
-        """Return the question whether a known key is meant that is written nearly so; "" where
-        none is."""
+        """Return "did you mean" with a known key of similar spelling; "" if there is none."""
         known = {*self.keys.settings, *self.keys.ignored, *self.keys.memory, *self.used} - {key}
         names = sorted(name for name in known if "*" not in name)
         near = spelled_like(key, names, least=NEAR)
         return f"; did you mean {near[0]}?" if near else ""
 
     def _leaves(self, data: Any, above: str) -> Iterator[tuple[str, Any]]:
-        """Yield keys with their values; a mapping is looked into where a key within it is known."""
+        """Yield keys and values; a mapping is entered if the table knows a key within it."""
         if not isinstance(data, dict):
             return
         for name, value in data.items():
@@ -264,8 +263,8 @@ class KeyReading:
 
 
 def groups(key: str) -> Iterator[str]:
-    """Yield the names by which a table may know a key: its own, those of the mappings that it is
-    in, and what it begins with: `swanlab_*`, `a.*`."""
+    """Yield the names under which a table may have a key: its own, its mappings', and its
+    beginnings: `swanlab_*`, `a.*`."""
     yield key
     yield f"{key}.*"
     for sign in ".", "_":
@@ -274,13 +273,13 @@ def groups(key: str) -> Iterator[str]:
 
 
 def filled(text: str) -> str:
-    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x,
-    `${NAME:+x}` nothing, and the folder of who runs it is `~`."""
+    """Return a text with the defaults of its variables: `${NAME:-x}` becomes x, `${NAME:+x}`
+    nothing, and the user's home folder `~`."""
     for _ in range(NESTED):
         text = ELSE.sub(lambda match: match[1], text)
     return HOME.sub("~/", ALSO.sub("", text))
 
 
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:
-    """Begin to read a document by the table of its kind."""
+    """Return a new reading of a document with the table of its kind."""
     return KeyReading(document=document, keys=table(keys), task=task, base=base)

@@ -21,8 +21,8 @@ OF_MEMORY = re.compile(
     r"(?i)memory|OOM|alloc|KV ?cache|显存|内存|max seq len|cuBLAS|CUDNN|NCCL|illegal|exit code -?9"
 )
 SHOWN = 120  # characters of an error
-USUAL_STEP = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
-LARGE = 4  # times that: a step that people set by mistake (assumed)
+USUAL_STEP = 8192  # tokens of a step: vLLM's default on cards of 80 GB
+LARGE = 4  # times USUAL_STEP: a step that people set by mistake (assumed)
 STEP = re.compile(r"(?i)max[-_]num[-_]batched[-_]tokens[`\"' =:]{1,4}(\d{4,7})\b")
 OF_VLLM = re.compile(r"(?i)(?<![a-z])vllm(?![a-z])")
 LACKS = re.compile(r"(?i)\bOOM|out of memory|KV cache|显存")
@@ -36,11 +36,11 @@ HOST = re.compile(
     r"(?i)(?<![\w.])(\d{2,5}) ?G(?:i?B)? (?:of )?(?:CPU |host |system )?(?:memory|RAM)\b"
     r"|内存[是为:： ]{0,3}(\d{2,5}) ?G"
 )
-FULL = 0.85  # of the host's memory: what is left is taken by all else (assumed)
+FULL = 0.85  # fraction of host memory: everything else takes the rest (assumed)
 
 
 def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
-    """Yield what a text tells by itself. `explained`: a message of it says what ran out."""
+    """Yield findings from the text itself. `explained`: its message already says what ran out."""
     if not explained:
         yield from _not_memory(text)
     yield from _large_step(text)
@@ -52,7 +52,7 @@ def remarks(text: str, *, explained: bool) -> Iterator[LogFinding]:
 
 
 def _not_memory(text: str) -> Iterator[LogFinding]:
-    """The last error of a text is one that says nothing of memory."""
+    """Yield the last error of a text, if none of its errors is about memory."""
     errors = list(ERROR.finditer(text))
     if not errors or any(OF_MEMORY.search(f"{e['name']} {e['said'] or ''}") for e in errors):
         return
@@ -64,7 +64,7 @@ def _not_memory(text: str) -> Iterator[LogFinding]:
 
 
 def _large_step(text: str) -> Iterator[LogFinding]:
-    """A step of so many tokens that vLLM's profile run takes what the cache would have."""
+    """Yield a step with so many tokens that vLLM's profile run leaves no cache."""
     steps = [int(match[1]) for match in STEP.finditer(text)]
     if not steps or min(steps) < LARGE * USUAL_STEP:
         return
@@ -78,7 +78,7 @@ def _large_step(text: str) -> Iterator[LogFinding]:
 
 
 def _processes(text: str) -> Iterator[LogFinding]:
-    """A table of processes with the memory of each, summed beside that of the machine."""
+    """Yield the sum of a table of processes, compared with the machine's memory."""
     table, host = ROWS.search(text), HOST.search(text)
     sizes = [float(size) for size in ROW.findall(table["rows"])] if table is not None else []
     if table is None or len(sizes) < 2:

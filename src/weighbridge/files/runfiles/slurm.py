@@ -103,7 +103,7 @@ class SlurmOption(NamedTuple):
 
 
 class SlurmAdvice(NamedTuple):
-    """Whether a job asks for enough, and the lines that it should have instead."""
+    """Return whether a job asks for enough, and the lines that it should have instead."""
 
     fits: Literal["yes", "no", "unknown"]
     needed_memory: int  # bytes of each machine, at worst

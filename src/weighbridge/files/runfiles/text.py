@@ -52,23 +52,23 @@ PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))
 LAUNCH = re.compile(
     rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b(?:{PROGRAM})\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
-GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
+GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a missing blank
 GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
-UNIT = re.compile(r"(?m)^(?:ExecStart|command)[ \t]*=[ \t]*(?=\S)")  # of systemd and supervisord
+UNIT = re.compile(r"(?m)^(?:ExecStart|command)[ \t]*=[ \t]*(?=\S)")  # systemd and supervisord
 BLANK = re.compile(r"([ =])<([A-Za-z]\w{0,30})(?:[ -]\w{1,20}){0,3}>(?=[ \n`])")  # <model>
-# A type of GGUF in a file's name, in whatever spelling: q5kxl, Q5_K_XL
+# A GGUF type in a file's name, in any spelling: q5kxl, Q5_K_XL
 SPELLED = re.compile(r"(?i)[-_.](i?q\d)_?(k|nl|xs|xxs|[01sm])?_?(xl|[lms])?(?=[-_.]|$)")
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
-MOST_RUNS = 12  # of one text that are weighed
-CONFIG = re.compile(r"[\w./-]{1,200}\.toml\b")  # of a program that the text starts it with
+MOST_RUNS = 12  # runs of one text with an estimate
+CONFIG = re.compile(r"[\w./-]{1,200}\.toml\b")  # a config that the text passes to a program
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text is about memory, a model or a program that we know of, or is its log."""
+    """Return whether a text is about memory, a known model or program, or is a log."""
     text = document.text[:MOST_TEXT]
     return bool(
         MEMORY.search(text)
@@ -83,8 +83,8 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs of a text: those of its files and its commands, else the one that it tells of
-    in words."""
+    """Yield the runs of a text: those of its files and commands, else the one that its prose
+    describes."""
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
     program = other(text)
@@ -108,8 +108,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
-    """Yield the runs of launch lines, and of what programs list: that says more of a model than the
-    command that started it."""
+    """Yield the runs of launch lines, and of programs' lists of models, which tell more than the
+    command that started the model."""
     listed = list(_of_lists(document))
     shown = {run.model for run in listed}
     yield from (run for run in _of_commands(words) if run.model not in shown)
@@ -117,14 +117,14 @@ def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
 
 
 def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:
-    """Tell whether a text that names a program of training starts servers alone: these are asked
-    about."""
+    """Return whether a text that names a training program only starts servers: the question is
+    about these."""
     serve = lines and all(run.task == "infer" and run.command for run in lines)
     return bool(serve and program.task == "train" and not program.starts(text))
 
 
 def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
-    """Return runs that ask for different things, each once, in their order."""
+    """Return the runs without repetitions, in their order."""
     unlike: dict[str, PlannedRun] = {}
     for run in runs:
         unlike.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
@@ -134,8 +134,8 @@ def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
 def _told_of(
     run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
 ) -> PlannedRun:
-    """Return a run with notes about its text, the cards among them that are not taken, and with
-    what is assumed of those that are."""
+    """Return a run with notes on its text, on cards that were not taken, and on what is assumed of
+    the taken ones."""
     if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
         notes = (*notes, sentence("text.several_cards", cards=", ".join(several[:6])))
     if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
@@ -146,14 +146,14 @@ def _told_of(
 
 
 def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood, ...]:
-    """Return what was understood with the card's name alone where its number is assumed."""
+    """Return the understood keys with the card's name without its number, if that is assumed."""
     name = cards.value.partition(":")[0]
     return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
 
 
 def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
-    """Yield the run of a llama-server that uses cards of other machines: one card more for each
-    that `--rpc` names."""
+    """Yield the run of a llama-server that uses cards of other machines: one more card per address
+    in `--rpc`."""
     text = document.text[:MOST_TEXT]
     line, file = RPC.search(text), GGUF_TYPE.search(text)
     if line is None or file is None:
@@ -168,7 +168,7 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
     if context is not None:
         settings["context"] = int(context[1])
     elif trained := positions(file[0]):
-        settings["context"] = trained  # what llama-server takes where nobody says it
+        settings["context"] = trained  # llama-server's default
     taken = taken_of(piece_of(document, file, file[0]), cards)
     yield PlannedRun(
         task="infer",
@@ -180,7 +180,7 @@ def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
 
 
 def _of_commands(text: str) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line in prose, once."""
+    """Yield the run of each launch line in prose, without repetitions."""
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
     text = UNIT.sub("", BLANK.sub(r"\1$\2", text))
@@ -196,8 +196,8 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
 
 
 def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
-    """Return a run of a GGUF file that is not here by the model that the file's name begins with,
-    in the type that it says."""
+    """Return the run of a GGUF file with the catalogue model that its name begins with, in the type
+    that its name states."""
     stem = run.model.removesuffix(".gguf")
     if stem == run.model or "/" in stem or everyday.has(stem):
         return run
@@ -213,7 +213,7 @@ def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
 
 
 def _set_before(text: str, line: str) -> str:
-    """Return the lines above a launch that set what it uses, and what these use."""
+    """Return the lines above a launch that set its variables, and the variables in these."""
     if "$" not in line:
         return ""
     lines: list[str] = []
@@ -224,14 +224,14 @@ def _set_before(text: str, line: str) -> str:
 
 
 def _without_end(line: str) -> str:
-    """Return a line without quotes of the prose around it: those that close nothing."""
+    """Return a line without trailing quotes of the prose around it."""
     while line[-1:] in ("\\", "`") or (line[-1:] in ("'", '"') and line.count(line[-1]) % 2):
         line = line[:-1].strip()
     return line
 
 
 def _of_lists(document: Document) -> Iterator[PlannedRun]:
-    """Yield the runs that programs list or load by lines of their own: Ollama and LM Studio."""
+    """Yield the runs in the output of `ollama ps` and in commands of LM Studio."""
     for match in OLLAMA.finditer(document.text[:MOST_TEXT]):
         piece = piece_of(document, match, match["name"])
         if known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
@@ -255,14 +255,14 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
 
 
 def _on_the_host(share: str | None, piece: Piece) -> Iterator[Unread]:
-    """Yield the note that what runs is not all on its cards, of whatever we count."""
+    """Yield a note that a part of the model runs on the CPU."""
     if share is not None:
         why = sentence("ollama.on_cpu", share=share)
         yield Unread(key="ollama ps", line=piece.line, why=why, raises=True)
 
 
 def _shows(run: PlannedRun) -> bool:
-    """Tell whether a line only names a program: nothing follows it, or what does is no launch."""
+    """Return whether a line only names a program and does not launch it."""
     if run.command.endswith((":", "：")):
         return True
     return bool(run.refused) and "names no model" in run.refused and len(run.command.split()) < 5
@@ -271,7 +271,7 @@ def _shows(run: PlannedRun) -> bool:
 def _completed(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> PlannedRun:
-    """Return a run with what the words around it name and it does not say."""
+    """Return a run with what the prose states and the run does not."""
     pieces = dict(_around(run, named, cards, words))
     model = pieces.get("model")
     settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
@@ -291,7 +291,7 @@ def _completed(
 def _around(
     run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
 ) -> Iterator[tuple[str, Piece]]:
-    """Yield the model, the card and the release of the engine that a run leaves to the words."""
+    """Yield the model, the card and the engine's release that only the prose states."""
     if not run.model and len(named) == 1:
         yield "model", named[0]
     if cards is not None and "gpu" not in run.settings:
@@ -302,8 +302,8 @@ def _around(
 
 
 def _version(run: PlannedRun, words: Document) -> Piece | None:
-    """Return the release of a command's engine that a text names; None where the command itself
-    says one, or the text names several."""
+    """Return the release of the command's engine that the text names; None if the command states
+    it, or for several releases."""
     from weighbridge.engines.launch import parse
 
     try:
@@ -318,15 +318,15 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
 
 
 def _enough(cards: str, run: PlannedRun) -> str:
-    """Return the cards of a text, as many as a command uses where it says that and the text does
-    not."""
-    if run.engine_cards and run.cards:  # the text counts those of the engine, too
+    """Return the text's cards, with the command's number of cards if only the command states
+    one."""
+    if run.engine_cards and run.cards:  # the text's count includes the engine's
         return times(cards.partition(":")[0], run.cards)
     return cards if ":" in cards or "+" in cards else times(cards, _used(run))
 
 
 def _used(run: PlannedRun) -> int:
-    """Return how many cards a run uses by its own command, or by its ranks; 1 where none says."""
+    """Return the cards of a run by its command or its ranks, 1 if neither tells."""
     from weighbridge.engines.launch import parse
 
     if run.task == "train":
@@ -338,15 +338,14 @@ def _used(run: PlannedRun) -> int:
 
 
 def other(text: str) -> Program | None:
-    """Return the program that a text is about and that is not answered for."""
+    """Return the program of the text if weighbridge has no answers for it."""
     return next((each for each in told_by("refused") if re.search(each.refused, text)), None)
 
 
 def _refused(
     program: Program, named: list[Piece], cards: Piece | None, document: Document
 ) -> PlannedRun:
-    """Return the run of a program that is not answered for, with the command that asks for the
-    nearest that is."""
+    """Return the run of an unsupported program, with a command for the nearest supported one."""
     model = next(iter(named), None)
     name = model.value if model is not None else model_in(document.text[:MOST_TEXT])
     about = "text.no_run" if program.learns else "text.not_answered"
@@ -358,7 +357,7 @@ def _refused(
 def _instead(
     program: Program, model: str, cards: Piece | None, document: Document
 ) -> Iterator[str]:
-    """Yield what may be asked in place of a program that is not answered for."""
+    """Yield suggestions in place of an unsupported program."""
     text = document.text[:MOST_TEXT]
     gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
     config = CONFIG.search(text)

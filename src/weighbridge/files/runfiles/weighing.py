@@ -46,35 +46,35 @@ if TYPE_CHECKING:
     from weighbridge.files.oom import Oom
 
 SCHEMA = "weighbridge.runfile/1"
-FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
-COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share a model
-SAID = ("engine", "framework", "ram", *COPY)  # of the run that a message is about
-MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
-SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
+FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # no change of a file touches these
+COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of the ranks that share one model
+SAID = ("engine", "framework", "ram", *COPY)  # taken from the run of a message
+MOST_COMMON = 8192  # context in tokens at which bytes per token are computed
+SAME_NEED = 0.02  # relative difference of equal caches: printed sizes are rounded, blocks too
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
-NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
+NOT_WEIGHED = (2, 4)  # exit codes of runs that were read but have no estimate
 Answer = Literal["yes", "no", "unknown"]
-# A kind of card without a count, of which the file says how many
+# A card without a count; the file states the count
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
-PROSE = "text"  # the kind that may have a message of an error in it
+PROSE = "text"  # the kind that may contain an error message
 Open = Callable[[Any, str | None], Prepared]
 Opened = Callable[[PlannedRun], Prepared]
 
 
 @frozen_record
 class WeighedRun:
-    """One run with its answer, or with the sentence why there is none."""
+    """A run with its report, or with the reason why it has none."""
 
     run: PlannedRun
     report: Report | None = None
     why: str = ""
     code: int = 0  # the exit code of what went wrong
-    measured: tuple[MeasuredPart, ...] = ()  # what its log says, beside the answer
-    by_the_log: bool = False  # it is far from what we expect, and counts
+    measured: tuple[MeasuredPart, ...] = ()  # its log's figures compared with ours
+    by_the_log: bool = False  # the log differs much from our estimate and replaces it
 
     @property
     def fits(self) -> Answer:
-        """Tell whether it fits the card that was named; unknown where none was."""
+        """Return whether the run fits the user's card; unknown without a card."""
         if self.report is None or self.report.verdict is None:
             return "unknown"
         return self.report.verdict.fits
@@ -111,35 +111,35 @@ class WeighedRun:
 
 @frozen_record
 class WeighedFile(Shown):
-    """The answer about a run file: each of its runs, in the order in which they stand."""
+    """The answer about a run file: its runs, in the order of the file."""
 
     file: RunFile
     runs: tuple[WeighedRun, ...]
     message: "Oom | None" = None  # an out-of-memory message in it, explained
-    findings: tuple[LogFinding, ...] = ()  # what its logs and figures tell by themselves
+    findings: tuple[LogFinding, ...] = ()  # what follows from its logs and figures
 
     @property
     def fits(self) -> Answer:
-        """Tell whether all of it fits: no where one run does not."""
+        """Return whether all runs fit: no if one does not."""
         answers = {run.fits for run in self.runs}
         return next(each for each in ("no", "unknown", "yes") if each in answers)
 
     @property
     def answered(self) -> bool:
-        """Tell whether any of its runs has a number, or what it holds is explained."""
+        """Return whether any run has an estimate, or the text has an explanation."""
         explained = self.message is not None or any(each.explains for each in self.findings)
         return explained or any(run.report is not None for run in self.runs)
 
     def code(self, *, check: bool) -> int:
-        """Return the exit code, whoever asks: of what went wrong where nothing has a number, and
-        with `check` of the verdict."""
+        """Return the exit code: of the error if no run has an estimate, of the verdict with
+        `check`, else 0."""
         if not self.answered:
             return max((run.code for run in self.runs), default=2)
         return CODES[self.fits] if check else 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what decides memory and was not understood, by line, and each run's warnings."""
+        """The keys that decide memory and were not understood, by line, and all runs' warnings."""
         lines: list[str] = []
         for weighed in self.runs:
             lines += (
@@ -172,8 +172,8 @@ class WeighedFile(Shown):
 def weighed(
     file: RunFile, open_: Open, settings: Mapping[str, Any], model: str | None = None
 ) -> WeighedFile:
-    """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
-    stands for one that the file does not name. Raises UsageError for settings that no run has."""
+    """Answer all runs of a file. The user's `settings` may be of any task, and `model` is used if
+    the file names none. Raises UsageError for settings that no run has."""
     typed_settings = {name: value for name, value in settings.items() if value is not None}
     _known_settings(file, typed_settings)
     typed = Typed(file, typed_settings, model)
@@ -198,13 +198,13 @@ def _known_settings(file: RunFile, typed_settings: Mapping[str, Any]) -> None:
 
 
 def _answer(run: PlannedRun, open_: Open, typed: Typed) -> WeighedRun:
-    """Answer one run, by what is typed beside it, and with what leaves the answer open."""
+    """Return the answer for one run with the user's settings, and what leaves it open."""
     weigh = partial(_weighed, open_=open_, typed_settings=typed.settings, model=typed.model)
     return answered_for(of_larger_cards(passed(run, typed), weigh), typed)
 
 
 def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
-    """Return the answer about a text, with what its logs and its messages tell."""
+    """Return the answer about a text with the findings of its logs and messages."""
     from weighbridge.files.runfiles.document import documents
     from weighbridge.files.runfiles.serving.start_logs import starts
 
@@ -236,7 +236,7 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
 
 
 def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | None":
-    """Return a message with the cure that the logs of its text show before its other changes."""
+    """Return a message with the remedy that the text's logs prove as its first change."""
     batch = next((f.values["batch"] for f in all_findings if f.key.startswith("less_cache")), None)
     if message is None or batch is None:
         return message
@@ -248,8 +248,8 @@ def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | 
 
 
 def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFinding, ...]:
-    """Return what vLLM's message means where stages share out the layers: some releases compare the
-    cache of all layers with what is left on one stage (vllm-project/vllm issue 34076)."""
+    """Return what vLLM's message means with pipeline parallelism: some releases compare the cache
+    of all layers with the memory of one stage (vllm-project/vllm issue 34076)."""
     report = runs[0].report if len(runs) == 1 else None
     if message is None or report is None:
         return ()
@@ -268,7 +268,7 @@ def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFi
 def _stored(
     all_findings: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
 ) -> tuple[LogFinding, ...]:
-    """Return how many tokens a store in host memory holds, of the model that a text names."""
+    """Return the tokens of the text's model that a cache in host memory holds."""
     run = next((run.run for run in runs if run.run.model), None)
     if run is None or not any(finding.key == "segments" for finding in all_findings):
         return ()
@@ -280,8 +280,8 @@ def _stored(
 
 
 def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]:
-    """Return what the weights take at least of the model that a text names and of which none of its
-    runs is weighed."""
+    """Return the least bytes of the model's weights, if a text names a model and no run has an
+    estimate."""
     run = next((run.run for run in runs if run.run.model and run.code in NOT_WEIGHED), None)
     if run is None or any(run.report is not None for run in runs):
         return ()
@@ -292,12 +292,12 @@ def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]
 
 
 def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun:
-    """Return an answer without what its text contradicts, and without a verdict about a machine
-    whose card nobody named."""
+    """Return an answer without what its text contradicts, and without a verdict if the user names
+    no card."""
     report = run.report
     if report is None:
         return run
-    if any(f.key == "all_stages" for f in all_findings):  # the message says which length starts
+    if any(f.key == "all_stages" for f in all_findings):  # the message states which length starts
         derived: DerivedFacts = {**report.derived, "largest_context": None}
         report = replace(report, derived=derived)
     verdict = report.verdict
@@ -307,8 +307,8 @@ def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun
 
 
 def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
-    """Return answers without a yes to the only run of a text, where its own message says that it
-    ran out of what that counts: nobody knows what differs."""
+    """Return answers without a "yes" for a text's only run if its own message says that memory ran
+    out: what differs is not known."""
     report = runs[0].report if len(runs) == 1 else None
     if message is None or report is None or report.verdict is None or report.verdict.fits != "yes":
         return runs
@@ -322,15 +322,15 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
-    """Return the start that has the context of a run; else the first, where only one is there."""
+    """Return the start with the run's context; else the only start, None for several."""
     context = run.report.workload.get("context") if run.report is not None else None
     of_its_length = [start for start in started if start.counts.get("context") == context]
     return next(iter(of_its_length or (started if len(started) == 1 else ())), None)
 
 
 def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
-    """Return an answer with what its log measured: where that is far from what we expect, the log
-    counts."""
+    """Return an answer with its log's measurements; a log that differs much from our estimate
+    replaces it."""
     from weighbridge.machines.accelerators.budget import budget
 
     if run.report is None or start is None:
@@ -345,7 +345,7 @@ def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
 
 
 def _known(file: RunFile) -> dict[str, Any]:
-    """Return what all runs of a text say: the machine, the program, its settings and the model."""
+    """Return what all runs of a text share: machine, program, settings and model."""
     if not file.runs:
         return {}
     first, *others = map(_request, file.runs)
@@ -355,7 +355,7 @@ def _known(file: RunFile) -> dict[str, Any]:
 
 
 def _request(run: PlannedRun) -> dict[str, Any]:
-    """Return what a run and its launch line say, and whether it trains."""
+    """Return the settings of a run and its launch line, and whether it trains."""
     from weighbridge.engines.launch import parse
 
     try:
@@ -370,8 +370,8 @@ def _request(run: PlannedRun) -> dict[str, Any]:
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
-    """Return the explanation of a message beside the answer about the only run of a text, where
-    that trains, or serves weights that the card has no room for."""
+    """Return the explained message compared with the report of a text's only run, if that trains,
+    or if its weights exceed the card."""
     from weighbridge.files.oom.reconcile import overfull
 
     run = runs[0]
@@ -388,7 +388,7 @@ def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opene
 
 
 def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
-    """Explain an out-of-memory message in a text by itself; None where there is none."""
+    """Return the explanation of an out-of-memory message in a text; None without one."""
     from weighbridge.files.oom import explained
 
     try:
@@ -421,7 +421,7 @@ def _weighed(
 
 
 def _unanswerable(run: PlannedRun, model: object) -> str:
-    """Say why a run is not weighed; "" where it can be."""
+    """Return why a run gets no estimate; "" if it gets one."""
     if run.refused or model:
         return run.refused
     absent = next((u.missing for u in run.unread if u.missing), "")
@@ -429,7 +429,7 @@ def _unanswerable(run: PlannedRun, model: object) -> str:
 
 
 def _on_all(run: PlannedRun, typed: Mapping[str, Any]) -> PlannedRun:
-    """Return a run whose line asks for as many ranks as its machine has cards with their number."""
+    """Return a run whose command uses all cards of its machine, with their number filled in."""
     if CARDS not in run.command:
         return run
     from weighbridge.machines.accelerators.names import find
@@ -440,8 +440,8 @@ def _on_all(run: PlannedRun, typed: Mapping[str, Any]) -> PlannedRun:
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card that is typed beside a file with the count that the file says; none where it
-    is typed with a count of its own, or not at all."""
+    """Return the user's card with the file's count; nothing if the user gave a count, or no
+    card."""
     kind = str(typed.get("gpu") or "")
     count = run.cards or ranks_of(run) or 1
     cards = {"gpu": times(kind, count)} if NAMED.fullmatch(kind) else {}
@@ -452,8 +452,8 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
-    """Return the format that the model of a launch line is stored in by its name, where another
-    name was typed for it that tells none."""
+    """Return the format that the command's model name states, if the user's replacement names
+    none."""
     if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
         return {}
     from weighbridge.engines.launch.paths import packed
@@ -473,7 +473,7 @@ def answered(
     *,
     remedies: bool = True,
 ) -> Report:
-    """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
+    """Return the report of a run. Remedies may change the file's settings, not the user's."""
     settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
     pinned = (*typed, *FIXED)
     if run.task in ("train", "image", "train_image"):
@@ -488,8 +488,8 @@ def answered(
 
 
 def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
-    were typed: the devices of the file, and the samples of a step, are the same."""
+    """Return data-parallel ranks and micro-batches for the user's other ranks per model: the file's
+    number of devices and samples per step stay."""
     if not settings.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
         return {}
     read = {name: TABLES["train"][name].value(typed[name]) for name in COPY if name in typed}
@@ -505,16 +505,16 @@ def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict
 
 
 def _of_a_key(one: Understood) -> dict[str, Any]:
-    """Return a key that was understood as JSON has it."""
+    """Return an understood key for the JSON form."""
     known = {"key": one.key, "line": one.line, "value": _plain(one.value), "setting": one.setting}
     return {**known, **_elsewhere(one.file)}
 
 
 def _elsewhere(file: str) -> dict[str, str]:
-    """Return the file that a line is of, where that is not the run file."""
+    """Return the file of a line, if it is not the run file."""
     return {"file": file} if file else {}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value for the JSON form."""
     return list(value) if isinstance(value, tuple) else value
