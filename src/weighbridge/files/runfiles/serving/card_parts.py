@@ -23,7 +23,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.cards import part_id
 from weighbridge.files.runfiles.record import Understood, Unread
 
-LABELS = (  # of a node, which name its card
+LABELS = (  # node labels that name its card
     "cloud.google.com/gke-accelerator",
     "nvidia.com/gpu.product",
     "accelerator",
@@ -38,29 +38,29 @@ SLICE = re.compile(r"nvidia\.com/mig-(\d{1,2}g\.\d{1,4}gb)(?:\.me)?")
 GKE_SLICE = "cloud.google.com/gke-gpu-partition-size"
 SHARED = ("nvidia.com/gpu.shared", "cloud.google.com/gke-gpu-sharing-strategy")
 MEMORY = "nvidia.com/gpumem"  # MiB
-WHOLE = "-SHARED"  # behind a product: all of the card, by turns
-# Named after GPUs, and of no memory: shares of cores, the driver, facts of the node
+WHOLE = "-SHARED"  # suffix of a product: the whole card, shared by turns
+# GPU labels that decide no memory: shares of cores, the driver, facts of the node
 OTHERS = re.compile(
     r"nvidia\.com/(?:gpucores|gpu\.(?:present|count|family|machine|memory|compute\.m\w+|deploy\..*)"
     r"|cuda\..*)|cloud\.google\.com/gke-gpu-driver-version"
     r"|cloud\.google\.com/gke-max-shared-clients-per-gpu"  # said beside the strategy
 )
 OF_GPUS = re.compile(r"(?i)gpu|(?<![a-z])mig(?![a-z])")
-FLAGS = ("", "true", "false", "present", "yes", "1")  # labels that say that there is a GPU
+FLAGS = ("", "true", "false", "present", "yes", "1")  # values that only say that there is a GPU
 
 
 class CardPart(NamedTuple):
-    """What a container is given. `card` is as the file spells it, with its slice; "" where the
-    file names none of ours."""
+    """The part of a card that a container gets. `card` is the file's spelling with its slice; "" if
+    it names none that weighbridge knows."""
 
     card: str = ""
-    memory: Understood | None = None  # what it may take of each card
+    memory: Understood | None = None  # its memory limit per card
     unread: tuple[Unread, ...] = ()
 
 
 def card_part(labels: Mapping[str, Any], resources: Any, line: Callable[[str], int]) -> CardPart:
-    """Return what the labels of a node and the resources of a container give it. `line` tells where
-    a resource stands, 0 for one that does not."""
+    """Return the part of a card from the labels of a node and the resources of a container. `line`
+    returns a resource's line, 0 without one."""
     asked = limits(resources)
     card, shared = _card(labels)
     slices = (match[1] for match in map(SLICE.fullmatch, asked) if match)
@@ -82,7 +82,7 @@ def card_part(labels: Mapping[str, Any], resources: Any, line: Callable[[str], i
 
 
 def limits(resources: Any) -> dict[str, Any]:
-    """Return the resources that a container asks for, by name: its limits before its requests."""
+    """Return a container's resources by name: its limits, else its requests."""
     asked: dict[str, Any] = {}
     for group in ("requests", "limits"):
         named = resources.get(group) if isinstance(resources, dict) else None
@@ -91,7 +91,7 @@ def limits(resources: Any) -> dict[str, Any]:
 
 
 def count(resources: Any) -> int | None:
-    """Return the cards, or slices, that are asked for; None where the number is not in the file."""
+    """Return the number of requested cards or slices, None if the file does not state it."""
     asked = limits(resources)
     slices = filter(SLICE.fullmatch, asked)
     numbers = (str(asked.get(name) or "") for name in (*CARDS, SHARED[0], *slices))
@@ -108,7 +108,7 @@ def _card(labels: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Unread]:
-    """Yield the labels, or the resources, that may leave less of a card than all of it."""
+    """Yield the labels or resources that may leave only a part of a card."""
     for name, value in named.items():
         if name in SHARED:
             yield _shared(name, line(name))
@@ -119,7 +119,7 @@ def _unread(named: Mapping[str, Any], line: Callable[[str], int]) -> Iterator[Un
 
 
 def _says(value: Any) -> bool:
-    """Tell whether a value may be of a part: neither a flag nor the name of a whole card."""
+    """Return whether a value may mean a part: neither a flag nor the name of a whole card."""
     text = str(value).lower()
     return text not in FLAGS and not part_id(text)
 

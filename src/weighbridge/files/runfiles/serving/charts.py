@@ -15,8 +15,8 @@ CONFIG, EXTRA = "vllmConfig", "extraArgs"
 
 
 def changed(text: str, run: PlannedRun, wanted: Sequence[tuple[str, str]]) -> str:
-    """Return the text of values with flags changed; "" where it is of another kind, or has no place
-    for one of them."""
+    """Return chart values with flags changed; "" for another kind of text, or if a flag has no
+    place."""
     for name, value in wanted:
         try:
             document = documents(text, "yaml")[0] if SPECS in text else None
@@ -31,7 +31,7 @@ def changed(text: str, run: PlannedRun, wanted: Sequence[tuple[str, str]]) -> st
 
 
 def _config(document: Document, model: str) -> Path:
-    """Return the path of the settings of a model, which stand in lines of their own; () of none."""
+    """Return the path of a model's vllmConfig, if that is a block mapping, else ()."""
     specs = document.data.get(SPECS) if isinstance(document.data, dict) else None
     models = specs.get("modelSpec") if isinstance(specs, dict) else None
     for number, each in enumerate(models if isinstance(models, list) else ()):
@@ -50,7 +50,7 @@ def _key(document: Document, path: Path, key: str, value: str) -> str:
 
 
 def _line_in(document: Document, path: Path, line: str) -> str:
-    """Put a line before the first key of a mapping."""
+    """Return the text with a line before the first key of a mapping."""
     first = min(p.line for each, p in document.places.items() if each[:-1] == path)
     lines = document.text.split("\n")
     indent = lines[first - 1][: len(lines[first - 1]) - len(lines[first - 1].lstrip())]
@@ -58,7 +58,7 @@ def _line_in(document: Document, path: Path, line: str) -> str:
 
 
 def _extra(document: Document, path: Path, words: Sequence[str]) -> str:
-    """Change a flag in extraArgs, or add it there."""
+    """Return the text with a flag in extraArgs changed or added."""
     value: Any = document.data
     for part in path:
         value = value[part]
@@ -75,7 +75,7 @@ def _extra(document: Document, path: Path, words: Sequence[str]) -> str:
 
 
 def _behind(document: Document, path: Path, last: int, items: Sequence[str]) -> str:
-    """Add items behind the last of a list, as the others stand."""
+    """Return the text with items behind the last of a list, in its style."""
     place, whole = document.places[(*path, last)], document.places[path]
     if whole.end:  # [a, b]
         return (

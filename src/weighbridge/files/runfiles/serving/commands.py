@@ -20,12 +20,12 @@ from weighbridge.machines.accelerators.machines import MACHINE
 
 ENDED = re.compile(r"(?m)(?:^|[;&|])[ \t]*(?:p?kill(?:all)?|docker (?:stop|rm|kill))\b|\bsrun\b")
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
-MOST = 64  # lines: a longer script is looked at as prose is
+MOST = 64  # lines: a longer script counts as prose
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text launches an engine, and is short enough to be a command; one with what
-    the server wrote below it is a log."""
+    """Return whether a text launches an engine and is short enough for a command. With the server's
+    output below, it is a log."""
     from weighbridge.engines.launch.programs import launched
 
     if document.text.count("\n") > MOST or starts(document):
@@ -46,8 +46,8 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line, with what a script sets under a condition that it does
-    not decide: that may be otherwise."""
+    """Yield the run of each launch line, with a note on variables that a script sets under a
+    condition."""
     text = arrays.called(document.text)
     unsure = arrays.unsure(text)
     why = sentence("script.condition", names=", ".join(unsure))
@@ -66,7 +66,7 @@ def _is_script(document: Document) -> bool:
 
 
 def _has_prose(line: str) -> bool:
-    """Tell whether a line is a launch with a sentence behind it."""
+    """Return whether a line is a launch with a sentence behind it."""
     return is_command(line) and bool(apart(line)[1])
 
 

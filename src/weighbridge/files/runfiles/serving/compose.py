@@ -24,7 +24,7 @@ from weighbridge.files.runfiles.serving.lines import (
 )
 from weighbridge.machines.accelerators.machines import MACHINE
 
-# Keys of a service, some of which people paste alone
+# Keys of a service: people paste some of them without the rest
 _OF_SERVICE = """
 command image environment volumes ports ipc shm_size restart runtime deploy container_name
 entrypoint healthcheck ulimits gpus
@@ -37,7 +37,7 @@ LIMIT = ("deploy", "resources", "limits", "memory")
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document has services with images or commands."""
+    """Return whether a document has services with images or commands."""
     return any(
         isinstance(each, dict) and ({"image", "command", "build"} & each.keys())
         for each in _services(document.data).values()
@@ -45,7 +45,7 @@ def tells(document: Document) -> bool:
 
 
 def _services(data: Any) -> Mapping[str, Any]:
-    """Return the services of a file; of a part of one the service that its keys are of."""
+    """Return the services of a file; for pasted keys of a service, that one under ""."""
     if not isinstance(data, dict):
         return {}
     services = data.get("services")
@@ -85,7 +85,7 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
 
 
 def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
-    """Return the limit of a service's host memory, behind which it is ended."""
+    """Return the host memory limit of a service, above which it is killed."""
     limit = _inside(service, LIMIT)
     path = LIMIT if limit is not None else ("mem_limit",)
     return memory_limit(
@@ -103,7 +103,7 @@ def _replicas(service: Mapping[str, Any]) -> int:
 
 
 def words(value: Any) -> tuple[str, ...]:
-    """Return a command as its words: a list, or a text as a shell splits it."""
+    """Return a command as words: a list, or a text as a shell splits it."""
     if isinstance(value, list):
         return tuple(str(each) for each in value)
     if not isinstance(value, str):
@@ -115,16 +115,15 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 def _interpolated(command: Any) -> Any:
-    """Return a command with the defaults of the file's own variables; `$$` is a dollar of the
-    shell."""
+    """Return a command with the defaults of the file's variables; `$$` becomes the shell's `$`."""
     if isinstance(command, list):
         return [_interpolated(str(word)) for word in command]
     return "$".join(map(filled, command.split("$$"))) if isinstance(command, str) else command
 
 
 def pairs(variables: Any) -> dict[str, str]:
-    """Return variables that are a mapping or a list of NAME=VALUE; those without a value are of
-    the machine, and left out."""
+    """Return variables from a mapping or a list of NAME=VALUE; those without a value come from the
+    machine and are left out."""
     if isinstance(variables, dict):
         return {str(name): str(value) for name, value in variables.items() if value is not None}
     if not isinstance(variables, list):
@@ -134,7 +133,7 @@ def pairs(variables: Any) -> dict[str, str]:
 
 
 def _mounts(volumes: Any) -> dict[str, str]:
-    """Return what is mounted where: {inside: outside}."""
+    """Return the mounts: {folder inside: folder outside}."""
     mounts: dict[str, str] = {}
     for each in volumes if isinstance(volumes, list) else ():
         if isinstance(each, dict):
@@ -145,7 +144,7 @@ def _mounts(volumes: Any) -> dict[str, str]:
 
 
 def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """Return what stands below keys of keys; None where one of them is missing."""
+    """Return the value below nested keys, None if one is missing."""
     value: Any = service
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -153,14 +152,14 @@ def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def _reserved(service: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a service says of the cards that it is given: their ids, or their number."""
+    """Return a service's entry for its cards: their ids, or their number."""
     devices = service.get("gpus") or _inside(service, DEVICES)
     entries = devices if isinstance(devices, list) else ()
     return next((one for one in entries if isinstance(one, dict)), {})
 
 
 def _gpus(service: Mapping[str, Any]) -> int | None:
-    """Count the cards that a service is given; None where it has all, or the file does not say."""
+    """Return the number of a service's cards; None for all, or if the file does not state it."""
     count = _reserved(service).get("count")
     return len(_devices(service)) or (
         count if isinstance(count, int) and count not in MEANS_ALL else None
@@ -168,7 +167,7 @@ def _gpus(service: Mapping[str, Any]) -> int | None:
 
 
 def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the cards that a service is given; () where the file does not say which."""
+    """Return the ids of a service's cards; () if the file does not state them."""
     ids = _reserved(service).get("device_ids")
     if isinstance(ids, list):
         return tuple(map(str, ids))
@@ -177,9 +176,8 @@ def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the cards that a service sees: without any those of the machine, in order.
-    Who is started by a profile, or has the cards that a variable of the machine says, may stand
-    apart."""
+    """Return the ids of the cards that a service sees: its own, else the machine's in order. () for
+    a service with a profile, or with cards from a variable: it may run elsewhere."""
     variables = (f"{name} {value}" for name, value in pairs(service.get("environment")).items())
     says = (str(_reserved(service)), *(one for one in variables if "VISIBLE_DEVICES" in one))
     if service.get("profiles") or any("$" in one for one in says):
@@ -191,8 +189,7 @@ def _stood_on(service: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Any]:
-    """Return the keys of a new file with one service, which has the cards that its flags ask
-    for."""
+    """Return the keys of a new file with one service and the cards that its flags need."""
     line = served(run)
     ram = run.settings.get("ram")
     limits = (

@@ -22,20 +22,20 @@ from weighbridge.files.programs import images, programs, told_by
 from weighbridge.files.runfiles.record import PlannedRun
 
 SGLANG = ("python3", "-m", "sglang.launch_server")
-PARTS = 3  # of a release, in a tag
+PARTS = 3  # numbers of a release in a tag
 # vLLM whose image is known to take the model first (its entry point was inspected:
 # NVIDIA-AI-IOT/jetson-ai-lab#420). Images before may run api_server, which takes --model alone and
 # serves a model of its own without it; `vllm serve` takes --model too, with a warning (0.12.0:
 # vllm-project/vllm#30828).
 POSITIONAL = (0, 26)
 
-FEW_FLAGS = 2  # -m and a name are of many programs
+FEW_FLAGS = 2  # many programs take -m and a name
 
 
 @frozen_record
 class ServedLine:
-    """What a container is told: `entry` is the program where the image starts none, and `flags`
-    are told to it. `model` is "" where a flag names it; `first`: it stands before them."""
+    """The parts of a container's command. `entry`: the program, if the image starts none; `flags`:
+    its arguments. `model`: "" if a flag names it; `first`: it precedes the flags."""
 
     engine: str
     image: str
@@ -45,12 +45,12 @@ class ServedLine:
     flags: tuple[str, ...]
     env: Mapping[str, str]
     gpus: int
-    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> outside
     ports: Sequence[str] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Return all that follows the program."""
+        """Return all arguments of the program."""
         if self.first:
             return (self.model, *self.flags)
         return ("--model", self.model, *self.flags) if self.model else self.flags
@@ -61,8 +61,8 @@ class ServedLine:
 
 
 def served(run: PlannedRun) -> ServedLine:
-    """Return what a run's launch line tells a container. Raises UsageError for an engine whose
-    images serve no model by name."""
+    """Return a run's launch line as a container's command. Raises UsageError for an engine without
+    images that serve a model by name."""
     launch = parse(run.command)
     published = {each.name: each.image for each in told_by("image")}
     if launch.engine not in published:
@@ -90,14 +90,14 @@ def served(run: PlannedRun) -> ServedLine:
 
 
 def _flags(words: Sequence[str]) -> list[str]:
-    """Return the flags of a server, which hears all of its container's network."""
+    """Return the flags of a server, with the host that makes it reachable from outside."""
     start = next(place for place, word in enumerate(words) if word.startswith("--"))
     return [*words[start:], "--host", "0.0.0.0"]
 
 
 def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return words without the flags whose values are secrets, or stand for them; and the names of
-    those. A variable that holds one stays, and so does what else a JSON object with one holds."""
+    """Return the words without flags whose values are secrets, and the names of the removed ones.
+    Variables for secrets stay, and so do other keys of a JSON object with a secret."""
     plain_words: list[str] = []
     left: list[str] = []
     flag = ""
@@ -119,7 +119,7 @@ def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
-    """Return a JSON object without the keys whose values are secrets, and the names of those."""
+    """Return a JSON object without the keys with secrets, and the names of these keys."""
     try:
         data = json.loads(value) if value.startswith("{") else None
     except (ValueError, RecursionError):
@@ -141,7 +141,7 @@ def _clean(data: Mapping[str, Any], left: list[str]) -> dict[str, Any]:
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:
-    """Return the model that words after `vllm serve` name, and the others."""
+    """Return the model in the words after `vllm serve`, and the other words."""
     for place, word in enumerate(words):
         if word == "--model":
             return words[place + 1], [*words[:place], *words[place + 2 :]]
@@ -151,7 +151,7 @@ def _named(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _tag(release: str) -> str:
-    """Return the tag of a release that was named; without one the newest."""
+    """Return the image tag of a release, "latest" without one."""
     if not release:
         return "latest"
     parts = release.split(".")
@@ -159,7 +159,7 @@ def _tag(release: str) -> str:
 
 
 def by_image(image: str, words: Sequence[str]) -> str:
-    """Return the line of an image that nobody publishes, by a part of its name."""
+    """Return a launch line for a private image with a known engine in its name; "" if none."""
     last = image.rpartition("/")[2].lower()
     program = next((line for part, line in images().items() if line and part in last), "")
     bare = bool(words) and words[0].startswith("-")
@@ -167,8 +167,8 @@ def by_image(image: str, words: Sequence[str]) -> str:
 
 
 def by_flags(words: Sequence[str]) -> str:
-    """Return the line of an image of somebody's own, whose entry point is given flags alone: that
-    of the only engine that has them all."""
+    """Return a launch line for a private image whose entry point gets only flags: that of the only
+    engine that knows all of them; "" if none."""
     flags = [word for word in words if word.startswith("-")]
     behind = words[1:] if words and words[0].endswith(".sh") else words
     if len(flags) < FEW_FLAGS or not (behind[0].startswith("-") or "/" in behind[0]):
@@ -180,7 +180,7 @@ def by_flags(words: Sequence[str]) -> str:
 
 
 def _knows_all(line: str) -> bool:
-    """Tell whether an engine that was read has all flags of a line, which names a repository or a
+    """Return whether the line's engine knows all its flags, and its model is a repository or a
     file."""
     try:
         launch = parse(line)

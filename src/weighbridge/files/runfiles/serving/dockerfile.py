@@ -21,13 +21,13 @@ SET = re.compile(r"([A-Za-z_]\w*)=(\"[^\"]*\"|\S*)")
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text is a Dockerfile that starts something."""
+    """Return whether a text is a Dockerfile that starts something."""
     text = document.text
     return BEGINS.match(text) is not None and STARTS.search(text) is not None
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of the last stage; nothing where it serves no model."""
+    """Yield the run of the last stage; none if it serves no model."""
     image, line = "", 0
     env: dict[str, str] = {}
     parts: dict[str, tuple[str, ...]] = {}
@@ -51,7 +51,7 @@ def _image(argument: str) -> str:
 
 
 def _words(argument: str) -> tuple[str, ...]:
-    """Return the words of a command: a list, or a line as a shell splits it."""
+    """Return a command as words: a JSON list, or a line as a shell splits it."""
     try:
         listed = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):

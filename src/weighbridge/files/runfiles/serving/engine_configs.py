@@ -21,13 +21,13 @@ from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.training.flags import mapping
 
-# Keys that only one of them has -> the program
+# Keys that only one of these programs has
 VLLM = ("max-model-len", "gpu-memory-utilization", "max-num-seqs", "max-num-batched-tokens")
 SGLANG = ("model-path", "mem-fraction-static", "context-length", "chunked-prefill-size", "tp-size")
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a mapping has the flags of a server for its keys."""
+    """Return whether a mapping has a server's flags as keys."""
     return isinstance(document.data, dict) and _program(document.data) != ""
 
 
@@ -66,8 +66,8 @@ def _flag(key: str, value: Any) -> Iterator[str]:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Any]:
-    """Return the keys of a new `vllm serve --config`: the flags of a launch line. Raises UsageError
-    for what no key says."""
+    """Return the keys of a new `vllm serve --config` from the flags of a launch line. Raises
+    UsageError if it sets a variable."""
     line = served(run)
     if line.env:
         raise UsageError(sentence("emit.no_variable", name=next(iter(line.env))))
@@ -76,7 +76,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
 
 
 def _long(word: str) -> str:
-    """Return a flag by its long name: keys are read as that, -tp as --tensor-parallel-size."""
+    """Return the long name of a flag, which keys need: --tensor-parallel-size for -tp."""
     flag = find(word, dialect(ENGINES["vllm"])) if word.startswith("-") else None
     names = flag.names if flag is not None and not word.startswith("--") else ()
     return next((name for name in names if name.startswith("--")), word)

@@ -32,7 +32,7 @@ from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.serving.start_logs import as_flag
 from weighbridge.files.runfiles.training import literals
 
-# A class: the package that has it, its first argument, and the line that serves the same
+# class -> its package, its first argument, and the equivalent launch line
 CLASSES = {
     "LLM": ("vllm", "model", "vllm serve --max-num-batched-tokens 8192"),
     "Engine": ("sglang", "model_path", "python -m sglang.launch_server"),
@@ -41,19 +41,19 @@ MOVES = {LOADS, "to"}
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a script makes an engine, or loads a model that generates or sees, or that it
-    does nothing else with."""
+    """Return whether a script creates an engine, or loads a model to generate or see, or does
+    nothing else with it."""
     calls = calls_in(document.data)
     names = set(map(called, calls))
     loads = LOADS in names or any(map(made_by, calls))
-    named = all(call.args for call in calls if called(call) == LOADS)  # unsloth's have keywords
+    named = all(call.args for call in calls if called(call) == LOADS)  # unsloth uses keywords
     alone = names <= MOVES and named
     runs = ASKS in names or ("no_grad" in names and "backward" not in names) or alone
     return (loads and runs) or bool(_engines(document.data, document.text))
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each engine that a script makes, else that of the model that it loads."""
+    """Yield the run of each engine that a script creates, else that of its loaded model."""
     tree, notes = literals.defaulted(document.text)
     engines = _engines(tree, document.text)
     if not engines:
@@ -80,7 +80,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _engines(tree: Any, text: str) -> list[ast.Call]:
-    """Return the calls that make an engine of a package that is imported."""
+    """Return the calls that create an engine of an imported package."""
     of_packages = [
         name
         for name, package in CLASSES.items()
@@ -90,7 +90,7 @@ def _engines(tree: Any, text: str) -> list[ast.Call]:
 
 
 def _value(node: ast.expr, packages: frozenset[str]) -> Any:
-    """Return the value of an argument: a literal, or a name of a package (torch.bfloat16)."""
+    """Return the value of an argument: a literal, or a package's name (torch.bfloat16)."""
     text = ast.unparse(node)
     if text.endswith("device_count()"):
         return CARDS

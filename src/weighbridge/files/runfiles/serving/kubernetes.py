@@ -33,7 +33,7 @@ from weighbridge.files.runfiles.serving.lines import (
 )
 
 GROUPS = ("limits", "requests")
-OF_NODES = "resourcesPerNode"  # of Kubeflow's TrainJob, whose runtime has the image
+OF_NODES = "resourcesPerNode"  # Kubeflow's TrainJob, whose runtime has the image
 BESIDE = ("initContainers", "sidecars")
 # KServe's server (kserve 00397f1e, python/huggingfaceserver/huggingfaceserver/__main__.py), which
 # hands all other flags to vLLM: its own flag -> vLLM's, and those that decide no memory of that
@@ -63,7 +63,7 @@ STACK: Mapping[str, str] = {
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is a manifest, or values of a chart that serves."""
+    """Return whether a document is a manifest, or values of a chart that serves."""
     data = document.data
     if not isinstance(data, dict):
         return False
@@ -105,7 +105,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def containers(document: Document) -> Iterator[Container]:
-    """Yield what a manifest starts, whatever it does."""
+    """Yield all containers of a manifest."""
     for path, holder, selector in _containers(document.data, (), {}):
         yield _container(path, holder, selector, document)
 
@@ -113,8 +113,8 @@ def containers(document: Document) -> Iterator[Container]:
 def _containers(
     data: Any, path: Path, selector: Mapping[str, Any]
 ) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield what has an image and a command or arguments, or the image of a server, with the
-    selector of its pod."""
+    """Yield the path, the mapping and the pod's node selector of all that has an image with a
+    command or arguments, or a server's image."""
     if isinstance(data, list):
         for number, each in enumerate(data):
             yield from _containers(each, (*path, number), selector)
@@ -133,7 +133,7 @@ def _containers(
 
 
 def _starts(data: Mapping[str, Any]) -> bool:
-    """Tell whether a mapping says what a container starts: by its words, or by a server's image."""
+    """Return whether a mapping starts a container: by a command, or by a server's image."""
     if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
         return True
     if "image" not in data and OF_NODES not in data:
@@ -144,7 +144,7 @@ def _starts(data: Mapping[str, Any]) -> bool:
 
 
 def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the selector with what an operator's own resources say beside the container."""
+    """Return the selector with the cards in an operator's own resources for the container."""
     resources = data.get("resources")
     if key == "extraPodSpec" and isinstance(resources, dict):
         return {**selector, "gpu": count(resources)}
@@ -180,13 +180,13 @@ def _container(
 
 
 def _line(document: Document, path: Path, resource: str) -> int:
-    """Return the line of a resource of a container; 0 where it has none of that name."""
+    """Return the line of a container's resource; 0 without one of that name."""
     places = (document.place((*path, "resources", group, resource)) for group in GROUPS)
     return next((place.line for place in places if place.line), 0)
 
 
 def _mounts(mounted: Any, document: Document) -> dict[str, str]:
-    """Return the folders of its machine that a container is given: {inside: there}."""
+    """Return the host folders that a container mounts: {inside: outside}."""
     inside: dict[str, str] = {}
     for each in mounted if isinstance(mounted, list) else ():
         name = re.escape(str(each.get("name"))) if isinstance(each, dict) else "$^"
@@ -196,7 +196,7 @@ def _mounts(mounted: Any, document: Document) -> dict[str, str]:
 
 
 def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the words of KServe's server as vLLM has them."""
+    """Yield the arguments of KServe's server as vLLM takes them."""
     left = False
     for word in arguments:
         name, equals, value = word.partition("=")
@@ -210,7 +210,7 @@ def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
-    """Return the limit of a container's host memory, behind which it is ended."""
+    """Return the host memory limit of a container, above which it is killed."""
     limits = resources.get("limits") if isinstance(resources, dict) else None
     limit = limits.get("memory") if isinstance(limits, dict) else None
     where = document.place((*path, "resources", "limits", "memory"))
@@ -224,7 +224,7 @@ def _replicas(document: Document) -> int:
 
 
 def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
-    """Return what tells a container from others: the group that it is in, and its own name."""
+    """Return a container's name in answers: its group, and its own name."""
     metadata = document.data.get("metadata")
     whole = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
     parts = [part for part in path if isinstance(part, str)]
@@ -237,7 +237,7 @@ def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
 
 
 def _env(variables: Any) -> dict[str, str]:
-    """Return variables with their values; what comes from secrets and maps stays out."""
+    """Return variables with values; those from secrets and config maps are left out."""
     if not isinstance(variables, list):
         return {}
     return {
@@ -248,8 +248,8 @@ def _env(variables: Any) -> dict[str, str]:
 
 
 def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
-    """Yield the buffers of LMCache, which are not weighed: GB in host memory, and bytes of what it
-    sends, often on the card."""
+    """Yield notes on LMCache's buffers, which are not estimated: GB of host memory, and bytes of
+    its send buffer, often on the card."""
     config = model.get(LMCACHE)
     if not isinstance(config, dict) or config.get("enabled") is not True:
         return
@@ -279,10 +279,10 @@ def _stack_flags(config: Mapping[str, Any]) -> list[str]:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Any]:
-    """Return a new Deployment of one container, which has the cards that its flags ask for, and
-    shared memory for what its processes send each other."""
+    """Return a new Deployment of one container with the cards that its flags need, and shared
+    memory for its processes."""
     line = served(run)
-    # What is asked for is the limit: else the pod is the first to be ended where a node runs short
+    # request = limit: else the pod is killed first if its node runs short
     ram = run.settings.get("ram")
     memory = {} if ram is None else {"memory": _quantity(str(ram))}
     asked = {"requests": memory} if memory else {}
@@ -323,14 +323,14 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
 
 
 def _quantity(size: str) -> str:
-    """Return a size as Kubernetes writes it: in whole MiB or GiB, rounded up."""
+    """Return a size in Kubernetes' units: whole MiB or GiB, rounded up."""
     mebibytes = ceil_div(parse_size(size), MIB)
     whole = mebibytes % 1024 == 0
     return f"{mebibytes // 1024}Gi" if whole else f"{mebibytes}Mi"
 
 
 def _labelled(model: str) -> str:
-    """Return a model's name as one of Kubernetes: small letters, digits and dashes."""
+    """Return a model's name as a Kubernetes name: lower-case letters, digits and dashes."""
     last = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower())
     return last.strip("-")[:63].strip("-") or "model"
 

@@ -44,31 +44,31 @@ OF_CONTAINER = re.compile(
     r"\$\((?P<name>\w+)\)|\$\{(?P<braced>\w+)(?::?-[^{}]*|:?\+(?P<also>[^{}]*))?\}|\$(?P<plain>\w+)"
 )
 NOT_READ = "not read, and it may take memory too: {}"
-UNNAMED = "model"  # stands in a line for a model that a variable names
+UNNAMED = "model"  # placeholder for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
 
 
 @frozen_record
 class Container:
-    """A program in its container, as compose files and Kubernetes have it."""
+    """A program in a container, from a compose file or Kubernetes."""
 
     name: str = ""
     image: str = ""
     words: Sequence[str] = ()  # entry point and arguments
     env: Mapping[str, str] = field(default_factory=dict)
-    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> outside
     gpus: int | None = None
-    devices: tuple[str, ...] = ()  # ids of the cards, where the file says which
-    part: CardPart = CardPart()  # the kind of card, and what it is given of it
+    devices: tuple[str, ...] = ()  # ids of the cards, if the file states them
+    part: CardPart = CardPart()  # the kind of card, and the part of it
     memory: "HostLimit | Unread | None" = None
     line: int = 0
-    path: Path = ()  # of where it stands in its document
-    replicas: int = 1  # as many of it are started
-    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
+    path: Path = ()  # its path in the document
+    replicas: int = 1  # number of copies that start
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of its machines
 
 
 def of_container(container: Container) -> Iterator[PlannedRun]:
-    """Yield the run of a container; nothing where it serves no model."""
+    """Yield the run of a container; none if it serves no model."""
     env = {name: filled(value) for name, value in container.env.items()}
     words = [filled(_filled_from(word, env)) for word in container.words]
     text = _line(container, words)
@@ -98,8 +98,8 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
 
 
 def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
-    """Yield the runs of the containers of a file. Those that may serve a model and are not read are
-    named beside the first."""
+    """Yield the runs of a file's containers. A note on the first names containers that may serve a
+    model and could not be read."""
     runs: list[PlannedRun] = []
     unread = []
     for container in containers:
@@ -113,14 +113,14 @@ def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
 
 
 def serves(image: str) -> bool:
-    """Tell whether an image is of a program that serves models, whose runs may not be read."""
+    """Return whether an image is known to serve models, even if its runs cannot be read."""
     name = image.rpartition("/")[2].lower()
     return any(part in name for part in images())
 
 
 def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
-    """Return a run with the release of its engine that the container's image is tagged with, where
-    its line names the program itself, and so has no image in it."""
+    """Return a run with the engine's release from the image's tag, if its line names the program
+    and not the image."""
     if run.refused or "engine_version" in run.settings:
         return run
     launch = parse(run.command)
@@ -134,8 +134,8 @@ def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
 
 
 def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
-    """Return a run whose host memory is bounded by what its container may take, or that tells why
-    its limit is none."""
+    """Return a run with its container's host memory limit, or with a note why that limit is
+    invalid."""
     if memory is None or run.refused:
         return run
     if isinstance(memory, Unread):
@@ -145,7 +145,7 @@ def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
 
 
 def given_part(run: PlannedRun, part: CardPart) -> PlannedRun:
-    """Return a run with what its container may take of a card, or that tells what is not known."""
+    """Return a run with its container's part of a card, and notes on what is not known."""
     run = replace(run, unread=(*run.unread, *part.unread))
     if part.memory is None or run.refused:
         return run
@@ -154,7 +154,7 @@ def given_part(run: PlannedRun, part: CardPart) -> PlannedRun:
 
 
 class HostLimit(NamedTuple):
-    """The host memory that a container may take, and how its file says it."""
+    """A container's host memory limit in bytes, and its key in the file."""
 
     nbytes: int
     limit: Understood
@@ -167,13 +167,13 @@ QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
 def _bytes(quantity: "re.Match[str]", *, binary: bool) -> int:
-    """Return the bytes of a quantity: with a letter, of powers of 1024 where it is `binary`."""
+    """Return the bytes of a quantity; `binary`: its letter is a power of 1024."""
     number, letter, of_1024 = quantity[1], quantity[2], binary or quantity[3]
     return parse_size(f"{number}{letter}{'i' if of_1024 else ''}B" if letter else f"{number}B")
 
 
 def _no_size(quantity: "re.Match[str] | None", *, binary: bool) -> str:
-    """Say why a text is no size of memory, and how it would be one."""
+    """Return why a text is no memory size, and how to write it."""
     if quantity is None:
         return f"{NO_SIZE}; write it as 64{'g' if binary else 'Gi'}"
     return f"{THOUSANDTHS}; write it as {quantity[1]}Mi"
@@ -182,9 +182,9 @@ def _no_size(quantity: "re.Match[str] | None", *, binary: bool) -> str:
 def memory_limit(
     limit: object, *, key: str, place: Place, binary: bool
 ) -> HostLimit | Unread | None:
-    """Return the host memory that a container may take; None where a file says none, or leaves it
-    to a variable, and what is to be told where it says no size. `binary`: a plain g is GiB, as
-    Docker takes it; Kubernetes says Gi for that."""
+    """Return a container's host memory limit; None if the file states none, or has a variable; an
+    Unread for an invalid size. `binary`: g means GiB, as in Docker; Kubernetes writes Gi for
+    that."""
     text = filled(str(limit)).strip() if limit is not None else ""
     if not text or VARIABLE.search(text):
         return None
@@ -207,8 +207,8 @@ def _matters(name: str, value: str) -> bool:
 
 
 def _filled_from(word: str, env: Mapping[str, str]) -> str:
-    """Put in what the container's own environment says: $(NAME), $NAME, ${NAME}, ${NAME:-x}, and
-    what stands in ${NAME:+x} where it says NAME."""
+    """Return a word with the container's own variables filled in: $(NAME), $NAME, ${NAME},
+    ${NAME:-x}, and x of ${NAME:+x} if NAME is set."""
 
     def value(match: re.Match[str]) -> str:
         set_to = env.get(match["name"] or match["braced"] or match["plain"], "")
@@ -218,7 +218,7 @@ def _filled_from(word: str, env: Mapping[str, str]) -> str:
 
 
 def _line(container: Container, words: Sequence[str]) -> str:
-    """Return what launches an engine in a container, "" where nothing does."""
+    """Return the line that launches an engine in a container, "" without one."""
     image = filled(container.image)
     script = _script(words)
     if script is not None:
@@ -237,29 +237,29 @@ def _line(container: Container, words: Sequence[str]) -> str:
 
 
 def _script(words: Sequence[str]) -> str | None:
-    """Return what a shell is given to run (`sh -c TEXT NAME ARGUMENTS`), without what it does not
-    come to; None where no shell is started."""
+    """Return the script of a shell's arguments (`sh -c TEXT NAME ARGUMENTS`), without branches that
+    it does not take; None if no shell starts."""
     if not words or words[0].rpartition("/")[2] not in SHELLS:
         return None
     return given_shell([taken(word) if "\n" in word else word for word in words])[1]
 
 
 def _unwrapped(text: str) -> str:
-    """Return a line of a Dynamo worker as one of the engine that it wraps."""
+    """Return a Dynamo worker's line as a line of the engine in it."""
     if not WRAPPED.search(text):
         return text
     return WRAPPED.sub(lambda match: programs()[match[1]].module, OF_WRAPPER.sub("", text))
 
 
 def _entry(words: Sequence[str], image: str) -> list[str]:
-    """Return docker's words: what does not begin with a dash is the program."""
+    """Return docker's arguments; a first word without a dash is the program."""
     if words and not words[0].startswith("-"):
         return ["--entrypoint", words[0], image, *words[1:]]
     return [image, *words]
 
 
 def _launches(text: str) -> bool:
-    """Tell whether a text launches an engine: what is wrong with the launch is told later."""
+    """Return whether a text launches an engine, even wrongly: errors come later."""
     try:
         parse(text)
     except UnsupportedError:
@@ -283,14 +283,14 @@ def of_text(
     gpu: str = "",
     line: int = 0,
 ) -> Iterator[PlannedRun]:
-    """Yield the run of each launch line of a text. Of a line that cannot be read the reason."""
+    """Yield the run of each launch line of a text; for an invalid line a run with the reason."""
     for each in launch_lines(COUNTED.sub(CARDS, text)):
         yield _run(each, name, mounts, (gpus, gpu), line)
 
 
 def stood_on(run: PlannedRun, seen: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of the cards that a run stands on, of those that its container or its machine
-    sees: those that variables leave, and of them the first, as many as it starts ranks."""
+    """Return the ids of a run's cards, of `seen` by its container or machine: those that variables
+    leave visible, and of these the first, one per rank."""
     if run.refused or not seen:
         return ()
     launch = parse(run.command.replace(CARDS, "1"))
@@ -305,8 +305,8 @@ def stood_on(run: PlannedRun, seen: Sequence[str]) -> tuple[str, ...]:
 
 
 def at_once(text: str) -> Iterator[bool]:
-    """Tell of each line of a text that launches an engine whether it is there while another one
-    runs: it goes on behind `&` or by itself, or stands behind one that does."""
+    """Yield for each launch line whether it runs together with another: it goes on behind `&` or
+    detached, or comes after one that does."""
     before = False
     for command in commands(text):
         if _launches(shlex.join(command.words)):
@@ -316,7 +316,7 @@ def at_once(text: str) -> Iterator[bool]:
 
 
 def launch_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text that launch an engine, one by one where they are several."""
+    """Yield the lines of a text that launch an engine, one by one."""
     try:
         parse(text)
     except UnsupportedError:
@@ -336,8 +336,8 @@ def launch_lines(text: str) -> Iterator[str]:
 
 
 def launch_line(text: str) -> str:
-    """Return the line of a script that launches an engine, on one line: its variables filled in,
-    and what stands before it that the engine reads; no secrets. "" where no line is found."""
+    """Return the launch line of a script on one line, without secrets: its variables are filled in,
+    and those that the engine reads precede it. "" if there is none."""
     one = " ".join(text.replace("\\\n", " ").split())
     try:
         all_commands = list(commands(text))
@@ -352,13 +352,13 @@ def launch_line(text: str) -> str:
 
 
 def _shown(command: Command) -> str:
-    """Write a command with the variables that its engine reads, without secrets."""
+    """Return a command with the variables that its engine reads, without secrets."""
     env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
     return unsecret(shlex.join((*env, *command.words)))
 
 
 def _starts(command: Command) -> bool:
-    """Tell whether a command launches an engine by itself."""
+    """Return whether a command launches an engine by itself."""
     try:
         launched(shlex.join(command.words))
     except UsageError:
@@ -367,7 +367,7 @@ def _starts(command: Command) -> bool:
 
 
 def _named_in(text: str) -> str:
-    """Return the first line of a text that has the name of an engine's program in it."""
+    """Return the first line of a text that names an engine's program."""
     lines = (" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines())
     names = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in PROGRAMS))
     return next((line for line in lines if names.search(line) and line[:1] != "#"), "")
@@ -418,7 +418,7 @@ def _run(
 
 
 def _parsed(text: str) -> tuple[str, Launch]:
-    """Read a line; one whose model is a variable with another word in its place."""
+    """Return a line and its launch, with a placeholder for a model that is a variable."""
     try:
         return text, parse(text.replace(CARDS, "1"))
     except UsageError as error:
@@ -429,16 +429,16 @@ def _parsed(text: str) -> tuple[str, Launch]:
 
 
 def within_cards(text: str, cards: int | None) -> str:
-    """Return a line whose container is given fewer cards than it starts ranks with the variable
-    that says which it sees."""
+    """Return a line for a container with fewer cards than ranks, below the variable that limits
+    what it sees."""
     if cards is None or not lacks_cards(text, cards):
         return text
     return f"export {DEVICES[0]}={','.join(map(str, range(cards))) or '-1'}\n{text}"
 
 
 def lacks_cards(text: str, cards: int) -> bool:
-    """Tell whether a line starts more ranks than it is given cards. Those of several machines are
-    started together: by Ray, or more than one holds."""
+    """Return whether a line starts more ranks than it has cards. Ranks on several machines do not
+    count: those that Ray starts, or more than one machine holds."""
     ranks = parse(text.replace(CARDS, "1")).devices or 1
     return cards < ranks <= MACHINE and not RAY.search(text)
 

@@ -16,7 +16,7 @@ NESTED = 5  # macros within macros
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document has models with a `cmd`."""
+    """Return whether a document has models with a `cmd`."""
     data = document.data
     models = data.get("models") if isinstance(data, dict) else None
     return isinstance(models, dict) and any(
@@ -25,7 +25,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each model; one that a script of its own starts is refused by its name."""
+    """Yield the run of each model; one that the user's own script starts has no estimate."""
     if not tells(document):
         return
     macros = document.data.get("macros")

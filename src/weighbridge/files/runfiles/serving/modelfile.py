@@ -14,20 +14,20 @@ from weighbridge.files.runfiles.tables import phrased
 
 LINE = re.compile(r"(?im)^[ \t]*(FROM|PARAMETER|ADAPTER|DRAFT)[ \t]+([^\n]+?)[ \t]*$")
 COUNTS = {"num_ctx": "context", "num_gpu": "n_gpu_layers"}
-# Options and Runner of api/types.go: what the others set takes no memory, or is set by itself
+# Options and Runner of api/types.go: others take no memory, or Ollama sets them
 KNOWN = {
     *COUNTS,
     *("num_keep", "seed", "num_predict", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n"),
     *("temperature", "repeat_penalty", "presence_penalty", "frequency_penalty", "stop", "tfs_z"),
     *("num_batch", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
     *("mirostat", "mirostat_tau", "mirostat_eta", "penalize_newline", "numa", "low_vram"),
-    *("f16_kv", "logits_all", "vocab_only", "use_mlock"),  # of releases that are gone
+    *("f16_kv", "logits_all", "vocab_only", "use_mlock"),  # from old releases
 }
 TEXTS = re.compile(r'"""[\s\S]*?"""')
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text begins with FROM, and is no Dockerfile."""
+    """Return whether a text begins with FROM and is no Dockerfile."""
     instructions = TEXTS.sub("", document.text)
     first = next(
         (line for line in instructions.splitlines() if line.strip() and line[:1] != "#"), ""
@@ -82,7 +82,7 @@ def _parameter(
 
 
 def _refused(name: str, value: str) -> str:
-    """Say why Ollama makes no model with a parameter; "" where it does."""
+    """Return why Ollama rejects a parameter; "" if it does not."""
     if name not in KNOWN:
         return "no parameter of Ollama's"
     if name in COUNTS and not re.fullmatch(r"-?\d+", value):
@@ -98,11 +98,11 @@ def _understood(
     return Understood(key=key, value=value, setting=setting, line=line, start=start, end=end)
 
 
-# A change in its place
+# A change of the file
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as parameters; None where Ollama has none for it."""
+    """Return a change of our settings as parameters, None if Ollama has none for it."""
     return phrased(change, {setting: name for name, setting in COUNTS.items()}, {})
 
 
@@ -117,14 +117,14 @@ def placed(document: Document) -> Document:
 
 # A new file
 
-MADE_FROM = re.compile(r"FROM (\S+?)(?:\\n|'|$)")  # in a line that makes a Modelfile
+MADE_FROM = re.compile(r"FROM (\S+?)(?:\\n|'|$)")  # in a command that writes a Modelfile
 RUN = re.compile(r"ollama run (\S+)")
 LAYERS = re.compile(r"PARAMETER num_gpu (\d+)")
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the lines of a new Modelfile: what the launch line runs, with its context and its
-    layers on the card."""
+    """Return the lines of a new Modelfile: the launch line's model, its context and its layers on
+    the card."""
     quantized, ran = MADE_FROM.search(run.command), RUN.search(run.command)
     file = quantized or ran
     words: dict[str, Value] = {

@@ -14,7 +14,7 @@ SERVE = re.compile(r"(?m)^(?:OLLAMA_\S+ )+ollama serve & sleep 5")
 
 
 def lines(paste: str, text: str, path: str, name: str, change: Mapping[str, Any]) -> str:
-    """Return lines that start a file with a change, by `paste`, which makes a file of its own."""
+    """Return lines that start the file with a change; `paste` makes a new file with it."""
     served = SERVE.search(paste)
     printf = MADE.search(paste)
     old_lines = printf["lines"].split("\\n") if printf is not None else []
@@ -29,13 +29,13 @@ def lines(paste: str, text: str, path: str, name: str, change: Mapping[str, Any]
 
 
 def _pair(line: str) -> tuple[str, str] | None:
-    """Return what a line of a Modelfile sets, and to what."""
+    """Return the key and value of a Modelfile's line."""
     key, _, value = line.rpartition(" ")
     return (key, value) if key == "FROM" or key.rpartition(" ")[2] in COUNTS else None
 
 
 def _edits(text: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
-    """Yield what is to be set in a text, and whether a line of it does so already."""
+    """Yield the key and value to set in a text, and whether a line already has the key."""
     for key, value in wanted.items():
         pattern = r"(?im)^[ \t]*" + r"[ \t]+".join(map(re.escape, key.split())) + r"[ \t]+(\S+)"
         parameter = re.search(pattern, text)

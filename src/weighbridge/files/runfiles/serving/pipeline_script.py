@@ -33,7 +33,7 @@ LOADS = ("from_pretrained", "from_single_file")
 PIPELINE = re.compile(r"\w*Pipeline|AutoPipelineFor\w+")
 TRAINS = ("backward",)
 DTYPES = ("torch_dtype", "dtype")
-# Methods of a pipeline or a component, and what each sets
+# methods of a pipeline or component -> (setting, value)
 METHODS: Mapping[str, tuple[str, Value]] = {
     "enable_model_cpu_offload": ("offload", "model"),
     "enable_sequential_cpu_offload": ("offload", "sequential"),
@@ -47,7 +47,7 @@ METHODS: Mapping[str, tuple[str, Value]] = {
     "load_ip_adapter": ("ip_adapter", True),
 }
 GROUPS = {"block_level": "group-block", "leaf_level": "group-leaf"}
-# What else decides memory, and whether the run takes less or more with it
+# What else decides memory, and if the run takes less or more with it
 NOT_COUNTED: Mapping[str, str] = {
     "enable_attention_slicing": "lowers",
     "enable_xformers_memory_efficient_attention": "lowers",
@@ -66,7 +66,7 @@ COMPUTED = "its value is computed by the script"
 
 
 class ScriptFacts:
-    """What the calls of a script say, put together."""
+    """What the calls of a script state, collected."""
 
     def __init__(self, document: Document) -> None:
         tree, self.notes = literals.defaulted(document.text)
@@ -90,7 +90,7 @@ class ScriptFacts:
         self.unread.append(Unread(key=key, line=line, why=why, lowers=lowers, raises=raises))
 
     def meant(self, node: ast.expr) -> ast.expr:
-        """Return what a name is given, where that is one thing; else the node itself."""
+        """Return the value that a name is assigned, if only one is; else the node."""
         if not isinstance(node, ast.Name):
             return node
         values = [
@@ -101,7 +101,7 @@ class ScriptFacts:
         return values[0] if len(values) == 1 else node
 
     def words(self, call: ast.Call) -> dict[str, ast.expr]:
-        """Return the arguments of a call by name, those of a mapping that it spreads among them."""
+        """Return a call's arguments by name, including those of an unpacked mapping."""
         named: dict[str, ast.expr] = {}
         for word in call.keywords:
             value = self.meant(word.value)
@@ -110,33 +110,33 @@ class ScriptFacts:
             elif isinstance(value, ast.Dict):
                 keys = zip(value.keys, value.values, strict=True)
                 named |= {str(value_of(k)): v for k, v in keys if k is not None}
-            elif "drop" not in self.settings:  # what encoders gave in a run of their own
+            elif "drop" not in self.settings:  # outputs of encoders from another run
                 self.leave(f"**{ast.unparse(word.value)[:40]}", COMPUTED, call, "raises", "lowers")
         return named
 
 
 class MadeSize(NamedTuple):
-    """What one call of a pipeline makes: its settings, and where."""
+    """The settings of one call of a pipeline, and the call."""
 
     settings: Mapping[str, Value]
     call: ast.Call
 
     @property
     def numbers(self) -> int:
-        """Return how many pixels it has, of what is said."""
+        """Return the number of pixels that the settings state."""
         size = str(self.settings.get("size") or "1x1").split("x")
         counts = (self.settings.get(name) or 1 for name in ("frames", "batch_size"))
         return prod((*map(int, size), *counts))
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a script loads a pipeline of diffusers, and trains nothing."""
+    """Return whether a script loads a diffusers pipeline and does not train."""
     calls = [node for node in ast.walk(document.data) if isinstance(node, ast.Call)]
     return any(map(_is_load, calls)) and not any(called(call) in TRAINS for call in calls)
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of the first pipeline that a script loads and that we know, else of the
+    """Yield the run of the first pipeline that a script loads and weighbridge knows, else of the
     first."""
     facts = ScriptFacts(document)
     loads = [call for call in facts.calls if _is_load(call)]
@@ -173,13 +173,13 @@ def _is_load(call: ast.Call) -> bool:
 
 
 def _is_known(load: ast.Call) -> bool:
-    """Tell whether a call loads a pipeline that we know by its repository."""
+    """Return whether a call loads a pipeline from a repository that weighbridge knows."""
     name = value_of(load.args[0]) if load.args else None
     return isinstance(name, str) and pipelines.of_repository(name) is not None
 
 
 def _model(facts: ScriptFacts, load: ast.Call) -> str:
-    """Return the pipeline that is loaded; of a folder that is not here the one of its name."""
+    """Return the loaded pipeline; for a missing folder the known one of its name."""
     words = facts.words(load)
     names = ("pretrained_model_name_or_path", "pretrained_model_link_or_path")
     node = load.args[0] if load.args else next((words[n] for n in names if n in words), None)
@@ -201,7 +201,7 @@ def _model(facts: ScriptFacts, load: ast.Call) -> str:
 
 
 def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
-    """Take what one component is loaded with; None drops it."""
+    """Take the arguments of one component; None drops it."""
     if isinstance(node, ast.Constant) and node.value is None:
         if not name.startswith("tokenizer"):
             dropped = (*facts.settings.get("drop", ()), name)
@@ -219,8 +219,8 @@ def _component(facts: ScriptFacts, name: str, node: ast.expr) -> None:
 
 
 def _as_published(facts: ScriptFacts, model: str) -> None:
-    """Take an encoder of images that is in a dtype of its own as part of what a pipeline has where
-    no dtype is given."""
+    """Treat an image encoder with a dtype of its own as the published pipeline's, which needs no
+    dtype."""
     of_images, dtype = facts.settings.pop(OF_IMAGES, None), facts.settings.get("dtype")
     row = pipelines.of_repository(model) or pipelines.find(model)
     if row and of_images and (of_images, dtype) == (row.recipe.get(OF_IMAGES), USUAL_DTYPE):
@@ -228,7 +228,7 @@ def _as_published(facts: ScriptFacts, model: str) -> None:
 
 
 def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
-    """Take a dtype of torch; "auto" is the files' own, and of two the one that is for the card."""
+    """Take a torch dtype; "auto" is the files' own, and of `a if cuda else b` it is a."""
     if isinstance(node, ast.IfExp) and "cuda" in ast.unparse(node.test):
         node = node.body
     value = value_of(node)
@@ -240,7 +240,7 @@ def _dtype(facts: ScriptFacts, setting: str, key: str, node: ast.expr) -> None:
 
 
 def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
-    """Yield the formats that a PipelineQuantizationConfig names, by component."""
+    """Yield component=format of a PipelineQuantizationConfig."""
     config = facts.meant(node)
     words = facts.words(config) if isinstance(config, ast.Call) else {}
     if isinstance(config, ast.Call):
@@ -271,7 +271,7 @@ def _of_pipeline(facts: ScriptFacts, node: ast.expr) -> Iterator[str]:
 
 
 def _form(facts: ScriptFacts, node: ast.expr, load: ast.AST) -> str:
-    """Return the format that a config of one component says; "" where it is computed."""
+    """Return the format of a component's config; "" if the script computes it."""
     config = facts.meant(node)
     if not isinstance(config, ast.Call):
         facts.leave("quantization_config", COMPUTED, load, "lowers")
@@ -290,7 +290,7 @@ def _form(facts: ScriptFacts, node: ast.expr, load: ast.AST) -> str:
 
 
 def _first(call: ast.Call) -> str:
-    """Return what the first argument of a config is: a word, or the class that it calls."""
+    """Return a config's first argument: a word, or the name of the class it calls."""
     node = call.args[0] if call.args else None
     return called(node) if isinstance(node, ast.Call) else str(value_of(node) if node else "")
 
@@ -312,7 +312,7 @@ def _named(kind: str, values: Mapping[str, Any]) -> str:
 
 
 def _placed(facts: ScriptFacts) -> None:
-    """Take what methods of a pipeline and of its components do with memory."""
+    """Take the memory settings in methods of the pipeline and its components."""
     methods = [call for call in facts.calls if isinstance(call.func, ast.Attribute)]
     for call in methods:
         name = called(call)
@@ -331,7 +331,7 @@ def _placed(facts: ScriptFacts) -> None:
 
 
 def _moves(call: ast.Call) -> bool:
-    """Tell whether a call puts something on the card, or lets the library do it."""
+    """Return whether a call moves something to the card, or lets the library do so."""
     mapped = any(word.arg == "device_map" for word in call.keywords)
     return mapped or (isinstance(call.func, ast.Attribute) and called(call) in ("to", "cuda"))
 
@@ -345,7 +345,7 @@ def _grouped(facts: ScriptFacts, call: ast.Call) -> None:
 
 
 def _called_with(facts: ScriptFacts, load: ast.Call, model: str) -> None:
-    """Take the largest of what the calls of the pipeline make."""
+    """Take the settings of the pipeline's largest call."""
     names = _names(facts, load)
     calls = [call for call in facts.calls if ast.unparse(call.func) in names]
     makes = [MadeSize(_of_call(facts, call, model), call) for call in calls]
@@ -391,7 +391,7 @@ def _of_call(facts: ScriptFacts, call: ast.Call, model: str) -> dict[str, Value]
 
 
 def _number(facts: ScriptFacts, words: Mapping[str, ast.expr], name: str, call: ast.Call) -> int:
-    """Return a number of a call; 0 where it is not said, or computed, which is told."""
+    """Return an integer argument; 0 if it is missing, or computed, with a note."""
     if name not in words:
         return 0
     value = value_of(words[name])
@@ -403,7 +403,7 @@ def _number(facts: ScriptFacts, words: Mapping[str, ast.expr], name: str, call: 
 
 
 def _prompts(facts: ScriptFacts, call: ast.Call, words: Mapping[str, ast.expr]) -> int:
-    """Return how many prompts a call has: those of a list, else one."""
+    """Return the number of prompts of a call: the length of a list, else 1."""
     node = words.get("prompt", call.args[0] if call.args else None)
     meant = facts.meant(node) if node is not None else None
     return len(meant.elts) or 1 if isinstance(meant, ast.List | ast.Tuple) else 1

@@ -29,11 +29,11 @@ MOST_STARTS = 8
 MOST_ARGS = 20_000  # characters of one line of arguments
 POWERS = {"K": KIB, "M": MIB, "G": GIB}
 LINES = tuple(line for line in log_lines() if line.part)
-# A line of another rank than the first, which takes the same
+# A line of a later rank, which takes as much as the first
 OTHER_RANK = re.compile(r"[ _\[(](?:TP|PP|DP|EP)_?[1-9]\d{0,2}\b")
 COUNTS = ("tokens", "context", "layers", "loaded_layers")
-CARDS = re.compile(r'memory\.available="\[([^\]"]{1,400})\]"')  # of Ollama: what is free, by card
-HEAD = (  # of vLLM: version and model
+CARDS = re.compile(r'memory\.available="\[([^\]"]{1,400})\]"')  # Ollama: free memory per card
+HEAD = (  # vLLM: version and model
     re.compile(
         r"(?:LLM engine \(v|\bversion |\bvllm[- ]v)(?P<version>\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)"
     ),
@@ -42,7 +42,7 @@ HEAD = (  # of vLLM: version and model
     ),
 )
 ARGS = re.compile(r"non-default args: (?=\{)")
-NAMESPACE = re.compile(r"\bargs: Namespace\(")  # of releases before: every argument stands there
+NAMESPACE = re.compile(r"\bargs: Namespace\(")  # older releases: all arguments
 _OF_NAMESPACE = """
 model max_model_len tensor_parallel_size pipeline_parallel_size quantization
 gpu_memory_utilization max_num_seqs max_num_batched_tokens enforce_eager kv_cache_dtype
@@ -68,14 +68,14 @@ GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
 OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
 BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
 N_CTX = re.compile(next(length_lines("llama.cpp")))
-CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # of Ollama's runners
+CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # Ollama's runners
 FILE_TYPE = re.compile(
     r"(?:file type|model ftype)\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
 )
 
 
 def starts(document: Document) -> list[ServerStart]:
-    """Return what the servers of a text wrote when they started, in its order."""
+    """Return what each server of a text logged at its start, in order."""
     text = document.text[:MOST_TEXT]
     lines = (line for line in LINES if not line.unless or line.unless not in text)
     matches = sorted(
@@ -101,7 +101,7 @@ def starts(document: Document) -> list[ServerStart]:
 
 
 class _Start:
-    """One start while its lines are gathered."""
+    """One start while its lines are collected."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -109,7 +109,7 @@ class _Start:
         self.counts: dict[str, int] = {}
 
     def has(self, part: StartPart) -> bool:
-        """Tell whether this start has a part already; where a length is told twice it is one."""
+        """Return whether this start has the part already; a repeated length is one."""
         if part.name in COUNTS:
             counted = self.counts.get(part.name)
             return counted is not None and counted != part.value
@@ -141,11 +141,11 @@ def _bytes(match: "re.Match[str]") -> int:
     return round(float(match["size"]) * (POWERS[unit] if unit else 1))
 
 
-# The run that a log tells of
+# The run of a log
 
 
 def runs(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of a log that names its model: of vLLM, SGLang or llama.cpp."""
+    """Yield the run of a vLLM, SGLang or llama.cpp log that names its model."""
     text = document.text[:MOST_TEXT]
     for reader in (_vllm, _sglang, _llama_cpp):
         run = reader(document, text)
@@ -155,7 +155,7 @@ def runs(document: Document) -> Iterator[PlannedRun]:
 
 
 def _elsewhere(run: PlannedRun) -> PlannedRun:
-    """Return a run whose model is a path of another machine by what the path is called by."""
+    """Return a run whose model is a path of another machine with the path's model name."""
     name = model_of(run.model) if is_path(run.model) else run.model
     if name in ("", run.model):
         return run
@@ -182,7 +182,7 @@ def _vllm(document: Document, text: str) -> PlannedRun | None:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """Return the arguments of vLLM's own line, as far as it was pasted."""
+    """Return the arguments in vLLM's log line, as far as it was pasted."""
     match = ARGS.search(text)
     if match is None:
         whole = NAMESPACE.search(text)
@@ -193,8 +193,8 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _items(mapping: str) -> Iterator[tuple[str, Any]]:
-    """Yield the plain items of a mapping as Python prints it, and those that are mappings of their
-    own: a text that ends before the mapping does has those that stand whole."""
+    """Yield the plain items of a printed Python mapping, and its complete inner mappings; a cut
+    text yields the complete ones."""
     depth, begin = 0, 1
     for match in BRACKETS.finditer(mapping):
         depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(match[0], 0)
@@ -206,7 +206,7 @@ def _items(mapping: str) -> Iterator[tuple[str, Any]]:
             continue
         try:
             value = literal_eval(item["value"])
-        except (ValueError, SyntaxError, MemoryError, RecursionError):  # a class, as it is shown
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the repr of a class
             continue
         if isinstance(value, dict | str | int | float | None):
             yield item["key"], value
@@ -215,13 +215,13 @@ def _items(mapping: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
-    """Return the arguments of one line that are plain."""
+    """Return the plain arguments of one line."""
     matches = pattern.finditer(text.partition("\n")[0])
     return {pair["key"]: literal_eval(pair["value"]) for pair in matches}
 
 
 def as_flag(key: str, value: Any) -> list[str]:
-    """Return an argument of Python as a flag of the same name."""
+    """Return a Python argument as the flag of that name."""
     flag = f"--{key.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag] if value else []
@@ -255,7 +255,7 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
 
 
 def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
-    """Return the run of a log of llama.cpp, or of Ollama, which runs it."""
+    """Return the run of a log of llama.cpp, or of Ollama, which uses it."""
     match = GGUF.search(text) or GENERAL.search(text)
     ollama = OLLAMA.search(text)
     context = next((m for p in (CTX_SIZE, N_CTX) if (m := p.search(text))), None)
@@ -283,7 +283,7 @@ def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
 
 
 def beginning(file: str) -> str:
-    """Return the name of the catalogue that a file's name begins with; "" where there is none."""
+    """Return the catalogue name that a file's name begins with; "" without one."""
     words = re.split(r"(?<=[-_. ])", file)
     for count in range(len(words), 0, -1):
         name = "".join(words[:count]).strip("-_. ")

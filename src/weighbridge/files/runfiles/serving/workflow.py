@@ -36,25 +36,25 @@ from weighbridge.models.catalogue.pipelines import (
 from weighbridge.pictures.companions import control_class
 from weighbridge.pictures.formats import DENOISER
 
-MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
+MUTED, BYPASSED = 2, 4  # node modes in the page's form; a bypassed node passes its input on
 REROUTE = "Reroute"
 WRAPPER = "WanVideoModelLoader"
 WHOLE = "this loader has all of it on the card, but for the blocks that are swapped: none in part"
 NOT_WEIGHED = "its model is not weighed"
-GIVEN, MADE = "-10", "-20"  # what stands in a graph for its inputs, and for its outputs
-OF_GROUP = "-1"  # a widget of the node that stands for a graph, and not of a node within
-DEEPEST = 8  # graphs in graphs
-MOST_STEPS = 16  # links that are followed to a value
-MOST_NAMED = 8  # nodes that are not known
+GIVEN, MADE = "-10", "-20"  # node ids of a subgraph's inputs and outputs
+OF_GROUP = "-1"  # a widget of the subgraph node itself, not of a node within
+DEEPEST = 8  # levels of subgraphs
+MOST_STEPS = 16  # links followed to a value
+MOST_NAMED = 8  # unknown nodes in notes
 FRAMES = ("length", "num_frames", "video_frames")
-# Inputs that decide memory and are whole numbers above 0, by what a node does
+# role of a node -> inputs that decide memory and must be whole numbers above 0
 NUMBERS: Mapping[str, Sequence[str]] = {
     "size": ("width", "height", *FRAMES, "batch_size"),
     "tiles": ("tile_size", "tile_x"),
 }
-HANDED = ("model", "guider", "unet")  # inputs that a model comes by
-LARGEST = 1 << 16  # of a size
-# What a file of a text encoder is called, and what its class is
+HANDED = ("model", "guider", "unet")  # inputs for a model
+LARGEST = 1 << 16  # pixels of a side
+# in a text encoder's file name -> in its class name
 ENCODERS = (
     ("t5", "T5"),
     ("clip_l", "CLIPText"),
@@ -70,7 +70,7 @@ FORMAT = re.compile(r"fp8|(?:i?q\d(?:_[0-9a-z]+)*)(?=\.gguf)")
 
 
 class KnownNode(NamedTuple):
-    """A line of workflow.jsonl: types of nodes that are read alike."""
+    """A line of workflow.jsonl: node types that are read alike."""
 
     role: str
     widgets: Sequence[str]
@@ -78,7 +78,7 @@ class KnownNode(NamedTuple):
 
 
 class FlowNode(NamedTuple):
-    """A node with its inputs by name: values, and links as (node, )."""
+    """A node: `inputs` by name, and `links` from inputs to the nodes behind them."""
 
     id: str
     type: str
@@ -99,13 +99,13 @@ def table() -> list[dict[str, Any]]:
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is a workflow, in either form."""
+    """Return whether a document is a workflow, in either form."""
     return next(_nodes(document.data), None) is not None
 
 
 def read(document: Document, model: str = "") -> Iterator[PlannedRun]:
-    """Yield a run for each pipeline of a workflow; of `model` alone where one is typed for what it
-    loads. Raises UsageError for what ComfyUI does not start."""
+    """Yield a run for each pipeline of a workflow. `model`: the user's name for what it loads, then
+    one run. Raises UsageError for what ComfyUI does not start."""
     nodes = {node.id: node for node in _nodes(document.data)}
     flow = Workflow(_needed(nodes), document, model)
     flow.check()
@@ -113,7 +113,7 @@ def read(document: Document, model: str = "") -> Iterator[PlannedRun]:
 
 
 def is_workflow(path: str) -> bool:
-    """Tell whether a file is one, before it is asked about."""
+    """Return whether a file is a workflow, without parsing it."""
     if not path.lower().endswith(".json") or not os.path.isfile(path):
         return False
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -127,7 +127,7 @@ def is_workflow(path: str) -> bool:
 def _nodes(data: Any) -> Iterator[FlowNode]:
     if not isinstance(data, Mapping):
         return
-    if isinstance(data.get("prompt"), Mapping):  # as it is posted to the server
+    if isinstance(data.get("prompt"), Mapping):  # as posted to the server
         data = data["prompt"]
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
         yield from islice(Page(data, _subgraphs(data)).nodes(), MOST_NODES)
@@ -145,15 +145,15 @@ def _nodes(data: Any) -> Iterator[FlowNode]:
 
 
 def _subgraphs(data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the graphs that nodes of a workflow stand for, by the type of those nodes."""
+    """Return the subgraphs of a workflow, by the type of their nodes."""
     definitions = data.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     return {str(one.get("id")): one for one in _listed(listed) if isinstance(one, Mapping)}
 
 
 class Page(NamedTuple):
-    """A graph as the page saves it, the whole or what a node stands for: what its nodes' names
-    begin with, and what it is given from outside, by input (and widget of a node within)."""
+    """A graph in the page's form, the whole or a subgraph. `inside`: prefix of its node ids;
+    `values` and `links`: its inputs from outside, by input (and widget of a node within)."""
 
     data: Mapping[str, Any]
     groups: Mapping[str, Mapping[str, Any]]
@@ -162,18 +162,18 @@ class Page(NamedTuple):
     links: Mapping[str, str] = {}
 
     def named(self) -> Iterator[Mapping[str, Any]]:
-        """Yield its nodes that run."""
+        """Yield the nodes that run."""
         for node in _listed(self.data.get("nodes")):
             named = isinstance(node, Mapping) and isinstance(node.get("type"), str)
             if named and node.get("mode") != MUTED:
                 yield node
 
     def kinds(self) -> dict[str, str]:
-        """Return the types of its nodes by their names."""
+        """Return the types of its nodes by id."""
         return {str(node.get("id")): str(node["type"]) for node in self.named()}
 
     def nodes(self) -> Iterator[FlowNode]:
-        """Yield its nodes; of one that stands for a graph those of that graph."""
+        """Yield its nodes; in place of a subgraph node the nodes of the subgraph."""
         kinds = self.kinds()
         origins = {name: (origin, slot) for name, origin, slot, *_ in _links_of(self.data)}
         for node in self.named():
@@ -204,12 +204,12 @@ class Page(NamedTuple):
         return FlowNode(f"{self.inside}{name}", kind, values, links)
 
     def _handed(self, slot: int) -> str:
-        """Return the name of an input of the graph."""
+        """Return the name of the graph's input `slot`."""
         inputs = _listed(self.data.get("inputs"))[slot:][:1]
         return "".join(str(one.get("name")) for one in inputs if isinstance(one, Mapping))
 
     def _origin(self, origin: str, slot: int, kinds: Mapping[str, str]) -> str:
-        """Return the node that makes an output: of one that stands for a graph the node within."""
+        """Return the node that makes an output; for a subgraph node the one within."""
         inside = self.inside
         for _ in range(DEEPEST):
             group = self.groups.get(kinds.get(origin, ""))
@@ -226,7 +226,7 @@ def _is_linked(entry: Any) -> bool:
 
 
 def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Yield what a node that stands for a graph says for widgets of that graph."""
+    """Yield the values that a subgraph node sets for widgets within."""
     properties = node.get("properties")
     listed = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
     for proxy, value in zip(_listed(listed), _listed(node.get("widgets_values")), strict=False):
@@ -235,9 +235,9 @@ def _promoted(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
 
 
 def _links_of(data: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, int]]:
-    """Yield links: number, origin, its output, target, its input."""
+    """Yield links as (id, origin, output of it, target, input of it)."""
     for link in _listed(data.get("links")):
-        if isinstance(link, Mapping):  # of a subgraph
+        if isinstance(link, Mapping):  # the form in subgraphs
             names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
             link = [link.get(name) for name in names]
         if isinstance(link, list) and len(link) > 4:
@@ -259,8 +259,8 @@ def _values(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _needed(nodes: Mapping[str, FlowNode]) -> list[FlowNode]:
-    """Return the nodes that an output needs; all where none is known to be one, and where the page
-    put them into a group of their own."""
+    """Return the nodes that an output needs; all if no output node is known, or if the page has
+    subgraphs."""
     waiting = [node.id for node in nodes.values() if _role(node.type) == "output"]
     if not waiting or any(":" in name for name in nodes):
         return list(nodes.values())
@@ -278,11 +278,11 @@ def _role(kind: str) -> str:
     return "" if known is None else known.role
 
 
-# ---- what they say
+# ---- what the nodes decide
 
 
 class Workflow:
-    """The nodes of a workflow that run, by what they decide."""
+    """The running nodes of a workflow, and the settings they decide."""
 
     def __init__(self, nodes: Sequence[FlowNode], document: Document, model: str = "") -> None:
         self.nodes, self.document, self.model = nodes, document, model
@@ -293,15 +293,15 @@ class Workflow:
         return [node for node in self.nodes if _role(node.type) in roles]
 
     def value(self, node: FlowNode, name: str) -> Any:
-        """Return an input: what it says, or the value that it is linked to. None where that is
-        computed as it runs, which is told."""
+        """Return the value of an input, its own or the linked one. None, with a note, if a node
+        computes it at run time."""
         value, why = self._linked(node, name)
         if why:
             self._leave(f"{node.type}.{name}", why)
         return value
 
     def _linked(self, node: FlowNode, name: str) -> tuple[Any, str]:
-        """Return what an input says, and why it says nothing; "" where it does."""
+        """Return an input's value, and why it has none; "" if it has one."""
         for _ in range(MOST_STEPS):
             if name not in node.links:
                 return node.inputs.get(name), ""
@@ -314,12 +314,12 @@ class Workflow:
         return None, "its links go round"
 
     def number(self, node: FlowNode, name: str) -> int | None:
-        """Return a number of an input; None where it is computed, or not said."""
+        """Return the integer of an input; None if it is computed or missing."""
         value = self.value(node, name)
         return None if value is None else _count(value)
 
     def check(self) -> None:
-        """Raise UsageError for links that go nowhere or round, and for numbers that are none."""
+        """Raise UsageError for links to nowhere or in a circle, and for invalid numbers."""
         if not isinstance(self.document.data.get("nodes"), list):  # as the server takes it
             self._check_links()
         circle = _in_a_circle(self.by_id)
@@ -345,7 +345,7 @@ class Workflow:
         )
 
     def _pipelines(self) -> dict[str, list[tuple[FlowNode, DenoiserFile]]]:
-        """Return the files of denoisers by the pipeline that each is of."""
+        """Return the denoiser files by pipeline."""
         nodes = self.of("denoiser", "checkpoint")
         if self.model:
             return {self.model: list(self._of_the_model(nodes))}
@@ -357,7 +357,7 @@ class Workflow:
         return pipelines
 
     def _of_the_model(self, nodes: Sequence[FlowNode]) -> Iterator[tuple[FlowNode, DenoiserFile]]:
-        """Yield what nodes load as files of the model that is typed, in their own formats."""
+        """Yield the loaded files as parts of the user's model, in their own formats."""
         known = _pipeline(self.model)
         denoisers = () if known is None else known.recipe["denoisers"]
         for number, node in enumerate(nodes):
@@ -413,7 +413,7 @@ class Workflow:
         return {}
 
     def _several(self, node: FlowNode) -> dict[str, Value]:
-        """Return frames and batch of a node that says a size, where there is more than one."""
+        """Return frames and batch size of a node with a size, if above 1."""
         length = next((name for name in FRAMES if name in node.inputs), "")
         inputs = {"frames": length, "batch_size": "batch_size"}
         counts = {name: self.number(node, each) for name, each in inputs.items()}
@@ -434,7 +434,7 @@ class Workflow:
         return {}
 
     def _per_pipeline(self, name: str) -> dict[str, Value]:
-        """Return guidance of a pipeline that has none as a rule, and pictures that it is given."""
+        """Return guidance for a pipeline that usually has none, and its input images."""
         pipeline = _pipeline(name)
         recipe: Mapping[str, Any] = {} if pipeline is None else pipeline.recipe
         scales = [self.value(node, "cfg") for node in self.of("guidance")]
@@ -448,7 +448,7 @@ class Workflow:
         return more | self._added(name)
 
     def _added(self, name: str) -> dict[str, Value]:
-        """Return LoRAs, and ControlNets where the pipeline has some that we know."""
+        """Return the number of LoRAs, and of ControlNets if those of the pipeline are known."""
         nodes, loras = self.of("control"), len(self.of("lora"))
         more: dict[str, Value] = {"lora": loras} if loras else {}
         parts = getattr(_pipeline(name), "parts", {}).values()
@@ -473,12 +473,12 @@ class Workflow:
         return settings
 
     def _formats(self, name: str, files: Sequence[tuple[FlowNode, DenoiserFile]]) -> Iterator[str]:
-        """Yield the format of each component, as --quantization has it."""
+        """Yield component=format, as for --quantization."""
         for node, file in files:
             form = self._cast(node) or ("" if file.format in FLOATS.values() else file.format)
             if form:
                 yield f"{file.component}={form}"
-                if _role(node.type) == "checkpoint":  # encoders in the same file
+                if _role(node.type) == "checkpoint":  # the same file has the encoders
                     yield f"text={form}"
         pipeline = _pipeline(name)
         if pipeline is not None:
@@ -500,7 +500,7 @@ class Workflow:
                 self._leave(f"{node.type}.device", "text encoders run on the CPU, and are counted")
 
     def _strange_encoders(self, names: Sequence[str]) -> None:
-        """Name the text encoders that no pipeline of a workflow has."""
+        """Note the text encoders that no pipeline of the workflow has."""
         known = [one for one in map(_pipeline, names) if one is not None]
         for node in self.of("encoder") if known and len(known) == len(names) else ():
             widgets = [n for n in known_nodes()[node.type].widgets if "name" in n]
@@ -511,7 +511,7 @@ class Workflow:
                     self._leave(f"{node.type} {file}", why, raises=True, lowers=True)
 
     def _through(self) -> frozenset[str]:
-        """Return the types of nodes that are given a model, and of those that they have it from."""
+        """Return the types of nodes that receive a model, and of those that provide it."""
         waiting = [node.id for node in self.nodes if not node.links.keys().isdisjoint(HANDED)]
         seen: set[str] = set()
         while waiting:
@@ -522,7 +522,7 @@ class Workflow:
         return frozenset(self.by_id[name].type for name in seen)
 
     def _others(self) -> None:
-        """Name the nodes that take memory and are not weighed, and those that are not known."""
+        """Note the nodes whose memory is not estimated, and unknown nodes."""
         for node in self.of("more"):
             self._leave(node.type, NOT_WEIGHED, raises=True)
         if any(node.type == WRAPPER for node in self.nodes):
@@ -544,8 +544,8 @@ def _pipeline(name: str) -> CataloguePipeline | None:
 
 
 def _count(value: Any) -> int | None:
-    """Return a number as ComfyUI takes it, which turns texts and fractions into whole ones; None
-    where it is none, or out of what a node takes."""
+    """Return a number as ComfyUI converts it from text or fractions; None if it is invalid or out
+    of a node's range."""
     try:
         number = None if isinstance(value, bool) else int(value)
     except (TypeError, ValueError, OverflowError):
@@ -554,19 +554,19 @@ def _count(value: Any) -> int | None:
 
 
 def _named_widget(node: FlowNode) -> str:
-    """Return the widget of a loader that names its file."""
+    """Return the widget with a loader's file name."""
     widgets = known_nodes()[node.type].widgets
     return [one for one in widgets if "name" in one or "model" in one][-1]
 
 
 def _form(file: str) -> str:
-    """Return the format that a file's name says; "" of none."""
+    """Return the format in a file's name; "" without one."""
     form = FORMAT.search(file.lower())
     return "" if form is None else form[0] if form[0] == "fp8" else form[0].upper()
 
 
 def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
-    """Return a node that needs what itself makes; None where there is none."""
+    """Return a node that depends on its own output, None if there is none."""
     needed = {name: {o for o in node.links.values() if o in nodes} for name, node in nodes.items()}
     free = [name for name, origins in needed.items() if not origins]
     users: dict[str, list[str]] = {}
@@ -582,7 +582,7 @@ def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
             free += [] if left[user] else [user]
     if not left:
         return None
-    name, seen = next(iter(left)), set[str]()  # it waits for the circle, or is on it
+    name, seen = next(iter(left)), set[str]()  # depends on the circle, or is on it
     while name not in seen:
         seen.add(name)
         name = next(origin for origin in needed[name] if origin in left)
@@ -590,7 +590,7 @@ def _in_a_circle(nodes: Mapping[str, FlowNode]) -> FlowNode | None:
 
 
 def _component(file: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name the component that a file of a text encoder is; "" where none is like it."""
+    """Return the component of a text encoder's file; "" if none is similar."""
     word = next((cls for sign, cls in ENCODERS if sign in file), "")
     likely = [
         name
