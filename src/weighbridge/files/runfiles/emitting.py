@@ -45,7 +45,7 @@ from weighbridge.workload.train import LEARNS
 
 Settings = Mapping[str, Any]
 Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
-# What no file says: the machine that it runs on, and what is installed there
+# Settings of the machine and of what is installed there, which no file has
 MACHINE = (
     *DEVICE,
     *(
@@ -58,27 +58,27 @@ MACHINE = (
     ),
     *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
 )
-# What a program does in its own way, unless it was asked for by name
+# Settings with a program's own defaults, unless the user sets them
 OWN_WAYS = (
     *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
     "context_parallel_by",
-    "framework_version",  # of a file that only some releases read
+    "framework_version",  # for files that only some releases read
 )
-MANIFEST = "kubernetes"  # the kind that says how much host memory it is given
-COPIES = (MANIFEST, "compose")  # kinds that say how many of a run are started
-SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
+MANIFEST = "kubernetes"  # the kind with a host memory limit
+COPIES = (MANIFEST, "compose")  # kinds with a number of copies
+SERVER_CONFIG = "server-config"  # a kind that has only flags: no image names the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
-# What the recipe of adapters asks for, whichever program the file is for
+# Settings of the usual LoRA recipe, whichever program the file is for
 SCRIPT = "training-script"  # the kind of a script
 RECIPE, CARRIED = "trl", ("checkpointing", "lora_r")
-ALL = ["all-linear"]  # others name each: the peak tells whether those are all
+ALL = ["all-linear"]  # other programs name each layer: the peak tells if those are all
 DOES = {"train": "training", "infer": "serving"}
 PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
 
 
 class EmitTarget(NamedTuple):
-    """A line of emits.jsonl: a program that a file is written for, by its word of `--emit`. `kind`
-    is the reader of such files, `uses` the frameworks or engines that they are for, the usual one
+    """A line of emits.jsonl: a program that a file can be written for. `word` is its name for
+    `--emit`, `kind` the reader of its files, `uses` its frameworks or engines, the usual one
     first."""
 
     word: str
@@ -86,10 +86,10 @@ class EmitTarget(NamedTuple):
     task: str
     syntax: str
     uses: Sequence[str]
-    starts: str = ""  # the command that starts them; "": the kind itself says it, of a run
-    several: str = ""  # the one on so many machines, of so many processes, and each with so many
-    part: bool = False  # the file holds how a run is shared out, and no more
-    release: str = ""  # that it is written for, where others read no such file
+    starts: str = ""  # the command that starts the file; "": the kind has one per run
+    several: str = ""  # the command for {machines, processes, processes per machine}
+    part: bool = False  # the file only has the sharding of a run
+    release: str = ""  # the release it is for, if others do not read it
 
 
 _LINES = (EmitTarget(**json.loads(line)) for line in lines_beside(__file__, "emits.jsonl"))
@@ -98,22 +98,22 @@ TARGETS: Mapping[str, EmitTarget] = {line.word: line for line in _LINES}
 
 @frozen_record
 class Emitted:
-    """A new file: its text, the command that starts it, and the answer about it."""
+    """A new file: its text, the command that starts it, and the report about it."""
 
     kind: str
     text: str = field(repr=False)
     starts: str
     report: Report
-    # of the file whose run it is, or of what was asked, where that is answered otherwise
+    # the report on the source file or the question, if it differs
     before: Report | None = None
-    weighs: str = ""  # the line that weighs a part of a run again, with what such a file cannot say
+    weighs: str = ""  # a weighbridge command for a partial file, with what it lacks
 
     def __str__(self) -> str:
         return self.text
 
 
 def target(kind: str) -> EmitTarget:
-    """Return the program of a word of `--emit`. Raises UsageError."""
+    """Return the program of `--emit kind`. Raises UsageError if there is none."""
     known = TARGETS.get(kind.lower().replace("_", "-"))
     if known is None:
         raise UsageError(sentence("emit.no_kind", kind=shown(kind), known=", ".join(TARGETS)))
@@ -121,7 +121,7 @@ def target(kind: str) -> EmitTarget:
 
 
 def not_of(kind: str, name: str) -> str:
-    """Say that a kind is for the other task than the one of a file, and which are for that."""
+    """Return the error that a kind is for the other task, with the kinds for the file's."""
     task = target(kind).task
     others = ", ".join(word for word, to in TARGETS.items() if to.task != task)
     does, other = DOES[task], DOES["train" if task == "infer" else "infer"]
@@ -129,16 +129,15 @@ def not_of(kind: str, name: str) -> str:
 
 
 class EmitSource(NamedTuple):
-    """A file that is said again for another program: what it is, and its run with all that it asks
-    for."""
+    """A file that is rewritten for another program, and its run with all settings."""
 
     file: RunFile
     run: PlannedRun
 
 
 def _only_run(file: RunFile, task: str) -> PlannedRun:
-    """Return the run of a task that a file has. Raises UsageError where there are several, or where
-    it is refused."""
+    """Return the file's only run of `task`. Raises UsageError if there are several, or if it has no
+    estimate."""
     runs = of_task(file, task).runs
     if len(runs) > 1:
         names = ", ".join(filter(None, (run.name for run in runs)))
@@ -152,9 +151,8 @@ def _only_run(file: RunFile, task: str) -> PlannedRun:
 def of_file(
     file: RunFile, kind: str, typed: Settings, model: str | None
 ) -> tuple[PlannedRun, EmitSource]:
-    """Return the run of a file of another kind, in what decides: what is typed wins, and what a
-    program does in its own way stays behind. The second is the run as the file asks for it. Raises
-    UsageError."""
+    """Return the run to write for another program, and the source run as its file has it. The
+    user's settings take precedence, and a program's own defaults are dropped. Raises UsageError."""
     to = target(kind)
     if all(run.task != to.task for run in file.runs):
         raise UsageError(not_of(kind, file.name))
@@ -180,8 +178,8 @@ def of_file(
 
 
 def _asking(run: PlannedRun, typed: Settings) -> str:
-    """Return the launch line of a file with what was typed beside it, as far as its engine has
-    flags for that."""
+    """Return a file's launch line with the user's settings, as far as its engine has flags for
+    them."""
     if not run.command:
         return ""
     flagged = {name: value for name, value in typed.items() if name not in MACHINE}
@@ -196,7 +194,7 @@ def _written(
     source: EmitSource | None,
     ask: Ask,
 ) -> str:
-    """Return the text of a file, with what it leaves out of another one."""
+    """Return the text of a file, with a note on what it drops from the source."""
     if to.syntax != "python":
         return _text(to, model, question, report, source)
     text = _script(to.kind, question, ask)
@@ -210,9 +208,9 @@ def emitted(
     ask: Ask,
     source: EmitSource | None = None,
 ) -> Emitted:
-    """Return the file of a kind that asks for what a run asks for, which may be that of a file.
-    `opens` returns a model by the name that it was asked by. Raises UsageError for what the file
-    cannot say."""
+    """Return the file for a run, checked by reading it again: the settings and the report must
+    agree. `opens` returns a model by the name in the question. Raises UsageError for what the file
+    cannot express."""
     to = _of_learners(target(kind), kind, asked)
     opened = _loadable(to, kind, asked.model, opens(asked.model))
     question = _of_program(to, kind, asked, ask)
@@ -248,8 +246,8 @@ def emitted(
 
 
 def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
-    """Return what is written of a run that learns from rewards or preferences: a script, of TRL
-    alone. Raises UsageError."""
+    """Return the target for a method that learns from rewards or preferences: a Python script, TRL
+    only. Raises UsageError."""
     method = asked.settings.get("method")
     if method not in LEARNS or to.part:
         return to
@@ -259,7 +257,7 @@ def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
 
 
 def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
-    """Return a model that a file can name. Raises UsageError for one that it cannot."""
+    """Return a model that a file can name. Raises UsageError if it cannot."""
     model = opened.loads_as
     if not model:
         raise UsageError(sentence("no_weights"))
@@ -271,10 +269,10 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
 
 
 def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
-    """Return the answer about a run as it was asked for, where a new file is answered otherwise."""
+    """Return the report on the run as asked, if the new file's report differs."""
     try:
         before = ask(run)
-    except UsageError:  # which only the program that the file is for takes
+    except UsageError:  # only the file's own program has its settings
         return None
     fits = [None if each.verdict is None else each.verdict.fits for each in (before, again)]
     same = before.peak.expected == again.peak.expected and fits[0] == fits[1]
@@ -282,8 +280,8 @@ def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
 
 
 def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
-    """Return the line that weighs a part of a run again: the model, and what stands in no such
-    file."""
+    """Return the weighbridge command for a partial file, with the model and the settings that the
+    file lacks."""
     meant_by_it = {"model": asked.model} | {
         name: value
         for name, value in asked.settings.items()
@@ -297,8 +295,8 @@ def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
 
 
 def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
-    """Yield what a new file says first where it takes another amount than the file that it was made
-    of: what its program does in its own way, and both sizes."""
+    """Yield the first lines of a new file that takes another amount than its source: the settings
+    that its program chooses, and both sizes."""
     ways = [
         f"{way.replace('_', ' ')} {_written_value(again.workload.get(way))}, not "
         f"{_written_value(before.workload.get(way))}"
@@ -316,19 +314,19 @@ def _about(report: Report) -> str:
 
 
 def _commented(lines: Iterable[str], text: str) -> str:
-    """Return a text with lines before it as comments."""
+    """Return a text below `lines` as comments."""
     return "".join(f"# {printable(line)}\n" for line in lines) + text
 
 
 def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[str]:
-    """Yield what a new file says of values that it does not keep."""
+    """Yield a note on values of the source that the new file drops."""
     left = carried(file, kind, new).left
     if left:
         yield sentence("emit.left_out", name=basename(file.name), names=", ".join(left))
 
 
 def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
-    """Yield what a new file says of the machines and the copies of a run that it does not keep."""
+    """Yield a note on machines and copies of a run that the new file drops."""
     run = source.run
     left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
     left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
@@ -342,8 +340,7 @@ def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
 
 
 def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> PlannedRun:
-    """Return a run with the program that the file is for. Raises UsageError where another one was
-    named."""
+    """Return the run with the file's program. Raises UsageError if the user names another one."""
     settings = {name: value for name, value in asked.settings.items() if value is not None}
     program, usual = PROGRAM[to.task], to.uses[:1]
     called = settings.get(program)
@@ -371,8 +368,8 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
 
 
 def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
-    """Return settings with the release that reads such a file, and with the defaults that are
-    other ones there: as the newest has them, by which the question is answered."""
+    """Return the settings with the release that reads the file, and the newest release's values for
+    defaults that differ there."""
     if "framework_version" in settings:
         return settings
     newest = {PROGRAM[to.task]: to.uses[0], **settings}
@@ -384,8 +381,8 @@ def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask)
 
 
 def _recipe(asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
-    """Return the settings of a run where nobody names a framework; none where only the program
-    that the file is for takes them."""
+    """Return the settings of a run without a framework; none if only the file's program has
+    them."""
     try:
         return dict(ask(_with(asked, settings)).workload)
     except UsageError:
@@ -395,8 +392,8 @@ def _recipe(asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
 def _text(
     to: EmitTarget, model: Model, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> str:
-    """Return the text of a file that asks for what a report answers, with what its source says
-    besides. Raises UsageError."""
+    """Return the text of a file for the settings of a report, with other keys of its source. Raises
+    UsageError."""
     fresh = named(to.kind).fresh
     assert fresh is not None
     line, settings = question.command, dict(report.workload)
@@ -425,8 +422,8 @@ def _text(
 def _serving(
     to: EmitTarget, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> tuple[str, dict[str, Value]]:
-    """Return the launch line of a new file, its release and the host memory that it is held to.
-    Raises UsageError where there is no line."""
+    """Return the launch line of a new file, its release and its host memory limit. Raises
+    UsageError if there is no line."""
     line = question.command or str(report.derived.get("launch") or "")
     if not line:
         raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
@@ -440,8 +437,8 @@ def _serving(
 
 
 def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
-    """Return the launch line of a file with the repository in which its model is published in the
-    format that was typed, where the engine does not make that: `judged` is the line that has it."""
+    """Return the launch line with the repository that has the model in the user's format, if the
+    engine cannot make that format: `judged` is the line that names it."""
     if not question.command or not judged or "quantization" not in question.settings:
         return line
     named, other = parse(line).model, parse(judged).model
@@ -449,19 +446,19 @@ def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
 
 
 def _release(question: PlannedRun) -> str:
-    """Return the engine and its release that a run names; "" where it names none."""
+    """Return the engine and its release in a run; "" if it names none."""
     version = question.settings.get("engine_version")
     return f"{parse(question.command).engine} {version}" if version and question.command else ""
 
 
 def _host_need(report: Report) -> str | None:
-    """Return what a container is given of host memory; None where that is not counted."""
+    """Return the host memory for a container, None if it is not estimated."""
     host = next((device for device in report.devices if device.kind == "host"), None)
     return None if host is None else f"{on_host.container(host) // GIB}GiB"
 
 
 def _head(to: EmitTarget, model: Model, report: Report, question: PlannedRun) -> Iterator[str]:
-    """Yield what a file says first: its release, and what is done before it starts."""
+    """Yield the first lines of a file: its release, and what to do before the start."""
     if to.task == "infer" and question.command:
         for flag in without_secrets(launched(question.command).words)[1]:
             yield sentence("emit.secret", flag=flag)
@@ -475,8 +472,8 @@ def _head(to: EmitTarget, model: Model, report: Report, question: PlannedRun) ->
 
 
 def _starts(to: EmitTarget, settings: Settings) -> str:
-    """Return the command that starts a file, with as many ranks as were asked for, and what no
-    file says of the allocator; a script says it itself."""
+    """Return the command that starts a file, with its number of ranks and the allocator's variable.
+    A script sets that variable itself."""
     if to.syntax == "python":
         inside = settings.get("ranks_per_machine")
         return start(int(settings.get("data_parallel_size") or 1), inside=inside)
@@ -496,7 +493,7 @@ def _command(to: EmitTarget, settings: Settings) -> str:
 
 
 def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
-    """Return the script of a run, for as many ranks, whatever fits the cards. Raises UsageError."""
+    """Return the script of a run with its number of ranks, fitting or not. Raises UsageError."""
     ranks = ask(question).workload["data_parallel_size"]
     anywhere = {name: value for name, value in question.settings.items() if name not in DEVICE}
     facts = ask(_with(question, {**anywhere, "data_parallel_size": ranks})).derived
@@ -506,7 +503,7 @@ def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
 
 
 def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict[str, Value]:
-    """Return what a file that is a part of a run leaves to others."""
+    """Return the settings that a partial file leaves to other files."""
     named = settings.get("framework") or settings.get("method", "full") == "full"
     by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
     others = {
@@ -520,8 +517,8 @@ def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict
 def _question_told(
     to: EmitTarget, back: PlannedRun, question: PlannedRun, report: Report, model: str
 ) -> PlannedRun:
-    """Return the run of a file that was read again, with what no such file says. `model` is what
-    was written for the model of the question; another is one that is published in a format."""
+    """Return the run that was read back, with the settings that such a file cannot have. `model`:
+    the name written for the question's model; another name is a copy in some format."""
     typed = {name: value for name, value in question.settings.items() if name in MACHINE}
     if "prompt_len" in question.settings and "max_new_tokens" in back.settings:  # the data says it
         typed["prompt_len"] = question.settings["prompt_len"]
@@ -536,7 +533,7 @@ def _question_told(
 
 
 def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
-    """Return what the program does otherwise than was assumed, where nobody asked for it."""
+    """Return the program's values that differ from the assumed ones, without the user's own."""
     return {
         name: again.workload[name]
         for name in OWN_WAYS
@@ -547,19 +544,19 @@ def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value
 
 
 def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
-    """Raises UsageError for the first setting that a file does not ask for as it was asked for."""
+    """Raise UsageError for the first setting that the file does not reproduce."""
     other = [
         name
         for name, value in meant.workload.items()
         if _plain(value) != _plain(again.workload.get(name))
         and _plain(value) != ALL
-        and name != "unsaid"  # a file says what nobody did
-        and not (name == "ram" and value is None)  # a new manifest is given one
+        and name != "unsaid"  # a file states what the user left open
+        and not (name == "ram" and value is None)  # a new manifest gets a limit
     ]
     other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
     other.sort(key=lambda name: typed.get(name) is None)
     if other:
-        value = typed.get(other[0])  # an answer may call it by another name
+        value = typed.get(other[0])  # a report may name it otherwise
         value = meant.workload[other[0]] if value is None else value
         flag = _flag(other[0], value)
         raise UsageError(sentence("emit.no_word", flag=flag), where=f"--emit {kind}")
@@ -568,7 +565,7 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
 
 
 def _flag(name: str, value: Value) -> str:
-    """Write a setting as our own option."""
+    """Return a setting as a flag of weighbridge."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"

@@ -29,14 +29,14 @@ from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload import TABLES
 from weighbridge.workload.train import LEARNERS, LEARNS, PREFERENCES
 
-# What decides of a server, and words do not say
+# settings that decide a server's memory and that prose leaves open
 OF_A_SERVER = ("words.context", "words.requests")
 COMFYUI = "comfyui"
-USUAL = "trainer"  # the framework of programs that start it
+USUAL = "trainer"  # the framework for programs that start it
 
 
 class NamedProgram(NamedTuple):
-    """An engine or a trainer that a text names, and the release beside the name; "" of none."""
+    """An engine or trainer that a text names, and the release next to its name; "" without one."""
 
     program: Program
     piece: Piece
@@ -44,8 +44,8 @@ class NamedProgram(NamedTuple):
 
 
 def programs(document: Document) -> list[NamedProgram]:
-    """Return the engines and trainers that a text names, each once. Two of one task are both
-    there: which one runs is not known then."""
+    """Return the engines and trainers that a text names, each once. If it names two of one task,
+    both are returned: which one runs is not known."""
     text = document.text[:MOST_TEXT]
     return [
         NamedProgram(
@@ -68,8 +68,8 @@ def release(engine: str) -> str:
 
 
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
-    """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
-    Of a training they decide too little, and of a text without a program nothing."""
+    """Yield the run that a text's names describe: a server with its engine's defaults. A training
+    needs more than names, and so does a text without a program."""
     pictured = None if models else picture_words.pipeline(document)
     if pictured is None:
         yield _of_a_model(document, models, cards)
@@ -78,7 +78,7 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
 
 
 def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) -> PlannedRun:
-    """Return the run of the model that a text names, and of its program."""
+    """Return the run of the text's model and program."""
     model = models[0] if models else None
     name = model.value if model is not None else ""
     considered = _considered(programs(document), name)
@@ -100,8 +100,8 @@ def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) ->
 
 
 def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:
-    """Return the run of a pipeline that a text names, by what its words say and else at its own
-    size, or the command that asks what training it takes."""
+    """Return the run of the text's pipeline, with its default size if the words have none, or the
+    command that asks about its training."""
     text = document.text[:MOST_TEXT]
     entry = pipelines.find(named.value)
     file = named.value.lower().endswith(pipelines.ENDS)
@@ -136,7 +136,7 @@ def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedR
 
 
 def _of_training(document: Document) -> dict[str, Piece]:
-    """Return the method that words say, of QLoRA with the format of its base."""
+    """Return the training method in the words; for QLoRA with its base's format."""
     method = picture_words.method(document)
     if method is None or method.value != "qlora":
         return {} if method is None else {"method": method}
@@ -146,8 +146,8 @@ def _of_training(document: Document) -> dict[str, Piece]:
 def _settings(
     pieces: Mapping[str, Piece], task: str, *, video: bool, packed: bool
 ) -> dict[str, Value]:
-    """Return pieces as settings of a task. A file that is `packed` says its format itself, and of a
-    picture nothing lasts."""
+    """Return pieces as settings of a task. A `packed` file has its format in its name, and an image
+    has no length."""
     forms = [pieces[name].value for name in ("quantization", "of_text") if name in pieces]
     left = {"of_text"} | (set() if video else {"frames", "seconds"})
     left |= {"quantization"} if packed else set()
@@ -166,7 +166,7 @@ def _settings(
 
 
 def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterator[Understood]:
-    """Yield what of the words is taken, as the screen has it."""
+    """Yield the settings taken from words, for the screen."""
     for name, piece in pieces.items():
         setting = "quantization" if name == "of_text" else name
         if setting in settings:
@@ -175,7 +175,7 @@ def _taken(pieces: Mapping[str, Piece], settings: Mapping[str, Value]) -> Iterat
 
 
 def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterator[str]:
-    """Yield what decides of a pipeline and its words do not say."""
+    """Yield what decides a pipeline's memory and its words leave open."""
     if "size" not in settings:
         yield sentence("words.size")
     if video and settings.keys().isdisjoint(("frames", "seconds")):
@@ -185,7 +185,7 @@ def _missing(task: str, settings: Mapping[str, Value], *, video: bool) -> Iterat
 
 
 def _too_little(programs: list[NamedProgram]) -> str:
-    """Say why names make no run: none of a program, several, or one that trains."""
+    """Return why the names give no run: no program, several, or a trainer."""
     if len(programs) == 1:
         return sentence("words.training", trainer=programs[0].program.title)
     names = ", ".join(each.program.name for each in programs)
@@ -193,14 +193,14 @@ def _too_little(programs: list[NamedProgram]) -> str:
 
 
 def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
-    """Return the programs that a run may be of: trainers, where one is named, and of several
-    engines those that the model's name tells."""
+    """Return the programs that may run: trainers if any, else the engines that fit the model's
+    name."""
     trainers = [each for each in named if each.program.task == "train"]
     return trainers or _of_its_name(named, model) or named
 
 
 def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]:
-    """Return the engines among several that load what the name of a model says it is stored in."""
+    """Return the engines that load the format in the model's name."""
     form = meaning.quantization if (meaning := everyday.meaning(model)) is not None else ""
     if form.startswith("mlx"):
         return [each for each in programs if record(each.program.name).metal]
@@ -210,7 +210,7 @@ def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]
 
 
 def _served(run: PlannedRun, engine: NamedProgram, cards: Piece | None) -> PlannedRun:
-    """Return the run of a server that a text names, by the defaults of its engine."""
+    """Return the run of a text's server with its engine's defaults."""
     settings: dict[str, Value] = {"engine": engine.program.name}
     settings |= {"engine_version": engine.release} if engine.release else {}
     settings |= {"gpu": cards.value} if cards is not None else {}
@@ -224,7 +224,7 @@ def _served(run: PlannedRun, engine: NamedProgram, cards: Piece | None) -> Plann
 
 
 def _method(document: Document, task: str) -> dict[str, Value]:
-    """Return the method that a text about training names."""
+    """Return the training method that a text names."""
     text = document.text[:MOST_TEXT]
     trains = task == "train" or picture_words.TRAINS.search(text) is not None
     method = picture_words.method(document) if trains else None
@@ -235,7 +235,7 @@ def _method(document: Document, task: str) -> dict[str, Value]:
 def _ask(
     run: PlannedRun, program: Program | None, cards: Piece | None, method: dict[str, Value]
 ) -> str:
-    """Return the command that asks what a text means, with a word for what it does not say."""
+    """Return the command for the text's question, with placeholders for what it leaves open."""
     more = {**method, **({"gpu": cards.value} if cards is not None else {})}
     if program is None:
         return to_type("train" if method else "fit", run.model, more)
@@ -243,7 +243,7 @@ def _ask(
 
 
 def named_by(program: Program) -> dict[str, Value]:
-    """Return the setting that names a program: of a trainer its framework, with its defaults."""
+    """Return the setting that names a program: an engine, or a trainer's framework."""
     if program.task != "train":
         return {"engine": program.name}
     framework = program.name.lower()
@@ -251,7 +251,7 @@ def named_by(program: Program) -> dict[str, Value]:
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
-    """Return what a text names of its run: the model and the cards, where they are there."""
+    """Return the model and the cards of a text, if they are there."""
     pieces = (("line.model", model, "model"), ("line.card", cards, "gpu"))
     return tuple(
         of_piece(sentence(key), piece, name) for key, piece, name in pieces if piece is not None
@@ -259,14 +259,14 @@ def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]
 
 
 def of_piece(key: str, piece: Piece, setting: str) -> Understood:
-    """Return a piece of a text as what was understood of a run."""
+    """Return a piece of a text as an understood key."""
     return Understood(key=key, value=piece.value, setting=setting, line=piece.line)
 
 
-# The command that asks what a text means: with all that the text says, and with a word in capitals
-# for each setting that decides and that it does not say
+# The command for the text's question: with its settings, and a placeholder in capitals for each
+# setting that decides and that the text leaves open
 
-# What decides of a task, and the word in place of its value
+# task -> setting that decides memory -> its placeholder
 DECIDES: Mapping[str, Mapping[str, str]] = {
     "train": {"method": "full|lora|qlora", "seq_len": "N", "batch_size": "N"},
     "learn": {"method": "|".join(LEARNS), "batch_size": "N"},
@@ -276,14 +276,14 @@ DECIDES: Mapping[str, Mapping[str, str]] = {
     "video": {"size": "720p", "frames": "N"},
     "train-image": {"method": "lora|full", "size": "1024x1024", "batch_size": "N"},
 }
-ROLLED = ("prompt_len", "max_new_tokens")  # lengths of a run that writes its own answers
+ROLLED = ("prompt_len", "max_new_tokens")  # lengths of a run that generates its own answers
 MODEL, CARD = "MODEL", "NAME"
 SHARDS = "ddp|zero2|zero3|fsdp2"
 LEADING = ("engine", "framework", "method")
 
 
 def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
-    """Return the line that asks about a model with settings of ours, the card last."""
+    """Return the weighbridge command for a model and settings, the card last."""
     decides = _decides(task, settings)
     typed = "train" if task == "learn" else task
     words = ["weighbridge", typed, shlex.quote(model) if model else MODEL]
@@ -296,7 +296,7 @@ def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
 
 
 def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
-    """Return what decides: of a training on several cards also how they share the model."""
+    """Return the deciding settings; for a training on several cards also the sharding."""
     if task == "learn":
         lengths = ("seq_len",) if settings.get("method") in PREFERENCES else ROLLED
         return {**DECIDES[task], **dict.fromkeys(lengths, "N")}
@@ -313,14 +313,14 @@ def _typed(name: str, value: Value, instead: str) -> Iterator[str]:
 
 
 def lacking(task: str, model: str, settings: Mapping[str, Value]) -> tuple[str, ...]:
-    """Return what of a line the text does not say, as flags and words of that line."""
+    """Return the flags and words of the command that the text leaves open."""
     flags = (f"--{n.replace('_', '-')}" for n in _decides(task, settings) if n not in settings)
     card = settings.get("gpu") or settings.get("gpu_memory")
     return (*(() if model else (MODEL,)), *flags, *(() if card else ("--gpu",)))
 
 
 def to_type(task: str, model: str, settings: Mapping[str, Value]) -> Sentence:
-    """Say which command asks for sure, and what the text does not say of it."""
+    """Return a sentence with the exact command, and what the text leaves open."""
     line, lacks = command(task, model, settings), lacking(task, model, settings)
     if not lacks:
         return sentence("to_type", command=line)

@@ -22,8 +22,8 @@ from weighbridge.files.runfiles.record import PlannedRun
 
 SUFFIX = ".ipynb"
 MOST_CELLS = 2000
-MOST_TOLD = 6  # cells that are named as left out
-# What IPython reads and Python does not: magics, the shell, help, and what is assigned of them
+MOST_TOLD = 6  # cells that the note names
+# IPython syntax: magics, shell lines, help, and assignments from them
 MAGIC = re.compile(r"^(\s*)(?:[\w, ]+=\s*)?(?:!|%{1,2}[A-Za-z]|\?).*$|^(\s*)[\w.]+\?{1,2}\s*$")
 SHELL = re.compile(r"^\s*!+\s*(.+)$")
 ENV = re.compile(
@@ -31,12 +31,12 @@ ENV = re.compile(
 )
 ENTIRE = re.compile(r"^%%(\w+)")  # a magic of its whole cell
 FILE = re.compile(r"^%%(?:writefile|file)\s+(?P<more>-a\s+)?['\"]?(?P<path>[^'\"]+?)['\"]?\s*$")
-PYTHON = ("capture", "time", "timeit", "prun")  # after which the cell is Python as before
+PYTHON = ("capture", "time", "timeit", "prun")  # magics with Python below them
 SHELLS = ("bash", "sh", "shell", "script")
 
 
 class Code(NamedTuple):
-    """Lines of one syntax: the text, and for each of its lines the one of the file."""
+    """Text of one syntax, and for each of its lines the line in the file."""
 
     syntax: str
     text: str
@@ -44,23 +44,23 @@ class Code(NamedTuple):
 
 
 class Notebook(NamedTuple):
-    """What is in the cells of a notebook; `left_out` are the numbers of code cells, from 1, that
-    are neither Python nor a shell's."""
+    """The code of a notebook's cells. `left_out`: numbers of code cells, from 1, that are neither
+    Python nor shell."""
 
     codes: tuple[Code, ...]
     left_out: tuple[int, ...]
 
 
 class Line(NamedTuple):
-    """One line of a cell, and the line of the file where it stands."""
+    """One line of a cell, and its line in the file."""
 
     text: str
     number: int
 
 
 def opened(text: str, name: str, *, writes: bool = False) -> Notebook | None:
-    """Return the notebook that a text is, None where it is none; where it `writes`, the files of
-    its cells (%%writefile) with the rest. Raises BadFileError for one that has too many cells."""
+    """Return a text as a notebook, None if it is none. `writes`: include files that cells write
+    (%%writefile). Raises BadFileError for too many cells."""
     document = _document(text, name)
     if document is None:
         return None
@@ -83,13 +83,13 @@ def opened(text: str, name: str, *, writes: bool = False) -> Notebook | None:
 
 
 def _document(text: str, name: str) -> Document | None:
-    """Return the JSON of a text whose cells say what they are, None of any other text."""
+    """Return a text's JSON if it has notebook cells, None for other texts."""
     if not text.lstrip().startswith("{") or '"cells"' not in text:
         return None
     try:
         document = documents(text, "json", name)[0]
     except BadFileError:
-        return None  # what is wrong, the reading of JSON says
+        return None  # the JSON reader reports what is wrong
     cells = document.data.get("cells")
     if not isinstance(cells, list) or not all(isinstance(each, dict) for each in cells):
         return None
@@ -97,7 +97,7 @@ def _document(text: str, name: str) -> Document | None:
 
 
 def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
-    """Return a run with the lines of the file, and a word on the cells that are left out."""
+    """Return a run with the file's lines, and a note on cells that were left out."""
 
     def line(number: int) -> int:
         return code.lines[number - 1] if 0 < number <= len(code.lines) else 0
@@ -121,7 +121,7 @@ def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
 
 
 def _lines(document: Document, path: Path, source: Any) -> Iterator[Line]:
-    """Yield the lines of a cell, whose source is a text or a list of its lines."""
+    """Yield the lines of a cell, whose source is a text or a list of lines."""
     if isinstance(source, str):
         place = document.place(path).line
         yield from (Line(each, place) for each in source.split("\n"))
@@ -132,7 +132,7 @@ def _lines(document: Document, path: Path, source: Any) -> Iterator[Line]:
 
 
 def _python(lines: list[Line]) -> list[Line] | None:
-    """Return the lines of a cell as Python; none of a shell's cell, None where it is neither."""
+    """Return a cell's lines as Python; [] for a shell cell, None if it is neither."""
     entire = ENTIRE.match(lines[0].text) if lines else None
     if entire and entire[1] in SHELLS:
         return []
@@ -145,7 +145,7 @@ def _python(lines: list[Line]) -> list[Line] | None:
 
 
 def _written(lines: list[Line]) -> list[Line]:
-    """Return the cell of a file as Python that writes it, line for line."""
+    """Return a %%writefile cell as Python that writes the file, line for line."""
     head = FILE.match(lines[0].text)
     mode, path = ("a" if head and head["more"] else "w"), head["path"] if head else ""
     content = "\n".join(line.text for line in lines[1:]) + "\n"
@@ -154,7 +154,7 @@ def _written(lines: list[Line]) -> list[Line]:
 
 
 def _without_magic(lines: list[Line]) -> Iterator[Line]:
-    """Yield the lines of a cell, magics and lines of a shell as Python."""
+    """Yield a cell's lines with magics and shell lines replaced by Python."""
     goes_on = False
     for line in lines:
         magic = MAGIC.match(line.text)
@@ -169,7 +169,7 @@ def _without_magic(lines: list[Line]) -> Iterator[Line]:
 
 
 def _statement(line: Line) -> str:
-    """Return a magic, or a line of the shell, as Python: a variable that it sets, else nothing."""
+    """Return a magic or shell line as Python: the variable it sets, else `pass`."""
     variable = ENV.match(line.text)
     if variable is None:
         return "pass"
@@ -177,8 +177,8 @@ def _statement(line: Line) -> str:
 
 
 def _shell(lines: list[Line]) -> Iterator[Line]:
-    """Yield what a cell tells a shell: its lines after `!`, what `%env` sets, or all of a cell of
-    `%%bash`."""
+    """Yield a cell's shell lines: those after `!`, variables of `%env`, or a whole `%%bash`
+    cell."""
     entire = ENTIRE.match(lines[0].text) if lines else None
     if entire and entire[1] in SHELLS:
         yield from lines[1:]

@@ -27,12 +27,12 @@ from weighbridge.memory.report.verdict import Remedy
 from weighbridge.training.learning.words import follows, keyed, program_of
 from weighbridge.workload.train import LEARNS
 
-SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
+SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # a YAML alias, or its anchor
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
 
 
 class Edit(NamedTuple):
-    """New text in the place of what stands from `start` to `end`."""
+    """New text for the characters from `start` to `end`."""
 
     start: int
     end: int
@@ -41,8 +41,8 @@ class Edit(NamedTuple):
 
 @frozen_record
 class FilePatch:
-    """A file as it should be. `remedies` are the changes that it holds, one a run, and `encoding`
-    is how the file's bytes say its text."""
+    """A file with its changes applied. `remedies`: one per changed run; `encoding`: that of the
+    file's bytes."""
 
     name: str
     before: str
@@ -57,14 +57,14 @@ class FilePatch:
 
     @property
     def applies(self) -> bool:
-        """Tell whether `patch` takes the diff: not where a secret stands in a line that changes,
-        or where a sign of the file has other bytes than in UTF-8."""
+        """Return whether `patch` accepts the diff: not if a changed line has a secret, or the
+        file's bytes are not UTF-8."""
         diff = unified(self.name, self.before, self.after)
         same = self.encoding == "utf-8" or (self.encoding != "utf-16" and diff.text.isascii())
         return diff.applies and same
 
     def of(self, raw: bytes) -> "FilePatch":
-        """Return the change with the mark and the ends of lines that the file's bytes have."""
+        """Return the change with the byte order mark and line ends of the file's bytes."""
         before, after = as_in(raw, self.before, self.after)
         return replace(self, before=before, after=after, encoding=encoding_of(raw))
 
@@ -74,9 +74,9 @@ Weigh = Callable[[str], WeighedFile]
 
 def patched(weighed_file: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
     """Return the file with the first change of each run that surely fits, or with the memory limit
-    that it needs, None where one of its runs does not fit and has none that its file can say. A
-    file that fits is as it was. `weigh` answers a changed text as the file was: a change that
-    brings defaults of its program with it is taken where that fits."""
+    that it needs. None if a run does not fit and its file has no keys for a change; a file that
+    fits is unchanged. `weigh` estimates a changed text, so that a change with further defaults of
+    its program is taken if it fits."""
     text, remedies = weighed_file.file.text, []
     for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes":
@@ -96,8 +96,8 @@ def patched(weighed_file: WeighedFile, weigh: Weigh | None = None) -> FilePatch 
 
 
 def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
-    """Return the line and the name of a value that YAML's aliases share, and that a change which
-    fits would set: such a value has no place of its own. None where that is not what stops one."""
+    """Return the line and name of a YAML anchor's value that a fitting change would set: an aliased
+    value has no place of its own. None if no anchor is the obstacle."""
     for weighed in weighed_file.runs:
         remedies = weighed.report.remedies if weighed.report is not None else ()
         for remedy in remedies:
@@ -110,8 +110,8 @@ def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
 
 
 class UnsaidChange(NamedTuple):
-    """A change that fits and that a file cannot say: its flags and why, and another one that can be
-    written and may fit."""
+    """A fitting change that a file has no keys for: its flags and why, and another change that can
+    be written and may fit."""
 
     flags: str
     why: str
@@ -125,8 +125,8 @@ NO_PLACE = "no key of it can be changed alone, or its program brings other setti
 
 
 def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
-    """Return the first change that surely fits on the same cards, of a run that does not; None
-    where there is none."""
+    """Return the first change that surely fits on the same cards, for a run that does not fit; None
+    if there is none."""
     for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes" or weighed.report is None:
             continue
@@ -141,8 +141,8 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
 
 
 def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
-    """Return a change as keys of a file; None where it has no words for it. What learns from
-    rewards or preferences is changed by the words of its framework."""
+    """Return a remedy as keys of a file, None if it has no keys for it. Trainings from rewards or
+    preferences use the keys of their framework."""
     if run.settings.get("method") in LEARNS:
         return keyed(program_of(run.settings), remedy.change)
     if run.task == "train_image":
@@ -158,13 +158,13 @@ def in_its_words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None
 
 
 def _names_stage(known: Understood) -> bool:
-    """Tell whether a key names a file of DeepSpeed's whose name says the stage."""
+    """Return whether a key names a DeepSpeed config whose name has the ZeRO stage."""
     return known.setting == "shard" and STAGE.search(str(known.value)) is not None
 
 
 def _of_trainer(pasted: str) -> Words | None:
-    """Return the lines that a screen has for a trainer of pictures as keys: flags, or JSON; None of
-    what stands in another file of it."""
+    """Return a picture trainer's lines to paste, flags or JSON, as keys; None if they are for
+    another file."""
     words: dict[str, Value] = {}
     for line in filter(None, pasted.splitlines()):
         if line.startswith("--"):
@@ -178,7 +178,7 @@ def _of_trainer(pasted: str) -> Words | None:
 
 
 def _dotted(data: Mapping[str, Any], above: str = "") -> dict[str, Value]:
-    """Return values within mappings by dotted keys."""
+    """Return nested values under dotted keys."""
     values: dict[str, Value] = {}
     for name, value in data.items():
         key = f"{above}{name}"
@@ -195,7 +195,7 @@ def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
 
 
 def _other(weighed_file: WeighedFile, number: int) -> str:
-    """Return the flags of the first change that can be written and is not sure to fit."""
+    """Return the flags of the first change that can be written and may fit; "" if none."""
     weighed = weighed_file.runs[number]
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         if remedy.fits == "unknown":
@@ -217,7 +217,7 @@ def _shared(document: Document, words: Words) -> tuple[int, str] | None:
 def _changed(
     text: str, file: RunFile, number: int, weighed: WeighedRun, weigh: Weigh | None = None
 ) -> tuple[str, Remedy] | None:
-    """Return the text with the first remedy that it can say, and that remedy."""
+    """Return the text with the first fitting remedy that it has keys for, and that remedy."""
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         for each in _alike(weighed.run, remedy) if remedy.fits == "yes" else ():
             after_and_change = _said_by_keys(text, file, number, weighed.run, each, weigh)
@@ -227,8 +227,8 @@ def _changed(
 
 
 def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
-    """Yield a change, and what divides a model alike by the program that the file has: ZeRO-3 for
-    FSDP. What trains something else is none: adapters in the place of all weights."""
+    """Yield a remedy, and for FSDP also ZeRO-3 if the file's program uses DeepSpeed. Not a remedy
+    that trains adapters in place of all weights."""
     if trains_less(run, remedy):
         return
     yield remedy
@@ -237,8 +237,8 @@ def _alike(run: PlannedRun, remedy: Remedy) -> Iterator[Remedy]:
 
 
 def trains_less(run: PlannedRun, remedy: Remedy) -> bool:
-    """Tell whether a change has adapters in the place of all weights: another training, which is
-    advice, and written into no file."""
+    """Return whether a change trains adapters in place of all weights: that is advice, and is never
+    written into a file."""
     return run.settings.get("method") == "full" and "method" in remedy.change
 
 
@@ -257,8 +257,8 @@ def _said_by_keys(
 def _weighed(
     after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
 ) -> Remedy | None:
-    """Return a change of method, or of what divides the model, as it is weighed with what the
-    file's program takes beside it; None where that does not surely fit."""
+    """Return a change of method or sharding with its peak, estimated with the program's further
+    defaults; None if it does not surely fit."""
     if weigh is None or run.command or remedy.change.keys().isdisjoint(("method", "shard")):
         return None
     try:
@@ -272,7 +272,7 @@ def _weighed(
 
 
 def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
-    """Tell whether settings are the wanted ones, and others of adapters or of ZeRO alone."""
+    """Return whether settings are as wanted, and any others are only of adapters or ZeRO."""
     more = [name for name in settings if name not in wanted]
     same = _same({name: settings.get(name) for name in wanted}, wanted)
     return same and all(name == "dtype" or name.startswith(("lora_", "zero_")) for name in more)
@@ -305,8 +305,8 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
 
 
 def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
-    """Yield the ways to write a remedy into a launch line: by its flags, or by the name of the
-    repository in which the model is published so."""
+    """Yield a launch line with a remedy: by its flags, or by the repository that has the model in
+    its format."""
     from weighbridge.files.runfiles.flags import flagged, of_copy, renamed
 
     yield from flagged(text, run, remedy.flags)
@@ -321,8 +321,8 @@ def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
 def _in_cells(
     text: str, book: notebook.Notebook, file: RunFile, run: PlannedRun, words: Words | None
 ) -> Iterator[str]:
-    """Yield a notebook with keys set in its Python: each changed line of it, where it stands once
-    in the JSON."""
+    """Yield a notebook with keys set in its Python; each changed line must occur once in the
+    JSON."""
     code = next((each for each in book.codes if each.syntax == "python"), None)
     placed = named(file.kind).placed
     if code is None or placed is None or words is None:
@@ -351,7 +351,7 @@ def _document(text: str, file: RunFile) -> Document:
 
 
 def _of_kind(text: str, kind: Kind, name: str) -> Document | None:
-    """Return a text in the first syntax in which its kind tells it: a script may be YAML, too."""
+    """Return a text in the first syntax in which its kind recognizes it: a script may be YAML."""
     for syntax in kind.syntaxes:
         try:
             each = first(text, (syntax,), name)
@@ -363,7 +363,7 @@ def _of_kind(text: str, kind: Kind, name: str) -> Document | None:
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
-    """Tell whether a text asks for what it did before with the change, and for nothing else."""
+    """Return whether a text reads as the same run with the change, and nothing else."""
     try:
         runs = read(after, file.name, file.kind, file.folder).runs
         again = runs[number]
@@ -377,8 +377,8 @@ def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remed
 
 
 def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
-    """Tell whether a launch line asks for what it did before and a remedy: by its flags, or by a
-    repository in which its model is stored so."""
+    """Return whether a launch line means the old one plus a remedy, by flags or by a repository
+    with the model in that format."""
     from weighbridge.files.runfiles.flags import asks_for, of_copy
 
     if again.model == run.model:
@@ -390,13 +390,13 @@ def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
 
 
 def _others_stay(runs: Sequence[PlannedRun], file: RunFile, number: int) -> bool:
-    """Tell whether a change leaves the launch lines below its own as they were."""
+    """Return whether the launch lines below the changed one stayed."""
     behind = file.runs[number + 1 :]
     return [run.command for run in runs[number + 1 :]] == [run.command for run in behind]
 
 
 def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-    """Tell whether two are the same settings; a single name stands for a list of it."""
+    """Return whether two are the same settings; one name equals a list of it."""
 
     def plain(settings: Mapping[str, Value]) -> dict[str, Any]:
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
@@ -409,8 +409,8 @@ def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
 
 
 def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
-    """Return the text of a document with keys set; None where a key has no place."""
-    if not document.text.endswith("\n"):  # a new line stands behind a whole one
+    """Return the document's text with keys set; None if a key has no place."""
+    if not document.text.endswith("\n"):  # a new line needs a complete one before it
         after = applied(replace(document, text=f"{document.text}\n"), run, words)
         return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
@@ -429,7 +429,7 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
 
 
 def _folded(document: Document, words: Words) -> Words:
-    """Return keys of YAML whose mapping the document has not as that mapping, in the next one."""
+    """Return YAML keys with missing mappings folded into the nearest existing one."""
     folded: dict[str, Any] = {}
     for key, value in words.items():
         path, inner = _chosen(document, key), value
@@ -444,7 +444,7 @@ def _folded(document: Document, words: Words) -> Words:
 
 
 def _chosen(document: Document, key: str) -> Path:
-    """Return the path of a key: of several, the first that the document has, else the last."""
+    """Return the path of a key; of `a|b` the first that the document has, else the last."""
     paths = [tuple(one.split(".")) for one in key.split("|")]
     return next((path for path in paths if path in document.places), paths[-1])
 
@@ -459,7 +459,7 @@ def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit
 
 
 def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]) -> Edit | None:
-    """Add items to a list that is there, or a list."""
+    """Return the edit that adds items to a list, or adds the list."""
     value: Any = document.data
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
@@ -482,7 +482,7 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 
 
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
-    """Put a new key beside one that is known."""
+    """Return the edit that inserts a new key next to a known one."""
     written_value = _written(value, document.syntax)
     if document.syntax == "python":
         return _into_script(document, path, written_value)
@@ -500,7 +500,7 @@ def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> 
 
 
 def _into_script(document: Document, path: Path, value: str) -> Edit | None:
-    """Put a line before what is imported, or an argument behind the last of a call."""
+    """Return the edit that adds a line before the imports, or an argument behind a call's last."""
     from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
 
     if "[" in str(path[-1]):
@@ -514,7 +514,7 @@ def _into_script(document: Document, path: Path, value: str) -> Edit | None:
 
 
 def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:
-    """Put a line after the last key of one line that stands in the same mapping."""
+    """Return the edit that adds a line after the last one-line key of the same mapping."""
     beside = [
         place
         for path, place in document.places.items()
@@ -533,7 +533,7 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
 
 
 def _argument(document: Document, path: Path, argument: str) -> str:
-    """Return one more argument of a call: in its own line where the one before it stands so."""
+    """Return one more argument of a call, on its own line if the one before it is."""
     start = document.places[()].start
     before = document.text[document.text.rfind("\n", 0, start) + 1 : start]
     keyword = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
@@ -551,7 +551,7 @@ def _into_object(document: Document, path: Path, entry: str) -> Edit | None:
 
 
 def _written(value: Value, syntax: str) -> str:
-    """Return a value as a file of this syntax has it."""
+    """Return a value in the syntax of the file."""
     if syntax == "python":
         return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
     if isinstance(value, dict) and syntax == "yaml":
@@ -566,5 +566,5 @@ def _line(text: str, number: int) -> str:
 
 
 def _end_of(text: str, number: int) -> int:
-    """Return where the line after a line begins."""
+    """Return the position where the next line begins."""
     return min(len(text), sum(len(line) + 1 for line in text.split("\n")[:number]))

@@ -24,7 +24,7 @@ TRAINS = re.compile(
     r"(?:a |my )?\d{1,3} ?gb)|训练|微调"
 )
 LONGEST_LINE = 600  # characters of a question, as people type one
-NEAR = 30  # characters around a number that say what it is of
+NEAR = 30  # characters around a number that tell its setting
 COMFY = re.compile(r"(?i)comfy|Requested to load \w|got prompt\n")
 # Lines of ComfyUI's log (comfy/model_base.py, model_management.py; main.py where a prompt has run)
 LOADED = re.compile(
@@ -32,7 +32,7 @@ LOADED = re.compile(
 )
 RAN = re.compile(r"Prompt executed in (?P<time>[\d:.]{1,16})")
 IN_PART = re.compile(r"loaded partially;?[^\n]{1,60}? (?P<value>\d{1,7}\.\d{1,3}) MB offloaded")
-# A time that something takes, and none that a video lasts
+# A waiting time, and not a video's length
 WAITED = re.compile(r"(?i)\b(?:in|takes?|took|after|every|within|last|about|only)[ ~]{1,2}$")
 SIZE = re.compile(
     r"(?a)(?<![\w.])(?P<value>\d{3,5} ?[x\u00d7*] ?\d{3,5}|(?:480|540|720|1080)[pP])(?!\w)"
@@ -47,7 +47,7 @@ FORMAT = re.compile(
     r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|i?q[2-8]_(?:k(?:_[sml])?|[01]|nl|xxs|xs|s|m)|bf16|fp16"
     r"|b?float16)(?![a-z0-9])"
 )
-# A format of text encoders, and not of the denoiser
+# The format of text encoders, not of the denoiser
 OF_TEXT = re.compile(r"(?i)(?:\bt5\w*|\bclip|\btext[ -]encoders?)[ _-](?:in |as |at )?$")
 BEFORE_TEXT = re.compile(r"(?i)[ _-](?:t5|clip|text[ -]encoder)")
 BYTES = re.compile(r"(?ai)(?:(?<![\w.,])|(?<=\d[x*]))(?P<value>\d{1,4}) ?(?:gi?b|g|gigs?)(?![a-z])")
@@ -64,7 +64,7 @@ CARD_BEFORE = re.compile(
     r"(?: (?:a|an|my|the|only|just)){0,2} "
     r"|\bv-?ram[ :=]{1,3}|显存[ :=是为]{0,3}|每[张块](?:显?卡)?[有是]?)$"
 )
-# Bytes of something else, or that something takes: none of a whole card
+# Bytes of something else, or a part of a card that something takes
 OF_OTHERS = re.compile(
     r"(?i)[ -]?(?:of |big |large )?(?:\w{1,20}[ -])?(?:files?|models?|checkpoints?|weights?|gguf|"
     r"safetensors|downloads?|disk|ssd|nvme|swap|page|datasets?|free|left|loras?|more|less|short|"
@@ -81,18 +81,18 @@ METHODS: Mapping[str, str] = {
     "loha": r"loha",
     "lokr": r"lokr",
 }
-# A rank and the like of adapters, which those of QLoRA have, too
+# Adapter options that QLoRA shares
 OF_ADAPTERS = re.compile(r"(?i)[ _-]?(?:r|rank|alpha|dropout|target\w*)(?![a-z])[ =:]{0,3}")
 DENIED = re.compile(r"(?i)\b(?:no|not|without|instead of|rather than|vs\.?|or) (?:a )?$")
-# What a pipeline begins with, where the words do not name its series
+# The pipeline's input, if the words do not name its series
 TASK = re.compile(r"(?i)(?<![a-z0-9])(?P<value>ti2v|i2v|t2v|(?:image|img)[ -]?(?:to|2)[ -]?vid\w*)")
 FILE = re.compile(r"(?<![\w.-])(?P<value>[\w.-]{3,120}\.(?:safetensors|gguf|sft))(?!\w)")
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "bfloat16": "bfloat16", "float16": "float16"}
 
 
 class WordRule(NamedTuple):
-    """How a setting stands in words: `spelled` writes the value of a match as it is typed, "" where
-    the words around it say that it is something else."""
+    """A setting in prose: its pattern, and `spelled`, which returns a match's value as on the
+    command line, "" if the words around it mean something else."""
 
     setting: str
     pattern: "re.Pattern[str]"
@@ -100,7 +100,7 @@ class WordRule(NamedTuple):
 
 
 def is_line(text: str) -> bool:
-    """Tell whether a text is one line, as people type a question into a box."""
+    """Return whether a text is one line, like a question typed into a box."""
     return len(text.strip()) <= LONGEST_LINE and "\n" not in text.strip()
 
 
@@ -156,7 +156,7 @@ RULES = (
 
 
 def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str, Piece]:
-    """Return the settings that the words of a text say, each as it is typed."""
+    """Return the settings in the words of a text, as on the command line."""
     text = document.text[:MOST_TEXT]
     pieces: dict[str, list[Piece]] = {}
     for rule in rules:
@@ -171,15 +171,15 @@ def settings(document: Document, rules: Sequence[WordRule] = RULES) -> dict[str,
 
 
 def spelled(rule: WordRule, match: "re.Match[str]") -> str:
-    """Return what a match of a rule says, as it is typed; "" of what it does not mean."""
+    """Return a match as on the command line; "" if the rule does not mean it."""
     try:
         return rule.spelled(match)
-    except (UsageError, ValueError):  # a size that nobody can make
+    except (UsageError, ValueError):  # an impossible size
         return ""
 
 
 def _memory(document: Document) -> Iterator[tuple[str, Piece]]:
-    """Yield the memory of the host, and that of a card whose name the text does not say."""
+    """Yield the host's memory, and the card's if the text names no card."""
     text = document.text[:MOST_TEXT]
     named = CARD.search(text) is not None
     for match in BYTES.finditer(text):
@@ -189,7 +189,7 @@ def _memory(document: Document) -> Iterator[tuple[str, Piece]]:
 
 
 def whose(match: "re.Match[str]") -> str:
-    """Return the setting that a number of bytes is of; "" where its words do not tell."""
+    """Return the setting of a number of bytes; "" if its words do not tell."""
     text, before, end = match.string, _before(match), match.end()
     if OF_HOST.match(text, end) or HOST_BEFORE.search(before):
         return "ram"
@@ -201,7 +201,7 @@ def whose(match: "re.Match[str]") -> str:
 
 
 def method(document: Document) -> Piece | None:
-    """Return the only method of a training that a text names, and does not deny."""
+    """Return the only training method that a text names and does not deny."""
     text = document.text[:MOST_TEXT]
     pieces = {}
     for name, pattern in METHODS.items():
@@ -215,7 +215,7 @@ def method(document: Document) -> Piece | None:
 
 
 def ran(document: Document) -> str:
-    """Say that ComfyUI ran to its end, and what it left in RAM; "" where no log says so."""
+    """Return a sentence that ComfyUI finished, and what it left in RAM; "" without such a log."""
     text = document.text[:MOST_TEXT]
     ended, left = RAN.search(text), IN_PART.search(text)
     if ended is None:
@@ -226,7 +226,7 @@ def ran(document: Document) -> str:
 
 
 def trainer(document: Document) -> Piece | None:
-    """Return the only program that trains pipelines that a text names."""
+    """Return the only pipeline trainer that a text names, else None."""
     text = document.text[:MOST_TEXT]
     named = [
         piece_of(document, match, program.name)
@@ -237,8 +237,8 @@ def trainer(document: Document) -> Piece | None:
 
 
 def pipeline(document: Document) -> Piece | None:
-    """Return the pipeline that a text means: that of a file in it, the one that is named, or the
-    one of its series that makes what the words say (i2v, t2v)."""
+    """Return the pipeline of a text: that of a file name, else the named one, or the one of its
+    series for the task that the words state (i2v, t2v)."""
     text = document.text[:MOST_TEXT]
     for match in FILE.finditer(text):
         if pipelines.of_file(match["value"]) is not None:
@@ -248,7 +248,7 @@ def pipeline(document: Document) -> Piece | None:
 
 
 def _tells_more(document: Document) -> bool:
-    """Tell whether a text says anything else about memory, pictures or training."""
+    """Return whether a text also tells of memory, pictures or training."""
     text = document.text[:MOST_TEXT]
     words = (CARD, COMFY, TRAINS, BYTES)
     more = (settings(document), trainer(document), any(each.search(text) for each in words))
@@ -256,7 +256,7 @@ def _tells_more(document: Document) -> bool:
 
 
 def _of_task(name: str, text: str) -> str:
-    """Return the pipeline of a series that a text names by what it makes; else the same."""
+    """Return the pipeline of the same series for the text's task; else `name`."""
     words = (match["value"].lower() for match in TASK.finditer(text))
     asked = {"i2v" if word.startswith("im") else word for word in words}
     if len(asked) != 1:

@@ -45,13 +45,13 @@ SHORT = {
 }
 # A kind is a word, or a number with a count behind it: 4090:2
 CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
-OF_JOB = re.compile(r"\$\{?SLURM_")  # $SLURM_NTASKS: what srun takes of its job anyway
-A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
-GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
-# The first that a job has is its number of cards; any may name their kind
+OF_JOB = re.compile(r"\$\{?SLURM_")  # $SLURM_NTASKS: srun has the job's value anyway
+A_SIZE = re.compile(r"\d+[A-Za-z]*")  # a memory size, no kind of card
+GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # other resources are no cards: nvme:1, shard:4
+# The first of these options in a job sets the number of cards; any may name their kind
 OF_CARDS = ("--gres", "--gpus-per-node", "--gpus", "--gpus-per-task")
-MACHINES = ("--nodes", "--ntasks")  # the first that a job has says how many machines
-MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
+MACHINES = ("--nodes", "--ntasks")  # the first one in a job sets the machines
+MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first one in a job counts
 SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
 NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
 OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
@@ -64,29 +64,29 @@ NO_TASKS = (
     "card, as --ntasks-per-node has them"
 )
 # Behind what a kind of card may mean: whether that matters
-ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
+ANY = "100TB"  # RAM of a job without a memory option: it must not limit the estimate
 
 
 class SlurmJob(NamedTuple):
-    """What a job asks for: `cards` on each of `nodes` machines, the kind that it names, and bytes
-    of memory on each; None where it does not say. `whole`: it asks for all memory of them."""
+    """The resources that a job requests: `cards` and bytes of `memory` per machine, on `nodes`
+    machines; None if not stated. `whole`: it requests all memory of its machines."""
 
     cards: int | None = None
     card: str = ""
     nodes: int = 1
     memory: int | None = None
-    cores: int | None = None  # of a task
+    cores: int | None = None  # per task
     whole: bool = False
     says: str = ""  # the option that names the kind
 
     @property
     def on_all(self) -> int:
-        """Return how many cards it asks for on all machines."""
+        """Return the number of cards on all machines."""
         return (self.cards or 1) * self.nodes
 
     def settings(self, gpu: str | None) -> dict[str, str]:
-        """Return the cards and the memory as settings of a question; `gpu` is a kind that was
-        named. Raises UsageError where nobody says the kind."""
+        """Return the cards and the memory as settings of a question; `gpu` is the user's card.
+        Raises UsageError if neither names a card."""
         kind = gpu or self.card
         if not kind:
             raise UsageError(sentence("slurm.no_card"))
@@ -95,7 +95,7 @@ class SlurmJob(NamedTuple):
 
 
 class SlurmOption(NamedTuple):
-    """One option of a job as it is spelled, and where."""
+    """One option of a job, as spelled, and its line."""
 
     spelled: str
     value: str
@@ -103,16 +103,16 @@ class SlurmOption(NamedTuple):
 
 
 class SlurmAdvice(NamedTuple):
-    """Return whether a job asks for enough, and the lines that it should have instead."""
+    """Whether a job requests enough, and the #SBATCH lines that it should have."""
 
     fits: Literal["yes", "no", "unknown"]
-    needed_memory: int  # bytes of each machine, at worst
+    needed_memory: int  # upper bound, bytes per machine
     lines: tuple[str, ...]
-    note: str = ""  # where no number of these cards is enough: what else would do
+    note: str = ""  # what else helps, if no number of these cards does
 
 
 def asked(text: str) -> SlurmJob:
-    """Return what the #SBATCH lines of a script ask for. Raises UsageError where it has none."""
+    """Return the resources in a script's #SBATCH lines. Raises UsageError if it has none."""
     options = {name: option.value for name, option in _options(text).items()}
     if not options:
         raise UsageError(sentence("slurm.no_options"))
@@ -134,8 +134,8 @@ def asked(text: str) -> SlurmJob:
 
 
 def _constrained(features: str) -> str:
-    """Return the kind of card that features of a machine name (`--constraint="h100&ib"`); "" where
-    they name none, or let one of several do."""
+    """Return the card that `--constraint="h100&ib"` names; "" if it names none, or allows one of
+    several."""
     named = [word for word in re.split(r"[&,]", features.strip("\"'")) if _known(word)]
     return named[0] if len(named) == 1 and "|" not in features else ""
 
@@ -148,23 +148,23 @@ def _known(kind: str) -> bool:
 
 
 def times(kind: str, count: int) -> str:
-    """Return a kind of card with a count, where it has none of its own."""
+    """Return `kind` with `count`, unless it has a count of its own."""
     return kind if ":" in kind or count == 1 else f"{kind}:{count}"
 
 
 def could_be(kind: str) -> tuple[Part, ...]:
-    """Return the cards that a kind may mean, one of each size, the smallest first. Raises
-    UsageError where it is none that we know."""
+    """Return the cards that a name may mean, one per memory size, the smallest first. Raises
+    UsageError if it is unknown."""
     choice = find(kind)
     sizes = {part.marketed_gb: part for part in (*reversed(choice.others), choice.part)}
     return tuple(sizes[size] for size in sorted(sizes))
 
 
-# The lines of a job, as settings of the run that it starts
+# #SBATCH lines as settings of the run that the job starts
 
 
 def asking(run: PlannedRun, text: str) -> PlannedRun:
-    """Return a run of a batch script with the cards and the memory that its job asks for."""
+    """Return a batch script's run with the cards and the memory that its job requests."""
     if not _options(text):
         return run
     try:
@@ -190,8 +190,8 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
 
 
 def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
-    """Return a run with what its command says against the machines and the cards of its job."""
-    # A reader of servers brings the catalogue's names, which a registry's answers do without
+    """Return the run with notes on ranks that do not match the job's machines and cards."""
+    # imported here: it reads the catalogue's names, which other scripts do not need
     from weighbridge.files.runfiles.serving.lines import lacks_cards
 
     ranks, cards = ranks_of(run), job.cards or 0
@@ -211,15 +211,15 @@ def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
 
 
 def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
-    """Return a run whose job asks for fewer than its command starts with, by one of these
-    options."""
+    """Return the run with a note that its job requests too few; `names` are options, one of which
+    says so."""
     options = _options(text)
     return _left(run, FEW_CARDS, text, why, next(filter(options.get, names), ""))
 
 
 def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
-    """Return the card of a job as --gpu takes it, the smallest that its name may mean, and the run
-    with what is unsure of that."""
+    """Return the run with a note if the card's name is ambiguous, and the smallest card that it may
+    mean, as --gpu takes it."""
     try:
         cards = could_be(job.card)
     except UsageError:
@@ -233,18 +233,18 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
 
 
 def several(key: str, kind: str, cards: tuple[Part, ...]) -> Sentence:
-    """Say which cards a kind may mean."""
+    """Return the sentence that lists the cards a name may mean."""
     *names, last = (part.name for part in cards)
     return sentence(key, kind=kind, cards=f"{', '.join(names)} or {last}")
 
 
 def same(why: str) -> str:
-    """Return the reason of a kind whose cards have one answer."""
+    """Return the reason for a name whose cards all have one answer."""
     return sentence("which_card.same", **why.values) if isinstance(why, Sentence) else why
 
 
 def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
-    """Return a run with what is unsure of a job; `says` is the option that it is about."""
+    """Return the run with a note on an option of its job; `says` is that option."""
     options = _options(text)
     option = options.get(says) or next(iter(options.values()))
     key = option.spelled if key == says else key
@@ -254,7 +254,7 @@ def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> Pla
 
 
 def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
-    """Return the first of these options that a job has, as it stands there."""
+    """Return the first of the options `names` that a job has, as an understood key."""
     options = _options(text)
     option = next(options[name] for name in names if name in options)
     return Understood(
@@ -263,22 +263,22 @@ def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
 
 
 def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
-    """Return what the programs of a job, or of srun, see of an environment with `--export`: all and
-    what it sets beside, else what it names alone."""
+    """Return the variables that programs of a job or srun see with `--export`: all of `env` plus
+    its own settings, or only the named ones."""
     entries = ["ALL"] if export is None else export.strip("\"'").split(",")
     seen = dict(env) if "ALL" in entries else {n: env[n] for n in entries if n in env}
     return seen | dict(one.split("=", 1) for one in entries if "=" in one)
 
 
 def exported(text: str) -> str | None:
-    """Return what the lines of a job say of `--export`, which its srun has, too."""
+    """Return the job's value of `--export`, which its srun inherits; None without one."""
     option = _options(text).get("--export")
     return None if option is None else option.value
 
 
 def step(text: str, words: Sequence[str]) -> Start | None:
-    """Return the tasks that srun starts with these words, in a job of this text: its own options go
-    before those of the job. None where it starts one for the only card."""
+    """Return the tasks that srun starts in a job; its options take precedence over the job's. None
+    for one task on the only card."""
     why = NO_TASKS
     try:
         options = {name: option.value for name, option in _of_step(text, words).items()}
@@ -295,7 +295,7 @@ def step(text: str, words: Sequence[str]) -> Start | None:
 
 
 def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
-    """Return the options of a job and of its srun."""
+    """Return the options of a job, overridden by its srun's."""
     read = _read(" ".join(_of_srun(words)), 0)
     of_the_step = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
     job = _options(text)
@@ -305,8 +305,7 @@ def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
 
 
 def _of_srun(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words of srun that are before the program: options, and a value behind each that
-    holds none."""
+    """Yield the words of srun before its program: options, and the values behind them."""
     before = "="
     for word in words:
         if word[:1] != "-" and (before[:1] != "-" or "=" in before):
@@ -324,7 +323,7 @@ def _options(text: str) -> dict[str, SlurmOption]:
 
 
 def _read(words: str, line: int) -> dict[str, SlurmOption]:
-    """Return options by their long names: of several the last, as Slurm takes it."""
+    """Return options by their long names; of repeated ones the last, as in Slurm."""
     options: dict[str, SlurmOption] = {}
     for option in OPTION.finditer(words):
         spelled = option[1] or option[2]
@@ -334,7 +333,7 @@ def _read(words: str, line: int) -> dict[str, SlurmOption]:
 
 
 def _nodes(options: Mapping[str, str]) -> int:
-    """Return how many machines there are: at least as many as hold all tasks."""
+    """Return the number of machines: as many as hold all tasks, if --nodes is missing."""
     if "--nodes" in options:
         return _count(options["--nodes"].partition("-")[0])
     if "--ntasks" in options and "--ntasks-per-node" in options:
@@ -343,7 +342,7 @@ def _nodes(options: Mapping[str, str]) -> int:
 
 
 def _tasks(options: Mapping[str, str], nodes: int) -> int | None:
-    """Return the tasks of all machines; None where their number is not named."""
+    """Return the number of tasks on all machines, None if not stated."""
     if "--ntasks" in options:
         return _count(options["--ntasks"])
     if "--ntasks-per-node" in options:
@@ -354,13 +353,13 @@ def _tasks(options: Mapping[str, str], nodes: int) -> int | None:
 
 
 def _tasks_of_each(options: Mapping[str, str], nodes: int) -> int:
-    """Return the tasks of each machine, which is one where nothing names them."""
+    """Return the number of tasks per machine, 1 if not stated."""
     return ceil_div(_tasks(options, nodes) or nodes, nodes)
 
 
 def _cards(options: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
-    """Return the cards of each machine, their kind, and the option that says that, or else their
-    number."""
+    """Return the cards per machine, their kind, and the option that names the kind, else the one
+    with the number."""
     asked_by = {name: _asked_by(name, options) for name in OF_CARDS}
     matches = {name: match for name, match in asked_by.items() if match is not None}
     if not matches:
@@ -376,7 +375,7 @@ def _cards(options: Mapping[str, str], nodes: int) -> tuple[int | None, str, str
 
 
 def _asked_by(name: str, options: Mapping[str, str]) -> re.Match[str] | None:
-    """Return the kind and the number of an option; None where it asks for no cards."""
+    """Return the match of an option's kind and number; None if it requests no cards."""
     entries = options.get(name, "").split(",")
     if name == "--gres":
         entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
@@ -389,7 +388,7 @@ def _asked_by(name: str, options: Mapping[str, str]) -> re.Match[str] | None:
 
 def _memory(options: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
     if "--mem" in options:
-        return _size(options["--mem"]) or None  # 0 is all of the machine
+        return _size(options["--mem"]) or None  # 0: all of the machine's memory
     if "--mem-per-gpu" in options and cards:
         return _size(options["--mem-per-gpu"]) * cards
     if "--mem-per-cpu" in options:
@@ -412,8 +411,8 @@ def _size(text: str) -> int:
 
 
 def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
-    """Say whether a job asks for enough for a run, with all lines that it should have where one of
-    them lacks. Slurm gives no card to a job that asks for none."""
+    """Return whether a job requests enough for a run, and the lines it should have if not. Slurm
+    gives no card to a job that requests none."""
     verdict = report.verdict
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
@@ -432,7 +431,7 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
 
 
 def _lacking(job: SlurmJob, meant: SlurmJob, worst: int) -> tuple[str, ...]:
-    """Return the lines that a job should have; none where its own ask for enough."""
+    """Return the lines that a job should have; none if its own are enough."""
     enough = job.memory if job.memory is not None and job.memory >= worst else None
     if meant.cards == job.cards and (enough or job.whole):
         return ()
@@ -441,8 +440,8 @@ def _lacking(job: SlurmJob, meant: SlurmJob, worst: int) -> tuple[str, ...]:
 
 
 def _kind(job: SlurmJob, report: "Report") -> str:
-    """Return the kind of card that a line asks for: the job's own word, unless another card was
-    judged."""
+    """Return the card's name for a #SBATCH line: the job's own, unless the verdict is about another
+    card."""
     assert report.verdict is not None
     if not job.card or report.verdict.accelerator_id in (each.id for each in could_be(job.card)):
         return job.card
@@ -451,13 +450,13 @@ def _kind(job: SlurmJob, report: "Report") -> str:
 
 
 def _by_cards(verdict: "Verdict") -> bool:
-    """Tell whether it is the cards that are not enough, or not surely, and not the RAM alone."""
+    """Return whether the cards are not surely enough, and not only the RAM."""
     host = verdict.host
     return host is None or host.fits == "yes" or verdict.per_device.high > verdict.usable.low
 
 
 def _enough(report: "Report", card: str) -> int:
-    """Return how many cards of a kind are surely enough; 0 where no number of them is known."""
+    """Return the number of cards of a kind that is surely enough; 0 if not known."""
     for remedy in report.remedies:
         if set(remedy.change) == {"gpu"} and remedy.fits == "yes":
             kind, _, count = str(remedy.change["gpu"]).partition(":")
@@ -467,15 +466,15 @@ def _enough(report: "Report", card: str) -> int:
 
 
 def _instead(report: "Report") -> str:
-    """Say what would do where no number of cards is known to."""
+    """Return a sentence on what helps if no number of cards is known to."""
     flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
     more = "more of these cards are not known to be enough"
     return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is known to do"
 
 
 def _lines(job: SlurmJob, size: str) -> Iterator[str]:
-    """Yield the lines of a job that asks for cards and for memory on each machine; processor cores
-    as many as it asked for."""
+    """Yield the #SBATCH lines for a job's cards and memory per machine; processor cores stay as
+    requested."""
     if job.nodes > 1:
         yield f"#SBATCH --nodes={job.nodes}"
     yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{job.cards}"
@@ -485,7 +484,7 @@ def _lines(job: SlurmJob, size: str) -> Iterator[str]:
 
 
 def lines_of(job: SlurmJob, report: "Report", wanted_lines: SlurmAdvice) -> Iterator[str]:
-    """Yield the answer about one run as lines: the verdict, what it needs, what to write."""
+    """Yield the answer about one run as lines: the verdict, the memory it needs, what to write."""
     verdict = report.verdict
     assert verdict is not None
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}

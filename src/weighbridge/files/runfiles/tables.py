@@ -29,7 +29,7 @@ from functools import cache
 from weighbridge.base.records import NamedTuple
 from weighbridge.files.runfiles.record import Value
 
-# Switches whose no is said, too
+# switches that a file writes even if they are off
 EITHER = (
     *("use_reentrant", "zero_overlap_comm", "zero_pin_memory", "reshard_after_forward"),
     "gather_on_save",
@@ -39,7 +39,7 @@ Phrases = Mapping[tuple[str, Value], Mapping[str, Value]]
 
 
 class KeyTable(NamedTuple):
-    """What the keys of one kind of file mean."""
+    """The meaning of the keys in one kind of file."""
 
     settings: Mapping[str, str]
     ignored: frozenset[str]
@@ -47,13 +47,13 @@ class KeyTable(NamedTuple):
     values: Mapping[str, Mapping[str, str]]  # key -> its value, as text -> ours
     phrases: Phrases  # a setting and its value -> keys with their values
     newly: Phrases  # the same, of new files
-    names: Mapping[str, Mapping[str, str]]  # key -> what a value is called -> what it is
-    rules: tuple[tuple[str, str, str], ...]  # a setting, what it is, and when
+    names: Mapping[str, Mapping[str, str]]  # key -> a value's name -> the value
+    rules: tuple[tuple[str, str, str], ...]  # (setting, its value, condition)
 
 
 @cache
 def table(text: str) -> KeyTable:
-    """Return the table that a text says, a section each."""
+    """Return the table that a text with the sections above describes."""
     settings: dict[str, str] = {}
     memory: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
@@ -89,7 +89,7 @@ def table(text: str) -> KeyTable:
 
 
 def _phrase(text: str) -> tuple[str, list[Value]]:
-    """Return a key and its values: `key = a | b`; what is added to a list (`+=`) is a tuple."""
+    """Return the key and values of `key = a | b`; values for a list (`+=`) are a tuple."""
     key, _, values_said = text.strip().partition(" ")
     sign, _, listed = values_said.partition(" ")
     values = [each.strip() for each in listed.split("|")]
@@ -97,22 +97,22 @@ def _phrase(text: str) -> tuple[str, list[Value]]:
 
 
 def plain_value(text: str) -> Value:
-    """Return the value that a word of a table is: a number, true or false, a list, else a text."""
+    """Return a word of a table as a number, true or false, a list, else as text."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-# Changes of settings, in the words of a file
+# Changes of settings, as keys of a file
 
 
 def phrased(
     change: Mapping[str, Value], names: Mapping[str, str], phrases: Phrases
 ) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of a file: by the key that holds the same value, or
-    by what a file says for one value; None where it has no words for it. `a|b` is the first of
-    these keys that the file has, else the last."""
+    """Return a change of our settings as keys of a file, None if it has no keys for them. A key
+    holds the value itself, or a phrase stands for one value; `a|b` is the first of these keys that
+    the file has, else the last."""
     words: dict[str, Value] = {}
     for setting, value in change.items():
         text = value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -126,7 +126,7 @@ def phrased(
 
 
 def _says_nothing(setting: str, value: Value) -> bool:
-    """Tell whether a value is the one that is taken where a file says nothing."""
+    """Return whether a value is the default, which a file need not state."""
     if value is None or value in ((), []) or (value is False and setting not in EITHER):
         return True
     return bool(value == 1 and setting.endswith("_parallel_size"))
@@ -135,8 +135,8 @@ def _says_nothing(setting: str, value: Value) -> bool:
 def worded(
     settings: Mapping[str, Value], keys: str, names: Mapping[str, str], phrases: Phrases
 ) -> dict[str, Value]:
-    """Return settings as the keys of a new file: those that it has words for, and that say
-    anything. `keys` is the table of the kind; of `a|b` the last is written."""
+    """Return settings as keys of a new file, without defaults and without settings that it has no
+    keys for. `keys` is the table of the kind; of `a|b` the last is written."""
     plain: dict[str, str] = {}
     for key, setting in table(keys).settings.items():
         plain.setdefault(setting, key)
