@@ -47,13 +47,13 @@ STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is accelerate's."""
+    """Return whether a document is an accelerate config."""
     data = document.data
     return isinstance(data, dict) and all(key in data for key in OWN) and "kind" not in data
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the part of a run that a config says."""
+    """Yield the part of a run that a config sets: its ranks and its sharding."""
     keys = reading(document, KEYS)
     keys.default("framework", "trainer", SCRIPT)
     kind = str(keys.value("distributed_type")).upper()
@@ -69,8 +69,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _arranged_otherwise(keys: KeyReading) -> str:
-    """Say that the processes are not those of all groups, with which accelerate does not start
-    (accelerator.py, _build_torch_device_mesh; parallelism_config.py); "" where they are."""
+    """Return why the processes do not make all groups; accelerate then does not start
+    (accelerator.py, _build_torch_device_mesh; parallelism_config.py). "" if they do."""
     count = keys.value("num_processes")
     if not _counts(count):
         return ""
@@ -87,7 +87,7 @@ def _counts(value: object) -> TypeGuard[int]:
 
 
 def _sizes(keys: KeyReading) -> None:
-    """Take the micro-batches from a file of DeepSpeed, which a script's own arguments go before."""
+    """Take the micro-batches from a DeepSpeed file; a script's own arguments take precedence."""
     name, config = keys.zero or ("", {})
     for key, (_, setting) in MATCHED.items():
         if _counts(config.get(key)):
@@ -97,7 +97,7 @@ def _sizes(keys: KeyReading) -> None:
 
 
 def _ranks(keys: KeyReading, kind: str) -> None:
-    """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
+    """Take the ranks: those that tensor and context parallelism leave are data parallel."""
     keys.take("tp_config.tp_size", "tensor_parallel_size")
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):
@@ -118,7 +118,7 @@ def _ranks(keys: KeyReading, kind: str) -> None:
 
 
 def _machines(keys: KeyReading, count: int) -> None:
-    """Take how many of all ranks each of several machines runs."""
+    """Take the number of ranks per machine, if there are several machines."""
     machines = keys.value("num_machines")
     if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
         keys.set("ranks_per_machine", count // machines, "num_machines")
@@ -126,13 +126,13 @@ def _machines(keys: KeyReading, count: int) -> None:
         keys.leave("num_machines", UNEVEN.format(count, count // machines))
 
 
-# What launches a run
+# Flags of the launcher
 
 
 def flagged(flags_given: Document) -> Document | None:
-    """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
-    where they share nothing out and say no precision. Of DeepSpeed the flags count beside
-    --use_deepspeed alone."""
+    """Return the config that flags of `accelerate launch` describe, each at its flag's line; None
+    if they set neither sharding nor precision. Flags of DeepSpeed count only with
+    --use_deepspeed."""
     values = flags_given.data
     kind = next((name for flag, name in SWITCHES.items() if values.get(flag) is True), "")
     ranks = any(name.startswith("parallelism_config_") for name in values)
@@ -148,14 +148,14 @@ def flagged(flags_given: Document) -> Document | None:
 
 
 def _put(data: dict[str, Any], path: Path, value: Any) -> None:
-    """Put a value at a path, with the sections above it."""
+    """Set the value at a path, and create the sections above it."""
     for part in map(str, path[:-1]):
         data = data.setdefault(part, {})
     data[str(path[-1])] = value
 
 
 def by_flags(run: PlannedRun) -> PlannedRun:
-    """Return what flags of the launcher share out, under the names of the flags."""
+    """Return the run with its keys under the names of the launcher's flags."""
     named = (
         replace(u, key=_flag(u.key), value=(True if u.key == "fsdp_config" else u.value))
         for u in run.understood
@@ -169,7 +169,7 @@ def _flag(key: str) -> str:
 
 
 def _path(name: str, kind: str) -> Path:
-    """Return where a config has what a flag says."""
+    """Return the path in a config for a flag."""
     if name.startswith("fsdp_"):
         return ("fsdp_config", name)
     if name.startswith("parallelism_config_"):
@@ -186,7 +186,7 @@ OWN_WORDS = (
 
 
 def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the settings of a config that the arguments of a run do not say."""
+    """Return the settings of a config that the run's arguments do not set."""
     own_keys = (one for one in run.understood if one.file == "" and one.key != "--config_file")
     read = {one.setting for one in own_keys}
     read |= {"shard"} if "offload" in read else set()
@@ -194,8 +194,8 @@ def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[
 
 
 def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRun:
-    """Return a run as this config launches it. What the run's own arguments share out stands, and
-    so do the ranks that the command has `counted`."""
+    """Return a run as this config launches it. The run's own sharding arguments stay, and so do
+    ranks that the command has `counted`."""
     taken = _left_to_the_config(run, shared.settings)
     shows = {*taken, SIZES["data"]}
     if counted:
@@ -217,7 +217,7 @@ def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRu
 
 
 def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
-    """Say with which size of DeepSpeed's file the Trainer does not start beside its arguments."""
+    """Return which size in DeepSpeed's file contradicts the Trainer's arguments, "" if none."""
     unsaid = {one.key for one in run.unread}
     for one in shared.understood:
         argument, setting = MATCHED.get(one.key, ("", ""))
@@ -229,7 +229,7 @@ def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
 
 # A new file
 
-PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept off the device
+PLACES: Mapping[Value, tuple[str, ...]] = {  # what ZeRO offloads from the device
     "optimizer": ("offload_optimizer",),
     "params": ("offload_optimizer", "offload_param"),
     "nvme": ("offload_optimizer", "offload_param"),
@@ -237,7 +237,7 @@ PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept off the device
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that launches the ranks of a run, and shares it out."""
+    """Return the keys of a new file with the ranks and the sharding of a run."""
     settings = run.settings
     shard = str(settings["shard"])
     zero = shard.startswith("zero")
@@ -283,10 +283,9 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 
 def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, Value]:
-    """Return how many ranks there are of each kind, without which accelerate starts none, and how
-    those of a sequence see all of it; nothing where all share the same. `among` are those that
-    share a layer or a sequence. Raises UsageError where accelerate refuses such ranks
-    (parallelism_config.py)."""
+    """Return the sizes of accelerate's groups, and how ranks of a sequence exchange it; nothing if
+    all ranks are in one group. `among`: ranks that share a layer or a sequence. Raises UsageError
+    for groups that accelerate rejects (parallelism_config.py)."""
     if list(among) == ["sp_size"]:
         return _by_deepspeed(settings, among)
     why = sentence("emit.beside_fsdp2")
@@ -304,7 +303,7 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
 
 
 def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> dict[str, Value]:
-    """Return the words of Ulysses beside ZeRO. Raises UsageError for what it is not."""
+    """Return the keys for Ulysses with ZeRO. Raises UsageError for other ways."""
     way = settings.get("context_parallel_by")
     if way not in (None, "ulysses"):
         raise UsageError(sentence("emit.ulysses", way=way), where=EMIT)
@@ -319,7 +318,7 @@ def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> di
 
 
 def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words of torch's context parallelism. Raises UsageError for what it is not."""
+    """Return the keys for torch's context parallelism. Raises UsageError for other ways."""
     way = settings.get("context_parallel_by")
     if way in (None, "allgather") or settings["context_parallel_size"] == 1:
         return {}

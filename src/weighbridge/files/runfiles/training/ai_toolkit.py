@@ -36,17 +36,17 @@ QTYPES: dict[str, str] = {
     "int8": "torchao-int8",
     **{f"uint{bits}": f"torchao-uint{bits}" for bits in range(2, 8)},
 }
-# of encoders all linears, where transformers' loader leaves some: as many bytes a number
+# of text encoders all linears, unlike transformers' loader: as many bytes per element
 OF_TEXT = {"qfloat8": "torchao-fp8", "qint8": "torchao-int8"}
 USUAL, BOUNCED = "qfloat8", "float8"  # the format, and where layers wait in host memory
 BEFORE = ("cache_text_embeddings", "unload_text_encoder")
 PIXELS = 512
-OWNER = "ai-toolkit/"  # whose repositories are the published ones in another dtype
-TWO = "wan22_14b"  # experts, of which the one that is not trained leaves with low_vram
+OWNER = "ai-toolkit/"  # its repositories are published models in another dtype
+TWO = "wan22_14b"  # two experts; with low_vram the one that does not train leaves the card
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is a job with a process that trains."""
+    """Return whether a document is a job with a process that trains."""
     return next(_processes(document), None) is not None
 
 
@@ -95,7 +95,7 @@ def _accumulated(keys: KeyReading) -> None:
 
 
 def _datasets(keys: KeyReading, model: str) -> None:
-    """Read the largest bucket, and whether latents and captions are encoded before the run."""
+    """Read the largest bucket, and whether latents and captions are cached before the run."""
     listed = keys.value("datasets")
     sets = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
     _sizes(keys, sets, model)
@@ -133,7 +133,7 @@ def _whole(*values: object) -> list[int]:
 
 
 def _formats(keys: KeyReading) -> None:
-    """Read the format of the base, and of text encoders, which follow it unless they are named."""
+    """Read the formats of the base and of the text encoders, which default to the base's."""
     usual = BOUNCED if "streaming" in keys.settings else USUAL
     forms = []
     if keys.on("model.quantize") and keys.settings["method"] != "full":
@@ -146,8 +146,8 @@ def _formats(keys: KeyReading) -> None:
 
 
 def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) -> str:
-    """Return the format that a key says; "" of one that we do not know. A file of adapters may
-    stand behind it."""
+    """Return the format of a key; "" for an unknown one. The name of an adapter file may follow
+    it."""
     name, _, adapters = str(keys.value(key, USUAL)).partition("|")
     if adapters:
         keys.leave(key, "+ an adapter that is frozen is not counted")
@@ -158,7 +158,7 @@ def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) ->
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the repository where it is one that we know, else the pipeline of its arch."""
+    """Return the repository if weighbridge knows it, else the pipeline of its arch."""
     name, arch = keys.text("model.name_or_path"), _arch(keys)
     keys.knows("model.name_or_path", "model")
     if pipelines.of_repository(name) is not None:
@@ -170,7 +170,7 @@ def _model(keys: KeyReading) -> str:
 
 
 def _arch(keys: KeyReading) -> str:
-    """Return the arch, which older files say by a switch."""
+    """Return the arch, which older files set by a switch."""
     switched = (of for switch, of in SWITCHES.items() if keys.on(f"model.{switch}"))
     arch = keys.text("model.arch").partition(":")[0] or next(switched, "")
     if arch.startswith(TWO) and not keys.on("model.low_vram"):

@@ -30,17 +30,17 @@ NAMES = table(text_beside(__file__, "arguments.txt")).names
 # accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
 SHARDING = ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")
 STRATEGIES: Mapping[str, str] = dict(zip("12345", SHARDING, strict=True))
-# What a strategy, or the words of `fsdp`, begin with
+# prefixes of known strategies and words of `fsdp`
 KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
 AHEAD = NAMES["backward_prefetch"]
-PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
+PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the second up to accelerate 0.26
 ATTENTION = NAMES["attn_implementation"]
-MOST_WORDS = 3  # of a path: more say what is to be done
+MOST_WORDS = 3  # words of a path; more are an instruction for people
 STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE)
 
 
 def merged(*tables: str) -> str:
-    """Return the tables of several kinds as one: sections of one name go together."""
+    """Return the tables of several kinds as one; sections of one name are joined."""
     sections: dict[str, list[str]] = {}
     for text in tables:
         name = ""
@@ -56,8 +56,8 @@ KEYS = merged(section("trainer"), text_beside(__file__, "arguments.txt"))
 
 
 def name_of(keys: KeyReading, key: str) -> str:
-    """Return the model that a key names, by a path too, whose folders may be variables; "" where a
-    variable stands for it, or a sentence."""
+    """Return the model of a key, from a path too, whose folders may be variables; "" for a variable
+    or a sentence."""
     value = str(keys.value(key) or "")
     named = keys.text(key) or value.rstrip("/").rpartition("/")[2]
     if VARIABLE.search(named) or len(value.split()) > MOST_WORDS:
@@ -68,12 +68,12 @@ def name_of(keys: KeyReading, key: str) -> str:
 
 
 def attention(name: object) -> str | None:
-    """Return the kernel that an implementation of attention is by name; None of sdpa, where torch
-    chooses as we do."""
+    """Return the kernel of an attention implementation; None for sdpa, where torch chooses the
+    kernel as our rules do."""
     return ATTENTION.get(str(name))
 
 
-OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
+OF_RANKS: Mapping[str, str] = {  # fields of accelerate's ParallelismConfig
     "tp_size": SIZES["tensor"],
     "cp_size": SIZES["context"],
     "sp_size": SIZES["context"],
@@ -92,9 +92,9 @@ def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> Non
 
 
 def sequence(keys: KeyReading) -> None:
-    """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
-    ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
-    keys, and pads rows until ranks divide them (swift/sequence_parallel/sequence_parallel.py)."""
+    """Take sequence and tensor parallelism: accelerate's `parallelism_config`, and ms-swift's
+    `sequence_parallel_size`, which exchanges heads if ranks divide the KV heads, and pads rows
+    until ranks divide them (swift/sequence_parallel/sequence_parallel.py)."""
     section = "parallelism_config"
     options = keys.value(section)
     if isinstance(options, dict):
@@ -111,7 +111,7 @@ def sequence(keys: KeyReading) -> None:
 
 
 def fsdp(keys: KeyReading) -> None:
-    """Take FSDP from `fsdp` and `fsdp_config`, as axolotl and TrainingArguments write them."""
+    """Take FSDP from `fsdp` and `fsdp_config`, as axolotl and TrainingArguments have them."""
     config, asked = keys.value("fsdp_config"), keys.value("fsdp")
     options = config if isinstance(config, dict) else {}
     keys.used.update(f"fsdp_config.{name}" for name in options)
@@ -127,7 +127,7 @@ def fsdp(keys: KeyReading) -> None:
 
 
 def _copies(keys: KeyReading) -> None:
-    """Take HSDP from the copies of the model, and from the ranks that share one."""
+    """Take HSDP from the number of replicas and the ranks that shard one."""
     shards, copies = keys.data.get("dp_shard_size"), keys.data.get("dp_replicate_size")
     if not isinstance(copies, int) or copies <= 1:
         return
@@ -140,8 +140,7 @@ def _copies(keys: KeyReading) -> None:
 def sharded(
     keys: KeyReading, options: Mapping[str, Any], version: object, words: str, key: str
 ) -> None:
-    """Take the options of FSDP, of which `key` is where they stand; `fsdp_` before a name is left
-    out."""
+    """Take the options of FSDP, with or without the prefix `fsdp_`; `key` is where they stand."""
     bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
     named = {name: f"fsdp_config.{name}" for name in map(str, options)}
     whose = {name.removeprefix("fsdp_"): key for name, key in named.items()}
@@ -151,7 +150,7 @@ def sharded(
     if "no_shard" in strategy:
         keys.set("shard", "ddp", key)
         return
-    copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
+    copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 ignores the strategy
     keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
     _gathered(keys, bare, whose, strategy, key)
     _moved(keys, bare, whose, words)
@@ -162,7 +161,7 @@ def sharded(
 
 
 def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], words: str) -> None:
-    """Take whether parameters lie in host memory."""
+    """Take whether parameters are offloaded to host memory."""
     offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
     if offloads or "offload" in words:
         keys.settings["offload"] = "params"
@@ -171,8 +170,8 @@ def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], 
 
 
 def _strategy(bare: Mapping[str, Any], words: str) -> str:
-    """Return FSDP1's strategy in small letters: by name or number, which later files have at
-    `reshard_after_forward`, or among the words of `fsdp`."""
+    """Return FSDP1's strategy in lower case: a name or number, which later files have at
+    `reshard_after_forward`, or one of the words of `fsdp`."""
     strategy = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
     if str(strategy).lower() in ("true", "false", "none"):
         strategy = words
@@ -182,7 +181,7 @@ def _strategy(bare: Mapping[str, Any], words: str) -> str:
 def _gathered(
     keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], strategy: str, key: str
 ) -> None:
-    """Take when layers are gathered, and given back."""
+    """Take when layers are gathered and resharded."""
     reshards, name = bare.get("reshard_after_forward"), "reshard_after_forward"
     asked = next((n for n in ("sharding_strategy", name) if n in bare), "")
     if asked and not strategy.startswith(KNOWN) and strategy not in ("", "true", "false"):
@@ -195,7 +194,7 @@ def _gathered(
 
 
 def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str]) -> None:
-    """Take when the next layer is gathered, of the first FSDP alone."""
+    """Take when FSDP1 gathers the next layer; FSDP2 ignores it."""
     ahead = next((n for n in PREFETCHES if n in bare), "")
     first = keys.settings["shard"] == "fsdp1"
     if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:
@@ -205,13 +204,13 @@ def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, s
 
 
 def _prefetch(value: object) -> str | None:
-    """Return our word for when accelerate's FSDP1 gathers in backward, by name or number."""
+    """Return our name of FSDP1's backward prefetch, by accelerate's name or number."""
     return AHEAD.get(str(value).upper())
 
 
 def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the keys of a new file that share out by FSDP, in accelerate's own words. Which ranks
-    hold copies of each other (HSDP) is said apart: `groups`."""
+    """Return the keys of a new file for FSDP, in accelerate's names. Which ranks are replicas
+    (HSDP) is separate: `groups`."""
     shard = str(settings["shard"])
     saved = "SHARDED" if settings.get("gather_on_save") is False else "FULL"
     words: dict[str, Value] = {
@@ -235,16 +234,16 @@ def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
 
 
 def groups(settings: Mapping[str, Value]) -> dict[str, int]:
-    """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2."""
+    """Return the ranks per replica of a model, and the number of replicas, for FSDP2."""
     ranks = replace(Sharding.of(settings), kind=settings["shard"])
     shards = max(1, ranks.shares // ranks.context)
     return {"dp_replicate_size": ranks.data // shards, "dp_shard_size": shards}
 
 
 def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the arguments of a new file that share out by FSDP; none where it does not. FSDP2 in
-    copies (HSDP) is accelerate's own setting. transformers 5.6 wraps layers and offloads by the
-    words of `fsdp` alone; 5.23 takes these words too."""
+    """Return the arguments of a new file for FSDP; none without FSDP. FSDP2 with replicas (HSDP) is
+    accelerate's own setting. transformers 5.6 wraps layers and offloads by the words of `fsdp`
+    alone; 5.23 takes these words too."""
     shard = str(settings["shard"])
     if shard not in ("fsdp1", "fsdp2"):
         return {}
@@ -253,14 +252,14 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     strategy = "full_shard" if reshards or shard == "fsdp2" else "shard_grad_op"
     words: dict[str, Value] = {"fsdp": f"{strategy} auto_wrap{offloads}"}
     words["fsdp_config.version"] = int(shard[-1])
-    if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers whole where nobody says
+    if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers gathered by default
         words["fsdp_config.reshard_after_forward"] = reshards
     return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
 
 
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:
-    """Raise UsageError for an optimizer that the Trainer refuses by that name, or wants told more
-    of; `more` are those that a program has keys of its own for."""
+    """Raise UsageError for an optimizer that the Trainer rejects, or that needs more settings;
+    `more`: those that a program has its own keys for."""
     if optimizer not in OPTIMIZERS and optimizer not in more:
         raise UsageError(
             sentence("emit.no_word", flag=f"--optimizer {optimizer}"), where=f"--emit {kind}"
@@ -270,8 +269,8 @@ def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> No
 def shared_and_evaluated(
     settings: Mapping[str, Value], offloads: Mapping[tuple[str, str], str]
 ) -> dict[str, Value]:
-    """Return the arguments of a new file that share out, and evaluate if that was asked for.
-    `offloads` are the files of DeepSpeed by what they keep off the device: (shard, offload)."""
+    """Return the arguments of a new file for sharding, and for evaluation if the user asks for it.
+    `offloads`: (shard, offload) -> DeepSpeed's file."""
     words: dict[str, Value] = {}
     if settings["eval_batch_size"] is not None:
         words["eval_strategy"] = "epoch"
@@ -283,8 +282,8 @@ def shared_and_evaluated(
 
 
 def zero_beside(keys: KeyReading, key: str) -> bool:
-    """Take what a config of DeepSpeed shares out that lies beside the file; tell whether it is
-    there. The Trainer's own arguments fill the rest of it."""
+    """Take the sharding of a DeepSpeed config next to the file; return whether it exists. The
+    Trainer's own arguments fill in the rest."""
     name = keys.text(key)
     config = beside(keys.document, name, zero.KIND.syntaxes)
     if config is None or not isinstance(config.data, dict):
@@ -306,8 +305,8 @@ def zero_named(
     named: re.Pattern[str] = STAGE,
     note: str = "base.by_name",
 ) -> None:
-    """Take what DeepSpeed shares out from the file that a key names, where that lies beside this
-    one; else its stage from its name."""
+    """Take DeepSpeed's sharding from the file that a key names, if it exists; else the stage in its
+    name."""
     if not keys.value(key):
         return
     if not keys.text(key):

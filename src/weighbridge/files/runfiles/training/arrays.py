@@ -18,7 +18,7 @@ from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.training.conditions import decided
 
 NESTED = 6  # variables within variables
-MOST = 1 << 18  # characters of a text once it is filled
+MOST = 1 << 18  # characters of a text with its variables filled in
 MOST_COUNT = 10**12
 COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
 SET = re.compile(
@@ -26,7 +26,7 @@ SET = re.compile(
     r"(?:\((?P<array>[^()]*(?:\$\((?:\([^()]*\)|[^()]*)\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
     r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\((?:[^()]|\([^()]*\))*\)\))|(?P<word>(?:\$\{\w+:?-\$\(\((?:[^()]|\([^()]*\))*\)\)\}|[^\s;&|])*))"
 )
-# A sum, in which names need no dollar
+# Arithmetic, in which names need no dollar
 COUNTED = re.compile(r"\$\(\((?:[^()$]|\([^()$]*\))*\)\)")
 WORD = re.compile(r"[A-Za-z_]\w*")
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
@@ -54,8 +54,8 @@ SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def called(text: str) -> str:
-    """Return a script with the bodies of its functions where they are called, told what stands
-    there."""
+    """Return a script with its functions' bodies in place of their calls, with the arguments filled
+    in."""
     for function in [*FUNCTION.finditer(text)][:MOST_FUNCTIONS]:
         calls = re.compile(rf"(?m)^[ \t]*{function['name']}(?P<words>[ \t][^\n;&|]*)?$")
         body = partial(_called_with, function["body"])
@@ -74,7 +74,7 @@ def _called_with(body: str, call: re.Match[str]) -> str:
 
 
 def filled_in(text: str) -> str:
-    """Return a script without its comments, and with what it sets in place of its variables."""
+    """Return a script without comments, and with its variables filled in."""
     if len(text) > MOST:
         return text
     text = taken(text)
@@ -82,22 +82,22 @@ def filled_in(text: str) -> str:
 
 
 def conditional(text: str) -> bool:
-    """Tell whether a script adds to its arrays under a condition that it does not decide."""
+    """Return whether a script adds to its arrays under a condition that it does not decide."""
     text = taken(text[:MOST])
     spans = _conditions(text)
     return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
 
 
 def branches(text: str) -> Iterator[str]:
-    """Yield what a script may do or not: the lines of its `if` and `case`, each whole."""
+    """Yield the text of each `if` and `case` of a script that is not decided."""
     for start, end in _conditions(text):
         if MAY.match(text, start):
             yield text[start:end]
 
 
 def unsure(text: str) -> list[str]:
-    """Return the variables that a script sets under a condition that it does not decide, and uses
-    in what it starts."""
+    """Return the variables that a script sets under an undecided condition and uses in a
+    command."""
     text = taken(text[:MOST])
     spans = _conditions(text)
     names = {m["name"] for m in SET.finditer(text) if not m["more"] and _within(m.start(), spans)}
@@ -107,8 +107,8 @@ def unsure(text: str) -> list[str]:
 
 
 def taken(text: str) -> str:
-    """Return a script without its comments, the branches that it does not take, and what stands
-    below the program that it becomes."""
+    """Return a script without comments, without branches that it does not take, and without lines
+    after `exec`."""
     text = decided(COMMENT.sub("", text), lambda above: dict(_variables(above)), _filled)
     spans = _conditions(text)
     ends = (match.end() for match in EXEC.finditer(text) if not _within(match.start(), spans))
@@ -116,7 +116,7 @@ def taken(text: str) -> str:
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
-    """Yield what a script sets outside conditions: an array as its words."""
+    """Yield the variables that a script sets outside of conditions; an array as its words."""
     spans = _conditions(text)
     variables: dict[str, str] = {}
     for match in SET.finditer(text):
@@ -124,7 +124,7 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
         if _within(match.start(), spans):
             continue
         if filled(variables.get(name, "")) and value.startswith(f"${{{name}:"):
-            continue  # it is set, and NAME=${NAME:-x} leaves it
+            continue  # it is already set, and NAME=${NAME:-x} keeps it
         value = (
             _filled(value, {name: variables.get(name, "")}) if f"${{{name}}}" in value else value
         )
@@ -133,7 +133,7 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _within(place: int, spans: list[tuple[int, int]]) -> bool:
-    """Tell whether a place lies in one of the spans, which stand in order."""
+    """Return whether `place` lies in one of the spans, which are sorted."""
     before = bisect_right(spans, (place, MOST)) - 1
     return before >= 0 and place < spans[before][1]
 
@@ -145,7 +145,7 @@ def _value(match: re.Match[str]) -> str:
 
 
 def _conditions(text: str) -> list[tuple[int, int]]:
-    """Return where a script has conditions and loops: from and to which character."""
+    """Return the spans of a script's conditions and loops, in characters."""
     spans, depth, start, place = [], 0, 0, 0
     for line in text.splitlines(keepends=True):
         if OPENS.match(line):
@@ -188,7 +188,7 @@ def _computed(match: re.Match[str]) -> str:
 
 
 def _sum(node: ast.expr) -> int:
-    """Compute a sum as a shell does, whose division leaves no rest."""
+    """Return the value of shell arithmetic, with integer division."""
     if isinstance(node, ast.BinOp) and type(node.op) in SUMS:
         return SUMS[type(node.op)](_sum(node.left), _sum(node.right))
     if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value < MOST_COUNT:

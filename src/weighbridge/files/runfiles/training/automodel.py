@@ -26,7 +26,7 @@ WHOLE = "all-linear"
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is Automodel's: how often it steps, and a part of its library."""
+    """Return whether a document is Automodel's: a step scheduler, and a part of its library."""
     data = document.data
     if not isinstance(data, dict) or not isinstance(data.get("step_scheduler"), dict):
         return False
@@ -48,7 +48,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _targets(keys: KeyReading) -> None:
-    """Take the linears that have adapters: all, or those whose names end so (`*.q_proj`)."""
+    """Take the linears with adapters: all, or those whose names end so (`*.q_proj`)."""
     named = keys.value("peft.target_modules")
     if keys.on("peft.match_all_linear") or named is None:
         keys.settings["lora_targets"] = WHOLE

@@ -36,7 +36,7 @@ OWN = (
     "load_in_4bit",
     "val_set_size",
 )
-OWN_ZERO = re.compile("^zero([123])", re.IGNORECASE)  # its own files of deepspeed_configs/
+OWN_ZERO = re.compile("^zero([123])", re.IGNORECASE)  # axolotl's own files of deepspeed_configs
 
 
 def tells(document: Document) -> bool:
@@ -65,7 +65,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _learns(data: Mapping[str, Value]) -> str:
-    """Return what a config learns from rewards or preferences; "" of fine-tuning."""
+    """Return the method for learning from rewards or preferences; "" for fine-tuning."""
     rl = str(data.get("rl") or "").lower()
     if data.get("reward_model") is True:
         return "reward"
@@ -73,7 +73,7 @@ def _learns(data: Mapping[str, Value]) -> str:
 
 
 def _refused(keys: KeyReading, method: str) -> str:
-    """Return why a run is not answered."""
+    """Return why a run has no estimate; "" if it has one."""
     keys.used.add("rl")
     refused = learned.refusal(method)
     for group in ("ebft", "hatchery", *(("trl", "vllm") if refused else ())):
@@ -83,7 +83,7 @@ def _refused(keys: KeyReading, method: str) -> str:
 
 
 def _learning(keys: KeyReading, method: str) -> None:
-    """Take what stands in `trl` and `vllm` by the names of TRL's own arguments."""
+    """Take the keys in `trl` and `vllm` under the names of TRL's own arguments."""
     inner = {**(keys.value("trl") or {})}
     inner |= {f"vllm_{name}": value for name, value in (keys.value("vllm") or {}).items()}
     keys.document = replace(keys.document, data={**keys.data, **inner})
@@ -94,13 +94,13 @@ def _learning(keys: KeyReading, method: str) -> None:
     keys.used.update(("reward_model", *named.difference(known)))
 
 
-# A change of settings, in the words of the file
+# Changes of settings as keys of the file
 
 WRITTEN = table(KEYS).names["written"]
 SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
-EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
+EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # names in an enum of 0.19
 OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
-NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+NEW: Mapping[str, Value] = {  # keys that axolotl requires and that decide no memory
     "datasets": [{"path": "tatsu-lab/alpaca", "type": "alpaca"}],
     "num_epochs": 1,
     "learning_rate": 0.0002,
@@ -109,7 +109,7 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 
 
 def _refuses(settings: Mapping[str, Value]) -> str:
-    """Say what axolotl refuses of a run; "" where it is nothing."""
+    """Return why axolotl rejects a run; "" if it does not."""
     way = settings.get("context_parallel_by")
     if way in ("ulysses", "allgather"):
         return sentence("emit.ring_alone", way=way)
@@ -122,7 +122,7 @@ def _refuses(settings: Mapping[str, Value]) -> str:
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
-    refuses (utils/schemas/validation.py)."""
+    rejects (utils/schemas/validation.py)."""
     refused = _refuses(run.settings)
     if refused:
         raise UsageError(refused, where="--emit axolotl")

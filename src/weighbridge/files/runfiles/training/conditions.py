@@ -21,18 +21,18 @@ IF = re.compile(r"^\s*(?P<word>if|elif)\s+(?P<test>.*?)\s*(?:;\s*then)?\s*$")
 OPENS = re.compile(r"^\s*(?:for|while|until|case|select)\b")
 CLOSES = re.compile(r"^\s*(?:done|esac)\b")
 CASE = re.compile(r"^\s*case\s+(?P<word>\S+)\s+in\s*$")
-# Where a line of several parts of a `case` is one of each: case X in a) one ;; b) two ;; esac
+# splits a one-line `case` into its parts: case X in a) one ;; b) two ;; esac
 PARTS_OF_CASE = re.compile(
     r"(?m)(?:(?<=;;)[ \t]*(?=[^\s#])|(?<=\bin)[ \t]+(?=\(?[^\s()]{1,80}\)))(?![^\n]*\bdone\b)"
 )
 ARM = re.compile(r"^\s*\(?(?P<names>[\w*\"'\[][\w.*?!|\s\"'\[\]-]*)\)(?P<rest>.*)$")
 ENDS = re.compile(r"^(?P<rest>.*?);;\s*$")
-GPU = "gpu"  # an arm of a `case` of devices
+GPU = "gpu"  # the arm that is taken in a `case` of devices
 ELSE, FI, THEN = (re.compile(rf"^\s*{word}\s*;?\s*$") for word in ("else", "fi", "then"))
 JOINED = re.compile(r"\s*(&&|\|\|)\s*")
 BRACKETS = re.compile(r"^\s*(?:\[\[?|test)\s+|\s+\]\]?\s*$")
 COMPARED = re.compile(r"^(?P<one>.*?)\s*(?P<by>==|!=|=|-eq|-ne|-gt|-ge|-lt|-le)\s*(?P<two>.*)$")
-CERTAIN = {"true": True, ":": True, "false": False}  # programs that the shell has itself
+CERTAIN = {"true": True, ":": True, "false": False}  # the shell's own commands
 WORDS: Mapping[str, Callable[[str, str], bool]] = {"=": eq, "==": eq, "!=": ne}
 NUMBERS: Mapping[str, Callable[[int, int], bool]] = {
     "-eq": eq,
@@ -42,18 +42,18 @@ NUMBERS: Mapping[str, Callable[[int, int], bool]] = {
     "-lt": lt,
     "-le": le,
 }
-DECIDED = 64  # conditions of one script at most; each reads what stands above it
-Fill = Callable[[str, Mapping[str, str]], str]  # the text with what is known in it
-Known = Callable[[str], Mapping[str, str]]  # what a text sets
+DECIDED = 64  # most conditions of one script; each reads the text above it
+Fill = Callable[[str, Mapping[str, str]], str]  # (text, variables) -> the text with them filled in
+Known = Callable[[str], Mapping[str, str]]  # a text -> the variables it sets
 
 
 @dataclass(slots=True)
 class OpenBlock:
-    """An `if` that has not ended, or a loop."""
+    """An `if` or a loop that has not ended."""
 
-    now: bool | None  # whether this branch is taken; None: nobody knows
+    now: bool | None  # whether this branch is taken; None if unknown
     over: bool = False  # a branch above was taken
-    word: str | None = None  # of a `case`, whose branches begin with names
+    word: str | None = None  # the word of a `case`, whose branches begin with names
 
 
 def decided(text: str, known: Known, fill: Fill) -> str:
@@ -77,8 +77,8 @@ class _Script:
         return "".join(self.kept)
 
     def _cases(self, line: str, below: Sequence[str]) -> bool:
-        """Follow the `case` that a line opens, or whose it is; tells whether it is one that is
-        decided, of which the rest of the line was kept or not."""
+        """Follow the `case` that a line opens or belongs to. Return whether it is decided: then the
+        line's rest has been kept or dropped."""
         opens = CASE.match(line)
         if opens is not None and self._alive(self.blocks):
             word = self._word(opens["word"], self.known("".join(self.kept)))
@@ -111,8 +111,8 @@ class _Script:
         return True
 
     def _stays(self, line: str) -> bool:
-        """Follow the blocks over a line. Tells whether it stays: one of a branch that is taken or
-        that nobody decided, and no line of a decided `if` itself."""
+        """Follow the blocks over a line. Return whether it stays: a line of a taken or undecided
+        branch, but not of a decided `if` itself."""
         match = IF.match(line)
         if match is not None and match["word"] == "if":
             return self._opened(match["test"], line)
@@ -139,7 +139,7 @@ class _Script:
             return outer and block.now is None
         if match is None and not ELSE.match(line):
             return self._alive(self.blocks) and not (block.now and THEN.match(line))
-        if block.now is None:  # whatever follows an unknown test is unknown
+        if block.now is None:  # all after an unknown test is unknown
             return outer
         taken = not block.over and (match is None or self._decided(match["test"]))
         block.now, block.over = taken, block.over or taken is not False
@@ -152,7 +152,7 @@ class _Script:
     # ---- tests
 
     def _decided(self, test: str) -> bool | None:
-        """Tell what a test says; None where the script alone does not."""
+        """Return the result of a test; None if the script alone does not tell."""
         self.left -= 1
         if self.left < 0:
             return None
@@ -180,13 +180,13 @@ class _Script:
         return None if one is None or two is None else _compared(one, match["by"], two)
 
     def _word(self, word: str, known: Mapping[str, str]) -> str | None:
-        """Return what a word is; None where it stands for what the script does not say."""
+        """Return a word with its variables filled in; None if one is unknown."""
         filled_word = self.fill(word.strip(), known).strip().strip("\"'")
         return None if re.search(r"[$`*?()]", filled_word) else filled_word
 
 
 def _of_devices(below: Sequence[str]) -> bool:
-    """Tell whether a `case` above lines has a branch of GPUs."""
+    """Return whether the `case` above the lines has a GPU branch."""
     for line in below:
         arm = ARM.match(line)
         if arm is not None and GPU in re.split(r"[\s|\"']+", arm["names"]):
@@ -204,8 +204,8 @@ def _compared(one: str, by: str, two: str) -> bool | None:
 
 
 def _joined(one: bool | None, by: str, two: bool | None) -> bool | None:
-    """Join two tests, each of which may be unknown."""
-    decides = by == "||"  # the answer of one that makes the other's vain
+    """Return two tests joined by && or ||; each may be None, unknown."""
+    decides = by == "||"  # the result that decides by itself
     if one is decides or two is decides:
         return decides
     return None if one is None or two is None else not decides

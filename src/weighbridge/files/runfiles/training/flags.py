@@ -12,18 +12,18 @@ from weighbridge.engines.launch.shell import is_variable
 from weighbridge.files.runfiles.document import Document, Path, Place
 
 FLAG = re.compile(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", re.DOTALL)
-# A variable that holds flags, by its name, and not the value of the flag before it
+# Names of variables that hold flags, and not the value of the flag before
 FLAGS = re.compile(r"(?i)args(?![a-z])|(?<![a-z])(?:opts|options|flags|extra)(?![a-z])|[@*]")
 EXPR = re.compile(r"\$\(expr (?P<left>\d{1,9}) \\?(?P<sign>[*/+-]) (?P<right>\d{1,9})\)")
-CONFIG = re.compile(r"\b(?:\w*[A-Z]{2}|Reward)Config\(")  # of TRL's trainers
+CONFIG = re.compile(r"\b(?:\w*[A-Z]{2}|Reward)Config\(")  # configs of TRL's trainers
 LOADS = re.compile(r"\bAutoModel\w*\.from_pretrained\(")
 PARSES = re.compile(r"\b(?:TrlParser|HfArgumentParser|parse_args\w*)\b")
-COMPUTED = "$computed"  # read as any other variable
+COMPUTED = "$computed"  # treated as a variable
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 def mapping(words: Sequence[str]) -> dict[str, Any]:
-    """Return the flags of a command with their values: several make a list, and none is true."""
+    """Return the flags of a command with their values: several are a list, none is True."""
     values: dict[str, Any] = {}
     name = ""
     for word in words:
@@ -42,9 +42,9 @@ def mapping(words: Sequence[str]) -> dict[str, Any]:
 
 
 def in_calls(flags: str, text: str) -> str:
-    """Write flags of TRL's command as a script that parses none says them: keywords of its config
-    and of its adapters, and what starts it; "" where it makes no config. A model that it loads by
-    itself has its dtype there."""
+    """Return flags of TRL's command as keyword arguments of a script that parses none: of its
+    config and its LoraConfig, and what starts it; "" without a config. The dtype of a model that
+    the script loads itself goes there."""
     config = CONFIG.search(text)
     if config is None or PARSES.search(text):
         return ""
@@ -80,7 +80,7 @@ def _call(begins: str, keywords: Mapping[str, Any]) -> str:
 
 
 def _counted(value: Any) -> Any:
-    """Return what $(expr 16 / 2) comes to; a computed value of every other program."""
+    """Return the value of $(expr 16 / 2); COMPUTED for other programs."""
     words = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     match = EXPR.fullmatch(words)
     if match is None:
@@ -92,13 +92,13 @@ def _counted(value: Any) -> Any:
 
 
 def _computed(value: Any) -> bool:
-    """Tell whether the shell computes a value: $(expr 16 / 2)."""
+    """Return whether the shell computes a value: $(expr 16 / 2)."""
     words = value if isinstance(value, list) else [value]
     return any(isinstance(word, str) and word.startswith("$(") for word in words)
 
 
 def document(text: str, words: Sequence[str], name: str, folder: str = "") -> Document:
-    """Return the flags of a command as a document; each stands at the line of its flag."""
+    """Return the flags of a command as a document; each has the line of its flag."""
     data = mapping(words)
     places: Mapping[Path, Place] = {
         (key,): Place(text.count("\n", 0, match.start()) + 1)
@@ -109,7 +109,7 @@ def document(text: str, words: Sequence[str], name: str, folder: str = "") -> Do
 
 
 def _pattern(key: str) -> str:
-    """Return the expression of a flag, or of a variable that stands where flags do."""
+    """Return the pattern of a flag, or of a variable in its place."""
     if key.startswith("$"):
         return re.escape(key)
     return rf"--?{re.escape(key).replace('_', '[-_]')}\b"
@@ -131,7 +131,7 @@ def plain(word: str) -> Any:
 # Changed where they stand
 
 
-# A value: in quotes, what a shell works out (spaces may stand in it), or a word
+# A value: in quotes, a shell's $(...) (which may have blanks), or a word
 VALUE = (
     r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|\$\{[^{}\n]{1,200}\}|\$\(\([^\n]{1,200}?\)\)"
     r"|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
@@ -139,7 +139,7 @@ VALUE = (
 
 
 def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
-    """Return a text with another value of a flag, or with one where it has none."""
+    """Return a text with a new value for a flag."""
     if not flag["value"] or not value:
         return text if not value else f"{text[: flag.end()]} {value}{text[flag.end() :]}"
     start, end = flag.span("value")
@@ -147,9 +147,9 @@ def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
 
 
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
-    """Yield scripts with other arguments: values in the places of the old ones, new arguments
-    behind the first that is among `known`, by each name of `a|b`. Whether one is right the caller
-    tells, by reading it again. Nothing is yielded where no place is found."""
+    """Yield scripts with changed arguments: new values at their places, new arguments behind the
+    first of `known`, by each name of `a|b`. The caller reads each again to find the right one.
+    Yields nothing if there is no place."""
     if not words:
         yield text
         return
@@ -160,8 +160,8 @@ def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterato
 
 
 def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> Iterator[str]:
-    """Yield a script with another value of one argument: in its place, else behind another one of
-    its own way of writing."""
+    """Yield a script with one argument changed: at its place, else behind another one in that one's
+    style."""
     written_value = str(value).lower() if isinstance(value, bool) else str(value)
     stands = next(filter(None, (_flag(text, name) for name in names)), None)
     if stands is not None:
@@ -181,8 +181,7 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
-    """Return where a flag stands with its value, or an override of Hydra, in lines that are no
-    comment."""
+    """Return the match of a flag or Hydra override with its value, outside of comments."""
     spelled = re.escape(name).replace("_", "[-_]")
     dotted = rf"|(?<![\w.-])\+{{0,2}}{re.escape(name)}(?==)" if "." in name else ""
     matches = re.finditer(rf"(?:(?<![\w-])--?{spelled}{dotted}){VALUE}", text)

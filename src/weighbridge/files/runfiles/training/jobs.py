@@ -37,7 +37,7 @@ from weighbridge.files.runfiles.training.ranks import EACH, NODES, Start, number
 from weighbridge.settings.ranks import SIZES
 
 VARIABLE = re.compile(r"\$\((\w+)\)")
-KUBEFLOW = "kubeflow.org/"  # of an apiVersion: its operators tell torchrun of the machines
+KUBEFLOW = "kubeflow.org/"  # part of an apiVersion: its operators tell torchrun the machines
 TORCH, MPI = "pytorchReplicaSpecs", "mpiReplicaSpecs"
 COUNTS = ("replicas", "parallelism", "numNodes")
 NO_COUNT = "{}, and how many pods are started is not in the file: one is counted"
@@ -51,21 +51,21 @@ ALONE = (
 
 
 class Pods(NamedTuple):
-    """How many pods run a container at once, and what of that is no number."""
+    """The number of pods that run a container at once, and counts that are no numbers."""
 
     total: int = 1
     unread: tuple[Unread, ...] = ()
 
 
 class Launching(NamedTuple):
-    """A container that launches a training, with its command as a text of a shell."""
+    """A container that launches a training, with its command as a shell script."""
 
     container: Container
     shell: Document
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is a manifest with a container that launches a training."""
+    """Return whether a document is a manifest with a container that launches a training."""
     data = document.data
     if not isinstance(data, dict) or not {"apiVersion", "kind"} <= data.keys():
         return False
@@ -73,7 +73,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each container that launches a training, those alike once."""
+    """Yield the run of each container that launches a training; identical ones once."""
     launches: list[tuple[PlannedRun, Launching, launch.Launched, dict[Path, Pods]]] = []
     for each in _launching(document):
         path = each.container.path
@@ -121,13 +121,13 @@ def _spec(document: Document) -> Mapping[str, Any]:
 
 
 def _together(document: Document) -> bool:
-    """Tell whether the pods of a manifest are one run, whatever its command says."""
+    """Return whether the operator makes all pods of a manifest one run."""
     return str(document.data.get("apiVersion")).rpartition("/")[0].endswith(KUBEFLOW[:-1])
 
 
 def _told_torchrun(document: Document, path: Path) -> Mapping[str, str]:
-    """Return the variables by which Kubeflow's operators tell torchrun of machines and of their
-    processes, where these are numbers."""
+    """Return the variables with which Kubeflow's operators tell torchrun machines and processes, if
+    these are numbers."""
     spec = _spec(document)
     if not _together(document) or MPI in spec:
         return {}
@@ -149,7 +149,7 @@ def _value_at(document: Document, path: Path) -> Any:
 
 
 def _pods(document: Document, path: Path) -> Pods:
-    """Return how many pods run what stands at a path: every mapping above it may multiply them."""
+    """Return the pods that run the container at a path: each mapping above may multiply them."""
     pods = Pods()
     for end in range(len(path) + 1):
         holder = _value_at(document, path[:end])
@@ -180,8 +180,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _of_workers(document: Document, container: Container) -> Container:
-    """Return a container of MPI's launcher with the cards and the memory of its workers, on which
-    it starts what it launches, and with the path of these."""
+    """Return MPI's launcher container with the cards, memory and path of its workers, which run
+    what it launches."""
     roles = _spec(document).get(MPI)
     if not isinstance(roles, dict) or "Worker" not in roles:
         return container
@@ -201,8 +201,7 @@ def _of_workers(document: Document, container: Container) -> Container:
 def _spread(
     document: Document, run: PlannedRun, start: Start, pods: Pods
 ) -> tuple[Start, tuple[Unread, ...], tuple[str, ...]]:
-    """Return what is started on all pods of a run, with what is not read of it, and what has to be
-    said of them."""
+    """Return the start over all pods of a run, what of it could not be read, and notes on them."""
     machines = start.machines if start.machines is not None else _by_config(run)
     if isinstance(machines, int) and machines > 0:
         return (start, *_compared(machines, pods, together=_together(document)))
@@ -216,7 +215,7 @@ def _spread(
 
 
 def _by_config(run: PlannedRun) -> int | None:
-    """Return how many machines a config of accelerate says; None where it says none."""
+    """Return the number of machines in an accelerate config, None without one."""
     inside, ranks = run.settings.get(EACH), ranks_of(run)
     return ranks // inside if isinstance(inside, int) and ranks else None
 
@@ -224,8 +223,8 @@ def _by_config(run: PlannedRun) -> int | None:
 def _compared(
     machines: int, pods: Pods, *, together: bool
 ) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
-    """Return what a manifest says against the machines that a command names; `together`: its
-    operator makes all pods one run."""
+    """Return notes on pods that do not match the command's machines; `together`: the operator makes
+    all pods one run."""
     if pods.unread or pods.total == machines:
         return (), ()
     if machines == 1 or (pods.total % machines == 0 and not together):
@@ -242,8 +241,8 @@ def _placed(
     launched_one: launch.Launched,
     pods: Pods,
 ) -> PlannedRun:
-    """Return a run with the lines of the manifest, and the cards and memory of its pods; `alone` is
-    what its command says by itself."""
+    """Return a run with the manifest's lines, and the cards and memory of its pods; `alone` is the
+    run of its command."""
     container, shell = launching
     start, unread, notes = _spread(document, alone, launched_one.start, pods)
     run = launch.of_launched(shell, launched_one._replace(start=start))

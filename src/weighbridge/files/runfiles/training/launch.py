@@ -40,31 +40,31 @@ from weighbridge.models.catalogue import everyday
 from weighbridge.settings.ranks import SETTINGS, SIZES, Ranks
 
 SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
-SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
-MOST = 200  # lines: a longer text is looked at as prose is
+SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # with any first line
+MOST = 200  # lines: a longer text counts as prose
 CONFIG = "config_file"  # of accelerate
 OF_TRL = "accelerate_config"  # TRL's flag for it
 LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
-JOB = "#SBATCH"  # of Slurm, which says the machines
+JOB = "#SBATCH"  # Slurm, which sets the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 MODEL = "model_name_or_path"
 TRAINS = ("per_device_train_batch_size", MODEL, "lora_rank", "finetuning_type")
-# What scripts of their own call the model
+# Names of the model argument in users' scripts
 MODELS = ("model_name", "model_id", "base_model", "model_path", "pretrained_model", "model")
 HUB = re.compile(r"[A-Za-z\d][\w.-]{0,95}/[\w.-]{2,95}")
-ADAPTERS = ("use_peft", "lora_enable", "use_peft_lora")  # switches that are read
-# In the names of arguments that decide what a step takes, whatever script has them
+ADAPTERS = ("use_peft", "lora_enable", "use_peft_lora")  # switches that weighbridge reads
+# In names of arguments that decide the memory of a step, in any script
 OF_SIZE = re.compile(
     r"(?i)batch|seq|length|_len|tokens|rank|quant|bit|optim|precision|dtype|layers"
 )
 SWIFT = all_programs()["ms-swift"].arguments
 OF_SWIFT = re.compile(r"^swift$|(?:^|[/.])swift[/.]cli[/.](?P<verb>\w+?)(?:\.py)?$")
-AS_KEPT = {"kbit_upcast": "none"}  # what is not packed
+AS_KEPT = {"kbit_upcast": "none"}  # of a base that is not quantized
 OF_LLAMA_FACTORY = {MODEL, "stage", "finetuning_type"}
 
-# What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
+# starts a process per visible card (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
-LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
+LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start their own ranks
 
 
 class Launched(NamedTuple):
@@ -73,17 +73,17 @@ class Launched(NamedTuple):
     program: str
     words: Sequence[str]
     start: ranks.Start = ranks.Start()
-    config: str = ""  # a file that the launcher is told of
-    flags: Sequence[str] = ()  # of accelerate's launcher
+    config: str = ""  # the launcher's config file
+    flags: Sequence[str] = ()  # flags of accelerate's launcher
 
     @property
     def ranks(self) -> int | None:
-        """Return how many processes are started; None where nobody says it."""
+        """Return the number of processes, None if not stated."""
         return self.start.ranks
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a text is a script that launches a training."""
+    """Return whether a text is a script that launches a training."""
     text = document.text
     script = SHELL.match(text) or document.name.endswith(SCRIPTS)
     launches = script or (begins_with_a_command(text) and only_commands(text))
@@ -99,14 +99,14 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def of_launched(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of a launch, with the ranks of each of its machines."""
+    """Return the run of a launch, with its ranks per machine."""
     start, run = each.start, ranked(_run(document, each), each.start)
     return replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.not_read))
 
 
 def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
-    """Return a run with the ranks that a launcher starts, where it says none itself: those that its
-    kinds leave have data of their own, and replicate where nobody says what they share out."""
+    """Return a run with its launcher's ranks, unless it states its own: those that other kinds of
+    parallelism leave are data parallel, and replicate the model without a sharding setting."""
     settings = dict(run.settings)
     if start.ranks and SIZES["data"] not in settings:
         by = Ranks.of(settings).over(start.ranks)
@@ -119,15 +119,15 @@ def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
 
 
 def launched(document: Document) -> Iterator[Launched]:
-    """Yield the trainings that a text launches: of programs whose arguments we know, and of scripts
-    beside it that train."""
+    """Yield the trainings that a text launches: programs with known arguments, and local scripts
+    that train."""
     for each in started(document, document.text, (*PROGRAMS, *starters.STARTERS)):
         if _trains(each) or _script(document, each) is not None:
             yield each
 
 
 def _script(document: Document, each: Launched) -> Document | None:
-    """Return the script that is started, where it lies beside the run file and trains."""
+    """Return the started script, if it exists next to the run file and trains."""
     if not each.program.endswith(".py"):
         return None
     try:
@@ -140,7 +140,7 @@ def _script(document: Document, each: Launched) -> Document | None:
 def started(
     document: Document, text: str, programs: Sequence[str] = PROGRAMS
 ) -> Iterator[Launched]:
-    """Yield what a text of a document launches: a script of any name, or one of `programs`."""
+    """Yield all launches in a text: of scripts of any name, or of `programs`."""
     try:
         all_commands = list(commands(text))
     except UsageError:
@@ -163,7 +163,7 @@ def _trains(each: Launched) -> bool:
 def _launched(
     document: Document, words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
 ) -> Launched | None:
-    """Return what a command launches: its last launcher is the one that counts."""
+    """Return what a command launches; the last of its launchers counts."""
     names = [word.rpartition("/")[2] for word in words]
     places = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
     if not places:
@@ -200,8 +200,8 @@ def _launched_program(
     start: int,
     launcher: int | None,
 ) -> Launched | None:
-    """Return the program that a command starts at a word, by a launcher or by itself; None where
-    it is told nothing."""
+    """Return the program that a command starts at a word, with or without a launcher; None without
+    arguments."""
     program, told_to_it = words[start].rpartition("/")[2], words[start + 1 :]
     named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
     if not named and not told_to_it:
@@ -217,7 +217,7 @@ def _launched_program(
 
 
 def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
-    """Return a start whose program is told the ranks, where its launcher is not."""
+    """Return a start with the program's ranks, if its launcher states none."""
     counted = start if start.ranks else program
     return start._replace(
         each=counted.each,
@@ -229,26 +229,25 @@ def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
 
 
 def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
-    """Tell whether srun starts a script, which no launcher starts again."""
+    """Return whether srun starts a script without a further launcher."""
     starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
     others = {*ranks.TORCHRUN, *ranks.MPI}
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
 
 
 def _begins(names: Sequence[str], words: Sequence[str], place: int) -> bool:
-    """Tell whether a word begins a command that starts a config, whatever else it names."""
+    """Return whether a word begins a command that starts a config."""
     return names[place] in starters.STARTERS and starters.begins(names[place], words[place + 1 :])
 
 
 def _is_script(words: Sequence[str], place: int) -> bool:
-    """Tell whether a word is what a launcher starts: a file, or a module."""
+    """Return whether a launcher starts this word: a file, or a module."""
     module = words[place - 1] in ("-m", "--module") and words[place] not in ranks.TORCHRUN
     return module or words[place].endswith(".py")
 
 
 def _run(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of a launch, with the file that its launcher is told of and that is not
-    here."""
+    """Return the run of a launch, with a note if its launcher's config file is missing."""
     run = _started(document, each)
     if not each.config:
         arguments = flags.document(document.text, each.flags, document.name, document.folder)
@@ -271,8 +270,8 @@ def _run(document: Document, each: Launched) -> PlannedRun:
 
 
 def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
-    """Return what a config of accelerate says of the ranks, of which the command may say the number
-    instead; None where it is not there."""
+    """Return the ranks and sharding of an accelerate config, with the command's number of ranks;
+    None if the file is missing."""
     config = beside(document, name, accelerate.KIND.syntaxes)
     if config is None or not isinstance(config.data, dict):
         return None
@@ -289,7 +288,7 @@ def _started(document: Document, each: Launched) -> PlannedRun:
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
         return starters.run_of(document, each.program, each.words)
     arguments = flags.document(document.text, each.words, document.name, document.folder)
-    if each.program == "trl":  # which hands words of a launcher on to accelerate
+    if each.program == "trl":  # trl passes launcher flags on to accelerate
         arguments = replace(
             arguments, data={n: v for n, v in arguments.data.items() if n not in LAUNCHED}
         )
@@ -312,7 +311,7 @@ def _of_llama_factory(arguments: Document) -> PlannedRun:
 
 
 def _of_arguments(document: Document, each: Launched, arguments: Document, name: str) -> PlannedRun:
-    """Return the run of a script or of TRL whose arguments stand in a config, too."""
+    """Return the run of a script or of TRL with arguments in a config, too."""
     config = beside(document, name, trl.KIND.syntaxes)
     if config is None or not isinstance(config.data, dict):
         line = document.line_of(max(document.text.find(name), 0))
@@ -323,8 +322,8 @@ def _of_arguments(document: Document, each: Launched, arguments: Document, name:
 
 
 def _plain(each: Launched, arguments: Document) -> PlannedRun:
-    """Return the run of arguments that transformers and TRL have, with the model that a script
-    takes by a name of its own."""
+    """Return the run of arguments of transformers and TRL, with the model under any of its usual
+    names."""
     alias = next((name for name in MODELS if _is_model(arguments.data.get(name))), MODEL)
     if MODEL not in arguments.data:
         arguments = _renamed(arguments, {alias: MODEL})
@@ -339,8 +338,8 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
 
 
 def _with_adapters(arguments: Document) -> Document:
-    """Return the arguments of a script of somebody's own, which trains adapters where it is told
-    their rank and no switch of its own says no."""
+    """Return the arguments of a user's script, which trains adapters if they set a rank and no
+    switch turns it off."""
     arguments = _renamed(arguments, {"lora_rank": "lora_r"})
     data = arguments.data
     switched = any(name in data for name in ADAPTERS)
@@ -351,13 +350,13 @@ def _with_adapters(arguments: Document) -> Document:
 
 
 def _unsure(key: Unread) -> Unread:
-    """Return a key of a script that is not read; one that names a size decides, either way."""
+    """Return an unread key; if its name is that of a size, it may decide either way."""
     sizes = key.why.startswith(STRANGE) and OF_SIZE.search(key.key)
     return replace(key, lowers=True, raises=True) if sizes else key
 
 
 def _renamed(arguments: Document, names: Mapping[str, str]) -> Document:
-    """Return arguments by other names, where they stand."""
+    """Return arguments under other names, at their places."""
     data = {names.get(name, name): value for name, value in arguments.data.items()}
     first = ((str(path[0]), place) for path, place in arguments.places.items() if path)
     places: dict[Path, Place] = {(names.get(name, name),): place for name, place in first}
@@ -365,22 +364,21 @@ def _renamed(arguments: Document, names: Mapping[str, str]) -> Document:
 
 
 def _is_model(value: Value) -> bool:
-    """Tell whether a value is a repository of the Hub, a name of the catalogue or a folder of
-    one."""
+    """Return whether a value is a Hub repository, a catalogue name or a folder of one."""
     named = model_of(value) if isinstance(value, str) else ""
     return bool(HUB.fullmatch(named)) or everyday.has(named)
 
 
 def _learns(each: Launched) -> str:
-    """Return what a verb of TRL learns, or a script of its repository (trl/scripts/dpo.py, where a
-    name has it as a word); "" of fine-tuning."""
+    """Return the method of a TRL verb or script (trl/scripts/dpo.py, if its name has it as a word);
+    "" for fine-tuning."""
     name = each.words[0] if each.program == "trl" else each.program.rpartition("/")[2]
     words = re.split(r"[^a-z]+", name.lower().removesuffix(".py"))
     return next((learned.NAMES[word] for word in words if word in learned.NAMES), "")
 
 
 def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
-    """Return a run with TRL's own defaults, and shared out by the config that it names."""
+    """Return a run with TRL's defaults, and the sharding of the config that it names."""
     named = arguments.data.get(OF_TRL, "")
     if trl.shipped(named):
         run = trl.shared_out(run, OF_TRL, str(named), arguments.place((OF_TRL,)).line)
@@ -388,7 +386,7 @@ def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
 
 
 def _swift(document: Document, each: Launched) -> PlannedRun:
-    """Return the run of ms-swift, whose arguments are given the names of TRL's."""
+    """Return the run of ms-swift, with its arguments renamed to TRL's."""
     arguments = flags.document(document.text, each.words, document.name, document.folder)
     arguments = _renamed(arguments, SWIFT)
     data = dict(arguments.data)
@@ -425,8 +423,8 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
 
 
 def _unlimited(data: Mapping[str, Value], settings: Mapping[str, Value]) -> Iterator[Unread]:
-    """Yield the note that ms-swift's samples are as long as they are, where no length is set, and
-    no engine limits them."""
+    """Yield a note that ms-swift does not cut samples if no length is set and no engine limits
+    them."""
     if data.keys().isdisjoint(trl.LENGTHS) and "prompt_len" not in settings:
         yield Unread(key="max_length", line=0, why=sentence("swift.length"), raises=True)
 

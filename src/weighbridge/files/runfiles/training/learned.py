@@ -19,44 +19,44 @@ from weighbridge.training.learning.words import section
 from weighbridge.workload.train import LEARNS, REWARDS
 
 KEYS = text_beside(__file__, "learned.txt")
-NAMES = {  # what programs call a method -> ours; of what is none here they are refused by name
+NAMES = {  # a program's name of a method -> ours; other names are refused
     **{name: name for name in LEARNS},
     "rm": "reward",
-    "distillation": "gkd",  # of NeMo-RL
+    "distillation": "gkd",  # NeMo-RL's
     "bco": "kto",
     "dr_grpo": "grpo",
     "bnpo": "grpo",
     "reinforce++": "reinforce",
     "reinforce_plus_plus": "reinforce",
 }
-ONLINE = ("num_generations", "reward_funcs", "max_completion_length")  # keys of GRPO's own step
+ONLINE = ("num_generations", "reward_funcs", "max_completion_length")  # keys of GRPO's step
 COMPARED = ("dpo_alpha", "pref_beta", "beta", "max_prompt_length")  # of DPO, without those
-OF_SFT = ("nll", "dft", "chunked_nll", "")  # values of loss_type
+OF_SFT = ("nll", "dft", "chunked_nll", "")  # loss_type of fine-tuning
 LENGTHS = ("max_length", "max_seq_length", "model_max_length")
-OF_PROMPT = ("max_prompt_length", "max_length")  # of ms-swift: what a prompt is cut to
+OF_PROMPT = ("max_prompt_length", "max_length")  # ms-swift: limits of a prompt
 NO_PROMPT = ("0.27", "max_prompt_length is no argument of TRL's GRPO since 0.28")
 SERVER, OWN_CARD = (
     "server",
     "the server of vLLM writes on cards of its own, by a command of its own",
 )
 MODES = {"axolotl": SERVER}  # utils/schemas/validation.py (check_vllm_mode_set)
-GATHERS = "ds3_gather_for_generation"  # on where nobody says
+GATHERS = "ds3_gather_for_generation"  # on by default
 PACKED = {False: "lora", True: "qlora"}
 
 
 def keys_of(framework: str, *tables: str) -> str:
-    """Return the table of keys of a framework, with those of others that it has."""
+    """Return the key table of a framework, joined with others that it shares."""
     return arguments.merged(*tables, KEYS, section(framework))
 
 
 def method_of(keys: KeyReading) -> str:
-    """Return the method that the keys of a file tell: "" of plain fine-tuning."""
+    """Return the method that the keys of a file imply; "" for fine-tuning."""
     named = str(keys.value("rlhf_type") or "").lower()
     if named:
         return NAMES.get(named, named)
     if any(name in keys.data for name in ONLINE):
         return "grpo"
-    if "reward_model_path" in keys.data:  # of online DPO and its kin; PPO's script says its name
+    if "reward_model_path" in keys.data:  # online DPO and similar; PPO's script has it in its name
         return "online RL"
     loss = keys.value("loss_type")
     lost = isinstance(loss, str) and loss.lower() not in OF_SFT
@@ -64,7 +64,7 @@ def method_of(keys: KeyReading) -> str:
 
 
 def take(keys: KeyReading, method: str) -> None:
-    """Take what a method has beside fine-tuning: what was read of adapters is its tuner."""
+    """Take a method's settings besides fine-tuning's; what was read of adapters is its tuner."""
     settings = keys.settings
     settings["tuner"], settings["method"] = settings.get("method", "full"), method
     keys.understood = [
@@ -75,15 +75,15 @@ def take(keys: KeyReading, method: str) -> None:
             keys.knows(name, "method")
     if method in REWARDS or (method == "gkd" and keys.on("use_vllm")):
         _written(keys)
-        keys.used.add("padding_free")  # rows are as long as answers may be: nothing is saved
+        keys.used.add("padding_free")  # rows may be as long as answers: nothing is saved
     else:
-        keys.used.add("beta")  # how far a policy may go, of a loss
+        keys.used.add("beta")  # a factor of the loss
     switches(keys, table(section(str(settings["framework"]))).phrases)
 
 
 def switches(keys: KeyReading, phrases: Phrases) -> None:
-    """Take what a value of a key says, or values of several together: the first that stands. What
-    others are said to be off beside is so where they are not there."""
+    """Take the settings that values of keys mean, alone or several together: the first that holds.
+    Keys that must be off may also be missing."""
     for (setting, meaning), words in phrases.items():
         if setting in keys.settings:
             continue
@@ -102,7 +102,7 @@ def _there(keys: KeyReading, words: Mapping[str, Value]) -> Iterator[tuple[str, 
 
 
 def _standing(keys: KeyReading, names: str, value: Value) -> str:
-    """Return which of `a|b` has a value; "" where none has it, and none counts as read then."""
+    """Return which of `a|b` has the value, and mark it as read; "" if none has."""
     for name in names.split("|"):
         if str(keys.peek(name)).lower() == str(value).lower():
             return name
@@ -110,7 +110,7 @@ def _standing(keys: KeyReading, names: str, value: Value) -> str:
 
 
 def _written(keys: KeyReading) -> None:
-    """Take how answers are written: by which engine, how long they are, and what leaves."""
+    """Take how answers are generated: the engine, their length, and what is offloaded."""
     _rows(keys)
     if keys.on("use_vllm"):
         _engine(keys)
@@ -140,9 +140,9 @@ def _engine(keys: KeyReading) -> None:
 
 
 def _rows(keys: KeyReading) -> None:
-    """Take what prompts are cut to. Rows of Unsloth are as long as the model was loaded for."""
+    """Take the prompt length. Rows of Unsloth are as long as the model was loaded for."""
     swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
-    if keys.settings["framework"] != "axolotl":  # whose rows are cut to its sequence_len
+    if keys.settings["framework"] != "axolotl":  # axolotl cuts rows to its sequence_len
         keys.settings.pop("seq_len", None)
         keys.understood = [one for one in keys.understood if one.setting != "seq_len"]
         keys.defaults = [each for each in keys.defaults if each[0] != "seq_len"]
@@ -158,15 +158,15 @@ def _rows(keys: KeyReading) -> None:
         keys.take(name, "prompt_len")
     elif swift and keys.on("use_vllm") and keys.value("vllm_mode") != SERVER:
         most = number(keys.peek("vllm_max_model_len")) - number(keys.peek("max_completion_length"))
-        if most > 0:  # vLLM takes no longer request
+        if most > 0:  # vLLM rejects longer requests
             keys.default("prompt_len", most, sentence("swift.engine_length"))
     if name == OF_PROMPT[0] and keys.settings["framework"] == "trl":
         keys.default("framework_version", *NO_PROMPT)
 
 
 def _whole_groups(keys: KeyReading) -> None:
-    """Take as many rows as answers where these are no part of a step: Unsloth's own change
-    (unsloth models/rl.py: "We will change the batch size")."""
+    """Set the batch size to the answers per prompt if a step does not hold whole groups: Unsloth's
+    own change (unsloth models/rl.py: "We will change the batch size")."""
     rows, answers = keys.settings["batch_size"], number(keys.peek("num_generations"))
     steps = max(1, number(keys.peek("gradient_accumulation_steps")))
     if answers and rows * steps % answers:
@@ -179,5 +179,5 @@ def number(value: Value) -> int:
 
 
 def refusal(method: str) -> str:
-    """Say that a method is none of ours; "" of those that are."""
+    """Return why a method is not supported; "" if it is."""
     return "" if method in ("", *LEARNS) else sentence("rewards.unknown", method=f"{method:.40}")

@@ -23,20 +23,20 @@ SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: add,
     ast.Sub: sub,
 }
-COUNTED = "counted"  # of a constant that does not stand in the text
+COUNTED = "counted"  # marks a constant that is not in the text
 MOST_COUNTED = 1 << 31
 DEFAULTED = "line {line}: {name} is taken at its default, {value}"
 
 
 class Defaulted(NamedTuple):
-    """A script's tree with its defaults in their places, and what was taken so."""
+    """A script's syntax tree with its defaults filled in, and notes on them."""
 
     tree: ast.AST
     notes: tuple[str, ...]
 
 
 class _Places(ast.NodeTransformer):
-    """Puts defaults in their places."""
+    """Replaces nodes by their defaults."""
 
     def __init__(self, fields: Mapping[str, ast.expr], imported: frozenset[str]) -> None:
         self.fields, self.imported = fields, imported
@@ -82,7 +82,7 @@ class _Places(ast.NodeTransformer):
 
 
 def defaulted(text: str) -> Defaulted:
-    """Return the tree of a script with literals in place of names and of defaults."""
+    """Return the tree of a script with literals for names and defaults."""
     tree = ast.parse(text)
     places = _Places(dict(_fields(tree)), imported(tree))
     tree = with_literals(places.visit(tree))  # type: ignore[assignment]
@@ -90,7 +90,7 @@ def defaulted(text: str) -> Defaulted:
 
 
 def imported(tree: ast.AST) -> frozenset[str]:
-    """Return the names that a script imports: attributes of these are their own."""
+    """Return the names that a script imports: their attributes are not the script's."""
     return frozenset(
         (alias.asname or alias.name).partition(".")[0]
         for node in ast.walk(tree)
@@ -100,7 +100,7 @@ def imported(tree: ast.AST) -> frozenset[str]:
 
 
 def _fields(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the defaults of arguments and of the fields of data classes, by name."""
+    """Yield the defaults of arguments and dataclass fields, by name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node) == "add_argument":
             yield from _argument(node)
@@ -116,7 +116,7 @@ def _of_data(node: ast.expr) -> bool:
 
 
 def _default(field: ast.AnnAssign) -> ast.expr | None:
-    """Return the literal default of a field, `field(default=x)` too."""
+    """Return the literal default of a field, also in `field(default=x)`."""
     value: ast.expr | None = field.value
     if isinstance(value, ast.Call):
         value = next((word.value for word in value.keywords if word.arg == "default"), None)
@@ -124,7 +124,7 @@ def _default(field: ast.AnnAssign) -> ast.expr | None:
 
 
 def _argument(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the name of an argument and its literal default; false for a switch without one."""
+    """Yield an argument's name and literal default; False for a switch without one."""
     words: dict[str | None, Any] = {word.arg: word.value for word in call.keywords}
     names = [str(value_of(arg)) for arg in call.args if isinstance(arg, ast.Constant)]
     long = next((name for name in names if name.startswith("--")), next(iter(names), ""))

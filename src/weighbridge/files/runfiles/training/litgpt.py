@@ -20,11 +20,11 @@ from weighbridge.settings.ranks import SETTINGS
 
 KEYS = text_beside(__file__, "litgpt.txt")
 MODULES = ("query", "key", "value", "projection", "mlp", "head")
-OWN_ADAPTED = ("query", "value")  # of finetune_lora
+OWN_ADAPTED = ("query", "value")  # finetune_lora's default
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is litgpt's."""
+    """Return whether a document is litgpt's."""
     data = document.data
     if not isinstance(data, dict) or not isinstance(data.get("train"), dict):
         return False
@@ -81,7 +81,7 @@ def _adapters(keys: KeyReading) -> None:
 
 
 def _ranks(keys: KeyReading) -> None:
-    """Several devices share out by FSDP."""
+    """Take the ranks; several devices use FSDP."""
     devices, nodes = keys.value("devices"), keys.value("num_nodes", 1)
     if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
         keys.settings["shard"] = "fsdp1"

@@ -33,7 +33,7 @@ OF_MEGATRON = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recomp
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is LLaMA-Factory's: a model, and two keys that others have not."""
+    """Return whether a document is LLaMA-Factory's: a model, and two keys that others lack."""
     data = document.data
     return (
         isinstance(data, dict)
@@ -64,7 +64,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _learns(data: Mapping[str, Value]) -> str:
-    """Return what a stage learns from rewards or preferences, DPO by its loss; "" of others."""
+    """Return the method for rewards or preferences of a stage, DPO's by its loss; else ""."""
     stage = str(data.get("stage") or "sft").lower()
     loss = str(data.get("pref_loss") or "").lower()
     named = loss if stage == "dpo" and loss in PREFERENCES else stage
@@ -72,7 +72,7 @@ def _learns(data: Mapping[str, Value]) -> str:
 
 
 def _megatron(keys: KeyReading) -> str:
-    """Return why a run by Megatron is not answered; what Megatron alone reads counts as read."""
+    """Return why a Megatron run has no estimate; keys of Megatron count as read."""
     if not {"tensor_model_parallel_size", "pipeline_model_parallel_size"} & keys.data.keys():
         return ""
     keys.used.update(k for k in keys.data if "parallel" in k or k.startswith(OF_MEGATRON))
@@ -81,8 +81,8 @@ def _megatron(keys: KeyReading) -> str:
 
 
 def _adapters(keys: KeyReading) -> None:
-    """Take the modules that have adapters, and alpha: it decides no memory, and a new file has to
-    say it."""
+    """Take the modules with adapters, and alpha, which decides no memory but is needed in a new
+    file."""
     if keys.take("lora_alpha", "lora_alpha") is None:
         keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
     targets = keys.value("lora_target")
@@ -94,13 +94,13 @@ def _adapters(keys: KeyReading) -> None:
 
 WRITTEN = table(KEYS).names["written"]
 SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
-OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
+OFFLOADS = {  # ZeRO's offloading -> its config file
     ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",
     ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",
 }
 BEGINS: Mapping[str, Value] = {"stage": "sft", "do_train": True}
-PART = 0.1  # of the rows, which are evaluated
-NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+PART = 0.1  # fraction of the rows for evaluation
+NEW: Mapping[str, Value] = {  # keys that it requires and that decide no memory
     "dataset": "alpaca_en_demo",
     "num_train_epochs": 1.0,
     "learning_rate": 0.0001,
@@ -124,7 +124,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if isinstance(words.get("additional_target"), list | tuple):
         words["additional_target"] = ",".join(settings["modules_to_save"])
     if settings["eval_batch_size"] is not None:
-        words["val_size"] = PART  # without rows to evaluate it refuses to start
+        words["val_size"] = PART  # it does not start without evaluation rows
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)
 
 

@@ -35,20 +35,20 @@ from weighbridge.training.megatron.adapters import TARGETS
 from weighbridge.training.megatron.layout import LAYOUT
 
 KEYS = text_beside(__file__, "megatron.txt")
-(GPT,) = TYPES  # the model type that arguments describe
+(GPT,) = TYPES  # the model type of Megatron's arguments
 PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
-SWIFT = "megatron"  # its program, before sft and pt
+SWIFT = "megatron"  # ms-swift's program, before sft and pt
 TRAINS = ("sft", "pt")
 ARGS = "MODEL_ARGS"
-WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or files say
+WORDS: Mapping[str, int] = {  # tokenizers with a size in Megatron's code or files
     "GPT2BPETokenizer": 50257,
     "Llama2Tokenizer": 32000,
 }
 NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
-UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
-BY = "cp_comm_type"  # of ranks that share a sequence
-DROPOUT = 0.1  # Megatron's own default of both
-OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
+UNKNOWN_WORDS = 128_256  # Llama 3's, for a tokenizer we do not have (assumed)
+BY = "cp_comm_type"  # how ranks share a sequence
+DROPOUT = 0.1  # Megatron's default for both dropouts
+OF_SWIFT: Mapping[str, Value] = {  # ms-swift's defaults, if Megatron's differ
     "micro_batch_size": 1,
     "global_batch_size": 16,
     "use_distributed_optimizer": True,
@@ -79,7 +79,7 @@ OF_EXPERTS: Mapping[str, tuple[str, int | None]] = {
     "moe_shared_expert_intermediate_size": ("shared_expert_intermediate_size", None),
     "moe_router_num_groups": ("n_group", None),
 }
-OF_MODEL = (  # arguments that say more of the model's config
+OF_MODEL = (  # arguments for further keys of the model's config
     *("ffn_hidden_size", "group_query_attention", "num_query_groups", "multi_latent_attention"),
     *("disable_bias_linear", "untie_embeddings_and_output_weights", "moe_layer_freq"),
 )
@@ -100,12 +100,12 @@ SWITCHES = frozenset(
         *("overlap_grad_reduce", "overlap_param_gather", "experimental_attention_variant"),
     )
 )
-MOST_NAMES = 5  # that one line tells
+MOST_NAMES = 5  # names in one note
 DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document starts Megatron's GPT training, or has the arguments of one."""
+    """Return whether a document starts Megatron's GPT training, or has arguments of one."""
     if document.syntax == "yaml":
         data = document.data
         return isinstance(data, dict) and isinstance(data.get(ARGS), dict)
@@ -139,7 +139,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _partly(text: str, each: launch.Launched) -> Iterator[str]:
-    """Yield what a script does not say of itself."""
+    """Yield notes on variables that a script does not decide by itself."""
     if arrays.conditional(text):
         yield sentence("script.under_condition")
     unsure = arrays.unsure(text)
@@ -159,7 +159,7 @@ def _partly(text: str, each: launch.Launched) -> Iterator[str]:
 
 
 def _without_others(words: Sequence[str]) -> list[str]:
-    """Return words without what a variable that nobody sets would add behind a switch."""
+    """Return words without unset variables behind a switch, which could add flags."""
     of_megatron: list[str] = []
     for word in words:
         if not (OTHER.fullmatch(word) and of_megatron and _is_switch(of_megatron[-1])):
@@ -179,7 +179,7 @@ def _started(document: Document) -> Iterator[launch.Launched]:
 
 
 def _words(named: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of a YAML as words of a command line."""
+    """Return the arguments of a YAML file as a command line."""
     words: list[str] = []
     for name, value in named.items():
         if value is False:
@@ -193,7 +193,7 @@ def _run(arguments: Document, ranks: int | None) -> PlannedRun:
     keys = reading(arguments, KEYS)
     keys.settings |= {"framework": "megatron", "method": "full"}
     named = keys.text("model")
-    described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
+    described = isinstance(keys.value("hidden_size"), int)  # else only --model can name the model
     config = _config(keys) if described and not named else {}
     _arguments(keys)
     keys.plain()
@@ -207,7 +207,7 @@ def _run(arguments: Document, ranks: int | None) -> PlannedRun:
 
 
 def _width(keys: KeyReading) -> str:
-    """Say that a model's width is no number, by which it would be described."""
+    """Return why a model's width is invalid, so that it cannot be described; "" if it is not."""
     width = keys.value("hidden_size")
     if not keys.text("model") and width is not None and not isinstance(width, int):
         return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
@@ -228,7 +228,7 @@ def _targets(keys: KeyReading) -> None:
 
 
 def _config(keys: KeyReading) -> dict[str, Value]:
-    """Return the config of the model that arguments describe."""
+    """Return the config of the model that the arguments describe."""
     if mixed.pattern(keys):
         return mixed.config(keys, _vocabulary(keys))
     config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
@@ -259,7 +259,7 @@ def _config(keys: KeyReading) -> dict[str, Value]:
 
 
 def _widths(keys: KeyReading) -> dict[str, Value]:
-    """Return what the feed-forward and the ends of the model are."""
+    """Return the config's keys for the MLP, the embedding and the output layer."""
     width = keys.value("hidden_size")
     gated = keys.on("swiglu")
     usual = 4 * width if isinstance(width, int) else None
@@ -280,14 +280,14 @@ def _named(keys: KeyReading, names: Mapping[str, tuple[str, int | None]]) -> dic
 
 
 def _used(keys: KeyReading, *names: str) -> None:
-    """Count arguments as understood that describe the model."""
+    """Mark arguments as understood that describe the model."""
     for name in names:
         if keys.value(name) is not None:
             keys.knows(name, "model")
 
 
 def _dense_first(keys: KeyReading) -> dict[str, Value]:
-    """Return how many layers in front have no experts: [0]*3+[1]*58."""
+    """Return the number of first layers without experts: [0]*3+[1]*58."""
     layout = keys.value("moe_layer_freq", 1)
     match = DENSE_FIRST.fullmatch(str(layout).strip())
     if match is not None:
@@ -298,8 +298,8 @@ def _dense_first(keys: KeyReading) -> dict[str, Value]:
 
 
 def _vocabulary(keys: KeyReading) -> int:
-    """Return the words of the tokenizer: those that are said, that Megatron knows of it, or that
-    the model has whose tokenizer it is."""
+    """Return the vocabulary size: as stated, as Megatron knows it for the tokenizer, or that of the
+    tokenizer's model."""
     vocabulary = keys.value("vocab_size")
     if isinstance(vocabulary, int) and vocabulary > 0:
         keys.knows("vocab_size", "model")
@@ -322,8 +322,8 @@ def _vocabulary(keys: KeyReading) -> int:
 
 
 def _arguments(keys: KeyReading) -> None:
-    """Take the arguments that decide memory under their own names, where no setting says the
-    same."""
+    """Take the arguments that decide memory under their own names, if no setting stands for
+    them."""
     words: list[str] = []
     keys.take(SIZES["context"], SIZES["context"])
     several = Ranks.of(keys.settings).context > 1
@@ -348,13 +348,13 @@ def _arguments(keys: KeyReading) -> None:
 
 
 def _joined(value: Value) -> str:
-    """Write a value as one word; commas part words, and mean nothing in a layout."""
+    """Return a value as one word; commas are dropped, which mean nothing in a layout."""
     return "+".join(map(str, value)) if isinstance(value, list) else str(value).replace(",", "")
 
 
 def _batches(keys: KeyReading, ranks: int | None) -> None:
-    """Read how many micro-batches make a step, which hangs on the ranks. A launcher that starts too
-    few of them is one of several machines."""
+    """Take the micro-batches per step, which depend on the ranks. A launcher that starts too few
+    ranks is one of several machines."""
     whole, each = keys.value("global_batch_size"), keys.settings.get("batch_size", 1)
     if ranks is None:
         return
@@ -374,7 +374,7 @@ WRITTEN: Mapping[str, str] = {"seq_len": "seq_length", "batch_size": "micro_batc
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as arguments; None where Megatron has none for it. The
+    """Return a change of our settings as arguments, None if Megatron has none for it. The
     micro-batches of a step follow from the global batch."""
     changes = {name: value for name, value in change.items() if name != "gradient_accumulation"}
     return phrased(changes, WRITTEN, {})

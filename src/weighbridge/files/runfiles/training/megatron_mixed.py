@@ -17,7 +17,7 @@ TYPE = next(name for name, kind in TYPES.items() if kind.family is NEMOTRON_H)
 LETTERS = {MAMBA, ATTENDS, FEEDS, EXPERTS}
 PATTERNS = ("hybrid_layer_pattern", "hybrid_override_pattern")  # the second is older
 ENDS = "|"
-EXPAND, KERNEL = 2, 4  # of MambaMixer's own
+EXPAND, KERNEL = 2, 4  # MambaMixer's defaults
 USUAL = {"mamba_state_dim": 128, "mamba_head_dim": 64, "mamba_num_groups": 8}
 OF_MODEL = (  # arguments that say more of the config
     *("hidden_size", "num_layers", "num_attention_heads", "kv_channels", "ffn_hidden_size"),
@@ -34,13 +34,12 @@ OF_MODEL = (  # arguments that say more of the config
 
 
 def pattern(keys: KeyReading) -> str:
-    """Return the letters of all layers, with the ends of a pipeline's parts; "" where there are
-    none."""
+    """Return the letters of all layers, with the ends of pipeline stages; "" if there are none."""
     return next((text for name in PATTERNS if (text := keys.text(name))), "")
 
 
 def refused(keys: KeyReading) -> str | None:
-    """Return why a hybrid run is not answered; None where it is, or is none."""
+    """Return why a hybrid run has no estimate; None if it has one, or is not hybrid."""
     letters = pattern(keys)
     if not letters:
         if keys.on("is_hybrid_model"):
@@ -57,14 +56,14 @@ def refused(keys: KeyReading) -> str | None:
 
 
 def layout(keys: KeyReading) -> str:
-    """Return how many layers each part of a pipeline has, as Megatron writes it of others; "" where
-    the pattern does not say."""
+    """Return the layers of each pipeline stage, as Megatron writes them for other models; "" if the
+    pattern has no stages."""
     parts = pattern(keys).split(ENDS)
     return "E" + ENDS.join("t" * len(part) for part in parts) + "L" if len(parts) > 1 else ""
 
 
 def config(keys: KeyReading, words: int) -> dict[str, Value]:
-    """Return the config of the model that arguments describe."""
+    """Return the config of the model that the arguments describe."""
     letters = pattern(keys).replace(ENDS, "")
     width, heads = _number(keys, "hidden_size", 0), _number(keys, "num_attention_heads", 1)
     mamba = {name: _number(keys, name, usual) for name, usual in USUAL.items()}

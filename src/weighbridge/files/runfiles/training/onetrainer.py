@@ -33,11 +33,11 @@ EIGHT = ("FLOAT_W8A8", "INT_W8A8", "FLOAT_W8A8_COMPRESSED", "INT_W8A8_COMPRESSED
 OPTIMIZERS = NAMES["optimizer"]
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
 PIXELS, FRAMES = 512, 25
-AWAY = "CPU_OFFLOADED"  # of older files: blocks, or their inputs
+AWAY = "CPU_OFFLOADED"  # older files: offloads blocks, or their inputs
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is a config: a model by its type, in capitals."""
+    """Return whether a document is a config: its model type is in capitals."""
     data = document.data
     if not isinstance(data, dict) or not ("training_method" in data or "base_model_name" in data):
         return False
@@ -67,7 +67,7 @@ def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the repository where it is one that we know, else the pipeline of the type."""
+    """Return the repository if weighbridge knows it, else the pipeline of the type."""
     name, kind = keys.text("base_model_name"), keys.text("model_type")
     keys.knows("model_type", "model")
     if pipelines.of_repository(name) is not None:
@@ -78,7 +78,7 @@ def _model(keys: KeyReading) -> str:
 
 
 def _layers(keys: KeyReading) -> None:
-    """Read which layers have adapters: those that have one of some words in their paths."""
+    """Read which layers have adapters: those with one of some words in their paths."""
     for key in ("layer_filter", "lora_layers"):
         words = [word.strip() for word in keys.text(key).split(",") if word.strip()]
         if words and (keys.on("layer_filter_regex") or keys.on("lora_layers_regex")):
@@ -88,13 +88,13 @@ def _layers(keys: KeyReading) -> None:
 
 
 def _sides(text: str) -> tuple[int, int]:
-    """1024, or 768x1024: (height, width)."""
+    """Return (height, width) of "1024" or "768x1024"."""
     sides = [int(word) for word in text.strip().split("x") if word.strip().isdigit()] or [PIXELS]
     return sides[-1], sides[0]
 
 
 def _sizes(keys: KeyReading) -> None:
-    """Read the largest of several sizes: a side, or width x height."""
+    """Take the largest of several sizes: a side, or width x height."""
     text = str(keys.value("resolution") or "")
     if text:
         sizes = map(_sides, text.split(","))
@@ -122,14 +122,14 @@ def _optimizer(keys: KeyReading) -> None:
 
 
 def _stored(keys: KeyReading, part: str) -> str:
-    """Return the dtype of a part's weights; older files have one for all that do not say it."""
+    """Return the dtype of a component's weights; older files have one for all components."""
     written = keys.value(f"{part}.weight_dtype")
     shared = keys.value("weight_dtype")
     return str(written if written not in (None, "NONE") else shared or "FLOAT_32")
 
 
 def _base(keys: KeyReading, part: str) -> None:
-    """Read how the denoiser is stored. What is packed is multiplied in the dtype of training."""
+    """Read the denoiser's format. Quantized weights are multiplied in the training dtype."""
     name, key = _stored(keys, part), f"{part}.weight_dtype"
     only = "@blocks" if keys.value("quantization.layer_filter_preset") == "blocks" else ""
     if not only and keys.value("quantization.layer_filter"):
@@ -148,7 +148,7 @@ def _base(keys: KeyReading, part: str) -> None:
 
 
 def _offloaded(keys: KeyReading, part: str) -> None:
-    """Read checkpoints and what waits in host memory. Blocks of UNets stay."""
+    """Read checkpointing and offloading to host memory. Blocks of UNets stay."""
     kind = keys.value("gradient_checkpointing")
     again = keys.value(f"{part}.gradient_checkpointing", kind not in (False, "OFF"))
     inputs = keys.value(f"{part}.activation_offloading")
@@ -177,7 +177,7 @@ def _waiting(keys: KeyReading, key: str) -> None:
 
 
 def _encoders(keys: KeyReading) -> None:
-    """Read the formats of text encoders, and whether CLIP's are trained."""
+    """Read the formats of text encoders, and whether CLIP's train."""
     small = keys.text("model_type").startswith(
         ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL")
     )

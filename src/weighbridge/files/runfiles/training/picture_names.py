@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from weighbridge.base.parsed import text_beside
 from weighbridge.files.runfiles.tables import table
 
-# The pipeline that a script trains, by the beginning of its name, where the weights are a file
+# beginning of a script's name -> its pipeline, for weights in a file
 PIPELINES = table(text_beside(__file__, "kohya.txt")).names["script"]
 # The same of diffusers' scripts, by the end of their names; others train what they are told
 EXAMPLES = table(text_beside(__file__, "diffusers_scripts.txt")).names["script"]

@@ -37,7 +37,7 @@ def network(keys: KeyReading, script: str) -> None:
 
 
 def of_unet(script: str) -> bool:
-    """Tell whether a script trains a UNet."""
+    """Return whether a script trains a UNet."""
     return script.startswith(("sdxl", "train_")) or not script
 
 
@@ -47,7 +47,7 @@ def _number(value: object) -> int:
 
 
 def _pairs(value: object) -> dict[str, str]:
-    """["algo=lokr", "factor=8"] or one of them."""
+    """Return ["algo=lokr", "factor=8"], or one text of them, as a mapping."""
     words = value if isinstance(value, list) else str(value or "").split()
     return {
         name: text.strip("\"'")

@@ -50,18 +50,18 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 USUAL_STAGE = 2  # of ZeRO: accelerate's, and sd-scripts' library/deepspeed_utils.py
-VIDEOS = ("wan", "hv")  # scripts of musubi-tuner that train video
+VIDEOS = ("wan", "hv")  # musubi-tuner's scripts for video
 # musubi-tuner docs/dataset_config.md, dataset/config_utils.py: keys of data sets of videos, and the
 # frames that a video has at most where all of it is taken
 MOVING = frozenset(("video_directory", "video_jsonl_file"))
 LONGEST = 129
-USUAL = (544, 960)  # height and width, where no resolution is said
-MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
+USUAL = (544, 960)  # height and width by default
+MEGAPIXEL = 1024  # pixels of a side for SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document starts one of the programs."""
+    """Return whether a document starts one of these programs."""
     if document.syntax == "shell":
         return next(_lines(document), None) is not None
     data = document.data
@@ -79,7 +79,7 @@ def _simpletuner(data: Mapping[str, Any]) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each line, or of the config."""
+    """Yield the run of each command, or of the config."""
     if document.syntax == "shell":
         for script, program, words, before in _lines(document):
             arguments = flags.document(document.text, words, document.name, document.folder)
@@ -92,7 +92,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _lines(document: Document) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    """Yield (script, program, words behind it, words before it) of each line that starts one."""
+    """Yield (script, program, words behind it, words before it) of each command that starts one."""
     try:
         all_commands = list(commands(document.text))
     except UsageError:
@@ -107,7 +107,7 @@ def _lines(document: Document) -> Iterator[tuple[str, str, list[str], list[str]]
 
 
 def _with_config(arguments: Document) -> Document:
-    """Return arguments over those of the TOML that --config_file names, where it is there."""
+    """Return the arguments merged over those of the TOML in --config_file, if it exists."""
     config = _beside(arguments, arguments.data.get("config_file"), "toml")
     if config is None or not isinstance(config.data, dict):
         return arguments
@@ -115,7 +115,7 @@ def _with_config(arguments: Document) -> Document:
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a TOML without its sections, which are only for people."""
+    """Return the keys of a TOML without its sections, which only help people."""
     flat: dict[str, Any] = {}
     for name, value in data.items():
         flat |= value if isinstance(value, dict) else {name: value}
@@ -123,7 +123,7 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _beside(document: Document, name: object, syntax: str) -> Document | None:
-    """Return a file that lies beside a run file: where its path leads, or by its name alone."""
+    """Return a file near a run file: at its path, or by its name alone."""
     if not isinstance(name, str) or not name:
         return None
     try:
@@ -145,7 +145,7 @@ def _run(program: str, document: Document, script: str, before: Sequence[str] = 
 
 
 def _launched(keys: KeyReading, before: Sequence[str]) -> None:
-    """Take the ranks that accelerate or torchrun starts, and what accelerate's plugin shares."""
+    """Take the ranks of accelerate or torchrun, and the sharding of accelerate's plugin."""
     ranks, plugin = of_launcher("accelerate", before, {}).ranks, flags.mapping(before)
     if ranks is not None and ranks > 1:
         keys.settings["data_parallel_size"] = ranks
@@ -156,7 +156,7 @@ def _launched(keys: KeyReading, before: Sequence[str]) -> None:
 
 
 def worded(keys: KeyReading) -> None:
-    """Take the values that the table has words for."""
+    """Take the values that the table knows."""
     for key in list(keys.keys.values):
         for name in sorted(
             {name for (name, _), words in keys.keys.phrases.items() if key in words}
@@ -206,7 +206,7 @@ def _of_script(keys: KeyReading, program: str, script: str) -> str:
 
 
 def _of_weights(keys: KeyReading) -> str:
-    """Return the pipeline of the file that is trained, by its name; "" where nobody knows it."""
+    """Return the pipeline of the weights by their file's name; "" if it is unknown."""
     files = (of_file(keys.text(key)) for key in ("pretrained_model_name_or_path", "dit"))
     return next((file.pipeline for file in files if file is not None), "")
 
@@ -225,7 +225,7 @@ def _method(keys: KeyReading, script: str) -> None:
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
-    """musubi-tuner caches always; sd-scripts where it is told to."""
+    """Take what is not cached: musubi-tuner always caches; sd-scripts do if the user sets it."""
     trains_text = not script or not keys.on("network_train_unet_only")
     if "uncached_text" not in keys.settings or not trains_text or not of_unet(script):
         return
@@ -234,7 +234,7 @@ def _uncached(keys: KeyReading, script: str) -> None:
 
 
 def _resolution(keys: KeyReading, script: str) -> None:
-    """Read size, frames and batch of the largest bucket, here or from the config of data sets."""
+    """Take size, frames and batch of the largest bucket, from here or the dataset config."""
     _sized(keys, "resolution")
     file = keys.value("config_file")
     if file and _beside(keys.document, file, "toml") is None:
@@ -248,7 +248,7 @@ def _resolution(keys: KeyReading, script: str) -> None:
 
 
 def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
-    """Take the largest bucket of a config of data sets."""
+    """Take the largest bucket of a dataset config."""
     general = data.get("general")
     shared = general if isinstance(general, dict) else {}
     sets = [{**shared, **one} for one in _list(data.get("datasets")) if isinstance(one, dict)]
@@ -267,7 +267,7 @@ def _largest(keys: KeyReading, data: Mapping[str, Any], script: str) -> None:
 
 
 class DataBucket(NamedTuple):
-    """The largest bucket of a data set; `most`: its frames are those of the longest video."""
+    """The largest bucket of a dataset; `most`: its frames are those of the longest video."""
 
     size: tuple[int, int] | None
     batch: int
@@ -281,9 +281,9 @@ class DataBucket(NamedTuple):
 
 
 def _bucket(one: Mapping[str, Any]) -> DataBucket:
-    """Return the largest bucket of a data set of sd-scripts or musubi-tuner. Of a video that is
-    the longest of target_frames, or all of it up to max_frames; each is cut to 4n + 1 by the
-    autoencoder."""
+    """Return the largest bucket of a dataset of sd-scripts or musubi-tuner. For video it has the
+    longest of target_frames, or all frames up to max_frames; the autoencoder cuts each to 4n +
+    1."""
     batch = one.get("batch_size")
     whole = one.get("frame_extraction") == "full"
     target = one.get("max_frames", LONGEST) if whole else one.get("target_frames")
@@ -302,7 +302,7 @@ def _sized(keys: KeyReading, key: str) -> None:
 
 
 def _pixels(value: object) -> tuple[int, int] | None:
-    """1024, "1024,768" and [1024, 768], width first -> (height, width)."""
+    """Return (height, width) of 1024, "1024,768" and [1024, 768], width first."""
     sides = re.findall(r"\d+", str(value)) if isinstance(value, int | str | list) else []
     return (int(sides[-1]), int(sides[0])) if len(sides) in (1, 2) else None
 
@@ -343,7 +343,7 @@ def _factors(kinds: object) -> Iterator[tuple[str, Mapping[str, int]]]:
 
 
 def _area(keys: KeyReading) -> None:
-    """Pixels, or megapixels; of the data backends the largest."""
+    """Take the area in pixels, or megapixels; the largest of the data backends."""
     areas = [(keys.value("resolution"), keys.value("resolution_type"), "resolution")]
     name = keys.text("data_backend_config")
     backends = _beside(keys.document, name, "json")
@@ -368,8 +368,8 @@ def _side(value: object, kind: object) -> int:
 
 
 def _examples(keys: KeyReading, script: str) -> None:
-    """Read what a script of diffusers chooses by itself. Captions are encoded before the steps
-    where they are all one, or in train_text_to_image_sdxl."""
+    """Take what a diffusers script decides by itself. It encodes captions before the steps if all
+    are one, or in train_text_to_image_sdxl."""
     keys.settings.setdefault("method", "lora" if "lora" in script else "full")
     _example_sizes(keys, script)
     if not script.startswith(ENCODED):
@@ -379,7 +379,7 @@ def _examples(keys: KeyReading, script: str) -> None:
 
 
 def _example_sizes(keys: KeyReading, script: str) -> None:
-    """Take the rank, the batch and the size, or what the script has of its own."""
+    """Take the rank, the batch and the size, or the script's defaults."""
     _sized(keys, "resolution")
     keys.take("train_batch_size", "batch_size")
     side = 1024 if script.endswith("sdxl") else 512

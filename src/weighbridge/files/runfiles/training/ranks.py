@@ -28,9 +28,9 @@ from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Unread
 from weighbridge.files.runfiles.training import flags
 from weighbridge.settings.ranks import ORDER, SETTINGS, SIZES, Ranks
 
-TORCHRUN = ("torch.distributed.launch", "torch.distributed.run")  # the modules behind it
+TORCHRUN = ("torch.distributed.launch", "torch.distributed.run")  # torchrun's modules
 COUNTS = ("nproc_per_node", "num_processes", "num_gpus", "num_accelerators")
-WHOLE = "num_processes"  # of all machines
+WHOLE = "num_processes"  # over all machines
 MACHINES = ("nnodes", "num_nodes", "num_machines")
 PET: Mapping[str, str] = {"PET_NNODES": "nnodes", "PET_NPROC_PER_NODE": "nproc_per_node"}
 # Variables of programs that start torchrun by themselves, and of torchtitan's script; the last goes
@@ -58,7 +58,7 @@ NO_HOST = "{} is not in {}, and deepspeed does not start: name one of its machin
 NO_CARD = "{} has {} slots in {}, and deepspeed does not start with card {}"
 NO_HOSTS = "{}: {} is no line of a hostfile, and deepspeed does not start: write it as NAME slots=8"
 NOT_SAID = "on how many cards it runs is not said: --gpu says it"
-RANGE = re.compile(r"(\d+):\d+")  # of machines, for torchrun
+RANGE = re.compile(r"(\d+):\d+")  # a range of machines, for torchrun
 AT_LEAST = "of {} machines the least are counted"
 UNKNOWN = "its value is not in the file: one machine is counted"
 EACH_UNSAID = (
@@ -75,9 +75,9 @@ CARDS = re.compile(r"\d+(,\d+)*")
 
 
 class Start(NamedTuple):
-    """What a launcher is told: processes of each machine, of all machines, and machines, which may
-    be a variable. `refused`: why it starts nothing; `elsewhere`: a job around it, or its reader,
-    says the machines that a variable counts."""
+    """The processes that a launcher starts: `each` machine, the `whole` of all machines, and
+    `machines`, which may be a variable. `refused`: why it starts nothing; `elsewhere`: a job around
+    it, or its reader, knows the machines behind a variable."""
 
     each: int | None = None
     whole: int | None = None
@@ -88,32 +88,32 @@ class Start(NamedTuple):
 
     @property
     def ranks(self) -> int | None:
-        """Return how many processes there are on all machines; None where nobody says it."""
+        """Return the number of processes on all machines, None if not stated."""
         if self.whole is not None or self.each is None or (self.elsewhere and self._variable):
             return self.whole
         return self.each * self._several
 
     @property
     def inside(self) -> int | None:
-        """Return how many processes each of several machines has; None where there is one, or
-        nobody says it."""
+        """Return the processes per machine for several machines; None for one machine, or if not
+        stated."""
         machines, ranks = self._several, self.ranks
         return None if ranks is None or machines == 1 else max(1, ranks // machines)
 
     @property
     def _variable(self) -> bool:
-        """Tell whether machines are said, and by no number."""
+        """Return whether the machines are stated, but not as a number."""
         return self.machines is not None and number(self.machines) is None
 
     @property
     def _several(self) -> int:
-        """Return the machines that are counted: of a range the least, of a variable one."""
+        """Return the number of machines; the least of a range, 1 for a variable."""
         least = RANGE.fullmatch(str(self.machines))
         return number(least[1] if least else self.machines) or 1
 
     @property
     def not_read(self) -> tuple[Unread, ...]:
-        """Return what is not read of a start, with what is only partly known of its machines."""
+        """Return the notes on a start, and on a number of machines that is only partly known."""
         if self.elsewhere:
             return tuple(one for one in self.unread if one.key not in (NODES, *COUNTS))
         if not self._variable or self.refused:
@@ -126,13 +126,13 @@ class Start(NamedTuple):
 
 
 def number(value: Any) -> int | None:
-    """Return a count, from 1; None of what is none."""
+    """Return a count of at least 1, None for anything else."""
     text = str(value)
     return int(text) if text.isdigit() and int(text) else None
 
 
 def ranks_of(run: PlannedRun) -> int:
-    """Return the ranks that a training starts by its settings; 0 where those do not say."""
+    """Return the ranks that a training's settings state; 0 if none do."""
     says_ranks = any(run.settings.get(SIZES[kind]) for kind in ORDER)
     trains = run.task in ("train", "train_image")
     return Ranks.of(run.settings).cards if trains and says_ranks else 0
@@ -145,10 +145,10 @@ def of_launcher(
     before: Sequence[str] = (),
     document: Document | None = None,
 ) -> Start:
-    """Return what a launcher starts by its own words; `before` are those before it, and beside
-    `document` its hostfile may lie."""
+    """Return what a launcher starts; `before` are the words before it, and its hostfile may lie
+    beside `document`."""
     flags_given = flags.mapping(words)
-    if launcher == "deepspeed":  # which leaves the variable unread beside counts of its own
+    if launcher == "deepspeed":  # DeepSpeed ignores the variable if it has counts
         return _of_deepspeed({SHORT.get(n, n): v for n, v in flags_given.items()}, env, document)
     start = _of_words(launcher, flags_given, words, env, before)
     return start if flags_given.get("gpu_ids") else _seen(start, env)
@@ -175,7 +175,7 @@ def _of_words(
 
 
 def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the ranks that variables say, by the launchers' flags."""
+    """Return the ranks in environment variables, under the launchers' flags."""
     named = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
     if env.get(NODES) and NGPU not in env:
         named["nnodes"] = env[NODES]
@@ -185,8 +185,8 @@ def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
 def of_program(
     program: str, before: Sequence[str], env: Mapping[str, str], each_card: str
 ) -> Start:
-    """Return what a program starts that launches its own processes; `each_card` is the one that
-    takes every card that it sees."""
+    """Return what a program that launches its own processes starts; `each_card` is the program that
+    uses all visible cards."""
     known = _by_environment(env)
     refused = below({flag: known[name] for name, flag in SPELLED.items() if name in known}, "")
     if not known:
@@ -203,7 +203,7 @@ def of_program(
 
 
 def _seen(start: Start, env: Mapping[str, str]) -> Start:
-    """Return a start that says so where it has more processes on a machine than cards are seen."""
+    """Return a start with a note if it has more processes per machine than visible cards."""
     seen, each = visible(env), start.inside or start.ranks
     if not seen or not each or each <= seen:
         return start
@@ -212,7 +212,7 @@ def _seen(start: Start, env: Mapping[str, str]) -> Start:
 
 
 def _of_accelerate(flags_given: Mapping[str, Any], env: Mapping[str, str]) -> Start:
-    """Return what accelerate starts, which hands one machine's processes to torchrun."""
+    """Return what accelerate starts; torchrun starts the processes of one machine for it."""
     torch = _of_pet(env)
     if not torch or (number(flags_given.get("num_machines")) or 1) > 1:
         return counted(flags_given)
@@ -226,7 +226,7 @@ def _of_pet(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def counted(counts: Mapping[str, Any]) -> Start:
-    """Return what flags by the names of torchrun and accelerate say."""
+    """Return the start of flags named as torchrun's and accelerate's."""
     name = next((name for name in COUNTS if number(counts.get(name))), "")
     machines = next((counts[name] for name in MACHINES if name in counts), None)
     count = number(counts.get(name))
@@ -241,8 +241,8 @@ def counted(counts: Mapping[str, Any]) -> Start:
 
 
 def below(counts: Mapping[str, Any], sign: str = "--", unsaid: int | None = None) -> str:
-    """Say which of these counts is none; "" where all are. `unsaid` is what their program takes for
-    a flag that is not there."""
+    """Return which count is invalid; "" if none is. `unsaid`: the value that means a missing
+    flag."""
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value == unsaid:
             continue
@@ -252,7 +252,7 @@ def below(counts: Mapping[str, Any], sign: str = "--", unsaid: int | None = None
 
 
 def _of_mpi(words: Sequence[str]) -> Start:
-    """Return what mpirun starts: where nobody says it, a process for each slot of its hosts."""
+    """Return what mpirun starts: by default one process per slot of its hosts."""
     spelled_flags = flags.mapping(words)
     spelled = {name: v for name, v in spelled_flags.items() if name in OF_MPI}
     flags_given = {OF_MPI[name]: v for name, v in spelled.items()}
@@ -267,7 +267,7 @@ def _of_mpi(words: Sequence[str]) -> Start:
 
 
 def _slots(hosts: str) -> list[int]:
-    """Return the slots of each host of mpirun's own list: h0:8,h1:8; none where it is none."""
+    """Return the slots of each host in mpirun's list, h0:8,h1:8; none if it is invalid."""
     slots: dict[str, int] = {}
     for host in filter(None, hosts.split(",")):
         match = SLOTS.fullmatch(host)
@@ -305,7 +305,7 @@ def _of_deepspeed(
 
 
 def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[Unread, ...]:
-    """Return the note on the hostfile that a command names and that is not here."""
+    """Return the note on a missing hostfile."""
     named = flags_given.get("hostfile")
     if hosts or not isinstance(named, str):
         return (Unread(key="deepspeed", line=1, why=NOT_SAID),)
@@ -315,8 +315,8 @@ def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[U
 def _by_counts(
     flags_given: Mapping[str, Any], env: Mapping[str, str], hosts: Mapping[str, int]
 ) -> Start:
-    """Return what is started of all machines, or of the first ones, and on each of all its cards,
-    or of the first ones."""
+    """Return what is started on all machines, or the first ones, and on all cards of each, or the
+    first ones."""
     each = number(flags_given.get("num_gpus")) or number(flags_given.get("num_accelerators"))
     machines = number(flags_given.get("num_nodes"))
     if hosts:
@@ -331,20 +331,20 @@ def _by_counts(
 
 
 def _of_machines(counts: Sequence[int]) -> Start:
-    """Return the start of so many processes on each machine: where these differ, of all."""
+    """Return the start of `counts` processes per machine; if they differ, only their sum."""
     alike = len(set(counts)) == 1
     return Start(whole=sum(counts), machines=len(counts) if alike else None)
 
 
 def _without(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
-    """Return the cards that are left of machines without those that are asked for."""
+    """Return the cards per machine that an exclude filter leaves."""
     left = {host: slots for host, slots in hosts.items() if asked.get(host) != set()}
     return [slots - len(asked.get(host, ())) for host, slots in left.items()]
 
 
 def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unread, ...]) -> Start:
-    """Return what is left of the machines by --include or --exclude. Raises BadFileError for a
-    machine, or a card, that is not there."""
+    """Return the start on machines that --include or --exclude leaves. Raises BadFileError for an
+    unknown machine or card."""
     if "$" in text:
         return Start(unread=unsaid)
     asked = _asked(name, text)
@@ -362,7 +362,7 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
 
 
 def _asked(name: str, text: str) -> dict[str, set[int]]:
-    """Return the cards that a filter names of each machine; of one without cards all."""
+    """Return the cards per machine that a filter names; an empty set means all."""
     asked: dict[str, set[int]] = {}
     for part in text.split("@"):
         host, colon, cards = part.partition(":")
@@ -373,8 +373,8 @@ def _asked(name: str, text: str) -> dict[str, set[int]]:
 
 
 def _hosts(flags_given: Mapping[str, Any], document: Document | None) -> dict[str, int]:
-    """Return the cards of each machine of the hostfile that a command names; none where it is not
-    here. Raises BadFileError for one that is broken."""
+    """Return the cards per machine in the hostfile of a command; none if it is missing. Raises
+    BadFileError if it is malformed."""
     named = flags_given.get("hostfile")
     if document is None or not isinstance(named, str):
         return {}

@@ -50,9 +50,9 @@ ESTIMATORS = {  # verl trainer/ppo/{core_algos,utils}.py, OpenRLHF's; most have 
     **dict.fromkeys(("group_norm", "grpo_passk", "grpo_vectorized"), "grpo"),
     **dict.fromkeys(("gpg", "gdpo", "opo", "optimal_token_baseline"), "grpo"),
 }
-KL, PACKED = 0.001, 16192  # kl_loss_coef of verl; tokens of a forward of OpenRLHF
-ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
-AGAIN = {  # words of --checkpointing; other values are Megatron's own arguments
+KL, PACKED = 0.001, 16192  # verl's kl_loss_coef; OpenRLHF's tokens per forward
+ALWAYS = "no_create_attention_mask_in_dataloader"  # these programs' loaders make no mask
+AGAIN = {  # values of --checkpointing; others are Megatron's own arguments
     "recompute_granularity": ("full", "selective"),
     "recompute_method": ("uniform",),
     "recompute_num_layers": (1,),
@@ -63,7 +63,7 @@ LONGER = "+ log-probabilities are filled up to more tokens than the update"
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document starts one of these programs, or is its config."""
+    """Return whether a document starts one of these programs, or is its config."""
     if document.syntax == "shell":
         script = is_script(document) or begins_with_a_command(document.text)
         return script and started(document) is not None
@@ -105,15 +105,14 @@ def _planned(run: RewardRun) -> PlannedRun:
     for each, machines in program.cards:
         _cards(keys, each, machines, program.usual_cards)
     for setting, (value, name) in program.usual.items():
-        if setting != "seq_len" or not _writes(keys):  # rows of answers are of two numbers
+        if setting != "seq_len" or not _writes(keys):  # rows with answers have two lengths
             keys.default(setting, value, sentence("own_name", framework=program.name, name=name))
     _settled(keys, program, method)
     return keys.run(model, refused=learned.refusal(method and keys.settings["method"]))
 
 
 def _settled(keys: KeyReading, program: RewardProgram, method: str) -> None:
-    """Settle what follows from others. Of a run that learns the next token what is packed is one
-    row."""
+    """Set what follows from other settings. In fine-tuning, packed sequences are one row."""
     if Ranks.of(keys.settings).context > 1 and program.sequence:
         keys.settings["context_parallel_by"] = program.sequence
     if keys.cards == 1:
@@ -127,7 +126,7 @@ def _settled(keys: KeyReading, program: RewardProgram, method: str) -> None:
 
 
 def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
-    """Return what a run learns; "" of one that is plain fine-tuning."""
+    """Return the method of a run; "" for plain fine-tuning."""
     for name in program.method:
         if isinstance(keys.value(name), str):
             keys.knows(name, "method")
@@ -141,7 +140,7 @@ def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
 
 
 def _cards(keys: KeyReading, each: str, machines: str, usual: int) -> None:
-    """Take how many cards train: those of a machine, times machines."""
+    """Take the number of cards that train: cards per machine times machines."""
     count = number(keys.value(each, usual))
     several = max(1, number(keys.value(machines)) if machines else 1)
     if not count:
@@ -164,7 +163,7 @@ def _keys_of(keys: KeyReading, setting: str) -> list[str]:
 
 
 def _adapted(keys: KeyReading, program: RewardProgram) -> None:
-    """Take the rank of adapters; where none is above 0, all is trained."""
+    """Take the LoRA rank; without one above 0, all weights train."""
     ranks = _keys_of(keys, "lora_r")
     rank = next((name for name in ranks if number(keys.value(name))), "")
     keys.used.update((program.targets, *ranks))
@@ -211,8 +210,8 @@ def _verl(keys: KeyReading) -> None:
 
 
 def _rows(keys: KeyReading) -> None:
-    """Take the rows of a forward, or the tokens that it is filled up to. Numbers without "per gpu"
-    are of all cards."""
+    """Take the rows per forward, or the tokens that fill one. Counts without "per gpu" are over all
+    cards."""
     passes = f"{ROLLOUT}.log_prob_max_token_len_per_gpu"
     rows = {f"{ACTOR}.ppo_micro_batch_size": "batch_size"}
     rows |= {f"{ROLLOUT}.log_prob_micro_batch_size": "logprob_batch_size"}
@@ -237,8 +236,8 @@ def _ulysses(keys: KeyReading, name: str) -> None:
 
 
 def _openrlhf(keys: KeyReading) -> None:
-    """Take a run whose roles are on cards of their own where nothing puts them together: the
-    actor's are weighed."""
+    """Take an OpenRLHF run. Its roles have separate cards unless they are colocated; the estimate
+    is for the actor's."""
     if keys.settings["method"] == "dpo" and (keys.on("model.ipo_enable") or keys.on("ipo")):
         keys.settings["method"] = "ipo"
     if not _writes(keys):
@@ -253,7 +252,7 @@ def _openrlhf(keys: KeyReading) -> None:
 
 
 def _unpacked(keys: KeyReading) -> None:
-    """Say of pairs without padding that they are counted at their longest."""
+    """Note that pairs without padding are counted at their longest."""
     packs = [one for one in keys.understood if one.setting == "packing"]
     keys.understood = [one for one in keys.understood if one not in packs]
     if keys.settings.pop("packing", None):
@@ -261,7 +260,7 @@ def _unpacked(keys: KeyReading) -> None:
 
 
 def _together(keys: KeyReading) -> None:
-    """Take the engine: on the same cards where all are put together, else on its own."""
+    """Take the engine: on the same cards if all roles are colocated, else on its own."""
     keys.settings["rollout_engine"] = "vllm"
     together = keys.on("train.colocate_all") or keys.on("colocate_all_models")
     if together and not (keys.on("train.async_enable") or keys.on("async_train")):
@@ -269,7 +268,7 @@ def _together(keys: KeyReading) -> None:
     sizes = ("num_engines", "tensor_parallel_size")
     count, each = (number(keys.peek(f"vllm.{n}")) or number(keys.peek(f"vllm_{n}")) for n in sizes)
     _apart(keys, max(1, count) * max(1, each))
-    if not together:  # the others have cards of their own, too
+    if not together:  # the other roles have separate cards, too
         names = ("reward.model_name_or_path", "reward_pretrain")
         keys.used.update((*names, "critic.model_name_or_path", "critic_pretrain"))
 
@@ -295,13 +294,13 @@ def _nemo_rl(keys: KeyReading) -> None:
     _cluster(keys)
     answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
     if keys.peek(answer) == keys.peek(row) or not _writes(keys):
-        keys.used.add(answer)  # rows are cut to the whole
+        keys.used.add(answer)  # rows are cut to the total length
     if not _writes(keys):
         keys.used.add("policy.logprob_batch_size")
 
 
 def _cluster(keys: KeyReading) -> None:
-    """Take the cards that train: all of the cluster, less those that the engine has alone."""
+    """Take the cards that train: the cluster's, less the engine's own."""
     each, nodes = (
         max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes")
     )
@@ -319,7 +318,7 @@ def _cluster(keys: KeyReading) -> None:
 
 
 def _slime(keys: KeyReading) -> None:
-    """Take a run of Megatron with an engine of SGLang, on the same cards where it says so."""
+    """Take a run of Megatron with an SGLang engine, on the same cards if colocated."""
     _megatron(keys, "", "")
     if not keys.on("colocate"):
         _apart(keys, max(1, number(keys.value("rollout_num_gpus"))))
@@ -335,7 +334,7 @@ def _swift(keys: KeyReading) -> None:
 
 
 def _megatron(keys: KeyReading, above: str, below: str) -> None:
-    """Take Megatron's layout, whose keys begin with `above`, and its own arguments."""
+    """Take Megatron's parallel sizes, whose keys begin with `above`, and its own arguments."""
     for kind in ("tensor", "pipeline", "context", "expert"):
         keys.take(
             f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
@@ -363,7 +362,7 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
 
 
 def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
-    """Return Megatron's arguments of products in 8 bits, which NeMo-RL has by other names."""
+    """Return Megatron's FP8 arguments, which NeMo-RL calls by other names."""
     if not keys.on(f"{section}.enabled"):
         return {}
     usual = {"fp8": "e4m3", "fp8_recipe": "blockwise", "fp8_param": None}
@@ -372,7 +371,7 @@ def _float8(keys: KeyReading, section: str) -> Mapping[str, Value]:
 
 
 def _argument(word: str) -> bool:
-    """Tell whether an argument is one of Megatron's that is weighed."""
+    """Return whether an argument is one of Megatron's that weighbridge supports."""
     try:
         read_arguments((word,))
     except UsageError:

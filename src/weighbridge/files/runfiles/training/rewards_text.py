@@ -24,7 +24,7 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.record import Unread, Value
 from weighbridge.files.runfiles.training import arrays, flags, ranks, starters
 
-NAMED = re.compile(r"\$\{(?P<above>\.*)(?P<path>[\w.]+)\}")  # with dots: from where it stands
+NAMED = re.compile(r"\$\{(?P<above>\.*)(?P<path>[\w.]+)\}")  # leading dots: relative to its place
 PRODUCT = re.compile(r"\$\{mul:\s*(\d+),\s*(\d+)\}")
 NESTED = 5  # names within names
 MOST_BASES = 8  # configs below configs
@@ -35,8 +35,8 @@ Shipped = Mapping[str, Mapping[str, Any]]
 
 
 class RewardProgram(NamedTuple):
-    """A line of rewards.jsonl: a `name` of programs.toml, `framework` as --framework has it, the
-    `table` of its keys, those that its YAML has `together`, and where all else stands."""
+    """A line of rewards.jsonl: a `name` of programs.toml, the `framework` for --framework, the
+    `table` of its keys, those that its YAML files have `together`, and other keys."""
 
     name: str
     framework: str
@@ -46,19 +46,19 @@ class RewardProgram(NamedTuple):
     usual_method: str = ""
     together: Sequence[str] = ()
     method: Sequence[str] = ()
-    cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
+    cards: Sequence[tuple[str, str]] = ()  # keys of the cards per machine, and of the machines
     usual_cards: int = 0
     words: str = ""  # its section of training/learning/words.txt; "": the framework's
-    tunes: bool = False  # it fine-tunes by the same keys, too
-    sequence: str = ""  # how ranks of a sequence see all of it
-    verbs: Sequence[str] = ()  # after its word; none: whatever it starts
+    tunes: bool = False  # the same keys also fine-tune
+    sequence: str = ""  # how ranks of a sequence exchange it
+    verbs: Sequence[str] = ()  # after its name; (): any
     usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it
     shipped: Mapping[str, Mapping[str, Any]] = {}  # configs by name -> what they say
 
 
 class RewardRun(NamedTuple):
-    """A run as keys. `absent` are files that it names and that are not here; `verb` is the module
-    that a script starts."""
+    """A run as keys. `absent`: files that it names and that are missing; `verb`: the module that a
+    script starts."""
 
     program: RewardProgram
     document: Document
@@ -68,7 +68,7 @@ class RewardRun(NamedTuple):
 
 
 class ConfigLayer(NamedTuple):
-    """What a config says above those that it begins with."""
+    """A config merged over those that it begins with."""
 
     data: Mapping[str, Any]
     absent: tuple[Unread, ...] = ()
@@ -82,14 +82,14 @@ SHIPPED = {name: says for each in REWARD_PROGRAMS for name, says in each.shipped
 
 
 def of_config(document: Document) -> RewardProgram | None:
-    """Return the program whose config a document is; None where it is none of these."""
+    """Return the program of a config document; None for other documents."""
     run = with_config(document)
     return None if run is None else run.program
 
 
 def with_config(document: Document) -> RewardRun | None:
-    """Return the run of a config, which those that it begins with may tell; None where it is none
-    of these."""
+    """Return the run of a config, recognized with the files that it begins with; None for other
+    documents."""
     if not isinstance(document.data, dict):
         return None
     data, absent, notes = _layer(document, SHIPPED)
@@ -108,12 +108,11 @@ def with_config(document: Document) -> RewardRun | None:
 
 
 def started(document: Document) -> RewardRun | None:
-    """Return the first run that a script starts of one of these programs; None where it starts
-    none."""
+    """Return the first run of one of these programs that a script starts; None without one."""
     if _dialect(document.text) is None:
         return None
     text = arrays.filled_in(document.text)
-    for branch in list(arrays.branches(text)):  # what nobody decided sets nothing
+    for branch in list(arrays.branches(text)):  # an undecided branch sets nothing
         if _dialect(branch) is None:
             text = text.replace(branch, "\n" * branch.count("\n"))
     try:
@@ -155,7 +154,7 @@ def _launched(document: Document, words: Sequence[str], env: Mapping[str, str]) 
 
 
 def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place]:
-    """Return the lines in which keys of a script stand."""
+    """Return the lines of a script's keys."""
     places: dict[Path, Place] = {}
     for key in values:
         pattern = rf"(?<![\w.]){re.escape(key).replace('_', '[-_]')}(?=[=\s])"
@@ -166,13 +165,13 @@ def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place
 
 
 def _named(document: Document, program: RewardProgram, name: Value) -> ConfigLayer:
-    """Return the config that a line names, above which its words stand."""
+    """Return the config that a command names, which the command's words override."""
     known = program.shipped
     return _base(document, known, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
 
 
 def _layer(document: Document, shipped: Shipped, left: int = MOST_BASES) -> ConfigLayer:
-    """Return a config above those that it names as its `defaults`, the last above the first."""
+    """Return a config merged over its `defaults`; a later one overrides an earlier one."""
     named = document.data.get("defaults")
     names = named if isinstance(named, list) else [named]
     layer = ConfigLayer({})
@@ -185,8 +184,8 @@ def _layer(document: Document, shipped: Shipped, left: int = MOST_BASES) -> Conf
 
 
 def _base(document: Document, shipped: Shipped, name: str, left: int) -> ConfigLayer:
-    """Return the config of a name: the file that lies beside a document, or one that is shipped.
-    What it names lies beside itself."""
+    """Return the config `name`: a file next to the document, or a shipped one. Files that it names
+    are next to itself."""
     config = beside(document, name, ("yaml",))
     if config is not None and isinstance(config.data, dict):
         there = os.path.join(document.folder, os.path.dirname(name))
@@ -199,7 +198,7 @@ def _base(document: Document, shipped: Shipped, name: str, left: int) -> ConfigL
 
 
 def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one mapping with what another says in its place, and within what both have."""
+    """Return `below` with the values of `data` over it, merged within common mappings."""
     both = dict(below)
     for key, value in data.items():
         inner = both.get(key)
@@ -210,8 +209,8 @@ def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(data: Mapping[str, Any], above: Path = (), whole: Any = None) -> dict[str, Any]:
-    """Return a mapping whose values that name other keys of it (`${policy.precision}`, `${..size}`,
-    `${mul:2, 3}`) are theirs."""
+    """Return a mapping with its references to other keys (`${policy.precision}`, `${..size}`,
+    `${mul:2, 3}`) replaced by values."""
     whole = data if whole is None else whole
     return {
         key: _resolved(value, (*above, key), whole)
@@ -236,7 +235,7 @@ def _put(value: Any, data: Mapping[str, Any], above: Path) -> Any:
 
 
 def _leaves(data: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield the paths of all values that are no mappings and no lists."""
+    """Yield path and value of all values that are neither mappings nor lists."""
     for key, value in data.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*above, key))

@@ -18,7 +18,7 @@ MOST = 1 << 18  # bytes of the pickle: a real one has 6,000
 
 
 class Record:
-    """Stands for every object of the pickle: what it was called with, and its state."""
+    """Stands for any object of the pickle: its arguments, and its state."""
 
     args: tuple[Any, ...] = ()
     state: Mapping[str, Any] = MappingProxyType({})
@@ -27,14 +27,14 @@ class Record:
         self.args = args
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Leave what an object holds: no argument that decides memory stands there."""
+        """Drop the content of an object: it has no arguments that decide memory."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
 
 
 class _Records(pickle.Unpickler):
-    """No class of the pickle is looked up, and no tensor is read."""
+    """An unpickler that looks up no class and reads no tensor."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         return Record
@@ -44,7 +44,7 @@ class _Records(pickle.Unpickler):
 
 
 def arguments(raw: bytes, name: str) -> str:
-    """Return the arguments that a file saves, as JSON. Raises BadFileError."""
+    """Return the arguments in a saved file as JSON. Raises BadFileError."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as opened:
             inside = next(one for one in opened.infolist() if one.filename.endswith("data.pkl"))
@@ -63,7 +63,7 @@ def arguments(raw: bytes, name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; an enumeration is what it was made of."""
+    """Return a value for JSON; an enum member is its value."""
     if isinstance(value, Record):
         value = value.args[0] if len(value.args) == 1 else None
     if isinstance(value, dict):

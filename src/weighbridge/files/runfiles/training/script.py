@@ -31,9 +31,9 @@ from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unre
 from weighbridge.files.runfiles.training import literals, trl
 from weighbridge.workload.consistency import OWN_DTYPE
 
-# Of learning from rewards and preferences: GRPOTrainer, DPOConfig
+# trainers from rewards and preferences: GRPOTrainer, DPOConfig
 LEARNERS = ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
-LOSSES = {("dpo", "ipo"): "ipo", ("cpo", "simpo"): "simpo"}  # a class and its loss_type
+LOSSES = {("dpo", "ipo"): "ipo", ("cpo", "simpo"): "simpo"}  # (class, loss_type) -> method
 CONFIGS = (
     *(f"{name}Config" for name in LEARNERS),
     *("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments"),
@@ -60,7 +60,7 @@ max_length fast_inference gpu_memory_utilization load_in_fp8 unsloth_tiled_mlp o
 qat_scheme
 """
 TAKEN = tuple(_TAKEN.split())
-OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # of these, what configs have, too
+OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # arguments that configs have, too
 STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
@@ -80,7 +80,7 @@ UNREAD = "it is read from the script's calls; what they compute is not followed"
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a script trains: a model is loaded, and arguments or adapters are made."""
+    """Return whether a script trains: it loads a model, and creates arguments or adapters."""
     calls = calls_in(document.data)
     names = {called(call) for call in calls}
     trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
@@ -89,8 +89,8 @@ def tells(document: Document) -> bool:
 
 
 class GatheredCalls(NamedTuple):
-    """The calls of a script in order, what the first of each group says, and where; and what was
-    taken at its default."""
+    """The calls of a script in order, the arguments of the first of each group and their places,
+    and notes on defaults."""
 
     calls: list[ast.Call]
     data: dict[str, Any]
@@ -99,7 +99,7 @@ class GatheredCalls(NamedTuple):
 
 
 def _gathered(document: Document) -> GatheredCalls:
-    """Return what the calls of a script say."""
+    """Return the calls of a script with their arguments."""
     tree, notes = literals.defaulted(document.text)
     calls = sorted(calls_in(tree), key=lambda call: call.lineno)
     data: dict[str, Any] = {}
@@ -116,8 +116,8 @@ def _gathered(document: Document) -> GatheredCalls:
 
 
 def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
-    """Yield what a call takes from an attribute of no package (`args.bs`), whose value is not in
-    the script."""
+    """Yield arguments from an attribute that the script does not set (`args.bs`), whose value is
+    unknown."""
     words = [(word.arg, word.value) for word in call.keywords if word.arg]
     if called(call) == LOADS and call.args:
         words.append(("model_name_or_path", call.args[0]))
@@ -131,12 +131,12 @@ def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
 
 
 def placed(document: Document) -> Document:
-    """Return a script with the places of what its calls say, and that of the last argument of its
-    config by the empty path: a new one stands behind it."""
+    """Return a script with the places of its calls' arguments. The empty path is the last argument
+    of its config: new ones go behind it."""
     calls, data, places, _ = _gathered(document)
     config = next((c for c in calls if called(c) in CONFIGS and c.keywords), None)
     ends = [_end(word.value) for word in config.keywords] if config is not None else []
-    if config is not None and max(ends) <= _end(config):  # a name's own literal stands elsewhere
+    if config is not None and max(ends) <= _end(config):  # a name's literal is elsewhere
         last = config.keywords[ends.index(max(ends))].value
         if last.lineno >= config.lineno:
             places[()] = _spanned(last, document.text)
@@ -144,7 +144,7 @@ def placed(document: Document) -> Document:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run that a script starts: its first of each call counts."""
+    """Yield the run of a script: the first call of each kind counts."""
     calls, data, places, notes = _gathered(document)
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
@@ -173,7 +173,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     framework = "unsloth" if fast else "trainer" if names.isdisjoint(TRAINERS) else "trl"
     arguments = replace(document, data=data, places=places)
     run = trl.of_arguments(arguments, framework, UNREAD, method)
-    packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
+    packed = "quantization" if fast else ""  # unsloth has its own quantization, which is estimated
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     settings |= {name: value for name, value, _ in loads}
     passed = {*extra, *(name for name, _, _ in loads)}
@@ -190,7 +190,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
-    """Yield the configs of PEFT that are made and are not LoRA's, which are not counted."""
+    """Yield notes on PEFT configs other than LoRA's, which are not estimated."""
     nodes = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "peft")
     configs = {alias.name for node in nodes for alias in node.names if alias.name not in ADAPTERS}
     for call in calls:
@@ -200,15 +200,15 @@ def _other_adapters(tree: ast.AST, calls: list[ast.Call]) -> Iterator[Unread]:
 
 
 def _learns(name: str) -> str:
-    """Return the method of a call that makes a trainer of rewards or preferences, or its config; ""
-    of others."""
+    """Return the method of a trainer from rewards or preferences, or of its config; "" for
+    others."""
     plain = name.removesuffix("Trainer").removesuffix("Config")
     return plain.lower() if plain != name and plain in LEARNERS else ""
 
 
 def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
-    """Return a run whose loss is Cut Cross Entropy; another kernel of that package is told, and
-    where it is not `alone`: TRL's trainer puts a loss of its own above it."""
+    """Return a run with Cut Cross Entropy as its loss, or a note: another kernel of that package is
+    not estimated, and unless `alone`, TRL's trainer uses a loss of its own."""
     named_arguments = dict(zip(("model", "impl"), call.args, strict=False))
     named_arguments |= {word.arg: word.value for word in call.keywords if word.arg}
     kernel = value_of(named_arguments["impl"]) if "impl" in named_arguments else KERNEL
@@ -233,7 +233,7 @@ def _load(calls: list[ast.Call]) -> ast.Call | None:
 
 
 def _named(call: ast.Call) -> ast.Constant | None:
-    """Return the name that TRL's trainer is given for a model, which it loads itself."""
+    """Return the model's name in a call of TRL's trainer, which loads the model itself."""
     if called(call) not in TRAINERS:
         return None
     words = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "model")]
@@ -243,8 +243,8 @@ def _named(call: ast.Call) -> ast.Constant | None:
 
 
 def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
-    """Yield what TRL's trainer hands to from_pretrained for the model that it loads itself
-    (model_init_kwargs, a dict or a name that is given one), as that call."""
+    """Yield the loading arguments of TRL's trainer (model_init_kwargs, a dict or a name of one) as
+    a call of from_pretrained."""
     for call in calls:
         for word in call.keywords:
             if word.arg == INNER and called(call) in CONFIGS:
@@ -259,7 +259,7 @@ def _as_call(node: ast.expr, tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
-    """Return a call with the arguments that a mapping brings (`**config`) as its own."""
+    """Return a call with the arguments of an unpacked mapping (`**config`) as its own."""
     if all(word.arg for word in call.keywords):
         return call
     keywords: list[ast.keyword] = []
@@ -273,7 +273,7 @@ def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
 
 
 def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
-    """Return what a name is given, where that is one thing; else the name."""
+    """Return the value that a name is assigned, if only one is; else the name."""
     values = [
         node.value
         for node in ast.walk(tree)
@@ -284,7 +284,7 @@ def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
 
 
 def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr]]:
-    """Return the words of a mapping that the conditions of a comprehension do not drop."""
+    """Return the items of a mapping that a comprehension's conditions keep."""
     dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
     keeps = all(_drops(condition) for condition in over.ifs)
     source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
@@ -293,8 +293,8 @@ def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr
 
 
 def _pairs(node: ast.expr, tree: ast.AST) -> list[tuple[str, ast.expr]]:
-    """Return the words of a mapping: of a literal, of a name that is given one, or of what a
-    comprehension leaves of one (`{k: v for k, v in config.items() if k != "x"}`)."""
+    """Return the items of a mapping: a literal, a name of one, or a filtering comprehension (`{k: v
+    for k, v in config.items() if k != "x"}`)."""
     if isinstance(node, ast.DictComp):
         return _left_of(node.generators[0], tree)
     if isinstance(node, ast.Name):
@@ -312,14 +312,14 @@ def _is_items(node: ast.expr) -> bool:
 
 
 def _drops(condition: ast.expr) -> bool:
-    """Tell whether a condition lets all pass but what it names."""
+    """Return whether a condition keeps all but the names in it."""
     compares = isinstance(condition, ast.Compare)
     return compares and all(isinstance(op, ast.NotEq | ast.NotIn) for op in condition.ops)  # type: ignore[attr-defined]
 
 
 def _prepares(calls: list[ast.Call]) -> ast.Call | None:
-    """Return the call of PEFT that has a packed model checkpointed, whatever the Trainer is told
-    later (peft 0.9 utils/other.py); None where it is told not to."""
+    """Return PEFT's call that turns on checkpointing for a quantized model, whatever the Trainer
+    sets later (peft 0.9 utils/other.py); None if it is turned off there."""
     call = next((call for call in calls if called(call) in PREPARING), None)
     words = {word.arg: value_of(word.value) for word in call.keywords} if call else {}
     return None if words.get("use_gradient_checkpointing") is False else call
@@ -331,7 +331,7 @@ def _is_load(call: ast.Call) -> bool:
 
 
 def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
-    """Yield the first call of each group: packing, adapters, the trainer and its arguments."""
+    """Yield the first call of each group: quantization, adapters, trainer and its arguments."""
     for names in (PACKING, *((name,) for name in ADAPTERS), TRAINERS, CONFIGS):
         call = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
         if call is not None:
@@ -339,7 +339,7 @@ def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
 
 
 def _keywords(call: ast.Call) -> list[tuple[str, ast.expr]]:
-    """Return the arguments of a call by name, the model that it loads among them."""
+    """Return a call's keyword arguments, and the model that it loads."""
     keywords = [(word.arg, word.value) for word in call.keywords if word.arg]
     models = [call.args[0]] if called(call) == LOADS and call.args else []
     models += [model] if (model := _named(call)) is not None else []
@@ -349,7 +349,7 @@ def _keywords(call: ast.Call) -> list[tuple[str, ast.expr]]:
 def _take(
     call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str, *, whole: bool
 ) -> None:
-    """Take the keywords of a call; `whole`: all of them, where others hold data and objects."""
+    """Take a call's keyword arguments: all if `whole`, else the known ones."""
     for word, node in _keywords(call):
         name = NAMES.get(word, word)
         if not whole and name not in TAKEN:
@@ -365,7 +365,7 @@ def _take(
 def _take_length(
     call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str
 ) -> None:
-    """Take the length that a tokenizer cuts rows to, where no config has one."""
+    """Take the length to which a tokenizer cuts rows, if no config has one."""
     node = next((word.value for word in call.keywords if word.arg == "max_length"), None)
     if LENGTHS.isdisjoint(data) and isinstance(node, ast.Constant) and isinstance(node.value, int):
         data["max_length"] = node.value
@@ -373,13 +373,13 @@ def _take_length(
 
 
 def _place(node: Any, text: str) -> Place:
-    """Return where a node stands in the text: the span of a literal alone."""
+    """Return the place of a node: a literal's characters, else only its line."""
     stands = isinstance(node, ast.Constant) and node.kind != literals.COUNTED
     return _spanned(node, text) if stands else Place(node.lineno)
 
 
 def _spanned(node: Any, text: str) -> Place:
-    """Return where a node begins and ends; its columns count bytes."""
+    """Return the characters of a node; its columns count bytes."""
     lines = text.split("\n")
 
     def offset(line: int, column: int) -> int:
@@ -394,7 +394,7 @@ def _spanned(node: Any, text: str) -> Place:
 
 
 def _halves(data: dict[str, Any]) -> None:
-    """Take bfloat16 where a script asks the device for it: bf16=is_bfloat16_supported()."""
+    """Take bfloat16 if the script asks the device for it: bf16=is_bfloat16_supported()."""
     if COMPUTED in (data.get("bf16"), data.get("fp16")):
         data["bf16"] = True
         data.pop("fp16", None)
@@ -403,7 +403,7 @@ def _halves(data: dict[str, Any]) -> None:
 
 
 def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
-    """Return what unsloth decides by itself; its own defaults are put where nothing is said."""
+    """Return the arguments with unsloth's own defaults for missing ones."""
     asked = str(data.pop("use_gradient_checkpointing", "unsloth"))
     if adapted:
         data.setdefault("load_in_4bit", True)

@@ -17,8 +17,8 @@ from weighbridge.base.records import NamedTuple
 
 
 class DecoderShape(NamedTuple):
-    """What a decoder is built from. `feed`: of its feed-forward, or of each expert; `tied`: the
-    head is the embedding."""
+    """The sizes of a decoder. `feed`: width of its MLP, or of each expert; `tied`: the output layer
+    is the embedding."""
 
     kind: str  # the model type of its config
     hidden: int
@@ -44,8 +44,7 @@ SHAPES: Mapping[str, DecoderShape] = dict(map(_shape, lines_beside(__file__, "sh
 
 
 def shape_name(config: Mapping[str, Any]) -> str:
-    """Return the name of the shape that a config has, or its language model; "" where it is none
-    of these."""
+    """Return the name of the shape of a config, or of its language model; "" for an unknown one."""
     config = config.get("text_config") or config
     heads = config.get("num_attention_heads")
     shape = DecoderShape(

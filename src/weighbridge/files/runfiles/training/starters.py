@@ -24,7 +24,7 @@ from weighbridge.files.runfiles.training import flags, ranks
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 ARGUMENTS = (".yaml", ".yml")
-OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of its config
+OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no config keys
     ("launcher", "num_processes", "nproc_per_node", "main_process_port", "cloud", "sweep")
 )
 LAUNCHED = ("num_processes", "nproc_per_node", "nnodes", "num_machines")
@@ -34,14 +34,14 @@ STARTERS = config_starts()
 
 
 def begins(program: str, words: Sequence[str]) -> bool:
-    """Tell whether a program of STARTERS trains with these words, and names a config."""
+    """Return whether a program of STARTERS trains with these words, and names a config."""
     starter = STARTERS[program]
     trains = not starter.verbs or (words[:1] and words[0] in starter.verbs)
     return bool(trains and config_of(program, words))
 
 
 def config_of(program: str, words: Sequence[str]) -> str:
-    """Return the config that a command names; "" where it names none."""
+    """Return the config that a command names; "" if it names none."""
     flag = STARTERS[program].flag
     if flag:
         named = flags.mapping(_of_program(words)).get(flag)
@@ -58,13 +58,13 @@ def config_of(program: str, words: Sequence[str]) -> str:
 
 
 def _is_flag(word: str) -> bool:
-    """Tell whether a word is a flag whose value may stand behind it."""
+    """Return whether a word is a flag whose value may follow it."""
     return word.startswith("--") and "=" not in word
 
 
 def arguments_of(document: Document, words: Sequence[str]) -> str:
-    """Return the config that holds the arguments of a script by TRL's and transformers' names: what
-    --config names, or a first word that lies beside the run file; "" where there is none."""
+    """Return the config with a script's arguments under TRL's and transformers' names: that of
+    --config, or an existing file as first word; "" without one."""
     named = flags.mapping(words).get("config")
     if isinstance(named, str) and named.lower().endswith(ARGUMENTS):
         return named
@@ -74,7 +74,7 @@ def arguments_of(document: Document, words: Sequence[str]) -> str:
 
 
 def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun:
-    """Return the run of the config that a command names. Where that is not there, all of the run is
+    """Return the run of the config that a command names. If the file is missing, the run is
     unknown."""
     starter, name = STARTERS[program], config_of(program, words)
     kind = kinds.named(starter.kind)
@@ -90,8 +90,8 @@ def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun
 
 
 def changed(document: Document, changes: Mapping[str, Value]) -> Document:
-    """Return a config with values that a command says instead: keys are dotted. Raises UsageError
-    for one with more parts than a file of any of them is deep."""
+    """Return a config with values that the command overrides by dotted keys. Raises UsageError for
+    a key with too many parts."""
     data = dict(document.data)
     for key, value in changes.items():
         if key.count(".") > DEEPEST:
@@ -107,24 +107,24 @@ def changed(document: Document, changes: Mapping[str, Value]) -> Document:
 
 
 def _of_program(words: Sequence[str]) -> Sequence[str]:
-    """Return the words before `--`, which are the program's own."""
+    """Return the program's own words: those before `--`."""
     return words[: list(words).index("--")] if "--" in words else words
 
 
 def _first(value: Value) -> Value:
-    """Return the value of a flag that other words follow, which are not of it."""
+    """Return a flag's value without words behind it that are not its own."""
     return value[0] if isinstance(value, list) else value
 
 
 def start_of(words: Sequence[str]) -> ranks.Start:
-    """Return what a program is told of its launcher, before `--` and behind it."""
+    """Return the processes that a program's words state, before `--` and behind it."""
     flags_given = flags.mapping([word for word in words if word != "--"])
     counts = {name: _first(flags_given[name]) for name in LAUNCHED if name in flags_given}
     return ranks.counted(counts)
 
 
 def _changes(starter: ConfigStart, name: str, words: Sequence[str]) -> dict[str, Value]:
-    """Return what a command says of the config's keys."""
+    """Return the config keys that a command overrides."""
     words_of_program = [word for word in _of_program(words) if word != name]
     if starter.assigns:
         split = (word.partition("=") for word in words_of_program if not word.startswith("-"))

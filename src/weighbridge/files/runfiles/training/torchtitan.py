@@ -31,14 +31,14 @@ KEYS = text_beside(__file__, "torchtitan.txt")
 OWN = ("model", "training")
 DEGREE = "parallelism.data_parallel_"
 RESHARD = "parallelism.fsdp_reshard_after_forward"
-RESHARDS = {"always": True, "never": False}  # "default" is neither
+RESHARDS = {"always": True, "never": False}  # "default" is neither of these
 PARTS = "parallelism.module_fqns_per_model_part"
 REDUCED = "training.mixed_precision_reduce"
-# Converters of linears and of experts, and whose scales are of 32 numbers
+# Converters of linears and of experts; mx scales are per 32 elements
 LINEARS = {"quantize.linear.float8": "", "float8": "", "quantize.linear.mx": "mxfp8", "mx": "mxfp8"}
 GROUPED = {"quantize.grouped_mm.float8": "", "quantize.grouped_mm.mx": "mxfp8"}
 FLOAT8 = "quantize.linear.float8"
-RECIPES = {  # without one a scale is a tensor's, and layers may be gathered in 8 bits
+RECIPES = {  # without one a scale is per tensor, and layers may be gathered in 8 bits
     "tensorwise": "tensorwise",
     "rowwise": "rowwise",
     "rowwise_with_gw_hp": "rowwise",
@@ -48,7 +48,7 @@ NAMES = table(KEYS).names
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is torchtitan's: a flavor of a model, and how it is trained."""
+    """Return whether a document is torchtitan's: a model's flavor, and how it trains."""
     data = document.data
     return (
         isinstance(data, dict)
@@ -72,8 +72,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the model: the flavor decides what is built, and the folder of its assets says whose
-    weights of that shape they are, or which flavor that we do not know it is."""
+    """Return the model: its flavor decides the shape, and its assets' folder tells whose weights of
+    that shape they are, or names a flavor that weighbridge does not know."""
     keys.used.update(("model.name", "model.flavor", "model.hf_assets_path"))
     named = keys.text("hf_transformers.model")
     if named:
@@ -94,15 +94,15 @@ def _model(keys: KeyReading) -> str:
 
 
 def _of_assets(keys: KeyReading) -> str:
-    """Return the model that the folder of the assets is called after; "" where it is none."""
+    """Return the model in the name of the assets' folder; "" if it is none."""
     path = keys.text("model.hf_assets_path")
     known = model_of(path).removeprefix("hf/") if path else ""
     return "" if known.rpartition("/")[2].lower() in ("tokenizer", "assets") else known
 
 
 def _flavored(keys: KeyReading, shape: str, known: str) -> str:
-    """Return the model of a flavor: that of its assets where it has the shape, else the published
-    one; a folder that is called after a model of another shape is told."""
+    """Return the model of a flavor: that of its assets if the shape matches, else the published
+    one, with a note if the folder names a model of another shape."""
     meaning = everyday.meaning(known.rpartition("/")[2]) if known else None
     if meaning is not None and shape_name(meaning.entry.config) == shape:
         keys.take("model.hf_assets_path", "model")
@@ -113,12 +113,12 @@ def _flavored(keys: KeyReading, shape: str, known: str) -> str:
     return PUBLISHED.get(shape, shape)
 
 
-SMALL_PRODUCTS = re.compile("float8|mx")  # in names of converters
+SMALL_PRODUCTS = re.compile("float8|mx")  # converters to 8 bits
 
 
 def _small_products(keys: KeyReading) -> None:
-    """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
-    float32 that are gathered in bfloat16."""
+    """Read which products run in 8 bits: FP8 linears are estimated over float32 weights that are
+    gathered in bfloat16."""
     halves = keys.value("training.dtype"), keys.value("training.mixed_precision_param", "bfloat16")
     wide = halves[0] != "bfloat16" and halves[1] == "bfloat16"
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
@@ -151,7 +151,7 @@ def _ranks(keys: KeyReading) -> None:
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
-    """Return a degree of data parallelism and its key; older files have it in [training]."""
+    """Return a data-parallel degree and its key; older files have it in [training]."""
     names = [f"{room}.data_parallel_{what}_degree" for room in ("parallelism", "training")]
     degrees = {name: keys.value(name) for name in names}
     known = ((value, name) for name, value in degrees.items() if isinstance(value, int))
@@ -159,9 +159,9 @@ def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
 
 
 def _pipelined(keys: KeyReading) -> None:
-    """Take the micro-batches that a rank's sequences are cut into: of one each by default
-    (pipeline_parallel_microbatch_size), or as many as an older key says; and the layers of stages
-    where the modules of all parts are named."""
+    """Take the micro-batches of a rank's sequences: one sequence each by default
+    (pipeline_parallel_microbatch_size), or an older key's count. Take the layers per stage if the
+    modules of all stages are named."""
     size = "parallelism.pipeline_parallel_microbatch_size"
     rooms = ("parallelism", "experimental")
     counts = [f"{room}.pipeline_parallel_microbatches" for room in rooms]
@@ -181,7 +181,7 @@ def _pipelined(keys: KeyReading) -> None:
 
 
 def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str]) -> int:
-    """Return the sequences of a micro-batch: as a key sizes it, or by how many there are."""
+    """Return the sequences per micro-batch: from their key, or from the number of micro-batches."""
     numbers = [number for key in counts if isinstance(number := keys.value(key), int)]
     count = next((number for number in numbers if number > 0), None)
     each = keys.value(size, 1)
@@ -189,13 +189,13 @@ def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str])
 
 
 def _layers_of_stages(parts: Sequence[Sequence[object]], stages: int) -> list[int]:
-    """Return the layers of each stage, which may have several parts."""
+    """Return the layers per rank, which may have several stages."""
     counts = [sum(str(name).startswith("layers.") for name in part) for part in parts]
     return [sum(counts[i::stages]) for i in range(stages)]
 
 
 def _are_parts(named: object) -> bool:
-    """Tell whether a value is lists of modules, each with a layer or with an end of the model."""
+    """Return whether a value is lists of modules, with the names of layers in them."""
     lists = isinstance(named, list) and all(isinstance(part, list) and part for part in named)
     return lists and any(str(x).startswith("layers.") for part in named for x in part)  # type: ignore[attr-defined]
 
@@ -208,27 +208,27 @@ SAID = table(KEYS).phrases
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    """Return a change of our settings as keys of the file, None if it has no keys for it."""
     return phrased(change, WRITTEN, SAID)
 
 
 # A new file: v0.2.2 is the last release that reads TOML, whose keys are in config/job_config.py
 FLAVORS = {shape: flavor.split("/") for shape, flavor in NAMES["flavor"].items()}
-PUBLISHED = NAMES["published"]  # of shapes whose name is of several models, one
-NEW: Mapping[str, Value] = {  # what a new file says besides: a small dataset of its repository
+PUBLISHED = NAMES["published"]  # one published model per shape
+NEW: Mapping[str, Value] = {  # further keys of a new file: a small dataset of its repository
     "training.dataset": "c4_test",
     "training.steps": 1000,
     "optimizer.lr": 3e-5,
     "checkpoint.enable": True,
-    "checkpoint.initial_load_in_hf": True,  # it begins with the weights in hf_assets_path
+    "checkpoint.initial_load_in_hf": True,  # starts from the weights in hf_assets_path
 }
 FEW = frozenset(("loss", "lora_targets", "modules_to_save", "optim_args"))
 ASSETS = "./assets/hf"
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that starts a run. Raises UsageError for a model of which
-    torchtitan has no flavor that we know."""
+    """Return the keys of a new file that starts a run. Raises UsageError for a model without a
+    known torchtitan flavor."""
     last = run.model.rstrip("/").rpartition("/")[2]
     known = FLAVORS.get(shape_name(run.config))
     if known is None:
@@ -256,7 +256,7 @@ OF_PRECISION: Mapping[str, Mapping[str, Value]] = {
 
 
 def _small(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for products in 8 bits."""
+    """Return the keys for products in 8 bits."""
     recipe = settings.get("float8_recipe")
     kind = "mx" if recipe == "mxfp8" else "float8"
     grouped = [f"quantize.grouped_mm.{kind}"] if settings.get("float8_experts") else []
@@ -270,7 +270,7 @@ def _small(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for the precision, the ranks and what is compiled."""
+    """Return the keys for the precision, the ranks and compilation."""
     precision = str(settings["precision"])
     words = _small(settings) if precision == "fp8-mixed" else dict(OF_PRECISION.get(precision, {}))
     words |= _degrees(settings)
@@ -289,7 +289,7 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for ranks that share out, where not all of them share one copy."""
+    """Return the keys for sharding, unless all ranks shard one replica."""
     if settings["shard"] == "none":
         return {f"{DEGREE}shard_degree": 1}
     if settings["shard"] != "hsdp":
@@ -302,7 +302,7 @@ def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the words for the order of stages, and for what they run in it."""
+    """Return the keys for the pipeline schedule and its micro-batches."""
     asked = settings.get("pipeline_schedule")
     each, count = settings["batch_size"], settings["gradient_accumulation"]
     partition = settings.get("pp_layer_partition")
@@ -314,8 +314,8 @@ def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
-    """Name the modules of each stage where they are other ones than torchtitan's own. Raises
-    UsageError for stages of two parts, of which the settings do not say each."""
+    """Return the modules of each stage, if torchtitan would choose others. Raises UsageError for
+    two stages per rank, which the settings do not state."""
     by = Sharding(pipeline=len(partition), schedule=order)
     if tuple(partition) == layers_of_stages(sum(partition), by, titan=True):
         return {}
@@ -327,8 +327,8 @@ def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
 
 
 def starts(settings: Mapping[str, Value]) -> str:
-    """Return the command that starts a new file in torchtitan's repository, with all its ranks. Its
-    script starts one machine: on several torchrun does, with the variable that the script sets."""
+    """Return the command that starts a new file in torchtitan's repository. Its script starts one
+    machine; for several it is torchrun, with the variable that the script sets."""
     ranks = Ranks.of(settings)
     if ranks.machines == 1:
         return f"NGPU={ranks.cards} CONFIG_FILE=run.toml ./run_train.sh"
@@ -338,7 +338,7 @@ def starts(settings: Mapping[str, Value]) -> str:
 
 
 def fetches(repository: str) -> str:
-    """Return the command that brings a model to the folder that a new file names."""
+    """Return the command that downloads a model to the folder in the new file."""
     return f"python scripts/download_hf_assets.py --repo_id {repository} --all"
 
 

@@ -26,7 +26,7 @@ NAMESPACE = "torchtune."
 BUILDER = re.compile(r"(?<=[a-z]\d)_(?=\d_\d|\d_[a-z])")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FEED_FORWARD = ["gate_proj", "down_proj", "up_proj"]  # apply_lora_to_mlp
-# Our names of its projections: output_proj stands in attention, output is the head
+# Names of projections: output_proj is attention's, output is the output layer
 PROJECTIONS = {"output_proj": "o_proj"}
 # recipes/configs: files that train Llama 3, 3.1 and 3.3 whole; those of 3.2, whose head is the
 # embedding, name none
@@ -35,7 +35,7 @@ UNITS = ("tok_embeddings", "output")
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is torchtune's: a component of it."""
+    """Return whether a document is torchtune's: it has one of its components."""
     data = document.data
     return isinstance(data, dict) and any(
         isinstance(part, dict) and str(part.get("_component_", "")).startswith(NAMESPACE)
@@ -59,7 +59,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the model by the folder of its checkpoint; `${name}` is another key of the file."""
+    """Return the model in the checkpoint folder's name; `${name}` is another key of the file."""
     folder = keys.value("checkpointer.checkpoint_dir")
     folder = folder if folder is not None else keys.value("training.checkpointer.checkpoint_dir")
     text = str(folder or "").rstrip("/")
@@ -72,8 +72,8 @@ def _model(keys: KeyReading) -> str:
 
 
 def _built(keys: KeyReading) -> str:
-    """Return the model that a builder's name says: lora_llama3_1_8b is llama3.1-8b; "" where the
-    catalogue has none of that name."""
+    """Return the model in a builder's name: lora_llama3_1_8b is llama3.1-8b; "" if the catalogue
+    does not have it."""
     name = str(keys.value("model._component_") or "").rpartition(".")[2]
     plain = BUILDER.sub(".", re.sub(r"^(?:q?lora|dora)_", "", name)).replace("_", "-")
     if not plain or everyday.meaning(plain) is None:
@@ -84,7 +84,7 @@ def _built(keys: KeyReading) -> str:
 
 
 def _modules(keys: KeyReading, key: str) -> list[str]:
-    """Return the names in a list; none where it is none."""
+    """Return the names in a list; [] if it is not a list of names."""
     named = keys.value(key)
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
         return named
@@ -94,7 +94,7 @@ def _modules(keys: KeyReading, key: str) -> list[str]:
 
 
 def _targets(keys: KeyReading) -> None:
-    """Take the modules that have adapters."""
+    """Take the modules with adapters."""
     named = _modules(keys, "model.lora_attn_modules")
     modules = [PROJECTIONS.get(name, name) for name in named]
     if keys.on("model.apply_lora_to_mlp"):
@@ -105,8 +105,8 @@ def _targets(keys: KeyReading) -> None:
 
 
 def _units(keys: KeyReading) -> None:
-    """Read which layers FSDP2 gathers by themselves: of Llama 3 that is trained whole, embedding
-    and head are counted so, as in torchtune's own files."""
+    """Read which layers FSDP2 gathers separately: for a full training of Llama 3, embedding and
+    output layer count so, as in torchtune's own files."""
     named = keys.value("custom_sharded_layers") or []
     family = str(keys.value("model._component_") or "").split(".")[2:3]
     counted = keys.settings["method"] == "full" and set(family) <= set(OWN_UNITS)
@@ -136,7 +136,7 @@ SAID = table(KEYS).phrases
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new recipe that starts a run. Raises UsageError for what no recipe
-    starts with."""
+    supports."""
     from weighbridge.files.runfiles.training.torchtune_new import recipe
 
     return recipe(run)
@@ -150,7 +150,7 @@ def starts(settings: Mapping[str, Value]) -> str:
 
 
 def fetches(repository: str) -> str:
-    """Return the command that brings a model to the folder that a new recipe reads."""
+    """Return the command that downloads a model to the folder in the new recipe."""
     folder = repository.rpartition("/")[2]
     left = "--ignore-patterns 'original/*consolidated*'"
     return f"tune download {repository} --output-dir ./{folder} {left}"

@@ -23,8 +23,8 @@ Settings = Mapping[str, Value]
 
 
 class Builder(NamedTuple):
-    """What makes a model: the family whose module has it, its size, how many files its weights are
-    published in, and where its tokenizer is among them."""
+    """A model builder: the family whose module has it, its size, the number of published weight
+    files, and the tokenizer's file."""
 
     family: str
     size: str
@@ -42,12 +42,12 @@ BUILDERS: Mapping[str, Builder] = {  # by shape
     "llama-3.2-1b": Builder("llama3_2", "1b", 1),
     "llama-3.2-3b": Builder("llama3_2", "3b", 2),
 }
-POSITIONS = 8192  # of Llama 3; what has more was made as Llama 3.1, with scaled positions
-LOSSES: Mapping[str, str] = {  # by what the losses are called in an answer
+POSITIONS = 8192  # Llama 3's context; Llama 3.1 and later have more, with scaled positions
+LOSSES: Mapping[str, str] = {  # loss in a report -> torchtune's
     "chunked": "torchtune.modules.loss.CEWithChunkedOutputLoss",
     "torchtune": "torch.nn.CrossEntropyLoss",
 }
-# What 0.6.1 reads besides and that decides no memory: a small public dataset, and what is logged
+# Other keys of 0.6.1, which decide no memory: a small public dataset, and logging
 BESIDE: Mapping[str, Value] = {
     "resume_from_checkpoint": False,
     "seed": None,
@@ -67,13 +67,13 @@ SCHEDULE: Mapping[str, Value] = {  # LoRA's recipes read one without a default
     ),
     "lr_scheduler.num_warmup_steps": 100,
 }
-RATES = {True: 3e-4, False: 2e-5}  # of LoRA's recipes, and of those that train all
+RATES = {True: 3e-4, False: 2e-5}  # learning rate of LoRA's recipes, and of full ones
 PLAN = "torchtune.models.llama3.base_llama_tp_plan"
 
 
 def recipe(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new recipe that starts a run. Raises UsageError for a model that no
-    builder makes, and for what the recipes refuse."""
+    """Return the keys of a new recipe that starts a run. Raises UsageError for a model without a
+    builder, and for settings that the recipes reject."""
     builder, settings = _builder(run), run.settings
     _refused(settings)
     adapted = settings["method"] != "full"
@@ -87,7 +87,7 @@ def recipe(run: PlannedRun) -> Mapping[str, Value]:
         **worded(settings_told, torchtune.KEYS, torchtune.WRITTEN, torchtune.SAID),
         **(_adapters(settings) if adapted else {}),
         "dataset._component_": "torchtune.datasets.alpaca_dataset",
-        "dataset.packed": True,  # every sequence has all of its tokens, as they are counted
+        "dataset.packed": True,  # full sequences, as in the estimate
         **_step(settings),
         **(SCHEDULE if adapted else {}),
         **_ranks(builder, settings),
@@ -105,7 +105,7 @@ def command(settings: Settings) -> str:
 
 
 def _builder(run: PlannedRun) -> Builder:
-    """Return the builder that makes a model of these sizes. Raises UsageError."""
+    """Return the builder of a model with these sizes. Raises UsageError."""
     builder = BUILDERS.get(shape_name(run.config))
     if builder is None:
         last = run.model.rstrip("/").rpartition("/")[2]
@@ -115,7 +115,7 @@ def _builder(run: PlannedRun) -> Builder:
 
 
 def _refused(settings: Settings) -> None:
-    """Raises UsageError for settings that its recipes refuse together, or have no key for."""
+    """Raise UsageError for settings that the recipes reject together, or have no key for."""
     adapted, shared = settings["method"] != "full", Ranks.of(settings).tensor > 1
     together = {
         "--optimizer adamw_torch_fused beside --tensor-parallel-size": (
@@ -137,7 +137,7 @@ def _refused(settings: Settings) -> None:
 
 
 def _builder_arguments(builder: Builder, settings: Settings) -> dict[str, Value]:
-    """Return the words for the model and its tokenizer."""
+    """Return the keys for the model and its tokenizer."""
     method = str(settings["method"])
     kind = {"full": "", "dora": "lora_"}.get(method, f"{method}_")
     name = f"{kind}{builder.family}_{builder.size}"
@@ -145,7 +145,7 @@ def _builder_arguments(builder: Builder, settings: Settings) -> dict[str, Value]
 
 
 def _stored(builder: Builder, model: str) -> dict[str, Value]:
-    """Return the words for the files that hold the weights and the tokenizer."""
+    """Return the keys for the files of the weights and the tokenizer."""
     name = model.rstrip("/").rpartition("/")[2]
     folder = model.rstrip("/") if model.startswith(("/", ".", "~")) else f"./{name}"
     kind = "llama2" if builder.family == "llama2" else "llama3"

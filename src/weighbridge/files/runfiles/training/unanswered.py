@@ -27,12 +27,12 @@ NESTED = 5  # variables within variables
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document starts a program that is not answered yet."""
+    """Return whether a document starts a program without support."""
     return is_script(document) and bool(_program(document.text))
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run, with what was understood of it and why there is no number."""
+    """Yield the run, with what was understood, and why it has no estimate."""
     text = document.text
     yield PlannedRun(
         task="train", model=model_in(text), refused=f"{_program(text)} is not answered yet"
@@ -40,7 +40,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def is_script(document: Document) -> bool:
-    """Tell whether a text is a script: prose that names a program is read as prose."""
+    """Return whether a text is a script, and not prose that names a program."""
     lines = [line for line in document.text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
     return first.startswith("#!") or bool(
@@ -53,13 +53,13 @@ def _program(text: str) -> str:
 
 
 def model_in(text: str) -> str:
-    """Return the model that a script of one of these programs names; "" where it does not."""
+    """Return the model that a script of such a program names; "" if none."""
     named = _value(MODEL, text, {m[1]: m[2].strip("\"'") for m in ASSIGNED.finditer(text)})
     return model_of(named) if named else ""
 
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
-    """Return what a script gives an option, variables in their place; "" where it does not say."""
+    """Return an option's value with variables filled in; "" if it is unknown."""
     option = pattern.search(text)
     value = option["value"].strip("\"'") if option else ""
     for _ in range(NESTED):
@@ -73,7 +73,7 @@ def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> 
 
 ESTIMATOR = re.compile(r"(?i)\b(?:adv|advantage)[._]estimator[\"']?\s*[=:]\s*[\"']?(\w+)")
 ESTIMATED = {"gae": "ppo", "reinforce_plus_plus": "reinforce", "remax": "reinforce"}
-PLAIN = ("reward", "reinforce")  # words of English, where they are not in capitals
+PLAIN = ("reward", "reinforce")  # plain English unless in capitals
 SPOKEN = re.compile(rf"(?<![a-z])({'|'.join(map(str.upper, LEARNS))})(?![a-z])")
 SMALL = re.compile(
     rf"(?i)(?<![\w/.-])({'|'.join(name for name in LEARNS if name not in PLAIN)})(?![\w/.=-])"
@@ -83,8 +83,8 @@ CARDS = (r"n_gpus_per_node|actor[._]num_gpus_per_node|nproc[-_]per[-_]node|num_g
 
 
 def learner(text: str, framework: str, tuner: str = "") -> dict[str, Value]:
-    """Return the settings that a text tells of a run of a framework, by the framework's own words;
-    `cards` is how many of them train. `tuner`: what it trains of the model, where words say it."""
+    """Return the settings that a text states for a framework, by its own names; `cards` is the
+    number that trains. `tuner`: the tuner that prose names."""
     settings: dict[str, Value] = {"framework": framework}
     method = _method(text)
     if method:
@@ -113,7 +113,7 @@ def _method(text: str) -> str:
 
 
 def _number(text: str, key: str) -> int | None:
-    """Return the number that a key has in a text, by the end of its name."""
+    """Return the number of a key in a text, found by the end of its name."""
     return _count(text, re.escape(key.rpartition(".")[2]))
 
 
@@ -123,7 +123,7 @@ def _count(text: str, pattern: str) -> int | None:
 
 
 def _stands(text: str, key: str, wanted: Value) -> bool:
-    """Tell whether a text gives a key a value, by any of its names `a|b`; EACH is any number."""
+    """Return whether a text gives a key the value, by any name in `a|b`; EACH means any number."""
     values = [_first_value(text, re.escape(n.rpartition(".")[2])) for n in key.split("|")]
     if wanted == EACH:
         return values[-1].isdecimal()
@@ -131,8 +131,8 @@ def _stands(text: str, key: str, wanted: Value) -> bool:
 
 
 def _first_value(text: str, key: str) -> str:
-    """Return the first value of a key; "true" where it stands alone, as a switch, "" where it does
-    not stand in the text."""
+    """Return the first value of a key; "true" for a switch without one, "" if the text does not
+    have the key."""
     match = re.search(
         rf"(?i)(?<![\w.-])(?:--)?(?:[\w-]+\.)*(?:{key})\b"
         r"(?:[\"']?[ \t]*[=:][ \t]*[\"']?|[ \t]+)?(?P<value>[\w.]+)?",

@@ -23,10 +23,10 @@ from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 KEYS = text_beside(__file__, "zero.txt")
 ZERO = "zero_optimization"
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
-PLACES = ("none", "cpu", "nvme")  # of what is kept off the device
-FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is asked for
-SAME_REUSE = 1e9  # its default
-# Arguments of the Trainer that a config beside them contradicts: it does not start
+PLACES = ("none", "cpu", "nvme")  # places for offloading
+FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is set
+SAME_REUSE = 1e9  # DeepSpeed's default
+# With one of these mismatches the Trainer does not start
 ALIKE = '{}: {} {} is not {} {} of the run: the Trainer does not start so; write "auto" there'
 WHOLE_STEP = '{}: train_batch_size {} is not {}: the Trainer does not start so; write "auto" there'
 BOTH = "fsdp stands beside deepspeed: the Trainer does not start with both; leave one of them out"
@@ -38,7 +38,7 @@ UNSAID = frozenset(("micro_batch_size", *(argument for argument, _ in MATCHED.va
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is DeepSpeed's."""
+    """Return whether a document is DeepSpeed's."""
     data = document.data
     return isinstance(data, dict) and (
         isinstance(data.get(ZERO), dict)
@@ -48,7 +48,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the part of a run that a config says."""
+    """Yield the part of a run that a config sets."""
     keys = reading(document, KEYS)
     keys.settings["framework"] = "trainer" if '"auto"' in document.text else "deepspeed"
     if keys.value("train_micro_batch_size_per_gpu") != "auto":
@@ -79,7 +79,7 @@ def _optimizer(keys: KeyReading) -> None:
 
 
 def _number(value: object) -> int | None:
-    """Return a size as a whole number; None for what the Trainer fills, and for what is none."""
+    """Return a size as a whole number; None for "auto", which the Trainer fills in, and others."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -89,7 +89,7 @@ def _number(value: object) -> int | None:
 
 
 def _stage(keys: KeyReading, key: str) -> int:
-    """Take the stage. Raises UsageError for one that is none: nothing would be known."""
+    """Take the stage. Raises UsageError for an invalid one: nothing would be known."""
     stage_said = keys.value(key, 0)
     number = _number(stage_said)
     if number not in (0, 1, 2, 3):
@@ -98,7 +98,7 @@ def _stage(keys: KeyReading, key: str) -> int:
 
 
 def shared(keys: KeyReading, section: str = ZERO) -> None:
-    """Take what ZeRO shares out, and in which sizes; `at` is where the file says it."""
+    """Take what ZeRO shards and its sizes; `section` is the key of its settings."""
     if not isinstance(keys.value(section), dict):
         keys.leave(section, "what it shares out is not said as DeepSpeed reads it")
         return
@@ -135,8 +135,8 @@ def shared(keys: KeyReading, section: str = ZERO) -> None:
 
 
 def _below_stage_3(keys: KeyReading, section: str, stage: int) -> None:
-    """Take whether buckets overlap, and pass what stage 3 alone reads; say where parameters were to
-    leave the device."""
+    """Take whether communication overlaps, skip keys of stage 3 only, and note that parameters are
+    not offloaded."""
     away = keys.value(f"{section}.offload_param")
     if isinstance(away, dict) and away.get("device", "none") != "none":
         keys.leave(f"{section}.offload_param", f"stage {stage} keeps its parameters on the device")
@@ -147,7 +147,7 @@ def _below_stage_3(keys: KeyReading, section: str, stage: int) -> None:
 
 
 def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | None) -> None:
-    """Take a size of ZeRO; `own` is DeepSpeed's, where the file says nothing."""
+    """Take a size of ZeRO; `usual` is DeepSpeed's default."""
     key = f"{section}.{name}"
     size = keys.value(key)
     if size is None and usual is not None:
@@ -161,14 +161,14 @@ def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | 
 
 
 def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
-    """Return the error of a value with which DeepSpeed does not start, with its file and line."""
+    """Return the error for a value that DeepSpeed rejects, with its file and line."""
     line = keys.document.place((*keys.base, *key.split("."))).line
     return UsageError(f"{keys.document.name}:{line}: {why}")
 
 
 def _device(keys: KeyReading, key: str) -> str:
-    """Return where something is kept. Raises UsageError for a place that DeepSpeed has not, with
-    which it does not start (runtime/zero/offload_config.py, OffloadDeviceEnum)."""
+    """Return the device for offloading. Raises UsageError for one that DeepSpeed rejects
+    (runtime/zero/offload_config.py, OffloadDeviceEnum)."""
     device = keys.value(key)
     place = str(device or PLACES[0]).lower()
     if place not in PLACES:
@@ -177,7 +177,7 @@ def _device(keys: KeyReading, key: str) -> str:
 
 
 def _place(keys: KeyReading, key: str) -> str:
-    """Return where a part lies, of which a share may stay on the device."""
+    """Return the device of an offloaded part; a fraction may stay on the card."""
     asked = keys.value(key)
     options = asked if isinstance(asked, dict) else {}
     keys.used.update(f"{key}.{option}" for option in options)
@@ -187,7 +187,7 @@ def _place(keys: KeyReading, key: str) -> str:
 
 
 def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
-    """Take what is kept off the device: parameters go with their states in what we count."""
+    """Take what is offloaded: parameters go together with their optimizer states."""
     places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADS["params"]}
     _pinned(keys, section, [name for name, place in places.items() if place != "none"])
     if keys.value(f"{section}.cpu_offload") is True:
@@ -205,7 +205,7 @@ def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
 
 
 def _gathered(keys: KeyReading, section: str) -> None:
-    """Take whether the weights of all ranks come together to be saved."""
+    """Take whether all ranks' weights are gathered to be saved."""
     for name in (GATHERS, GATHERS.removeprefix("stage3_")):
         gathers = keys.value(f"{section}.{name}")
         if isinstance(gathers, bool):
@@ -213,7 +213,7 @@ def _gathered(keys: KeyReading, section: str) -> None:
 
 
 def _pinned(keys: KeyReading, section: str, names: list[str]) -> None:
-    """Take pin_memory, where all that is kept off the device says the same or nothing."""
+    """Take pin_memory, if all offloaded parts agree on it."""
     named = {key: keys.value(key) for key in (f"{section}.{name}.pin_memory" for name in names)}
     pins = {key: pinned for key, pinned in named.items() if isinstance(pinned, bool)}
     if len(set(pins.values())) == 1:
@@ -223,24 +223,24 @@ def _pinned(keys: KeyReading, section: str, names: list[str]) -> None:
 
 # A new file
 
-SIZES: Mapping[str, tuple[str, str]] = {  # our setting -> DeepSpeed's name, "3" of stage 3 alone
+SIZES: Mapping[str, tuple[str, str]] = {  # our setting -> DeepSpeed's name, "3" for stage 3 only
     "zero_reduce_bucket_size": ("reduce_bucket_size", ""),
     "zero_prefetch_bucket_size": ("stage3_prefetch_bucket_size", "3"),
     "zero_param_persistence_threshold": ("stage3_param_persistence_threshold", "3"),
     "zero_max_live_parameters": ("stage3_max_live_parameters", "3"),
     "zero_sub_group_size": ("sub_group_size", "3"),
 }
-FILLED = tuple(SIZES)[:3]  # by the Trainer, where they are "auto"
+FILLED = tuple(SIZES)[:3]  # filled in by the Trainer if "auto"
 OFFLOADS: Mapping[Value, tuple[str, ...]] = {
     "optimizer": ("offload_optimizer",),
     "params": ("offload_optimizer", "offload_param"),
     "nvme": ("offload_optimizer", "offload_param"),
 }
-NVME = "/local_nvme"  # the folder of DeepSpeed's own examples
+NVME = "/local_nvme"  # the folder in DeepSpeed's examples
 
 
 def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
-    """Return the keys of what is kept off the device, and of what is saved."""
+    """Return the keys for offloading, and for saving."""
     words: dict[str, Value] = {}
     for name in OFFLOADS.get(settings["offload"], ()):
         disk = settings["offload"] == "nvme"
@@ -253,8 +253,8 @@ def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that shares a run out. What the Trainer says itself is "auto";
-    under DeepSpeed alone all is said here."""
+    """Return the keys of a new file with a run's sharding. Values that the Trainer sets are "auto";
+    for DeepSpeed alone all are written."""
     settings = run.settings
     stage = str(settings["shard"])[-1]
     words: dict[str, Value] = {f"{ZERO}.stage": int(stage) if stage.isdigit() else 0}
@@ -276,8 +276,8 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 
 def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]:
-    """Return how many ranks share a sequence. Raises UsageError beside the Trainer, whose launcher
-    says it."""
+    """Return the key for sequence parallelism. Raises UsageError with the Trainer, whose launcher
+    sets it."""
     if not alone:
         raise UsageError(sentence("zero.ranks"), where="--emit deepspeed")
     return {"sequence_parallel_size": settings["context_parallel_size"]}
@@ -291,7 +291,7 @@ FILLED_BY_THE_TRAINER: Mapping[str, Value] = dict.fromkeys(_FILLED.split(), "aut
 
 
 def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return what DeepSpeed has to be told where no Trainer fills it in."""
+    """Return the keys that DeepSpeed needs without a Trainer to fill them in."""
     words: dict[str, Value] = {
         "train_micro_batch_size_per_gpu": settings["batch_size"],
         "gradient_accumulation_steps": settings["gradient_accumulation"],
@@ -306,11 +306,11 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
     return words
 
 
-# Beside the Trainer's own arguments
+# Compared with the Trainer's arguments
 
 
 def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
-    """Say which size a config has otherwise than the Trainer's argument; "" where there is none."""
+    """Return which size of a config contradicts the Trainer's argument; "" if none does."""
     for key, (argument, setting) in MATCHED.items():
         value = config.get(key)
         if isinstance(value, int | float) and value != sizes.get(setting):
@@ -319,8 +319,8 @@ def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str,
 
 
 def contradicted(keys: KeyReading) -> str:
-    """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
-    where it does."""
+    """Return why the Trainer does not start with DeepSpeed's config and its own arguments; "" if it
+    does."""
     sharded = _asked(keys, "fsdp") or ("base_model" in keys.data and _asked(keys, "fsdp_config"))
     if sharded and _asked(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
         return BOTH
@@ -341,8 +341,8 @@ def contradicted(keys: KeyReading) -> str:
 
 
 def step_contradicted(run: PlannedRun, ranks: int) -> str:
-    """Say that the samples of a step of DeepSpeed's config are not those of so many ranks; "" where
-    they are, or where the run does not say its own."""
+    """Return why DeepSpeed's train_batch_size does not match the ranks; "" if it does, or if the
+    run does not state its own."""
     unsaid = UNSAID.intersection(one.key for one in run.unread)
     if run.step is None or unsaid or "batch_size" not in run.settings:
         return ""
@@ -351,12 +351,12 @@ def step_contradicted(run: PlannedRun, ranks: int) -> str:
 
 
 def _asked(keys: KeyReading, key: str) -> bool:
-    """Tell whether a key says anything, and is no variable."""
+    """Return whether a key has a value that is no variable."""
     return bool(keys.text(key) if isinstance(keys.value(key), str) else keys.value(key))
 
 
 def _step_contradicted(name: str, value: object, sizes: list[Any], ranks: int | None) -> str:
-    """Say that the samples of a step are not those of all ranks, or of no number of them."""
+    """Return why the samples per step match no number of ranks, or not `ranks`; "" if they do."""
     each = prod(sizes)
     whole = each * ranks if ranks else None
     if not isinstance(value, int | float) or value == whole or (not ranks and value % each == 0):
@@ -367,8 +367,8 @@ def _step_contradicted(name: str, value: object, sizes: list[Any], ranks: int | 
 
 
 def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, Any]) -> str:
-    """Say that a half precision is on in one place alone, where the arguments are the Trainer's own
-    (axolotl chooses by the card)."""
+    """Return which half precision is on in only one place, for the Trainer's own arguments (axolotl
+    chooses by the card); "" if none."""
     for half in ("bf16", "fp16") if "per_device_train_batch_size" in keys.keys.settings else ():
         asked = config.get(half)
         enabled = asked.get("enabled") if isinstance(asked, dict) else None
