@@ -13,7 +13,7 @@ from weighbridge.base.sentences import sentence
 class CheckpointTensor(
     NamedTuple
 ):  # not a frozen dataclass: half the cost, and there may be 100,000
-    """`nbytes` is what the file says it takes, checked against dtype and shape by its format."""
+    """A tensor of a file. `nbytes` is as the file states, checked against dtype and shape."""
 
     name: str
     dtype: DType
@@ -26,12 +26,10 @@ EXPERTS = "experts."  # and a number, and what every expert of a layer has
 
 
 class Counted(NamedTuple):
-    """Tensors of which a layer's experts are told once, where all of them have the same ones.
-
-    `copies` are how many each of `first` stands for; `stands` is for every tensor the place in
-    `first` of the one that stands for it. `ordered` says whether all of these experts come in the
-    same order as well, a module's tensors taken together, and nothing else among them.
-    """
+    """Tensors with the experts of a layer listed once, if all of them have the same ones. `copies`:
+    how many tensors each of `first` stands for. `stands`: for every tensor, the index in `first` of
+    the one that stands for it. `ordered`: whether the experts come in the same order, each module's
+    tensors together and nothing else among them."""
 
     first: tuple[CheckpointTensor, ...]
     copies: tuple[int, ...]
@@ -39,7 +37,7 @@ class Counted(NamedTuple):
     stands: tuple[int, ...]
 
     def only(self, chosen: Sequence[bool]) -> "Counted":
-        """Keep the tensors of `first` that are held, and what they stand for."""
+        """Return the chosen tensors of `first`, and those that they stand for."""
         place = {index: new for new, index in enumerate(compress(range(len(chosen)), chosen))}
         return Counted(
             tuple(compress(self.first, chosen)),
@@ -55,8 +53,8 @@ def one_by_one(tensors: Sequence[CheckpointTensor]) -> Counted:
 
 
 def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
-    """Return tensors with like experts once: a mixture of 90,000 has some 2,000 that differ by more
-    than an expert's number."""
+    """Return the tensors with like experts counted once: a mixture of 90,000 tensors has some 2,000
+    that differ in more than an expert's number."""
     layers: dict[str, dict[str, _Expert]] = {}
     others = set()
     for index, t in enumerate(tensors):
@@ -83,7 +81,7 @@ def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
 
 
 class _Expert(NamedTuple):
-    """One expert of a layer: what its tensors are, their names and where they came."""
+    """One expert of a layer: the kinds of its tensors, their names and their indexes."""
 
     kinds: dict[str, tuple[DType, tuple[int, ...], int]]
     names: list[str]
@@ -91,7 +89,7 @@ class _Expert(NamedTuple):
 
 
 def _stand_for_each_other(experts: Sequence[_Expert]) -> bool:
-    """Tell whether every expert has the same tensors, each once."""
+    """Return whether every expert has the same tensors, each once."""
     first = experts[0]
     return all(e.kinds == first.kinds and len(e.names) == len(e.kinds) for e in experts)
 
@@ -109,7 +107,7 @@ def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
-    """Let the tensors of the first expert stand for those of all."""
+    """Write into `stands_for` that the first expert's tensors stand for those of all."""
     first = dict(zip(experts[0].names, experts[0].places, strict=True))
     for expert in experts:
         for name, index in zip(expert.names, expert.places, strict=True):

@@ -35,7 +35,7 @@ ParamKind = Literal[
     "bias",
     "conv",  # weight of a convolution
     "other",  # a bare parameter
-    "flat",  # a stored weight of which the file tells the count and not the shape
+    "flat",  # a stored weight with a known count of elements and no known shape
 ]
 
 
@@ -46,10 +46,10 @@ class Param(NamedTuple):
     shape: tuple[int, ...]
     kind: ParamKind = "linear"
     dtype: str = ""  # "" is the model's own; set where the class keeps it in another (`held`)
-    tied: str = ""  # the parameter that owns the storage; "" when it is this one
-    routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
-    copies: int = 1  # in experts 0, 1, 2...: the first stands for all until they are told
-    role: str = ""  # what it is for (roles.py), where what made it knows; else its name decides
+    tied: str = ""  # the parameter that owns the storage; "" if it owns it
+    routed: tuple[int, int] = (1, 1)  # (k, E): a token uses k of E such
+    copies: int = 1  # experts 0, 1, 2... that have it; the first stands for all
+    role: str = ""  # its role (roles.py), if its builder knows it; else the name decides
 
     @property
     def numel(self) -> int:
@@ -68,7 +68,7 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
 class CountedParams(Sequence[Param]):
-    """Parameters one by one, in the order of checkpoints, of which like experts are counted."""
+    """Parameters in the order of checkpoints, with like experts stored once and their count."""
 
     counted: tuple[Param, ...]
 
@@ -92,19 +92,19 @@ class CountedParams(Sequence[Param]):
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Blueprint:
-    """All that one class holds. `blocks` are modules that device_map="auto" never splits, as
-    patterns over checkpoint names ("model.layers.*")."""
+    """All tensors of one class. `blocks`: modules that device_map="auto" never splits, as patterns
+    over checkpoint names ("model.layers.*")."""
 
     cls: str
     params: Sequence[Param]
     buffers: tuple[Buffer, ...] = ()
     blocks: tuple[str, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()  # (prefix of checkpoint names, what it holds)
-    tree: "Decoder | None" = None  # what the params come from, where the family has one
+    tree: "Decoder | None" = None  # the module tree behind the params, if the family has one
 
     @property
     def counted(self) -> tuple[Param, ...]:
-        """`params`, like experts of one layer as the first of them with their count."""
+        """`params` with like experts of a layer as the first one with their count."""
         return self.params.counted if isinstance(self.params, CountedParams) else tuple(self.params)
 
     @cached_property
@@ -113,14 +113,14 @@ class Blueprint:
 
     @cached_property
     def experts(self) -> int:
-        """Count the parameters of routed experts that are stored one by one."""
+        """Elements of routed experts that are stored one by one."""
         return sum(p.numel * p.copies for p in self.counted if p.kind == "expert")
 
     def distinct(self) -> tuple[tuple[Param, int], ...]:
-        """Untied parameters, each with how many there are of it.
+        """Untied parameters, each with its number of copies.
 
-        The routed experts of one layer differ by their number alone, so the first stands for all:
-        a model of 90,000 tensors has 1,500 that differ.
+        The routed experts of one layer differ by their number alone, so the first stands for all: a
+        model of 90,000 tensors has 1,500 that differ.
         """
         return self._distinct
 
@@ -148,24 +148,24 @@ class Blueprint:
 
 
 def expert_path(name: str) -> str:
-    """Return what the names of all experts of a layer have before their number."""
+    """Return the part before the expert's number in a name."""
     head, word, _ = name.partition(EXPERTS)
     return head + word
 
 
 def alike(name: str, copies: int) -> tuple[str, int]:
-    """(path of the experts, how many) that a name stands for; ("", 1) where it is one alone."""
+    """Return (path of the experts, number of copies) of a name; ("", 1) for a single tensor."""
     return ("", 1) if copies == 1 else (expert_path(name), copies)
 
 
 def numbered(name: str, expert: int) -> str:
-    """Return the name that an expert has in the place of the first one's `name`."""
+    """Return the name of expert number `expert`, given the first expert's `name`."""
     path = expert_path(name)
     return f"{path}{expert}{name[len(path) + 1 :]}"
 
 
 def last_name(param: Param) -> str:
-    """Return the name of the last of the `copies` parameters that `p` stands for."""
+    """Return the name of the last of the `copies` parameters that `param` stands for."""
     return param.name if param.copies == 1 else numbered(param.name, param.copies - 1)
 
 
@@ -183,7 +183,7 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
 
 
 def _unnumbered(param: Param) -> str:
-    """The name without the expert's number."""
+    """Return the name without the expert's number."""
     if param.routed[1] == 1:
         return param.name
     head, _, tail = param.name.partition("experts.")
@@ -209,9 +209,9 @@ class Family:
     tree: "Callable[[Config], Decoder] | None" = None
     body: ParamRule | None = None
     base: str = "model"
-    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
+    bases: Mapping[str, str] = field(default_factory=dict)  # head -> its name for `base`
     cls: str = ""  # the class when the config names none
-    stems: tuple[str, ...] = ()  # how its classes begin, where that is not how `cls` does
+    stems: tuple[str, ...] = ()  # beginnings of its classes' names, if not that of `cls`
     heads: Mapping[str, ParamRule] = field(default_factory=dict)
     classes: Mapping[str, "Family"] = field(default_factory=dict)
     buffers: Callable[[Config, str], Iterable[Buffer]] | None = None
@@ -221,7 +221,7 @@ class Family:
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
 
     def tensors(self, c: Config, prefix: str) -> Params:
-        """The parameters of the base model below the path `at`."""
+        """Return the parameters of the base model below the path `prefix`."""
         if self.tree is not None:
             return self.tree(c).tensors(prefix)
         assert self.body is not None
@@ -232,7 +232,7 @@ NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which
 
 
 def held(param: Param, dtype: DType) -> DType:
-    """The dtype in which a class keeps `p` when it is loaded in `dtype`."""
+    """Return the dtype in which a class keeps `param` if it is loaded in `dtype`."""
     if param.dtype == NOT_IN_HALF:
         return FLOAT32 if dtype == FLOAT16 else dtype
     return TORCH[param.dtype] if param.dtype else dtype
@@ -241,8 +241,8 @@ def held(param: Param, dtype: DType) -> DType:
 def linear(
     path: str, outputs: int, inputs: int, *, bias: bool = False, role: str = ""
 ) -> Iterator[Param]:
-    """A weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is a key of ROLES in
-    roles.py."""
+    """Yield a weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is a key of ROLES
+    in roles.py."""
     yield Param(f"{path}.weight", (outputs, inputs), role=role)
     if bias:
         yield Param(f"{path}.bias", (outputs,), "bias", role=role)

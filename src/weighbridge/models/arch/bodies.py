@@ -72,7 +72,7 @@ def body(
 
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
-    """Return the body of a tree of modules; parameters tell the rows of a head alone."""
+    """Return the body of a module tree; only the rows of the head come from parameters."""
     outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
@@ -96,7 +96,7 @@ def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
 
 
 def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
-    """The numbered layers that `layers` tell of: those of a decoder, where there is one."""
+    """Return the stack of layers that `layers` describe: the decoder's, if there is one."""
     if not layers:
         return None
     candidates = text
@@ -109,8 +109,8 @@ def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack 
 
 
 def _fitting(stack: LayerStack, count: int) -> Sequence[Parameters]:
-    """Return the stack's layers without those that guess further tokens, and without what is no
-    layer: early code numbers the embedding and the head too."""
+    """Return the stack's layers without multi-token prediction, and without numbered modules that
+    are no layers: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
@@ -121,7 +121,7 @@ def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
 
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
-    """Return what a language model would remember that here reads its input at once."""
+    """Return the cache layers of a language model that is used as an embedder here."""
     if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
@@ -140,7 +140,7 @@ def _read_at_once(
 
 
 def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
-    """Return the blocks of headers alone, without mixers where nothing says what they are."""
+    """Return the blocks of a file's layers, without mixers if nothing tells them."""
     if not mixers:
         return tuple(LayerBlock(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)
@@ -161,12 +161,12 @@ def _encoder(
     layers: Sequence[Layer],
     config: Config | None,
 ) -> Body | None:
-    """Return what is attended to: the other half of a pair, or the tower of one that has one."""
+    """Return the encoder that a decoder attends to: the other half of the model, or a tower."""
     crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
     if decoder is None or config is None or not crossed:
         return None
     halves = [s for s in stacks if "encoder" in s.path and s.part == LANGUAGE and s != decoder]
-    halves = [s for s in halves if joined([s])][:1]  # the first where a class has two
+    halves = [s for s in halves if joined([s])][:1]  # the first if a class has two
     joint = joined(halves or [s for s in stacks if s.part != LANGUAGE])
     part = encoders.reading_part(config)
     if not joint or encoders.is_pyramid(part.model_type):
@@ -179,8 +179,8 @@ def _encoder(
 
 
 def _hidden(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
-    """Return the width that embeddings are projected to, else that which feed-forwards read, else
-    the embedding's own."""
+    """Return the hidden size: the width of the projection behind embeddings, else the MLPs' input,
+    else the embedding's width."""
     into = next((p for p in params if role_of(p) == "into"), None)
     if into is not None:
         return into.shape[0]
@@ -197,7 +197,7 @@ def _embedding(params: Iterable[Param]) -> Param | None:
 
 
 def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
-    """Rows of the head, tied or not. A file does not repeat a matrix that the class ties."""
+    """Return the rows of the head, tied or not. A file does not repeat a tied matrix."""
     last = (*params, *plan.counted[-2:])  # early code numbers the head as a layer
     head = next((p for p in last if p.shape and makes_logits(p.name)), None)
     if head is not None:
@@ -213,7 +213,7 @@ def _labels(params: Sequence[Param]) -> int:
 
 
 def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
-    from weighbridge.models.arch import gguf_layers  # here and below: a config does without
+    from weighbridge.models.arch import gguf_layers  # imported here: a config does not need it
 
     return gguf_layers.Keys(metadata).arch in gguf_layers.ENCODERS
 
@@ -228,8 +228,8 @@ def _pools(metadata: Mapping[str, Any]) -> bool:
 
 
 def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:
-    """A model without head answers with a vector a text; a language model may be made one by its
-    config (embeddings that look both ways) or its metadata (a pooling)."""
+    """Return the body of a model without head as an embedding model, which answers with a vector
+    per text. A config (bidirectional attention) or metadata (pooling) may make any model one."""
     both_ways = config is not None and config.sees_both_ways
     pooled = bool(metadata) and _pools(metadata or {})
     headless = bool(whole.blocks) and not whole.vocab and not whole.labels
@@ -245,8 +245,8 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 @lru_cache(maxsize=4096)
 def _seen(block: LayerBlock, hidden: int, *, causal: bool) -> LayerBlock:
-    """Drop `inputs` where it equals `hidden`, so that equal blocks compare equal, and set whether
-    attention is causal."""
+    """Return the block with `causal` set, and without `inputs` that equal `hidden`, so that equal
+    blocks compare equal."""
     return LayerBlock(
         mixers=tuple(
             replace(m, causal=False) if isinstance(m, Attention) and not causal else m

@@ -18,18 +18,18 @@ from weighbridge.models.arch.parts import Feed as Feed
 
 @frozen_record
 class LayerBlock:
-    """One layer. A layer of Mamba has no feed-forward, one of Nemotron-H may have nothing else."""
+    """One layer. A Mamba layer has no MLP, one of Nemotron-H may be only an MLP."""
 
     mixers: tuple[Mixer, ...]
     feeds: tuple[Feed, ...] = ()
-    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+    query_rank: int = 0  # MLA: rank of the compressed queries; 0 without
 
 
 @frozen_record
 class Tower:
-    """An encoder of images or sounds. `positions` are what it computes on, `tokens` what the
-    language model is given, in its input or by cross-attention; both of one item of the size that
-    the request names. No `layers`: convolutions, of which nothing more is told."""
+    """A vision or audio encoder. `positions`: what it computes on; `tokens`: what the language
+    model gets, in its input or by cross-attention; both per item of the size in the request. No
+    `layers`: convolutions, of which nothing more is known."""
 
     kind: Literal["image", "audio"]
     hidden: int
@@ -40,7 +40,7 @@ class Tower:
     positions: int
     tokens: int
     window: int | None = None  # positions that attend to each other, where not all do
-    patch: int = 0  # numbers in one position's input: 3 x 14 x 14
+    patch: int = 0  # elements in one position's input: 3 x 14 x 14
     at_once: int = 0  # positions that are computed together; 0: those of all items of a batch
 
 
@@ -58,6 +58,6 @@ class Body:
     blocks: tuple[LayerBlock, ...]
     labels: int = 0
     causal: bool = True  # False: every token sees all, and nothing is generated
-    encoder: "Body | None" = None  # whose output the blocks attend to
+    encoder: "Body | None" = None  # the blocks attend to its output
     towers: tuple[Tower, ...] = ()
-    embeds: bool = False  # the answer is a vector an input: embedding models
+    embeds: bool = False  # embedding models: one vector per input

@@ -26,7 +26,7 @@ from weighbridge.models.arch.model_types import facts
 
 
 def family(model_type: str) -> Family:
-    """Return the family of a model type. Raises UnsupportedError where we have none."""
+    """Return the family of a model type. Raises UnsupportedError if there is none."""
     known = facts(model_type).family
     if known is None:
         raise UnsupportedError(sentence("no_type", kind=model_type))
@@ -34,12 +34,12 @@ def family(model_type: str) -> Family:
 
 
 def known(raw: Mapping[str, Any]) -> bool:
-    """True if a family of ours says which tensors the model type of a config has."""
+    """Return whether one of our families has the tensors of a config's model type."""
     return facts(str(raw.get("model_type") or "")).family is not None
 
 
 def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
-    """Return all tensors of the class that the config names; with `base_model`, of its base."""
+    """Return all tensors of the config's class; of its base model with `base_model`."""
     kind = family(c.model_type)
     c.cls = c.cls or kind.cls
     _check_stem(kind, c)
@@ -64,7 +64,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
 
 
 def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
-    """Return the plan under other names: of `pairs` (old prefix, new one), the first that fits."""
+    """Return the plan with names changed by the first fitting pair (old prefix, new prefix)."""
 
     def name(old: str) -> str:
         pair = next((p for p in pairs if old.startswith(p[0])), ("", ""))
@@ -85,25 +85,25 @@ LISTED = 4  # endings of classes that an error names
 
 
 def stems(kind: Family) -> tuple[str, ...]:
-    """Return how the names of all classes of a family begin."""
+    """Return the beginnings of the names of a family's classes."""
     return kind.stems or (stem(kind.cls),)
 
 
 def stem(cls: str) -> str:
-    """Return how the name of a class begins, without its head: Llama of LlamaForCausalLM."""
+    """Return a class's name without its head: Llama for LlamaForCausalLM."""
     return re.split(r"For[A-Z]|Model|(?:With)?LMHead|DoubleHeads", cls)[0]
 
 
 def _check_stem(kind: Family, c: Config) -> None:
-    """A class of other authors under a model type of ours (a draft model that says `qwen3`) is
-    another model: its name does not begin as those of the family do."""
+    """Raise UnsupportedError for other authors' class under a model type of ours (a draft model
+    that says `qwen3`): its name does not begin as the family's do."""
     begins = tuple(name.casefold() for name in stems(kind))
     if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
         raise UnsupportedError(sentence("no_class_of", cls=c.cls, kind=c.model_type), where=c.where)
 
 
 def _head(kind: Family, c: Config) -> str:
-    """The ending of the class that says which head it has; "" for the base model."""
+    """Return the ending of the class that names its head; "" for the base model."""
     for suffix in kind.heads:
         if c.cls.endswith(suffix):
             return suffix
@@ -138,7 +138,7 @@ def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
 
 
 def tied(c: Config, kind: Family, params: tuple[Param, ...]) -> tuple[Param, ...]:
-    """Mark the output projection as a view of the input embedding where the config ties them."""
+    """Return `params` with the output layer tied to the embedding, if the config ties them."""
     decide, name = kind.ties, "tie_word_embeddings"
     ties = decide(c) if callable(decide) else c.flag(name, default=decide)
     head = next((p.shape for p in params if p.name.endswith("lm_head.weight")), ())

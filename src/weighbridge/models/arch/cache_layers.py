@@ -26,8 +26,8 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 
 def layers(c: Config) -> tuple[Layer, ...]:
-    """Return what each layer of the language model, or of the decoder, remembers. Raises
-    UnsupportedError for a model type whose caches nobody has described."""
+    """Return what each layer of the language model or decoder caches. Raises UnsupportedError for a
+    model type without a description of its caches."""
     known = facts(c.model_type)
     if known.no_cache:
         return ()
@@ -43,7 +43,7 @@ def layers(c: Config) -> tuple[Layer, ...]:
 
 
 def embeds(model_type: str) -> bool:
-    """True if what a model type holds is a language model that reads its input at once."""
+    """Return whether a model type uses a language model as an embedder, without a cache."""
     return facts(model_type).no_cache == "embeds"
 
 
@@ -51,9 +51,9 @@ def embeds(model_type: str) -> bool:
 
 
 def remembered(tree: Decoder, c: Config) -> tuple[Layer, ...]:
-    """Return the mixers of each layer, its attention as far as the kind of the layer sees."""
+    """Return the mixers of each layer, with its attention limited by the kind of the layer."""
     kinds = (FULL,) * len(tree.layers) if tree.kinds is None else tree.kinds(c)
-    by_module: dict[tuple[int, str], Layer] = {}  # like layers are one object
+    by_module: dict[tuple[int, str], Layer] = {}  # equal layers are one object
     result = []
     for modules, kind in zip(tree.layers, kinds, strict=False):
         key = (id(modules), kind)
@@ -69,7 +69,7 @@ def _mixers(modules: Submodules, c: Config, kind: str) -> list[Mixer]:
 
 
 def seen(c: Config, whole: Attention, kind: str) -> Attention:
-    """Return `whole` as it is in a layer of that kind. Raises BadFileError for impossible sizes."""
+    """Return `whole` with that kind's window. Raises BadFileError for impossible sizes."""
     if min(whole.heads, whole.kv_heads, whole.key_dim) < 1:
         raise BadFileError(
             sentence(
@@ -95,8 +95,8 @@ def _reach(c: Config, name: str, tokens: int | None) -> int:
 
 
 def sharing(all_layers: Sequence[Layer], stored: int) -> tuple[Layer, ...]:
-    """Return layers of which those from `stored` on use the keys and values of the last one before
-    it that sees as far as they do."""
+    """Return layers of which those from `stored` on use the keys and values of the last earlier one
+    with the same window."""
     first = tuple(all_layers[:stored])
     owners = (_owner(first, layer) for layer in all_layers[stored:])
     return (*first, *(Layer(mixers=(Shared(owner=owner),)) for owner in owners))
@@ -136,20 +136,20 @@ def attention(c: Config, sizes: AttentionSizes, kind: str = FULL) -> Attention:
 
 
 def usual(c: Config) -> tuple[Layer, ...]:
-    """Return layers of grouped-query attention, in the usual spelling."""
+    """Return layers of grouped-query attention under the usual keys."""
     kinds, sizes = layer_kinds(c), grouped(c)
     return tuple(Layer(mixers=(attention(c, sizes, kind),)) for kind in kinds)
 
 
 def multi_head(c: Config) -> tuple[Layer, ...]:
-    """Return layers with as many key-value heads as heads, whatever else the config says."""
+    """Return layers with as many KV heads as heads, whatever the config says."""
     kinds, heads = layer_kinds(c), c.num(*HEADS)
     sizes = AttentionSizes(heads, heads, _width(c) // max(1, heads))
     return tuple(Layer(mixers=(attention(c, sizes, kind),)) for kind in kinds)
 
 
 def grouped(c: Config) -> AttentionSizes:
-    """Return the sizes that the usual keys say. A null of either key is as good as none."""
+    """Return the attention sizes of the usual keys. A null counts as missing."""
     heads = c.num(*HEADS)
     name = "num_key_value_heads"
     kv_heads = heads if c.null(name) else c.num(name, default=heads)
@@ -160,22 +160,22 @@ def _width(c: Config) -> int:
     return c.num("hidden_size", "n_embd", "d_model")
 
 
-# Decoders that look at an encoder: attention over what they wrote, and over what it read
+# Decoders with self-attention and cross-attention to an encoder
 
 
 def beside_text(c: Config) -> tuple[Layer, ...]:
-    """Return the layers of a decoder in BART's spelling that looks at a text."""
+    """Return the layers of a decoder with BART's keys that attends to a text."""
     return pairs(c, c.layers("decoder_layers"), bart_sizes(c), "text")
 
 
 def beside_sound(c: Config) -> tuple[Layer, ...]:
-    """Return the layers of a decoder in BART's spelling that looks at a sound."""
+    """Return the layers of a decoder with BART's keys that attends to audio."""
     return pairs(c, c.layers("decoder_layers"), bart_sizes(c), "audio")
 
 
 def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
-    """Return the layers of a decoder with a cross-attention of the same sizes in each, where it has
-    none already."""
+    """Return a decoder's layers with cross-attention of the same sizes added to each, unless they
+    have some."""
     if facts(c.model_type).decodes:
         sizes = even(c.num("num_attention_heads"), c.num("hidden_size"))
         return pairs(c, c.layers("num_hidden_layers"), sizes, source)
@@ -196,14 +196,14 @@ def beside_encoder(c: Config, source: Source) -> tuple[Layer, ...]:
 def pairs(
     c: Config, count: int, sizes: AttentionSizes, source: Source, length: int | None = None
 ) -> tuple[Layer, ...]:
-    """Return `count` layers that attend to what they wrote and to a `source` of `length`
-    positions, None where requests differ in it."""
+    """Return `count` layers with self-attention, and cross-attention to a `source` of `length`
+    positions (None: it varies by request)."""
     attended = attention(c, sizes)
     return (Layer(mixers=(attended, over(attended, source, length))),) * count
 
 
 def over(whole: Attention, source: Source, length: int | None = None) -> CrossAttention:
-    """Return attention of the same sizes over an encoder."""
+    """Return cross-attention of the same sizes to an encoder."""
     return CrossAttention(
         heads=whole.heads,
         kv_heads=whole.kv_heads,
@@ -215,12 +215,12 @@ def over(whole: Attention, source: Source, length: int | None = None) -> CrossAt
 
 
 def even(heads: int, width: int) -> AttentionSizes:
-    """Return the sizes of multi-head attention whose heads share `width`."""
+    """Return the sizes of multi-head attention whose heads split `width`."""
     return AttentionSizes(heads, heads, width // max(1, heads))
 
 
 def bart_sizes(c: Config) -> AttentionSizes:
-    """Return the sizes of a decoder in BART's spelling."""
+    """Return the attention sizes under BART's keys."""
     return even(c.num("decoder_attention_heads"), c.num("d_model", "hidden_size"))
 
 

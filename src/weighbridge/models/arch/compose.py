@@ -29,17 +29,17 @@ SIDE_BY_SIDE = (
 class Inner:
     """A model inside a larger one, a language model if nothing else is said."""
 
-    path: str  # below the base of the larger one, dot included
+    path: str  # path below the larger model's base, dot included
     config: str = "text_config"  # the key of its config
     label: Label = "language model"
-    absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
-    flat: bool = False  # when there is none, its keys are among those of the larger one
-    fixed: bool = False  # of the type that is held there, whatever its config says
-    head: str = ""  # the end of its class, when it comes with a head
-    other_head: str = ""  # that of families without the first, such as encoder-decoders
+    absent: Mapping[str, Any] = field(default_factory=dict)  # the config if the file has none
+    flat: bool = False  # if missing, its keys are among the larger model's
+    fixed: bool = False  # its type is fixed, whatever its config says
+    head: str = ""  # the ending of its class, if it has a head
+    other_head: str = ""  # for families without the first, such as encoder-decoders
     optional: bool = False  # no config, no part
     whole: bool = False  # device_map="auto" never splits it
-    when: str = ""  # a switch of the larger one, on unless it says otherwise
+    when: str = ""  # a switch of the larger model, on by default
 
 
 TEXT = Inner(path="language_model.")
@@ -66,7 +66,7 @@ def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, 
 
 
 def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
-    """The tensors of all parts; a part with a head ties it by its own config."""
+    """Yield the tensors of all parts; a part with a head ties it by its own config."""
     for part, config, kind in present(c, parts):
         path = f"{prefix}{part.path}"
         if part.head not in kind.heads:  # none, or another class of the family without a head
@@ -77,7 +77,7 @@ def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
 
 
 def below(kind: Family, part: Inner) -> str:
-    """Return the path at which a part with a head has its base model."""
+    """Return the path of the base model within a part with a head."""
     base = kind.bases.get(part.head, kind.base) if part.head in kind.heads else ""
     return f"{base}." if base else ""
 
@@ -119,10 +119,8 @@ def composite(
     own_blocks: tuple[str, ...] = (),
     **rest: Unpack[Rest],
 ) -> Family:
-    """A family of `parts`, the tensors of its `own` and the buffers that it `held`s itself.
-
-    `projectors` are the paths of its own tensors, `labels` those of parts of parts.
-    """
+    """Return a family of `parts`, the tensors of its `own` and its buffers `held`. `projectors`:
+    paths of its own tensors; `labels`: paths of parts of parts."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:  # errors first: of a part's model type, then of the whole
@@ -147,7 +145,7 @@ def composite(
 
 
 def text_head(part: Inner = TEXT) -> ParamRule:
-    """`lm_head` over the vocabulary of the language model, beside the base model."""
+    """Return the `lm_head` of the language model, next to the base model."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, part)
@@ -157,14 +155,14 @@ def text_head(part: Inner = TEXT) -> ParamRule:
 
 
 def text_alone(part: Inner) -> Family:
-    """The language model without the towers, its keys nested or among the outer ones."""
+    """Return the language model without towers, with its keys nested or among the outer ones."""
     flat = replace(part, path="", flat=True)
     return composite(flat, heads={"ForCausalLM": text_head(flat)}, ties=either(flat))
 
 
 def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:
-    """Ties when the outer config or the language model's says so: releases before 5 saved it
-    in the latter alone. A flat language model takes over its keys, but not this one."""
+    """Return a rule that ties if the outer config or the language model's says so: releases before
+    5 saved it only in the latter. A flat language model takes over its keys, but not this one."""
 
     def ties(c: Config) -> bool:
         outer = c.flag("tie_word_embeddings", default=default)

@@ -72,7 +72,7 @@ def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
 
 
 def of_transformers(model_type: str) -> bool:
-    """Tell whether transformers has a class for it."""
+    """Return whether transformers has a class for the model type."""
     return model_type in _defaults()
 
 
@@ -82,7 +82,7 @@ def _of_class(line: str) -> Mapping[str, Any]:
 
 
 def has_sizes(raw: Mapping[str, Any]) -> bool:
-    """True if a config, or one within it, says of anything how large or how many it is."""
+    """Return whether a config, or one within it, states any size or count."""
     return any(
         has_sizes(value)
         if isinstance(value, Mapping)
@@ -112,13 +112,13 @@ class Config:
         self._defaults: Mapping[str, Any] = known.get("defaults", {})
         self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
         self._seen: set[str] = set()
-        self._sizes: dict[str, int] = {}  # that the file lacks -> the default taken
+        self._sizes: dict[str, int] = {}  # missing size -> the default taken
         self._found: dict[tuple[str, ...], Any] = {}  # what was read: each layer asks again
         self._whole_ones: dict[tuple[str, ...], int] = {}
         self._children: list[Config] = []
 
     def get(self, *names: str) -> Any:
-        """The first of `names` that is set, then the first with a class default, else None."""
+        """Return the first of `names` that is set, else the first class default, else None."""
         if names not in self._found:
             self._found[names] = self._read(names)
         return self._found[names]
@@ -147,11 +147,11 @@ class Config:
 
     @property
     def sees_both_ways(self) -> bool:
-        """Whether each token of a decoder attends to those after it, too (EmbeddingGemma)."""
+        """Return whether each token of a decoder attends to those after it, too (EmbeddingGemma)."""
         return self.raw.get("use_bidirectional_attention") is True
 
     def null(self, name: str) -> bool:
-        """True if the config itself sets `name` to null, where that is an answer of its own."""
+        """Return whether the config itself sets `name` to null, where null has a meaning."""
         self._seen.add(name)
         return name in self.raw and self.raw[name] is None
 
@@ -170,7 +170,7 @@ class Config:
         return known
 
     def layers(self, *names: str, default: int | None = None) -> int:
-        """A number of layers: bounded, since we will build each."""
+        """Return a number of layers, at most MAX_LAYERS, since each is built."""
         count = self.num(*names, default=default)
         if count > MAX_LAYERS:
             raise self.error(names[0], "asks.layers", count=count, most=MAX_LAYERS)
@@ -181,7 +181,7 @@ class Config:
         return None if value is None else self._whole(value, names[0])
 
     def ratio(self, *names: str, default: float | None = None) -> float:
-        """A positive factor, such as the width of a feed-forward over that of the model."""
+        """Return a factor from 0 on, such as MLP width over hidden size."""
         value = self.get(*names)
         if value is None:
             value = default
@@ -192,7 +192,7 @@ class Config:
         return float(value)
 
     def pair(self, *names: str) -> tuple[int, int]:
-        """Height and width, given as two numbers or as one for both."""
+        """Return (height, width), given as two numbers or as one for both."""
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             return (self.num(*names),) * 2
@@ -209,7 +209,7 @@ class Config:
         raise self.error(names[0], "must.flag", value=shown(value))
 
     def enabled(self, *names: str) -> bool:
-        """Return a flag that is true where the config does not say it, else as `flag` does."""
+        """Return a flag that is true by default."""
         return self.flag(*names, default=True)
 
     def word(self, *names: str, default: str = "") -> str:
@@ -217,7 +217,7 @@ class Config:
         return default if value is None else str(value)
 
     def many(self, *names: str) -> list[Any]:
-        """The list, or an empty one when it is absent."""
+        """Return a list; [] if it is missing."""
         value = self.get(*names)
         if value is None:
             return []
@@ -229,7 +229,7 @@ class Config:
         return tuple(self._whole(value, names[0]) for value in self.many(*names))
 
     def per_layer(self, *names: str, count: int, default: int | None = None) -> tuple[int, ...]:
-        """One number a layer, whether the config gives a list or one number for all."""
+        """Return one number per layer, from a list or from one number for all."""
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             return (self.num(*names, default=default),) * count
@@ -238,11 +238,9 @@ class Config:
         return tuple(self._whole(v, names[0]) for v in value)
 
     def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
-        """A nested config; an absent one is `absent`, or what its class fills in.
-
-        Where it names no model type, it is of the one that is held there. Keys are read in the
-        nested config alone. Asked for again, it is the same object, which remembers what was read.
-        """
+        """Return a nested config; if missing, `absent` or the class's default. Without a model type
+        it is of the type that the outer class holds there. Keys are read in the nested config
+        alone. A second call returns the same object, which remembers what was read."""
         usual = self._defaults.get("sub_defaults", {}).get(names[0], {})
         value = self.get(*names)
         if value is None:
@@ -262,13 +260,13 @@ class Config:
         return child
 
     def held(self, key: str) -> str:
-        """The model type of what is nested under `key`, by our class or by the table's row."""
+        """Return the model type of the config under `key`, by its class or by our table."""
         fixed = self._defaults.get("sub_configs", {}).get(key)
         usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
         return str(fixed or usual or facts(self.model_type).holds.get(key, ""))
 
     def retyped(self, model_type: str) -> "Config":
-        """The same keys, read with the class defaults of another model type."""
+        """Return the same keys with the class defaults of another model type."""
         child = Config({**self.raw, "model_type": model_type}, where=self.where, cls=self.cls)
         child._seen, child._sizes = self._seen, self._sizes
         self._children.append(child)
@@ -279,7 +277,7 @@ class Config:
         self._seen.update(names)
 
     def unread(self) -> list[str]:
-        """Keys that look like memory, hold a number, and that nobody has read."""
+        """Return keys that look like memory, have a number, and were not read."""
         own = [
             f"{self.where}: {key}"
             for key, value in self.raw.items()
@@ -293,17 +291,17 @@ class Config:
         return own + [key for child in self._children for key in child.unread()]
 
     def tree(self) -> "Iterator[Config]":
-        """This config and those within it that were read, each once."""
+        """Yield this config and all nested ones that were read, each once."""
         yield self
         for child in self._children:
             yield from child.tree()
 
     def default(self, name: str) -> Any:
-        """Return what the class of the model type fills in for a key; None for nothing."""
+        """Return the class default of a key, None without one."""
         return self._defaults.get(name)
 
     def assumed(self) -> list[str]:
-        """Sizes that were read and that the file does not have, each with the default taken."""
+        """Return the sizes that the file lacks, each with the default taken."""
         found = (
             f"{part._place()}{name} {n:,}"
             for part in self.tree()
@@ -312,7 +310,7 @@ class Config:
         return list(dict.fromkeys(found))
 
     def _place(self) -> str:
-        """The keys that lead to this config, with a dot behind; "" for the outermost."""
+        """Return the dotted keys that lead to this config; "" for the outermost."""
         path = self.where.split(": ")[1:]
         return ".".join((*path, "")) if path else ""
 

@@ -34,27 +34,27 @@ if TYPE_CHECKING:
     from weighbridge.models.arch.mixers import Mixer
 
 
-Kinds = Callable[[Config], Sequence[str]]  # the kind of attention in each layer
+Kinds = Callable[[Config], Sequence[str]]  # config -> kind of attention per layer
 Key = TypeVar("Key")
 
 
 class Submodule(NamedTuple):
-    """A part of a layer. `params` have their names below the layer."""
+    """A part of a layer. Names of `params` are relative to the layer."""
 
     params: tuple[Param, ...]
     mixer: "Mixer | None" = None
     feed: Feed | None = None
-    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+    query_rank: int = 0  # MLA: rank of the compressed queries; 0 without
 
 
 Submodules = tuple[Submodule, ...]  # one layer, in the order of checkpoints
 
 
 class Decoder(NamedTuple):
-    """A language model without its head. Names are below its base ("model.").
+    """A language model without its head. Names are relative to its base ("model.").
 
-    `kinds` says how far each layer's attention sees, and is asked only when that is wanted; None is
-    everywhere. The last `sharing` layers attend to keys and values that earlier ones store.
+    `kinds` gives each layer's attention window kind, computed only if needed; None is full
+    attention everywhere. The last `sharing` layers use keys and values that earlier ones store.
     """
 
     width: int
@@ -67,7 +67,7 @@ class Decoder(NamedTuple):
     sharing: int = 0
 
     def tensors(self, prefix: str) -> Iterator[Param]:
-        """All parameters below `at`, in the order of checkpoints."""
+        """Yield all parameters below `prefix`, in the order of checkpoints."""
         yield from (_below(prefix, p, prefix) for p in self.first)
         for i, layer in enumerate(self.layers, self.start):
             here = f"{prefix}{self.path}{i}."
@@ -77,7 +77,7 @@ class Decoder(NamedTuple):
 
 
 def _below(path: str, param: Param, base: str) -> Param:
-    """`p` under its whole name; what it is tied to is named below the base."""
+    """Return `param` under its full name; what it is tied to is named below the base."""
     whole = Param(path + param.name, *param[1:])
     return whole._replace(tied=base + param.tied) if param.tied else whole
 
@@ -88,18 +88,18 @@ def submodule(
     feed: Feed | None = None,
     query_rank: int = 0,
 ) -> Submodule:
-    """One part of these parameters, of which no more are made than a model may have."""
+    """Return a part with these parameters, at most as many as a model may have."""
     bounded = tuple(islice(chain(*params), MAX_TENSORS + 1))
     return Submodule(params=bounded, mixer=mixer, feed=feed, query_rank=query_rank)
 
 
 def below(path: str, *parts: Submodule) -> Iterator[Param]:
-    """The parameters of such parts below `path`, for a class that is no tree."""
+    """Yield the parameters of parts below `path`, for a class without a tree."""
     yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
 
 
 def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
-    """A layer for each key, built once for all that have the same."""
+    """Return a layer per key, built once for equal keys."""
     layers = {key: layer(key) for key in dict.fromkeys(keys)}
     return tuple(layers[key] for key in keys)
 
@@ -116,10 +116,8 @@ def gqa(
     names: tuple[str, str, str, str] = QKVO,
     norms: Sequence[str] = (),
 ) -> Submodule:
-    """Grouped-query attention: a linear for queries, keys and values each, one back to `width`.
-
-    `bias` is that of the first three and that of the last; `norms` are over one head's numbers.
-    """
+    """Return grouped-query attention: one linear each for queries, keys and values, and one back to
+    `width`. `bias`: of the first three, of the last; `norms`: over the elements of one head."""
     rows = (
         attention.heads * attention.key_dim,
         attention.kv_heads * attention.key_dim,
@@ -150,7 +148,7 @@ def packed(
     bias: bool = False,
     names: tuple[str, str] = ("query_key_value", "dense"),
 ) -> Submodule:
-    """Attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
+    """Return attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
     return submodule(
         linear(path + names[0], 3 * width, width, bias=bias, role="qkv"),
         linear(path + names[1], width, width, bias=bias, role="o"),
@@ -167,7 +165,7 @@ def fused_gqa(
     names: tuple[str, str] = ("query_key_value", "dense"),
     norms: Iterable[Param] = (),
 ) -> Submodule:
-    """The same with one linear for queries, keys and values together; `norms` stand behind it."""
+    """Return the same with one linear for queries, keys and values together; `norms` come last."""
     rows = attention.heads * attention.key_dim + attention.kv_heads * (
         attention.key_dim + attention.value_dim
     )
@@ -182,14 +180,14 @@ def fused_gqa(
 
 
 def gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
-    """gate_proj and up_proj F x D, down_proj D x F."""
+    """Return a gated MLP: gate_proj and up_proj F x D, down_proj D x F."""
     return submodule(gated_mlp(path, width, inner, bias=bias), feed=Dense(width=inner))
 
 
 def named_gated(
     path: str, width: int, inner: int, names: tuple[str, str, str], *, bias: bool = False
 ) -> Submodule:
-    """The same under the names of the gate, the linear beside it and the one back."""
+    """Return a gated MLP with `names` for its gate, up and down projections."""
     gate, up, down = names
     return submodule(
         linear(path + gate, inner, width, bias=bias, role="gate"),
@@ -200,7 +198,7 @@ def named_gated(
 
 
 def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
-    """gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
+    """Return a gated MLP with gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
     return submodule(
         linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias, role="gate_up"),
         linear(f"{path}.down_proj", width, inner, bias=bias, role="down"),
@@ -216,7 +214,7 @@ def ungated(
     names: tuple[str, str] = ("up_proj", "down_proj"),
     bias: bool = False,
 ) -> Submodule:
-    """Two linears: up F x D, down D x F."""
+    """Return an MLP of two linears: up F x D, down D x F."""
     prefix = f"{path}." if path else ""
     return submodule(
         linear(prefix + names[0], inner, width, bias=bias, role="up"),
@@ -226,7 +224,7 @@ def ungated(
 
 
 def normed(width: int, *names: str, bias: bool = False) -> Submodule:
-    """Norms over the hidden size."""
+    """Return norms over the hidden size."""
     return submodule(*(norm(name, width, bias=bias) for name in names))
 
 
@@ -241,7 +239,7 @@ OLDER = {
 
 @frozen_record
 class DecoderNames:
-    """Names that a decoder gives its parts, and the key that counts its layers."""
+    """Names of a decoder's parts, and the key of its number of layers."""
 
     embed: str = "embed_tokens"
     layers: str = "layers"
@@ -253,7 +251,7 @@ class DecoderNames:
 USUAL = DecoderNames()
 BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 
-# Layers that guess further tokens: in the files, not in these classes.
+# Multi-token prediction layers: in the files, not in these classes
 MTP = (
     "num_nextn_predict_layers",
     "mtp_num_hidden_layers",
@@ -269,10 +267,8 @@ def tree(
     *,
     kinds: Kinds | None = None,
 ) -> Decoder:
-    """The usual decoder around `layers`: embedding before, one norm behind (none without a name).
-
-    `kinds` as in Decoder.
-    """
+    """Return the usual decoder around `layers`: an embedding before, one norm behind (none without
+    a name). `kinds` as in Decoder."""
     c.skip(*MTP)
     width = c.num("hidden_size")
     return Decoder(
@@ -286,8 +282,7 @@ def tree(
 
 
 def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
-    """Return as many equal layers as the config asks for, under the first of `counts` that it
-    has."""
+    """Return equal layers, as many as the first of the config's `counts` states."""
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
@@ -306,10 +301,8 @@ def two_norms(c: Config, prefix: str, *, bias: bool = False) -> Iterator[Param]:
 
 
 def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
-    """The kind of each layer: the config's list under today's names, else by the rule.
-
-    A list may be longer: some publish the kinds of multi-token-prediction layers behind it.
-    """
+    """Return the kind of each layer: from the config's list under today's names, else by the rule.
+    The list may be longer: some files append the kinds of multi-token prediction layers."""
     count = c.layers("num_hidden_layers")
     listed = c.many(name)
     if not listed:
@@ -320,7 +313,7 @@ def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
 
 
 def counted(c: Config, name: str, listed: list[str]) -> list[str]:
-    """The list itself says how many layers there are; bounded as a number would be."""
+    """Return `listed`, one kind per layer, under today's names; at most MAX_LAYERS layers."""
     if len(listed) > MAX_LAYERS:
         raise c.error(name, "asks.layers", count=len(listed), most=MAX_LAYERS)
     return [OLDER.get(kind, kind) for kind in listed]

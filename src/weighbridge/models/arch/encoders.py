@@ -34,7 +34,7 @@ def writes(model_type: str) -> bool:
 
 
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
-    """The config of the encoder. A pair of towers reads text, unless only its images are there."""
+    """Return the encoder's config; of a pair the text tower's, or with `seeing` the vision's."""
     known = facts(c.model_type)
     if known.paired:
         half = "vision" if seeing else "text"
@@ -56,7 +56,7 @@ def mixers(c: Config, count: int) -> tuple[Attention, ...]:
 
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
-    """The same from a GGUF file's metadata: modern-bert alone has windows."""
+    """Return the attention per layer from a GGUF file's metadata: only modern-bert has windows."""
     from weighbridge.models.arch.gguf_layers import Keys
 
     k = Keys(metadata)
@@ -80,13 +80,13 @@ def even(c: Config, heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS
 
 
 def window_by_layer(c: Config, count: int) -> Sequence[Attention]:
-    """`attention_window`: all that a token sees, half of it to either side; one number a layer."""
+    """Return attention with `attention_window` tokens, half to each side; one number per layer."""
     windows = c.per_layer("attention_window", count=count, default=512)
     return [replace(even(c), window=w) for w in windows]
 
 
 def window_of_pixels(c: Config, count: int) -> Sequence[Attention]:
-    """A window of so many pixels a side, but in a few layers."""
+    """Return attention within windows of `window_size` pixels a side, full in some layers."""
     whole = frozenset(c.nums("fullatt_block_indexes"))
     side = c.num("window_size", default=112) // max(1, c.num("patch_size"))
     near = replace(even(c), window=side**2)

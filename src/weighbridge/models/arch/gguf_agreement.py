@@ -55,7 +55,7 @@ Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the 
 
 
 class AskedSize(NamedTuple):
-    """Size that a key asks of one dimension of a tensor, in ggml's order."""
+    """The sizes that a key allows for one dimension of a tensor, in ggml's order."""
 
     keys: str
     tensor: str
@@ -64,7 +64,7 @@ class AskedSize(NamedTuple):
 
 
 def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
-    """Yield notes on a file. Raises BadFileError where llama.cpp loads no such file."""
+    """Return notes on a file. Raises BadFileError if llama.cpp does not load it."""
     if not isinstance(metadata.get("general.architecture"), str):
         return []
     tensors = tuple(tensors)
@@ -88,7 +88,7 @@ def _known(arch: str) -> bool:
 
 
 def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Each kind once, however many layers have it."""
+    """Yield the disagreements of metadata and tensors, each kind once."""
     yield from _lists(keys)
     yield from _blocks(keys, shapes)
     yield from _heads(keys)
@@ -105,12 +105,12 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _size(shape: tuple[int, ...], dimension: int) -> int:
-    """ggml's tensors have four sizes; those that a file lacks are 1."""
+    """Return a dimension of a ggml tensor; missing ones of its four are 1."""
     return shape[dimension] if dimension < len(shape) else 1
 
 
 def _lists(keys: Keys) -> Iterator[str]:
-    """Yield lists that are not of all blocks."""
+    """Yield the lists whose length is not the number of blocks."""
     count = _asked(keys, "block_count")
     for name in EACH_BLOCK:
         value = keys.get(name)
@@ -134,7 +134,7 @@ def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
     main = count - guessing
     lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
     first = next((i for i in lacking if not _empty(keys, i, count)), None)
-    alone = guessing and numbers and min(numbers) >= main  # a file of what guesses, without others
+    alone = guessing and numbers and min(numbers) >= main  # a file of only multi-token prediction
     if numbers and first is not None and not alone:
         yield sentence("gguf.blocks_lack", arch=keys.arch, count=count, block=first)
 
@@ -146,7 +146,7 @@ def _block(name: str) -> int | None:
 
 
 def _empty(keys: Keys, layer: int, count: int) -> bool:
-    """True if the search that made the model left a layer out (models/deci.cpp)."""
+    """Return whether the search behind the model removed a layer (models/deci.cpp)."""
     names = "attention.head_count", "feed_forward_length"
     return all(
         isinstance(keys.get(name), Array) and keys.each(name, count, 0)[layer] == 0
@@ -158,8 +158,8 @@ def _empty(keys: Keys, layer: int, count: int) -> bool:
 
 
 def _heads(keys: Keys) -> Iterator[str]:
-    """Queries of a graph are spread over the keys' heads: ggml asserts whole numbers of them."""
-    with suppress(BadFileError):  # what a number cannot be is said where it is read
+    """Yield a number of heads that is no multiple of the KV heads, which ggml asserts."""
+    with suppress(BadFileError):  # invalid numbers raise where they are read
         count = keys.num("block_count", default=0)
         heads = keys.each("attention.head_count", min(count, MAX_LAYERS), 0)
         kv = keys.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
@@ -199,7 +199,7 @@ def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
 
 
 def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    """Yield the sizes that are asked of tensors outside of blocks."""
+    """Yield the sizes for tensors outside of blocks."""
     width, tokens = _asked(keys, "embedding_length"), keys.metadata.get("tokenizer.ggml.tokens")
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
@@ -210,14 +210,14 @@ def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
 
 
 def _asked(keys: Keys, name: str) -> int:
-    """A size where it is given and a number; else 0: nothing can disagree with it."""
+    """Return a size; 0 if it is missing or invalid, so that nothing disagrees with it."""
     with suppress(BadFileError):
         return keys.num(name, default=0)
     return 0
 
 
 def _remembered(keys: Keys) -> tuple[Layer, ...]:
-    """Nothing where the metadata do not say: whoever needs them says what is missing."""
+    """Return the cache layers; () if the metadata lack them: their users report what is missing."""
     if keys.get("attention.head_count") is None:
         return ()
     with suppress(BadFileError, UnsupportedError):
@@ -226,7 +226,7 @@ def _remembered(keys: Keys) -> tuple[Layer, ...]:
 
 
 def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
-    """Asks of feed-forwards. Rows that are gates and products at once are twice as many."""
+    """Yield the sizes for MLPs. Fused gate and up rows are twice as many."""
     count, width = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
@@ -270,7 +270,7 @@ def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[Asked
 
 
 def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
-    """Layers whose windows are in no table have their own head size, where a file names one."""
+    """Return attention's rows. Layers with windows may have a head size of their own."""
     keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
     values = _dims(metadata, "attention.value_length_swa", attention.value_dim)
     gates = (1, 2) if metadata.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
@@ -327,7 +327,7 @@ def _latent(latent: Latent) -> Mapping[str, Rows]:
     }
 
 
-# What is only said
+# Notes without an error
 
 
 def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
@@ -349,14 +349,14 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
-    """Note a type of the whole file that none of its tensors has: llama.cpp prints it alone."""
+    """Yield a note on a file type that no tensor has; llama.cpp only prints that type."""
     claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
     if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
         yield sentence(f"gguf.file_type.{'plain' if packs else 'packed'}", claimed=claimed)
 
 
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
-    """Yield what llama.cpp loads no file without, or with: the answer is of what there is."""
+    """Yield notes on why llama.cpp would not load a file; the answer is for its tensors."""
     absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
     lacks: list[str] = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
     lacks += _experts(keys, shapes)
@@ -375,7 +375,7 @@ def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _stretched(keys: Keys) -> Iterator[str]:
-    """Return the tokens that scaled positions reach; llama.cpp takes the length as it stands."""
+    """Yield a note on scaled positions; llama.cpp takes the context length as it is."""
     original, factor = (
         keys.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
     )

@@ -21,7 +21,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.gguf_names import SPLIT, gguf_name, siblings_of
 from weighbridge.models.arch.model_types import index
 
-KEYS: Mapping[str, str] = {  # of the metadata, and of the config
+KEYS: Mapping[str, str] = {  # key of the metadata -> of the config
     "context_length": "max_position_embeddings",
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -39,14 +39,14 @@ KEYS: Mapping[str, str] = {  # of the metadata, and of the config
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
 }
 OPTIONAL = (".bias", ".scale", ".input_scale")
-DERIVED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # no parameters of the class
+DERIVED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # not parameters of the class
 
 
 def class_config(
     metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any] | None:
-    """Return the config that a file was converted from, of its metadata and its tensors' `shapes`;
-    None for an architecture whose config they do not tell."""
+    """Return the config that a file was converted from, by its metadata and its tensors' `shapes`;
+    None if the architecture does not determine it."""
     arch = metadata.get("general.architecture")
     kind = index()["trained"].get(str(arch))
     if kind is None:
@@ -66,8 +66,7 @@ def class_config(
 
 
 def class_of(config: Mapping[str, Any]) -> Blueprint | None:
-    """Build the class's parameters from a config; None where the metadata lack what the class
-    needs."""
+    """Return the class's tensors for a config; None if the metadata lack keys that it needs."""
     try:
         return blueprint(Config(config))
     except (BadFileError, UnsupportedError):
@@ -75,7 +74,7 @@ def class_of(config: Mapping[str, Any]) -> Blueprint | None:
 
 
 class ClassCompared(NamedTuple):
-    """A class beside a file, and each tensor that is in one of them alone, or of another size."""
+    """A class compared with a file: `odd` are tensors in only one of them, or of another size."""
 
     cls: str
     odd: tuple[str, ...] = ()
@@ -84,8 +83,8 @@ class ClassCompared(NamedTuple):
 def compared(
     metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> ClassCompared | None:
-    """Compare a file with its class, tensor by tensor and both ways; None where the metadata do not
-    tell of which class it is. `shapes` are in torch's order."""
+    """Return a file's comparison with its class, tensor by tensor; None if the metadata do not
+    determine the class. `shapes` are in torch's order."""
     config = class_config(metadata, shapes)
     plan = None if config is None or _is_mixed(config) else class_of(config)
     if plan is None:
@@ -110,12 +109,12 @@ def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) 
 
 
 def _is_mixed(config: Mapping[str, Any]) -> bool:
-    """Tell whether an architecture of dense models has experts: Mixtral is called llama."""
+    """Return whether a dense architecture's name is used for experts: Mixtral is called llama."""
     return bool(config.get("num_experts")) and "moe" not in config["model_type"]
 
 
 def tensors_of(plan: Blueprint) -> dict[str, int]:
-    """Return how many numbers each tensor of a converted class has."""
+    """Return the elements of each tensor of a converted class."""
     near, numbers = siblings_of([p.name for p in plan.counted]), defaultdict[str, int](int)
     for p in plan.counted:
         if not p.tied:
@@ -125,7 +124,7 @@ def tensors_of(plan: Blueprint) -> dict[str, int]:
 
 
 def _pieces(name: str) -> list[tuple[str, int]]:
-    """Return the tensors that hold a parameter, each with its share of it."""
+    """Return the tensors that hold a parameter, each with the divisor of its elements."""
     for both, halves in SPLIT.items():
         start, _, tail = name.partition(both)
         if tail:

@@ -47,7 +47,7 @@ MOST = {  # what graphs and caches count one by one; llama-hparams.h: LLAMA_MAX_
     "ssm.conv_kernel": 65536,
     "shortconv.l_cache": 65536,
 }
-# architecture -> layers to one that sees all; the last of them does
+# architecture -> period of the layers with full attention, the last of each
 PERIODS = {
     "gemma2": 2,
     "gemma3": 6,
@@ -73,7 +73,7 @@ BOTH = frozenset(("falcon-h1",))  # attention and recurrence in every layer
 ENCODERS = frozenset(
     ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "t5encoder", "clip")
 )
-# Those that llama.cpp runs as encoders, by a graph that keeps nothing
+# Architectures that llama.cpp runs as encoders, without a cache
 ENCODER_GRAPHS = frozenset(
     (
         *("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"),
@@ -83,7 +83,7 @@ ENCODER_GRAPHS = frozenset(
 # How the names of architectures begin whose last norm is called as that of the embedding, and of
 # those whose embedding is scaled
 NORM_OF_EMBEDDING, SCALED_EMBEDDING = "lfm2", "gemma"
-UNROTATED = {"smollm3": 4}  # every so many layers has no rotary positions
+UNROTATED = {"smollm3": 4}  # every fourth layer has no rotary positions
 # Those whose rotary positions must be of the whole head (llama-model.cpp, "invalid n_rot")
 WHOLE_ROTATION = frozenset(("llama", "deci", "falcon", "llama-embed"))
 # Those whose feed-forwards have half of the length that is written, and the model's width
@@ -91,12 +91,12 @@ HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
 
 
 def architecture(model_type: str) -> str:
-    """Return the architecture that `model_type` is converted to; `none` where there is none."""
+    """Return the GGUF architecture of `model_type`; "none" if llama.cpp has none."""
     return facts(model_type).gguf or model_type
 
 
 def is_converted(arch: str) -> bool:
-    """True if a model type of ours is converted to `arch`, and is called otherwise itself."""
+    """Return whether a model type of ours with another name is converted to `arch`."""
     return arch in index()["converted"]
 
 
@@ -125,7 +125,7 @@ class Keys:
         return default
 
     def each(self, name: str, count: int, default: int) -> tuple[int, ...]:
-        """One number a layer, given as a list or once for all."""
+        """Return one number per layer, from a list or from one number for all."""
         value = self.get(name)
         if not isinstance(value, Array):
             return (self.num(name, default=default),) * count
@@ -134,8 +134,8 @@ class Keys:
         return tuple(self._size(name, v) for v in value.values[:count])
 
     def plain(self, name: str) -> int | float | None:
-        """A number or a flag, of an array the largest; None where there is none. Whole ones are
-        sizes; others (soft caps, scales) are not bounded."""
+        """Return a number or flag, the largest of an array; None if missing. Integers must be
+        possible sizes; floats (soft caps, scales) are not bounded."""
         value = self.get(name)
         if isinstance(value, Array):
             value = max(value.values or (0,))
@@ -146,7 +146,7 @@ class Keys:
         return self._size(name, value)
 
     def _size(self, name: str, value: object) -> int:
-        """One whole number of strangers'; some files write theirs as flags (layers that slide)."""
+        """Return a whole number from a file; some files have flags there (layers with windows)."""
         if not isinstance(value, int):
             raise self.error(name, "must.whole", value=shown(value))
         most = MOST.get(name, MAX_SIZE)
@@ -160,7 +160,7 @@ class Keys:
 
 
 def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
-    """Return what layers of a file's model remember, without those that guess further tokens."""
+    """Return what a file's layers cache, without multi-token prediction layers."""
     k = Keys(metadata)
     if k.arch in ENCODERS:
         return ()
@@ -234,7 +234,7 @@ def latent(keys: Keys, heads: int) -> Latent:
 
 
 def slides(keys: Keys, count: int) -> Sequence[bool]:
-    """Tell of each layer whether it looks through the window."""
+    """Return for each layer whether it has a sliding window."""
     if keys.arch in CHUNKED:
         return [bool((i + 1) % CHUNKED[keys.arch]) for i in range(count)]
     if keys.arch not in PERIODS or not keys.num("attention.sliding_window", default=0):
@@ -313,8 +313,8 @@ def recurrence(keys: Keys) -> Recurrent | None:
 
 
 def recurrent(keys: Keys, kv: Sequence[int], count: int) -> Sequence[bool]:
-    """Every layer but one of so many; else those without key-value heads. Nemotron-H's have no
-    feed-forward either."""
+    """Return for each layer whether it is recurrent: by full_attention_interval, else those without
+    KV heads. Nemotron-H's recurrent layers have no MLP either."""
     if keys.arch in DELTA:
         every = keys.num("full_attention_interval", default=4)
         return [bool((i + 1) % every) for i in range(count)]

@@ -20,7 +20,7 @@ SPLIT = {
 
 
 def _names(kind: str) -> Mapping[str, str]:
-    """Return the rows of gguf_names.txt of one kind: what is looked up, and GGUF's name."""
+    """Return the rows of one kind of gguf_names.txt: our name -> GGUF's."""
     rows = map(str.split, lines_beside(__file__, "gguf_names.txt"))
     return {name: theirs for of, name, theirs in rows if of == kind}
 
@@ -31,8 +31,8 @@ BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
 
 @lru_cache(maxsize=1 << 15)
 def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
-    """`siblings` are the endings of the layer's other tensors: a norm's name says what it is only
-    beside them. A name that is not in our tables keeps its own."""
+    """Return GGUF's name of a tensor; an unknown name stays. `siblings`: endings of the layer's
+    other tensors, which tell the norms apart."""
     path, ending = _ending(name)
     position = below_layer(path)
     if position is None:
@@ -69,7 +69,7 @@ def _of_layer(tail: str, siblings: frozenset[str]) -> str:
 
 
 def _by_role(tail: str) -> str:
-    """Return the name of a matrix, which says where it is of a shared expert."""
+    """Return GGUF's name of a matrix by its role, and whether it is in a shared expert."""
     parts = tail.split(".")
     base = _by_ending(parts) or BY_ROLE.get(role(tail), tail)
     shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
@@ -77,13 +77,13 @@ def _by_role(tail: str) -> str:
 
 
 def _by_ending(parts: Sequence[str]) -> str | None:
-    """The longest ending decides."""
+    """Return the name for the longest known ending."""
     endings = (".".join(parts[-count:]) for count in (3, 2, 1))
     return next((ENDS[ending] for ending in endings if ending in ENDS), None)
 
 
 def siblings_of(names: list[str]) -> frozenset[str]:
-    """Modules that stand in layers themselves."""
+    """Return the modules that lie directly in layers."""
     positions = (below_layer(_ending(n)[0]) for n in names)
     return frozenset(
         position.below

@@ -27,12 +27,12 @@ from weighbridge.models.arch.config import Config
 
 
 def causal_lm(c: Config, prefix: str) -> Iterator[Param]:
-    """`lm_head`, without bias; whether it is tied is decided by the builder."""
+    """Yield `lm_head`, without bias; the builder decides whether it is tied."""
     yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
 def lm_called(name: str, embedding: str) -> ParamRule:
-    """A language-model head under a name of its own, and the embedding that it may be tied to."""
+    """Return a language-model head called `name`, and the embedding that it may be tied to."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         owner = f"{prefix}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
@@ -43,7 +43,7 @@ def lm_called(name: str, embedding: str) -> ParamRule:
 
 
 def labels(c: Config) -> int:
-    """The size of a classifier: id2label, else num_labels, else 2 (PreTrainedConfig)."""
+    """Return the outputs of a classifier: id2label, else num_labels, else 2 (PreTrainedConfig)."""
     names = c.get("id2label")
     return len(names) if isinstance(names, dict) else c.num("num_labels", default=2)
 
@@ -88,7 +88,7 @@ Buffers = Callable[[Config, str], Iterable[Buffer]]
 
 
 def joined(*parts: ParamRule) -> ParamRule:
-    """One body after the other."""
+    """Return a rule that yields the tensors of all `parts`."""
 
     def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:
@@ -98,12 +98,12 @@ def joined(*parts: ParamRule) -> ParamRule:
 
 
 def at_path(path: str, part: ParamRule) -> ParamRule:
-    """`part` under a path of its own ("bert.", dot included)."""
+    """Return `part` below its own path ("bert.", dot included)."""
     return lambda c, prefix: part(c, f"{prefix}{path}")
 
 
 def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator[Param]:
-    """`params`, those named in `owners` as views unless the config unties word embeddings."""
+    """Yield `params`, those in `owners` tied unless the config unties word embeddings."""
     ties = c.enabled("tie_word_embeddings")
     for p in params:
         yield p._replace(tied=owners[p.name]) if ties and p.name in owners else p
@@ -155,7 +155,7 @@ def prediction_head(
 
 
 def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
-    """The projection to the vocabulary: embedding and `bias` again, unless untied."""
+    """Yield the output layer: tied to the embedding and `bias`, unless the config unties it."""
     path = f"{prefix}decoder"
     params = affine(path, c.num("vocab_size"), width)
     yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})

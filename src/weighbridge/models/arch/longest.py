@@ -53,13 +53,13 @@ PARTS = (
     "decoder_config",
     "talker_config",
 )
-MOST_STRETCHED = 1 << 20  # the largest that is published is some hundred
+MOST_STRETCHED = 1 << 20  # largest factor; published ones are up to some hundred
 STRETCHED = frozenset(("linear", "dynamic", "ntk"))
 YARN = frozenset(("yarn", "deepseek_yarn"))
 
 
 def longest(raw: Mapping[str, Any]) -> int | None:
-    """Tokens; None where nothing ends."""
+    """Return the longest text in tokens, None if it is unlimited."""
     return _longest(Config(raw))
 
 

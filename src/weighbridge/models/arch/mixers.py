@@ -23,7 +23,7 @@ Source = Literal["text", "audio", "image"]
 
 @frozen_record
 class Latent:
-    """Multi-head latent attention: keys and values of all heads come from one small vector."""
+    """MLA: the keys and values of all heads come from one compressed vector of `rank`."""
 
     heads: int
     rank: int
@@ -38,7 +38,7 @@ class Latent:
 
     @property
     def expanded(self) -> Attention:
-        """The same as an engine stores it that does not absorb the up-projection."""
+        """Return the attention that an engine stores without absorbing the up-projection."""
         return Attention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -50,8 +50,8 @@ class Latent:
 
 @frozen_record
 class Compressed:
-    """DeepSeek-V4: one vector of `dim` for key and value, whole within the window, beyond it one
-    for every `rate` tokens. Rate 1 is the window alone."""
+    """DeepSeek-V4's attention: one vector of `dim` elements for key and value, per token within the
+    window, and beyond it per `rate` tokens. Rate 1: only the window."""
 
     heads: int
     dim: int
@@ -62,19 +62,19 @@ class Compressed:
 
     @property
     def overlaps(self) -> bool:
-        """True if a compressed vector is made of two groups of tokens: where an indexer picks."""
+        """Return whether a compressed vector covers two groups of tokens: if an indexer selects."""
         return self.indexer is not None
 
     @property
     def width(self) -> int:
-        """Numbers of a compressed vector, with the indexer's key of it."""
+        """Elements of a compressed vector, with its indexer key."""
         return self.dim + (self.indexer.dim if self.indexer else 0)
 
 
 @frozen_record
 class CrossAttention:
-    """Keys and values of an encoder's states, made once. `length` None is the request's own; for
-    images it is what one image takes."""
+    """Keys and values of an encoder's output, computed once. `length` is in positions, for images
+    per image; None: the request's."""
 
     heads: int
     kv_heads: int
@@ -101,7 +101,7 @@ class Shared:
 
 @frozen_record
 class Mamba1:
-    """A state of `state` numbers for each of `inner` channels."""
+    """A Mamba 1 layer: `state` elements for each of `inner` channels."""
 
     inner: int
     state: int
@@ -118,7 +118,7 @@ class Mamba1:
 
 @frozen_record
 class Mamba2:
-    """Channels in heads; the convolution also sees the B and C of each group."""
+    """A Mamba 2 layer: channels in heads; the convolution also covers B and C of each group."""
 
     inner: int
     heads: int
@@ -137,7 +137,7 @@ class Mamba2:
 
 @frozen_record
 class GatedDelta:
-    """Gated delta net: queries, keys and values go through one convolution; a matrix a head."""
+    """Gated delta net: one convolution over queries, keys and values; a matrix per head."""
 
     key_heads: int
     value_heads: int
@@ -156,7 +156,7 @@ class GatedDelta:
 
 @frozen_record
 class KimiDelta:
-    """Kimi's delta attention: three convolutions of equal width, a square matrix a head."""
+    """Kimi delta attention: three convolutions of equal width, a square matrix per head."""
 
     heads: int
     dim: int
@@ -173,7 +173,7 @@ class KimiDelta:
 
 @frozen_record
 class LinearAttention:
-    """Lightning attention: a square matrix a head and nothing else."""
+    """Lightning attention: only a square matrix per head."""
 
     heads: int
     dim: int
@@ -190,7 +190,7 @@ class LinearAttention:
 
 @frozen_record
 class ShortConv:
-    """A convolution over the last tokens, and no other memory."""
+    """A convolution over the last tokens, without other memory."""
 
     width: int
     kernel: int
@@ -206,8 +206,8 @@ class ShortConv:
 
 @frozen_record
 class Rwkv:
-    """The last token as both mixings saw it, and the running sums: three numbers a channel in
-    version 4 (`head_dim` 0), a matrix a head since 5."""
+    """RWKV: the last token's inputs of both mixings, and a state: three elements per channel in
+    version 4 (`head_dim` 0), a matrix per head since 5."""
 
     width: int
     inner: int
@@ -225,7 +225,7 @@ class Rwkv:
 
 @frozen_record
 class GatedRecurrence:
-    """RecurrentGemma's real-gated linear recurrence: one number a channel."""
+    """RecurrentGemma's real-gated linear recurrence: one element per channel."""
 
     width: int
     kernel: int
@@ -247,7 +247,7 @@ Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
 
 @frozen_record
 class Layer:
-    """All that one layer remembers; nothing, for a layer of experts alone."""
+    """All mixers of a layer, whose caches it keeps; none for a layer of experts only."""
 
     mixers: tuple[Mixer, ...] = ()
 
@@ -276,5 +276,5 @@ PACKAGES: Mapping[type, tuple[str, ...]] = {
 
 
 def packages(kinds: Iterable[type]) -> tuple[str, ...]:
-    """Name the packages that have kernels of such layers, each once."""
+    """Return the packages with kernels for such layers, each once."""
     return tuple(dict.fromkeys(name for kind in kinds for name in PACKAGES[kind]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Version = tuple[int, ...]
 Facts = TypeVar("Facts")
-NEVER: Version = (1 << 30,)  # later than all releases
+NEVER: Version = (1 << 30,)  # later than any release
 LayerReader = Callable[["Config"], "tuple[Layer, ...]"]
 WindowRule = Callable[["Config"], Sequence[str]]
 HeadReader = Callable[["Config", int], "Sequence[Attention]"]  # of an encoder's config, its layers
@@ -91,17 +91,17 @@ Difference = Literal[
 
 
 class Sight(NamedTuple):
-    """Rule by which an image takes positions of a tower and tokens of the language model."""
+    """A rule for an image's positions in a tower and its tokens in the language model."""
 
     rule: "images.Rule"
-    tower: str = "vision_config"  # the key of the tower's config; "" where it is the model's own
+    tower: str = "vision_config"  # key of the tower's config; "" if it is the model's own
     within: str = ""  # what is in the paths of its tensors, where others have a label
-    in_code: Mapping[str, Any] = {}  # the tower's config, of classes that write it in code
-    bare: bool = False  # there is no tower: patches go to the language model
+    in_code: Mapping[str, Any] = {}  # the tower's config, if the class has it in code
+    bare: bool = False  # no tower: patches go to the language model
 
 
 class Hearing(NamedTuple):
-    """Rule by which a sound takes positions and tokens, with the fields of Sight."""
+    """A rule for a sound's positions and tokens, with the fields of Sight."""
 
     rule: "sounds.Rule"
     tower: str = "audio_config"
@@ -111,7 +111,7 @@ class Hearing(NamedTuple):
 
 
 class TrainingFacts(NamedTuple):
-    """Facts that the estimate of a training run reads (training/)."""
+    """Facts for the estimate of a training (training/)."""
 
     net: str = ""  # "module.function" below forward/nets: the forward pass
     router: Literal[  # how its class scores experts, where not by softmax
@@ -136,9 +136,9 @@ class TrainingFacts(NamedTuple):
         "pdrop",
         "with_classifier",
     ] = ""
-    frozen: str = ""  # the path of parameters that are never trained: sines
-    lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
-    no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
+    frozen: str = ""  # path of parameters that never train: sines
+    lora: tuple[str, ...] = ()  # linears that PEFT adapts by default
+    no_lora: tuple[str, ...] = ()  # linears that PEFT refuses, since kernels bypass adapters
     no_lora_since: str = ""  # its release; "": any that is known
     # the linears that transformers 5 made one parameter of all experts
     experts_were: Literal["", "w1_w3", "gate_up"] = ""
@@ -149,7 +149,7 @@ class TrainingFacts(NamedTuple):
 
 
 class TransformersFacts(NamedTuple):
-    """Facts about its class in releases of transformers (engines/transformers, forward/losses)."""
+    """Facts on its class in transformers' releases (engines/transformers, forward/losses)."""
 
     caches: Version = (4, 42)  # the first release whose `generate` has caches for it
     last_logits: Version = (4, 45)  # the first that makes the logits of the last token alone
@@ -161,10 +161,10 @@ class TransformersFacts(NamedTuple):
     # the first release whose class takes the loss of all; before, of logits as they are
     plain_loss: Version = (0, 0)
     wide_loss: Version = (4, 46)  # the first that leaves it to the loss to make logits float32
-    repeated_cache: bool = False  # several key-value heads are stored for all query heads
+    repeated_cache: bool = False  # KV heads are repeated for all query heads in the cache
 
 
-Stage = Literal["", "embedding", "head", "both"]  # what every pipeline stage makes
+Stage = Literal["", "embedding", "head", "both"]  # what each pipeline stage creates
 
 
 class VllmFacts(NamedTuple):
@@ -185,7 +185,7 @@ class VllmFacts(NamedTuple):
     not_float16: bool = False  # loaded in float32 where a card has no bfloat16
     no_encoder_alone: bool = False  # there is no class for its encoder alone either
     fills_shared: Version = NEVER  # the first release that pads shared experts to whole blocks
-    states_key: str = ""  # the key of its config that says how recurrent states are stored
+    states_key: str = ""  # config key of the dtype of recurrent states
     states_dtype: str = ""  # and what that is by default
 
 
@@ -222,7 +222,7 @@ class MlxFacts(NamedTuple):
 
 
 class ModelType(NamedTuple):
-    """All that is known about one model type. A field that is left out is as Llama has it."""
+    """All that is known about one model type. A field that is left out is as for Llama."""
 
     family: "Family | None" = None  # which tensors there are; None: known by its headers alone
     # what layers remember, where no tree of modules says it: a function of the family's file, or
@@ -246,7 +246,7 @@ class ModelType(NamedTuple):
     encodes: Literal["", "pyramid", "causal", "writes"] = ""
     encoder_heads: HeadReader | Literal["", "window_by_layer", "window_of_pixels"] = ""
     heads_key: str = ""  # the key of an encoder's heads, where it is not one of encoders.HEADS
-    width_key: str = ""  # and that of the width that they share
+    width_key: str = ""  # and the key of the width that they split
     windows: WindowRule | None = None  # which layers have one, where the config lists no kinds
     # how far its positions reach: `endless`, counted `after_padding`, or `stretched` already
     positions: Literal["", "endless", "after_padding", "stretched"] = ""
@@ -287,14 +287,14 @@ class ModelType(NamedTuple):
 
 @cache
 def program_facts(program: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return what a program's file below facts/ says: model type -> field -> value."""
+    """Return the facts of a program's file below facts/: model type -> field -> value."""
     rows: Mapping[str, Mapping[str, Any]] = json.loads(
         text_beside(__file__, f"facts/{program}.json")
     )
     return rows
 
 
-KNOWN: dict[tuple[str, str], Any] = {}  # what was asked for of a program and a type
+KNOWN: dict[tuple[str, str], Any] = {}  # (program, model type) -> facts, cached
 
 
 def _of_program(program: str, kind: Callable[..., Facts], model_type: str) -> Facts:
@@ -324,7 +324,7 @@ def index() -> Mapping[str, Mapping[str, Any]]:
 
 @cache
 def facts(model_type: str) -> ModelType:
-    """Return the record of a model type; an empty one of a type that is not in our tables."""
+    """Return the record of a model type; an empty one if our tables lack it."""
     module = index()["modules"].get(model_type)
     if module is None:
         return NOTHING
@@ -333,10 +333,10 @@ def facts(model_type: str) -> ModelType:
 
 
 def all_types() -> Mapping[str, ModelType]:
-    """Return every model type with its record. This imports all families: for lists and tests."""
+    """Return the records of all model types. This imports all families: for lists and tests."""
     return {model_type: facts(model_type) for model_type in index()["modules"]}
 
 
 def differs(model_type: str, word: Difference) -> bool:
-    """True if the class of `model_type` computes otherwise than Llama's in this respect."""
+    """Return whether the class of `model_type` differs from Llama's in the way `word`."""
     return word in facts(model_type).computes

@@ -9,7 +9,7 @@ from weighbridge.base.records import frozen_record
 
 @frozen_record
 class Indexer:
-    """A small attention that picks tokens for the large one: a key of `dim` a token."""
+    """A small attention that selects tokens for the large one: `dim` key elements per token."""
 
     heads: int
     dim: int
@@ -17,7 +17,7 @@ class Indexer:
 
 @frozen_record
 class Attention:
-    """MHA, GQA or MQA. `window` slides with the token, `chunk` starts anew every so many."""
+    """MHA, GQA or MQA. `window` slides with the token, `chunk` restarts every `chunk` tokens."""
 
     heads: int
     kv_heads: int
@@ -38,23 +38,23 @@ class Attention:
 
     @property
     def reach(self) -> int | None:
-        """Return how many tokens back it sees; None is all."""
+        """The number of earlier tokens that it attends to, None for all."""
         return self.window if self.chunk is None else self.chunk
 
 
 @frozen_record
 class Dense:
-    """A feed-forward of width F. Gated: two projections to F, their product, one back."""
+    """An MLP of width F. Gated: two projections to F, their product, one back."""
 
     width: int
     gated: bool = True
     fused: bool = False  # gate and up come from one linear of 2 F
-    inputs: int = 0  # numbers that it reads and gives, where that is not D
+    inputs: int = 0  # input and output width, if not D
 
 
 @frozen_record
 class Experts:
-    """E feed-forwards of width F, of which a token uses `top_k`; and those that all tokens use."""
+    """E expert MLPs of width F, of which a token uses `top_k`, and shared ones for all tokens."""
 
     count: int
     top_k: int

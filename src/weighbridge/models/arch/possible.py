@@ -28,10 +28,10 @@ HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
 
 
 def impossible(layers: "Iterable[Layer]") -> str | None:
-    """Return what the first layer that cannot be has; None where all can be."""
+    """Return why the first impossible layer is impossible; None if all are possible."""
     from weighbridge.models.arch.mixers import Attention, CrossAttention  # whose layers are at hand
 
-    seen = set[int]()  # like layers are one object
+    seen = set[int]()  # equal layers are one object
     for number, layer in enumerate(layers):
         if id(layer) in seen:
             continue
@@ -45,7 +45,7 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
 
 
 def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
-    """Sentences about what these sizes cannot be, after "it has"."""
+    """Yield sentences on impossible sizes, to follow "it has"."""
     for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
         if not 0 < size <= HEAD:
             yield sentence(f"heads_wide.{what}", size=size, most=HEAD)
@@ -57,9 +57,9 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
 
 
 def contradictions(c: Config) -> Iterator[str]:
-    """Yield what keys of a config, and of those within it, say that no class accepts: (place and
-    sentence), the outermost first. What a blueprint or the layers are made of was read before.
-    Raises BadFileError for a length that is a text."""
+    """Yield (place and sentence) of keys that no class accepts, in a config and those within it,
+    the outermost first. Keys of the blueprint or the layers have been checked before. Raises
+    BadFileError for a length that is a text."""
     for part in c.tree():
         for name in NAMES:
             if isinstance(part.raw.get(name), str) and part.default(name):
@@ -71,7 +71,7 @@ def contradictions(c: Config) -> Iterator[str]:
 
 
 def _undivided(c: Config) -> Iterator[str]:
-    """A width that is no multiple of its heads, where nothing says how wide a head is.
+    """Yield a width that is no multiple of its heads, without a head size.
 
     transformers 5.23 models/llama/configuration_llama.py (validate_architecture) refuses it, and
     models/gpt_neox; other classes round the size of a head down. No published config has it.
@@ -85,7 +85,7 @@ def _undivided(c: Config) -> Iterator[str]:
 
 
 def _grouped(c: Config) -> Iterator[str]:
-    """Groups of experts that do not divide them, and more groups for a token than there are
+    """Yield groups of experts that do not divide them, or fewer groups than a token uses
     (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group best)."""
     groups, used = c.raw.get("n_group"), c.raw.get("topk_group")
     experts = c.raw.get("n_routed_experts", c.raw.get("num_experts"))
@@ -98,8 +98,8 @@ def _grouped(c: Config) -> Iterator[str]:
 
 
 def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
-    """Yield what a config says twice and not alike, or that no class is made of, with what is
-    taken: for a note. Nobody doubts what the catalogue has vouched for.
+    """Yield notes on a config's contradictory or unknown values, with the ones taken. The
+    catalogue's entries are `vouched` for and have no unknown ones.
 
     transformers 5.23 configuration_utils.py (__post_init__): `dtype` wins over the older name.
     """

@@ -22,18 +22,18 @@ KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def counted(configs: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return how many layers the first config that says so has; None where none does."""
+    """Return the multi-token prediction layers that the configs state, None if none does."""
     counts = [int(c[key]) for c in configs for key in KEYS if c.get(key) is not None]
     return max(counts, default=None)
 
 
 def of_class(model_type: str) -> int:
-    """Return how many layers a class has where its config does not count them; 0 is not known."""
+    """Return the prediction layers of a class whose config does not count them; 0 if not known."""
     return int(bool(facts(model_type).predicts))
 
 
 def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
-    """Return the number of the layer whose attention they have; None where none attends."""
+    """Return the index of the layer with the prediction layers' attention; None without one."""
     near = facts(model_type).predicts == "dense, near"
     attend = [i for i, layer in enumerate(layers) if any(map(_attends, layer.mixers))]
     alone = [i for i in attend if any(_alone(m, near=near) for m in layers[i].mixers)]
@@ -41,14 +41,14 @@ def attending(model_type: str, layers: Sequence[Layer]) -> int | None:
 
 
 def names(path: str, behind: int) -> tuple[str, ...]:
-    """Return what checkpoints call a module of a predicting layer that is like this one of a layer
-    of the model, which has `behind` layers."""
+    """Return checkpoints' names of a prediction layer's module that equals the layer module `path`,
+    in a model of `behind` layers."""
     inside = re.sub(r"^.*?layers\.\d+\.", "", path)
     return f"mtp.layers.0.{inside}", f"model.layers.{behind}.{inside}"
 
 
 def feeding(model_type: str, blocks: Sequence[LayerBlock], attends: int) -> int:
-    """Return the number of the layer whose feed-forward they have, beside the one that attends."""
+    """Return the index of the layer with their MLP; `attends` is that with their attention."""
     if not facts(model_type).predicts.startswith("dense"):
         return attends
     dense = (i for i, b in enumerate(blocks) if not any(isinstance(f, Experts) for f in b.feeds))
@@ -60,7 +60,7 @@ def _attends(mixer: Mixer) -> bool:
 
 
 def _alone(mixer: Mixer, *, near: bool) -> bool:
-    """Tell whether it sees a window and nothing before it."""
+    """Return whether attention sees only a window."""
     if isinstance(mixer, Compressed):
         return mixer.rate == 1
     return near and isinstance(mixer, Attention) and mixer.reach is not None

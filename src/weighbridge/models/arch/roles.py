@@ -26,7 +26,7 @@ ROLES: Mapping[str, str] = {
     role: names
     for role, _, names in (r.partition(" ") for r in lines_beside(__file__, "roles.txt"))
 }
-VOCAB = frozenset(("embedding", "head", "output"))  # whose rows are the vocabulary
+VOCAB = frozenset(("embedding", "head", "output"))  # matrices with a row per vocabulary entry
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
 # Modules around a Linear: of adapters that are stored with it, of towers that clip their inputs
 WRAPPERS = ("base_layer", "linear")
@@ -57,13 +57,13 @@ class Expert(NamedTuple):
 
 
 def role_of(param: Param) -> str:
-    """The role of a parameter: its own where what made it knows, else by its name."""
+    """Return a parameter's role: the builder's if it has one, else by its name."""
     return param.role or role(param.name)
 
 
 @lru_cache(maxsize=1 << 16)
 def role(name: str) -> str:
-    """The role of what is called so; "" where our table has no such name."""
+    """Return the role of a name; "" for an unknown one."""
     words = [word for word in module(name).split(".") if not word.isdigit()]
     if not words:
         return ""
@@ -82,25 +82,25 @@ def module(name: str) -> str:
 
 
 def names(role: str) -> tuple[str, ...]:
-    """Return the names that modules of a role have."""
+    """Return the module names of a role."""
     return tuple(ROLES[role].split())
 
 
 def layer_of(name: str) -> int | None:
-    """The number of the layer that a parameter is in; None of what is in none."""
+    """Return the layer number in a parameter's name, None without one."""
     number = _LAYER.search(name)
     return int(number[1]) if number else None
 
 
 @lru_cache(maxsize=1 << 15)
 def below_layer(name: str) -> Numbered | None:
-    """A name at its layer's number; None of what is in no layer."""
+    """Return a name split at its layer number, None without one."""
     return _at(_LAYER, name)
 
 
 @lru_cache(maxsize=1 << 15)
 def below_number(name: str) -> Numbered | None:
-    """A name at its first number, be it a layer's or that of another list."""
+    """Return a name split at its first number, of a layer or another list."""
     return _at(_FIRST, name)
 
 
@@ -112,13 +112,13 @@ def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
 
 
 def expert(name: str) -> Expert | None:
-    """The expert that a parameter is of; None of what belongs to none, or to all in a stack."""
+    """Return the expert of a parameter; None if it has none, or all in a stack."""
     match = _EXPERT.match(name)
     return Expert(match[1], match[2], int(match[3]), match[4]) if match else None
 
 
 def unnumbered(name: str) -> str:
-    """The name with a star for each number: the same for what layers and experts repeat."""
+    """Return the name with a star for each number: equal for layers and experts."""
     return _NUMBERS.sub("*", name)
 
 
@@ -143,12 +143,12 @@ _LABELS = re.compile(
 
 
 def makes_logits(name: str) -> bool:
-    """True if a weight is that of a head that predicts tokens."""
+    """Return whether a weight is that of a head that predicts tokens."""
     return _LOGITS.search(name) is not None
 
 
 def makes_labels(name: str) -> bool:
-    """True if a weight is that of a classifier, a reranker, or of spans."""
+    """Return whether a weight is that of a classifier, a reranker, or of spans."""
     return _LABELS.search(name) is not None
 
 
@@ -172,17 +172,17 @@ _MIXES = re.compile(r"mixer|(?:^|\.)(?:conv|temporal_block)\.")
 
 @lru_cache(maxsize=4096)
 def feeding(name: str) -> str | None:
-    """The name below the layer, two words as one; None in a module that mixes tokens."""
+    """Return the name below the layer, two words as one; None in a token-mixing module."""
     return None if _ATTENDS.search(name) else _TWO_WORDS.sub(r"\1\2_\3", name)
 
 
 def every_token(name: str) -> bool:
-    """True if a feed-forward is an expert that every token uses."""
+    """Return whether an MLP is a shared expert, which every token uses."""
     return _EVERY_TOKEN.search(name) is not None
 
 
 def mixes(name: str) -> bool:
-    """True if a module of attention, or one in its place, holds the parameter."""
+    """Return whether a parameter is in attention, or in a module that takes its place."""
     return _ATTENDS.search(name) is not None or _MIXES.search(name) is not None
 
 
@@ -201,8 +201,8 @@ _KINDS: tuple[tuple[str, ParamKind], ...] = (
 
 
 def kind_of(name: str, rank: int) -> ParamKind:
-    """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
-    the same kind."""
+    """Return the likely kind of a parameter with `rank` dimensions. Names that differ only in
+    numbers have the same kind."""
     for pattern, kind in _KINDS:
         if re.search(pattern, name):
             return kind if rank > 1 or kind in ("bias", "norm") else "other"

@@ -15,23 +15,23 @@ from weighbridge.models.arch.config import Config
 
 
 def head_dim(c: Config) -> int:
-    """The explicit size of a head; absent or null, hidden size over heads."""
+    """Return the stated size of a head; if missing or null, hidden size / heads."""
     return c.num("head_dim", default=c.num("hidden_size") // max(1, c.num("num_attention_heads")))
 
 
 def frequencies(path: str, rotated: int) -> Iterator[Buffer]:
-    """float32 whatever the model's dtype. `path` ends where "inv_freq" begins."""
+    """Yield buffers in float32, whatever the model's dtype. `path` ends before "inv_freq"."""
     yield Buffer(f"{path}inv_freq", (ceil_div(rotated, 2),), "float32")
     yield Buffer(f"{path}original_inv_freq", (ceil_div(rotated, 2),), "float32")
 
 
 def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
-    """The whole head is rotated."""
+    """Yield the buffers of rotary positions over the whole head."""
     yield from frequencies(f"{prefix}rotary_emb.", head_dim(c))
 
 
 def rope_settings(c: Config) -> Mapping[str, Any]:
-    """`rope_scaling` of older configs, else `rope_parameters`."""
+    """Return `rope_scaling` of older configs, else `rope_parameters`, else {}."""
     for name in ("rope_scaling", "rope_parameters"):
         value = c.get(name)
         if isinstance(value, Mapping) and value:
@@ -40,7 +40,7 @@ def rope_settings(c: Config) -> Mapping[str, Any]:
 
 
 def share(c: Config, *names: str, default: float) -> float:
-    """`partial_rotary_factor`, in the rotary settings or beside them, or under other `names`."""
+    """Return `partial_rotary_factor`, in the rotary settings or next to them, or other `names`."""
     for value in (rope_settings(c).get("partial_rotary_factor"), c.get(*names)):
         if isinstance(value, int | float):
             if not 0 <= value <= 1:
@@ -50,7 +50,7 @@ def share(c: Config, *names: str, default: float) -> float:
 
 
 def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
-    """A part of the head is rotated: `default` of it, when the config does not say."""
+    """Return a rule for rotating a part of the head, by default `default` of it."""
 
     def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         part = share(c, "partial_rotary_factor", default=default)
@@ -60,7 +60,7 @@ def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
 
 
 def layer_types(c: Config, *, period: int) -> list[str]:
-    """The kind of each layer; when the config does not say, every `period`-th is full."""
+    """Return the kind of each layer; without a list every `period`-th is full."""
     count, listed = c.layers("num_hidden_layers"), c.many("layer_types")
     if not listed:
         return [
