@@ -147,7 +147,7 @@ class Config:
 
     @property
     def sees_both_ways(self) -> bool:
-        """Return whether each token of a decoder attends to those after it, too (EmbeddingGemma)."""
+        """Return whether each token of a decoder also attends to later ones (EmbeddingGemma)."""
         return self.raw.get("use_bidirectional_attention") is True
 
     def null(self, name: str) -> bool:

@@ -28,7 +28,7 @@ from weighbridge.models.arch.parts import Dense, Experts, Feed
 from weighbridge.models.arch.windows import layer_kinds
 
 GATED = ("gate_proj", "up_proj", "down_proj")
-NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
+NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of GATED
 
 
 @frozen_record
@@ -55,7 +55,7 @@ def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Pa
 def each(
     path: str, width: int, mixture: RoutedExperts, names: tuple[str, str, str] = GATED
 ) -> Iterator[Param]:
-    """One gate, up and down Linear an expert."""
+    """Yield a gate, up and down Linear per expert."""
     gate, up, down = names
     k, _ = mixture.share
 
@@ -68,7 +68,7 @@ def each(
 
 
 def stacked(path: str, shape: tuple[int, ...], experts: RoutedExperts) -> Iterator[Param]:
-    """One parameter for all experts."""
+    """Yield one parameter for all experts."""
     k, count = experts.share
     yield from fused(path, shape, top_k=k, count=count)
 
@@ -76,7 +76,7 @@ def stacked(path: str, shape: tuple[int, ...], experts: RoutedExperts) -> Iterat
 def stacked_pair(
     path: str, width: int, experts: RoutedExperts, *, transposed: bool = False
 ) -> Iterator[Param]:
-    """gate_up_proj and down_proj; [E, out, in], or [E, in, out] when transposed."""
+    """Yield gate_up_proj and down_proj: [E, out, in], or [E, in, out] if `transposed`."""
     up, down = (experts.count, 2 * experts.inner, width), (experts.count, width, experts.inner)
     if transposed:
         up, down = (experts.count, width, 2 * experts.inner), (experts.count, experts.inner, width)
@@ -92,7 +92,7 @@ def block(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Iterator[Param]:
-    """The commonest names: gate, experts.N and, with a size, shared_experts."""
+    """Yield gate, experts.N and, with its size, shared_experts: the usual names."""
     yield from router(f"{prefix}gate", experts.count, width)
     yield from each(f"{prefix}experts", width, experts, names)
     if shared is not None:
@@ -119,7 +119,7 @@ def moe(
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Submodule:
-    """`block` as a part of a layer."""
+    """Return `block` as a part of a layer."""
     params = block(path, width, experts, shared=shared, names=names)
     return submodule(params, feed=fed(experts, shared=shared or 0))
 
@@ -137,7 +137,7 @@ def after_first(c: Config, name: str = "first_k_dense_replace") -> Sequence[bool
 
 
 def by_step(c: Config) -> Sequence[bool]:
-    """Qwen: each decoder_sparse_step-th layer that is not in mlp_only_layers."""
+    """Return Qwen's MoE layers: each decoder_sparse_step-th that is not in mlp_only_layers."""
     step = max(1, c.num("decoder_sparse_step", default=1))
     dense = frozenset(c.nums("mlp_only_layers"))
     count = c.num("num_local_experts", "num_experts")
@@ -146,7 +146,7 @@ def by_step(c: Config) -> Sequence[bool]:
 
 
 def by_kinds(c: Config, first_dense: int) -> Sequence[bool]:
-    """mlp_layer_types; without it, all but the first layers."""
+    """Return the MoE layers of mlp_layer_types; without it, all but the first ones."""
     each_kind = kinds(c, "mlp_layer_types", lambda i: "sparse" if i >= first_dense else "dense")
     return [kind == "sparse" for kind in each_kind]
 
@@ -170,7 +170,7 @@ def dense_mlp(c: Config, parts: Parts) -> Submodule:
 
 
 def sparse_decoder(c: Config, parts: Parts) -> Decoder:
-    """Layers of attention, an MLP or experts, and two norms."""
+    """Return layers of attention, an MLP or experts, and two norms."""
     sparse = parts.sparse(c)
     c.skip("intermediate_size", "shared_expert_intermediate_size")  # some have none of these
 

@@ -27,11 +27,11 @@ from weighbridge.models.arch.roles import LEADS, below_number, every_token, expe
 
 # Layers in groups of layers: Swin, ConvNeXt (blocks, layers), Funnel, ALBERT.
 INNER = re.compile(r"^(?:(?:blocks|layers|albert_layers)\.)?\d+\.")
-ENDINGS = re.compile(r"(?:\.weight|\.base_layer|\.linear)+$")  # wrappers of a Linear say nothing
+ENDINGS = re.compile(r"(?:\.weight|\.base_layer|\.linear)+$")  # wrappers of a Linear do not matter
 
 
 class Inside(NamedTuple):
-    """A parameter of a layer, under its name below the layer."""
+    """A parameter of a layer, under its name within the layer."""
 
     name: str
     param: Param
@@ -41,7 +41,7 @@ Layer = tuple[Inside, ...]
 
 
 class LayerStack(NamedTuple):
-    """Numbered layers below one path, and what they belong to ("language model", ...)."""
+    """Numbered layers below one path, and the part they belong to ("language model", ...)."""
 
     path: str
     part: str
@@ -77,7 +77,7 @@ def sort(plan: Blueprint) -> Sorted:
 
 
 def flat(layers: Iterator[Layer]) -> Iterator[Layer]:
-    """Layers of layers, one after the other."""
+    """Yield nested layers one after the other."""
     for layer in layers:
         if not all(INNER.match(i.name) for i in layer):
             yield layer
@@ -96,7 +96,7 @@ def short(name: str) -> str:
 
 
 def singly(params: Sequence[Param]) -> Iterator[Param]:
-    """All parameters, and of every set of like experts one."""
+    """Yield all parameters, of each set of like experts only one."""
     i, seen = 0, set[str]()
     while i < len(params):
         p = params[i]
@@ -106,7 +106,7 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
         elif step := copies(params, i):
             size, i = step, i + step * p.routed[1]
             yield from params[i - size * p.routed[1] : i - size * (p.routed[1] - 1)]
-        else:  # in an order of their own, as files may have them
+        else:  # in their own order, as in some files
             one = expert(p.name)
             first = f"{one.path}{one.word}0.{one.below}" if one is not None else p.name
             if first not in seen:
@@ -116,7 +116,7 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
 
 
 def copies(params: Sequence[Param], i: int) -> int:
-    """Count the parameters of each of the experts from `i` on, where they lie side by side."""
+    """Return the parameters per expert from index `i` on, if experts are contiguous."""
     one = expert(params[i].name)
     if one is None:
         return 0
@@ -137,8 +137,8 @@ MATRICES = ROUTED | {"linear", "conv1d", "conv", "router"}
 
 
 def feeds(layer: Layer) -> tuple[Feed, ...]:
-    """Return the layer's feed-forwards in order, each with `inputs`, the width that it reads and
-    gives. Experts that all tokens use belong to the routed ones beside them."""
+    """Return the layer's MLPs in order, each with `inputs`, its input and output width. Shared
+    experts belong to the routed ones next to them."""
     return _feeds(
         tuple(
             (name, i.param.shape, i.param.kind, i.param.routed)
@@ -163,7 +163,7 @@ def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
 
 
 def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
-    """(name of the matrix back, what it belongs to), pair by pair of each module."""
+    """Yield (name of the down projection, its MLP) for each pair in a module."""
     modules: dict[str, dict[str, Matrix]] = {}
     for m in matrices:
         parent, _, leaf = m[0].rpartition(".")
@@ -179,7 +179,7 @@ def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
 
 
 def feed(down: Matrix, ups: Sequence[Matrix]) -> Feed:
-    """Return a feed-forward, whose F follows from the one width that all matrices read or give."""
+    """Return an MLP; its F follows from the width that all its matrices share."""
     _, shape, kind, (top_k, count) = down
     stack = kind == "experts" or len(shape) == 3  # GGUF names a stack as other files one expert
     if kind == "conv":  # in groups, so that shapes tell the outputs alone

@@ -32,14 +32,14 @@ def _library(name: str, what: str) -> Any:
 
 
 def _built(what: str, build: Any) -> Blueprint:
-    """`build()` under the meta device; whatever a stranger's config breaks becomes one line."""
+    """Return `build()` on the meta device as a blueprint; errors of the library become one line."""
     torch = import_module("torch")
     try:
         with torch.device("meta"):
             return from_module(build())
     except WeighbridgeError:
         raise
-    except AttributeError as error:  # transformers reads configs that it has not looked at
+    except AttributeError as error:  # transformers reads configs unchecked
         raise BadFileError(sentence("class_reads", what=what, name=shown(error.name))) from error
     except Exception as error:
         line = " ".join(str(error).split())[:300]
@@ -70,7 +70,7 @@ def _made_of(config: Any, library: Any, name: str) -> Any:
 
 
 def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
-    """The class that the config's `architectures` names, or its headless base."""
+    """Return the blueprint of the config's class in `architectures`, or its headless base."""
     model_type = str(config.get("model_type") or "")
     library = _library("transformers", f"model type {model_type!r}")
     raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
@@ -91,8 +91,8 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
 
 
 def _class(library: Any, name: str, base: type) -> Any:
-    """A model class of a library, by a name that a stranger's file gives: nothing else of the
-    library is called by it."""
+    """Return a library's model class by a name from a file; no other attribute of the library can
+    be reached so."""
     cls = getattr(library, name, None)
     if not isinstance(cls, type) or not issubclass(cls, base):
         raise UnsupportedError(
@@ -107,10 +107,10 @@ def _class(library: Any, name: str, base: type) -> Any:
 
 
 def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
-    """The class that the folder or repository `where` brings in its own Python files.
+    """Return the blueprint of a class in the Python files of the folder or repository `where`.
 
-    Its `auto_map` says which of transformers' doors leads to the class that `architectures` names.
-    This runs that code: only where the user has said so.
+    Its `auto_map` names the Auto class for the class in `architectures`. This runs that code: only
+    if the user allows it.
     """
     library = _library("transformers", f"the code of {where!r}")
     named = [str(name) for name in config.get("architectures") or ()]
@@ -129,7 +129,7 @@ def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False)
 
 
 def timm(name: str) -> Blueprint:
-    """`timm.create_model(name)`, as its library names it ("resnet50.a1_in1k")."""
+    """Return the blueprint of `timm.create_model(name)` ("resnet50.a1_in1k")."""
     if not re.fullmatch(r"\w+(\.\w+)*", name):  # timm itself would follow "hf-hub:" and paths
         raise BadFileError(sentence("no_timm_name", name=shown(name)))
     library = _library("timm", f"timm model {name!r}")
@@ -137,7 +137,7 @@ def timm(name: str) -> Blueprint:
 
 
 def diffusers(config: Mapping[str, Any]) -> Blueprint:
-    """The class that a diffusers component's config names (`_class_name`)."""
+    """Return the blueprint of a diffusers component's class (`_class_name`)."""
     cls = str(config.get("_class_name") or "")
     library = _library("diffusers", f"diffusers class {cls!r}")
     kind = _class(library, cls, library.ModelMixin)
@@ -162,7 +162,7 @@ def from_module(module: Any, *, dtype: str = "") -> Blueprint:
 
     With `dtype`, the module's own, parameters in another one are marked with theirs.
     """
-    holders = dict(module.named_modules(remove_duplicate=False))  # a module may have two places
+    holders = dict(module.named_modules(remove_duplicate=False))  # a module may have two paths
     return Blueprint(
         cls=type(module).__name__,
         params=tuple(_params(module, holders, dtype)),
@@ -172,7 +172,7 @@ def from_module(module: Any, *, dtype: str = "") -> Blueprint:
 
 
 def own_dtype(module: Any) -> str:
-    """The dtype that most values of `module` have; "" where it has no parameters."""
+    """Return the dtype of most elements of `module`; "" without parameters."""
     counts: Counter[str] = Counter()
     for tensor in module.parameters():
         counts[_dtype(tensor)] += tensor.numel()
@@ -224,6 +224,6 @@ def _buffers(module: Any, holders: dict[str, Any]) -> Iterator[Buffer]:
 
 
 def _blocks(module: Any, holders: dict[str, Any]) -> Iterator[str]:
-    """Paths of the modules that device_map="auto" keeps whole."""
+    """Return the paths of modules that device_map="auto" does not split."""
     whole = set(getattr(module, "_no_split_modules", None) or ())
     return (path for path, holder in holders.items() if type(holder).__name__ in whole)

@@ -26,23 +26,23 @@ from weighbridge.models.arch.stacks import LayerStack, feeds, joined, sort
 
 IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0
-SEES = re.compile("vision|visual")  # in paths, of classes whose parts have no labels
+SEES = re.compile("vision|visual")  # in paths, for classes whose parts have no labels
 LABELS = {"image": "vision tower", "audio": "audio tower"}
 
 
 def looks(model_type: str) -> Sequence[Sight | Hearing]:
-    """Return how a model type sees and hears, as far as it does."""
+    """Return the rules for a model type's images and sounds."""
     known = facts(model_type)
     return [look for look in (known.sees, known.hears) if look is not None]
 
 
 def kind(look: Sight | Hearing) -> Literal["image", "audio"]:
-    """Return the kind of a tower."""
+    """Return the kind of a tower's input."""
     return "image" if isinstance(look, Sight) else "audio"
 
 
 def reads_samples(model_type: str) -> bool:
-    """True if a class begins with convolutions over the samples of a sound."""
+    """Return whether a class begins with convolutions over audio samples."""
     return any(look.rule is sounds.waveform for look in looks(model_type))
 
 
@@ -53,7 +53,7 @@ def towers(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> tuple[Tower, ...]:
-    """Return the towers that the model has; none for a model of text, or where no rule is known."""
+    """Return the model's towers; () for a text model, or without a known rule."""
     stacks, others = sort(plan)
     return of_stacks(stacks, others, config, image_size=image_size, audio_seconds=audio_seconds)
 
@@ -82,7 +82,7 @@ def of_stacks(
 
 
 def _own(stacks: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
-    """The tower's stacks; none where the class is the language model alone."""
+    """Return the tower's stacks; [] if the class is only the language model."""
     inside = [s for s in stacks if look.within in s.path]
     if not look.tower:
         return [s for s in inside if "decoder" not in s.path]
@@ -135,6 +135,6 @@ def _tower(
 
 
 def _patch(others: Sequence[Param]) -> int:
-    """Inputs of what embeds a patch, be it a convolution or a linear."""
+    """Return the inputs per patch of the patch embedding, a convolution or a linear."""
     first = (p for p in others if "patch" in p.name and p.kind in ("conv", "linear"))
     return next((prod(p.shape[1:]) for p in first), 0)

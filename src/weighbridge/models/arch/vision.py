@@ -11,23 +11,23 @@ from weighbridge.models.arch.heads import labels
 
 
 def patches(c: Config) -> int:
-    """Count the patches of an image of the configured size."""
+    """Return the patches of an image of the configured size."""
     (height, width), (tall, wide) = c.pair("image_size"), c.pair("patch_size")
     return (height // max(1, tall)) * (width // max(1, wide))
 
 
 def patch_shape(c: Config, width: int) -> tuple[int, ...]:
-    """The convolution that embeds patches: [width, channels, *patch]."""
+    """Return the shape of the patch embedding convolution: [width, channels, *patch]."""
     return (width, c.num("num_channels", default=3), *c.pair("patch_size"))
 
 
 def scaled(c: Config, width: int, *names: str, default: float = 4.0) -> int:
-    """`width` times a ratio, cut off as `int(width * ratio)` does."""
+    """Return `width` times a ratio, rounded down as `int(width * ratio)` does."""
     return int(width * c.ratio(*names, default=default))
 
 
 def sizes(c: Config, name: str) -> tuple[int, ...]:
-    """A list with one number a stage; there is at least one stage."""
+    """Return a list with one number per stage, at least one."""
     listed = c.nums(name)
     if not listed:
         raise c.error(name, "must.stages")
@@ -35,7 +35,7 @@ def sizes(c: Config, name: str) -> tuple[int, ...]:
 
 
 def scaled_by(c: Config, width: int, name: str, i: int) -> int:
-    """The same with the `i`-th of a list of ratios."""
+    """Return `width` times the `i`-th of a list of ratios, rounded down."""
     values = c.many(name)
     if i >= len(values) or not isinstance(values[i], int | float):
         raise c.error(name, "must.more_than", i=i, values=values)
@@ -55,7 +55,7 @@ def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
 
 
 def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRule:
-    """A head of one Linear with bias a path, over `times` features of the config's `width`."""
+    """Return a head of one Linear with bias per path, over `times` the config's `width`."""
 
     def head(c: Config, prefix: str) -> Iterator[Param]:
         for path in paths if labels(c) else ():

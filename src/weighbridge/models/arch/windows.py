@@ -15,7 +15,7 @@ Rule = Callable[[Config], Sequence[str]]
 
 
 def window(c: Config) -> int | None:
-    """`sliding_window`: null and 0 are none, and `use_sliding_window` may switch it off."""
+    """Return `sliding_window` in tokens; None for null, 0, or if `use_sliding_window` is off."""
     if not c.enabled("use_sliding_window") or c.null("sliding_window"):
         return None
     return c.num("sliding_window", default=0) or None
@@ -26,12 +26,12 @@ def _count(c: Config) -> int:
 
 
 def everywhere(c: Config) -> Sequence[str]:
-    """The window of every layer, where there is one."""
+    """Return a window in every layer, if there is one."""
     return [FULL if window(c) is None else SLIDING] * _count(c)
 
 
 def own(c: Config) -> Sequence[str]:
-    """Classes without a window of their own take one that the config itself names."""
+    """Return the window that the config itself sets, for classes without a default one."""
     c.skip("sliding_window")
     return everywhere(c) if c.has("sliding_window") else [FULL] * _count(c)
 
@@ -41,8 +41,8 @@ def nowhere(c: Config) -> Sequence[str]:
 
 
 def period(every: int, *names: str, first: bool = False) -> Rule:
-    """Return a rule by which one layer of `every` (or of the number that the config has under
-    `names`) sees all tokens: the last of each group, or the first."""
+    """Return a rule by which one layer of `every` (or of the config's number under `names`) has
+    full attention: the last of each group, or the first."""
 
     def rule(c: Config) -> Sequence[str]:
         step = c.num(*names, default=every) if names else every
@@ -53,20 +53,20 @@ def period(every: int, *names: str, first: bool = False) -> Rule:
 
 
 def upper(c: Config) -> Sequence[str]:
-    """Layers from `max_window_layers` on (Qwen 2 and 3); none without a window."""
+    """Return windows from layer `max_window_layers` on (Qwen 2 and 3); none without a window."""
     start = c.num("max_window_layers", default=0)
     on = window(c) is not None
     return [SLIDING if on and i >= start else FULL for i in range(_count(c))]
 
 
 def lower(c: Config) -> Sequence[str]:
-    """Every other layer before `max_window_layers` (Qwen2-MoE), if switched on."""
+    """Return windows in every other layer before `max_window_layers` (Qwen2-MoE), if on."""
     stop, on = c.num("max_window_layers", default=0), c.flag("use_sliding_window")
     return [SLIDING if on and i % 2 == 0 and i < stop else FULL for i in range(_count(c))]
 
 
 def pattern(c: Config) -> Sequence[str]:
-    """EXAONE: "LLLG", or every so many; the last layer of a lettered pattern sees all."""
+    """Return EXAONE's layers: "LLLG", or a period; the last one of a lettered pattern is full."""
     letters, count = c.get("sliding_window_pattern"), _count(c)
     if window(c) is None:
         return [FULL] * count
@@ -79,7 +79,7 @@ def pattern(c: Config) -> Sequence[str]:
 
 
 def without_positions(c: Config) -> Sequence[str]:
-    """SmolLM3: the window is that of layers without rotary positions."""
+    """Return SmolLM3's layers: those without rotary positions have the window."""
     marks, count = c.nums("no_rope_layers"), _count(c)
     step = max(1, c.num("no_rope_layer_interval", default=4))
     rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
@@ -88,7 +88,7 @@ def without_positions(c: Config) -> Sequence[str]:
 
 
 def chunks(c: Config) -> Sequence[str]:
-    """Llama 4: layers with rotary positions see their chunk, every fourth sees all."""
+    """Return Llama 4's layers: those with rotary positions see their chunk, every fourth all."""
     marks, count = c.nums("no_rope_layers"), _count(c)
     step = max(1, c.num("no_rope_layer_interval", default=4))
     rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
@@ -96,12 +96,12 @@ def chunks(c: Config) -> Sequence[str]:
 
 
 def last_full(rule: Rule) -> Rule:
-    """The last layer sees all whatever the rule says: Gemma 4."""
+    """Return a rule with full attention in the last layer: Gemma 4."""
     return lambda c: [*rule(c)[:-1], FULL]
 
 
 def cohere_prefix(c: Config) -> Sequence[str]:
-    """Command A's mixture: the dense layers at the start have a pattern of their own."""
+    """Return the layers of Command A's mixture: the first, dense ones have their own pattern."""
     count, dense = _count(c), c.num("first_k_dense_replace", default=0)
     before = max(1, c.num("prefix_dense_sliding_window_pattern", default=1))
     after = max(1, c.num("sliding_window_pattern", default=4))
@@ -110,7 +110,7 @@ def cohere_prefix(c: Config) -> Sequence[str]:
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
-    """The kind of each layer: the config's list, or by the rule of its model type."""
+    """Return the kind of each layer: from the config's list, or by its model type's rule."""
     if c.get("layer_types") is None:
         return (facts(c.model_type).windows or own)(c)
     c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")

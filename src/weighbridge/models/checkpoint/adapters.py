@@ -29,7 +29,7 @@ Raw = Mapping[str, Any]
 Shape = tuple[int, ...]
 PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?([AB])(?:\.weight)?")
 WORD = re.compile(r"(?!all-linear$)[\w.]+")
-WHOLE = "base_model.model."  # before the name of what is kept whole
+WHOLE = "base_model.model."  # prefix of modules that are saved whole
 LAYER = re.compile(r"\.(\d+)\.")
 CALLED = {  # tensors of a kind of adapter: config.json's peft_type, PEFT's prefix
     "LORA": "lora_",
@@ -47,7 +47,7 @@ EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_out") 
 
 
 class AdapterPair(NamedTuple):
-    """The two matrices beside one module: [r, inputs] and [outputs, r]."""
+    """The two matrices of an adapted module: [r, inputs] and [outputs, r]."""
 
     module: str
     down: Shape
@@ -64,14 +64,14 @@ class AdapterPair(NamedTuple):
 
 
 def base_of(raw: Raw) -> Blueprint | None:
-    """Return the class of the base that an adapter's config names, where the catalogue has it."""
+    """Return the class of the base in an adapter's config, if the catalogue has it."""
     name = raw.get("base_model_name_or_path")
     entry = catalogue.of_repository(name) if isinstance(name, str) else None
     return None if entry is None else blueprint(Config(entry.config))
 
 
 def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Yield a sentence for each key of an adapter's config that its tensors contradict."""
+    """Yield a sentence per key of an adapter's config that its tensors contradict."""
     shapes = {t.name: t.shape for t in tensors}
     kind = str(raw.get("peft_type", "LORA")).upper()
     prefix = CALLED.get(kind)
@@ -98,7 +98,7 @@ def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
 
 
 def _rank_of(module: str, plain: Raw, usual: Any) -> Any:
-    """Return the rank of the first key that a module's name ends with."""
+    """Return the rank of the first key that is the end of a module's name."""
     keys = (key for key in plain if f".{module}".endswith(f".{key}"))
     return next((plain[key] for key in keys), usual)
 
@@ -126,7 +126,7 @@ def _ranked(pair: AdapterPair) -> str:
 
 
 def _names(raw: Raw, key: str) -> list[str]:
-    """List the modules that a key names; none where it holds an expression."""
+    """Return the modules that a key lists; [] if it is an expression."""
     names = raw.get(key)
     return [str(name) for name in names] if isinstance(names, list) else []
 
@@ -172,7 +172,7 @@ def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 
 def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
-    """Compare modules that are kept whole with `whole`, the names of tensors that are no pairs."""
+    """Yield differences of modules_to_save and `whole`, the names of tensors that are no pairs."""
     names = _names(raw, "modules_to_save")
     absent = [name for name in names if not any(f".{name}." in f".{each}" for each in whole)]
     if absent:
@@ -186,8 +186,8 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
 def _shapes(
     pairs: Sequence[AdapterPair], shapes: Mapping[str, Shape], base: Blueprint | None
 ) -> Iterator[str]:
-    """Compare the sides of pairs, and of what is kept whole, with the base's matrices; without one,
-    with those of the modules of the same name in other layers."""
+    """Yield pairs, and modules saved whole, whose sides differ from the base's matrices; without a
+    base, from those of equally named modules in other layers."""
     sides = dict[str, tuple[str, tuple[int, ...]]]()
     if base is not None:
         sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}

@@ -33,14 +33,14 @@ Raw = Mapping[str, Any]
 CONTAINERS = frozenset({"model", "language_model", "base_model"})
 BASES = frozenset({"transformer", "module"})  # base_model_prefix of GPT-2 and its kin; DDP's
 MOST_NAMED = 3
-OTHERS = 2  # times as many values, or as few: they are of another model
-PADDED = 64  # a format that pads adds less than one in so many values (assumed)
-PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts whose shape is that of padded groups
+OTHERS = 2  # factor of elements from which files are another model's
+PADDED = 64  # a padding format adds less than 1/64 (assumed)
+PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts with the shape of padded groups
 BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
 ZEROS = ("qzeros", "zero_point", "zero")
 SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
-# Beside each weight that AutoGPTQ and GPTQModel, compressed-tensors and bitsandbytes write, and
-# without which none of them reads it
+# Companions that AutoGPTQ and GPTQModel, compressed-tensors and bitsandbytes write with each
+# weight, and that they need to read it
 KEPT = frozenset(("g_idx", "weight_shape", "quant_map", "nested_absmax"))
 FLOAT8 = "float8"
 HEAD = "lm_head.weight"  # what GPTQ packs where its config says `lm_head`
@@ -48,7 +48,7 @@ NO_SCALES = ("nested", "input", "output", "global", "activation")
 
 
 class StoredParam(NamedTuple):
-    """A parameter of the files with its tensors, and how many experts it stands for."""
+    """A parameter of the files with its tensors, and the number of experts it stands for."""
 
     param: Logical
     tensors: tuple[CheckpointTensor, ...]
@@ -56,7 +56,7 @@ class StoredParam(NamedTuple):
 
 
 class FilesSide(NamedTuple):
-    """The files of a model as its class spells them, and what its config says of their format."""
+    """The files of a model under the class's names, and their format as the config states it."""
 
     where: str
     stored: Sequence[StoredParam]
@@ -65,7 +65,7 @@ class FilesSide(NamedTuple):
 
 
 def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Yield a sentence for each kind of disagreement between a class and its files."""
+    """Yield a sentence per kind of disagreement between a class and its files."""
     yield from _contained(plan, files)
     yield from _values(plan, files)
     yield from _turned(plan, files)
@@ -82,8 +82,8 @@ def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
-    """Return a sentence about files of whose names less than half are of the class. Raises
-    BadFileError where they are of another model."""
+    """Return a sentence on files with less than half of their names from the class. Raises
+    BadFileError if they are another model's."""
     there = sum(each.param.numel * each.copies for each in files.stored)
     names = _some([each.param.name for each in files.stored], ", ")
     if not share and not plan.parameters / OTHERS <= there <= plan.parameters * OTHERS:
@@ -98,7 +98,7 @@ def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
 
 
 def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Note what all names begin with, where it is neither a usual container nor of the class."""
+    """Yield a note on an unusual prefix of all names."""
     first = {each.param.name.partition(".")[0] for each in files.stored}
     if len(first) != 1 or first & {p.name.partition(".")[0] for p in plan.counted}:
         return
@@ -108,7 +108,7 @@ def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
-    """Note tensors that a class does not load, of which there are some."""
+    """Yield a note on tensors that a class does not load, if there are any."""
     nbytes = sum(t.nbytes for t in tensors)
     yield sentence(
         "not_loaded",
@@ -128,7 +128,7 @@ def _some(names: Sequence[str], between: str) -> str:
 
 
 def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
-    """Return numbers of values that are stored by name, and the names of those that are padded."""
+    """Return the stored elements by name, and the names of padded parameters."""
     there = defaultdict[str, int](int)
     for param, _, copies in files.stored:
         there[files.key(param.name)] += param.numel * copies
@@ -136,8 +136,8 @@ def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
 
 
 def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Parameters of the class that the files hold with other numbers of values, or not at all: such
-    a model loads with random weights there, or does not load."""
+    """Yield the class's parameters that the files hold with other sizes, or not at all: the model
+    loads with random weights there, or does not load."""
     key = files.key
     there, padded = _stored_values(files)
     wanted, named = defaultdict[str, int](int), dict[str, str]()
@@ -157,9 +157,9 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
-    """Note vectors and matrices that are stored in another shape, sides exchanged among them, which
-    no loader turns back; transformers turns stacks of experts and kernels (Transpose and
-    Conv3dToLinear of core_model_loading.py)."""
+    """Yield vectors and matrices that are stored in another shape, transposed too, which no loader
+    corrects; transformers corrects stacks of experts and kernels (Transpose and Conv3dToLinear of
+    core_model_loading.py)."""
     own = {files.key(p.name): p for p, count in plan.distinct() if count == 1 and len(p.shape) < 3}
     other = [
         f"{param.name} ({' x '.join(map(str, param.shape))})"
@@ -172,7 +172,7 @@ def _turned(plan: Blueprint, files: FilesSide) -> Iterator[str]:
 
 
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
-    """Note weights of a class that are whole numbers in no format that we know."""
+    """Yield a note on integer weights of a class in no known format."""
     unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
     if unknown:
         kinds = ", ".join(sorted({param.format for param in unknown}))
@@ -183,7 +183,7 @@ def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
 
 
 def undeclared(params: Iterable[Logical]) -> Iterator[str]:
-    """Note packed weights of which no config says how they were packed."""
+    """Yield a note on quantized weights without a config of their format."""
     packed = [param for param in params if is_packed(param)]
     if packed:
         kinds = ", ".join(sorted({param.format for param in packed}))
@@ -191,14 +191,14 @@ def undeclared(params: Iterable[Logical]) -> Iterator[str]:
 
 
 def unstored(quantization: Raw) -> str:
-    """Return a note that a config names a format which no tensor is in."""
+    """Return a note that no tensor is in the format that the config states."""
     method = quantization.get("quant_method")
     return sentence("unstored", method=shown(method)) if method else sentence("unstored.unnamed")
 
 
 class PackedSizes(NamedTuple):
-    """Sizes by which packed weights are known: bytes of their values, scales, zero points; `words`
-    is the shape of a matrix of words, where a format lies along either side."""
+    """Sizes of quantized weights in bytes: values, scales; and whether there are zero points.
+    `words`: the shape of packed integers, if the format allows either side."""
 
     nbytes: int = 0
     scales: int = 0
@@ -214,8 +214,8 @@ class PackedSizes(NamedTuple):
         )
 
     def differ(self, there: "PackedSizes") -> bool:
-        """Tell whether what is there is packed otherwise; zero points that a config does not speak
-        of may be there."""
+        """Return whether the weights `there` are packed otherwise; zero points that the config does
+        not mention are allowed."""
         lacks = self.zeros and not there.zeros
         return lacks or self._replace(zeros=False) != there._replace(zeros=False)
 
@@ -227,17 +227,17 @@ class PackedSizes(NamedTuple):
 
 
 def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
-    """Return the format that a config declares, and the same where it leaves nothing alone."""
+    """Return the format that a config declares, and the same without its exceptions."""
     from weighbridge.models.quantization.declared import SKIPS, declared  # rules of packed weights
 
     try:
         return declared(raw), declared({k: v for k, v in raw.items() if k not in SKIPS})
-    except WeighbridgeError:  # a method that we do not know is said where it is asked for
+    except WeighbridgeError:  # an unknown method raises elsewhere
         return None
 
 
 def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
-    """Compare what a config says of packed weights with those that are stored."""
+    """Yield differences of the config's format and the stored weights."""
     from weighbridge.models.quantization.declared import told_by_keys
 
     if method := told_by_keys(raw):
@@ -246,7 +246,7 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
     if schemes is None:
         return
     form, whole = schemes
-    facts = LoaderFacts(plan=plan, dtype=BFLOAT16, major=4)  # which packs experts, as files do
+    facts = LoaderFacts(plan=plan, dtype=BFLOAT16, major=4)  # version 4 packs experts, as files do
     there, wanted = _stored_sizes(files, raw), dict[str, PackedSizes]()
     pack, would_pack = form.loader(facts), whole.loader(facts)
     left, absent = list[str](), list[tuple[str, str]]()
@@ -271,8 +271,8 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
 
 
 def _absent(pieces: Sequence[PackedPiece], tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Yield what a format keeps of a weight, and its tensors are not: those that nobody reads it
-    without, by the ends of their names, and the one kind of float8."""
+    """Yield the parts of a format that a weight's tensors lack: the ends of companions' names
+    without which it cannot be read, and the kind of float8."""
     there = {t.name.rpartition(".")[2]: t.dtype.name for t in tensors}
     yield from KEPT.intersection(x.name.rpartition(".")[2] for x in pieces).difference(there)
     kinds = {x.dtype.name for x in pieces if x.dtype.name.startswith(FLOAT8)}
@@ -303,7 +303,7 @@ def _otherwise(
 
 
 def _is_uniform(raw: Raw) -> bool:
-    """Tell whether a config says one size of all weights, and not of each by its name."""
+    """Return whether a config states one size for all weights, and not one per name."""
     groups = raw.get("config_groups")
     apart = isinstance(groups, Mapping) and len(groups) != 1
     by_name = any(isinstance(value, Mapping) and "." in name for name, value in raw.items())
@@ -321,7 +321,7 @@ def _stored_sizes(files: FilesSide, raw: Raw) -> dict[str, PackedSizes]:
 
 
 def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> PackedSizes:
-    """Return the sizes of one weight: its values are the largest tensor, and no scales."""
+    """Return the sizes of one weight; its largest tensor holds the values."""
     total = PackedSizes()
     for name, nbytes, shape in tensors:
         end = name.rpartition(".")[2]

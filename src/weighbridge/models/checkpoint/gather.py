@@ -34,7 +34,7 @@ MOST_NAMED = 120  # characters of what was typed, in an error
 
 
 class GatherOptions(NamedTuple):
-    """Options of reaching what was typed. None is what the environment says."""
+    """Options for reaching a reference. None: as the environment states."""
 
     revision: str | None = None
     token: str | None = None
@@ -42,10 +42,10 @@ class GatherOptions(NamedTuple):
     offline: bool = False
     trust_remote_code: bool = False
     progress: Callable[[int, int], None] | None = None
-    ours: bool = True  # who asks owns this machine: files of it are read, and any address
-    silence: "Silence | None" = None  # hosts that did not answer those who asked before
+    ours: bool = True  # the user owns this machine: its files and any address may be read
+    silence: "Silence | None" = None  # hosts that recently did not answer
     then: str = ""  # the module that is needed next, imported while a source is waited for
-    pictures: bool = False  # a pipeline is asked about: the beginning of its name will do
+    pictures: bool = False  # the question is about a pipeline: a prefix of its name is enough
 
     def source(self) -> "base.SourceOptions":
         from weighbridge.models.sources import base
@@ -74,7 +74,7 @@ def gather(text: str, options: GatherOptions) -> Inventory:
 
 
 def _begun(text: str, options: GatherOptions) -> Inventory | None:
-    """Return the first pipeline whose name begins with a word that nothing is called."""
+    """Return the first pipeline whose name begins with a word that is no name itself."""
     from weighbridge.models.catalogue import pipelines
 
     known = has_name(text) or (options.ours and os.path.exists(text))
@@ -91,8 +91,8 @@ def _begun(text: str, options: GatherOptions) -> Inventory | None:
 
 
 def _resolved(text: str, options: GatherOptions) -> "Reference":
-    """Return what was typed. Raises UsageError for what is not read where strangers ask: whether
-    such a file is there is not told, either."""
+    """Return the parsed reference. Raises UsageError for local files if strangers ask, whether
+    these files exist or not."""
     if options.ours:
         return resolve(text, catalogue=has_name, revision=options.revision)
     try:
@@ -105,19 +105,18 @@ def _resolved(text: str, options: GatherOptions) -> "Reference":
 
 
 def has_name(text: str) -> bool:
-    """Tell whether the built-in catalogue has it, as it is or by an everyday name."""
+    """Return whether the built-in catalogue has a name, exactly or as an everyday name."""
     if catalogue.has(text):
         return True
-    # here and below: what a name of ours does without
+    # imported here and below: catalogue names do not need it
     from weighbridge.models.catalogue import everyday, pipelines
 
     return everyday.has(text) or pipelines.find(text) is not None
 
 
 def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
-    """Return the repository that a name without an owner means: one of the Hub's first, else the
-    one that the Hub's search lists by exactly that name. Raises NotFoundError where there is
-    none."""
+    """Return the repository of a name without owner: one of the Hub's first, else the one that the
+    Hub's search lists under exactly that name. Raises NotFoundError if there is none."""
     from weighbridge.models.catalogue import everyday
 
     if everyday.may_be_an_id(text):
@@ -133,7 +132,7 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
     if text in (*NAMES, *OFTEN):
         raise UsageError(sentence("format_as_name", name=text))
     listed = named(ref.repo_id, options.source())
-    owners = sorted(listed.exact, key=everyday.is_mirrored)  # those who make models first
+    owners = sorted(listed.exact, key=everyday.is_mirrored)  # makers before mirrors
     if owners:
         return replace(ref, repo_id=owners[0])
     near = [*listed.others[:2], *everyday.nearest(text)][:3]
@@ -144,7 +143,7 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
-    """`error` with what was typed in it, and with names of the catalogue that come near."""
+    """Return `error` with the user's text in it, and with similar catalogue names."""
     message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     there = place in message or repr(place)[1:-1] in message
     hint = ""
@@ -173,12 +172,11 @@ def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
     return inventory if options.trust_remote_code else replace(inventory, code=None)
 
 
-NAMELESS = "config"  # the reference of a model that no name leads to: it was given as a mapping
+NAMELESS = "config"  # the reference of a model from a mapping, without a name
 
 
 def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
-    """Return the inventory of a config that is at hand. Raises UsageError where keys are no
-    text."""
+    """Return the inventory of a config in memory. Raises UsageError if keys are no text."""
     keys: Iterable[Any] = config  # of a caller that mypy does not see
     odd = next((key for key in keys if not isinstance(key, str)), None)
     if odd is not None:
@@ -189,8 +187,8 @@ def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
 
 
 def gather_pipeline(pipeline: Any) -> Inventory:
-    """Return the inventory of a pipeline of diffusers that was made: the configs of its networks.
-    Raises UsageError where none of them has one."""
+    """Return the inventory of a diffusers pipeline object: its networks' configs. Raises UsageError
+    if there are none."""
     name = type(pipeline).__name__
     networks = {part: _config_of(network) for part, network in pipeline.components.items()}
     parts = _networks({part: config for part, config in networks.items() if config})
@@ -200,7 +198,7 @@ def gather_pipeline(pipeline: Any) -> Inventory:
 
 
 def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
-    """Return the networks of a pipeline by their configs, in which diffusers names the class."""
+    """Return a pipeline's networks from their configs; diffusers' name the class."""
     return tuple(
         StoredModel(
             name=name,
@@ -214,7 +212,7 @@ def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
 
 
 def _config_of(network: Any) -> dict[str, Any]:
-    """Return the config of a network in a pipeline; {} of schedulers, tokenizers and processors."""
+    """Return a network's config; {} for schedulers, tokenizers and processors."""
     config = getattr(network, "config", None)
     if config is None or not callable(getattr(network, "parameters", None)):
         return {}
@@ -225,8 +223,7 @@ def _config_of(network: Any) -> dict[str, Any]:
 
 
 def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
-    """Return the Hub's files; where nobody answers, the config that the built-in catalogue has of
-    it."""
+    """Return the Hub's files; if it cannot be reached, the built-in catalogue's config."""
     try:
         return _read(text, ref, options)
     except AwayError as error:
@@ -241,7 +238,7 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:
-    """Return what the built-in catalogue has of a repository: its config, those of its parts, or
+    """Return what the built-in catalogue has on a repository: its config, those of its parts, or
     the shapes of a base of the same owner."""
     from weighbridge.models.catalogue import everyday, pipelines
 
@@ -259,8 +256,8 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
 
 
 def _packed(text: str, ref: HubRef) -> Inventory | None:
-    """Return the shapes that the built-in catalogue has of a model in a type of GGUF: that of
-    `ORG/NAME-GGUF:TYPE`, or the usual one of `ORG/NAME-GGUF`."""
+    """Return the catalogue's shapes of a model in a GGUF type: that of `ORG/NAME-GGUF:TYPE`, or the
+    usual one for `ORG/NAME-GGUF`."""
     from weighbridge.models.catalogue import everyday
 
     name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
@@ -276,14 +273,14 @@ def _packed(text: str, ref: HubRef) -> Inventory | None:
 
 
 def _base(name: str) -> str:
-    """Return the entry whose shapes a model has: a tune's base, else its own."""
+    """Return the entry with a model's shapes: a tune's base, else its own."""
     from weighbridge.models.catalogue import tunes
 
     return tunes.TUNES[name].base if name in tunes.TUNES else name
 
 
 def _own_id(name: str) -> str | None:
-    """Return the repository of a name of the catalogue."""
+    """Return the repository of a catalogue name."""
     from weighbridge.models.catalogue import pipelines
 
     if catalogue.has(name):
@@ -293,7 +290,7 @@ def _own_id(name: str) -> str | None:
 
 
 def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Notes with those that go on with the first one's sentence put behind it."""
+    """Return the notes, with those that continue the first sentence joined to it."""
     from weighbridge.models.catalogue.everyday import GOES_ON
 
     behind = [note for note in notes if {*map(key_of, parts_of(note))} <= GOES_ON]
@@ -301,7 +298,7 @@ def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _whole(ref: HubRef) -> bool:
-    """Tell whether a repository is meant as it is now: a catalogue has no files and no history."""
+    """Return whether a reference means the whole current repository: a catalogue has no files."""
     return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
 
 
@@ -366,7 +363,7 @@ def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
 
 
 def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
-    """Return the Hub's `timm/NAME`, whose headers are enough; else what the name says."""
+    """Return the headers of the Hub's `timm/NAME`; else what the name tells."""
     try:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @frozen_record
 class StoredModel:
-    """One model: its stored tensors (none when only a config is known) and its config."""
+    """One model: its stored tensors (none if only a config is known) and its config."""
 
     name: str = ""  # "" for the only one; "unet", "text_encoder" in a pipeline
     library: str = "transformers"  # whose classes the config names
     config: Mapping[str, Any] | None = None
-    where: str = "config.json"  # the path that errors about the config name
+    where: str = "config.json"  # the config's path in errors
     tensors: tuple[CheckpointTensor, ...] = ()
     quantization: Mapping[str, Any] | None = None
     cls: str = ""  # the class that a pipeline's index names
-    listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
-    listed_bytes: int | None = None  # of all of them, as that index says
+    listed: tuple[str, ...] = ()  # tensors of an index, if no header was read
+    listed_bytes: int | None = None  # their bytes, as that index states
     vouched: bool = False  # the catalogue's: its parameters are counted beside it
 
 
@@ -47,29 +47,29 @@ class Inventory:
     read_from: tuple[str, ...]
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()
-    repo_id: str | None = None  # where the model is on the Hub, when the reference does not say
-    code: str | None = None  # the folder or repository whose own code may be run
-    rough: bool = False  # a bare size, and nothing else is known
-    origin: Reference | None = None  # what the reference was read as; None: a config at hand
-    form: str = ""  # the format that the name itself asks for (llama3.1:8b-q8_0)
+    repo_id: str | None = None  # its Hub id, if the reference is none
+    code: str | None = None  # folder or repository with Python code that may run
+    rough: bool = False  # only a size is known
+    origin: Reference | None = None  # the parsed reference; None for a config in memory
+    form: str = ""  # the format in the name (llama3.1:8b-q8_0)
 
     @property
     def stored_bytes(self) -> int | None:
-        """Return the bytes of all tensors in the files; None when no header was read."""
+        """Return the bytes of all tensors in the files; None if no header was read."""
         if not any(part.tensors for part in self.parts):
             return None
         return sum(t.nbytes for part in self.parts for t in part.tensors)
 
 
 def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return how the config says the checkpoint is packed; MLX writes `quantization`."""
+    """Return the config's quantization settings, None without; MLX writes `quantization`."""
     text = config.get("text_config")
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
             if isinstance(place.get(key), str | list | int | float):
                 raise BadFileError(sentence("value_object", key=key, value=place[key]))
             if isinstance(place.get(key), Mapping):
-                experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
+                experts = place.get("expert_dtype")  # DeepSeek-V4 has this key beside it
                 return place[key] if experts is None else {**place[key], "expert_dtype": experts}
     return None
 
@@ -78,7 +78,7 @@ SAID_TWICE = ("bits", "group_size", "w_bit", "q_group_size")
 
 
 def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a note for each size of a format that a file beside the config says otherwise."""
+    """Yield a note per size of a format that a second file states differently."""
     for key in SAID_TWICE:
         ours, theirs = config.get(key), beside.get(key)
         if ours is not None and theirs is not None and ours != theirs:
@@ -88,14 +88,14 @@ def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -
 
 
 def _from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read a params.json of Mistral as the config of transformers that says the same."""
+    """Return a params.json of Mistral as the equivalent transformers config."""
     from weighbridge.models.formats.mistral_params import transformers_config
 
     return transformers_config(raw)
 
 
 def _of_adapter(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read an adapter's config: its tensors are weighed, not those of the base that it names."""
+    """Return an adapter's config as a model's: only its own tensors are estimated."""
     return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
 
 
@@ -109,8 +109,8 @@ CONFIGS: Mapping[
 
 
 def library_of(config: Mapping[str, Any], library: str) -> str:
-    """Name the library that loads a config: timm's name an `architecture`, diffusers' a
-    `_class_name`; `library` is that of all others."""
+    """Return the library that loads a config: timm's has an `architecture`, diffusers' a
+    `_class_name`; `library` for all others."""
     if "_class_name" in config:
         return "diffusers"
     return "timm" if "architecture" in config and "model_type" not in config else library
@@ -126,14 +126,14 @@ OF_ALL = "the headers of its files"
 
 @dataclass
 class Bound:
-    """Limits on what the headers of all files hold together: no model has more than our limits,
-    where each file alone may be within those of its format."""
+    """Limits for the headers of all files together: each file alone may be within the limits of its
+    format."""
 
     header_bytes: int = 0
     tensors: int = 0
 
     def keep(self, plan: "Plan[T]", count: Callable[[T], int]) -> "Plan[T]":
-        """Run `plan` within the limits: BadFileError where what it reads passes one."""
+        """Run `plan` within the limits. Raises BadFileError beyond one."""
         wanted = next(plan)
         while True:
             data = yield wanted

@@ -21,12 +21,12 @@ INDEX = re.compile(r"(.*)(\.safetensors|\.bin)\.index\.json")
 VARIANT = re.compile(r"\.(fp16|fp32|bf16|float16|non_ema|ema|8bit|4bit)[.-]")
 # Pickles that hold no weights of the model: transformers trainer.py, accelerate checkpointing.py
 NOT_WEIGHTS = re.compile(r"^(training_args|optimizer|scheduler|rng_state|scaler|random_states)")
-MOST_SOON = 16  # small files that are read at once: a pipeline has some seven parts
+MOST_SOON = 16  # small files that are read early: a pipeline has some seven parts
 SIDE = re.compile(r"\.(json|txt|model|jinja|tiktoken)$|^tokenizer")
 
 
 class Weights(NamedTuple):
-    """The chosen files, and the index that named them."""
+    """The chosen weight files, and the index that names them."""
 
     files: tuple[SourceFile, ...] = ()
     listed_in: SourceFile | None = None
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The files that lie directly in one folder ("" is the root), by their own names."""
+    """The files directly in one folder ("" is the root), by their names."""
 
     path: str
     files: dict[str, SourceFile]
@@ -46,7 +46,7 @@ class Folder:
         return [e for name, e in sorted(self.files.items()) if name.lower().endswith(endings)]
 
     def side_bytes(self) -> int:
-        """Configs and tokenizers, which a library fetches with the weights."""
+        """Bytes of configs and tokenizers, which a library downloads with the weights."""
         return sum(e.size or 0 for name, e in self.files.items() if SIDE.search(name))
 
 
@@ -58,7 +58,7 @@ def folder(entries: Iterable[SourceFile], path: str = "") -> Folder:
 
 
 def weights(files: Folder) -> Weights:
-    """Return what the library would load from this folder; no files where it holds no weights."""
+    """Return the files that the library would load from this folder; none without weights."""
     for endings, index in (
         (".safetensors", ".safetensors.index.json"),
         (PICKLES, ".bin.index.json"),
@@ -70,7 +70,7 @@ def weights(files: Folder) -> Weights:
 
 
 def soon(entries: Sequence[SourceFile]) -> list[SourceFile]:
-    """Return the small files that a reader of `entries` will ask for, whatever they hold."""
+    """Return the small files that a reader of `entries` will need in any case."""
     root = folder(entries)
     index = root.get("model_index.json")
     if index is not None:
@@ -97,7 +97,7 @@ def _of_kind(files: Folder, endings: str | tuple[str, ...], index: str) -> Weigh
 
 
 def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights:
-    """Files under names of their own: an index if there is one, else the plainest of them."""
+    """Return files with unusual names: an index if there is one, else those without a variant."""
     indexes = [e for e in directory.ending(index) if not VARIANT.search(e.path)]
     if indexes:
         return Weights((), indexes[0])
@@ -108,7 +108,7 @@ def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights
 
 
 def shards(entries: Iterable[SourceFile], index: SourceFile) -> tuple[SourceFile, ...]:
-    """Return the shards that lie beside an index under its name, where all of them are there."""
+    """Return the shards with an index's name next to it, if all of them are there."""
     stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
     named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
     numbered = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]

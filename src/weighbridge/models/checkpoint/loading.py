@@ -45,16 +45,16 @@ LEGACY = re.compile(r"\b(?:LayerNorm\.gamma|LayerNorm\.beta|weight_g|weight_v)$"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "masked_bias")
 
 # Layouts (quantization/layouts.py) whose true shape is in the tensors' data, not in the headers.
-MAX_EXPERTS = 65536  # of a layer
+MAX_EXPERTS = 65536  # experts of a layer
 FLAT = frozenset({"bnb 4 bit", "hqq"})
 
-MOST = 0.5  # of the names of a file that is of a class
+MOST = 0.5  # fraction of a file's names that must be the class's
 DIGITS = re.compile(r"\d+")
 
 
 class LoadSplit(NamedTuple):
-    """The stored tensors in the order of the files, and the loaded ones with like experts once
-    where that is known."""
+    """The stored tensors in the order of the files, split by whether the class loads them;
+    `counted` has the loaded ones with like experts once, if known."""
 
     loaded: tuple[CheckpointTensor, ...]
     unloaded: tuple[CheckpointTensor, ...] = ()
@@ -97,14 +97,14 @@ def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
 
 
 def _alike(part: StoredModel) -> bool:
-    """Tell whether all experts are packed alike: MLX's configs may name one of them."""
+    """Return whether all experts have one format: MLX's configs may name one of them."""
     settings = flat(part.quantization or {})
     return not any(EXPERTS in name for name in settings)
 
 
 def _key(wanted: set[str], stored: set[str]) -> tuple[Key, float]:
-    """Return what two spellings of one parameter have in common, and the share of stored names that
-    are the blueprint's own then: by the first rule that makes most of them so, else by the last."""
+    """Return a function that maps both spellings of a parameter to one, and the fraction of stored
+    names that then match: by the first rule with enough matches, else by the last."""
     heads = {name.partition(".")[0] for name in wanted | stored}
     for dropped in (agreement.CONTAINERS, agreement.CONTAINERS | heads):
         key = cache(_speller(dropped))
@@ -149,7 +149,7 @@ def _stacked(tail: str) -> str:
 
 
 def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
-    """Return the parameters behind the stored tensors of a class that is not in our tables."""
+    """Return the parameters of the stored tensors, for a class that our tables lack."""
     stored = logical(part.tensors, part.quantization)
     notes += stored.notes
     if part.quantization is None and part.config is not None:
@@ -159,7 +159,7 @@ def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
     experts = _routed(part) or _experts(param.name for param in stored.params)
     params, buffers = [], []
     for param in stored.params:
-        if not param.numel:  # what sharded training leaves behind: it is nobody's parameter
+        if not param.numel:  # left over by sharded training, no parameter
             continue
         if param.name.endswith(BUFFERS):
             dtype = dtypes.get(param.name, "float32")
@@ -178,7 +178,7 @@ def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
 
 
 def _routed(part: StoredModel) -> tuple[int, int] | None:
-    """(experts that a token uses, experts) where the metadata of a GGUF file says so."""
+    """Return (experts per token, experts) of a GGUF file's metadata, None without."""
     facts: Any = (part.config or {}).get("gguf", {})
     architecture = facts.get("general.architecture")
     used = facts.get(f"{architecture}.expert_used_count")
@@ -191,14 +191,14 @@ def _routed(part: StoredModel) -> tuple[int, int] | None:
 
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
-    """Count the experts of a layer; no file says how many of them a token uses, so all."""
+    """Return a layer's experts twice: no file says how many a token uses, so all."""
     experts = (expert(name) for name in names)
     count = 1 + max((one.number for one in experts if one is not None and not one.word), default=0)
     return count, count
 
 
 def _blocks(names: Iterator[str]) -> Iterator[str]:
-    """Repeated modules ("layers.3.mlp.weight" -> "layers.*"): assumed to be kept whole."""
+    """Yield repeated modules ("layers.3.mlp.weight" -> "layers.*"), assumed not to be split."""
     for name in names:
         match = re.match(r"(.*?)\.\d+\.", name)
         if match:
@@ -206,8 +206,7 @@ def _blocks(names: Iterator[str]) -> Iterator[str]:
 
 
 def class_of(part: StoredModel) -> str:
-    """Return the class that the config or the pipeline names; what is known of the file
-    otherwise."""
+    """Return the class that the config or the pipeline names; else the model type."""
     config: Any = part.config or {}
     named = config.get("architectures") or config.get("_class_name")
     first = named[0] if isinstance(named, list | tuple) and named else named

@@ -36,39 +36,39 @@ if TYPE_CHECKING:
 
 PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
 PROGRAMMED = "diffusers", "torchvision", "ultralytics"  # libraries whose trees programs declare
-MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
-STORED = 2  # bytes of a number in files, where nothing says
+MOST_PARAMETERS = 10**15  # published models have up to some 10**12
+STORED = 2  # bytes per element in files by default
 COUNTED = ("counted",)  # what a part keeps its own tensors under
-WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
+WIDTH = 4096  # assumed for a bare size: groups and blocks of all formats divide it
 MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
-MOST_NAMED = 6  # sizes that a note names
+MOST_NAMED = 6  # sizes in a note
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class ModelPart:
-    """One class with what its files hold of it."""
+    """One class with the tensors that its files hold."""
 
     name: str
     library: str = "transformers"
     blueprint: Blueprint
     config: Mapping[str, Any]
-    stored: tuple[CheckpointTensor, ...] = ()  # what the class loads
-    unloaded: tuple[CheckpointTensor, ...] = ()  # stored as well, and not loaded
+    stored: tuple[CheckpointTensor, ...] = ()  # tensors that the class loads
+    unloaded: tuple[CheckpointTensor, ...] = ()  # stored, but not loaded
     quantization: Mapping[str, Any] | None = None
 
     @property
     def counted(self) -> Counted:
-        """Return the stored tensors, like experts once with a count."""
+        """Return the stored tensors, like experts once with their count."""
         return memo(self, COUNTED, lambda: counted(self.stored))
 
     @property
     def packed(self) -> bool:
-        """Tell whether the checkpoint is in a format of its own, which the loader keeps."""
+        """Return whether the checkpoint has a format of its own, which the loader keeps."""
         return self.quantization is not None or self.library == "gguf"
 
     @property
     def declared_dtype(self) -> str:
-        """Return the dtype that the config asks for; "" where it is silent."""
+        """Return the dtype that the config states; "" without one."""
         text = self.config.get("text_config")
         for config in (self.config, text if isinstance(text, Mapping) else {}):
             for key in ("dtype", "torch_dtype"):
@@ -82,7 +82,7 @@ class ModelPart:
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Model:
-    """One model, whole: its parts, and where what is known of it was read."""
+    """One whole model: its parts, and the sources of what is known."""
 
     reference: str
     name: str
@@ -98,7 +98,7 @@ class Model:
 
     @property
     def loads_as(self) -> str:
-        """Return what an engine is told to load."""
+        """Return the name under which an engine loads it."""
         return self.repo_id or self.reference
 
     @property
@@ -129,7 +129,7 @@ class Model:
 
 
 def active(params: Iterable[Param]) -> int:
-    """Parameters that work on one token: all, less the experts that it is not routed to."""
+    """Return the parameters that one token uses: all, less experts it is not routed to."""
     by_share: dict[tuple[int, int], int] = defaultdict(int)
     for p in params:
         if not p.tied:
@@ -199,7 +199,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
 
 
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
-    """Return the format of the checkpoint, as far as its files agree with the config."""
+    """Return the checkpoint's format, as far as its files agree with the config."""
     if part.quantization is None:
         return None
     if not unpacked(part.tensors):
@@ -218,7 +218,7 @@ SIZES = re.compile(rf"(?!.*({NO_SIZES}))(.*(size|dim|head|width|channel)|d_model
 
 
 def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """Yield the keys of a config that are sizes by their names, and are 0."""
+    """Yield a config's keys that are sizes by name, and are 0."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from zeros(value, f"{within}{key}.")
@@ -227,7 +227,7 @@ def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
 
 
 def _check_size(plan: Blueprint, part: StoredModel) -> None:
-    """Raise BadFileError for sizes that no model has."""
+    """Raise BadFileError for impossible sizes."""
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
         keys = list(zeros(part.config or {}))
@@ -307,8 +307,8 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
 
 def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
-    """Return the tree of a network of diffusers, which its program declares; None where no program
-    follows it."""
+    """Return the module tree of a diffusers network as its program declares it; None if no program
+    supports it."""
     try:
         plan: Blueprint | None = import_module(PROGRAMS).blueprint(part.config)
     except UnsupportedError as error:
@@ -318,8 +318,8 @@ def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
 
 
 def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
-    """Return what the config leaves open or says twice, after it was read. Raises BadFileError for
-    what no model can be, and for a config without any size, which is a class and no model."""
+    """Yield notes on what the config leaves open or contradicts. Raises BadFileError for impossible
+    values, and for a config without any size, which is a class and no model."""
     if not part.tensors and not part.vouched:
         if not has_sizes(config.raw):
             raise BadFileError(sentence("no_sizes", where=part.where, kind=config.model_type))
@@ -338,7 +338,7 @@ def _impossible(config: Config) -> str | None:
 
     try:
         return impossible(layers(config))
-    except UnsupportedError:  # asked of its weights alone, it has an answer
+    except UnsupportedError:  # its weights alone have an answer
         return None
 
 
@@ -353,8 +353,8 @@ def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
 
 
 def _encoder_alone(part: StoredModel) -> str:
-    """Return the class of an encoder whose decoder the files do not have, where the config names
-    none: the second text encoder of a pipeline, opened by itself. Else ""."""
+    """Return an encoder's class if the files lack its decoder and the config names no class: a
+    pipeline's second text encoder, opened alone. Else ""."""
     config = part.config or {}
     classes = family(str(config.get("model_type"))).classes
     if config.get("architectures") or "EncoderModel" not in classes:
@@ -368,7 +368,7 @@ def _encoder_alone(part: StoredModel) -> str:
 
 
 def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
-    """Return parameters without shapes, of an index whose class nothing here can build."""
+    """Return parameters without shapes, for an index with an unknown class."""
     from weighbridge.models.checkpoint.loading import class_of
 
     notes.append(sentence("index_alone", cls=class_of(part), size=part.listed_bytes))
@@ -376,8 +376,7 @@ def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint
 
 
 def _of_size(parameters: int) -> Blueprint:
-    """Make a model of a number alone: one matrix of a usual width, and what does not fill a row of
-    it, or the last row."""
+    """Return a model from its number of parameters: one matrix and nothing else."""
     rows = (parameters - 1) // WIDTH
     matrix = Param("layers.weight", (rows, WIDTH))
     remaining = parameters - rows * WIDTH

@@ -44,33 +44,33 @@ Rule = Callable[[Config, Config, ImageSize], TowerTokens]
 
 
 def beside(tower: Config) -> int:
-    """Class, distillation and register tokens."""
+    """Return the number of class, distillation and register tokens."""
     return facts(tower.model_type).beside_patches + tower.num("num_register_tokens", default=0)
 
 
 def native(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Resized to the tower's own size, whatever it was; every position is given on. Each stage
-    of a pyramid but the first halves both sides."""
+    """Return the tokens of an image resized to the tower's size; every position is passed on. Each
+    stage of a pyramid but the first halves both sides."""
     stages = tower.many("depths")
     count = patches(tower) // 4 ** (len(stages) - 1) if stages else patches(tower) + beside(tower)
     return TowerTokens(count, count)
 
 
 def siglip2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Count patches of an image of any shape, padded to `num_patches`."""
+    """Return the patches of an image of any shape, padded to `num_patches`."""
     return TowerTokens(tower.num("num_patches"), tower.num("num_patches"))
 
 
 def patches_alone(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """The same, but the class token is dropped, unless the config asks for all."""
+    """Return the same without the class token, unless the config keeps all."""
     count, more = patches(tower), beside(tower)
     full = whole.word("vision_feature_select_strategy", default="default") == "full"
     return TowerTokens(count + more, count + (more if full else 0))
 
 
 def queries(name: str, default: int) -> Rule:
-    """Return a rule for towers whose output learned queries read: an image has as many tokens as
-    the config has queries under `name`."""
+    """Return a rule for towers whose output is read by learned queries: an image has as many tokens
+    as the config has queries under `name`."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         return TowerTokens(patches(tower) + beside(tower), whole.num(name, default=default))
@@ -79,7 +79,7 @@ def queries(name: str, default: int) -> Rule:
 
 
 def inner_queries(key: str, name: str, default: int) -> Rule:
-    """The same, said in a nested config."""
+    """Return the same rule for queries in a nested config."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         inner = whole.sub(key) if whole.has(key) else whole
@@ -89,7 +89,7 @@ def inner_queries(key: str, name: str, default: int) -> Rule:
 
 
 def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """980 pixels a side, in 128 queries for 490 and 256 for 980 pixels."""
+    """Return tokens of 980 pixels a side: 128 queries for 490 and 256 for 980 pixels."""
     count = patches(tower)
     table = whole.get("projector_patch_to_query_dict")
     tokens = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
@@ -100,7 +100,7 @@ def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def merged(least: int, most: int, *, patch: int = 14, merge: int = 2) -> Rule:
-    """Qwen2-VL and those after it: between `least` and `most` pixels."""
+    """Return the rule of Qwen2-VL and its successors: from `least` to `most` pixels."""
 
     def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
         step = tower.num("patch_size", "spatial_patch_size", default=patch)
@@ -124,14 +124,14 @@ def kimi(most: int) -> Rule:
 
 
 def pixtral(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """A token ends each row."""
+    """Return the tokens of an image with one more at the end of each row."""
     merge, patch = whole.num("spatial_merge_size", default=1), tower.num("patch_size")
     grid = fitted(size, tower.num("image_size"), patch * merge)
     return TowerTokens(grid.area * merge**2, grid.height * (grid.width + 1))
 
 
 def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Padded to the most patches that there may be, of which the real ones are pooled."""
+    """Return the tokens pooled from the real patches; the tower computes on the most possible."""
     kernel = tower.num("pooling_kernel_size", default=3)
     most = whole.num("vision_soft_tokens_per_image", default=280) * kernel**2
     grid = filling(size, patch=tower.num("patch_size", default=16), kernel=kernel, most=most)
@@ -162,7 +162,7 @@ def _pinpoints(whole: Config, side: int) -> list[ImageSize]:
 
 
 def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]:
-    """LLaVA-OneVision: `anyres_max_9` shrinks what is more than nine tiles."""
+    """Return the grid, shrunk to nine tiles for LLaVA-OneVision's `anyres_max_9`."""
     word = whole.word("vision_aspect_ratio")
     if not word.startswith("anyres_max_"):
         return kept, kept.height
@@ -173,7 +173,7 @@ def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]
 
 
 def _downsampled(whole: Config, tower: Config) -> int:
-    """Tokens of one tile, its patches taken together `downsample_ratio` a side."""
+    """Return the tokens of one tile, its patches merged by `downsample_ratio` per side."""
     ratio = whole.ratio("downsample_ratio", default=0.5)
     return int(patches(tower) * ratio**2)
 
@@ -208,7 +208,7 @@ def cohere2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """A class token a tile; separators between columns and behind rows."""
+    """Return the tokens of tiles: one class token each; separators between columns and rows."""
     grid = smallest_canvas(size, tower.num("image_size"), grids(1, 16))
     window, ratio = patches(tower) + 1, tower.ratio("pixel_shuffle_ratio", default=0.5)
     each = int(patches(tower) * ratio**2)
@@ -218,8 +218,8 @@ def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """A view of the whole, and tiles of 504 pixels: step3p7 _plan_patches. Two marks around each,
-    one more behind each row of tiles but the last."""
+    """Return the tokens of the whole view and of tiles of 504 pixels: step3p7 _plan_patches. Two
+    marks around each, one more after each row of tiles but the last."""
     side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
     shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
     shape = max(shrunk) / max(1, min(shrunk))
@@ -235,12 +235,12 @@ def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _snapped(length: float, window: float) -> int:
-    """Tiles along a side, one more where a fifth of one is left over."""
+    """Return the tiles along a side, one more if a fifth of one is left over."""
     return max(1, int(length // window + (length % window > 0.2 * window)))
 
 
 def mllama(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """All tiles that there may be, padded to eights: modeling_mllama.py (num_padding_patches)."""
+    """Return all possible tiles, padded to eights: modeling_mllama.py (num_padding_patches)."""
     most, one = tower.num("max_num_tiles"), patches(tower) + 1
     return TowerTokens(most * ceil(one / 8) * 8, most * one)
 
@@ -277,14 +277,14 @@ def _edge(tower: Config, name: str, default: int) -> int:
 
 
 def ovis2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """One tile unless the call asks for more; START, GRID and END beside it."""
+    """Return the tokens of one tile (the default), and START, GRID and END."""
     each = patches(tower) // max(1, tower.num("hidden_stride", default=1)) ** 2
     return TowerTokens(patches(tower), each + 3)
 
 
 def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Resized to 64 to 256 tokens; more than twice as large, in tiles of 512 beside that. Each
-    is padded to the most patches that one may have."""
+    """Return 64 to 256 tokens; an image of more than twice the size also has tiles of 512 pixels.
+    Each is padded to the most patches that one may have."""
     patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
     step, most = patch * down, whole.num("max_image_tokens", default=256)
     small = rounded(size, step, whole.num("min_image_tokens", default=64) * step**2, most * step**2)
@@ -300,8 +300,8 @@ def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Count up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
-    that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
+    """Return the tokens of up to four crops of 336 pixels and the whole image: 12 x 12 each, and
+    one at the end of each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
     ratio, scale = max(size) / max(1, min(size)), 1
     while scale * ceil(scale / ratio) <= 4:
         scale += 1
@@ -313,8 +313,8 @@ def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Count up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens. Crops that
-    hold padding only are dropped."""
+    """Return the tokens of up to 36 crops of 448 pixels and the whole image, 16 x 16 each. Crops
+    with only padding are dropped."""
     side, most = 448, 36
     grid = ImageSize(*(ceil(length / side) for length in size))
     if grid.area > most:
@@ -328,14 +328,13 @@ def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _unmasked(length: int, whole: int) -> int:
-    """Count every other patch along one side of `length` pixels, without those that hold padding
-    only."""
+    """Return every other patch along one side of `length` pixels, without those of padding only."""
     return ceil((whole // 14 - (whole - length) // 14) / 2)
 
 
 def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Slices of about 448 pixels a side beside the whole image, `query_num` tokens each: up to
-    nine (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
+    """Return the tokens of up to nine slices of about 448 pixels a side and the whole image,
+    `query_num` each (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
     each, patch = whole.num("query_num", default=64), tower.num("patch_size", default=14)
     count = min(9, ceil(size.area / 448**2))
     slices = _slices(size, count).area if count > 1 else 0
@@ -344,8 +343,7 @@ def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def _slices(size: ImageSize, count: int) -> ImageSize:
-    """Choose a grid of `count - 1` to `count + 1` slices: the one nearest in shape, by
-    logarithm."""
+    """Return the grid of `count - 1` to `count + 1` slices whose shape is nearest, by logarithm."""
     options = [
         ImageSize(n // w, w)
         for n in (count - 1, count, count + 1)
@@ -357,7 +355,7 @@ def _slices(size: ImageSize, count: int) -> ImageSize:
 
 
 def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
-    """Count patches of 30 pixels, which go straight in without a tower; a token ends each row.
+    """Return the patches of 30 pixels, which need no tower, and one token at the end of each row.
     Images are never enlarged."""
     scale = min(1.0, 1080 / size.height, 1920 / size.width)
     grid = ImageSize(*(ceil(int(length * scale) / 30) for length in size))
@@ -365,7 +363,7 @@ def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
 
 
 def fixed(tokens: int) -> Rule:
-    """Convolutions alone: no positions of which a width could be told."""
+    """Return a rule of a fixed number of tokens, for convolutions without positions."""
     return lambda whole, tower, size: TowerTokens(tokens, tokens)
 
 

@@ -12,7 +12,7 @@ from weighbridge.base.records import NamedTuple
 
 
 class ImageSize(NamedTuple):
-    """Width and height: of an image in pixels, of a grid in tiles or patches."""
+    """Height and width: of an image in pixels, of a grid in tiles or patches."""
 
     height: int
     width: int
@@ -23,8 +23,8 @@ class ImageSize(NamedTuple):
 
 
 def rounded(size: ImageSize, factor: int, least: int, most: int) -> ImageSize:
-    """Round both sides to multiples of `factor`, with `least` to `most` pixels in all: qwen2_vl
-    smart_resize."""
+    """Return both sides rounded to multiples of `factor`, with `least` to `most` pixels in all:
+    qwen2_vl smart_resize."""
     high, wide = (round(side / factor) * factor for side in size)
     if high * wide > most:
         beta = sqrt(size.area / most)
@@ -36,7 +36,7 @@ def rounded(size: ImageSize, factor: int, least: int, most: int) -> ImageSize:
 
 
 def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> ImageSize:
-    """Scaled down to `most` patches and `side` patches a side: kimi_k25 navit_resize."""
+    """Return the size scaled down to `most` patches and `side` per side: kimi_k25 navit_resize."""
     count = max(1.0, size.height // patch) * max(1.0, size.width // patch)
     scale = min(1.0, sqrt(most / count), side * patch / size.height, side * patch / size.width)
     factor = merge * patch
@@ -45,7 +45,7 @@ def padded(size: ImageSize, *, patch: int, merge: int, most: int, side: int) -> 
 
 
 def fitted(size: ImageSize, longest: int, step: int) -> ImageSize:
-    """Round both sides to steps, the longer one at most `longest`: pixtral
+    """Return both sides in steps, rounded up, the longer one at most `longest`: pixtral
     get_resize_output_image_size."""
     ratio = max(1.0, size.height / longest, size.width / longest)
     return ImageSize(*((floor(side / ratio) - 1) // step + 1 for side in size))

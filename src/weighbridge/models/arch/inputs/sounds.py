@@ -22,14 +22,14 @@ def frames(seconds: float) -> int:
 
 
 def halved(length: int, times: int = 1) -> int:
-    """Convolutions of kernel 3, padding 1 and stride 2."""
+    """Return the length after convolutions of kernel 3, padding 1 and stride 2."""
     for _ in range(times):
         length = (length - 1) // 2 + 1
     return length
 
 
 def whisper(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """One window at a time, always full."""
+    """Return the positions of one window, which is always full."""
     positions = tower.num("max_source_positions")
     return TowerTokens(positions, positions)
 
@@ -42,14 +42,14 @@ def qwen2_audio(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 
 
 def voxtral(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Count audio tokens in whole windows; four positions make a token."""
+    """Return the tokens of whole windows; four positions make a token."""
     windows, positions = max(1, ceil(seconds / WINDOW)), tower.num("max_source_positions")
     grouped = tower.num("intermediate_size") // tower.num("hidden_size")
     return TowerTokens(windows * positions, windows * positions // max(1, grouped), positions)
 
 
 def ultravox(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """Windows of Whisper's; `stack_factor` positions to a token (ultravox_processing.py)."""
+    """Return Whisper's windows; `stack_factor` positions make a token (ultravox_processing.py)."""
     real = ceil(halved(frames(seconds)) / max(1, whole.num("stack_factor", default=8)))
     positions = tower.num("max_source_positions")
     return TowerTokens(max(1, ceil(seconds / WINDOW)) * positions, real, positions)
@@ -95,7 +95,7 @@ def qwen3_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
 
 
 def phi4(whole: Config, tower: Config, seconds: float) -> TowerTokens:
-    """An eighth of the frames."""
+    """Return an eighth of the frames."""
     positions = ceil(frames(seconds) / 8)
     return TowerTokens(positions, positions)
 
