@@ -376,7 +376,7 @@ def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint
 
 
 def _of_size(parameters: int) -> Blueprint:
-    """Return a model from its number of parameters: one matrix and nothing else."""
+    """Return a bare size as one matrix of width WIDTH, and a vector for the rest."""
     rows = (parameters - 1) // WIDTH
     matrix = Param("layers.weight", (rows, WIDTH))
     remaining = parameters - rows * WIDTH

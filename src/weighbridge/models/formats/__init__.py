@@ -51,8 +51,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 def weights_file(
     path: str, size: int | None, first_read: int | None = None
 ) -> Plan[tuple[CheckpointTensor, ...]]:
-    """Tensors of one file of weights, each once where names share memory. `first_read` is the
-    number of bytes that a header of safetensors is likely to take."""
+    """Return the tensors of one weight file, each once if names share memory. `first_read`: the
+    likely bytes of a safetensors header."""
     if path.endswith(PICKLES):
         return (yield from _pickled(path, size))
     from weighbridge.models.formats import (
@@ -75,7 +75,7 @@ def _pickled(path: str, size: int | None) -> Plan[tuple[CheckpointTensor, ...]]:
 
 
 class MissingBytesError(Exception):
-    """Raised where a parser needs `need` bytes of the prefix to go on. Never leaves a plan."""
+    """Raised if a parser needs `need` bytes of the prefix to go on. Never leaves a plan."""
 
     def __init__(self, need: int) -> None:
         super().__init__(need)
@@ -127,11 +127,11 @@ class Prefix:
             raise BadFileError(sentence("cut_within", end=self.end_of_file(), what=self.what))
 
     def end_of_file(self) -> int:
-        """Return where the file ends, known once a read came back short."""
+        """The size of the file, known once a read came back short."""
         return max(len(self.data), 0 if self.end == self.limit else self.end)
 
     def skip(self, nbytes: int) -> int:
-        """Step over `nbytes`, and return where they begin."""
+        """Skip `nbytes` bytes, and return their start."""
         start, stop = self.position, self.position + nbytes
         if stop > len(self.data):
             raise MissingBytesError(stop)

@@ -70,7 +70,7 @@ class FileStorage(NamedTuple):
 
 
 class StoredView(NamedTuple):
-    """A tensor before it has a name; `begin` is the first byte of its storage that it uses."""
+    """A tensor before it has a name; `begin` is its first byte in its storage."""
 
     storage: FileStorage
     dtype: DType
@@ -80,7 +80,7 @@ class StoredView(NamedTuple):
 
 
 class Storages:
-    """The storages that a pickle refers to, each with its bytes."""
+    """The storages of a pickle, with their bytes."""
 
     def __init__(self) -> None:
         self.nbytes: dict[str, int] = {}
@@ -116,8 +116,8 @@ class Stored(NamedTuple):
 
 @frozen_record
 class Checkpoint:
-    """All tensors of a file. `storages` are bytes by key; `uncalled` names what else the pickle
-    would have run."""
+    """All tensors of a file. `storages`: bytes by key; `uncalled`: other functions that the pickle
+    would have called."""
 
     tensors: tuple[Stored, ...]
     storages: Mapping[str, int]
@@ -125,8 +125,7 @@ class Checkpoint:
     file_bytes: int
 
     def ties(self) -> dict[str, str]:
-        """Map the names of tensors that are another one's memory under a second name to that other
-        one's."""
+        """Return a second name of a tensor's memory -> its first name."""
         owners: dict[tuple[str, int, int], str] = {}
         second_names = {}
         for tensor, storage, begin in self.tensors:
@@ -246,8 +245,8 @@ def _storage_dtype(kind: Any) -> DType:
 
 
 def known(function: Global, arguments: Any) -> Any:
-    """Return what a call of torch or of containers gives; for an unknown name, a record of the
-    call."""
+    """Return the result of a call of torch or of containers; for an unknown function, a record of
+    the call."""
     rebuild = REBUILD.get((function.module, function.name))
     if rebuild is None or type(arguments) is not tuple:
         return PickledCall(function, arguments)

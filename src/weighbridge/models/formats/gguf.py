@@ -88,8 +88,8 @@ KINDS = {
 
 @frozen_record
 class Gguf:
-    """A file's content before its data. `file_bytes` is the size up to the end of the last tensor,
-    padding after it not counted."""
+    """A file's content before its data. `file_bytes`: its size up to the end of the last tensor,
+    without padding."""
 
     version: int
     big_endian: bool
@@ -105,8 +105,8 @@ class _Info(NamedTuple):
 
 
 def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "") -> Plan[Gguf]:
-    """Parse everything before the data. `size` is that of the file, where it is known; `file` goes
-    into the tensors."""
+    """Parse everything before the data. `size`: the file's, if known; `file`: a name for the
+    tensors."""
     prefix = Prefix(size, first_read=first_read, limit=MAX_READ, what="metadata")
     version, order = yield from prefix.whole(_version)
     fields = _Fields(prefix, order, file)
@@ -220,7 +220,7 @@ class _Fields:
         return values
 
     def _step_over(self, kind: int, length: int, key: str) -> None:
-        """Pass by arrays of strings, and of arrays; a stack in place of recursion."""
+        """Skip arrays of strings, and of arrays; with a stack instead of recursion."""
         stack, items = [(kind, length)], 0
         while stack:
             kind, length = stack.pop()
@@ -277,7 +277,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
 
 
 def _check_layout(infos: list[_Info], alignment: int) -> int:
-    """Return where the last tensor ends, counted from the beginning of the data."""
+    """Return the end of the last tensor, from the start of the data."""
     end, before, names = 0, "", set[str]()
     for tensor, offset in sorted(infos, key=lambda info: (info.offset, info.tensor.nbytes)):
         name = short(tensor.name)

@@ -28,17 +28,17 @@ MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
 
 @frozen_record
 class Index:
-    """The tensors' files, in order of first mention; sizes are None where the metadata has no
-    usable one."""
+    """The tensors' files, in order of first mention; sizes are None if the metadata have no usable
+    one."""
 
     weight_map: Mapping[str, str]
     files: tuple[str, ...]
     total_size: int | None
     total_parameters: int | None
-    claimed: object = None  # the total size as it stands there
+    claimed: object = None  # the total size as stated
 
     def names(self, file: str) -> tuple[str, ...]:
-        """Return the names of the tensors of one file."""
+        """Return the names of the tensors in one file."""
         return tuple(name for name, home in self.weight_map.items() if home == file)
 
 
@@ -67,7 +67,7 @@ def parse_index(data: bytes) -> Index:
 
 
 def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
-    """Files in order of first mention; raises BadFileError for a value that names none."""
+    """Return the files in order of first mention. Raises BadFileError for a value that is none."""
     if set(map(type, weight_map.values())) <= {str}:
         return dict.fromkeys(weight_map.values())
     for name, file in weight_map.items():
@@ -77,15 +77,15 @@ def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _hint(value: Any) -> int | None:
-    """Read a size from the metadata: 0 and negative ones are none, and a float must be whole."""
+    """Return a size of the metadata; None for 0, negative or fractional numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 63:
         return None
     return int(value) if value == int(value) else None
 
 
 def safe_path(path: str, where: str) -> str:
-    """Return a path that stays inside the model's folder on any system; raise BadFileError for
-    another."""
+    """Return a path that stays inside the model's folder on any system. Raises BadFileError for
+    others."""
     parts = path.split("/")
     inside = path and "\0" not in path and "\\" not in path and not re.match("[A-Za-z]:", path)
     if not inside or any(part in ("", ".", "..") for part in parts):
@@ -98,7 +98,7 @@ def safe_path(path: str, where: str) -> str:
 
 @frozen_record
 class PipelinePart:
-    """A model of a pipeline; `folder` is "" where its files lie beside the pipeline's own."""
+    """A model of a pipeline; `folder` is "" if its files are next to the pipeline's."""
 
     name: str
     library: str
@@ -108,8 +108,8 @@ class PipelinePart:
 
 @frozen_record
 class Pipeline:
-    """A pipeline's class and models. `absent` are parts that the class knows and this pipeline does
-    without (a safety checker)."""
+    """A pipeline's class and models. `absent`: parts of the class that this pipeline lacks (a
+    safety checker)."""
 
     cls: str
     parts: tuple[PipelinePart, ...]
@@ -139,8 +139,8 @@ def parse_model_index(data: bytes) -> Pipeline:
 
 
 def _is_part(value: list[Any]) -> bool:
-    """Recognize [library, class]; a third element is what modular pipelines say of where it comes
-    from."""
+    """Return whether a value is [library, class]; modular pipelines add the origin as a third
+    element."""
     return len(value) in (2, 3) and all(isinstance(word, str) for word in value[:2])
 
 

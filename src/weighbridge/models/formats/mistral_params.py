@@ -71,8 +71,7 @@ Raw = dict[str, Any]
 
 
 def transformers_config(params: Mapping[str, Any]) -> Raw:
-    """Convert to the equivalent config; `architectures` and `model_type` as transformers has
-    them."""
+    """Return the equivalent config; `architectures` and `model_type` are transformers' names."""
     raw = dict(params)
     if raw.get("model_type") == "mamba":
         return _mamba(raw)
@@ -103,7 +102,7 @@ def _block(raw: Raw, key: str) -> Raw:
 
 
 def _moved(source: Raw, names: Mapping[str, str]) -> Raw:
-    """Take the known keys out of a block, under their new names; what is left stays in `source`."""
+    """Return the known keys of a block under their new names, removed from `source`."""
     return {new: source.pop(old) for old, new in names.items() if old in source}
 
 
@@ -151,7 +150,7 @@ def _text_type(latent: bool, moe: Raw, scaling: Raw) -> str:
 
 
 def _sliding_window(raw: Raw, layers: Any) -> Raw:
-    """Read one window, or a pattern of windows and nulls that repeats over the layers."""
+    """Return one window, or a pattern of windows and nulls that repeats over the layers."""
     window = raw.pop("sliding_window", None)
     if isinstance(window, str) and window.isdecimal():  # the converters meet it as text
         window = int(window)
@@ -178,8 +177,8 @@ def _quantization(block: Raw) -> Raw:
 
 
 def _with_vision(text: Raw, vision: Raw) -> Raw:
-    """Put text and vision together: Pixtral 12B is transformers' Llava, those that merge patches
-    its Mistral3."""
+    """Return text and vision as one config: Pixtral 12B is transformers' Llava, models that merge
+    patches its Mistral3."""
     merges = vision.pop("mm_projector_id", None) == "patch_merge"
     for key in ("add_pre_mm_projector_layer_norm", "image_break_token_id", "image_end_token_id"):
         vision.pop(key, None)

@@ -31,7 +31,7 @@ TAR = b"ustar"  # at byte 257, POSIX.1-1988
 
 
 def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
-    """Parse a file, whichever of the two formats it has; `file` goes into the tensors."""
+    """Parse a file in either format; `file` is a name for the tensors."""
     head = yield ByteRange(0, FIRST_READ)
     if head.startswith(ZIP):
         return (yield from torch_zip(size, head=head, file=file))
@@ -51,7 +51,7 @@ TAIL = 22 + 65_535  # the end record with the longest comment; also a directory 
 MAX_DIRECTORY = 1 << 26
 MAX_ENTRIES = 1 << 19
 MAX_PICKLE = 1 << 26
-PADDING = 512  # extra field of a local header: torch aligns data to 64 bytes with it
+PADDING = 512  # extra field of a local header, with which torch aligns data to 64 bytes
 
 END = Struct("<4sHHHHIIH")
 END64 = Struct("<4sQHHIIQQQQ")
@@ -77,7 +77,7 @@ class _Directory(NamedTuple):
 
 
 def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> Plan[Checkpoint]:
-    """`head` is what was read already of the beginning; `file` goes into the tensors."""
+    """Parse a zip. `head`: the beginning, if read already; `file`: a name for the tensors."""
     tail = yield ByteRange(-TAIL, 0)
     place = _find_directory(tail)
     file_bytes = place.offset + place.size + place.behind
@@ -100,7 +100,7 @@ def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> 
 
 
 def _find_directory(tail: bytes) -> _Directory:
-    """Find the directory by the end record, or by the zip64 record before that."""
+    """Return the directory's place, from the end record or the zip64 record before it."""
     end_record = tail.rfind(b"PK\x05\x06")
     if end_record < 0 or len(tail) < end_record + END.size:
         raise BadFileError(sentence("zip.no_directory"))
@@ -145,8 +145,8 @@ def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
 
 
 def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Read from the extra field, of size, packed size and offset, those that did not fit into 32
-    bits, in this order (APPNOTE 4.5.3)."""
+    """Return those of size, packed size and offset that do not fit into 32 bits, in this order,
+    from the extra field (APPNOTE 4.5.3)."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = (
@@ -162,7 +162,7 @@ def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
-    """Refuse entries that reach into the directory, or into one another."""
+    """Raise BadFileError for entries that overlap the directory, or each other."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
         if entry.offset < end:
@@ -173,7 +173,7 @@ def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
 
 
 def _root(entries: Mapping[str, _ZipEntry]) -> str:
-    """Name of the folder inside, which torch calls after the file: it can be anything."""
+    """Return the folder in the zip, which torch names after the file: any name."""
     pickles = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(pickles) != 1:
         raise BadFileError(sentence("zip.not_torch"))
@@ -183,8 +183,8 @@ def _root(entries: Mapping[str, _ZipEntry]) -> str:
 def _content(
     name: str, entries: Mapping[str, _ZipEntry], place: _Directory, head: bytes
 ) -> Plan[bytes]:
-    """Read an entry that is stored plainly; `head` is what was read already of the file's
-    beginning."""
+    """Return an entry that is stored uncompressed; `head`: the file's beginning, if read
+    already."""
     entry = entries[name]
     if entry.method or entry.encrypted or entry.packed != entry.size:
         raise BadFileError(sentence("zip.packed", name=short(name)))

@@ -43,8 +43,8 @@ new = tuple.__new__  # half the cost of the record's own, which takes names
 
 @frozen_record
 class Header:
-    """A file's content before its data. `file_bytes` is the size that the file must have;
-    `header_bytes` are those before the data."""
+    """A file's content before its data. `file_bytes`: the size that the file must have;
+    `header_bytes`: the bytes before the data."""
 
     tensors: tuple[CheckpointTensor, ...]
     metadata: Mapping[str, str]
@@ -61,8 +61,7 @@ def expected(index_bytes: int, shards: int) -> int:
 def header(
     size: int | None = None, *, first_read: int = FIRST_READ, file: str = ""
 ) -> Plan[Header]:
-    """Parse the header. `size` is that of the file, where it is known; `file` goes into the
-    tensors."""
+    """Parse the header. `size`: the file's, if known; `file`: a name for the tensors."""
     want = max(8, min(first_read, MAX_HEADER))
     data = yield ByteRange(0, want)
     if len(data) < 8:
@@ -109,7 +108,7 @@ def _parse(data: bytes, file: str) -> Header:
 
 
 def _quotes(entries: Mapping[str, Any]) -> int:
-    """Count the quotes that a header of these entries holds when no key was given twice.
+    """Return the quotes in a header of these entries if no key occurs twice.
 
     A tensor has five strings: its name, three keys, its dtype. The parser silently drops the first
     of two equal keys, and then there are more; a hook that sees each key costs a third more.
@@ -129,8 +128,8 @@ def _metadata(entry: Any) -> dict[str, str]:
 
 
 def _rows(entries: Mapping[str, Any], file: str) -> list[Row]:
-    """List each tensor with where its data begins; a dtype and shape that came before are not
-    checked again."""
+    """Return each tensor with the start of its data; known dtypes and shapes are not checked
+    again."""
     known: dict[tuple[Any, ...], tuple[DType, tuple[int, ...], int]] = {}
     rows: list[Row] = []
     for name, entry in entries.items():
@@ -186,7 +185,7 @@ def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFi
 
 
 def _broken(name: str, entry: Any) -> BadFileError:
-    """Explain why this entry could not be read."""
+    """Return the reason why this entry could not be read."""
     if not isinstance(entry, dict):
         return BadFileError(sentence("object_expected", key=short(name), value=short(entry)))
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]

@@ -50,7 +50,7 @@ def decode(
     hook: Callable[[Pairs], dict[str, Any]] | None = None,
     constants: bool = False,
 ) -> Any:
-    """Run Python's parser within bounds; without a `hook` the last of two equal keys wins."""
+    """Parse within bounds; without a `hook` the last of two equal keys counts."""
     if len(data) > limit:
         raise BadFileError(sentence("json.large", limit=limit))
     most = len(data) * _DEAREST  # of small files, which need no count
@@ -101,6 +101,6 @@ def _no_constant(text: str) -> Any:
 
 
 def short(value: object) -> str:
-    """Show a value from a file in an error of one line; a container by its kind."""
+    """Return a file's value for an error of one line; a container by its kind."""
     plain = isinstance(value, str | int | float | None)
     return shown(value) if plain else f"a {type(value).__name__}"

@@ -28,7 +28,7 @@ MAX_PROTOCOL = 5
 
 
 class Global(NamedTuple):
-    """The name of something that a pickle would import."""
+    """The name of a function or class that a pickle would import."""
 
     module: str
     name: str
@@ -45,13 +45,13 @@ class Sequence(list[Any]):
 
 
 class Map(list[tuple[Any, Any]]):
-    """A dict, or a subclass of it: its pairs in order, those of equal keys included."""
+    """A dict or a subclass: its pairs in order, with those of equal keys."""
 
     __slots__ = ()
 
 
 class PickledCall:
-    """A call that was not made, and what would be put into its result afterwards.
+    """A call that was not made, and what would be added to its result afterwards.
 
     The keys of `contents` are None for its state (what `__setstate__` would get).
     """
@@ -69,7 +69,7 @@ Persistent = Callable[[Any], Any]
 
 
 def no_known(function: Global, arguments: Any) -> Any:
-    """Know no function: each call is recorded, and none is run."""
+    """Return a record of each call: no function is run."""
     return PickledCall(function, arguments)
 
 
@@ -186,7 +186,7 @@ def _number(layout: Struct) -> Instruction:
 
 
 def _text(layout: Struct) -> Instruction:
-    """Push text or bytes that stand behind their length; bytes are Python 2's text."""
+    """Push text or bytes after their length; bytes are Python 2's text."""
     return lambda machine: machine.push(
         machine.prefix.take(machine.number(layout)).decode(errors="replace")
     )
@@ -263,7 +263,7 @@ def _set_item(machine: _Machine) -> None:
 
 
 def _build(machine: _Machine) -> None:
-    """Put state into an unknown object; what a known one would get tells nothing of tensors."""
+    """Put state into an unknown object; a known one's state has no tensors."""
     state, target = machine.pop(), machine.top()
     if isinstance(target, PickledCall):
         target.contents.append((None, state))

@@ -30,14 +30,14 @@ LAYER = re.compile(r"(?:^|\.)(layers\.\d+)(?:\..*)?$")
 
 
 class NamedModules(NamedTuple):
-    """Formats by a module's name: whole names, names within a layer, and of a layer's experts."""
+    """Formats by module name: full names, names within a layer, and of a layer's experts."""
 
     whole: Mapping[str, Scheme]
     within: Mapping[str, Scheme]
     experts: Mapping[str, Scheme]
 
     def scheme(self, param: Param, *, tower: bool) -> Scheme | None:
-        """Return the format of a parameter; None where it stays as it is."""
+        """Return the format of a parameter; None if it stays as it is."""
         path = module(param)
         names = self.whole if tower else self.within
         inner = path if tower else _within(path)
@@ -48,8 +48,8 @@ class NamedModules(NamedTuple):
 
 
 def by_name(modules: Mapping[str, Scheme]) -> Scheme:
-    """Return the format of a checkpoint whose config names `modules`; the commonest comes first in
-    its name."""
+    """Return the format of a checkpoint whose config names `modules`; its name has the most
+    frequent format first."""
     counts = Counter(form.name for form in modules.values())
     forms = {form.name: form for form in modules.values()}
     named = NamedModules(
@@ -89,7 +89,7 @@ def _around(path: str) -> Iterator[str]:
 
 
 def _within(path: str) -> str:
-    """Return a name from its layer's number on; without one, the last part of it."""
+    """Return a name from its layer's number on; without one, its last part."""
     match = LAYER.search(path)
     return path[match.start(1) :] if match else path.rpartition(".")[2]
 

@@ -35,21 +35,20 @@ SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_m
 
 
 def method_of(raw: Raw) -> str:
-    """Return the method in lower case. A config in memory has a member of an enum of transformers,
-    one in a file its value."""
+    """Return the method in lower case. A config in memory has a transformers enum there, one in a
+    file its value."""
     method = raw.get("quant_method") or next((SIGNS[key] for key in SIGNS if key in raw), "")
     return str(getattr(method, "value", method)).lower()
 
 
 def told_by_keys(raw: Raw) -> str:
-    """Return the method that keys alone tell, which transformers refuses; "" of others."""
+    """Return a method that only other keys imply, which transformers rejects; "" for others."""
     method = method_of(raw)
     return "" if raw.get("quant_method") or method == "mlx" else method
 
 
 def declared(raw: Raw) -> Scheme:
-    """Return the format that a config declares. Raises UnsupportedError for a method that we do not
-    know."""
+    """Return the format that a config declares. Raises UnsupportedError for an unknown method."""
     method = method_of(raw)
     name = METHODS.get(method)
     if name is None:
@@ -69,7 +68,7 @@ def _called(name: str) -> Scheme:
 
 
 def _object(raw: Raw, key: str) -> Raw:
-    """Return a nested object; an absent one is empty."""
+    """Return a nested object; {} if it is missing."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
         raise BadFileError(sentence("quant_object", key=key, value=shown(value)))
@@ -77,7 +76,7 @@ def _object(raw: Raw, key: str) -> Raw:
 
 
 def fallback_dtype(raw: Raw) -> DType:
-    """Dtype that the loader gives to what is not packed when nothing declares one.
+    """Return the loader's dtype for weights that are not quantized, if nothing declares one.
 
     transformers 5.23 quantizers/quantizer_{gptq,awq,mxfp4}.py, `update_dtype`; bfloat16 for the
     others is assumed: their checkpoints hold it.
@@ -90,8 +89,7 @@ def _wrong(key: str, value: object, what: str) -> BadFileError:
 
 
 def _number(raw: Raw, *keys: str, default: int) -> int:
-    """Read the first of `keys` that is set, as a number that is no zero; a null is as good as
-    none."""
+    """Return the first of `keys` that is set, a number other than 0; null counts as missing."""
     key = next((key for key in keys if raw.get(key) is not None), None)
     if key is None:
         return default
@@ -102,7 +100,7 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
 
 
 def _block(raw: Raw, key: str) -> str:
-    """Name FP8 with one scale for each block of a matrix, [rows, columns] as `key` says."""
+    """Return the name of FP8 with one scale per block of a matrix, [rows, columns] as in `key`."""
     size = raw[key]
     both = size.split("x") if isinstance(size, str) else size  # older files: "128x128"
     pair = both if isinstance(both, list | tuple) else ()
@@ -129,8 +127,7 @@ def _bitsandbytes(raw: Raw) -> str:
 
 
 class PackedSize(NamedTuple):
-    """A size that a method's config has under one of `keys`, and the one that most such files
-    have."""
+    """A size of a method's config under one of `keys`, and its most frequent value."""
 
     keys: tuple[str, ...]
     usual: int
@@ -153,8 +150,8 @@ SIZES: dict[str, tuple[PackedSize, ...]] = {
 
 
 def untold(raw: Raw) -> str:
-    """Name the sizes that decide and that a config does not give, with what is taken for them; ""
-    where it gives them all."""
+    """Return a sentence on deciding sizes that a config lacks, with the values taken; "" if it has
+    all of them."""
     method = method_of(raw)
     where = WITHIN[method](raw) if method in WITHIN else raw
     lacking = [
@@ -177,8 +174,8 @@ def _grouped(family: str) -> Callable[[Raw], str]:
 
 
 def _gptq(raw: Raw) -> str:
-    """Name GPTQ; with the output layer where `lm_head` says so (GPTQModel's QuantizeConfig, vllm
-    0.33 layers/quantization/gptq_marlin.py)."""
+    """Return GPTQ's name, with the output layer if `lm_head` is true (GPTQModel's QuantizeConfig,
+    vllm 0.33 layers/quantization/gptq_marlin.py)."""
     return _grouped("gptq")(raw) + ("-head" if raw.get("lm_head") is True else "")
 
 
@@ -228,7 +225,7 @@ def _modelopt(raw: Raw) -> str:
 
 
 def _by_name(raw: Raw) -> Scheme | None:
-    """Return the format of a config that gives modules algorithms of their own; None of another."""
+    """Return the format of a config with an algorithm per module; None for another config."""
     modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
     if not modules:
         return None
@@ -259,7 +256,7 @@ def _quanto(raw: Raw) -> str:
     return f"quanto-{raw.get('weights') or 'int8'}"
 
 
-# The object in which a method has its sizes, where that is not the outermost
+# method -> the object with its sizes, if that is nested
 WITHIN: dict[str, Callable[[Raw], Raw]] = {
     "hqq": _hqq_sizes,
     "compressed-tensors": lambda raw: _object(_first_group(raw), "weights"),
@@ -282,7 +279,7 @@ METHODS: dict[str, Callable[[Raw], str]] = {
 
 
 def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
-    """Pack routed experts in one format, all else in another."""
+    """Return a format with routed experts in `theirs` and all else in `others`."""
 
     def loader(facts: LoaderFacts) -> Pack:
         expert, other = theirs.loader(facts), others.loader(facts)
@@ -292,8 +289,8 @@ def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
 
 
 def sparing(form: Scheme, raw: Raw) -> Scheme:
-    """Leave alone the modules that the config names, on top of what the format leaves alone by
-    itself."""
+    """Return the format without the modules that the config names as not converted, besides the
+    format's own."""
     patterns = patterns_of(raw, SKIPS)
     if not patterns:
         return form
@@ -307,8 +304,8 @@ def sparing(form: Scheme, raw: Raw) -> Scheme:
 
 
 def called(form: Scheme, raw: Raw, names: Callable[[str], tuple[str, ...]]) -> Scheme:
-    """Return the format of modules that a checkpoint has under other `names` than the model's:
-    those that its config leaves alone under one of them, or gives no format, stay as they are."""
+    """Return the format for modules that a checkpoint has under other `names` than the model: those
+    that the config excludes under one of them, or gives no format, stay as they are."""
     plain = method_of(raw) == "fp8"  # vllm fp8.py, Fp8Config.from_config, reads one list alone
     named = () if plain else tuple(_object(_object(raw, "quantization") or raw, "quantized_layers"))
     skipped = named_by(patterns_of(raw, SKIPS[:1] if plain else SKIPS))

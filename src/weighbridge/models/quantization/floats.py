@@ -46,7 +46,7 @@ from weighbridge.models.quantization.scheme import (
 )
 
 BLOCK = 128
-MX, NV = 32, 16  # values that share a scale
+MX, NV = 32, 16  # elements per scale
 
 
 def per_tensor(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
@@ -65,7 +65,7 @@ def per_row(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
 
 
 def in_blocks(rows: int, columns: int) -> Pieces:
-    """Return the pieces of a matrix with one scale for each block of that size."""
+    """Return the tensors of a matrix with one scale per block of `rows` x `columns`."""
 
     def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
         scale = (*weight.stack, ceil_div(weight.outputs, rows), ceil_div(weight.inputs, columns))
@@ -76,12 +76,12 @@ def in_blocks(rows: int, columns: int) -> Pieces:
 
 
 def block_name(rows: int, columns: int) -> str:
-    """Name of the format with blocks of that size: plain where it is the usual one."""
+    """Return the format's name for that block size: the plain one for the usual size."""
     return "fp8-block" if rows == columns == BLOCK else f"fp8-block-{rows}x{columns}"
 
 
 def block_of(name: str) -> tuple[int, int] | None:
-    """Rows and columns of a block that has one scale, of formats that have such."""
+    """Return the rows and columns of a block with one scale, None for other formats."""
     sizes = match(r"fp8-block(?:-(\d+)x(\d+))?(?![\w-])", name)
     if sizes is None:
         return None

@@ -64,8 +64,8 @@ OURS: Mapping[str, str] = {
     "gate": "gate",
 }
 THEIRS = {ours: theirs for theirs, roles in OURS.items() for ours in roles.split()}
-# Words whose tensors get the type of all others: of classes that llama.cpp does not have, and of a
-# few (T5, Granite's experts) whose files we have not held against ours
+# Names of tensors with the default type: of classes that llama.cpp lacks, and of a few (T5,
+# Granite's experts) whose files we have not compared
 _UNREAD = """
     q k v o qkv wqkv proj output wi wi_0 wi_1 v1 fc0 fc11 fc12 ffn ffn_output mlp
     query_proj key_proj value_proj linear_q linear_k linear_v linear_out linear_fc1 linear_fc2
@@ -76,7 +76,7 @@ UNREAD = frozenset(_UNREAD.split())
 
 
 def ggml_role(param: Param) -> str:
-    """Name llama.cpp's role: v, k, q, out, down, up, gate, output, embedding; "" for all other
+    """Return llama.cpp's role: v, k, q, out, down, up, gate, output, embedding; "" for other
     tensors."""
     if param.kind == "embedding":
         return "embedding"
@@ -111,7 +111,7 @@ LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
 class MixtureFacts(NamedTuple):
-    """A model, as the rules of llama-quantize see it."""
+    """Facts on a model that the rules of llama-quantize use."""
 
     layers: int
     values: int  # tensors in the role of attn_v
@@ -119,8 +119,8 @@ class MixtureFacts(NamedTuple):
     experts: int
     tied: bool
     of_falcon: bool
-    expert_type: str = ""  # the type in which experts come and stay
-    ollama: OllamaRules | None = None  # of a file that Ollama makes
+    expert_type: str = ""  # the type that experts have and keep
+    ollama: OllamaRules | None = None  # Ollama's rules, if it makes the file
 
     @property
     def llama_70b(self) -> bool:
@@ -129,12 +129,11 @@ class MixtureFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Alike:
-    """A parameter's facts that all have whose names differ in the numbers of layers and experts
-    alone."""
+    """Facts shared by parameters whose names differ only in layer and expert numbers."""
 
-    text: bool  # of the language model
+    text: bool  # in the language model
     role: str
-    plain: DType | None  # of what a mixture does not reach
+    plain: DType | None  # dtype, if the mixture skips it
     matrix: Matrix
 
 
@@ -188,9 +187,9 @@ def _layer(param: Param) -> int | None:
 
 
 def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
-    """Count query heads to a key head, from the shapes of the first layer that has them. The way
-    out of attention is as wide as the queries, which may hold a gate as well. Latent attention has
-    one key head for all."""
+    """Return the query heads per KV head, from the first attention layer's shapes. The output
+    projection is as wide as the queries, whose matrix may include a gate. MLA has one KV head for
+    all."""
     if latent:
         return MANY
     out, keys, values = by_role.get("out"), by_role.get("k"), by_role.get("v")
@@ -206,14 +205,14 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
 
 
 def _rules(name: str, known: MixtureFacts) -> Mapping[str, Rule]:
-    """Map each role that a mixture treats apart to its rule."""
+    """Return the mixture's rules by role."""
     rules = MIXTURES[name].rules
     return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
 
 
 def _ruled(name: str) -> Takes | None:
-    """Return a test for parameters that a rule is about, which may look at the layer; None where
-    there is no rule."""
+    """Return a test for parameters with a rule, which may depend on the layer; None without
+    rules."""
     roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
     return (lambda p: ggml_role(p) in roles) if roles else None
 
@@ -221,7 +220,7 @@ def _ruled(name: str) -> Takes | None:
 def _chosen(
     param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
 ) -> str:
-    """Choose the type, before the length of the row is looked at."""
+    """Return the type, before the row length is considered."""
     if known.expert_type and param.kind in EXPERTS:
         return known.expert_type
     by_ollama = None if known.ollama is None else known.ollama(param.name, param.kind, place.role)
@@ -231,7 +230,7 @@ def _chosen(
 
 
 def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
-    """Choose the type by the rules of `name`."""
+    """Return the type by the rules of `name`."""
     if place.role == "output" or (place.role == "embedding" and known.tied):
         return _of_logits(weight, MIXTURES[name], known)
     if name == "MXFP4_MOE":
@@ -242,14 +241,14 @@ def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: Mi
 
 
 def _of_logits(weight: Matrix, mixture: Mixture, known: MixtureFacts) -> str:
-    """Choose the type of the matrix that makes logits, which may be the embedding."""
+    """Return the type of the output layer, which may be the embedding."""
     whole = weight.inputs % GGML_BY_NAME[mixture.default].block == 0
     return mixture.output if whole and not known.of_falcon else "Q8_0"
 
 
 def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
-    """Choose the type of a matrix within a layer. Mixtral's keys and values are small beside its
-    eight experts, and those of Llama 70B beside its 64 heads: both get more bits."""
+    """Return the type of a matrix in a layer. Keys and values get more bits in Mixtral, where they
+    are small next to its eight experts, and in Llama 70B, next to its 64 heads."""
     mixture = MIXTURES[name]
     if place.role in ("v", "k") and known.experts == MIXTRAL_EXPERTS and not mixture.tiny:
         return "Q8_0"
@@ -262,7 +261,7 @@ def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
 
 
 def fitting(name: str, param: Param, inputs: int) -> str:
-    """Return `name`, or the type that takes its place where its block does not divide the row."""
+    """Return `name`, or its fallback type if its block does not divide the row."""
     if inputs % GGML_BY_NAME[name].block == 0:
         return name
     if name not in FALLBACK:
@@ -280,7 +279,7 @@ def fitting(name: str, param: Param, inputs: int) -> str:
 
 
 def left_alone(facts: LoaderFacts, param: Param, maker: str = "") -> DType | None:
-    """Return the dtype of what a mixture does not reach; None for what it does."""
+    """Return the dtype of a parameter that the mixture skips; None if it does not."""
     if in_tower(facts.plan, param):
         return FLOAT16 if len(param.shape) > 1 else FLOAT32
     passed_by = (*PASSED_BY, PER_LAYER) if maker else PASSED_BY
@@ -346,8 +345,8 @@ def _end(param: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType,
 def latent_halves(
     param: Param, weight: Matrix, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Matrix]:
-    """Split kv_b_proj into attn_k_b, turned, with rows of a head's unrotated size, and attn_v_b;
-    leave all others as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
+    """Return attn_k_b, transposed, with rows of a head's unrotated size, and attn_v_b for
+    kv_b_proj; any other parameter as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
 
     Sizes come from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are
     rank + rotated size, and the queries' are heads x (unrotated + rotated).
@@ -381,7 +380,7 @@ def _scheme(name: str) -> Scheme:
 
 
 def by_ollama(form: Scheme) -> Scheme:
-    """Turn a file type into the one that Ollama's own quantizer makes of that name."""
+    """Return a file type as Ollama's own quantizer makes it."""
     return replace(
         form, maker="ollama", loader=_loader(ALIASES.get(form.name, form.name), "ollama")
     )

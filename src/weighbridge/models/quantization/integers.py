@@ -56,19 +56,19 @@ from weighbridge.models.quantization.scheme import (
 )
 
 WORD = 32
-SMALLER = 32  # values of a group, where the usual 128 do not divide a model's widths
+SMALLER = 32  # elements per group, if the usual 128 do not divide a model's widths
 GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)(?:-head)?|w\d+a16-g(?P<of_words>\d+)")
 
 
 def group_of(name: str) -> int | None:
-    """Inputs that have one scale, of formats in groups along the inputs."""
+    """Return the inputs per scale of formats with groups along the inputs, else None."""
     match = GROUPED.fullmatch(name)
     return int(match["group"] or match["of_words"]) if match else None
 
 
 def in_layers(facts: LoaderFacts) -> Takes:
-    """Return a test for weights inside the repeated layers, where calibration walks; for all where
-    there are none."""
+    """Return a test for weights in the repeated layers, where calibration works; for all weights
+    without such layers."""
     blocks = [re.compile(translate(f"{pattern}.*")) for pattern in facts.plan.blocks]
     takes = published(facts)
     return lambda p: takes(p) and (not blocks or any(block.match(p.name) for block in blocks))
@@ -114,7 +114,7 @@ def _awq(bits: int, group: int) -> Pieces:
 
 
 def _rare(facts: LoaderFacts) -> frozenset[str]:
-    """Names of the matrices that few layers have: in less than half as many as the most."""
+    """Return the names of matrices in less than half as many layers as the most frequent one."""
     takes, of_kind = in_layers(facts), defaultdict(list)
     for p in facts.plan.counted:
         if takes(p) and is_weight(p):

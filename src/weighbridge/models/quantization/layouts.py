@@ -22,12 +22,12 @@ from weighbridge.models.tensors import CheckpointTensor
 Shape = tuple[int, ...]
 Raw = Mapping[str, Any]
 WORD = 32
-GROUPS = (64, 32, 128, 256, 16)  # likeliest first, where only bits x group is known
+GROUPS = (64, 32, 128, 256, 16)  # likeliest first, if only bits x group is known
 MLX_BITS = (4, 8, 6, 5, 3, 2)
 
 
 def beside(name: str, other: str) -> str:
-    """Name a companion of the parameter `name`."""
+    """Return the name of a companion tensor of the parameter `name`."""
     if other.startswith(("_", ".")):
         return name + other
     if other.startswith("/"):
@@ -38,7 +38,7 @@ def beside(name: str, other: str) -> str:
 
 
 class Packed(NamedTuple):
-    """A tensor that holds values, and its companions by the names in `needs` and `EXTRAS`."""
+    """A tensor with quantized values, and its companions by the names in `needs` and `EXTRAS`."""
 
     name: str  # of the parameter
     main: CheckpointTensor
@@ -50,7 +50,7 @@ class Packed(NamedTuple):
         return tensor.shape if tensor else ()
 
     def setting(self, key: str) -> int | None:
-        """Read a number of the config, the module's own where it has one (MLX)."""
+        """Return a number of the config, the module's own if it has one (MLX)."""
         of_module = self.raw.get(self.name.removesuffix(".weight"))
         value = of_module.get(key) if isinstance(of_module, Mapping) else self.raw.get(key)
         return value if isinstance(value, int) and value > 0 else None
@@ -58,14 +58,14 @@ class Packed(NamedTuple):
 
 @frozen_record
 class Layout:
-    """One layout; `shape` answers None where shapes say that it is another."""
+    """One layout; `shape` returns None if the shapes are another layout's."""
 
     format: str
     end: str
     shape: Callable[[Packed], Shape | None]
     needs: tuple[str, ...]
     dtypes: frozenset[str]  # of the main tensor; empty: any
-    unsure: bool  # without the config, bits and group size can be mistaken for others
+    unsure: bool  # bits and group size are ambiguous without the config
     to: str
 
 
@@ -78,19 +78,19 @@ def turned(packed: Packed) -> Shape:
 
 
 def halves(packed: Packed) -> Shape:
-    """Shape of weights that lie two values a byte along the inputs."""
+    """Return the shape of weights with two elements per byte along the inputs."""
     *rows, last = packed.main.shape
     return (*rows, 2 * last)
 
 
 def bnb_four_bit(packed: Packed) -> Shape:
-    """Flat shape: the true one is in a JSON blob. An odd count reads one too many."""
+    """Return a flat shape: the true one is in a JSON blob. An odd count reads one too many."""
     return (2 * packed.main.nbytes,)
 
 
 def gptq(packed: Packed) -> Shape | None:
-    """Shape behind GPTQ, AWQ's GEMM and AWQ's GEMV, told apart by which side of the scales is
-    unpacked."""
+    """Return the shape of GPTQ, AWQ's GEMM and AWQ's GEMV weights; the side that equals the scales'
+    tells which."""
     *stack, rows, columns = packed.main.shape
     groups, outputs = packed.shape("scales")[-2:]
     if columns == outputs:
@@ -103,7 +103,7 @@ def gptq(packed: Packed) -> Shape | None:
 
 
 def _gptq_inputs(packed: Packed, rows: int, outputs: int) -> int | None:
-    """Count the inputs by the length of g_idx; else by bits, which the zeros tell, else the
+    """Return the inputs: the length of g_idx; else by the bits in the zeros' shape, else in the
     config."""
     if "g_idx" in packed.others:
         return packed.shape("g_idx")[-1]
@@ -113,7 +113,7 @@ def _gptq_inputs(packed: Packed, rows: int, outputs: int) -> int | None:
 
 
 def mxfp4_blocks(packed: Packed) -> Shape:
-    """Shape behind [..., groups, 16 bytes], which are 32 values a group."""
+    """Return the shape of [..., groups, 16 bytes], with 32 elements per group."""
     *rows, groups, size = packed.main.shape
     return (*rows, groups * size * 2)
 
@@ -127,14 +127,14 @@ def four_bit_float(packed: Packed) -> Shape | None:
 
 
 def bitnet(packed: Packed) -> Shape | None:
-    """Return the shape behind four ternary values a byte along the outputs."""
+    """Return the shape of four ternary elements per byte along the outputs."""
     outputs, inputs = packed.main.shape
     return (4 * outputs, inputs) if packed.raw.get("quant_method") == "bitnet" else None
 
 
 def int32_rows(packed: Packed) -> Shape | None:
-    """Shape behind compressed-tensors' words: bits from the groups of the config that fit the
-    scale's shape."""
+    """Return the shape of compressed-tensors' words; their bits are those of a config group that
+    fits the scale's shape."""
     *rows, words = packed.main.shape
     groups = packed.shape("_scale")[-1]
     fitting = [
@@ -148,7 +148,7 @@ def int32_rows(packed: Packed) -> Shape | None:
 
 
 def widths(raw: Raw) -> list[tuple[int, int]]:
-    """(bits, group size) of every group of a compressed-tensors config; -1 is a whole row."""
+    """Return (bits, group size) of each group in a compressed-tensors config; -1 is a whole row."""
     groups = raw.get("config_groups")
     sizes = []
     for group in groups.values() if isinstance(groups, Mapping) else ():
@@ -179,12 +179,12 @@ def _hqq_bits(raw: Raw) -> int | None:
 
 
 def quanto_bits(packed: Packed) -> Shape:
-    """Return the shape as rows of one group each; the scale counts them."""
+    """Return the shape as rows of one group each; the scale's rows count them."""
     return (packed.shape("._scale")[0], packed.main.shape[-1])
 
 
 def torchao(packed: Packed) -> Shape | None:
-    """Shape of the unpacked weight. The dtype of qdata tells the packing: bytes, halves, or tiles
+    """Return the shape of the weight. The dtype of qdata tells the packing: bytes, halves, or tiles
     [out/8, in/(16 i), 32, i/2] of int32."""
     if packed.main.dtype.name == "uint8":
         return halves(packed)
@@ -215,8 +215,8 @@ def mlx(packed: Packed) -> Shape | None:
 
 
 def aqlm(packed: Packed) -> Shape:
-    """Shape behind codes [out/a, in/b, books], which choose vectors of a codebook [books, 2^bits,
-    a, b]."""
+    """Return the shape of codes [out/a, in/b, books], indexes into a codebook [books, 2^bits, a,
+    b]."""
     books, codes = packed.shape("codebooks"), packed.main.shape
     return (codes[0] * books[2], codes[1] * books[3])
 
@@ -267,7 +267,7 @@ _SHAPES = {
 
 
 def _layout(row: str) -> Layout:
-    """Read a row of `_LAYOUTS`."""
+    """Return the layout in a row of `_LAYOUTS`."""
     *words, lists = row.replace("float8", ",".join(FLOAT8)).split(None, 3)
     end, to, shape = (word.strip("-") for word in words)
     needs, dtypes, name = (tuple(part.strip("-").split(",")) for part in lists.split(None, 2))
@@ -298,5 +298,5 @@ quant_scale quant_zero compute_dtype offload_meta encoded_state_dict stores_quan
 channel_wise optimize round_zero
 """
 EXTRAS: tuple[str, ...] = tuple(_EXTRAS.split())
-# Scales of the cache and of activations, which stand alone.
+# Scales of the KV cache and of activations, which are no weight's companions
 ALONE = (".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".input_scale", ".output_scale")

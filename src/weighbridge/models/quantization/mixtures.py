@@ -12,8 +12,8 @@ from weighbridge.base.records import NamedTuple
 
 
 class TensorPlace(NamedTuple):
-    """The place of a tensor: in its role the `nth` among so many, in a model with so many query
-    heads to a key head (`gqa`) and so many routed experts."""
+    """The place of a tensor: the `nth` of `among` in its role, in a model with `gqa` query heads
+    per KV head and `experts` routed experts."""
 
     role: str
     nth: int
@@ -56,7 +56,7 @@ def opening(count: int, name: str, otherwise: str | None = None) -> Rule:
 
 
 def grouped(name: str, otherwise: str | None = None) -> Rule:
-    """Return a rule that holds where four or more query heads share a value head."""
+    """Return a rule for four or more query heads per KV head."""
     return lambda place: name if place.gqa >= 4 else otherwise
 
 
@@ -69,7 +69,7 @@ def middle(name: str) -> Rule:
 
 
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
-    """Return a rule that holds for models of exactly eight experts."""
+    """Return a rule for models of exactly eight experts."""
 
     def rule(place: TensorPlace) -> str | None:
         if place.experts == 8:
@@ -88,7 +88,7 @@ NO_RULES: Mapping[str, Rule] = MappingProxyType({})
 
 
 class Mixture(NamedTuple):
-    """A file type. `tiny`: the lowest ones, which have their own rules for values and keys."""
+    """A file type. `tiny`: one of the smallest, with its own rules for values and keys."""
 
     default: str
     rules: Mapping[str, Rule] = NO_RULES
@@ -206,8 +206,8 @@ LATENT_MATRICES = ("q_a_proj.", "q_b_proj.", "kv_a_proj_with_mqa.", "kv_b_proj."
 
 
 def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
-    """Choose for Qwen3-Next and Qwen3.5: the ways down of all experts have more bits in every
-    layer."""
+    """Return the type for Qwen3-Next and Qwen3.5: down projections of all experts have more bits in
+    every layer."""
     if role == "down" and (kind in EXPERTS or "shared_expert" in name):
         return "Q6_K"
     if role == "v":
@@ -216,12 +216,12 @@ def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
 
 
 def _of_latents(name: str, kind: str, role: str) -> str | None:
-    """Choose for GLM-4.7-Flash: the small matrices around its latents have eight bits."""
+    """Return the type for GLM-4.7-Flash: eight bits for the small matrices of its MLA."""
     return "Q8_0" if any(word in name for word in LATENT_MATRICES) else None
 
 
 def _beside_mxfp4(name: str, kind: str, role: str) -> str | None:
-    """Choose for gpt-oss: experts come in MXFP4, all else stays in 16 bits."""
+    """Return the type for gpt-oss: experts stay in MXFP4, all else in 16 bits."""
     return None if kind in EXPERTS else "BF16"
 
 
@@ -234,8 +234,8 @@ OLLAMA: tuple[tuple[tuple[str, ...], tuple[str, ...], OllamaRules], ...] = (  # 
 
 
 def ollama_rules(cls: str, name: str) -> OllamaRules | None:
-    """Rules of Ollama for a class of transformers in a file type; None where it does as llama.cpp
-    does."""
+    """Return Ollama's rules for a transformers class in a file type; None if they are
+    llama.cpp's."""
     return next(
         (rules for of, kinds, rules in OLLAMA if cls.startswith(of) and name in kinds), None
     )

@@ -17,7 +17,7 @@ NESTED = r"\)[*+{]"  # (a+)+, (a|aa)*
 
 
 def patterns_of(raw: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    """Return the texts that stand under any of `keys`."""
+    """Return the texts under any of `keys`."""
     return [text for key in keys for text in _texts(raw.get(key))]
 
 
@@ -28,8 +28,8 @@ def _texts(value: Any) -> list[str]:
 
 
 def named_by(patterns: list[str]) -> Test:
-    """Return a test for modules that one of `patterns` names. Experts are alike but for their
-    number, so unless a pattern names one, the first is asked about in the place of all."""
+    """Return a test for modules that one of `patterns` names. Experts differ only in their number,
+    so unless a pattern has one, the first expert stands for all."""
     names = list(dict.fromkeys(patterns))
     within = _within([_needle(text) for text in names if not _searched(text)])
     tests = [within, *(_test(text) for text in names if _searched(text))]
@@ -44,17 +44,17 @@ def named_by(patterns: list[str]) -> Test:
 
 
 def of_one_expert(patterns: Iterable[str]) -> bool:
-    """Tell whether a pattern names an expert by its number."""
+    """Return whether a pattern names an expert by its number."""
     return any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
 
 
 def _searched(text: str) -> bool:
-    """Tell a pattern that is, or stands for, a regular expression from a module's name."""
+    """Return whether a pattern is, or stands for, a regular expression, and no module's name."""
     return text.startswith("re:") or "*" in text.strip("*")
 
 
 def _test(text: str) -> Test:
-    """Return a test for one pattern: `re:...` is a regular expression, met from the start;
+    """Return a test for one pattern: `re:...` is a regular expression from the start of a path;
     otherwise * is a wildcard."""
     if text.startswith("re:"):
         expression = _expression(text[3:])
@@ -65,7 +65,7 @@ def _test(text: str) -> Test:
 
 
 def _needle(text: str) -> str:
-    """Text that stands in the dotted path of a module that is called so, or below one."""
+    """Return the text in the dotted path of a module with that name, or below one."""
     before = "" if text.startswith("*") else "."
     after = "" if text.endswith("*") else "."
     return f"{before}{text.strip('*')}{after}"
@@ -95,8 +95,7 @@ def _within(needles: list[str]) -> Test:
 
 
 def intricate(text: str, repeats: int) -> bool:
-    """Tell whether a regular expression could search for hours: repeats in repeats, or many of
-    them."""
+    """Return whether a regular expression could search for hours: nested or many repeats."""
     count = len(re.findall(REPEAT, text))
     return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
 

@@ -28,8 +28,8 @@ from weighbridge.models.tensors import CheckpointTensor
 
 
 class Logical(NamedTuple):
-    """A parameter: its true shape (flat, or rows of groups, where only a blob in the file knows
-    it), the names of its tensors, and the bytes of them all."""
+    """A parameter: its true shape (flat, or rows of groups, if only a blob in the file has it), and
+    the names and bytes of its tensors."""
 
     name: str
     shape: Shape
@@ -53,8 +53,8 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 def logical(
     tensors: Iterable[CheckpointTensor], quantization: Mapping[str, Any] | None
 ) -> Unpacked:
-    """List parameters in the order of `tensors`. `quantization` is what the config says, as it is
-    (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
+    """Return parameters in the order of `tensors`. `quantization`: the config's settings as they
+    are (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
     index = {tensor.name: tensor for tensor in tensors}
     raw = flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
@@ -79,8 +79,7 @@ def logical(
 
 
 def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings themselves, which modelopt's hf_quant_config.json keeps one level
-    down."""
+    """Return the settings, which modelopt's hf_quant_config.json nests one level deeper."""
     inner = raw.get("quantization")
     return inner if isinstance(inner, Mapping) else raw
 
@@ -98,7 +97,7 @@ class PackedFiles(NamedTuple):
 
 
 def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
-    """Map dtypes to the layouts that names with these `ends` can have; most files are plain, and
+    """Return the layouts by dtype that names with these `ends` may have; most files are plain and
     have none."""
 
     def present(part: str) -> bool:
@@ -143,7 +142,7 @@ def _others(
     companions: Iterable[str],
     tensors: Mapping[str, CheckpointTensor],
 ) -> dict[str, CheckpointTensor]:
-    """Find the companions of the parameter `name` that are there, apart from `main` itself."""
+    """Return the companions of the parameter `name` that exist, apart from `main` itself."""
     companions_found = {}
     for other in companions:
         tensor = tensors.get(beside(name, other))
@@ -153,7 +152,7 @@ def _others(
 
 
 def _shape(layout: Layout, packed: Packed) -> Shape | None:
-    """Return the true shape; None where the tensors have not even the dimensions of the layout."""
+    """Return the true shape; None if the tensors' dimensions do not fit the layout."""
     try:
         return layout.shape(packed)
     except (ValueError, IndexError, ZeroDivisionError):
@@ -161,7 +160,7 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
 
 
 def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """Note each kind of tensor that looks packed and was not understood."""
+    """Yield a note per kind of tensor that looks packed and was not understood."""
     odd = Counter(
         (tensor.name.rpartition(".")[2], tensor.dtype.name)
         for tensor in plain
@@ -172,7 +171,7 @@ def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
 
 
 def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
-    """Note packed weights whose number of bits is guessed from the shapes of their scales."""
+    """Yield a note on packed weights whose bits are guessed from their scales' shapes."""
     known = "bits" in raw or "config_groups" in raw
     count = 0 if known else sum(parameter.format in UNSURE for parameter in params)
     if count:
@@ -188,17 +187,17 @@ BY_DTYPE: dict[str, tuple[Layout, ...]] = {
 
 # ---- Agreement of files and config
 
-# What no format packs in: floats of a model, and counters and masks beside them.
+# Dtypes of plain tensors: floats of a model, counters and masks
 WHOLE = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "bool"})
 PACKED_ALONE = frozenset(layout.format for layout in LAYOUTS if not layout.needs)
 ALL_INTEGERS = INTEGERS | {"int64", "uint64", "bool"}
 
 
 def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
-    """Tell whether all tensors of a checkpoint are plain numbers."""
+    """Return whether all tensors of a checkpoint are plain numbers."""
     return bool(tensors) and all(tensor.dtype.name in WHOLE for tensor in tensors)
 
 
 def is_packed(parameter: Logical) -> bool:
-    """Tell whether a parameter is in a format, which its loader has to know."""
+    """Return whether a parameter is in a format that its loader must know."""
     return len(parameter.stored) > 1 or parameter.format in PACKED_ALONE

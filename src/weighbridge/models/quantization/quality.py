@@ -71,7 +71,7 @@ class QualityRow(NamedTuple):
 
 
 class QualityTable(NamedTuple):
-    """Figures that may be compared: one page, model, text and way of making."""
+    """Figures that may be compared: one page, model, text and quantizer."""
 
     page: str
     family: str
@@ -88,8 +88,8 @@ class QualityTable(NamedTuple):
     rows: tuple[QualityRow, ...]
 
     def change(self, row: QualityRow) -> float:
-        """Percent by which perplexity rises or accuracy falls, or the divergence. A result better
-        than its baseline is noise or a tuned model: nothing."""
+        """Return by how many percent perplexity rises or accuracy falls, or the divergence. A
+        result better than its baseline is noise or a tuned model: 0."""
         return max(0.0, self._change(row.value))
 
     def _change(self, value: float) -> float:
@@ -104,13 +104,13 @@ class QualityTable(NamedTuple):
         return 100 * (1 - ratio) if self.metric == "accuracy" else 100 * (ratio - 1)
 
     def source(self, row: QualityRow) -> str:
-        """Address of the page, and the line of it where it has lines."""
+        """Return the page's address, with the line if it has lines."""
         return f"{self.page}#L{row.line}" if row.line else self.page
 
 
 @cache
 def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split the file into pages, and tables that are not read yet."""
+    """Return the file's pages, and its tables, not parsed yet."""
     with open(os.path.join(os.path.dirname(__file__), "quality.jsonl"), encoding="utf-8") as lines:
         all_lines = lines.readlines()
     pages = [json.loads(line)["page"] for line in all_lines if line.startswith('{"page"')]
@@ -119,7 +119,7 @@ def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @cache
 def families() -> frozenset[str]:
-    """Return the families that tables have: the first value of each line."""
+    """Return the families with tables: the first value of each line."""
     return frozenset(filter(None, (line.split('"', 4)[3] for line in _lines()[1])))
 
 
@@ -165,7 +165,7 @@ NAMED = re.compile(
 KINDS = frozenset(("vl", "omni", "vision", "audio", "embedding", "reranker", "guard", "tts"))
 OTHER, EXPERTS, KIND = 5.0, 1.0, 2.0
 FURTHEST = log2(10)
-SAME = 0.15  # of a doubling: sizes as sold are rounded
+SAME = 0.15  # of a doubling: stated sizes are rounded
 
 
 class NamedModel(NamedTuple):
@@ -180,7 +180,7 @@ class NamedModel(NamedTuple):
 
 
 def words(name: str) -> list[re.Match[str]]:
-    """Split a name into its words, without its owner; of a distilled model those of its base."""
+    """Return the words of a name without its owner; for a distilled model those of its base."""
     return list(NAMED.finditer(bare(name).rpartition("distill-")[2]))
 
 
@@ -189,7 +189,7 @@ def bare(name: str) -> str:
 
 
 def family(name: str) -> tuple[str, str] | None:
-    """Return the first word that is a family, and the generation beside it; "?" of a distilled
+    """Return the first word that is a family, and the generation next to it; "?" for a distilled
     model."""
     for match in words(name):
         if match["word"] in families():
@@ -199,7 +199,7 @@ def family(name: str) -> tuple[str, str] | None:
 
 
 def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | None:
-    """Read a model's name; None where it is of no family that has figures."""
+    """Return a parsed model name; None if its family has no figures."""
     known = family(name)
     if known is None:
         return None
@@ -208,7 +208,7 @@ def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | N
 
 
 def distance(a: NamedModel, b: NamedModel) -> float | None:
-    """Return how far apart two models are; None where one says nothing of the other."""
+    """Return how far apart two models are; None if one's figures do not apply to the other."""
     if a.family != b.family:
         return None
     doublings = 0.0 if a.billions is None or b.billions is None else size(a.billions, b.billions)
@@ -220,7 +220,7 @@ def distance(a: NamedModel, b: NamedModel) -> float | None:
 
 
 def size(a: float, b: float) -> float:
-    """Count the doublings of parameters from one size to the other."""
+    """Return the doublings of parameters from one size to the other."""
     doublings = abs(log2(a / b))
     return 0.0 if doublings < SAME else doublings
 
@@ -234,7 +234,7 @@ def generations(a: str, b: str) -> float:
 
 
 def nearness(a: NamedModel, b: NamedModel) -> Near:
-    """Tell in a word how near two models are."""
+    """Return a word for how near two models are."""
     if distance(a, b) == 0:
         return "model"
     return "generation" if generations(a.generation, b.generation) < OTHER else "family"
@@ -263,8 +263,8 @@ UNITS: Mapping[Metric, str] = {
 
 
 class Finding(NamedTuple):
-    """A loss against the baseline of the same table. `least` is lower than `change` where files of
-    one name, from several makers, are on the page."""
+    """A loss against the baseline of the same table. `least` is lower than `change` if the page has
+    files of one name from several makers."""
 
     metric: Metric
     change: float  # percent by which perplexity rises or accuracy falls; nats of divergence
@@ -282,13 +282,13 @@ class Finding(NamedTuple):
 
     @property
     def amount(self) -> str:
-        """Write the change to two figures or so."""
+        """Return the change as text, with about two digits."""
         places = 3 if self.metric == "kl_divergence" else 2 if self.change < SMALL else 1
         return f"{self.change:.{0 if self.change >= LARGE else places}f}"
 
     @property
     def task(self) -> str:
-        """Return the text without what stands beside it in brackets."""
+        """The text's name without brackets."""
         return self.text.partition(" (")[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,7 +305,7 @@ class _TableEntry(NamedTuple):
 def published(
     name: str, parameters: int, form: str, *, experts: bool = False, of: str = "weights"
 ) -> Finding | None:
-    """Find what is published about `form` on this model, or on the nearest of its family."""
+    """Return the published loss of `form` on this model, or on the nearest of its family."""
     asked = named(name, parameters / 1e9, experts=experts)
     if asked is None:
         return None
@@ -356,14 +356,14 @@ def _finding(asked: NamedModel, entry: _TableEntry, form: str) -> Finding:
 
 
 def usable(table: QualityTable) -> bool:
-    """Tell whether a table says what a format costs."""
+    """Return whether a table shows the loss of a format."""
     noisy = METRICS[table.metric] == "accuracy" and table.text.lower().startswith(NOISY)
     return table.caution not in NEVER and not noisy
 
 
 @cache
 def entries(family: str) -> Mapping[tuple[str, str], Sequence[_TableEntry]]:
-    """Map what is quantized and the format to a family's tables, with their rows of it."""
+    """Return a family's tables with their rows, by (what is quantized, format)."""
     entries_by_format: dict[tuple[str, str], list[_TableEntry]] = {}
     for table in filter(usable, tables(family)):
         model = named(table.model, table.billions, experts=table.experts)

@@ -36,24 +36,23 @@ Takes = Callable[[Param], bool]
 
 @frozen_record
 class Scheme:
-    """A format by its name. `left` says in words what it leaves alone, `source` where that is
-    written."""
+    """A format by its name. `left` says what it leaves alone, `source` where that is written."""
 
     name: str
     loader: Callable[[LoaderFacts], Pack]
     left: str
     source: str
-    engine: str = ""  # who alone loads it, where that is not transformers
-    maker: str = ""  # whose quantizer makes it, where another makes one of that name
+    engine: str = ""  # the only engine that loads it, if not transformers
+    maker: str = ""  # whose quantizer makes it, if there are several
     named: Callable[[LoaderFacts], Pack] | None = None  # of modules that a config names, any kind
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
     stacks: bool = False  # bitsandbytes alone: stacks of experts are packed, too
-    fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
+    fitted: "Callable[[Blueprint], Scheme] | None" = None  # its variant for a model's shapes
 
 
 class Matrix(NamedTuple):
-    """One weight as its format sees it, however the class lays it out."""
+    """One weight as its format sees it, in any layout of its class."""
 
     outputs: int
     inputs: int
@@ -61,7 +60,7 @@ class Matrix(NamedTuple):
 
     @property
     def numel(self) -> int:
-        """Number of values, of all matrices of the stack."""
+        """The elements of all matrices of the stack."""
         count = self.outputs * self.inputs
         for size in self.stack:
             count *= size
@@ -74,8 +73,8 @@ DOWN = ("down", "w2", "output_linear")  # the projections of experts back to the
 
 
 def matrix(param: Param, width: int) -> Matrix:
-    """View `p` as [out, in]. Conv1D is [in, out]; stacked experts are one or the other, and the
-    side that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
+    """Return `param` as [out, in]. Conv1D is [in, out]; stacked experts are either, and the side
+    that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
     *stack, outputs, inputs = param.shape
     turned = param.kind == "conv1d"
     if param.kind == "experts" and outputs != inputs:
@@ -87,7 +86,7 @@ def matrix(param: Param, width: int) -> Matrix:
 
 
 def width(plan: Blueprint) -> int:
-    """Return the width of the token embedding; 0 where there is none."""
+    """Return the width of the token embedding; 0 without one."""
     return next((p.shape[-1] for p in plan.counted if p.kind == "embedding"), 0)
 
 
@@ -96,13 +95,13 @@ def module(param: Param) -> str:
 
 
 def in_tower(plan: Blueprint, param: Param) -> bool:
-    """Tell whether `p` belongs to a vision or audio part, or to what joins it to the language
+    """Return whether `param` is in a vision or audio encoder, or its projector to the language
     model."""
     return plan.part(param.name) != "language model"
 
 
 def is_head(plan: Blueprint) -> Takes:
-    """Return a test for the output embedding: `lm_head` by name, or the shape of the token
+    """Return a test for the output layer: `lm_head` by name, or the shape of the token
     embedding."""
     shape = next((p.shape for p in plan.counted if p.kind == "embedding"), None)
 
@@ -127,7 +126,7 @@ FLOAT32_MODULES = (
 
 
 def not_converted(facts: LoaderFacts) -> frozenset[str]:
-    """Modules that transformers skips when the user names none: get_keys_to_not_convert.
+    """Return the modules that transformers skips by default: get_keys_to_not_convert.
 
     Tied weights, the output embedding, and the module of the last parameter. Version 5 takes only
     ".weight" off the last parameter's name, so a last Linear with a bias is not recognised and is
@@ -163,7 +162,7 @@ BARE_ROUTERS_4 = ("Deepseek", "Dots1", "Glm4Moe", "Glm4vMoe", "GptOss")
 
 
 def replaced_kinds(facts: LoaderFacts, *, derived: bool) -> set[ParamKind]:
-    """Kinds of parameter that are weights of an nn.Linear, or (`derived`) of a subclass of it.
+    """Return the kinds of parameters in an nn.Linear, or with `derived` also in its subclasses.
 
     Version 5 stacks all experts into 3-D parameters, which no quantizer of a Linear touches; in
     version 4 each expert has Linears of its own.
@@ -180,8 +179,8 @@ def replaced_kinds(facts: LoaderFacts, *, derived: bool) -> set[ParamKind]:
 
 
 def linears(facts: LoaderFacts, *, conv1d: bool = False) -> Takes:
-    """Return a test for what transformers' quantizers replace: every Linear that is not in the skip
-    list.
+    """Return a test for the weights that transformers' quantizers replace: every Linear outside the
+    skip list.
 
     bitsandbytes (`conv1d`) asks for nn.Linear itself or Conv1D, the others for subclasses too.
     """
@@ -199,8 +198,8 @@ def linears(facts: LoaderFacts, *, conv1d: bool = False) -> Takes:
 
 
 def checkpoint_linears(facts: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> Takes:
-    """Return a test for what published checkpoints quantize: the language model's `kinds` less its
-    head."""
+    """Return a test for the weights that published checkpoints quantize: the language model's
+    `kinds` without its head."""
     head = is_head(facts.plan)
     tied = {p.tied for p in facts.plan.counted if p.tied}
 
@@ -212,13 +211,13 @@ def checkpoint_linears(facts: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> T
 
 
 def is_weight(param: Param) -> bool:
-    """False for stacked biases, which stacked experts may have (gpt-oss)."""
+    """Return False for the stacked biases of experts (gpt-oss)."""
     return param.kind != "experts" or not param.name.endswith("bias")
 
 
 def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1) -> Pack:
-    """Return a loader that packs what it `takes`, if `group` divides its inputs, and leaves all
-    else."""
+    """Return a loader that packs the weights that `takes` accepts, if `group` divides their inputs,
+    and no others."""
     size = width(facts.plan)
 
     def pack(param: Param) -> Iterable[PackedPiece] | None:
@@ -230,7 +229,7 @@ def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1)
     return pack
 
 
-# What is left alone by formats that take what is `published`
+# what formats leave alone that take `published`
 PUBLISHED_LEFT = (
     "embeddings, norms, biases, routers, gates, the output layer and vision and audio parts stay "
     "in the model's dtype"
@@ -248,8 +247,8 @@ MATRICES: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts")
 
 
 def published(facts: LoaderFacts) -> Takes:
-    """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
-    included, that is no projection to a number a head."""
+    """Return a test for every weight matrix of `checkpoint_linears`, experts included, that is no
+    projection to one element per head."""
     takes = checkpoint_linears(facts, kinds=MATRICES)
     return lambda param: takes(param) and not _a_number_a_head(param)
 
@@ -260,7 +259,7 @@ def _a_number_a_head(param: Param) -> bool:
 
 
 def sibling(param: Param, name: str) -> str:
-    """Name of a tensor beside `p`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
+    """Return a tensor's name next to `param`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
     if param.name.endswith(".weight"):
         return f"{param.name.removesuffix('weight')}{name}"
     return f"{param.name}_{name}"

@@ -48,13 +48,13 @@ class StoredTensor(NamedTuple):
     source: str
 
 
-# Of all those in NAMES, what is named where none is near to what was typed
+# suggested if no name is near the user's
 OFTEN = ("nf4", "bnb-int8", "fp8", "awq", "gptq", "Q4_K_M", "Q6_K", "Q8_0")
 
 
 def scheme(name: str) -> Scheme:
-    """Return the format called `name`, GGUF types in capitals or not. Raises UsageError with the
-    nearest names."""
+    """Return the format called `name`, GGUF types in any case. Raises UsageError with the nearest
+    names."""
     plain = name.strip().lower().replace("_", "-") if name.upper() not in GGUF else name.upper()
     if plain in TABLE:
         return TABLE[plain]
@@ -86,7 +86,7 @@ def stored(
 def weighed(
     params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
 ) -> dict[str, int]:
-    """Return the bytes of some of the parameters of `plan` in a format, by name."""
+    """Return the bytes of `params` in a format, by name."""
     facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     pack = _loader(scheme, facts)
     nbytes = {}
@@ -104,8 +104,8 @@ def weighed(
 def counted(
     plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
 ) -> Iterator[tuple[StoredTensor, int]]:
-    """Yield all tensors of `plan` in `scheme` with a count: of a layer's like experts the first
-    one's."""
+    """Yield all tensors of `plan` in `scheme` with a count; like experts of a layer are one
+    tensor."""
     params = plan.params if scheme.by_expert else plan.counted
     return _stored(params, scheme, LoaderFacts(plan=plan, dtype=dtype, major=transformers))
 
@@ -133,7 +133,7 @@ def _loader(scheme: Scheme, facts: LoaderFacts) -> Pack:
 
 
 def describe(scheme: Scheme) -> str:
-    """Say in one sentence what a format leaves alone, and where that is written."""
+    """Return a sentence on what a format leaves alone, and its source."""
     return f"{scheme.name}: {scheme.left} ({scheme.source})"
 
 

@@ -102,7 +102,7 @@ def _bitsandbytes(name: str, pieces: Pieces) -> Scheme:
 
 
 def with_experts(form: Scheme, maker: str, *, others: bool = True) -> Scheme:
-    """Return bitsandbytes' 4 bits as `maker` packs them: experts too, however the class has them
+    """Return bitsandbytes' 4 bits as `maker` packs them: experts too, in any layout of the class
     (Params4bit of a stack); `others`: and all that is packed elsewhere."""
     pieces = PIECES[form.name]
 
@@ -193,8 +193,7 @@ LEFT = (
 
 
 def tag(name: str) -> str:
-    """Write a module's name as HqqConfig's skip list sees it: without numbers, "model" and
-    "layers"."""
+    """Return a module's name as in HqqConfig's skip list: without numbers, "model" and "layers"."""
     parts = [part for part in name.split(".") if part not in ("model", "layers")]
     return ".".join(part for part in parts if not part.isnumeric())
 
@@ -233,8 +232,8 @@ def hqq(match: Match[str]) -> Scheme:
 
 
 def quanto_group(inputs: int) -> int | None:
-    """Inputs that have one scale: 128, or less by 32s down to 32 until it divides the inputs; None
-    otherwise, and where there are at most 128 inputs. [optimum-quanto
+    """Return the inputs per scale: 128, or the largest of 96, 64 and 32 that divides the inputs;
+    None otherwise, and for at most 128 inputs. [optimum-quanto
     nn/qmodule.py:QModuleMixin.__init__]"""
     if inputs <= 128:
         return None
