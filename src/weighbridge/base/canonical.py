@@ -51,7 +51,7 @@ MARK = re.compile(r"[^\w/+-]|.{0,5}$")
 
 
 def key(config: Mapping[str, Any]) -> str:
-    """Return 32 hexadecimal digits that two configs share where memory cannot tell them apart.
+    """Return 32 hexadecimal digits, equal for two configs with the same memory.
 
     Raises:
         weighbridge.WeighbridgeError: a config that is no JSON, or nested too deeply.
@@ -67,14 +67,14 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(text: str) -> str:
-    """Return the key of a canonical config that is written out."""
+    """Return the key of a canonical config given as text."""
     from hashlib import sha256  # which most questions do without
 
     return sha256(text.encode()).hexdigest()[:32]
 
 
 def canonical_text(config: Mapping[str, Any]) -> str:
-    """Write out what decides memory in a config, as JSON. Raises WeighbridgeError as `key` does."""
+    """Return what decides memory in a config, as JSON. Raises WeighbridgeError as `key` does."""
     try:
         return json.dumps(_config(public(config)), sort_keys=True, separators=(",", ":"))
     except RecursionError:
@@ -84,9 +84,8 @@ def canonical_text(config: Mapping[str, Any]) -> str:
 
 
 def public(value: Any) -> Any:
-    """Return a value of a config without the keys that hold a secret, at any depth, and without
-    the passwords and tokens that stand in other text. Raises RecursionError where it is nested
-    too deeply."""
+    """Return a config's value without keys that hold a secret, at any depth, and without passwords
+    and tokens in other text. Raises RecursionError if it is nested too deeply."""
     if isinstance(value, Mapping):
         return {
             name: one if name in NAMED else public(one)
@@ -99,8 +98,8 @@ def public(value: Any) -> Any:
 
 
 def _secret(name: str, value: Any) -> bool:
-    """Tell whether a key holds a secret. What is called a token may be a tokenizer's, or a module
-    (embed_tokens), or count them: only text that is no mark is a secret there."""
+    """Return whether a key holds a secret. A "token" may be a tokenizer's mark, a module
+    (embed_tokens), or a count: only other text is a secret there."""
     if ENDS.search(name):  # as few do, and the other takes longer
         named = names_secret(f"--{name.removesuffix('s')}")
     else:
@@ -112,7 +111,7 @@ def _secret(name: str, value: Any) -> bool:
 
 
 def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one config, or one within it, without what decides no size."""
+    """Return a config, or one within it, without keys that decide no size."""
     rotary = any(str(name).startswith(ROTARY) for name in raw)
     plain = {}
     for name, value in raw.items():
@@ -130,14 +129,14 @@ def _value(value: Any) -> Any:
 
 
 def _typed(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return it with the dtype under its present name, where it has one name for it."""
+    """Return `plain` with the dtype under its present name, if it has it only under the old one."""
     if "torch_dtype" in plain and "dtype" not in plain:
         plain["dtype"] = plain.pop("torch_dtype")
     return plain
 
 
 def _labelled(plain: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return it with the number of a classifier's labels in place of their names."""
+    """Return `plain` with the number of a classifier's labels in place of their names."""
     labels = raw.get(LABELS)
     if isinstance(labels, Mapping):
         del plain[LABELS]

@@ -19,7 +19,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 
 MOST = 1 << 20  # bytes of a file: the longest of those that we know has 40,000
-DEEPEST_TREE = 120  # of Python: calls within calls, a statement within a statement
+DEEPEST_TREE = 120  # Python: nested calls or statements
 MOST_NODES = 20_000
 DEEPEST = 40
 MOST_DOCUMENTS = 100
@@ -37,8 +37,8 @@ def deep_key(text: str) -> int | None:
 
 
 def too_much(value: Any) -> str:
-    """Say what a document has too much of; "" where it is within the limits. No recursion, and no
-    value is looked at behind the first that is too many."""
+    """Return which limit a document exceeds; "" if none. Without recursion, and without looking at
+    values beyond the limit."""
     count, level = 0, [value]
     for _ in range(DEEPEST + 1):
         if not level:
@@ -51,7 +51,7 @@ def too_much(value: Any) -> str:
 
 
 def deeper(tree: Any, most: int, inside: Callable[[Any], Iterable[Any]]) -> bool:
-    """Tell whether a tree has more levels than `most`, without recursion."""
+    """Return whether a tree has more levels than `most`, without recursion."""
     level = [tree]
     for _ in range(most):
         if not level:
@@ -61,21 +61,21 @@ def deeper(tree: Any, most: int, inside: Callable[[Any], Iterable[Any]]) -> bool
 
 
 def within(value: Any) -> Any:
-    """Return the values in a value."""
+    """Return the values directly in a value."""
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list | tuple) else ()
 
 
 def bounded(value: Any, name: str, syntax: str) -> None:
-    """Raise BadFileError for a document that has too much of something."""
+    """Raise BadFileError for a document that exceeds a limit."""
     what = too_much(value)
     if what:
         raise BadFileError(sentence("file.too_much", kind=syntax, what=what), where=name)
 
 
 def short_name(text: str, flag: str, most: int = MOST_NAME) -> None:
-    """Raise UsageError for a name or a setting that is too long to be one."""
+    """Raise UsageError for a name or a setting that is too long to be valid."""
     if len(text) > most:
         raise UsageError(
             sentence("name.long", flag=flag, text=shown(text), count=len(text), most=most)

@@ -9,8 +9,8 @@ from weighbridge.base.records import NamedTuple
 
 
 class DType(NamedTuple):
-    """A storage format. `block` elements take `nbytes` bytes; they come in whole blocks. Some of
-    ik_llama.cpp's have `head` bytes more a row."""
+    """A storage format. `block` elements take `nbytes` bytes, in whole blocks. Some of
+    ik_llama.cpp's have `head` more bytes per row."""
 
     name: str
     block: int
@@ -28,7 +28,7 @@ class DType(NamedTuple):
 
 
 def _plain(name: str, bits: int) -> DType:
-    """Make a dtype of `bits` a value, packed without padding between values."""
+    """Return a dtype of `bits` bits per element, packed without padding."""
     elements = next(n for n in (1, 2, 4, 8) if bits * n % 8 == 0)
     return DType(name, elements, bits * elements // 8)
 

@@ -42,8 +42,8 @@ CODES: Mapping[str, int] = {"yes": 0, "no": 1, "unknown": 4}  # exit codes of ve
 
 
 class WeighbridgeError(Exception):
-    """Base of all our errors; `code` is the exit code of the command line, `ground` the class of a
-    refusal, "" where nothing is claimed of what was asked."""
+    """Base of all our errors. `code` is the exit code of the command line; `ground` is the class of
+    a refusal, "" if it claims nothing about the question."""
 
     code = 2
     ground: Ground = ""
@@ -65,7 +65,7 @@ class WeighbridgeError(Exception):
         return about(self.where, clauses(self.what, self.then) if self.then else self.what)
 
     def added(self, where: str = "", then: str = "") -> Self:
-        """Return the same error with a place before it, and something to do behind it."""
+        """Return the same error with a place before it, and an instruction after it."""
         error = type(self).__new__(type(self))
         vars(error).update(vars(self))
         error.where = ": ".join(filter(None, (where, self.where)))
@@ -75,18 +75,18 @@ class WeighbridgeError(Exception):
 
     @property
     def flag(self) -> str:
-        """Return the option that the message begins with; "" where it begins with none."""
+        """The option at the beginning of the message; "" without one."""
         first = str(self).partition(" ")[0].rstrip(":")
         return first if first.startswith("--") else ""
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Return the values of the sentence that says what was found."""
+        """The values of the sentence on what was found."""
         return self.what.values if isinstance(self.what, Sentence) else {}
 
     @property
     def key(self) -> str:
-        """Return the key of what was found; "" of a message that has none."""
+        """The key of the sentence on what was found; "" without one."""
         return key_of(self.what)
 
 
@@ -99,8 +99,8 @@ class ContradictionError(UsageError):
 
 
 class TriedError(UsageError):
-    """Something that a program refuses itself: `seen` has its words and release, or the place of
-    its source that raises."""
+    """A refusal of a program itself: `seen` has its message and release, or the place in its source
+    that raises it."""
 
     ground: Ground = "tried"
 
@@ -150,7 +150,7 @@ class GatedError(HubError):
 
 
 class AwayError(HubError):
-    """`why` nobody answers, where somebody may still answer without."""
+    """No answer from the Hub; `why`, for callers that can do without."""
 
     def __init__(
         self, what: object = "", *, why: str = "", where: str = "", then: str = ""

@@ -17,8 +17,7 @@ _PLACE = "_memos"
 
 
 class _Memos(dict[tuple[Hashable, ...], Any]):
-    """Results that are kept of one record. A copy of the record, or one that another process gets,
-    has none of it."""
+    """Cached results of one record. A copy of the record, also in another process, has none."""
 
     def __reduce__(self) -> tuple[type["_Memos"], tuple[()]]:
         return _Memos, ()
@@ -29,8 +28,8 @@ _TURN = Lock()  # of a thread that changes what is kept; what two threads want i
 
 
 def memo(owner: object, facts: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
-    """Return what was made of this record with these facts before, or make it. `make` must depend
-    on nothing else. The owner is a record without slots."""
+    """Return the cached result for this record and these facts, or make it. `make` must depend on
+    nothing else. The owner is a record without slots."""
     memos: _Memos = vars(owner).setdefault(_PLACE, _Memos())
     value: Any = memos.get(facts, _NOTHING)
     if value is _NOTHING:

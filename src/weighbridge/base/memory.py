@@ -53,8 +53,7 @@ ONCE = "process"  # the role of what a process has once, whatever it holds
 
 
 class Bytes(NamedTuple):
-    """A number of bytes that we expect, and the bounds that we would be surprised to see it
-    leave."""
+    """An expected number of bytes, and bounds that the real one should not leave."""
 
     low: int
     expected: int
@@ -73,7 +72,7 @@ def exactly(nbytes: int) -> Bytes:
 
 
 def within(nbytes: int, share: float) -> Bytes:
-    """Return a number of bytes that may be so large a share less or more."""
+    """Return `nbytes` with bounds that differ by the fraction `share`."""
     return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
 
@@ -85,8 +84,8 @@ def total(parts: Iterable[Bytes]) -> Bytes:
 
 
 def total_apart(parts: Iterable[Bytes]) -> Bytes:
-    """Add up ranges of which none says where another lies: their ends are not reached at once, so
-    the distances to them are added as independent errors are, by the root of their squares."""
+    """Return the sum of independent ranges: all do not reach their bounds at once, so the distances
+    to the bounds add up as independent errors do, by the root of their squares."""
     ranges = [*parts]
     expected = sum(part.expected for part in ranges)
     less = hypot(*(part.expected - part.low for part in ranges))
@@ -94,9 +93,9 @@ def total_apart(parts: Iterable[Bytes]) -> Bytes:
     return Bytes(floor(expected - less), expected, ceil(expected + more))
 
 
-Share = tuple[float, float]  # of what is expected, below it and above
+Share = tuple[float, float]  # fraction of the expected bytes, below and above
 SURE: Share = (0.0, 0.0)
-# Which share of a doubt a component has
+# component -> field of Doubt
 DOUBTED = {
     **dict.fromkeys(("weights", "gradients", "optimizer_states", "master_weights"), 0),
     **dict.fromkeys(("activations", "logits", "temporaries", "workspaces", "cuda_graphs"), 1),
@@ -105,7 +104,7 @@ DOUBTED = {
 
 
 class Doubt(NamedTuple):
-    """Figures left open because somebody does not know, beside what the rules leave open."""
+    """Extra uncertainty from figures that are not known, besides that of the rules."""
 
     weights: Share = SURE
     activations: Share = SURE
@@ -127,16 +126,16 @@ NO_DOUBT = Doubt()
 
 
 def most(sizes: Iterable[Bytes]) -> Bytes:
-    """Return the largest of each bound, which may be of another size each."""
+    """Return the largest of each bound, which may come from different sizes."""
     return Bytes(*map(max, zip(*sizes, strict=True)))
 
 
 @frozen_record
 class Component:
-    """One reason for memory to be in use, and how we know. `droppable`: pages of files, which the
-    kernel keeps as long as nobody else asks for the room. `role`: whose it is, where it is not of
-    the model that was asked about. `passing`: it ends with its instant, though its name stays.
-    `growing`: none at first, and more with use; the workload that was asked about needs none."""
+    """One reason for memory in use, and how it is known. `droppable`: file pages, which the kernel
+    drops if memory is short. `role`: its owner, if not the model in question. `passing`: it ends
+    with its instant, unlike others of its name. `growing`: 0 at first, and more with use; the given
+    workload needs none."""
 
     name: str
     bytes: Bytes
@@ -155,7 +154,7 @@ class Component:
 
     @property
     def stays(self) -> bool:
-        """Tell whether it is there before its instant and after it."""
+        """Return whether it exists before and after its instant."""
         return self.name in STAYS and not self.passing
 
 
@@ -164,9 +163,8 @@ NamedBytes = tuple[str, Bytes]  # a component's name and bytes alone
 
 @dataclass(frozen=True)
 class Instant:
-    """A moment whose components are alive together. Ranks that are alike have the same one, which
-    adds up its components once. `devices` names the group that it is of, where there are several.
-    """
+    """A moment whose components are alive together. Equal ranks share one object, which adds up its
+    components once. `devices` names its group of devices, if there are several."""
 
     name: str
     components: tuple[Component, ...]
@@ -200,24 +198,24 @@ class Instant:
 
     @property
     def needed(self) -> Bytes:
-        """Return the sum of all that the kernel cannot drop."""
+        """The sum of all that the kernel cannot drop."""
         return total(c.bytes for c in self.components if not c.droppable)
 
     @property
     def droppable(self) -> Bytes:
-        """Return the sum of pages of files, which the kernel drops where memory is short."""
+        """The sum of file pages, which the kernel drops if memory is short."""
         return total(c.bytes for c in self.components if c.droppable)
 
 
 class Exact(NamedTuple):
-    """Each phase by the closed form, and as the real class was traced."""
+    """Each phase by closed form, and as traced with the real class."""
 
     phases: tuple[tuple[Instant, Instant], ...]
     source: str
 
 
 def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
-    """Yield each component with its expected bytes in both, in the order of levels."""
+    """Yield each component with its expected bytes in both instants, in the order of levels."""
     for name in LEVEL_OF:
         a, b = one.of(name).expected, other.of(name).expected
         if a or b:
@@ -225,18 +223,18 @@ def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
 
 
 def peak(instants: Iterable[Instant], level: Level = "driver") -> Bytes:
-    """Return the most of any instant."""
+    """Return the largest of each bound over all instants."""
     return most(one.at(level) for one in instants)
 
 
 def binding(instants: Iterable[Instant], bound: int = EXPECTED) -> Instant:
-    """Return the instant that takes the most."""
+    """Return the instant with the most bytes."""
     return max(instants, key=lambda one: fullness(one, bound))
 
 
 def fullness(one: Instant, bound: int = EXPECTED) -> tuple[int, int, int]:
-    """Order instants by the bytes that the driver shows; where an allocator keeps what another had
-    reserved, by what tensors take; then by what may be."""
+    """Return the sort key of an instant: the driver's bytes; if an allocator kept another instant's
+    reservation, the tensors' bytes; then the upper bound."""
     driver = one.at("driver")
     return driver[bound], one.at("allocated")[bound], driver.high
 
@@ -244,7 +242,7 @@ def fullness(one: Instant, bound: int = EXPECTED) -> tuple[int, int, int]:
 def around(
     always: Iterable[Component], others: Mapping[str, Iterable[Component]]
 ) -> tuple[Instant, ...]:
-    """Return instants that have some components in common, by what each has besides."""
+    """Return instants with the components `always`, and with `others` by name."""
     common = tuple(always)
     return tuple(Instant(name, (*common, *more)) for name, more in others.items())
 
@@ -253,8 +251,8 @@ def around(
 
 
 class Role(NamedTuple):
-    """An answer that exists, as it meets others: its instants, and what it leaves at rest. Roles of
-    one `process` have one context; where none is named it is one of its own."""
+    """An answer that is combined with others: its instants, and what it keeps at rest. Roles of one
+    `process` share a context; without a name it has its own process."""
 
     instants: Mapping[str, Instant]
     process: str = ""
@@ -268,7 +266,7 @@ Schedule = Iterable[tuple[str, Mapping[str, str]]]  # (name, at which of its ins
 
 
 def compose(schedule: Schedule, roles: Mapping[str, Role]) -> tuple[Instant, ...]:
-    """Return the instants at which roles meet. One that a schedule does not name is away then."""
+    """Return the instants at which roles meet. A role that the schedule omits is absent then."""
     return tuple(Instant(name, tuple(_meeting(places, roles))) for name, places in schedule)
 
 
@@ -284,8 +282,8 @@ def _meeting(places: Mapping[str, str], roles: Mapping[str, Role]) -> Iterator[C
 
 
 def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
-    """Return the instants of roles that run beside each other. Nobody knows at which of its own the
-    others are, so each is at its fullest, by each bound."""
+    """Return the instants of roles that run together. Which of their instants coincide is not
+    known, so each role is at its peak, by each bound."""
     schedule = (
         (
             "at once",
@@ -307,7 +305,7 @@ class Device:
     kind: DeviceKind
     phases: tuple[Instant, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
-    taken_at_least: int | None = None  # where it is a share of what is free: of the least
+    taken_at_least: int | None = None  # lower bound, if it is a fraction of free memory
     exact: Exact | None = None  # of a device whose phases were traced
 
     def peak(self, level: Level) -> Bytes:
@@ -318,9 +316,9 @@ class Device:
         return binding(self.phases, bound)
 
     def reserving(self, one: Instant, *, alone: bool = False) -> Instant:
-        """Return one of its instants with what its engine takes by policy, beyond what it needs.
-        The more others take, the less is left, at each bound of a sum. A reader who has it `alone`
-        sees no bounds of its own."""
+        """Return an instant with the memory that its engine reserves beyond its need. The more
+        others take, the less is left, at each bound of a sum. `alone`: for one reader, without
+        bounds of its own."""
         taken = self.taken if self.taken_at_least is None else self.taken_at_least
         if taken is None:
             return one
@@ -338,5 +336,5 @@ class Device:
         return self.binding().name
 
     def binds(self, one: Instant) -> list[str]:
-        """List the bounds of the peak that are those of this instant."""
+        """Return the bounds of the peak that this instant sets."""
         return [name for n, name in enumerate(Bytes._fields) if self.binding(n) is one]

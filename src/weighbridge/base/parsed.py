@@ -10,24 +10,24 @@ Row = TypeVar("Row")
 
 
 def text_beside(module: str, name: str) -> str:
-    """Return the text of a data file that lies beside a module, which gives its `__file__`."""
+    """Return the text of a data file next to a module, given the module's `__file__`."""
     with open(os.path.join(os.path.dirname(module), name), encoding="utf-8") as file:
         return file.read()
 
 
 def lines_beside(module: str, name: str) -> list[str]:
-    """Return the lines of such a file, but for those that begin with # and say what follows."""
+    """Return the lines of a data file next to a module, without those that begin with #."""
     lines = text_beside(module, name).splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
 def names_beside(module: str, name: str) -> frozenset[str]:
-    """Return the words of such a file."""
+    """Return the words of a data file next to a module."""
     return frozenset(" ".join(lines_beside(module, name)).split())
 
 
 def sections_beside(module: str, name: str) -> dict[str, list[str]]:
-    """Return the lines of such a file below their titles, each in brackets on a line."""
+    """Return the lines of a data file by section; a title is in brackets on its own line."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in filter(None, lines_beside(module, name)):
@@ -39,7 +39,7 @@ def sections_beside(module: str, name: str) -> dict[str, list[str]]:
 
 
 class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
-    """Rows by their keys; `written` holds all of them unread, and none is read twice."""
+    """Rows by key, each parsed at its first use; `written` holds them unparsed."""
 
     def __init__(self, written: Mapping[Key, Written], read: Callable[[Written], Row]) -> None:
         self._written, self._parse = written, read
@@ -61,7 +61,7 @@ class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
 
 
 class Deferred(Mapping[Key, Row], Generic[Key, Row]):
-    """A table that is made when it is first asked for."""
+    """A table that is made at its first use."""
 
     def __init__(self, make: Callable[[], Mapping[Key, Row]]) -> None:
         self._make = make

@@ -32,11 +32,11 @@ class FrozenRecordError(AttributeError):
 
 
 class OnlyNamed:
-    """The type of a line below which fields are given by name only."""
+    """The marker after which fields are keyword-only."""
 
 
 class Field:
-    """What a class says of a field: what it holds unless told, and whether it is shown."""
+    """A field of a class: its default, and whether `repr` shows it."""
 
     __slots__ = ("default", "factory", "named", "shown", "type")
 
@@ -80,7 +80,7 @@ def record(
     kw_only: bool = False,
     slots: bool = False,
 ) -> Any:
-    """Return the class as one of records; the settings are those of `dataclasses.dataclass`."""
+    """Return the class as a record class; the settings are those of `dataclasses.dataclass`."""
 
     def made(cls: Any) -> Any:
         fields = dict(_fields(cls, kw_only))
@@ -114,7 +114,7 @@ def changed(record: Any, /, **changes: Any) -> Any:
 
 
 def fields_of(value: Any) -> tuple[str, ...]:
-    """Return the names of a record's fields; () of what is no record."""
+    """Return the names of a record's fields; () for other values."""
     return tuple(getattr(type(value), "__fields__", ()))
 
 
@@ -130,7 +130,7 @@ def _fields(cls: Any, kw_only: bool) -> Iterator[tuple[str, Field]]:
 
 
 def _slotted(cls: Any, fields: dict[str, Field]) -> Any:
-    """Return the class with slots, which it can only be made with."""
+    """Return a new class with slots, which cannot be added later."""
     taken = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
     body = {n: v for n, v in vars(cls).items() if n not in ("__dict__", "__weakref__")}
     body["__slots__"] = tuple(name for name in fields if name not in taken)
@@ -140,15 +140,15 @@ def _slotted(cls: Any, fields: dict[str, Field]) -> Any:
 
 
 def _give(kind: Any, **members: Any) -> None:
-    """Set what the class does not define itself."""
+    """Set the members that the class does not define itself."""
     for name, member in members.items():
         if vars(kind).get(name) is None:  # Python hashes nothing that says what equals it
             setattr(kind, name, member)
 
 
 def _unwritten(kind: Any, frozen: bool) -> Callable[..., None]:
-    """Return an `__init__` that sets field by field, and writes one that is faster when it was
-    called often; that one refuses what is wrong, too."""
+    """Return an `__init__` that sets field by field, and generates a faster one after many calls;
+    that one rejects wrong arguments, too."""
     fields = tuple(kind.__fields__.items())
     named = [name for name, one in fields if not one.named]
     calls = 0
@@ -178,7 +178,7 @@ def _unwritten(kind: Any, frozen: bool) -> Callable[..., None]:
 
 
 def _init(kind: Any, frozen: bool) -> Any:
-    """Write out the `__init__` of a class: a parameter and an assignment for each field."""
+    """Return the generated `__init__` of a class: a parameter and an assignment per field."""
     known: dict[str, Any] = {"_nothing": NOTHING}
     positional, body = ["self"], list[str]()
     named = list[str]()
@@ -206,7 +206,7 @@ def _init(kind: Any, frozen: bool) -> Any:
 
 
 def _putting(kind: Any, name: str) -> Callable[[Any, Any], None]:
-    """Return what sets a field of a frozen record."""
+    """Return a function that sets a field of a frozen record."""
     slot = getattr(kind, name, None)
     if isinstance(slot, MemberDescriptorType):
         return slot.__set__
@@ -214,7 +214,7 @@ def _putting(kind: Any, name: str) -> Callable[[Any, Any], None]:
 
 
 def _key(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what makes the tuple of a record's values."""
+    """Return a function that returns the tuple of a record's values."""
     if len(names) > 1:
         return attrgetter(*names)
     return lambda record: tuple(getattr(record, name) for name in names)
@@ -245,7 +245,7 @@ def _refused(self: Any, name: str, value: object = None) -> None:
 
 
 def _restored(self: Any, state: Any) -> None:
-    """Set what `copy` and `pickle` kept: a dictionary, or that and one of slots."""
+    """Set the state from `copy` and `pickle`: a dictionary, or that and one for slots."""
     for part in state if isinstance(state, tuple) else (state,):
         for name, value in (part or {}).items():
             object.__setattr__(self, name, value)
@@ -291,8 +291,8 @@ class _NamedTuple:
 
 
 def _unwritten_tuple(kind: Any) -> Callable[..., Any]:
-    """Return a `__new__` that takes value by value, and writes one that is faster when it was
-    called often; that one refuses what is wrong, too."""
+    """Return a `__new__` that takes value by value, and generates a faster one after many calls;
+    that one rejects wrong arguments, too."""
     fields, defaults = kind._fields, kind._field_defaults
     calls = 0
 
@@ -313,7 +313,7 @@ def _unwritten_tuple(kind: Any) -> Callable[..., Any]:
 
 
 def _new(kind: Any) -> Any:
-    """Write out the `__new__` of a class of named tuples."""
+    """Return the generated `__new__` of a class of named tuples."""
     known: dict[str, Any] = {"_made": tuple.__new__}
     parameters = ["_cls"]
     for name in kind._fields:

@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any, Self
 
 CATALOGUES = ("warnings", "errors")
-CLAUSES, ABOUT = "clauses", "of_model"  # keys of what is put together of sentences
+CLAUSES, ABOUT = "clauses", "of_model"  # keys of sentences made of sentences
 BETWEEN = "; "
 
 
 class Sentence(str):
-    """A sentence in English. `key` is "" where a stranger said it."""
+    """A sentence in English. `key` is "" for a text from outside."""
 
     __slots__ = ("key", "values")
 
@@ -39,18 +39,18 @@ class Sentence(str):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Return its clauses; itself where it has one."""
+        """The clauses; only itself if it has one."""
         parts: tuple[str, ...] = self.values["parts"] if self.key == CLAUSES else (self,)
         return parts
 
 
 def sentence(key: str, /, **values: Any) -> Sentence:
-    """Return the English sentence of a key, with the values in place of its braces."""
+    """Return the English sentence of a key, with `values` filled in."""
     return Sentence(_english(key).format(**values), key, values)
 
 
 def clauses(*parts: str | None) -> Sentence:
-    """Join sentences to one of several clauses, without those that are empty."""
+    """Return one sentence of several clauses, without empty ones."""
     flat = tuple(clause for part in parts if part for clause in parts_of(part))
     if len(flat) == 1 and isinstance(flat[0], Sentence):
         return flat[0]
@@ -58,17 +58,17 @@ def clauses(*parts: str | None) -> Sentence:
 
 
 def about(name: str, line: str) -> str:
-    """Put a name before what is said of it; a sentence stays as it is where there is no name."""
+    """Return `line` with a name before it; `line` itself if the name is ""."""
     return Sentence(f"{name}: {line}", ABOUT, {"name": name, "line": line}) if name else line
 
 
 def parts_of(text: str) -> tuple[str, ...]:
-    """Return the clauses of a sentence; a text without a key is one."""
+    """Return the clauses of a sentence; a text without a key is one clause."""
     return text.parts if isinstance(text, Sentence) else (text,)
 
 
 def keys_of(text: object) -> Iterator[str]:
-    """Yield the keys of a sentence and of those within it; none of a text without a key."""
+    """Yield the keys of a sentence and of those within it; none for a text without a key."""
     if isinstance(text, Sentence):
         yield text.key
         for value in (*text.values.get("parts", ()), *text.values.values()):
@@ -76,24 +76,24 @@ def keys_of(text: object) -> Iterator[str]:
 
 
 def key_of(text: object) -> str:
-    """Return the key of a sentence; "" of a text that has none."""
+    """Return the key of a sentence; "" for a text without one."""
     return text.key if isinstance(text, Sentence) else ""
 
 
 def before(text: str) -> str:
-    """Return the name that stands before what is said of it (`about`); "" of other sentences."""
+    """Return the name before a sentence (`about`); "" for other sentences."""
     name: str = text.values["name"] if isinstance(text, Sentence) and text.key == ABOUT else ""
     return name
 
 
 def without(text: str, key: str) -> str:
-    """Return a sentence without its clause of a key."""
+    """Return a sentence without the clause that has `key`."""
     return clauses(*(part for part in parts_of(text) if key_of(part) != key))
 
 
 @cache
 def _english(key: str) -> str:
-    """Read one entry: an answer in English parses no more of a catalogue than it says."""
+    """Return the English text of a key, parsing no more of a catalogue than that entry."""
     import json  # which most starts have already, and none needs before it says something
 
     for catalogue in CATALOGUES:

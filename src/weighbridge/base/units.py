@@ -17,7 +17,7 @@ UNITS = {
     "GB": 10**9,
     "TB": 10**12,
 }
-SHOWN = ("GiB", "GB", "MiB")  # units that a person may ask for all sizes to be in
+SHOWN = ("GiB", "GB", "MiB")  # units that the user can choose for all sizes
 
 
 def ceil_div(count: int, size: int) -> int:
@@ -25,7 +25,7 @@ def ceil_div(count: int, size: int) -> int:
 
 
 def power_of_two(nbytes: int) -> int:
-    """Return the next power of two, or `nbytes` itself where it is one; 0 of nothing."""
+    """Return the next power of two, `nbytes` itself if it is one; 0 for 0."""
     return 1 << (nbytes - 1).bit_length() if nbytes > 0 else 0
 
 
@@ -35,12 +35,12 @@ def align_up(nbytes: int, quantum: int) -> int:
 
 
 def coarse(n: int) -> int:
-    """Return a number to two digits: costs that are nearer are taken to be the same."""
+    """Return a number rounded to two digits: closer costs count as equal."""
     return round(n, -max(0, len(str(abs(n))) - 2))
 
 
 def human(nbytes: int, unit: str | None = None) -> str:
-    """`nbytes` with two decimals in `unit`, or in the binary unit that suits it."""
+    """Return `nbytes` with two decimals in `unit`, by default in the fitting binary unit."""
     if unit is None:
         sizes = ("TiB", "GiB", "MiB", "KiB")
         unit = next((u for u in sizes if abs(nbytes) >= UNITS[u.upper()]), "B")
@@ -71,7 +71,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """Numbers as "8192", "8k" (8,000), "8K" (8,192), by the suffix rule of vLLM, or "5e8"."""
+    """Return the number in "8192", "8k" (8,000), "8K" (8,192), as vLLM's suffixes, or "5e8"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([kKmM]?)\s*", text)
     if not match:
         raise UsageError(sentence("no_tokens", text=text))
@@ -84,7 +84,7 @@ def parse_count(text: str) -> int:
 
 
 def human_count(count: int) -> str:
-    """Write a count as model cards do: 8030261248 -> "8.03 B"."""
+    """Return a count as on model cards: 8030261248 -> "8.03 B"."""
     for scale, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
         if count >= scale:
             return f"{count / scale:.2f} {letter}"

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 
 
 def numbers(text: str | None) -> tuple[int, ...] | None:
-    """(0, 43, 1) of "0.43.1.dev0", at most three numbers; None of None and of what is none."""
+    """Return (0, 43, 1) for "0.43.1.dev0", at most three numbers; None if it is no version."""
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(n) for n in match.groups() if n) if match else None
 
 
 def release(text: str) -> tuple[int, int] | None:
-    """Read (2, 5) of "2.5.1+cu124"; None where it is no version."""
+    """Return (2, 5) for "2.5.1+cu124"; None if it is no version."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
-    """(2025, 4, 2) of "2025-04-02", (2025, 4) of "2025-04"; the date of a release of `whose`."""
+    """Return (2025, 4, 2) for "2025-04-02", (2025, 4) for "2025-04", or a release's date."""
     match = re.fullmatch(r"(20\d\d)[-.](\d{1,2})(?:[-.](\d{1,2}))?", text)
     if match:
         return tuple(int(n) for n in match.groups() if n is not None)
@@ -27,7 +27,7 @@ def dated(text: str, whose: str = "") -> tuple[int, ...] | None:
 
 
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
-    """Tell whether a release is of `date` or newer; None is the newest."""
+    """Return whether a release is of `date` or newer; None means the newest."""
     return release is None or release >= date
 
 

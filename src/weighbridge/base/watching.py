@@ -22,13 +22,13 @@ from typing import Any, Protocol
 
 
 class NotWantedError(Exception):
-    """Raised where nobody waits for the answer any more. It is no refusal: searches that go on
-    after a question was refused end here."""
+    """Raised if the answer is no longer wanted. It is no refusal: searches that continue after a
+    refused question end here."""
 
 
 class Watch:
-    """One who waits. `wanted` says whether an answer is, still; `trying` is called with what is
-    tried, its number, and how many are known to be tried so far."""
+    """A caller that waits. `wanted` returns whether it still does; `trying` is called with what is
+    tried, its number, and the number of tries known so far."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[Watch]:
-    """Let `watch` wait for all that is answered inside."""
+    """Let `watch` follow all answers computed inside."""
     before = _WATCH.set(watch)
     try:
         yield watch
@@ -55,14 +55,14 @@ def watched(watch: Watch) -> Iterator[Watch]:
 
 
 def go_on() -> None:
-    """Raise NotWantedError where nobody waits any more."""
+    """Raise NotWantedError if the answer is no longer wanted."""
     watch = _WATCH.get()
     if watch is not None and watch.wanted is not None and not watch.wanted():
         raise NotWantedError
 
 
 def trying(what: Callable[[], str], number: int, known: int) -> None:
-    """Tell what is tried next, of how many; the text is made where somebody is told."""
+    """Report what is tried next, of how many; `what` is only called for a watcher."""
     go_on()
     watch = _WATCH.get()
     if watch is not None and watch.trying is not None:
@@ -71,7 +71,7 @@ def trying(what: Callable[[], str], number: int, known: int) -> None:
 
 @contextmanager
 def kept_so_far() -> Iterator[None]:
-    """Leave the block where it is stopped, and go on with what was found, if that is kept."""
+    """Leave the block if it is stopped, and continue with what was found, if that is kept."""
     try:
         yield
     except (KeyboardInterrupt, NotWantedError):
@@ -82,8 +82,8 @@ def kept_so_far() -> Iterator[None]:
 
 
 class Hears(Protocol):
-    """Takes what is known of an answer before it has ended; `least` is that of which bytes are a
-    lower bound, and which is no answer."""
+    """A receiver of parts of an answer before its end; `least`: the part is a lower bound, no
+    answer."""
 
     def __call__(self, answer: Any, /, *, least: bool = False) -> None: ...
 
@@ -93,7 +93,7 @@ _HEARS: ContextVar[Hears | None] = ContextVar("hears", default=None)
 
 @contextmanager
 def heard(hears: Hears | None) -> Iterator[None]:
-    """Tell `hears` the parts of all that is answered inside; None hears nothing."""
+    """Pass the parts of all answers computed inside to `hears`; None passes nothing."""
     before = _HEARS.set(hears)
     try:
         yield
@@ -102,11 +102,11 @@ def heard(hears: Hears | None) -> Iterator[None]:
 
 
 def hearing() -> Hears | None:
-    """Return who hears parts of answers."""
+    """Return the receiver of parts of answers, None without one."""
     return _HEARS.get()
 
 
 def stopped() -> bool:
-    """Tell whether a search was stopped, and what it found is kept."""
+    """Return whether a search was stopped and its results are kept."""
     watch = _WATCH.get()
     return watch is not None and watch.stopped

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 LONGEST = 300  # characters of an error
 WORD = 30  # characters of a word that is left out rather than cut
 SHOWN = 80  # and of one value within it
-ALIKE = 0.6  # of two names: twice the characters that they share, of both (difflib's own)
-LITTLE = 64  # items of a container that are looked at to show it
+ALIKE = 0.6  # similarity of names: twice their common characters / those of both (difflib's)
+LITTLE = 64  # items of a container that are shown
 
-HIDDEN = "***"  # what stands for a secret
+HIDDEN = "***"  # replaces a secret
 
 # Expressions are compiled when they are first used: here and in what a load imports.
 # What stands before the host of an address, what stands behind its path, and what a key names.
@@ -73,8 +73,8 @@ HEADER = (
 
 
 def tokenless(text: str) -> str:
-    """`text` without tokens that are known by how they begin, and without logins: whatever the
-    place where somebody wrote them, nobody else is to read them."""
+    """Return `text` without tokens with a known beginning, and without logins, wherever they
+    are."""
     if not any(sign in text for sign in BEGINS):
         return text
     text = re.sub(LOGGED_IN, r"\1***@", re.sub(USER, "", text))
@@ -82,8 +82,8 @@ def tokenless(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` for a terminal: names come from strangers' files and may hold its control codes, or
-    a token."""
+    """Return `text` for a terminal, without control codes and tokens: names come from strangers'
+    files."""
     text = tokenless(text)
     if text.isprintable():
         return text
@@ -91,23 +91,23 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`text` of several lines for a terminal."""
+    """Return a `text` of several lines for a terminal."""
     return "\n".join(map(printable, text.splitlines()))
 
 
 def either(names: Iterable[str]) -> str:
-    """Join names as a sentence has them: "a, b or c"."""
+    """Return names joined as in a sentence: "a, b or c"."""
     *more, last = names
     return f"{', '.join(more)} or {last}" if more else last
 
 
 def counted(count: int, one: str) -> str:
-    """Return how many there are of a thing: "1 part", "2 parts"."""
+    """Return a count with its noun: "1 part", "2 parts"."""
     return f"{count:,} {one}{'s' * (count != 1)}"
 
 
 def redacted(text: str) -> str:
-    """`text` without the passwords and signatures of the addresses in it."""
+    """Return `text` without the passwords and signatures of addresses in it."""
     if not any(sign in text for sign in ("=", "?", *BEGINS)):
         return text
     text = tokenless(text)
@@ -118,8 +118,8 @@ def redacted(text: str) -> str:
 
 
 def unsecret(text: str) -> str:
-    """`text` of a stranger's file or command, in which no value of a key, a token or a password
-    stands: they are three asterisks."""
+    """Return the `text` of a file or command with asterisks in place of secret values, tokens and
+    passwords."""
     text = re.sub(SPACED, r"\1\2***\2", text)
     for pattern in (ASSIGNED, FLAGGED, EXPORTED, LOGIN, HEADER):
         text = re.sub(pattern, r"\1***", text)
@@ -127,12 +127,12 @@ def unsecret(text: str) -> str:
 
 
 def names_secret(flag: str) -> bool:
-    """Tell whether a flag's name says that its value is a secret."""
+    """Return whether a flag's name means that its value is a secret."""
     return flag.startswith("--") and re.fullmatch(KEPT, flag, re.IGNORECASE) is not None
 
 
 def clipped(text: str, most: int = SHOWN) -> str:
-    """`text`, without its middle where it is longer than `most`: an error ends with what to do."""
+    """Return `text`, without its middle if it is longer than `most`: errors end with advice."""
     if len(text) <= most:
         return text
     tail = (most - 3) * 2 // 5
@@ -140,8 +140,8 @@ def clipped(text: str, most: int = SHOWN) -> str:
 
 
 def one_line(text: str) -> str:
-    """An error as it is told: one line, of at most LONGEST characters, without secrets. What is
-    left out are whole words, where words are short."""
+    """Return an error as one line of at most LONGEST characters, without secrets. Whole words are
+    left out if they are short."""
     line = redacted(" ".join(text.split()))
     cut = clipped(line, LONGEST)
     if cut is line:
@@ -153,8 +153,7 @@ def one_line(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value of a stranger's, within an error. No more of it is written out than is
-    shown."""
+    """Return a value from outside for an error. Only the part that is shown is formatted."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**DIGITS:
         return f"a number of some {value.bit_length() * 1233 >> 12:,} digits"
     if isinstance(value, str):
@@ -167,7 +166,7 @@ def shown(value: object) -> str:
 
 
 def _unsecret_within(value: object) -> object:
-    """Return a value without the secrets in it: a word that names one is followed by it."""
+    """Return a value without the secrets in it: one follows a word that names it."""
     if isinstance(value, str):
         return unsecret(value)
     if isinstance(value, Mapping):
@@ -193,7 +192,7 @@ INSTEAD = {"<": "&lt;", ">": "&gt;", "://": "&#58;//", "www.": "www&#46;", "@": 
 
 
 def safe_json(text: str) -> str:
-    """JSON with what a terminal would obey written as escapes: the same values, but for tokens."""
+    """Return JSON with terminal controls as escapes: the same values, but for tokens."""
     text = tokenless(text)
     if text.isascii() and "\x7f" not in text:
         return text
@@ -201,14 +200,14 @@ def safe_json(text: str) -> str:
 
 
 def safe_markdown(text: str) -> str:
-    """`text` as Markdown that shows it, without markup, links, images or HTML of its own."""
+    """Return `text` as Markdown that shows it, without markup, links, images or HTML of its own."""
     return re.sub(MARKS, lambda match: INSTEAD.get(match[0], f"\\{match[0]}"), printable(text))
 
 
 def spelled_like(
     name: str, known: Iterable[str], most: int = 1, *, least: float = ALIKE
 ) -> list[str]:
-    """Return the names that are spelled most like one that is not known, the nearest first."""
+    """Return the known names spelled most like `name`, the nearest first."""
     from difflib import get_close_matches  # what is spelled right does without
 
     return get_close_matches(name[:SHOWN], [*known], most, least)

@@ -31,25 +31,25 @@ from weighbridge.base.units import human
 from weighbridge.base.wording import printable
 
 LANGUAGES = ("en", "zh")
-LONG = 1_000  # characters: what is longer is no sentence of ours
+LONG = 1_000  # characters of our longest sentence
 BELOW: Mapping[str, str] = {"charts": "screens"}  # catalogue -> the one that has what it has not
 
 
 class Words(NamedTuple):
-    """The sentences of one catalogue in one language, and the unit in which sizes are told."""
+    """The sentences of one catalogue in one language, and the unit for sizes."""
 
     lang: str
     catalogue: str
     sentences: Mapping[str, str]
-    page: bool = False  # where nobody types options
-    unit: str | None = None  # None: what suits each size
+    page: bool = False  # for a page, without options
+    unit: str | None = None  # None: fitting each size
 
     def __call__(self, key: str, **values: object) -> str:
-        """Return the sentence of a key, with the values in place of its braces."""
+        """Return the sentence of a key, with `values` filled in."""
         return self.sentences[key].format(**values)
 
     def some(self, one: str, many: str, count: int) -> str:
-        """Return the sentence of the key for one thing, or of the key for several."""
+        """Return the sentence `one` for a count of 1, else the sentence `many`."""
         return self(one if count == 1 else many, count=f"{count:,}")
 
     def each(self, *keys: str) -> tuple[str, ...]:
@@ -57,12 +57,12 @@ class Words(NamedTuple):
         return tuple(self(key) for key in keys)
 
     def named(self, kind: str, name: str) -> str:
-        """Return what a phase or a part is called; a name that the catalogue has not stays."""
+        """Return the name of a phase or a part; `name` itself if the catalogue lacks it."""
         key = f"{kind}.{name}"
         return self(key) if key in self.sentences else name
 
     def filled(self, key: str, values: Mapping[str, object]) -> str:
-        """Return a sentence with those values that it names, and "?" for those that are missing."""
+        """Return a sentence with its values, and "?" for missing ones."""
         named = re.findall(r"\{(\w+)", self.sentences[key])
         return self(key, **{name: values.get(name, "?") for name in named})
 
@@ -71,18 +71,18 @@ class Words(NamedTuple):
         return human(nbytes, self.unit)
 
     def translated(self, text: str, kind: str) -> str | None:
-        """Return this language's sentence for the English one of a key `kind`.*, which the JSON
-        form of an answer has; None for a text that is none of them."""
+        """Return this language's sentence for an English one of a key `kind`.*, as in the JSON form
+        of an answer; None for other texts."""
         key = _keys(self.catalogue, kind).get(text)
         return None if key is None else self.sentences[key]
 
     def why(self, text: str) -> str:
-        """Return why a setting is what it is, in this language where that is known."""
+        """Return the reason for a setting, in this language if it is known."""
         return self.translated(text, "why") or printable(text)
 
     def told(self, text: str | None) -> str:
-        """Return a reason, a warning or a note in this language: by its key, or where it is one of
-        those of known.*, or all of its clauses are."""
+        """Return a reason, a warning or a note in this language: by its key, or if it, or each of
+        its clauses, is a sentence of known.*."""
         plain = printable(text or "")
         english = self.lang == "en"
         if isinstance(text, Sentence) and text.key and (self.page or not english):
@@ -90,7 +90,7 @@ class Words(NamedTuple):
         return plain if english else self._known(plain) or plain
 
     def _keyed(self, text: Sentence) -> str:
-        """Return a sentence by its key, and those within it by theirs."""
+        """Return a sentence by its key, and inner ones by theirs."""
         if text.key == CLAUSES:
             first, *others = map(self.told, text.parts)
             for second in others:
@@ -104,8 +104,8 @@ class Words(NamedTuple):
         return next(each[text.key] for each in catalogues if text.key in each).format(**values)
 
     def _known(self, text: str) -> str | None:
-        """Return the sentence of known.* whose words these are, behind the name of a model or not;
-        or the clauses, where each is one. None for others."""
+        """Return the translation of a sentence of known.*, also behind a model's name; or that of
+        its clauses, if each is one. None for others."""
         if len(text) > LONG:
             return None
         translated = self._sentence(text)
@@ -120,8 +120,8 @@ class Words(NamedTuple):
         return translated
 
     def _sentence(self, text: str) -> str | None:
-        """Return one sentence with its values; the order of known.* decides, since the words of one
-        may stand within another."""
+        """Return the translation of one sentence with its values; the order of known.* decides,
+        since one may contain another's words."""
         name, _, line = text.partition(": ")
         translated = None if " " in name or not line else self._sentence(line)
         if translated is not None:
@@ -137,15 +137,15 @@ class Words(NamedTuple):
         return _sentences("warnings", self.lang, self.page)[key].format(**values)
 
     def _value(self, text: str) -> str:
-        """Return a value within a sentence, which may be a phase or a sentence by itself."""
+        """Return a value in a sentence, translated if it is a phase or a sentence."""
         return self._known(text) or text
 
 
 def words_in(
     lang: str, catalogue: str = "screens", *, page: bool = False, unit: str | None = None
 ) -> Words:
-    """Return the sentences of a catalogue in a language, on a terminal or on a page. Raises
-    ValueError for a language that there is none of."""
+    """Return the sentences of a catalogue in a language, for a terminal or a page. Raises
+    ValueError for an unknown language."""
     if lang not in LANGUAGES:
         raise ValueError(f"{lang!r} is no language of the screens: {', '.join(LANGUAGES)}")
     return Words(lang, catalogue, _sentences(catalogue, lang, page), page, unit)
@@ -153,7 +153,7 @@ def words_in(
 
 @cache
 def entries(catalogue: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return a catalogue as its file has it: key -> language -> sentence."""
+    """Return a catalogue as in its file: key -> language -> sentence."""
     path = os.path.join(os.path.dirname(__file__), f"{catalogue}.json")
     with open(path, encoding="utf-8") as file:
         catalogue_entries: dict[str, dict[str, Any]] = json.load(file)
@@ -169,7 +169,7 @@ def _sentences(catalogue: str, lang: str, page: bool) -> Mapping[str, str]:
 
 @cache
 def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
-    """Map English sentences of one kind to their keys: reports hold sentences, not keys."""
+    """Return English sentence -> key, for keys of one kind: reports hold sentences, not keys."""
     english = _sentences(catalogue, "en", False)
     return {text: key for key, text in english.items() if key.startswith(f"{kind}.")}
 
