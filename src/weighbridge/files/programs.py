@@ -22,15 +22,15 @@ from typing import Any
 from weighbridge.base.parsed import lines_beside, text_beside
 from weighbridge.base.records import NamedTuple, frozen_record
 
-# What stands in patterns of logs: a size as servers print it, a number, a device as llama.cpp
-# names it (a longer word is none)
+# Placeholders in patterns of logs: a printed size, a number, a device as llama.cpp names it (a
+# longer word is none)
 SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
 COUNT = r"(?P<count>[\d,]{1,15})"
 DEVICE = r"(?<!\w)(?P<device>\w{1,40})"
 
 
 class ConfigStart(NamedTuple):
-    """How a command starts a config of a kind."""
+    """How a command starts a config of one kind."""
 
     kind: str
     verbs: Sequence[str] = ()
@@ -40,7 +40,7 @@ class ConfigStart(NamedTuple):
 
 @frozen_record
 class Program:
-    """A program, and how it is told: a table of programs.toml, which says what each field is."""
+    """A program and how to recognize it: a table of programs.toml, which explains each field."""
 
     name: str
     task: str = ""
@@ -66,13 +66,13 @@ class Program:
     near: str = ""
 
     def starts(self, text: str) -> bool:
-        """Tell whether a text has a line that starts it."""
+        """Return whether a text has a line that starts it."""
         return bool(self.script and re.search(self.script, text))
 
 
 @cache
 def programs() -> Mapping[str, Program]:
-    """Return all programs by their names, in the order of the file."""
+    """Return all programs by name, in the order of the file."""
     import tomllib
 
     tables = tomllib.loads(text_beside(__file__, "programs.toml"))
@@ -88,8 +88,8 @@ def _program(name: str, table: Mapping[str, Any]) -> Program:
 
 
 def told_by(face: str, task: str = "") -> Iterator[Program]:
-    """Yield the programs that have a face ("words", "signs", ...), those of a task where one is
-    named."""
+    """Yield the programs with a non-empty field `face` ("words", "signs", ...), only those of
+    `task` if given."""
     for program in programs().values():
         if getattr(program, face) and task in ("", program.task):
             yield program
@@ -97,38 +97,38 @@ def told_by(face: str, task: str = "") -> Iterator[Program]:
 
 @cache
 def command_words(*tasks: str) -> str:
-    """Return the pattern of what a line begins with that starts a program of one of these tasks."""
+    """Return the pattern of a line's beginning that starts a program of one of these tasks."""
     return "|".join(word for p in told_by("commands") for word in p.commands if p.task in tasks)
 
 
 @cache
 def config_starts() -> Mapping[str, ConfigStart]:
-    """Return the commands that start a config, and how each does."""
+    """Return the commands that start a config, and how."""
     return {name: row for p in told_by("configs") for name, row in p.configs.items()}
 
 
 @cache
 def names_of(face: str) -> tuple[str, ...]:
-    """Return the names of all programs by which a line starts something: "launchers" what trains,
-    "trainers" by their own arguments."""
+    """Return all programs' names in the field `face`: "launchers" start trainings, "trainers" have
+    their own arguments."""
     return tuple(name for p in told_by(face) for name in getattr(p, face))
 
 
 @cache
 def images() -> Mapping[str, str]:
-    """Return the parts of images' names, and the line that each starts; "" where it is not read."""
+    """Return parts of image names -> the line each starts; "" if it is not read."""
     return {part: line for p in told_by("images") for part, line in p.images.items()}
 
 
 def rules_of(name: str) -> str:
-    """Return the engine by whose rules the messages of a program are explained; "" of none."""
+    """Return the engine whose rules explain a program's messages; "" if none."""
     program = programs().get(name)
     return program.rules if program is not None else ""
 
 
 class LogLine(NamedTuple):
-    """A line of logs.jsonl: who prints it, its pattern, and what it tells. `kind` and `before` are
-    of a figure (oom/reading.py); `unless`: it is read where this text is not in the log."""
+    """A line of logs.jsonl: its program, its pattern, and its meaning. `kind` and `before` belong
+    to a figure (oom/reading.py); `unless`: it is skipped if this text is in the log."""
 
     program: str
     pattern: str
@@ -140,19 +140,19 @@ class LogLine(NamedTuple):
 
     @property
     def searched(self) -> str:
-        """Return the pattern as it is searched in a log that is as it was written."""
+        """Return the pattern for a log as written."""
         pattern = self.pattern.replace("{SIZE}", SIZE).replace("{COUNT}", COUNT)
         return pattern.replace("{DEVICE}", DEVICE)
 
 
 @cache
 def log_lines() -> tuple[LogLine, ...]:
-    """Return the lines of logs that are read, the better of two that tell the same first."""
+    """Return the log lines, of two with one meaning the better first."""
     return tuple(LogLine(**json.loads(line)) for line in lines_beside(__file__, "logs.jsonl"))
 
 
 def length_lines(program: str = "") -> Iterator[str]:
-    """Yield the patterns by which servers, or one of them, state the longest request."""
+    """Yield the patterns with which servers, or `program`, state the longest request."""
     for line in log_lines():
         if line.part == "context" and not line.figure and program in ("", line.program):
             yield line.searched
