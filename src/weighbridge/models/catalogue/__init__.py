@@ -46,7 +46,7 @@ class CatalogueEntry(NamedTuple):
 
 @cache
 def _entries() -> Parsed[str, str, CatalogueEntry]:
-    """Map names, the first value of each line, to entries, which are parsed when asked for."""
+    """Return the entries by name, the first value of each line; each is parsed when used."""
     with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
         return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
 
@@ -90,7 +90,7 @@ def parameters() -> dict[str, int]:
 def to_dict(
     entries: Iterable[CatalogueEntry], makers: "Iterable[CataloguePipeline]" = ()
 ) -> dict[str, Any]:
-    """Write the JSON of `weighbridge models`: docs/models.md."""
+    """Return the JSON of `weighbridge models`: docs/models.md."""
     from weighbridge.models.catalogue import popularity
 
     listed = [

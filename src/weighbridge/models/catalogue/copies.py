@@ -14,7 +14,7 @@ from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.models.catalogue.owners import PUBLISHED
 
 AWQ, GPTQ, GPTQ_INT8 = "awq-4bit-g128", "gptq-4bit-g128", "gptq-8bit-g128"
-INSTRUCT = "-Instruct"  # whose shapes are those of the model that it was tuned from
+INSTRUCT = "-Instruct"  # tunes with the shapes of their base
 
 OF_ALL = (
     *(f"Qwen2-{size}-Instruct" for size in ("0.5B", "1.5B", "7B")),
@@ -46,26 +46,26 @@ LLAMA = {
 
 
 class Copy(NamedTuple):
-    """A packed repository, and the model that it is a copy of."""
+    """A quantized repository, and the model it is a copy of."""
 
     repo_id: str
     of: str
 
     @property
     def assumed(self) -> bool:
-        """Tell whether nothing but its name says how it is packed."""
+        """Return whether only its name tells its format."""
         return self.repo_id.partition("/")[0].lower() not in PUBLISHED
 
     @property
     def note(self) -> Sentence:
-        """Say of what it is a copy, and what of that is assumed."""
+        """Return a sentence on whose copy it is, and what of that is assumed."""
         copy = sentence("published", copy=self.repo_id, of=self.of)
         return clauses(copy, sentence("published.assumed") if self.assumed else "")
 
 
 def packed_copy(repo_id: str, form: str) -> Copy | None:
-    """Return the repository in which a model is published in that format; the one of its instruct
-    tune where it has none itself."""
+    """Return the repository with a model in that format; its instruct tune's if it has none
+    itself."""
     for of in (repo_id, repo_id + INSTRUCT):
         copy = COPIES.get(of, {}).get(form)
         if copy:

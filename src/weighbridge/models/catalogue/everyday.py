@@ -88,7 +88,7 @@ TUNED = (
 
 
 class Meaning(NamedTuple):
-    """The entry that a name means, the format that was named with it, and what is to be said."""
+    """The entry that a name means, the format in the name, and a note for the user."""
 
     entry: CatalogueEntry
     quantization: str = ""
@@ -106,7 +106,7 @@ def has(text: str) -> bool:
 
 @cache
 def meaning(text: str) -> Meaning | None:
-    """Look an everyday name up, in whatever spelling; None where it is no name of ours."""
+    """Return the meaning of an everyday name in any spelling; None if it is unknown."""
     typed = text.strip().lower()
     if catalogue.has(typed):
         return Meaning(catalogue.find(typed))
@@ -133,13 +133,13 @@ def meaning(text: str) -> Meaning | None:
 
 
 def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
-    """Return the repository that a name of an entry means, with the positions of its own."""
+    """Return the repository that an entry's name means, with its own positions."""
     repo_id = _tuned(typed, entry)
     return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
 
 
 def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
-    """Return the entry of a packed copy, with the widths that its owner gave it."""
+    """Return the entry of a quantized copy, with the widths that its owner gave it."""
     owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
     wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
     if wider is None:
@@ -148,8 +148,8 @@ def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
 
 
 def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
-    """Return the entry of a copy in a plain dtype of what its maker packs. GGUF of the experts that
-    were trained in MXFP4 keeps them in it, whatever its name says."""
+    """Return the entry of a plain-dtype copy of a model that its maker quantizes. Experts trained
+    in MXFP4 stay so in GGUF, whatever the file's name says."""
     packed = entry.config.get("quantization_config")
     gguf = ":" in typed or typed.endswith("gguf")
     if form not in WRITTEN or not packed or (gguf and packed["quant_method"] == "mxfp4"):
@@ -169,15 +169,15 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
 
 
 def _of_its_own(tune: Tune) -> str:
-    """Say which repository a tune is, beside its base."""
+    """Return a sentence on a tune's own repository."""
     if tune.positions:
         return sentence("own_positions", repo=tune.repo_id, positions=tune.positions)
     return sentence("its_own", repo=tune.repo_id)
 
 
 def form_at_its_end(name: str) -> str:
-    """Return the format that the end of a name says, whichever model it is of: "awq" of Foo-9B-AWQ;
-    "" of none, and of a plain dtype."""
+    """Return the format at the end of any model's name: "awq" of Foo-9B-AWQ; "" for none, or a
+    plain dtype."""
     typed = name.strip().lower()
     _, form = _without_form(typed)
     untyped = form == OF_GGUF and OF_GGUF not in typed
@@ -185,7 +185,7 @@ def form_at_its_end(name: str) -> str:
 
 
 def _without_form(typed: str) -> tuple[str, str]:
-    """Split a name: (with its tag behind a hyphen, the format at its end)."""
+    """Return (name with its tag after a hyphen, format at its end)."""
     typed, of_gguf = re.subn(END_OF_FILE, "", typed)
     typed = re.sub(r"[-_. ]mtp$", "", typed)
     match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
@@ -203,12 +203,12 @@ def _without_form(typed: str) -> tuple[str, str]:
 
 
 def _names_form(word: str, form: str) -> bool:
-    """Tell whether a word is part of a format's name, where none of GGUF stands behind it."""
+    """Return whether a word is part of a format's name, unless a GGUF type follows it."""
     return word in FORMS and not QUANT.fullmatch(form)
 
 
 def _joined(forms: list[str]) -> str:
-    """Join words of one format in the order of the name: gptq-int8 is another than gptq."""
+    """Return the words of one format, joined in order: gptq-int8 differs from gptq."""
     whole = "-".join(forms)
     return whole if whole in FORMS_OF_TWO else forms[0]
 
@@ -218,8 +218,8 @@ def _words(name: str) -> list[str]:
 
 
 def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
-    """Find the entry of a tag that is a tune, or of a name in hyphens: as it is, then without words
-    that tell no shapes; and the tune, where it has an id of its own."""
+    """Return the entry of a tag that is a tune, or of a hyphenated name: as it is, then without
+    words that do not change shapes; and the tune, if it has its own id."""
     if not form and typed in tunes.TAGS:
         moved = tunes.TUNES[tunes.TAGS[typed]]
         return catalogue.find(moved.base), moved
@@ -234,7 +234,7 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
 
 
 def _newest(name: str) -> CatalogueEntry | None:
-    """Find the newest release of a family in the size that a name says: qwen3-32b of "qwen 32b"."""
+    """Return the newest release of a family in a size: qwen3-32b for "qwen 32b"."""
     family, _, size = "-".join(_words(name)).rpartition("-")
     if not family.isalpha() or not SIZE.fullmatch(size):
         return None
@@ -282,7 +282,7 @@ def _tune_keys() -> dict[str, str]:
 
 @cache
 def _keys() -> dict[str, str]:
-    """Map what all spellings of a name have in common to the entry's name."""
+    """Return a key common to all spellings of a name -> the entry's name."""
     keys = {_key(name): name for name in reversed(catalogue.names())}
     for name, entry in NAMES.items():
         keys.setdefault(_key(name), entry)
@@ -291,7 +291,7 @@ def _keys() -> dict[str, str]:
 
 @cache
 def _near() -> dict[str, str]:
-    """Map keys to all that may be meant: entries, tunes and pipelines."""
+    """Return keys -> all possible meanings: entries, tunes and pipelines."""
     keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
     return {**pipelines.keys(), **keys}
 
@@ -305,7 +305,7 @@ def _sibling(typed: str, entry: CatalogueEntry) -> str:
 
 
 def _said(typed: str, entry: CatalogueEntry) -> str:
-    """Say what was made of a model's name; "" for another spelling of it."""
+    """Return a sentence on how a name was read; "" for another spelling of it."""
     return "" if _key(typed.lower()) == _key(entry.name) else _shapes(typed, entry)
 
 
@@ -323,13 +323,13 @@ def _tuned(typed: str, entry: CatalogueEntry) -> str:
 
 
 def other_tune(typed: str, repo_id: str) -> bool:
-    """Tell whether a name says a tune (instruct, chat) that a repository's does not."""
+    """Return whether a name states a tune (instruct, chat) that a repository's does not."""
     tuned = TRAINED_ON.intersection(_words(typed.rpartition("/")[2].lower()))
     return not tuned <= set(_words(repo_id.rpartition("/")[2].lower()))
 
 
 def in_mxfp4(entry: CatalogueEntry) -> bool:
-    """Tell whether a model is published in MXFP4, which its files of GGUF keep."""
+    """Return whether a model is published in MXFP4, which its GGUF files keep."""
     packed = entry.config.get("quantization_config") or {}
     return packed.get("quant_method") == "mxfp4"
 
@@ -350,7 +350,7 @@ GOES_ON = frozenset(("format_usual", "dynamic_4bit"))
 
 
 def may_be_an_id(text: str) -> bool:
-    """Tell whether a name without an owner can be a repository of the Hub."""
+    """Return whether a name without an owner can be a repository of the Hub."""
     return FIRST.fullmatch(text.strip().lower()) is not None
 
 
@@ -362,7 +362,7 @@ COPIES = (
 
 
 def is_mirrored(repo_id: str) -> bool:
-    """Tell whether a repository's owner has others' models by their own names."""
+    """Return whether a repository's owner mirrors others' models under their names."""
     return repo_id.lower().partition("/")[0] in COPIES
 
 
@@ -393,11 +393,11 @@ def of_owner(repo_id: str) -> Meaning | None:
 # What comes near
 
 
-NEAR = 0.75  # likeness of names that begin with other letters
+NEAR = 0.75  # least similarity of names with different first letters
 
 
 def nearest(text: str, most: int = 3) -> list[str]:
-    """Names of the catalogue that look like `text`, nearest first."""
+    """Return the catalogue names most similar to `text`, nearest first."""
     from difflib import SequenceMatcher
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]

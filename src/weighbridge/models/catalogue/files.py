@@ -41,8 +41,8 @@ MLX = frozenset(  # in lower case
 
 
 class PublishedFile(NamedTuple):
-    """Files that a program is told to fetch, the model that they hold, and whether nothing but the
-    owner's other repositories says that they are there."""
+    """Files to download, the model they hold, and whether only the owner's other repositories
+    suggest that they exist."""
 
     repo_id: str
     of: str
@@ -78,13 +78,13 @@ def _formats(repository: str) -> tuple[str, ...]:
 
 
 def has_gguf(repo_id: str, form: str) -> bool:
-    """Tell whether a repository is one that a run line names for files of GGUF in that format."""
+    """Return whether launch lines use a repository for GGUF files of that format."""
     named = (repository for repository in GGUF.values() if repository.lower() == repo_id.lower())
     return any(form in _formats(repository) for repository in named)
 
 
 def mlx_of(repo_id: str, form: str) -> PublishedFile | None:
-    """Return the repository that has a model in a format of MLX."""
+    """Return the repository with a model in an MLX format."""
     name, bits = MLX_BITS.get(repo_id, ("", ()))
     known = {f"mlx-{n}bit-g{GROUP}": n for n in bits}
     if form not in known:

@@ -13,8 +13,8 @@ SORTS = ("popular", "recent", "name", "size")
 
 
 def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
-    """Find the models that are asked for: `use` and `sort` of what was chosen. Raises
-    NotFoundError where there is none."""
+    """Return the models for a pattern and the user's `use` and `sort`. Raises NotFoundError if
+    there are none."""
     use, sort = chosen.get("use"), chosen.get("sort")
     _known("use", use, uses.USES)
     _known("sort", sort, SORTS)
@@ -35,8 +35,8 @@ def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def ordered(entries: Iterable[CatalogueEntry], by: str | None = None) -> list[CatalogueEntry]:
-    """Put entries in one of the orders of SORTS, those that are asked for today first where none
-    is named. A model of which it is not known comes last."""
+    """Return entries in one of the orders of SORTS, by default today's most popular first. Models
+    without that figure come last."""
     by_name = sorted(entries, key=lambda entry: entry.name)
     if by == "popular":
         return sorted(by_name, key=lambda entry: -(of(entry.name).downloads or 0))

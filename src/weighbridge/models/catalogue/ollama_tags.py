@@ -28,7 +28,7 @@ def tags() -> Iterator[str]:
 
 
 def format_of(name: str) -> str:
-    """Our name of the format that the tags of an entry of the catalogue, or of a tune, are in."""
+    """Return our name of the format of Ollama's tags of an entry, or of a tune."""
     return _formats().get(name, USUAL)
 
 

@@ -37,12 +37,12 @@ class CataloguePipeline(NamedTuple):
     either: tuple[str, ...] = ()
 
     def denoiser(self) -> tuple[str, "Config"]:
-        """Return the first denoiser: its part's name and config."""
+        """The first denoiser: its part's name and config."""
         part = self.recipe["denoisers"][0]
         return part, self.parts[part]
 
     def gguf_file(self, component: str, form: str) -> str:
-        """Return the file of a denoiser in a format; "" where no link that we saw names it."""
+        """Return the file of a denoiser in a format; "" if no link we saw names it."""
         known = form in self.gguf_forms
         return self.gguf_files.get(component, "").format(form=form) if known else ""
 
@@ -58,7 +58,7 @@ def _pipelines() -> Mapping[str, CataloguePipeline]:
 
 
 def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
-    """Return a row with all that it has of others."""
+    """Return a row merged with the rows that it refers to."""
     like = row.pop("like", None)
     parts: dict[str, Config | str | None] = {}
     if like is not None:
@@ -115,8 +115,8 @@ def keys() -> Mapping[str, str]:
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """Find the pipeline of that name, however it is spelled, of a repository of it without its
-    owner, or of a file of its denoiser."""
+    """Return the pipeline of a name in any spelling, of its repository without the owner, or of a
+    file of its denoiser."""
     spelled = key(text) if "/" not in text else ""
     name = keys().get(spelled) or _unowned().get(spelled)
     if name is None and text.lower().endswith(ENDS):
@@ -125,7 +125,7 @@ def find(text: str) -> CataloguePipeline | None:
 
 
 def beginning(text: str) -> list[str]:
-    """Return the pipelines of which a name begins with a word, which ends there: qwen, hunyuan."""
+    """Return the pipelines whose name begins with a whole word: qwen, hunyuan."""
     if len(text) < 2 or not re.fullmatch(r"[\w.-]+", text, re.ASCII):
         return []
     word = re.compile(rf"{re.escape(text.lower())}(?![a-z])")
@@ -156,7 +156,7 @@ def of_repository(repo_id: str) -> CataloguePipeline | None:
 
 
 def makes_pictures(reference: object) -> bool:
-    """Tell whether a reference is a pipeline that we know, by its name or its repository."""
+    """Return whether a reference is a known pipeline, by its name or its repository."""
     from weighbridge.models import catalogue
 
     if not isinstance(reference, str) or catalogue.has(reference):
@@ -185,7 +185,7 @@ SVDQ = re.compile(r"svdq-(int4|fp4)(?:_r\d+)?-")
 
 
 class DenoiserFile(NamedTuple):
-    """A file of a denoiser, by its name. `format` is "" where the name says none."""
+    """A file of a denoiser, by its name. `format` is "" if the name has none."""
 
     pipeline: str
     component: str
@@ -219,7 +219,7 @@ def file_name(path: str) -> str:
 
 
 def of_file(path: str) -> DenoiserFile | None:
-    """Tell whose denoiser a file of another program is, and in which format: flux1-dev-Q4_K_S.gguf,
+    """Return the denoiser and format of another program's file: flux1-dev-Q4_K_S.gguf,
     wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors."""
     name = file_name(path.lower())
     for end in ENDS:
@@ -239,7 +239,7 @@ def of_file(path: str) -> DenoiserFile | None:
 
 
 def _holds_all(form: str) -> bool:
-    """Tell whether a file in this format may hold more than a denoiser."""
+    """Return whether a file in this format may hold more than a denoiser."""
     return form != "svdquant" and GGUF.fullmatch(form.lower()) is None
 
 
@@ -255,14 +255,14 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def of_tensors(tensors: Iterable[str]) -> DenoiserFile | None:
-    """Tell whose checkpoint a file with every component is, by what its tensors are called."""
+    """Return the pipeline of a checkpoint with every component, by its tensors' names."""
     names_there = frozenset(tensors)
     name = next((name for tensor, name in LAYOUTS.items() if tensor in names_there), None)
     return None if name is None else DenoiserFile(name, "unet", "", whole=True)
 
 
 def _format(words: list[str]) -> str | None:
-    """Return the format that the words behind a name say; None where they say something else."""
+    """Return the format in the words after a name; None if they mean something else."""
     form = "_".join(word for word in words if word not in PACKED)
     if GGUF.fullmatch(form):
         return form.upper()

@@ -25,7 +25,7 @@ COMMITS = {  # day of `seen` -> commit of AlexsJones/llmfit
 
 
 class Popularity(NamedTuple):
-    """What the Hub said of a model on a day."""
+    """The Hub's figures on a model on a day."""
 
     name: str
     repo_id: str | None = None  # whose downloads these are
@@ -35,7 +35,7 @@ class Popularity(NamedTuple):
 
     @property
     def year(self) -> int:
-        """Return the year since when it is on the Hub; 0 where that is not known."""
+        """Return the year of its first day on the Hub; 0 if not known."""
         return int(self.released[:4]) if self.released else 0
 
 
@@ -51,7 +51,7 @@ def _row(line: str) -> Popularity:
 
 
 def of(name: str) -> Popularity:
-    """Return what is known of an entry of the catalogue."""
+    """Return the figures of a catalogue entry."""
     return _rows()[name] if name in _rows() else Popularity(name)
 
 

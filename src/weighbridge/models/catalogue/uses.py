@@ -23,12 +23,12 @@ USES = tuple(dict.fromkeys((*OF_CLASSES.values(), OTHERWISE)))
 
 
 def purpose(cls: str) -> str:
-    """Say in a word what a class is for."""
+    """Return a word for what a class is used for."""
     return next((told for end, told in OF_CLASSES.items() if cls.endswith(end)), OTHERWISE)
 
 
 def of(entry: CatalogueEntry) -> str:
-    """Say in a word what a model is for."""
+    """Return a word for what a model is used for."""
     if entry.model_type == TIMM:
         return "images"
     return purpose(next(iter(entry.config.get("architectures") or ()), ""))

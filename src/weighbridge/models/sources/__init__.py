@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def resolve(
     text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """Parse a reference with this machine's files, or without its `disk`, and the Hub that
-    HF_ENDPOINT names."""
+    """Return the parsed reference, with this machine's files unless `disk` is False, and the Hub of
+    HF_ENDPOINT."""
     return parse(
         text,
         revision=revision,
@@ -39,7 +39,7 @@ def resolve(
 
 
 def endpoint() -> str:
-    """Return the address of the Hub that is configured. Raises UsageError where it is none."""
+    """Return the address of the configured Hub. Raises UsageError if it is invalid."""
     address = os.environ.get("HF_ENDPOINT")
     if not address:
         return ENDPOINT

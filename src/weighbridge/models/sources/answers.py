@@ -16,12 +16,12 @@ CHUNK = 1 << 16
 
 
 class UnreachableError(HubError):
-    """Raised after all tries without an answer that could be used."""
+    """Raised if all tries ended without a usable answer."""
 
 
 class Silence:
-    """Hosts that could not be reached a moment ago. Who asks for many models waits for each of them
-    once, and not for every name again."""
+    """Hosts that could not be reached a moment ago, so that a user of many models waits for each
+    host once, and not for each model."""
 
     SECONDS = 30
 
@@ -29,17 +29,17 @@ class Silence:
         self._failures: dict[str, tuple[float, str]] = {}
 
     def of(self, host: str) -> str:
-        """Return how a host failed, "" where it may be asked."""
+        """Return how a host failed, "" if it may be asked."""
         since, failure = self._failures.get(host, (0.0, ""))
         return failure if failure and time.monotonic() - since < self.SECONDS else ""
 
     def begin(self, host: str, failure: str) -> None:
-        """Keep how it failed, after all tries."""
+        """Remember how a host failed, after all tries."""
         self._failures[host] = (time.monotonic(), failure)
 
 
 class ResponseHeaders(Protocol):
-    """Headers of an answer, whose names are found however they are written."""
+    """Headers of an answer, found by name in any case."""
 
     def get(self, name: str, default: str = "", /) -> str: ...
 
@@ -66,9 +66,9 @@ class Response(Protocol):
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """Return what `job` returns. Where it takes longer, it is left to its own end: a server that
-    sends a byte a second never lets a timeout expire that is that of one read. Without threads it
-    takes its time: the browser's requests have a time limit of their own."""
+    """Return the result of `job`; raise TimeoutError after `seconds`, and let it end by itself: a
+    server that sends a byte per second never exceeds the timeout of one read. Without threads there
+    is no limit: the browser's requests have their own."""
     if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []
@@ -104,5 +104,5 @@ def unreadable(why: object) -> UnreachableError:
 
 
 def one_line(error: object) -> str:
-    """Write one line of an exception, or of words about one."""
+    """Return an exception, or a text about one, as one line."""
     return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

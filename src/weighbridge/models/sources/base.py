@@ -24,7 +24,7 @@ WORKERS = 32  # requests wait, they do not work: 163 shards at 2 x 50 ms are 0.6
 
 
 class SourceFile(NamedTuple):
-    """One file of a source; its size where the source knows it."""
+    """One file of a source; its size in bytes if the source knows it."""
 
     path: str
     size: int | None
@@ -32,8 +32,8 @@ class SourceFile(NamedTuple):
 
 @frozen_record
 class SourceOptions:
-    """Options of reaching a source. None is what huggingface_hub's settings and environment say; a
-    token of False is none at all."""
+    """Options for reaching a source. None: as huggingface_hub's settings and environment state; a
+    token of False is no token."""
 
     token: str | bool | None = None
     cache_dir: str | None = None
@@ -71,8 +71,8 @@ class Source(Protocol):
 
 
 class Together(Generic[T]):
-    """Jobs that have been started, `workers` of them at a time. Their threads do not outlive the
-    process, nor the job at hand where nobody wants the rest."""
+    """Jobs that run `workers` at a time. Their threads end with the process, and after the current
+    job if the rest is not needed."""
 
     def __init__(self, jobs: Sequence[Callable[[], T]], workers: int = 1) -> None:
         self._todo, self._lock, self._count = enumerate(jobs), threading.Lock(), len(jobs)
@@ -91,8 +91,8 @@ class Together(Generic[T]):
             return next(self._todo, None)
 
     def results(self, progress: Callable[[int, int], None] | None = None) -> tuple[T, ...]:
-        """Return the results of the jobs, in the order in which they were given; or raise the first
-        error of one. `progress` is told how many of how many are done."""
+        """Return the jobs' results in the given order; raise the first error of a job. `progress`
+        gets the numbers of finished and of all jobs."""
         with self._asking:
             while len(self._found) < self._count:
                 self._collect()
@@ -112,7 +112,7 @@ class Together(Generic[T]):
             raise
 
     def stop(self) -> None:
-        """Begin no further job."""
+        """Start no further job."""
         with self._lock:
             self._todo = enumerate(())
 
@@ -136,7 +136,7 @@ def _outcome(job: Callable[[], T]) -> Callable[[], T]:
 
 
 def read_plan(plan: Plan[T], source: Source, path: str) -> T:
-    """Run a parser over one file of a source; errors get the file's name."""
+    """Return what a parser reads from one file of a source; errors get the file's name."""
     try:
         wanted = next(plan)
         while True:
@@ -164,7 +164,7 @@ def read_plans(
 def together(
     plan: Callable[[SourceFile], Plan[T]], source: Source, entries: Sequence[SourceFile]
 ) -> Together[T]:
-    """Begin to run one parser a file, several at a time."""
+    """Start one parser per file, several at a time."""
     return Together([partial(read_plan, plan(e), source, e.path) for e in entries], WORKERS)
 
 
@@ -181,14 +181,14 @@ def _one_by_one(
 
 
 def span(start: int, stop: int, size: int) -> tuple[int, int]:
-    """Return (start, stop) of the bytes that `read(start, stop)` means in a file of `size`."""
+    """Return (start, stop) of the bytes of `read(start, stop)` in a file of `size` bytes."""
     if start < 0:
         return max(0, size + start), size
     return min(start, size), max(min(start, size), min(stop, size))
 
 
 def inside(path: str) -> str:
-    """Return `path`, if it stays below the root: indexes and listings are not to be trusted."""
+    """Return `path` if it stays below the root: indexes and listings are not trusted."""
     # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
     drive = path[1:2] == ":"
     if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
@@ -197,7 +197,7 @@ def inside(path: str) -> str:
 
 
 class Ahead:
-    """A source some of whose files are on their way whole before anybody asks for them."""
+    """A source that loads some whole files before they are needed."""
 
     def __init__(self, source: Source, entries: Iterable[SourceFile]) -> None:
         self._source = source

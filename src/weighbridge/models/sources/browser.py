@@ -27,7 +27,7 @@ FORBIDDEN = frozenset({"user-agent", "accept-encoding"})  # the browser's own (F
 
 
 class BrowserResponse:
-    """One answer of a browser's request, which is here as a whole."""
+    """One answer of a browser's request, complete."""
 
     punctual = True
 
@@ -42,12 +42,12 @@ class BrowserResponse:
         )
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the body, piece by piece: bytes that nobody asks for stay the browser's."""
+        """Yield the body, piece by piece: bytes not asked for stay in the browser."""
         for start in range(0, self._length, size):
             yield self._body.slice(start, min(start + size, self._length)).to_bytes()
 
     def close(self) -> None:
-        """Let the browser have its memory back."""
+        """Free the browser's memory."""
         self._body, self._length = None, 0
 
 
@@ -82,7 +82,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def allowed(url: str) -> bool:
-    """Tell whether the page's content security policy lets it ask there."""
+    """Return whether the page's content security policy allows the address."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     if (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc):
         return True
@@ -96,7 +96,7 @@ def _hub() -> str:
 
 
 def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Keep the headers that a page may send; a token goes to the Hub itself and nowhere else."""
+    """Return the headers that a page may send; a token goes only to the Hub itself."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
     allowed = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
@@ -119,14 +119,14 @@ def _failed(error: Exception) -> NoReturn:
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """Read headers by their names in small letters, as browsers list them."""
+    """Return headers by their names in lower case, as browsers list them."""
     lines = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _filled(headers: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
-    """Fill in the headers that the client reads and the server did not let us see: the body has
-    been unpacked, and 206 answers the range that was asked for."""
+    """Return the headers with those that the client reads and the server hides: the body is
+    unpacked, and 206 answers the requested range."""
     headers.pop("content-encoding", None)
     if status == 200:
         headers["content-length"] = str(length)

@@ -18,7 +18,7 @@ LONGEST = 600.0  # a window: who says more is not believed
 
 
 class RequestBudget:
-    """Requests that are left in a window, for all who ask. Until an answer tells, nobody waits."""
+    """Requests that are left in a window, for all threads. Before the first answer nobody waits."""
 
     def __init__(
         self,
@@ -31,12 +31,12 @@ class RequestBudget:
         self.waited = 0.0  # seconds, of all threads together
 
     def take(self) -> None:
-        """Take one request; wait for the next window where none is left."""
+        """Take one request; wait for the next window if none is left."""
         while (pause := self._pause()) > 0:
             self._sleep(pause)
 
     def _pause(self) -> float:
-        """Take a request and return 0, or return how long there is none."""
+        """Take a request and return 0, or return the seconds until there is one."""
         with self._turn:
             now = self._clock()
             if now >= self._until:
@@ -48,7 +48,7 @@ class RequestBudget:
             return self._until - now
 
     def told(self, headers: ResponseHeaders, *, refused: bool) -> None:
-        """Take in what an answer says is left; `refused`: it was a 429, so nothing is."""
+        """Store what an answer says is left; `refused`: it was a 429, so nothing is."""
         found = LEFT.search(headers.get("RateLimit", ""))
         if found is None and not refused:
             return

@@ -26,7 +26,7 @@ SMALL = ".json"  # the files that are kept
 
 
 class Revision(NamedTuple):
-    """A revision of a repository as it was asked for, and the commit that it is."""
+    """A revision of a repository as the user names it, and its commit."""
 
     name: str
     commit: str
@@ -45,7 +45,7 @@ def is_repository(path: Path) -> bool:
 
 
 def commit_of(repo: Path, revision: str) -> str | None:
-    """Return the commit that `revision` was when last fetched; None when it never was."""
+    """Return the commit of `revision` when last fetched; None if it never was."""
     if COMMIT.fullmatch(revision):
         return revision
     try:
@@ -62,7 +62,7 @@ def snapshot(repo: Path, commit: str | None) -> Path | None:
 
 
 def chosen_snapshot(repo: Path, revision: str | None) -> Path:
-    """Find the snapshot that a user means who names the folder of a repository in the cache."""
+    """Return the snapshot of a repository's cache folder, if the user names that folder."""
     chosen = snapshot(repo, commit_of(repo, revision or "main"))
     snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
     if chosen is None and revision is None and len(snapshots) == 1:
@@ -77,14 +77,14 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
 
 
 def is_damaged(place: Path, data: bytes) -> bool:
-    """Tell whether a whole file of a snapshot is not the one that its link names. Where the system
-    has no links, nobody knows."""
+    """Return whether a whole file of a snapshot differs from the hash in its link's name. Without
+    links it is not known."""
     named = os.path.basename(os.path.realpath(place))
     return ETAG.fullmatch(named) is not None and not is_of(named, data)
 
 
 def is_of(etag: str, data: bytes) -> bool:
-    """Tell whether an ETag is of a file: git's hash of it, or SHA-256 (LFS)."""
+    """Return whether an ETag is a file's: git's hash of it, or SHA-256 (LFS)."""
     if len(etag) == 64:
         return hashlib.sha256(data).hexdigest() == etag
     head = b"blob %d\0" % len(data)
@@ -99,8 +99,8 @@ def forget(place: Path) -> None:
 
 
 def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
-    """Put a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be written
-    stays as it is: nothing depends on it. A page has none."""
+    """Write a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be
+    written is left alone: nothing depends on it. A browser page has none."""
     if surroundings.IN_BROWSER:
         return
     with suppress(OSError):
@@ -123,7 +123,7 @@ def _write(place: Path, data: bytes) -> None:
 
 
 def _point(pointer: Path, blob: Path, data: bytes) -> None:
-    """Make a link where the system has them, else a copy of the file."""
+    """Create a link if the system has them, else a copy of the file."""
     constants = surroundings.constants()
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
@@ -139,8 +139,8 @@ def _point(pointer: Path, blob: Path, data: bytes) -> None:
 
 
 def _refer(repo: Path, revision: Revision) -> None:
-    """Note which commit a branch or tag is. It stays what it was for a snapshot that holds more
-    than small files: without a network, that is worth more than a newer config."""
+    """Write down a branch's or tag's commit. It stays for a snapshot with more than small files:
+    without a network, these are worth more than a newer config."""
     before = commit_of(repo, revision.name)
     older = snapshot(repo, before)
     if before == revision.commit or (older is not None and _holds_more(older)):

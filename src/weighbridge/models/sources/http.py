@@ -49,8 +49,8 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 @frozen_record
 class HttpResponse:
-    """`size` is that of the whole file, where the server said it; `url` is where redirects led,
-    and `link` what its header of this name says: where a list goes on."""
+    """A response. `size`: the whole file's, if the server sent it; `url`: the address after
+    redirects; `link`: its Link header, where a list continues."""
 
     data: bytes
     size: int | None
@@ -59,7 +59,7 @@ class HttpResponse:
 
 
 class RefusedAnswerError(HubError):
-    """An answer that no second try will change. `reason` is the Hub's X-Error-Code."""
+    """An answer that a second try will not change. `reason` is the Hub's X-Error-Code."""
 
     def __init__(self, message: str, *, status: int, headers: ResponseHeaders) -> None:
         super().__init__(message)
@@ -79,11 +79,11 @@ class _TransientError(Exception):
 
 
 class _AwayError(_TransientError):
-    """Nobody answered at all."""
+    """No answer at all."""
 
 
 class Client:
-    """One kind of user of one host: its headers and its way to open an address."""
+    """A client for one host: its headers and its way to open an address."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Client:
         silence: Silence | None = None,
     ) -> None:
         """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none.
-        `budget` is shared by all who ask much of the same host: then a refusal is waited out."""
+        `budget` is shared by all heavy users of a host: then a refusal is waited out."""
         self._budget = budget
         self._silence = silence or Silence()
         self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
@@ -102,7 +102,7 @@ class Client:
         self._get: Get | None = None
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
-        """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
+        """Return the bytes `wanted`, or the whole of a file of at most `limit` bytes."""
         begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
         if failed := self._silence.of(host):
             raise UnreachableError(failed)
@@ -143,7 +143,7 @@ class Client:
 
     @contextmanager
     def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
-        """Open a response, within the budget where there is one."""
+        """Open a response, within the budget if there is one."""
         if self._get is None:
             self._get = _way(url)
         if self._budget is not None:
@@ -155,7 +155,7 @@ class Client:
 
 
 def endpoint(address: str) -> str:
-    """Return the address of a Hub. Raises UsageError where it is none of HTTP."""
+    """Return the address of a Hub. Raises UsageError if it is no HTTP address."""
     parts = urlsplit(address)
     try:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -193,8 +193,8 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
 
 
 def _stored_token() -> str | None:
-    """Find the token that `huggingface_hub.get_token` finds. Where there is no login, or one that
-    is not renewed, that is a variable or a file (utils/_auth.py@2.4); importing it imports its
+    """Return the token that `huggingface_hub.get_token` finds. Without a login, or with one that is
+    not renewed, that is a variable or a file (utils/_auth.py@2.4); importing it imports its
     client."""
     constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
@@ -227,7 +227,7 @@ def _file(path: str) -> str:
 
 @contextmanager
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
-    """Open a response whose body has not been read, after redirects; all failures are ours."""
+    """Open a response without reading its body, after redirects; all failures are our errors."""
     if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(sentence("offline_mode"), where=_host(url))
     try:
@@ -247,7 +247,7 @@ def _unreached(url: str, error: OSError) -> str:
 
 
 def _through(url: str) -> str:
-    """Name the proxy that requests to an address go through, without what it is given to log in."""
+    """Return the proxy of requests to an address, without its login."""
     from urllib.request import getproxies, proxy_bypass
 
     address, host = urlsplit(url), _host(url)
@@ -276,7 +276,7 @@ def _read(response: Response, count: int) -> bytes:
 
 
 def _first(response: Response, count: int) -> bytes:
-    """Read the first `count` bytes of the body, fewer where it ends; no more is fetched."""
+    """Return the first `count` bytes of the body, fewer if it ends; no more is fetched."""
     chunks, size = [], 0
     if count <= 0:
         return b""
@@ -299,7 +299,7 @@ def _whole(response: Response, limit: int) -> HttpResponse:
 
 
 def _part(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Read an answer of 206: the server says which bytes follow."""
+    """Return a 206 answer: the server says which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
         raise _TransientError(sentence("http.from", first=first, wanted=wanted.start))
@@ -311,7 +311,7 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
 
 
 def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
-    """Read an answer of 200: the server ignored the range and sends the file from its beginning."""
+    """Return the range from a 200 answer: the server ignored it and sends the whole file."""
     length = _number(response.headers.get("Content-Length"))
     total = None if response.headers.get("Content-Encoding") else length
     start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
@@ -334,7 +334,7 @@ def _range_header(wanted: ByteRange) -> str:
 
 
 def _content_range(response: Response) -> tuple[int, int, int | None]:
-    """Read (first, last, total) of "bytes 0-99/1234"; the total may be "*"."""
+    """Return (first, last, total) of "bytes 0-99/1234"; the total may be "*", None."""
     header = response.headers.get("Content-Range", "")
     span, _, total = header.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
@@ -348,7 +348,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _checked(response: Response) -> None:
-    """Raise where a server's answer is nothing that was asked for."""
+    """Raise an error if a server's answer is not what was requested."""
     if response.status_code in TRANSIENT:
         _again(response)
     if response.status_code not in (200, 206):

@@ -45,7 +45,7 @@ MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards 
 
 @frozen_record
 class _Listing:
-    """One revision of a repository: the id that it has now, and its files with their sizes."""
+    """One revision of a repository: its present id, and its files with their sizes."""
 
     repo_id: str
     commit: str | None
@@ -58,7 +58,7 @@ class _Listing:
 
 @frozen_record
 class HubRequest:
-    """A request as it was made. `authorized` says that a token went with it."""
+    """A request as it was made. `authorized`: it had a token."""
 
     repo_id: str
     revision: str | None
@@ -130,14 +130,14 @@ class HubSource:
         return data
 
     def _is_whole(self, path: str, data: bytes, count: int) -> None:
-        """Raise HubError for a file that is not as long as the listing says."""
+        """Raise HubError if a file's length differs from the listing's."""
         if len(data) != count:
             line = sentence("hub.short", path=path, size=len(data), listed=count)
             raise HubError(line, where=self._where())
 
     def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
-        """Return what the cache has of a file; None where it has none, or a small one that is
-        damaged and is fetched again. Raises BadFileError."""
+        """Return a file's bytes from the cache; None if it is not there, or if a small one is
+        damaged and fetched again. Raises BadFileError."""
         if listing.snapshot is None or not listing.snapshot.holds(path):
             return None
         data, place = listing.snapshot.read(path, *wanted), listing.snapshot.place(path)
@@ -234,8 +234,8 @@ class HubSource:
         )
 
     def _snapshot(self, repo_id: str, commit: str | None) -> LocalSource | None:
-        """Find what the cache holds of a commit, under the id that was typed or the one it has
-        now."""
+        """Return the cached snapshot of a commit, under the user's id or the repository's present
+        one."""
         if commit is None:
             return None
         folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
@@ -275,7 +275,7 @@ class HubSource:
 
 
 def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
-    """Return the range to ask for; None for the whole of a small file."""
+    """Return the range to request; None for the whole of a small file."""
     if size is None:
         return asked
     first, last = span(asked.start, asked.stop, size)
@@ -283,8 +283,8 @@ def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
 
 
 def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
-    """Read (id, commit) of the answer: both are printed, and become parts of addresses and
-    paths."""
+    """Return (id, commit) of the answer, checked: both are printed, and become parts of addresses
+    and paths."""
     repo_id, commit = info.get("id"), info.get("sha")
     try:
         name = asked if repo_id is None else check_repo_id(repo_id)
@@ -296,7 +296,7 @@ def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
 
 
 def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """Yield (path, size) of each file in the answer of the API; raises BadFileError."""
+    """Yield (path, size) of each file in the API's answer. Raises BadFileError."""
     siblings = info.get("siblings")
     if not isinstance(siblings, list):
         raise BadFileError(sentence("hub.siblings"))
@@ -323,7 +323,7 @@ def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _revisions(client: Client, url: str) -> tuple[str, ...]:
-    """Return names of branches and tags, to put into an error; none where the Hub does not say."""
+    """Return names of branches and tags for an error; () if the Hub does not list them."""
     try:
         refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
     except (HubError, BadFileError):

@@ -20,7 +20,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class LocalSource:
-    """A folder, or the single file `path` (with its other parts, where it is split)."""
+    """A folder, or the single file `path` (with its other parts, if it is split)."""
 
     waits = False
 
@@ -51,7 +51,7 @@ class LocalSource:
         return (self._root / inside(path)).is_file()
 
     def place(self, path: str) -> Path:
-        """Return where a file of it lies."""
+        """Return the path of one of its files."""
         return self._root / inside(path)
 
     def read(self, path: str, start: int, stop: int) -> bytes:

@@ -21,7 +21,7 @@ FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".json")
 
 @frozen_record
 class LocalRef:
-    """A folder or a file; `revision` only means something for a folder of the Hub's cache."""
+    """A folder or a file; `revision` only matters for a folder of the Hub's cache."""
 
     path: str
     revision: str | None = None
@@ -88,7 +88,7 @@ def parse(
     catalogue: Callable[[str], bool],
     endpoint: str = ENDPOINT,
 ) -> Reference:
-    """Return the record of `text`. `endpoint` is the configured Hub. Raises UsageError."""
+    """Return the reference in `text`. `endpoint` is the configured Hub. Raises UsageError."""
     typed = _Typed(
         text=text if exists(text) else text.strip(),
         revision=None if revision is None else _revision(revision),
@@ -117,7 +117,7 @@ def _catalogued(typed: _Typed) -> Reference | None:
 
 
 def _config_text(typed: _Typed) -> Reference | None:
-    """Refuse the text of a config in the place of its file's name, and a net of Python."""
+    """Raise UsageError for the text of a config in place of its file, and for a Python net."""
     if typed.text.startswith(("{", "[")):
         raise UsageError(sentence("ref.config", text=_shown(typed.text)))
     if ".py:" in typed.text:
@@ -139,7 +139,7 @@ def _size(typed: _Typed) -> Reference | None:
 
 
 def _of_ollama(typed: _Typed) -> Reference | None:
-    """Refuse the address of a page of Ollama's library, whose models are asked for by their tag."""
+    """Raise UsageError for a page of Ollama's library: the user should give the model's tag."""
     page = re.fullmatch(r"(?:https?://)?(?:www\.)?ollama\.com/(?:library/)?([\w.:-]+)", typed.text)
     if page is not None:
         raise UsageError(sentence("ref.of_ollama", text=_shown(typed.text), tag=page[1]))
@@ -160,7 +160,7 @@ def _schemed(typed: _Typed) -> Reference | None:
 
 
 def _bare_host(typed: _Typed) -> Reference | None:
-    """Read huggingface.co/org/name, as copied without its scheme."""
+    """Return the reference of huggingface.co/org/name, copied without its scheme."""
     from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
 
     host = typed.text.partition("/")[0].lower()
@@ -190,7 +190,7 @@ def _missing_path(typed: _Typed) -> Reference | None:
 
 
 def _repository(typed: _Typed) -> Reference | None:
-    """org/name and its suffixes, also behind timm's prefix for the Hub."""
+    """Return org/name and its suffixes, also after timm's prefix for the Hub."""
     repository = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
     owner, _, name = repository.repo_id.partition("/")
     if owner == "timm" and not (repository.filename or repository.subfolder or repository.quant):
@@ -275,7 +275,7 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
 
 
 def _hub_path(typed: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
-    """Return (endpoint, path below it) of a URL of a Hub, else None; the endpoint is None for the
+    """Return (endpoint, path below it) of a Hub's URL, else None; the endpoint is None for the
     configured one."""
     from urllib.parse import urlsplit
 
@@ -300,7 +300,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
 
 
 def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
-    """Read a page of the Hub's site, from the segments of its path."""
+    """Return the reference of a page of the Hub's site, from the segments of its path."""
     for prefix in (["api", "models"], ["models"]):
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
@@ -335,7 +335,7 @@ PAGES = {
 
 
 def _hub(typed: _Typed, text: str) -> HubRef:
-    """Read what is written as org/name[@REV][/FILE][:QUANT]."""
+    """Return the reference in org/name[@REV][/FILE][:QUANT]."""
     from urllib.parse import unquote
 
     text, colon, quant = text.partition(":")
@@ -369,7 +369,7 @@ def _hub_ref(
 
 
 def check_repo_id(repo_id: str) -> str:
-    """Return the id, where it obeys the Hub's rules for names. Raises UsageError."""
+    """Return the id if it follows the Hub's rules for names. Raises UsageError."""
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
@@ -379,7 +379,7 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def _split_revision(segments: list[str]) -> tuple[str, list[str]]:
-    """Split into (revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are
+    """Return (revision, path): refs/pr/1 and refs/convert/x are one revision; other slashes are
     %2F."""
     if segments[0] == "refs" and len(segments) >= 3 and segments[1] in ("pr", "convert"):
         return "/".join(segments[:3]), segments[3:]

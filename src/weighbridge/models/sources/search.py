@@ -26,16 +26,16 @@ BASE = re.compile(r"base_model:(?:[a-z_]+:)?([\w.-]+/[\w.-]+)")
 
 
 class NamedRepositories(NamedTuple):
-    """Repositories that a search lists: those of exactly that name, whoever made it before whoever
-    copied it, and the others."""
+    """Repositories that a search lists: those of exactly the name, makers before copies, and the
+    others."""
 
     exact: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
 
 def named(name: str, options: SourceOptions) -> NamedRepositories:
-    """Ask the Hub for repositories of a name, whose case tells nothing. Nothing is listed where it
-    is not asked, or does not answer as a Hub does."""
+    """Return the Hub's repositories of a name, in any case; none offline, or if it does not answer
+    as a Hub does."""
     constants = surroundings.constants()
     if options.offline or constants.HF_HUB_OFFLINE:
         return NamedRepositories()
@@ -50,7 +50,7 @@ def named(name: str, options: SourceOptions) -> NamedRepositories:
 
 
 def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
-    """Sort a listing by what its ids and tags say."""
+    """Return a listing, sorted by its ids and tags."""
     bases: dict[str, list[str]] = {}  # by id
     for each in listing:
         if isinstance(each, dict) and (repo_id := _id(each.get("id"))):
@@ -63,7 +63,7 @@ def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
 
 
 def _copies(repo_id: str, bases: list[str]) -> bool:
-    """Tell whether a repository has another owner's model of its own name as its base."""
+    """Return whether a repository's base is another owner's model of the same name."""
     return any(_last(base) == _last(repo_id) and base != repo_id for base in bases)
 
 
@@ -72,7 +72,7 @@ def _last(repo_id: str) -> str:
 
 
 def _id(repo_id: Any) -> str:
-    """Return a listed id, "" of what is none: it is printed, and becomes part of addresses."""
+    """Return a listed id, "" for an invalid one: it is printed, and becomes part of addresses."""
     try:
         return check_repo_id(repo_id)
     except (UsageError, TypeError):

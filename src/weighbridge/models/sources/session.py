@@ -83,7 +83,7 @@ def _session() -> Any:
 
 
 def _old_hub() -> bool:
-    """Tell whether huggingface_hub is of the line that uses requests."""
+    """Return whether huggingface_hub is a 0.x version, which uses requests."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__

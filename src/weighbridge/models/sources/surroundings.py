@@ -15,8 +15,8 @@ NOWHERE = os.devnull + "/none"  # a folder that cannot be: nothing is kept betwe
 
 
 class BrowserSettings:
-    """The settings of huggingface_hub that mean something in a page, by the names that they have
-    there. The page says which Hub is read by HF_ENDPOINT."""
+    """The settings of huggingface_hub that matter in a page, under their names. The page sets the
+    Hub with HF_ENDPOINT."""
 
     HF_HUB_OFFLINE = False
     HF_HUB_ETAG_TIMEOUT = 10
@@ -29,7 +29,7 @@ class BrowserSettings:
 
 
 def constants() -> Any:
-    """Return `huggingface_hub.constants`, or what stands for it in a page."""
+    """Return `huggingface_hub.constants`, or its replacement in a page."""
     if IN_BROWSER:
         return BrowserSettings()
     from huggingface_hub import constants
@@ -38,7 +38,7 @@ def constants() -> Any:
 
 
 def agent() -> str:
-    """Name ourselves for a request. A browser names itself, whatever it is told."""
+    """Return the User-Agent of a request. A browser sends its own anyway."""
     from weighbridge.base._version import __version__
 
     python = f"python/{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,5 +50,5 @@ def agent() -> str:
 
 
 def login() -> str:
-    """Say what to do where the Hub wants to know who asks."""
+    """Return what to do if the Hub requires a login."""
     return "give a token of yours" if IN_BROWSER else "log in with `hf auth login` or give --token"

@@ -34,7 +34,7 @@ SYSTEMS = ("darwin", "win32")  # whose proxies and certificates are settings of 
 
 
 def suits(url: str) -> bool:
-    """Tell whether nothing is set up that only huggingface_hub's client knows of."""
+    """Return whether nothing is set up that needs huggingface_hub's client."""
     parts = urlsplit(url)
     return (
         "huggingface_hub.utils._http" not in sys.modules  # where a client may have been set
@@ -58,8 +58,8 @@ def _proxies() -> bool:
 
 @cache
 def _certificates_known() -> bool:
-    """Tell whether we find those that the client trusts; version 2 has the system's, 1 and 0
-    others."""
+    """Return whether we find the certificates that the client trusts; version 2 has the system's, 1
+    and 0 others."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__
@@ -67,7 +67,7 @@ def _certificates_known() -> bool:
 
 
 def _certificates() -> Mapping[str, str]:
-    """Find certificates that the environment names, else OpenSSL's own (httpcore2 2.16,
+    """Return the certificates that the environment names, else OpenSSL's own (httpcore2 2.16,
     _ssl.py)."""
     if file := os.environ.get("SSL_CERT_FILE"):
         return {"cafile": file}
@@ -88,7 +88,7 @@ def _certificates() -> Mapping[str, str]:
 
 @cache
 def context() -> ssl.SSLContext:
-    """Make TLS with the certificates that huggingface_hub's client trusts."""
+    """Return a TLS context with the certificates that huggingface_hub's client trusts."""
     files = _certificates()
     if not files:
         from truststore import SSLContext
@@ -117,7 +117,7 @@ class UrlOrigin(NamedTuple):
 
 
 class Idle:
-    """Connections that nobody uses, the last one given back first."""
+    """Connections not in use, the last one returned first."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[float, UrlOrigin, HTTPConnection]] = deque()
@@ -156,7 +156,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _left(until: float) -> float:
-    """Count the seconds that are left; raises TimeoutError where there are none."""
+    """Return the seconds that are left. Raises TimeoutError if none are."""
     seconds = until - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("timed out")
@@ -199,7 +199,7 @@ class _Response(HTTPResponse):
 
 
 class WireResponse:
-    """One answer. Its connection is kept where the body was read to its end."""
+    """One answer. Its connection is reused if the body was read to its end."""
 
     punctual = True
 
@@ -248,7 +248,7 @@ class WireResponse:
             return self._response.read1(size)
 
     def close(self) -> None:
-        """Give the connection back, or close it: what is left of a long body is not fetched."""
+        """Return the connection, or close it: the rest of a long body is not fetched."""
         response = self._response
         with suppress(OSError, WeighbridgeError):
             if response.length and response.length <= MAX_REST:
@@ -282,7 +282,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def _address(url: str) -> tuple[UrlOrigin, str]:
-    """Split an address: whom it leads to, and what is asked for there."""
+    """Return an address's origin and target."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -297,7 +297,7 @@ def _address(url: str) -> tuple[UrlOrigin, str]:
 
 
 def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
-    """Tell whether a token may follow a redirect: to the same port, or from http to https."""
+    """Return whether a token may follow a redirect: to the same port, or from http to https."""
     upgraded = (before.scheme, before.port, *after[::2]) == ("http", 80, "https", 443)
     return after.host == before.host and (after == before or upgraded)
 
