@@ -40,21 +40,21 @@ CLASSES = {
     "Attention": re.compile(r"attn|attention"),
     "FeedForward": re.compile(r"(?:^|\.)(?:ff|ffn|mlp|feed_forward|ff_context)\."),
 }
-RESNETS = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")  # of UNets, around transformers
-ANY = "*"  # of a pattern
-EVERY = "all-layers"  # every linear and convolution, wherever it stands
+RESNETS = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")  # UNet modules around transformers
+ANY = "*"  # marks a pattern
+EVERY = "all-layers"  # every linear and convolution of the denoiser
 LAYERS = ("linear", "conv")
-POINT = (1, 1)  # a kernel of one place, which has the rank of linears
+POINT = (1, 1)  # a 1 x 1 kernel, whose rank is that of linears
 WITH_DELTA = 3  # matrices as large as a kernel: the product, scaled, and added to the weight
-SIDES = (2, 4)  # of a linear's weight, of a convolution's
+SIDES = (2, 4)  # dimensions of a linear's weight, of a convolution's
 
 
 @frozen_record
 class PictureAdapters:
-    """`targets` names, patterns (*attn*) or classes of modules, or all linears of blocks;
-    `conv_rank` of kernels larger than 1 x 1, 0: `rank` where they are named, and none where all
-    linears are; `casts` as PEFT's layers do; `factors` of LoKr by the class of a module, `factor`
-    of others."""
+    """Adapters of a denoiser. `targets`: names, patterns (*attn*) or classes of modules, or all
+    linears of blocks; `conv_rank`: for kernels larger than 1 x 1, 0: `rank` if they are named, and
+    none for all linears; `casts`: as PEFT's layers do; `factors`: LoKr's by the class of a module,
+    `factor` for others."""
 
     method: str
     rank: int
@@ -91,8 +91,7 @@ class LokrBypassed:
 
 
 class Rebuilt:
-    """Stands in for a linear or a convolution: its weight and what is trained are added in every
-    forward."""
+    """Replaces a linear or a convolution: each forward adds the trained matrix to its weight."""
 
     __slots__ = ("bias", "delta", "weight")
 
@@ -113,8 +112,8 @@ class Rebuilt:
 
 
 class LoraConv:
-    """Stands in for a convolution: beside it one of its kernel with few channels, A [r, in, height,
-    width], and B [out, r, 1, 1]. DoRA's magnitude is [1, out, 1, 1]."""
+    """Replaces a convolution: adds a low-channel one with its kernel, A [r, in, height, width], and
+    B [out, r, 1, 1]. DoRA's magnitude is [1, out, 1, 1]."""
 
     __slots__ = ("a", "b", "casts", "magnitude", "plain", "rate")
 
@@ -141,7 +140,7 @@ class LoraConv:
         return add(m, y, cast(m, low, dtype) if casts else low)
 
     def _share(self, m: Machine, magnitude: LeafTensor) -> Tensor:
-        """A magnitude over the norm of the weight with what is trained, each of which is made."""
+        """Return magnitude / norm of the adapted weight; both are new tensors."""
         matrices = [m.new(self.plain.weight.shape, self.a.dtype) for _ in range(WITH_DELTA)]
         norm = m.new(magnitude.shape, self.a.dtype)
         matrices.clear()
@@ -153,7 +152,7 @@ Maker = Callable[..., LeafTensor]  # a path and the sides of a matrix
 
 
 def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
-    """Return paths of the layers that have adapters. Raises UsageError where there are none."""
+    """Return the paths of layers with adapters. Raises UsageError if there are none."""
     targets = how.targets
     layers = {
         p.name.removesuffix(".weight"): p
@@ -177,7 +176,7 @@ def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
 
 
 class AdaptedLayers(NamedTuple):
-    """Adapters by the paths of their layers, and what is trained."""
+    """Adapters by the paths of their layers, and the trained tensors."""
 
     linears: dict[str, Wrap]
     convs: dict[str, ConvAdapter]
@@ -192,8 +191,8 @@ def put_on(
     packed: Mapping[str, Wrap],
     shares: Around | None = None,
 ) -> AdaptedLayers:
-    """Put adapters on layers, of which `packed` are not as they were; `shares`: what stands around
-    the parameters of a rank."""
+    """Return adapters on the layers `paths`; `packed` are replaced already. `shares`: the rank's
+    sharding of parameters."""
     layers = AdaptedLayers(dict(packed), {}, [])
 
     def make(path: str, *sides: int) -> LeafTensor:
@@ -226,7 +225,7 @@ def _beside_kernel(how: PictureAdapters, make: Maker, path: str, plain: Plain) -
     )
 
 
-HALF = 2  # of the larger side: LyCORIS cuts W2 in two below that rank
+HALF = 2  # of the larger side: below that rank LyCORIS splits W2 in two
 
 
 def _adapted(
@@ -255,7 +254,7 @@ def _adapted(
 def _delta(
     how: PictureAdapters, make: Maker, path: str, outside: int, inside: int, kernel: int = 1
 ) -> Hadamard | Kronecker:
-    """Return what makes a matrix as large as a weight."""
+    """Return the trained factors of a matrix as large as a weight."""
     if how.method == "loha":
         sides = ((outside, how.rank), (how.rank, inside * kernel)) * 2
         return Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
@@ -281,14 +280,14 @@ def factored(size: int, factor: int) -> tuple[int, int]:
 
 
 def files(part: ModelPart, count: int, rank: int, dtype: DType) -> tuple[int, ...]:
-    """Return the bytes of the matrices of so many LoRAs, on all linears of a component's blocks."""
+    """Return the bytes of each matrix of `count` LoRAs, on all linears of a component's blocks."""
     shapes = {p.name.removesuffix(".weight"): p.shape for p in part.blueprint.params}
     sides = (side for path in _all_linears(part) for side in shapes[path])
     return tuple(dtype.size(rank * side) for side in sides) * count
 
 
 def loaded(part: ModelPart, count: int, rank: int, dtype: DType) -> dict[str, Wrap]:
-    """Return what stands in for each linear that has LoRAs beside it, without their memory."""
+    """Return the replacement of each linear that has LoRAs, without their memory."""
     params = {p.name: p for p in part.blueprint.params}
 
     def leaf(name: str, *shape: int) -> LeafTensor:

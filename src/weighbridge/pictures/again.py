@@ -21,7 +21,7 @@ STRIDE, OF_STRIDE = 4, 2
 
 
 def computed_again(run: ProgramRun, how: str) -> RunBlock | None:
-    """Return what a program runs its blocks by: None is as they stand."""
+    """Return how a program runs its blocks with checkpointing `how`; None without."""
     if how == "none":
         return None
     if how == "half":
@@ -34,7 +34,7 @@ def computed_again(run: ProgramRun, how: str) -> RunBlock | None:
 def _again(
     run: ProgramRun, call: Block, place: NetPlace, values: tuple[Value, ...], *, away: bool = False
 ) -> Any:
-    """Run a block and forget what it saved."""
+    """Run a block and drop its saved tensors, to recompute them in backward."""
 
     def layer(*tensors: Tensor) -> Any:
         return _each(call(place, *(Value(run, one) for one in tensors)), lambda v: v.tensor)
@@ -46,14 +46,14 @@ def _again(
 
 
 def _each(out: Any, change: Callable[[Any], Any]) -> Any:
-    """Change what a block gave: one value, or several, of which some may be none."""
+    """Return a block's result with `change` applied: one value, or several, some of them None."""
     if isinstance(out, list | tuple):
         return tuple(None if one is None else change(one) for one in out)
     return change(out)
 
 
 def _some(run: ProgramRun) -> RunBlock:
-    """Compute the first two of each four blocks again (SimpleTuner's seg2-stride4)."""
+    """Recompute the first two of each four blocks (SimpleTuner's seg2-stride4)."""
     count = 0
 
     def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
@@ -67,7 +67,7 @@ def _some(run: ProgramRun) -> RunBlock:
 
 
 def _pairs(run: ProgramRun) -> RunBlock:
-    """Compute two blocks after each other again as one (SimpleTuner's interval of two)."""
+    """Recompute two successive blocks as one (SimpleTuner's interval of two)."""
     last: list[tuple[Block, NetPlace, tuple[Value, ...], list[Tensor]]] = []
 
     def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:

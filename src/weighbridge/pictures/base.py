@@ -49,7 +49,7 @@ FLOAT8 = TORCH["float8_e4m3fn"]
 
 
 class UnpackedBase:
-    """F.linear of a matrix in 16 bits that was packed: saved, as any that is not trained."""
+    """F.linear with a dequantized 16-bit matrix: saved, as any frozen one."""
 
     __slots__ = ("bias", "compute", "weight")
 
@@ -62,8 +62,8 @@ class UnpackedBase:
 
 
 class Quantized8:
-    """SDNQ's linear: the input is turned and rounded for a product in int8, whose result is in the
-    input's own dtype."""
+    """SDNQ's linear: the input is rotated and rounded for an int8 product, whose result has the
+    input's dtype."""
 
     __slots__ = ("weight",)
 
@@ -76,7 +76,7 @@ class Quantized8:
 
 
 class ScaledFloat8:
-    """torchao's linear with activations in float8, of which nothing but autograd takes care."""
+    """torchao's linear with float8 activations, which autograd follows step by step."""
 
     __slots__ = ("weight",)
 
@@ -94,7 +94,7 @@ class ScaledFloat8:
 
 
 def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Tensor) -> Tensor:
-    """Multiply in 8 bits. Backward unpacks the matrix, in float32 first."""
+    """Return an 8-bit product. Backward dequantizes the matrix, first to float32."""
     out = m.new((*x.shape[:-1], weight.shape[0]), like.dtype)
     m.product()
     reads, numel = x.shape, weight.numel
@@ -110,7 +110,7 @@ def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Te
 
 
 class Streamed:
-    """A linear whose matrix comes from host memory for each product: what it reads is saved."""
+    """A linear whose matrix comes from host memory for each product; its input is saved."""
 
     __slots__ = ("bias", "weight")
 
@@ -133,16 +133,15 @@ class Streamed:
 
 
 def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str, Wrap]:
-    """Return what stands in for each linear that comes from host memory, by its path.
-
-    Source: ai-toolkit @ 27a03a91 toolkit/memory_management/manager_modules.py
-    (_BouncingLinearFn). Of RamTorch published peaks say that nothing is saved (SimpleTuner)."""
+    """Return the replacement of each linear that comes from host memory, by path. Source:
+    ai-toolkit @ 27a03a91 toolkit/memory_management/manager_modules.py (_BouncingLinearFn).
+    Published peaks of RamTorch show that it saves nothing (SimpleTuner)."""
     paths = {name.removesuffix(".weight"): leaves[name] for name in names}
     return {path: Streamed(leaf, leaves.get(f"{path}.bias")) for path, leaf in paths.items()}
 
 
 def stored(form: str | None) -> str | None:
-    """Return the format of loaders that takes as many bytes."""
+    """Return the loaders' format with as many bytes."""
     if form is None:
         return None
     plain, sign, _ = form.partition(formats.BLOCKS)
@@ -150,7 +149,7 @@ def stored(form: str | None) -> str | None:
 
 
 def canonical(form: str) -> str:
-    """Return a format of a frozen base as it is spelled. Raises UsageError with the nearest."""
+    """Return a frozen base's format in our spelling. Raises UsageError with the nearest."""
     plain, sign, _ = form.strip().lower().partition(formats.BLOCKS)
     return plain + sign if plain in STORED else formats.canonical(form)
 
@@ -159,14 +158,14 @@ EIGHT: Mapping[str, Callable[[LeafTensor], Wrap]] = {SDNQ: Quantized8, DYNAMIC: 
 
 
 def known(form: str | None) -> bool:
-    """Tell whether we read what linears in this format keep."""
+    """Return whether it is known what linears in this format save."""
     return form is None or form.startswith(("nf4", "fp4", "bnb-int8", SDNQ, *KERNELS, *PLAIN))
 
 
 def wrapped(
     form: str, params: Mapping[str, Param], leaves: Mapping[str, LeafTensor], compute: DType
 ) -> dict[str, Wrap]:
-    """Return what stands in for each linear that a format packs, by its path."""
+    """Return the replacement of each linear that a format quantizes, by path."""
     form, some, _ = form.partition(formats.BLOCKS)
     kernel = next((one for name, one in KERNELS.items() if form.startswith(name)), SAVES_NOTHING)
     wraps: dict[str, Wrap] = {}

@@ -27,38 +27,37 @@ from weighbridge.pictures.swapping import BlocksOnCard, swapped
 from weighbridge.pictures.values import machine
 from weighbridge.training.forward.machine import Machine
 
-CPU = -1  # the number of no card: a component that runs there
+CPU = -1  # number for a component that runs on the CPU
 COPIES = 1  # the stream of group offload's copies, whose blocks no other stream takes
-IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
+IN_FLIGHT = 2  # swapped blocks on the card: one that runs, one that comes
 
 
 @frozen_record
 class ComponentPlacement:
-    """What decides which weights are on the card, and in which format."""
+    """The settings that decide which weights are on the card, and in which format."""
 
     offload: str  # one of workload/picture.py's OFFLOADS
     stream: bool
     dtypes: Mapping[str, DType]
     forms: Mapping[str, str]
-    casting: tuple[str, ...] = ()  # components whose layers rest in fp8
+    casting: tuple[str, ...] = ()  # components whose layers are stored in fp8
     fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
     swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
-    loras: Mapping[str, LoraFiles] = {}  # of a component whose LoRAs are not fused
+    loras: Mapping[str, LoraFiles] = {}  # component -> its LoRAs, if not fused
     cards: Mapping[str, int] = {}  # of components, where they are on several (cards.py)
 
 
 class StagePeak(NamedTuple):
-    """The fullest moment of a stage, and the weights that were there, by component; on the card
-    of that number."""
+    """The peak of a stage, and the weights there, by component; on the card of that number."""
 
     peak: LivePeak
     weights: Mapping[str, int]
     card: int = 0
-    beyond: bool = False  # convolutions of tensors that 32 bits cannot count
+    beyond: bool = False  # has convolutions with more elements than 32 bits count
 
 
 class CardMemory(NamedTuple):
-    """One card: its allocator, its libraries, and components that are there."""
+    """One card: its allocator, its machine, and the components on it."""
 
     heap: Heap
     m: Machine
@@ -66,8 +65,8 @@ class CardMemory(NamedTuple):
 
 
 class PipelineCard:
-    """One card, or the one of several that runs, with the allocator replayed from the first
-    component to the last stage."""
+    """One card, or the running one of several, with its allocator replayed from the first component
+    to the last stage."""
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
     unpacks = True  # what is not multiplied as it is stored
@@ -103,7 +102,7 @@ class PipelineCard:
         return CardMemory(heap, m, {})
 
     def _turn_to(self, name: str) -> None:
-        """Run on the card that has a component, the first where nobody says."""
+        """Switch to the card of a component, by default the first."""
         self.number = self.placement.cards.get(name, 0)
         self.heap, self.m, self._there = self.each[self.number]
 
@@ -113,18 +112,18 @@ class PipelineCard:
 
     @property
     def resting(self) -> dict[int, dict[str, int]]:
-        """Return the weights of each of several cards; {} of one."""
+        """Return the weights on each of several cards, in bytes; {} for one card."""
         return {n: self.weights(n) for n in self.each if n != CPU and self.placement.cards}
 
     def weights(self, number: int) -> dict[str, int]:
-        """Return the bytes of each component that is on a card."""
+        """Return the bytes of each component on a card."""
         there = self.each[number].there
         return {one: sum(t.total for t in held) for one, held in there.items()}
 
     def packing(self, *, there: bool) -> int:
-        """Return the bytes that loading takes where linears are packed on the card: of all that is
-        `there` before, or else of what bitsandbytes packs, which it leaves there whatever is
-        offloaded later; with the largest of them as it was. 0 where nothing is packed so."""
+        """Return the bytes of loading with linears that are quantized on the card: all that is
+        `there` before, else only what bitsandbytes quantizes, which it leaves there despite later
+        offloading; with the largest of them unquantized. 0 if none is quantized so."""
         place, parts = self.placement, self.parts
         begins = "" if there else formats.BITSANDBYTES
         names = [n for n, form in place.forms.items() if n in parts and form.startswith(begins)]
@@ -139,11 +138,11 @@ class PipelineCard:
         return stays + max(packed, default=0)
 
     def computes(self, name: str) -> DType:
-        """Return the dtype that a component computes in."""
+        """Return the compute dtype of a component."""
         return self.placement.dtypes[name]
 
     def before(self, name: str) -> None:
-        """Put on its card what a component needs to run."""
+        """Load onto its card what a component needs to run."""
         self._turn_to(name)
         offload = self.placement.offload
         if offload == "model":
@@ -158,7 +157,7 @@ class PipelineCard:
         self._begin()
 
     def after(self, name: str) -> StagePeak:
-        """End a component's forward. Return what it took."""
+        """End a component's forward. Return its peak."""
         peak = self.heap.phase()
         weights = self.weights(self.number)
         if self.placement.offload not in ("none", "model") and name not in self.spec.excluded:
@@ -184,7 +183,7 @@ class PipelineCard:
         self.heap.drop(*self._there.pop(name, ()))
 
     def _sizes(self, name: str) -> tuple[int, ...]:
-        """Return the bytes of each tensor of a component that is on the card while it runs."""
+        """Return the bytes of each tensor of a component on the card while it runs."""
         place, part = self.placement, self.parts[name]
         dtype, form = place.dtypes[name], place.forms.get(name)
         sizes = formats.sizes(part, form, dtype)
@@ -209,8 +208,7 @@ class PipelineCard:
 
 
 def beside(spec: PipelineSpec, place: ComponentPlacement) -> dict[str, int]:
-    """Return the bytes of components that the program loads and that are not run here: component ->
-    bytes."""
+    """Return component -> bytes, for components that the program loads and that do not run here."""
     return {
         name: place.dtypes[name].size(numel)
         for name, numel in spec.beside.items()
@@ -219,7 +217,7 @@ def beside(spec: PipelineSpec, place: ComponentPlacement) -> dict[str, int]:
 
 
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
-    """Return the bytes of weights that wait in host memory while a pipeline runs, at most."""
+    """Return the most bytes of weights in host memory while a pipeline runs."""
     total = sum(beside(spec, place).values()) if place.offload != "none" else 0
     for name, part in parts.items():
         sizes = formats.sizes(part, place.forms.get(name), place.dtypes[name])

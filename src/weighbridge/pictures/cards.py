@@ -33,7 +33,7 @@ from weighbridge.workload.picture import Picture
 
 BALANCED = "balanced"
 PATCH = 2  # latents on each side of a token
-# Denoisers whose tokens diffusers divides, and whether those of texts are divided, too
+# denoiser class whose tokens diffusers splits -> whether text tokens are split, too
 DIVIDED: Mapping[str, bool] = {
     "FluxTransformer2DModel": True,
     "Flux2Transformer2DModel": True,
@@ -51,9 +51,8 @@ def placed(
     dtype: DType,
     rooms: Sequence[int],
 ) -> dict[str, int]:
-    """Return the card of each component, {} where all are on one. `rooms`: bytes that are free of
-    each card before anything is loaded. Raises UsageError for what is no map, ContradictionError
-    beside offload."""
+    """Return the card of each component, {} if all are on one. `rooms`: free bytes of each card
+    before loading. Raises UsageError for an invalid map, ContradictionError with offload."""
     asked = w.device_map or ()
     if not asked:
         return {}
@@ -67,7 +66,7 @@ def placed(
 
 
 def _by_name(asked: Sequence[str], spec: PipelineSpec, rooms: Sequence[int]) -> dict[str, int]:
-    """Read text=1,transformer=0. Raises UsageError."""
+    """Return the cards in text=1,transformer=0. Raises UsageError."""
     chosen: dict[str, int] = {}
     for item in asked:
         name, _, number = item.partition("=")
@@ -101,8 +100,8 @@ def balanced(sizes: Mapping[str, int], rooms: Sequence[int]) -> dict[str, int]:
 
 
 def divided(sizes: Sizes, ranks: int, cls: str) -> Sizes:
-    """Return the sizes of one rank's part of a step, as near as whole tokens come; all of it where
-    no plan is known of the class."""
+    """Return the sizes of one rank's part of a step, in whole tokens; the whole if the class has no
+    known plan."""
     if ranks == 1 or cls not in DIVIDED:
         return sizes
     height = PATCH * ceil_div(sizes.height, PATCH * ranks)
@@ -111,7 +110,7 @@ def divided(sizes: Sizes, ranks: int, cls: str) -> Sizes:
 
 
 def on_cards(w: Picture, denoiser: ModelPart, count: int) -> Iterator[str]:
-    """Yield what is to be said of several cards: that one is used, and what no plan divides."""
+    """Yield notes on several cards: only one is used, or no plan splits the step."""
     ranks, cls = w.context_parallel_size or 1, class_of(denoiser.config)
     if ranks > 1 and cls not in DIVIDED:
         yield sentence("context.no_plan", cls=cls)

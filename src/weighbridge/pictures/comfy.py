@@ -53,8 +53,8 @@ DYNAMIC_SINCE = (0, 16)
 LEAST_WEIGHTS = 128 * MIB
 INFERENCE = int(0.8 * GIB)  # minimum_inference_memory
 RESERVED, RESERVED_ON_WINDOWS = 400 * MIB, 600 * MIB  # EXTRA_RESERVED_VRAM
-MORE_ON_WINDOWS = 100 * MIB  # of cards of 15 GiB and more
-ROOMY = 1.5  # two predictions are one batch where so many times the estimate is free
+MORE_ON_WINDOWS = 100 * MIB  # for cards of 15 GiB and more
+ROOMY = 1.5  # two predictions are one batch if free bytes are this many times the estimate
 TILE, TILE_OF_VIDEO, TILE_FRAMES = 512, 256, 64  # VAEDecodeTiled; the fallback of 3-D latents
 
 # memory_usage_factor: MiB a hundredth of a latent pixel, in bytes of the dtype
@@ -71,10 +71,10 @@ FACTORS: Mapping[str, float] = {
     "ChromaTransformer2DModel": 3.2,
     "QwenImageTransformer2DModel": 1.8,
 }
-FACTOR = 2.0  # of a class that has none
+FACTOR = 2.0  # for other classes
 OF_SDXL = 0.8
 WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
-# memory_used_decode: values of a decoded pixel, and whether frames are counted
+# memory_used_decode: elements per decoded pixel, and whether frames count
 DECODED: Mapping[str, tuple[int, bool]] = {
     "AutoencoderKLWan": (7000, False),
     "AutoencoderKLQwenImage": (7000, False),
@@ -87,16 +87,16 @@ OF_PICTURES = (2178, False)
 
 
 class ComfyRules(NamedTuple):
-    """How a release of ComfyUI, started with these flags, deals a card out."""
+    """How a release of ComfyUI with these flags divides a card's memory."""
 
     mode: str  # normal, low, no or high
     dynamic: bool
-    reserved: int  # bytes that are left to others
+    reserved: int  # bytes reserved for other programs
     newest: bool = True
 
 
 def rules(w: Picture, part: "Part | None") -> ComfyRules:
-    """Read the flags that decide."""
+    """Return the rules for the user's release and flags."""
     mode = w.vram_mode or "normal"
     newest = (release(w.engine_version or "") or DYNAMIC_SINCE) >= DYNAMIC_SINCE
     ours = part is None or part.vendor in ("NVIDIA", "")
@@ -111,7 +111,7 @@ def rules(w: Picture, part: "Part | None") -> ComfyRules:
 
 
 def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
-    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card, and
+    """Return a pipeline as ComfyUI runs it: its own tiles, nothing excluded from offload, and
     (length - 1) // time + 1 latents."""
     size = w.vae_tile or TILE
     frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
@@ -124,8 +124,8 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
 def patched(
     place: ComponentPlacement, parts: Mapping[str, ModelPart]
 ) -> tuple[ComponentPlacement, int]:
-    """Return a placement whose LoRAs are added to weights as these are loaded, a weight at a time
-    in float32, and the bytes of their files, which stay in RAM."""
+    """Return a placement with LoRAs merged into weights during loading, one weight at a time in
+    float32, and the bytes of their files, which stay in RAM."""
     files = (
         sum(adapting.files(parts[name], *loras, place.dtypes[name]))
         for name, loras in place.loras.items()
@@ -134,12 +134,12 @@ def patched(
 
 
 def spread(one: Stage, config: Mapping[str, Any]) -> float:
-    """Return the share by which what a stage computes with may be off."""
+    """Return the relative uncertainty of a stage's activations."""
     return READ if one.name == DENOISE and followed(config, ComfyCard.code) else SPREAD
 
 
 class ComfyCard(PipelineCard):
-    """A card on which a model comes and all others may go."""
+    """A card onto which one model comes and all others may leave."""
 
     code = "comfy_nets"
     outputs_stay = False  # on the card: pictures leave it tile by tile
@@ -162,14 +162,14 @@ class ComfyCard(PipelineCard):
 
 
 def expected_step(part: ModelPart, request: PictureRequest, spec: PipelineSpec, rows: int) -> int:
-    """Return the bytes that ComfyUI sets aside for a step of so many predictions at once."""
+    """Return the bytes that ComfyUI reserves for a step of `rows` predictions at once."""
     frames, height, width = request.latent(spec)
     area = rows * request.batch * frames * height * width
     return int(area * 2 * 0.01 * factor(class_of(part.config), part.config) * MIB)
 
 
 def factor(cls: str, config: Mapping[str, Any]) -> float:
-    """Return ComfyUI's memory_usage_factor of a class."""
+    """Return ComfyUI's memory_usage_factor for a class."""
     if cls == "UNet2DConditionModel" and config.get("addition_embed_type") == "text_time":
         return OF_SDXL
     if cls == WAN:
@@ -179,7 +179,7 @@ def factor(cls: str, config: Mapping[str, Any]) -> float:
 
 
 def expected_decode(part: ModelPart, request: PictureRequest, spec: PipelineSpec) -> int:
-    """Return the bytes that ComfyUI sets aside for decoding one picture, or one video."""
+    """Return the bytes that ComfyUI reserves for decoding one picture or video."""
     values, of_frames = DECODED.get(class_of(part.config), OF_PICTURES)
     frames, height, width = request.latent(spec)
     pixels = height * width * spec.space**2 * (frames * spec.time if of_frames else 1)
@@ -193,7 +193,7 @@ def _guided(
     free: int | None,
     asked: str | None,
 ) -> PictureRequest:
-    """Two predictions are one batch where there is room: as the sampler decides."""
+    """Return the request with two predictions as one batch if they fit, as the sampler decides."""
     if request.guidance == "none" or asked in ("batched", "two-pass"):
         return request
     roomy = free is None or expected_step(part, request, spec, 2) * ROOMY < free
@@ -204,7 +204,7 @@ def _guided(
 
 
 class ComfyStages(NamedTuple):
-    """Stages with the weights that are on the card, and the most bytes that stay in RAM."""
+    """Stages with their weights on the card, and the most bytes that stay in RAM."""
 
     stages: tuple[Stage, ...]
     request: PictureRequest
@@ -213,7 +213,7 @@ class ComfyStages(NamedTuple):
 
 
 class ComfyRun(NamedTuple):
-    """A pipeline on a card: `free` bytes beside context and libraries, None of no card."""
+    """A pipeline on a card. `free`: bytes besides context and libraries, None without a card."""
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
@@ -224,7 +224,7 @@ class ComfyRun(NamedTuple):
 
 
 def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfyStages:
-    """Run the stages, with as many weights on the card as have room."""
+    """Return the stages, with as many weights on the card as fit."""
     denoiser = one.parts[one.spec.denoiser]
     request = _guided(request, one.spec, denoiser, one.free, guidance)
     vae = one.parts[one.spec.vae]
@@ -242,7 +242,7 @@ def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfySt
 
 
 def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStages) -> ComfyStages:
-    """Return the stages as a card has room for them: decoding in tiles, weights in part."""
+    """Return the stages as they fit a card: decoding in tiles, weights in part."""
     *before, last = whole.stages
     notes = whole.notes
     if not request.tiling and working(last, one) + _cast(last, one) > free:
@@ -257,7 +257,7 @@ def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStag
 
 
 def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
-    """Decode in tiles, as ComfyUI does when it ran out of memory."""
+    """Return decoding in tiles, which ComfyUI does after it ran out of memory."""
     of_video = one.spec.time > 1 or class_of(one.parts[one.spec.vae].config) in DECODED
     side = TILE_OF_VIDEO if of_video else TILE
     spec = one.spec._replace(tile=(side, side), frames_tile=0)
@@ -268,7 +268,7 @@ def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
 
 
 def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> int:
-    """Return the bytes of weights that a stage's model may have."""
+    """Return the bytes for the weights of a stage's model."""
     how = one.how
     if how.mode == "no":
         return 0
@@ -285,7 +285,7 @@ def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> 
 
 
 def working(stage: Stage, one: ComfyRun) -> int:
-    """Return the bytes that a stage computes with, at most."""
+    """Return the most bytes of a stage's activations."""
     peak = stage.result.peak
     live = sum(n for name, n in peak.live.items() if name != "weights")
     share = spread(stage, one.parts[stage.component].config)
@@ -293,7 +293,7 @@ def working(stage: Stage, one: ComfyRun) -> int:
 
 
 def _cast(stage: Stage, one: ComfyRun) -> int:
-    """Return the bytes of the largest layer, which comes from RAM as it is multiplied."""
+    """Return the bytes of the largest layer, which comes from RAM for its product."""
     if formats.unpacks(one.place.forms.get(stage.component)):
         return 0  # is there already
     dtype = one.place.dtypes[stage.component]
@@ -316,7 +316,7 @@ def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
 
 
 def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]) -> str:
-    """Return the line that starts ComfyUI so, and what its nodes are to load."""
+    """Return the command that starts ComfyUI, and what its nodes load."""
     return "\n".join(_lines(row, settings, forms))
 
 
@@ -342,8 +342,8 @@ def _lines(
 
 
 def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iterator[str]:
-    """Yield what loads each component. Blocks are swapped by ComfyUI-WanVideoWrapper, whose nodes
-    take no model of others."""
+    """Yield the loader of each component. ComfyUI-WanVideoWrapper swaps blocks; its nodes accept no
+    other loaders' models."""
     if swaps:
         yield f"# WanVideoBlockSwap: blocks_to_swap {swaps}; to block_swap_args of each below"
         yield from (f"# {_wrapped(row, name, forms.get(name, ''))}" for name in row.denoisers)
@@ -353,7 +353,7 @@ def _loaders(row: PipelineSpec, forms: Mapping[str, str], swaps: object) -> Iter
 
 
 def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
-    """Return the wrapper's own loader, which reads GGUF, too."""
+    """Return the wrapper's own loader, which reads GGUF as well."""
     if formats.is_gguf(form):
         return f"WanVideoModelLoader: {_file(row, name, form)}"
     packed = "fp8_e4m3fn" if form == formats.FP8 else "disabled"
@@ -361,7 +361,7 @@ def _wrapped(row: PipelineSpec, name: str, form: str) -> str:
 
 
 def _file(row: PipelineSpec, name: str, form: str) -> str:
-    """Return a file by its name where that is known, else the repository that has it."""
+    """Return a file's name if it is known, else the repository with it."""
     known = find(row.name)
     file = "" if known is None else known.gguf_file(name, form)
     where = f", of {row.gguf}" if row.gguf else ""

@@ -30,7 +30,7 @@ from weighbridge.workload.picture import Picture
 
 Parts = dict[str, ModelPart]
 UNET = "UNet2DConditionModel"
-# The ControlNet of a denoiser's class, and what it changes of the denoiser's config
+# denoiser class -> its ControlNet class, and changes to the denoiser's config
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     UNET: ("ControlNetModel", {}),
     "FluxTransformer2DModel": ("FluxControlNetModel", {"num_layers": 4, "num_single_layers": 10}),
@@ -52,19 +52,19 @@ ENCODERS: Mapping[int, Mapping[str, int]] = {
         "projection_dim": 1280,
     },
 }
-USUAL_RANK = 32  # of a LoRA that says none: assumed, published ones are 4 to 128
+USUAL_RANK = 32  # default rank of a LoRA: assumed, published ones are 4 to 128
 
 
 class LoraFiles(NamedTuple):
-    """How many LoRAs are beside each linear of a denoiser's blocks, and their rank."""
+    """The number of LoRAs on each linear of a denoiser's blocks, and their rank."""
 
     number: int
     rank: int
 
 
 def joined(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
-    """Return a pipeline with what is loaded beside it. Raises UnsupportedError for what nobody has
-    published for its classes."""
+    """Return a pipeline with the companions that the user loads. Raises UnsupportedError for ones
+    that are not published for its classes."""
     for wanted, join in (
         (w.controlnet, _with_controls),
         (w.ip_adapter, _with_pictures),
@@ -76,7 +76,7 @@ def joined(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, P
 
 
 def control_class(denoiser: str) -> str:
-    """Return the class of the ControlNets of a denoiser's class; "" where there is none."""
+    """Return the ControlNet class for a denoiser's class; "" if there is none."""
     return CONTROLS.get(denoiser, ("",))[0]
 
 
@@ -122,7 +122,7 @@ def _with_refiner(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[Pipeline
 
 
 def _part(name: str, config: Mapping[str, Any], owner: ModelPart) -> ModelPart:
-    """Return a component by its config; what is made of it stays with the denoiser."""
+    """Return a component by its config, cached with the denoiser."""
 
     def make() -> ModelPart:
         plan = components.blueprint(config) if "_class_name" in config else None
@@ -139,6 +139,6 @@ def _unknown(flag: str, row: PipelineSpec) -> UnsupportedError:
 
 
 def loras(w: Picture) -> LoraFiles | None:
-    """Return the LoRAs that are beside the denoiser as it runs; None of none, and of fused ones."""
+    """Return the LoRAs that run with the denoiser; None if there are none, or if they are fused."""
     count = w.lora or 0
     return None if not count or w.fuse_lora else LoraFiles(count, w.lora_r or USUAL_RANK)

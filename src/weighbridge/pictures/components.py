@@ -58,7 +58,7 @@ RECORDED = (
 )
 OLD_NAMES = {"Transformer2DModel": "PixArtTransformer2DModel"}  # PixArt's, whose defaults it has
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
-SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
+SEEN = Sizes(batch=1, height=256, width=256)  # the same for vision networks
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
 
 
@@ -103,8 +103,8 @@ def _programs() -> dict[str, Any]:
 
 
 def _program(cls: str, code: str = "") -> Any:
-    """Return the program of a class, a program's own code before diffusers'; None where there is
-    none."""
+    """Return the program of a class, that of another engine (`code`) before diffusers'; None if
+    there is none."""
     seen = CLASSES.get(cls)
     table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
     return _code_of(code).get(cls) or table.get(cls)
@@ -112,30 +112,30 @@ def _program(cls: str, code: str = "") -> Any:
 
 @cache
 def _code_of(program: str) -> dict[str, Any]:
-    """Return what a program runs in place of diffusers' classes."""
+    """Return the programs that an engine has in place of diffusers' classes."""
     return dict(import_module(f"{NETS}.{program}").PROGRAMS) if program else {}
 
 
 def followed(config: Raw, code: str) -> bool:
-    """Tell whether a program's own code of a class is followed: not of what reads pictures."""
+    """Return whether an engine's own code of a class is supported: not with image inputs."""
     return class_of(config) in _code_of(code) and not config.get("image_dim")
 
 
 def unfused(config: Raw, *, fused: bool) -> Iterator[str]:
-    """Say that a step that was recorded has queries, keys and values apart, where they are one
-    product."""
+    """Yield a note that a recorded step has separate queries, keys and values, although they are
+    one product."""
     cls = OLD_NAMES.get(class_of(config), class_of(config))
     if fused and cls in RECORDED:
         yield sentence("picture.unfused", cls=cls)
 
 
 def known(config: Raw) -> bool:
-    """Tell whether there is a program for the class that a config names."""
+    """Return whether there is a program for the class in a config."""
     return _program(class_of(config)) is not None
 
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
-    """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
+    """Run the program of a class. Raises UnsupportedError for a config that it does not support."""
     program = _program(run.cls, run.code)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
@@ -150,7 +150,7 @@ def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
 
 
 def _follow(config: Raw) -> None:
-    """Raise UnsupportedError for an option that the program of the class does not follow."""
+    """Raise UnsupportedError for an option that the program does not support."""
     for name, followed in FOLLOWED.get(class_of(config), {}).items():
         value = config.get(name)
         for one in value if isinstance(value, list | tuple) else (value,):
@@ -160,7 +160,7 @@ def _follow(config: Raw) -> None:
 
 
 def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> ProgramRun:
-    """Return a run at the smallest sizes, which has declared the whole tree."""
+    """Return a run at the smallest sizes, which declares the whole module tree."""
     heap = CountedHeap()
     run = ProgramRun(m=Machine(heap), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
     run.m.grad, run.block = False, block
@@ -170,7 +170,7 @@ def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> Prog
 
 
 def blueprint(config: Raw) -> Blueprint | None:
-    """Return the tree of the class that a config names; None where no program is of it."""
+    """Return the module tree of a config's class; None if it has no program."""
     if not known(config):
         return None
     blocks: dict[str, None] = {}

@@ -9,13 +9,13 @@ from typing import Any
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 
-MOST_NUMBER = 1 << 24  # of a width, a count or a size; more is hostile
+MOST_NUMBER = 1 << 24  # most of a width, a count or a size; more is hostile
 MOST_LISTED = 256
-LEAST_NUMBER = -1  # which stands for "the last"
+LEAST_NUMBER = -1  # -1 means "the last"
 
 
 class ComponentConfig:
-    """Values by their names; None where neither the config nor the class has one."""
+    """Values by name; None if neither the config nor the class has one."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -27,7 +27,7 @@ class ComponentConfig:
         return bool(self._values)
 
     def numbers(self) -> dict[str, float]:
-        """Numbers by their names, those of a list as name.0, name.1."""
+        """Return numbers by name, those of a list as name.0, name.1."""
         known: dict[str, float] = {}
         for key, value in self._values.items():
             if isinstance(value, int | float):
@@ -37,7 +37,7 @@ class ComponentConfig:
         return known
 
     def below(self, name: str) -> "ComponentConfig":
-        """The config of a part; an empty one where there is none."""
+        """Return the config of a part; an empty one if there is none."""
         values = self._values.get(name)
         if not isinstance(values, Mapping):
             return ComponentConfig({})
@@ -47,21 +47,21 @@ class ComponentConfig:
 
 
 def class_of(config: Mapping[str, Any]) -> str:
-    """The class that loads a component, as diffusers or transformers name it."""
+    """Return the class of a component, as diffusers or transformers name it."""
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else ""
     return str(config.get("_class_name") or named)
 
 
 def config_of(config: Mapping[str, Any]) -> ComponentConfig:
-    """Raises UnsupportedError for numbers that no network has."""
+    """Return a config with its class's defaults. Raises UnsupportedError for impossible numbers."""
     for name, value in config.items():
         _bounded(name, value)
     return ComponentConfig(_merged(_defaults().get(class_of(config), {}), config))
 
 
 def _merged(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config is saved as what differs from its class, and so are those within it."""
+    """Return a config over its defaults, nested ones too: files only hold differences."""
     values = {**defaults, **config}
     for name, value in config.items():
         if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
@@ -84,7 +84,7 @@ def _bounded(name: str, value: Any) -> None:
 
 @cache
 def _defaults() -> dict[str, dict[str, Any]]:
-    """Defaults of constructors, as diffusers 0.42 has them."""
+    """Return the defaults of constructors in diffusers 0.42."""
     path = os.path.join(os.path.dirname(__file__), "defaults.json")
     with open(path, encoding="utf-8") as file:
         defaults: dict[str, dict[str, Any]] = json.load(file)

@@ -31,7 +31,7 @@ from weighbridge.pictures.swapping import block_of
 
 FP8, SVDQUANT = "fp8", "svdquant"
 TEXT, DENOISER = "text", "denoiser"
-MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # as they are stored
+MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # multiplied without dequantizing
 WIDE = "DenseReluDense.wo.weight"
 BITSANDBYTES = ("nf4", "fp4", "bnb")
 BLOCKS = "@blocks"
@@ -40,8 +40,8 @@ BLOCKS = "@blocks"
 def by_component(
     quantization: str | None, spec: PipelineSpec, spelled: Callable[[str], str] | None = None
 ) -> dict[str, str]:
-    """Read what was asked. A component's own format is before that of all. Raises UsageError for a
-    component that there is not, or a format, and for two formats of one."""
+    """Return component -> format. A component's own format goes before a group's. Raises UsageError
+    for an unknown component or format, and for two formats of one."""
     asked = by_name(quantization, spelled)
     chosen: dict[str, str] = {}
     for name in sorted(asked, key=(TEXT, DENOISER).__contains__, reverse=True):
@@ -52,7 +52,7 @@ def by_component(
 def by_name(
     quantization: str | None, spelled: Callable[[str], str] | None = None
 ) -> dict[str, str]:
-    """Read formats by what they are asked for: a component, or a group of them."""
+    """Return formats by the user's names: a component, or a group of them."""
     asked: dict[str, str] = {}
     for item in filter(None, re.split("[,+]", quantization or "")):
         typed, sign, form = (word.strip() for word in item.rpartition("="))
@@ -64,7 +64,7 @@ def by_name(
 
 
 def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
-    """Return the components of a name, or of a group. Raises UsageError."""
+    """Return the components of a name or group. Raises UsageError."""
     groups = {TEXT: spec.encoders, DENOISER: spec.denoisers}
     if name in groups:
         return groups[name]
@@ -76,8 +76,8 @@ def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
 
 
 def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str]) -> frozenset[str]:
-    """Return the components to leave out; `text` is all encoders of texts. Raises UsageError for
-    one that is not there."""
+    """Return the components to leave out; `text` means all text encoders. Raises UsageError for an
+    unknown one."""
     names: set[str] = set()
     for name in dropped:
         if name != TEXT and name not in there:
@@ -88,7 +88,7 @@ def left_out(dropped: Iterable[str], spec: PipelineSpec, there: Collection[str])
 
 
 def canonical(form: str) -> str:
-    """Return a format as it is spelled. Raises UsageError with the nearest ones."""
+    """Return a format in our spelling. Raises UsageError with the nearest ones."""
     plain = form.strip().lower()
     if plain.endswith(BLOCKS):
         return canonical(plain.removesuffix(BLOCKS)) + BLOCKS
@@ -100,22 +100,22 @@ def canonical(form: str) -> str:
 
 
 def is_gguf(form: str) -> bool:
-    """Tell whether a format is one of ggml's."""
+    """Return whether a format is one of ggml's."""
     return form in schemes.GGUF
 
 
 def unpacks(form: str | None) -> bool:
-    """Tell whether a linear is unpacked whole for its product."""
+    """Return whether a linear is dequantized whole for its product."""
     return form is not None and not form.startswith(MULTIPLIED)
 
 
 def sizes(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
-    """Return the bytes of each tensor that a component has on the card."""
+    """Return the bytes of each tensor of a component on the card."""
     return memo(part, ("picture", form, dtype.name), lambda: tuple(_sizes(part, form, dtype)))
 
 
 def tables(part: ModelPart, dtype: DType) -> tuple[int, ...]:
-    """Return the bytes of each tensor that is no parameter and is cast as they are."""
+    """Return the bytes of each buffer that is cast together with the parameters."""
     return tuple(dtype.size(prod(one.shape)) for one in part.blueprint.buffers if not one.dtype)
 
 
@@ -154,13 +154,13 @@ def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
 
 
 class LinearFormat(NamedTuple):
-    """Bytes of a linear: those of a value, of a row and of each group of inputs."""
+    """Bytes of a linear: per element, per row and per group of inputs."""
 
     value: float
     row: int = 0
     group: float = 0.0
-    inputs: int = 1  # of a group; a linear that they do not divide is left in float16
-    rank: int = 0  # of a low-rank part in float16 beside it
+    inputs: int = 1  # per group; a linear that they do not divide stays in float16
+    rank: int = 0  # rank of an additional low-rank part in float16
 
     def size(self, param: Param, dtype: DType) -> int:
         """Return the bytes of a parameter; all but linears are in `dtype`."""
@@ -193,7 +193,7 @@ FORMATS: Mapping[str, LinearFormat] = {
 
 
 def of_pictures(form: str) -> LinearFormat | None:
-    """Return a format of the programs that make pictures; None of those of language models."""
+    """Return a format of picture programs; None for those of language models."""
     if form in FORMATS:
         return FORMATS[form]
     names = (form[:end] for end in range(len(form), 0, -1))
@@ -225,8 +225,8 @@ UNCAST_OF: Mapping[str, str] = {
 
 
 def resting(part: ModelPart, dtype: DType) -> tuple[tuple[int, ...], int]:
-    """Return the bytes of each tensor while its layer does not run, and of the largest layer in
-    the dtype that it runs in."""
+    """Return the bytes of each tensor while its layer does not run, and of the largest layer in its
+    compute dtype."""
     return memo(part, ("resting", dtype.name), lambda: _resting(part, dtype))
 
 
@@ -248,8 +248,8 @@ FUSED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
 
 
 def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
-    """Return the bytes that fuse_qkv_projections adds: the weights of queries, keys and values once
-    more, as one. Those before them stay. Source: diffusers models/attention_processor.py
+    """Return the bytes that fuse_qkv_projections adds: a second copy of query, key and value
+    weights, as one. The first copy stays. Source: diffusers models/attention_processor.py
     (fuse_projections)."""
     paths = (p.name.split(".") for p in part.blueprint.params if not p.tied)
     packed = zip(paths, sizes(part, form, dtype), strict=True)
@@ -257,15 +257,15 @@ def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
 
 
 def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:
-    """Return the bytes of the largest tensor: a leaf of sequential offload, or a linear that is
-    unpacked."""
+    """Return the bytes of the largest tensor: a leaf of sequential offload, or a dequantized
+    linear."""
     fitting = (p for p in part.blueprint.params if p.kind == "linear" or not linears)
     return max((dtype.size(prod(p.shape)) for p in fitting), default=0)
 
 
 def blocks(part: ModelPart) -> tuple[float, float, int]:
-    """Return shares of a component's parameters: what is in no block, the largest block; and how
-    many blocks there are. Blocks are children of lists of modules, as group offload cuts them."""
+    """Return the fractions of a component's parameters outside of blocks and in the largest block,
+    and the number of blocks. Blocks are children of module lists, as group offload cuts them."""
     return memo(part, ("blocks",), lambda: _blocks(part))
 
 

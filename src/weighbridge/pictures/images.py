@@ -32,7 +32,7 @@ PATCHES = "patch_embed.proj.weight"
 
 
 def program(shapes: Shapes) -> Program | None:
-    """Return the program of the networks that have such a tree; None where there is none."""
+    """Return the program of networks with such a module tree; None if there is none."""
     tree = Tree(NetPlace(ProgramRun.__new__(ProgramRun)), shapes)
     for room in ROOMS:
         programs = import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS
@@ -43,8 +43,8 @@ def program(shapes: Shapes) -> Program | None:
 
 
 def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
-    """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here, and
-    UsageError for pictures that a class of one size does not take."""
+    """Run a network on pictures. Raises UnsupportedError for a tensor without an operator here, and
+    UsageError for pictures of another size than a fixed-size class takes."""
     known = seeing(seen.config)
     if known is not None:
         if known.fixed and (seen.height, seen.width) != (known.height, known.width):
@@ -53,7 +53,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
         run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
         out = components.forward(run, seen.config, sizes)
-        run.pixels = None  # who asks holds them
+        run.pixels = None  # the caller holds them
         assert out is not None
         return out
     call = program(seen.shapes)
@@ -69,7 +69,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
 
 @frozen_record
 class SeenImages:
-    """A network on a card, and pictures that lie there."""
+    """A network on a card, and its input pictures there."""
 
     shapes: Shapes
     buffers: tuple[int, ...]  # bytes of each
@@ -85,8 +85,7 @@ class SeenImages:
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
-    """Return the fullest moment of a forward without gradients, beside weights, buffers and
-    pictures."""
+    """Return the peak of a forward without gradients, besides weights, buffers and pictures."""
     heap = Heap()
     m = machine(heap, seen.chip)
     m.grad = m.training = False
@@ -107,7 +106,7 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
 
 
 def usual(shapes: Shapes) -> tuple[int, int] | None:
-    """Return the sides of the pictures that positions are for; None where there are none."""
+    """Return the picture size that the position table is for; None without one."""
     table = shapes.get("pos_embed")
     if table is None:
         return None
@@ -116,7 +115,7 @@ def usual(shapes: Shapes) -> tuple[int, int] | None:
 
 
 def resized(shapes: Shapes, height: int, width: int) -> Shapes:
-    """Return the tree of a network that was made for pictures of another size."""
+    """Return the tree of the same network made for pictures of another size."""
     table = shapes.get("pos_embed")
     if table is None:
         return shapes
@@ -130,10 +129,10 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 @dataclass(slots=True, kw_only=True)
 class TrainedImages:
-    """What was alive in each phase of a step, at its fullest."""
+    """The peak of each phase of a step."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
-    saved: int = 0  # bytes that the graph holds where backward begins
+    saved: int = 0  # bytes saved for backward when it begins
     trainable: int = 0  # parameters that are trained
 
     def note(self, name: str, peak: LivePeak) -> None:
@@ -141,12 +140,12 @@ class TrainedImages:
 
 
 def segments(shapes: Shapes) -> bool:
-    """Tell whether a network gives classes of each place: a loss has them of each pixel."""
+    """Return whether a network classifies each place: its loss is per pixel."""
     return any(name.startswith("decode_head.") for name in shapes)
 
 
 def trainable(seen: SeenImages) -> dict[str, bool]:
-    """Tell of each parameter whether its class trains it as it comes."""
+    """Return for each parameter whether its class trains it by default."""
     known = seeing(seen.config)
     frozen = re.compile(NEVER if known is None else known.frozen)
     return {name: frozen.match(name) is None for name in seen.shapes}
@@ -158,8 +157,8 @@ def trained(
     autocast: DType | None = None,
     adapters: tuple[PictureAdapters, Sequence[str]] | None = None,
 ) -> TrainedImages:
-    """Run two steps of a network that is trained whole, or by `adapters` on the layers of some
-    paths: states are made at the end of the first. Gradients go before a forward (zero_grad)."""
+    """Run two training steps of a whole network, or of `adapters` on some layers: optimizer states
+    are created at the end of the first. Gradients are freed before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
     learns = trainable(seen)
@@ -210,6 +209,6 @@ def trained(
 
 
 def _cross_entropy(m: Machine, logits: Tensor) -> Tensor:
-    """cross_entropy(logits, labels), which autocast has in float32."""
+    """Return cross_entropy(logits, labels), which autocast computes in float32."""
     wide = softmax(m, cast(m, logits, FLOAT32) if m.autocast else logits)
     return remade(m, wide, m.new((), wide.dtype))

@@ -19,11 +19,11 @@ from weighbridge.training.forward.ops import matrix, norms
 from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import LeafTensor
 
-Side = int | tuple[int, ...]  # of every side, or of each: (time,) height, width
+Side = int | tuple[int, ...]  # of all sides, or of each: (time,) height, width
 
 
 class NetPlace:
-    """The modules below one path."""
+    """The modules below one path, with operations that declare them."""
 
     __slots__ = ("path", "run")
 
@@ -34,24 +34,24 @@ class NetPlace:
         return NetPlace(self.run, f"{self.path}{name}.")
 
     def each(self, name: str, count: int) -> "Iterable[NetPlace]":
-        """Return the blocks of a list, in their turn; those that repeat are passed over."""
+        """Return the blocks of a list in order; blocks that repeat earlier ones are skipped."""
         places = [self / name / number for number in range(count)]
         return places if self.run.kinds is None else _unlike(places, self.run.kinds, self.run.m)
 
     @property
     def number(self) -> int:
-        """The number of a block that the path ends with."""
+        """Return the number of the block at the end of the path."""
         return int(self.path.split(".")[-2])
 
     def block(self, call: Block, *values: Value) -> Any:
-        """Run a block: what is checkpointed, offloaded or swapped is a whole one."""
+        """Run a block: checkpointing, offloading and swapping work on whole blocks."""
         run = self.run
         return call(self, *values) if run.block is None else run.block(call, self, values)
 
     # ---- parameters
 
     def param(self, name: str, *shape: int, kind: ParamKind = "other") -> LeafTensor:
-        """Declare a parameter, and return it."""
+        """Declare and return a parameter."""
         full, run = self.path + name, self.run
         leaf = run.params.get(full)
         if leaf is None:
@@ -64,11 +64,11 @@ class NetPlace:
         return leaf
 
     def value(self, name: str, *shape: int, kind: ParamKind = "other") -> Value:
-        """Declare a parameter that the program reads as a tensor."""
+        """Declare a parameter, and return it as a tensor for the program."""
         return Value(self.run, self.param(name, *shape, kind=kind))
 
     def buffer(self, name: str, *shape: int, dtype: str = "", persistent: bool = True) -> Value:
-        """Declare numbers that a module holds and does not train."""
+        """Declare a buffer, which a module holds and does not train."""
         full = self.path + name
         self.run.buffers.setdefault(full, Buffer(full, shape, dtype, persistent))
         return self.run.constant(*shape)
@@ -96,8 +96,8 @@ class NetPlace:
         groups: int = 1,
         last: bool = False,
     ) -> Value:
-        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1.
-        `last`: channels lie last in memory, as tensor cores want them."""
+        """Convolve x [batch, channels, (frames,) height, width]. `pad` None keeps the size at
+        stride 1. `last`: channels_last memory format, for tensor cores."""
         sides, m = x.shape[2:], self.run.m
         kernels, strides = _each(kernel, len(sides)), _each(stride, len(sides))
         pads = [k // 2 for k in kernels] if pad is None else _each(pad, len(sides))
@@ -117,7 +117,7 @@ class NetPlace:
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def transposed(self, name: str, x: Value, out: int, kernel: int) -> Value:
-        """A transposed convolution that steps by its own width."""
+        """Return a transposed convolution whose stride is its kernel's width."""
         m, (batch, inside, height, width) = self.run.m, x.shape
         weight = self.param(f"{name}.weight", inside, out, kernel, kernel, kind="conv")
         shift = self.param(f"{name}.bias", out, kind="bias")
@@ -125,7 +125,7 @@ class NetPlace:
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
-        """Rows of a table, by numbers that are there."""
+        """Return rows of a table, by existing indexes."""
         self.param(f"{name}.weight", rows, width, kind="embedding")
         return self.run.new(batch, tokens, width)
 
@@ -141,8 +141,8 @@ class NetPlace:
         wide: bool = False,
         dense: bool = True,
     ) -> Value:
-        """`wide`: diffusers' FP32LayerNorm. `dense`: the input lies in the order of its
-        dimensions."""
+        """Return a LayerNorm. `wide`: diffusers' FP32LayerNorm; `dense`: the input is
+        contiguous."""
         width = x.shape[-1]
         weight = self.param(f"{name}.weight", width, kind="norm") if affine else None
         shift = self.param(f"{name}.bias", width, kind="norm") if affine and bias else None
@@ -153,10 +153,9 @@ class NetPlace:
     def rms_norm(
         self, name: str, x: Value, *, affine: bool = True, how: str = "diffusers"
     ) -> Value:
-        """`how`: diffusers' own, whose product is in float32; "torch", one kernel, of a copy in
-        float32 under autocast since torch 2.12; "float", the same of such a copy.
-
-        Source: pytorch 2.12 aten/src/ATen/autocast_mode.h (AT_FORALL_FP32), pytorch#188955."""
+        """Return an RMSNorm. `how`: "diffusers", with a float32 product; "torch", one kernel, on a
+        float32 copy under autocast since torch 2.12; "float", always on such a copy. Source:
+        pytorch 2.12 aten/src/ATen/autocast_mode.h (AT_FORALL_FP32), pytorch#188955."""
         run, m = self.run, self.run.m
         weight = self.value(f"{name}.weight", x.shape[-1], kind="norm") if affine else None
         if how == "diffusers":
@@ -172,7 +171,7 @@ class NetPlace:
         return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)
 
     def batch_norm(self, name: str, x: Value, *, frozen: bool = False) -> Value:
-        """`frozen`: all four are buffers, and a factor and a shift are made of them."""
+        """Return a BatchNorm. `frozen`: all four are buffers, and give a scale and a shift."""
         n, width = self / name, x.shape[1]
         for one in ("running_mean", "running_var"):
             n.buffer(one, width)
@@ -194,12 +193,12 @@ def _each(side: Side, count: int) -> tuple[int, ...]:
     return side if isinstance(side, tuple) else (side,) * count
 
 
-PERIODS = 1, 2, 3, 4  # blocks after which all lies again where it lay
+PERIODS = 1, 2, 3, 4  # blocks after which the allocator's state repeats
 
 
 def _unlike(places: Sequence[NetPlace], kinds: Mapping[str, int], m: Machine) -> Iterator[NetPlace]:
-    """Yield blocks, but for those that do again what blocks of their kind before them did: where
-    the allocator is as it was before, it goes on as it did, and nothing becomes fuller."""
+    """Yield blocks, without those that repeat earlier blocks of their kind: with the same allocator
+    state, memory develops in the same way, and no peak changes."""
     states: list[Any] = []
     number = 0
     while number < len(places):
@@ -215,21 +214,21 @@ def _unlike(places: Sequence[NetPlace], kinds: Mapping[str, int], m: Machine) ->
 
 
 def _repeats(states: Sequence[Any], period: int) -> bool:
-    """Tell whether the last two states are those of so many blocks before."""
+    """Return whether the last two states equal those `period` blocks before."""
     last, before = states[-2:], states[-2 - period : -period]
     return len(before) == len(last) and before == last
 
 
 def _of_kind(places: Sequence[NetPlace], kinds: Mapping[str, int], kind: int | None) -> int:
-    """Count the places up to one of another kind."""
+    """Return the number of places before one of another kind."""
     if kind is None:
         return 0
     return next((i for i, one in enumerate(places) if kinds.get(one.path) != kind), len(places))
 
 
 def kinds_of(params: Iterable[Param]) -> dict[str, int]:
-    """Return blocks by their paths, with a number that those have alike whose tensors are. Classes
-    of transformers put a word before the path that a program of an encoder has."""
+    """Return block paths -> a number, equal for blocks with equal tensors. Classes of transformers
+    put a word before the path that an encoder's program has."""
     kinds: dict[str, int] = {}
     for param in params:
         words = param.name.split(".")

@@ -27,12 +27,12 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 NETS = os.path.join(os.path.dirname(__file__), "nets")
 SIZES = "batch", "frames", "height", "width", "text"
-OWN = 2  # names in the path of a block
+OWN = 2  # dots in a block's path
 Known = Mapping[str, float]
 
 
 class RecordedStep(NamedTuple):
-    """One line: an operation with its results, what it reads, its words, and what ends with it."""
+    """One line: an operation, its results, its inputs, its arguments, and the values it frees."""
 
     op: str
     outs: tuple[str, ...]
@@ -42,7 +42,7 @@ class RecordedStep(NamedTuple):
 
 
 class RecordedProgram(NamedTuple):
-    """Lines of one form of a class, with what its config was when it was recorded."""
+    """Lines of one form of a class, with the config it was recorded for."""
 
     needs: list[str]
     lets: list[tuple[str, str]]
@@ -50,8 +50,7 @@ class RecordedProgram(NamedTuple):
 
 
 class LoopBody(NamedTuple):
-    """A loop over the blocks of a list: what it is given, what it hands back, and what it
-    reads besides."""
+    """A loop over the blocks of a list: its arguments, its results, and its other inputs."""
 
     names: tuple[str, ...]
     steps: Sequence[RecordedStep]
@@ -94,7 +93,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def number(text: str, sizes: Known) -> int:
-    """2*model_dim+text/2 with its numbers."""
+    """Return the value of 2*model_dim+text/2, with names from `sizes`."""
     total = 0.0
     for term in text.split("+"):
         above, *below = term.split("/")
@@ -108,7 +107,7 @@ def number(text: str, sizes: Known) -> int:
 
 
 class Player:
-    """One run of a program: what is held, dtypes of all that was, and numbers that were met."""
+    """One run of a program: live values, dtypes of all values, and numbers so far."""
 
     def __init__(self, sizes: Known) -> None:
         self.sizes = sizes
@@ -123,7 +122,7 @@ class Player:
         return self.met[text]
 
     def play(self, n: NetPlace, steps: Sequence[RecordedStep]) -> None:
-        """Play lines to the end of the program, or of the block that they are of."""
+        """Play lines to the end of the program or of the block."""
         place = 0
         while place < len(steps):
             step, place = steps[place], place + 1
@@ -145,7 +144,7 @@ class Player:
             values.pop(name, None)
 
     def _each(self, n: NetPlace, loop: RecordedStep, steps: Sequence[RecordedStep]) -> None:
-        """Play the blocks of a list: what one hands to the next is its argument."""
+        """Play the blocks of a list; results of one are arguments of the next."""
         leave, [count] = _after(steps, "leave", 0), self.numbers(loop)
         body, after = _body(loop.outs, steps[: leave - 1]), steps[leave - 1 :]
         again: Iterable[tuple[str, str]] = ()
@@ -179,7 +178,7 @@ def _body(names: tuple[str, ...], steps: Sequence[RecordedStep]) -> LoopBody:
 
 
 def _after(steps: Sequence[RecordedStep], op: str, place: int) -> int:
-    """Return the place behind the next operation of a name."""
+    """Return the place after the next operation called `op`."""
     return 1 + next(i for i in range(place, len(steps)) if steps[i].op == op)
 
 
@@ -269,7 +268,7 @@ def _linear(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) ->
 
 
 def _stored(player: Player, n: NetPlace, step: RecordedStep, xs: list[Value]) -> Value:
-    """Return a parameter or a buffer of a module, or rows of its table."""
+    """Return a parameter or buffer of a module, or rows of its table."""
     name, shape = step.words["at"], player.numbers(step)
     kind = cast("ParamKind", step.words.get("kind", "other"))
     if step.op == "embedding":
@@ -302,7 +301,7 @@ RESULTS: Mapping[str, Callable[[Player, NetPlace, RecordedStep, list[Value]], Re
 
 
 def _met(need: str, c: ComponentConfig, s: Sizes) -> bool:
-    """Tell whether a config, or a step, is of a form."""
+    """Return whether a config or a step satisfies a form's condition."""
     name, _, wanted = need.partition("=")
     have, other = (getattr(s, one, getattr(c, one)) for one in (name.rstrip("!"), wanted))
     text = ",".join(map(str, have)) if isinstance(have, list | tuple) else str(have)

@@ -22,19 +22,19 @@ from weighbridge.workload.picture import Picture
 # Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
 USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 BFLOAT16_SINCE = (8, 0)  # compute capability
-FRAMES_A_SECOND = 16  # where a pipeline says nothing
+FRAMES_A_SECOND = 16  # default frames per second
 DIFFUSERS, COMFYUI, SD_CPP = PROGRAMS = ("diffusers", "comfyui", "stable-diffusion.cpp")
 PROGRAMS_OF: Mapping[str, list[str]] = {
     name: having for name, *having in map(str.split, lines_beside(__file__, "programs_of.txt"))
 }
-OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
+OF_SD_CPP = (None, "none", "model")  # its offload modes
 SWAPPED = "wan"  # pipelines whose blocks ComfyUI-WanVideoWrapper swaps
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 LEAVES_SINCE = (0, 37)  # 8-bit modules of bitsandbytes the card
 
 
 def foreign(w: Picture) -> None:
-    """Raise ContradictionError for a setting of another program."""
+    """Raise ContradictionError for a setting of another engine."""
     engine = w.engine or DIFFUSERS
     for name, having in PROGRAMS_OF.items():
         value = w.said.get(name)
@@ -45,8 +45,8 @@ def foreign(w: Picture) -> None:
 
 
 def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
-    """Raise UsageError for more blocks to swap than a denoiser has, and for a pipeline that no
-    program swaps blocks of."""
+    """Raise UsageError for more blocks to swap than a denoiser has, and for a pipeline without
+    block swapping."""
     if not w.blocks_to_swap:
         return
     if not spec.name.startswith(SWAPPED):
@@ -58,7 +58,7 @@ def swaps(spec: PipelineSpec, w: Picture, part: ModelPart) -> None:
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
-    """Raises UsageError for sizes that the pipeline cannot make."""
+    """Return the request with defaults. Raises UsageError for impossible sizes."""
     width, height = _sides(spec, w)
     images = max(w.images or 0, spec.pictures)
     old = (release(w.engine_version or "") or IN_PLACE_UNTIL) < IN_PLACE_UNTIL
@@ -82,7 +82,7 @@ def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
 
 
 def _sides(spec: PipelineSpec, w: Picture) -> tuple[int, int]:
-    """Return width and height as the pipeline makes them."""
+    """Return width and height, rounded as the pipeline does."""
     width, height, _ = spec.size
     if w.size is not None:
         height, width = w.size
@@ -106,7 +106,7 @@ def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
 
 
 def rounded(spec: PipelineSpec, frames: int) -> int:
-    """Return the frames that a pipeline makes of so many. Source: diffusers 0.42
+    """Return the frames that a pipeline makes if asked for `frames`. Source: diffusers 0.42
     pipelines/wan/pipeline_wan.py (__call__: n // 4 * 4 + 1 where n % 4 is not 1); others have the
     frames of (n - 1) // time + 1 latents."""
     if spec.frames_nearest and frames % spec.time != 1:
@@ -115,8 +115,8 @@ def rounded(spec: PipelineSpec, frames: int) -> int:
 
 
 def _lasting(spec: PipelineSpec, seconds: float) -> int:
-    """Return the frames that last so long: 5 seconds of 16 frames are 81, a first one more. Raises
-    UsageError for pictures."""
+    """Return the frames of `seconds`: 5 seconds of 16 frames are 81, with a first one more. Raises
+    UsageError for images."""
     if spec.kind == "image":
         raise UsageError(sentence("picture.seconds", pipeline=spec.name))
     shown = round(seconds * (spec.fps or FRAMES_A_SECOND))
@@ -132,7 +132,7 @@ def _guidance(spec: PipelineSpec, w: Picture) -> str:
 def notes(
     spec: PipelineSpec, w: Picture, made: PictureRequest, absent: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield where a size is not the one that was asked, and which components are not weighed."""
+    """Yield notes on a size other than requested, and on components that are not estimated."""
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
         key = "picture.rounded" if spec.rounds else "picture.refused"
@@ -153,20 +153,20 @@ def notes(
 
 
 def checks(spec: PipelineSpec, w: Picture) -> bool:
-    """Tell whether diffusers loads networks that check prompts, whose sizes alone are known, and
-    puts them on the one card of a run."""
+    """Return whether diffusers loads safety checkers, of which only sizes are known, onto the one
+    card of a run."""
     return bool(spec.unweighed) and not w.device_map and (w.engine or DIFFUSERS) == DIFFUSERS
 
 
 def unweighed(spec: PipelineSpec, w: Picture) -> str:
-    """Name what diffusers loads, and nothing here weighs: "" of nothing. Where components are on
-    several cards, nobody knows whose those are that do not run."""
+    """Return the components that diffusers loads and the estimate leaves out, "" for none. With
+    components on several cards, the place of those that do not run is not known."""
     names = (*spec.unweighed, *spec.beside) if w.device_map else ()
     return ", ".join(names) if (w.engine or DIFFUSERS) == DIFFUSERS else ""
 
 
 def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
-    """Yield what is assumed of ControlNets and LoRAs."""
+    """Yield notes on assumptions about ControlNets and LoRAs."""
     if spec.controls and spec.denoiser != "unet":  # of which a ControlNet has the whole way down
         yield sentence("picture.controls")
     if files := loras(w):
@@ -174,8 +174,8 @@ def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
 
 
 def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> PipelineSpec:
-    """Add what cannot leave the card to what does not: 8-bit modules of bitsandbytes, up to
-    diffusers 0.36 (pull request 12972)."""
+    """Return the pipeline with components that cannot leave the card: 8-bit modules of
+    bitsandbytes, up to diffusers 0.36 (pull request 12972)."""
     version = release(w.engine_version or "") or LEAVES_SINCE
     names = (
         one for one, form in place.forms.items() if form == "bnb-int8" and version < LEAVES_SINCE
@@ -184,13 +184,12 @@ def staying(spec: PipelineSpec, w: Picture, place: ComponentPlacement) -> Pipeli
 
 
 def usual_dtype(spec: PipelineSpec, w: Picture) -> str:
-    """Return the dtype that a pipeline is loaded in: cards before Ampere have no products of
-    bfloat16."""
+    """Return a pipeline's default dtype: cards before Ampere have no bfloat16 products."""
     return OF_UPCAST if spec.upcast or is_before_bfloat16(w) else USUAL_DTYPE
 
 
 def is_before_bfloat16(w: Picture) -> bool:
-    """Tell whether a card is named that has no products of bfloat16."""
+    """Return whether the user's card has no bfloat16 products."""
     budget = w.budget()
     chip = None if budget is None else budget.choice.part.chip
     return chip is not None and chip.capability < BFLOAT16_SINCE

@@ -25,7 +25,7 @@ from weighbridge.settings.ranks import RING
 
 
 class PackedForm(NamedTuple):
-    """A format as a config of diffusers, and of transformers, says it."""
+    """A format as a config of diffusers, and of transformers."""
 
     config: str
     arguments: str
@@ -55,14 +55,14 @@ LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
 
 
 class GgufFile(NamedTuple):
-    """Where a file is, and a note for the reader."""
+    """The place of a file, and a note for the user."""
 
     where: str
     note: str = ""
 
 
 class PipelineLines:
-    """What a script is made of: the repository, classes by component, files in GGUF, formats, and
+    """The inputs of a script: the repository, classes by component, GGUF files, formats, and
     settings in effect."""
 
     def __init__(
@@ -107,7 +107,7 @@ class PipelineLines:
         yield self._call()
 
     def _ranks(self) -> Iterator[str]:
-        """Yield what each of several processes begins with."""
+        """Yield the first lines of each of several processes."""
         if ranks := self.settings.get("context_parallel_size"):
             yield f"# torchrun --nproc-per-node {ranks}"
             yield 'torch.distributed.init_process_group("nccl")'
@@ -123,7 +123,7 @@ class PipelineLines:
             yield f"pipe.{name}.enable_parallelism(config={config})"
 
     def _file(self, name: str, dtype: str) -> Iterator[str]:
-        """Yield the lines that load a denoiser from a file in GGUF."""
+        """Yield the lines that load a denoiser from a GGUF file."""
         where, note = json.dumps(self.gguf[name].where), self.gguf[name].note
         if note:
             yield f"# {name}: {note}"
@@ -147,7 +147,7 @@ class PipelineLines:
         return f"out = pipe({prompt}, {', '.join(sizes)})"
 
     def _packing(self, packed: Mapping[str, str], dtype: str) -> str:
-        """Return what packs components: one backend for all, or a config of each."""
+        """Return the quantization config: one backend for all components, or a config each."""
         form = PACKED[next(iter(packed.values()))]
         if not self._apart(packed):
             pairs = (pair.split("=", 1) for pair in form.arguments.format(dtype=dtype).split(", "))
@@ -161,7 +161,7 @@ class PipelineLines:
         return f"quant_mapping={{{each}}}"
 
     def _others(self, library: str) -> list[str]:
-        """Return the classes of components that are loaded in a dtype of their own."""
+        """Return the classes of components that load in a dtype of their own."""
         names = self.settings["dtypes"]
         return [self.classes[name] for name in names if self._library(name) == library]
 
@@ -183,11 +183,11 @@ class PipelineLines:
         return len({*packed.values()}) > 1 or not all(PACKED[f].backend for f in packed.values())
 
     def _resting(self) -> set[str]:
-        """Return the components that rest in float8, as a format."""
+        """Return the components that are stored in float8."""
         return {name for name, form in self.forms.items() if form == FP8}
 
     def _loader(self) -> str:
-        """Return the class that picks the pipeline, which a ControlNet makes another one."""
+        """Return the class that loads the pipeline, another one with a ControlNet."""
         return (
             "AutoPipelineForText2Image" if self.settings.get("controlnet") else "DiffusionPipeline"
         )
@@ -214,7 +214,7 @@ class PipelineLines:
             yield "# then the refiner's pipeline, with this one's text_encoder_2 and vae"
 
     def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
-        """Yield a word for the reader on each format that no line of diffusers loads."""
+        """Yield a comment for each format that diffusers cannot load."""
         names = self.forms.keys() - self._resting() - set().union(*loaded)
         yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
@@ -227,7 +227,7 @@ class PipelineLines:
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
     def _cast(self, dtype: str) -> Iterator[str]:
-        """Yield a line for each component that rests in float8."""
+        """Yield a line for each component that is stored in float8."""
         w, resting = self.settings, self._resting()
         casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
         for name in w["denoisers"]:
@@ -257,7 +257,7 @@ class PipelineLines:
 def script(
     model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, Any]
 ) -> str | None:
-    """Return the lines that run it so; None of a pipeline that has no repository."""
+    """Return the lines that run the pipeline; None if it has no repository."""
     if settings["engine"] == comfy.NAME:
         return comfy.script(row, settings, place.forms)
     if settings["engine"] == sdcpp.NAME:

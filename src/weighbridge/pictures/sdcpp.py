@@ -26,13 +26,13 @@ TILE, FLASH, SCORES = 256, "flash", "scores"  # pixels of --vae-tiling: 32 laten
 
 
 def recipe(spec: PipelineSpec) -> PipelineSpec:
-    """Return a pipeline as it is run there: its own tiles, a video whole."""
+    """Return a pipeline as stable-diffusion.cpp runs it: its own tiles, a video whole."""
     spec = spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), latents_uncast=False)
     return spec._replace(upcast=False, vae_dtype="", beside={})
 
 
 def asked(request: PictureRequest) -> PictureRequest:
-    """Guidance asks twice, attention writes its scores unless it is flash."""
+    """Return the request with two passes for guidance, and full scores without flash attention."""
     guidance = "none" if request.guidance == "none" else "two-pass"
     attention = "efficient" if request.attention == FLASH else SCORES
     return replace(request, guidance=guidance, attention=attention)
@@ -47,7 +47,7 @@ class GgmlCard(PipelineCard):
         return FLOAT32
 
     def after(self, name: str) -> StagePeak:
-        """End a network's forward: its buffer is as large as what lived in it at most."""
+        """End a network's forward: its buffer is as large as its peak."""
         stage = super().after(name)
         return stage._replace(peak=replace(stage.peak, reserved=stage.peak.allocated))
 
@@ -58,7 +58,7 @@ def script(
     forms: Mapping[str, str],
     cards: Mapping[str, int],
 ) -> str:
-    """Return the line that runs it so."""
+    """Return the command that runs the pipeline."""
     return " ".join(_words(row, settings, forms, cards))
 
 

@@ -19,7 +19,7 @@ NEVER = r"(?!)"
 
 
 class SeeingClass(NamedTuple):
-    """The room of a program, and the usual pictures of its class."""
+    """The module of a class's program, and the usual size of its pictures."""
 
     room: str
     height: int
@@ -47,7 +47,7 @@ CLASSES = {
 
 
 def seeing(config: Mapping[str, Any]) -> SeeingClass | None:
-    """Return what is known of the class that a config names; None of one without such a program."""
+    """Return the facts of a config's vision class; None for other classes."""
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     return CLASSES.get(named) if isinstance(named, str) else None

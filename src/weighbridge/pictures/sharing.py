@@ -42,8 +42,8 @@ from weighbridge.workload.picture_training import PictureTraining
 
 
 def sharding(w: PictureTraining) -> Sharding:
-    """Return the ranks that a run has: one a card, and DDP where nobody says another way. Raises
-    UsageError for ranks that share nothing, and for what does not leave the card."""
+    """Return the ranks of a run: one per card, with DDP by default. Raises UsageError for ranks
+    that share nothing, and for what cannot be offloaded."""
     budget = w.budget()
     cards = 1 if budget is None else budget.choice.count
     ranks = Ranks.of({"data_parallel_size": w.data_parallel_size or cards})
@@ -52,8 +52,8 @@ def sharding(w: PictureTraining) -> Sharding:
 
 
 def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> Around:
-    """Return what a rank does beside the step of one that is alone. `compute`: the dtype of
-    products; `views`: gradients live in DDP's buckets."""
+    """Return what sharding adds to a rank's step. `compute`: the dtype of products; `views`:
+    gradients are views of DDP's buckets."""
     if shares.kind.startswith("zero"):
         stage = int(shares.kind[-1])
         how_much, away = ZeroSizes(), shares.offload
@@ -78,7 +78,7 @@ def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> A
 def placed(
     shares: Around, m: Machine, params: Iterable[Param], dtype: DType, *, trained: bool
 ) -> dict[str, LeafTensor]:
-    """Put each parameter of a denoiser on the card as a rank has it."""
+    """Return each parameter of a denoiser, on the card as the rank holds it."""
     leaves = {}
     for p in params:
         leaf = leaves[p.name] = shares.place(m, ParameterSpec(p.name, p.shape, p.kind), dtype)
@@ -87,7 +87,7 @@ def placed(
 
 
 def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool) -> BuiltModel:
-    """Return a denoiser as what stands around it sees it. `cut`: its blocks are units."""
+    """Return a denoiser for the sharding code. `cut`: its blocks are units."""
     params = {f"{i}": leaf for i, leaf in enumerate(leaves)}  # encoders may share names
     root = Module(params, {})
     return BuiltModel(
@@ -102,7 +102,7 @@ def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool)
 
 
 def _blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the paths of blocks in the order in which they run, each once."""
+    """Return the paths of blocks in running order, each once."""
     paths: dict[str, None] = {}
 
     def passed(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
@@ -114,8 +114,8 @@ def _blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def in_units(run: ProgramRun, shares: Around, inner: RunBlock | None) -> RunBlock:
-    """Return what a program runs its blocks by: `shares` stands around each, through the tensor
-    that a gradient goes back through."""
+    """Return how a program runs its blocks in units of `shares`, linked through the tensor that has
+    a gradient."""
 
     def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         entry = _through([value.tensor for value in values])
@@ -140,6 +140,6 @@ def in_units(run: ProgramRun, shares: Around, inner: RunBlock | None) -> RunBloc
 
 
 def _through(tensors: list[Any]) -> int:
-    """Return the place of the first tensor that has a gradient, or else of the first."""
+    """Return the index of the first tensor with a gradient, else 0."""
     graded = (i for i, one in enumerate(tensors) if one is not None and one.requires_grad)
     return next(graded, 0)

@@ -80,7 +80,7 @@ class PipelineSpec(NamedTuple):
 
     @property
     def sides(self) -> int:
-        """Pixels that sides are multiples of."""
+        """Pixels of which sides are multiples."""
         return self.multiple or self.space
 
     @property
@@ -90,8 +90,8 @@ class PipelineSpec(NamedTuple):
 
 
 def row_of(model: Model) -> PipelineSpec:
-    """Return the row of a pipeline that was named, or else of one whose networks are of the same
-    classes: a tune of it. Raises UnsupportedError."""
+    """Return the row of a named pipeline, else of one whose networks have the same classes: a tune
+    of it. Raises UnsupportedError."""
     named = find(model.reference) or of_repository(model.reference)
     if named is None:
         named = _of_classes({p.name: p.config for p in model.parts})
@@ -104,8 +104,8 @@ def row_of(model: Model) -> PipelineSpec:
 
 
 def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
-    """Return the pipeline whose networks these are. Raises UnsupportedError where some that it
-    steps through lack."""
+    """Return the pipeline with these networks. Raises UnsupportedError if some that it needs are
+    missing."""
     known = [one for one in map(find, names()) if one is not None]
     alone = configs.get("")  # of a component's own folder
     likest = max(
@@ -129,8 +129,8 @@ def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
 
 
 def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tuple[str, ...] | None:
-    """Return the networks that are stepped through and are not there; None where one that is there
-    is of another class, or the first denoiser lacks."""
+    """Return the missing networks of a pipeline; None if an existing one has another class, or the
+    first denoiser is missing."""
     deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
     lacking = []
     for name in deciding:
@@ -142,7 +142,7 @@ def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tupl
 
 
 def _shared(pipeline: CataloguePipeline, theirs: Mapping[str, Config]) -> int:
-    """Count the values of configs that both say alike."""
+    """Return the number of equal values in both configs."""
     return sum(
         theirs[name].get(key) == value
         for name, config in pipeline.parts.items()
@@ -152,7 +152,7 @@ def _shared(pipeline: CataloguePipeline, theirs: Mapping[str, Config]) -> int:
 
 
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
-    """Read the row of a pipeline."""
+    """Return the specification in a pipeline's row."""
     row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()

@@ -31,12 +31,12 @@ PICTURES = "AutoencoderKL"  # which decodes a video as a batch of pictures
 FRAMES_AT_ONCE = 16  # decode_chunk_size of AnimateDiff
 UNET = "UNet2DConditionModel"
 Residuals = list[list[Value]]
-PATCH = 2  # pixels of the latents that are one token, in each direction
+PATCH = 2  # latents per token, in each direction
 
 
 @frozen_record
 class PictureRequest:
-    """What is made: pixels, frames and a batch, with every default filled in."""
+    """What to make: pixels, frames and a batch, with all defaults filled in."""
 
     width: int
     height: int
@@ -51,7 +51,7 @@ class PictureRequest:
     fuse_qkv: bool = False
     float_upsampling: bool = False
     caches_in_place: bool = False
-    ranks: int = 1  # that share the tokens of the denoiser
+    ranks: int = 1  # ranks that split the denoiser's tokens
     attends_by: str = ""
 
     def latent(self, spec: PipelineSpec) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ class PictureRequest:
 
 
 class Stage(NamedTuple):
-    """A component that runs, and as what."""
+    """A component's run, and its role."""
 
     name: str
     component: str
@@ -74,7 +74,7 @@ def run(
     request: PictureRequest,
     dropped: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
-    """Yield the stages in their order, each when it has run."""
+    """Yield the stages in order, each after its run."""
     spec = card.spec
     rows = request.batch * (1 if request.guidance == "none" else 2)
     encoders = [one for one in spec.encoders if one in card.parts and one not in dropped]
@@ -109,7 +109,7 @@ def _pictures(
 
 
 def _encoded(card: PipelineCard, request: PictureRequest) -> Stage:
-    """Encode pictures that are given by the autoencoder."""
+    """Return the stage that encodes input pictures with the autoencoder."""
     spec = card.spec
     frames, height, width = request.latent(spec)
     frames = frames if spec.encodes == "video" else 1
