@@ -22,26 +22,26 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.models.arch.blueprint import Param
 
 TWICE = 2
-LEAST = 2  # blocks on the card, whatever the share that waits
+LEAST = 2  # fewest blocks on the card
 DEPTH = 2  # of lists of blocks within modules: encoder.block.0
 
 
 class BlocksOnCard(NamedTuple):
-    """The bytes of tensors that are on the card, and of all that wait."""
+    """The bytes of each tensor on the card, and of all in host memory."""
 
     here: list[int]
     waiting: int
 
 
 def block_of(name: str) -> tuple[str, int] | None:
-    """Return the list that a tensor's block is of, and its number there; None outside of blocks."""
+    """Return the list of a tensor's block, and its number there; None outside of blocks."""
     words = name.split(".")
     place = next((i for i, word in enumerate(words[:-1]) if word.isdigit()), DEPTH + 1)
     return None if place > DEPTH else (".".join(words[:place]), int(words[place]))
 
 
 def lists(params: Iterable[Param]) -> dict[str, int]:
-    """Return the lists of blocks by their paths, with how many blocks each has."""
+    """Return the lists of blocks: path -> number of blocks."""
     numbers: dict[str, set[int]] = {}
     for p in params:
         block = block_of(p.name)
@@ -51,7 +51,7 @@ def lists(params: Iterable[Param]) -> dict[str, int]:
 
 
 def waiting(params: Sequence[Param], count: int, *, combined: bool = False) -> dict[str, int]:
-    """Return how many blocks of each list wait, where `count` are asked for."""
+    """Return how many blocks of each list are swapped, if `count` are requested."""
     return _waits(lists(params), count, combined=combined)
 
 
@@ -72,7 +72,7 @@ def _waits(known: Mapping[str, int], count: int, *, combined: bool = False) -> d
 
 
 def most(params: Sequence[Param], *, combined: bool = False) -> int:
-    """Return how many blocks may wait at most; 0 where there are none."""
+    """Return the most blocks that can be swapped; 0 without blocks."""
     known = lists(params)
     total = max(0, sum(known.values()) - 1)
     if combined or len(known) < 2:
@@ -89,8 +89,8 @@ def swapped(
     coming: int = 0,
     combined: bool = False,
 ) -> BlocksOnCard:
-    """Tell which of `sizes`, those of `params` first, are on the card while `count` blocks wait.
-    `coming`: whole blocks move, and so many more of them are there."""
+    """Return which of `sizes`, those of `params` first, are on the card with `count` blocks
+    swapped. `coming`: whole blocks move, and as many more are there."""
     if not count:
         return BlocksOnCard(list(sizes), 0)
     known = lists(params)
@@ -110,7 +110,7 @@ def swapped(
 
 
 def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> BlocksOnCard:
-    """Tell which of the tensors are on the card where a share of the bytes of blocks waits."""
+    """Return which tensors are on the card if a fraction of the blocks' bytes is swapped."""
     known = lists(params)
     blocks: dict[tuple[str, int], list[int]] = {}
     here = []
@@ -127,7 +127,7 @@ def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> Bl
 
 
 def _window(sizes: Sequence[int], room: int) -> int:
-    """Return the bytes of blocks after each other that a room holds."""
+    """Return the bytes of successive blocks that fit into `room`."""
     total = 0
     for count, nbytes in enumerate(sizes):
         if total + nbytes > room and count >= LEAST:

@@ -50,7 +50,7 @@ LINES = " | "  # between lines of one change
 
 
 class StepSpread(NamedTuple):
-    """Percent of what a step keeps and makes, by which it may be less, or more."""
+    """Percent by which the activations of a step may be smaller, or larger."""
 
     below: int
     above: int
@@ -104,17 +104,17 @@ class PictureTrainer(NamedTuple):
     torch: tuple[int, int] = TORCH
 
     def adapts(self, cls: str) -> tuple[str, ...]:
-        """Return what has adapters in a class of the denoiser."""
+        """Return the modules with adapters in a denoiser class."""
         kind = f"adapts:{self.name}:"
         others = (CLASSES[name] for name in CLASSES if f"{kind}{cls}".startswith(name))
         return next(others, self.targets)
 
     def forks(self, cls: str) -> bool:
-        """Tell whether a class of the denoiser is another one than diffusers'."""
+        """Return whether the trainer has its own version of a denoiser class."""
         return self.around == FORKED and (self.unets or "UNet" not in cls)
 
     def spread(self, cls: str) -> StepSpread:
-        """Return the percent by which activations may be others."""
+        """Return the percent by which activations may differ."""
         return LOOPED if self.around == FORKED and not self.forks(cls) else self.around
 
     def checkpoints(self, cls: str, how: str, *, most: bool = False) -> str:
@@ -219,9 +219,9 @@ TRAINERS: Mapping[str, PictureTrainer] = {
 
 @cache
 def words(trainer: str, cls: str = "") -> Mapping[str, str]:
-    """Return what a trainer calls changes of our settings for a class of the denoiser, by the
-    setting or by setting=value; it has none of the others. A row of some classes alone says how
-    these begin: quantization=nf4:Flux2."""
+    """Return a trainer's keys for our settings and a denoiser class, by setting or setting=value;
+    others have none. A row for some classes only has the beginning of their names:
+    quantization=nf4:Flux2."""
     rows: dict[str, dict[str, str]] = {}
     for line in text_beside(__file__, "trainer_words.txt").splitlines():
         if line.startswith("["):
@@ -235,8 +235,8 @@ def words(trainer: str, cls: str = "") -> Mapping[str, str]:
 
 
 def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
-    """Return changes of our settings as lines of a trainer's own command or config; "" where it has
-    no words for one of them."""
+    """Return changes of our settings as lines of a trainer's command or config; "" if it has no key
+    for one of them."""
     known = words(trainer, cls)
     filled = {**change, "part": "unet" if "UNet" in cls else "transformer"}
     if "size" in change:
@@ -250,8 +250,8 @@ def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
 
 
 def _single(change: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield changes one by one: formats of several components, and components that are left out,
-    are several."""
+    """Yield changes one by one: formats of several components, and several dropped components, are
+    separate."""
     for name, value in change.items():
         if name == "quantization" and value:
             yield from ((name, form) for form in re.split("[,+]", value))
@@ -262,7 +262,7 @@ def _single(change: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _line(known: Mapping[str, str], name: str, value: Any) -> str:
-    """Return a trainer's words for one change; "" where it has none."""
+    """Return a trainer's line for one change; "" if it has none."""
     if name.startswith("uncached"):
         return known.get("cached", NOTHING if value else "")
     if value is False:

@@ -60,7 +60,7 @@ PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
     *("cache", "load", "encode"),
     *("forward", "backward", "step"),
 )
-CLIP = "CLIPTextModel"  # whose layers scripts train beside a denoiser
+CLIP = "CLIPTextModel"  # scripts train its layers with the denoiser's
 CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 EMA = "second average"
 ONE = 1  # block that was swapped is there
@@ -69,14 +69,14 @@ WAYS = 2  # forward and backward, which have layers of their own on the card
 
 @frozen_record
 class PicturePlan:
-    """A run with every default filled in. `parts` by component; `encodes` are encoders that stay on
-    the card beside the denoiser and run in each step, `caches` those that run before it, `beside`
-    the denoiser or alone."""
+    """A run with all defaults filled in. `parts`: by component; `encodes`: encoders that stay on
+    the card and run in each step; `caches`: those that run before it, `beside` the denoiser or
+    alone."""
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
     sizes: Sizes
-    weights: DType  # of the denoiser that is frozen, or trained whole
+    weights: DType  # of the denoiser, frozen or fully trained
     autocast: DType | None
     dtypes: Mapping[str, DType]  # of the other components
     optimizer: Optimizer
@@ -85,7 +85,7 @@ class PicturePlan:
     accumulation: int = 1
     checkpointing: str = "none"
     attention: str = "sdpa"
-    attention_away: bool = False  # what attention saves waits in host memory
+    attention_away: bool = False  # attention's saved tensors wait in host memory
     fuse_qkv: bool = False
     ema: bool = False
     encodes: tuple[str, ...] = ()
@@ -95,10 +95,10 @@ class PicturePlan:
     vae_tiling: bool = False
     blocks_to_swap: int = 0
     streaming: str = "none"  # layers, or blocks
-    waiting: float = 1.0  # of what is streamed
+    waiting: float = 1.0  # fraction of the streamed weights in host memory
     depth: int = 2  # layers of each way that are on the card
     combined: bool = False  # the last of all lists of blocks wait
-    bounced: bool = False  # a layer that is streamed saves what it reads
+    bounced: bool = False  # a streamed layer saves its input
     torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
     sharding: Sharding = field(default_factory=Sharding)
@@ -111,46 +111,46 @@ class PicturePlan:
 
     @property
     def away_whole(self) -> bool:
-        """Tell whether what is trained whole waits in host memory, in part."""
+        """Whether a fully trained denoiser is partly offloaded to host memory."""
         return self.adapters is None and bool(self.blocks_to_swap or self.streaming != "none")
 
     @property
     def form(self) -> str | None:
-        """The format of the denoiser that is frozen."""
+        """The format of the frozen denoiser."""
         return self.forms.get(self.spec.denoiser)
 
     def around(self) -> Around:
-        """Make what stands around the step of a rank."""
+        """Return what sharding adds to a rank's step."""
         how = {"views": self.views, "buckets": self.buckets}
         return sharing.around(self.sharding, self.autocast or self.weights, **how)
 
     def encoder(self, name: str) -> tuple[int, ...]:
-        """Return the bytes of each tensor of a component beside the denoiser."""
+        """Return the bytes of each tensor of a component besides the denoiser."""
         return formats.sizes(self.parts[name], self.forms.get(name), self.dtypes[name])
 
 
 @dataclass(slots=True, kw_only=True)
 class PictureRun:
-    """Phases of a run: what was alive in each, at its fullest."""
+    """The peak of each phase of a run."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
     trained: int = 0
-    saved: int = 0  # bytes that the graph holds where the first backward begins
+    saved: int = 0  # bytes saved for backward when the first one begins
     waiting: int = 0  # bytes of weights in host memory
-    away: int = 0  # bytes of activations there, at most
+    away: int = 0  # most bytes of activations there
     offloaded: int = 0  # bytes of parameters, master copies and states there
     unsettled: bool = False  # a later torch keeps more
 
     def note(self, name: str, peak: LivePeak) -> None:
-        """Keep the fullest of each phase."""
+        """Keep the largest peak of each phase."""
         self.reserved[name] = max(peak.reserved, self.reserved.get(name, 0))
         keep_fullest(self.moments, name, peak)
 
 
 def run(plan: PicturePlan) -> PictureRun:
-    """Encode what is kept, then run two steps. What waits of a frozen base changes nothing else, so
-    that steps are run once for all of its shares."""
+    """Encode what is cached, then run two steps. Offloading a frozen base changes nothing else, so
+    the steps run once for all its fractions."""
     undivided = plan.form is not None or not plan.sharding.parameters
     still = undivided and plan.adapters is not None and plan.streaming != "layers"
     whole = replace(plan, blocks_to_swap=0, streaming="none", waiting=1.0) if still else plan
@@ -181,7 +181,7 @@ PARTS = frozenset(("spec", "parts", "dtypes", "forms", "caches", "beside"))
 
 
 def _encoders(plan: PicturePlan, names: Iterable[str]) -> tuple[object, ...]:
-    """Return what decides a run of these encoders."""
+    """Return the key of a run of these encoders."""
     each = ((one, plan.forms.get(one), plan.dtypes[one]) for one in names)
     return (plan.spec.name, plan.sizes, plan.chip, plan.vae_tiling, *each)
 
@@ -220,7 +220,7 @@ def _steps(plan: PicturePlan) -> PictureRun:
 
 def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
     """Return the peak of encoders that run before the steps: on one picture or text at a time, or
-    on a batch beside the denoiser, which has its adapters by then. What they give stays."""
+    on a batch with the denoiser and its adapters loaded. Their outputs stay."""
     m = machine(Heap(), plan.chip)
     for one in names:
         m.heap.row(plan.encoder(one), one)
@@ -239,7 +239,7 @@ def _cached(plan: PicturePlan, names: tuple[str, ...]) -> LivePeak:
 
 
 def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | None:
-    """Run an encoder, of which nothing is kept but what it gives. Pixels are those of a batch."""
+    """Run an encoder, of which only the output is kept. Pixels are those of a batch."""
     text, config = plan.spec.short.get(name, sizes.text), plan.parts[name].config
     side = "encode" if name == plan.spec.vae else "both"
     run_sizes = _tile(plan, sizes) if side == "encode" and plan.vae_tiling else sizes
@@ -253,7 +253,7 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
 
 
 def _tile(plan: PicturePlan, sizes: Sizes) -> Sizes:
-    """Return the sizes of one tile of an encode; what is done of latents is small."""
+    """Return the sizes of one tile of an encode; work on latents is small."""
     space, config = plan.spec.space, plan.parts[plan.spec.vae].config
     tile = tiles.tile(class_of(config), config_of(config), space)
     sides = plan.spec.tile or (space * sizes.height, space * sizes.width)
@@ -262,7 +262,7 @@ def _tile(plan: PicturePlan, sizes: Sizes) -> Sizes:
 
 
 class TrainedText(NamedTuple):
-    """A text encoder that is trained: its parameters, and what stands in for linears."""
+    """A trained text encoder: its parameters, and the replacements of its linears."""
 
     params: dict[str, LeafTensor]
     wraps: dict[str, Wrap]
@@ -301,7 +301,7 @@ class DenoiserStep:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
 
     def _base(self) -> dict[str, LeafTensor]:
-        """Put the denoiser on the card, but for what waits in host memory."""
+        """Load the denoiser onto the card, without what stays in host memory."""
         plan, m = self.plan, self.m
         m.heap.row(formats.tables(plan.denoiser, plan.weights), "weights")
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
@@ -327,7 +327,7 @@ class DenoiserStep:
         return leaves
 
     def _text(self, name: str) -> "TrainedText":
-        """Put a text encoder that is trained on the card: its adapters, or all of it."""
+        """Load a trained text encoder onto the card: its adapters, or all of it."""
         plan, m = self.plan, self.m
         tree = components.blueprint(plan.parts[name].config)  # as its program names it
         params = () if tree is None else tree.counted
@@ -346,8 +346,8 @@ class DenoiserStep:
         return TrainedText(leaves, layers.linears)
 
     def all(self, *, last: bool) -> None:
-        """Run a micro-batch forward and backward, the `last` of a step or one before it. What came
-        of texts has its gradient when the denoiser is done."""
+        """Run a micro-batch forward and backward, the `last` of a step or an earlier one. Text
+        embeddings get their gradients after the denoiser."""
         m = self.m
         inputs = self._encoded()
         self.around.begins(m, self.built)
@@ -359,8 +359,8 @@ class DenoiserStep:
         self.result.note(BACKWARD, m.heap.phase())
 
     def _noted(self, *, last: bool) -> list[Value]:
-        """Walk a micro-batch. What the first asked for is kept where it left gradients alone, and
-        nothing that stands around it sees its blocks."""
+        """Run a micro-batch and note its allocations. The first one's are kept if it began without
+        gradients and no sharding hooks its blocks."""
         m, heap, tape = self.m, self.m.heap, HeapTape()
         heap.notes, begin = tape.notes, heap.place() + 1
         texts = self._walked(last=last)
@@ -375,7 +375,7 @@ class DenoiserStep:
         return texts
 
     def _repeated(self) -> bool:
-        """Ask for what the first asked for, which began without gradients, as this one does."""
+        """Repeat the first micro-batch's allocations, if this one begins without gradients, too."""
         m = self.m
         if not self.left or any(p.grad for p in self.trained):
             return False
@@ -389,7 +389,7 @@ class DenoiserStep:
         return True
 
     def _walked(self, *, last: bool) -> list[Value]:
-        """Walk a micro-batch, and return what came of texts, whose backward is still to come."""
+        """Run a micro-batch, and return the text embeddings, whose backward is still to come."""
         m, plan = self.m, self.plan
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
@@ -403,7 +403,7 @@ class DenoiserStep:
         return texts
 
     def _encoded(self) -> list[Tensor]:
-        """Return what the loop holds: latents, noise, both together, the target, and prompts."""
+        """Return the tensors of the loop: latents, noise, their sum, the target, and prompts."""
         m, plan, s = self.m, self.plan, self.plan.sizes
         for name in plan.encodes:
             if name not in self.texts:
@@ -455,7 +455,7 @@ class DenoiserStep:
 
 
 def _of_encoder(name: str, leaves: Iterable[LeafTensor]) -> Iterator[LeafTensor]:
-    """Name what is trained by its encoder: two of a pipeline have the same names."""
+    """Prefix trained tensors with their encoder: two of a pipeline have the same names."""
     for leaf in leaves:
         leaf.name = f"{name}.{leaf.name}"
         yield leaf
@@ -471,7 +471,7 @@ def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
 
 
 def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -> BlocksOnCard:
-    """Tell which of the frozen denoiser's tensors are on the card."""
+    """Return which of the frozen denoiser's tensors are on the card."""
     if plan.streaming == "blocks":
         return shared(params, sizes, plan.waiting)
     coming = ONE if plan.combined else 0
@@ -479,8 +479,8 @@ def _on_card(params: Sequence[Param], sizes: Sequence[int], plan: PicturePlan) -
 
 
 def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ...]:
-    """Return the weights that wait. Where not all do, they are drawn by chance: here they are
-    spread evenly."""
+    """Return the weights in host memory. If only some are, the program draws them by chance: here
+    they are spread evenly."""
     if plan.streaming != "layers":
         return ()
     linears = [p.name for p in params if p.kind == "linear" and p.name.endswith(".weight")]
@@ -491,8 +491,8 @@ def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ..
 def _streamed(
     params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
 ) -> BlocksOnCard:
-    """Keep a few of the layers that wait on the card, one after the other, in the dtype of
-    products."""
+    """Return the tensors on the card with a few of the streamed layers, one after the other, in the
+    dtype of products."""
     each = list(zip(params, sizes, strict=True))
     away = {*streams}
     here = [nbytes for p, nbytes in each if p.name not in away]

@@ -26,13 +26,13 @@ from weighbridge.workload.picture_training import PictureTraining
 HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "fp32": FLOAT32}
 LARGEST_FACTOR = 1 << 12
 MIXED = "-mixed"
-WHOLE = 10_000  # LyCORIS's rank by which W2 is never cut in two
+WHOLE = 10_000  # LyCORIS's rank for which W2 is never split
 
 
 def plan(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining, chip: Chip | None
 ) -> PicturePlan:
-    """Raises UsageError for settings that contradict each other or the pipeline."""
+    """Return the run with defaults. Raises UsageError for contradictory settings."""
     trainer = trainer_of(w)
     _consistent(spec, parts, w)
     precision = w.precision or trainer.precision
@@ -42,7 +42,7 @@ def plan(
     adapters = None if w.method == "full" else _adapters(w, trainer, compute, cls)
     stepped = optimizer(w.optimizer or trainer.optimizer)
     encodes, caches = _encoders(spec, parts, w)
-    # What is trained whole by mixed precision is in float32
+    # a full training in mixed precision has float32 weights
     usual = FLOAT32 if w.method == "full" and mixed and trainer.master else compute
     forms, plain = formats.by_component(w.quantization, spec, base.canonical), _unpacked(w)
     return PicturePlan(
@@ -85,12 +85,12 @@ def trainer_of(w: PictureTraining) -> PictureTrainer:
 
 
 def again(w: PictureTraining, cls: str, *, most: bool = False) -> str:
-    """Return what is computed again in backward, or may be, as the program has it for a class."""
+    """Return the checkpointing that the program uses, or may use, for a class."""
     return trainer_of(w).checkpoints(cls, w.checkpointing or "none", most=most)
 
 
 def _unpacked(w: PictureTraining) -> bool:
-    """Tell whether layers that are streamed stay as they are."""
+    """Return whether streamed layers stay unquantized."""
     return w.streaming == "layers" and not trainer_of(w).packs
 
 
@@ -142,7 +142,7 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
 def _adapters(
     w: PictureTraining, trainer: PictureTrainer, compute: DType, cls: str
 ) -> PictureAdapters:
-    """fp16: diffusers' scripts cast what is trained to float32."""
+    """Return the adapters. In fp16, diffusers' scripts cast them to float32."""
     wide = trainer.wide or compute == FLOAT16
     lokr = w.method == "lokr"
     factors = _factors(w.lokr_factors or ())
@@ -165,8 +165,8 @@ def _adapters(
 
 
 def with_less_of_factors(asked: PicturePlan, w: PictureTraining) -> PicturePlan | None:
-    """Return the run with the smallest factors that examples of a program have, by which LoKr is
-    largest; None where factors were given, or where the program itself has a default."""
+    """Return the run with the smallest factors in a program's examples, for which LoKr is largest;
+    None if the user sets factors, or if the program has a default."""
     how = asked.adapters
     if how is None or w.method != "lokr" or w.lokr_factor or w.lokr_factors:
         return None
@@ -175,7 +175,7 @@ def with_less_of_factors(asked: PicturePlan, w: PictureTraining) -> PicturePlan 
 
 
 def _factors(written: tuple[str, ...]) -> dict[str, int]:
-    """Read Attention=16, FeedForward=8. Raises UsageError."""
+    """Return the factors in Attention=16, FeedForward=8. Raises UsageError."""
     factors: dict[str, int] = {}
     for item in written:
         kind, _, text = (word.strip() for word in item.partition("="))
@@ -189,8 +189,8 @@ def _factors(written: tuple[str, ...]) -> dict[str, int]:
 def _encoders(
     spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the encoders that run in each step, and those that ran before. Those that are left out
-    ran in a run of their own."""
+    """Return the encoders that run in each step, and those that ran before. Left-out ones ran
+    separately."""
     texts = tuple(name for name in spec.encoders if name in parts)
     live = w.uncached_text or w.train_text_encoder
     pictures = (spec.vae,)
@@ -215,7 +215,7 @@ def _dtypes(
 
 
 def _of_steps(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator[str]:
-    """Yield what is said of blocks that are computed again, compiled, or wait in part."""
+    """Yield notes on blocks that are recomputed, compiled, or partly offloaded."""
     how = w.checkpointing or "none"
     if again(w, cls) != how:
         yield sentence("picture_training.again", title=trainer.title, asked=how, used=again(w, cls))
@@ -226,7 +226,7 @@ def _of_steps(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator
 
 
 def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterator[str]:
-    """Yield what is not as it was asked, and what is not counted."""
+    """Yield notes on settings that are not as requested, or not estimated."""
     s = asked.sizes
     if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
         size = f"{s.width * spec.space} x {s.height * spec.space}"

@@ -17,8 +17,8 @@ Shapes = Mapping[str, Shape]
 
 
 class Tree:
-    """The modules below one path, with the shapes of the whole tree. `frozen`: batch norms are as
-    they were loaded, and are not trained."""
+    """The modules below one path, with the shapes of the whole tree. `frozen`: batch norms stay as
+    loaded and do not train."""
 
     __slots__ = ("_frozen", "_modules", "place", "shapes")
 
@@ -41,18 +41,18 @@ class Tree:
         return self.place.run
 
     def has(self, name: str | int) -> bool:
-        """Tell whether there is a module or a parameter of that name."""
+        """Return whether there is a module or a parameter of that name."""
         return f"{self.place.path}{name}" in self._modules
 
     def shape(self, name: str) -> Shape:
         return self.shapes[self.place.path + name]
 
     def each(self, name: str) -> "list[Tree]":
-        """Return the modules of a sequence that hold something."""
+        """Return the modules of a sequence that have parameters."""
         return (self / name).children()
 
     def children(self, prefix: str = "", first: int = 0) -> "list[Tree]":
-        """Return the modules with numbers for names."""
+        """Return the modules with numbers as names."""
         beyond = first
         while self.has(f"{prefix}{beyond}"):
             beyond += 1
@@ -63,8 +63,8 @@ class Tree:
     def conv(
         self, name: str, x: Value, stride: int = 1, *, pad: int | None = None, last: bool = False
     ) -> Value:
-        """A convolution; one that steps by its own width has no edges. TensorFlow's pads a copy of
-        its input where it steps."""
+        """Return a convolution; if its stride is its width, it has no padding. TensorFlow pads a
+        copy of its input if the stride is above 1."""
         out, inside, kernel, _ = self.shape(f"{name}.weight")
         if pad is None:
             pad = 0 if kernel == stride else kernel // 2
@@ -99,30 +99,30 @@ def _modules(shapes: Shapes) -> frozenset[str]:
 
 
 def _padded(x: Value, kernel: int, stride: int) -> Value:
-    """timm's pad_same: as many places as the steps need, behind more than before."""
+    """Return timm's pad_same: as much as the strides need, more behind than before."""
     sides = ((-(-side // stride) - 1) * stride + kernel for side in x.shape[2:])
     return x.resized(*x.shape[:2], *(max(a, b) for a, b in zip(sides, x.shape[2:], strict=True)))
 
 
 def in_place(x: Value, keeps: str) -> Value:
-    """An activation that writes over its input. What needs the input for backward copies it first
-    (torch tools/autograd/derivatives.yaml)."""
+    """Return an in-place activation. If backward needs the input, it is copied first (torch
+    tools/autograd/derivatives.yaml)."""
     kind = pointwise.of_result_ if keeps == "result" else pointwise.of_input_
     return Value(x.run, kind(x.run.m, x.tensor))
 
 
 def pooled(x: Value) -> Value:
-    """The mean of each channel, [batch, channels, 1, 1]"""
+    """Return the mean of each channel, [batch, channels, 1, 1]."""
     return x.resized(*x.shape[:2], *[1] * len(x.shape[2:]))
 
 
 def grown(x: Value, *shape: int) -> Value:
-    """Interpolate between places, which autocast has in float32."""
+    """Return an interpolated picture; autocast computes it in float32."""
     return (x if x.run.m.autocast is None else x.float()).resized(*shape)
 
 
 def doubled(x: Value) -> Value:
-    """The same picture twice as large on each side."""
+    """Return the picture twice as large on each side."""
     batch, width, height, breadth = x.shape
     return grown(x, batch, width, 2 * height, 2 * breadth)
 
@@ -136,7 +136,7 @@ def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *firs
 
 
 def complete(run: ProgramRun, shapes: Shapes) -> None:
-    """Raises UnsupportedError where a tensor of the tree was not met, or is of another shape."""
+    """Raise UnsupportedError if a tensor of the tree was not declared, or has another shape."""
     for name, shape in shapes.items():
         declared = run.declared.get(name)
         if declared is None or declared.shape != shape:

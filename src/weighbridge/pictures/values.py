@@ -34,14 +34,14 @@ Block = Callable[..., Any]  # of a place and values
 
 
 class ConvWrap(Protocol):
-    """Stands in for a convolution."""
+    """A replacement of a convolution."""
 
     def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor: ...
 
 
 RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
-TORCH = (2, 13)  # whose kernels are chosen
-NORMS_WIDE = (2, 12)  # since when autocast runs rms_norm in float32
+TORCH = (2, 13)  # the release whose kernels are chosen
+NORMS_WIDE = (2, 12)  # first release whose autocast runs rms_norm in float32
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
 KERNELS = {
     "flash": attentions.flash,
@@ -54,8 +54,8 @@ KERNELS = {
 
 @frozen_record
 class Sizes:
-    """Sizes of one step. Frames, height and width are of the latents; `tokens` packed tokens that
-    come besides (reference images); `side`: encode, decode or both of an autoencoder."""
+    """Sizes of one step. Frames, height and width are those of the latents; `tokens`: further
+    packed tokens (reference images); `side`: encode, decode or both, for an autoencoder."""
 
     batch: int = 1
     frames: int = 1
@@ -68,19 +68,19 @@ class Sizes:
     tiled: bool = False  # an autoencoder after enable_tiling
 
     def latents(self, channels: int) -> Shape:
-        """A video as an autoencoder has it: [batch, channels, frames, height, width]."""
+        """Return a video's latents: [batch, channels, frames, height, width]."""
         return self.batch, channels, self.frames, self.height, self.width
 
     def pixels(self, channels: int, space: int, time: int) -> Shape:
-        """The same decoded: `space` pixels of a latent on each side, `time` frames of each but the
-        first."""
+        """Return the decoded shape: `space` pixels per latent on each side, `time` frames per
+        latent frame but the first."""
         frames = time * (self.frames - 1) + 1
         return self.batch, channels, frames, space * self.height, space * self.width
 
 
 @dataclass(slots=True, kw_only=True)
 class ProgramRun:
-    """One run of a program: the machine that it runs on, and what it declared so far."""
+    """One run of a program: its machine, and what it has declared so far."""
 
     m: Machine
     cls: str  # of the component, as its config names it
@@ -111,16 +111,16 @@ class ProgramRun:
     detections: int = 100  # of a picture: box_detections_per_img of torchvision
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
-        """A tensor that comes from outside, or that a kernel fills."""
+        """Return a tensor from outside, or one that a kernel fills."""
         return Value(self, self.m.new(shape, dtype or self.dtype))
 
     def constant(self, *shape: int, dtype: DType | None = None) -> "Value":
-        """Numbers that a module holds, or that are counted elsewhere: nothing is taken for them."""
+        """Return a tensor that a module holds or that is counted elsewhere: it takes no memory."""
         return Value(self, Computed(shape, dtype or self.dtype, None))
 
 
 def machine(heap: Heap, chip: Chip | None = None) -> Machine:
-    """Return a card of its own, with the workspace that cuBLAS keeps there."""
+    """Return a card with the workspace that cuBLAS keeps there."""
     m = Machine(heap)
     m.chip = chip or ASSUMED
     [m.workspace] = m.sizes(lasting, TORCH)
@@ -173,7 +173,7 @@ class Value:
         return self._as(pointwise.divide(self.run.m, self.tensor, other.tensor))
 
     def matmul(self, other: "Value", columns: int) -> "Value":
-        """[..., n, k] times [..., k, columns]"""
+        """Return [..., n, k] times [..., k, columns]."""
         return self._as(matrix.matmul(self.run.m, self.tensor, other.tensor, columns))
 
     def act(self, keeps: str = "input") -> "Value":
@@ -197,11 +197,11 @@ class Value:
         return self.to(FLOAT32)
 
     def like(self, other: "Value") -> "Value":
-        """In the dtype of another."""
+        """Return the value in the dtype of `other`."""
         return self.to(other.dtype)
 
     def mean(self) -> "Value":
-        """Over the last dimension, which stays with size 1."""
+        """Return the mean over the last dimension, which stays with size 1."""
         return self._as(pointwise.mean(self.run.m, self.tensor))
 
     # ---- shapes
@@ -210,24 +210,24 @@ class Value:
         return self._as(self.tensor.view(*shape))
 
     def reshaped(self, *shape: int) -> "Value":
-        """A parameter in another shape, which is no leaf itself."""
+        """Return a parameter in another shape, no leaf itself."""
         return self._as(shaping.shaped(self.run.m, self.tensor, *shape))
 
     def copy(self, *shape: int) -> "Value":
-        """A copy in one piece, as another shape where one is given."""
+        """Return a contiguous copy, in another shape if given."""
         copied = shaping.copied(self.run.m, self.tensor)
         return self._as(copied.view(*shape) if shape else copied)
 
     def resized(self, *shape: int) -> "Value":
-        """What a kernel makes of it in another size: pooled, interpolated, padded, repeated."""
+        """Return a kernel's result in another size: pooled, interpolated, padded, repeated."""
         return self._as(remade(self.run.m, self.tensor, self.run.m.new(shape, self.dtype)))
 
     def part(self, *shape: int) -> "Value":
-        """A view of some of it; in backward zeros of the whole."""
+        """Return a view of a part; backward makes zeros of the whole."""
         return self._as(shaping.part(self.run.m, self.tensor, *shape))
 
     def split(self, *sizes: int, dim: int = -1) -> "list[Value]":
-        """Views of parts, whose gradients are put together again."""
+        """Return views of parts, whose gradients are concatenated."""
         parts = shaping.split(self.run.m, self.tensor, sizes, dim=dim)
         return [self._as(one) for one in parts]
 
@@ -235,17 +235,17 @@ class Value:
         return self.split(*[self.shape[dim] // count] * count, dim=dim)
 
     def written(self, other: "Value") -> "Value":
-        """The same memory after `self[...] = other`."""
+        """Return the same memory after `self[...] = other`."""
         return self._as(shaping.written(self.run.m, self.tensor, other.tensor))
 
     def upsample(self, time: int = 1, space: int = 2) -> "Value":
-        """[batch, channels, (frames,) height, width], nearest neighbours."""
+        """Return [batch, channels, (frames,) height, width] enlarged by nearest neighbours."""
         *frames, height, width = self.shape[2:]
         grown = [count * time for count in frames]
         return self.resized(*self.shape[:2], *grown, height * space, width * space)
 
     def pad(self, time: int = 0, space: int = 0) -> "Value":
-        """The same with frames before it, and `space` on each of two sides."""
+        """Return the value with `time` frames before it, and `space` on both sides."""
         *frames, height, width = self.shape[2:]
         longer = [count + time for count in frames]
         shape = *self.shape[:2], *longer, height + 2 * space, width + 2 * space
@@ -258,18 +258,18 @@ def cat(values: Sequence[Value], dim: int = 1) -> Value:
 
 
 def headed(x: Value, heads: int) -> Value:
-    """[..., width] as [..., heads, width / heads]"""
+    """Return [..., width] as [..., heads, width / heads]."""
     return x.view(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 def flat(x: Value) -> Value:
-    """[..., heads, head] as [..., heads * head]"""
+    """Return [..., heads, head] as [..., heads * head]."""
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def _exchanged(run: ProgramRun, q: Value, k: Value, v: Value) -> None:
-    """Take what ranks of a sequence exchange: what is sent and what came, one after the other put
-    in order; or keys and values of all, and the result so far in float32, twice."""
+    """Take the memory that ranks of a sequence exchange: sent and received tensors, each reordered;
+    or all keys and values, and twice the partial result in float32."""
     if run.ranks > 1 and run.attends_by == RING:
         gathered = [(k.nbytes + v.nbytes) * (run.ranks + 1)]
         run.m.hidden(*gathered, *[FLOAT32.size(q.numel)] * 2)
@@ -288,10 +288,10 @@ def attend(  # noqa: PLR0913  as torch has it
     apart: bool = False,
     bias: Value | None = None,
 ) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `bias`:
-    [batch, heads, tokens, tokens], added to the scores. `first`:
-    queries have heads before tokens in memory. `apart`: a head's numbers do not lie next to each
-    other, so that no fused kernel takes them."""
+    """Return scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads.
+    `bias`: [batch, heads, tokens, tokens], added to the scores. `first`: queries have heads before
+    tokens in memory. `apart`: a head's elements are not contiguous, so that no fused kernel accepts
+    them."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],

@@ -12,30 +12,30 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, attend, cat, flat, headed
 
-Turns = tuple[Value, Value]  # cosines and sines of positions
+Turns = tuple[Value, Value]  # cosines and sines of rotary positions
 
 
 # ---- inputs and embeddings
 
 
 def width_of(c: ComponentConfig) -> tuple[int, int]:
-    """The width of a stream, and its heads."""
+    """Return the width of a stream, and its heads."""
     heads: int = c.num_attention_heads
     return heads * c.attention_head_dim, heads
 
 
 def packed(s: Sizes, patch: int = 2) -> int:
-    """Tokens of the latents."""
+    """Return the number of latent tokens."""
     return s.frames * (s.height // patch) * (s.width // patch)
 
 
 def latent(n: NetPlace, s: Sizes, channels: int, tokens: int) -> Value:
-    """Tokens that the pipeline gives: they are there before the step."""
+    """Return the tokens from the pipeline: they exist before the step."""
     return n.run.constant(s.batch, tokens, channels)
 
 
 def framed(x: Value, frames: int) -> tuple[int, ...]:
-    """The shape of so many frames of a video [batch, channels, frames, height, width]."""
+    """Return the shape of `frames` frames of [batch, channels, frames, height, width]."""
     return (*x.shape[:2], frames, *x.shape[3:])
 
 
@@ -70,7 +70,7 @@ def vector(
 
 
 def turns_of(run: ProgramRun, *shape: int) -> Turns:
-    """Cosines and sines in float32, which live as long as the blocks."""
+    """Return cosines and sines in float32, which live as long as the blocks."""
     return run.new(*shape, dtype=FLOAT32), run.new(*shape, dtype=FLOAT32)
 
 
@@ -92,17 +92,17 @@ def spun(x: Value, freqs: Value) -> Value:
 
 
 def norm(n: NetPlace, x: Value, *, wide: bool = False) -> Value:
-    """A LayerNorm without weights."""
+    """Return a LayerNorm without weights."""
     return n.layer_norm("", x, affine=False, wide=wide)
 
 
 def scaled(x: Value, scale: Value, shift: Value) -> Value:
-    """x (1 + scale) + shift, a row of a batch."""
+    """Return x (1 + scale) + shift, one row per batch."""
     return x * (scale + 1.0) + shift
 
 
 def rows(x: Value, count: int) -> list[Value]:
-    """Chunks of a modulation, each to be broadcast over tokens."""
+    """Return the chunks of a modulation, each broadcast over tokens."""
     return [c.view(c.shape[0], 1, c.shape[-1]) for c in x.chunk(count)]
 
 
@@ -159,7 +159,7 @@ Attends = TypeVar("Attends", bound=Callable[..., Any])
 
 
 def attends(call: Attends) -> Attends:
-    """Mark an attention with its projections: what it saves may wait in host memory."""
+    """Mark an attention with its projections, whose saved tensors may wait in host memory."""
 
     @wraps(call)
     def inside(n: NetPlace, *values: Any, **more: Any) -> Any:
@@ -172,7 +172,7 @@ def attends(call: Attends) -> Attends:
 def qkv(
     n: NetPlace, x: Value, d: int, bias: bool = True, *, kv: int = 0
 ) -> tuple[Value, Value, Value]:
-    """Projections; fused where fuse_qkv_projections made one of three."""
+    """Return the projections; in one linear after fuse_qkv_projections."""
     if n.run.fused_qkv and not kv:
         query, key, value = n.linear("to_qkv", x, 3 * d, bias).chunk(3)
         return query, key, value
@@ -184,22 +184,22 @@ def qkv(
 
 
 def added(n: NetPlace, y: Value, d: int, bias: bool = True) -> list[Value]:
-    """Projections of the second stream."""
+    """Return the projections of the second stream."""
     return [n.linear(name, y, d, bias) for name in ("add_q_proj", "add_k_proj", "add_v_proj")]
 
 
 def normed(n: NetPlace, name: str, x: Value, heads: int, how: str = "diffusers") -> Value:
-    """An RMSNorm a head; gives [b, tokens, heads, head]."""
+    """Return an RMSNorm per head: [b, tokens, heads, head]."""
     return n.rms_norm(name, headed(x, heads), how=how)
 
 
 def apart(h: Value, *tokens: int) -> list[Value]:
-    """Streams of what was attended to as one, by split_with_sizes and contiguous()."""
+    """Return the streams of a joint attention, by split_with_sizes and contiguous()."""
     return [part.copy() if h.shape[0] > 1 else part for part in h.split(*tokens, dim=1)]
 
 
 def attended(q: Value, k: Value, v: Value) -> Value:
-    """Attention of [b, tokens, heads, head], whose heads are put together again."""
+    """Return attention of [b, tokens, heads, head], with the heads joined."""
     return attend(flat(q), flat(k), flat(v), q.shape[2])
 
 
@@ -207,7 +207,7 @@ def attended(q: Value, k: Value, v: Value) -> Value:
 
 
 def hinted(n: NetPlace, x: Value, channels: int) -> Value:
-    """Add the picture that a ControlNet is given, as packed latents; a denoiser is given none."""
+    """Add a ControlNet's input picture, as packed latents; a denoiser has none."""
     if not n.run.cls.endswith("ControlNetModel"):
         return x
     hint = n.run.constant(*x.shape[:2], channels)
@@ -215,8 +215,8 @@ def hinted(n: NetPlace, x: Value, channels: int) -> Value:
 
 
 def controlled(p: NetPlace, x: Value, part: int, count: int, outputs: list[list[Value]]) -> Value:
-    """Pass on what a block gave: a ControlNet keeps it in `outputs`, and a denoiser adds what one
-    gives to it. `part` is the list that the block is of, of `count` blocks."""
+    """Return a block's output: a ControlNet also keeps it in `outputs`, and a denoiser adds a
+    ControlNet's. `part` is the index of the block's list, of `count` blocks."""
     if p.run.cls.endswith("ControlNetModel"):
         outputs[part].append(x)
         return x
@@ -225,7 +225,7 @@ def controlled(p: NetPlace, x: Value, part: int, count: int, outputs: list[list[
 
 
 def projections(n: NetPlace, outputs: list[list[Value]], names: Sequence[str]) -> Value:
-    """Project what blocks gave; all of it stays until it is scaled."""
+    """Return the projections of blocks' outputs; all stay until they are scaled."""
     outs = [
         [n.linear(f"{name}.{i}", x, x.shape[-1]) for i, x in enumerate(xs)]
         for name, xs in zip(names, outputs, strict=True)

@@ -15,7 +15,7 @@ from weighbridge.pictures.values import Sizes, Value, cat
 
 
 def each(value: Any, level: int) -> int:
-    """A number of a level, or of all."""
+    """Return a level's number, from a list or from one for all."""
     return int(value[level] if isinstance(value, list | tuple) else value)
 
 

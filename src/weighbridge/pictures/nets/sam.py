@@ -15,16 +15,16 @@ from weighbridge.pictures.nets.detr import flattened, shown
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
-MASKS = 3  # that are given of one prompt
+MASKS = 3  # masks per prompt
 SCALES = 8  # parts of a width that masks have
-PADDED = 2  # tokens of a prompt of none: a point that is none, and another
+PADDED = 2  # tokens of an empty prompt: an absent point, and another
 
 
 # ---- what both have
 
 
 def norm_first(n: NetPlace, name: str, x: Value) -> Value:
-    """LayerNorm of channels, which lie first"""
+    """Return a LayerNorm over channels, the first dimension."""
     y = n.layer_norm(name, turned(x), dense=False)
     return y.view(*x.shape)
 
@@ -175,7 +175,7 @@ def prompts(n: NetPlace, c: ComponentConfig) -> None:
 
 
 def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: int) -> Value:
-    """Scores of rows and of columns, whose sum is as large as all scores."""
+    """Return scores of rows and of columns; their sum is as large as all scores."""
     count, area, width = q.shape
     sums = []
     for axis in "hw":
@@ -191,7 +191,7 @@ def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: i
 
 
 def sam_attention(n: NetPlace, x: Value, c: ComponentConfig, side_of_table: int) -> Value:
-    """`made`: places of a side that the tables of positions are for."""
+    """Return attention; `side_of_table`: places per side in the position tables."""
     count, side, _, width = x.shape
     heads, area = c.num_attention_heads, side * side
     qkv = n.linear("qkv", x, 3 * width, c.qkv_bias)
@@ -296,7 +296,7 @@ def hiera_block(n: NetPlace, x: Value, c: ComponentConfig, stage: int, first: bo
 
 
 def positions(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """Positions of the whole picture, interpolated, and of the places of a window."""
+    """Return positions of the whole picture, interpolated, and of a window."""
     side, d = c.window_size_per_stage[0], c.hidden_size
     table = n.value("pos_embed", 1, d, *c.window_positional_embedding_background_size)
     windows = n.value("pos_embed_window", 1, d, side, side)
@@ -306,7 +306,7 @@ def positions(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 
 def hiera(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """Sam2HieraDetModel: what its stages give."""
+    """Return the outputs of the stages of Sam2HieraDetModel."""
     d = c.hidden_size
     x = (n / "patch_embed").conv(
         "projection",
@@ -328,7 +328,7 @@ def hiera(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def sines(x: Value) -> Value:
-    """Positions of places, as wide as `x`: of columns and of rows, each by halves."""
+    """Return positions as wide as `x`: halves for columns and rows."""
     batch, width, height, breadth = x.shape
     run, half = x.run, width // 2
     parts = [run.new(batch, height, breadth, half) for _ in range(2)]
@@ -340,7 +340,7 @@ def sines(x: Value) -> Value:
 
 
 def pyramid(n: NetPlace, c: ComponentConfig, states: list[Value]) -> Iterator[tuple[Value, Value]]:
-    """Sam2VisionNeck: features from the coarsest to the finest, and their positions."""
+    """Yield Sam2VisionNeck's features from coarse to fine, with their positions."""
     last, width = len(states) - 1, c.fpn_hidden_size
     before: Value | None = None
     for level in range(last, -1, -1):

@@ -27,7 +27,7 @@ HIDDEN = 1024  # of Z-Image's time embedding
 
 
 def freqs_of(n: NetPlace, batch: int, tokens: int, head: int, dtype: DType = FLOAT32) -> Value:
-    """Complex numbers of positions, which live as long as the blocks."""
+    """Return complex rotary positions, which live as long as the blocks."""
     return n.run.new(batch, tokens, 1, head, dtype=dtype)
 
 
@@ -49,7 +49,7 @@ def z_attention(n: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Valu
 
 
 def gated(w1: Value, w3: Value) -> Value:
-    """FeedForward._forward_silu_gating, which holds both until it is done."""
+    """Return FeedForward._forward_silu_gating, which holds both inputs until its end."""
     return w1.act() * w3
 
 
