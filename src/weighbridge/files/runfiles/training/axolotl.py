@@ -40,7 +40,7 @@ OWN_ZERO = re.compile("^zero([123])", re.IGNORECASE)  # axolotl's own files of d
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a document is axolotl's: `base_model` beside a key that few others have."""
+    """Return whether a document is axolotl's: `base_model` and a key that few others have."""
     data = document.data
     return isinstance(data, dict) and "base_model" in data and any(key in data for key in OWN)
 

@@ -23,7 +23,7 @@ from weighbridge.files.runfiles.training.zero import contradicted
 KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "trl.txt"))
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
 SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
-OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16, and accelerate says the rest
+OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16; accelerate decides the rest
 LAUNCHED = "how accelerate launches it, and what is shared out, is not in this file"
 DROPOUT, ALPHA = 0.05, 32  # of TRL's adapters
 LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "max_seq_len")
@@ -39,7 +39,7 @@ def tells(document: Document) -> bool:
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run that a config starts; saved arguments of the Trainer name no model."""
+    """Yield the run of a config; saved arguments of the Trainer name no model."""
     if OPEN_INSTRUCT in document.data:
         run = of_arguments(document, framework="accelerate", note=LAUNCHED)
         halves = {"precision": "bf16-mixed", "dtype": "bfloat16"}
@@ -61,13 +61,13 @@ SHARES = {"single_gpu": "none", "multi_gpu": "ddp"}
 
 
 def shipped(named: object) -> str:
-    """Return how a config that TRL ships shares a model out; "" of another one."""
+    """Return the sharding of a config that TRL ships; "" for others."""
     match = SHIPPED.fullmatch(str(named))
     return "" if match is None else SHARES.get(match[1], match[1])
 
 
 def shared_out(run: PlannedRun, key: str, named: str, line: int) -> PlannedRun:
-    """Return a run that a config which TRL ships shares out."""
+    """Return a run with the sharding of a config that TRL ships."""
     known = Understood(key=key, value=named, setting="shard", line=line)
     return replace(
         run,
@@ -93,8 +93,8 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
 def of_arguments(
     document: Document, framework: str, note: str = "", method: str = ""
 ) -> PlannedRun:
-    """Return the run of arguments by these names; `method`: what it learns, where its program or
-    its class says it."""
+    """Return the run of arguments with these names; `method`: what it learns, if its program or
+    class tells."""
     keys = reading(document, KEYS)
     method = method or learned.method_of(keys)
     if method:
@@ -120,7 +120,7 @@ def of_arguments(
 
 
 def _zero(keys: KeyReading) -> None:
-    """Take DeepSpeed's config, which stands here or in a file of its own."""
+    """Take DeepSpeed's config, from here or from its own file."""
     config = keys.value("deepspeed")
     if isinstance(config, dict):
         keys.used.update(f"deepspeed.{name}" for name in config)
@@ -136,7 +136,7 @@ def _zero(keys: KeyReading) -> None:
 WRITTEN = table(KEYS).names["written"]
 SAID = table(KEYS).phrases
 OFFLOADS = {("zero2", "optimizer"): "zero2_offload.json", ("zero3", "params"): "zero3_offload.json"}
-NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+NEW: Mapping[str, Value] = {  # keys that it requires and that decide no memory
     "dataset_name": "trl-lib/Capybara",
     "num_train_epochs": 1.0,
     "learning_rate": 0.0002,
@@ -151,7 +151,7 @@ NAMES: Mapping[str, str] = {
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
-    """Return the keys of a new file that starts a run. Raises UsageError for what TRL refuses."""
+    """Return the keys of a new file that starts a run. Raises UsageError for what TRL rejects."""
     settings = run.settings
     arguments.named_optimizer("trl", settings["optimizer"])
     words = {

@@ -26,24 +26,24 @@ PROGRAM = "ultralytics"
 CLASSES = ("YOLO", "RTDETR")
 KEYS = text_beside(__file__, "ultralytics.txt")
 MODES = {"train": "train", "predict": "infer", "val": "infer", "track": "infer"}
-BATCHES = {"train": 16, "val": 16}  # of predict and track one
+BATCHES = {"train": 16, "val": 16}  # predict and track: 1
 USUAL_MODEL, USUAL_SIDE = "yolo11n", 640
 
 
 class YoloLine(NamedTuple):
-    """A line of `yolo`: what it does, and its arguments."""
+    """A `yolo` command: its mode and its arguments."""
 
     mode: str
     words: list[str]
 
 
 def tells(document: Document) -> bool:
-    """Tell whether a script has a line of `yolo` that trains, predicts or validates."""
+    """Return whether a script has a `yolo` command that trains, predicts or validates."""
     return next(_lines(document), None) is not None
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
-    """Yield the run of each line."""
+    """Yield the run of each command."""
     for mode, words in _lines(document):
         named = [f"--{word}" for word in words if "=" in word]
         arguments = flags.document(document.text, named, document.name, document.folder)
@@ -51,7 +51,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 
 def _of_python(tree: Any) -> Iterator[YoloLine]:
-    """Yield what Python does with a network: YOLO("yolo11n.pt").train(imgsz=640, batch=64)."""
+    """Yield the calls of a network in Python: YOLO("yolo11n.pt").train(imgsz=640, batch=64)."""
     calls = calls_in(tree)
     model = next((f"model={value_of(c.args[0])}" for c in calls if called(c) in CLASSES), "")
     for call in calls if model else ():
@@ -98,7 +98,7 @@ def _run(keys: KeyReading, mode: str) -> PlannedRun:
 
 
 def _batch(keys: KeyReading, mode: str) -> None:
-    """Read the batch of a card; -1 and shares of the memory are looked for on the card."""
+    """Take the batch per card; for -1 and fractions ultralytics searches it on the card."""
     usual = BATCHES.get(mode, 1)
     value = keys.value("batch")
     looked_for = isinstance(value, int | float) and not isinstance(value, bool) and value < 1
@@ -119,7 +119,7 @@ def _size(keys: KeyReading) -> None:
 
 
 def _model(keys: KeyReading) -> str:
-    """Return the name of the network, without what its file is packed as."""
+    """Return the network's name, without its file's ending."""
     name = re.sub(r"\.(?:pt|yaml)$", "", file_name(keys.text("model")))
     if name:
         keys.knows("model", "model")
