@@ -50,7 +50,7 @@ class PublishedFile(NamedTuple):
 
     @property
     def note(self) -> Sentence:
-        """Say which model the files hold, and what of that is assumed."""
+        """Return a sentence on the model in the files, and what of that is assumed."""
         tuned = self._tuned and not INSTRUCTED.search(self.of)
         key = "files_hold.instructed" if tuned else "files_hold"
         holds = sentence(key, repo=self.repo_id, of=self.of)

@@ -70,7 +70,7 @@ BESIDE_WEIGHTS = {  # files of JSON that say nothing without others -> what each
 
 
 class Begun(NamedTuple):
-    """Files whose headers are being read, and what they add to those before."""
+    """Files whose headers are being read, and the limits that count them."""
 
     files: tuple[SourceFile, ...]
     headers: Together[Tensors]
@@ -78,7 +78,7 @@ class Begun(NamedTuple):
 
 
 class Reader:
-    """One source on its way to an inventory."""
+    """Reads one source into an inventory."""
 
     def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
         self._text, self._progress = redacted(text), progress
@@ -126,7 +126,7 @@ class Reader:
             yield from self._gguf_repository(root)
 
     def _is_one_file(self) -> bool:
-        """Tell whether the user named one file, which may be split into several."""
+        """Return whether the user names one file, which may be split into several."""
         paths = {entry.path for entry in self._entries}
         first = self._entries[0].path if self._entries else ""
         if len(self._entries) == 1 and first.lower().endswith(FILES):
@@ -134,7 +134,7 @@ class Reader:
         return first.endswith(".gguf") and paths == set(select.parts(first))
 
     def _file(self) -> StoredModel:
-        """Read the one file that the user named: weights, or a config."""
+        """Return the one file that the user names: weights, or a config."""
         path = self._entries[0].path
         if path.lower().endswith(".gguf"):
             return self._gguf(path)
@@ -164,7 +164,7 @@ class Reader:
         )
 
     def _beside(self, path: str) -> Raw | None:
-        """Read the config.json in the folder of a file that was named; None where there is none."""
+        """Return the config.json in the folder of the user's file; None if there is none."""
         head = path.rpartition("/")[0]
         place = f"{head}/config.json" if head else "config.json"
         try:
@@ -173,7 +173,7 @@ class Reader:
             return None
 
     def _model(self, files: Folder, name: str = "", library: str = "transformers") -> StoredModel:
-        """Read a folder with a config, weights, or both."""
+        """Return the model in a folder with a config, weights, or both."""
         chosen = weights(files)
         begun = self._begun(chosen)  # headers are on their way while the config is read
         try:
@@ -199,7 +199,7 @@ class Reader:
         )
 
     def _listed(self, chosen: Weights) -> dict[str, Any]:
-        """Return what an index says of shards that are not here."""
+        """Return what an index states of missing shards."""
         index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
         if index is None:
             return {}
@@ -213,7 +213,7 @@ class Reader:
         return None
 
     def _quantization(self, files: Folder, declared: Raw | None) -> Raw | None:
-        """Return the format that the config declares, else what a file beside it does."""
+        """Return the format in the config, else that in a file next to it."""
         for name, method in QUANTIZATION_FILES.items():
             if files.get(name) is not None:
                 beside = {"quant_method": method, **self._json(files.files[name].path)}
@@ -234,8 +234,7 @@ class Reader:
                 yield replace(part, cls=component.cls)
 
     def _modules(self, root: Folder) -> Iterator[StoredModel]:
-        """Yield the layers that sentence-transformers puts behind the transformer: Dense and
-        others."""
+        """Yield the layers of sentence-transformers behind the transformer: Dense and others."""
         entry = root.get("modules.json")
         if entry is None:
             return
@@ -248,8 +247,7 @@ class Reader:
                 yield replace(part, cls=module.cls)
 
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
-        """Read one file of a repository of GGUF files: llama.cpp takes Q4_K_M when none is named
-        (arg.cpp)."""
+        """Yield one file of a GGUF repository: llama.cpp takes Q4_K_M by default (arg.cpp)."""
         paths = (e.path for e in self._entries if e.path.lower().endswith(".gguf"))
         names = sorted({select.parts(p)[0] for p in paths if "mmproj" not in p.lower()})
         if not names:
@@ -263,7 +261,7 @@ class Reader:
         yield self._gguf(chosen[0])
 
     def _gguf(self, path: str) -> StoredModel:
-        """Read one GGUF file, with all its parts where it is split."""
+        """Return one GGUF file, with all its parts if it is split."""
         from weighbridge.models.formats.gguf import gguf
 
         def plan(file: SourceFile) -> "Plan[Gguf]":
@@ -320,7 +318,7 @@ class Reader:
         return once
 
     def _begun(self, chosen: Weights) -> "Begun | None":
-        """Begin to read headers before the index says which: of shards that are all there."""
+        """Start to read headers before the index is read, if all shards are there."""
         if not self._source.waits:
             return None
         listed = chosen.listed_in
@@ -333,7 +331,7 @@ class Reader:
         return Begun(files, jobs, bound)
 
     def _shards(self, entry: SourceFile) -> tuple[str, ...]:
-        """Read an index, and return the paths of the shards that it names."""
+        """Return the paths of an index's shards."""
         self._download += entry.size or 0
         head = entry.path.rpartition("/")[0]
         from weighbridge.models.formats.index import MAX_INDEX, parse_index
@@ -364,14 +362,14 @@ class Reader:
         return value
 
     def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
-        """Read a whole small file, and return what its parser makes of it."""
+        """Return a whole small file, parsed."""
         value = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return value
 
 
 def _instead(name: str, raw: Raw) -> str:
-    """Return what to give in the place of a file that says nothing without others."""
+    """Return what to give in place of a file that means nothing without others."""
     if name == "adapter_config.json":
         base = raw.get("base_model_name_or_path")
         if isinstance(base, str) and base:
@@ -393,7 +391,7 @@ def _first_read(index: SourceFile, shards: int) -> int | None:
 
 
 def _short(name: str) -> str:
-    """Return a repository's id as it is; of a path, the folder or the file that says most."""
+    """Return a repository's id as it is; for a path, its most telling folder or file."""
     if "/" not in name and "\\" not in name:
         return name
     path = PurePath(name)
