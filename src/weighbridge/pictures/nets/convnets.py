@@ -25,7 +25,7 @@ def normed(t: Tree, name: str, x: Value, keeps: str = RELU) -> Value:
 
 
 def classified(t: Tree, name: str, x: Value) -> Value:
-    """The mean of all places, and the classes where there are some."""
+    """Return the mean of all places, and the classes if there are any."""
     x = pooled(x)
     x = x.view(*x.shape[:2])
     return t.linear(name, x) if t.has(name) else x
@@ -100,7 +100,7 @@ def transition(t: Tree, x: Value) -> Value:
 
 
 def averaged(x: Value) -> Value:
-    """The mean of two by two, whose input is saved."""
+    """Return the mean of two by two; the input is saved."""
     m, (batch, width, height, breadth) = x.run.m, x.shape
     out = m.new((batch, width, height // 2, breadth // 2), x.dtype)
     return Value(x.run, remade(m, x.tensor, out, x.tensor))
@@ -114,7 +114,7 @@ def resnet(t: Tree, x: Value) -> Value:
 
 
 def resnet_stages(t: Tree, x: Value, first: int = 4) -> list[Value]:
-    """Return what the stages give from the `first` on."""
+    """Return the outputs of the stages from the `first` on."""
     x = halved(normed(t, "bn1", t.conv("conv1", x, 2)))
     stages = []
     for number in range(1, 5):
@@ -188,7 +188,7 @@ def norm_2d(t: Tree, name: str, x: Value, *, dense: bool = True) -> Value:
 
 
 def turned(x: Value) -> Value:
-    """The same memory with channels as the last dimension."""
+    """Return the same memory with channels as the last dimension."""
     batch, channels, height, width = x.shape
     return x.view(batch, height, width, channels)
 

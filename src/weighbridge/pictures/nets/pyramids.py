@@ -22,7 +22,7 @@ DROPPED = 0.1  # of what the head of SegFormer reads, in its configuration class
 
 
 def body(t: Tree, *names: str) -> Tree:
-    """The network below a class's head; the class's own where it has none."""
+    """Return the network below a class's head; `t` itself if it has none."""
     return next((t / name for name in names if t.has(name)), t)
 
 

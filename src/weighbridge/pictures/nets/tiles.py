@@ -17,7 +17,7 @@ Shape = Callable[[Sizes], tuple[int, ...]]
 
 
 class DecodedTile(NamedTuple):
-    """Latents of one tile, and those after which the next begins."""
+    """The latents of one tile, and the stride to the next."""
 
     height: int
     width: int
@@ -26,7 +26,7 @@ class DecodedTile(NamedTuple):
 
 
 class FrameTile(NamedTuple):
-    """The same of latent frames."""
+    """The latent frames of one tile, and the stride to the next."""
 
     frames: int
     stride: int
@@ -48,13 +48,13 @@ PIXELS = {
 
 
 def known(cls: str) -> bool:
-    """Tell whether the program of a class runs its tiles, or none where there are none."""
+    """Return whether the program of a class runs its tiles, or the class has none."""
     return cls in PIXELS or cls == COG or cls in UNTILED
 
 
 def tile(cls: str, c: ComponentConfig, space: int) -> DecodedTile | None:
-    """Return the tile that a class takes once enable_tiling was called; None where it takes none.
-    `space` is pixels of a latent."""
+    """Return the tile of a class after enable_tiling; None without tiles. `space`: pixels per
+    latent on a side."""
     if cls == COG:  # overlaps of a sixth and a fifth
         height, width = c.sample_height // 2 // space, c.sample_width // 2 // space
         return DecodedTile(height, width, int(height * 5 / 6), int(width * 4 / 5))
@@ -67,8 +67,8 @@ def tile(cls: str, c: ComponentConfig, space: int) -> DecodedTile | None:
 def tiled(
     run: ProgramRun, s: Sizes, k: DecodedTile | None, one: Decode, shape: Shape
 ) -> tuple[Value, object]:
-    """Decode in tiles where there are several. `one` decodes a tile, whose output has a `shape`.
-    Return the whole, and what lives beside it until the caller is done."""
+    """Return the decoded whole, and what lives with it until the caller is done. `one` decodes a
+    tile, whose output has a `shape`; tiles are only used if there are several."""
     if k is None or not s.tiled or (s.height <= k.height and s.width <= k.width):
         return one(s), None
     heights = parts(s.height, k.height, k.stride_height)
@@ -84,7 +84,7 @@ def tiled(
 
 
 def in_frames(run: ProgramRun, s: Sizes, k: FrameTile, one: Decode, shape: Shape) -> Value:
-    """Decode so many latent frames at a time, where there are more."""
+    """Return the video decoded in groups of `k.frames` latent frames, if it has more."""
     if s.frames < k.frames:
         return one(s)
     sizes = [replace(s, frames=frames) for frames in parts(s.frames, k.frames, k.stride)]
@@ -99,7 +99,7 @@ def parts(whole: int, part: int, stride: int) -> list[int]:
 
 
 def _run(run: ProgramRun, sizes: list[Sizes], one: Decode, shape: Shape) -> list[Value]:
-    """Run the last tile of the largest size, beside what the tiles before it gave."""
+    """Run the last tile of the largest size, next to the outputs of earlier tiles."""
     last = max(number for number, size in enumerate(sizes) if size == sizes[0])
     tiles = [run.new(*shape(size)) for size in sizes[:last]]
     tiles.append(one(sizes[last]))

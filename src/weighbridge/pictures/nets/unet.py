@@ -20,9 +20,8 @@ TO_PIXELS = 8  # of a latent's side
 
 @frozen_record
 class Level:
-    """One size of pictures: its channels, ResNet blocks, and transformers, where it has some.
-    `text` is the width of what they attend to, `linear` how they project, `only` whether they
-    attend to nothing else."""
+    """One resolution: its channels, ResNet blocks, and transformers, if it has some. `text`: width
+    of what they attend to; `linear`: how they project; `only`: they attend to nothing else."""
 
     width: int
     layers: int
@@ -35,19 +34,19 @@ class Level:
 
 @frozen_record
 class Conditions:
-    """What blocks read besides pictures: the time, and the text of each level's width."""
+    """The inputs of blocks besides pictures: the time, and the text in each level's width."""
 
     temb: Value
     texts: tuple[Value, ...]
 
 
 def each_level(value: Any, count: int) -> list[Any]:
-    """A setting of each level, of one for all or a list."""
+    """Return a setting per level, from a list or from one for all."""
     return list(value) if isinstance(value, (list, tuple)) else [value] * count
 
 
 def levels_of(c: ComponentConfig) -> list[Level]:
-    """Read the levels, the largest pictures first."""
+    """Return the levels, the largest pictures first."""
     widths = list(c.block_out_channels)
     count = len(widths)
     layers, depths, texts, onlys, heads = (
@@ -226,12 +225,12 @@ def up(
 
 
 def crossed(kind: str, text: Value) -> Value | None:
-    """The text, for a block that attends to it."""
+    """Return the text for a block that attends to it, else None."""
     return text if kind.startswith("CrossAttn") else None
 
 
 def body(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Conditions]:
-    """The way down and the middle; and the skips."""
+    """Return the output of the way down and the middle, the skips, and the conditions."""
     levels = levels_of(c)
     x, temb, y = front(n, c, s)
     several = isinstance(c.cross_attention_dim, list)

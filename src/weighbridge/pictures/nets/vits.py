@@ -11,11 +11,11 @@ from weighbridge.pictures.trees import Tree, sequence
 from weighbridge.pictures.values import Value, attend, cat, flat, headed
 from weighbridge.training.forward.ops import matrix
 
-# width of heads of ViT-H, SO400M, g and G
+# head width of ViT-H, SO400M, g and G
 WIDEST = {1280: 80, 1152: 72, 1408: 88, 1664: 104}
 WIDEST_EVA = {1408: 88, 4096: 128}  # of EVA-g and DINOv3-7B
 WIDEST_POOLED = {**WIDEST, 1536: 96}  # of SigLIP 2's giant
-HEAD = 64  # of all others
+HEAD = 64  # of all other models
 
 
 def vit(t: Tree, x: Value) -> Value:

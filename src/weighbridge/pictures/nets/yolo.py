@@ -27,7 +27,7 @@ from weighbridge.training.forward.ops import shaping
 
 BOX, BINS = 4, 16  # sides of a box, and bins of the distance to each
 COCO = 80  # classes
-POINTS = 17 * 3  # of a person: places, and whether they are seen
+POINTS = 17 * 3  # per person: coordinates, and visibility
 MASKS, PROTOTYPES = 32, 256
 DEEP, RESIDUAL = (
     ("m", "l", "x"),
@@ -38,7 +38,7 @@ NAME = re.compile(r"yolo(v5|v8|v9|v10|11|12)([ntsmbclx])u?(?:-(?:seg|pose|obb))?
 
 
 class YoloScale(NamedTuple):
-    """Factors of depth and width, and the most channels before the width's."""
+    """Factors of depth and width, and the most channels before the width factor."""
 
     letter: str
     depth: float
@@ -53,7 +53,7 @@ class YoloScale(NamedTuple):
 
 
 class YoloModule(NamedTuple):
-    """A word of a plan: what it is, how wide its result, and what else it is told."""
+    """A word of a plan: a module's kind, its output channels, and its other arguments."""
 
     kind: str
     out: int
@@ -65,7 +65,7 @@ Plan = tuple[YoloScale, tuple[YoloModule, ...], tuple[YoloModule, ...]]
 
 @cache
 def plans() -> dict[tuple[str, str], Plan]:
-    """Plans by version and the letter of their scale."""
+    """Return the plans by version and the letter of their scale."""
     table = {}
     for line in lines_beside(__file__, "yolo.txt"):
         head, down, back = (part.split(";") for part in line.split("|"))
@@ -198,7 +198,7 @@ def csp_of(n: NetPlace, x: Value, out: int, count: int) -> Value:
 
 
 def pooled(x: Value) -> Value:
-    """A max pooling that keeps the size."""
+    """Return a max pooling of the same size."""
     return Value(x.run, shaping.max_pooled(x.run.m, x.tensor, *x.shape[2:]))
 
 
@@ -211,7 +211,7 @@ def pyramid_pooling(n: NetPlace, x: Value, out: int, inner: int, last: str) -> V
 
 
 def averaged(x: Value) -> Value:
-    """The mean of two by two at every place, whose input is saved."""
+    """Return the mean of two by two at every place; the input is saved."""
     m, (batch, width, height, breadth) = x.run.m, x.shape
     out = m.new((batch, width, height - 1, breadth - 1), x.dtype)
     return Value(x.run, remade(m, x.tensor, out, x.tensor))
@@ -230,7 +230,7 @@ def a_down(n: NetPlace, x: Value, out: int) -> Value:
 
 
 def softmaxed(x: Value) -> Value:
-    """softmax, which autocast has in float32"""
+    """Return a softmax, which autocast computes in float32."""
     return (x if x.run.m.autocast is None else x.float()).softmax()
 
 
@@ -313,7 +313,7 @@ def area(n: NetPlace, x: Value, out: int, count: int, parts: int, *, residual: b
 
 
 class ToldModule(NamedTuple):
-    """What a module is told: how wide its result, how many blocks, and the rest of its word."""
+    """A module's arguments: output channels, number of blocks, and the rest of its word."""
 
     out: int
     blocks: int
@@ -386,7 +386,7 @@ MODULES: dict[str, Module] = {
 
 
 def ran(n: NetPlace, x: Value, module: YoloModule, scale: YoloScale) -> Value:
-    """One module of a plan."""
+    """Return the output of one module of a plan."""
     count = scale.repeats(module.more[0]) if module.more else 0
     words = ToldModule(scale.channels(module.out), count, module.more, scale)
     return MODULES[module.kind](n, x, words)
@@ -418,9 +418,9 @@ def way_back(
     back: list[YoloModule],
     number: int,
 ) -> tuple[list[Value], int]:
-    """Go up twice, and down twice: return features of three resolutions, and the number of what
-    reads them. Making larger and putting together have numbers, too. `held`: features of before,
-    and those that are read on the way down, which live to the end."""
+    """Return features of three resolutions and the number of the next module: up twice, down twice.
+    Upsampling and concatenation have numbers, too. `before`: earlier features, and those read on
+    the way down, which live to the end."""
     features, laterals = before
     for other in (features[place] for place in reversed(FEATURES)):
         if back[0].kind == "Conv1":
@@ -450,7 +450,7 @@ EXTRA = {"SegmentationModel": MASKS, "PoseModel": POINTS, "OBBModel": 1}  # numb
 def detect(
     n: NetPlace, c: ComponentConfig, features: list[Value], version: str, scale: YoloScale
 ) -> Value:
-    """Boxes and classes of all places; without gradients, boxes from their bins."""
+    """Return boxes and classes of all places; without gradients, boxes from their bins."""
     run, cls, labels = n.run, n.run.cls, c.num_classes or COCO
     legacy, width = version in LEGACY, features[0].shape[1]
     sides, kinds = max(16, width // 4, 4 * BINS), max(width, min(labels, 100))
@@ -477,7 +477,7 @@ def detect(
 
 
 def sides_of(n: NetPlace, boxes: Value) -> Value:
-    """The mean of the bins of each side (DFL)"""
+    """Return the mean of the bins of each side (DFL)."""
     batch, _, places = boxes.shape
     bins = boxes.view(batch, BINS, BOX, places).softmax()
     out = (n / "dfl").conv("conv", bins, 1, 1, bias=False).view(batch, BOX, places)
