@@ -1,10 +1,10 @@
-"""ggml's operations as shapes: each makes a node, and `expand` puts it and what it needs in order.
+"""ggml's operations on shapes: each makes a node, and `expand` orders it after what it needs.
 
 A node is visited after its sources, left to right; inputs and weights are leaves. Views share the
-memory of what they look into. Source: llama.cpp 0c1e57098 ggml/src/ggml.c (ggml_visit_parents and
-the constructors of operations).
+memory of their tensor. Source: llama.cpp 0c1e57098 ggml/src/ggml.c (ggml_visit_parents and the
+constructors of operations).
 
-A tensor of a ggml graph: shape, strides, what it is made from, and where it has to live.
+A tensor of a ggml graph: shape, strides, its sources, and the device it has to be on.
 
     bytes of a view or a permuted tensor     from the first to the last element
     bytes of any other                       rows of whole blocks
@@ -23,8 +23,8 @@ Shape = tuple[int, int, int, int]
 
 
 class GgmlTensor:
-    """`base` is the tensor that a view looks into, `dev` the device of what is stored already: a
-    weight, or a cache. The rest belongs to the scheduler and the allocator."""
+    """A tensor of a graph. `base` is the tensor that a view is of, `dev` the device of a stored
+    weight or cache. The rest belongs to the scheduler and the allocator."""
 
     __slots__ = (
         "backend",
@@ -72,7 +72,7 @@ class GgmlTensor:
 
     @property
     def stored(self) -> int | None:
-        """The device on which its memory is before the graph runs."""
+        """Return the device that has it before the graph runs, None for what the graph computes."""
         return self.dev if self.base is None else self.base.dev
 
 
@@ -111,14 +111,14 @@ class Graph:
         self.leaves: list[GgmlTensor] = []
         self.kept: dict[
             int, tuple[GgmlTensor, ...]
-        ] = {}  # id of a node: what lives until it is done
+        ] = {}  # id of a node -> what stays allocated until it is done
 
     def expand(self, *tensors: GgmlTensor) -> None:
         for t in tensors:
             self._visit(t)
 
     def keep(self, tensors: Sequence[GgmlTensor], until: GgmlTensor) -> None:
-        """A GPU computes several nodes at once and reads what the first of them read."""
+        """Keep `tensors` until a node is done: a fused operation reads its first node's sources."""
         self.kept[id(until)] = tuple(tensors)
 
     def _visit(self, t: GgmlTensor) -> None:
@@ -131,7 +131,7 @@ class Graph:
         (self.leaves if t.op == "none" else self.nodes).append(t)
 
 
-# What is there before the graph
+# Tensors that exist before the graph runs
 
 
 def weight(dtype: DType, ne: Sequence[int], dev: int) -> GgmlTensor:
@@ -147,7 +147,7 @@ def cache(dtype: DType, ne: Sequence[int], dev: int) -> GgmlTensor:
 
 
 def entry(dtype: DType, *ne: int) -> GgmlTensor:
-    """An input: filled by the host before each step."""
+    """Return an input tensor, which the host fills before each step."""
     t = GgmlTensor("none", dtype, shape(*ne))
     t.input = True
     return t
@@ -157,7 +157,7 @@ def entry(dtype: DType, *ne: int) -> GgmlTensor:
 
 
 def view(t: GgmlTensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "view") -> GgmlTensor:
-    """`nb` are the strides from the second on; by default those of a contiguous tensor."""
+    """Return a view of `t`; `nb` are the strides from the second on, by default contiguous."""
     v = GgmlTensor(op, t.dtype, shape(*ne), (t,))
     if nb:
         strides = (t.dtype.nbytes, *nb)
@@ -174,7 +174,7 @@ def reshape(t: GgmlTensor, *ne: int) -> GgmlTensor:
 
 
 def permute(t: GgmlTensor, *axes: int) -> GgmlTensor:
-    """Axis i of `t` becomes axis axes[i]."""
+    """Return a view of `t` in which its axis i is axis axes[i]."""
     v = GgmlTensor("permute", t.dtype, t.ne, (t,))
     ne, nb = [0] * 4, [0] * 4
     for i, to in enumerate(axes):
@@ -191,7 +191,7 @@ def transpose(t: GgmlTensor) -> GgmlTensor:
 
 
 def into(t: GgmlTensor, target: GgmlTensor, op: str = "cpy", *more: GgmlTensor) -> GgmlTensor:
-    """Written to memory that is there: a cache, or another tensor."""
+    """Return a node that writes `t` to the memory of `target`: a cache, or another tensor."""
     v = GgmlTensor(op, target.dtype, target.ne, (t, target) if op == "cpy" else (target, t, *more))
     v.nb = target.nb
     v.base = target.base or target
@@ -199,7 +199,7 @@ def into(t: GgmlTensor, target: GgmlTensor, op: str = "cpy", *more: GgmlTensor) 
 
 
 def into_self(op: str, t: GgmlTensor) -> GgmlTensor:
-    """Changed where it is."""
+    """Return a node that changes `t` in place."""
     v = GgmlTensor(op, t.dtype, t.ne, (t,))
     v.nb = t.nb
     v.base = t.base or t
@@ -217,7 +217,7 @@ def set_rows(target: GgmlTensor, rows: GgmlTensor, ids: GgmlTensor) -> GgmlTenso
 
 
 def like(op: str, t: GgmlTensor, *others: GgmlTensor, dtype: DType | None = None) -> GgmlTensor:
-    """Make a tensor of the shape of `t`: additions, norms, activations, rotations."""
+    """Return a tensor of the shape of `t`: additions, norms, activations, rotations."""
     return GgmlTensor(op, dtype or t.dtype, t.ne, (t, *others))
 
 
@@ -239,12 +239,12 @@ def cont(t: GgmlTensor, *ne: int) -> GgmlTensor:
 
 
 def cast(t: GgmlTensor, dtype: DType) -> GgmlTensor:
-    """ggml_cast is a copy into memory of its own."""
+    """Return a copy of `t` in another type, in its own memory, as ggml_cast makes it."""
     return GgmlTensor("cpy", dtype, t.ne, (t,))
 
 
 def half(op: str, t: GgmlTensor) -> GgmlTensor:
-    """A gate and what it gates in one row: half of its width comes out."""
+    """Return the gated activation of rows that hold gate and value: half of their width."""
     return GgmlTensor(op, t.dtype, (t.ne[0] // 2, *t.ne[1:]), (t,))
 
 
@@ -253,7 +253,7 @@ def sum_rows(t: GgmlTensor) -> GgmlTensor:
 
 
 def top_k(t: GgmlTensor, count: int) -> GgmlTensor:
-    """The first k of a sorted row of indices."""
+    """Return the indices of the `count` largest of each row: a view of all indices, sorted."""
     ordered = GgmlTensor("argsort", I32, t.ne, (t,))
     return view(ordered, (count, *t.ne[1:]), ordered.nb[1:])
 
@@ -269,7 +269,7 @@ def repeat(t: GgmlTensor, *ne: int) -> GgmlTensor:
 
 
 def made(op: str, ne: Sequence[int], *src: GgmlTensor, dtype: DType = F32) -> GgmlTensor:
-    """Make any other operation, by the shape of its result."""
+    """Return the node of any other operation, by the shape of its result."""
     return GgmlTensor(op, dtype, shape(*ne), src)
 
 
@@ -279,7 +279,7 @@ def flash(q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, *others: GgmlTensor) -> G
 
 
 def merged(t: GgmlTensor) -> bool:
-    """Tell whether a row of all heads lies in one piece of memory."""
+    """Return whether a row of all heads is contiguous in memory."""
     return t.nb[2] == strides(t.dtype, t.ne)[2]
 
 

@@ -1,15 +1,15 @@
-"""A graph on its devices: who runs each node, what is copied between them, where tensors lie.
+"""A graph on its devices: where each node runs, what is copied between them, where tensors lie.
 
 The scheduler gives each node a device and cuts the graph where it changes:
 
-    stored or input    where it is; inputs are the host's
-    with a weight      where the weight is; on a GPU all the same when the weight is in host
-                       memory and 32 tokens or more make its copy worth while
+    stored or input    where it is; inputs are on the host
+    with a weight      where the weight is; on a GPU nevertheless if the weight is in host memory
+                       and 32 tokens or more make its copy worth while
     the others         as their neighbours: GPUs spread down, then up, then the rest
 
-A split is a run of nodes on one device; what it needs from another is copied at its start, once a
-device. With several GPUs in a pipeline, inputs and copies are kept several times (four as it is
-built by default), and none of their memory is used again. Devices are numbered, the host last.
+A split is a run of nodes on one device; what it needs from another is copied at its start, once per
+device. With several GPUs in a pipeline, inputs and copies are kept several times (four by default),
+and their memory is never reused. Devices are numbered, the host last.
 
 Source: llama.cpp 0c1e57098 ggml/src/ggml-backend.cpp (ggml_backend_sched_split_graph),
 ggml/src/ggml-cuda/ggml-cuda.cu (offload_op, supports_op).
@@ -36,19 +36,19 @@ class GraphSplit:
 
 @dataclass(slots=True)
 class Scheduler:
-    """`host` is the number of the host, after all GPUs."""
+    """ggml's scheduler of one graph. `host` is the device number of the host, after all GPUs."""
 
     host: int
     supports: Supports
     batch: Callable[[GgmlTensor], int]  # tokens that an operation works on
     copies: int = 1
     offload: bool = True
-    all_inputs: bool = True  # a pipeline keeps inputs that no node reads as well
+    all_inputs: bool = True  # a pipeline keeps even inputs that no node reads
     copied: dict[tuple[int, int], list[GgmlTensor]] = field(default_factory=dict)
     splits: list[GraphSplit] = field(default_factory=list)
 
     def steps(self, g: Graph) -> tuple[list[Step], list[Step]]:
-        """(nodes, leaves) in the order of allocation, each with its device."""
+        """Return (nodes, leaves) in the order of allocation, each with its device."""
         self._assign(g)
         self._cut(g)
         return self._order(g), self._leaves(g)
@@ -96,7 +96,7 @@ class Scheduler:
                 t.backend = current
 
     def _best(self, t: GgmlTensor) -> int:
-        """The first device that has most of its sources."""
+        """Return the device that has most of the sources of `t`, the first of equals."""
         able = [b for b in range(self.host + 1) if self.supports(t, b)]
         return max(able, key=lambda b: (sum(self._at(s) == b for s in t.src), -b))
 
@@ -134,7 +134,7 @@ class Scheduler:
             split.end = len(g.nodes)
 
     def _frees(self, t: GgmlTensor, split: GraphSplit) -> bool:
-        """A weight from elsewhere starts a split, so that the memory of earlier ones is free."""
+        """Return whether a weight of another device starts a new split, to free earlier memory."""
         return bool(split.inputs) and any(s.weight and s.dev != t.backend for s in t.src)
 
     def _copy(self, source: GgmlTensor, split: GraphSplit) -> GgmlTensor:
@@ -171,12 +171,12 @@ class Scheduler:
         return [*self._kept(g), *((t, max(t.backend, 0)) for t in g.leaves)]
 
     def _read(self, g: Graph) -> frozenset[int]:
-        """Inputs that are copied to a device, or read on the host."""
+        """Return the ids of inputs that are copied to a device, or read on the host."""
         used = {id(s) for t in g.nodes for s in t.src if s.input}
         return frozenset(used | {key for key, _ in self.copied})
 
     def _kept(self, g: Graph) -> list[Step]:
-        """Inputs and copies of a pipeline, which are allocated first and never freed."""
+        """Return the inputs and copies of a pipeline, which are allocated first and never freed."""
         if self.copies == 1:
             return []
         result: list[Step] = []
@@ -192,7 +192,7 @@ class Scheduler:
 
 
 def _holding(source: GgmlTensor) -> GgmlTensor:
-    """A node that does nothing but need its source."""
+    """Return a node that does nothing but keep `source` allocated."""
     t = GgmlTensor("none", source.dtype, source.ne, (source,))
     t.base = source.base or source
     return t
@@ -241,8 +241,8 @@ class BufferPool:
         return offset
 
     def give(self, offset: int, size: int) -> None:
-        """Joined to the first block that it touches, and that to its neighbour: an empty tensor
-        leaves an empty block, which may keep two others apart."""
+        """Free a range of bytes: it joins the first free block it touches, and that its neighbour.
+        An empty tensor leaves an empty block, which may keep two others apart."""
         size = align_up(size, self.alignment)
         end = offset + size
         for i, block in enumerate(self.free):
@@ -307,7 +307,8 @@ class GraphAllocator:
         t.offset = self.pools[device].take(self.sizes[device](t))
 
     def _reuse(self, t: GgmlTensor) -> bool:
-        """A view is never reused: ggml asks whether the parent itself was allocated."""
+        """Return whether `t` takes the memory of a source. A view's is never taken: ggml checks
+        whether the parent itself was allocated."""
         for parent in t.src:
             if not parent.held or parent.kept or not same_layout(t, parent):
                 continue
