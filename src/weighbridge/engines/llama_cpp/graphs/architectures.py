@@ -1,8 +1,7 @@
-"""The table: llama.cpp's name of an architecture -> how its graph differs from Llama's.
+"""Table of llama.cpp's architectures, by name: how each graph differs from Llama's.
 
-Only what the tensors do not tell. An architecture that is not listed is built as Llama's, with
-what tensors it has; the answer then says that it is a guess.
-Source: llama.cpp 0c1e57098 src/models/.
+Only what the tensors do not show. An architecture that is not listed is built as Llama's, with the
+tensors it has; the answer then says that it is a guess. Source: llama.cpp 0c1e57098 src/models/.
 
 Encoders: BERT and its kin. Every token of the step sees every other, nothing is stored.
 
@@ -81,7 +80,7 @@ def style_of(build: Build) -> GraphStyle:
 
 
 def build(build: Build) -> None:
-    """Puts the whole step of the network into `b`'s graph."""
+    """Put the whole step of the network into the graph of `build`."""
     if build.net.encodes:
         encoder(build)
     else:

@@ -1,4 +1,4 @@
-"""Attention as llama.cpp's graphs have it: storing keys and values, scores, and what comes out.
+"""Attention as in llama.cpp's graphs: storing keys and values, scores, and the output.
 
     flash attention      one node, of queries x values' width; needs a 16-bit mask
     without              scores of heads x tokens x cells in 32 bits, and their softmax in place
@@ -9,7 +9,7 @@ Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_attn, build_attn_mha), ll
 
 Multi-head latent attention: absorbed into one shared key of rank + rotary, or as full heads.
 
-    absorbed     queries turned into the latent's space; the cache is key and value at once
+    absorbed     queries projected to the compressed space; the cache is key and value at once
     full heads   files from before llama.cpp split kv_b: keys and values of all heads are stored
 
 Source: llama.cpp 0c1e57098 src/models/deepseek2.cpp; b4905 src/llama-model.cpp
@@ -31,7 +31,7 @@ class CacheHeads:
     kv: int
     key: int
     value: int
-    near: bool = False  # through a window: the smaller cache
+    near: bool = False  # sliding window: the smaller cache
     latent: bool = False  # values are the first part of the keys
     layer: int = 0
     owner: int | None = None  # the layer whose cache it reads, where that is another
@@ -40,7 +40,7 @@ class CacheHeads:
 def attend(
     build: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
 ) -> GgmlTensor:
-    """Stores keys and values and attends to the whole cache. [all heads' values, tokens]"""
+    """Store keys and values; return attention over the cache, [all heads' values, tokens]."""
     q, k, v, back = rotated(build, heads, q, k, v)
     order = (q, v, k) if build.step.rules.keys_last else (q, k, v)
     build.graph.expand(*(t for t in order if t is not None))
@@ -91,8 +91,8 @@ def stored_values(build: Build, heads: CacheHeads, v: GgmlTensor) -> GgmlTensor:
 
 
 def old_values(build: Build, heads: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
-    """Store values as builds did before rows were stored by number: a copy to the cells in order,
-    turned for the product."""
+    """Return the node that stores values in builds before rows were stored by number: a copy to the
+    cells in order, transposed without flash attention."""
     width, tokens = heads.kv * heads.value, build.step.tokens
     flat = g.reshape(v, width, tokens)
     if build.step.flash:
@@ -175,7 +175,7 @@ def _flash(
 
 
 def _up(build: Build, layer: int) -> GgmlTensor | None:
-    """Latent attention: from the latent to each head's values."""
+    """Return MLA's matrix from compressed KV to each head's values, None for other layers."""
     latent = any(isinstance(m, Latent) for m in build.net.layers[layer].mixers)
     return build.of(layer, "attn_v_b") if latent else None
 
@@ -193,7 +193,7 @@ def softened(build: Build, kq: GgmlTensor, mask: GgmlTensor) -> GgmlTensor:
     return g.like("soft_max", g.like("scale", g.like("unary", g.like("scale", kq))), mask)
 
 
-# ik_llama.cpp: scores that are more than -amb MiB are made of one head at a time
+# ik_llama.cpp: scores of more than -amb MiB are computed one head at a time
 
 
 def in_turns(build: Build, k: GgmlTensor, q: GgmlTensor) -> bool:
@@ -251,7 +251,7 @@ def hadamard(t: GgmlTensor, matrix: GgmlTensor) -> GgmlTensor:
     return g.reshape(g.mul_mat(matrix, flat), *t.ne)
 
 
-# Latent attention
+# MLA
 
 
 def latent_queries(build: Build, layer: int, x: GgmlTensor, size: int, heads: int) -> GgmlTensor:
@@ -268,7 +268,7 @@ def latent_queries(build: Build, layer: int, x: GgmlTensor, size: int, heads: in
 def compressed(
     build: Build, layer: int, x: GgmlTensor, rank: int, rotary: int
 ) -> tuple[GgmlTensor, GgmlTensor]:
-    """(the latent, its rotated part), of all tokens."""
+    """Return (compressed KV, its rotary part) of all tokens."""
     both = build.linear(layer, "attn_kv_a_mqa", x)
     small = g.view(both, (rank, x.ne[1]), (both.nb[1],))
     turned = build.rope(g.view(both, (rotary, 1, x.ne[1]), (both.nb[1], both.nb[1])))

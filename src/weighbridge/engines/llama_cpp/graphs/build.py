@@ -1,6 +1,6 @@
-"""Parts of all graphs: weights and inputs as leaves, norms, products, rotations.
+"""Parts that all graphs share: weights and inputs as leaves, norms, products, rotations.
 
-The step that a graph is built for, and where its memory is: the worst case that is reserved.
+Also the step that a graph is built for, the worst case that is reserved, and where its memory is.
 """
 
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -18,13 +18,13 @@ from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.models.arch.gguf_layers import UNROTATED
 from weighbridge.models.arch.mixers import Attention, Latent, Mixer, Shared
 
-PERIOD = 8  # layers after which the kinds of a model repeat, at most
+PERIOD = 8  # longest period, in layers, with which the kinds of layers repeat
 
 
 @frozen_record
 class GraphStep:
-    """`tokens` in one micro-batch, of `sequences` requests, of which `outputs` give logits.
-    `cells` are those of the cache that attention looks at; `near` those of sliding layers."""
+    """One micro-batch: `tokens` of `sequences` requests, of which `outputs` give logits. `cells`
+    are the cache cells that attention reads; `near` those of sliding layers."""
 
     tokens: int
     sequences: int
@@ -33,7 +33,7 @@ class GraphStep:
     near: int
     flash: bool
     rules: LlamaCppRules
-    streams: int = 1  # parts of the cache, one a request where it is not unified
+    streams: int = 1  # parts of the cache: one per request unless it is unified
     slots: int = 1
     type_k: DType = F16
     type_v: DType = F16
@@ -42,12 +42,12 @@ class GraphStep:
     largest_batch: int = 0  # its -amb: MiB of scores or unfolded keys at once
     fused_experts: bool = False  # its -fmoe
     repacks: bool = False  # its -rtr
-    whole: bool = False  # every layer, also where one more of its kind changes nothing
+    whole: bool = False  # build every layer, even if one more of its kind changes nothing
 
 
 @frozen_record
 class Placement:
-    """`host` is the number of the host, after all GPUs; layers and caches by number."""
+    """The device of each weight, layer and cache; `host` is a number, after all GPUs."""
 
     host: int
     weight: Callable[[str], int]  # GGUF name -> device
@@ -57,15 +57,15 @@ class Placement:
     copies: int = 1
     cache_offload: bool = True
     named: Collection[str] = ()  # tensors that are placed by their names
-    facts: tuple[Hashable, ...] = ()  # what decides where layers, caches and weights are
+    facts: tuple[Hashable, ...] = ()  # settings that decide where layers, caches and weights are
 
 
 class UnknownGraphError(UnsupportedError):
-    """The tensors are not those of any graph of ours."""
+    """Error of a model whose tensors fit no graph that weighbridge builds."""
 
 
 class Build:
-    """One graph in the making."""
+    """A graph under construction."""
 
     def __init__(self, net: Network, step: GraphStep, placement: Placement) -> None:
         self.net, self.step, self.placement = net, step, placement
@@ -85,7 +85,7 @@ class Build:
         return self._weights[name]
 
     def of(self, layer: int, *names: str) -> GgmlTensor | None:
-        """The first of these tensors that the layer has; ".weight" unless the name says more."""
+        """Return the first of `names` that the layer has; ".weight" unless the name says more."""
         there = self.net.named(layer)
         for name in names:
             if name in there:
@@ -104,7 +104,7 @@ class Build:
         return self._inputs.setdefault(name, make)
 
     def cache(self, layer: int, kind: str, width: int, near: bool) -> GgmlTensor:
-        """The keys ("k") or values ("v") of a layer, for all cells."""
+        """Return the cache of a layer's keys ("k") or values ("v"), for all cells."""
         s = self.step
         key = (layer, kind)
         if key not in self._caches:
@@ -130,8 +130,8 @@ class Build:
         return self.entry("out_ids", g.entry(I32, self.step.outputs))
 
     def rows_of(self, kind: str, near: bool, width: int = 1) -> GgmlTensor:
-        """Make the tensor that says where this step's keys or values go: a row a token, or an
-        element each."""
+        """Return the input that says where this step's keys or values go: a row per token, or
+        `width` elements."""
         return self.entry(f"{kind}_idxs{near}", g.entry(I64, self.step.tokens * width))
 
     def mask(self, near: bool) -> GgmlTensor:
@@ -145,7 +145,7 @@ class Build:
         return self._inputs[name]
 
     def full_mask(self) -> GgmlTensor:
-        """Make the mask of an encoder: every token of the step against every other."""
+        """Return the mask of an encoder: every token of the step against every other."""
         s = self.step
         dtype = F16 if s.flash and s.rules.half_mask else F32
         return self.entry("mask", g.entry(dtype, s.tokens, s.tokens))
@@ -156,7 +156,7 @@ class Build:
         return g.mul_mat(weight, x)
 
     def linear(self, layer: int, name: str, x: GgmlTensor) -> GgmlTensor:
-        """A matrix and its bias, if it has one."""
+        """Return the product of a matrix and `x`, plus its bias if it has one."""
         y = g.mul_mat(self.must(layer, name), x)
         bias = self.of(layer, f"{name}.bias")
         return g.like("add", y, bias) if bias is not None else y
@@ -182,14 +182,14 @@ class Build:
     def layer_norm(
         self, layer: int, name: str, x: GgmlTensor, kind: str = "rms_norm"
     ) -> GgmlTensor:
-        """The layer's norm of that name; without the tensor, a norm without a weight."""
+        """Return `x` after the layer's norm `name`; without the tensor, a norm without a weight."""
         return self.norm(x, self.of(layer, name), self.of(layer, f"{name}.bias"), layer, kind)
 
     def rope(self, x: GgmlTensor, *factors: GgmlTensor | None) -> GgmlTensor:
         return g.like("rope", x, self.positions(), *(f for f in factors if f is not None))
 
     def mixer(self, layer: int) -> Mixer:
-        """The attention of a layer, which may have a recurrence beside it."""
+        """Return the attention of a layer, or its first mixer if it has none."""
         mixers = self.net.layers[layer].mixers
         attention = [m for m in mixers if isinstance(m, Attention | Shared | Latent)]
         if not mixers:
@@ -197,8 +197,8 @@ class Build:
         return (attention or mixers)[0]
 
     def rope_factors(self, layer: int) -> GgmlTensor | None:
-        """One tensor in the file, a copy on every device that has layers; once where it is placed
-        by its name."""
+        """Return the rope factors, None without any: one tensor in the file, a copy on every device
+        that has layers, or only one where -ot places it."""
         stored = self.net.weights.get("rope_freqs.weight")
         if stored is None:
             return None
@@ -210,7 +210,7 @@ class Build:
 
     @cached_property
     def widest(self) -> int:
-        """Values of one token, in the layer that has the most."""
+        """Return the value elements per token of the layer that has the most."""
         sizes = [
             m.value_elements
             for la in self.net.layers
@@ -220,7 +220,7 @@ class Build:
         return max(sizes, default=0)
 
     def order(self) -> list[tuple[int, bool]]:
-        """(layer, whether it is the last)"""
+        """Return (layer, whether it is the last) of the layers to build."""
         count = len(self.net.layers)
         if self.step.whole:
             return [(i, i == count - 1) for i in range(count)]
@@ -233,7 +233,7 @@ class Build:
         return thinned([self._kind(i) for i in range(len(self.net.layers))])
 
     def _kind(self, layer: int) -> object:
-        """Return all of a layer that decides its part of the graph and where that is placed."""
+        """Return a key of everything that decides a layer's part of the graph and its placement."""
         device = self.placement.layer(layer)
         places = ((w, self.placement.weight(w.name)) for w in self.net.of_layer(layer))
         moved = tuple(
@@ -245,7 +245,7 @@ class Build:
         return self.net.kind(layer), device, self.placement.cache(layer), moved, turn
 
     def output(self, t: GgmlTensor) -> GgmlTensor:
-        """Keep a tensor to the end of the step, for whoever asks for it."""
+        """Return `t`, kept to the end of the step in builds that keep outputs for their users."""
         t.kept = self.step.rules.keeps_outputs
         return t
 
@@ -254,9 +254,9 @@ class Build:
 
 
 def thinned(kinds: Sequence[object]) -> list[int]:
-    """Layers that decide the buffers: of a stretch whose kinds repeat, its start and its end. What
-    the allocator does settles within a few turns, often to every other one, so an even number of
-    turns is left out."""
+    """Return the layers that decide the buffers: the start and the end of a stretch of repeating
+    kinds. The allocator's pattern settles within a few periods, often to every other one, so an
+    even number of periods is left out."""
     chosen: list[int] = []
     i = 0
     while i < len(kinds):

@@ -1,9 +1,9 @@
-"""Feed-forwards: dense, and routed experts with those that all tokens use.
+"""MLPs: dense, and routed experts with shared ones.
 
-    gated, new       up, gate, and their product in a third: 3 F a token
+    gated, new       up, gate, and their product in a third: 3 F per token
     gated, before    silu and the product in place: 2 F
-    fused            one product of 2 F, half of it comes out
-    experts          scores of all E in place of logits; k outputs a token, weighted, then added
+    fused            one product of 2 F, of which half comes out
+    experts          scores of all E in place of logits; k outputs per token, weighted, then summed
 
 Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
 """
@@ -13,20 +13,20 @@ from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
-FUSED = 15  # experts a token whose sum CUDA computes in one go
+FUSED = 15  # experts per token up to which CUDA sums them in one operation
 
 
 @frozen_record
 class Act:
-    """The activation of a feed-forward: silu, gelu or relu; `squared` after it."""
+    """The activation of an MLP: silu, gelu or relu; with `squared`, its square."""
 
     squared: bool = False
     gate_after_up: bool = False  # LLM_FFN_SEQ with a gate
-    rare: bool = False  # gpt-oss: one operation since it is there
+    rare: bool = False  # gpt-oss: one operation in all builds that have it
 
 
 def dense(build: Build, layer: int, x: GgmlTensor, act: Act, end: str = "") -> GgmlTensor:
-    """`end` "_shexp": the experts that all tokens use."""
+    """Return a dense MLP's output; `end` "_shexp" is for the shared experts."""
     up_w = build.of(layer, f"ffn_up{end}")
     gate_w = build.of(layer, f"ffn_gate{end}")
     if build.step.rules.fused_feeds and up_w is not None and gate_w is not None:
@@ -45,7 +45,7 @@ def dense(build: Build, layer: int, x: GgmlTensor, act: Act, end: str = "") -> G
 
 
 def fused(build: Build, layer: int, end: str) -> bool:
-    """Tell whether the matrix upwards holds the gate as well."""
+    """Return whether the up matrix holds the gate as well."""
     up, down = build.of(layer, f"ffn_up{end}"), build.of(layer, f"ffn_down{end}")
     return up is not None and down is not None and up.ne[1] == 2 * down.ne[0]
 
@@ -69,12 +69,12 @@ def halved(build: Build, up: GgmlTensor) -> GgmlTensor:
 
 @frozen_record
 class Routing:
-    """The rules by which a router picks experts for each token, and weighs them."""
+    """Rules by which a router picks experts for each token and weights them."""
 
     scores: str = "softmax"  # of the logits: softmax, sigmoid, late (softmax of those picked)
     scaled: bool = False
     normed: bool = True
-    before: bool = False  # weights are applied to what experts are given: Llama 4
+    before: bool = False  # weights are applied to the experts' inputs: Llama 4
 
 
 def experts(build: Build, layer: int, x: GgmlTensor, routing: Routing, act: Act) -> GgmlTensor:
@@ -99,7 +99,7 @@ def experts(build: Build, layer: int, x: GgmlTensor, routing: Routing, act: Act)
 def route(
     build: Build, layer: int, x: GgmlTensor, routing: Routing
 ) -> tuple[GgmlTensor, GgmlTensor]:
-    """(which experts, their weights) of each token."""
+    """Return (ids of the experts, their weights) per token."""
     logits = build.linear(layer, "ffn_gate_inp", x)
     count, tokens = logits.ne[0], logits.ne[1]
     kind = {"softmax": "soft_max", "sigmoid": "unary"}.get(routing.scores)
@@ -128,7 +128,8 @@ def _weighed(build: Build, weights: GgmlTensor, tokens: int, routing: Routing) -
 
 
 def _grouped(build: Build, probs: GgmlTensor, count: int, tokens: int) -> GgmlTensor:
-    """DeepSeek-V3: groups of experts first, by their two best; the others are masked out."""
+    """Return `probs` with only the best groups of experts, by the two best of each; the others are
+    masked (DeepSeek-V3)."""
     groups = build.net.groups
     if groups <= 1 or not build.step.rules.groups_experts:
         return probs

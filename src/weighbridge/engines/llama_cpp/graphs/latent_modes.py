@@ -1,8 +1,8 @@
-"""ik_llama.cpp's ways to compute latent attention (-mla), over a cache of rank + rotary a token.
+"""ik_llama.cpp's ways to compute MLA (-mla), over a cache of rank + rotary elements per token.
 
-    1     queries in the latent's space; without flash attention a second, transposed cache
-    2, 3  a prompt: keys and values of all heads are made of the whole cache, as many heads at a
-          time as -amb MiB allow, and stored by none; a few tokens: as 1
+    1     queries in the compressed space; without flash attention a second, transposed cache
+    2, 3  a prompt: keys and values of all heads are computed from the whole cache, as many heads at
+          a time as -amb MiB allow, and not stored; a few tokens: as 1
 
 Source: ik_llama.cpp 8f7bd74af src/llama.cpp (build_deepseek2).
 """
@@ -14,7 +14,7 @@ from weighbridge.engines.llama_cpp.graphs.attention import compressed, latent_qu
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.models.arch.mixers import Latent
 
-PROMPT = 128  # tokens from which on keys and values are made of the cache
+PROMPT = 128  # tokens from which keys and values are computed from the cache
 
 
 def by_mode(build: Build, layer: int, latent: Latent, x: GgmlTensor) -> GgmlTensor:
@@ -35,7 +35,7 @@ def by_mode(build: Build, layer: int, latent: Latent, x: GgmlTensor) -> GgmlTens
 def _stored(
     build: Build, layer: int, sizes: Latent, x: GgmlTensor
 ) -> tuple[GgmlTensor, GgmlTensor | None]:
-    """The cache, and its transposed twin in the mode that has one."""
+    """Return the cache, and its transposed copy in the mode that has one."""
     tokens = x.ne[1]
     latent, key = compressed(build, layer, x, sizes.rank, sizes.rotary)
     other = None
@@ -87,12 +87,12 @@ def _unfolded(
 
 
 def _kind(build: Build, cache: GgmlTensor) -> DType:
-    """A build without GPUs keeps the cache's type."""
+    """Return the type of computed keys and values: 16 bits, the cache's type without GPUs."""
     return cache.dtype if build.placement.host == 0 else F16
 
 
 def _heads_at_once(build: Build, latent: Latent, size: int) -> int:
-    """Heads whose keys and values are made at once."""
+    """Return how many heads are computed at once; `size` is the bytes of all."""
     heads, left, limit = latent.heads, mib(size), build.step.largest_batch
     while limit and heads % 2 == 0 and left > limit:
         heads, left = heads // 2, left // 2
@@ -102,7 +102,7 @@ def _heads_at_once(build: Build, latent: Latent, size: int) -> int:
 def _at_once(
     build: Build, layer: int, latent: Latent, q: GgmlTensor, cache: GgmlTensor
 ) -> GgmlTensor:
-    """Run latent attention as before build 3590: all heads together, in 32 bits where there are
+    """Return MLA's output as before build 3590: all heads together, in 32 bits if there are
     GPUs."""
     key, value = (_halves if build.placement.host == 0 else _wide_halves)(
         build, layer, latent, cache
@@ -114,7 +114,7 @@ def _at_once(
 
 
 def _views(latent: Latent, both: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
-    """Keys without their rotated part, and values, of all heads."""
+    """Return the keys without their rotary part, and the values, of all heads."""
     each, cells = latent.nope + latent.value_dim, both.ne[1]
     nb = (F32.size(each * latent.heads), F32.size(each))
     return g.view(both, (latent.nope, cells, latent.heads), nb), g.view(
@@ -177,7 +177,7 @@ def _absorbed(
 
 
 def _scored(build: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
-    """Scores of all heads, or of as many as -amb MiB hold."""
+    """Return attention's output, for as many heads at a time as -amb MiB hold."""
     heads = q.ne[2]
     size = mib(cache.ne[1] * q.ne[1] * heads * F32.nbytes)
     limit = build.step.largest_batch

@@ -1,5 +1,5 @@
-"""A model as llama.cpp's graphs meet it: its architecture's name, its tensors by GGUF name, and
-what each layer remembers.
+"""A model as llama.cpp's graphs see it: its architecture's name, its tensors by GGUF name, and what
+each layer caches.
 
 Shapes are ggml's, the row first: ne[0] is the number of inputs. Where a tensor is decides which
 device computes with it.
@@ -19,7 +19,7 @@ BLOCK = re.compile(r"blk\.(\d{1,9})\..")
 
 
 def block(name: str) -> int | None:
-    """The number of the block that a tensor belongs to; None where it belongs to none."""
+    """Return the number of the block that a tensor belongs to, None if it belongs to none."""
     match = BLOCK.match(name)
     return int(match[1]) if match else None
 
@@ -41,21 +41,21 @@ class Network:
     layers: tuple[Layer, ...]
     weights: Mapping[str, Weight]
     top_k: int = 0  # experts that a token is routed to
-    groups: int = 0  # of experts, of which some are picked first
+    groups: int = 0  # of experts, of which `groups_used` are picked first
     groups_used: int = 0
-    positions: int = 1  # numbers that say where a token is: four in Qwen2-VL
+    positions: int = 1  # position ids per token: four in Qwen2-VL
     longest: int = 0  # tokens that it was trained on
     softcap: bool = False  # of the attention's scores
     logit_softcap: bool = False
     logit_scale: bool = False
     embedding_scale: bool = False
-    pooling: bool = False  # the answer is a vector a text
+    pooling: bool = False  # the output is one embedding per text
     normed_state: bool = False  # Mamba 1 whose B, C and dt have norms
-    rotary: int = 0  # of a latent's keys
+    rotary: int = 0  # rotary dimensions of MLA keys
     heads: int = 0  # of an encoder
-    normed_weights: bool | None = None  # of the routed experts, where the file says
+    normed_weights: bool | None = None  # router weights are normalized; None: the file does not say
     scaled_weights: bool | None = None
-    # Matrices that are made at load, and what each is made of
+    # Matrix made at load -> the one it is made from
     made: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -65,7 +65,7 @@ class Network:
 
     @cached_property
     def rows(self) -> int:
-        """Rows of the matrix that makes logits; 0 where there is none."""
+        """Return the rows of the matrix that computes logits; 0 if there is none."""
         return _rows(self.head) if self.head else 0
 
     @cached_property
@@ -78,7 +78,7 @@ class Network:
 
     @property
     def encodes(self) -> bool:
-        """An encoder: no cache and no logits."""
+        """Return whether it is an encoder: no cache and no logits."""
         return self.arch in ENCODER_GRAPHS
 
     @property
@@ -87,7 +87,7 @@ class Network:
 
     @cached_property
     def mixers(self) -> tuple[Mixer, ...]:
-        """The mixers of all layers, each kind once."""
+        """Return the mixers of all layers, each kind once."""
         return tuple(dict.fromkeys(m for la in self.layers for m in la.mixers))
 
     @cached_property
@@ -103,7 +103,7 @@ class Network:
 
     @cached_property
     def blocks(self) -> Mapping[str, int | None]:
-        """The number of each tensor's block, by its name."""
+        """Return the number of each tensor's block, by its name."""
         return {name: block(name) for name in self.weights}
 
     @cached_property
@@ -119,7 +119,7 @@ class Network:
         return self._by_layer.get(layer, ())
 
     def named(self, layer: int) -> Mapping[str, str]:
-        """Full names of a layer's tensors, by their own name; `.weight` may be left out."""
+        """Return full names of a layer's tensors by short name; `.weight` may be left out."""
         return self._named.get(layer, {})
 
     @cached_property
@@ -144,10 +144,10 @@ class Network:
         )
 
     def kind(self, layer: int) -> object:
-        """Layers of one kind have the same mixers, and the same tensors but for their types."""
+        """Return a key of the layer's mixers and of its tensors' names and shapes."""
         return self._kinds[layer]
 
 
 def _rows(weight: Weight) -> int:
-    """The second size of a tensor: ggml's have four, and those that a file lacks are 1."""
+    """Return the second size of a tensor: ggml's have four, and those that a file lacks are 1."""
     return (*weight.ne, 1, 1)[1]

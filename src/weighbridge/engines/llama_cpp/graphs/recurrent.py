@@ -1,7 +1,7 @@
 """Recurrent layers: Mamba 1 and 2, gated delta net, short convolutions.
 
-    the state is read by row numbers, one a request; the step's tokens pass through a convolution
-    (state and tokens side by side), then the scan, whose result holds the new state as well
+    states are read by row number, one per request; the step's tokens pass through a convolution
+    (state and tokens concatenated), then the scan, whose result holds the new state as well
 
 Source: llama.cpp 0c1e57098 src/models/mamba-base.cpp, delta-net-base.cpp, qwen3next.cpp,
 qwen35.cpp, lfm2.cpp; src/llama-graph.cpp (build_rs).
@@ -14,7 +14,7 @@ from weighbridge.models.arch.mixers import GatedDelta, Mamba1, Mamba2, ShortConv
 
 
 def read(build: Build, states: GgmlTensor) -> GgmlTensor:
-    """Read this step's states; those that nothing changes are copied as they are."""
+    """Return this step's recurrent states; those it does not change are copied as they are."""
     flat, main, extra = _rows(build, states)
     out = g.get_rows(flat, main)
     build.graph.expand(out)
@@ -40,7 +40,7 @@ def _untouched(build: Build, flat: GgmlTensor, extra: GgmlTensor, states: GgmlTe
 def convolved(
     build: Build, layer: int, x: GgmlTensor, channels: int, kernel: int, name: str
 ) -> GgmlTensor:
-    """[channels, tokens a request, requests]: state and tokens side by side, then the kernel."""
+    """Return [channels, tokens per request, requests]: the convolution of state and tokens."""
     s = build.step
     states = build.state(layer, "r", (kernel - 1) * channels)
     past = g.reshape(read(build, states), kernel - 1, channels, s.sequences)
@@ -53,7 +53,7 @@ def convolved(
 
 
 def folded(build: Build, x: GgmlTensor) -> GgmlTensor:
-    """[width, tokens] -> [width, tokens a request, requests]"""
+    """Return `x` of [width, tokens] as [width, tokens per request, requests]."""
     return g.reshape(x, x.ne[0], build.step.tokens // build.step.sequences, build.step.sequences)
 
 
@@ -107,7 +107,7 @@ def scanned(
     x: GgmlTensor,
     *others: GgmlTensor,
 ) -> GgmlTensor:
-    """Make the scan's node, whose elements are all outputs and then the new states."""
+    """Return the scan's node, whose elements are all outputs and then the new states."""
     s = build.step
     states = build.state(layer, "s", width)
     flat, main, extra = _rows(build, states)
@@ -189,7 +189,7 @@ def delta(
 def _mixed(
     build: Build, layer: int, delta: GatedDelta, x: GgmlTensor
 ) -> tuple[GgmlTensor, GgmlTensor]:
-    """Queries, keys and values in one, and the gate of the output."""
+    """Return queries, keys and values as one tensor, and the gate of the output."""
     mixed = folded(build, g.mul_mat(build.must(layer, "attn_qkv"), x))
     return mixed, g.mul_mat(build.must(layer, "attn_gate"), x)
 
@@ -227,7 +227,7 @@ def _unit(build: Build, t: GgmlTensor) -> GgmlTensor:
 
 
 def _spread(t: GgmlTensor, delta: GatedDelta) -> GgmlTensor:
-    """Each key head for all its value heads."""
+    """Return `t` with each key head repeated for its value heads."""
     size, heads, tokens, n = t.ne
     times = delta.value_heads // delta.key_heads
     flat = g.reshape(t, size, 1, heads, tokens * n)

@@ -1,11 +1,11 @@
-"""A decoder of attention and feed-forwards, of any family: what differs is which tensors there
-are, and what `GraphStyle` says.
+"""A decoder of attention and MLPs, of any family: families differ in their tensors and in
+`GraphStyle`.
 
-    x + attention(norm(x)), then + feed(norm(...)); norms behind them where there are tensors
+    x + attention(norm(x)), then + feed(norm(...)); norms after them if there are tensors
 
 Source: llama.cpp 0c1e57098 src/models/*.cpp.
 
-What Gemma 4 adds: an input of its own for every layer, and experts beside the dense feed.
+Gemma 4 adds a separate input for every layer, and experts besides the dense MLP.
 
 Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 """
@@ -39,27 +39,27 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 
-# Mixers whose graphs we have not written
+# Mixers whose graphs weighbridge does not build
 UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | GatedRecurrence
 Scanned = Mamba1 | Mamba2 | GatedDelta | ShortConv
 
 
 @frozen_record
 class GraphStyle:
-    """Traits of an architecture that its tensors do not say."""
+    """Traits of an architecture that its tensors do not show."""
 
     norm: str = "rms_norm"
     rope: str = "all"  # layers: all, near (through a window), none
-    rope_skips: int = 0  # every so many layers has none
+    rope_skips: int = 0  # every n-th layer has none
     normed_values: bool = False
     unit_keys: bool = False  # Llama 4: queries and keys of rotated layers are normed, the others
-    # scaled by how far they are
+    # scaled by their positions
     act: Act = field(default_factory=Act)
     routing: Routing = field(default_factory=Routing)
-    parallel: bool = False  # attention and feed-forward from the same norm
+    parallel: bool = False  # attention and MLP from the same norm
     attention_first: bool = False  # of those two, when they are added
-    start_first: tuple[bool, bool] = (False, False)  # what a layer adds to: attention, feed
-    scaled_queries: bool = False  # queries are scaled apart
+    start_first: tuple[bool, bool] = (False, False)  # sums begin with the residual: attention, MLP
+    scaled_queries: bool = False  # queries are scaled in an operation of their own
     scaled_residual: bool = False  # Granite
     early_norm: bool = False  # the first norm is put into the graph at once
     repeats_heads: bool = False  # of a delta net: each key head for all its value heads
@@ -68,7 +68,7 @@ class GraphStyle:
 
 
 def embedded(build: Build, *, positions: bool = True) -> GgmlTensor:
-    """Rows of the embedding, which is the host's, and of a table of positions."""
+    """Return the tokens' embeddings, looked up on the host, plus those of positions."""
     tokens = build.entry("tokens", g.entry(I32, build.step.tokens))
     table = build.weight("token_embd.weight")
     if table is None:
@@ -83,7 +83,7 @@ def embedded(build: Build, *, positions: bool = True) -> GgmlTensor:
 
 
 def finished(build: Build, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
-    """The last norm and the logits."""
+    """Return the logits, or the last norm's output if the step returns embeddings."""
     if style.late_rows == "before":
         x = picked(build, build.output(x))[0]
     name = build.net.last_norm
@@ -106,7 +106,7 @@ def finished(build: Build, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
 
 
 def tied_head(build: Build) -> GgmlTensor:
-    """A second copy of the embedding, where the output layer is."""
+    """Return a second copy of the embedding, on the output layer's device."""
     embedding = build.net.weights["token_embd.weight"]
     return build.entry(
         "head", g.weight(embedding.dtype, embedding.ne, build.placement.weight("output.weight"))
@@ -114,7 +114,7 @@ def tied_head(build: Build) -> GgmlTensor:
 
 
 def picked(build: Build, *tensors: GgmlTensor) -> tuple[GgmlTensor, ...]:
-    """The rows that give logits."""
+    """Return the rows of `tensors` that give logits."""
     return tuple(g.get_rows(t, build.out_ids()) for t in tensors)
 
 
@@ -136,7 +136,7 @@ def queries(build: Build, layer: int) -> int:
 def projected(
     build: Build, layer: int, x: GgmlTensor
 ) -> tuple[GgmlTensor, GgmlTensor | None, GgmlTensor | None]:
-    """Queries, keys and values of each head: [size, heads, tokens]."""
+    """Return [size, heads, tokens] of queries, keys and values; None if another layer's."""
     h, n, tokens = heads_of(build, layer), queries(build, layer), x.ne[1]
     if build.of(layer, "attn_qkv") is not None:
         both = build.linear(layer, "attn_qkv", x)
@@ -159,7 +159,7 @@ def projected(
 
 
 def _normed_whole(build: Build, layer: int, which: str, x: GgmlTensor) -> GgmlTensor:
-    """OLMo 2, MiniMax-M2: the norm is over all heads together."""
+    """Return queries or keys, normed over all heads together in OLMo 2 and MiniMax-M2."""
     y = build.linear(layer, f"attn_{which}", x)
     norm = build.of(layer, f"attn_{which}_norm")
     whole = norm is not None and norm.ne[0] == y.ne[0] and norm.ne[1] == 1
@@ -207,13 +207,13 @@ def _unit(
 
 
 def gated(q: GgmlTensor) -> bool:
-    """Tell whether queries are every other piece of the product that made them, the rest their
+    """Return whether queries are every other piece of the product that made them, the rest their
     gates."""
     return q.nb[1] == 2 * q.dtype.size(q.ne[0])
 
 
 def _subnormed(build: Build, layer: int, x: GgmlTensor) -> GgmlTensor:
-    """BitNet: a norm before the way out."""
+    """Return `x` after BitNet's norm before the output projection."""
     norm = build.of(layer, "attn_sub_norm")
     return build.norm(x, norm, None, layer) if norm is not None else x
 
@@ -236,7 +236,7 @@ def feed(build: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTens
 
 
 def mixed(build: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
-    """All that mixes tokens in a layer; Falcon-H1 has two side by side."""
+    """Return the sum of all token mixers of a layer; Falcon-H1 has two in parallel."""
     mixers = build.net.layers[layer].mixers
     if not mixers:  # Nemotron-NAS: a matrix in attention's place, or nothing
         return (
@@ -286,8 +286,8 @@ def _scanned(
 
 
 def names(build: Build, layer: int) -> tuple[str, str, str]:
-    """Return the names of three norms: behind attention, before the feed-forward, behind it; ""
-    where there is none."""
+    """Return the names of three norms: after attention, before the MLP, after it; "" if there is
+    none."""
     after = "post_attention_norm" if build.of(layer, "post_attention_norm") is not None else ""
     before = "ffn_norm" if build.of(layer, "ffn_norm") is not None else ""
     behind = "post_ffw_norm" if build.of(layer, "post_ffw_norm") is not None else ""
@@ -328,7 +328,7 @@ def layer_of(build: Build, layer: int, x: GgmlTensor, style: GraphStyle, last: b
 
 
 def summed(build: Build, new: GgmlTensor, old: GgmlTensor, old_first: bool) -> GgmlTensor:
-    """The sum takes the place of the first that it may."""
+    """Return the sum, in the memory of the first operand if it may: `old` if `old_first`."""
     return build.add(old, new) if old_first else build.add(new, old)
 
 
@@ -341,11 +341,11 @@ def decoder(build: Build, style: GraphStyle) -> None:
     build.graph.expand(finished(build, x, style))
 
 
-# Gemma 4: an input of its own for every layer
+# Gemma 4: a separate input for every layer
 
 
 def inputs_of_layers(build: Build, x: GgmlTensor) -> GgmlTensor | None:
-    """[size, tokens, layers]: rows of a second embedding and a projection of the first, added."""
+    """Return [size, tokens, layers]: a second embedding plus a projection of the first."""
     table, projection = (
         build.weight("per_layer_token_embd.weight"),
         build.weight("per_layer_model_proj.weight"),
@@ -364,7 +364,7 @@ def inputs_of_layers(build: Build, x: GgmlTensor) -> GgmlTensor | None:
 
 
 def with_input(build: Build, layer: int, x: GgmlTensor, every: GgmlTensor | None) -> GgmlTensor:
-    """The layer's own input, gated by what the layer gives."""
+    """Return `x` plus the layer's own input, gated by `x`; `x` if there is none."""
     if every is None or build.of(layer, "inp_gate") is None:
         return x
     gate = g.like("unary", g.mul_mat(build.must(layer, "inp_gate"), x))
