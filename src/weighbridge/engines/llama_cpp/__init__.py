@@ -1,15 +1,15 @@
 """llama.cpp: buffers that are allocated before the first token, on each GPU and on the host.
 
-rules.py            what changed between builds      effective.py   flags and their defaults
-formats.txt         weights that it reads            classes.txt    architectures that it knows
-tensors.py          the file's tensors, by name      networks.py    what graphs are built of
-caches.py           what layers remember             placement.py   which device has what
+rules.py            changes between builds           effective.py   settings of a launch
+formats.txt         weight types that it loads       classes.txt    architectures it supports
+tensors.py          the model's tensors by name      networks.py    models as graphs see them
+caches.py           KV caches, recurrent states      placement.py   device of each tensor
 graphs/             a step's graph, by architecture  ggml/          scheduler, graph allocator
-compute.py          compute buffers                  holdings.py    what each device holds
-speculation.py      what proposes tokens             components.py  the answer's components
-search.py           numbers for searches             answers.py     the answer, and what would fit
-dialect.py          command lines that are read      launching.py   the command line to paste
-infer.py            the door of them all
+compute.py          compute buffers                  holdings.py    bytes per device
+speculation.py      draft models and MTP layers      components.py  the answer's components
+search.py           fit checks for searches          answers.py     the answer, and what would fit
+dialect.py          parser of command lines          launching.py   the command line to paste
+infer.py            the entry points
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,10 +1,10 @@
-"""The answer: devices and their components, settings, what follows from them, warnings.
+"""The engine's answer: devices and their components, settings, derived facts, warnings.
 
 What a budget leaves room for: tokens of cache, layers on GPUs, experts that stay there.
 
-tokens     what is left beside the largest GPU's buffers, by the bytes of one more token
-layers     from the last one down, as long as the budget holds them beside what is fixed
-experts    layers whose experts go to the host until the rest fits
+    tokens     what the fullest GPU's weights and buffers leave, by the bytes of one more token
+    layers     from the last one down, as long as they fit besides the fixed bytes
+    experts    layers whose experts go to the host until the rest fits
 """
 
 from bisect import bisect_left
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 
-NEAR = 4  # layers fewer than the most that may fit, of which one surely does
+NEAR = 4  # fewer layers than the most that may fit, down to a number that surely does
 
 
 def answer(
@@ -63,8 +63,9 @@ def answer(
 
 
 def with_tower(answer: EngineAnswer, subject: Subject, w: "Infer") -> EngineAnswer:
-    """Return an answer that says what an automatic tower takes beside the layers that --fit places,
-    or that it is not known. Source: llama.cpp PR 21489 (April 2026)."""
+    """Return `answer` with a warning about an encoder that is loaded automatically: what it takes
+    besides the layers that --fit places, or that this is unknown. Source: llama.cpp PR 21489 (April
+    2026)."""
     if not w.mmproj_auto:
         return answer
     return replace(answer, warnings=(*answer.warnings, *_of_tower(subject, w)))
@@ -80,7 +81,7 @@ def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
 
 
 def known_network(subject: Subject) -> Network:
-    """The model's, whatever the context."""
+    """Return the model's network, cached, since it does not depend on the context."""
     facts = ("llama.cpp", *subject.choice.facts)
     return memo(subject.part, facts, lambda: network(subject))
 
@@ -100,7 +101,7 @@ def model(net: Network, subject: Subject) -> ModelTraits:
 
 
 def on_device(net: Network, build: int, budget: Budget | None) -> LlamaCppRules:
-    """A build's rules on such a card. Raises UnsupportedError for types that it aborts on."""
+    """Return a build's rules on a card. Raises UnsupportedError for types it aborts on."""
     part = budget.choice.part if budget is not None else None
     if part is None or part.vendor != "Apple":
         return rules(build)
@@ -118,7 +119,7 @@ def _left_to_the_host(holdings: DeviceHoldings) -> Iterator[str]:
 
 
 def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
-    """Name patterns that place nothing: a word of them may be wrong."""
+    """Yield a warning for each -ot pattern that places nothing, since it may be mistyped."""
     used = set(holdings.placed.overridden.values())
     for each in holdings.launch.overrides:
         if each not in used:
@@ -126,7 +127,7 @@ def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
 
 
 def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
-    """A table that a name puts on a card whose rows the card does not read."""
+    """Yield a warning for each table that -ot puts on a card that cannot read its rows."""
     placed = holdings.placed
     for name, each in placed.overridden.items():
         table = holdings.net.weights[name]
@@ -142,8 +143,8 @@ def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
 
 
 def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
-    """Return what each GPU has room for, as shares of them all without a common divisor: layers are
-    dealt out by shares, so cards alike have what was dealt on others."""
+    """Return each GPU's room, divided by the greatest common divisor: layers are split by shares,
+    so equal cards of any size have the same placement, which is cached."""
     rooms = [budget.of(d).expected if budget is not None else 1 for d in range(settings.gpus)]
     whole = gcd(*rooms) or 1
     return tuple(room // whole for room in rooms)
@@ -193,7 +194,7 @@ def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
 
 
 def marginal(holdings: DeviceHoldings, context: int) -> int:
-    """Bytes of one more token of the cache, over all devices. Sliding layers add nothing once
+    """Return the cache bytes of one more token, over all devices. Sliding layers add nothing once
     their window is full: the spare cells of other slots and of a step are not a token's."""
     near = holdings.launch.swa_full or context < window(holdings)
     step = (CELLS if near else WHOLE) * holdings.launch.streams
@@ -209,7 +210,7 @@ def marginal(holdings: DeviceHoldings, context: int) -> int:
 
 
 def window(holdings: DeviceHoldings) -> int:
-    """The widest of sliding layers."""
+    """Return the widest window of the sliding layers in tokens, 0 without any."""
     widths = (
         m.reach or 0 for la in holdings.net.layers for m in la.mixers if isinstance(m, Attention)
     )
@@ -227,7 +228,7 @@ def fixed(holdings: DeviceHoldings, device: int) -> int:
 
 
 def _proposed(holdings: DeviceHoldings, device: int) -> int:
-    """Bytes of the cache of what proposes tokens, which grows as the model's own."""
+    """Return the bytes of the draft context's cache, which grows like the model's own."""
     return 0 if holdings.draft is None else holdings.draft.held.kv(device)
 
 
@@ -245,7 +246,7 @@ def what_fits(holdings: DeviceHoldings, budget: Budget) -> DerivedFacts:
 
 
 def _moves_by_itself(w: "Infer") -> bool:
-    """Tell whether nobody said where layers go: common/fit.cpp stops where somebody did."""
+    """Return whether the user left the placement open: common/fit.cpp stops if any of it is set."""
     said = (w.n_gpu_layers, w.n_cpu_moe, w.override_tensor, w.tensor_split)
     return all(setting is None for setting in said) and w.split_mode in (None, "layer", "none")
 
@@ -253,10 +254,10 @@ def _moves_by_itself(w: "Infer") -> bool:
 def divisions(
     holdings: DeviceHoldings, budget: Budget | None, *, apart: bool = True, tower: int = 0
 ) -> Iterator[Mapping[str, int]]:
-    """Yield what a program moves to host memory by itself, the least first: layers, or experts of
-    as few layers as need be where it moves them `apart`; `tower` bytes are left for one. It goes by
-    what it measures, and we by the most that it may be: a few more are yielded. Source:
-    common/fit.cpp (step 3), which also brings parts of one more layer of experts back."""
+    """Yield settings by which a program moves layers to host memory itself, the least moved first.
+    If it moves experts `apart`, it begins with those; `tower` bytes stay free for an encoder. It
+    measures, and we use upper bounds: a few more are yielded. Source: common/fit.cpp (step 3),
+    which also brings parts of one more layer of experts back."""
     leaves = holdings.launch.rules.leaves
     if budget is None or leaves is None or not holdings.launch.gpus:
         return
@@ -278,8 +279,8 @@ def divisions(
 
 
 def narrow(holdings: DeviceHoldings, budget: Budget | None) -> bool:
-    """Tell whether all layers are on the cards only if somebody says so: the build would move some
-    of them to leave room."""
+    """Return whether all layers fit on the cards only if the user sets so: the build would move
+    some of them to leave room."""
     leaves = holdings.launch.rules.leaves
     if budget is None or leaves is None or holdings.launch.gpu_layers < holdings.launch.layers:
         return False
@@ -293,8 +294,8 @@ def _all_on_cards(holdings: DeviceHoldings, rooms: Sequence[int]) -> bool:
 
 
 def tokens(holdings: DeviceHoldings, rooms: Sequence[int]) -> int:
-    """Return how many cached tokens fit, in whole cells: those of the GPU that is full first.
-    `rooms` are bytes by GPU."""
+    """Return how many cached tokens fit, in steps of `CELLS`, by the GPU that is full first.
+    `rooms` are bytes per GPU."""
     counts = []
     for d, room in enumerate(rooms):
         each = (holdings.kv(d) + _proposed(holdings, d)) / holdings.launch.n_ctx
@@ -305,7 +306,7 @@ def tokens(holdings: DeviceHoldings, rooms: Sequence[int]) -> int:
 
 
 def layers(holdings: DeviceHoldings, rooms: Sequence[int]) -> int:
-    """The largest -ngl whose layers every GPU holds, as they are dealt out."""
+    """Return the largest -ngl whose layers fit on every GPU, as they are split."""
 
     worst = _worst(holdings)
     left = [room - worst for room in rooms]
@@ -319,7 +320,7 @@ def layers(holdings: DeviceHoldings, rooms: Sequence[int]) -> int:
 
 
 def experts(holdings: DeviceHoldings, rooms: Sequence[int]) -> int | None:
-    """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
+    """Return the smallest -ncmoe with which all layers fit on GPUs; None if none is enough."""
 
     beside = _worst(holdings) + _copy(holdings)
     left = [room - beside for room in rooms]
@@ -334,7 +335,7 @@ def experts(holdings: DeviceHoldings, rooms: Sequence[int]) -> int | None:
 
 
 def _copy(holdings: DeviceHoldings) -> int:
-    """Experts on the host are brought to the GPU one tensor at a time."""
+    """Return the bytes of the largest expert tensor, the most that is copied to a GPU at once."""
     sizes = (t.nbytes for name, t in holdings.net.weights.items() if "_exps." in name)
     return max(sizes, default=0)
 

@@ -1,13 +1,13 @@
-"""Experts placed by name (-ot), for a search: where no number of layers to move is fine enough.
+"""Placement of experts by name (-ot), for a search: if moving whole layers is too coarse.
 
-All layers are on cards, and the host has what no card has room for, matrix by matrix:
+All layers are on cards, and the host takes what no card has room for, matrix by matrix:
 
-    its own       of each card's layers the experts of the first ones, as many as it has room for
-    another's     those of other cards' layers, where a card has room left
+    its own       experts of each card's first layers, as many as it has room for
+    another's     experts of other cards' layers, if a card has room left
     one matrix    of a layer's experts the largest that a card has room for
     the host      the rest
 
-Only what lies elsewhere than its layer is written, and of whole layers one pattern a device.
+Patterns are written only for what is away from its layer, of whole layers one pattern per device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +23,15 @@ from weighbridge.engines.llama_cpp.placement import on_a_card
 BUFFERS: Mapping[str, str] = {
     "cuda": "CUDA",
     "hip": "ROCm",
-}  # of a part's stack, as cards are named
-# Bytes of each card that are left free, until everything surely fits: what buffers take differs
-# with what the host lends
+}  # stack -> name of a card's buffer
+# Bytes left free per card, tried in turn until everything surely fits: buffers differ with what the
+# host lends
 SPARED = tuple(MIB * n for n in (0, 128, 256, 512, 1024, 2048))
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertMatrix:
-    """One matrix of the experts of a layer."""
+    """One matrix of a layer's experts."""
 
     layer: int
     kind: str  # ffn_up_exps
@@ -41,8 +41,8 @@ class ExpertMatrix:
 def by_name(
     empty: DeviceHoldings, rooms: Sequence[int], stack: str
 ) -> Iterator[dict[str, tuple[str, ...]]]:
-    """Yield patterns that leave ever less of `rooms` to experts. `empty` is the launch with those
-    of all layers on the host, whose own patterns are none."""
+    """Yield -ot patterns that give ever less of `rooms`, in bytes per card, to experts. `empty` is
+    the launch with all experts on the host and no patterns."""
     matrices = list(_matrices(empty))
     used = [
         empty.weights[d] + empty.kv(d) + empty.state(d) + fixed(empty, d) for d in range(len(rooms))
@@ -67,8 +67,8 @@ def _matrices(holdings: DeviceHoldings) -> Iterator[ExpertMatrix]:
 def _dealt(
     holdings: DeviceHoldings, matrices: Sequence[ExpertMatrix], left: list[int], *, shares: bool
 ) -> dict[ExpertMatrix, tuple[int, int]]:
-    """Return the device of each matrix, and that of its layer. `left` are the bytes of each
-    card."""
+    """Return (device, device of its layer) of each matrix. `left` are the free bytes per card;
+    `shares` lets a card take experts of other cards' layers."""
     layers = dict.fromkeys(m.layer for m in matrices)
     own = {i: holdings.placed.layer(i) for i in layers}
     sizes = {i: sum(m.nbytes for m in matrices if m.layer == i) for i in layers}
@@ -92,7 +92,7 @@ def _dealt(
 def _written(
     places: Mapping[ExpertMatrix, tuple[int, int]], host: int, cards: str
 ) -> Iterator[str]:
-    """Yield a pair for each device and each set of matrices that lie on it, away from their
+    """Yield PATTERN=BUFFER for each device and each set of matrices on it that are away from their
     layers."""
     away: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for layer in dict.fromkeys(m.layer for m in places):

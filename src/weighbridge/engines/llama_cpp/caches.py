@@ -1,14 +1,14 @@
-"""Caches that llama.cpp allocates before the first token: cells for all slots, rows of states.
+"""Caches that llama.cpp allocates before the first token: cells for all slots, recurrent states.
 
-    n_ctx      to a multiple of 256; with slots apart (not unified) each has its own part
-    cells      in every layer row(type_k, K Hk) + row(type_v, K Hv) a cell, whole blocks of a type
+    n_ctx      to a multiple of 256; with separate slots (not unified) each has its own part
+    cells      per layer row(type_k, K Hk) + row(type_v, K Hv) per cell, in whole blocks of a type
     sliding    min(n_ctx, window x slots + ubatch) cells, to a multiple of 256; --swa-full: n_ctx
-    latent     r + rotary a cell and no values; an indexer's keys in a second cache
-    compressed DeepSeek-V4's: a cell of the window, and one for every 4 or 128 tokens
-    states     float32, a row a slot: (kernel - 1) x channels, and the running state
+    latent     MLA: r + rotary per cell and no values; an indexer's keys in a second cache
+    compressed DeepSeek-V4: a cell per token of the window, and one for every 4 or 128 tokens
+    states     float32, one row per slot: (kernel - 1) x channels, and the recurrent state
 
-Values of unequal width take the widest when flash attention is off. Keys of an encoder are computed
-anew each time. Source: llama.cpp 0c1e57098 src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp,
+Without flash attention, values of unequal width all take the widest. Keys of an encoder are
+recomputed each time. Source: llama.cpp 0c1e57098 src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp,
 llama-kv-cache-dsa.cpp, llama-memory-recurrent.cpp, llama-hparams.cpp, llama-context.cpp; 035aa95b
 src/llama-kv-cache-dsv4.cpp.
 """
@@ -36,7 +36,7 @@ from weighbridge.models.arch.mixers import (
 from weighbridge.models.arch.model_types import facts
 
 CELLS = 256
-WHOLE = 128 * CELLS  # tokens by which all parts of a cache grow in whole steps: V4's rarest too
+WHOLE = 128 * CELLS  # tokens that add whole steps to every part of a cache, even V4's rarest
 # common/arg.cpp (kv_cache_types); ik_llama.cpp common/common.cpp (kv_cache_type_from_str)
 OF_CACHES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
@@ -44,8 +44,8 @@ OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
 
 @frozen_record
 class LlamaCppCacheSetting:
-    """`context` is -c, shared by all slots. `model_type` "" takes windows as they are: a GGUF file
-    names them only where they count."""
+    """Settings that size the caches. `context` is -c, the tokens of all slots. With `model_type` ""
+    every window counts: a GGUF file names only windows in effect."""
 
     context: int
     slots: int = 1
@@ -55,8 +55,8 @@ class LlamaCppCacheSetting:
     type_v: str = "f16"
     flash_attention: bool = True
     swa_full: bool = False
-    rollback: int = 0  # n_rs_seq: states kept to go back to
-    latent_values: bool = False  # before January 2026: a latent is stored again, as values
+    rollback: int = 0  # n_rs_seq: recurrent states kept to roll back to
+    latent_values: bool = False  # before January 2026: compressed KV is stored again, as values
     latent_mode: int | None = None  # ik_llama.cpp's -mla
     model_type: str = ""
 
@@ -72,7 +72,7 @@ class LlamaCppCacheSetting:
         return 1 if self.unified else self.slots
 
     def near(self, window: int) -> int:
-        """Cells of a sliding layer, of one stream."""
+        """Return the cells of a sliding layer per stream; `window` in tokens."""
         if self.swa_full:
             return self.per_slot
         seen = window * (self.slots if self.unified else 1) + self.ubatch
@@ -80,7 +80,7 @@ class LlamaCppCacheSetting:
 
 
 def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
-    """The type of a cache; `known` are those that the program takes (common/arg.cpp)."""
+    """Return the type of a cache; `known` are those the program accepts (common/arg.cpp)."""
     if name.lower() not in known:
         raise TriedError(
             sentence("cache_type", flag=flag, name=name, known=", ".join(known)),
@@ -90,7 +90,7 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 
 def _window(attention: Attention, setting: LlamaCppCacheSetting) -> int | None:
-    """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
+    """Return the layer's window, None if llama.cpp ignores the model type's, as for Phi-3."""
     known = not setting.model_type or facts(setting.model_type).llama_cpp.windows
     return attention.reach if known else None
 
@@ -122,7 +122,7 @@ def _latent(latent: Latent, setting: LlamaCppCacheSetting) -> int:
 
 
 def _unflashed(latent: Latent, setting: LlamaCppCacheSetting) -> int:
-    """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
+    """Return ik_llama.cpp's bytes per cell without flash attention; mode 1 caches MLA twice."""
     keys, values = (
         ggml(setting.type_k, "--cache-type-k", OF_IK),
         ggml(setting.type_v, "--cache-type-v", OF_IK),
@@ -133,9 +133,9 @@ def _unflashed(latent: Latent, setting: LlamaCppCacheSetting) -> int:
 
 
 def _compressed(mixer: Compressed, setting: LlamaCppCacheSetting) -> CacheBytes:
-    """Keys of the window, which are values too, those of the compressed past and of its indexer,
-    and what waits to be compressed: keys and scores in float32, twice as many and as wide where
-    groups overlap. Each slot has its own, whatever it shares else."""
+    """Return the bytes of window keys, which are values too, of compressed keys with the indexer's,
+    and of what waits to be compressed. That is keys and scores in float32, twice as many and as
+    wide if groups overlap. Each slot has its own, even with a unified cache."""
     kept, waits = replace(setting, slots=1).near(mixer.window) * mixer.dim, 0
     if mixer.rate > 1:
         kept += align_up(ceil_div(setting.per_slot, mixer.rate), CELLS) * mixer.width
@@ -146,7 +146,7 @@ def _compressed(mixer: Compressed, setting: LlamaCppCacheSetting) -> CacheBytes:
 
 
 def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
-    """Return the buffer that keeps a mixer's cache, and its bytes."""
+    """Return the buffer of a mixer's cache, "" or "sliding", and its bytes."""
     match mixer:
         case Attention():
             near = _window(mixer, setting) is not None
@@ -167,8 +167,8 @@ def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, 
 def buffers(
     layers: Iterable[Layer], setting: LlamaCppCacheSetting, *, among: Iterable[Layer] = ()
 ) -> dict[str, CacheBytes]:
-    """The cache of all tokens ("") and that of sliding layers, as the log has them. Layers of one
-    device stand `among` all of the model, whose widest values decide."""
+    """Return the cache of all tokens ("") and that of sliding layers ("sliding"), as in the log.
+    `layers` are one device's; `among` are all of the model, whose widest values decide."""
     every = tuple(mixers(layers))
     return counted(Counter(every), setting, among=(*every, *mixers(among)))
 
@@ -176,7 +176,7 @@ def buffers(
 def counted(
     counts: Mapping[Mixer, int], setting: LlamaCppCacheSetting, *, among: Iterable[Mixer]
 ) -> dict[str, CacheBytes]:
-    """The same of mixers with how many there are of each."""
+    """Return the caches as `buffers` does, from mixers with their counts."""
     widest = max((m.value_elements for m in among if isinstance(m, Attention)), default=0)
     result: dict[str, CacheBytes] = {"": CacheBytes(), "sliding": CacheBytes()}
     for m, count in counts.items():

@@ -1,14 +1,14 @@
 """An answer's components: the buffers of each device as llama.cpp's log names them, and the rest.
 
-context      what the driver takes for a process that uses CUDA without torch
-workspaces   CUDA's pool: activations in 8 bits for products with quantized weights, 16-bit
-             copies for cuBLAS; not in any line of the log
-host         pages of the file while it is read; tensors that stay; prompts kept for later
+    context      what the driver takes for a process that uses CUDA without torch
+    workspaces   CUDA's pool: activations in 8 bits for products with quantized weights, 16-bit
+                 copies for cuBLAS; not in any line of the log
+    host         pages of the file while it is loaded; tensors that stay; prompts kept for reuse
 
-The multimodal projector (mmproj): an image or audio tower, on the main GPU.
+The multimodal projector (mmproj): a vision or audio encoder, on the main GPU.
 
-    weights    the file's tensors, or the class's towers in 16 bits
-    compute    a picture's positions through one layer of the tower
+    weights    the file's tensors, or the class's encoders in 16 bits
+    compute    an image's positions through one layer of the encoder
 
 Source: llama.cpp 0c1e57098 tools/mtmd/clip.cpp (clip_model_loader, warmup: the largest picture).
 """
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
     from weighbridge.workload import Infer
 
-# A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an
-# RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace when it is first used.
+# A process of llama.cpp on a GPU besides its buffers. Published: 256 MiB for a bare context on an
+# RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace at its first use.
 CONTEXT = Bytes(180 * MIB, 250 * MIB, 420 * MIB)
 POOL = "CUDA pool"
-CHECKPOINTS = 32  # of windows and states, a slot
+CHECKPOINTS = 32  # of windows and recurrent states, per slot
 LOADER = "llama.cpp src/llama-model.cpp (load_tensors)"
 SCHEDULER = "llama.cpp src/llama-context.cpp (sched_reserve), ggml-alloc.c replayed"
 Name = Literal["load", "prefill", "decode"]
@@ -60,13 +60,13 @@ def gpu(
 def gpus(
     holdings: DeviceHoldings, subject: Subject, projector: Projector | None, part: "Part | None"
 ) -> tuple[Device, ...]:
-    """List the GPUs that are used."""
+    """Return the GPUs in use, with their components."""
     return tuple(on_stack(gpu(holdings, subject, d, projector), part) for d in holdings.used)
 
 
 def on_stack(device: Device, part: "Part | None") -> Device:
-    """The rows that are CUDA's, under the names of the part's own libraries. ROCm's backend is
-    ggml-cuda, compiled for it; others have no such pool."""
+    """Return `device` with CUDA's components under the names of the part's own libraries. ROCm's
+    backend is ggml-cuda, compiled for it; others have no such pool."""
     if part is None or part.stack == "cuda" or device.kind != "gpu":
         return device
     names = {p.name: filter(None, (_renamed(c, part) for c in p.components)) for p in device.phases}
@@ -115,7 +115,7 @@ def _loaded(
 
 
 def _weights(holdings: DeviceHoldings, device: int) -> Bytes:
-    """A tensor that some builds leave with the host and some do not is in doubt on both."""
+    """Return a device's bytes of weights; a tensor that moved between builds is in doubt."""
     size = holdings.weights[device]
     if device == holdings.launch.gpus:
         return Bytes(size - holdings.placed.moved, size, size)
@@ -140,14 +140,14 @@ def _layers(holdings: DeviceHoldings, device: int) -> str:
 
 
 def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
-    """Weights of what proposes tokens."""
+    """Yield the weights of the draft model or MTP layers."""
     if holdings.draft is not None:
         size = exactly(holdings.draft.weights[device])
         yield _of_draft("weights", size, holdings.draft.what)
 
 
 def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
-    """Caches and buffers of the context that proposes tokens."""
+    """Yield the caches and the compute buffer of the draft context."""
     if main.draft is None:
         return
     holdings, what = main.draft.held, main.draft.what
@@ -293,7 +293,7 @@ def _host_running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
     row = holdings.output // holdings.output_rows
     yield of(
         "logits",
-        # one row a slot at the start, and more once tokens are proposed
+        # one row per slot at first, more once tokens are drafted
         Bytes(row * holdings.launch.slots, holdings.output, holdings.output),
         detail="output buffer",
         formula=f"{holdings.output_rows} rows of {row // 4:,} float32",
@@ -310,7 +310,7 @@ def _host_running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
 
 
 def _kept(holdings: DeviceHoldings) -> Iterator[Component]:
-    """Yield what prompts of earlier requests take, up to its limit."""
+    """Yield the host memory for prompts of earlier requests, up to its limit."""
     if holdings.launch.program != "server":
         return
     if holdings.launch.cache_ram:
@@ -352,7 +352,7 @@ def of(
 
 
 def projector(subject: Subject, w: "Infer") -> Projector | None:
-    """Describe the projector of images or sounds; None where none is loaded."""
+    """Return the projector of images or audio, None if none is loaded."""
     if subject.projector is None and not (w.mmproj or w.mmproj_auto):
         return None
     size = of_class(subject) if subject.projector is None else exactly(of_file(subject))
@@ -372,7 +372,7 @@ def projector(subject: Subject, w: "Infer") -> Projector | None:
 
 
 def on_card(subject: Subject, w: "Infer") -> Projector | None:
-    """Describe the projector that is loaded to the main GPU; None where it stays in RAM."""
+    """Return the projector if it is on the main GPU; None if it stays in host memory."""
     return None if w.no_mmproj_offload else projector(subject, w)
 
 
@@ -382,8 +382,8 @@ def of_file(subject: Subject) -> int:
 
 
 def of_class(subject: Subject) -> Bytes:
-    """Return the bytes of a tower that is made in F16. Tables of places stay in 32 bits for most
-    classes, those of patches for some (`tensor_force_quant` of each in convert_hf_to_gguf.py)."""
+    """Return the bytes of encoders converted to F16. Position embeddings stay in 32 bits for most
+    classes, patch embeddings for some (`tensor_force_quant` of each in convert_hf_to_gguf.py)."""
     whole = subject.part.blueprint
     towers = tuple(p for p in whole.counted if whole.part(p.name) != "language model")
     plan = replace(whole, params=CountedParams(towers))
@@ -411,7 +411,7 @@ def _compute(subject: Subject) -> Component:
 
 
 def _layer(tower: Tower) -> int:
-    """Return the bytes of activations that one layer of a tower keeps at once, in 32 bits."""
+    """Return the bytes of 32-bit activations that are alive at once in one layer of an encoder."""
     feed = (
         tower.feed.width if isinstance(tower.feed, Dense) else tower.feed.width * tower.feed.top_k
     )

@@ -1,9 +1,9 @@
-"""Compute buffers: the worst step's graph, placed on its devices and allocated, in bytes each.
+"""Compute buffers in bytes per device: the largest step's graph, placed on devices and allocated.
 
-    reserved    a step of -ub tokens over the whole cache; and one of a token a slot, which can
-                need more where several devices compute: a large step brings weights of the host to
-                a GPU that the host multiplies in a small one; and where slots are many, since
-                logits are most of both steps then
+    reserved    a step of -ub tokens over the whole cache; and one of a token per slot, which can
+                need more if several devices compute: a large step copies host weights to a GPU that
+                the host multiplies in a small one; and if slots are many, since logits are then
+                most of both steps
 
 Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve).
 """
@@ -27,18 +27,19 @@ from weighbridge.engines.llama_cpp.placement import (
 )
 from weighbridge.engines.llama_cpp.rules import PACKED, READ_WHOLE, LlamaCppRules, repacked
 
-# (keys' size, values' size) of a head for which CUDA has a flash attention kernel
+# (key size, value size) per head for which CUDA has a flash attention kernel
 SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
 
-# Tokens of a step for each sequence: with 32 and more, its buffers are no smaller than those of a
-# token each for all 218 models of the catalogue that llama.cpp reads; with 4, logits can be more
+# Tokens per sequence from which only the large step counts: with 32 and more, its buffers are no
+# smaller than those of a token each for all 218 models of the catalogue that llama.cpp reads; with
+# 4, logits can be more
 MUCH = 64
 READ_AT_ONCE = 256  # values of a row
 
 
 def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
-    """Bytes by device, the host last. `near` are the cells of sliding layers."""
+    """Return bytes per device, the host last. `near` is the cells of sliding layers."""
     s = step_of(layers.launch, near)
     large = replayed(layers, s)
     if alone(layers) and s.tokens >= MUCH * s.sequences:
@@ -48,8 +49,8 @@ def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
 
 
 def alone(layers: LayerPlacement) -> bool:
-    """Tell whether one GPU computes all: its graph is the same for every step, and the one of most
-    tokens takes the most, but for what logits take."""
+    """Return whether one GPU computes everything: its graph is then the same for every step, and
+    the largest step takes the most, logits aside."""
     launch = layers.launch
     here = layers.full and launch.gpus == 1 and launch.cache_offload and not launch.moves
     return here and not launch.rules.fused
@@ -114,7 +115,7 @@ def placement(layers: LayerPlacement) -> Placement:
 
 
 def batch(t: GgmlTensor) -> int:
-    """Tokens that an operation works on: whether a weight is worth bringing to the GPU."""
+    """Return an operation's tokens, which decide if its weight is copied to a GPU."""
     if t.op == "get_rows":
         return 0
     if t.op == "mul_mat":
@@ -125,7 +126,7 @@ def batch(t: GgmlTensor) -> int:
 
 
 def _fork_batch(rules: LlamaCppRules) -> Callable[[GgmlTensor], int]:
-    """ik_llama.cpp's: rows of the result; of experts tokens, later tokens an expert."""
+    """Return ik_llama.cpp's `batch`: result rows; for experts tokens, later per expert."""
     by_expert = ("mul_mat_id", *(("moe_up_gate",) if rules.fused_moves else ()))
 
     def count(t: GgmlTensor) -> int:
@@ -141,7 +142,8 @@ def _fork_batch(rules: LlamaCppRules) -> Callable[[GgmlTensor], int]:
 
 
 def supports(host: int, step: GraphStep) -> Callable[[GgmlTensor, int], bool]:
-    """A GPU computes with its own weights and caches, where it has a kernel."""
+    """Return whether a device runs an operation: a GPU needs a kernel and its own or host
+    memory."""
 
     def known(t: GgmlTensor, device: int) -> bool:
         if device == host:
@@ -160,10 +162,10 @@ def supports(host: int, step: GraphStep) -> Callable[[GgmlTensor, int], bool]:
 
 
 def reads_rows(dtype: DType, width: int, rules: LlamaCppRules) -> bool:
-    """Tell whether a card reads rows of a table, such as an embedding. Where it does not, nothing
-    aborts: the scheduler gives the operation to the processor and copies the whole table there,
-    each step (ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_from_buffer: no backend
-    supports the operation with that weight, which "will need to be copied")."""
+    """Return whether a GPU reads rows of a table, such as an embedding. If not, nothing aborts: the
+    scheduler gives the operation to the CPU and copies the whole table there, each step
+    (ggml/src/ggml-backend.cpp, ggml_backend_sched_backend_from_buffer: no backend supports the
+    operation with that weight, which "will need to be copied")."""
     whole = dtype.name not in READ_WHOLE or width % READ_AT_ONCE == 0
     return rules.read_rows is None or (dtype.name in rules.read_rows and whole)
 
@@ -172,8 +174,8 @@ MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")
 
 
 def _multiplies(weight: GgmlTensor, step: GraphStep, host: int) -> bool:
-    """Types without a kernel, and rows that are packed for a processor (but for some types), are
-    for it alone."""
+    """Return whether a GPU multiplies `weight`: not types without a kernel, nor most rows that are
+    repacked for CPUs."""
     name = weight.dtype.name
     if name in step.rules.no_kernel:
         return False
@@ -209,7 +211,8 @@ def host_size(t: GgmlTensor) -> int:
 
 
 def gpu_size(step: GraphStep) -> Callable[[GgmlTensor], int]:
-    """A quantized row is padded; flash attention has 16-bit copies of a quantized cache with it."""
+    """Return the function that gives a tensor's bytes on a GPU: quantized rows are padded, and
+    flash attention adds 16-bit copies of a quantized cache."""
 
     def size(t: GgmlTensor) -> int:
         if t.op == "flash_attn" and step.rules.fattn_copies and t.src[0].ne[1] > 2:

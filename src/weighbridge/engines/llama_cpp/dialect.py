@@ -1,8 +1,8 @@
-"""Command lines of llama-server and llama-cli: their flags, what each does to memory, and what it
-takes more than one flag to say; ik_llama.cpp's flags of the same names.
+"""Parser of llama-server and llama-cli command lines into settings, and of ik_llama.cpp's flags of
+the same names.
 
-`--ctx-size` is of all slots together: a slot has its share, unless the cache is unified, which it
-is by itself where the number of slots is left to the server (common/arg.cpp, tools/server).
+`--ctx-size` is the tokens of all slots together: a slot has its share, unless the cache is unified,
+as it is by default if the user leaves the number of slots open (common/arg.cpp, tools/server).
 """
 
 import re
@@ -30,7 +30,7 @@ AUTO = {"auto": "auto", "-1": "auto"}
 FLASH = TRUTH | FALSEHOOD | AUTO
 OVERRIDES = ("-ot", "--override-tensor")
 SPECULATION = {"draft-simple": "draft", "draft-mtp": "mtp", "draft-eagle3": "eagle3", "none": ""}
-OF_FILES = "gguf"  # in the names of repositories that hold such files
+OF_FILES = "gguf"  # in names of repositories with GGUF files
 ENV = {
     "LLAMA_ARG_MODEL": "give_flag",
     "LLAMA_ARG_": "variable_flags",
@@ -58,7 +58,7 @@ def finish(reading: CommandReading) -> None:
 
 
 def _model(reading: CommandReading) -> None:
-    """A file, a URL, or a repository with its quantization or its file."""
+    """Set the model: a file, a URL, or a repository with its quantization or its file."""
     for what in ("model", "url"):
         if reading.model is None and (said := reading.last(what)) is not None:
             reading.model = str(said[1])
@@ -77,16 +77,17 @@ def _model(reading: CommandReading) -> None:
 
 
 def _in_repository(repo: str, file: str | None) -> str:
-    """Name the file, or the repository as it was typed: common/download.cpp takes Q4_K_M of it
-    where there is one, and else its first file. Of one that does not say that it holds GGUF that
-    type is asked for, since nothing else in it would load."""
+    """Return the repository and file, or the repository as typed: common/download.cpp takes its
+    Q4_K_M, else its first file. A name without "gguf" gets `:Q4_K_M`, since no other file in it
+    would load."""
     if file is not None:
         return f"{repo.partition(':')[0]}/{file}"
     return repo if ":" in repo or OF_FILES in repo.lower() else f"{repo}:Q4_K_M"
 
 
 def _layers(reading: CommandReading) -> None:
-    """auto (-1): as many as fit, with --fit. all (-2): every layer."""
+    """Set n_gpu_layers: unset for auto (-1, as many as --fit places), -1 for all (-2) or --fit
+    off."""
     said, fit = reading.last("layers"), reading.last("fit")
     if fit is not None and str(fit[1]).lower() in FALSEHOOD:
         reading.settings["n_gpu_layers"] = -1
@@ -103,8 +104,9 @@ def _layers(reading: CommandReading) -> None:
 
 
 def _experts(reading: CommandReading) -> None:
-    """Read patterns in their order. Behind them --n-cpu-moe has what they leave; before them, to
-    llama.cpp, it is a pattern as they are. ik_llama.cpp reads it behind them wherever it stands."""
+    """Set override_tensor and n_cpu_moe from flags whose order counts. After all patterns,
+    --n-cpu-moe takes what they leave; before one, llama.cpp makes it a pattern too. ik_llama.cpp
+    applies it last."""
     said = reading.every("placed")
     last = max((i for i, (name, _) in enumerate(said) if name in OVERRIDES), default=-1)
     ordered = reading.dialect.engine == ENGINE.name
@@ -129,7 +131,7 @@ def _experts(reading: CommandReading) -> None:
 
 
 def _flash(reading: CommandReading) -> None:
-    """-fa alone was a switch until 2025, and is on."""
+    """Set flash_attn; -fa without a value, a switch until 2025, is on."""
     said = reading.last("flash")
     if reading.last("no_flash") is not None:
         reading.settings["flash_attn"] = "off"
@@ -175,7 +177,7 @@ def _load_mode(reading: CommandReading) -> None:
 
 
 def _context(reading: CommandReading) -> None:
-    """0 is the model's maximum."""
+    """Set the slots and the context per request; `-c 0` is the model's maximum."""
     said, slots = reading.last("context"), reading.last("slots")
     many = -1 if slots is None else int(reading.read("whole", *slots))
     if many > 0:
@@ -208,7 +210,8 @@ def _speculation(reading: CommandReading) -> None:
 def defaults(
     reading: CommandReading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
 ) -> tuple[tuple[str, Value, str], ...]:
-    """common/common.h: common_params; tools/server: `slots` of one cache."""
+    """Return (setting, default, remark) of what the user left unset; a server has `slots` slots.
+    Source: common/common.h (common_params), tools/server."""
     server = reading.settings["program"] == "server"
     unless: list[tuple[str, Value, str]] = [
         ("context", "the model's maximum", "--ctx-size is not given"),
@@ -228,7 +231,8 @@ def defaults(
 
 
 def runs(image: str, words: list[str]) -> tuple[list[str], str]:
-    """docs/docker.md: `full` takes --server or --run first, `light` is llama-cli."""
+    """Return the arguments and the program of a Docker image: `full` takes --server or --run first,
+    `light` is llama-cli (docs/docker.md)."""
     tag = image.rpartition(":")[2]
     if words[:1] in (["--server"], ["-s"]) and tag.startswith("full"):
         return words[1:], "llama-server"

@@ -1,9 +1,9 @@
-"""The effective settings of a launch: what the user said, and the defaults of the build.
+"""Effective settings of a launch: what the user set, and the defaults of the build.
 
-    -c   tokens of all slots together, to a multiple of 256: context x requests at once; context x
-         slots where -np says how many there are, since each then has its own part
+    -c   tokens of all slots together, rounded up to a multiple of 256: context x concurrent
+         requests; context x slots if the user sets -np, since each slot then has its own part
     -b, -ub   2,048 and 512 tokens, no more than the context
-    -ngl      every layer and the output (older builds: none), where there is a GPU
+    -ngl      every layer and the output (older builds: none), if there is a GPU
 
 Source: llama.cpp 0c1e57098 common/common.h, common/arg.cpp, tools/server/server.cpp,
 src/llama-context.cpp (llama_context).
@@ -34,7 +34,7 @@ BATCH, UBATCH = 2048, 512  # tokens
 
 @frozen_record
 class LlamaCppLaunch:
-    """`gpu_layers` counts the output as one; `layers` is all of them and the output."""
+    """Effective settings of one launch. `layers` and `gpu_layers` count the output as one layer."""
 
     program: str
     n_ctx: int
@@ -60,17 +60,17 @@ class LlamaCppLaunch:
     cache_ram: int  # MiB
     gpus: int
     rules: LlamaCppRules
-    overrides: tuple[Override, ...] = ()  # the first that is found in a tensor's name places it
+    overrides: tuple[Override, ...] = ()  # the first pattern found in a tensor's name places it
     embeds: bool = False
     pooled: bool = False
-    forked: bool = False  # it has what follows
-    latent_mode: int | None = None  # ik_llama.cpp's -mla, -amb and -fmoe
+    forked: bool = False  # ik_llama.cpp, which has the four settings that follow
+    latent_mode: int | None = None  # -mla, then -amb and -fmoe
     largest_batch: int = 0
     fused_experts: bool = False
-    repacks: bool = False  # its -rtr
-    copies: int = 4  # of inputs, where devices are a pipeline
-    proposed: int = 0  # tokens at once, of one slot
-    rollback: int = 0  # states kept to go back to, where tokens are proposed
+    repacks: bool = False  # -rtr
+    copies: int = 4  # of inputs, if the GPUs are a pipeline
+    proposed: int = 0  # draft tokens at once, per slot
+    rollback: int = 0  # recurrent states kept to roll back to, if tokens are drafted
 
     @property
     def streams(self) -> int:
@@ -82,12 +82,12 @@ class LlamaCppLaunch:
 
     @property
     def moves(self) -> bool:
-        """Tell whether tensors are moved from their layer's device by name: no pipeline then."""
+        """Return whether -ot or -ncmoe moves tensors off their layer's device; no pipeline then."""
         return bool(self.cpu_moe or self.overrides)
 
     @property
     def outputs(self) -> int:
-        """Rows of logits that the reserved step has."""
+        """Return the rows of logits in the reserved step."""
         if self.program == "server" and self.rules.few_outputs and not self.embeds:
             return min(self.step_tokens, self.slots * (1 + self.proposed))
         return self.step_tokens
@@ -140,7 +140,7 @@ class BatchSettings(TypedDict):
 
 
 class AttentionSettings(TypedDict):
-    """Settings of attention and of what it keeps."""
+    """Settings of attention and of its cache."""
 
     flash: bool
     asked_flash: str
@@ -150,7 +150,7 @@ class AttentionSettings(TypedDict):
 
 
 class PlaceSettings(TypedDict):
-    """Settings of which device has what."""
+    """Settings of the placement on devices."""
 
     layers: int
     gpu_layers: int
@@ -200,7 +200,8 @@ def launch(
 def _batches(
     subject: Subject, w: "Infer", rules: LlamaCppRules, traits: ModelTraits
 ) -> BatchSettings:
-    """Models without causal attention take a batch in one step."""
+    """Return the settings of requests and steps. Embedding models without causal attention process
+    a batch in one step."""
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
     at_once = min(requests, slots) if shares(w, unified=unified) else slots
@@ -226,7 +227,7 @@ def _attention(w: "Infer", rules: LlamaCppRules, traits: ModelTraits) -> Attenti
 
 
 def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) -> PlaceSettings:
-    """Return what is on the GPUs: every layer and the output, where nothing is said."""
+    """Return the settings of placement: all layers and the output on GPUs by default."""
     layers, asked = traits.layers + 1, _gpu_layers(w, rules)
     on_gpus = layers if asked is None else min(asked, layers)
     return PlaceSettings(
@@ -272,16 +273,16 @@ def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
 
 
 def _gpus(w: "Infer", budget: Budget | None) -> int:
-    """Count the GPUs that are used. Without a budget it is one, which takes all that it is given;
-    none where no layer is on a GPU."""
+    """Return the number of GPUs: the budget's. Without a budget, one that has room for everything,
+    or none if the user sets no layer on a GPU."""
     if w.n_gpu_layers == 0:
         return 0 if budget is None else budget.choice.count
     return budget.choice.count if budget is not None else 1
 
 
 def _gpu_layers(w: "Infer", rules: LlamaCppRules) -> int | None:
-    """Return -ngl; None is all layers. The older default, no layer, is for those who launch such a
-    build; a question without the setting is about a model on its GPU."""
+    """Return -ngl, None for all layers. The older default, no layer, holds only with
+    `engine_defaults`; else a question without the setting is about a model on its GPU."""
     if w.n_gpu_layers is None:
         return rules.gpu_layers if w.engine_defaults else None
     return None if w.n_gpu_layers < 0 else w.n_gpu_layers
@@ -297,8 +298,8 @@ def _slots(w: "Infer", rules: LlamaCppRules) -> tuple[int, bool]:
 
 
 def shares(w: "Infer", *, unified: bool) -> bool:
-    """Tell whether a request may have all cells. A server that is told how many slots there are
-    gives each its part of the context, in builds with one cache as well."""
+    """Return whether a request may use all cells. A server with -np gives each slot its part of the
+    context, in builds with one cache as well."""
     several = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
     return unified and not several
 

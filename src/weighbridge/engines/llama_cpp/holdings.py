@@ -2,24 +2,24 @@
 
 All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
 
-Compute buffers of a graph that is not in our tables: the terms that dominate in every graph.
+Compute buffers of a graph that weighbridge does not build: the terms that dominate in every graph.
 
     logits      outputs x vocabulary
-    one layer   tokens x (4 hidden + 3 widths of the widest matrix, once an expert)
+    one layer   tokens x (4 hidden + 3 widths of the widest matrix, times the experts per token)
     mask        tokens x cells, and scores of all heads without flash attention
 
-each in 32 bits, on every GPU that has layers, from half of it to three times as much. The host has
-inputs: the mask, and a row of the embedding a token.
+Each is in 32 bits, on every GPU that has layers; the bounds are half and three times. The host has
+inputs: the mask, and one row of the embedding per token.
 
-CUDA's pool: what operations take beside the compute buffer, while they run.
+CUDA's pool: what operations take besides the compute buffer, while they run.
 
-    quantized weights      their inputs in 8 bits, 36 bytes for 32 values, rows to 512
+    quantized weights      their inputs in 8 bits, 36 bytes per 32 values, rows padded to 512
     16-bit weights         inputs and results in 16 bits, for cuBLAS
     quantized caches       keys and values of a layer in 16 bits, in builds where that copy is not
                            in the compute buffer
     scores without flash   queries in 16 bits
 
-Pieces of 2 MiB are mapped as they are needed and never given back. Source: llama.cpp 0c1e57098
+Pieces of 2 MiB are mapped as they are needed and never freed. Source: llama.cpp 0c1e57098
 ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm), mmq.cu.
 """
 
@@ -57,8 +57,8 @@ class DeviceHoldings:
     launch: LlamaCppLaunch
     model_type: str
     free: tuple[int, ...]
-    draft: "DraftHoldings | None" = None  # what proposes tokens
-    foreign: str = ""  # why its graph is another engine's, whose buffer is near this one
+    draft: "DraftHoldings | None" = None  # draft model or MTP layers
+    foreign: str = ""  # why another engine's graph stands for it; its buffer is near this one
 
     @cached_property
     def placed(self) -> LayerPlacement:
@@ -87,7 +87,7 @@ class DeviceHoldings:
 
     @cached_property
     def caches(self) -> tuple[dict[str, CacheBytes], ...]:
-        """Return, for each device, the sizes of the cache of all tokens and of that of sliding
+        """Return for each device the sizes of the cache of all tokens and of that of sliding
         layers."""
         return tuple(
             caches.counted(self.placed.cached(d), self.setting, among=self.net.mixers)
@@ -95,13 +95,13 @@ class DeviceHoldings:
         )
 
     def kept(self, mixers: Sequence[Mixer]) -> int:
-        """Return the bytes that these mixers keep, of all tokens."""
+        """Return the bytes of the caches and recurrent states of `mixers`, for all tokens."""
         parts = caches.counted(Counter(mixers), self.setting, among=self.net.mixers)
         return sum(size.kv + size.state for size in parts.values())
 
     @cached_property
     def near(self) -> int:
-        """Cells of sliding layers, of one stream."""
+        """Return the cells of sliding layers per stream."""
         cells = [
             caches.cells(m, self.setting) // self.setting.streams
             for m in self.net.mixers
@@ -115,19 +115,19 @@ class DeviceHoldings:
 
     @property
     def guessed(self) -> str:
-        """Why compute buffers are dominant terms alone; "" where the graph is known."""
+        """Return why compute buffers are only the dominant terms; "" if the graph is known."""
         return self._replayed[1]
 
     @property
     def near_only(self) -> bool:
-        """Tell whether compute buffers are known from half to three times alone."""
+        """Return whether compute buffers are only known from half to three times."""
         return bool(self.guessed or self.foreign)
 
     @cached_property
     def _replayed(self) -> tuple[tuple[int, ...], str]:
-        """Compute buffers by device; launches whose graphs are the same have the same."""
+        """Return buffers per device and `guessed`, shared by launches with equal graphs."""
         plain = replace(self.launch, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
-        plain = replace(plain, mmap=False, cache_ram=0)  # of the host's files and prompts
+        plain = replace(plain, mmap=False, cache_ram=0)  # affect only host memory
         return memo(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
 
     def _buffers(self) -> tuple[tuple[int, ...], str]:
@@ -137,9 +137,9 @@ class DeviceHoldings:
             return roughly(self.placed), error.line
 
     def buffer(self, device: int) -> Bytes:
-        """The compute buffer. Graphs are CUDA's and Metal's; Vulkan's have one tensor more of a
-        delta net's values and gates, in 32 bits (48.5 MiB at 2,048 tokens, 10.0 at 512: logs of
-        Qwen3.8 27B)."""
+        """Return the compute buffer's bytes. Graphs are CUDA's and Metal's; Vulkan's have one more
+        tensor of a delta net's values and gates, in 32 bits (48.5 MiB at 2,048 tokens, 10.0 at 512:
+        logs of Qwen3.8 27B)."""
         size = self.compute[device]
         if self.near_only:
             return Bytes(size // 2, size, 3 * size)
@@ -154,7 +154,7 @@ class DeviceHoldings:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """Return the numbers of the step's graph that contexts and batches change."""
+        """Return the sizes of the step's graph that depend on context and batch."""
         launch = self.launch
         return (
             launch.n_ctx,
@@ -172,14 +172,14 @@ class DeviceHoldings:
 
     @property
     def output(self) -> int:
-        """Logits that are handed out, and vectors where they are asked for, in host memory."""
+        """Return bytes of logits, and of embeddings if they are returned, in host memory."""
         width = self.net.vocab + (self.net.hidden if self.launch.embeds else 0)
         return 4 * width * self.output_rows
 
     @property
     def used(self) -> list[int]:
-        """Return the GPUs that hold a layer or a tensor, or compute what the host's are brought
-        for."""
+        """Return the GPUs that hold a layer or a tensor, or that compute with weights copied from
+        the host."""
         return [
             d
             for d in range(self.launch.gpus)
@@ -193,19 +193,19 @@ class DeviceHoldings:
         return sum(size.state for size in self.caches[device].values())
 
     def drafting(self, device: int) -> int:
-        """Bytes at most of what proposes tokens."""
+        """Return the most bytes of the draft model or MTP layers on a device."""
         return 0 if self.draft is None else self.draft.whole(device)
 
     def whole(self, device: int) -> int:
-        """Bytes of the buffers alone, without what a process takes beside them."""
+        """Return the bytes of a device's buffers, without what the process takes besides."""
         return self.weights[device] + self.kv(device) + self.state(device) + self.compute[device]
 
 
-# Graphs that are not in our tables
+# Graphs that weighbridge does not build
 
 
 def roughly(placement: LayerPlacement) -> tuple[int, ...]:
-    """Bytes by device, the host last: the expected ones."""
+    """Return the expected bytes per device, the host last."""
     mask = F32.size(
         placement.launch.step_tokens * placement.launch.n_ctx // placement.launch.streams
     )
@@ -220,8 +220,9 @@ def roughly(placement: LayerPlacement) -> tuple[int, ...]:
 def working(net: Network, launch: LlamaCppLaunch) -> int:
     logits = launch.outputs * net.rows
     layer = launch.step_tokens * (4 * net.hidden + 3 * widest(net))
-    # Of an indexer's heads for each pair of tokens, twice, as they are turned to be added up: the
-    # buffer of V4-Flash for 2^20 tokens in steps of 512 was 65.5 GiB (unslothai/unsloth#6940)
+    # Scores of an indexer's heads for each pair of tokens, twice, as they are transposed to be
+    # summed: the buffer of V4-Flash for 2^20 tokens in steps of 512 was 65.5 GiB
+    # (unslothai/unsloth#6940)
     indexed = [
         2 * m.indexer.heads // m.rate
         for m in net.mixers
@@ -232,8 +233,8 @@ def working(net: Network, launch: LlamaCppLaunch) -> int:
 
 
 def widest(net: Network) -> int:
-    """Return the widest side of any layer's matrix; experts count as often as a token has
-    experts."""
+    """Return the widest side of any layer's matrix; an expert matrix counts once per expert of a
+    token."""
 
     def found() -> int:
         widths = (
@@ -279,7 +280,8 @@ def _product(holdings: DeviceHoldings, kind: Product) -> int:
 
 
 def _attention(holdings: DeviceHoldings, device: int) -> int:
-    """One layer's keys and values in 16 bits, where they are stored in fewer."""
+    """Return the bytes of one layer's keys and values in 16 bits, 0 unless they are stored in fewer
+    and copied outside the compute buffer."""
     s = holdings.launch
     if (s.type_k.block == 1 and s.type_v.block == 1) or (s.flash and s.rules.fattn_copies):
         return 0

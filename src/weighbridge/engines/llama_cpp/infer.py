@@ -1,4 +1,4 @@
-"""Memory that llama.cpp allocates for a workload: an answer, and the numbers of searches."""
+"""Memory that llama.cpp allocates for a workload: the answer, and the numbers for searches."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
-    """Raises UsageError for settings that llama.cpp refuses."""
+    """Return the answer for a workload. Raises UsageError for settings that llama.cpp refuses."""
     build = number(w.engine_version)
 
     def laid_out(asked: "Infer") -> DeviceHoldings:
@@ -40,18 +40,18 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
-    """Tell whether `infer` would say that it surely fits: for searches."""
+    """Return whether `infer` would say that the workload surely fits, for searches."""
     return search.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
 def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
+    """Return a function that gives only the numbers of `infer`, at other points of a search."""
     build = number(w.engine_version)
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def places(subject: Subject, w: "Infer", budget: Budget, fits: Fits) -> Iterator[PlacedWay]:
-    """Yield ways to place it over cards and host memory: that `fits` takes, where there are."""
+    """Yield placements over cards and host memory, those that `fits` accepts if there are any."""
     build = number(w.engine_version)
     yield from placing.ways(
         lambda v: hold(subject, v, budget, build),
@@ -63,14 +63,14 @@ def places(subject: Subject, w: "Infer", budget: Budget, fits: Fits) -> Iterator
 
 
 def number(text: str | None) -> int:
-    """The build. Releases of late 2026 are also called 0.1 and 0.2; those are the newest rules."""
+    """Return the build. Releases 0.1 and 0.2 of late 2026 have the newest rules."""
     if text is not None and text.strip().lower().removeprefix("v").startswith("0."):
         return NEWEST
     return version(ENGINE, text)[0][0]
 
 
 def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
-    """Lay the launch out over devices, with the context that proposes tokens."""
+    """Return what each device holds for the launch, with its draft context."""
     kind, h = speculation.method(subject, w), model_alone(subject, w, budget, build)
     if not kind:
         return h

@@ -1,5 +1,5 @@
-"""The command line for this workload: `llama-server`, with what differs from its defaults; before
-it, where no file of the format is at hand, the lines that make one of the checkpoint.
+"""The `llama-server` command line for a workload, with what differs from its defaults. If no file
+of the format exists, the lines that make one from the checkpoint come first.
 
     python convert_hf_to_gguf.py --remote org/name --outfile name-BF16.gguf --outtype bf16
     llama-quantize name-BF16.gguf name-Q6_K.gguf Q6_K
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from weighbridge.models.catalogue.files import PublishedFile
     from weighbridge.workload import Infer
 
-# What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
-# llama-cpp-python 0.3.25); MXFP4 is kept unasked. --remote reads a repository, not a folder
+# Types that the converter writes directly -> its --outtype (convert_hf_to_gguf.py in
+# llama-cpp-python 0.3.25); it keeps MXFP4 without one. --remote reads a repository, not a folder
 CONVERTED = {name: name.lower() for name in ("F32", "F16", "BF16", "Q8_0")}
 KEPT = "MXFP4_MOE"
 MATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S")  # need an imatrix
-TEXTS = "calibration.txt"  # texts that one is made by: the user's own
+TEXTS = "calibration.txt"  # the user's texts to compute the imatrix from
 TOWER = "mmproj-F16"  # the converter keeps a name that has "mmproj" in it
-OF_FILES = "gguf"  # a word of the names of repositories that hold such files
+OF_FILES = "gguf"  # a word in names of repositories with GGUF files
 UNTAGGED = ("Q4_K_M", KEPT)  # what -hf takes of one: common/download.cpp; the only one there is
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
@@ -57,25 +57,25 @@ def command(
 
 
 def _makes_tower(subject: Subject, w: "Infer") -> bool:
-    """Tell whether the model's own tower is made of its checkpoint, into a file of its own."""
+    """Return whether an mmproj file is made from the model's checkpoint."""
     return w.mmproj_auto and _makes(subject) and projector(subject, w) is not None
 
 
 def _leaves_tower(subject: Subject, w: "Infer") -> bool:
-    """Tell whether a tower that -hf loads by itself is not counted."""
+    """Return whether -hf would load an encoder (mmproj) that the estimate does not count."""
     by_itself = projector(subject, w.but(mmproj_auto=True)) is not None
     return _model(subject)[0] == "-hf" and by_itself and projector(subject, w) is None
 
 
 def _makes(subject: Subject) -> bool:
-    """Tell whether a file of the model is made, since none is published in that format."""
+    """Return whether a GGUF file is made, since none is published in that format."""
     return from_checkpoint(subject) and published(subject) is None
 
 
 def from_checkpoint(subject: Subject) -> bool:
-    """Tell whether a file is made of a checkpoint: neither the files of the model are GGUF, nor is
-    its repository, which may be out of reach, one of such files by its name or by the `:Q4_K_M`
-    behind it."""
+    """Return whether a GGUF file is made from a checkpoint. Not if the model's files are GGUF, or
+    if its repository, which may be out of reach, has such files by its name or by `:Q4_K_M` after
+    it."""
     origin = subject.model.origin
     if subject.part.library == "gguf" or not isinstance(origin, HubRef):
         return subject.part.library != "gguf"
@@ -83,7 +83,7 @@ def from_checkpoint(subject: Subject) -> bool:
 
 
 def published(subject: Subject) -> "PublishedFile | None":
-    """Return the repository that has a file of a model of the catalogue in that format."""
+    """Return the published file of a catalogue model in that format, None without one."""
     origin = subject.model.origin
     if subject.part.library == "gguf" or not isinstance(origin, CatalogueRef):
         return None
@@ -91,8 +91,8 @@ def published(subject: Subject) -> "PublishedFile | None":
 
 
 def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bool) -> DerivedFacts:
-    """Return the line, and what has to be made before it; or why there is none. It says the number
-    of layers where there is so little room that the build would move some of them."""
+    """Return the command line after the lines that make its files, or a note why there is none. If
+    room is `narrow` it has -ngl, since the build would move some layers otherwise."""
     if w.base_model:
         return {
             "launch_note": sentence("no_line", reason=sentence("file_class", engine="llama.cpp"))
@@ -116,7 +116,7 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
 
 
 def making(subject: Subject) -> Iterator[str]:
-    """Yield the lines that make the file of a checkpoint."""
+    """Yield the command lines that make the GGUF file from a checkpoint."""
     form, made = subject.choice.name, file(subject)
     convert = f"python convert_hf_to_gguf.py {_source(subject)} --outfile"
     if form in CONVERTED:
@@ -134,13 +134,13 @@ def making(subject: Subject) -> Iterator[str]:
 
 
 def _source(subject: Subject) -> str:
-    """Return what the converter is given: a folder, or a repository that it reads from afar."""
+    """Return the converter's source: a folder, or `--remote` and a repository."""
     name = shlex.quote(launch_line.place(subject).model or subject.model.name)
     return f"--remote {name}" if isinstance(subject.model.origin, HubRef | CatalogueRef) else name
 
 
 def file(subject: Subject) -> str:
-    """Return the name of the file that is made of a checkpoint."""
+    """Return the name of the GGUF file that is made from a checkpoint."""
     return _named(subject, subject.choice.name)
 
 
@@ -149,14 +149,14 @@ def _named(subject: Subject, form: str) -> str:
 
 
 def _draft(subject: Subject, w: "Infer") -> str:
-    """The file of the model that proposes tokens: one here, or the one that is made of it."""
+    """Return the draft model's file: as the user named it, or made from its checkpoint."""
     if subject.draft and from_checkpoint(subject.draft):
         return file(subject.draft)
     return shlex.quote(w.draft_model or "")
 
 
 def _model(subject: Subject) -> tuple[str, ...]:
-    """A file here, one of a repository, one at a URL, or the one that is made of the model."""
+    """Return the flag and value of a file, a repository, a URL, or a file that is made."""
     known = published(subject)
     if known is not None:
         return "-hf", known.repo_id
@@ -177,7 +177,7 @@ def _model(subject: Subject) -> tuple[str, ...]:
 
 
 def _told_apart(effective: LlamaCppLaunch) -> bool:
-    """Tell whether -np sets slots apart that without it share a cache."""
+    """Return whether --kv-unified is needed: without it, -np would give each slot its own cache."""
     return (
         effective.unified
         and not effective.rules.unified
@@ -209,14 +209,14 @@ def _flags(
         yield flag, "" if value is True else str(value)
 
 
-# Settings that no flag of the program says, or the first words of a line
+# Settings without a flag, or written as the first words of a line
 WRITTEN = (LlamaCpp.program.name, LlamaCpp.sched_max_copies.name)
 
 
 def _numbers(
     subject: Subject, effective: LlamaCppLaunch, w: "Infer", narrow: bool
 ) -> tuple[tuple[Setting[Any], object, object], ...]:
-    """Return (setting, its value, whether it is said)."""
+    """Return (setting, value, whether it is written)."""
     by_default = effective.gpus and effective.rules.gpu_layers == 0
     said = w.n_gpu_layers is not None or by_default or narrow
     proposes = KINDS.get(w.speculative_method or "", "")
@@ -251,7 +251,7 @@ def _numbers(
 
 
 def _patterns(effective: LlamaCppLaunch) -> str:
-    """Return the patterns, before --n-cpu-moe, which has what they leave."""
+    """Return the patterns of -ot, written before --n-cpu-moe, which takes what they leave."""
     return shlex.quote(",".join(each.written for each in effective.overrides))
 
 

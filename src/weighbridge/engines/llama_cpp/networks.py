@@ -1,4 +1,4 @@
-"""From a subject to the network that a graph is built of: GGUF metadata or a config, one answer.
+"""The network that a graph is built from, out of GGUF metadata or of a config.
 
 Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names of architectures), src/llama-model.cpp,
 src/models/ (load_hparams), conversion/ (which class becomes which architecture).
@@ -43,8 +43,9 @@ def network(subject: Subject) -> Network:
 
 
 def _enough(net: Network, used: int) -> None:
-    """Raises BadFileError where a token uses more experts than the tensors hold, or none of them,
-    which llama.cpp refuses as well (src/llama-model.cpp, load_hparams)."""
+    """Check that a token uses at least one expert and no more than the tensors hold. Raises
+    BadFileError otherwise; llama.cpp refuses such files as well (src/llama-model.cpp,
+    load_hparams)."""
     counts = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
     if counts and not 0 < used <= max(counts):
         raise BadFileError(sentence("arch_experts", arch=net.arch, used=used, count=max(counts)))
@@ -62,7 +63,7 @@ def refuse(subject: Subject) -> None:
 
 
 def by_name(weights: Iterable[Weight]) -> dict[str, Weight]:
-    """Encoders and decoders of one model may have tensors of the same name; none is lost."""
+    """Return `weights` by name; a name that encoder and decoder share gets ".more" appended."""
     result: dict[str, Weight] = {}
     for w in weights:
         name = w.name
@@ -84,7 +85,7 @@ def architecture(subject: Subject) -> str:
 
 
 def padded(layers: tuple[Layer, ...], weights: Mapping[str, object]) -> tuple[Layer, ...]:
-    """An encoder remembers nothing, yet has layers."""
+    """Return `layers`, or empty ones by the tensors' names: an encoder caches nothing."""
     if layers:
         return layers
     last = max((number for name in weights if (number := block(name)) is not None), default=-1)
@@ -116,7 +117,7 @@ def scales(value: float | None) -> bool | None:
 
 
 def _number(value: object) -> float | None:
-    """A number of a config; of a list, one for each layer, the largest; None of anything else."""
+    """Return a number of a config, the largest of a list by layer, None for anything else."""
     values = value if isinstance(value, list) else [value]
     return max((v for v in values if isinstance(v, int | float)), default=None)
 
@@ -143,26 +144,26 @@ def from_config(subject: Subject) -> dict[str, Any]:
     }
 
 
-# Matrices of latent attention: a file has kv_b, or k_b and v_b
+# Matrices of MLA: a file has kv_b, or k_b and v_b
 #
-#     k_b    of kv_b: transposed, in Q8_0 where kv_b is quantized
+#     k_b    of kv_b: transposed, in Q8_0 if kv_b is quantized
 #     v_b    of kv_b: its rows, as they are
 #     kv_b   of k_b and v_b, in the type of v_b
 #
-# llama.cpp before build 5130 knew kv_b alone, and unfolded latents to keys and values of all heads.
-# ik_llama.cpp makes what is missing when it loads. Source: llama.cpp b4905 src/llama-model.cpp;
+# llama.cpp before build 5130 knew only kv_b, and expanded compressed KV to keys and values of all
+# heads. ik_llama.cpp makes the missing ones at load. Source: llama.cpp b4905 src/llama-model.cpp;
 # ik_llama.cpp 8f7bd74af src/llama.cpp (llm_load_tensors, llm_prepare_mla).
 
 Q8 = GGML_BY_NAME["Q8_0"]
 
 
 def as_heads(net: Network) -> Network:
-    """Keys and values of all heads, made with kv_b alone."""
+    """Return the network with full keys and values of all heads, computed with kv_b only."""
     return _once(net, "as_heads", _as_heads)
 
 
 def all_heads(net: Network) -> Network:
-    """The same computation, beside all three matrices."""
+    """Return `as_heads(net)` with all three MLA matrices in memory."""
     return _once(net, "all_heads", _all_heads)
 
 
@@ -172,7 +173,7 @@ def _all_heads(net: Network) -> Network:
 
 
 def complete(net: Network) -> Network:
-    """Return the network with all three matrices of every layer."""
+    """Return the network with all three MLA matrices of every layer."""
     return _once(net, "complete", _complete)
 
 

@@ -1,6 +1,6 @@
-"""--override-tensor: tensors that go where their name says, whatever layer they belong to.
+r"""--override-tensor: tensors placed by their names, whatever layer they belong to.
 
-    -ot 'blk\\.[0-6]\\.ffn_.*_exps=CUDA1,exps=CPU'
+    -ot 'blk\.[0-6]\.ffn_.*_exps=CUDA1,exps=CPU'
 
 Pairs of a pattern and a buffer, with commas between them; the first pattern that is found in a
 tensor's name decides. A buffer is a card's (CUDA0, ROCm1, Vulkan0, ...) or the host's.
@@ -21,12 +21,12 @@ from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, Te
 
 HOST = re.compile(r"CPU|(CUDA|ROCm)_Host")
 CARD = re.compile(r"(?:CUDA|ROCm|MUSA|Vulkan|SYCL|CANN|MTL)(\d{1,3})|Metal")
-MOST_SIGNS = 1 << 15  # of all patterns together
+MOST_SIGNS = 1 << 15  # characters of all patterns together
 ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 
 
 class Override(NamedTuple):
-    """A pattern, and the device that its tensors go to: the host is behind all GPUs."""
+    """A pattern, its buffer, and the buffer's device; the host is numbered after all GPUs."""
 
     pattern: str
     buffer: str
@@ -43,8 +43,8 @@ EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Override, ...]:
-    """Read what was said; `alone` is the one card that is used of several. Raises UsageError for
-    what the program refuses, too."""
+    """Return the parsed `pairs`; `alone` is the card if only one of several is used. Raises
+    UsageError for what the program refuses, too."""
     if sum(map(len, pairs)) > MOST_SIGNS:
         raise UsageError(sentence("overrides.long", most=MOST_SIGNS))
     found, work = tuple(_override(pair, gpus, alone) for pair in pairs), PatternWork()
@@ -72,7 +72,7 @@ def _override(pair: str, gpus: int, alone: int | None) -> Override:
 
 
 def cards(pairs: Iterable[str]) -> int:
-    """Count the cards up to the last one that is named."""
+    """Return the number of cards up to the last one that a pair names."""
     named_ = (CARD.fullmatch(pair.rpartition("=")[2]) for pair in pairs)
     return max((1 + int(card[1] or 0) for card in named_ if card), default=0)
 
@@ -85,8 +85,8 @@ def _made(pattern: str, work: PatternWork) -> TensorPattern:
 
 
 def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
-    """Return, of tensors that a pattern is found in, the number of the first such pattern. Raises
-    UsageError where that takes too long."""
+    """Return, for each tensor that a pattern is found in, the index of the first such pattern.
+    Raises UsageError if that takes too long."""
     left, work = list(names), PatternWork()
     numbers: dict[str, int] = {}
     for number, each in enumerate(said):
@@ -101,20 +101,20 @@ def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
 
 
 def of_first(count: int) -> str:
-    """Return the pair that leaves the experts of the first layers to the host, as --n-cpu-moe
-    does; those of all layers from a number on that no model has."""
+    """Return the pair that leaves the experts of the first `count` layers to the host, as
+    --n-cpu-moe does; from `ALL` on those of every layer."""
     if count >= ALL:
         return f"{EXPERTS}=CPU"
     return f"{blocks(range(count))}{EXPERTS}=CPU"
 
 
 def blocks(numbers: Iterable[int]) -> str:
-    """Return a pattern of blocks by their numbers, tens that have the same ones together:
-    blk\\.([3-9]|[12][0-9]|3[05])."""
+    r"""Return a pattern that matches blocks by their numbers; tens with the same last digits are
+    merged: blk\.([3-9]|[12][0-9]|3[05])."""
     ones: dict[int, list[int]] = {}
     for number in sorted(set(numbers)):
         ones.setdefault(number // 10, []).append(number % 10)
-    tens: dict[tuple[str, str], list[int]] = {}  # by hundreds, and by the ones that they have
+    tens: dict[tuple[str, str], list[int]] = {}  # (hundreds, last digits) -> tens
     for ten, digits in ones.items():
         if ten:
             tens.setdefault((str(ten)[:-1], _digits(digits)), []).append(ten % 10)
@@ -124,7 +124,7 @@ def blocks(numbers: Iterable[int]) -> str:
 
 
 def _digits(digits: Sequence[int]) -> str:
-    """Return what matches one of these digits, which are in order."""
+    """Return a pattern that matches one of `digits`, which are sorted."""
     if len(digits) == 1:
         return str(digits[0])
     runs: list[list[int]] = []

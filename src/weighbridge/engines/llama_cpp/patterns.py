@@ -1,12 +1,12 @@
-"""Regular expressions of strangers, searched for in names in a time that is bounded.
+r"""Regular expressions that users type, searched for in tensor names in bounded time.
 
-    TensorPattern(r"blk\\.(1[0-9]|2\\d)\\.ffn_.*_exps").found("blk.12.ffn_up_exps.weight")    True
+    TensorPattern(r"blk\.(1[0-9]|2\d)\.ffn_.*_exps").found("blk.12.ffn_up_exps.weight")    True
 
 They mean what std::regex makes of them by default: ECMAScript, found anywhere in a name, byte by
-byte. What looks ahead (?=) or back (\\1) is refused: nobody needs it to name tensors, and what is
-left is read once, sign by sign, with the set of states that a name may be in. Sets that were met
-are kept, so most signs are one look into a table; the rest is counted, and refused where it is
-more than `PatternWork` has.
+byte. Lookahead (?=) and back references (\1) are refused: nobody needs them to name tensors, and
+without them a name is read once, character by character, as a set of automaton states. Sets are
+cached, so most characters cost one table lookup; work is counted, and refused beyond what
+`PatternWork` has.
 
 Source: libstdc++ bits/regex_scanner.tcc, bits/regex_compiler.tcc (GCC 13).
 """
@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.sentences import sentence
 
-MOST_STATES = 20_000  # of one pattern, counted parts among them; libstdc++ has 100,000
-MOST_DEPTH = 40  # groups within groups
-MOST_COUNT = 1_000  # of {1000}
-# Signs that one look at a state costs as much as, and that a part of a pattern costs
+MOST_STATES = 20_000  # per pattern, repeated parts expanded; libstdc++ has 100,000
+MOST_DEPTH = 40  # nested groups
+MOST_COUNT = 1_000  # largest count, as in {1000}
+# Cost in characters: of a visit to a state, and of a part of a pattern
 STATE, NODE = 8, 32
 END, FOUND, START = "", -1, 0
 REPEATS = "*+?{"
@@ -45,12 +45,12 @@ NAMED = {  # [[:digit:]]
 
 
 class PatternError(ValueError):
-    """Raised with what is wrong with a pattern, in a few words."""
+    """Error of a pattern that is invalid or takes too long; its text says which in a few words."""
 
 
 @dataclass(slots=True)
 class PatternWork:
-    """Signs that all patterns of one question may look at, together, those of their making too."""
+    """Work left for all patterns of one question, compiling included, in characters read."""
 
     left: int = 16_000_000
 
@@ -61,20 +61,20 @@ class PatternWork:
 
 
 class SignSet(NamedTuple):
-    """The signs of a class such as [^a-f0-9]."""
+    """Characters of a class such as [^a-f0-9]."""
 
     signs: frozenset[str]
-    others: bool = False  # all but these
+    others: bool = False  # all characters but `signs`
 
     def has(self, sign: str) -> bool:
         return (sign in self.signs) is not self.others
 
 
-PlaceTest = Callable[[bool | None, str], bool]  # (was the sign before of a word?, the next)
+PlaceTest = Callable[[bool | None, str], bool]  # (is the previous a word character?, next one)
 
 
 class PlaceNode(NamedTuple):
-    """A place between signs."""
+    """An assertion between characters, such as ^."""
 
     test: PlaceTest
 
@@ -86,13 +86,13 @@ class SequenceNode(NamedTuple):
 
 
 class ChoiceNode(NamedTuple):
-    """One of several."""
+    """Alternatives, of which one matches."""
 
     parts: "Sequence[PatternNode]"
 
 
 class RepeatNode(NamedTuple):
-    """A part that is there several times; `most` is None where it may be there for ever."""
+    """A part that is repeated `least` to `most` times; `most` is None without a limit."""
 
     part: "PatternNode"
     least: int
@@ -103,7 +103,7 @@ PatternNode = SignSet | PlaceNode | SequenceNode | ChoiceNode | RepeatNode
 
 
 class PatternState(NamedTuple):
-    """A state, and those that follow it: at once, at a place, or behind a sign."""
+    """A state and its successors: at once, if `place` holds, or after a character."""
 
     following: tuple[int, ...] = ()
     sign: SignSet | None = None
@@ -119,19 +119,19 @@ PLACES: Mapping[str, PlaceTest] = {
 
 
 class TensorPattern:
-    """A pattern, and what it has read so far: sets of states by number, and the moves from each."""
+    """A compiled pattern and its cache: sets of states by number, and the transitions from each."""
 
     def __init__(self, text: str, work: PatternWork | None = None) -> None:
         self.work = PatternWork() if work is None else work
-        self._states: list[PatternState] = [PatternState()]  # the first is the end of all
+        self._states: list[PatternState] = [PatternState()]  # state 0 is the match
         self._first = self._made(_Parser(in_bytes(text)).whole(), 0)
         self._keys: list[tuple[frozenset[int], bool | None]] = [(frozenset(), None)]
         self._moves: list[dict[str, int]] = [{}]
         self._numbers = {self._keys[START]: START}
 
     def found(self, name: str) -> bool:
-        """Tell whether any part of the name matches. Raises PatternError past the work that there
-        is."""
+        """Return whether any part of `name` matches. Raises PatternError if the work left is not
+        enough."""
         signs, at = in_bytes(name), START
         self.work.spend(len(signs) + 1)
         for sign in (*signs, END):
@@ -142,7 +142,7 @@ class TensorPattern:
         return False
 
     def _moved(self, at: int, sign: str) -> int:
-        """Return the set behind a sign, made where it was not met before."""
+        """Return the number of the set after `sign`, and cache it; FOUND if the pattern matches."""
         before, word = self._keys[at]
         reached = self._reached(before, word, sign)
         if 0 in reached:
@@ -160,7 +160,7 @@ class TensorPattern:
         return to
 
     def _reached(self, before: frozenset[int], word: bool | None, sign: str) -> set[int]:
-        """Return all states that are reached without a sign; a match may begin here, too."""
+        """Return all states reached without a character; a match may begin here, too."""
         waiting, seen = [self._first, *before], {self._first, *before}
         while waiting:
             state = self._states[waiting.pop()]
@@ -218,12 +218,12 @@ class TensorPattern:
 
 
 def in_bytes(text: str) -> str:
-    """Return a text with a sign for each byte of it, as the program reads it."""
+    """Return `text` with one character per byte, as the program reads it."""
     return text.encode("utf-8", "replace").decode("latin-1")
 
 
 class _Parser:
-    """A pattern's text, read once from left to right."""
+    """Parser of a pattern's text, which reads it once from left to right."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at, self.depth = text, 0, 0
@@ -292,7 +292,7 @@ class _Parser:
         return node
 
     def _repeats(self, node: PatternNode) -> PatternNode:
-        """Read what says how often; whether it takes as many or as few changes no answer."""
+        """Return `node` with its quantifiers; greedy or lazy changes no result."""
         for _ in range(MOST_DEPTH + 1):
             if not self._next() or self._next() not in REPEATS:
                 return node
@@ -303,8 +303,8 @@ class _Parser:
         raise PatternError(sentence("pattern.repeats", most=MOST_DEPTH))
 
     def _counts(self) -> tuple[int, int | None]:
-        """Read {2}, or {2 and what a comma would follow: a comma ends a pattern, so none is
-        there."""
+        """Return the least and the most of {2} or {2,5}; in -ot a comma ends the pattern, so only
+        {2} occurs."""
         end = self.text.find("}", self.at)
         number, comma, more = self.text[self.at : max(end, self.at)].partition(",")
         self.at = end + 1
@@ -341,7 +341,7 @@ class _Parser:
         return SignSet(frozenset(signs), others)
 
     def _item(self) -> frozenset[str]:
-        """Read a sign, a class, or signs from one to another; a - at either end is a sign."""
+        """Return an item's characters: one, a class, or a range; a - at either end is one."""
         low = self._member()
         last = self.text.startswith("-]", self.at)
         if len(low) != 1 or self._next() != "-" or last:

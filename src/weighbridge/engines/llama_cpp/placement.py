@@ -1,25 +1,25 @@
-"""Placement of layers, tensors and caches on devices, and what their buffers take.
+"""Placement of layers, tensors and caches on devices, and the bytes of their buffers.
 
     token_embd          always the host; a tied output matrix is copied to the output's device
-    rope_freqs          one in the file; a copy on every device that has layers, unless a name
-                        places it: once then, where that says (create_tensor, TENSOR_DUPLICATED)
-    per_layer_token_embd    as the output until #21612, and on the host since; what projects it is
+    rope_freqs          one in the file; a copy on every device that has layers, or only one where
+                        -ot places it (create_tensor, TENSOR_DUPLICATED)
+    per_layer_token_embd    with the output until #21612, on the host since; its projection is
                         with the first layer since then
     layer i             layers from n - ngl + 1 on are on GPUs: by the given split, or by the free
                         memory of each
-    -ncmoe N            experts of the first N layers stay on the host; of others in ik_llama.cpp
-                        since March 2026 (`lent`)
-    -ot PATTERN=BUFFER  a tensor in whose name a pattern is found goes where that says, alone and
-                        whole; the first pattern decides, and decides before -ncmoe (overrides.py)
-    row split           each matrix over all GPUs by rows; all else of it on the main one
+    -ncmoe N            experts of the first N layers stay on the host; of other layers in
+                        ik_llama.cpp since March 2026 (`lent`)
+    -ot PATTERN=BUFFER  a tensor in whose name a pattern is found goes to that buffer, whole and
+                        without its layer; the first pattern decides, before -ncmoe (overrides.py)
+    row split           each matrix over all GPUs by rows; everything else on the main one
     no kernel           a matrix whose type the GPU cannot multiply is on the host, which then does
-    a tensor            padded to 128 bytes on a GPU, a quantized row to whole 512 values; 32 on
-                        the host
+    a tensor            padded to 128 bytes on a GPU, a quantized row to a multiple of 512 values;
+                        to 32 bytes on the host
 
 Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor; select_weight_buft:
-the first kind of buffer whose device supports the product), common/arg.cpp
-(--n-cpu-moe), ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers);
-ik_llama.cpp 8337e4cd3 src/llama-load-tensors.cpp (create_tensors_helper).
+the first kind of buffer whose device supports the product), common/arg.cpp (--n-cpu-moe),
+ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers); ik_llama.cpp 8337e4cd3
+src/llama-load-tensors.cpp (create_tensors_helper).
 """
 
 from bisect import bisect_right
@@ -55,22 +55,22 @@ Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, sh
 
 @frozen_record
 class Allotment:
-    """The device of every layer and tensor, which no context and no batch changes."""
+    """The device of every layer and tensor, which does not depend on context or batch."""
 
     layers: tuple[int, ...]  # the last is the output
     weights: Mapping[str, int]
     buffers: tuple[int, ...]  # bytes of tensors by device
     products: tuple[frozenset[Product], ...]  # kinds of matrices by device
-    mixers: tuple[Mapping[Mixer, int], ...]  # of layers by device, each kind with its count
+    mixers: tuple[Mapping[Mixer, int], ...]  # per device, each kind of mixer with its count
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class LayerPlacement:
-    """Devices by number, the host last."""
+    """Placement of a model's layers, tensors and caches on devices, numbered with the host last."""
 
     net: Network
     launch: LlamaCppLaunch
-    free: tuple[int, ...]  # of each GPU, as a share; equal where they are not known
+    free: tuple[int, ...]  # room per GPU, as shares; equal if it is unknown
 
     @property
     def host(self) -> int:
@@ -78,7 +78,7 @@ class LayerPlacement:
 
     @cached_property
     def ends(self) -> Sequence[float]:
-        """Return cumulative shares: up to which part of the layers each GPU goes."""
+        """Return the cumulative share of the layers at which each GPU's part ends, from 0 to 1."""
         shares = self.launch.tensor_split or self.free
         shares = (*shares, *(0.0,) * (self.launch.gpus - len(shares)))
         whole = sum(shares) or 1
@@ -90,7 +90,7 @@ class LayerPlacement:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """Return all settings that decide which device has which tensor."""
+        """Return all settings that decide the device of each tensor."""
         launch = self.launch
         split = (launch.split_mode, launch.tensor_split, launch.main_gpu, self.free)
         rules = (launch.rules.early_per_layer, launch.rules.no_kernel, launch.rules.lends)
@@ -99,8 +99,8 @@ class LayerPlacement:
 
     @cached_property
     def overridden(self) -> Mapping[str, Override]:
-        """Return what places each tensor that is placed by its name; that of a matrix which is
-        made at load is the name of what it is made of."""
+        """Return the -ot pattern that places each tensor, of tensors placed so; a matrix made at
+        load goes by the name of its source."""
         said, net = self.launch.overrides, self.net
         if not said:
             return {}
@@ -130,13 +130,13 @@ class LayerPlacement:
         return tuple(counts)
 
     def cached(self, device: int) -> Mapping[Mixer, int]:
-        """The mixers whose caches that device has."""
+        """Return the mixers whose caches are on `device`, with their counts."""
         if self.launch.cache_offload:
             return self.allotment.mixers[device]
         return Counter(m for la in self.net.layers for m in la.mixers if device == self.host)
 
     def layer(self, i: int) -> int:
-        """Layer n is the output."""
+        """Return the device of layer `i`; the layer after the last is the output."""
         return self.allotment.layers[i]
 
     def weight(self, name: str) -> int:
@@ -174,9 +174,9 @@ class LayerPlacement:
 
     @property
     def names_host(self) -> bool:
-        """Tell whether a tensor is on the host for its name: by -ot, or an expert by -ncmoe.
-        Source: ik_llama.cpp 8337e4cd3 src/llama-load-tensors.cpp (get_context_for_tensor sets
-        has_buft_overrides, with which create_tensors maps no file)."""
+        """Return whether -ot puts a tensor on the host, or -ncmoe an expert. Source: ik_llama.cpp
+        8337e4cd3 src/llama-load-tensors.cpp (get_context_for_tensor sets has_buft_overrides, with
+        which create_tensors maps no file)."""
         if any(each.device == self.host for each in self.overridden.values()):
             return True
         return any(
@@ -187,7 +187,7 @@ class LayerPlacement:
 
     @cached_property
     def lent(self) -> frozenset[int]:
-        """Layers whose experts stay on the host."""
+        """Return the layers whose experts -ncmoe leaves on the host."""
         count, layers = self.launch.cpu_moe, range(len(self.net.layers))
         lends, shared = self.launch.rules.lends, self.launch.split_mode == "layer"
         if lends != "first" and shared and self.launch.gpus > 1 and count < len(layers):
@@ -198,8 +198,8 @@ class LayerPlacement:
         return frozenset(layers[:count])
 
     def _last_of_each(self, count: int) -> Iterator[int]:
-        """Yield the last layers of each device, as many of it as its part of all layers; what is on
-        the host is counted with the last one."""
+        """Yield the last layers of each GPU, in proportion to how many it has, `count` in all;
+        layers on the host count with the last GPU."""
         last, layers = self.launch.gpus - 1, len(self.net.layers)
         devices = [min(self._layer(i), last) for i in range(layers)]
         each = [devices.count(d) for d in range(last + 1)]
@@ -215,7 +215,7 @@ class LayerPlacement:
 
     @cached_property
     def unmultiplied(self) -> Mapping[str, int]:
-        """Bytes by type that the host keeps because no GPU could multiply them."""
+        """Return the bytes per type that stay on the host because no GPU could multiply them."""
         nbytes: Counter[str] = Counter()
         for name, t in self.net.weights.items():
             if self.launch.gpu_layers and self._unmultiplied(name) and name not in INPUT:
@@ -227,12 +227,12 @@ class LayerPlacement:
 
     @property
     def full(self) -> bool:
-        """Tell whether the output layer is on a GPU, and so all the others."""
+        """Return whether the output layer is on a GPU, and so all the others."""
         return self.launch.gpu_layers >= self.launch.layers and self.launch.gpus > 0
 
     @property
     def pipelined(self) -> bool:
-        """Inputs are kept as often as steps are under way."""
+        """Return whether the GPUs are a pipeline, which keeps inputs once per step in flight."""
         return (
             self.launch.gpus > 1
             and self.full
@@ -243,19 +243,19 @@ class LayerPlacement:
 
     @property
     def copies(self) -> int:
-        """Count the copies of each input, and of each tensor that goes from device to device."""
+        """Return the copies of each input and of each tensor sent between devices."""
         return self.launch.copies if self.pipelined else 1
 
     @property
     def many_copies(self) -> bool:
-        """Tell whether weights of the host are on a device several times at once: copies of a
-        pipeline are inputs, whose memory is not used again."""
+        """Return whether host weights are on a device several times at once: copies of a pipeline
+        are inputs, whose memory is never reused."""
         by_name = any(each.device == self.host for each in self.overridden.values())
         return self.copies > 1 and (bool(self.launch.cpu_moe) or by_name)
 
     def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:
-        """Every tensor and its device; the output matrix of a tied pair is one more, and so is what
-        layers of other devices turn heads by."""
+        """Yield every tensor with its device, more than once for a tied output matrix and for
+        rope_freqs, which are copied."""
         for name, t in self.net.weights.items():
             if name == FREQUENCIES and name not in self.overridden:
                 yield from ((t, d) for d in sorted(set(map(self._layer, self._of_net))))
@@ -272,7 +272,7 @@ class LayerPlacement:
 
     @property
     def moved(self) -> int:
-        """Bytes that are on a GPU in some builds of a few dozens, and on the host in others."""
+        """Return bytes that are on a GPU in some of a few dozen builds, else on the host."""
         embedding = self.net.weights.get(PER_LAYER)
         either = (
             self.launch.rules.early_per_layer == "perhaps" and self.full and embedding is not None
@@ -280,7 +280,7 @@ class LayerPlacement:
         return embedding.nbytes if either and embedding is not None else 0
 
     def buffers(self) -> tuple[int, ...]:
-        """Bytes of the model's tensors on each device."""
+        """Return the bytes of the model's tensors per device, the host last."""
         return self.allotment.buffers
 
     def pieces(self) -> Iterator[tuple[Weight, int, int]]:
@@ -309,7 +309,7 @@ class LayerPlacement:
         return by_rows and len(weight.ne) == 2 and weight.name not in self.overridden
 
     def _rows(self, weight: Weight) -> Iterator[tuple[int, int]]:
-        """Row by row over the GPUs, to multiples of what their kernels need: taken as even."""
+        """Yield bytes per GPU of a row-split matrix, without the rounding that kernels need."""
         begin = 0.0
         for d, end in enumerate(self.ends):
             yield d, align_up(int(weight.nbytes * (end - begin)), GPU_ALIGNMENT)
@@ -317,8 +317,9 @@ class LayerPlacement:
 
 
 def dealt(each: Sequence[int], count: int) -> list[int]:
-    """Deal so many layers out in proportion to those that each device has: rounded, and then one by
-    one where that goes least wrong. Source: ik_llama.cpp 9b7db9bc3 (pull request 1464)."""
+    """Return `count` layers split in proportion to `each`, the layers per device: rounded, then
+    corrected one by one where the error is least. Source: ik_llama.cpp 9b7db9bc3 (pull request
+    1464)."""
     wanted = [n * count / sum(each) for n in each]
     found = [int(x + 0.5) for x in wanted]
     while sum(found) > count:
@@ -334,12 +335,12 @@ def dealt(each: Sequence[int], count: int) -> list[int]:
 
 
 def on_a_card(weight: Weight) -> int:
-    """Return the bytes that a tensor takes, whole, of a GPU."""
+    """Return the bytes that a whole tensor takes on a GPU."""
     return align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
 
 
 def padding(weight: Weight) -> int:
-    """CUDA reads quantized rows in whole 512 values."""
+    """Return the bytes after a tensor's last row: CUDA reads quantized rows in whole 512 values."""
     if weight.dtype.block == 1 or weight.ne[0] % ROW == 0:
         return 0
     return weight.dtype.size(ROW - weight.ne[0] % ROW)

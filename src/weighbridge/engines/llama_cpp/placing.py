@@ -1,20 +1,20 @@
-"""Ways to place a model over cards and host memory that hold it, for a search: settings of each.
+"""Ways to place a model over GPUs and host memory so that it fits, as settings, for a search.
 
     all         every layer is on a card
-    experts     of a mixture: experts of as few layers as need be stay with the host (-ncmoe)
-    layers      as few whole layers as need be (-ngl), of a mixture beside all of its experts
-    by name     of a mixture that none of these holds: experts where there is room, matrix by matrix
+    experts     MoE: experts of as few layers as possible stay on the host (-ncmoe)
+    layers      as few whole layers as possible stay there (-ngl), of MoE besides all experts
+    by name     MoE that none of these makes fit: experts where there is room, matrix by matrix
                 (-ot; by_name.py)
 
-Each is looked for with the cards used in every way that the program has:
+Each is searched with the cards used in every way that the program has:
 
-    by layers   as the program deals them out by what is free, or else by numbers of layers (-ts),
-                so that each card is about as full as the others
-    by rows     of matrices, over all cards (-sm row)
+    by layers   split by free memory as the program does, or by numbers of layers (-ts) that fill
+                the cards about evenly
+    by rows     each matrix over all cards (-sm row)
     one card    of several (-sm none -mg N), one of each kind
 
-What a layer takes on a card is counted once; what it is beside (buffers, pools) is that of the
-launch with all layers on cards. A way is told when the numbers of `infer` say that it fits.
+The bytes of a layer on a card are counted once; the rest (buffers, pools) is that of launches with
+all layers on cards and with some. A way is yielded if the numbers of `infer` say that it fits.
 """
 
 from bisect import bisect_left
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.keys import DerivedFacts
     from weighbridge.workload import Infer
 
-ALL = -1  # layers, as the program counts them
-FINE = 32  # parts of a card by which the fullness of cards is told apart
-TRIES = 16  # levels, from the first that may fit
-ROUNDS = 3  # in which layers are dealt anew
-BY_ROWS = ("cuda", "hip")  # whose backend has buffers that are split by rows
+ALL = -1  # n_gpu_layers: every layer
+FINE = 32  # steps of a card's room by which cards are filled evenly
+TRIES = 16  # levels that are checked, from the first that may fit
+ROUNDS = 3  # repeated splits of the layers over cards
+BY_ROWS = ("cuda", "hip")  # stacks whose backend has row-split buffers
 NAMED = ("tensor_split", "split_mode", "main_gpu")
 OF_HOST = ("n_gpu_layers", "n_cpu_moe", "override_tensor")
 Hold = Callable[["Infer"], DeviceHoldings]
@@ -50,9 +50,9 @@ Holds = Callable[["Infer"], bool]
 
 
 def ways(hold: Hold, holds: Holds, fits: Fits, w: "Infer", budget: Budget) -> Iterator[PlacedWay]:
-    """Yield, of each way to use the cards, the one that leaves least to the host of those that
-    cards hold and `fits` takes; else of those that cards hold; else what moves most to the host;
-    and experts by name, where none of these fits. What the user named stays."""
+    """Yield for each way to use the cards the placement that leaves least to the host. Preferred is
+    one that `fits` accepts, then one that cards hold, then the one that moves most to the host;
+    experts by name if none fits. What the user set stays."""
     fitting = False
     for sharing in _sharings(hold(w), w, budget):
         search = _WaySearch(hold, holds, w.but(**sharing), budget)
@@ -68,8 +68,8 @@ def ways(hold: Hold, holds: Holds, fits: Fits, w: "Infer", budget: Budget) -> It
 def helped(
     answer: EngineAnswer, hold: Hold, holds: Holds, w: "Infer", budget: Budget | None
 ) -> EngineAnswer:
-    """Return an answer that says how cards that differ would hold it, where they do not as asked
-    and nobody said how they are used: the way that leaves least to the host."""
+    """Return `answer` with a placement that unlike cards hold, if they do not hold the launch as
+    set and the user set no placement: the one that leaves least to the host."""
     open_ = all(getattr(w, name) is None for name in (*NAMED, *OF_HOST))
     if budget is None or not budget.mixed or not open_:
         return answer
@@ -81,7 +81,7 @@ def helped(
 
 
 def _sharings(holdings: DeviceHoldings, w: "Infer", budget: Budget) -> Iterator[dict[str, Any]]:
-    """Yield the settings that say how cards are used."""
+    """Yield the settings of each way to use the cards: the default, row split, one card."""
     yield {}
     said = (*NAMED, "override_tensor")
     if holdings.launch.gpus < 2 or any(getattr(w, name) is not None for name in said):
@@ -104,8 +104,8 @@ class LayerBytes:
 
 
 class _WaySearch:
-    """The least that is left to the host where cards are used in one way. A level counts what is
-    moved there: layers of which the experts are, and then whole layers."""
+    """Search for the placement that leaves least to the host, with the cards used in one way. A
+    level is what it moves there: experts of some layers, then whole layers as well."""
 
     def __init__(self, hold: Hold, holds: Holds, w: "Infer", budget: Budget) -> None:
         self.hold, self.holds, self.w = hold, holds, w
@@ -116,12 +116,12 @@ class _WaySearch:
         free = w.tensor_split is None and w.override_tensor is None
         self.shares = len(self.rooms) > 1 and by_layers and free
         self.layers = of_layers(self.base)
-        self.fitting = False  # whether the way that was found surely fits
+        self.fitting = False  # whether the placement that was found surely fits
         self.stack = budget.choice.part.stack
 
     @property
     def whole(self) -> bool:
-        """Tell whether weights and caches of all layers may lie on cards."""
+        """Return whether weights and caches of all layers can be on cards."""
         sizes = sum(self._sizes({}, ()))
         one = self.base.launch.split_mode == "none"
         rooms = [self.rooms[self.base.launch.main_gpu]] if one else self.rooms
@@ -129,8 +129,8 @@ class _WaySearch:
 
     @cached_property
     def beside(self) -> list[tuple[int, ...]]:
-        """Return what each card holds beside its layers: where all of them are on cards, if they
-        may be, and where something is not."""
+        """Return the bytes per card besides its layers, one tuple per launch: with all layers on
+        cards, if they can be, and with something on the host."""
         base = self.base.launch
         if self.routed:
             some = replace(base, cpu_moe=len(self.base.net.layers))
@@ -143,21 +143,21 @@ class _WaySearch:
         ]
 
     def found(self, fits: Fits) -> PlacedWay:
-        """Return the way of the first level at which everything surely fits."""
+        """Return the placement of the first level at which everything surely fits."""
         levels = list(self._levels())
         held = levels[-1]
         for change in self._held(levels) if self.rooms else ():
             verdict = fits(self.w.but(**change))
             if held is levels[-1] or verdict:
                 held = change
-            if verdict is not False:  # it does, or the host is full, which holds ever more
+            if verdict is not False:  # it fits, or the host is full, and later levels fill it more
                 self.fitting = bool(verdict)
                 break
         return _way(held, self.hold(self.w.but(**held)))
 
     def named(self, fits: Fits) -> Iterator[PlacedWay]:
-        """Yield the way that places experts by name, if one fits: of those of each way to deal
-        layers out the one that reads least of the host."""
+        """Yield the placement of experts by name that reads least from the host, over all ways to
+        split layers, if one fits."""
         if not self.routed or not self.rooms:
             return
         every = {"n_cpu_moe": len(self.base.net.layers)}
@@ -169,7 +169,7 @@ class _WaySearch:
     def _named(
         self, every: Mapping[str, Any], split: Mapping[str, Any], fits: Fits
     ) -> PlacedWay | None:
-        """Return the first way that fits, of those that leave ever more of each card free."""
+        """Return the first placement that fits, leaving ever more of each card free."""
         empty = self.hold(self.w.but(**every, **split))
         for patterns in by_name(empty, self.rooms, self.stack):
             go_on()
@@ -178,12 +178,12 @@ class _WaySearch:
             verdict = fits(moved) if self.holds(moved) else False
             if verdict:
                 return _way(change, self.hold(moved))
-            if verdict is None:  # the host is full, which holds ever more
+            if verdict is None:  # the host is full, and later ones fill it more
                 break
         return None
 
     def _held(self, levels: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield what cards hold, of the first levels that they may hold."""
+        """Yield the settings that cards surely hold, of the first `TRIES` levels that may fit."""
         least = bisect_left(levels, True, key=self._may)
         for level in levels[least : least + TRIES]:
             for split in self._splits(level):
@@ -193,11 +193,11 @@ class _WaySearch:
                     yield change
 
     def _levels(self) -> Iterator[dict[str, Any]]:
-        """Yield settings that move ever more to the host, those that move nothing first."""
+        """Yield settings that move ever more to the host, starting with nothing."""
         if any(getattr(self.w, name) is not None for name in OF_HOST):
             yield {}
             return
-        yield {"n_gpu_layers": self.base.launch.layers}  # said, or the program moves some itself
+        yield {"n_gpu_layers": self.base.launch.layers}  # set, or the program moves some itself
         count = len(self.base.net.layers)
         if self.routed:
             yield from ({"n_cpu_moe": n} for n in range(1, count + 1))
@@ -205,7 +205,7 @@ class _WaySearch:
         yield from ({"n_gpu_layers": n} | beside for n in range(count, -1, -1))
 
     def _may(self, level: Mapping[str, Any]) -> bool:
-        """Tell whether a level may fit beside what cards hold at least."""
+        """Return whether a level may fit, besides the least that cards hold for other purposes."""
         go_on()
         left = self._left(min)
         if self.shares:
@@ -217,7 +217,7 @@ class _WaySearch:
         )
 
     def _splits(self, level: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield how layers are dealt out: as the program does, and by numbers of layers."""
+        """Yield how layers are split: as the program does, and by layers per card."""
         yield {}
         known: set[tuple[int, ...]] = set()
         for of in (max, min) if self.shares else ():
@@ -227,13 +227,13 @@ class _WaySearch:
                 yield {"tensor_split": split}
 
     def _left(self, of: Callable[[tuple[int, ...]], int]) -> list[int]:
-        """Return what each card has for layers, beside the most or the least that it holds."""
+        """Return bytes per card for layers, with the most or the least of `beside` taken off."""
         beside = map(of, zip(*self.beside, strict=True))
         return [max(0, room - x) for room, x in zip(self.rooms, beside, strict=True)]
 
     def _even(self, level: Mapping[str, Any], left: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the layers of each card where the fullest is filled least. Whose experts are
-        moved may depend on the cards' layers, which are dealt anew then."""
+        """Return the layers per card that fill the fullest card least, None if they do not fit.
+        Repeated, since which experts are moved may depend on the split."""
         split: tuple[int, ...] | None = ()
         for _ in range(ROUNDS):
             sizes = self._sizes(level, split or ())
@@ -248,8 +248,8 @@ class _WaySearch:
 
     @staticmethod
     def _dealt(sizes: Sequence[int], left: Sequence[int]) -> tuple[int, ...] | None:
-        """Fill the cards one after another: return how many layers each has, the output the last
-        one's; None where not all of them are placed."""
+        """Return the layers per card if cards are filled one after another, the output as one more
+        layer; None if some are left."""
         done, each = 0, []
         for room in left:
             begin = done
@@ -260,7 +260,7 @@ class _WaySearch:
         return tuple(each) if done == len(sizes) else None
 
     def _sizes(self, level: Mapping[str, Any], split: tuple[int, ...]) -> list[int]:
-        """Return the bytes of each layer on a card, the output last."""
+        """Return the bytes of each layer that is on a card, the output last."""
         base = self.base.launch
         on_cards = level.get("n_gpu_layers", base.gpu_layers)
         launch = replace(
@@ -287,7 +287,7 @@ def _way(change: Mapping[str, Any], holdings: DeviceHoldings) -> PlacedWay:
 
 
 def _by_name(holdings: DeviceHoldings, device: int) -> set[int]:
-    """Return the layers of which that device has experts by name, and is not the layer's own."""
+    """Return the layers whose experts -ot places on `device`, while the layer is on another."""
     placed, blocks = holdings.placed, holdings.net.blocks
     numbers = (
         blocks[name]
@@ -298,7 +298,7 @@ def _by_name(holdings: DeviceHoldings, device: int) -> set[int]:
 
 
 def of_layers(holdings: DeviceHoldings) -> list[LayerBytes]:
-    """Weigh each layer as a card has it, and the output as one more."""
+    """Return the bytes of each layer on a card, the output as one more."""
     launch = replace(
         holdings.launch,
         gpus=1,
@@ -327,8 +327,8 @@ def of_layers(holdings: DeviceHoldings) -> list[LayerBytes]:
 
 
 def read(holdings: DeviceHoldings) -> tuple[int, ...]:
-    """Return the bytes of weights that each device reads for a token, the host last: of experts
-    those that a token is routed to; of a table of embeddings one row, which is nothing beside."""
+    """Return the bytes of weights that each device reads per token, the host last. Experts count as
+    far as a token is routed to them; embedding tables, of which it reads one row, do not count."""
     sizes, placed = [0] * (holdings.launch.gpus + 1), holdings.placed
     logits_at = placed.weight(OUTPUT)
     for t, device, nbytes in placed.pieces():
@@ -342,9 +342,9 @@ def read(holdings: DeviceHoldings) -> tuple[int, ...]:
 
 
 def sent(holdings: DeviceHoldings) -> int:
-    """Return the bytes that cards send each other for a token: a hidden state where another card
-    goes on; by rows the input of each matrix to the other cards, in 8 bits of quantized ones, and
-    what they make of it back. Source: llama.cpp 0c1e57098 ggml/src/ggml-cuda/ggml-cuda.cu
+    """Return the bytes that cards send each other per token: a hidden state if the next layer is on
+    another card. With row split also each matrix's input, in 8 bits if it is quantized, and the
+    results back. Source: llama.cpp 0c1e57098 ggml/src/ggml-cuda/ggml-cuda.cu
     (ggml_cuda_op_mul_mat)."""
     places = [holdings.placed.layer(i) for i in range(len(holdings.net.layers) + 1)]
     ends = holdings.placed.ends if holdings.launch.gpus else ()

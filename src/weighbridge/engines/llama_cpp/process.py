@@ -1,5 +1,5 @@
-"""The program itself, beside all buffers: all of the engine's rules that decide what a GGUF file
-takes that is only loaded."""
+"""Host memory of the process besides all buffers: the engine's only rule for a GGUF file that is
+only loaded."""
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import MIB

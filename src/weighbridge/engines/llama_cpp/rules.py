@@ -1,19 +1,19 @@
-"""Changes from build to build of llama.cpp, as far as memory sees it: defaults and graphs.
+"""Changes between builds of llama.cpp that affect memory: defaults and graphs.
 
     rules(build) -> LlamaCppRules: the oldest build's, with every later change up to `build`
 
-Dates are those of pull requests; a build's number was read off releases of those days (b5331 9 May
-2025, b6325 30 August 2025, b7394 14 December 2025, b8156 25 February 2026, b9247 20 May, b9512
-4 June, b10864 8 September 2026), so that changes are placed within some dozens of builds. Sources
-read whole: those vendored in llama-cpp-python 0.3.9, 0.3.16, 0.3.17 and 0.3.36; in part 0.3.12,
-0.3.20, 0.3.24, 0.3.28, 0.3.34, 0.3.35.
+Dates are those of pull requests; build numbers are estimated from the releases of those days (b5331
+9 May 2025, b6325 30 August 2025, b7394 14 December 2025, b8156 25 February 2026, b9247 20 May,
+b9512 4 June, b10864 8 September 2026), to within some dozens of builds. Sources read completely:
+those vendored in llama-cpp-python 0.3.9, 0.3.16, 0.3.17 and 0.3.36; in part 0.3.12, 0.3.20, 0.3.24,
+0.3.28, 0.3.34, 0.3.35.
 
-Rows that are packed for processors: in the file (_R4, _R8), or by ik_llama.cpp's -rtr.
+Rows repacked for CPUs: in the file (_R4, _R8), or at load by ik_llama.cpp's -rtr.
 
-    -rtr            after loading, every matrix in host memory whose type has a partner and whose
-                    rows are a multiple of 4, 8 or 16; its bytes stay the same. No file is mapped
-    a GPU           multiplies those of `PRODUCTS` from their build on. No other one: the operation
-                    stays on the host at any batch, and its weight is copied to no compute buffer
+    -rtr            repacks, after loading, every matrix in host memory whose type has a repacked
+                    one and whose rows are a multiple of 4, 8 or 16; same bytes. No file is mapped
+    a GPU           multiplies the types of `PRODUCTS` from their build on. For others the operation
+                    stays on the host at any batch, and the weight is copied to no compute buffer
 
 Source: ik_llama.cpp 8337e4cd3 ggml/src/iqk/iqk_quantize.cpp (get_repack_info, iqk_repacked_type),
 src/llama.cpp (llm_load_tensors), ggml/src/ggml-cuda.cu (ggml_backend_cuda_supports_op).
@@ -31,7 +31,7 @@ PACKED = ("_R4", "_R8", "_R16")
 _FOUR = "IQ2_K IQ3_K IQ4_K IQ5_K IQ4_KS IQ5_KS IQ4_NL IQ2_BN IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S"
 _MORE = "Q2_K Q3_K Q4_K Q5_K Q6_K Q5_0 Q6_0"
 _EIGHT = "IQ4_XS Q4_0 Q8_0 Q8_K Q8_KV MXFP4"
-# BF16 and F16 only with AVX512-BF16, which is not assumed
+# Rows per repacked group, by type; BF16 and F16 need AVX512-BF16, which is not assumed
 ROWS: Mapping[str, int] = {
     **dict.fromkeys((*_FOUR.split(), *_MORE.split()), 4),
     **dict.fromkeys(_EIGHT.split(), 8),
@@ -44,13 +44,13 @@ PRODUCTS: Mapping[int, str] = {  # build -> types
 
 READ_EARLY = ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 _READ_LATE = "Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS"
-READ_WHOLE = ("IQ4_NL", "MXFP4")  # in rows of whole 256 values alone
+READ_WHOLE = ("IQ4_NL", "MXFP4")  # only rows of a multiple of 256 values
 READ_LATE = (*READ_EARLY, "BF16", *_READ_LATE.split(), *READ_WHOLE)
 
 
 @frozen_record
 class LlamaCppRules:
-    """Defaults first, then what graphs and buffers are like."""
+    """Rules of a build: its default settings first, then traits of its graphs and buffers."""
 
     gpu_layers: int | None = 0  # None: all of them
     flash: str = "off"
@@ -58,54 +58,54 @@ class LlamaCppRules:
     unified: bool = True  # slots share one cache
     server_unified: bool = True
     cache_ram: int = 0  # MiB of host memory for prompts
-    windows: bool = False  # sliding layers have caches of their own
-    spare_slot: bool = False  # a server has one more, for a prompt of its own
+    windows: bool = False  # sliding-window layers have a separate, smaller cache
+    spare_slot: bool = False  # a server has one more slot, for its own prompt
     leaves: int | None = (
-        None  # bytes left free of a card that cannot hold all; None: nothing is moved
+        None  # bytes left free per card when the build moves layers itself; None: it moves none
     )
-    few_outputs: bool = False  # a server reserves logits of its slots alone
-    slots_in_graph: bool = False  # the reserved step has a request a slot
+    few_outputs: bool = False  # a server reserves logits for its slots only
+    slots_in_graph: bool = False  # the reserved step has one request per slot
 
-    glu: bool = False  # gate and activation are one operation, with memory of its own
+    glu: bool = False  # gate and activation are one operation with its own memory
     set_rows: bool = False  # keys and values are stored by row numbers, which are inputs
     half_mask: bool = False  # the mask is made in 16 bits for flash attention
-    mask_pad: int = 64  # rows of the mask
-    embeds_input: bool = False  # the input for vectors is there even for tokens
+    mask_pad: int = 64  # rows of the mask are padded to a multiple of this
+    embeds_input: bool = False  # the input for embeddings is in the graph even for tokens
     fattn_copies: bool = False  # 16-bit copies of a quantized cache are in the compute buffer
     keys_last: bool = False  # queries, values, keys: the order in which they are computed
     rotates_cache: bool = False  # a quantized cache is rotated by a Hadamard matrix
-    clamps_weights: bool = False  # of experts, before they divide
+    clamps_weights: bool = False  # the sum of expert weights is clamped before it divides them
     groups_experts: bool = False  # groups of experts are picked first
-    latent_values: bool = True  # a latent is stored twice, as key and as value
-    rotary_first: bool = True  # of a latent's key
-    whole_rope: bool = False  # of full heads that came from a latent
-    flat_projection: bool = False  # into Mamba 2
+    latent_values: bool = True  # MLA: compressed KV is stored twice, as key and as value
+    rotary_first: bool = True  # MLA: the rotary part of a key comes first
+    whole_rope: bool = False  # MLA as full heads: queries are rotated whole
+    flat_projection: bool = False  # Mamba 2's input is projected before it is reshaped by request
     rms_delta: bool = False
     late_views: bool = False  # experts' outputs are viewed before they are added up
-    kept_experts: bool = False  # what fused operations of experts read is kept for them
-    keeps_outputs: bool = False  # the last hidden states are kept, beside the logits
-    all_inputs: bool = False  # a pipeline keeps inputs that no node reads as well
-    # Embeddings of Gemma 3n's and Gemma 4's layers are inputs, which the host keeps
+    kept_experts: bool = False  # inputs of a fused expert sum stay allocated until it is done
+    keeps_outputs: bool = False  # the last hidden states stay allocated, besides the logits
+    all_inputs: bool = False  # a pipeline keeps even inputs that no node reads
+    # Per-layer embeddings of Gemma 3n and Gemma 4 are inputs, which stay on the host
     early_per_layer: Literal["no", "perhaps", "yes"] = "no"
-    predicts: bool = False  # a second context of MTP layers
-    fused_index: bool = False  # scores of an indexer's heads are added up as they are made
-    late_rows: bool = False  # some models pick the outputs' rows behind the last layer
+    predicts: bool = False  # MTP layers run in a second context
+    fused_index: bool = False  # scores of an indexer's heads are summed as they are computed
+    late_rows: bool = False  # some models select the output rows after the last layer
 
-    early_weights: bool = True  # of experts: computed before the experts
+    early_weights: bool = True  # expert weights are computed before the experts
     fused: bool = False  # ik_llama.cpp: norms with weights, caps, sums of experts in one operation
-    fused_feeds: bool = False  # gate, up and activation of a dense feed-forward in one as well
-    unfolds_at_once: bool = False  # latents of all heads together
-    always_pipelined: bool = False  # also where experts stay on the host
-    names_end_mmap: bool = False  # a tensor that a name leaves to the host: no file is mapped
-    # Whose experts --n-cpu-moe N leaves to the host: of the first N layers; or, of cards that have
-    # layers each, of their last ones in proportion; on one card of the first or of the last
+    fused_feeds: bool = False  # gate, up and activation of a dense MLP are one operation as well
+    unfolds_at_once: bool = False  # MLA prompts: keys and values of all heads are computed together
+    always_pipelined: bool = False  # GPUs are a pipeline even if tensors are moved to the host
+    names_end_mmap: bool = False  # no file is mapped if -ot or -ncmoe leaves a tensor to the host
+    # Layers whose experts --n-cpu-moe N leaves to the host: the first N; or, of several cards, the
+    # last ones of each in proportion, and on one card the first N ("spread") or the last N ("last")
     lends: Literal["first", "spread", "last"] = "first"
     splits_rows: bool = True  # --split-mode row
-    fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
-    expert_share: bool = False  # if each expert gets enough tokens
-    copies: int = 4  # GGML_SCHED_MAX_COPIES, which is compiled in: steps under way in a pipeline
-    latents: bool = False  # are stored as such
-    packed_products: frozenset[str] = frozenset()  # types of packed rows that a GPU multiplies
+    fused_moves: bool = False  # fused experts in host memory are computed on a GPU
+    expert_share: bool = False  # only if each expert gets enough tokens
+    copies: int = 4  # GGML_SCHED_MAX_COPIES, compiled in: steps in flight in a pipeline
+    latents: bool = False  # MLA: compressed KV is cached, not keys and values of all heads
+    packed_products: frozenset[str] = frozenset()  # repacked types that a GPU multiplies
     # Types that CUDA does not multiply: ggml/src/ggml-cuda/ggml-cuda.cu (supports_op) in
     # llama-cpp-python 0.3.25; ggml-org/llama.cpp#11183 is open, #28769 was closed
     no_kernel: frozenset[str] = frozenset(("TQ1_0", "TQ2_0", "Q2_0"))
@@ -153,10 +153,10 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
         "all_inputs": True,
     },
 }
-# The first build whose Metal backend multiplies a type; None: no build so far. It takes any type
-# for one that it has (ggml-metal-device.m, supports_op) and aborts at the first product of another:
-# ggml-org/llama.cpp#24477 of 11 June 2026, PrismML-Eng/llama.cpp#141 of 1 September 2026 (which
-# has TQ2_0's kernels; builds between are taken not to have them), #25419 of July 2026
+# The first build whose Metal backend multiplies a type; None: no build so far. Metal claims support
+# for any type (ggml-metal-device.m, supports_op) and aborts at the first product of one it lacks:
+# ggml-org/llama.cpp#24477 of 11 June 2026, PrismML-Eng/llama.cpp#141 of 1 September 2026 (which has
+# TQ2_0's kernels; builds between are taken not to have them), #25419 of July 2026
 ON_METAL: Mapping[str, int | None] = {"TQ1_0": None, "TQ2_0": 10770, "Q2_0": 10300}
 
 
@@ -167,27 +167,27 @@ def rules(build: int) -> LlamaCppRules:
 
 @cache
 def rules_on_metal(build: int) -> LlamaCppRules:
-    """Rules of a build on a Mac: no product is left to the processor for its type."""
+    """Return a build's rules on a Mac: no operation is left to the CPU for its type."""
     return replace(rules(build), no_kernel=frozenset(), read_rows=None)
 
 
 def aborts_on_metal(types: Iterable[str], build: int) -> list[str]:
-    """Types of weights whose product ends the process on a Mac."""
+    """Return those of `types` whose matrix product aborts the process on a Mac, sorted."""
     first = ((name, ON_METAL[name]) for name in sorted(set(types)) if name in ON_METAL)
     return [name for name, since in first if since is None or build < since]
 
 
-# Rows that are packed for processors
+# Rows repacked for CPUs
 
 
 def repacked(name: str, rows: int) -> str:
-    """The type that -rtr makes of a host's matrix."""
+    """Return the type that -rtr repacks a host matrix to, `name` if it does not."""
     width = ROWS.get(name)
     return f"{name}_R{width}" if width and rows % width == 0 else name
 
 
 def products(build: int) -> frozenset[str]:
-    """Packed types that a GPU multiplies."""
+    """Return the repacked types that a GPU multiplies in `build`."""
     return frozenset(
         name for since, names in PRODUCTS.items() if build >= since for name in names.split()
     )

@@ -1,10 +1,10 @@
-"""Answers for searches: does a launch fit, and the components of each GPU in numbers.
+"""Fit checks for searches: whether a launch fits, and the bytes of each GPU's components.
 
-    at least    compute buffers of launches that are smaller in every number
-    at most     those of launches that are larger in every number
+    at least    compute buffers of launches that are smaller in every size
+    at most     those of launches that are larger in every size
 
-Compute buffers grow with the step and the cache, and their graphs take the longest: most of a
-search is decided by those that were replayed before.
+Compute buffers grow with the step and the cache, and replaying their graphs takes longest: earlier
+replays bound most launches of a search.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +27,8 @@ Buffers = tuple[int, ...]  # bytes by device
 
 
 def probe(hold: Hold, subject: Subject, w: "Infer", budget: Budget) -> Probe:
-    """Prepare a search: numbers of `infer` at other points, of the launches that `hold` lays
-    out."""
+    """Return a function from a search's point to the numbers of `infer`; `hold` lays out each
+    launch."""
     tower, known = on_card(subject, w), ProbedBuffers()
 
     def numbers(point: SearchPoint) -> Numbers | None:
@@ -64,13 +64,13 @@ class ProbedBuffers:
     replayed: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
 
     def add(self, holdings: DeviceHoldings) -> None:
-        """Rough sizes take no graph, and a GPU without layers may have no part in it."""
+        """Record a launch's buffers, unless they are rough or no layer is on a GPU."""
         if holdings.launch.gpu_layers and not holdings.near_only:
             self.replayed.append((_numbers(holdings), holdings.compute))
 
     def bounds(self, holdings: DeviceHoldings) -> tuple[Buffers, Buffers] | None:
-        """Return a lower and an upper bound of the buffers; None where one of the two is not
-        known."""
+        """Return a lower and an upper bound of the buffers per device; None if either is
+        unknown."""
         mine = _numbers(holdings)
         below = [sizes for other, sizes in self.replayed if _within(other, mine)]
         above = [sizes for other, sizes in self.replayed if _within(mine, other)]
@@ -80,8 +80,8 @@ class ProbedBuffers:
 
 
 def _numbers(holdings: DeviceHoldings) -> tuple[int, ...]:
-    """Return the numbers that the step's graph grows with; tokens are a whole number for each
-    slot."""
+    """Return the sizes that the step's graph grows with; its tokens are a multiple of its
+    sequences."""
     return (*holdings.numbers, step_of(holdings.launch, holdings.near).tokens)
 
 
@@ -92,7 +92,7 @@ def _within(small: Iterable[int], large: Iterable[int]) -> bool:
 def _kinds(
     holdings: DeviceHoldings, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
 ) -> list[list[list[NamedBytes]]]:
-    """Loading and running on each GPU that has a part in it, as `parts` says it."""
+    """Return the components of loading and of running, for each GPU in use."""
     used = (
         d
         for d in range(holdings.launch.gpus)
@@ -131,15 +131,14 @@ def _phases(
 
 
 def holds(holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget) -> bool:
-    """Tell whether all requests run at once and every GPU surely has room for its high estimate."""
+    """Return whether all requests run at once and every GPU has room for its high estimate."""
     return holdings.launch.requests <= holdings.launch.slots and not _beyond(
         holdings, on_card(subject, w), budget
     )
 
 
 def _beyond(holdings: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
-    """Return the bytes that the fullest GPU needs, of those that need more than there is; else
-    0."""
+    """Return the most bytes needed by a GPU that has less room, 0 if every GPU has enough."""
     beside = _beside(holdings, tower)
     over = _over(beside, budget)
     if over:
@@ -148,12 +147,12 @@ def _beyond(holdings: DeviceHoldings, tower: Projector | None, budget: Budget) -
 
 
 def _over(sizes: Sequence[int], budget: Budget) -> int:
-    """The largest of those that are more than their device has; 0 where none is."""
+    """Return the largest of `sizes`, bytes per GPU, that exceeds its GPU's room; 0 if none does."""
     return max((size for d, size in enumerate(sizes) if size > budget.of(d).low), default=0)
 
 
 def _beside(holdings: DeviceHoldings, tower: Projector | None) -> list[int]:
-    """Return the bytes that each GPU holds at most without its compute buffer."""
+    """Return the most bytes that each GPU holds without its compute buffer."""
     sizes = [
         CONTEXT.high
         + holdings.weights[d]

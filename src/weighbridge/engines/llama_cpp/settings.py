@@ -1,4 +1,4 @@
-"""Settings of llama.cpp, named as its own command line has them."""
+"""Settings of llama.cpp, named as on its command line."""
 
 from weighbridge.settings.setting import (
     Bool,
@@ -27,7 +27,7 @@ from weighbridge.settings.shared import (
 
 
 class Ggml(Settings):
-    """Settings of llama.cpp, and of programs that are made of it."""
+    """Settings of llama.cpp and of programs built on it."""
 
     TITLE = "llama.cpp"
     program: Str = ProgramSettings.program

@@ -1,18 +1,17 @@
-"""Speculation: tokens proposed by a draft model with a context of its own, or by the model's MTP
-layers.
+"""Speculative decoding: tokens drafted by a separate draft model, or by the model's MTP layers.
 
     draft model    its weights, a cache in f16 for as many tokens as the model's, a compute buffer
-    MTP            a second context over the model itself: the predicting layers with the matrix
-                   that joins two states, their cache in f16, a compute buffer of theirs, in which
-                   a layer's queries, keys, values and feed-forward are alive together; a running
-                   state is kept for each proposed token, to go back to. The predicting layers
-                   count among those that are dealt out (-ngl, -ts)
-    n-grams        nothing of its own
+    MTP            a second context over the model itself: the MTP layers with the matrix that
+                   joins two hidden states, their cache in f16, their own compute buffer, in which
+                   a layer's queries, keys, values and MLP outputs are alive together; a recurrent
+                   state is kept for each draft token, to roll back to. The MTP layers count among
+                   those that are split over devices (-ngl, -ts)
+    n-grams        no memory of their own
 
-Each way the model makes logits of all proposed tokens at once, of every slot.
+In each case the model computes logits of all draft tokens at once, for every slot.
 
-A server before llama.cpp's contexts were one had a draft context a slot, of that slot's tokens: as
-large a cache in all, and that many compute buffers, which stands as the high end.
+A server before llama.cpp's contexts were one had a draft context per slot, for that slot's tokens:
+as large a cache in all, and that many compute buffers, which is the high bound.
 
 Source: llama-cpp-python 0.3.25 vendor/llama.cpp tools/server/server-context.cpp (load_model),
 common/common.h (need_n_rs_seq; n_max 3, size_m 48), src/llama-arch.cpp
@@ -42,24 +41,24 @@ from weighbridge.models.arch.predicting import counted
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
-GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
+PROPOSED, OF_NGRAMS = 3, 48  # draft tokens by default (n_max; size_m)
+GOES_BACK = ("qwen35", "qwen35moe")  # architectures that keep recurrent states to roll back to
 F16, F32 = GGML_BY_NAME["F16"], GGML_BY_NAME["F32"]
 KINDS = ("draft", "mtp", "ngram")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DraftHoldings:
-    """Bytes that the proposing context holds beside the model, by device, the host last."""
+    """Bytes that the draft context holds besides the model, per device, the host last."""
 
     held: DeviceHoldings
     weights: tuple[int, ...]
     what: str
-    layer: int = 0  # bytes of a predicting layer's outputs, which are alive together
-    copied: int = 0  # bytes of masks that a pipeline keeps beside the first
+    layer: int = 0  # bytes of an MTP layer's outputs, which are alive together
+    copied: int = 0  # bytes of a pipeline's further copies of the mask
 
     def buffer(self, device: int) -> Bytes:
-        """The compute buffer, of one context or of as many as there are slots."""
+        """Return the compute buffer's bytes; in older builds the high bound is one per slot."""
         size = self.held.buffer(device)
         if self.layer and size.high:
             more = max(size.expected, self.layer) + self.copied
@@ -68,13 +67,14 @@ class DraftHoldings:
         return size if rules.few_outputs else Bytes(size.low, size.expected, slots * size.high)
 
     def whole(self, device: int) -> int:
-        """Bytes at most."""
+        """Return the most bytes that the draft takes on a device."""
         h = self.held
         return self.weights[device] + h.kv(device) + h.state(device) + self.buffer(device).high
 
 
 def method(subject: Subject, w: "Infer") -> str:
-    """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
+    """Return the method of drafting, "draft" if a draft model is named, "" without one. Raises
+    UsageError for methods that llama.cpp does not have."""
     if w.speculative_method is not None and w.speculative_method not in KINDS:
         raise ContradictionError(
             sentence("speculation.kinds", method=w.speculative_method, known=", ".join(KINDS))
@@ -85,7 +85,7 @@ def method(subject: Subject, w: "Infer") -> str:
 
 
 def proposed(subject: Subject, w: "Infer") -> int:
-    """Tokens that are proposed at once, of one slot."""
+    """Return the draft tokens at once per slot, 0 without drafting."""
     kind = method(subject, w)
     if not kind or w.num_speculative_tokens is not None:
         return (w.num_speculative_tokens or 0) if kind else 0
@@ -93,16 +93,16 @@ def proposed(subject: Subject, w: "Infer") -> int:
 
 
 def goes_back(subject: Subject, w: "Infer", net: Network) -> int:
-    """States beside the running one."""
+    """Return the recurrent states kept besides the current one: one per MTP draft token, or 0."""
     return proposed(subject, w) if method(subject, w) == "mtp" and net.arch in GOES_BACK else 0
 
 
 def plain(w: "Infer") -> "Infer":
     """Return the workload that a draft model is launched with: all of it on the devices, a cache in
-    f16. Patterns (-ot) are the model's alone: a draft has its own (-otd), which are not read here.
-    Source: llama.cpp 0c1e57098 tools/server/server-context.cpp (load_model sets the draft's
-    tensor_buft_overrides to params.speculative's). ik_llama.cpp has no -otd, and its draft has the
-    model's patterns, unless it is an MTP file: 8337e4cd3 common/speculative.cpp
+    f16. Patterns (-ot) apply to the main model only; a draft has its own (-otd), which are not
+    supported. Source: llama.cpp 0c1e57098 tools/server/server-context.cpp (load_model sets the
+    draft's tensor_buft_overrides to params.speculative's). ik_llama.cpp has no -otd, and its draft
+    has the model's patterns, unless it is an MTP file: 8337e4cd3 common/speculative.cpp
     (common_speculative_load_draft_model)."""
     return w.but(
         cache_type_k=None,
@@ -124,7 +124,7 @@ def of_model(holdings: DeviceHoldings) -> DraftHoldings:
 
 
 def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
-    """The context of the model's own MTP layers, which lies where its output does."""
+    """Return the context of the model's MTP layers, on its output's device."""
     if not main.launch.rules.predicts:
         raise TriedError(
             sentence("speculation.mtp_since"),
@@ -166,16 +166,16 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
 
 
 def dealt(subject: Subject, launch: LlamaCppLaunch) -> LlamaCppLaunch:
-    """The launch of a model whose predicting layers are dealt out with the others."""
+    """Return the launch with the MTP layers counted among those that are split over devices."""
     layers = launch.layers + _count(subject)
     full = launch.gpu_layers >= launch.layers
     return replace(launch, layers=layers, gpu_layers=layers if full else launch.gpu_layers)
 
 
 def _outputs(net: Network) -> int:
-    """Numbers a token of one layer: queries with their gates, keys and values, the two ways up of
-    the feed-forward and their product. Qwen3.8 27B at 2,048 tokens: 520.06 MiB in two logs, of
-    8,192 and 32,768 tokens of context."""
+    """Return the elements per token of one layer's outputs: queries with gates, keys, values, the
+    MLP's gate, up and their product. Qwen3.8 27B at 2,048 tokens: 520.06 MiB in two logs, of 8,192
+    and 32,768 tokens of context."""
     rows = {t.name.split(".", 2)[2]: t for t in net.of_layer(0)}
     projections = sum(rows[f"attn_{n}.weight"].ne[1] for n in "qkv" if f"attn_{n}.weight" in rows)
     fed = sum(
@@ -187,7 +187,7 @@ def _outputs(net: Network) -> int:
 
 
 def _count(subject: Subject) -> int:
-    """Predicting layers that the config or the file's metadata name."""
+    """Return the number of MTP layers that the config or the file's metadata name."""
     metadata = subject.part.config.get("gguf")
     if metadata:
         return Keys(metadata).num("nextn_predict_layers", default=0)
@@ -195,7 +195,7 @@ def _count(subject: Subject) -> int:
 
 
 def _network(subject: Subject, net: Network) -> Network:
-    """The predicting layers, each like the last one with attention over all tokens."""
+    """Return the MTP layers, each like the last layer with attention over all tokens."""
     count = _count(subject)
     like = next((i for i in reversed(range(len(net.layers))) if _attends(net, i)), None)
     if not count or like is None:

@@ -1,8 +1,8 @@
 """The model's tensors by GGUF name, from a GGUF file's headers or from the class as converted.
 
-    a file       as its headers have it
-    a class      what the format's rules make of each parameter; experts joined to one tensor a
-                 layer and role; gate and up apart; of a tied pair one, of a tower none (mmproj)
+    a file       as its headers list them
+    a class      each parameter as the format's rules store it; experts stacked to one tensor per
+                 layer and role; gate and up separate; one of a tied pair, none of encoders (mmproj)
 
 Source: llama.cpp 0c1e57098 conversion/ (modify_tensors of each architecture).
 """
@@ -39,7 +39,7 @@ def of_file(part: ModelPart) -> Iterator[Weight]:
 
 
 def form(choice: FormatChoice) -> Scheme:
-    """GGUF types alone; another library's format is taken as unpacked by the converter."""
+    """Return the GGUF scheme, of other formats the type the converter dequantizes to."""
     if choice.scheme is not None and choice.scheme.engine == "llama.cpp":
         return choice.scheme
     return scheme(PLAIN.get(choice.dtype.name, "BF16"))
@@ -51,7 +51,7 @@ def of_class(
     alike = {p.name: count for p, count in part.blueprint.distinct()}
     first = tuple(p for p, _ in part.blueprint.distinct())
     near = siblings_of([p.name for p in first])
-    known: dict[object, list[Weight]] = {}  # of a layer, as every other one has them
+    known: dict[object, list[Weight]] = {}  # converted tensors of one layer, for all like it
     for t in stored(replace(part.blueprint, params=first), form, dtype=dtype):
         if part.blueprint.part(t.source) != "language model":
             continue
@@ -70,7 +70,7 @@ def of_class(
 def _converted(
     tensor: StoredTensor, name: str, count: int, layers: tuple[Layer, ...]
 ) -> Iterator[Weight]:
-    """Yield what the converter makes of a tensor of that name, of `count` like experts."""
+    """Yield the tensors that the converter makes of one called `name`, of `count` experts."""
     kind = GGML_BY_NAME[PLAIN.get(tensor.dtype.name, tensor.dtype.name)]
     for piece, ne in _apart(name, _shape(tensor.shape), layers):
         full = _stacked(piece, _folded(piece, ne, layers), count)
@@ -79,7 +79,7 @@ def _converted(
 
 
 def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """ggml's order; a convolution's single input channel is left out."""
+    """Return the shape in ggml's order; a convolution's single input channel is left out."""
     ne = tuple(reversed(shape))
     if len(ne) == 3 and ne[1] == 1:
         return ne[0], ne[2]
@@ -87,14 +87,14 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _stacked(name: str, ne: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Experts of a layer and role are one tensor."""
+    """Return the shape; experts of a layer and role are stacked to one tensor."""
     return (*ne, count) if "_exps.weight" in name and len(ne) == 2 else ne
 
 
 def _apart(
     name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]
 ) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """A tensor that the converter splits, in its pieces."""
+    """Return (name, shape) of each piece that the converter splits a tensor into."""
     for both, halves in SPLIT.items():
         start, _, tail = name.partition(both)
         if tail:
@@ -105,7 +105,7 @@ def _apart(
 
 
 def _folded(name: str, ne: tuple[int, ...], layers: tuple[Layer, ...]) -> tuple[int, ...]:
-    """Matrices of heads and norms of groups have an axis of their own."""
+    """Return the shape with a separate axis for heads (attn_v_b) or groups (Mamba 2's norm)."""
     if name.endswith("attn_v_b.weight"):
         m = _first(layers, Latent)
         return ne[0], m.value_dim, m.heads
@@ -142,7 +142,7 @@ def _qkvz(
 
 
 def _buffers(part: ModelPart) -> Iterator[Weight]:
-    """Biases that choose experts are buffers of the class, and tensors of the file."""
+    """Yield the biases that choose experts: buffers of the class, tensors of the file."""
     for b in part.blueprint.buffers:
         if b.persistent and b.name.endswith(("e_score_correction_bias", "expert_bias")):
             ne = tuple(reversed(b.shape))
