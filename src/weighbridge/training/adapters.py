@@ -1,12 +1,12 @@
-"""Adapters of PEFT, and the modules that they are put on, as it decides them.
+"""Adapters of PEFT, and the modules that PEFT puts them on.
 
     names         a module whose path is, or ends in, one of them
     pattern       a single text with a sign of regular expressions: the whole path
     all-linear    every linear but the head (the classifier of a classification model)
     none given    by model type
-    state spaces  LoRA and what is like it: PEFT refuses out_proj, which kernels read past adapters
-    experts       what was a linear of each expert, and the router's, is a parameter since
-                  transformers 5: gate and up together at twice the rank, down, the router
+    state spaces  LoRA and methods like it: PEFT refuses out_proj, which kernels read past adapters
+    experts       linears of each expert, and the router's, are parameters since transformers 5:
+                  gate and up together at twice the rank, down, the router
 
 Source: PEFT 0.21 tuners/tuners_utils.py (check_target_module_exists,
 _maybe_include_all_linear_layers, _check_lora_target_modules_mamba), utils/constants.py,
@@ -31,40 +31,41 @@ EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "w1_w3": (("w1", "w3"), "w2"),
     "gate_up": (("gate_proj", "up_proj"), "down_proj"),
 }
-LIKE_LORA = ("", "adalora", "randlora")  # tuners: LoRA's own has no name
+LIKE_LORA = ("", "adalora", "randlora")  # tuners: LoRA itself has no name
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
 LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
 
 
 @frozen_record
 class Adapters:
-    """`targets` as the user writes them: names of modules, a regular expression, "all-linear"."""
+    """Settings of adapters. `targets` as the user writes them: module names, a regex,
+    "all-linear"."""
 
     r: int
     alpha: int
     targets: tuple[str, ...]
     dropout: float = 0.0
     dora: bool = False
-    tuner: str = ""  # another of PEFT's methods (training/tuners.py, prompts.py)
-    size: int = 0  # of that method alone: FourierFT's frequencies, the side of BOFT's blocks
-    virtual_tokens: int = 0  # trained, before those of the sequence
-    assumed_tokens: bool = False  # nobody said how many
+    tuner: str = ""  # another PEFT method (training/tuners.py, prompts.py)
+    size: int = 0  # only of `tuner`: FourierFT's frequencies, the side of BOFT's blocks
+    virtual_tokens: int = 0  # trained tokens, put before those of the sequence
+    assumed_tokens: bool = False  # the user did not set how many
     rslora: bool = False
     dtype: DType = FLOAT32  # PEFT's autocast_adapter_dtype
     modules_to_save: tuple[str, ...] = ()
 
 
 def usual(model_type: str) -> tuple[str, ...] | None:
-    """PEFT's own choice (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
-    utils/constants.py), None where it has none."""
+    """Return PEFT's default targets (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
+    utils/constants.py), None if it has none."""
     return facts(model_type).training.lora or None
 
 
 def matched(
     params: Iterable[ParameterSpec], targets: Sequence[str], whole: Sequence[str] = ()
 ) -> list[str]:
-    """Paths of the modules, in the class's order; those that are saved `whole` have no adapter.
-    Raises UsageError where there are none."""
+    """Return the paths of the targeted modules, in the class's order; modules saved `whole` get no
+    adapter. Raises UsageError if there are none."""
     weights = [h for h in params if h.name.endswith(".weight")]
     linears = [h.name.removesuffix(".weight") for h in weights if h.kind in LINEARS]
     linears = [n for n in linears if not _within(n, whole)]
@@ -78,7 +79,7 @@ def matched(
 
 
 def usual_names(params: Iterable[ParameterSpec], model_type: str, tuner: str) -> tuple[str, ...]:
-    """Return what is adapted where PEFT has no choice of its own: every linear that it takes."""
+    """Return the targets for which PEFT has no default: every linear that it accepts."""
     refused = _refused(model_type, tuner)
     if not refused:
         return (ALL,)
@@ -95,7 +96,7 @@ def barred(paths: Iterable[str], model_type: str, tuner: str) -> str:
 
 
 def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
-    """Raise UsageError where every PEFT refuses an adapter on one of the modules."""
+    """Raise UsageError if every PEFT refuses an adapter on one of the modules."""
     path = barred(paths, model_type, tuner)
     if path and not facts(model_type).training.no_lora_since:
         raise TriedError(
@@ -109,7 +110,7 @@ def _refused(model_type: str, tuner: str) -> tuple[str, ...]:
 
 
 class ExpertTarget(NamedTuple):
-    """A parameter of all experts, or a router's, with how many times the rank it has."""
+    """A parameter of all experts, or a router's; its rank is `ranks` times the adapters'."""
 
     name: str
     ranks: int
@@ -118,8 +119,8 @@ class ExpertTarget(NamedTuple):
 def experts(
     params: Iterable[ParameterSpec], model_type: str, targets: Sequence[str]
 ) -> tuple[list[ExpertTarget], list[str]]:
-    """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
-    one of two that are joined is named without the other."""
+    """Return (parameters to adapt, targets left for linears). Raises UsageError if only one of two
+    joined parameters is named."""
     kind = facts(model_type).training.experts_were
     stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
     if not kind or not stacks:
@@ -143,7 +144,8 @@ def experts(
 
 
 def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
-    """Parameters of the modules that are trained whole (modules_to_save). Raises UsageError."""
+    """Return the parameters of modules trained whole (modules_to_save). Raises UsageError for
+    unknown ones."""
     names = list(params)
     for name in whole:
         if not any(_within(n, (name,)) for n in names):

@@ -38,8 +38,8 @@ def put_on(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> Prompt | KeyPrefix | None:
-    """Puts adapters on the modules that are targeted; modules to save are copied whole. Returns
-    what is trained before the tokens, where that is the method."""
+    """Put adapters on the targeted modules and copy modules to save whole. Return the trained
+    prompt or prefix, None for other methods."""
     with_ = planned.adapters
     assert with_ is not None
     make = _maker(m, with_, around)
@@ -64,7 +64,7 @@ def _adapt(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
-    """Puts LoRA on linears, and on parameters of experts."""
+    """Put LoRA on linears, and on parameters of experts."""
     stacks, targets = experts(specs, planned.subject.model_type, with_.targets)
     for stack in stacks:
         _stacked(make, with_, stack, params, wraps)
@@ -98,7 +98,7 @@ def _tune(
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
-    """The same with another of PEFT's methods, which knows linears alone."""
+    """Put another PEFT method on linears, the only modules that it supports."""
     kind, with_ = planned.subject.model_type, planned.adapters
     assert with_ is not None
     stacks, _ = experts(specs, kind, with_.targets)
@@ -153,7 +153,7 @@ def _save(
     specs: Sequence[ParameterSpec],
     params: dict[str, LeafTensor],
 ) -> None:
-    """Copies the modules that are trained whole."""
+    """Copy the modules that are trained whole."""
     if not with_.modules_to_save:
         return
     dtypes = {h.name: TORCH.get(h.dtype, planned.loaded) for h in specs}
@@ -165,7 +165,7 @@ def _save(
 
 
 def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterSpec]:
-    """Heads that are the embedding: modules of their own to PEFT, whose weight is that one."""
+    """Yield heads tied to the embedding: to PEFT separate modules that share its weight."""
     for x in plan.counted:
         if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
             params[x.name] = params[x.tied]
@@ -173,8 +173,8 @@ def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterS
 
 
 def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
-    """Tell whether a linear is one of those that the experts had, by its last name: all-linear
-    meant them, and they are parameters now, wherever they stand."""
+    """Return whether a linear is named like an expert's: those that all-linear would match are
+    parameters now, wherever they are."""
     return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
 
 

@@ -1,4 +1,4 @@
-"""A run in the words of the report: devices, effective settings, what follows from them."""
+"""The answer of a training run: devices, effective settings, derived facts, warnings."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
 
-MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
+MOST_LISTED = 4096  # devices in a report: each takes 20 kB of JSON
 HANDS_ON = 5  # major release of transformers
 
 
@@ -44,8 +44,9 @@ def answer(
     *,
     counts: bool = False,
 ) -> TrainingAnswer:
-    """`most` is what the allocator can have of a device; by default all that the card has. `runs`
-    are those of an answer before with the same plan. `counts`: what it takes at least."""
+    """Return the answer. `most` is the bytes that the allocator can have of a device, by default
+    all that the card has. `runs` are of an earlier answer with the same plan. `counts`: the least
+    it takes."""
     most = capacity(plan, budget) if most is None else most
     s = plan.sharding
     flights = [in_flight(s, plan.accumulation, i) + 1 for i in range(s.pipeline)]
@@ -75,16 +76,17 @@ def answer(
 
 
 def _unheard(plan: TrainingPlan) -> bool:
-    """Tell whether a Trainer's SHARD_GRAD_OP gets lost on its way to FSDP1. transformers 5.0 to
-    5.23 training_args.py (_process_fsdp_args) has it as reshard_after_forward; accelerate 1.6 to
-    1.15 prefers sharding_strategy, which is FULL_SHARD by then (utils/dataclasses.py,
+    """Return whether a Trainer's SHARD_GRAD_OP does not reach FSDP1. transformers 5.0 to 5.23
+    training_args.py (_process_fsdp_args) has it as reshard_after_forward; accelerate 1.6 to 1.15
+    prefers sharding_strategy, which is FULL_SHARD by then (utils/dataclasses.py,
     FullyShardedDataParallelPlugin). Measured, too (tests/golden/h100_ranks.jsonl)."""
     kept = plan.sharding.kind == "fsdp1" and plan.sharding.reshard is False
     return kept and plan.framework.name in ("trainer", "trl") and plan.major >= HANDS_ON
 
 
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
-    """Ranks of a stage are alike; the first has the largest shares."""
+    """Yield the ranks, alike within a stage: each as its first rank, which has the largest
+    shards."""
     alike = plan.sharding.cards // plan.sharding.pipeline
     for number, run in enumerate(stages):
         shown = phases(plan, run)
@@ -93,7 +95,7 @@ def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
 
 
 def _listed(plan: TrainingPlan) -> int:
-    """Count how many of a stage's ranks are listed."""
+    """Return how many of a stage's ranks are listed."""
     return max(1, MOST_LISTED // plan.sharding.pipeline)
 
 
@@ -106,7 +108,7 @@ def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
 
 
 def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFacts:
-    """Return the numbers of the fullest stage."""
+    """Return the derived facts of the fullest stage."""
     first = max(result.first.values(), key=lambda peak: peak.allocated)
     found: DerivedFacts = {
         "trainable_parameters": _trained(plan, result),
@@ -119,7 +121,7 @@ def _derived(plan: TrainingPlan, result: TrainingRun, stage: int) -> DerivedFact
 
 
 def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
-    """Count the numbers that are trained: of all ranks, where each holds a part of the model and
+    """Return the number of trained parameters: of all ranks, if each holds a part of the model and
     all of it is trained."""
     s = plan.sharding
     cut = s.tensor > 1 or s.pipeline > 1 or s.expert > 1

@@ -1,4 +1,4 @@
-"""The class in memory: its parameters in the order in which they are placed, and its modules."""
+"""The class in memory: its parameters in the order in which they are allocated, and its modules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -31,11 +31,11 @@ from weighbridge.training.sharding.cut import body, cut, elsewhere, spread
 from weighbridge.training.sharding.stages import first_and_end
 
 STACK = 3  # dimensions of a stack of experts
-CODES = "codes"  # of packed weights that are parameters
+CODES = "codes"  # kind of quantized weights that are parameters
 
 
 def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
-    """Build the class as one rank of a pipeline stage holds it."""
+    """Return the class as one rank of a pipeline stage holds it."""
     subject, s = planned.subject, planned.sharding
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
@@ -94,14 +94,15 @@ def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> 
 
 
 def _shape_of(plan: TrainingPlan) -> int:
-    """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
-    training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
-    packed weights are one by one."""
+    """Return the transformers layout to build (4: a tensor per expert, 5: stacked). Full training
+    uses stacks: the same bytes in far fewer tensors than 20,000. Adapters and quantized weights
+    follow the release."""
     return MERGES if plan.method == "full" else plan.major
 
 
 def _experts_covered(plan: TrainingPlan) -> None:
-    """Raises where experts are not the plain stacks that transformers 5 trains."""
+    """Check that experts are plain stacks as transformers 5 trains them. Raises UnsupportedError if
+    not."""
     subject, form = plan.subject, plan.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
@@ -113,7 +114,7 @@ Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter
 
 
 def _packed(plan: TrainingPlan) -> Packed:
-    """Return, for each parameter that a format packs, the bytes of what stands for it."""
+    """Return, for each parameter that a format quantizes, the bytes of its tensors."""
     choice = plan.subject.choice
     form = choice.scheme
     if form is None:
@@ -123,7 +124,7 @@ def _packed(plan: TrainingPlan) -> Packed:
 
 
 def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
-    """Return the bytes of the tensors that a parameter becomes, by its name and how many are like
+    """Return the bytes of each quantized parameter's tensors, by its name and how many are like
     it."""
     sizes: dict[tuple[str, int], list[int]] = {}
     plan = planned.subject.part.blueprint
@@ -136,7 +137,7 @@ def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple
 def _with_stacks(
     planned: TrainingPlan, form: Scheme, each: Mapping[tuple[str, int], tuple[int, ...]]
 ) -> dict[tuple[str, int], tuple[int, ...]]:
-    """Return the same with the stacks of experts in the place of experts one by one."""
+    """Return `each` with stacks of experts instead of single experts."""
     plan = planned.subject.part.blueprint
     pack = form.loader(LoaderFacts(plan=plan, dtype=planned.loaded, major=planned.major))
     stacks = [x for x in members(plan, major=planned.major).specs if x.kind == "experts"]
@@ -162,8 +163,8 @@ def _one_by_one(
 def _pieces(
     m: Machine, plan: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> None:
-    """Put what stands for packed parameters in memory, to the end. Codes that ranks share out are
-    parameters like all others; scales and maps are attributes of them, and whole."""
+    """Allocate the tensors of quantized parameters. Codes that are sharded are parameters like all
+    others; scales and maps are their attributes, and replicated."""
     if plan.codes == "whole":
         m.heap.row(chain.from_iterable(packed.values()), "weights")
         return
@@ -199,7 +200,7 @@ def _param(
 def _wraps(
     plan: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
 ) -> Iterator[tuple[str, Wrap]]:
-    """Yield what stands in for linears whose weights are packed, by their paths."""
+    """Yield the replacements of linears whose weights are quantized, by their paths."""
     form = plan.subject.choice.scheme
     for name in packed:
         assert form is not None
@@ -245,8 +246,8 @@ def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
 
 
 def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
-    """Return (path, numbers) of the layers of the class that are the blocks of the language model's
-    body. Raises UnsupportedError where no stack has as many."""
+    """Return (path, layer numbers) of the class's layers that are the language model's blocks.
+    Raises UnsupportedError if no stack has as many."""
     plan, count = planned.subject.part.blueprint, len(planned.subject.body.blocks)
     if differs(planned.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
         ((path, groups),) = known.layers.items()
@@ -268,7 +269,7 @@ DECODER, ENCODER = "decoder", "encoder"
 
 
 def _encoder(root: Module, path: str, plan: TrainingPlan) -> list[Module]:
-    """Return the layers of what is attended to, whose path is like the decoder's."""
+    """Return the encoder's layers, whose path is like the decoder's; none without an encoder."""
     inner = plan.subject.body.encoder
     if inner is None or DECODER not in path:
         return []

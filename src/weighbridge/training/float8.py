@@ -1,17 +1,17 @@
-"""Products of linears in 8 bits: of which linears, with which scales, and what ranks gather so.
+"""Products of linears in 8 bits: which linears, with which scales, and what ranks gather in 8 bits.
 
-    accelerate    all linears but the first and the last whose sides are multiples of 16; a scale a
-                  tensor
+    accelerate    all linears but the first and the last whose sides are multiples of 16; a scale
+                  per tensor
     torchtitan    the first, too, and not the head, which its files name in filter_fqns, nor the
-                  router (router.gate). A scale a tensor until 2026-04-27, when it and gathers in 8
-                  bits left (6348d93d); by rows since 2025-02-27 (069bae28), the only ones from then
-                  on; mxfp8 since 2025-05-14 (fb17e251), on Blackwell
+                  router (router.gate). A scale per tensor until 2026-04-27, when it and gathers in
+                  8 bits left (6348d93d); by rows since 2025-02-27 (069bae28), the only ones from
+                  then on; mxfp8 since 2025-05-14 (fb17e251), on Blackwell
 
-With a scale a tensor, torchtitan's tensor ranks gather in 8 bits what linears are given and the
-gradients of what they give (Float8ColwiseParallel, ...); not for DeepSeek, which it refuses, nor
-gpt-oss. By rows they gather in 16. Products of experts are by rows since 2025-06-27 (5990fa30), in
-mxfp8 since 2025-09-26 (5b5d4685). enable_fsdp_float8_all_gather does nothing where ranks share
-out parameters for a sequence alone (dp_shard_enabled).
+With a scale per tensor, torchtitan's tensor-parallel ranks gather in 8 bits the inputs of linears
+and the gradients of their outputs (Float8ColwiseParallel, ...); not for DeepSeek, which it refuses,
+nor gpt-oss. By rows they gather in 16. Products of experts are by rows since 2025-06-27 (5990fa30),
+in mxfp8 since 2025-09-26 (5b5d4685). enable_fsdp_float8_all_gather does nothing if parameters are
+sharded only for a sequence's context-parallel ranks (dp_shard_enabled).
 
 Source: accelerate 1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers); torchtitan
 0.2.2 components/quantization/{float8,mx,utils}.py, models/{llama3,llama4,qwen3,deepseek_v3,
@@ -46,7 +46,7 @@ EXPERTS_SINCE: dict[str, Date] = {ROWWISE: (2025, 6, 27), MXFP8: (2025, 9, 26)}
 
 
 def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None) -> str:
-    """Name what one scale is of; "" where no product is in 8 bits. Raises UsageError for scales
+    """Return what one scale covers, "" if no product is in 8 bits. Raises UsageError for scales
     that the framework does not have, or not at that date (None is the newest)."""
     titan = framework.name == "torchtitan"
     asked = w.float8_recipe
@@ -115,7 +115,7 @@ def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> 
 
 
 def casts(plan: "TrainingPlan") -> Casts:
-    """Return how tensors become 8 bits."""
+    """Return how tensors are cast to 8 bits."""
     shared = plan.framework.shares_tokens and plan.sharding.tensor > 1
     return Casts(
         fused=plan.compiled,
@@ -135,7 +135,7 @@ def linears(plan: "TrainingPlan", specs: Sequence[ParameterSpec]) -> Iterator[Pa
 
 
 def divides(shape: Sequence[int]) -> bool:
-    """Tell whether kernels take a weight of this shape."""
+    """Return whether kernels accept a weight of this shape."""
     return not any(side % MULTIPLE for side in shape)
 
 
@@ -144,11 +144,11 @@ def _titans(spec: ParameterSpec) -> bool:
 
 
 def small(spec: ParameterSpec) -> bool:
-    """Tell whether torchtitan's FSDP2 gathers a parameter in 8 bits, if any: `spec` is what is left
-    by ranks that divide layers."""
+    """Return whether torchtitan's FSDP2 gathers a parameter in 8 bits, if any. `spec` is the part
+    that tensor-parallel ranks leave."""
     return _titans(spec) and spec.name.endswith(".weight") and divides(spec.shape)
 
 
 def gathered(plan: "TrainingPlan") -> bool:
-    """Tell whether FSDP2 gathers linears in 8 bits."""
+    """Return whether FSDP2 gathers linears in 8 bits."""
     return plan.float8_all_gather and plan.sharding.data > 1

@@ -45,12 +45,12 @@ from weighbridge.engines.engine import written
 from weighbridge.memory.components.weights import FOUR_BITS
 from weighbridge.workload import Train
 
-OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
+OF_ARGUMENTS = "adamw_torch_fused"  # default of TrainingArguments, in its newest releases
 
 
 @frozen_record
 class Precision:
-    """`weights` of what is trained, `frozen` of what is not; `autocast` of products."""
+    """Dtypes of a precision: `weights` that are trained, `frozen` ones, `autocast` of products."""
 
     weights: DType
     frozen: DType
@@ -82,7 +82,7 @@ AS_STORED: Mapping[str, Precision] = {  # in 16 bits, and autocast over them
 
 @frozen_record
 class Framework:
-    """One framework. Names of settings are what it has where the user says nothing."""
+    """One framework. Settings are its defaults, if the user sets none."""
 
     name: str
     source: str
@@ -90,53 +90,53 @@ class Framework:
     precision: str = "bf16-mixed"
     optimizer: str | None = None
     checkpointing: str = "none"
-    tuned_checkpointing: str = ""  # of adapters, where that is another
+    tuned_checkpointing: str = ""  # of adapters, if it differs
     loss: str = "standard"
-    full_loss: str = ""  # of full fine-tuning, where that is another
-    losses: Mapping[str, str] = field(default_factory=dict)  # its own, by what users call them
+    full_loss: str = ""  # of full fine-tuning, if it differs
+    losses: Mapping[str, str] = field(default_factory=dict)  # the user's name of a loss -> its own
     attention: str | None = None
     outputs: bool = True  # outputs, logits among them, live until the next forward has run
-    forgets_late: bool = False  # gradients go behind the next forward, in front of its backward
+    forgets_late: bool = False  # gradients are freed after the next forward, before its backward
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
-    targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
+    targets: tuple[str, ...] = ()  # of LoRA; PEFT's if there are none
     packs: str = "nf4"  # the format of qlora
     stores: str = "uint8"  # its 4 bits (bnb_4bit_quant_storage)
     lowers: bool = False  # bfloat16 becomes float16 on a card without it
-    own_copies: bool = False  # fetches a copy of the model that is packed so
+    own_copies: bool = False  # downloads a copy of the model that is quantized so
     rank: int = 8  # of adapters (peft LoraConfig)
-    fused_adapters: bool = False  # are added in place, in the dtype of what they are added to
+    fused_adapters: bool = False  # added in place, in the dtype of what they are added to
     decomposes: bool = True  # has DoRA
-    tunes: bool = False  # it is known for adapters alone
+    tunes: bool = False  # it is supported only for adapters
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
-    lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
+    lowers_packed: bool = False  # with quantized weights LoRA is in the dtype of products after all
     dated: bool = False  # its versions are dates
     versioned: bool = False  # whether any rule depends on its version
-    compiles: bool = False  # its layers are known as torch.compile leaves them
+    compiles: bool = False  # torch.compile is supported for its layers
     shard: str | None = None
-    shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
-    ranks: tuple[str, ...] = ()  # kinds that its own settings have, besides those of data
-    stages: bool = False  # it has pipelines of its own, or leaves them to the loop
-    optimizers: tuple[str, ...] = ()  # that it has at all; anything where there are none
-    shares_vocab: bool = False  # embeddings are among what tensor ranks share
-    shares_tokens: bool = False  # tensor ranks share the tokens between layers
-    spreads: str = "ddp"  # what several ranks share out where nobody says
-    sharded_checkpointing: str = ""  # its checkpointing then, where that is another
+    shards: tuple[str, ...] = ()  # kinds of sharding it supports; empty: any
+    ranks: tuple[str, ...] = ()  # kinds of parallelism that its settings have, besides data's
+    stages: bool = False  # it has pipelines, or leaves them to the loop
+    optimizers: tuple[str, ...] = ()  # that it supports; empty: any
+    shares_vocab: bool = False  # tensor parallelism shards embeddings as well
+    shares_tokens: bool = False  # tensor-parallel ranks shard the tokens between layers
+    spreads: str = "ddp"  # sharding of several ranks by default
+    sharded_checkpointing: str = ""  # its checkpointing when sharded, if it differs
     arguments: bool = False  # its settings are TrainingArguments, with the optimizer of these
     one_flat: bool = False  # FSDP1 has adapters and base in one parameter (use_orig_params)
-    waits: bool = False  # micro-batches but the last do not reduce
+    waits: bool = False  # only the last micro-batch reduces gradients
     loads: str = "transformers"  # whose loader reads weights, and writes them; "" is its own
     accelerate: bool = False  # it prepares the model, and wraps it in FSDP
     float8: bool = False  # accelerate converts linears to torchao's
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
-    upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
+    upcast: str = "none"  # of the rest of a base in 4 or 8 bits (kbit.py)
     reentrant: bool | None = None  # checkpoints; None: as transformers has it
-    allocator: str = ""  # what it puts into PYTORCH_ALLOC_CONF where nobody else has
-    copies_logits: bool = False  # behind the forward all logits but the last are copied
-    # what was other before a release, the newest first
+    allocator: str = ""  # what it sets in PYTORCH_ALLOC_CONF if the user does not
+    copies_logits: bool = False  # after the forward all logits but the last are copied
+    # settings before a release, the newest release first
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     def at(self, release: tuple[int, ...] | None) -> "Framework":
-        """Return the framework as it was in a release; None is the newest."""
+        """Return the framework as of a release; None is the newest."""
         framework = self
         for before, changed in self.older:
             if release is not None and release < before:
@@ -175,7 +175,7 @@ def _read(name: str, lines: Sequence[str]) -> Framework:
 
 
 def _value(key: str, text: str) -> Any:
-    """Read a field by what it is where nothing is said of it."""
+    """Return a field's value, parsed by the type of its default."""
     usual = getattr(UNSAID, key)
     if key == "precisions":
         return TABLES[text]
@@ -209,7 +209,7 @@ def framework(name: str | None, release: str | None = None) -> Framework:
 
 
 def date_of(w: Train) -> tuple[int, ...] | None:
-    """Return the date of a framework whose rules go by dates; None is the newest. Raises
+    """Return the date of a framework whose versions are dates; None is the newest. Raises
     UsageError."""
     framework, version = w.framework or "", w.framework_version
     date = dated(version or "", framework)
@@ -232,11 +232,11 @@ RECIPE_SINCE = (4, 56)  # transformers that TRL 1.16 runs with (trl 1.16 pyproje
 
 
 def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
-    """Return the settings that are meant where adapters are trained and no framework is named, or
-    the usual one: {} for full training, and where another is named. TRL is handed a model in the
-    dtype of its products; given a name without a dtype it loads float32 (trl 1.16 trainer/utils.py,
-    create_model_from_path), which a file or `--dtype float32` says. Beside older releases of
-    `transformers` QLoRA has the checkpoints that PEFT's prepare_model_for_kbit_training switches
+    """Return the settings assumed if adapters are trained and no framework is named, or the usual
+    one: {} for full training, and if another is named. TRL gets a model in the dtype of its
+    products; given a name without a dtype it loads float32 (trl 1.16 trainer/utils.py,
+    create_model_from_path), which a file or `--dtype float32` sets. With older releases of
+    `transformers` QLoRA has the checkpointing that PEFT's prepare_model_for_kbit_training switches
     on."""
     if w.method in (None, "full") or (w.framework or "trl") != "trl":
         return {}
@@ -253,10 +253,9 @@ def recipe(w: Train, transformers: tuple[int, ...]) -> Mapping[str, str]:
 
 
 def resolved(w: Train) -> tuple[Framework, Precision]:
-    """Return the framework, and what weights are held in under it. DeepSpeed converts a model to 16
-    bits whatever the Trainer was told, and keeps the float32 copy itself. Beside packed weights
-    that are stored as floats for FSDP the rest is loaded in their dtype, as PEFT's recipe has
-    it."""
+    """Return the framework and the precision under it. DeepSpeed converts a model to 16 bits
+    whatever the Trainer's precision, and keeps the float32 copy itself. If quantized weights are
+    stored as floats for FSDP, the rest is loaded in their dtype, as in PEFT's recipe."""
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UnsupportedError(
@@ -274,7 +273,7 @@ def resolved(w: Train) -> tuple[Framework, Precision]:
 
 
 def stored(w: Train, framework: Framework) -> DType | None:
-    """Return the float that bitsandbytes stores its 4 bits as; None where they are integers."""
+    """Return the float that bitsandbytes stores its 4 bits as; None if they are integers."""
     packs = w.method == "qlora" and (w.quantization or framework.packs).startswith(FOUR_BITS)
     usual = framework.stores if packs else ""
     return STORAGE.get(w.bnb_4bit_quant_storage or usual)

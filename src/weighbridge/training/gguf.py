@@ -1,13 +1,13 @@
-"""A GGUF file as it is trained: transformers makes the class from its metadata and dequantizes.
+"""Training of a GGUF file: transformers makes the class from its metadata and dequantizes.
 
-    from_pretrained(..., gguf_file="model.gguf")     every tensor in the dtype that is asked for;
-                                                     5.23 keeps blocks where a kernel is at hand,
+    from_pretrained(..., gguf_file="model.gguf")     every tensor in the dtype the user sets;
+                                                     5.23 keeps blocks if a kernel is available,
                                                      unless GgufConfig(dequantize=True) is given
 
-The class is known where the metadata tell all of its config, and taken only where it has as many
-parameters as the file. Others are refused: what they are trained as is the original's affair.
-Source: transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING),
-modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_hf_quantizer).
+The class is known if the metadata give its whole config, and used only if it has as many parameters
+as the file. Others are refused: what they are trained as depends on the original. Source:
+transformers 5.23 integrations/ggml.py (GGUF_CONFIG_MAPPING), modeling_gguf_pytorch_utils.py
+(load_gguf_checkpoint), quantizers/auto.py (get_hf_quantizer).
 """
 
 from math import prod
@@ -23,8 +23,7 @@ ORIGINAL = ("general.base_model.0.repo_url", "general.source.huggingface.reposit
 
 
 def unpacked(model: Model, w: Train) -> Model:
-    """Return the model with its class instead of a file's tensors; itself where it is no GGUF
-    file."""
+    """Return the model with its class instead of a file's tensors; itself if it is no GGUF file."""
     part = model.parts[0]
     if part.library != LIBRARY:
         _is_packable(w.quantization)
@@ -47,7 +46,7 @@ def unpacked(model: Model, w: Train) -> Model:
 
 
 def _is_packable(form: str | None) -> None:
-    """Raise ContradictionError for a type of GGUF's, which no trainer makes of a base."""
+    """Raise ContradictionError for a GGUF type, to which no trainer quantizes a base."""
     if not form:
         return
     from weighbridge.engines.format_names import is_gguf_type  # names of the catalogue, too

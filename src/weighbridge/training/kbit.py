@@ -1,15 +1,16 @@
-"""The treatment of a packed base before it is trained, and what its linears keep.
+"""Casts of a quantized base before it is trained, and what its linears save for backward.
 
-    peft    prepare_model_for_kbit_training: every parameter of 16 bits that is not packed becomes
-            float32, one after the other: embedding, head, norms, biases, routers, towers, experts
+    peft    prepare_model_for_kbit_training: every parameter of 16 bits that is not quantized
+            becomes float32, one after the other: embedding, head, norms, biases, routers, encoders,
+            experts
     trl     the same, then adapters are made, then embedding and head are bfloat16 again
             (peft_module_casting_to_bf16): what was float32 for a moment stays reserved
-    norms   norms alone are float32 (TRL 0.25)
+    norms   only norms are float32 (TRL 0.25)
     none    all stays as it was loaded
 
-PEFT leaves GPTQ, AQLM, EETQ, HQQ and torchao alone; AWQ is in no list of its exceptions.
-Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsandbytes 0.43.1 and
-0.43.2 autograd/_functions.py (MatMul4Bit).
+PEFT does not cast GPTQ, AQLM, EETQ, HQQ and torchao; AWQ is in no list of its exceptions. Source:
+PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsandbytes 0.43.1 and 0.43.2
+autograd/_functions.py (MatMul4Bit).
 """
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
@@ -26,22 +27,22 @@ from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
 from weighbridge.training.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
 
-CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
+CAST = (*BITSANDBYTES, "awq-")  # formats with which PEFT casts the rest
 HALF = (BFLOAT16, FLOAT16)
 KERNELS = {"gptq": GPTQ, "awq": AWQ, "hqq": HQQ, "eetq": EETQ}
 LOWERED = ("lm_head", "embed_tokens", "wte", "wpe")
-FIRST = {"trl": "peft"}  # what is cast before the adapters, where more is behind them
+FIRST = {"trl": "peft"}  # cast before the adapters, if more follows them
 KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their inputs
 
 
 def four_bits(form: Scheme | None) -> bool:
-    """Tell whether bitsandbytes packs the weights in 4 bits."""
+    """Return whether bitsandbytes quantizes the weights to 4 bits."""
     return form is not None and form.name.startswith(FOUR_BITS)
 
 
 def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject:
-    """Return the model with experts in the 4 bits of its linears, and what its config lists left
-    alone; one that is not in 4 bits is as it was. `others`: linears are packed besides."""
+    """Return the model with experts in the 4 bits of its linears, except what its config spares;
+    `subject` if it is not in 4 bits. `others`: linears are quantized as well."""
     form = subject.choice.scheme
     if form is None or not four_bits(form) or subject.choice.as_stored:
         return subject
@@ -52,8 +53,8 @@ def experts_too(subject: Subject, maker: str, *, others: bool = True) -> Subject
 
 @frozen_record
 class Base:
-    """The treatment of a packed base; `asked` as the user wrote it. `kernel` of its linears, None
-    is as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""
+    """Treatment of a quantized base; `asked_*` as the user set it. `kernel` is its linears', None
+    for bitsandbytes in 4 bits; `bitsandbytes` is its release."""
 
     upcast: str = "none"
     asked_upcast: str | None = None
@@ -65,9 +66,9 @@ class Base:
 def chosen(
     asked: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
 ) -> str:
-    """Choose how the base is cast: as the user says, or as the framework does with what
-    bitsandbytes packs and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted
-    by TRL. Raises UsageError where nothing is packed."""
+    """Return how the base is cast: as the user sets, or as the framework does with what
+    bitsandbytes quantizes, unless it is sharded. `lowered`: products are in bfloat16, TRL's 8 bits
+    excepted. Raises UsageError if nothing is quantized."""
     if form is None and asked is not None:
         raise UsageError(sentence("kbit_unpacked", asked=asked))
     if form is None or not form.name.startswith(CAST):
@@ -80,13 +81,13 @@ def chosen(
 
 
 def read(form: Scheme | None) -> bool:
-    """Tell whether our rules know what linears in this format keep for backward."""
+    """Return whether weighbridge knows what linears in this format save for backward."""
     return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
 
 
 def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
-    """Return the kernel of a format, where that was read. `gptq` is a kernel of GPTQ's by its name;
-    in training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
+    """Return the kernel of a format, None if it is unknown. `gptq` is the name of a GPTQ kernel; in
+    training GPTQModel has only torch's, AutoGPTQ also one of its own in Triton."""
     kind = "" if form is None else form.name.partition("-")[0]
     if gptq is not None and kind != "gptq":
         raise UsageError(sentence("no_gptq", kernel=gptq))
@@ -96,7 +97,7 @@ def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
 
 
 def target(upcast: str, name: str, dtype: DType) -> DType:
-    """Return the dtype of a parameter of the base that is not packed."""
+    """Return the dtype of a parameter of the base that is not quantized."""
     if upcast == "none":
         return dtype
     if upcast == "trl" and "norm" not in name and any(x in name for x in LOWERED):
@@ -107,7 +108,7 @@ def target(upcast: str, name: str, dtype: DType) -> DType:
 
 
 def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
-    """Casts the parameters where they are, one after the other: each exists twice for a moment."""
+    """Cast the parameters in place, one after the other: each exists twice for a moment."""
     for p in params.values():
         dtype = target(how, p.name, p.dtype)
         if p.storage is None or p.kind == ELSEWHERE or dtype == p.dtype:
@@ -117,6 +118,6 @@ def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
 
 
 def keeps_inputs(release: tuple[int, ...] | None) -> bool:
-    """Tell whether linears in 4 bits hold what they were given on their function's context, where
-    no checkpoint sees it. `release` of bitsandbytes; None is the newest."""
+    """Return whether linears in 4 bits keep their inputs on the function's context, which no
+    checkpoint covers. `release` of bitsandbytes; None is the newest."""
     return release is not None and release <= KEPT

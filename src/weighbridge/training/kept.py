@@ -1,8 +1,8 @@
-"""Runs that were made, for the next card: what a run takes does not depend on who sells the memory.
+"""Cache of runs, for the next card: a run's memory depends on a card only through its kernels.
 
-A run asks a card what its kernels and cuBLAS take, and nothing else. So a second card of which they
-say the same has the run of the first, whatever it holds and costs: a search among cards, a list of
-models for a card and a page whose card was changed replay nothing.
+A run takes from a card only the bytes of its kernels and of cuBLAS. A second card with equal ones
+has the run of the first, whatever its memory and price: a search among cards, a list of models for
+a card and a page whose card was changed replay nothing.
 """
 
 from collections.abc import Callable, Hashable
@@ -12,26 +12,26 @@ from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, runs_of
 
 MOST = 64  # questions about one model
-# Cards of other kernels to each: the catalogue's are 49 of full training, which sums in parts that
-# processors share out, and 4 of LoRA
+# Sets of kernel bytes per question: the catalogue's cards have 49 for full training, whose sums are
+# split over processors, and 4 for LoRA
 CLASSES = 64
-WALKS = 2  # questions, asked for last, whose walks are kept: megabytes each
+WALKS = 2  # latest questions whose walks are kept: megabytes each
 Stages = tuple[StageRuns, ...]
 
 
 class KeptRuns:
-    """The runs of one model, by what was asked beside the card."""
+    """Cached runs of one model, by the question without its card."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, list[Stages]] = {}
         self._turn = Lock()
 
     def of(self, asked: Hashable, plan: TrainingPlan) -> Stages:
-        """Return a run for each stage of the plan: those of a card whose kernels take the same, or
-        new ones, of which none has been run yet. `asked` tells the plan but for its card."""
+        """Return a run for each stage of the plan: those of a card with equal kernels, or new ones
+        that have not run yet. `asked` identifies the plan without its card."""
         with self._turn:
             kept = self._kept.pop(asked, [])
-            self._kept[asked] = kept  # the last in order: asked for just now
+            self._kept[asked] = kept  # the last in order: the latest question
             if len(self._kept) > MOST:
                 del self._kept[next(iter(self._kept))]
             for old in list(self._kept.values())[:-WALKS]:
@@ -44,8 +44,8 @@ class KeptRuns:
 
 
 def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
-    """Take the stages that hold for the plan out of those that are kept, or make new ones: of what
-    was walked for a card that is asked for the same, or of nothing."""
+    """Return the stages that hold for the plan, taken out of `kept`, or new ones: from a walk for a
+    card with equal settings, or from nothing."""
     for number, stages in enumerate(kept):
         known = _each(stages, lambda run: run.on(plan))
         if known is not None:
@@ -56,6 +56,6 @@ def _known(kept: list[Stages], plan: TrainingPlan) -> Stages:
 
 
 def _each(stages: Stages, taken: Callable[[StageRuns], StageRuns | None]) -> Stages | None:
-    """Return what is taken of each stage; None where one has nothing."""
+    """Return what `taken` returns for each stage, None if it returns None for one."""
     found = tuple(run for run in map(taken, stages) if run is not None)
     return found if len(found) == len(stages) else None
