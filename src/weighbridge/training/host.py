@@ -1,9 +1,9 @@
-"""Host memory of a training run, on one machine: what its ranks read, keep and write there.
+"""Host memory of a training run, on one machine: what its ranks load, keep and save there.
 
     workers  processes that read data, for each rank, from the first step on
-    load     every rank copies the weights where their dtype changes; one rank alone with
-             accelerate's cpu_ram_efficient_loading (FSDP); none where tensors go straight to the
-             device (device_map, bitsandbytes) or come in parts (zero.Init: rank 0 reads, mapped)
+    load     every rank copies the weights whose dtype changes; only one rank with accelerate's
+             cpu_ram_efficient_loading (FSDP); none if tensors go straight to the device
+             (device_map, bitsandbytes) or come in parts (zero.Init: rank 0 reads, mapped)
     step     states, master copies, gradients and parameters that are offloaded, by each rank
     save     tensors of a file that come from the device, which safetensors copies before it
              writes, and before 0.8 those that are on the host as well. A state dict that is
@@ -12,16 +12,16 @@
 
     ZeRO 1, 2 on the host    4 master (pinned) + 4 gradients + 2 of 16 bits, and the states
     ZeRO 3                   4 master + 4 gradients + 2 of 16 bits, the states, and with params 2 of
-                             what is trained, pinned in blocks of sub_group_size numbers
-    kept                     parameters are first pinned one by one; the blocks that they had are
-                             kept by torch's allocator when they have become one
+                             what is trained, pinned in blocks of sub_group_size elements
+    kept                     parameters are first pinned one by one; torch's allocator keeps their
+                             blocks after they have become one
     FSDP                     parts and gradients, pinned, and the states
     nvme                     gradients in 16 bits, locked buffers of a group's states, and of
                              parameters that are on the disk too, 10^9 of each rank
 
-A pinned block is rounded up to a power of two, and never goes back to the system. DeepSpeed pins
-the rest where `pin_memory` says so: its own default is false up to August 2026 (7dfa67ae), and most
-examples have true. The master copy of stage 3 is pinned by nobody.
+A pinned block is rounded up to a power of two, and never freed. DeepSpeed pins the rest if
+`pin_memory` is set: its own default is false up to August 2026 (7dfa67ae), and most examples have
+true. Nothing pins the master copy of stage 3.
 
 Source: torch 2.13 ATen/core/CachingHostAllocator.h (allocate), distributed/fsdp; DeepSpeed 0.18
 runtime/zero/stage_1_and_2.py, stage3.py (_move_to_flat_buffer, _create_fp32_partitions),
@@ -31,8 +31,8 @@ trainer/sft_trainer.py; axolotl loaders/model.py; safetensors 0.8 torch.py (save
 
 States in managed memory, which the driver moves: on the device as far as there is room.
 
-    a device was named    what is surely left of it beside all else, and the rest is on the host
-    none was named        nothing to all of them: how much room there is nobody has said
+    a device is given     what surely fits besides everything else, and the rest is on the host
+    no device is given    from none to all of them: the room is unknown
 
 They are outside torch's allocator, which does not give them its cached blocks. Source: bitsandbytes
 optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp (cget_managed_ptr).
@@ -53,16 +53,16 @@ from weighbridge.training.run import TrainingRun
 
 MADE_ON_DEVICE = ("torchtitan",)
 SHARD = {4: 5 * 10**9, 5: 50 * 10**9}  # bytes of a file that save_pretrained writes
-MASTER, GRADIENT, LOW = 4, 4, 2  # bytes a number
-STATE_BUFFERS = 4  # of a sub group each, in float32 (offload_optimizer.buffer_count)
-PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_size)
-KEPT_IN_RAM = 10**9  # numbers of a rank (offload_param.max_in_cpu)
+MASTER, GRADIENT, LOW = 4, 4, 2  # bytes per element
+STATE_BUFFERS = 4  # each of a sub group, in float32 (offload_optimizer.buffer_count)
+PARAMETER_BUFFERS = 5 * 10**8  # elements (offload_param.buffer_count x buffer_size)
+KEPT_IN_RAM = 10**9  # elements per rank (offload_param.max_in_cpu)
 GATHERED = "to be saved"
-# Of what FSDP offloads, at most, beside what we follow (assumed): a published run of FSDP1 on two
-# cards took 107 GB, 11 % more than our rules' upper end (huggingface/peft 5d602fd
-# docs/source/accelerate/fsdp.md)
+# Share that FSDP's offloading takes at most besides what the estimate follows (assumed): a
+# published run of FSDP1 on two cards took 107 GB, 11 % more than our upper bound (huggingface/peft
+# 5d602fd docs/source/accelerate/fsdp.md)
 BESIDE = 0.12
-AS_STORED = ("q_proj.bias", "q_norm.weight")  # what Qwen has, whose rotation is as in the files
+AS_STORED = ("q_proj.bias", "q_norm.weight")  # names in Qwen, whose rotary order is as in the files
 TORCHTUNE = (
     "torchtune 0.6.1 training/checkpointing (safe_torch_load, FullModelHFCheckpointer), "
     "models/convert_weights.py (hf_to_tune), training/_distributed.py "
@@ -72,12 +72,12 @@ LITGPT = (
     "litgpt 0.5.11 utils.py (load_checkpoint), lightning 2.5.5 fabric/strategies/model_parallel.py "
     "(_load_raw_module_state_from_path), fabric/utilities/load.py (_lazy_load)"
 )
-FLOAT = "float32"  # of a part's gradients, beside those in 16 bits
+FLOAT = "float32"  # a part's gradients, besides those in 16 bits
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
 def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
-    """One machine, without states that the driver pages."""
+    """Return the host's memory on one machine, without states that the driver pages."""
     ranks = plan.sharding.local
     process = host.processes(ranks)
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
@@ -132,9 +132,9 @@ def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
 
 
 def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[Component]:
-    """Yield what torchtune and litgpt hold while every rank reads the files, which are mapped.
-    litgpt copies a tensor at a time. torchtune writes queries and keys in another order, a copy
-    of them, and casts all where the model is of another dtype than the files."""
+    """Yield what torchtune and litgpt hold while every rank reads the mapped files. litgpt copies a
+    tensor at a time. torchtune reorders queries and keys in a copy, and casts all if the model's
+    dtype is not that of the files."""
     part, source = plan.subject.part, LITGPT
     numels = [p.numel for p in part.blueprint.counted]
     each, formula = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
@@ -173,7 +173,7 @@ def _kept(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Compo
 
 
 def _not_followed(kept: tuple[Component, ...]) -> Component:
-    """Estimate what is held beside what FSDP offloads, of which nobody says what it is."""
+    """Return what is held besides what FSDP offloads; its cause is unknown."""
     return _of(
         "other",
         Bytes(0, 0, int(BESIDE * total(c.bytes for c in kept).high)),
@@ -232,8 +232,8 @@ def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
 def _parameters(
     plan: TrainingPlan, result: TrainingRun, ranks: int, groups: Sequence[int]
 ) -> Iterator[Component]:
-    """Yield the parameters on the host. What is trained is copied from blocks of single parameters
-    into one for each group, pinned in any case; what is frozen stays as it is."""
+    """Yield the parameters on the host. Trained ones are copied from a block per parameter into one
+    per group, always pinned; frozen ones stay as they are."""
     if plan.method != "full":
         whole = result.host - MASTER * sum(groups)
         yield _of(
@@ -260,8 +260,8 @@ def _pinned(width: int, groups: Sequence[int]) -> int:
 
 
 def _either(plan: TrainingPlan, nbytes: int, pinned: int) -> Bytes:
-    """Return bytes of pages as pin_memory has them, `pinned` in powers of two. Where nobody says it
-    both are within bounds, and the middle is expected."""
+    """Return `pinned` bytes (powers of two) or `nbytes`, as pin_memory is set. If it is not, both
+    are bounds, and the middle is expected."""
     if plan.zero.pins is None:
         return Bytes(nbytes, (nbytes + pinned) // 2, pinned)
     return exactly(pinned if plan.zero.pins else nbytes)
@@ -272,8 +272,8 @@ def _times(ranks: int, each: Bytes) -> Bytes:
 
 
 def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
-    """Yield what stays of ZeRO on the host when states are on a disk: gradients in 16 bits, buffers
-    of a group's states, and where parameters are on the disk too, the first of them."""
+    """Yield ZeRO's host memory with states on a disk: gradients in 16 bits, buffers of a group's
+    states, and if parameters are on the disk too, the first of them."""
     elements = ceil_div(result.trainable, plan.sharding.shares)
     yield _of(
         "gradients",
@@ -298,7 +298,7 @@ def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Co
 
 
 def _inputs(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
-    """Estimate the inputs of layers that save_on_cpu moves to the host; all are of one size."""
+    """Return the inputs of layers that save_on_cpu moves to the host; all are of one size."""
     each = plan.activations.size(plan.batch * plan.length * plan.subject.body.hidden)
     most = result.away * power_of_two(each) // max(1, each)
     return _of(
@@ -313,8 +313,8 @@ def _inputs(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
 
 
 def _saved(plan: TrainingPlan, result: TrainingRun) -> Component | None:
-    """Estimate the host memory that saving takes; None where nothing of size is copied at once, or
-    it is not known."""
+    """Return the host memory that saving takes; None if no large copies are made at once, or it is
+    unknown."""
     if plan.framework.loads != "transformers" or plan.method != "full":
         return None
     if plan.sharding.parameters:
@@ -328,8 +328,8 @@ def _file(plan: TrainingPlan, whole: int) -> int:
 
 
 def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
-    """Estimate what saving a model takes that ranks hold in parts: gathered on rank 0, or each its
-    own, of which FSDP makes copies in host memory and ZeRO none."""
+    """Return what saving a sharded model takes: gathered on rank 0, or each rank's own part, of
+    which FSDP makes copies in host memory and ZeRO none."""
     zero = plan.sharding.kind == "zero3"
     each = LOW if zero else plan.dtype.size(1)
     whole = each * plan.subject.model.parameters
@@ -383,8 +383,8 @@ def with_paged_states(
     usable: Bytes | None,
     node: int,
 ) -> tuple[Device, ...]:
-    """Devices and the host with so many bytes of managed states of each device; `node` ranks are
-    on one machine, if there are so many."""
+    """Return devices and host with `managed` bytes of paged states per device. A machine has up to
+    `node` ranks."""
     gpus = [d for d in devices if d.kind == "gpu"]
     if not managed or not gpus:
         return tuple(devices)
@@ -396,8 +396,8 @@ def with_paged_states(
 
 
 def paged_out(rests: Sequence[Bytes], managed: int, usable: Bytes | None) -> Bytes:
-    """Return the bytes of one device's states that are on the host. `rests` are the phases of
-    devices without them."""
+    """Return the bytes of one device's paged states that are on the host. `rests` are the devices'
+    phases without them."""
     if not managed or usable is None:
         return Bytes(0, managed // 2, managed)
     low, expected, high = (
@@ -422,9 +422,9 @@ def _beside(
 
 
 def _here(beside: Bytes, managed: int, usable: Bytes | None) -> Bytes:
-    """Return the bytes of states on the device, as a driver tells them. NVML's figure for a process
-    leaves them out: 22.56 GiB of an H100 with 3.77 of states that had room (our own run of Llama
-    3.2 1B with paged_adamw_8bit)."""
+    """Return the bytes of states on the device, as a driver reports them. NVML's figure for a
+    process leaves them out: 22.56 GiB of an H100 with 3.77 of states that had room (our own run of
+    Llama 3.2 1B with paged_adamw_8bit)."""
     if usable is None:
         return Bytes(0, managed // 2, managed)
     room = min(managed, max(0, usable.low - beside.high))

@@ -1,7 +1,7 @@
-"""Moments in the words of the report: what was alive at the fullest moment of each phase.
+"""Phases of the report: the components alive at the peak of each phase.
 
-Rounding and fragmentation are the replayed allocator's. Blocks that nothing lives in are given
-back to the driver before torch gives up: they are between the low and the high end.
+Rounding and fragmentation are the replayed allocator's. Empty cached blocks are returned to the
+driver before torch fails: they are between the low and the high bound.
 
 Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 """
@@ -29,8 +29,8 @@ from weighbridge.training.sharding.zero import ZeroSizes
 
 NAMES = ("load", LOG_PROBS, REFERENCE, "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
-TOWERS = "towers"  # of images and sounds
-COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
+TOWERS = "towers"  # vision and audio encoders
+COMPILED = 12  # percent: torch.compile's partitioner decides what is saved and recomputed
 
 
 def phases(plan: TrainingPlan, result: TrainingRun) -> tuple[Instant, ...]:
@@ -96,21 +96,21 @@ def _components(
 
 
 def _at_most(name: str, detail: str, nbytes: int, formula: str, source: str) -> Component:
-    """Return what may be there, and is not expected."""
+    """Return a component that is possible, but not expected."""
     size = Bytes(0, 0, nbytes)
     return Component(
         name=name, detail=detail, bytes=size, basis="assumed", formula=formula, source=source
     )
 
 
-# percent: ZeRO-3 gives parameters back while the device still reads them, and the host's lead over
-# the device decides which blocks wait. Six published runs of a 72B on four cards took 3 to 11 %
-# more than what was followed, one of a 70B 14 %
+# percent: ZeRO-3 frees parameters while the device still reads them, and the host's lead over the
+# device decides which blocks wait. Six published runs of a 72B on four cards took 3 to 11 % more
+# than the estimate followed, one of a 70B 14 %
 PIECES = 20
 
 
 def _pieces(result: TrainingRun) -> Component:
-    """Return what waiting blocks may add, in this phase and in all that come after the fullest."""
+    """Return what waiting blocks may add, in this phase and in all after the peak."""
     most = max(peak.allocated for peak in result.moments.values())
     return Component(
         name="fragmentation",
@@ -122,14 +122,14 @@ def _pieces(result: TrainingRun) -> Component:
     )
 
 
-# torch distributed/fsdp/_limiter_utils.py (_FreeEventQueue): units that were given back, and whose
-# blocks wait for the device (record_stream), while the host goes on to the next. Runs of an 8B on
-# eight H100 had one more than was followed (our own)
+# torch distributed/fsdp/_limiter_utils.py (_FreeEventQueue): freed units whose blocks wait for the
+# device (record_stream), while the host goes on to the next. Runs of an 8B on eight H100 had one
+# more than was followed (our own)
 WAITING = 2
 
 
 def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield FSDP1's gathered units that wait to be used again, which a replay in order has not."""
+    """Yield FSDP1's gathered units that wait for reuse, which a replay in order does not have."""
     body, choice = plan.subject.body, plan.subject.choice
     if name not in RUNNING or plan.sharding.kind != "fsdp1" or not body.blocks:
         return
@@ -148,9 +148,9 @@ def _unready(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield what blocks of other sizes may take where experts run one by one: the replay gives each
-    as many tokens, and routers do not, so that few blocks fit another expert's tensors. Of a layer:
-    what experts read, gate, up, what is made of them, and the gradients of these."""
+    """Yield what blocks of other sizes may take if experts run one by one. The replay gives each as
+    many tokens, and routers do not, so that few blocks fit another expert's tensors. Of a layer:
+    the experts' input, gate, up, their product, and the gradients of these."""
     feeds = (f for b in plan.subject.body.blocks for f in b.feeds)
     one = next((f for f in feeds if isinstance(f, Experts)), None)
     looped = plan.major < MERGES and plan.framework.loads == "transformers"
@@ -167,13 +167,13 @@ def _uneven(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 MORE_GIVEN = (
-    2  # an equal part more, over it: Megatron's own tests gave ranks 0.84 to 1.37 (assumed)
+    2  # divides an equal part, added to it: Megatron's own tests gave ranks 0.84 to 1.37 (assumed)
 )
 
 
 def _given_more(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield what a rank keeps of tokens that routers send it beyond its equal part, where ranks
-    share experts: what these read, gate, up, what is made of them and what they give."""
+    """Yield what a rank saves of tokens beyond its equal part, if experts are sharded: the experts'
+    input, gate, up, their product and their output."""
     s, body = plan.sharding, plan.subject.body
     feeds = [f for b in body.blocks for f in b.feeds if isinstance(f, Experts)]
     if name not in RUNNING or s.expert == 1 or not feeds:
@@ -191,8 +191,8 @@ def _given_more(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Buckets of ZeRO 1 and 2 that a configuration may have where nobody says: the Trainer fills in
-    an "auto" alone, DeepSpeed's own default is 5e8 numbers, and examples have two of 2e8."""
+    """Yield the larger buckets that ZeRO 1 and 2 may have if the user sets none: the Trainer fills
+    in only "auto", DeepSpeed's own default is 5e8 elements, and examples have two of 2e8."""
     untold = "reduce" not in plan.zero.sizes and not plan.zero.overlaps
     if name != "backward" or plan.sharding.kind not in ("zero1", "zero2") or not untold:
         return
@@ -210,10 +210,10 @@ def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield a tied embedding as it may be there twice, for itself and for the head: published runs
-    of adapters under FSDP2 and of ZeRO 3 took 10 to 20 % more than what was followed, about its
-    size. Why was not found: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy
-    the Trainer gives to FSDP1 alone) and transformers both are one parameter."""
+    """Yield a tied embedding once more, as its head may have a copy: published runs of adapters
+    under FSDP2 and of ZeRO 3 took 10 to 20 % more than was followed, about its size. The cause is
+    unknown: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer gives
+    only to FSDP1) and transformers both are one parameter."""
     s = plan.sharding
     shared = s.kind == "zero3" or (s.kind in ("fsdp2", "hsdp") and plan.adapters is not None)
     tied = any(x.tied and x.kind == "linear" for x in plan.subject.part.blueprint.counted)
@@ -230,9 +230,9 @@ def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield what FSDP1 holds of frozen units to the end of backward, inputs and their gradients,
-    where checkpoints may be reentrant and around them: `holds` of fsdp1.py, for a loop whose order
-    nobody said."""
+    """Yield the inputs of frozen units and their gradients that FSDP1 may hold to the end of
+    backward. It does with reentrant checkpoints around units: `holds` of fsdp1.py, for a loop of
+    unknown order."""
     asked = plan.sharding.kind == "fsdp1" and plan.adapters is not None
     if name != "backward" or not (asked and around_units(plan) and order_open(plan)):
         return
@@ -248,8 +248,8 @@ def _held_inputs(plan: TrainingPlan, name: str) -> Iterator[Component]:
 
 
 def _held_logits(plan: TrainingPlan, name: str) -> Iterator[Component]:
-    """Yield logits that somebody may hold through the loss of classes which take it of logits as
-    they are: published runs of GPTBigCode took 2 bytes a number more than was followed, and 4 under
+    """Yield logits that may be held through the loss of classes that take it from logits as they
+    are: published runs of GPTBigCode took 2 bytes per element more than was followed, and 4 under
     autocast. Who holds them was not found."""
     plain = facts(plan.subject.model_type.removesuffix("_text")).transformers.plain_loss
     if name not in ("loss", "backward") or (*plan.version, plan.patch) >= plain:
@@ -279,7 +279,8 @@ def _towers(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _tuned(plan: TrainingPlan, nbytes: Bytes) -> Component:
-    """Return what the first step tries; a third average in float32 would be as much."""
+    """Return the memory of trials in the first step; a third average in float32 would be as
+    much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -291,7 +292,8 @@ def _tuned(plan: TrainingPlan, nbytes: Bytes) -> Component:
 
 
 def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
-    """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
+    """Return the weights that torch's GPTQ kernel dequantizes and saves; other kernels save
+    none."""
     known = plan.base.asked_kernel is not None
     return Component(
         name="activations",
@@ -304,8 +306,8 @@ def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Component]:
-    """Yield what a kernel that was not read may keep: each matrix in 16 bits, of one layer where
-    layers are computed again."""
+    """Yield what an unknown kernel may save: each matrix in 16 bits, of one layer if layers are
+    recomputed."""
     if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
     most = result.packed if plan.checkpointing == "none" else result.packed_in_layer
@@ -319,7 +321,8 @@ def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Comp
 
 
 def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
-    """Yield what micro-batches keep whose inputs have their gradients, and weights have not."""
+    """Yield what micro-batches keep whose inputs have gradients while their weights have none
+    yet."""
     if not result.waiting or name not in RUNNING:
         return
     most = result.waiting * (result.saved // result.flight)
@@ -335,8 +338,9 @@ def _for_weights(result: TrainingRun, name: str) -> Iterator[Component]:
 
 
 def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Component]:
-    """Hidden states in float32, where ranks share a packed base: a script may cast what is not
-    packed, as it does on one device. Two published runs of a 70B took 7 GiB more than without."""
+    """Yield hidden states in float32 if a quantized base is sharded: a script may cast what is not
+    quantized, as it does on one device. Two published runs of a 70B took 7 GiB more than
+    without."""
     packed = plan.subject.choice.scheme is not None and plan.framework.upcast != "none"
     if (
         name not in RUNNING
@@ -398,7 +402,7 @@ def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) ->
 
 
 def _form(plan: TrainingPlan) -> str:
-    """Name the format that the base is held in."""
+    """Return the name of the base's format."""
     form = plan.subject.choice.scheme
     return plan.dtype.name if form is None else f"{form.name} and {plan.dtype.name}"
 
@@ -419,8 +423,8 @@ def _source(plan: TrainingPlan, what: str) -> str:
 
 
 def communication(plan: TrainingPlan) -> Component:
-    """Return the buffers that a rank has for its groups; a size of its own for each, and none for
-    the model's."""
+    """Return the communication buffers of a rank, one set per kind of group, whatever the model
+    is."""
     s = plan.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
     each = communicator(

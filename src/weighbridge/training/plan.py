@@ -1,4 +1,4 @@
-"""The effective settings of one run: what the user said, and the defaults of the framework."""
+"""The effective settings of one run: the user's, and the framework's defaults for the rest."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -45,24 +45,24 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.machines.accelerators.parts import Part
 
-USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
-USUAL = "the usual default"  # where a length is from that nobody said
+USUAL_LENGTH = 2048  # tokens, if the user sets none: contract of the command line
+USUAL = "the usual default"  # source of a length that the user did not set
 USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
-METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
+METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # if the user sets none
 FUSES = (2025, 2, 24)  # torchtitan
 WIDENED = (2026, 2, 23)  # torchtitan 9810191b: gpt-oss's layers are no longer made in bfloat16
-# torchtitan: autocast where nothing is sharded (0b44d4c4), ranks that replicate mix precision as
-# FSDP2 does (e1847f43), which wraps one rank, too (00b7f569)
+# torchtitan: autocast if nothing is sharded (0b44d4c4); replicated ranks mix precision as FSDP2
+# does (e1847f43); FSDP2 wraps one rank, too (00b7f569)
 CASTS, REPLICATES, WRAPS_ALWAYS = (2025, 6, 16), (2026, 3, 9), (2026, 4, 9)
 FUSED_SINCE, FUSED_TORCH = (4, 54), (2, 8)  # transformers, whose TrainingArguments have it; torch
 REENTERS_ZERO_3 = (0, 28)  # TRL
-TORCH = (2, 13)  # whose sources our rules were read from
+TORCH = (2, 13)  # the release whose sources our rules follow
 
 
 @frozen_record
 class Deepspeed:
-    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`; `pins`:
-    pin_memory, None where nobody says."""
+    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`; `pins` is
+    pin_memory, None if it is not set."""
 
     version: tuple[int, ...] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -73,8 +73,8 @@ class Deepspeed:
 
 @frozen_record
 class TrainingPlan:
-    """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
-    or all may have been cast since."""
+    """Effective settings of a run. `dtype` is that of weights which are not quantized, `loaded` the
+    dtype at load, before casts."""
 
     subject: Subject
     framework: Framework
@@ -83,12 +83,12 @@ class TrainingPlan:
     loaded: DType
     base: kbit.Base
     autocast: DType | None
-    stream: DType | None  # of what layers pass on, where that is not the embedding's
+    stream: DType | None  # of what layers pass on, if it is not the embedding's
     method: str
     batch: int
-    evaluated: int  # sequences of a batch of an evaluation; 0 is none
+    evaluated: int  # sequences per evaluation batch; 0: no evaluation
     length: int
-    items: Mapping[str, int]  # images and sounds of a sequence
+    items: Mapping[str, int]  # images and audio clips per sequence
     image_size: tuple[int, int] | None
     accumulation: int
     optimizer: Optimizer
@@ -104,7 +104,7 @@ class TrainingPlan:
     chip: Chip
     torch: tuple[int, int]
     compiled: bool = False
-    float8_recipe: str = ""  # what one scale of products in 8 bits is of; "" where there are none
+    float8_recipe: str = ""  # what one scale covers in products in 8 bits; "" if there are none
     float8_all_gather: bool = False
     float8_experts: bool = False
     asked_expandable: bool | None = None  # segments of the allocator
@@ -114,23 +114,23 @@ class TrainingPlan:
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     version: tuple[int, int] = (5, 23)  # of transformers
     patch: int = 0  # the third number of its release
-    gathers: bool | None = None  # what is saved, whole; None where nobody says
+    gathers: bool | None = None  # the whole model is gathered to be saved; None if not set
     loads_once: bool = False  # one rank of a machine reads the weights for all
-    workers: int = 0  # processes that read data for a rank
+    workers: int = 0  # processes per rank that read data
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
-    codes: Held = "whole"  # how much of packed weights a rank has
-    stored_as_floats: bool = False  # packed weights
-    objective: Objective | None = None  # where it is not the next token
+    codes: Held = "whole"  # how much of quantized weights a rank has
+    stored_as_floats: bool = False  # quantized weights
+    objective: Objective | None = None  # None: the next token
 
     @property
     def installed(self) -> bool:
-        """Tell whether packages with kernels for layers that are no attention are installed."""
+        """Return whether packages with kernels for layers other than attention are installed."""
         return self.asked_kernels == "installed"
 
     @property
     def allocator(self) -> AllocatorOptions:
-        """Return what torch's allocator is told, by the user or else by the framework."""
+        """Return the options of torch's allocator, the user's or else the framework's."""
         if self.asked_expandable is not None:
             return AllocatorOptions(expandable_segments=self.asked_expandable)
         text = self.framework.allocator if self.torch >= GROWS else ""
@@ -138,8 +138,8 @@ class TrainingPlan:
 
     @property
     def kernels(self) -> str | None:
-        """Say whether packages with kernels for state layers are installed; None where the model
-        has no such layers, or none whose kernels are modelled."""
+        """Return whether packages with kernels for recurrent layers are "installed" or "missing";
+        None without such layers, or if none of their kernels is modelled."""
         known = self.framework.loads == "transformers" and packages.modelled(self.subject.body)
         return ("installed" if self.installed else "missing") if known else None
 
@@ -150,7 +150,7 @@ class TrainingPlan:
 
     @property
     def reenters(self) -> bool | None:
-        """Tell whether checkpoints are reentrant; None where there are none of transformers'."""
+        """Return whether checkpoints are reentrant; None if there are none of transformers'."""
         usual = self.checkpointing == "full" and self.framework.loads == "transformers"
         return self.reentrant if usual else None
 
@@ -161,43 +161,43 @@ class TrainingPlan:
 
     @property
     def unpacked(self) -> DType:
-        """Return the dtype that packed weights become (bnb_4bit_compute_dtype): as they were
+        """Return the dtype that weights are dequantized to (bnb_4bit_compute_dtype): as they were
         loaded."""
         return self.autocast or self.loaded
 
     @property
     def low_layers(self) -> bool:
-        """Tell whether layers are bfloat16 whatever the rest is in, and their states with them
+        """Return whether layers are bfloat16 whatever the rest is in, and their states with them
         (torchtitan 0.2.2 models/gpt_oss/model/model.py)."""
         own = _with_sinks(self.subject)
         return own and self.framework.name == "torchtitan" and not since(self.release, WIDENED)
 
     @property
     def text_alone(self) -> bool:
-        """Tell whether the framework's class is of text, where the model's is of images, too."""
+        """Return whether the framework's class takes only text, though the model's takes images."""
         return _of_text(self.subject, self.framework)
 
     @property
     def activations(self) -> DType:
-        """Return the dtype that layers pass on. Sharded parameters are gathered in the dtype of
-        products."""
+        """Return the dtype that layers pass on; with sharded parameters it is that of products."""
         return self.computing if self.sharding.fully else self.dtype
 
 
 def _with_sinks(subject: Subject) -> bool:
-    """Tell whether torchtitan's class of a model is its gpt-oss."""
+    """Return whether torchtitan's class of a model is its gpt-oss."""
     return facts(subject.model_type).training.titan_experts == "with_sinks"
 
 
 def _of_text(subject: Subject, framework: Framework) -> bool:
-    """Tell whether a framework has a class of text for a model that sees: torchtitan's Llama 4."""
+    """Return whether a framework's class of a vision model takes only text: torchtitan's Llama
+    4."""
     own = facts(subject.model_type).training.titan_experts == "weighed_first"
     return own and framework.name == "torchtitan"
 
 
 def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
-    """Return the model as the framework has it. Raises UnsupportedError for images of a class of
-    text."""
+    """Return the model as the framework has it. Raises UnsupportedError for images if its class
+    takes only text."""
     if not _of_text(subject, framework):
         return subject
     if _images(w):
@@ -208,7 +208,7 @@ def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", number: tuple[int, ...]
 ) -> TrainingPlan:
-    """Return the plan of one run; `number` is the release of transformers. Raises UsageError where
+    """Return the plan of one run; `number` is the release of transformers. Raises UsageError if
     settings contradict each other or the card."""
     major, minor, patch = (*number, 0, 0)[:3]
     version = (major, minor)
@@ -277,8 +277,8 @@ def _shares(
     count: int | None,
     date: tuple[int, ...] | None,
 ) -> Sharding:
-    """Return the ranks of each kind, and what they share out as the framework has it. torchtitan's
-    gpt-oss shares no sequence (models/gpt_oss/model/args.py; b5bcd76 models/common/decoder.py)."""
+    """Return the ranks of each kind, and how the framework shards. torchtitan's gpt-oss does not
+    shard a sequence (models/gpt_oss/model/args.py; b5bcd76 models/common/decoder.py)."""
     titan = framework.name == "torchtitan"
     always = "fsdp2" if titan and since(date, WRAPS_ALWAYS) else None
     shard = w.shard or framework.shard or always
@@ -313,15 +313,15 @@ def _asked(w: Train) -> dict[str, Any]:
 def _staged(
     shares: Sharding, subject: Subject, w: Train, framework: Framework, checkpointing: str
 ) -> Sharding:
-    """Return the ranks with what each stage has, and in which order it runs."""
+    """Return `shares` with each stage's layers and the order in which stages run."""
     layers = len(subject.body.blocks)
     shares = replace(shares, schedule=schedule(w, shares, layers, checkpointing))
     return replace(shares, layers=stages(w, framework, shares, layers))
 
 
 def stages(w: Train, framework: Framework, shares: Sharding, layers: int) -> tuple[int, ...]:
-    """Count the layers that each stage of a pipeline has, of `layers`. Raises UsageError where a
-    stage has none, or they do not add up."""
+    """Return the layers of each pipeline stage, of `layers` in all. Raises UsageError if a stage
+    has none, or they do not add up."""
     return layers_of_stages(
         layers,
         shares,
@@ -363,8 +363,8 @@ def _refuse_tuner(subject: Subject, w: Train, framework: Framework, shares: Shar
 
 
 def usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
-    """Return the framework's checkpointing, which may be another where it shards. litgpt's
-    pretraining has none (pretrain.py: activation_checkpointing_policy=None)."""
+    """Return the framework's checkpointing, which may differ if it shards. litgpt's pretraining has
+    none (pretrain.py: activation_checkpointing_policy=None)."""
     if w.method == prompts.PREFIX:
         return "none"
     if (w.method or METHOD) != METHOD and framework.tuned_checkpointing:
@@ -405,8 +405,8 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
 def _autocast(
     chosen: Precision, framework: Framework, shares: Sharding, date: tuple[int, ...] | None
 ) -> DType | None:
-    """Return the dtype that products are cast to. torchtitan mixes none where nothing is sharded
-    before it had autocast, nor where ranks share layers and nothing else (maybe_enable_amp)."""
+    """Return the dtype that products are cast to, None without a cast. torchtitan casts none
+    without sharding before it had autocast, nor if ranks split only layers (maybe_enable_amp)."""
     if framework.name != "torchtitan" or shares.fully:
         return chosen.autocast
     alone = shares.tensor * shares.pipeline > 1 and not (
@@ -418,8 +418,8 @@ def _autocast(
 def _base(
     subject: Subject, w: Train, framework: Framework, chosen: Precision, shares: Sharding
 ) -> kbit.Base:
-    """Return how a packed base is held. Unsloth, whose loss comes with its loader, never calls
-    PEFT's preparation."""
+    """Return the treatment of a quantized base. Unsloth, whose loss comes with its loader, never
+    calls PEFT's preparation."""
     upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
@@ -436,7 +436,7 @@ def _base(
     )
 
 
-SIZES: Mapping[str, str] = {  # by our names
+SIZES: Mapping[str, str] = {  # setting -> name in `ZeroSizes`
     "zero_reduce_bucket_size": "reduce",
     "zero_prefetch_bucket_size": "prefetch",
     "zero_param_persistence_threshold": "persistent",
@@ -468,8 +468,8 @@ def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
 
 
 def _loss(w: Train, framework: Framework, kind: str = "") -> str:
-    """Return the loss that was asked for, or the framework's, by the framework's name of it; of a
-    class that does not predict the next token its own, unless one was asked for."""
+    """Return the loss that the user set, or the framework's, by the framework's name of it; the
+    class's own if it does not predict the next token, unless the user set one."""
     if w.loss is None and not predicts_next(kind):
         return USUAL_LOSS
     loss = w.loss or framework.loss
@@ -481,8 +481,8 @@ def _loss(w: Train, framework: Framework, kind: str = "") -> str:
 def _attention(
     subject: Subject, w: Train, framework: Framework, version: tuple[int, int]
 ) -> str | None:
-    """Return the attention that was asked for, or the framework's; eager where the class had
-    nothing else in that version."""
+    """Return the attention that the user set, or the framework's; eager if the class had nothing
+    else in that version."""
     class_rules = rules(version, subject.model_type)
     if framework.attention is None:
         attends(w.attention, class_rules, subject.model_type)
@@ -492,9 +492,9 @@ def _attention(
 
 
 def _reentrant(w: Train, framework: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
-    """Tell whether checkpoints are reentrant: as asked, as the framework has it, or transformers
-    (up to 4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets nobody choose
-    for adapters under ZeRO-3 (sft_trainer.py)."""
+    """Return whether checkpoints are reentrant: as the user sets, else the framework or
+    transformers (up to 4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets
+    nobody choose for adapters under ZeRO-3 (sft_trainer.py)."""
     adapted = (w.method or METHOD) != METHOD and shares.kind == "zero3"
     release = numbers(w.framework_version) or REENTERS_ZERO_3
     if adapted and framework.name == "trl" and release >= REENTERS_ZERO_3:
@@ -511,8 +511,8 @@ def _images(w: Train) -> int:
 
 
 def _stepping(w: Train, framework: Framework) -> Optimizer:
-    """Return the optimizer that was asked for, or the framework's, tuned to its arguments and torch
-    version; `in_backward` steps each parameter alone."""
+    """Return the user's optimizer, or the framework's, adapted to its arguments and torch version;
+    `in_backward` steps each parameter separately."""
     chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, framework)), _torch(w)
     chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
@@ -523,7 +523,7 @@ def _torch(w: Train) -> tuple[int, int]:
 
 
 def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
-    """Read the framework's version, a date where its versions are dates; None is the newest."""
+    """Return the framework's version, a date if its versions are dates; None is the newest."""
     if framework.dated:
         return date_of(w)
     return numbers(w.framework_version) if _release(w.framework_version) else None
@@ -539,7 +539,7 @@ def _release(written: str | None) -> tuple[int, int] | None:
 
 
 def _usual_optimizer(w: Train, framework: Framework) -> str:
-    """Name the framework's optimizer: torchtitan steps in one kernel since 6e498855, the Trainer
+    """Return the framework's default optimizer: fused in torchtitan since 6e498855, in the Trainer
     since transformers 4.54 with torch 2.8 (training_args.py, default_optim); before, foreach."""
     if framework.dated and (date_of(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
@@ -552,8 +552,8 @@ def _usual_optimizer(w: Train, framework: Framework) -> str:
 def _adapters(
     subject: Subject, w: Train, framework: Framework, chosen: Precision
 ) -> Adapters | None:
-    """Return the adapters with the framework's own defaults, or PEFT's: all linears where it has
-    none for the model type. None of a training of all parameters."""
+    """Return the adapters with the framework's own defaults, or PEFT's: all linears if it has none
+    for the model type. None if all parameters are trained."""
     if (w.method or METHOD) == METHOD:
         return None
     lowered = framework.lowers_packed and subject.choice.scheme is not None
@@ -591,8 +591,8 @@ def _adapters(
 
 
 def _had(subject: Subject, framework: Framework) -> tuple[str, ...]:
-    """Return a framework's targets; none where transformers' class has none of them: Unsloth takes
-    all linears then (models/vision.py, get_peft_model)."""
+    """Return a framework's targets; none if transformers' class has none of them: Unsloth takes all
+    linears then (models/vision.py, get_peft_model)."""
     if framework.loads != "transformers":
         return framework.targets
     specs = members(subject.part.blueprint, major=MERGES).specs if framework.targets else ()

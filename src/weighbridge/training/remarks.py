@@ -1,4 +1,4 @@
-"""Remarks on settings, a line each, of which a user may not expect what they do."""
+"""Remarks, a line each, on settings whose effects a user may not expect."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
-# Frameworks whose own setting it is; torchtune's selective mode recomputes whole layers
+# Frameworks that have it as a setting; torchtune's selective mode recomputes whole layers
 OWN_SELECTION = ("torchtitan",)
 
 
@@ -25,7 +25,7 @@ def remarks(plan: TrainingPlan) -> list[str]:
 
 
 def _emulated(plan: TrainingPlan) -> str:
-    """Say what becomes of bfloat16 on a card without units for it."""
+    """Return a remark on bfloat16 on a card without units for it."""
     asked = plan.framework.lowers and plan.precision.autocast
     emulation = formats.emulated(plan.part, asked or plan.computing)
     if not emulation:
@@ -38,14 +38,14 @@ def _emulated(plan: TrainingPlan) -> str:
     return sentence("emulation_slow", emulation=emulation)
 
 
-# torch.cuda.is_bf16_supported, which transformers' Trainer asks (utils/import_utils.py,
-# is_torch_bf16_gpu_available): False on a V100 with 2.2.2 (pytorch issue 124996), True where torch
+# torch.cuda.is_bf16_supported, which transformers' Trainer calls (utils/import_utils.py,
+# is_torch_bf16_gpu_available): False on a V100 with 2.2.2 (pytorch issue 124996), True if torch
 # emulates it since (a T4: issue 387 of github.com/MakazhanAlpamys/Soup); of 2.3 it is assumed
 EMULATES = (2, 4)
 
 
 def refused(plan: TrainingPlan) -> str:
-    """Say why the launch does not run as asked; "" where nothing is known against it."""
+    """Return why the launch does not run with these settings; "" if no reason is known."""
     trainers = ("trainer", "trl", "axolotl")
     if plan.framework.name not in trainers or plan.precision.name not in ("bf16", "bf16-mixed"):
         return ""
@@ -55,7 +55,8 @@ def refused(plan: TrainingPlan) -> str:
 
 
 def _float32_base(plan: TrainingPlan) -> str:
-    """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
+    """Return a remark on TRL's default of float32 (model_init_kwargs: dtype); others load 16
+    bits."""
     named = plan.asked_dtype or plan.framework.name != "trl"
     if named or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
@@ -69,7 +70,7 @@ def _experts(plan: TrainingPlan) -> str:
 
 
 def _upcast(plan: TrainingPlan) -> str:
-    """Say what PEFT's recipe does to a base that is packed."""
+    """Return a remark on PEFT's casts of a quantized base."""
     form = plan.subject.choice.scheme
     if form is None:
         return ""
@@ -81,7 +82,7 @@ def _upcast(plan: TrainingPlan) -> str:
 
 
 def _barred(plan: TrainingPlan) -> str:
-    """Say that newer releases of PEFT refuse one of the targets."""
+    """Return a remark that newer releases of PEFT refuse one of the targets."""
     since, adapters = facts(plan.subject.model_type).training.no_lora_since, plan.adapters
     if not since or adapters is None:
         return ""
@@ -105,8 +106,8 @@ def _packed(plan: TrainingPlan) -> str:
 
 
 def _kernels(plan: TrainingPlan) -> str:
-    """Say that layers with kernels of packages are counted as torch runs them, where nobody said
-    whether those are installed."""
+    """Return a remark that layers with kernels in packages are counted as torch runs them, if the
+    user did not set whether those are installed."""
     names = packages.of(plan.subject.body)
     if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
         return ""
@@ -116,14 +117,14 @@ def _kernels(plan: TrainingPlan) -> str:
 
 
 def _balanced(plan: TrainingPlan) -> str:
-    """Say that ranks with other experts may be sent more tokens than they send."""
+    """Return a remark that ranks of expert parallelism may receive more tokens than they send."""
     if plan.sharding.expert == 1:
         return ""
     return sentence("balanced")
 
 
 def _virtual(plan: TrainingPlan) -> str:
-    """Say how many tokens are trained where nobody said: PEFT has no default."""
+    """Return a remark on the number of virtual tokens if it is assumed: PEFT has no default."""
     if plan.adapters is None or not plan.adapters.assumed_tokens:
         return ""
     return sentence("virtual_tokens", count=plan.adapters.virtual_tokens)
@@ -136,7 +137,7 @@ def _selective(plan: TrainingPlan) -> str:
 
 
 def _items(plan: TrainingPlan) -> str:
-    """Say that sequences without images or sounds leave their tower's step uncounted."""
+    """Return a remark that without images or audio the encoder's step is not counted."""
     kinds = {t.kind for t in plan.subject.body.towers}
     asked = {kind for kind, count in plan.items.items() if count}
     if differs(plan.subject.model_type, "own_items"):
@@ -156,7 +157,7 @@ def _of_a_batch(plan: TrainingPlan, kinds: set[str]) -> str:
 
 
 def _whole(plan: TrainingPlan) -> str:
-    """Say which packed weights are whole on each rank (sharding/numbers.py)."""
+    """Return a remark on quantized weights that every rank has whole (sharding/numbers.py)."""
     form, s = plan.subject.choice.scheme, plan.sharding
     if form is None or plan.codes in ("parts", "all") or not s.parameters:
         return ""
@@ -169,14 +170,15 @@ def _whole(plan: TrainingPlan) -> str:
 
 
 def _version(plan: TrainingPlan) -> str:
-    """Say that a framework's version changes nothing: silence would say that it was heeded."""
+    """Return a remark that a framework's version changes nothing: silence would suggest that it
+    does."""
     if plan.release is None or plan.framework.versioned or plan.framework.older:
         return ""
     return sentence("framework_version", framework=plan.framework.name)
 
 
 def _newer(plan: TrainingPlan) -> str:
-    """Say of releases that are newer than those whose sources our rules were read in."""
+    """Return a remark on releases newer than those that our rules follow."""
     asked = {
         "torch": plan.torch,
         "accelerate": plan.accelerate,
@@ -191,7 +193,7 @@ def _newer(plan: TrainingPlan) -> str:
     )
 
 
-NEWEST: Mapping[str, tuple[int, int]] = {  # releases that we read
+NEWEST: Mapping[str, tuple[int, int]] = {  # releases whose sources were read
     "torch": (2, 14),
     "accelerate": (1, 15),
     "DeepSpeed": (0, 19),

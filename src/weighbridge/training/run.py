@@ -1,4 +1,4 @@
-"""The run: load, then steps of forward, loss, backward and optimizer; the fullest moment of each.
+"""The run: load, then steps of forward, loss, backward and optimizer; the peak of each phase.
 
 Two steps are run: in the first the optimizer has no states before its end.
 """
@@ -45,36 +45,37 @@ from weighbridge.training.sharding.schedule import INTERLEAVED, in_flight, waiti
 from weighbridge.training.stage_buffers import StageBuffers
 
 STEPS = 2
-# Of what tensors take at most: where more is reserved than the last, a run that does not fit is
-# tried with as much, in turn
+# Capacities to try, as multiples of what tensors take at most: a run that does not fit is tried
+# with each in turn if more is reserved than the last
 LEAST = (1.02, 1.15)
-ENDED = 4  # capacities, asked for last, whose runs are kept
+ENDED = 4  # latest capacities whose runs are kept
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainingRun:
-    """`moments` by phase: the fullest of all steps; `first` of the first step alone."""
+    """Result of a run. `moments` are the peaks by phase, of all steps; `first` of the first step
+    only."""
 
     program: TrainingProgram
-    bounded: bool = False  # by the card: cached blocks went back to the driver where it was full
+    bounded: bool = False  # by the card: cached blocks went back to the driver if it was full
     moments: dict[str, LivePeak] = field(default_factory=dict)
     first: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
-    largest: int = 0  # numbers of a parameter that is trained
-    saved: int = 0  # bytes that the graph holds where the first backward begins
-    flight: int = 1  # micro-batches that hold them
-    packed: int = 0  # numbers of packed linears, and of those of the layer that has most
+    largest: int = 0  # elements of the largest trained parameter
+    saved: int = 0  # bytes saved for backward when the first backward begins
+    flight: int = 1  # micro-batches in flight that hold them
+    packed: int = 0  # elements of quantized linears, of all and of the layer that has most
     packed_in_layer: int = 0
-    unsure: int = 0  # bytes that the optimizer may take besides, of one parameter at most
+    unsure: int = 0  # bytes that the optimizer may take besides, for one parameter at a time
     host: int = 0  # bytes of parameters and master copies in host memory
     pinned: int = 0  # the same in pinned blocks
-    groups: tuple[int, ...] = ()  # numbers of this rank that ZeRO steps at once
-    away: int = 0  # bytes of activations there, at most
-    waiting: int = 0  # micro-batches, for the gradients of weights
+    groups: tuple[int, ...] = ()  # elements of this rank that ZeRO steps at once
+    away: int = 0  # bytes of activations in host memory, at most
+    waiting: int = 0  # micro-batches that wait for the gradients of weights
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     states: int = 0  # bytes of all of them
-    assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
+    assumed: list[str] = field(default_factory=list)  # assumptions about the class
     kernels: KernelFacts = field(default_factory=KernelFacts)
     noted: list[tuple[str, bool]] = field(default_factory=list)  # phases, and whether of the first
 
@@ -90,27 +91,27 @@ class TrainingRun:
 def run(
     plan: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
 ) -> TrainingRun:
-    """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
-    back to the driver there. Where tensors alone are more, the run is shown on the least card that
-    we found it to end on, or without an end.
-    `splices`: few layers of each kind are walked, where the others repeat them."""
+    """Run one rank of a stage and return its peaks. `capacity` is what the allocator can have of
+    the card: when full, it returns cached blocks to the driver. If tensors alone take more, the run
+    is that of the smallest card on which it completes, or of an unlimited one. `splices`: only few
+    layers of each kind are walked, if the others repeat them."""
     return StageRuns(plan, stage, splices=splices).within(capacity)
 
 
 def runs_of(plan: TrainingPlan) -> "tuple[StageRuns, ...]":
-    """Return a run for each stage of a pipeline; none of them has been run yet."""
+    """Return a run for each stage of a pipeline; none of them has run yet."""
     return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
 
 
 class WalkedRun(NamedTuple):
-    """A run that was walked, and what it asked of memory."""
+    """A run that was walked, with the tape of its allocations."""
 
     run: TrainingRun
     tape: HeapTape
 
     def again(self, plan: TrainingPlan, capacity: int | None) -> TrainingRun:
-        """Return the run of a plan that differs in the card alone, and asks a card of which rules
-        decide the same."""
+        """Return the run of a plan that differs only in the card, if rules decide the same for
+        both."""
         walked, on_card = self.run, self.run.kernels.on(plan.chip)
         made = replace(walked, kernels=on_card, moments={}, first={}, reserved={}, noted=[])
         told = self.tape.again(Heap(capacity, plan.allocator), on_card.size, [])
@@ -127,9 +128,8 @@ class WalkedRun(NamedTuple):
 
 
 class StageRuns:
-    """One rank of a stage, run within one capacity after another. What it takes without an end is
-    found once, and walked once: other capacities and cards are asked for what the walk asked for.
-    """
+    """Runs of one rank of a stage, within one capacity after another. The unlimited run is made
+    once and walked once: other capacities and cards replay the walk's allocations."""
 
     def __init__(self, plan: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
         self._p, self._stage = plan, stage
@@ -138,11 +138,11 @@ class StageRuns:
         self._free: TrainingRun | None = None
         self._smallest: TrainingRun | None = None
         self._counted: TrainingRun | None = None
-        self._ended: dict[int, TrainingRun | None] = {}  # by capacity; None has no end
+        self._ended: dict[int, TrainingRun | None] = {}  # by capacity; None: it does not complete
 
     def on(self, plan: TrainingPlan) -> "StageRuns | None":
-        """The same stage for a plan that differs in the card alone, with what was run already; None
-        where kernels of that card take something else."""
+        """Return this stage for a plan that differs only in the card, with its runs so far; None if
+        that card's kernels take other bytes."""
         run = self._free or self._counted
         if run is None or not run.kernels.hold(plan.chip):
             return None
@@ -155,7 +155,8 @@ class StageRuns:
         return other
 
     def walked(self, plan: TrainingPlan) -> "StageRuns | None":
-        """The same for a card that is asked for the same, in other bytes; None where it is not."""
+        """Return the stage with its walk for a card whose kernels differ only in bytes, else
+        None."""
         if self._walked is None or not self._walked.run.kernels.decide(plan.chip):
             return None
         if [n > 0 for n in _workspace(plan)] != [n > 0 for n in _workspace(self._p)]:
@@ -167,20 +168,20 @@ class StageRuns:
         return other
 
     def forget(self) -> None:
-        """Let the walk go: what was found stays, another card walks anew."""
+        """Drop the walk: results stay, another card walks again."""
         self._walked = None
 
     def within(self, capacity: int | None) -> TrainingRun:
         return self._repeated(lambda: self._bounded(capacity))
 
     def least(self) -> TrainingRun:
-        """Run with the same tensors at the same moments, of which the bytes alone are counted:
-        a lower bound of each moment, in half the time."""
+        """Return a lower bound of each peak, in half the time: the same tensors at the same
+        moments, of which only the bytes are counted."""
         return self._repeated(self._least_of_all)
 
     @property
     def counted(self) -> bool:
-        """Tell whether the least is known."""
+        """Return whether the least is known."""
         return self._counted is not None
 
     def _least_of_all(self) -> TrainingRun:
@@ -189,8 +190,8 @@ class StageRuns:
         return self._counted
 
     def _repeated(self, runs: Callable[[], TrainingRun]) -> TrainingRun:
-        """Run with few layers of each kind walked; with all, where the others do not repeat
-        them."""
+        """Return `runs()` with few layers of each kind walked; with all, if the others do not
+        repeat them."""
         with _uncollected():
             try:
                 return runs()
@@ -222,7 +223,7 @@ class StageRuns:
         return replace(free_run, bounded=True)
 
     def _to_its_end(self, capacity: int) -> TrainingRun | None:
-        """Run within so many bytes, once; None where they are not enough."""
+        """Return the run within `capacity` bytes, made once; None if they are not enough."""
         if capacity not in self._ended:
             for oldest in list(self._ended)[: 1 - ENDED]:
                 del self._ended[oldest]
@@ -233,9 +234,9 @@ class StageRuns:
         return self._ended[capacity]
 
     def _least(self, result: TrainingRun, tensors: int) -> TrainingRun:
-        """Run what does not fit on a card as small as it ends on, where cached blocks need not
-        stay: what an allocator without an end keeps of them says little of the card that the run
-        needs."""
+        """Return a run that does not fit, on a card as small as it completes on, without spare
+        cached blocks: what an unlimited allocator keeps of them says little of the card that the
+        run needs."""
         reserved = max(result.reserved.values())
         for times in LEAST:
             if reserved <= LEAST[-1] * tensors:
@@ -250,20 +251,20 @@ class StageRuns:
         if self._walked is not None and not counts:
             return self._walked.again(self._p, capacity)
         splices = Splices() if self._splices else None
-        if capacity is not None:  # a walk that may not come to its end
+        if capacity is not None:  # a walk that may not complete
             return _run(self._p, Heap(capacity, self._p.allocator), self._stage, splices)
         tape, options = HeapTape(), self._p.allocator
         heap = CountedHeap(tape.notes) if counts else Heap(None, options, tape.notes)
         run = _run(self._p, heap, self._stage, splices)
-        if tape.short and Allocator(options).plain:  # which runs all courses that were counted
+        if tape.short and Allocator(options).plain:  # only a plain one replays every tape
             self._walked = WalkedRun(run, tape)
         return run
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Nodes and storages go by their counts: the collector of cycles finds nothing among them, and
-    walks over all of them again and again."""
+    """Disable the cyclic garbage collector: nodes and storages are freed by their counts, so it
+    finds nothing among them, and walks over all of them again and again."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -325,8 +326,8 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
 
 
 def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
-    """Put what is frozen beside the policy in memory: a copy of the model, in the same shares, and
-    copies of the adapter."""
+    """Allocate what is frozen besides the policy: a copy of the model, sharded like it, and copies
+    of the adapter."""
     objective = plan.objective
     if objective is None:
         return
@@ -337,8 +338,8 @@ def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
 
 
 def _copied(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
-    """Take as many bytes again as a component has, or one of so many parts of each, tensor by
-    tensor where each has its own."""
+    """Allocate a copy of component `name`, or one of `parts` equal parts of it, tensor by tensor if
+    each has its own storage."""
     storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}
     sizes = [x.nbytes for x in storages.values() if x.name == name]
     lacking = m.heap.live(name) - sum(sizes)
@@ -357,7 +358,7 @@ def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:
 
 
 def _packed(built: BuiltModel) -> tuple[int, int]:
-    """Numbers of parameters that are packed: of all, and of the layer that has most."""
+    """Return the elements of quantized parameters: of all, and of the layer that has most."""
     lead = {layer.path for layer in built.layers}
     total, each = 0, Counter[str]()
     for path, x in zip(each_below(built.params, lead), built.params.values(), strict=True):
@@ -380,7 +381,7 @@ def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
 
 
 def _built(m: Machine, plan: TrainingPlan, around: Around, stage: int) -> BuiltModel:
-    """Build the class of a stage; litgpt has classes of its own, with modules of other names."""
+    """Return the class of a stage; litgpt has its own classes, with modules of other names."""
     if plan.framework.name == "litgpt":
         from weighbridge.training import litgpt
 
@@ -422,7 +423,7 @@ def _step(
 
 
 def _workspace(plan: TrainingPlan) -> tuple[int, int]:
-    """Return the bytes of cuBLAS's workspace: (that stays, that is given back)."""
+    """Return the bytes of cuBLAS's workspace: (lasting, temporary)."""
     if plan.part is not None and plan.part.stack == "own":
         return 0, 0
     nbytes = cublas(plan.chip.capability, plan.torch).bytes
@@ -443,14 +444,14 @@ class Batches:
         self.first = False
         self.first_stage = stage == 0
         self.last_stage = stage == plan.sharding.pipeline - 1
-        self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
+        self.forgets: Callable[[], None] | None = None  # frees gradients, after the first forward
         self.in_flight = in_flight(plan.sharding, plan.accumulation, stage)
         self.waiting = waiting(plan.sharding, plan.accumulation, stage)
-        # Where parts of the model take turns, the last runs right before its backward
+        # If parts of the model take turns, the last one's loss runs right before its backward
         self.late = self.last_stage and plan.sharding.schedule == INTERLEAVED
         self.count = _count(plan, s.around, self.in_flight)
         self.buffers = StageBuffers(s, plan, stage, self.count)
-        self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
+        self.kept: list[Tensor] = []  # held by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
         self.first = first
@@ -467,7 +468,7 @@ class Batches:
         self.buffers.ends()
 
     def before(self, *, first: bool) -> None:
-        """The passes of a step without gradients, in front of its forward."""
+        """Run the passes of a step without gradients that come before its forward."""
         self.first = first
         objective = self.p.objective
         if objective is None:
@@ -479,7 +480,7 @@ class Batches:
                 self.s.m.heap.emptied(anew=True)
 
     def after(self) -> None:
-        """Let others have what is cached, where the framework does so."""
+        """Empty the allocator's cache, if the framework does so."""
         if self.p.objective is not None and self.p.objective.empties:
             self.s.m.heap.emptied(anew=True)
 
@@ -493,8 +494,9 @@ class Batches:
         head: Callable[[TrainingStep, Tensor], object],
         tokens: int = 0,
     ) -> None:
-        """A forward without gradients, dropouts and checkpoints, with its loss, or what scores its
-        tokens; the reference's has no adapters. `tokens` of a row, 0 for those of the step."""
+        """Run a forward without gradients, dropouts and checkpoints, with its loss, or the scores
+        of its tokens; the reference's has no adapters. `tokens` per row, 0 for those of the
+        step."""
         length = share(tokens, self.p.sharding.context) if tokens else self.s.length
         s = replace(self.s, batch=rows, length=length, checkpointing="none", inputs=[], outputs=[])
         m, adapted, trained = s.m, s.m.adapted, s.m.training
@@ -514,8 +516,8 @@ class Batches:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
-        """Run one micro-batch forward, and return its loss, or what is sent to the next stage; of a
-        late loss what it is made from."""
+        """Run one micro-batch forward, and return its loss, or what is sent to the next stage; for
+        a late loss its input."""
         s, p = self.s, self.p
         s.around.begins(s.m, s.built)
         with s.m.casting(p.autocast):
@@ -538,14 +540,14 @@ class Batches:
         return (self.program.loss if objective is None else objective.head.update)(s, hidden)
 
     def _reference(self) -> None:
-        """The frozen model's pass, where it runs while the policy's graph is there."""
+        """Run the frozen model's pass, if it runs while the policy's graph is alive."""
         objective = self.p.objective
         if objective is not None and objective.within:
             self._note("loss")
             self._quiet(REFERENCE, self.s.batch, objective.head.quiet)
 
     def _ended(self, end: Tensor, logits: Tensor | None) -> Tensor:
-        """Forget what a loss was made from, but for what the loop holds, and return it."""
+        """Free the inputs of a loss, except what the loop holds, and return it."""
         s, p = self.s, self.p
         s.inputs.clear()
         for given in s.outputs:
@@ -557,13 +559,13 @@ class Batches:
         return end
 
     def _compared(self, logits: Tensor | None) -> None:
-        """All logits but the last of a sequence, copied for the accuracy of tokens."""
+        """Copy all logits but the last of a sequence, for the accuracy of tokens."""
         if self.p.framework.copies_logits and logits is not None:
             each = logits.numel // self.s.length * (self.s.length - 1)
             self.s.m.hidden(logits.dtype.size(each), name="logits")
 
     def _hidden(self, s: TrainingStep) -> Tensor:
-        """Return the hidden states that come of the tokens, and of images and sounds at the first
+        """Return the hidden states of the tokens, with images and audio joined in at the first
         stage."""
         if s.prefix is not None:
             s.prefix.begins(s.m, s.batch)
@@ -587,8 +589,8 @@ class Batches:
 
 
 def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
-    """Return `hidden` itself; the outputs have what they hold of a prefix. Raises UnsupportedError
-    where the class that ran does not take what is trained before the tokens."""
+    """Return `hidden` itself; the outputs get the cache of a prefix. Raises UnsupportedError if the
+    class that ran does not support prompts or prefixes."""
     prompt = s.built.prompt
     if prompt is not None and not prompt.used:
         raise UnsupportedError(sentence("prompts.before", kind=s.built.kind))
@@ -599,15 +601,15 @@ def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
 
 
 def _count(plan: TrainingPlan, around: Around, in_flight: int) -> int:
-    """Count the micro-batches of a step that differ in what they find: the second has the gradients
-    of the first, and those in flight. Where those before the last do not reduce, that is another.
-    """
+    """Return the number of micro-batches of a step that differ: those in flight, and the next,
+    which finds the first's gradients. One more if only the last reduces."""
     apart = around.waits and plan.sharding.pipeline == 1
     return min(in_flight + (2 if apart else 1), plan.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
-    """Mark the end of the loss: the moment when the gradient of the hidden states is there."""
+    """Mark the end of the loss in backward: the moment when the gradient of the hidden states
+    exists."""
     out = Computed(hidden.shape, hidden.dtype, hidden.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -33,31 +33,31 @@ from weighbridge.training.launching import (
     unwritten,
 )
 
-WIDE = 79  # columns of a line
-STEPS = 8  # that there are rows for where no data set is named
-DECIDES = "# What decides the memory"  # before the statements that a screen shows
+WIDE = 79  # columns per line
+STEPS = 8  # steps that the stand-in rows are enough for
+DECIDES = "# What decides the memory"  # heading of the statements that a screen shows
 METHODS = {"full": "Full training", "lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
 MOVED = ("CPO", "ORPO")  # to trl.experimental (trl 1.16)
-WRITES = ("GRPO", "RLOO")  # trainers that write answers
+WRITES = ("GRPO", "RLOO")  # trainers that generate answers
 LOSS_TYPES: Mapping[str, tuple[str, ...]] = {
     "ipo": ('loss_type=["ipo"]',),
     "simpo": ('loss_type="simpo"', "cpo_alpha=0.0"),
 }
-ROWS = {  # a row that stands in for data, of trainers that compare or mark rows
+ROWS = {  # stand-in rows of data, for trainers that compare or label rows
     "DPO": '{"prompt": "a", "chosen": " a" * args.max_length, "rejected": " a" * args.max_length}',
     "KTO": '{"prompt": "a", "completion": " a" * args.max_length, "label": True}',
     # Rows longer than max_length are left out, with what a tokenizer puts around them (trl 1.16
     # trainer/reward_trainer.py): eight tokens fewer
     "Reward": '{word: " a" * (args.max_length - 8) for word in ("chosen", "rejected")}',
 }
-# Classes whose config has no num_experts, which TRL's fused loss reads for the balance of experts
-# (trl 1.16 trainer/utils.py, _fused_forward): without that balance it runs
+# Classes whose config has no num_experts, which TRL's fused loss reads for the load-balancing loss
+# (trl 1.16 trainer/utils.py, _fused_forward): without that loss it runs
 BALANCES_NONE = ("GraniteMoe", "Phimoe")
 WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
 
 
 def line(run: TrainerRun) -> TrainingLine:
-    """Return the script of a run, or the command of a program that learns from rewards; or why
+    """Return the script of a run, or the command of a program for reinforcement learning; or why
     there is none."""
     if run.settings["framework"] not in WRITERS:
         from weighbridge.training.learning import lines
@@ -69,7 +69,7 @@ def line(run: TrainerRun) -> TrainingLine:
 
 
 def script(run: TrainerRun) -> str:
-    """Return the whole file."""
+    """Return the text of the whole file."""
     parts = (_about(run), ["import argparse"], _imports(run), _decides(run), _data(run))
     return "\n\n".join(map("\n".join, (*parts, _trains(run)))) + "\n"
 
@@ -88,7 +88,7 @@ def _about(run: TrainerRun) -> Iterator[str]:
 
 
 def _imports(run: TrainerRun) -> Iterator[str]:
-    """Yield imports in the order that isort has them in."""
+    """Yield imports in isort's order."""
     t, config, trl = run.settings, run.packs, run.framework == "trl"
     if t.get("expandable_segments"):
         yield "import os"
@@ -153,13 +153,13 @@ def _decides(run: TrainerRun) -> Iterator[str]:
 
 
 def _allocator(run: TrainerRun) -> Iterator[str]:
-    """Yield what torch's allocator is told, which reads it when a device is first used."""
+    """Yield the setting of torch's allocator, which reads it when a device is first used."""
     if run.settings.get("expandable_segments"):
         yield f'os.environ["{VARIABLES[0]}"] = "{GROWING}"'
 
 
 def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
-    """Yield what from_pretrained is told, as keywords or as items of a dict."""
+    """Yield the arguments of from_pretrained, as keyword arguments or as items of a dict."""
     quoted = (lambda name: f'"{name}"') if sign == ": " else str
     yield f"{quoted('dtype')}{sign}torch.{run.settings['dtype']}"
     if run.packs is not None:
@@ -170,7 +170,7 @@ def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
 
 
 def assigned(name: str, call: str, values: Sequence[str]) -> Iterator[str]:
-    """Yield `name = call(values)` on one line, or with an argument a line."""
+    """Yield `name = call(values)` on one line, or with one argument per line."""
     yield from _wrapped(f"{name} = {call}(", values, ")")
 
 
@@ -185,7 +185,7 @@ def _wrapped(start: str, values: Sequence[str], end: str) -> Iterator[str]:
 
 
 def _pretty(start: str, value: dict[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield a dict as Python writes it, with an item a line where it is long."""
+    """Yield a dict as Python writes it, with one item per line if it is long."""
     if len(f"{indent}{start}{value!r},") <= WIDE:
         yield f"{indent}{start}{_quoted(value)}{',' if indent else ''}"
         return
@@ -217,13 +217,13 @@ def _adapters(run: TrainerRun) -> tuple[str, ...]:
 
 
 def _saved(run: TrainerRun) -> list[str]:
-    """Name the modules that are trained whole, but for the head that PEFT trains by its task."""
+    """Return the modules that are trained whole, except the head that PEFT trains by its task."""
     head = ("score",) if run.learns == "Reward" else ()
     return [name for name in run.settings["modules_to_save"] or () if name not in head]
 
 
 def _arguments(run: TrainerRun) -> Iterator[str]:
-    """Yield what an answer depends on, the most telling first."""
+    """Yield the arguments that an answer depends on, the most telling first."""
     t = run.settings
     yield f"per_device_train_batch_size={t['batch_size']}"
     if run.learns in WRITES:
@@ -253,16 +253,16 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
 
 
 def _tuning(run: TrainerRun) -> str:
-    """Name what is trained of the model."""
+    """Return the method that trains the model."""
     return str(run.settings["tuner"] if run.learns else run.settings["method"])
 
 
 def _answers(run: TrainerRun) -> Iterator[str]:
-    """Yield how many answers are written, how long they are, and what writes them."""
+    """Yield the arguments of generated answers: their number, their length, and the engine."""
     t = run.settings
     yield f"num_generations={t['num_generations']}"
     yield f"max_completion_length={t['max_new_tokens']}"
-    if t.get("kl_beta") or run.learns == "RLOO":  # whose own is 0.05
+    if t.get("kl_beta") or run.learns == "RLOO":  # whose default is
         yield f"beta={t.get('kl_beta') or 0.0}"
     if t["rollout_engine"] == "none":
         return
@@ -276,7 +276,7 @@ def _answers(run: TrainerRun) -> Iterator[str]:
 
 
 def _reading(run: TrainerRun) -> Iterator[str]:
-    """Yield what reads data, and evaluates beside training."""
+    """Yield the arguments of data loading, and of evaluation during training."""
     t = run.settings
     if workers := t.get("dataloader_num_workers"):
         yield f"dataloader_num_workers={workers}"
@@ -300,7 +300,7 @@ def _shards(run: TrainerRun) -> Iterator[str]:
 
 
 def _deepspeed(run: TrainerRun) -> dict[str, Any]:
-    """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
+    """Return DeepSpeed's configuration; the Trainer fills in what is "auto"."""
     away, stage = run.settings["offload"], int(run.settings["shard"][-1])
     share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
     if stage == 3:
@@ -333,7 +333,7 @@ def _data(run: TrainerRun) -> Iterator[str]:
 
 
 def _standing(run: TrainerRun) -> Iterator[str]:
-    """Yield the rows of a stand-in: as many as a few steps take on all ranks."""
+    """Yield stand-in rows: as many as a few steps take on all ranks."""
     t = run.settings
     rows = STEPS * t["batch_size"] * t["gradient_accumulation"] * t["data_parallel_size"]
     if run.learns in WRITES:
@@ -342,7 +342,7 @@ def _standing(run: TrainerRun) -> Iterator[str]:
     if run.learns:
         row = ROWS.get(run.learns, ROWS["DPO"])
         yield from _wrapped("row = {", row[1:-1].split(", "), "}")
-        if run.learns == "KTO":  # which compares those that are wanted with those that are not
+        if run.learns == "KTO":  # which compares wanted rows with unwanted ones
             both = '[row, {**row, "label": False}]'
             yield f"data = Dataset.from_list({both} * {ceil_div(rows, 2)})"
             return
@@ -361,7 +361,7 @@ def _standing(run: TrainerRun) -> Iterator[str]:
 
 
 def _named(run: TrainerRun) -> Iterator[str]:
-    """Yield what reads a data set: SFTTrainer reads texts by itself."""
+    """Yield the lines that load a data set: SFTTrainer tokenizes texts by itself."""
     if run.framework != "trl":
         yield "from datasets import load_dataset"
         yield ""

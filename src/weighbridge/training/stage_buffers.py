@@ -1,10 +1,10 @@
-"""What torch's pipelines hold of a stage beside the micro-batches in flight.
+"""Buffers of torch's pipelines per stage, besides the micro-batches in flight.
 
-    arrivals    a place for what the stage before sends, and one for the gradient that the next one
-                does, for each micro-batch of a step: made with the first, and kept
+    arrivals    a buffer for what the stage before sends, and one for the next one's gradient, for
+                each micro-batch of a step: made with the first, and kept
     outputs     of the last stage those of all micro-batches, to the beginning of the next step; at
                 the end of a step they are joined. Up to torch 2.7 the others keep theirs as well.
-                torchtitan asks for none since 2025-10-22 (e5ef99aa)
+                torchtitan requests none since 2025-10-22 (e5ef99aa)
 
 Source: torch 2.6 and 2.13 distributed/pipelining/stage.py (_make_tensor_from_meta,
 forward_one_chunk), schedules.py (_merge_outputs); pytorch/pytorch#153383.
@@ -21,8 +21,8 @@ NO_OUTPUTS = (2025, 10, 22)  # torchtitan
 
 
 class StageBuffers:
-    """The buffers of one rank of a stage, with nothing in them where a framework has pipelines of
-    its own. `runs` micro-batches are run: what those before them left is there from the first."""
+    """The buffers of one rank of a stage, empty if a framework has its own pipelines. `runs`
+    micro-batches are run: what earlier ones left is there from the first."""
 
     def __init__(self, s: TrainingStep, plan: TrainingPlan, stage: int, runs: int) -> None:
         there = plan.framework.name == "torchtitan" and plan.sharding.pipeline > 1
@@ -32,7 +32,7 @@ class StageBuffers:
             not since(plan.release, NO_OUTPUTS) if last else plan.torch < OF_LAST_ALONE
         )
         self._last, self._kept = last, list[Tensor]()
-        self._passed = max(0, plan.accumulation - runs)  # that are alike, and not run
+        self._passed = max(0, plan.accumulation - runs)  # micro-batches that are alike, and not run
         self._gradients: Tensor | None = None
         if not there:
             return
@@ -45,7 +45,7 @@ class StageBuffers:
                 self._gradients = s.m.pile(plan.accumulation, nbytes)
 
     def gradient(self, end: Tensor) -> Tensor | None:
-        """Return the gradient of what was sent, where it has a place of its own."""
+        """Return the gradient of what was sent, None if it has no buffer of its own."""
         if self._gradients is None:
             return None
         return Computed(end.shape, end.dtype, self._gradients.storage)
@@ -55,7 +55,7 @@ class StageBuffers:
         self._kept.clear()
 
     def keep(self, sent: Tensor) -> None:
-        """Keep what a stage gave: hidden states, or the logits of the last."""
+        """Keep a stage's output: hidden states, or the logits of the last."""
         if not self._keeps:
             return
         if self._passed and not self._kept:
