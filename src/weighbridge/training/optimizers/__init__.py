@@ -84,7 +84,7 @@ def optimizer(name: str) -> Optimizer:
 
 
 def taken_as(name: str) -> str:
-    """Say in a sentence where a name is read as another one; "" for a spelling of its own."""
+    """Return a sentence if a name is read as another optimizer; "" for its own spelling."""
     known = optimizer(name).name
     return "" if _key(known) == _key(name) else sentence("optimizer_taken", name=name, known=known)
 
@@ -95,13 +95,14 @@ DECAY = "weight_decay"
 PROJECTED = tuple(row.name for row in lowrank.ROWS)
 WITHOUT_MEMORY = ("scale", "update_proj_gap")
 MOST_RANK = 1 << 20
-WORDS = {"true": True, "false": False, "none": None}  # torch: None is its own choice
+WORDS = {"true": True, "false": False, "none": None}  # torch: None leaves the choice to it
 FOREACH_SINCE = (2, 0)  # by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
 def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
-    """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
+    """Return the optimizer as a version of torch steps it with these arguments. Raises
+    UsageError."""
     if optimizer.name in PROJECTED:
         return _ranked(optimizer, written)
     if optimizer.name not in ADAMS:
@@ -135,7 +136,7 @@ def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...])
 
 
 def _ranked(optimizer: Optimizer, arguments: Sequence[str]) -> Optimizer:
-    """Take the rank that was given; what else the Trainer hands on takes no memory."""
+    """Return the optimizer with the given rank; the Trainer's other arguments take no memory."""
     for one in arguments:
         name, _, value = one.partition("=")
         name, value = name.strip(), value.strip()
@@ -162,7 +163,8 @@ def _three(param: LeafTensor) -> Iterator[State]:
 
 
 def _decayed(step: plain.Step) -> plain.Step:
-    """Sums of all parameters go before the root is taken (torch 2.13), of one they stay."""
+    """Return `step` with weight decay: sums of all parameters are freed before the root (torch
+    2.13)."""
 
     def decayed(m: Machine, params: Sequence[LeafTensor]) -> None:
         if step is plain.two_of_each:

@@ -1,11 +1,11 @@
 """Optimizers with states in 8 or 4 bits.
 
     bitsandbytes    32 bit: float32 whatever the parameter's dtype
-                    8 bit: a byte a number and a float32 for every 256; float32 below 4,096 numbers
-                    and, with the Trainer, for embeddings
-                    paged: managed memory from 100,000 numbers on
-    torchao         8 bit: the same in blocks of 256, where blocks fit; 4 bit: half a byte, in
-                    blocks of 256 as the Trainer asks; each tensor has its own map of values
+                    8 bit: a byte per element and a float32 for every 256; float32 below 4,096
+                    elements and, with the Trainer, for embeddings
+                    paged: managed memory from 100,000 elements on
+    torchao         8 bit: the same in blocks of 256, if blocks fit; 4 bit: half a byte, in
+                    blocks of 256 as the Trainer sets; each tensor has its own map of values
 
 Kernels of bitsandbytes update in place; torchao compiles a step for each parameter. Source:
 bitsandbytes 0.50 optim/optimizer.py (init_state, get_state_buffer), optim/ademamix.py; torchao 0.18
@@ -27,13 +27,13 @@ from weighbridge.training.optimizers.row import Optimizer, State, Where
 
 SMALL = 4096  # min_8bit_size
 BLOCK = 256
-PAGED = 100_000  # numbers from which a paged state is in managed memory
+PAGED = 100_000  # elements from which a paged state is in managed memory
 BITSANDBYTES = "bitsandbytes optim/optimizer.py"
 TORCHAO = "torchao optim/adam.py"
 
 
 def _states(param: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterator[State]:
-    """`count` of them, as Optimizer1State and Optimizer2State keep them."""
+    """Yield `count` states, as Optimizer1State and Optimizer2State keep them."""
     where: Where = "managed" if paged and param.numel >= PAGED else "device"
     wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     for i in range(count):
@@ -55,7 +55,7 @@ def _ademamix(param: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
 
 
 def _torchao(param: LeafTensor, *, bits: int, block: int, values: int) -> Iterator[State]:
-    """OptimState8bit, OptimState4bit: codes, scales, and the map of `values`."""
+    """Yield codes, scales, and the map of `values`, as in OptimState8bit and OptimState4bit."""
     for name in ("exp_avg", "exp_avg_sq"):
         if param.numel < SMALL or param.numel % block:
             yield State(name, param.shape, param.dtype)
@@ -66,19 +66,19 @@ def _torchao(param: LeafTensor, *, bits: int, block: int, values: int) -> Iterat
 
 
 def _scaled(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """The compiled step of one parameter: both averages in float32, which their scales, their codes
-    and the update read (single_param_adam)."""
+    """Take the compiled step of one parameter: both averages in float32, which their scales, their
+    codes and the update read (single_param_adam)."""
     for p in params:
         if p.numel >= SMALL and p.numel % BLOCK == 0:
             m.hidden(FLOAT32.size(p.numel), FLOAT32.size(p.numel))
 
 
-TUNING = "clones of the autotuner"  # what they count as
+TUNING = "clones of the autotuner"  # name of their bytes
 PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned host memory
 
 
 def clones(param: LeafTensor, bits: int) -> int:
-    """Return the bytes of what a compiled step changes: the parameter and the codes of both
+    """Return the bytes that a compiled step changes: the parameter and the codes of both
     averages."""
     if param.numel < SMALL or param.numel % BLOCK:
         return 0
@@ -87,7 +87,7 @@ def clones(param: LeafTensor, bits: int) -> int:
 
 def tuned(optimizer: Optimizer, torch: tuple[int, ...]) -> Optimizer:
     """Return the optimizer with the clones of its first step: Inductor's autotuner copies every
-    argument that a kernel changes, to try two configurations of it."""
+    argument that a kernel changes, to try two configurations."""
     bits = TUNED.get(optimizer.name)
     if bits is None:
         return optimizer

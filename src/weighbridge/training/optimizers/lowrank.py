@@ -1,9 +1,9 @@
-"""Optimizers that keep less than a number a parameter: rows and columns, or nothing.
+"""Optimizers that keep less than one element per parameter: rows and columns, or nothing.
 
-    adafactor    float32 sums of rows and columns of a matrix, a number each for other tensors; one
-                 parameter at a time in float32: its gradient and itself where they are not, the
+    adafactor    float32 sums of rows and columns of a matrix, an element each for other tensors;
+                 one parameter at a time in float32: its gradient and itself if they are not, the
                  update and a copy of it
-    lomo         nothing; a gradient is used and goes while backward runs
+    lomo         nothing; a gradient is used and freed while backward runs
     adalomo      rows and columns, the same way
 
 Source: transformers 5.23 optimization.py (Adafactor.step); lomo_optim 0.1 lomo.py, adalomo.py.
@@ -14,9 +14,9 @@ Optimizers whose states are of a projection of the gradient: GaLore and APOLLO.
     anything else                    as AdamW
 
 GaLore's projector comes from a decomposition of the gradient in float32, APOLLO's is random; both
-work one parameter at a time. Which modules are projected the Trainer is told
-(optim_target_modules); its examples name attention and feed-forwards, which is taken here. The rank
-is the Trainer's default, or its optim_args': papers and scripts take 1024 for a 7B.
+work one parameter at a time. The user sets which modules the Trainer projects
+(optim_target_modules); its examples name attention and MLPs, which is assumed here. The rank is the
+Trainer's default, or its optim_args': papers and scripts take 1024 for a 7B.
 
 Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.py; transformers
 5.23 trainer_optimizer.py.
@@ -42,7 +42,8 @@ def factors(param: LeafTensor) -> Iterator[State]:
 
 
 def _adafactor(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """Local variables of one parameter live until the next one's take their names."""
+    """Step one parameter after the other; its local variables live until the next one's take their
+    names."""
     grad = wide = update = None
     for p in params:
         narrow = p.dtype != FLOAT32
@@ -122,7 +123,7 @@ def _eight(rank: int) -> States:
 
 
 def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
-    """States as bitsandbytes makes them (init_state): small tensors are not GaLore's own case."""
+    """Yield states as bitsandbytes makes them (init_state), for small tensors as well."""
     for i in (1, 2):
         yield State(f"state{i}", shape, FLOAT32 if count < SMALL else UINT8)
         if count >= SMALL:
@@ -157,7 +158,7 @@ def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Leaf
 
 
 def _decomposed(m: Machine, param: LeafTensor, dtype: DType) -> None:
-    """torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh beside a copy."""
+    """Take torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh besides a copy."""
     short, long = min(param.shape), max(param.shape)
     copy = dtype.size(short * long) if param.dtype != dtype else 0
     m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))

@@ -1,4 +1,4 @@
-"""torch.optim, as it runs on CUDA: all parameters at once (foreach) unless fused is asked for.
+"""torch.optim on CUDA: all parameters at once (foreach) unless the user sets fused.
 
     adam, adamw   exp_avg, exp_avg_sq in the parameter's dtype; a step takes the root of the second,
                   of all parameters together (_multi_tensor_adam); fused takes nothing; both by
@@ -10,9 +10,9 @@
 
 Source: torch 2.13 torch/optim.
 
-Optimizers of libraries of their own keep as much, or more, in the parameter's dtype:
+Optimizers of other libraries keep as much, or more, in the parameter's dtype:
 
-    schedule-free    z beside one average (none for SGD); a step divides all of them into a copy
+    schedule-free    z besides one average (none for SGD); a step divides all of them into a copy
     stable_adamw     two averages, one more in 16 bits (Kahan); a step takes one copy
     grokadamw        three averages, kept on the host and moved for the step of their parameter
     soap             two averages; of sides up to 10,000 two square matrices each, in the
@@ -43,7 +43,7 @@ def two(param: LeafTensor) -> Iterator[State]:
 
 
 def with_step(states: States) -> States:
-    """Add the step's number to states: fused kernels count steps on the device."""
+    """Return `states` with the step's number: fused kernels count steps on the device."""
 
     def all_states(param: LeafTensor) -> Iterator[State]:
         yield State("step", (), FLOAT32)
@@ -65,12 +65,12 @@ def none(param: LeafTensor) -> Iterator[State]:
 
 
 def copies(m: Machine, params: Sequence[LeafTensor]) -> list[Tensor]:
-    """Make a tensor like every parameter, all alive together."""
+    """Return a tensor like every parameter, all alive together."""
     return [m.new(p.shape, p.dtype) for p in params]
 
 
 def _row(m: Machine, params: Sequence[LeafTensor]) -> Sequence[LiveTensor]:
-    """Make the same in one go. Python frees a list from its end: so are these to be dropped."""
+    """Return such copies, allocated at once, last first: Python frees a list from its end."""
     return m.heap.row([p.nbytes for p in params], m.name)[::-1]
 
 
@@ -79,7 +79,7 @@ def one_copy(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """One parameter after the other; the variable holds that of the one before."""
+    """Copy one parameter after the other; the variable holds the previous one's copy."""
     denom = None
     for p in params:
         denom = m.new(p.shape, p.dtype)
@@ -87,8 +87,8 @@ def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def two_of_each(m: Machine, params: Sequence[LeafTensor], beside: int = 0) -> None:
-    """_single_tensor_adam: (exp_avg_sq.sqrt() / correction).add_(eps), without foreach: the root
-    goes when the quotient is there, which stays until there is that of the next parameter. So do
+    """Step as _single_tensor_adam, without foreach: (exp_avg_sq.sqrt() / correction).add_(eps). The
+    root is freed once the quotient exists, which stays until the next parameter's does. So do
     tensors `beside` them."""
     denom: Tensor | None = None
     grads: list[Tensor] = []
@@ -111,7 +111,7 @@ def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def by_muon(param: LeafTensor) -> bool:
-    """Tell whether Muon steps a parameter: a matrix between the embedding and the head."""
+    """Return whether Muon steps a parameter: a matrix between the embedding and the head."""
     return len(param.shape) == 2 and param.kind not in EMBEDDED and not param.name.startswith(HEADS)
 
 
@@ -128,7 +128,8 @@ def _muon_step(m: Machine, params: Sequence[LeafTensor]) -> None:
 
 
 def _orthogonal(m: Machine, param: LeafTensor) -> None:
-    """_zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the gradient."""
+    """Take _zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the
+    gradient."""
     short = min(param.shape)
     m.product()
     grad = m.new(param.shape, BFLOAT16) if param.dtype != BFLOAT16 else None
@@ -167,7 +168,7 @@ ROWS = (
 )
 
 
-# ---- optimizers of libraries of their own
+# ---- optimizers of other libraries
 
 LARGEST = 10_000  # max_precondition_dim
 TWO_SIDES = 2  # of a tensor whose rows and columns are summed
@@ -237,8 +238,8 @@ def _shampoo(param: LeafTensor) -> Iterator[State]:
 
 
 def _soap_step(m: Machine, params: Sequence[LeafTensor]) -> None:
-    """The projected gradient and average, the root, the product, and what is projected back; every
-    so often a decomposition of the largest square."""
+    """Take the projected gradient and average, the root, the product, and its projection back; now
+    and then a decomposition of the largest square."""
     for p in params:
         sides = [n for n in p.shape if n <= LARGEST] if len(p.shape) > 1 else []
         square = p.dtype.size(max(sides, default=0) ** 2)

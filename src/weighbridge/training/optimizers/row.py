@@ -1,6 +1,5 @@
-"""One optimizer as memory sees it, and at work: states from the first step on, temporaries, and no
-gradients behind it.
-"""
+"""Record of one optimizer's memory, and the optimizer of a rank: states from the first step on,
+temporaries, and no gradients after it."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import prod
@@ -11,7 +10,7 @@ from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
 
-Where = Literal["device", "managed", "host"]  # managed: pages that move between them
+Where = Literal["device", "managed", "host"]  # managed: pages that move between device and host
 
 
 class State(NamedTuple):
@@ -25,20 +24,20 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """`states` of one parameter, which read its shape, dtype and kind, and of its name at most the
-    first part ("lm_head"); `step` takes, in order, what a step over all of them takes, and
-    gives it back. `early`: states are made with the optimizer, not in the first step.
-    `in_backward`: every parameter is stepped when its gradient is there, which goes at once."""
+    """Memory of one optimizer. `states` of a parameter depend on its shape, dtype and kind, and on
+    the first part of its name ("lm_head"); `step` allocates and frees what a step of all parameters
+    takes. `early`: states are made with the optimizer, not in the first step. `in_backward`: every
+    parameter is stepped when its gradient exists, which is freed at once."""
 
     name: str
     states: Callable[[LeafTensor], Iterable[State]]
     step: Callable[[Machine, Sequence[LeafTensor]], None]
     source: str
-    formula: str = ""  # states of a parameter, in words
+    formula: str = ""  # states per parameter, in words
     early: bool = False
     in_backward: bool = False
     unsure: Callable[[LeafTensor], int] | None = (
-        None  # bytes of one parameter that it may take besides
+        None  # bytes that it may take besides, for one parameter
     )
     assumed: bool = False  # read off its source and not followed step by step
 
@@ -47,9 +46,9 @@ class Optimizer:
 
 
 class Optimization:
-    """`elsewhere` counts the bytes of states that are not in the allocator's memory. `zeroes`:
-    gradients stay behind a step, as zeros (torch 1) or until zero_grad comes later. `apart`: one
-    parameter is stepped at a time."""
+    """The optimizer of one rank. `elsewhere` counts bytes of states outside the allocator's memory.
+    `zeroes`: gradients stay after a step, as zeros (torch 1) or until a later zero_grad. `apart`:
+    one parameter is stepped at a time."""
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class Optimization:
                 p.hooks.append(self._at_once)
 
     def start(self, m: Machine) -> None:
-        """Make the states of all parameters, of those that have none yet."""
+        """Make the states of all parameters that have none yet."""
         self._start(m, self.params)
 
     def step(self, m: Machine) -> None:
@@ -98,7 +97,7 @@ class Optimization:
         param.grad = None
 
     def _start(self, m: Machine, params: Iterable[LeafTensor]) -> None:
-        """Make the states of those that have none yet, in a row; they stay to the end."""
+        """Make the states of parameters that have none yet, in a row; they stay to the end."""
         here: list[int] = []
         for param in params:
             if param.name in self._started:
@@ -113,7 +112,7 @@ class Optimization:
         m.heap.row(here, "optimizer_states")
 
     def _states(self, param: LeafTensor) -> tuple[tuple[Where, int], ...]:
-        """Where the states of a parameter are, and their bytes: the same of all that are alike."""
+        """Return where a parameter's states are, and their bytes; cached for parameters alike."""
         key = param.shape, param.dtype, param.kind, param.name.partition(".")[0]
         if key not in self._sizes:
             self._sizes[key] = tuple(
