@@ -1,8 +1,8 @@
-"""What the Trainer and TRL are told so that they train a model as it was sized, or why they cannot
-be told: no switch, several cards that share a layer, a format that no loader makes.
+"""Settings of the Trainer and TRL that train a model as estimated, or why there are none: no
+switch, several cards that split a layer, a format that no loader makes.
 
-    TrainerRun      one run; scripts.py writes the file of it
-    unwritten()     the reason that there is none
+    TrainerRun      one run; scripts.py writes its file
+    unwritten()     the reason if there is no script
     start()         the command that starts it
 """
 
@@ -22,14 +22,14 @@ from weighbridge.workload import Train
 from weighbridge.workload.train import LEARNS, TUNERS
 
 WRITES = ("trainer", "trl")
-# Switches of the loss: what each framework does without one, and with use_liger_kernel
+# Switches of the loss: each framework's without one, and with use_liger_kernel
 LOSSES: Mapping[str, Mapping[str, bool]] = {
     "trainer": {"standard": False, "liger": True},
     "trl": {"trl": False, "liger": True},
 }
 UPCASTS = {"trainer": ("none", "peft"), "trl": ("none", "trl")}
 CHECKPOINTS = {"none": False, "full": True}
-# transformers 5.23 training_args.py (OptimizerNames), of those whose memory we know
+# transformers 5.23 training_args.py (OptimizerNames), those whose memory is known
 _OPTIMIZERS = """
 adamw_torch adamw_torch_fused adafactor adamw_torch_4bit adamw_torch_8bit ademamix sgd adagrad
 adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit lion_32bit paged_adamw_32bit paged_adamw_8bit
@@ -51,14 +51,14 @@ LEARNED = {  # a method -> how TRL's trainer and config begin
     "ipo": "DPO",
     "simpo": "CPO",
 }
-# Settings of roles that TRL's own arguments have no words for
+# Settings of roles that TRL's arguments do not have
 OF_ROLES = (
     *("critic", "reward_model", "entropy", "logprob_batch_size", "max_tokens_per_gpu", "packing"),
     *("rollout_version", "rollout_gpu", "rollout_offload", "max_num_seqs", "sync_bucket"),
     "sync_parts",
     "standby",
 )
-# What a script has no words for, where the user asked for it
+# Settings that a script cannot express, if the user set them
 ELSEWHERE = (
     *("optim_args", "compile", "optimizer_in_backward", "padded", "gptq_kernel", "images"),
     *("image_size", "audio_seconds", "base_model", "engine_version", "framework_version"),
@@ -71,8 +71,8 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingLine:
-    """What is pasted or saved, or a sentence that says why there is nothing. `script`: a launcher
-    starts it on each of several cards."""
+    """A text to paste or save, or a sentence why there is none. `script`: a launcher starts it on
+    each of several cards."""
 
     text: str = ""
     why: str = ""
@@ -81,13 +81,13 @@ class TrainingLine:
 
 @dataclass(frozen=True, slots=True)
 class TrainerRun:
-    """One run: `settings` has every setting as it was used, `asked` what the user typed."""
+    """One run: `settings` are all effective ones, `asked` what the user typed."""
 
     settings: Mapping[str, Any]
     asked: Train
-    model: str  # what from_pretrained is given
+    model: str  # argument of from_pretrained
     cls: str
-    stored: str = ""  # the format that its files are packed in, and the quant_method of its config
+    stored: str = ""  # quantization of its files, and the quant_method of its config
     method: str = ""
 
     @property
@@ -96,8 +96,8 @@ class TrainerRun:
 
     @property
     def learns(self) -> str:
-        """Name the trainer of TRL that learns from rewards or preferences, of which scripts are
-        written: "DPO"; "" of every other run."""
+        """Return the name of TRL's trainer for rewards or preferences, if scripts are written for
+        it: "DPO"; "" for every other run."""
         learned = LEARNED.get(str(self.settings["method"]), "")
         return learned if self.framework == "trl" else ""
 
@@ -112,8 +112,8 @@ class TrainerRun:
 
     @property
     def packs(self) -> ConfigCall | None:
-        """Return the config of bitsandbytes and others where the loader packs, or the one that
-        unpacks what is stored packed."""
+        """Return the config of bitsandbytes and others if the loader quantizes, or the one that
+        dequantizes what is stored quantized."""
         form = self.settings["quantization"]
         if form is None:
             return dequantizing(self.method) if self.stored else None
@@ -121,21 +121,21 @@ class TrainerRun:
 
     @property
     def _computes(self) -> str:
-        """Return the dtype of products with unpacked weights: autocast's, else the one they were
-        loaded in."""
+        """Return the dtype of products with dequantized weights: autocast's, else the dtype at
+        load."""
         mixed = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}
         return mixed.get(str(self.settings["precision"]), str(self.settings["dtype"]))
 
 
 def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
-    """Return the command that starts a script on so many devices, at most `inside` of them on each
-    machine, eight where nobody says."""
+    """Return the command that starts a script on `count` devices, at most `inside` per machine, by
+    default eight."""
     words = by_machine(Ranks(data=count, per_machine=inside or MACHINE))
     return f"torchrun {words} {file}" if count > 1 else f"python {file}"
 
 
 def by_machine(ranks: Ranks) -> str:
-    """Return the words by which torchrun starts all ranks, which name the machines where there are
+    """Return torchrun's arguments that start all ranks; they include the machines if there are
     several."""
     several = ranks.machines
     named = f"--nnodes {several} " if several > 1 else ""
@@ -143,7 +143,7 @@ def by_machine(ranks: Ranks) -> str:
 
 
 def unwritten(run: TrainerRun) -> str:
-    """Return what the framework cannot be asked for in a line; "" where it can."""
+    """Return what the framework cannot be set to in a line; "" if nothing."""
     t = run.settings
     if run.framework not in WRITES:
         return sentence("own_files", framework=run.framework, known=" and ".join(WRITES))
@@ -171,8 +171,8 @@ def unwritten(run: TrainerRun) -> str:
 
 
 def _other_config(method: str) -> str:
-    """Say why there is no script of a method that TrainingArguments and LoRA's config do not
-    tell."""
+    """Return why there is no script for a method that TrainingArguments and LoRA's config do not
+    have."""
     if method in LEARNS:
         return sentence("learning_scripts", method=method)
     return sentence("lora_scripts", tuner=TUNERS[method])
@@ -191,8 +191,8 @@ def _beside(run: TrainerRun) -> str:
 
 
 def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
-    """Tell whether a script that names none has this value: the newest release, and as many
-    sequences of an engine as TRL asks for (trl 1.16 generation/vllm_generation.py)."""
+    """Return whether a script without the setting has this value: the newest release, and an
+    engine's sequences as TRL sets them (trl 1.16 generation/vllm_generation.py)."""
     rows = int(run.settings["batch_size"]) * int(run.settings["gradient_accumulation"])
     if name == "engine_version":
         return release(typed.strip().removeprefix("v")) == release(NEWEST)
@@ -202,8 +202,8 @@ def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
 
 
 def _packed(run: TrainerRun) -> str:
-    """Say why no loader gives the format of a run; "" where one does. What is packed is not packed
-    again: transformers raises ValueError since 4.56 (quantizers/auto.py,
+    """Return why no loader gives the format of a run; "" if one does. A quantized model is not
+    quantized again: transformers raises ValueError since 4.56 (quantizers/auto.py,
     merge_quantization_configs), and kept the checkpoint's own format before."""
     form = run.settings["quantization"]
     if form == (run.stored or None):

@@ -1,9 +1,9 @@
-"""LitGPT's class in memory: parameters as they are made, and linears that have adapters. Its
-forward is forward/nets/litgpt.py.
+"""LitGPT's class in memory: parameters in the order in which they are made, and linears with
+adapters. Its forward is forward/nets/litgpt.py.
 
     packed      every linear, the head too, from float16 (Lightning); bitsandbytes 0.42 keeps the
                 input of each on its function's context
-    embedding   another matrix than the head
+    embedding   a matrix separate from the head's
 
 Source: litgpt lora.py, finetune/lora.py of April 2024 (5895df10) and September 2024 (00af8b0d,
 0.4.13); lightning fabric/plugins/precision/bitsandbytes.py; bitsandbytes pull request 1270.
@@ -30,15 +30,14 @@ from weighbridge.training.forward.step import Around, BuiltModel
 from weighbridge.training.forward.tensors import LeafTensor, Shape, Tensor
 from weighbridge.training.plan import TrainingPlan
 
-BITSANDBYTES_SINCE = (0, 5)  # another than 0.42
+BITSANDBYTES_SINCE = (0, 5)  # a bitsandbytes newer than 0.42
 QKV = ("query", "key", "value")
 PARTS = (*QKV, "projection", "mlp", "head")
 
 
 @frozen_record
 class LitgptSizes:
-    """Sizes of one model as litgpt's Config has them. `turned`: numbers of a head that RoPE
-    rotates."""
+    """Sizes of one model as in litgpt's Config. `turned`: elements of a head that RoPE rotates."""
 
     layers: int
     hidden: int
@@ -50,7 +49,7 @@ class LitgptSizes:
     biased: bool
     head_biased: bool
     norm_biased: bool
-    norms: int  # of a layer
+    norms: int  # per layer
     parallel: bool
 
     @property
@@ -100,7 +99,7 @@ def _norm(spec: Spec) -> bool:
 
 
 def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
-    """Linears first where they are made first: the head, then layers."""
+    """Return the class, its linears in the order in which they are made: the head, then layers."""
     if plan.sharding.tensor * plan.sharding.pipeline > 1:
         raise UnsupportedError(sentence("litgpt_layers"))
     if plan.subject.choice.scheme is not None and plan.sharding.cards > 1:
@@ -151,7 +150,7 @@ def _layer(making: "_Making", sizes: LitgptSizes, path: str) -> None:
 
 
 class _Making:
-    """Parameters as they are made, and what stands in for linears."""
+    """Parameters in the order in which they are made, and the replacements of linears."""
 
     def __init__(self, m: Machine, plan: TrainingPlan, around: Around) -> None:
         self.m = m

@@ -1,5 +1,5 @@
-"""Packages that have kernels for layers that are no attention: state spaces, gated delta nets,
-short convolutions. transformers runs them where a package is installed, and else in torch.
+"""Packages with kernels for layers other than attention: state spaces, gated delta nets, short
+convolutions. transformers uses them if they are installed, else torch.
 
 Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_fallback).
 """
@@ -13,24 +13,24 @@ from weighbridge.training.frameworks import Framework
 
 MODELLED = (GatedDelta, Mamba2, ShortConv)
 # transformers; before, the norm of a delta net has a kernel as well (fla's FusedRMSNormGated), and
-# others' kernels were called otherwise: what they keep was not followed
+# other kernels had other names: what they save is unknown
 SINCE = (5, 17)
-UNREAD = 0.5  # of what is counted, the least that they may keep (assumed)
+UNREAD = 0.5  # least share of the counted bytes that they may save (assumed)
 
 
 def of(body: Body) -> str:
-    """Name the packages that layers of the model have kernels of; "" for none."""
+    """Return the packages that have kernels for layers of the model; "" for none."""
     return " and ".join(packages(_kinds(body)))
 
 
 def modelled(body: Body) -> bool:
-    """Tell whether the kernels of all such layers are modelled, and there are any."""
+    """Return whether the kernels of all such layers are modelled, and there are any."""
     kinds = _kinds(body)
     return bool(kinds) and all(kind in MODELLED for kind in kinds)
 
 
 def older(version: tuple[int, int]) -> str:
-    """Say that a release calls kernels that were not followed; "" for one whose were."""
+    """Return a remark if a release calls kernels that were not followed, else ""."""
     if version >= SINCE:
         return ""
     return sentence("kernels.older", release="{}.{}".format(*SINCE))
@@ -53,6 +53,6 @@ def refuse(subject: Subject, asked: str, framework: Framework) -> None:
 
 
 def _kinds(body: Body) -> list[type]:
-    """List the kinds of layers that have such kernels, each once."""
+    """Return the kinds of layers that have such kernels, each once."""
     found = (type(mixer) for block in body.blocks for mixer in block.mixers)
     return [kind for kind in dict.fromkeys(found) if PACKAGES[kind]]

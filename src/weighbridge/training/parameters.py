@@ -1,6 +1,6 @@
 """The parameters of the class that is trained, from those of the checkpoint.
 
-transformers 5 holds the routed experts of a layer in stacks, [E, 2 F, D] and [E, D, F], where
+transformers 5 holds the routed experts of a layer in stacks, [E, 2 F, D] and [E, D, F], while
 checkpoints have them one by one (core_model_loading.py, conversion_mapping.py); 4.x holds them as
 checkpoints do.
 """
@@ -20,9 +20,9 @@ LANGUAGE = "language model"
 
 @frozen_record
 class Members:
-    """The parameters of a class in one version of transformers, before any rank has its share of
-    it. `placed` are the positions of `specs` in the order in which they come to the device;
-    `layers` the numbers of the language model's, by their path."""
+    """The parameters of a class in one version of transformers, before sharding. `placed` are the
+    positions of `specs` in the order in which they come to the device; `layers` the layer numbers
+    of the language model, by their path."""
 
     specs: tuple[ParameterSpec, ...]
     placed: tuple[int, ...]
@@ -30,8 +30,8 @@ class Members:
 
 
 def members(plan: Blueprint, *, major: int, text_alone: bool = False) -> Members:
-    """Return the class's parameters in its order, tied ones once; those of its language model,
-    where that is `text_alone`. They are made once for a class."""
+    """Return the class's parameters in its order, tied ones once; if `text_alone`, those of its
+    language model. They are cached for a class."""
     merged = major >= MERGES
     key = ("members", merged, text_alone)
     return memo(plan, key, lambda: _members(plan, merged=merged, text_alone=text_alone))
@@ -64,8 +64,8 @@ def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[
 
 def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
     """Yield parameters with the experts of a layer in stacks: the first stands for all, and gate
-    and up are joined. Experts beyond those that a token is routed among are a stack of their own
-    (Ernie 4.5 VL: text_moe and vision_moe, whose experts are narrower)."""
+    and up are joined. Experts of another router group are a separate stack (Ernie 4.5 VL: text_moe
+    and vision_moe, whose experts are narrower)."""
     seen: dict[str, list[Param]] = {}
     for p in params:
         one = expert(p.name) if p.kind == "expert" else None

@@ -1,11 +1,11 @@
-"""PEFT's methods that train what stands before the tokens, and no linear of the model.
+"""PEFT's methods that train tokens or keys before the sequence, and no linear of the model.
 
-    method          numbers that are trained, of n tokens (--virtual-tokens), D the model's width
+    method          trained elements, of n tokens (--virtual-tokens), D the model's width
     prompt-tuning   n D
     p-tuning        n D + 3 (D D + D)
-    prefix-tuning   n times what a layer has of keys and values, of all layers
+    prefix-tuning   n times the keys and values of a layer, of all layers
 
-A prefix is not put before keys while layers are computed again, so that PEFT refuses checkpoints.
+A prefix is not put before keys while layers are recomputed, so PEFT refuses checkpoints.
 
 Source: PEFT 0.21 tuners/{prompt_tuning,p_tuning,prefix_tuning}/model.py and config.py (no
 projection, encoder_hidden_size as wide as the model), utils/other.py
@@ -30,12 +30,12 @@ from weighbridge.workload.train import TUNERS
 
 PREFIX = "prefix-tuning"
 LINEARS = {"p-tuning": 3}
-USUAL_TOKENS = 20  # assumed: PEFT has no default; its docstrings' examples have so many
+USUAL_TOKENS = 20  # assumed: PEFT has no default; the examples of its docstrings have 20
 OF_LINEARS = ("lora_r", "lora_alpha", "lora_targets", "lora_dropout", "modules_to_save")
 
 
 def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError or UnsupportedError where PEFT, or our rules, have nothing for it."""
+    """Raise UsageError or UnsupportedError if PEFT, or weighbridge, does not support it."""
     alone(w, framework, shares)
     method, body = w.method or "", subject.body
     for name in OF_LINEARS:
@@ -56,8 +56,8 @@ def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -
 
 
 def key_heads(body: Body) -> list[tuple[int, int]]:
-    """Return (heads, size) of each layer's keys, and of its values. Raises UnsupportedError where a
-    layer has not the same of both, or mixes tokens by something else."""
+    """Return (heads, size) of each layer's keys, and of its values. Raises UnsupportedError if a
+    layer's keys and values differ, or it has no plain attention."""
     found = []
     for block in body.blocks:
         mixers = block.mixers
@@ -72,8 +72,8 @@ def key_heads(body: Body) -> list[tuple[int, int]]:
 def put_before(
     make: Maker, adapters: Adapters, body: Body, dtype: DType, params: dict[str, LeafTensor]
 ) -> Prompt | KeyPrefix:
-    """Put what is trained before the tokens in memory, and into `params`; `dtype` is that of the
-    model's weights, which keys are given."""
+    """Allocate the trained prompt or prefix, and add it to `params`; `dtype` is that of the model's
+    weights, which keys get."""
     tokens, width = adapters.virtual_tokens, body.hidden
 
     def parameter(name: str, *shape: int) -> LeafTensor:

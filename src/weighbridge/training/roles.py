@@ -1,9 +1,9 @@
-"""Models beside the policy: a tree with one output in the place of the vocabulary, as reward models
-and critics have it.
+"""Models besides the policy: a tree with one output instead of the vocabulary, as in reward models
+and critics.
 
 AutoModelForSequenceClassification with num_labels=1 is a base model and `score`, a Linear without
-bias of [1, hidden]; there is no lm_head, and where the head was the embedding, that stays alone.
-`score` has the dtype of the model, and is trained whole, beside adapters too (PEFT, SEQ_CLS).
+bias of [1, hidden]; there is no lm_head, and if the head was the embedding, only that stays.
+`score` has the dtype of the model, and is trained whole, with adapters too (PEFT, SEQ_CLS).
 
 Source: transformers 5.23 modeling_layers.py (GenericForSequenceClassification); trl 1.16
 trainer/reward_trainer.py; peft 0.20 peft_model.py (PeftModelForSequenceClassification).
@@ -22,8 +22,8 @@ ENDING = "ForSequenceClassification"
 
 def with_one_output(plan: Blueprint) -> Blueprint:
     """Return the tree of a decoder whose head is one output, a weight of [1, hidden] named
-    `score.weight`; a tree that has one already, as it is. Raises UnsupportedError where no
-    embedding says how wide it is."""
+    `score.weight`; `plan` if it has one already. Raises UnsupportedError if no embedding gives its
+    width."""
     if any(p.name == SCORE for p in plan.counted):
         return plan
     words = next((p for p in plan.counted if p.kind == "embedding"), None)
@@ -35,7 +35,7 @@ def with_one_output(plan: Blueprint) -> Blueprint:
 
 
 def _width(base: list[Param], words: Param) -> int:
-    """The numbers of a token where the layers end: those of the last norm, which may be others than
-    an embedding's."""
+    """Return the width of hidden states after the layers: the last norm's, which may differ from
+    the embedding's."""
     norms = (p.shape[0] for p in reversed(base) if p.kind == "norm" and len(p.shape) == 1)
     return next(norms, words.shape[-1])

@@ -1,4 +1,4 @@
-"""Segments of torch's allocator that grow: which releases have them, on which cards."""
+"""Expandable segments of torch's allocator: the releases and cards that support them."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ GROWS = (2, 1)  # torch
 
 
 def refuse_segments(w: Train, part: "Part | None") -> None:
-    """Raise UsageError where segments cannot grow."""
+    """Raise UsageError if segments are set to be expandable, but cannot be."""
     if not w.expandable_segments:
         return
     torch = numbers(w.torch_version)

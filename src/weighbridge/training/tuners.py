@@ -1,10 +1,10 @@
-"""PEFT's methods beside LoRA: what each trains of a linear, and what it puts in its place.
+"""PEFT's methods besides LoRA: the elements that each trains per linear, and its replacement.
 
 A linear has i inputs and o outputs, r is --lora-r.
 
-    method     numbers that are trained of a linear                       r where none is named
+    method     trained elements per linear                                r by default
     adalora    r (i + o) + r, and 1 (see below)                           12 (init_r)
-    ia3        o, or i where it ends a feed-forward                       has none
+    ia3        o, or i where it ends an MLP                               has none
     loha       2 r (i + o)                                                8
     lokr       o1 i1 + r (o2 + i2), o = o1 o2 and i = i1 i2 near roots    8
     fourierft  f = 1,000 (n_frequency)                                    has none
@@ -13,13 +13,13 @@ A linear has i inputs and o outputs, r is --lora-r.
     oft        (i / b) b (b - 1) / 2, b the divisor of i nearest to r     32
     miss       r o                                                        64
     randlora   n (r + least), least of i and o, n = least / r, up         32
-    shira      r (i + o), each at a place of its own of the weight        32
+    shira      r (i + o), each at its own place in the weight             32
 
-The rank of an adapter of AdaLoRA is a parameter. It is frozen, until PEFT moves it to a base
-that is packed or in 16 bits, which makes one of it that is trained.
+The rank of an adapter of AdaLoRA is a parameter. It is frozen, unless PEFT moves it to a base that
+is quantized or in 16 bits, which makes it a trained one.
 
-`packed`: PEFT has a layer for linears that bitsandbytes packs.
-Source: PEFT 0.21 tuners/*/layer.py, tuners/*/config.py, utils/constants.py.
+`packed`: PEFT has a layer for linears that bitsandbytes quantizes. Source: PEFT 0.21
+tuners/*/layer.py, tuners/*/config.py, utils/constants.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +43,13 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS as TITLES
 
-Maker = Callable[[ParameterSpec], LeafTensor]  # of what is trained beside a frozen base
+Maker = Callable[[ParameterSpec], LeafTensor]  # makes trained parameters besides a frozen base
 
 
 class Adapted(NamedTuple):
-    """A linear before it is adapted, and how: `rate` of the dropout before the adapter, `last`
-    where the linear ends a feed-forward; `cast` where the base is packed, or in 16 bits: PEFT
-    moves what it made to where the base is, and gives it its dtype."""
+    """A linear before it is adapted, and how: `rate` of the dropout before the adapter, `last` if
+    the linear ends an MLP; `cast` if the base is quantized, or in 16 bits: PEFT then moves its
+    parameters to the base's device and dtype."""
 
     m: Machine
     make: Maker
@@ -68,7 +68,7 @@ class Adapted(NamedTuple):
         return self.make(ParameterSpec(f"{self.name}.{name}", shape, "linear"))
 
 
-Wrapped = tuple[Wrap, tuple[LeafTensor, ...]]  # with the parameters that it has
+Wrapped = tuple[Wrap, tuple[LeafTensor, ...]]  # with its parameters
 
 
 def _adalora(site: Adapted) -> Wrapped:
@@ -184,7 +184,7 @@ def _boft(site: Adapted) -> Wrapped:
 
 
 def divisor(side: int, near: int) -> int:
-    """Return what divides `side` and is nearest to `near`, the smaller of two as near."""
+    """Return the divisor of `side` nearest to `near`, the smaller of two as near."""
     if near >= side:
         return side
     away = (n for step in range(near) for n in (near - step, near + step))
@@ -200,13 +200,14 @@ Shared = Callable[[Machine, Sequence[tuple[int, int]], int], tuners.SharedMatric
 
 
 def _projections(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.SharedMatrices:
-    """VeRA's two frozen matrices, as large as the widest of all linears, each (in, out), need."""
+    """Return VeRA's two frozen matrices, as large as the widest linear needs; `sides` are (in,
+    out)."""
     inside, outside = (max(side) for side in zip(*sides, strict=True))
     return tuners.SharedMatrices(m.new((rank, inside), FLOAT32), m.new((outside, rank), FLOAT32))
 
 
 def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.SharedMatrices:
-    """RandLoRA's frozen bases: one of the smaller side, all of the larger."""
+    """Return RandLoRA's frozen bases: one of the smaller side, all of the larger."""
     inside, outside = (max(side) for side in zip(*sides, strict=True))
     least, most = sorted((inside, outside))
     count = ceil_div(least, rank)
@@ -216,8 +217,8 @@ def _bases(m: Machine, sides: Sequence[tuple[int, int]], rank: int) -> tuners.Sh
 
 
 class Tuner(NamedTuple):
-    """`r` is the method's own rank, 0 where it has none; `size` the setting that it has instead,
-    and `usual` PEFT's default; `targets` by model type, where PEFT's choice is another than
+    """One method. `r` is its default rank, 0 if it has none; `size` the setting that it has
+    instead, and `usual` PEFT's default; `targets` by model type, if PEFT's defaults differ from
     LoRA's."""
 
     wrap: Callable[[Adapted], Wrapped]
@@ -232,7 +233,7 @@ class Tuner(NamedTuple):
     targets: Mapping[str, tuple[str, ...]] = {}
 
     def own_size(self, w: Train) -> int:
-        """Return the size that the method has instead of a rank, 0 where it has none."""
+        """Return the size that the method has instead of a rank, 0 if it has none."""
         return (getattr(w, self.size) or self.usual) if self.size else 0
 
 
@@ -279,8 +280,8 @@ TUNERS: Mapping[str, Tuner] = {
 
 
 def ends_feed_forward(name: str, model_type: str) -> bool:
-    """Tell whether IA3 scales what the linear `name` reads. Raises UsageError where PEFT knows no
-    feed-forward of the model type."""
+    """Return whether IA3 scales the input of linear `name`. Raises UsageError if PEFT has no MLP
+    names for the model type."""
     known = TARGETS["ia3"].get(model_type)
     if known is None:
         raise TriedError(
@@ -291,7 +292,7 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
 
 
 def alone(w: Train, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError where a framework has LoRA alone, and where ranks share a model."""
+    """Raise UsageError if a framework supports only LoRA, or if the model is sharded."""
     if framework.loads != "transformers" or framework.fused_adapters:
         raise UnsupportedError(
             sentence("tuners.trainer", method=w.method, framework=framework.name)
@@ -301,7 +302,7 @@ def alone(w: Train, framework: Framework, shares: Sharding) -> None:
 
 
 def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
-    """Raise UsageError where PEFT, or our rules, have nothing for one of its other methods."""
+    """Raise UsageError if PEFT, or weighbridge, does not support the method as set."""
     tuner, title = TUNERS[w.method or ""], TITLES[w.method or ""]
     alone(w, framework, shares)
     if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from weighbridge.training.plan import TrainingPlan
 
 NAME = "unsloth"
-EXPERTS_ALONE = ("gpt_oss",)  # whose copies pack experts and nothing else
+EXPERTS_ALONE = ("gpt_oss",)  # whose copies quantize only experts
 _WIDE = """
 embedding_gemma2 gemma3 gemma3n gemma4 glm4_moe glm4_moe_lite gpt_oss qwen3_5 qwen3_5_moe
 qwen3_moe
@@ -66,26 +66,26 @@ ENCODERS = (
     "roberta",
     "xlm-roberta",
 )
-# Classes of which it has such copies (INT_TO_FLOAT_MAPPER); of others it packs all linears itself
+# Classes with such copies (INT_TO_FLOAT_MAPPER); of others it quantizes all linears itself
 _DYNAMIC = """
 apertus aya_vision cohere cohere2 gemma3 gemma3n gemma4 granite granitemoehybrid lfm2 llama
 llava llava_next ministral3 mistral mistral3 mixtral mllama olmo2 olmo3 phi3 qwen2 qwen2_5_vl
 qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_vl
 """
 DYNAMIC = tuple(_DYNAMIC.split())
-# percent of the weights. Copies that were loaded took so much more than with all linears in 4 bits:
-# Llama 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
+# percent of the weights. Loaded copies took this much more than with all linears in 4 bits: Llama
+# 3.3 70B 4, Gemma 4 31B 8, Phi-4 17, Qwen3 14B 22 (unslothai/notebooks bdda2efc)
 MOST_LEFT = 25
 UNPACKED_WITH = (5, 5)
-# Bytes of one logit in a chunk: in 16 bits, and in float32 where torch.compile does not fuse it
+# Bytes per logit of a chunk: in 16 bits, and in float32 if torch.compile does not fuse it
 LOGIT, WIDE_LOGIT = 2, 4
-# Releases since which a kernel makes no logits, chunks of them are made, 4 GiB are the most of
-# what one has in float32, and of all that it has
+# Releases since which a kernel makes no logits, chunks of them are made, a chunk's float32 is at
+# most 4 GiB, and all of a chunk is
 CUT, FUSED, CAPPED, SHORT = (2024, 11, 7), (2025, 8, 5), (2026, 7), (2026, 9, 3)
 
 
 def copied(model: Model) -> Model:
-    """Return the class of the copy that it fetches: Phi-3's with whole rotations is Llama's."""
+    """Return the class of the copy that Unsloth downloads: Phi-3's with full rotary is Llama's."""
     config = model.parts[0].config
     if config.get("model_type") != "phi3" or config.get("partial_rotary_factor", 1) != 1:
         return model
@@ -94,7 +94,7 @@ def copied(model: Model) -> Model:
 
 
 def fetched(subject: Subject) -> Subject:
-    """Return the model as Unsloth loads it; one that is not in 4 bits is as it was."""
+    """Return the model as Unsloth loads it; one that is not in 4 bits is unchanged."""
     listed = subject.part.quantization is not None
     return experts_too(subject, NAME, others=listed or _kind(subject) not in EXPERTS_ALONE)
 
@@ -104,30 +104,30 @@ def _kind(subject: Subject) -> str:
 
 
 def checkpointing(subject: Subject, framework: "Framework") -> str:
-    """Name what FastSentenceTransformer does where nobody says; nothing of other classes."""
+    """Return FastSentenceTransformer's default checkpointing; "" for other classes."""
     return "none" if framework.own_copies and subject.model_type in ENCODERS else ""
 
 
 def lowers(subject: Subject, framework: "Framework", card: "Part | None") -> bool:
-    """Tell whether an encoder is in float16 because the card has no bfloat16."""
+    """Return whether an encoder is in float16 because the card has no bfloat16."""
     return bool(checkpointing(subject, framework)) and lacks(card, BFLOAT16_SINCE)
 
 
 def attention(subject: Subject, framework: "Framework") -> str | None:
-    """Name the attention of classes with sinks, which Unsloth runs by flex attention."""
+    """Return the attention of classes with sinks, flex attention in Unsloth; None for others."""
     return "flex" if framework.own_copies and _kind(subject) in EXPERTS_ALONE else None
 
 
 def widens(subject: Subject, framework: "Framework", card: "Part | None") -> bool:
-    """Tell whether layers run in float32 because the card has no bfloat16."""
+    """Return whether layers run in float32 because the card has no bfloat16."""
     return framework.own_copies and _kind(subject) in WIDE and lacks(card, BFLOAT16_SINCE)
 
 
 def components(
     plan: "TrainingPlan", phase: str, loaded: int, activations: int
 ) -> Iterator[Component]:
-    """Yield what its copies and its older releases may hold besides; `loaded` bytes are on the card
-    when training begins, `activations` are counted of this phase."""
+    """Yield what Unsloth's copies and older releases may hold besides; `loaded` bytes are on the
+    card when training begins, `activations` are the bytes counted in this phase."""
     if not plan.framework.own_copies:
         return
     left = _left(plan.subject)
@@ -179,8 +179,8 @@ def components(
 
 
 def _stacks(plan: "TrainingPlan") -> int:
-    """Return the bytes by which stacks of experts are larger in 16 bits than packed, of releases of
-    transformers that those of Unsloth went with which did not pack them."""
+    """Return the bytes by which stacks of experts are larger in 16 bits than quantized, for
+    releases of transformers whose Unsloth releases did not quantize them."""
     subject, form = plan.subject, plan.subject.choice.scheme
     if form is None or not form.stacks or _kind(subject) in EXPERTS_ALONE:
         return 0
@@ -190,16 +190,16 @@ def _stacks(plan: "TrainingPlan") -> int:
 
 
 def remark(plan: "TrainingPlan") -> str:
-    """Say that the copy decides what is in 4 bits."""
+    """Return a remark that the copy decides what is in 4 bits."""
     if not _left(plan.subject):
         return ""
     return sentence("unsloth_copy", percent=MOST_LEFT)
 
 
 def older_chunks(logits: int, free: int | None, *, capped: bool = False) -> int:
-    """Return the chunks that so many logits were cut into up to 2026.9.2: one where `free` bytes
-    are not known, or half of them are more than all take in float32; else multiples of four, the
-    nearest. `capped`: of 4 GiB at most, and as many as are needed."""
+    """Return the chunks that `logits` were split into up to 2026.9.2: one if the `free` bytes are
+    unknown, or half of them are more than all take in float32; else the nearest multiple of four.
+    `capped`: of 4 GiB at most, and as many as are needed."""
     if free is None:
         return 1
     room = min(free // 2, 4 * GIB) if capped else free // 2
@@ -208,7 +208,7 @@ def older_chunks(logits: int, free: int | None, *, capped: bool = False) -> int:
 
 
 def _left(subject: Subject) -> int:
-    """Return the most bytes that a copy may hold besides, where no config says what it left."""
+    """Return the most bytes that a copy may hold besides, if no config lists what it left."""
     form, part = subject.choice.scheme, subject.part
     packed = form is not None and form.maker == NAME and part.quantization is None
     if not packed or _kind(subject) not in DYNAMIC:
