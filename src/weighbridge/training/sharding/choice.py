@@ -1,30 +1,29 @@
-"""The surroundings that a plan has.
+"""Sharding of a plan's parameters, gradients and states, as each framework sets it up.
 
-fsdp        the Trainer, TRL and axolotl reduce what is mixed in 16 bits (accelerate:
+    fsdp    the Trainer, TRL and axolotl reduce in 16 bits under mixed precision (accelerate:
             utils/dataclasses.py, set_mixed_precision; what else it does is below);
             others reduce in float32, each micro-batch. FSDP1 gathers ahead in backward
-            (torch's BACKWARD_PRE), but accelerate tells it not to (backward_prefetch, and so does
+            (torch's BACKWARD_PRE), unless accelerate turns it off (backward_prefetch, and so does
             the Trainer: training_args.py, NO_PREFETCH). torchtitan left the last layer gathered,
             since July 2025 norm and head (83e69410); all layers in a pipeline
-            (parallelize_llama.py, apply_fsdp), whose stages reduce behind the last micro-batch
+            (parallelize_llama.py, apply_fsdp), whose stages reduce after the last micro-batch
             (torch 2.13 distributed/pipelining/stage.py, backward_maybe_with_nosync). torchtune:
             training/_distributed.py (shard_model)
-zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
+    zero    sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 
 What accelerate does around FSDP, by its version.
 
     1.6 to 1.12    all parts are cast to float32 when they are on the device, frozen ones too
     1.13           none: the loop that was to cast them binds a local name
-    1.14 on        what is trained, before it is cut; nothing where weights are packed in 4 bits.
+    1.14 on        trained weights, before they are sharded; none if weights are packed in 4 bits.
                    Embedding, and last norm with head, are units
     to 1.10        each micro-batch reduces: FSDP2's modules have no `no_sync`
     1.11 on        all but the last keep whole gradients (set_requires_gradient_sync)
 
-A root that was told to give its parameters back after forward does so since torch 2.8 only. axolotl
-brings a fsdp2_prepare_model of its own, which casts nothing and makes no units but layers.
-Source: accelerate 1.6.0 to 1.15.0 utils/fsdp_utils.py (fsdp2_prepare_model), accelerator.py
-(no_sync, prepare_model); axolotl 067b021 monkeypatch/accelerate/fsdp2.py; torch 2.7.1
-_fsdp_state.py, 2.8.0 _fully_shard.py.
+A root with reshard_after_forward frees its parameters only since torch 2.8. axolotl has its own
+fsdp2_prepare_model, which casts nothing and makes only layers units. Source: accelerate 1.6.0 to
+1.15.0 utils/fsdp_utils.py (fsdp2_prepare_model), accelerator.py (no_sync, prepare_model); axolotl
+067b021 monkeypatch/accelerate/fsdp2.py; torch 2.7.1 _fsdp_state.py, 2.8.0 _fully_shard.py.
 """
 
 from weighbridge.base.dtypes import FLOAT32, DType
@@ -44,7 +43,8 @@ ROOTS_GO = (2, 8)  # torch
 
 @frozen_record
 class AccelerateRules:
-    """`widens`: which parts become float32 under mixed precision: all, trained or none."""
+    """Rules of accelerate. `widens`: parts cast to float32 in mixed precision: all, trained or
+    none."""
 
     widens: str
     carves: bool
@@ -54,7 +54,7 @@ class AccelerateRules:
 def accelerate_rules(
     framework: str, version: tuple[int, ...] | None, *, packed: bool
 ) -> AccelerateRules:
-    """`packed`: weights are in 4 bits. A version of None is the newest."""
+    """Return the rules of a version, None for the newest; `packed`: weights are in 4 bits."""
     later = version is None or version >= UNITS_SINCE
     if framework == "axolotl":
         widens = "none"
@@ -138,10 +138,10 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
 
 
 def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
-    """Tell whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
-    shard_model, 0.3 to 0.6), by accelerate before it made units of embedding and head, and by a
-    loop whose fully_shard(model) has the argument (torch 2.13 _fully_shard.py: only where it has
-    none does the root stay)."""
+    """Return whether the root gets reshard_after_forward: from torchtune (training/_distributed.py,
+    shard_model, 0.3 to 0.6), from accelerate before it made units of embedding and head, and from a
+    loop whose fully_shard(model) has the argument (torch 2.13 _fully_shard.py: only without it does
+    the root stay)."""
     if theirs is not None:
         return not theirs.carves
     asked = plan.framework.name == "plain" and plan.sharding.reshard is True
@@ -149,9 +149,9 @@ def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
 
 
 def _of_torchtune(plan: TrainingPlan) -> bool:
-    """Tell whether recipes give embedding and head units of their own: those that train Llama 3
-    whole (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose head is the
-    embedding, has none: recipes/configs of 0.4.0 to 0.6.1)."""
+    """Return whether recipes make embedding and head separate units: those that train Llama 3 whole
+    (custom_sharded_layers of llama3, llama3_1 and llama3_3; llama3_2, whose head is the embedding,
+    has none: recipes/configs of 0.4.0 to 0.6.1)."""
     if plan.framework.name != "torchtune" or plan.method != "full":
         return False
     subject = plan.subject
@@ -177,13 +177,13 @@ def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
 
 
 def order_open(plan: TrainingPlan) -> bool:
-    """Tell whether a loop may have torch's checkpoints, which are not reentrant and stand on either
+    """Return whether a loop may have torch's checkpoints, which are not reentrant and on either
     side of units (apply_activation_checkpointing), or those of transformers 4."""
     return plan.framework.name == "plain" and plan.asked_reentrant is None
 
 
 def around_units(plan: TrainingPlan) -> bool:
-    """Tell whether checkpoints are reentrant and stand around FSDP's units. Later layers of
+    """Return whether checkpoints are reentrant and around FSDP's units. Later layers of
     transformers checkpoint themselves, within their units."""
     return (
         plan.reenters is True

@@ -1,26 +1,26 @@
-"""What sharing a training run out costs beside memory: what is computed again, waits, and is sent.
+"""Costs of parallelism besides memory: what is recomputed, what waits, and what is sent.
 
-    again     FLOPs that are computed a second time, as a share of a step's: a forward is a third;
+    again     FLOPs that are recomputed, as a share of a step's: a forward is a third;
               torchtitan's selective checkpoints keep every second product (about half of it)
     bubble    time in which a stage of the pipeline waits: (stages - 1) / micro-batches of 1F1B (a
-              half where parts take turns, a third where weights' gradients fill it), and for the
+              half if parts take turns, a third if weights' gradients fill it), and for the
               stage that has most layers
-    near      bytes that a device sends a step to others of its machine, of 8 devices
+    near      bytes that a device sends per step to others of its machine, of 8 devices
     far       and to other machines
 
-    tensor    of each half of a layer a gathering and a scattering in the forward, two and one in
+    tensor    per half of a layer a gathering and a scattering in the forward, two and one in
               the backward, of its tokens
     context   keys and values of the other ranks' tokens, and their gradients; by Ulysses what
               the other ranks have of queries, keys, values and output, and of their gradients
     expert    each token to its experts and back, and the same in the backward
     pipeline  hidden states to the next stage, and their gradients back
-    ddp, zero1        gradients and what was stepped, once a step
-    zero2             gradients of each micro-batch, what was stepped once
+    ddp, zero1        gradients and stepped parameters, once per step
+    zero2             gradients of each micro-batch, stepped parameters once
     zero3, fsdp       parameters for the forward and for the backward, gradients of each micro-batch
-    hsdp              the same within 8 devices, gradients among the others once a step
+    hsdp              the same within 8 devices, gradients among the others once per step
 
-Numbers are taken to be sent in 16 bits. No seconds: how fast a card or a network is, and what
-overlaps, is not said. Ranks lie next to each other in the order tensor, context, data, pipeline.
+Everything is assumed to be sent in 16 bits. No seconds: the speed of cards and networks, and what
+overlaps, are unknown. Ranks are adjacent in the order tensor, context, data, pipeline.
 """
 
 from weighbridge.base.records import NamedTuple
@@ -31,19 +31,20 @@ from weighbridge.models.arch.parts import Experts
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import WAITS
 
-LOW = 2  # bytes of a number that is sent: bfloat16
+LOW = 2  # bytes per element that is sent: bfloat16
 FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that
 AGAIN = {"full": FORWARD, "selective": FORWARD / 2}
 GATHERS, SCATTERS = 3, 2  # of each half of a layer in a step: see above
-HALVES = 2  # attention and feed-forward
-EXCHANGES = 2  # of what Ulysses exchanges: in forward and in backward
+HALVES = 2  # attention and MLP
+EXCHANGES = 2  # of Ulysses: in forward and in backward
 
 
-FINE = 200  # parts of a step that are told apart
+FINE = 200  # differences in work below 1 / FINE of a step are ignored
 
 
 class LayoutCost(NamedTuple):
-    """`again` and `bubble` are shares of a step's FLOPs and time; `near` and `far` are bytes."""
+    """Cost of a layout. `again` and `bubble` are shares of a step's FLOPs and time; `near` and
+    `far` are bytes."""
 
     again: float
     bubble: float
@@ -52,20 +53,21 @@ class LayoutCost(NamedTuple):
 
     @property
     def work(self) -> float:
-        """Return how much longer the slowest device is busy or waits, for what is computed."""
+        """Return the time of the slowest device relative to its FLOPs: with recomputing and
+        waiting."""
         return (1 + self.again) * (1 + self.bubble)
 
     @property
     def price(self) -> tuple[float, int, int]:
-        """Return what no other layout that fits is to have less of, as coarse as what it says: half
-        a percent of a step, and two digits of bytes."""
+        """Return (work, far, near) to compare layouts by, as coarse as they are certain: half a
+        percent of a step, and two digits of bytes."""
         return round(self.work * FINE) / FINE, coarse(self.far), coarse(self.near)
 
 
 class SharedRun(NamedTuple):
-    """A run that is shared out. `tokens` are those of a micro-batch on a device, `steps` the
-    micro-batches of a step; `dense` and `experts` count parameters; `keys` numbers of the keys and
-    values of a token in a layer."""
+    """A run on several ranks. `tokens` are those of a micro-batch on a device, `steps` the
+    micro-batches of a step; `dense` and `experts` count parameters; `keys` the elements of keys and
+    values per token and layer."""
 
     sharding: Sharding
     body: Body
@@ -78,7 +80,7 @@ class SharedRun(NamedTuple):
 
 
 def cost(run: SharedRun) -> LayoutCost:
-    """Price a run by its longest stage."""
+    """Return the cost of a run, by its longest stage."""
     stages, layers = run.sharding.pipeline, len(run.body.blocks)
     uneven = max(run.sharding.layers) * stages / layers if layers else 1.0
     waits = WAITS.get(run.sharding.schedule, 1.0)
@@ -93,12 +95,12 @@ def cost(run: SharedRun) -> LayoutCost:
 
 
 def others(nbytes: int, ranks: int) -> int:
-    """Return the part of bytes that lies on other ranks of a group."""
+    """Return the share of `nbytes` that is on other ranks of a group."""
     return nbytes * (ranks - 1) // ranks
 
 
 def _sent(run: SharedRun) -> list[tuple[int, int]]:
-    """List the devices that a group spans, and the bytes that each of them sends in a step."""
+    """Return (devices that a group spans, bytes that each sends per step) of each group."""
     by = run.sharding
     tokens, layers = run.tokens * run.steps, max(by.layers)
     wide = LOW * tokens * run.body.hidden
@@ -109,7 +111,7 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
         out.append((by.span("tensor"), layers * HALVES * passes * others(wide, by.tensor)))
     if by.context > 1:
         keys = LOW * tokens * run.keys // by.tensor
-        whole = 2 * wide // by.tensor + keys  # queries and what comes of them, too
+        whole = 2 * wide // by.tensor + keys  # queries and the output, too
         exchanged = EXCHANGES * others(whole, by.context)
         ring = 3 * keys * (by.context - 1)
         out.append(
@@ -126,7 +128,7 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
 
 
 def _states(run: SharedRun) -> list[tuple[int, int]]:
-    """List what data ranks send each other of parameters and gradients."""
+    """Return, like `_sent`, what data ranks send each other of parameters and gradients."""
     by, steps = run.sharding, run.steps
     ranks = by.among
     if by.kind == "none" or ranks == 1:

@@ -1,14 +1,14 @@
-"""Shares of the model itself: matrices among tensor ranks, layers among stages, experts.
+"""Sharding of the model itself: matrices over tensor-parallel ranks, layers over stages, experts.
 
     column, query, keys    outputs / t, by heads: a part that is no whole head has no view as heads
-    row                    inputs / t; its bias is whole
-    vocab                  rows / t where the framework does so, else whole
+    row                    inputs / t; its bias is replicated
+    vocab                  rows / t if the framework does so, else replicated
     experts                experts / e; of each, its width / t, unless tensor ranks have others
     stages                 some layers each (stages.py)
 
-What a rank has not is of kind `ELSEWHERE`: it takes no memory, and operators pass over it.
-Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model_tp_plan of
-models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
+Parameters that a rank does not have are of kind `ELSEWHERE`: they take no memory, and operators
+skip them. Source: Megatron-LM core/tensor_parallel/layers.py; transformers 5.23 base_model_tp_plan
+of models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ OUTPUTS = ("query", "keys", "fused", "column", "states")
 
 
 def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpec:
-    """Return the first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
+    """Return the first rank's shard of one parameter. `vocab`: embeddings are sharded, too."""
     if spec.kind == "experts" and len(spec.shape) == 3:
         return spec._replace(shape=_experts(spec, sharding))
     if spec.kind == "experts" and spec.name.endswith("_proj_bias"):
@@ -70,7 +70,7 @@ def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpe
 
 
 def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
-    """Raises UsageError where experts cannot be shared out among `ranks`."""
+    """Raise UsageError if experts cannot be split over `ranks`."""
     if ranks == 1:
         return
     counts = {h.shape[0] for h in specs if h.kind == "experts" and len(h.shape) == 3}
@@ -95,15 +95,15 @@ def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
 
 
 def _biases(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
-    """Return a rank's share of biases, a row an expert; those behind a sum of ranks are whole."""
+    """Return a rank's shape of biases, [experts, width]; those after an all-reduce are whole."""
     count, width = spec.shape
     parts = 1 if spec.name.endswith("down_proj_bias") else sharding.expert_width
     return share(count, sharding.expert), share(width, parts)
 
 
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:
-    """Cut the body to what one rank computes. Raises UsageError where heads or layers do not
-    divide."""
+    """Return the part of the body that one rank computes. Raises UsageError if heads or layers do
+    not divide."""
     start, end = first_and_end(sharding.layers, stage)
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:
@@ -161,9 +161,9 @@ def _check(heads: int, ranks: int, what: str = "heads") -> None:
 def elsewhere(
     specs: Sequence[ParameterSpec], path: str, stage: range, *, first: bool, last: bool
 ) -> list[ParameterSpec]:
-    """`specs` of one stage: layers below `path` with numbers in `stage`; what comes before the
-    layers is the first stage's, what comes behind them the last's. An embedding that is the head,
-    too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""
+    """Return `specs` for one stage: it has layers below `path` with numbers in `stage`; the first
+    stage also what comes before the layers, the last what comes after. A tied embedding is held by
+    both (Megatron-LM share_embeddings_and_output_weights)."""
     names = []
     headed = any(role(h.name) == "head" for h in specs)
     tied = "" if headed else next((h.name for h in specs if h.kind == "embedding"), "")

@@ -1,4 +1,4 @@
-"""DistributedDataParallel: buckets of all gradients, from the start and for good.
+"""DistributedDataParallel: buckets of all gradients, from the start to the end.
 
     buckets     like the gradients of what is trained: one of all, and after the first backward
                 1 MiB first and 25 MiB each; gradients are copied in and out
@@ -42,7 +42,7 @@ class Replicated(Around):
                 p.hooks.append(_into_the_bucket)
 
     def begins(self, m: Machine, built: "BuiltModel") -> None:
-        """Buckets are arranged anew by the order in which gradients came."""
+        """Rebuild the buckets once, in the order in which gradients came."""
         if self._ready:
             self._ready = False
             self._buckets.clear()
@@ -55,7 +55,7 @@ class Replicated(Around):
 
 
 def _into_the_bucket(m: Machine, param: LeafTensor) -> None:
-    """Let a gradient have no memory of its own: from now on it is a view of its bucket."""
+    """Make a gradient a view of its bucket, without its own memory."""
     assert param.grad is not None
     param.grad.storage = None
 

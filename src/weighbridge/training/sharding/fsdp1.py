@@ -1,23 +1,23 @@
-"""FSDP1 (FullyShardedDataParallel): the parameters of a unit are one flat one, of which each rank
-keeps a part.
+"""FSDP1 (FullyShardedDataParallel): a unit's parameters are joined to a flat one, sharded over
+ranks.
 
     gather      the rank's part, cast to the compute dtype, and the flat parameter, which the
-                parameters are views of. In backward the unit before is gathered ahead of one that
-                runs, or behind it, or when it runs
+                parameters are views of. In backward the next unit is gathered before the current
+                one runs, or after it, or when it runs itself
     whole       units may stay gathered from forward to backward (SHARD_GRAD_OP), and then to the
                 next micro-batch that reduces
-    gradients   of the parameters, together as long as the unit's backward lasts; then all in one,
-                cast to the reduce dtype; then the rank's part, cast to the flat parameter's dtype
-    units       each layer; what else there is, is the root's, which stays gathered. Factors of
-                adapters are units of their own (peft: fsdp_auto_wrap_policy), here one of a layer
+    gradients   of the parameters, together as long as the unit's backward lasts; then joined, cast
+                to the reduce dtype; then the rank's part, cast to the flat parameter's dtype
+    units       each layer; everything else is the root's, which stays gathered. Factors of
+                adapters are separate units (peft: fsdp_auto_wrap_policy), here one of a layer
     widened     under mixed precision accelerate casts the parts that are trained to float32
     one flat    with use_orig_params adapters are in the flat parameter of a layer: gradients are
                 of all of it, frozen or not, and the optimizer steps on views of what is trained
     waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
     offloaded   gradients go to the host as they come, and stay on the device to the end of backward
-    held        a frozen unit waits for the gradients of what it is given, by hooks that go at the
-                end of backward. Where a reentrant checkpoint runs the unit again, that is a leaf of
-                the checkpoint's: the layer's saved input, and its gradient, live as long
+    held        a frozen unit waits for the gradients of its inputs, by hooks that are freed at the
+                end of backward. If a reentrant checkpoint runs the unit again, an input is a leaf
+                of the checkpoint's: the layer's saved input, and its gradient, live as long
 
 Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py (for `held`
 _register_post_backward_reshard_only_hook, since 2.1), torch/autograd/graph.py
@@ -63,26 +63,26 @@ class Fsdp1Options:
     waits: bool = False
     widens: bool = False
     one_flat: bool = False  # adapters are in the unit of their layer
-    holds: bool = False  # what frozen units are given, and its gradients
+    holds: bool = False  # inputs of frozen units are held, with their gradients
     offload: bool = False
     spreads: bool = False  # sync_module_states
 
 
 BUCKET = 250 * MIB  # of sync_module_states: PARAM_BROADCAST_BUCKET_SIZE
-IN_FLIGHT = 2  # of them (csrc/distributed/c10d/comm.cpp, broadcast_coalesced)
+IN_FLIGHT = 2  # buckets at once (csrc/distributed/c10d/comm.cpp, broadcast_coalesced)
 
 
 @dataclass(slots=True, eq=False)
 class Fsdp1Unit:
-    """Parameters that are one. `part` is the rank's; none without parameters. `leaf`: adapters
-    that come and go with it."""
+    """Parameters that are joined. `part` is the rank's, None without parameters. `leaf`: adapters
+    that are gathered and freed with it."""
 
     leaf: "Fsdp1Unit | None" = None
     params: list[LeafTensor] = field(default_factory=list)
     part: LeafTensor | None = None
-    trained: LeafTensor | None = None  # of the part what the optimizer steps on
+    trained: LeafTensor | None = None  # what the optimizer steps of the part
     whole: TensorStorage | None = None
-    grad: TensorStorage | None = None  # of all, where it waits
+    grad: TensorStorage | None = None  # of the whole unit, while it waits
     done: bool = False
     order: int = 0  # in the order in which forward last ran it
 
@@ -97,7 +97,7 @@ class Fsdp1Unit:
 
 @final
 class FlatShard(Around):
-    """One rank of `how.ranks` under FSDP1, which holds a share of each unit's flat parameter."""
+    """One rank under FSDP1, which holds a shard of each unit's flat parameter."""
 
     def __init__(self, options: Fsdp1Options) -> None:
         self.how = options
@@ -143,8 +143,8 @@ class FlatShard(Around):
             self._flatten(m, unit, built.buffers if unit is self.root else [])
 
     def _flatten(self, m: Machine, unit: Fsdp1Unit, buffers: list[Tensor]) -> None:
-        """A unit comes to the device whole, is spread among the ranks where they are to have the
-        same, and copied into the flat parameter, of which a part is copied."""
+        """Bring a unit to the device whole, broadcast it if `how.spreads`, copy it into the flat
+        parameter, and keep a copy of the rank's part."""
         first = unit.params[0].name
         dtype = self._dtypes[first]
         elements = share(unit.numel, self.how.ranks)
@@ -173,8 +173,8 @@ class FlatShard(Around):
         part.storage = copied
 
     def _spread(self, m: Machine, sizes: list[int]) -> None:
-        """Send parameters from rank 0 in buckets, which are copied together unless there is but one
-        in it (_sync_params_and_buffers)."""
+        """Broadcast parameters from rank 0 in buckets, which are copied together unless they have
+        only one (_sync_params_and_buffers)."""
         sent: deque[TensorStorage] = deque()
         bucket: list[int] = []
         for i, size in enumerate(sizes, 1):
@@ -277,8 +277,8 @@ class FlatShard(Around):
             self._scatter(m, unit)
 
     def _join(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """Make the one gradient that autograd gives for views of the flat parameter: all in one, on
-        the stream on which the views were made. Autograd adds up the two of tied weights there,
+        """Make the gradient of the flat parameter, of which parameters are views: joined, on the
+        stream on which the views were made. Autograd sums the two gradients of tied weights there,
         too."""
         added = (p for p in unit.params if self._tied and p.kind == "embedding")
         twice = [p for p in added if p.grad is not None]

@@ -1,28 +1,28 @@
 """FSDP2 (fully_shard): each rank keeps a part of every parameter; a unit is gathered when it runs.
 
     gather      the rank's parts, cast to the compute dtype, and all parts in one buffer, on a
-                stream of its own; from there into the parameters. In forward the buffer lives until
+                separate stream; from there into the parameters. In forward the buffer lives until
                 the next unit's copy, in backward the next unit is gathered ahead
     scatter     gradients into one buffer of the reduce dtype, which lives until the next unit's;
-                what is left is the rank's part, cast to the parameters' dtype. The gradient of a
+                the result is the rank's part, cast to the parameters' dtype. The gradient of a
                 unit's last parameter stays to the end of it: a loop's variable has it
-    experts     where ranks have others of them (expert parallelism), those that have the same share
-                them out, and gather and reduce them apart from the rest of their unit
-    units       each layer, with its adapters. What else there is, is the root's, which stays
-                gathered from its forward to the end of backward, or is given back between them; or,
-                as accelerate has it, the embedding is a unit and the last norm and head are
-                one that stays gathered (all three, where tied)
+    experts     with expert parallelism, ranks that have the same experts shard them, and gather
+                and reduce them separately from the rest of their unit
+    units       each layer, with its adapters. Everything else is the root's, which stays
+                gathered from its forward to the end of backward, or is freed between them; or,
+                with accelerate, the embedding is a unit and the last norm and head are
+                one that stays gathered (all three, if tied)
     alone       a group of one gathers nothing: each parameter is cast, and copied to its place;
                 what would be scattered is divided and copied
     waiting     micro-batches that do not reduce keep whole gradients
-    stages      of torch's pipelines gather once a step: what is gathered stays, and all is reduced
-                behind the last backward, one unit after the other
-    in 8 bits   torchtitan may have linears that multiply in float8 gathered so: each part is cast
-                with what a cast takes, a byte a number goes round and stays, and the gradient is
-                as ever
+    stages      of torch's pipelines gather once per step: gathered units stay, and all is reduced
+                after the last backward, one unit after the other
+    in 8 bits   torchtitan may gather linears that multiply in float8 in 8 bits: each part is cast
+                with the cast's temporaries, a byte per element is sent and stays, and the gradient
+                is as ever
     widened     parts that accelerate casts to float32 when they are on the device
     offload     parts, their gradients and states are on the host; parts come one by one
-    across      where groups of ranks hold the same (HSDP), what is reduced among them in another
+    across      if groups of ranks hold the same (HSDP), what is reduced among them in another
                 dtype than the parameters' stays to the end of backward
 
 Source: torch 2.13 distributed/fsdp/_fully_shard/{_fsdp_collectives,_fsdp_param_group,_fsdp_state,
@@ -61,21 +61,21 @@ GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 
 @frozen_record
 class Fsdp2Options:
-    """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
-    `carved`: embedding and head are units, `apart`: without the last norm; `waits`: all
-    micro-batches but the last do not reduce; `outside`: the loss is no part of the model, whose
-    forward ends with the head; `widens`: which parts are cast to float32: all, trained or none."""
+    """Options of FSDP2. `compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay
+    in their own. `carved`: embedding and head are units, `apart`: without the last norm; `waits`:
+    only the last micro-batch reduces; `outside`: the loss is outside the model, whose forward ends
+    with the head; `widens`: parts cast to float32: all, trained or none."""
 
     ranks: int
     compute: DType
     reduce: DType
-    expert_ranks: int = 0  # that share out the same experts, where those are fewer
-    cuts_experts: bool = False  # in their rows, where there are fewer experts than ranks
+    expert_ranks: int = 0  # that shard the same experts, if fewer
+    cuts_experts: bool = False  # by their rows, if there are fewer experts than ranks
     reshard: bool = True
     last_stays: bool = False  # the last layer is not resharded after forward
     carved: bool = False
     apart: bool = False
-    head_stays: bool = True  # between forward and backward, where it is a unit
+    head_stays: bool = True  # between forward and backward, if it is a unit
     root_stays: bool = True  # between forward and backward
     widens: str = "none"
     outside: bool = False
@@ -83,7 +83,7 @@ class Fsdp2Options:
     staged: bool = False  # a stage of a pipeline
     offload: bool = False
     across: bool = False
-    small: Callable[["ParameterSpec"], bool] | None = None  # which are gathered in 8 bits
+    small: Callable[["ParameterSpec"], bool] | None = None  # parameters gathered in 8 bits
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +94,7 @@ class Fsdp2Unit:
     params: list[LeafTensor] = field(default_factory=list)
     parts: list[LeafTensor] = field(default_factory=list)
     gathered: TensorStorage | None = None  # all parts in one buffer
-    whole: list[LiveTensor] = field(default_factory=list)  # the parameters, while they are there
+    whole: list[LiveTensor] = field(default_factory=list)  # the parameters, while gathered
     sizes: tuple[int, ...] = ()  # bytes of each of them
     # Gradients that wait in the reduce dtype
     waiting: list[TensorStorage] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Fsdp2Unit:
 
 @final
 class Fsdp2Rank(Around):
-    """One rank of `how.ranks` under FSDP2, which holds the first rows of each parameter."""
+    """One rank under FSDP2, which holds the first rows of each parameter."""
 
     saves = True
 
@@ -131,15 +131,15 @@ class Fsdp2Rank(Around):
 
     @property
     def _tied(self) -> bool:
-        """Tell whether the embedding is in the head's unit, whose first module then has no gradient
-        of what it is given: such a unit waits for the end of backward."""
+        """Return whether the embedding is in the head's unit, whose first module then has no input
+        gradient: such a unit waits for the end of backward."""
         return any(p.kind == "embedding" for p in self.last.params)
 
     # Placing
 
     def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
-        """Return the parameter, which takes memory when it is gathered; the rank's part does when
-        units are known."""
+        """Return the parameter, which takes memory when it is gathered; the rank's part takes it
+        once units are known."""
         rows, others = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
         ranks = self._ranks(spec.kind)
         shape = (share(rows, ranks), *others)
@@ -151,11 +151,11 @@ class Fsdp2Rank(Around):
         return LeafTensor(spec.name, spec.shape, gathered, None, kind=spec.kind)
 
     def _ranks(self, kind: str) -> int:
-        """Return how many ranks share out a parameter of this kind."""
+        """Return how many ranks a parameter of this kind is sharded over."""
         return self.how.expert_ranks or self.how.ranks if kind == "experts" else self.how.ranks
 
     def _padded(self, parts: Iterable[LeafTensor]) -> int:
-        """Return the numbers of all ranks' parts, each as large as this rank's."""
+        """Return the elements of all ranks' parts, each as large as this rank's."""
         return sum(part.numel * self._ranks(part.kind) for part in parts)
 
     def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
@@ -239,7 +239,7 @@ class Fsdp2Rank(Around):
         if not self._order and self.first.params:
             x = self._leave(m, self.first, x)
         unit = self.layers.get(p.path)
-        if unit is None:  # a tower's, which the root has
+        if unit is None:  # an encoder's, which the root has
             return run(x)
         self._enter(m, unit)
         out = self._leave(m, unit, run(passing(m, x, lambda: self._post_backward(m, unit))))
@@ -318,7 +318,7 @@ class Fsdp2Rank(Around):
         brought.clear()
 
     def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
-        """Make the parts ready before they are gathered: cast, or brought to the device."""
+        """Prepare the parts before they are gathered: cast, or copied to the device."""
         compute = self.how.compute
         if self.how.offload:
             for part in unit.parts:
@@ -333,7 +333,7 @@ class Fsdp2Rank(Around):
         cast = sum(x.numel for p, x in pairs if p.dtype != FLOAT8 and x.dtype != compute)
         if cast:
             yield TensorStorage(m.heap, compute.size(cast), TEMPORARIES, GATHER)
-        for part in small:  # eagerly, one after the other: of float32 twice as much on the way
+        for part in small:  # eagerly, one after the other: twice as much in float32 meanwhile
             m.hidden(*[FLOAT32.size(part.numel)] * 2)
             yield TensorStorage(m.heap, FLOAT8.size(part.numel), TEMPORARIES, GATHER)
 
@@ -347,7 +347,7 @@ class Fsdp2Rank(Around):
         unit.gathered = None
 
     def _copy_alone(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """Bring and cast one parameter after the other; each waits for the next."""
+        """Copy and cast one parameter after the other; each source lives until the next."""
         before: list[TensorStorage] = []
         for nbytes, part in zip(unit.sizes, unit.parts, strict=True):
             made = []
@@ -379,7 +379,8 @@ class Fsdp2Rank(Around):
             self._scatter(m, unit, pairs)
 
     def _wait(self, m: Machine, unit: Fsdp2Unit) -> None:
-        """Whole gradients stay; the first are cast to the reduce dtype, later ones added there."""
+        """Keep whole gradients; the first are cast to the reduce dtype, later ones are added to
+        them."""
         how = self.how
         if how.reduce == how.compute:
             return
@@ -419,6 +420,6 @@ class Fsdp2Rank(Around):
 
 
 def _given_back(m: Machine, unit: Fsdp2Unit) -> None:
-    """Give back what was gathered in the order in which it was taken."""
+    """Free what was gathered, in the order in which it was allocated."""
     m.heap.drop(*unit.whole)
     unit.whole.clear()

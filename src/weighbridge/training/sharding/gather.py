@@ -3,13 +3,13 @@
     fetch      the parameters of the module that runs. Several at once are gathered into one buffer
                and copied out of it; parts that wait on the host come to the card before
     prefetch   once the order of modules is known (after the first micro-batch): those of the next
-               modules, until prefetch_bucket_size numbers are on the way or max_live_parameters
-               are there. The last one that is taken may be of any size
+               modules, until prefetch_bucket_size elements are in flight or max_live_parameters
+               are whole. The last one that is taken may be of any size
     release    after the module, unless the parameter is needed again within max_reuse_distance
 
 Nothing else takes the blocks of this stream. Parameters differ in size, and a block that was split
 for smaller ones holds no embedding again: the stream reserves up to half as much again as is ever
-there. An 8B on eight H100 reserved 2.0 GiB more than all that is there at once (tests/golden/
+alive. An 8B on eight H100 reserved 2.0 GiB more than all that is alive at once (tests/golden/
 h100_ranks.jsonl).
 
 Source: DeepSpeed 0.9.5 to 0.19.5 runtime/zero/partitioned_param_coordinator.py (fetch_sub_module,
@@ -26,12 +26,13 @@ from weighbridge.machines.allocator import Allocator
 from weighbridge.machines.allocator.blocks import Block
 from weighbridge.machines.allocator.options import AllocatorOptions
 
-REUSE = 1_000_000_000  # numbers: stage3_max_reuse_distance, which the Trainer leaves alone
+REUSE = 1_000_000_000  # elements: stage3_max_reuse_distance, which the Trainer leaves alone
 PASSES = 3  # one without an order, and two with it: the second reserves no more
 
 
 class GatherLimits(NamedTuple):
-    """How much is whole at once, in numbers; `hosted`: parts of parameters wait on the host."""
+    """Limits of what is whole at once, in elements; `hosted`: parts of parameters wait on the
+    host."""
 
     live: int
     prefetch: int
@@ -40,17 +41,16 @@ class GatherLimits(NamedTuple):
     allocator: AllocatorOptions
 
 
-@lru_cache(16)  # a search for what fits asks with each optimizer, batch and length
+@lru_cache(16)  # a search repeats it with each optimizer, batch and length
 def follow(
     numels: tuple[int, ...],
     sizes: tuple[int, ...],
     calls: tuple[tuple[int, ...], ...],
     limits: GatherLimits,
 ) -> tuple[int, int]:
-    """Follow forwards and backwards of parameters of so many numbers, and bytes each. `calls` lists
-    the modules of one forward and backward in their order, each as the places of its parameters.
-    Returns the bytes of parameters that are whole at once at most, and of what their stream
-    reserves."""
+    """Return the most bytes of parameters whole at once, and the bytes that their stream reserves.
+    `calls` are the modules of one forward and backward in their order, each as the indices of its
+    parameters; `numels` and `sizes` are the parameters' elements and bytes."""
     stream = _GatherStream(numels, sizes, calls, limits)
     for turn in range(PASSES):
         stream.turn(ordered=turn > 0)
@@ -70,9 +70,9 @@ class _GatherStream:
         self._calls = calls
         self._limits = limits
         self.allocator = Allocator(limits.allocator)
-        self._blocks: dict[int, Block | None] = {}  # of whole parameters
-        self._numbers = self._nbytes = self.most = 0  # of them
-        # numbers of the calls before each call
+        self._blocks: dict[int, Block | None] = {}  # blocks of whole parameters
+        self._numbers = self._nbytes = self.most = 0  # elements and bytes of whole parameters
+        # elements of the calls before each call
         self._before = [0, *accumulate(sum(numels[i] for i in call) for call in calls)]
 
     def turn(self, *, ordered: bool) -> None:
@@ -89,9 +89,9 @@ class _GatherStream:
             self._release(i)
 
     def _stays(self) -> list[Sequence[int]]:
-        """List the parameters of each call that are not released after it."""
+        """Return the parameters of each call that are not released after it."""
         stays: list[Sequence[int]] = []
-        following: dict[int, int] = {}  # numbers before its next call
+        following: dict[int, int] = {}  # elements before its next call
         for place in reversed(range(len(self._calls))):
             call, here = self._calls[place], self._before[place + 1]
             stays.append([i for i in call if following.get(i, here + REUSE) - here < REUSE])
@@ -99,7 +99,7 @@ class _GatherStream:
         return stays[::-1]
 
     def _fetch_ahead(self, place: int) -> int:
-        """Gather parameters of the calls from `place` on. Returns the first call not looked at."""
+        """Gather parameters of the calls from `place` on. Return the first call that is left."""
         most = min(self._limits.live - self._numbers, self._limits.prefetch)
         wanted: list[int] = []
         numbers = 0

@@ -1,18 +1,18 @@
-"""Ranks (settings/ranks.py), what they share out, and what of a packed base that is.
+"""Ranks (settings/ranks.py), what they shard, and how much of a quantized base.
 
-Packed weights, and where libraries refuse to share them out:
+Quantized weights, and libraries that refuse to shard them:
 
-    buffers      GPTQ, AWQ: no sharding takes them for parameters, and each rank has all of them
+    buffers      GPTQ, AWQ: no sharding sees them as parameters, and each rank has all of them
     parameters   bitsandbytes, HQQ, EETQ: integers; of bitsandbytes' 4 bits also what is stored as
-                 floats (bnb_4bit_quant_storage). Scales and maps are attributes of them, and whole
-    FSDP1        shares out floats; with integers it raises
-    FSDP2        shares out floats, and since torch 2.12 integers; before, it makes parameters of
+                 floats (bnb_4bit_quant_storage). Scales and maps are their attributes, and whole
+    FSDP1        shards floats; with integers it raises
+    FSDP2        shards floats, and since torch 2.12 integers; before, it makes parameters of
                  them that would be trained, which raises. accelerate leaves bitsandbytes' 4 bits
-                 out since 1.14 where they are integers (torch 2.7 lets it). Int8Params become
+                 out since 1.14 if they are integers (torch 2.7 allows it). Int8Params become
                  plain parameters, and their linear raises for want of its `CB`. axolotl and
-                 torchtune bring what shares them out, torchtune scales too
-    ZeRO-3       cuts parameters of every dtype. The model was not made under zero.Init, so it is on
-                 each device before. Int8Params stay whole beside their part, by `CB`
+                 torchtune have their own code that shards them, torchtune scales too
+    ZeRO-3       shards parameters of every dtype. The model was not made under zero.Init, so it is
+                 on each device before. Int8Params stay whole besides their part, by `CB`
 
 Source: torch 2.13 distributed/fsdp/_flat_param.py (_validate_tensors_to_flatten),
 _fully_shard/_fsdp_param.py (_init_sharded_param, and what it was up to 2.11: axolotl
@@ -37,62 +37,62 @@ from weighbridge.settings.ranks import Ranks
 from weighbridge.training import kbit
 from weighbridge.workload import FSDP, Train
 
-# What has no place for experts that other ranks have others of: torch distributed/fsdp
-# _flat_param.py; DeepSpeed runtime/engine.py (_configure_zero_optimizer asserts)
+# Kinds without support for expert parallelism: torch distributed/fsdp _flat_param.py; DeepSpeed
+# runtime/engine.py (_configure_zero_optimizer asserts)
 FLAT = ("fsdp1", "zero3")
 
 
 @frozen_record
 class Sharding(Ranks):
-    """Ranks, and what they share out: `kind` is what the data-parallel ones do."""
+    """Ranks, and what they shard: `kind` is how data-parallel ranks do."""
 
     kind: str = "none"  # none, ddp, zero1, zero2, zero3, fsdp1, fsdp2, hsdp
-    schedule: str = ""  # of the stages of a pipeline; "" where there is one
+    schedule: str = ""  # of a pipeline's stages; "" for one stage
     layers: tuple[int, ...] = ()  # of each stage
     offload: str = "none"
-    context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
-    reshard: bool | None = None  # layers are given back after forward; None: as usual
-    prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
-    reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
-    whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
+    context_by: str = ""  # how context-parallel ranks attend to all of it; "" for one rank
+    reshard: bool | None = None  # layers are freed after forward; None: the default
+    prefetch: str | None = None  # FSDP1 in backward: pre, post, none; None: the default
+    reduced: DType | None = None  # dtype in which FSDP reduces gradients; None: the default
+    whole_experts: bool = False  # tensor parallelism splits no expert under expert parallelism
 
     @property
     def fully(self) -> bool:
-        """Tell whether parameters, gradients and states are in parts by FSDP."""
+        """Return whether FSDP shards parameters, gradients and states."""
         return self.kind in FSDP
 
     @property
     def parameters(self) -> bool:
-        """Tell whether parameters are in parts, by FSDP or by ZeRO."""
+        """Return whether parameters are sharded, by FSDP or by ZeRO."""
         return self.fully or self.kind == "zero3"
 
     @property
     def shares(self) -> int:
-        """Ranks among which parameters, gradients or states are shared out. By HSDP those of a
-        machine are, where nobody says the copies: ranks that share a layer fill it first."""
+        """Return the ranks that parameters, gradients or states are sharded over. With HSDP, unless
+        the user sets replicas, those of a machine, which tensor parallelism fills first."""
         if self.kind == "hsdp" and self.replicas is None:
             return min(max(1, self.per_machine // self.tensor), self.among)
         return self.sharing
 
     @property
     def expert_shares(self) -> int:
-        """Ranks among which the experts of one rank are shared out: those that have the same. What
-        expert ranks divided is not divided again. Of torchtitan's (efsdp = fsdp x tp / ep) tensor
-        ranks are some; else these divide each expert's width."""
+        """Return the ranks that a rank's experts are sharded over: those with the same experts, not
+        split again over expert ranks. In torchtitan (efsdp = fsdp x tp / ep) tensor ranks are among
+        them; else these split each expert's width."""
         ranks = self.shares * (self.tensor if self.whole_experts else 1)
         return max(1, ranks // self.expert)
 
     @property
     def expert_width(self) -> int:
-        """Parts of each expert's width: tensor ranks that are no expert ranks."""
+        """Return the parts of each expert's width: tensor ranks that are no expert ranks."""
         if self.whole_experts:
             return 1
         return max(1, self.tensor * min(self.shares, self.expert) // self.expert)
 
 
 def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
-    """`count` devices, None where none were named; `spreads`: what several share out where nobody
-    says. Raises UsageError for contradictions."""
+    """Return the sharding over `count` devices, None if none are named; `spreads`: the kind for
+    several ranks by default. Raises UsageError for contradictions."""
     ranks = Ranks.of(w.said)
     total = None if w.data_parallel_size is not None else count or ranks.copy
     ranks = ranks if total is None else ranks.over(total)
@@ -108,7 +108,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
 
 
 def checked(shares: Sharding, total: int | None = None) -> Sharding:
-    """Return ranks that can be together, on `total` devices where those are known. Raises
+    """Return `shares` if it is possible, on `total` devices if they are known. Raises
     UsageError."""
     wrong = next((one.why for one in shares.contradictions(total)), "")
     if wrong := wrong or next(_contradictions(shares), ""):
@@ -117,12 +117,12 @@ def checked(shares: Sharding, total: int | None = None) -> Sharding:
 
 
 def _shares(ranks: Ranks, spreads: str) -> bool:
-    """Tell whether there are ranks that share: those of one sequence do, but do not replicate."""
+    """Return whether ranks shard: context-parallel ones do, but do not replicate."""
     return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
 
 
 def _contradictions(by: Sharding) -> Iterator[str]:
-    """Yield what ranks cannot share out in this way."""
+    """Yield the reasons why ranks cannot shard in this way."""
     if by.kind == "none" and by.data > 1:
         yield sentence("shard.none", ranks=by.data)
     if by.pipeline > 1 and by.kind in ("zero2", "zero3"):
@@ -159,7 +159,7 @@ def _of_fsdp(by: Sharding) -> Iterator[str]:
 
 
 def share(rows: int, ranks: int) -> int:
-    """Count the rows of the first rank, which has the largest part."""
+    """Return the rows of the first rank, which has the largest part."""
     return ceil_div(rows, ranks)
 
 
@@ -178,8 +178,8 @@ SHARE_INTEGERS: Mapping[str, Held] = {"axolotl": "parts", "torchtune": "all"}
 
 @frozen_record
 class PackedRun:
-    """The facts of a run that decide, besides format and ranks, what is shared out. `floats`: codes
-    are stored as floats; `prepares`: accelerate wraps the model. An accelerate of None is the
+    """Facts of a run that decide, besides format and ranks, what is sharded. `floats`: codes are
+    stored as floats; `prepares`: accelerate wraps the model. An accelerate of None is the
     newest."""
 
     framework: str
@@ -190,8 +190,8 @@ class PackedRun:
 
 
 def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
-    """Say how much of the codes a rank has; `all`: a part of them and of their scales. Raises
-    UsageError where the libraries raise."""
+    """Return how much of the codes a rank has; `all`: a part of them and of their scales. Raises
+    UsageError if the libraries raise."""
     if form is None or not sharding.parameters or not form.name.startswith(PARAMETERS):
         return "whole"
     if run.framework == "litgpt":  # has none at all (training/litgpt.py)

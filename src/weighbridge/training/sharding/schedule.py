@@ -1,23 +1,22 @@
-"""The order in which a stage of a pipeline runs micro-batches: how many it keeps at once. There are
-p stages, of which i is counted from 0, and m micro-batches of a step.
+"""The order in which a pipeline stage runs micro-batches: how many it keeps at once. There are p
+stages, of which i is counted from 0, and m micro-batches of a step.
 
     gpipe         all forwards, then all backwards: m
     1f1b          p - i forwards first, then one backward and one forward in turn: min(m, p - i)
     interleaved   a stage has two parts of the model, which take turns over p micro-batches: it
                   begins with 2 (p - i - 1) + p forwards of a part, and keeps one more. Half of
                   that, rounded up: at most one micro-batch too many
-    zero-bubble   as 1f1b; backward stops at the inputs, and the gradients of weights are made where
-                  the stage would wait: i micro-batches more, of which what products need for them
-                  is kept (ZB-H1). ZB-V keeps p at most in every stage, too
+    zero-bubble   as 1f1b; backward stops at the inputs, and the gradients of weights are computed
+                  while the stage would wait: i micro-batches more, of which the inputs of products
+                  are kept (ZB-H1). ZB-V keeps p at most in every stage, too
 
 What waits for gradients of weights is 32 / 34 of what a micro-batch keeps in the paper's layers;
-up to all of it is counted. Beside checkpoints it is what was computed again: that is not counted.
+the upper bound is all of it. With checkpoints it is what was recomputed: that is not counted.
 
 Source: torch 2.13 distributed/pipelining/schedules.py (ScheduleGPipe, Schedule1F1B,
-ScheduleInterleaved1F1B); torchtitan v0.2.2 distributed/pipeline_parallel.py (two stages a rank
-where the schedule is looped; 1F1B by default, as DeepSpeed's runtime/pipe/schedule.py TrainSchedule
-is); Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1 and 2:
-(p - i) M_B + i M_W.
+ScheduleInterleaved1F1B); torchtitan v0.2.2 distributed/pipeline_parallel.py (two stages per rank if
+the schedule is looped; 1F1B by default, as DeepSpeed's runtime/pipe/schedule.py TrainSchedule is);
+Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1 and 2: (p - i) M_B + i M_W.
 """
 
 from weighbridge.base.errors import UsageError
@@ -27,14 +26,14 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
 
 USUAL, GPIPE, INTERLEAVED, ZERO_BUBBLE = "1f1b", "gpipe", "interleaved", "zero-bubble"
-PARTS = 2  # of the model that a stage has, where they take turns
+PARTS = 2  # of the model per stage, if they take turns
 FOR_WEIGHTS = 32, 34  # of what a micro-batch keeps: M_W / M_B
 WAITS = {INTERLEAVED: 1 / PARTS, ZERO_BUBBLE: 1 / 3}  # of 1F1B's: a third of a step is for weights
 
 
 def schedule(w: Train, sharding: Sharding, layers: int, checkpointing: str) -> str:
-    """Name the order in which stages run micro-batches; "" where there is one stage. Raises
-    UsageError for one that there cannot be, or that is not counted."""
+    """Return the order in which stages run micro-batches; "" for one stage. Raises UsageError for
+    one that is impossible, or not supported."""
     asked = w.pipeline_schedule
     if sharding.pipeline == 1:
         if asked:
@@ -50,7 +49,7 @@ def schedule(w: Train, sharding: Sharding, layers: int, checkpointing: str) -> s
 
 
 def in_flight(sharding: Sharding, batches: int, stage: int) -> int:
-    """Count the micro-batches of which a stage keeps all that backward needs."""
+    """Return the number of micro-batches for which a stage keeps all that backward needs."""
     left = sharding.pipeline - stage
     if sharding.schedule == GPIPE:
         return batches
@@ -61,7 +60,7 @@ def in_flight(sharding: Sharding, batches: int, stage: int) -> int:
 
 
 def waiting(sharding: Sharding, batches: int, stage: int) -> int:
-    """Count the micro-batches that wait for the gradients of weights alone."""
+    """Return the number of micro-batches that wait only for the gradients of weights."""
     if sharding.schedule != ZERO_BUBBLE:
         return 0
     return min(batches, sharding.pipeline) - in_flight(sharding, batches, stage)

@@ -1,18 +1,18 @@
-"""How ranks that share a sequence attend to each other's tokens: what libraries do, and refuse.
+"""Context parallelism: how ranks attend to each other's tokens, by library, and what they refuse.
 
     torch's context parallelism     accelerate (cp_size, cp_comm_strategy), torchtitan
                                     (context_parallel_rotate_method), torchtune: keys and values are
-                                    gathered, or by `alltoall` go round. By sdpa alone; masks go
+                                    gathered, or by `alltoall` rotated. Only by sdpa; no masks
     DeepSpeed's Ulysses (ALST)      accelerate (sp_size), and so the Trainer and TRL: heads are
-                                    exchanged. Beside DeepSpeed alone; not by eager attention
-    ring-flash-attention            axolotl up to 0.19: `batch_ring`, and where samples are packed
-                                    `varlen_llama3`, which gathers one head of keys after the other
-    ms-swift                        heads are exchanged among as many ranks as divide the heads with
-                                    keys, the rest is a ring
+                                    exchanged. Only with DeepSpeed; not by eager attention
+    ring-flash-attention            axolotl up to 0.19: `batch_ring`, and for packed samples
+                                    `varlen_llama3`, which gathers one KV head after the other
+    ms-swift                        heads are exchanged among as many ranks as divide the KV heads,
+                                    the rest is a ring
 
-A rank has 1 / N of the tokens in all else, logits and loss too: labels are shifted before they are
-shared out, and no tensor of the loss is gathered but its value. States are shared out among all
-ranks, data x sequence: FSDP's mesh is dp_shard_cp, DeepSpeed's group seq_data_parallel.
+A rank has 1 / N of the tokens everywhere else, logits and loss too: labels are shifted before they
+are split, and of the loss only its value is gathered. States are sharded over all ranks, data x
+sequence: FSDP's mesh is dp_shard_cp, DeepSpeed's group seq_data_parallel.
 
 Source: accelerate 1.15 parallelism_config.py, accelerator.py (_prepare_cp, _prepare_deepspeed),
 big_modeling.py; transformers 5.23 trainer.py (_prepare_context_parallel_inputs),
@@ -34,15 +34,15 @@ from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
 
 USUAL: Mapping[str, str] = {"axolotl": RING, "deepspeed": ULYSSES}
-OF_DEEPSPEED = ("accelerate", "trainer", "trl")  # have Ulysses where DeepSpeed shares out
-BY_FLASH = (HEADS,)  # flash-attention's own kernels alone
+OF_DEEPSPEED = ("accelerate", "trainer", "trl")  # have Ulysses if DeepSpeed shards
+BY_FLASH = (HEADS,)  # only flash-attention's own kernels
 
 
 def way(
     w: Train, framework: Framework, sharding: Sharding, body: Body, attention: str | None
 ) -> str:
-    """Name what ranks of a sequence do, as asked or as the framework does; "" where there are
-    none, or nothing attends. Raises UsageError where the libraries raise."""
+    """Return how context-parallel ranks attend, as the user sets or the framework does; "" without
+    such ranks, or attention. Raises UsageError if the libraries raise."""
     asked = w.context_parallel_by
     refuse_alone(asked, sharding)
     if sharding.context == 1:
@@ -60,7 +60,7 @@ def way(
 
 
 def refuse_alone(asked: str | None, sharding: Sharding) -> None:
-    """Raise UsageError for a way to share a sequence that nobody shares."""
+    """Raise UsageError for a context-parallel method without context-parallel ranks."""
     if asked and sharding.context == 1:
         raise UsageError(sentence("context.alone", asked=asked))
 
@@ -72,8 +72,8 @@ def _usual(framework: str, sharding: Sharding) -> str:
 
 
 def _refuse_heads(body: Body, sharding: Sharding) -> None:
-    """Raise UsageError where heads cannot be dealt out: all of them must divide, and those with
-    keys or the ranks among each other."""
+    """Raise UsageError if heads cannot be split: all of them must divide, and KV heads or the ranks
+    each other."""
     ranks, tensor = sharding.context, sharding.tensor
     attentions = (x for b in body.blocks for x in b.mixers if isinstance(x, Attention))
     for heads, keys in sorted({(x.heads // tensor, x.kv_heads // tensor) for x in attentions}):

@@ -1,9 +1,9 @@
 """Layers of each stage of a pipeline.
 
-    equal       as many each, the first ones taking what is left over
-    torchtitan  what comes before the layers counts as one, and what comes behind them as one:
-                with these they are shared out so, and the first and the last stage have one less
-                than that. Before April 2025 those two had no part of what is left over
+    equal       as many each, the first ones taking the remainder
+    torchtitan  what comes before the layers counts as one, and what comes after them as one:
+                the sum is split equally, and the first and the last stage have one less than
+                that. Before April 2025 those two had no part of the remainder
     in turn     a rank has two parts of the model: the next one has those that follow
     in a V      (zero-bubble) a rank has two parts: the first rank the first and the last one
     given       --pp-layer-partition
@@ -33,8 +33,9 @@ def layers_of_stages(
     titan: bool = False,
     release: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Share `count` layers out: as `asked`, or as torchtitan does of the date `release` (None is
-    the newest), or equally. Raises UsageError where a stage has none, or they do not add up."""
+    """Return the layers of each stage, of `count`: as `asked`, or as torchtitan at the date
+    `release` (None is the newest), or equally. Raises UsageError if a stage has none, or they do
+    not add up."""
     stages = sharding.pipeline
     if asked:
         ends = given(asked, count, stages)
@@ -55,7 +56,7 @@ def layers_of_stages(
 
 
 def _second(parts: list[int], sharding: Sharding, rank: int) -> list[int]:
-    """Return the layers of the other part that a rank has; nothing where it has one alone."""
+    """Return the layers of a rank's second part; nothing if it has only one."""
     others = parts[sharding.pipeline :]
     if sharding.schedule == ZERO_BUBBLE:
         others.reverse()

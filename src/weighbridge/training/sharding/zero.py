@@ -1,29 +1,30 @@
-"""DeepSpeed's ZeRO: states, then gradients, then parameters in N parts; the master copy in float32.
+"""DeepSpeed's ZeRO: states, then gradients, then parameters sharded in N parts; a float32 master
+copy.
 
     stage 1    2 P + 2 P + 12 P / N    16-bit weights and gradients whole, the rest in parts
     stage 2    2 P + 2 P / N + 12 P / N
     stage 3    (2 + 2 + 12) P / N, and what is gathered for the module that runs
-    averaged   of stages 1 and 2 the gradients of all parameters that have numbers in the part,
-               whole (grads_in_partition); of stage 2 beside them those of the next micro-batch, of
+    averaged   in stages 1 and 2 the gradients of all parameters with elements in the part, whole
+               (grads_in_partition); in stage 2 besides them those of the next micro-batch, in
                stage 1 all gradients to the end of backward. Ranks differ: a large embedding is in
-               several. What is said is of the rank that has most
-    norm       of each gradient in the part, copied to float64, before a step; where states are on
-               the host as soon as the gradient is there (of stage 3 on the stream that scatters)
-    on the way where states are on the host, stages 1 and 2 keep room for the largest parameter in
+               several. The estimate is of the rank that has most
+    norm       of each gradient in the part, copied to float64, before a step; with states on the
+               host as soon as the gradient exists (in stage 3 on the stream that scatters)
+    on the way with states on the host, stages 1 and 2 keep room for the largest parameter in
                16 bits, on both sides (temp_grad_buffer_for_gpu_offload, ..._for_cpu_offload)
-    bucket     reduce_bucket_size numbers, whole, however few are trained. Of stage 3 from the
-               start and for good, and what is in it once more while it is scattered; of stages 1
+    bucket     reduce_bucket_size elements, whole, however few are trained. In stage 3 from the
+               start to the end, and its content once more while it is scattered; in stages 1
                and 2 during a backward, two with overlap_comm
     gathered   in the first micro-batch one parameter at a time. From then on the order is known,
-               and each module fetches ahead: parameters are there until they are
-               max_live_parameters, and one more, for the one that is taken last may be any size.
-               Parameters below the persistence threshold are whole, beside their parts. All of
-               it is made on a stream of its own, which reserves more than is there (gather.py)
-    step       gradients of sub_group_size numbers of the part in one, and in float32: of stages 1
-               and 2 for a moment 22 bytes a number with those in 16 bits, then 18
+               and each module fetches ahead: parameters are whole until they are
+               max_live_parameters, and one more, since the last one taken may be any size.
+               Parameters below the persistence threshold are whole, besides their parts. All of
+               it is made on a separate stream, which reserves more than is alive (gather.py)
+    step       gradients of sub_group_size elements of the part joined, and in float32: in stages 1
+               and 2 for a moment 22 bytes per element with those in 16 bits, then 18
 
-States are made at the first step; up to 0.13.1 a step of zero gradients made them at once. With
-the Trainer sizes are its "auto": hidden^2, 0.9 hidden^2 and 10 hidden (transformers
+States are made at the first step; up to 0.13.1 a step of zero gradients made them at once. With the
+Trainer sizes are its "auto": hidden^2, 0.9 hidden^2 and 10 hidden (transformers
 integrations/deepspeed.py). Source: DeepSpeed 0.9.5 to 0.19.5 runtime/zero/config.py,
 stage_1_and_2.py (setup_buckets, _release_ipg_buffers), stage3.py (_setup_for_real_optimizer,
 __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_coordinator.py
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 @frozen_record
 class ZeroSizes:
-    """Numbers, not bytes: DeepSpeed's own defaults, or the Trainer's."""
+    """Sizes in elements: DeepSpeed's own defaults, or the Trainer's."""
 
     reduce: int = 500_000_000
     prefetch: int = 50_000_000
@@ -72,15 +73,15 @@ class ZeroSizes:
 
 @frozen_record
 class ZeroOptions:
-    """`offload`: none, optimizer, params or nvme. `eager`: states are made with the engine;
-    `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is shared out;
-    `flattens`: parameters that are trained become one on the device, and not on the host;
-    `recomputes`: layers run forward once more in backward."""
+    """Options of ZeRO. `offload`: none, optimizer, params or nvme. `eager`: states are made with
+    the engine; `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is
+    sharded; `flattens`: trained parameters are joined on the device, not on the host; `recomputes`:
+    layers run forward once more in backward."""
 
     stage: int
     ranks: int
     sizes: ZeroSizes
-    expert_ranks: int = 0  # that share out the same experts, where those are fewer
+    expert_ranks: int = 0  # that shard the same experts, if fewer
     offload: str = "none"
     eager: bool = False
     overlaps: bool = False
@@ -93,14 +94,14 @@ class ZeroOptions:
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
 FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
 HEAD = "head"
-NORM = 8  # bytes a number: get_norm_dtype is float64
-AT_ONCE = 250_000_000  # numbers: buffer_size of _constant_buffered_norm2 (stage3.py)
-GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
+NORM = 8  # bytes per element: get_norm_dtype is float64
+AT_ONCE = 250_000_000  # elements: buffer_size of _constant_buffered_norm2 (stage3.py)
+GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else uses
 
 
 @final
 class Zero(Around):
-    """One rank of `how.ranks` under a stage of DeepSpeed's ZeRO."""
+    """One rank under a stage of DeepSpeed's ZeRO."""
 
     apart = True
 
@@ -109,26 +110,26 @@ class Zero(Around):
         self.early = options.eager or options.offload != "none"
         self.saves = options.stage == 3
         self.host = self.pinned = 0
-        self._cut_up: set[str] = set()  # names
+        self._cut_up: set[str] = set()  # names of sharded parameters
         self._parts: list[LeafTensor] = []
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
-        self._filled = 0  # numbers in the bucket of stage 3
-        self._largest_part = 0  # numbers: of one parameter in it, what the rank has
+        self._filled = 0  # elements in the bucket of stage 3
+        self._largest_part = 0  # elements: the rank's part of a parameter in it, at most
         self._embedded = 0  # bytes of an embedding that is the head too, and was made twice
-        self._alone: Tensor | None = None  # a gradient that is larger than it
-        self._whole = self._longest = 0  # numbers: of what the part touches, most of one parameter
+        self._alone: Tensor | None = None  # a gradient that is larger than the bucket
+        self._whole = self._longest = 0  # elements: all the part touches, most of one parameter
         self._reduces = True  # this micro-batch
         self._averaged: TensorStorage | None = None  # and those of this micro-batch
         self._coming: TensorStorage | None = None
         self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
         self._ahead: TensorStorage | None = None
         self._pool: tuple[int, int, int] | None = None  # bytes of gathered parameters
-        self._room = 0  # bytes of them that are not there yet
+        self._room = 0  # bytes of them that are not gathered yet
         self._largest: dict[str, int] = {}  # bytes, by path of a layer
         self._knows = False  # the order of modules
         self._head = self._words = 0  # bytes
-        self._heads = False  # the head has parameters of its own
+        self._heads = False  # the head has its own parameters
         self._last = ""
 
     # Placing
@@ -184,7 +185,7 @@ class Zero(Around):
             p.hooks.append(self._reduced)
 
     def _buffers(self, mine: list[LeafTensor], elements: int) -> Iterator[tuple[int, str]]:
-        """Yield the bytes, and the component, of what is there from the start to the end."""
+        """Yield (bytes, component) of buffers that live from the start to the end."""
         how, dtype = self.how, mine[0].dtype
         if how.stage == 3:
             if how.offload == "none":  # else grad_partitions_flat_buffer is on the host (host.py)
@@ -194,19 +195,20 @@ class Zero(Around):
             yield dtype.size(max(p.numel for p in mine)), "temporaries"
 
     def _share_of(self, param: LeafTensor) -> int:
-        """Return the numbers of a parameter that the rank has; of experts fewer share one."""
+        """Return the elements of a parameter that the rank has; experts are sharded by fewer
+        ranks."""
         among = self.how.expert_ranks if param.kind == "experts" else 0
         return ceil_div(param.numel, among or self.how.ranks)
 
     def _elements(self, mine: list[LeafTensor]) -> int:
-        """Return the numbers of the rank's part: of experts, of those that it has and shares."""
+        """Return the elements of the rank's part: of experts, of those that it has and shards."""
         how, among = self.how, self.how.expert_ranks or self.how.ranks
         experts = sum(p.numel for p in mine if p.kind == "experts")
         rest = sum(p.numel for p in mine) - experts
         return ceil_div(rest, how.ranks) + ceil_div(experts, among)
 
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
-        """Take what is there for a moment before all parameters are in their places."""
+        """Take what is alive for a moment before all parameters are in their places."""
         how = self.how
         if built.headless:
             self._embedded = sum(p.nbytes for p in mine if p.kind == "embedding")
@@ -221,9 +223,9 @@ class Zero(Around):
 
     def _flatten(self, m: Machine, mine: list[LeafTensor]) -> None:
         """Copy the parameters of stages 1 and 2 into one tensor. The cache is emptied before each
-        group of parameters: a trainer has two, so what the first was copied from is given back.
-        Offloaded states have DeepSpeed's own optimizer and its one group: those pieces stay
-        cached, and what is larger than each needs new segments."""
+        group of parameters: a trainer has two, so the sources of the first are freed. Offloaded
+        states have DeepSpeed's own optimizer and its one group: those pieces stay cached, and what
+        is larger than each needs new segments."""
         sizes = [p.nbytes for p in mine if self.how.flattens]
         if self.how.offload == "none":
             m.hidden(sum(sizes), name="weights")
@@ -256,7 +258,7 @@ class Zero(Around):
         self._knows = True
 
     def _measure(self, built: "BuiltModel") -> None:
-        """Measure what is gathered with a layer, and with what stands outside of them."""
+        """Measure what is gathered with a layer, and for what is outside of layers."""
         if self._largest:
             return
         stacks = built.stacks
@@ -274,8 +276,8 @@ class Zero(Around):
         self._last = next(reversed(stacks))
 
     def _follow(self, built: "BuiltModel") -> tuple[int, int, int]:
-        """Return bytes of gathered parameters: those that are there all the time, how many more
-        are at most, and what their stream reserves beyond both."""
+        """Return bytes of gathered parameters: those always alive, how many more at most, and what
+        their stream reserves beyond both."""
         how, sizes = self.how, self.how.sizes
         gone = [p for p in built.own if self._large(p)]
         numels, nbytes = tuple(p.numel for p in gone), tuple(p.nbytes for p in gone)
@@ -289,10 +291,10 @@ class Zero(Around):
         return ahead, more, max(0, reserved - ahead - more)
 
     def _calls(self, built: "BuiltModel", gone: list[LeafTensor]) -> tuple[tuple[int, ...], ...]:
-        """List the modules of a forward and a backward, each as the places of its parameters. All
-        experts of a layer count as one module."""
-        layers: dict[str, dict[str, list[int]]] = {}  # modules by layer, else by their names
-        words = []  # that are the head, too
+        """Return the modules of a forward and a backward, each as the indices of its parameters.
+        All experts of a layer count as one module."""
+        layers: dict[str, dict[str, list[int]]] = {}  # modules by layer, others by their names
+        words = []  # embeddings that are the head, too
         for i, p in enumerate(gone):
             path, module = below(p.name, built.stacks), p.name.rpartition(".")[0]
             module = path if path and p.kind == "experts" else module
@@ -309,7 +311,7 @@ class Zero(Around):
         return tuple(map(tuple, forward + backward))
 
     def _large(self, param: LeafTensor) -> int:
-        """Return the bytes of a parameter that is cut and not there all the time; 0 of others."""
+        """Return the bytes of a parameter that is sharded and not always whole; 0 for others."""
         there = param.kind == ELSEWHERE or param.numel <= self.how.sizes.persistent
         return 0 if there or param.name not in self._cut_up else param.nbytes
 
@@ -372,7 +374,7 @@ class Zero(Around):
     # Gradients
 
     def _reduced(self, m: Machine, param: LeafTensor) -> None:
-        """A gradient goes into the bucket, and the part's own into what is averaged."""
+        """Put a gradient into the bucket, and the part's own into what is averaged."""
         how = self.how
         if how.stage < 3 and how.offload != "none":
             m.hidden(NORM * min(param.numel, self._longest))
@@ -389,9 +391,9 @@ class Zero(Around):
             param.grad = None
 
     def _scatter(self, m: Machine, dtype: DType) -> None:
-        """Scatter what is in the bucket: padded, put in the order of ranks, and the part's own cut
-        off (reduce_scatter_coalesced). A gradient that is larger than the bucket goes as it is, and
-        stays until it has gone."""
+        """Scatter the bucket: padded, in the order of ranks, and the part's own cut off
+        (reduce_scatter_coalesced). A gradient larger than the bucket is sent as it is, and stays
+        until it has been sent."""
         alone, self._alone = self._alone, None
         if self._filled and (alone is None or self._filled % self.how.ranks):
             sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
@@ -404,9 +406,9 @@ class Zero(Around):
         self._filled = self._largest_part = 0
 
     def before_step(self, m: Machine, built: "BuiltModel") -> None:
-        """The gradients of a group of the part, first together, then in float32; on the host where
-        states are. Groups follow each other, in the same memory. Stages 1 and 2 give back what
-        they were made of, before the optimizer steps."""
+        """Make the gradients of a group of the part, first joined, then in float32; on the host if
+        states are there. Groups follow each other, in the same memory. Stages 1 and 2 free the
+        sources before the optimizer steps."""
         if not self._parts or self.how.offload != "none":
             return
         if self.how.stage < 3:
