@@ -30,20 +30,20 @@ from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
 from weighbridge.workload.train import RolloutSettings
 
-USUAL = "trl"  # where nobody names a framework
-TOGETHER = (0, 20, 1)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
+USUAL = "trl"  # if the user names no framework
+TOGETHER = (0, 20, 1)  # vLLM, whose pool turns expandable segments off itself (pull request 40812)
 EVER: tuple[int, ...] = (*NEVER, 1)
-OF_ENGINE = [*fields(RolloutSettings)][1:]  # but its name
-PAIRS = 21  # of neighbouring releases whose laws were compared (answers/estimate/learning_roles.py)
-# A framework -> the file of its rules, its title, and releases and traits of its (programs.txt)
+OF_ENGINE = [*fields(RolloutSettings)][1:]  # without its name
+PAIRS = 21  # neighbouring releases whose laws were compared (answers/estimate/learning_roles.py)
+# A framework -> the file of its rules, its title, its releases and traits (programs.txt)
 ROWS = {row.split()[0]: row.split()[1:] for row in lines_beside(__file__, "programs.txt")}
 FILES: Mapping[str, str] = {name: row[0] for name, row in ROWS.items()}
 TITLES: Mapping[str, str] = {name: row[1] for name, row in ROWS.items()}
 
 
 class Lack(NamedTuple):
-    """Methods that a framework has not, from a release on and before another, and where that was
-    seen; by Megatron's backend alone where it is `split` (lacks.txt)."""
+    """Methods that a framework does not have from one release to another, and the source of that;
+    only with Megatron's backend if `split` (lacks.txt)."""
 
     framework: str
     since: tuple[int, ...]
@@ -66,8 +66,8 @@ __all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    """Return the roles of a run and their settings. Raises UnsupportedError for a framework whose
-    rules are not known for the method, UsageError where settings contradict each other."""
+    """Return the roles of a run and their settings. Raises UnsupportedError if the framework's
+    rules for the method are unknown, UsageError if settings contradict each other."""
     name = asked.framework or USUAL
     if name not in FILES:
         known = ", ".join(FILES)
@@ -81,8 +81,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def outside(asked: Train) -> str:
-    """Tell whether a release is "earlier" or "newer" than those that were read; "" of one that is
-    neither, or that nobody named."""
+    """Return "earlier" or "newer" for a release outside those whose rules are known; "" for others,
+    and if the user names none."""
     release = numbers(asked.framework_version)
     oldest, newest = map(numbers, ROWS[asked.framework or USUAL][2:4])
     if release is None:
@@ -93,12 +93,13 @@ def outside(asked: Train) -> str:
 
 
 def fine_tuned(asked: Train) -> Train:
-    """Return the question of plain fine-tuning by a framework of rewards: of what trains there."""
+    """Return the question of plain fine-tuning in a framework for rewards, by its training
+    settings."""
     return _rules(asked.framework or USUAL)(asked, counted(asked)).trained
 
 
 def counted(asked: Train) -> int:
-    """Count the cards of a run: those that are named, else as many as its ranks take."""
+    """Return the cards of a run: those that are named, else as many as its ranks take."""
     budget = asked.budget()
     return Ranks.of(asked.said).cards if budget is None else budget.choice.count
 
@@ -109,7 +110,7 @@ def _rules(name: str) -> Callable[[Train, int], LearningRun]:
 
 
 def _refuse(asked: Train, name: str) -> None:
-    """Raise UsageError where the framework has no such method."""
+    """Raise UsageError if the framework does not have the method."""
     release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
         there = row.since <= release < row.until and (not row.split or megatron.split(asked))
@@ -119,7 +120,7 @@ def _refuse(asked: Train, name: str) -> None:
 
 
 def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
-    """Raise UsageError where it counts no tokens, or writes no answers so, or so few."""
+    """Raise UsageError if it does not count tokens, or cannot generate answers so, or so few."""
     title, counts, traits = TITLES[name], ROWS[name][4], ROWS[name][5:]
     if asked.max_tokens_per_gpu and release < (EVER if counts == "-" else numbers(counts) or ()):
         raise UsageError(sentence("learning.no_tokens", framework=title))
@@ -134,7 +135,7 @@ def _refuse_answers(asked: Train, name: str, release: tuple[int, ...]) -> None:
 
 
 def _lacking(row: Lack, method: str) -> Sentence:
-    """Say that a framework has no such method, and which have it, of which release."""
+    """Return why a framework does not have a method, and which do, from which release."""
     title, newest = TITLES[row.framework], (r for r in LACKS if r.until > NEVER)
     without = {r.framework for r in newest if method in r.methods}
     if row.until <= NEVER:
@@ -148,8 +149,8 @@ def _lacking(row: Lack, method: str) -> Sentence:
 
 
 def own_cards(rollout: Rollout) -> int:
-    """Count the cards that an engine has alone: those that were named, as many as it has ranks
-    where a card was named without a count; 0 where it has none."""
+    """Return the cards that only the engine uses: those that are named, or one per rank if a card
+    is named without a count; 0 if it has none."""
     ranks = rollout.infer.tensor_parallel_size or 1
     budget = Train(gpu=rollout.cards).budget() if rollout.cards else None
     if budget is None:
@@ -159,7 +160,7 @@ def own_cards(rollout: Rollout) -> int:
 
 
 def _divides(rollout: Rollout, ranks: int) -> None:
-    """Raise UsageError where ranks do not divide the cards that an engine has alone."""
+    """Raise UsageError if ranks do not divide the cards that only the engine uses."""
     cards = own_cards(rollout)
     if cards % ranks:
         values = {"ranks": ranks, "gpu": rollout.cards, "fewer": gcd(ranks, cards)}
@@ -167,8 +168,8 @@ def _divides(rollout: Rollout, ranks: int) -> None:
 
 
 def _forwards(one: LearningRun, asked: Train) -> None:
-    """Raise UsageError where verl has no forward for the longest row, which ranks of a sequence
-    share."""
+    """Raise UsageError if verl's forward has fewer tokens than the longest row, which
+    context-parallel ranks split."""
     tokens, ranks = record.tokens_of(asked)
     row = int(one.effective.get("seq_len") or one.trained.seq_len or 0)
     if one.effective["framework"] == "verl" and 0 < tokens < row:
@@ -181,8 +182,8 @@ def _forwards(one: LearningRun, asked: Train) -> None:
 
 
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:
-    """Raise UsageError where rows are longer than a forward, or the engine cannot be on the cards
-    that it is given, or cannot sleep there."""
+    """Raise UsageError if rows are longer than a forward, or the engine cannot be on its cards, or
+    cannot sleep there."""
     _forwards(one, asked)
     rollout = one.rollout
     if rollout is None or rollout.generates:
@@ -200,11 +201,11 @@ def _meet(one: LearningRun, asked: Train, cards: int) -> None:
         )
 
 
-# ---- what is said beside an answer
+# ---- notes on an answer
 
 
 def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
-    """Say what was asked for and changes nothing, or is counted though nothing asks it."""
+    """Yield notes on settings that change nothing, and on what is counted without effect."""
     written = one.rollout is not None and one.rollout.generates
     named = [name for name in OF_ENGINE if written and getattr(asked, name) not in (None, False)]
     if named:
@@ -213,13 +214,13 @@ def _idle(one: LearningRun, asked: Train) -> Iterator[Sentence]:
     counted = asked.reference in ("copy", "host", "precomputed")
     if asked.kl_beta == 0 and counted and asked.learns != "ppo":
         yield sentence("learning.no_distance", reference=asked.reference)
-    if asked.learns == "gkd":  # no setting names it
+    if asked.learns == "gkd":  # no setting for it
         yield sentence("learning.teacher")
 
 
 def _counted(one: LearningRun, asked: Train, cards: int) -> Iterator[Sentence]:
-    """Say what is counted in place of what was asked for: a release that was read, whole groups,
-    fewer cards."""
+    """Yield notes on what is counted instead of the settings: a known release, whole groups, fewer
+    cards."""
     name = str(one.effective["framework"])
     side = outside(asked)
     if side:

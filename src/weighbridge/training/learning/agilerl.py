@@ -1,15 +1,15 @@
 """AgileRL: transformers and PEFT in one process with an engine that sleeps.
 
-    batch         micro_batch_size_per_gpu rows of max_model_len tokens, of all passes
-    adapters      in float32 beside a base in 16 bits; a second, frozen one is the reference
-    weights       in bfloat16, trained whole, too
+    batch         micro_batch_size_per_gpu rows of max_model_len tokens, in all passes
+    adapters      in float32 besides a base in 16 bits; a second, frozen one is the reference
+    weights       in bfloat16, even if trained whole
     PPO           a third adapter values tokens: rows of policy and critic go through the base in
-                  one forward, and those of the reference beside them without gradients
+                  one forward, and those of the reference besides them without gradients
     checkpoints   on; AdamW with foreach
     engine        0.3 of the card, as many sequences as a group has, 8,192 tokens of each at once;
                   asleep at level 1 while the trainer trains
     away          weights and adapters are in host memory before the engine starts and while it
-                  writes; its adapter is read from a file, so no weights are sent from the card
+                  generates; its adapter is read from a file, so the card sends no weights
 
 Source: agilerl 2.58 algorithms/grpo.py, algorithms/core/base.py (_offload_trainer_for_rollout,
 _prepare_vllm_for_generation), utils/algo_utils.py (VLLMConfig), utils/llm_utils.py
@@ -22,7 +22,7 @@ from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 ROW, GROUP, SHARE, BETA = 1024, 8, 0.3, 0.001
-PER_SEQUENCE = 8192  # tokens that the engine takes at once
+PER_SEQUENCE = 8192  # tokens per sequence that the engine takes at once
 LEAVES = frozenset({"weights"})
 
 

@@ -1,11 +1,11 @@
-"""The command that starts a run of verl, as it was sized.
+"""The command that starts a run of verl, as estimated.
 
     python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.model.path=...
 
-Each setting that verl has words for (words.txt) is said, its defaults too; data are its own. What
-was asked for and has none leaves no command.
-Source: verl 0.9 trainer/config/ppo_trainer.yaml, utils/config.py (validate_config: micro-batches of
-the reference and of the critic are said by names of their own).
+Each setting that verl has keys for (words.txt) is written, defaults too; data keys are the user's.
+If the user set something without a key, there is no command. Source: verl 0.9
+trainer/config/ppo_trainer.yaml, utils/config.py (validate_config: micro-batches of the reference
+and of the critic have separate keys).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from weighbridge.training.learning.words import spelled, wordings
 
 VERL = "verl"
 METHODS = {"grpo": "grpo", "rloo": "rloo", "ppo": "gae", "reinforce": "reinforce_plus_plus"}
-# What has keys of its own, or follows of others, or is no setting of the program
+# Settings with special keys, or derived from others, or that the program does not have
 BESIDE = {
     *("framework", "method", "tuner", "seq_len", "kl_beta", "critic", "packing"),
     *("data_parallel_size", "ranks_per_machine", "gradient_accumulation", "engine_version"),
@@ -32,7 +32,7 @@ ACTOR, REF = "actor_rollout_ref.actor", "actor_rollout_ref.ref"
 
 
 def written(settings: Mapping[str, Any]) -> bool:
-    """Tell whether a run has a command: of Megatron's own layout none is written."""
+    """Return whether a run has a command; with Megatron's own layout it has none."""
     return settings["framework"] == VERL and not settings.get("megatron_args")
 
 
@@ -54,7 +54,7 @@ def command(run: TrainerRun) -> TrainingLine:
 
 
 def _cards_and_roles(run: TrainerRun) -> Iterator[str]:
-    """Yield what one setting says by several keys, and the cards."""
+    """Yield the settings that take several keys, and the cards."""
     t, count = run.settings, Ranks.of(run.settings).cards
     if t.get("kl_beta"):
         yield f"{ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_coef={t['kl_beta']}"

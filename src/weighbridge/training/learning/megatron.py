@@ -1,19 +1,19 @@
-"""Megatron's step under a framework of rewards: slime, and the Megatron backends of verl, NeMo-RL
-and ms-swift.
+"""Megatron's step in a framework for rewards: slime, and the Megatron backends of verl, NeMo-RL and
+ms-swift.
 
-    mask          no loader makes a mask of pairs of tokens: that is pretrain_gpt's alone
+    mask          no loader makes a mask of pairs of tokens: only pretrain_gpt does
     gradients     NeMo-RL reduces them in 16 bits, with its precision-aware optimizer
-    experts       NeMo-RL and ms-swift have one tensor rank of an expert; Megatron as many as others
-    sequence      verl shares tokens between layers (sequence_parallel)
-    away          slime and NeMo-RL: weights and states are on the host while the engine writes
+    experts       NeMo-RL and ms-swift have one tensor rank per expert; Megatron as many as others
+    sequence      verl shards tokens between layers (sequence_parallel)
+    away          slime and NeMo-RL: weights and states are on the host while the engine generates
     reference     in host memory (verl, NeMo-RL, slime), a copy elsewhere
-    engine        slime: SGLang, with the share that it takes by itself
-    critic        Megatron's step with one output: in the policy's workers (verl), or in workers of
-                  its own on the same cards, in turn with the policy (slime, NeMo-RL)
+    engine        slime: SGLang, with its default share
+    critic        Megatron's step with one output: in the policy's workers (verl), or in separate
+                  workers on the same cards, in turn with the policy (slime, NeMo-RL)
 
 Source: THUDM/slime slime/backends/megatron_utils/actor.py, ray/placement_group.py,
-utils/arguments.py (offload_train of use_critic); verl workers/megatron_workers.py;
-NeMo-RL examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
+utils/arguments.py (offload_train of use_critic); verl workers/megatron_workers.py; NeMo-RL
+examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
 """
 
 from weighbridge.training.learning import record
@@ -28,8 +28,8 @@ NO_MASK = "no_create_attention_mask_in_dataloader"
 
 
 def split(asked: Train) -> bool:
-    """Tell whether Megatron's backend is asked for: by its arguments, or by a layout that the
-    others have not."""
+    """Return whether the user sets Megatron's backend: by its arguments, or by a pipeline, which
+    other backends do not have."""
     return bool(asked.megatron_args) or (asked.pipeline_parallel_size or 1) > 1
 
 
@@ -67,7 +67,7 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _arguments(asked: Train) -> tuple[str, ...]:
-    """Return Megatron's arguments: as said, and those that the framework has beside."""
+    """Return Megatron's arguments: the user's, and those that the framework adds."""
     said = asked.megatron_args or ()
     own = [NO_MASK]
     if asked.framework == "verl" and (asked.tensor_parallel_size or 1) > 1:

@@ -1,13 +1,14 @@
-"""NeMo-RL: FSDP2 over all cards, or Megatron's backend; everything leaves while the engine writes.
+"""NeMo-RL: FSDP2 over all cards, or Megatron's backend; all is offloaded while the engine
+generates.
 
     batch         train_micro_batch_size 4, pairs of preferences; logprob_batch_size as many
-    weights       float32, those beside adapters too (models/automodel/setup.py)
+    weights       float32, also besides adapters (models/automodel/setup.py)
     optimizer     AdamW without foreach; gradients of a layer are reduced in its own step
     reference     of KL 0.01, and of DPO: in host memory, whole for a pass
-    engine        0.6 of the card in a process of its own, asleep at level 1; cache and weights wake
-                  apart, and the trainer's weights and states are on the host by then
+    engine        0.6 of the card in its own process, asleep at level 1; cache and weights wake
+                  separately, and the trainer's weights and states are on the host by then
     rows          sequence_packing: --packing
-    critic        since 0.7, in workers of its own; it and the policy are on the cards in turn
+    critic        since 0.7, in its own workers; it and the policy are on the cards in turn
 
 Source: NVIDIA-NeMo/RL examples/configs/grpo_math_1B.yaml, ppo_math_1B.yaml, nemo_rl/models/policy/
 dtensor_policy_worker.py, models/generation/vllm.py, algorithms/ppo.py (finish_training).

@@ -1,10 +1,10 @@
-"""OpenRLHF: DeepSpeed for each model, on cards of its own or all on the same.
+"""OpenRLHF: DeepSpeed for each model, on separate cards or all on the same.
 
     batch         micro_train_batch_size rows; of log-probabilities micro_rollout_batch_size
-    states        ZeRO-2 where nobody says; adam_offload is --offload optimizer
+    states        ZeRO-2 by default; adam_offload is --offload optimizer
     roles         apart unless colocate_all_models: --rollout-gpu names the engine's cards
     reference     a copy on the actor's cards (colocated); on its own cards elsewhere
-    engine        0.95 of its cards; it sleeps where vllm_enable_sleep says so
+    engine        0.95 of its cards; it sleeps if vllm_enable_sleep is set
     states        of the optimizer leave with deepspeed_enable_sleep: --rollout-offload states
 
 Source: OpenRLHF 0.5 to 0.11 openrlhf/cli/train_ppo_ray.py, trainer/ray/launcher.py,
@@ -54,7 +54,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _refuse(asked: Train) -> None:
-    """Refuse states that cannot leave: DeepSpeed's stages 1 and 2 had no way to the host."""
+    """Raise TriedError for states that cannot leave: DeepSpeed's stages 1 and 2 could not offload
+    them."""
     stage = asked.shard or "zero2"
     known = numbers(asked.deepspeed_version)
     leaves = asked.rollout_offload in ("states", "weights", "all")

@@ -1,4 +1,4 @@
-"""The record of one run that learns from rewards or preferences, and what frameworks have alike."""
+"""Record of one run that learns from rewards or preferences, and rules that frameworks share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
 
 PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")  # two rows of each example
-COMPARES = ("dpo", "ipo", "kto", "gkd")  # preferences that ask a frozen model, too
-NEXT_TOKEN = "orpo"  # has the head of fine-tuning, which asks no other
-# Whose adapters are of the linears that PEFT, or rules of their own, name; all others' are of all
-# (verl 0.9 config/model/hf_model.yaml, ms-swift 4.6 arguments/tuner_args.py, NeMo-RL lora_cfg,
+COMPARES = ("dpo", "ipo", "kto", "gkd")  # preference methods that run a frozen model, too
+NEXT_TOKEN = "orpo"  # uses the head of fine-tuning, and no frozen model
+# Frameworks whose adapters are on the linears that PEFT, or their own rules, name; all others adapt
+# all (verl 0.9 config/model/hf_model.yaml, ms-swift 4.6 arguments/tuner_args.py, NeMo-RL lora_cfg,
 # OpenRLHF 0.11 cli/, llamafactory 0.9.5 finetuning_args.py, AgileRL llm_finetuning/)
 OTHERS_SAY = ("trl", "axolotl", "unsloth")
 Release = tuple[int, ...] | None  # None is the newest
@@ -23,12 +23,12 @@ Release = tuple[int, ...] | None  # None is the newest
 
 @frozen_record
 class Rollout:
-    """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
-    on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
-    wake together, before the weights are sent; `shared`: it has the trainer's own weights;
-    `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the
-    trainer's model writes at once, where no engine serves; `of_free`: its share is of what the
-    trainer leaves."""
+    """The engine that generates answers. `sleep`: level, 0 if it never sleeps; `cards`: its own, ""
+    if it is on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights
+    and cache wake together, before the weights are sent; `shared`: it has the trainer's own
+    weights; `sends`: the card sends it weights, before its cache exists; `generates`: rows that the
+    trainer's model generates at once, without an engine; `of_free`: its share is of what the
+    trainer leaves free."""
 
     infer: Infer
     sleep: int = 0
@@ -43,13 +43,13 @@ class Rollout:
 
 @frozen_record
 class LearningRun:
-    """`trained` asks for what is trained, `effective` are the settings that the method has beside.
-    `away`: what is in host memory while the engine writes (weights, states, others). `in_turn`: the
-    policy is there while a critic is not; `workers`: a critic has a process of its own; `one_base`:
-    it has the policy's base. `gathers`: ZeRO-3 has all weights on each card while they write, or
-    are sent. `capped`: rows may be shorter than their cap. `notes`: what is said beside the answer.
-    `unsaid`: what decides and was not said. `outside`: its release is "earlier" or "newer" than
-    those that were read."""
+    """One run. `trained` is the question of what is trained, `effective` the method's other
+    settings. `away`: what is in host memory while the engine generates (weights, states, others).
+    `in_turn`: policy and critic are on the cards in turn; `workers`: a critic has its own process;
+    `one_base`: it has the policy's base. `gathers`: ZeRO-3 has all weights on each card while they
+    generate, or are sent. `capped`: rows may be shorter than their cap. `notes`: remarks on the
+    answer. `unsaid`: settings that matter and are not set. `outside`: its release is "earlier" or
+    "newer" than known ones."""
 
     trained: Train
     objective: Objective
@@ -74,14 +74,13 @@ def released(asked: Train) -> Release:
 
 
 def before(release: Release, *number: int) -> bool:
-    """Tell whether a release is older; the newest is not."""
+    """Return whether a release is older than `number`; the newest is not."""
     return release is not None and release < number
 
 
 def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]:
-    """Return (tokens of a row, of its answer) at most: as said, or the framework's own of a prompt
-    and its answer; of a `row` where no answers are written, and 0 for an answer that nobody said.
-    """
+    """Return the most tokens of (a row, its answer): the user's, or the framework's own of a prompt
+    and its answer; of a `row` if no answers are generated, and 0 for an answer that is not set."""
     if not asked.writes:
         return asked.seq_len or row, asked.max_new_tokens or 0
     answer = asked.max_new_tokens or answer
@@ -97,8 +96,8 @@ def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]
 
 
 def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
-    """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
-    said, or as is `usual`."""
+    """Return the question of only what is trained: `rows` of `length` tokens, all else as the user
+    sets, or as in `usual`."""
     rows, length = packed(asked, rows, length)
     if asked.tuning != "full" and asked.framework not in OTHERS_SAY:
         usual["lora_targets"] = ("all-linear",)
@@ -122,15 +121,15 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
 
 
 def packed(asked: Train, rows: int, length: int) -> tuple[int, int]:
-    """Return (rows, tokens of each) of a forward on ranks that share rows: packed rows are one, of
-    as many tokens as they were given."""
+    """Return (rows, tokens of each) of a forward: packed rows are one, of as many tokens as they
+    may have."""
     tokens, _ = tokens_of(asked)
     if tokens:
         return 1, max(length, tokens)
     return (1, rows * length) if asked.packing and asked.learns else (rows, length)
 
 
-FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
+FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never materialize all logits
 SWITCHES = ("entropy", "packing", "standby", "rollout_eager")
 
 
@@ -145,24 +144,25 @@ OF_ROLES = (
 
 
 def sixteen(asked: Train, *, whole: bool = False) -> str | None:
-    """Name the dtype of a base that adapters stand beside, and of what is trained `whole` where
-    that is loaded so, too; None of what is packed."""
+    """Return the dtype of a base with adapters, and of `whole` trained weights if they are loaded
+    so, too; None for the rest."""
     wide = asked.tuning == "full" and not whole
     return None if wide or asked.tuning == "qlora" else "bfloat16"
 
 
 def compares(asked: Train) -> bool:
-    """Tell whether a frozen model is asked where a weight of its distance is usual."""
+    """Return whether the method runs a frozen model, if its KL weight has the usual default."""
     return asked.learns in COMPARES or (asked.writes and asked.kl_beta != 0)
 
 
 def critic(asked: Train) -> str:
-    """Name the model that values tokens; "" where the method has none."""
+    """Return the model that values tokens; "" if the method has none."""
     return (asked.critic or "same") if asked.learns == "ppo" else ""
 
 
 def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Reference:
-    """Return where the frozen model is: as asked; of adapters the base without them."""
+    """Return where the frozen model is: as the user sets; with adapters it is the base without
+    them."""
     if asked.reference is not None:
         if asked.reference == "adapter" and asked.tuning == "full":
             raise ContradictionError(sentence("learning.no_adapter"))
@@ -174,12 +174,12 @@ def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Referen
 
 
 def pairs(asked: Train) -> int:
-    """Count the rows of an example."""
+    """Return the rows per example."""
     return 2 if asked.learns in PAIRS and not asked.packing else 1
 
 
 def away(asked: Train, usual: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return what leaves the cards while the engine writes."""
+    """Return what is offloaded from the cards while the engine generates."""
     if asked.rollout_offload is None:
         return usual if asked.writes else frozenset()
     return LEAVES[asked.rollout_offload]
@@ -197,8 +197,8 @@ LEAVES: Mapping[str, frozenset[str]] = {
 def serving(
     asked: Train, share: float | None, *, sleep: int, context: int, **usual: Any
 ) -> Rollout:
-    """Return the engine's half of the question: as said, else as the framework starts it, with a
-    share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
+    """Return the engine's part of the question: as the user sets, else as the framework starts it,
+    with a `share` of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
     engine = asked.rollout_engine or ("sglang" if asked.framework == "slime" else "vllm")
     level = sleep if asked.sleep_level is None else asked.sleep_level
     facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
@@ -213,7 +213,7 @@ def serving(
     }
     share, seqs = asked.gpu_memory_utilization or share, asked.max_num_seqs
     seqs = seqs or settings.pop("max_num_seqs", None)
-    if engine == "none":  # the policy writes by itself
+    if engine == "none":  # the policy generates by itself
         rows = seqs or asked.batch_size or 1
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
     if engine == "vllm":
@@ -248,10 +248,10 @@ def objective(
     copy: Reference = "copy",
     answer: int = 0,
 ) -> Objective:
-    """Return what a step learns from: passes without gradients of so many `rows` where answers are
-    written, or as many as was said, of `row` tokens; and a frozen model, which is where `copy`
-    says, where it `compares`; `answer`: tokens of one, of heads that score no others. Most
-    frameworks empty torch's cache between passes."""
+    """Return the objective of a step: passes without gradients of `rows` (or logprob_batch_size) of
+    `row` tokens if answers are generated; and a frozen model if it `compares`, in the place `copy`.
+    `answer`: tokens of an answer, for heads that score no others. Most frameworks empty torch's
+    cache between passes."""
     scores = head(
         asked.learns or NEXT_TOKEN,
         asked.framework or "",
@@ -282,8 +282,8 @@ def answered(
     number: int = 1,
     **facts: Any,
 ) -> LearningRun:
-    """Return the run with the settings that tell it. `row`: tokens of one, and of its answer;
-    `number` of them to a prompt. `facts` are fields of `LearningRun`."""
+    """Return the run with its effective settings. `row`: tokens of a row, and of its answer;
+    `number`: answers per prompt. `facts` are fields of `LearningRun`."""
     writes = asked.writes
     usual: dict[str, Any] = {"away": away(asked), "critic": critic(asked)}
     facts = {"capped": writes or not asked.packing, **usual, **facts}
@@ -332,21 +332,21 @@ def answered(
 
 
 def forward_rows(asked: Train, row: int) -> int:
-    """Count the rows of a forward: those that were asked for, or as many of the longest as its
-    tokens hold."""
+    """Return the rows of a forward: the user's, or as many of the longest as its tokens hold."""
     tokens, _ = tokens_of(asked)
     return max(1, tokens // row) if tokens else asked.batch_size or 1
 
 
 def tokens_of(asked: Train) -> tuple[int, int]:
-    """Return (tokens of a forward, ranks that share its rows), no tokens where it is of rows.
-    NeMo-RL gives them to a row."""
+    """Return (tokens of a forward, ranks that split its rows); 0 tokens if it is set in rows.
+    NeMo-RL counts tokens per row."""
     ranks = 1 if asked.framework == "nemo-rl" else asked.context_parallel_size or 1
     return (asked.max_tokens_per_gpu or 0) * ranks, ranks
 
 
 def unsaid(asked: Train, *names: str) -> tuple[str, ...]:
-    """Name what decides and was not said; a row's length by any of its names."""
+    """Return the settings that matter and are not set; a row's length may be set by any of its
+    names."""
     length = (asked.seq_len, asked.max_new_tokens, asked.max_tokens_per_gpu)
     lacks = [name for name in names if getattr(asked, name) is None]
     if all(n is None for n in length):

@@ -3,21 +3,21 @@
     batch         rows of a forward are per_device_train_batch_size; before 0.15 of GRPO each is a
                   prompt with all its answers
     log-probs     before 0.17 of all rows of a step at once
-    reference     of GRPO where beta is not 0: 0.04 before 0.19, then 0
-    checkpoints   on since 0.22 (SFTConfig and its kin); before as the Trainer has it
+    reference     of GRPO if beta is not 0: 0.04 before 0.19, then 0
+    checkpoints   on since 0.22 (SFTConfig and its kin); before as in the Trainer
     weights       float32 by TRL's own loader (frameworks.txt has its releases), frozen ones too; in
-                  16 bits as files have them by ms-swift, axolotl (bf16: auto) and Unsloth;
+                  16 bits as in the files by ms-swift, axolotl (bf16: auto) and Unsloth;
                   LLaMA-Factory casts what it trains to float32, and its reference stays in 16 bits
     generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
-                  the policy's own generate writes all rows of a step
-    ZeRO-3        all weights are gathered while the policy writes (ds3_gather_for_generation), and
-                  where adapters are merged to be sent; in ms-swift whatever is sent
-    sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
-    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said; without
-                  use_vllm the policy writes
+                  the policy's own generate makes all rows of a step
+    ZeRO-3        all weights are gathered while the policy generates (ds3_gather_for_generation),
+                  and if adapters are merged to be sent; in ms-swift whatever is sent
+    sleep         vllm_enable_sleep_mode, level 2; off by default
+    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as set; without
+                  use_vllm the policy generates
     Unsloth       one base for both, in the trainer's process; half of what is free (standby: more).
                   Checkpoints are on the host; rows of a forward are as many as fit what is free, at
-                  least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
+                  least one: one is counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
 
 Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py,
 generation/vllm_generation.py (_iter_named_params), models/utils.py; ms-swift 3.8
@@ -39,19 +39,19 @@ from weighbridge.training.learning.record import LearningRun, Release, Rollout, 
 from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
-SWIFTS = 16  # rows of a step where nobody says them (ms-swift arguments/train_args.py)
+SWIFTS = 16  # rows of a step by default (ms-swift arguments/train_args.py)
 SHARE, SERVER = 0.3, 0.9
-# Of what is free on a card of so many GiB (unsloth_zoo ce232d6c vllm_utils.py), 95 % of it since
-# vLLM 0.11; before
+# (GiB of a card from which, share of what is free) (unsloth_zoo ce232d6c vllm_utils.py), 95 % of it
+# since vLLM 0.11; before
 STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
 OLD_STANDBY = ((90, 0.9), (40, 0.875), (25, 0.85), (20, 0.825), (14, 0.8), (10, 0.75), (0, 0.7))
-PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
-KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
+PACKED_ENGINE = "0.27"  # the last vLLM that reads what bitsandbytes quantizes by itself
+KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # keep torch's cache between passes
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
 CUTOFF = 2048  # the same of LLaMA-Factory (@ ff6d4d12 hparams/data_args.py, cutoff_len)
 ROWS = GENERATIONS = 8  # per_device_train_batch_size, num_generations
-# vLLM of a release's time, where nobody says: trl pyproject.toml, extra vllm
+# vLLM at a release's time, by default: trl pyproject.toml, extra vllm
 ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"), ((1, 0), "0.11"))
 
 
@@ -71,7 +71,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     number = asked.num_generations or GENERATIONS
     rows = _rows(asked, release, batch, number)
     checks = not (swift and asked.batch_size is None)
-    if name == "unsloth" and writes:  # it takes a multiple of the answers
+    if name == "unsloth" and writes:  # it uses a multiple of the answers
         batch = batch if batch % number == 0 else number
     elif writes and learns != "ppo" and checks and (swift or not before(release, 0, 15)):
         step = rows * steps * (asked.data_parallel_size or cards)
@@ -83,7 +83,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     unsaid = record.unsaid(asked, "batch_size")
     if unsaid and name == "trl" and cards > 1 and asked.shard is None:
-        unsaid = (*unsaid, "shard")  # which a file of accelerate's says
+        unsaid = (*unsaid, "shard")  # set in a file of accelerate's
     asked = asked.but(kl_beta=beta if writes else None, batch_size=batch)
     learned = record.objective(
         asked,
@@ -107,7 +107,7 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
-    """Count the rows of a forward. Unsloth cuts them to what is free, to one at least."""
+    """Return the rows of a forward. Unsloth splits them to what is free, at least one each."""
     if asked.framework == "unsloth" and asked.writes:
         return asked.logprob_batch_size or 1
     prompts = asked.writes and before(release, 0, 15) and asked.framework not in SWIFT
@@ -130,7 +130,7 @@ def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
 
 
 def _dtype(asked: Train) -> str | None:
-    """Name the dtype that weights are loaded in; None where TRL's own release says it."""
+    """Return the dtype that weights are loaded in; None if TRL's own release decides."""
     if _upcast(asked):
         return "float32"
     if asked.framework == "trl" or asked.tuning == "qlora" or asked.precision == "fp32":
@@ -139,15 +139,15 @@ def _dtype(asked: Train) -> str | None:
 
 
 def _upcast(asked: Train) -> bool:
-    """Tell whether what is trained is cast to float32: not beside DeepSpeed's own copies."""
+    """Return whether trained weights are cast to float32: not with DeepSpeed's own copies."""
     trains = asked.framework == "llama-factory" and asked.tuning == "full"
     apart = asked.dtype is None and asked.precision in (None, "bf16-mixed", "fp16-mixed")
     return trains and apart and not (asked.shard or "").startswith("zero")
 
 
 def _share(asked: Train) -> float:
-    """Return Unsloth's share, as one of the card: it is of what is free beside the process's own
-    context, and standby has its own by the card's size, whatever was asked for."""
+    """Return Unsloth's share as one of the card. Unsloth's is of what is free besides the process's
+    context; standby has its own by the card's size, whatever the user sets."""
     budget = asked.budget()
     part = None if budget is None else budget.choice.part
     size = 80 * GIB if budget is None else budget.usable.high
@@ -160,7 +160,7 @@ def _share(asked: Train) -> float:
 
 
 def _compares(asked: Train) -> None:
-    """Refuse one row alone, which KTO has nothing to compare with."""
+    """Raise TriedError for one single row, which KTO cannot compare with another."""
     if (asked.batch_size or 2) < 2:
         raise TriedError(
             sentence("learning.kto"),

@@ -1,21 +1,21 @@
-"""verl and EasyR1: FSDP over all cards, with rows or a number of tokens to a forward.
+"""verl and EasyR1: FSDP over all cards, with rows or a number of tokens per forward.
 
     batch         ppo_micro_batch_size_per_gpu rows, or ppo_max_token_len_per_gpu packed tokens
                   (use_dynamic_bsz); of log-probabilities log_prob_micro_batch_size_per_gpu
-    weights       float32 where all is trained, 16 bits beside adapters; checkpoints are on
-    reference     with a loss of KL, always in host memory, a unit at a time on the card
+    weights       float32 if all is trained, 16 bits with adapters; checkpoints are on
+    reference     with a KL loss, always in host memory, a unit at a time on the card
     engine        0.5 of the card over two tensor ranks (EasyR1: 0.6), asleep while the trainer
                   trains: level 1 in the trainer's process before 0.7, then 2 in its own
     sync          buckets of 2 GiB since 0.6
-    offload       param_offload and optimizer_offload: away while the engine writes
-    packed        use_remove_padding, on since 0.6; attn_implementation is flash_attention_2, and no
-                  row sees another, nor has scores
-    sequence      ranks of one exchange heads (ulysses_sequence_parallel_size)
-    allocator     segments grow while the trainer trains, since 0.6 (set_expandable_segments)
+    offload       param_offload and optimizer_offload: away while the engine generates
+    packed        use_remove_padding, on since 0.6; attn_implementation is flash_attention_2, and
+                  rows neither attend to each other nor have score matrices
+    sequence      context-parallel ranks exchange heads (ulysses_sequence_parallel_size)
+    allocator     expandable segments while the trainer trains, since 0.6 (set_expandable_segments)
 
 Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/,
-utils/device.py (0.6 fsdp_workers.py:731, 0.7 engine_workers.py:553);
-EasyR1 verl/workers/actor/config.py, rollout/config.py at b44d4c4.
+utils/device.py (0.6 fsdp_workers.py:731, 0.7 engine_workers.py:553); EasyR1
+verl/workers/actor/config.py, rollout/config.py at b44d4c4.
 """
 
 from weighbridge.base.units import GIB
@@ -27,7 +27,7 @@ LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
 SHARE, EASY = 0.5, 0.6
 GENERATIONS = 1  # rollout.n
 ROWS = {"easyr1": (4, 16)}  # micro_batch_size_per_device_for_update, _for_experience
-# The newest vLLM that a release takes, or of its time: METADATA of verl 0.2 to 0.8, extra vllm
+# The newest vLLM that a release accepts, or of its time: METADATA of verl 0.2 to 0.8, extra vllm
 ENGINES = (
     ((0, 3), "0.6.3"),
     ((0, 4), "0.8.2"),
@@ -92,8 +92,8 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 def _grows(asked: Train) -> bool | None:
-    """Tell whether verl lets segments of the allocator grow, of torch for CUDA alone; None where it
-    leaves that to the environment."""
+    """Return whether verl sets expandable segments, only with torch for CUDA; None if it leaves
+    that to the environment."""
     budget = asked.budget()
     part = None if budget is None else budget.choice.part
     other = part is not None and part.stack == "own"

@@ -1,10 +1,10 @@
-"""Words of programs for our settings: one table, in which files are read and changes are written.
+"""Keys of programs for our settings: one table, by which files are read and changes are written.
 
     keyed("verl", {"batch_size": 2})    -> {"actor_rollout_ref.actor.ppo_micro_...": 2}
     spelled("verl", {"batch_size": 2})  -> "actor_rollout_ref.actor.ppo_micro_...=2"
     section("verl")                     -> its rows, for the reader of its files
 
-A form is how words stand: `flags` (--key value), `switches` (the same, and --key of what is on),
+A form is how keys are written: `flags` (--key value), `switches` (the same, and --key if it is on),
 `dashes` (--a-key), `assigned` (key=value), `python` (arguments of a call) and `yaml`.
 """
 
@@ -22,8 +22,8 @@ ANY, EACH, UNSAID, NONE_OF = "*", "{}", "-", "!"
 
 
 class ProgramWords(NamedTuple):
-    """The words of one program: `rows` of words.txt with its names, the keys of a setting, and what
-    it says for one value of it; `follows` are settings that come of others."""
+    """The keys of one program: `rows` of words.txt; `names`, the keys of a setting; `phrases`, the
+    keys and values for one value of a setting; `follows`, settings derived from others."""
 
     form: str
     rows: tuple[str, ...]
@@ -37,7 +37,7 @@ NONE = ProgramWords("", (), {}, {}, frozenset())
 
 @cache
 def wordings() -> Mapping[str, ProgramWords]:
-    """Read words.txt: a program -> its words."""
+    """Return the keys of each program, from words.txt."""
     known: dict[str, ProgramWords] = {}
     for title, lines in sections_beside(__file__, "words.txt").items():
         program, form, *more = title.split()
@@ -75,8 +75,8 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def program_of(settings: Mapping[str, Any]) -> str:
-    """Name the program whose words a run has: a framework, its backend of Megatron, or its script
-    of preferences."""
+    """Return the program whose keys a run uses: a framework, its Megatron backend, or its script
+    for preferences."""
     framework = str(settings.get("framework") or "")
     of_pairs = settings.get("method") not in REWARDS
     part = "megatron" if settings.get("megatron_args") else "pairs" if of_pairs else ""
@@ -85,13 +85,13 @@ def program_of(settings: Mapping[str, Any]) -> str:
 
 
 def follows(program: str) -> frozenset[str]:
-    """Return the settings that come of others in a program."""
+    """Return the settings that a program derives from others."""
     return wordings()[program].follows if program in wordings() else frozenset()
 
 
 def section(program: str) -> str:
-    """Return the rows of a program as a table of keys, in which a value of any kind is the key that
-    holds it. An empty one where it has none."""
+    """Return the rows of a program as a table of keys, in which a setting that takes any value has
+    the key that holds it; an empty table if it has none."""
     settings, values = list[str](), list[str]()
     for row in wordings()[program].rows if program in wordings() else ():
         first, second, *phrase = row.split(maxsplit=2)
@@ -110,8 +110,8 @@ def _pairs(phrase: str) -> Iterator[tuple[str, Any]]:
 
 
 def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return a change of settings as keys of a program, `a|b` the same key by older and newer
-    names, the usual one last; None where it has no words for one of them."""
+    """Return a change of settings as keys of a program, `a|b` for older and newer names of one key,
+    the usual one last; None if it has no key for one of them."""
     known = wordings().get(program)
     keys: dict[str, Any] = {}
     for name in sorted(change, key="offload".__eq__):  # last: files of DeepSpeed say shards, too
@@ -142,8 +142,7 @@ def _keyed(known: ProgramWords, name: str, value: Any) -> Mapping[str, Any] | No
 
 
 def spelled(program: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Write a change in a program's own words; the second value names the settings that it has none
-    for."""
+    """Return a change as the program writes it, and the settings that it has no keys for."""
     others = tuple(name for name in change if keyed(program, {name: change[name]}) is None)
     keys = keyed(program, {k: v for k, v in change.items() if k not in others}) or {}
     usual = {key.rpartition("|")[2]: value for key, value in keys.items()}
