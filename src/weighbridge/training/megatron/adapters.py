@@ -1,16 +1,16 @@
-"""LoRA beside frozen weights in Megatron, as ms-swift and Megatron-Bridge put it on linears.
+"""LoRA with frozen weights in Megatron, as ms-swift and Megatron-Bridge put it on linears.
 
-    parameters   r (inputs + outputs) of each linear as a rank has it: what tensor ranks share out
-                 of the linear they share out of its adapter; each expert has its own
-    frozen       weights alone: no main gradients, no states, and no gradient that nobody writes
-    kept         of each linear r numbers a token, and a copy of the input where it is dropped
+    parameters   r (inputs + outputs) of each linear as a rank has it: an adapter is split over
+                 tensor ranks as its linear is; each expert has its own
+    frozen       only weights: no main gradients, no states, and no gradient that nobody writes
+    kept         of each linear r elements per token, and a copy of the input if it is dropped
 
-What adapters keep is told as an interval. ms-swift prints 14 GiB a card for Qwen2.5-7B on two
-(examples/megatron/lora/dense.sh), rows of which lengths it does not say: of 256 tokens it is 13.1.
-Of experts it prints 48 and 70 GiB for packed rows (train/cached_dataset/mcore.sh, lora/mtp.sh),
-a fifth more than is counted, and nobody has explained it: BESIDE of answer.py has it as the most.
-Source: modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/Megatron-Bridge
-067f987 src/megatron/bridge/peft/lora.py (dim 32, all four linears).
+The bytes that adapters keep have bounds. ms-swift prints 14 GiB per card for Qwen2.5-7B on two
+(examples/megatron/lora/dense.sh), with rows of unknown length: of 256 tokens it is 13.1. Of experts
+it prints 48 and 70 GiB for packed rows (train/cached_dataset/mcore.sh, lora/mtp.sh), a fifth more
+than is counted, and nobody has explained it: BESIDE of answer.py has it as the most. Source:
+modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py; NVIDIA-NeMo/Megatron-Bridge 067f987
+src/megatron/bridge/peft/lora.py (dim 32, all four linears).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RANK = 8  # of ms-swift (LoraArguments)
 ALL = "all-linear"
 OF_SWIFT = "modelscope/ms-swift 3602360a swift/megatron/tuners/lora.py"
-# Names of targets, and the linears of Megatron that they are parts of; a leading part of ours
+# Names of targets -> Megatron's linears that they are part of, by the beginning of our names
 TARGETS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "linear_qkv"), ("qkv", "q", "kv")),
     **dict.fromkeys(("o_proj", "linear_proj"), ("proj",)),
@@ -39,8 +39,8 @@ TARGETS = {
 
 
 def settings(w: "Train") -> dict[str, Any]:
-    """Return the settings of a run that say what is trained. Raises UnsupportedError for targets
-    that are no linears of Megatron's, and for what is not weighed with adapters."""
+    """Return the settings of what is trained. Raises UnsupportedError for targets that are no
+    linears of Megatron's, and for what is not supported with adapters."""
     if w.method != "lora":
         return {}
     parts = _targets(w.lora_targets)
@@ -50,7 +50,7 @@ def settings(w: "Train") -> dict[str, Any]:
 
 
 def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the linears that names of targets mean: none for all of them."""
+    """Return the linears of the named targets; an empty tuple for all."""
     named = [t for t in names or () if t != ALL]
     unknown = next((t for t in named if t not in TARGETS), None)
     if unknown is not None:
@@ -61,15 +61,15 @@ def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def adapted(run: MegatronRun, weight: RankWeight) -> int:
-    """Count the numbers of the adapter of one linear of a rank."""
+    """Return the elements of the adapter of one linear of a rank."""
     name = weight.name.removeprefix("expert_").removeprefix("shared_")
     chosen = not run.targets or any(name.startswith(t) for t in run.targets)
     return run.lora * (weight.rows + weight.columns) if chosen else 0
 
 
 def kept(model: MegatronModel, run: MegatronRun, layers: list[int]) -> Component:
-    """Return what adapters keep of a micro-batch from forward to backward, of one layer where
-    layers are computed again; at most with copies of inputs that are dropped, and one output."""
+    """Return what adapters keep of a micro-batch from forward to backward, of one layer if layers
+    are recomputed; at most with copies of dropped inputs, and one output."""
     each = [list(_linears(model, run, layer)) for layer in layers]
     kept_of = max if run.recompute != "none" else sum
     low = kept_of(WEIGHT * run.lora * sum(n for n, _ in layer) for layer in each)

@@ -1,11 +1,11 @@
 """Experts that run one after the other, each with an equal part of the rows.
 
     forward     the first two, many as one, the last
-    backward    the last, many as one, the first two: in the very last what came for all goes
+    backward    the last, many as one, the first two: the very last frees what came for all
 
-From one expert to the next the bytes change by as many each time, up or down: no moment of those
-between is fuller than that of the expert in front of them or behind them. So those between are
-taken as what one of them leaves, so many times.
+From one expert to the next the bytes change by the same amount, up or down: no moment in between is
+fuller than that of the expert before or after them. So those in between are replaced by what one of
+them leaves, times their number.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, 
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor, TensorStorage
 
 Expert = Callable[..., Tensor]
-ENDS = 3  # experts that run, of those with as many rows
+ENDS = 3  # experts that run, of those with equally many rows
 
 
 def one_by_one(m: Machine, count: int, inputs: Sequence[Tensor], expert: Expert) -> Tensor:
-    """Return what `count` experts make of the rows of all inputs, one row after the other."""
+    """Return the output of `count` experts for the rows of all inputs, one after the other."""
     each, more = divmod(inputs[0].rows, count)
     groups = [(rows, n) for rows, n in ((each + 1, more), (each, count - more)) if n]
     sizes = [(rows, n) for rows, many in groups for n in _runs(many)]
@@ -40,12 +40,12 @@ def one_by_one(m: Machine, count: int, inputs: Sequence[Tensor], expert: Expert)
 
 
 def _runs(count: int) -> list[int]:
-    """Part experts into those that run, which are 1, and those that are taken together."""
+    """Return the sizes of groups: experts that run are 1 each, the others one group."""
     return [1, 1, count - ENDS, 1] if count > ENDS else [1] * count
 
 
 def _noted(m: Machine, expert: Expert, given: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-    """Run one expert. Return what it makes, and the bytes of each tensor that it leaves behind."""
+    """Run one expert. Return its output, and the bytes of each tensor that stays alive."""
     made: list[ref[TensorStorage]] = []
     with m.watching(made):
         out = expert(*given)
@@ -57,8 +57,8 @@ def _noted(m: Machine, expert: Expert, given: Sequence[Tensor]) -> tuple[Tensor,
 def _many(
     m: Machine, count: int, given: Sequence[Tensor], one: Tensor, left: Sequence[int]
 ) -> Tensor:
-    """Return what `count` experts make, each as much as `one`, who leave each what it did. In
-    backward that goes first, then the gradients of their rows come."""
+    """Return the output of `count` experts, each like `one`, with `left` bytes kept by each. In
+    backward those are freed first, then the gradients of their rows are made."""
     kept: list[Tensor | None] = [m.pile(count, nbytes) for nbytes in left]
     stand_in = Computed((1, 1), BFLOAT16, None)
     out = m.many(count, one.shape, one.dtype)
@@ -72,8 +72,8 @@ def _many(
 
 
 def _rows(m: Machine, x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Views of the rows of one expert, or of `n` that have as many; in backward their gradients are
-    joined."""
+    """Return views of the rows of one expert, or of `n` with equally many; in backward their
+    gradients are joined."""
     outs: list[Tensor] = [
         Computed((rows * n, x.shape[-1]), x.dtype, x.storage) for rows, n in sizes
     ]

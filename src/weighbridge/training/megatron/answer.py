@@ -1,22 +1,22 @@
-"""A Megatron run in the words of the report: each stage's phases, the settings, what follows.
+"""The answer of a Megatron run: each stage's phases, the settings, derived facts, warnings.
 
-    reserved    what the allocator keeps beside tensors: the replay of one stream, and what other
+    reserved    what the allocator keeps besides tensors: the replay of one stream, and what other
                 streams add. Of allocated bytes, beyond the replay, ranks of 23 published settings
                 had 1 % less to 3.5 % more, most 1.5 %; with experts 2.5 to 4.6 %; with context
-                ranks, which attention has streams of its own for, 0.6 to 6.6 %. Of stages in
-                several chunks none is published; one at 58.8 GB of tensors died on 80 GB of a lack
-                of one piece, and ran with expandable segments: without those their upper end is
+                parallelism, for which attention has its own streams, 0.6 to 6.6 %. Of stages in
+                several chunks none is published; one at 58.8 GB of tensors failed on 80 GB for lack
+                of one piece, and ran with expandable segments: without those their upper bound is
                 30 %
-    experts     a rank is given more tokens than its equal part, or fewer: bounds have both
-    on the host with optimizer_cpu_offload master weights and gradients, pinned a parameter at a
-                time, and both averages, which are not
-    saving      each rank copies its share of weights and states to pinned memory before it writes;
+    experts     a rank gets more tokens than its equal part, or fewer: bounds have both
+    on the host with optimizer_cpu_offload master weights and gradients, pinned one parameter at a
+                time, and both averages, which are not pinned
+    saving      each rank copies its shard of weights and states to pinned memory before it writes;
                 blocks of powers of two, which are one to two times as large as what they hold
 
 Source of the first: MooreThreads/SimuMax 4dcaae5 docs/b200/b200_release_v1.2_summary.json;
-NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-memory-tuning/SKILL.md.
-Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py
-(preload_tensors); torch aten/src/ATen/native/TensorConversions.cpp (pin_out).
+NVIDIA-NeMo/Megatron-Bridge 067f987 skills/nemo-mbridge-perf-memory-tuning/SKILL.md. Of the last:
+Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py (preload_tensors); torch
+aten/src/ATen/native/TensorConversions.cpp (pin_out).
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,19 +38,19 @@ from weighbridge.training.megatron.stage import StageRun, fewest_states, run_sta
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 
 NAMES = ("load", "forward", "backward", "step")
-LISTED = 4096  # devices of a report
-THREADS = 2  # that multiply by torch, forward and backward
-MASKS = GIB  # from which on one is told of
+LISTED = 4096  # devices in a report
+THREADS = 2  # threads that multiply by torch, forward and backward
+MASKS = GIB  # bytes of a mask from which a warning mentions it
 USER_BUFFERS = 10  # of products: four as rings, two in pieces, four in bulk
-FLOAT = 4  # bytes of a number in float32
-MASTER, AVERAGES = 4, 8  # bytes of a number on the host
+FLOAT = 4  # bytes per element in float32
+MASTER, AVERAGES = 4, 8  # bytes per element on the host
 OFFLOAD = "Megatron-LM d98e8a6 core/optimizer/cpu_offloading/hybrid_optimizer.py"
 PINNED = 1.4  # of what is copied: the mean of blocks rounded up to a power of two (assumed)
 SAVING = "Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_async.py"
-BESIDE = {  # of allocated bytes, more than the replay keeps: the least, what is usual, the most
+BESIDE = {  # share of allocated bytes that is reserved beyond the replay: least, usual, most
     "plain": (-0.01, 0.015, 0.05),
     "experts": (0.01, 0.035, 0.06),
-    "adapters": (0.01, 0.035, 0.25),  # of experts: two of ms-swift's had 1.2 of what is counted
+    "adapters": (0.01, 0.035, 0.25),  # with experts: two of ms-swift's had 1.2 of what is counted
     "context": (0.0, 0.03, 0.1),
 }
 IN_CHUNKS = 0.3  # the most, of stages in several chunks
@@ -63,12 +63,12 @@ CORE = "Megatron-LM d98e8a6 megatron/core, Transformer Engine c188b53"
 
 
 def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
-    """Run each stage of the pipeline."""
+    """Return the run of each pipeline stage."""
     return run_stages(plan.model, plan.run)
 
 
 def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
-    """Ranks of a stage are alike."""
+    """Return the devices, one per rank, alike within a stage, and the host."""
     alike = plan.run.cards // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
@@ -79,7 +79,8 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
 
 
 def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
-    """One machine: weights and states are made on the devices, and pass it when they are saved."""
+    """Return one machine's host memory: weights and states are made on devices, and copied when
+    saved."""
     ranks = plan.run.local
     process = host.processes(ranks)
     away = tuple(_away(plan, runs, ranks))
@@ -135,7 +136,7 @@ def _away(plan: MegatronPlan, runs: Sequence[StageRun], ranks: int) -> Iterator[
 
 
 def _saved(plan: MegatronPlan, run: StageRun) -> int:
-    """Count the bytes of a checkpoint that one rank writes."""
+    """Return the bytes of a checkpoint that one rank writes."""
     states = muon.MATRIX if plan.run.muon else plan.run.states
     return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
@@ -147,8 +148,8 @@ def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Ins
 
 
 def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
-    """Return the stages where their experts are given the most tokens: the same where they are
-    given what is expected."""
+    """Return the stages when their experts get the most tokens; `runs` if that is what is
+    expected."""
     _, expected, most = plan.uneven
     if expected == most:
         return runs
@@ -187,7 +188,7 @@ def _components(
     kind = ("adapters" if plan.run.lora else "experts") if plan.model.experts else "plain"
     least, share, most_of = BESIDE["context" if plan.run.context > 1 else kind]
     if plan.run.chunks > 1 and not plan.run.expandable and phase != "step":
-        most_of = IN_CHUNKS  # a step has the room of activations, whose segments may go
+        most_of = IN_CHUNKS  # a step has the room of activations, whose segments may be freed
     gone = _moved(plan, run) - peak.live.get("activations", 0) if plan.run.moves else 0
     rooms = (free - max(0, gone) - _spared(plan, peak), free - max(0, gone) // 2, free)
     low, usual, high = (
@@ -207,8 +208,8 @@ def _components(
 
 
 def _beside(plan: MegatronPlan) -> Component:
-    """Return what a class has beside Megatron's decoder, which its first stage holds: frozen and
-    whole on each tensor rank, or shared by them; at most it is trained like the decoder."""
+    """Return the parts of a class besides Megatron's decoder, which its first stage holds: frozen
+    and whole on each tensor rank, or split over them; at most it is trained like the decoder."""
     run, numbers = plan.run, plan.model.beside
     trained = 0 if run.lora else run.main_gradient + ceil_div(run.states, plan.sharding.data)
     least = WEIGHT * numbers // run.tensor
@@ -223,7 +224,7 @@ def _beside(plan: MegatronPlan) -> Component:
 
 
 def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Component]:
-    """Yield what lies beside torch's allocator."""
+    """Yield the memory outside torch's allocator."""
     if plan.run.graphs:
         yield graphs.component(plan.model, plan.run, run.index, peak)
     if plan.run.cards > 1:
@@ -238,7 +239,7 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
 
 
 def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
-    """Return the least of a component, of which `nbytes` are there where tokens are fewest."""
+    """Return the least bytes of a component, which is `nbytes` with the fewest tokens."""
     if name == "activations" and plan.run.moves:
         return _stays(plan, run, nbytes)
     if name == "workspaces":
@@ -249,8 +250,8 @@ def _least(plan: MegatronPlan, run: StageRun, name: str, nbytes: int) -> int:
 
 
 def _copy(plan: MegatronPlan) -> int:
-    """Return the bytes of a copy of the outputs in float32 where the native loss runs by kernels
-    that were not read, which may spare one."""
+    """Return the bytes of a float32 copy of the outputs in the native loss before Hopper, whose
+    kernels were not read and may avoid it."""
     run = plan.run
     if run.loss != "native" or run.capability >= HOPPER:
         return 0
@@ -258,14 +259,14 @@ def _copy(plan: MegatronPlan) -> int:
 
 
 def _spared(plan: MegatronPlan, peak: LivePeak) -> int:
-    """Return the room of that copy, in moments that have no outputs."""
+    """Return the bytes of that copy, at moments without outputs."""
     copy = _copy(plan)
     return copy if peak.live.get("logits", 0) < copy else 0
 
 
 def _stays(plan: MegatronPlan, run: StageRun, nbytes: int) -> int:
-    """Return the bytes of activations that stay where others go to the host: those of the last
-    layer, and of one that is on its way."""
+    """Return the bytes of activations that stay while others go to the host: those of the last
+    layer, and of one in transfer."""
     layers = sum(map(len, layers_of(plan.model, plan.run, run.index)))
     return min(nbytes, ceil_div(2 * nbytes, max(1, layers)))
 
@@ -277,9 +278,9 @@ def _moved(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the bytes that norms of queries and keys may keep beyond what was read, where nothing
-    turns these by their places: four published runs took 1.4 to 1.8 tensors of queries a layer
-    more. Nobody has explained it, so it is taken as two (assumed)."""
+    """Return the bytes that norms of queries and keys may keep beyond what was read, without rotary
+    embeddings: four published runs took 1.4 to 1.8 tensors of queries more per layer. The cause is
+    unknown, so it is taken as two (assumed)."""
     model, shares = plan.model, plan.run
     if not model.qk_norm or model.rotary:
         return 0
@@ -289,7 +290,7 @@ def _unplaced(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _widened(plan: MegatronPlan, run: StageRun) -> int:
-    """Return the bytes of states that a step copies to float32 by older releases alone."""
+    """Return the bytes of states that only older releases copy to float32 in a step."""
     before = plan.run.widened_before - plan.run.widened
     if before <= 0:
         return 0
@@ -298,16 +299,16 @@ def _widened(plan: MegatronPlan, run: StageRun) -> int:
 
 
 def _fewer(plan: MegatronPlan) -> float:
-    """Return how far below what is expected the fewest tokens lie, as a share of how far the most
-    lie above. Bytes of a moment follow the tokens in a line, and the fullest of several moments
-    does not fall faster: at the fewest there are no fewer than the line has."""
+    """Return how far below the expected the fewest tokens are, as a share of how far the most are
+    above. Bytes of a moment are linear in tokens, and the peak of several moments falls no faster:
+    at the fewest tokens there are no fewer bytes than the line has."""
     low, expected, high = plan.uneven
     return (expected - low) / (high - expected) if high > expected else 0.0
 
 
 def _unread(plan: MegatronPlan) -> int:
-    """Return what kernels of the native loss take more on cards before Hopper: two runs on A100 had
-    63 MiB beside copies of 394, a sixth, and the kernels were not read."""
+    """Return the bytes that kernels of the native loss take more on cards before Hopper: two runs
+    on A100 had 63 MiB besides copies of 394, a sixth, and the kernels were not read."""
     return _copy(plan) // 6
 
 
@@ -364,8 +365,8 @@ def _exchange(plan: MegatronPlan) -> Component:
 
 
 def _user_buffers(plan: MegatronPlan) -> Component:
-    """Estimate the buffers that products share with what tensor ranks send: one of all tokens for
-    each of ten products, those of 8 bits half as large; rings that scatter have nearly two."""
+    """Return the buffers that products share with tensor-parallel communication: one of all tokens
+    for each of ten products, those of 8 bits half as large; rings that scatter have nearly two."""
     run = plan.run
     whole = USER_BUFFERS * run.tokens * plan.model.hidden
     return Component(
@@ -379,7 +380,7 @@ def _user_buffers(plan: MegatronPlan) -> Component:
 
 
 def settings(plan: MegatronPlan) -> EffectiveSettings:
-    """Return the settings that are used, defaults included."""
+    """Return the effective settings, defaults included."""
     run = plan.run
     return {
         "method": "lora" if run.lora else "full",
@@ -401,7 +402,7 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
 
 
 def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
-    """Return the numbers of the fullest stage."""
+    """Return the derived facts of the fullest stage."""
     fullest = max(runs, key=lambda run: run.peak)
     first = max(fullest.first.values(), key=lambda peak: peak.allocated)
     return {
@@ -427,7 +428,7 @@ def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
 
 
 def _trained(plan: MegatronPlan) -> int:
-    """Count the numbers of the whole model that are trained."""
+    """Return the number of trained parameters of the whole model."""
     if not plan.run.lora:
         return plan.subject.part.blueprint.parameters
     one = MegatronRun(multiple=1, lora=plan.run.lora, targets=plan.run.targets)
@@ -435,7 +436,7 @@ def _trained(plan: MegatronPlan) -> int:
 
 
 def warnings(plan: MegatronPlan) -> Iterator[str]:
-    """Yield what the answer rests on and a reader may not expect."""
+    """Yield assumptions of the answer that a reader may not expect."""
     run = plan.run
     if plan.filled:
         yield (

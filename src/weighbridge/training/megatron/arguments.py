@@ -1,9 +1,9 @@
-"""Arguments of Megatron-LM's command line that take or free memory, by their own names.
+"""Arguments of Megatron-LM's command line that affect memory, by their own names.
 
     read(("sequence_parallel", "moe_token_dispatcher_type=alltoall"))
 
-Numbers of ranks, batch and length have settings of ours. A switch has no value.
-Source: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/transformer_config.py.
+Ranks, batch and length have settings of ours. A switch has no value. Source: Megatron-LM d98e8a6
+megatron/training/arguments.py, core/transformer/transformer_config.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,15 +17,16 @@ from weighbridge.base.wording import spelled_like
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20
-# How ranks of a sequence see all of it: Megatron's word -> that of --context-parallel-by. Of the
-# last, within groups of ranks and among them, each rank copies as for a2a
+# Context parallelism: Megatron's value -> that of --context-parallel-by. For the last, within
+# groups of ranks and among them, each rank copies as for a2a
 CONTEXT_BY = {"p2p": RING, "a2a": ULYSSES, "allgather": ALLGATHER, "a2a+p2p": ULYSSES}
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class MegatronArgument(NamedTuple):
-    """What an argument sets of a run, and how its value is read; `on` is what a switch means."""
+    """An argument: the field of a run that it sets, the parser of its value, and a switch's value
+    `on`."""
 
     field: str
     reads: Callable[[str], Any] | None = None
@@ -104,7 +105,7 @@ KINDS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _argument(field: str, takes: str, on: str = "yes") -> MegatronArgument:
-    """Return an argument of arguments.txt."""
+    """Return an argument, from a row of arguments.txt."""
     field = field.removeprefix("-")
     if takes == "switch":
         means = {"yes": True, "no": False}.get(on, on)
@@ -130,19 +131,19 @@ OWN: Mapping[str, str] = {  # arguments that are settings of every framework
 
 
 def name_of(word: str) -> str:
-    """Return the name of an argument as `ARGUMENTS` has it, with or without dashes."""
+    """Return the name of an argument as in `ARGUMENTS`, from one with or without dashes."""
     return word.partition("=")[0].strip().removeprefix("--").replace("-", "_")
 
 
 def plainly(word: str) -> str:
-    """Write an argument under the name that `ARGUMENTS` has."""
+    """Return an argument with the name that `ARGUMENTS` has."""
     _, equals, value = word.partition("=")
     return f"{name_of(word)}{equals}{value.strip()}"
 
 
 def read(words: Iterable[str]) -> dict[str, Any]:
-    """Return what arguments set, by the fields of `ARGUMENTS`. Raises UsageError for what is not
-    known, or has no such value."""
+    """Return the values of arguments, by the fields of `ARGUMENTS`. Raises UsageError for unknown
+    arguments or values."""
     found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -158,7 +159,7 @@ def read(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _unknown(name: str, key: str) -> str:
-    """Say what may be meant by an argument that is not known, else all that are."""
+    """Return a message that names the argument like an unknown one, else all that are known."""
     near = spelled_like(key, (*ARGUMENTS, *OWN))
     if near:
         return sentence("megatron.argument_near", name=name, near=near[0])
@@ -178,8 +179,8 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
 
 
 def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
-    """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
-    __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig)."""
+    """Raise UsageError for arguments that Megatron refuses together (TransformerConfig's
+    __post_init__), or with expandable segments, `growing` (DistributedDataParallelConfig)."""
     for wrong, key in _contradictions(asked):
         if wrong:
             raise UsageError(sentence(key, names="+".join(_norms(asked.get("modules", ())))))
@@ -188,7 +189,7 @@ def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:
-    """Return how products in 8 bits, or 4, are scaled; None where nothing asks for them."""
+    """Return how products in 8 bits, or 4, are scaled; None if no argument sets them."""
     if "float4_format" in asked:
         return str(asked.get("float4", "nvfp4"))
     return asked.get("float8", "delayed") if "float8_format" in asked else None

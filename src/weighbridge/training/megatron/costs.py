@@ -1,9 +1,9 @@
-"""What a layout costs beside memory: what is computed again, what waits, and what is sent.
+"""Costs of a layout besides memory: what is recomputed, what waits, and what is sent.
 
-    again     FLOPs that are computed a second time, as a share of a step's: a forward is a third
+    again     FLOPs that are recomputed, as a share of a step's: a forward is a third
     bubble    time in which a stage of the pipeline waits: (stages - 1) / (chunks x micro-batches),
               and for the stage that has most layers
-    near      bytes that a device sends a step to others of its machine, of 8 devices
+    near      bytes that a device sends per step to others of its machine, of 8 devices
     far       and to other machines
 
     tensor    with sequence parallel, of each half of a layer: a gathering and a scattering in the
@@ -11,11 +11,11 @@
     context   keys and values of the other ranks' tokens, and their gradients
     expert    each token to its experts and back, and the same in the backward
     pipeline  hidden states to the next stage, and their gradients back
-    data      gradients once a step, and the parameters that the others have stepped
+    data      gradients once per step, and the parameters that the others have stepped
 
-No seconds: how fast a card or a network is, and what overlaps, is not said. Ranks lie next to each
-other in the order tensor, context, data, pipeline, experts within tensor to data (Megatron-LM
-d98e8a6 core/parallel_state.py, order tp-cp-ep-dp-pp).
+No seconds: the speed of cards and networks, and what overlaps, are unknown. Ranks are adjacent in
+the order tensor, context, data, pipeline, experts within tensor to data (Megatron-LM d98e8a6
+core/parallel_state.py, order tp-cp-ep-dp-pp).
 """
 
 from weighbridge.machines.accelerators.machines import MACHINE
@@ -34,7 +34,7 @@ from weighbridge.training.sharding.costs import (
 
 
 def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
-    """Price a layout by its last stage but for what is sent once a step."""
+    """Return the cost of a layout, by its last stage except for what is sent once per step."""
     sent = _sent(model, run)
     near = sum(n for inside, n in sent if inside)
     return LayoutCost(
@@ -46,30 +46,31 @@ def cost(model: MegatronModel, run: MegatronRun) -> LayoutCost:
 
 
 def _uneven(model: MegatronModel, run: MegatronRun) -> float:
-    """Return how many times the mean of layers the longest stage has."""
+    """Return the layers of the longest stage, relative to the mean."""
     most = max(sum(map(len, layers_of(model, run, i))) for i in range(run.pipeline))
     return most * run.pipeline / model.layers
 
 
 def again(model: MegatronModel, run: MegatronRun) -> float:
-    """Return the FLOPs that are computed a second time, as a share of a step's."""
+    """Return the FLOPs that are recomputed, as a share of a step's."""
     if run.recompute != "none":
         return FORWARD
     return feed_forward_again(model) if "mlp" in run.modules else 0.0
 
 
 def feed_forward_again(model: MegatronModel) -> float:
-    """Return the FLOPs of a second forward of all feed-forwards, as a share of a step's. Published:
-    704 TFLOP/s a card of Llama 3 70B in fp8 were 594 with it, 16 % less (NVIDIA-NeMo/
-    Megatron-Bridge 067f987 skills/nemo-mbridge-perf-activation-recompute), which is of a step that
-    does more than products."""
+    """Return the FLOPs of a second forward of all MLPs, as a share of a step's. Published: 704
+    TFLOP/s per card of Llama 3 70B in fp8 were 594 with it, 16 % less (NVIDIA-NeMo/Megatron-Bridge
+    067f987 skills/nemo-mbridge-perf-activation-recompute), for a step that does more than
+    products."""
     sizes = [(x.name, x.numbers) for x in matrices(model, 1, 1, routed=False)]
     feed = sum(n for name, n in sizes if name.startswith("fc"))
     return FORWARD * feed / sum(n for _, n in sizes)
 
 
 def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
-    """List bytes that a device sends a step, and whether they stay within a machine."""
+    """Return (whether within a machine, bytes that a device sends per step) of each kind of
+    group."""
     tokens = run.tokens * run.accumulation
     layers = model.layers // run.pipeline
     wide = LOW * tokens * model.hidden  # of all tokens that a tensor group has
@@ -95,7 +96,8 @@ def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
 
 
 def _states(model: MegatronModel, run: MegatronRun) -> int:
-    """Return the bytes of gradients and parameters that data ranks send each other once a step."""
+    """Return the bytes of gradients and parameters that data ranks send each other once per
+    step."""
     numbers = StageNumbers(model, run, 0)
     each = run.main_gradient + LOW
     dense = others(each * numbers.dense, run.among)

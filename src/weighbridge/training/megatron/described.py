@@ -1,8 +1,8 @@
-"""A model of our tables as Megatron-core's GPTModel builds it, or its HybridModel.
+"""Description of a model as Megatron-core's GPTModel builds it, or its HybridModel.
 
-Its numbers are counted as Megatron has them, and are those of the class. What the class has
-`beside` is told apart: towers, and as few numbers of the decoder as hardly change what a rank has
-(sinks and biases of experts). A decoder of more other numbers is refused.
+Its parameters are counted as Megatron has them, and are those of the class. What the class has
+`beside` is separate: encoders, and decoder parameters so few that they hardly change a rank's
+memory (sinks and biases of experts). A decoder with more other parameters is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,19 +29,19 @@ from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers
 from weighbridge.training.parameters import LANGUAGE
 
-LETTERS: Mapping[type, str] = dict(  # of what a layer of a hybrid model may be alone
+LETTERS: Mapping[type, str] = dict(  # kind of the only part of a hybrid model's layer -> its letter
     zip((Mamba2, Attention, Dense, Experts), (MAMBA, ATTENDS, FEEDS, EXPERTS), strict=True)
 )
 ATTENDING = ("q", "k", "v", "qkv")
 GROUPS = ("n_group", "num_expert_groups")  # of experts, in configs
 GATE = "shared_expert_gate"  # SharedExpertMLP.gate_weight
 CORRECTIONS = "correction_bias"  # added to scores: a buffer of Megatron's router
-FEW = 0.001  # of a decoder's numbers (assumed): 6.6 M of gpt-oss' 20.9 B
+FEW = 0.001  # share of a decoder's parameters (assumed): 6.6 M of gpt-oss' 20.9 B
 
 
 def described(subject: Subject, *, values: bool = False) -> MegatronModel:
-    """Return the model as GPTModel builds it, with one output where it `values` tokens. Raises
-    UnsupportedError where it cannot."""
+    """Return the model as GPTModel builds it, with one output if it `values` tokens. Raises
+    UnsupportedError if GPTModel cannot."""
     model = _described(subject)
     return replace(model, values=True) if values else model
 
@@ -84,8 +84,8 @@ def _described(subject: Subject) -> MegatronModel:
 
 
 def _hybrid(subject: Subject) -> MegatronModel:
-    """Return a model whose layers are Mamba, attention, a feed-forward or experts, each alone, as
-    HybridModel builds it. Raises UnsupportedError where they are otherwise."""
+    """Return a model whose layers are Mamba, attention, an MLP or experts, each alone, as
+    HybridModel builds it. Raises UnsupportedError for other layers."""
     body, name = subject.body, subject.model.reference
     params = _decoder(subject)
     parts = [(*block.mixers, *block.feeds) for block in body.blocks]
@@ -117,13 +117,13 @@ def _hybrid(subject: Subject) -> MegatronModel:
 
 
 def _decoder(subject: Subject) -> list[Param]:
-    """Return the tensors of a model without its towers."""
+    """Return the tensors of a model without its encoders."""
     plan = subject.part.blueprint
     return [p for p in plan.counted if plan.part(p.name) == LANGUAGE]
 
 
 def _traits(params: Sequence[Param]) -> dict[str, Any]:
-    """Tell what a model has of biases, which norms, and whether its head is the words."""
+    """Return the model's biases, its kind of norms, and whether its head is tied."""
     biases = [p for p in params if p.kind == "bias"]
     return {
         "biased": any(role_of(p) == "o" for p in biases),
@@ -141,7 +141,7 @@ def _mixer(block: LayerBlock, name: str) -> Attention | Latent:
 
 
 def _shape(mixer: Attention | Latent) -> tuple[object, ...]:
-    """Return what memory sees of an attention that keeps nothing: not its window."""
+    """Return the sizes of attention that decide memory in training: not its window."""
     if isinstance(mixer, Latent):
         return mixer.heads, mixer.rank, mixer.rotary, mixer.nope, mixer.value_dim
     return mixer.heads, mixer.kv_heads, mixer.key_dim, mixer.value_dim
@@ -167,14 +167,14 @@ def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
 
 
 def _positions(params: Iterable[Param]) -> int:
-    """Count the rows of learned positions: the embedding that is not of words."""
+    """Return the rows of learned positions: of the embedding that is not of tokens."""
     tables = [p for p in params if p.kind == "embedding" and not p.tied]
     return sum(p.shape[0] for p in tables if role_of(p) != "embedding")
 
 
 def _with_the_rest(model: MegatronModel, subject: Subject) -> MegatronModel:
-    """Return the model with the numbers that its class has beside GPTModel's. Raises
-    UnsupportedError where the decoder has others than GPTModel would."""
+    """Return the model with the parameters that its class has besides GPTModel's. Raises
+    UnsupportedError if the decoder differs from GPTModel's."""
     one = StageNumbers(model, MegatronRun(multiple=1), 0).all
     blueprint, decoder = subject.part.blueprint, _decoder(subject)
     towers = blueprint.parameters - sum(p.numel * p.copies for p in decoder if not p.tied)

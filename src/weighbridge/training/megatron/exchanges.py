@@ -1,4 +1,4 @@
-"""Buffers that DeepEP and HybridEP hold beside torch's allocator, to send tokens to experts.
+"""Buffers of DeepEP and HybridEP, outside torch's allocator, that send tokens to experts.
 
     DeepEP      pieces of what each rank of a machine sends, and with several machines those of
                 each machine, in both directions; a workspace of 32 MiB
@@ -6,8 +6,8 @@
                 of its NVLink domain; which token goes where; and with several domains what they
                 send each other
 
-A domain is taken as a machine of 8 devices; larger ones, as of NVL72, are not counted.
-Source: deepseek-ai/DeepEP dd758ca csrc/legacy/{config,buffer}.hpp, deep_ep/buffers/legacy.py
+A domain is taken as a machine of 8 devices; larger ones, as of NVL72, are not counted. Source:
+deepseek-ai/DeepEP dd758ca csrc/legacy/{config,buffer}.hpp, deep_ep/buffers/legacy.py
 (get_dispatch_config, get_combine_config); 94a9f8f csrc/hybrid_ep/buffer/{intranode,
 internode_doca}.cu, csrc/hybrid_ep/extension/allgather.cu; Megatron-LM d98e8a6
 core/transformer/moe/fused_a2a.py.
@@ -24,11 +24,11 @@ from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 
 CHANNELS = 10  # of 20 multiprocessors
-NUMBER = 2  # bytes of a token's number
-# Bytes of a token beside its numbers: where it came from, 128 experts with their probabilities, and
-# 128 scales
+NUMBER = 2  # bytes per element of a token
+# Bytes per token besides its elements: where it came from, 128 experts with their probabilities,
+# and 128 scales
 BESIDE = 8 + 128 * (8 + 4 + 4)
-# Ranks: tokens of a piece that a machine's ranks and other machines send
+# Ranks -> tokens of a piece that a machine's ranks send, and other machines
 PIECES: Mapping[int, tuple[int, int]] = {
     2: (256, 128),
     4: (256, 128),
@@ -45,17 +45,18 @@ PIECES: Mapping[int, tuple[int, int]] = {
 }
 WORKSPACE = 32 * MIB
 GRANULE = 512 * MIB  # of what machines send each other (NVSHMEM_CUMEM_GRANULARITY)
-SCALED = 128  # numbers that share a scale
+SCALED = 128  # elements that share a scale
 PROBABILITY = 4
 
 
 def buffers(model: MegatronModel, run: MegatronRun) -> Bytes:
-    """Return what a rank holds. Raises UsageError for groups that DeepEP has no sizes of."""
+    """Return the bytes that a rank holds. Raises UsageError for groups for which DeepEP has no
+    sizes."""
     return _hybrid(model, run) if run.dispatcher == "hybridep" else _deep(model, run)
 
 
 def group(run: MegatronRun) -> int:
-    """Count the ranks that tokens are sent among."""
+    """Return the number of ranks that tokens are sent among."""
     return run.expert * run.expert_tensor
 
 
