@@ -1,18 +1,18 @@
-"""A layer of experts: the router, tokens that are sent and come back, and the experts themselves.
+"""A MoE layer: the router, tokens that are sent and come back, and the experts themselves.
 
     alltoall     copies of tokens are put in order of experts, sent, put in order of the experts of
                  a rank, and all the way back
-    allgather    every rank is given all tokens of its group, and takes those of its experts
+    allgather    every rank gets all tokens of its group, and takes those of its experts
     deepep       each token is sent once to a rank, and copied there for its experts
     hybridep     copies come in order of the experts of a rank, and go straight back
 
-But with allgather, shared experts can run beside the others (moe_shared_expert_overlap): they
+Except with allgather, shared experts can run beside the others (moe_shared_expert_overlap): they
 gather their tokens first, and keep them whole.
 
-How many copies a rank is given hangs on the router: `uneven` times as many as in equal parts. A
-rank that holds all experts is given what it has.
-Source: Megatron-LM d98e8a6 core/transformer/moe/{moe_layer,router,token_dispatcher,experts,
-moe_utils}.py; Transformer Engine c188b53 pytorch/permutation.py.
+The number of copies that a rank gets depends on the router: `uneven` times as many as in equal
+parts. A rank that holds all experts gets what it has. Source: Megatron-LM d98e8a6
+core/transformer/moe/{moe_layer,router,token_dispatcher,experts, moe_utils}.py; Transformer Engine
+c188b53 pytorch/permutation.py.
 """
 
 from functools import partial
@@ -37,24 +37,25 @@ from weighbridge.training.megatron.layers import (
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun
 
-# 642fdd90: combine() ends before what follows it, and a copy of the dispatched tokens goes with it
+# 642fdd90: combine() ends before what follows it, which frees a copy of the dispatched tokens
 PARTS = (2026, 1, 26)
 
 
 def copies(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
-    """Count the copies of `tokens` that go to all experts, padded where they have a capacity."""
+    """Return the copies of `tokens` that go to all experts, padded if they have a capacity."""
     if run.capacity is not None:
         return ceil(tokens * feed.top / feed.count * run.capacity) * feed.count
     return tokens * feed.top
 
 
 def received(run: MegatronRun, sent: int) -> int:
-    """Count the copies that a rank is given, where each rank of its group sends `sent`."""
+    """Return the copies that a rank gets, if each rank of its group sends `sent`."""
     return ceil(sent * run.uneven)
 
 
 def experts(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
-    """MoELayer.forward of what the norm made; kept is its input alone where "moe" is recomputed."""
+    """Return MoELayer.forward of the norm's output, of which only the input is kept if "moe" is
+    recomputed."""
     if "moe" in rank.run.modules:
         out: Tensor = checkpoint(rank.m, lambda x: _experts(rank, weights, x), x, reentrant=True)
         return out
@@ -82,7 +83,8 @@ def _shared(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 
 def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
-    """SharedExpertMLP.forward: outputs times a sigmoid of one number a token, both kept."""
+    """Return SharedExpertMLP.forward's outputs times a sigmoid of one number per token, both
+    kept."""
     feed, m = rank.model.experts, rank.m
     if feed is None or not feed.scored:
         return out
@@ -90,15 +92,16 @@ def _weighed(rank: RankMachine, out: Tensor) -> Tensor:
 
 
 def _gathered_beside(rank: RankMachine, x: Tensor) -> Tensor:
-    """Gather the tokens of tensor ranks for the shared experts that run beside the others, which
-    keep them whole."""
+    """Return the gathered tokens of tensor-parallel ranks, for shared experts that run beside the
+    others and keep them whole."""
     if rank.run.parts == 1:
         return x
     return remade(rank.m, x, rank.m.new((x.rows * rank.run.parts, x.shape[-1]), x.dtype))
 
 
 def _shared_beside(rank: RankMachine, weights: LayerWeights, inner: Tensor) -> Tensor:
-    """Run the second product of shared experts, and scatter its sums over tensor ranks."""
+    """Return the second product of shared experts, its sums scattered over tensor-parallel
+    ranks."""
     out = linear(rank, inner, weights["shared_fc2"])
     if rank.run.parts > 1:
         rows = out.rows // rank.run.parts
@@ -124,8 +127,8 @@ Routes = tuple[Tensor, Tensor]  # probabilities, and which experts: [tokens, exp
 
 
 def _routed(rank: RankMachine, feed: RoutedFeed, x: Tensor) -> Routes:
-    """Scores of all experts in float32, once more for the loss that balances them; the chosen ones;
-    and probabilities, which the dispatcher holds."""
+    """Return probabilities and the chosen experts, which the dispatcher holds. Kept are scores of
+    all experts in float32, once more for the load-balancing loss, and the choice."""
     m, shape = rank.m, (x.rows, feed.count)
     wide = FLOAT32 if rank.run.router_wide else BFLOAT16
     logits = remade(m, x, m.new(shape, wide), x)
@@ -150,7 +153,7 @@ def _routed(rank: RankMachine, feed: RoutedFeed, x: Tensor) -> Routes:
 
 
 def _moved(m: Machine, x: Tensor, rows: int, *saved: Tensor) -> Tensor:
-    """Rows of `x` elsewhere, or some of them: a new tensor each way."""
+    """Return rows of `x` moved elsewhere, or some of them: a new tensor each way."""
     return remade(m, x, m.new((rows, x.shape[-1]), x.dtype), *saved)
 
 
@@ -204,7 +207,7 @@ def _places(rank: RankMachine, feed: RoutedFeed, tokens: int, sent: int) -> Tens
 
 
 def _indices(m: Machine, choices: int, sent: int) -> Tensor:
-    """Sort all choices, [tokens x experts], and take the first."""
+    """Return the indices of the copies: the first of all choices, [tokens x experts], sorted."""
     m.hidden(BOOL.size(choices), INT64.size(choices), INT64.size(choices))
     return m.new((sent,), INT64)
 
@@ -245,8 +248,8 @@ def _all_gather(
 
 
 def _once(feed: RoutedFeed, run: MegatronRun, tokens: int) -> int:
-    """Count the tokens of a group that have an expert of a rank, where any `top` experts are as
-    likely as others."""
+    """Return the tokens of a group that have an expert of a rank, if any `top` experts are equally
+    likely."""
     others, none = feed.count - feed.count // run.expert, 1.0
     for i in range(feed.top):
         none *= max(0, others - i) / (feed.count - i)
@@ -300,7 +303,8 @@ def _flex(
 
 
 def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Routes:
-    """Say to each expert tensor rank what goes to the experts that it shares; in float32."""
+    """Return the routes repeated for expert tensor-parallel ranks, which split experts; in
+    float32."""
     m, (probs, chosen) = rank.m, routes
     wide = (probs.rows, feed.count * rank.run.expert_tensor)
     if rank.run.expert_tensor > 1:
@@ -311,7 +315,7 @@ def _for_every_rank(rank: RankMachine, feed: RoutedFeed, routes: Routes) -> Rout
 
 
 def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor:
-    """Add copies up where their tokens stood; deterministic runs make the zeros twice."""
+    """Return copies summed at their tokens' rows; deterministic runs make the zeros twice."""
     m, shape = rank.m, (tokens, x.shape[-1])
     first = m.new(shape, x.dtype) if rank.run.deterministic else None
     out = m.new(shape, x.dtype)
@@ -320,7 +324,7 @@ def _spread(rank: RankMachine, x: Tensor, tokens: int, places: Tensor) -> Tensor
 
 
 def _scattered(m: Machine, x: Tensor, rows: int, dtype: DType) -> Tensor:
-    """Sum over the group in the dtype of probabilities, and keep a rank's own rows."""
+    """Return a rank's own rows of the group's sum, in the dtype of probabilities."""
     shape = x.shape
     wide = m.new(shape, dtype) if dtype != x.dtype else None
     out = m.new((rows, shape[-1]), dtype)
@@ -344,7 +348,7 @@ SENDS = {"alltoall": _all_to_all, "allgather": _all_gather, "deepep": _flex, "hy
 def _computed(
     rank: RankMachine, feed: RoutedFeed, weights: LayerWeights, x: Tensor, probs: Tensor
 ) -> Tensor:
-    """Experts of a rank in one grouped product, or one after the other."""
+    """Return the outputs of a rank's experts: in one grouped product, or one after the other."""
     local = feed.count // rank.run.expert
     if rank.run.grouped or local == 1:
         return _grouped(rank, weights, x, probs, local)
@@ -354,8 +358,8 @@ def _computed(
 def _grouped(
     rank: RankMachine, weights: LayerWeights, x: Tensor, probs: Tensor, count: int
 ) -> Tensor:
-    """Experts in one grouped product. In 8 bits tokens of each are padded first, and what was
-    padded is taken off."""
+    """Return the outputs of experts in one grouped product. In 8 bits tokens of each are padded
+    first, and the padding is removed."""
     if not weights["expert_fc1"].low:
         return _expert(rank, weights, count, x, probs)
     m, rows = rank.m, x.rows
@@ -381,8 +385,8 @@ def _expert_linear(
     *,
     last: bool = False,
 ) -> Tensor:
-    """A product of `count` experts. What the activation made is made again where "moe_act" is
-    recomputed."""
+    """Return a product of `count` experts. The activation's output is recomputed in backward if
+    "moe_act" is recomputed."""
     m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
@@ -403,8 +407,8 @@ def _expert_linear(
 
 
 def _weighted(rank: RankMachine, x: Tensor, probs: Tensor) -> Tensor:
-    """The activation, and its product with each copy's probability: one kernel where it is fused,
-    which there is of SwiGLU alone."""
+    """Return the activation times each copy's probability: one kernel if it is fused, which exists
+    only for SwiGLU."""
     m, shape = rank.m, x.shape
     if not (rank.run.fused_activation and rank.model.gated):
         return _product(m, activation(rank, x), probs)
@@ -419,7 +423,7 @@ def _weighted(rank: RankMachine, x: Tensor, probs: Tensor) -> Tensor:
 
 
 def _product(m: Machine, x: Tensor, probs: Tensor) -> Tensor:
-    """Multiply in the wider of both dtypes, then go back to 16 bits."""
+    """Return a product in the wider of both dtypes, cast back to 16 bits."""
     shape, dtype, weights = x.shape, probs.dtype, probs.shape
     out = m.new(shape, dtype)
 

@@ -1,25 +1,26 @@
 """Products in 8 bits, or in 4, by Transformer Engine: what a linear keeps of its input, and the
-copies that weights have.
+copies of weights.
 
-    delayed, tensorwise    one scale a tensor: a byte a number by rows, and one by columns where the
-                           card multiplies in no other way (before Blackwell)
-    blockwise              one of each, with float32 scales of 128 numbers
-    mxfp8                  one of each, with a byte for the scale of 32 numbers
-    nvfp4                  half a byte a number and one for the scale of 16, both ways (fp4_format)
+    delayed, tensorwise    one scale per tensor: a byte per element by rows, and one by columns if
+                           the card multiplies in no other way (before Blackwell)
+    blockwise              one of each, with float32 scales of 128 elements
+    mxfp8                  one of each, with a byte for the scale of 32 elements
+    nvfp4                  half a byte per element and one for the scale of 16, both ways
+                           (fp4_format)
 
     inputs     by rows for the product and by columns for the gradient of the weights; the latter is
                kept. Tokens that are gathered in backward are kept by rows
-    weights    without fp8_param_gather 2 bytes a number, and a copy of each kind that is kept from
-               micro-batch to micro-batch; with it there is no other weight, and with
-               disable_parameter_transpose_cache those of one scale a tensor lie by rows alone
+    weights    without fp8_param_gather 2 bytes per element, and a copy of each kind that is kept
+               from micro-batch to micro-batch; with it there is no other weight, and with
+               disable_parameter_transpose_cache those of one scale per tensor are only by rows
     mxfp8      with fp8_param_gather and reuse_grad_buf_for_mxfp8_param_ag weights are gathered in
                the gradients' buffer
 
 Embedding, head, norms, the router and attention itself stay in 16 bits, and so do all layers at
-both ends that `first_last_layers_bf16` names.
-Source: Transformer Engine d0067d0 pytorch/module/{linear,layernorm_linear,base}.py
-(quantize_weight), pytorch/tensor/{utils,nvfp4_tensor}.py (post_all_gather_processing); Megatron-LM
-d98e8a6 core/{fp8_utils,fp4_utils}.py, core/distributed/param_and_grad_buffer.py,
+both ends that `first_last_layers_bf16` names. Source: Transformer Engine d0067d0
+pytorch/module/{linear,layernorm_linear,base}.py (quantize_weight),
+pytorch/tensor/{utils,nvfp4_tensor}.py (post_all_gather_processing); Megatron-LM d98e8a6
+core/{fp8_utils,fp4_utils}.py, core/distributed/param_and_grad_buffer.py,
 core/transformer/attention.py (set_save_original_input).
 """
 
@@ -33,21 +34,21 @@ if TYPE_CHECKING:
     from weighbridge.training.megatron.model import MegatronModel
 
 PER_TENSOR = ("delayed", "tensorwise")
-DATA = {"nvfp4": Fraction(1, 2)}  # bytes a number, but 1
+DATA = {"nvfp4": Fraction(1, 2)}  # bytes per element, others 1
 SCALES = {"blockwise": Fraction(4, 128), "mxfp8": Fraction(1, 32), "nvfp4": Fraction(1, 16)}
 WEIGHT_SCALES = SCALES | {"blockwise": Fraction(4, 128 * 128)}
-ALIGNED = {"mxfp8": 32, "nvfp4": 128}  # tokens of an expert are padded to as many
+ALIGNED = {"mxfp8": 32, "nvfp4": 128}  # tokens of an expert are padded to a multiple
 USUALLY_ALIGNED = 16
-PLAIN = 2  # bytes of a number in 16 bits
+PLAIN = 2  # bytes per element in 16 bits
 
 
 def per_tensor(run: MegatronRun) -> bool:
-    """Tell whether a tensor has one scale."""
+    """Return whether a tensor has one scale."""
     return run.float8 in PER_TENSOR
 
 
 def both_ways(run: MegatronRun) -> bool:
-    """Tell whether what lies by columns is a tensor of its own."""
+    """Return whether the layout by columns is a separate tensor."""
     return not per_tensor(run) or run.capability not in FLOAT8_AS_IT_LIES
 
 
@@ -61,21 +62,21 @@ def _data(run: MegatronRun) -> Fraction:
 
 
 def aligned(run: MegatronRun) -> int:
-    """Return to how many tokens those of an expert are padded."""
+    """Return the multiple to which tokens of an expert are padded."""
     return ALIGNED.get(run.float8, USUALLY_ALIGNED)
 
 
 def in_float8(model: "MegatronModel", run: MegatronRun, layer: int) -> bool:
-    """Tell whether the linears of a layer multiply in 8 bits, of those behind the last, too, which
-    predict further tokens."""
+    """Return whether the linears of a layer multiply in 8 bits; those after the last, which predict
+    further tokens, do as well."""
     first, last = run.plain_ends
     inner = first <= layer < model.layers - last or layer >= model.layers
     return bool(run.float8) and inner
 
 
 def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
-    """Return the bytes of so many numbers of weights that multiply in 8 bits: in the buffer that is
-    gathered, and in copies beside it."""
+    """Return (bytes in the gathered buffer, bytes of copies besides it) of `numbers` elements of
+    weights that multiply in 8 bits."""
     each = _data(run) + WEIGHT_SCALES.get(run.float8, Fraction(0))
     ways = 2 if both_ways(run) else 1
     if not run.float8_parameters:
@@ -83,6 +84,6 @@ def weights(run: MegatronRun, numbers: int) -> tuple[int, int]:
     if run.float8 == "mxfp8":
         buffer = 0 if run.reuses_gradients else PLAIN * numbers
         return buffer, int(ways * each * numbers)
-    if per_tensor(run) and not run.keeps_transposes:  # turned for one product after the other
+    if per_tensor(run) and not run.keeps_transposes:  # transposed for one product after the other
         return numbers, 0
     return int(_data(run) * numbers), int((ways * each - _data(run)) * numbers)

@@ -1,17 +1,16 @@
-"""CUDA graphs of a stage: buffers that stay where they are, and pools of the allocator's own.
+"""CUDA graphs of a stage: static buffers, and separate pools of the allocator.
 
-    buffers    of each layer and micro-batch that is held at once what goes in and what comes out,
-               and their gradients on the way back: two hidden states a layer, of whole graphs of a
-               step one each way
-    pools      what graphs save lies in a pool of theirs, which others cannot use. What was kept for
-               the steps in front of the capture is given back (empty_cache), or may be in use as
-               fragments: at most as much as all activations
+    buffers    per layer and micro-batch in flight the inputs and outputs, and their gradients on
+               the way back: two hidden states per layer, for whole graphs of a step one each way
+    pools      what graphs save is in their own pool, which others cannot use. What was cached for
+               the steps before the capture is freed (empty_cache), or may be in use as fragments:
+               at most as much as all activations
 
 None of Megatron's own peaks has graphs. Megatron-Bridge says a few gigabytes, and more than 10 GB
-with a pipeline; a pair of its memory snapshots had 85.89 and 119.80 GiB. So the ends are far apart:
-buffers alone, and all activations once more.
-Source: Megatron-LM d98e8a6 core/transformer/cuda_graphs.py; NVIDIA-NeMo/Megatron-Bridge 067f987
-docs/performance-guide.md, skills/nemo-mbridge-memory-snapshot-analysis/SKILL.md.
+with a pipeline; a pair of its memory snapshots had 85.89 and 119.80 GiB. So the bounds are far
+apart: only buffers, and all activations once more. Source: Megatron-LM d98e8a6
+core/transformer/cuda_graphs.py; NVIDIA-NeMo/Megatron-Bridge 067f987 docs/performance-guide.md,
+skills/nemo-mbridge-memory-snapshot-analysis/SKILL.md.
 """
 
 from weighbridge.base.memory import Bytes, Component
@@ -20,12 +19,12 @@ from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import layers_of
 
-HIDDEN = 2  # bytes a number
-EACH = 2  # buffers of a layer: of the forward and of the backward
+HIDDEN = 2  # bytes per element
+EACH = 2  # buffers per layer: forward and backward
 
 
 def held(run: MegatronRun, stage: int) -> int:
-    """Count the micro-batches, or turns of chunks, that a stage holds at once."""
+    """Return the micro-batches, or turns of chunks, that a stage holds at once."""
     behind = run.pipeline - stage - 1
     if run.chunks == 1:
         return min(run.accumulation, behind + 1)

@@ -1,21 +1,21 @@
-"""Layers of a hybrid model, of which each does one thing: Mamba 2, attention, a feed-forward, or
-experts, with its norm in front and the residual behind it.
+"""Layers of a hybrid model, of which each does one thing: Mamba 2, attention, an MLP, or experts,
+with its norm before it and the residual after it.
 
 Mamba keeps
 
-    the input, its deviations, and what the norm made, as every norm with its linear
-    gates, channels, both of each group and steps, which the linear made; copied where there are
+    the input, its deviations, and the norm's output, as every norm with its linear
+    gates, channels, both of each group and steps, which the linear made; copied if there are
     several sequences, since the kernel wants [batch, tokens]
-    what the scan makes before its gate, and what comes out, which the norm behind it keeps
-    what that norm made, which the last linear keeps
+    the scan's output before its gate, and the gated output, which the norm after it keeps
+    that norm's output, which the last linear keeps
 
-and takes for a moment the channels behind the convolution, and of each 128 tokens a state in
+and takes for a moment the channels after the convolution, and for each 128 tokens a state in
 float32, [heads, channels of a head, state]: in the backward these once more, with their gradients.
-Context ranks share heads out, and each has as many bytes as by tokens.
+Context-parallel ranks split heads, and each has as many bytes as by tokens.
 
-None of the records that we have is of such a model: the rule was read, and met none.
-Source: Megatron-LM d98e8a6 core/ssm/{mamba_mixer,mamba_layer}.py, core/models/hybrid; state-spaces
-mamba 2.x mamba_ssm/ops/triton/ssd_combined.py (MambaSplitConv1dScanCombinedFn).
+None of our measured runs is of such a model: the rule comes from the source only. Source:
+Megatron-LM d98e8a6 core/ssm/{mamba_mixer,mamba_layer}.py, core/models/hybrid; state-spaces mamba
+2.x mamba_ssm/ops/triton/ssd_combined.py (MambaSplitConv1dScanCombinedFn).
 """
 
 from functools import partial
@@ -39,11 +39,11 @@ from weighbridge.training.megatron.layers import (
 )
 from weighbridge.training.megatron.model import ATTENDS, FEEDS, MAMBA
 
-CHUNK = 128  # tokens of a state (chunk_size)
+CHUNK = 128  # tokens per state (chunk_size)
 
 
 def layer(rank: RankMachine, weights: LayerWeights, letter: str, x: Tensor) -> Tensor:
-    """HybridStack's layer of one letter."""
+    """Return the output of HybridStack's layer of one letter."""
     if letter == MAMBA:
         return dropped(rank, _mamba(rank, weights, x), x)
     if letter == ATTENDS:
@@ -58,7 +58,7 @@ def layer(rank: RankMachine, weights: LayerWeights, letter: str, x: Tensor) -> T
 
 
 def _mamba(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
-    """MambaMixer.forward."""
+    """Return the output of MambaMixer.forward."""
     several = rank.run.batch > 1
     made = norm_linear(rank, x, weights["in_proj"])
     if several:
@@ -71,7 +71,7 @@ def _mamba(rank: RankMachine, weights: LayerWeights, x: Tensor) -> Tensor:
 
 
 def _scanned(rank: RankMachine, made: Tensor) -> Tensor:
-    """mamba_split_conv1d_scan_combined: a convolution, and a scan in chunks of tokens."""
+    """Return mamba_split_conv1d_scan_combined: a convolution, and a scan in chunks of tokens."""
     m, sizes = rank.m, rank.model.mamba
     assert sizes is not None
     tensor, rows, shape = rank.run.tensor, made.rows, made.shape

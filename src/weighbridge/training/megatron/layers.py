@@ -1,21 +1,20 @@
 """The forward of a layer as Megatron-core runs it on one rank, and what each part of it keeps.
 
-Names that Python holds while a function runs are kept as it keeps them, since the fullest moment is
-often one where several copies of the same tokens still have a name.
+Tensors that Python names hold while a function runs are kept as long as there, since the peak is
+often a moment when several copies of the same tokens still have a name.
 
-    norm and linear    the input, its deviations, and what the norm made
+    norm and linear    the input, its deviations, and the norm's output
     linear             its input
-    attention          queries, keys, values, the output, and a float32 a token and head
+    attention          queries, keys, values, the output, and a float32 per token and head
     unfused            the softmax of all scores; with dropout its mask and its result, too
     activation         its input
-    dropout            one byte a number
-    products in 8 bits what float8.py says, in place of the input
+    dropout            one byte per element
+    products in 8 bits as in float8.py, instead of the input
 
-Sequence parallelism: between layers each tensor rank has its part of the tokens, and gathers all of
-them in front of a product, forward and backward.
-Source: Megatron-LM d98e8a6 core/transformer/{transformer_layer,attention,mlp,
-multi_latent_attention}.py, core/fusions/*.py; Transformer Engine c188b53
-pytorch/module/layernorm_linear.py, linear.py, base.py (get_dummy_wgrad),
+Sequence parallelism: between layers each tensor-parallel rank has its part of the tokens, and
+gathers all of them before a product, forward and backward. Source: Megatron-LM d98e8a6
+core/transformer/{transformer_layer,attention,mlp, multi_latent_attention}.py, core/fusions/*.py;
+Transformer Engine c188b53 pytorch/module/layernorm_linear.py, linear.py, base.py (get_dummy_wgrad),
 attention/dot_product_attention/{utils,backends}.py (get_qkv_layout).
 """
 
@@ -45,15 +44,15 @@ class LinearWeight(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """What a product reads of its input, and what it keeps."""
+    """The tensors of an input that a product reads, and the one that it keeps."""
 
     reads: tuple[Tensor, ...]
     kept: Tensor
 
 
 class RankMachine:
-    """One rank of a stage: its machine, what it runs, and what all its layers share: the buffer
-    that tokens are gathered in, and gradients that nobody writes, one a shape."""
+    """One rank of a stage: its machine, its model and run, and what all its layers share: the
+    buffer in which tokens are gathered, and unwritten gradients, one per shape."""
 
     def __init__(self, m: Machine, model: MegatronModel, run: MegatronRun) -> None:
         self.m = m
@@ -66,9 +65,9 @@ class RankMachine:
     def operand(
         self, low: bool, x: Tensor, *, gathered: bool = False, alone: bool = False
     ) -> "Operand":
-        """Return what a product reads of `x`, and what is kept of it for the gradient of the
-        weights. Where tokens are gathered for that, one scale a tensor is kept by rows. `alone`:
-        nothing is wanted for a gradient."""
+        """Return what a product reads of `x`, and what it keeps for the gradient of the weights. If
+        tokens are gathered for that, `x` with one scale per tensor is kept by rows. `alone`:
+        nothing is kept for a gradient."""
         if not low:
             return Operand((x,), x)
         rows = self.byte_each(x.numel)
@@ -80,8 +79,9 @@ class RankMachine:
     def gathered_input(
         self, low: bool, rows: int, columns: int, *, back: bool = False
     ) -> list[Tensor]:
-        """Return the tokens that a product gathers of all tensor ranks; Megatron's own linears have
-        them in the buffer that is kept. In 8 bits those of backward are wanted by columns."""
+        """Return the tokens that a product gathers from all tensor-parallel ranks; Megatron's own
+        linears have them in the shared buffer. In 8 bits those of backward are needed by
+        columns."""
         if self.run.parts == 1:
             return []
         if not self.run.engine:
@@ -92,19 +92,19 @@ class RankMachine:
         return [self.byte_each(rows * columns) for _ in range(1 + turned)]
 
     def byte_each(self, numbers: int) -> Tensor:
-        """Return so many numbers in 8 bits, one way, with their scales."""
+        """Return `numbers` elements in 8 bits, one way, with their scales."""
         return self.m.new((nbytes(self.run, numbers),), INT8)
 
     def gradients_in_8_bits(self, low: bool, numbers: int) -> list[Tensor]:
-        """Return what products of backward read of a gradient of so many numbers."""
+        """Return what products of backward read of a gradient of `numbers` elements."""
         if not low:
             return []
         return [self.byte_each(numbers) for _ in range(2 if both_ways(self.run) else 1)]
 
     def gradient(self, shape: Shape) -> Tensor | None:
-        """Return the gradient of a weight, which goes when the product ends: it is added to the
-        main one then. A product that adds to the main gradient by itself gives torch one that is
-        never written: the first of each shape is kept for good."""
+        """Return the gradient of a weight, which is freed when the product ends: it is added to the
+        main one then. A product that adds to the main gradient itself gives torch one that is never
+        written: the first of each shape is kept to the end."""
         if self.run.lora:
             return None  # the weight is frozen
         if not self.run.fused_gradients:
@@ -114,12 +114,12 @@ class RankMachine:
         return None
 
     def gathered(self, x: Tensor, rows: int) -> Tensor:
-        """Gather tokens of other ranks in the buffer that is kept."""
+        """Return the tokens of other ranks, gathered in the shared buffer."""
         shape = (rows, x.shape[-1])
         return remade(self.m, x, Computed(shape, BFLOAT16, self.buffer(shape).storage))
 
     def buffer(self, shape: Shape) -> Tensor:
-        """Return the one buffer that is kept for good, as large as was ever asked for
+        """Return the one buffer that is kept to the end, as large as the largest request
         (get_global_memory_buffer)."""
         if self._buffer is None or self._buffer.numel < prod(shape):
             self._buffer = None
@@ -132,14 +132,14 @@ def _deviations(rank: RankMachine, x: Tensor) -> Tensor:
 
 
 def norm(rank: RankMachine, x: Tensor) -> Tensor:
-    """A norm of its own."""
+    """Return the output of a separate norm."""
     out = rank.m.new(x.shape, x.dtype)
     return remade(rank.m, x, out, x, _deviations(rank, x))
 
 
 def norm_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """A norm with the linear behind it, whose outputs tensor ranks share out. Where the norm is
-    recomputed what it made goes, and is made again in backward."""
+    """Return a norm with the linear after it, whose outputs tensor-parallel ranks split. If the
+    norm is recomputed its output is freed, and made again in backward."""
     m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows, hidden = x.rows, x.shape[-1]
     kept = [x, _deviations(rank, x)]
@@ -162,7 +162,7 @@ def norm_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
             given = m.new(shape, BFLOAT16)
         of_weight = rank.gradient(weight.shape)
         del whole, normed, of_out
-        of_x = m.new(shape, BFLOAT16)  # the norm's, made of what the product gave
+        of_x = m.new(shape, BFLOAT16)  # the norm's, from the product's
         del given, of_weight
         return [of_x]
 
@@ -177,8 +177,8 @@ def row_linear(
     *,
     original: bool = False,
 ) -> Tensor:
-    """A linear whose inputs tensor ranks share out: what they make is summed, or scattered.
-    `original`: what is kept in 8 bits elsewhere is kept as it is, since others keep it too."""
+    """Return a linear whose inputs tensor-parallel ranks split: outputs are summed, or scattered.
+    `original`: the input is kept as it is instead of in 8 bits, since others keep it too."""
     m, parts, reads, low = rank.m, rank.run.parts, x.shape, weight.low
     made = x.rows, weight.shape[0]
     operand = rank.operand(low, x, alone=original)
@@ -202,7 +202,7 @@ def row_linear(
 
 
 def column_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """A linear without a norm, whose outputs tensor ranks share out."""
+    """Return a linear without a norm, whose outputs tensor-parallel ranks split."""
     m, parts, shape, low = rank.m, rank.run.parts, x.shape, weight.low
     rows = x.rows * parts
     operand = rank.operand(low, x, gathered=parts > 1)
@@ -226,7 +226,7 @@ def column_linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
 
 
 def linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
-    """A linear that each tensor rank has whole."""
+    """Return a linear that each tensor-parallel rank has whole."""
     m, reads, low = rank.m, x.shape, weight.low
     operand = rank.operand(low, x)
     kept = operand.kept
@@ -245,7 +245,7 @@ def linear(rank: RankMachine, x: Tensor, weight: LinearWeight) -> Tensor:
 
 
 def activation(rank: RankMachine, x: Tensor) -> Tensor:
-    """SwiGLU or GELU in one kernel, from its input."""
+    """Return SwiGLU or GELU in one kernel, which keeps its input."""
     out = rank.m.new((x.rows, x.shape[-1] // (2 if rank.model.gated else 1)), x.dtype)
     return _from_input(rank.m, x, out)
 
@@ -261,7 +261,7 @@ def _from_input(m: Machine, x: Tensor, out: Tensor) -> Tensor:
 
 
 def dropped(rank: RankMachine, x: Tensor, residual: Tensor) -> Tensor:
-    """Bias, dropout and the residual in one kernel."""
+    """Return bias, dropout and the residual in one kernel."""
     m = rank.m
     out = m.new(x.shape, x.dtype)
     kept = [m.new(x.shape, BOOL)] if rank.run.hidden_dropout else []
@@ -275,7 +275,7 @@ def dropped(rank: RankMachine, x: Tensor, residual: Tensor) -> Tensor:
 
 
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Views of one tensor by columns; in backward their gradients are put together."""
+    """Return views of one tensor by columns; in backward their gradients are joined."""
     outs: list[Tensor] = [Computed((x.rows, width), x.dtype, x.storage) for width in widths]
     shape = x.shape
 
@@ -315,14 +315,14 @@ def self_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Ten
 
 
 def _projected(rank: RankMachine, x: Tensor, weights: "LayerWeights") -> Tensor:
-    """The projection of what attention made. Attention keeps that itself, so with scales of the
-    moment the projection keeps no copy in 8 bits."""
+    """Return the projection of attention's output. Attention keeps that itself, so without delayed
+    scales the projection keeps no copy in 8 bits."""
     return row_linear(rank, x, weights["proj"], original=rank.run.float8 != "delayed")
 
 
 def _latent_attention(rank: RankMachine, weights: "LayerWeights", x: Tensor) -> Tensor:
-    """MLASelfAttention: queries, keys and values are put together of what comes up from small
-    vectors."""
+    """Return MLASelfAttention: queries, keys and values are assembled from up-projections of
+    compressed vectors."""
     m, model, latent, heads = (
         rank.m,
         rank.model,
@@ -364,9 +364,9 @@ def _attention(
     *,
     copies: tuple[bool, bool] = (False, False),
 ) -> Tensor:
-    """Attention of the heads of one rank, computed again where "core_attn" is recomputed: then what
-    is kept are its inputs, and values that are a view keep all that they are a view of. `copies`:
-    keys and values that do not lie as the kernel wants them are copied (get_qkv_layout)."""
+    """Return attention of one rank's heads, recomputed if "core_attn" is: then its inputs are kept,
+    and values that are a view keep the whole tensor. `copies`: whether keys and values are copied,
+    since their layout is not the kernel's (get_qkv_layout)."""
     heads = rank.model.heads // rank.run.tensor
     value = rank.model.latent.value_dim if rank.model.latent is not None else rank.model.head_dim
     kernel = unfused if rank.run.attention in ("unfused", "local") else _fused
@@ -411,7 +411,7 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
 
 
 class LayerWeights:
-    """The weights of one layer, by what they are; all or none multiply in 8 bits (`low`)."""
+    """The weights of one layer, by name; all or none multiply in 8 bits (`low`)."""
 
     def __init__(self, sizes: Sequence[tuple[str, int, int]], *, low: bool = False) -> None:
         self.low = low
@@ -422,7 +422,7 @@ class LayerWeights:
 
 
 def layer(rank: RankMachine, weights: LayerWeights, x: Tensor, *, routed: bool) -> Tensor:
-    """TransformerLayer.forward: attention, then the feed-forward, or experts where `routed`."""
+    """Return TransformerLayer.forward: attention, then the MLP, or experts if `routed`."""
     hidden = dropped(rank, self_attention(rank, weights, x), x)
     del x
     if routed:

@@ -1,11 +1,11 @@
-"""Which layers a stage of the pipeline has: how many layers each part of the model has, in order.
+"""Layers of each stage of the pipeline: how many layers each part of the model has, in order.
 
     even      16 layers, 2 stages of 2 chunks                4 4 4 4
-    ends      decoder_last_pipeline_num_layers=2             of 14 others each stage has its share
+    ends      decoder_last_pipeline_num_layers=2             the other stages split 14 others
     accounts  the embedding, or the loss, counts as a layer  one layer fewer in that part
     layout    Et*3|(tt|)*2tL                                 3 2 2 1
 
-Part i belongs to stage i modulo the stages. What Megatron stops at raises UsageError: layers that
+Part i belongs to stage i modulo the stages. What Megatron refuses raises UsageError: layers that
 the stages do not divide. Source: Megatron-LM d98e8a6 core/transformer/transformer_block.py
 get_num_layers_to_build, core/transformer/pipeline_parallel_layer_layout.py.
 """
@@ -22,7 +22,7 @@ EMBEDDING = "account_for_embedding_in_pipeline_split"
 LOSS = "account_for_loss_in_pipeline_split"
 LAYOUT = "pipeline_model_parallel_layout"
 GROUP = re.compile(r"\(([^()]*)\)(?:\*(\d{1,4}))?|([A-Za-z|])\*(\d{1,4})")
-LAYERS = re.compile(r"E?t*(?:\|t*)*(m*)L?")  # what is left of a layout that we know
+LAYERS = re.compile(r"E?t*(?:\|t*)*(m*)L?")  # a written-out layout that is supported
 LONGEST = 1 << 14  # characters of a layout that is written out
 
 
@@ -83,8 +83,8 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
 
 
 def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int, ...]:
-    """Read a layout: E embedding, t layer, m one that predicts a further token, L loss, | the end
-    of a part; (x)*n is x n times."""
+    """Return the layers of each part of a layout: E embedding, t layer, m one that predicts a
+    further token, L loss, | the end of a part; (x)*n is x n times."""
     text = str(asked[LAYOUT])
     written = re.sub(r"[\s,]", "", text)
     while match := GROUP.search(written):

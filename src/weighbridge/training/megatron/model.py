@@ -1,8 +1,8 @@
 """A model as Megatron-core builds it, and what one rank of it holds.
 
-    matrices        of one layer on one rank: [rows, columns], with what shares them out
+    matrices        of one layer on one rank: [rows, columns], with what they are sharded over
     vocabulary      rows of the embedding and of the head, padded
-    values          a critic's head: a linear with a bias of one output, whole on each tensor rank
+    values          a critic's head: a linear with a bias of one output, replicated on tensor ranks
 
 Source: Megatron-LM 23e00ed and d98e8a64: core/transformer/*.py, training/arguments.py,
 training/tokenizer/tokenizer.py (_vocab_size_with_padding); slime 0.3.1
@@ -22,27 +22,28 @@ MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"
 
 @frozen_record
 class RoutedFeed:
-    """Experts of a layer: a token goes to `top` of `count`, of `groups` of them first. `width` is
-    the feed-forward of one, `shared` that of what every token passes
-    (--moe-shared-expert-gate: `scored`)."""
+    """Experts of a layer: a token goes to `top` of `count`, chosen by `groups` first. `width` is
+    the MLP width of one, `shared` that of the shared expert (--moe-shared-expert-gate:
+    `scored`)."""
 
     count: int
     top: int
     width: int
     shared: int = 0
-    scored: bool = False  # a linear to one number weighs the shared expert's outputs
+    scored: bool = False  # a linear to one output weights the shared expert
     groups: int = 1
 
     @property
     def small(self) -> tuple[int, ...]:
-        """Return the columns of what scores tokens: the router, and of the shared expert."""
+        """Return the columns of the matrices that score tokens: the router's, and the shared
+        expert's."""
         return (self.count, 1) if self.scored else (self.count,)
 
 
 @frozen_record
 class MegatronModel:
-    """The settings of TransformerConfig and GPTModel that decide bytes. `words` are those of the
-    tokenizer, `positions` learned ones; `dense` counts layers in front that have no experts."""
+    """The settings of TransformerConfig and GPTModel that decide bytes. `words` is the tokenizer's
+    vocabulary, `positions` learned ones; `dense` counts the first layers, without experts."""
 
     layers: int
     hidden: int
@@ -63,35 +64,35 @@ class MegatronModel:
     query_rank: int = 0
     experts: RoutedFeed | None = None
     dense: int = 0
-    pattern: str = ""  # of a hybrid model a letter a layer: M Mamba, * attention, - MLP, E experts
+    pattern: str = ""  # hybrid models, a letter per layer: M Mamba, * attention, - MLP, E experts
     mamba: Mamba2 | None = None
-    values: bool = False  # one output in the place of words: a critic
-    beside: int = 0  # numbers of the class that are no decoder's of Megatron: of towers, and sinks
+    values: bool = False  # a critic: one output instead of the vocabulary
+    beside: int = 0  # parameters of the class outside Megatron's decoder: encoders, sinks
 
     def routed(self, layer: int) -> bool:
-        """Tell whether a layer has experts."""
+        """Return whether a layer has experts."""
         if self.pattern:
             return self.pattern[layer] == EXPERTS
         return self.experts is not None and layer >= self.dense
 
     def kind(self, layer: int) -> str:
-        """Return the letter of a layer: those that have the same are made alike."""
+        """Return the letter of a layer; layers with the same letter are alike."""
         if self.pattern:
             return self.pattern[layer]
         return EXPERTS if self.routed(layer) else ATTENDS
 
     def rows(self, ranks: int, multiple: int) -> int:
-        """Count the rows of the embedding, of all tensor ranks together."""
+        """Return the rows of the embedding, of all tensor-parallel ranks together."""
         return align_up(self.words, multiple * ranks)
 
     def outputs(self, ranks: int, multiple: int) -> int:
-        """Count the outputs of one tensor rank; each has the one of a critic."""
+        """Return the outputs of one tensor-parallel rank; a critic's one is on each."""
         return 1 if self.values else self.rows(ranks, multiple) // ranks
 
 
 class RankWeight(NamedTuple):
-    """One weight of one rank: [rows, columns], with a bias of as many rows where there is one;
-    `share` says who else has it."""
+    """One weight of one rank: [rows, columns], with a bias of as many rows if `biased`; `share` is
+    what it is sharded over."""
 
     name: str
     rows: int
@@ -107,8 +108,8 @@ class RankWeight(NamedTuple):
 def linears(
     model: MegatronModel, tensor: int, expert_tensor: int, layer: int
 ) -> Iterator[RankWeight]:
-    """Yield the linears of a layer by its place, of experts one; a layer of a hybrid model has some
-    of them."""
+    """Yield the linears of a layer by its index, of experts one; a hybrid model's layer has some of
+    them."""
     every = matrices(model, tensor, expert_tensor, routed=model.routed(layer))
     kind = model.pattern[layer] if model.pattern else ""
     if kind == MAMBA:
@@ -123,8 +124,8 @@ def linears(
 
 
 def _mamba(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
-    """Yield the linears of a Mamba layer: gates, channels, both of each group, and a step a head
-    come out of the first."""
+    """Yield the linears of a Mamba layer: the first gives gates, channels, both of each group, and
+    a step per head."""
     m = model.mamba
     assert m is not None
     rows = (2 * m.inner + 2 * m.groups * m.state + m.heads) // tensor
@@ -174,8 +175,8 @@ def _attention(model: MegatronModel, tensor: int) -> Iterator[RankWeight]:
 
 
 def norms(model: MegatronModel) -> list[int]:
-    """List the numbers of each tensor of a layer's norms: weights, and biases where it is
-    centred."""
+    """Return the elements of each tensor of a layer's norms: weights, and biases if it is
+    centered."""
     widths = [model.hidden, model.hidden]
     if model.latent is not None:
         widths += [model.query_rank, model.latent.rank]
@@ -189,8 +190,8 @@ def _router(model: MegatronModel) -> list[int]:
 
 
 def small(model: MegatronModel, tensor: int, layer: int) -> list[int]:
-    """List the numbers of each tensor of a layer that is no linear's: norms, the router, and of
-    Mamba the convolution, its bias, three numbers a head, and the norm of what it makes."""
+    """Return the elements of a layer's tensors besides linears: norms, the router, and of Mamba the
+    convolution, its bias, three elements per head, and the norm of its output."""
     if not model.pattern:
         return norms(model) + (_router(model) if model.routed(layer) else [])
     kind, m = model.pattern[layer], model.mamba

@@ -1,15 +1,15 @@
-"""Muon in Megatron: what a rank's states take, and what a step takes to make a matrix orthogonal.
+"""Muon in Megatron: the states of a rank, and what a step takes to make a matrix orthogonal.
 
-    matrices    master weights and one momentum in float32, 8 bytes a number; also the router's
-    the rest    words, places, norms and biases have Adam's 12
+    matrices    master weights and one momentum in float32, 8 bytes per element; also the router's
+    the rest    embeddings, norms and biases have Adam's 12
 
 Without a distributed optimizer each rank has all of them. With one a matrix belongs to one rank:
 
     shards      the usual layout: matrices of a buffer are put on the shard that has least, the
                 largest first, and the buffer of weights and gradients is as long as all shards are
-                with the fullest of them; the rest is shared out evenly
+                with the fullest of them; the rest is split evenly
     in turn     no_use_layer_wise_param_layout: all tensors, the largest last, go to ranks in turn,
-                forth and back, so that one rank has all of the words
+                forth and back, so that one rank has the whole embedding
 
 A step makes one matrix after the other orthogonal (Newton-Schulz), whole on each tensor rank.
 
@@ -30,25 +30,25 @@ from weighbridge.training.megatron.run import MegatronRun
 if TYPE_CHECKING:
     from weighbridge.training.megatron.states import StageNumbers
 
-MATRIX, OTHER = 8, 12  # bytes of states a number
+MATRIX, OTHER = 8, 12  # bytes of states per element
 FLOAT32, HALF = 4, 2
 WITHOUT = "in_proj"  # Mamba's first linear, which Muon leaves alone (mamba_mixer.py, use_muon)
 
 
 class MuonShare(NamedTuple):
-    """What the fullest and the emptiest of the ranks have that share a stage: bytes of states; and
-    the numbers by which buffers are longer than what is in them."""
+    """Bytes of states on the fullest and the emptiest rank of a stage, and the elements by which
+    buffers are longer than their content."""
 
     most: int
     least: int
     padding: int
 
 
-ALIKE = MuonShare(0, 0, 0)  # of a stage without
+ALIKE = MuonShare(0, 0, 0)  # a stage without Muon
 
 
 class _Tensors(NamedTuple):
-    """Numbers of each tensor of a stage: matrices, those of experts, and all others."""
+    """Elements of each tensor of a stage: matrices, those of experts, and all others."""
 
     dense: list[int]
     experts: list[int]
@@ -58,7 +58,7 @@ class _Tensors(NamedTuple):
 def share(
     model: MegatronModel, run: MegatronRun, layers: Sequence[int], numbers: "StageNumbers"
 ) -> MuonShare:
-    """Return what the ranks of a stage have that holds so many `numbers`."""
+    """Return the states of a stage's ranks, which hold `numbers` elements."""
     found = _tensors(model, run, layers, numbers)
     dense, experts = max(1, run.data * run.context), max(1, run.expert_data)
     if not run.distributed_optimizer:
@@ -92,7 +92,7 @@ def _tensors(
         if routed and model.experts is not None:
             dense.append(model.experts.count * model.hidden)
         others += small(model, run.tensor, layer)[: -1 if routed else None]
-    ahead = 2 * model.hidden * model.hidden // run.tensor  # in front of a layer that predicts
+    ahead = 2 * model.hidden * model.hidden // run.tensor  # before a layer that predicts
     dense += [ahead] * sum(layer >= model.layers for layer in layers)
     rest = numbers.all - sum(dense) - sum(experts) - sum(others)  # what is at the ends
     words = model.rows(run.tensor, run.multiple) // run.tensor * model.hidden
@@ -105,7 +105,7 @@ def _linears(model: MegatronModel, run: MegatronRun, layer: int) -> Iterator[Ran
 
 
 def _shards(sizes: Sequence[int], count: int) -> list[int]:
-    """Put tensors on shards, the largest first, each on the one that has least."""
+    """Return the loads of shards: tensors, the largest first, each on the one that has least."""
     loads = [0] * count
     heapify(loads)
     for size in sorted(sizes, reverse=True):
@@ -114,7 +114,7 @@ def _shards(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def _in_turn(weighed: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """Give tensors to ranks forth and back; return the bytes of each rank."""
+    """Return the bytes of each rank, with tensors dealt to ranks forth and back."""
     loads = [0] * count
     turns = [*range(count), *reversed(range(count))]
     for i, (numbers, each) in enumerate(weighed):
@@ -123,10 +123,9 @@ def _in_turn(weighed: Sequence[tuple[int, int]], count: int) -> list[int]:
 
 
 def orthogonal(model: MegatronModel, run: MegatronRun, layers: Sequence[int]) -> int:
-    """Return the bytes that a step takes for its largest matrix: a momentum that looks ahead, then
-    the matrix in 16 bits, in float32, and scaled twice; or, where tensor ranks share it, its parts,
-    those put together, and an iteration: the matrix in 16 bits twice, and two squares of its
-    smaller side."""
+    """Return the bytes that a step takes for its largest matrix: a Nesterov momentum, then the
+    matrix in 16 bits, in float32, and scaled twice. If tensor ranks split it: its parts, joined,
+    and an iteration: the matrix in 16 bits twice, and two squares of its smaller side."""
     most = 0
     for layer in layers:
         for x in _linears(model, run, layer):
