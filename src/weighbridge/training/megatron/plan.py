@@ -1,13 +1,13 @@
 """A training question as Megatron-core runs it: the model, the run, and the card.
 
-Where nobody says: the optimizer is not distributed (--shard zero1 distributes it), tokens between
-layers are not shared out, experts get theirs by allgather, losses are not fused, nothing is
-recomputed, products add to the main gradients by themselves. Dropout is none, which models of today
-are trained without; a pipeline is filled.
+Defaults: the optimizer is not distributed (--shard zero1 distributes it), tokens between layers are
+not sharded, experts get theirs by allgather, losses are not fused, nothing is recomputed, products
+add to the main gradients themselves. There is no dropout, as in training of current models; a
+pipeline is filled.
 
-Attention is cuDNN's since Hopper and FlashAttention's before, as Transformer Engine prefers; where
-results are to repeat, cuDNN's has no backward on cards other than Hopper.
-Source: Megatron-LM d98e8a6 megatron/training/arguments.py; Transformer Engine c188b53
+Attention is cuDNN's since Hopper and FlashAttention's before, as Transformer Engine prefers; if
+results must be deterministic, cuDNN's has no backward on cards other than Hopper. Source:
+Megatron-LM d98e8a6 megatron/training/arguments.py; Transformer Engine c188b53
 pytorch/attention/dot_product_attention/utils.py (get_attention_backend).
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.machines.accelerators.parts import Part
 
-READ = frozenset(  # settings that say something of a Megatron run
+READ = frozenset(  # settings that apply to a Megatron run
     (
         *("method", "framework", "framework_version", "precision", "optimizer", "batch_size"),
         *("seq_len", "gradient_accumulation", "checkpointing", "loss", "attention", "shard"),
@@ -53,7 +53,7 @@ READ = frozenset(  # settings that say something of a Megatron run
         *("megatron_args", "offload", "expandable_segments", *fields(DeviceSettings)),
     )
 )
-MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings that have others
+MEANS: Mapping[str, tuple[str, ...]] = {  # supported values, of settings that have others
     "method": ("full", "lora"),
     "precision": ("bf16-mixed", "fp16-mixed"),
     "optimizer": ("adamw_torch", "adamw_torch_fused", "muon"),
@@ -71,7 +71,7 @@ KERNELS: Mapping[str, Kernel] = {
 BLACKWELL = (10, 0)
 MOST_DEFERRED = 128  # micro-batches: each of them is run
 REPEATABLE = 32 * MIB  # cuBLAS's workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8, as such runs need
-OLDER = (2, 10)  # torch of images of up to April 2026, whose workspaces of Blackwell are smaller
+OLDER = (2, 10)  # torch of images up to April 2026, with smaller workspaces on Blackwell
 SINCE = {
     "delayed": FLOAT8_SINCE,
     "tensorwise": FLOAT8_SINCE,
@@ -108,16 +108,16 @@ class MegatronPlan:
     precision: str = "bf16-mixed"
     optimizer: str = "adamw_torch"
     uneven: tuple[float, float, float] = EVEN  # low, expected, high
-    filled: bool = False  # the number of micro-batches was ours
-    least_workspace: int = 0  # of torch: what an older one takes, where none is named
+    filled: bool = False  # we chose the number of micro-batches
+    least_workspace: int = 0  # of torch: an older one's, if none is named
 
 
 def plan(
     subject: Subject, w: Train, budget: "Budget | None", model: MegatronModel | None = None
 ) -> MegatronPlan:
-    """Return the plan of a run; `model` is the subject where it was `described` before. Raises
-    UsageError for settings that Megatron has not, or that are not weighed, and UnsupportedError for
-    models of other parts."""
+    """Return the plan of a run; `model` is the subject if it was `described` before. Raises
+    UsageError for settings that Megatron does not have, or that are not supported, and
+    UnsupportedError for models of other parts."""
     _refuse(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
     refuse_segments(w, part)
@@ -197,8 +197,8 @@ def _refuse(w: Train) -> None:
 
 
 def _context_by(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
-    """Return how ranks of a sequence see all of it, as the setting or Megatron's argument says.
-    Raises UsageError where these differ, or nobody shares a sequence."""
+    """Return how context-parallel ranks see the whole sequence, by the setting or Megatron's
+    argument. Raises UsageError if these differ, or without such ranks."""
     word = str(asked.get("context_by", RING))
     if w.context_parallel_by is None:
         return word
@@ -220,7 +220,7 @@ def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) 
 
 
 def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> int:
-    """Count the parts of the model that each stage has in turn."""
+    """Return the number of model parts that each stage has in turn."""
     if "chunk" in asked:
         if model.layers % (shares.pipeline * asked["chunk"]):
             raise UsageError(
@@ -249,8 +249,8 @@ def _kernel(w: Train, asked: Mapping[str, Any], capability: tuple[int, int]) -> 
 
 
 def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
-    """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
-    Megatron stops at (validate_args), or is not weighed."""
+    """Return how data ranks shard weights; "" if they do not. Raises UsageError for what Megatron
+    refuses (validate_args), or is not supported."""
     if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
         raise UnsupportedError(sentence("megatron.fsdp_lora"))
     if asked.get("fsdp2"):
@@ -270,7 +270,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
 
 
 def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
-    """Raise UsageError for what Megatron has not with torch's FSDP2."""
+    """Raise UsageError for what Megatron does not support with torch's FSDP2."""
     for wrong, what in (
         (shares.pipeline > 1, "--pipeline-parallel-size"),
         (shares.expert > 1, "--expert-parallel-size"),
@@ -288,7 +288,7 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
 
 
 def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run that say what gradients and states take."""
+    """Return the settings of a run that decide the bytes of gradients and states."""
     sharded = _sharded(w, shares, asked)
     return {
         "distributed_optimizer": shares.kind == "zero1" or bool(sharded),
@@ -303,19 +303,19 @@ def _optimizer(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> dict[str
 
 
 def _main_gradient(w: Train, asked: Mapping[str, Any]) -> int:
-    """Return the bytes of a number of the main gradients: those of fp16 are in fp16, and of bf16 in
-    float32, where nothing says otherwise (validate_args)."""
+    """Return the bytes per element of main gradients: for fp16 in fp16, and for bf16 in float32, by
+    default (validate_args)."""
     usual = 2 if w.precision == "fp16-mixed" and not asked.get("accumulates") else 4
     if asked.get("fsdp2"):
-        return 2  # of the weights, which nothing else takes the place of
+        return 2  # the weights' gradients, which nothing replaces
     if asked.get("fsdp"):
         return 2 if asked.get("fsdp_gradient") == "bf16" else 4
     return int(asked.get("main_gradient", usual))
 
 
 def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how Muon's tensors are shared out. Raises UsageError for what Megatron stops at, or
-    has with Adam alone."""
+    """Return how Muon's tensors are sharded. Raises UsageError for what Megatron refuses, or
+    supports only with Adam."""
     if w.optimizer != "muon":
         return {}
     if w.precision == "fp16-mixed":
@@ -333,8 +333,8 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int | None:
-    """Return of how many micro-batches of a step the head's gradient waits, 0 of all of them; None
-    where it does not."""
+    """Return the number of micro-batches per step whose head's gradient is deferred, 0 for all;
+    None if it is not."""
     if not asked.get("defers"):
         return None
     if shares.pipeline == 1:
@@ -347,8 +347,8 @@ def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int |
 
 
 def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how attention of Megatron's own modules makes its softmax. Scores that are scaled by
-    layer are in float32 (TransformerConfig.__post_init__)."""
+    """Return how attention of Megatron's own modules computes its softmax. Scores that are scaled
+    by layer are in float32 (TransformerConfig.__post_init__)."""
     scaled = asked.get("scaled_by_layer", False)
     return {
         "fused_softmax": asked.get("fused_softmax", True),
@@ -358,7 +358,7 @@ def _softmax(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _others(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that an argument alone decides."""
+    """Return the settings that each depend on one argument only."""
     return {
         "fused_activation": asked.get("fused_activation", True),
         "predicts": asked.get("predicts", 0),
@@ -385,8 +385,8 @@ def _experts(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _uneven(shares: Sharding, asked: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Return how many times its equal part of the tokens a rank's experts may be given. A rank that
-    holds all experts has its own tokens, and a capacity is an end by itself."""
+    """Return (low, expected, high) tokens of a rank's experts, relative to an equal part. A rank
+    that holds all experts has its own tokens, and a capacity is itself a bound."""
     if shares.expert == 1 or "capacity" in asked:
         return EVEN
     return FORCED if asked.get("forced") else UNEVEN
@@ -406,7 +406,7 @@ def _recompute(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
-    """Return the share of states that are on the host: all of them where no fraction is said."""
+    """Return the share of states that are on the host: all of them if no fraction is set."""
     if not asked.get("offloads"):
         return 0.0
     if shares.kind != "zero1":
@@ -415,8 +415,8 @@ def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
 
 
 def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of products in 8 bits, which fp8_format asks for. Raises UsageError for
-    what Megatron stops at."""
+    """Return the settings of products in 8 bits, which fp8_format turns on. Raises UsageError for
+    what Megatron refuses."""
     scaling = arguments.recipe(asked)
     if scaling is None:
         return {}
@@ -456,7 +456,7 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
 
 
 def _takes_turns(run: MegatronRun) -> None:
-    """Raise UsageError for a group of micro-batches that the schedule stops at."""
+    """Raise UsageError for a group of micro-batches that the schedule refuses."""
     rest = run.accumulation % run.turns
     if run.chunks == 1 or not run.group:
         return
@@ -487,7 +487,7 @@ def _takes_turns(run: MegatronRun) -> None:
 
 
 def _mixes(model: MegatronModel, run: MegatronRun) -> None:
-    """Raise UsageError for what layers of a hybrid model have not."""
+    """Raise UsageError for what a hybrid model's layers do not support."""
     mamba = model.mamba
     if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
         raise UsageError(
@@ -500,8 +500,8 @@ def _mixes(model: MegatronModel, run: MegatronRun) -> None:
 
 
 def _divides_tokens(run: MegatronRun) -> None:
-    """Raise UsageError where a sequence is not cut as Megatron cuts it: for context ranks into two
-    pieces each (core/utils.py, get_batch_on_this_cp_rank), for tensor ranks into one each
+    """Raise UsageError if a sequence does not divide as Megatron splits it: for context ranks into
+    two pieces each (core/utils.py, get_batch_on_this_cp_rank), for tensor ranks into one each
     (core/tensor_parallel/mappings.py)."""
     pieces = 2 * run.context if run.context > 1 else 1
     if run.length % pieces:
@@ -515,7 +515,7 @@ def _divides_tokens(run: MegatronRun) -> None:
 
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
-    """Raise UsageError where ranks do not divide what they share out."""
+    """Raise UsageError if ranks do not divide what they shard."""
     for what, count in (("heads", model.heads), ("columns", model.width)):
         if count % run.tensor:
             raise UsageError(sentence(f"tensor_shares.{what}", ranks=run.tensor, count=count))

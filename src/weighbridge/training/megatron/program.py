@@ -1,26 +1,26 @@
 """Forward of one micro-batch through a chunk of a stage: embedding, layers, head and loss.
 
-    loader       a mask of all pairs of tokens, which is there while the ends of the model run
-    embedding    looked up, places added, turned to [tokens, batch], scattered, dropped
-    head         tokens of all tensor ranks are gathered in the buffer that is kept; its outputs are
-                 shared out
-    loss         unfused: a float32 copy of the outputs, beside them
+    loader       a mask of all pairs of tokens, which is alive while the ends of the model run
+    embedding    looked up, positions added, transposed to [tokens, batch], scattered, dropped
+    head         tokens of all tensor ranks are gathered in the shared buffer; its outputs are
+                 sharded
+    loss         unfused: a float32 copy of the outputs, besides them
                  native: two such copies for a moment, in kernels of torch.compile; three on
                  A100
                  te: the gradient in the place of the outputs
 
     deferred     with defer_embedding_wgrad_compute the head's gradient is made at the end of the
-                 step, of as many micro-batches as wgrad_deferral_limit says
+                 step, of as many micro-batches as wgrad_deferral_limit sets
 
-    further      with mtp_num_layers each further token has words, a linear, a layer, and outputs
-                 of its own
+    further      with mtp_num_layers each further token has its own embedding lookup, linear, layer
+                 and outputs
 
 Source: Megatron-LM d98e8a6 pretrain_gpt.py, core/utils.py (get_batch_on_this_tp_rank),
 core/models/gpt/gpt_model.py, core/transformer/multi_token_prediction.py,
 core/models/common/embeddings/{language_model_embedding,rotary_pos_embedding,
-yarn_rotary_pos_embedding}.py, core/tensor_parallel/{layers,
-cross_entropy}.py, core/utils.py (drain_embedding_wgrad_compute),
-core/fusions/fused_cross_entropy.py; Transformer Engine c188b53 pytorch/cross_entropy.py.
+yarn_rotary_pos_embedding}.py, core/tensor_parallel/{layers, cross_entropy}.py, core/utils.py
+(drain_embedding_wgrad_compute), core/fusions/fused_cross_entropy.py; Transformer Engine c188b53
+pytorch/cross_entropy.py.
 """
 
 from collections import Counter
@@ -49,22 +49,22 @@ from weighbridge.training.megatron.run import HOPPER
 from weighbridge.training.megatron.sharded import ShardedLayers
 from weighbridge.training.megatron.states import StageNumbers, layers_of
 
-INTEGERS = 4  # a token: words, labels, places, and whether it counts
+INTEGERS = 4  # per token: id, label, position, and whether it counts
 # Further float32 copies of the outputs that the native fusion holds for a moment, by whether the
 # card is Hopper or later: two runs on A100 took one more, and 63 MiB; its kernels were not read
 NATIVE = {True: 1, False: 2}
 # MLATransformerConfig.original_max_position_embeddings, which has no argument of its own
 YARN_PLACES = 4096
-OFTEN = 6  # times as many stages as layers of a chunk: micro-batches are soon more than layers
-# The letter of a hybrid layer, whether it has experts, and its place in the stage
+OFTEN = 6  # factor of stages over a chunk's layers: micro-batches soon outnumber layers
+# (weights, letter of a hybrid layer, whether it has experts, index in the stage)
 Layer = tuple[LayerWeights, str, bool, int]
-# Whether layers are computed again together, and of each its letter, whether it has experts, and 8
-# bits
+# (whether layers are recomputed together, (letter, whether it has experts, whether in 8 bits) of
+# each)
 GroupKind = tuple[bool, tuple[tuple[str, bool, bool], ...]]
 
 
 class StageProgram:
-    """What one rank of a stage runs."""
+    """The forward of one rank of a stage."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class StageProgram:
         self.rank = rank
         self.stage = stage
         self._splices = splices
-        self._times: Counter[int] = Counter()  # that a chunk was run
+        self._times: Counter[int] = Counter()  # runs of each chunk
         rows = model.rows(run.tensor, run.multiple) // run.tensor
         self._table = LeafTensor("embedding", (rows, model.hidden), BFLOAT16, None)
         self._table.hooks.append(_forget)
@@ -95,15 +95,15 @@ class StageProgram:
         self._angles: list[Tensor] = []
         others = numbers.all - sum(numbers.layers)
         self.shared = ShardedLayers(rank.m, run, numbers.layers, others)
-        if self.shared.reduces:  # what a layer gathers and gives back is not its own
+        if self.shared.reduces:  # gathered and freed weights are not the layer's own
             self._splices = None
 
     def first(self, chunk: int) -> bool:
-        """Tell whether a chunk of the stage begins with words."""
+        """Return whether a chunk of the stage begins with the embedding."""
         return self.stage == 0 and chunk == 0
 
     def last(self, chunk: int) -> bool:
-        """Tell whether a chunk of the stage ends with the loss."""
+        """Return whether a chunk of the stage ends with the loss."""
         run = self.rank.run
         return self.stage == run.pipeline - 1 and chunk == run.chunks - 1
 
@@ -116,15 +116,15 @@ class StageProgram:
 
     @property
     def _turning(self) -> tuple[int, int]:
-        """Count the parts that turn places by angles of their own, and return the width of these:
-        each layer of latent attention, else each chunk."""
+        """Return (number of parts with their own rotary angles, width of these): each MLA layer is
+        one, else each chunk."""
         model = self.rank.model
         if model.latent is not None:
             return sum(map(len, self._chunks)) + len(self._ahead), model.latent.rotary
         return len(self._chunks) if model.rotary else 0, model.head_dim
 
     def _waves_of_yarn(self) -> Iterator[Tensor]:
-        """Yield the cosines and sines of the first places, which are there with the weights."""
+        """Yield the cosines and sines of the first positions, which are made with the weights."""
         count, width = self._turning
         if self.rank.model.latent is not None and self.rank.run.yarn:
             for _ in range(2 * count):
@@ -144,7 +144,7 @@ class StageProgram:
         return LeafTensor("input", sent.shape, sent.dtype, sent.storage)
 
     def forward(self, x: Tensor | None, chunk: int) -> Tensor:
-        """Return what a chunk makes of its input, or the loss."""
+        """Return a chunk's output for its input, or the loss."""
         self._turned()
         self.shared.begin()
         given = self._batch(chunk)
@@ -159,9 +159,8 @@ class StageProgram:
         return loss
 
     def _batch(self, chunk: int) -> list[Tensor]:
-        """Return what the loader gives: words with what goes with them, and at both ends of the
-        model which tokens attend to which, a byte a pair, of which each context rank keeps its
-        rows."""
+        """Return the loader's tensors: tokens with labels and the like, and at both ends of the
+        model the attention mask, a byte per pair, of which each context rank keeps its rows."""
         m, run = self.rank.m, self.rank.run
         given = [m.new((INTEGERS * run.tokens,), INT64)]
         if run.masks and (self.first(chunk) or self.last(chunk)):
@@ -173,8 +172,8 @@ class StageProgram:
         return given
 
     def _through(self, chunk: int, hidden: Tensor) -> Tensor:
-        """Run the layers of a chunk. Where many micro-batches run through few layers, all layers
-        are spliced as one."""
+        """Run the layers of a chunk. If many micro-batches run through few layers, all layers are
+        spliced as one."""
         m, layers, splices = self.rank.m, self._chunks[chunk], self._splices
         if splices is None or len(layers) >= OFTEN * self.rank.run.pipeline:
             return self._in_turn(layers, hidden, splices)
@@ -200,8 +199,8 @@ class StageProgram:
         return hidden
 
     def _groups(self, layers: list[Layer]) -> Iterator[tuple[GroupKind, list[Layer], Whole]]:
-        """Part layers into those that are computed again together, and those that run alone. Those
-        of one kind run alike."""
+        """Yield groups of layers that are recomputed together, and single others, each with its
+        kind. Groups of one kind run alike."""
         how = self.rank.run.recompute
         size = self.rank.run.recomputed if how == "uniform" else 1
         for start in range(0, len(layers), size):
@@ -224,7 +223,7 @@ class StageProgram:
         return self.shared.around(place, run, hidden)
 
     def _again(self, group: list[Layer], hidden: Tensor) -> Tensor:
-        """Run layers of which the input alone is kept."""
+        """Run layers of which only the input is kept."""
         run = partial(self._once, group)
         if self.rank.run.spreads and self.rank.run.tensor > 1:
             return self._spread(run, hidden)
@@ -232,7 +231,7 @@ class StageProgram:
         return out
 
     def _spread(self, run: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        """Run layers of which a part of the input is kept, as tensor ranks keep the others; it is
+        """Run layers of which a part of the input is kept; tensor ranks keep the others, and it is
         gathered again (distribute_saved_activations)."""
         m, shape = self.rank.m, hidden.shape
         part = m.new((hidden.rows // self.rank.run.tensor, shape[-1]), BFLOAT16)
@@ -272,8 +271,8 @@ class StageProgram:
         return self._predicted(hidden)
 
     def _with_further(self, hidden: Tensor) -> Tensor:
-        """Predict further tokens, whose losses hang on the hidden states of the next one: all of
-        these are put together first (process_mtp_loss, MTPLossAutoScaler)."""
+        """Predict further tokens, whose losses depend on the hidden states of the next one: all of
+        these are concatenated first (process_mtp_loss, MTPLossAutoScaler)."""
         m, made = self.rank.m, [hidden]
         for each in self._ahead:
             run = partial(self._further, each)
@@ -294,8 +293,8 @@ class StageProgram:
         return first
 
     def _further(self, each: Layer, hidden: Tensor) -> Tensor:
-        """MultiTokenPredictionLayer.forward: words and hidden states, each with its norm, side by
-        side through a linear that tensor ranks share out, then a layer and a norm."""
+        """Return MultiTokenPredictionLayer.forward: embeddings and hidden states, each normed,
+        concatenated through a linear that tensor ranks split, then a layer and a norm."""
         rank = self.rank
         m, wide = rank.m, 2 * rank.model.hidden
         pair = norm(rank, self._embedded()), norm(rank, hidden)
@@ -318,7 +317,7 @@ class StageProgram:
         return norm(rank, self._run(each, out))
 
     def _predicted(self, hidden: Tensor) -> Tensor:
-        """Return the loss of what the head makes of normed hidden states."""
+        """Return the loss of the head's outputs for normed hidden states."""
         rank, head = self.rank, self._head
         m, parts = rank.m, 1 if rank.model.values else rank.run.parts
         if parts > 1:
@@ -344,9 +343,9 @@ class StageProgram:
             return self._entropy(logits)
 
     def _deferring(self, hidden: Tensor) -> list[Tensor] | None:
-        """Return where the gradient of the outputs is kept for the end of the step; None where the
-        head's gradient is made at once. With its input the graph stays, and the tensor that the
-        stage was given."""
+        """Return the list that keeps the outputs' gradient for the end of the step; None if the
+        head's gradient is made at once. With its input the graph stays, and the stage's input
+        tensor."""
         limit = self.rank.run.deferred
         if limit is None or (limit and len(self._deferred) >= limit):
             return None
@@ -355,13 +354,13 @@ class StageProgram:
         return kept
 
     def end(self) -> None:
-        """End a step: weights that were gathered go."""
+        """End a step: gathered weights are freed."""
         self._drain()
         self.shared.end()
 
     def _drain(self) -> None:
-        """Make the gradients of the head that were put off. With sequence parallelism tokens are
-        gathered in two buffers in turn, which are kept for good (drain_embedding_wgrad_compute)."""
+        """Make the deferred gradients of the head. With sequence parallelism tokens are gathered in
+        two buffers in turn, which are kept to the end (drain_embedding_wgrad_compute)."""
         rank = self.rank
         if self._deferred and rank.run.parts > 1 and not self._drained:
             shape = rank.run.tokens, rank.model.hidden
@@ -393,12 +392,12 @@ class StageProgram:
 
 
 def _forget(m: Machine, leaf: LeafTensor) -> None:
-    """Let the gradient go: it was added to the main one."""
+    """Free the gradient: it was added to the main one."""
     leaf.grad = None
 
 
 def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:
-    """Views of equal rows (torch.chunk); their gradients are put together."""
+    """Return views of equal rows (torch.chunk); their gradients are joined."""
     outs: list[Tensor] = [Computed(shape, x.dtype, x.storage) for _ in range(count)]
     whole = x.shape
 
@@ -410,7 +409,7 @@ def _pieces(m: Machine, x: Tensor, shape: Shape, count: int) -> list[Tensor]:
 
 
 def _tied(m: Machine, x: Tensor, loss: Tensor) -> Tensor:
-    """The same hidden states, whose backward goes through a loss, too."""
+    """Return the same hidden states, whose backward also goes through `loss`."""
     out = Computed(x.shape, x.dtype, x.storage)
     shape = loss.shape
 

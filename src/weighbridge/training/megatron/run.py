@@ -1,4 +1,4 @@
-"""How a Megatron run is shared out, and what else decides its bytes."""
+"""Sharding of a Megatron run, and its other settings that decide bytes."""
 
 from typing import Literal
 
@@ -8,18 +8,17 @@ from weighbridge.settings.ranks import RING, Ranks
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)
-WEIGHT = 2  # bytes a number in 16 bits
+WEIGHT = 2  # bytes per element in 16 bits
 Dispatcher = Literal["allgather", "alltoall", "deepep", "hybridep"]
 
 
 @frozen_record
 class MegatronRun(Ranks):
-    """Ranks, and the settings of Megatron-core that take or free memory.
+    """Ranks, and the settings of Megatron-core that affect memory.
 
     `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline), and
-    `layout` the layers of each part; () where all have as many.
-    `fused_gradients`: linears add to the main gradients by themselves. `uneven`: how many times an
-    equal part of the tokens goes to the experts of a rank.
+    `layout` the layers of each part; () if all have as many. `fused_gradients`: linears add to the
+    main gradients themselves. `uneven`: tokens of a rank's experts, as a multiple of an equal part.
     """
 
     chunks: int = 1
@@ -35,23 +34,23 @@ class MegatronRun(Ranks):
     batch: int = 1
     accumulation: int = 1
     distributed_optimizer: bool = False
-    sharded: str = ""  # how data ranks share weights out: sharded.py
+    sharded: str = ""  # how data ranks shard weights: sharded.py
     double_buffers: bool = False  # of layers whose weights are gathered
     instances: int = 1  # of the distributed optimizer
     main_gradient: int = 4  # bytes a number
     muon: bool = False  # steps matrices
     in_turn: bool = False  # Muon's tensors go to ranks in turn (no_use_layer_wise_param_layout)
-    states: int = 12  # bytes a number: master weights and both averages
-    remainders: bool = False  # of master weights, the lower halves may be all that is kept
+    states: int = 12  # bytes per element: master weights and both averages
+    remainders: bool = False  # perhaps only the lower halves of master weights are kept
     precise: bool = False  # the optimizer reads gradients of other dtypes (precision-aware)
-    widened: int = 0  # states of a number that a step copies to float32
-    widened_before: int = 0  # the same, by releases before, where none was named
+    widened: int = 0  # states per element that a step copies to float32
+    widened_before: int = 0  # the same in older releases, if none is named
     offloaded: float = 0.0  # the share of states that are on the host
-    lora: int = 0  # the rank of adapters beside frozen weights; 0 trains all
+    lora: int = 0  # the rank of adapters with frozen weights; 0 trains all
     targets: tuple[str, ...] = ()  # beginnings of the linears that have one; () is all
     adapter_dropout: bool = False
     fused_gradients: bool = True
-    deferred: int | None = None  # micro-batches whose head's gradient waits; 0 is all
+    deferred: int | None = None  # micro-batches whose head's gradient is deferred; 0 is all
     engine: bool = True  # Transformer Engine's modules; else Megatron's own
     attention: Kernel = "fused"
     fused_softmax: bool = True  # of Megatron's own attention
@@ -62,7 +61,7 @@ class MegatronRun(Ranks):
     attention_dropout: float = 0.0
     recompute: str = "none"  # none, uniform, block
     recomputed: int = 1  # layers of a group, or of each stage
-    spreads: bool = False  # what is kept of a recomputed group, over tensor ranks
+    spreads: bool = False  # shards the kept input of a recomputed group over tensor ranks
     modules: tuple[str, ...] = ()  # that are recomputed by themselves
     dispatcher: Dispatcher = "allgather"
     grouped: bool = False
@@ -74,44 +73,44 @@ class MegatronRun(Ranks):
     router_wide: bool = False  # the router computes in float32
     balances: bool = True  # by a loss of its own
     predicts: int = 0  # further tokens, with a layer each (mtp_num_layers)
-    overlaps: bool = False  # products and what tensor ranks send (tp_comm_overlap)
+    overlaps: bool = False  # products overlap with tensor ranks' sends (tp_comm_overlap)
     float8: str = ""  # the recipe of products in 8 bits; "" is 16
     float8_parameters: bool = False  # weights have no other copy
     keeps_transposes: bool = True  # of weights in 8 bits, from one product to the next
     reuses_gradients: bool = False  # weights in mxfp8 are gathered in the gradients' buffer
-    plain_ends: tuple[int, int] = (0, 0)  # layers in front and at the end that stay in 16 bits
+    plain_ends: tuple[int, int] = (0, 0)  # first and last layers that stay in 16 bits
     graphs: str = ""  # CUDA graphs: of layers (local, transformer_engine), or full_iteration
     deterministic: bool = False
     yarn: bool = True  # angles of latent attention (rope_type)
     masks: bool = True  # the data loader makes one of all pairs of tokens
     multiple: int = 128  # of rows of the embedding (make_vocab_size_divisible_by)
     capability: tuple[int, int] = (9, 0)
-    expandable: bool = False  # segments of the allocator grow
-    workspace: int = 0  # bytes that a thread takes that multiplies by torch
+    expandable: bool = False  # expandable segments of the allocator
+    workspace: int = 0  # bytes per thread that multiplies by torch
     release: tuple[int, ...] | None = None  # a date; None is the newest
 
     @property
     def expert_data(self) -> int:
-        """Count the ranks that hold the same experts."""
+        """Return the number of ranks that hold the same experts."""
         return self.cards // (self.pipeline * self.expert * self.expert_tensor)
 
     @property
     def turns(self) -> int:
-        """Count the micro-batches that a chunk runs before the next chunk does."""
+        """Return the micro-batches that a chunk runs before the next chunk does."""
         return self.group or self.pipeline
 
     @property
     def tokens(self) -> int:
-        """Count the tokens of a micro-batch that one context rank has."""
+        """Return the tokens of a micro-batch that one context rank has."""
         return ceil_div(self.length * self.batch, self.context)
 
     @property
     def mask(self) -> int:
-        """Return the bytes that a context rank keeps of the mask that the data loader makes of a
+        """Return the bytes that a context rank keeps of the data loader's mask for a
         micro-batch."""
         return self.batch * self.length**2 // self.context if self.masks else 0
 
     @property
     def parts(self) -> int:
-        """Return how many ranks share the tokens out between layers."""
+        """Return how many ranks shard the tokens between layers."""
         return self.tensor if self.sequence_parallel else 1

@@ -1,13 +1,13 @@
-"""The order in which a stage runs micro-batches, with the names that its loop holds.
+"""The order in which a stage runs micro-batches, with the tensors that its loop holds.
 
     one stage       forward and backward in turn
     1F1B            stage i of p runs p - i - 1 forwards first, then one of each
-    interleaved     chunks take turns in groups of g micro-batches, p or what
-                    microbatch_group_size_per_virtual_pipeline_stage says; (p - i - 1) x 2 and
+    interleaved     chunks take turns in groups of g micro-batches, p or as
+                    microbatch_group_size_per_virtual_pipeline_stage sets; (p - i - 1) x 2 and
                     (chunks - 1) x g forwards first
 
-What was sent on keeps its place in the graph and not its bytes (deallocate_pipeline_outputs).
-Source: Megatron-LM d98e8a6 core/pipeline_parallel/schedules.py.
+A sent tensor keeps its place in the graph and not its bytes (deallocate_pipeline_outputs). Source:
+Megatron-LM d98e8a6 core/pipeline_parallel/schedules.py.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from weighbridge.training.megatron.program import StageProgram
 from weighbridge.training.megatron.run import MegatronRun
 
 REPEATS = 2  # micro-batches after which the others find the same
-Ends = Callable[[str], None]  # told the name of what has ended: forward, backward
+Ends = Callable[[str], None]  # called with what has ended: forward, backward
 
 
 def step(program: StageProgram, ends: Ends) -> None:
-    """Run the micro-batches of a step, of many that are alike the first few."""
+    """Run the micro-batches of a step; if many are alike, only the first few."""
     run = program.rank.run
     if run.pipeline == 1:
         _alone(program, ends)
@@ -45,14 +45,14 @@ def _alone(program: StageProgram, ends: Ends) -> None:
 def _back(
     program: StageProgram, x: Tensor | None, out: Tensor, grad: Tensor | None
 ) -> Tensor | None:
-    """backward_step: return the gradient of the input, which the input holds too."""
+    """Run backward_step: return the gradient of the input, which the input holds too."""
     backward(program.rank.m, out, grad)
     program.shared.whole()
     return x.grad if isinstance(x, LeafTensor) else None
 
 
 def _deferred(run: MegatronRun) -> int:
-    """Count the micro-batches that fill up before the others find the same."""
+    """Return the micro-batches that fill the deferred gradients, before the others are alike."""
     return 0 if run.deferred is None else run.deferred or run.accumulation
 
 
@@ -61,10 +61,10 @@ def _sent(out: Tensor) -> Tensor:
 
 
 def _one_by_one(program: StageProgram, ends: Ends) -> None:
-    """forward_backward_pipelining_without_interleaving."""
+    """Run forward_backward_pipelining_without_interleaving."""
     run = program.rank.run
     first, last = program.first(0), program.last(0)
-    given: Tensor | None = None  # the gradient that the loop has a name for
+    given: Tensor | None = None  # the gradient that a variable of the loop holds
     count = min(run.accumulation, run.pipeline - program.stage + max(REPEATS, _deferred(run)))
     ahead = min(run.pipeline - program.stage - 1, count)
     inputs: list[Tensor | None] = []
@@ -97,11 +97,11 @@ def _one_by_one(program: StageProgram, ends: Ends) -> None:
 
 
 def _interleaved(program: StageProgram, ends: Ends) -> None:
-    """forward_backward_pipelining_with_interleaving. What is sent overlaps with what is computed:
-    the next input is there before a backward begins, and the next gradient before a forward.
-    Without that (--no-overlap-p2p-communication) both come behind the backward. Where the first and
-    the last micro-batches overlap, too (--overlap-p2p-communication-warmup-flush), what comes next
-    is there before each of them."""
+    """Run forward_backward_pipelining_with_interleaving. Sends overlap with computation: the next
+    input has arrived before a backward begins, and the next gradient before a forward. Without that
+    (--no-overlap-p2p-communication) both arrive after the backward. If the first and the last
+    micro-batches overlap, too (--overlap-p2p-communication-warmup-flush), the next has arrived
+    before each of them."""
     run = program.rank.run
     group, chunks = run.turns, run.chunks
     batches = min(run.accumulation, group * max(REPEATS, 1 + ceil_div(_deferred(run), group)))

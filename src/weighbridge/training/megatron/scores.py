@@ -1,17 +1,17 @@
-"""Attention that makes the scores of each pair of tokens: [batch x heads, tokens, tokens].
+"""Attention that materializes the scores of all pairs of tokens: [batch x heads, tokens, tokens].
 
-    a buffer for the product, which Megatron's own modules keep, the product, its softmax, and what
-    dropout leaves of that
+    a buffer for the product, which Megatron's own modules keep, the product, its softmax, and the
+    result of dropout
     kept       queries, keys and values, these once for each head that reads them; the softmax; with
                dropout its mask and its result, too
-    softmax    in a kernel of its own, or by torch where Megatron's own modules are told so
+    softmax    in its own kernel, or by torch if Megatron's own modules are set so
                (no_masked_softmax_fusion) or a sequence has more than 4,096 tokens. By torch in
                float32 (attention_softmax_in_fp32, apply_query_key_layer_scaling) the product is
                copied first, scaled into another copy, and the softmax is kept in float32
 
-Source: Megatron-LM d98e8a6 core/transformer/dot_product_attention.py,
-core/fusions/fused_softmax.py (is_kernel_available, forward_torch_softmax); Transformer Engine
-c188b53 pytorch/attention/dot_product_attention/backends.py (UnfusedDotProductAttention).
+Source: Megatron-LM d98e8a6 core/transformer/dot_product_attention.py, core/fusions/fused_softmax.py
+(is_kernel_available, forward_torch_softmax); Transformer Engine c188b53
+pytorch/attention/dot_product_attention/backends.py (UnfusedDotProductAttention).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ LONGEST = 4096  # tokens that the kernel of the softmax takes
 
 
 def by_torch(run: MegatronRun) -> bool:
-    """Tell whether torch makes the softmax of Megatron's own attention."""
+    """Return whether torch computes the softmax of Megatron's own attention."""
     fused = run.fused_softmax and run.length // run.context <= LONGEST
     return not run.engine and not fused
 
@@ -71,7 +71,7 @@ def unfused(rank: "RankMachine", q: Tensor, k: Tensor, v: Tensor, columns: int) 
 
 
 def _for_each_head(rank: "RankMachine", x: Tensor) -> Tensor:
-    """Repeat keys or values of a group for each of its heads (repeat_interleave)."""
+    """Return keys or values of a group repeated for each of its heads (repeat_interleave)."""
     model, tensor = rank.model, rank.run.tensor
     heads, groups = model.heads // tensor, max(1, model.kv_heads // tensor)
     if model.latent is not None or heads == groups:
@@ -82,8 +82,8 @@ def _for_each_head(rank: "RankMachine", x: Tensor) -> Tensor:
 def _softmax(
     m: Machine, run: MegatronRun, scores: Shape, wide: DType
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what softmax makes of the product and keeps, and its copy in 16 bits where that is
-    another tensor (forward_torch_softmax)."""
+    """Return the softmax of the product, which is kept, and its 16-bit copy if that is another
+    tensor (forward_torch_softmax)."""
     given = m.new(scores, wide) if wide != BFLOAT16 else None
     if run.scaled_by_layer:
         given = m.new(scores, wide)

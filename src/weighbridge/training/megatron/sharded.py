@@ -1,26 +1,25 @@
-"""Weights that data ranks share out: Megatron-FSDP, and torch's FSDP2 under Megatron.
+"""Weights that data ranks shard: Megatron-FSDP, and torch's FSDP2 under Megatron.
 
-    optim                weights and gradients are whole, and states shared out, as by the
+    optim                weights and gradients are whole, and states sharded, as by the
                          distributed optimizer
-    optim_grads          gradients shared out; each layer's are whole until they are reduced
+    optim_grads          gradients sharded; each layer's are whole until they are reduced
     optim_grads_params   weights, too: a layer's are gathered for its forward and its backward
     fsdp2                torch's fully_shard of each layer, the embedding and the head
 
-    not of a layer       embedding, last norm and head stay gathered from their first use on; of
-                         FSDP2 each is gathered for itself
+    not of a layer       embedding, last norm and head stay gathered from their first use on; with
+                         FSDP2 each is gathered separately
     ahead                Megatron-FSDP gathers the next layers too, until those have half as many
-                         numbers as two layers have, and no fewer than 500 million: all of a small
+                         elements as two layers have, and no fewer than 500 million: all of a small
                          model. FSDP2 gathers one
-    double buffers       fsdp_double_buffer, which use_nccl_ub asks for, has room for the weights
-                         and the gradients of two layers, the largest, which is kept for good
-    reduced              whole gradients wait until more than two layers' numbers, and no fewer than
-                         1,000 million, wait; FSDP2 has those of one layer
+    double buffers       fsdp_double_buffer, which use_nccl_ub requires, has room for the weights
+                         and the gradients of two layers, the largest, which is kept to the end
+    reduced              whole gradients wait until more than two layers' elements, and no fewer
+                         than 1,000 million, wait; FSDP2 has those of one layer
 
-Numbers of dense weights are shared among data and context ranks, those of experts among ranks with
-the same experts. Megatron-FSDP's main gradients are in float32: by megatron_fsdp_main_grads_dtype
-the newest release has those of bfloat16 in bfloat16 where nothing says otherwise, and its own tests
-had 4 bytes a number with it and without.
-Source: Megatron-LM d98e8a6 core/distributed/fsdp/src/megatron_fsdp/{megatron_fsdp,
+Dense weights are sharded over data and context ranks, those of experts over ranks with the same
+experts. Megatron-FSDP's main gradients are in float32: by megatron_fsdp_main_grads_dtype the newest
+release has those of bfloat16 in bfloat16 by default, and its own tests had 4 bytes per element with
+it and without. Source: Megatron-LM d98e8a6 core/distributed/fsdp/src/megatron_fsdp/{megatron_fsdp,
 param_and_grad_buffer}.py, core/distributed/torch_fully_sharded_data_parallel.py.
 """
 
@@ -33,13 +32,13 @@ from weighbridge.training.forward.tensors import Computed, Tensor
 from weighbridge.training.megatron import float8
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 
-UNIT = 1_000_000_000  # numbers that wait to be reduced; half as many are gathered ahead
+UNIT = 1_000_000_000  # elements that wait to be reduced; half as many are gathered ahead
 GATHERS = ("optim_grads_params", "fsdp2")
 REDUCES = ("optim_grads", *GATHERS)
 
 
 class ShardedLayers:
-    """What a rank gathers of its layers, and which whole gradients wait. `sizes`: numbers of each
+    """Gathered weights and waiting whole gradients of a rank's layers. `sizes`: elements of each
     layer, in the order that they run; `others`: of all that belongs to none."""
 
     def __init__(self, m: Machine, run: MegatronRun, sizes: Sequence[int], others: int) -> None:
@@ -60,7 +59,7 @@ class ShardedLayers:
         self.pooled = run.double_buffers and self.own
 
     def begin(self) -> None:
-        """Gather what belongs to no layer, for a step, and make the room of double buffers."""
+        """Gather what belongs to no layer, for a step, and allocate double buffers."""
         if self.pooled and self.reduces and not self._pools:
             two = 2 * max(self.sizes, default=0)
             if self.gathers:
@@ -70,13 +69,13 @@ class ShardedLayers:
             self._others.append(self.m.new((WEIGHT * self.others,), INT8, "weights"))
 
     def end(self) -> None:
-        """Give back all that was gathered, at the end of a step."""
+        """Free all that was gathered, at the end of a step."""
         self._others.clear()
         self._weights.clear()
         self._gradients.clear()
 
     def around(self, i: int, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Run layer i of `x`, with its weights gathered for the forward and for the backward."""
+        """Run layer `i` on `x`, with its weights gathered for the forward and for the backward."""
         if not self.reduces or self.pooled:
             return run(x)
         recomputed = self.m.in_backward
@@ -94,7 +93,7 @@ class ShardedLayers:
         self._weights.clear()
 
     def _marked(self, x: Tensor, told: Callable[[], None]) -> Tensor:
-        """Return the same tensor, whose gradient passes on with `told`."""
+        """Return the same tensor; `told` is called when its gradient passes."""
         out = Computed(x.shape, x.dtype, x.storage)
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -122,21 +121,21 @@ class ShardedLayers:
             self._weights[i] = self.m.new((self._gathered(self.sizes[i]),), INT8, "weights")
 
     def _gathered(self, numbers: int) -> int:
-        """Return the bytes of a layer's weights that are gathered: in 8 bits where nothing else is
-        kept of them, by rows and by columns."""
+        """Return the bytes of a layer's gathered weights: in 8 bits, by rows and by columns, if
+        they have no other copy."""
         if not self.run.float8_parameters:
             return WEIGHT * numbers
         return sum(float8.weights(self.run, numbers))
 
     def _begun(self, i: int) -> None:
-        """A layer's backward begins: its weights are there, and its whole gradients are taken."""
+        """Begin a layer's backward: gather its weights, and allocate its whole gradients."""
         self._gather(i, -1)
         self._reduce(self.most if self.own else 0)
         gradients = self.m.new((self.each * self.sizes[i],), INT8, "gradients")
         self._gradients.append((self.sizes[i], gradients))
 
     def _reduce(self, most: int) -> None:
-        """Wait for what was reduced first, until no more numbers than `most` wait."""
+        """Free the gradients that were reduced first, until no more elements than `most` wait."""
         while self._gradients and sum(n for n, _ in self._gradients) > most:
             self._gradients.pop(0)
 

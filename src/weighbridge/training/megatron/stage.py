@@ -1,8 +1,8 @@
-"""A stage of a pipeline: two steps of one rank, and the fullest moment of each phase.
+"""A stage of a pipeline: two steps of one rank, and the peak of each phase.
 
     Transformer Engine's workspaces    one of 32 MiB and 1 KiB since Hopper (4 MiB before), and four
-                                       more where experts are multiplied in groups
-                                       with tp_comm_overlap three more, one a stream
+                                       more if experts are multiplied in groups
+                                       with tp_comm_overlap three more, one per stream
     torch's                            one for each thread that multiplies, which the head does
 
 Source: Transformer Engine c188b53 pytorch/cpp_extensions/gemm.py (get_cublas_workspace_size_bytes,
@@ -33,46 +33,46 @@ HALF = 2  # bytes of a master weight that a weight in bfloat16 has too
 STREAMS = 4  # of grouped products
 KEPT = 256  # stages
 KEPT_WHOLE = 32  # pipelines of stages
-LINEARS = 4  # of a layer: what a step copies is a tensor a parameter
-OVERLAPS = 3  # streams of products that overlap with what is sent
+LINEARS = 4  # per layer: a step copies a tensor per parameter
+OVERLAPS = 3  # streams of products that overlap with sends
 StageKind = tuple[bool, bool, tuple[tuple[tuple[str, bool], ...], ...]]
 
 
 @dataclass(slots=True, kw_only=True)
 class StageRun:
-    """Peaks of a stage by phase. `parameters` counts the numbers of one rank; `held` are the bytes
-    that are there between steps, on the device."""
+    """Peaks of a stage by phase. `parameters` counts those of one rank; `held` is the bytes that
+    stay between steps, on the device."""
 
     index: int
     parameters: int = 0
-    on_host: int = 0  # numbers whose states are there
+    on_host: int = 0  # elements whose states are on the host
     held: int = 0
-    spared: int = 0  # bytes of states that the emptiest of its ranks has less
+    spared: int = 0  # bytes of states that its emptiest rank has less
     saved: int = 0  # bytes that the graph holds at the end of the first forward
     moments: dict[str, LivePeak] = field(default_factory=dict)
     first: dict[str, LivePeak] = field(default_factory=dict)  # of the first step
 
     @property
     def peak(self) -> int:
-        """Return the bytes of tensors at the fullest moment."""
+        """Return the bytes of tensors at the peak."""
         return max(p.allocated for p in self.moments.values())
 
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
-        """Keep a moment where it is fuller than those of its phase before it."""
+        """Keep a moment if it is fuller than earlier ones of its phase."""
         for moments in (self.moments, self.first) if first else (self.moments,):
             keep_fullest(moments, name, peak)
 
 
 @lru_cache(maxsize=KEPT)
 def run_stage(model: MegatronModel, run: MegatronRun, stage: int) -> StageRun:
-    """Run two steps of one rank of a stage. A search asks for the same again and again."""
+    """Return two steps of one rank of a stage, cached, since a search repeats it."""
     return _spliced(model, run, stage, Splices())
 
 
 @lru_cache(maxsize=KEPT_WHOLE)
 def run_stages(model: MegatronModel, run: MegatronRun) -> tuple[StageRun, ...]:
-    """Run two steps of one rank of each stage. Stages between the first and the last that have the
-    same layers are made alike: what one of them walked the others splice."""
+    """Return two steps of one rank of each stage. Stages between the first and the last with equal
+    layers are alike: what one of them walked the others splice."""
     known: dict[StageKind, Splices] = {}
     stages = range(run.pipeline)
     return tuple(
@@ -81,8 +81,8 @@ def run_stages(model: MegatronModel, run: MegatronRun) -> tuple[StageRun, ...]:
 
 
 def _kind(model: MegatronModel, run: MegatronRun, stage: int) -> StageKind:
-    """Return which end of the pipeline a stage is, and of each layer of its chunks the letter and
-    whether it multiplies in 8 bits."""
+    """Return whether a stage is the first and the last, and of each layer of its chunks the letter
+    and whether it multiplies in 8 bits."""
     layers = (
         tuple((model.kind(i), float8.in_float8(model, run, i)) for i in chunk)
         for chunk in layers_of(model, run, stage)
@@ -134,7 +134,7 @@ def _run(model: MegatronModel, run: MegatronRun, stage: int, splices: Splices | 
 
 
 def _layers(model: MegatronModel, run: MegatronRun, stage: int) -> list[int]:
-    """List all layers of a stage, with those that predict further tokens."""
+    """Return all layers of a stage, with those that predict further tokens."""
     every = [i for chunk in layers_of(model, run, stage) for i in chunk]
     if stage == run.pipeline - 1:
         every += range(model.layers, model.layers + run.predicts)
@@ -152,7 +152,7 @@ def held(model: MegatronModel, run: MegatronRun, stage: int) -> int:
 
 
 def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
-    """Return the bytes of states of a stage's run that a rank may not have."""
+    """Return the bytes of states in a stage's run that a rank may not have."""
     if not (run.muon or run.remainders):
         return 0
     numbers = StageNumbers(model, run, stage)
@@ -162,8 +162,8 @@ def spare(model: MegatronModel, run: MegatronRun, stage: int) -> int:
 
 
 def fewest_states(run: MegatronRun, states: int, spared: int) -> int:
-    """Return the bytes of states of the rank that has `spared` less, with remainders alone of
-    master weights where they may be all that is kept."""
+    """Return the bytes of states of the rank that has `spared` less, with only remainders of master
+    weights if those may be all that is kept."""
     fewest = states - spared
     return fewest * (run.states - HALF) // run.states if run.remainders else fewest
 
@@ -180,8 +180,8 @@ def _states(run: MegatronRun, numbers: StageNumbers, shared: muon.MuonShare) -> 
 
 
 def _buffers(run: MegatronRun, numbers: StageNumbers, padding: int) -> tuple[int, int]:
-    """Return the bytes of the buffers of weights and of gradients, `padding` numbers longer than
-    both."""
+    """Return the bytes of the buffers of weights and of gradients, both longer by `padding`
+    elements."""
     low, _ = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
     whole = WEIGHT * (numbers.all + padding - numbers.float8) + low
     weights = whole * numbers.weighed(run) // numbers.all
@@ -189,15 +189,15 @@ def _buffers(run: MegatronRun, numbers: StageNumbers, padding: int) -> tuple[int
 
 
 def _copies(m: Machine, run: MegatronRun, numbers: StageNumbers) -> list[Tensor]:
-    """Allocate the copies in 8 bits beside the buffer of weights."""
+    """Allocate the copies in 8 bits besides the buffer of weights."""
     _, copies = float8.weights(run, numbers.float8) if numbers.float8 else (0, 0)
-    if run.float8_parameters:  # they are weights, and shared out as those are
+    if run.float8_parameters:  # they are weights, and sharded like those
         copies = copies * numbers.weighed(run) // numbers.all
     return [m.new((copies,), INT8, "weights")] if copies else []
 
 
 def _pieces(nbytes: int, count: int) -> list[int]:
-    """Part bytes in so many tensors; none where there are none."""
+    """Return `nbytes` split into `count` tensors; an empty list for 0 bytes."""
     if not nbytes:
         return []
     return [nbytes * (i + 1) // count - nbytes * i // count for i in range(count)]
