@@ -1,24 +1,23 @@
-"""Numbers that one rank has of a stage: dense ones, which tensor ranks share out, and those of
-experts, which expert ranks do; and which layers a stage has.
+"""Parameters of one rank of a stage: dense ones, sharded over tensor ranks, and those of experts,
+over expert ranks; and the layers of a stage.
 
-    parameters     2 bytes each, in one buffer where the optimizer is distributed; those that
-                   multiply in 8 bits are told in float8.py
-    gradients      4 bytes each (2 where they are reduced in bfloat16, and of runs in fp16)
+    parameters     2 bytes each, in one buffer if the optimizer is distributed; for those that
+                   multiply in 8 bits see float8.py
+    gradients      4 bytes each (2 if they are reduced in bfloat16, and in runs in fp16)
     states         12 bytes each: master weights and two averages. A distributed optimizer has them
                    among data and context ranks, those of experts among ranks with the same experts
-    a step         copies gradients of 16 bits to float32, all at once, but where the optimizer is
+    a step         copies gradients of 16 bits to float32, all at once, unless the optimizer is
                    precision-aware, and has them until the next step zeroes gradients; that one
                    copies states of fewer bytes to float32, of experts or of all others at once, but
                    averages that are both in bfloat16; these, too, by a Transformer Engine before
-                   FUSED, which the high end has where no release is named
+                   FUSED, which the high bound has if no release is named
 
-Of master weights in float32 a precision-aware optimizer can keep the lower halves alone, beside
+Of master weights in float32 a precision-aware optimizer can keep only the lower halves, besides
 weights in bfloat16 (store_param_remainders, its default). Published runs had all four bytes, or
-something else as large: the low end alone is without the upper halves.
+something else as large: only the low bound is without the upper halves.
 
-A tied embedding is held again by the last stage, for the head; so is one that is not tied, where
-further tokens are predicted.
-Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
+A tied embedding is held again by the last stage, for the head; so is one that is not tied, if
+further tokens are predicted. Source: Megatron-LM d98e8a6 core/distributed/param_and_grad_buffer.py,
 core/optimizer/{distrib_optimizer,optimizer}.py (_copy_model_grads_to_main_grads, zero_grad),
 core/parallel_state.py; its own formula is training/theoretical_memory_usage.py. Transformer Engine
 d0067d0 pytorch/optimizers/fused_adam.py (get_unscaled_state, fuse_unscale).
@@ -44,8 +43,8 @@ OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "e
 
 
 def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[str, Any]:
-    """Return the settings of a run that say what a number's states take. Raises UsageError for
-    dtypes that the usual optimizer has not."""
+    """Return the settings of a run that decide the bytes of states per element. Raises UsageError
+    for dtypes that the usual optimizer does not have."""
     dtypes = [asked.get(name, "fp32") for name in OF_STATES]
     sizes = [SIZES[dtype] for dtype in dtypes]
     precise = bool(asked.get("precise") or asked.get("offloads"))
@@ -68,7 +67,7 @@ def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[st
 
 
 def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[int]]:
-    """List the layers of each chunk of a stage: chunks go round the stages in turn."""
+    """Return the layers of each chunk of a stage: chunks go round the stages in turn."""
     count = run.pipeline * run.chunks
     layers = run.layout or (model.layers // count,) * count
     starts = [0, *accumulate(layers)]
@@ -77,12 +76,12 @@ def layers_of(model: MegatronModel, run: MegatronRun, stage: int) -> list[list[i
 
 
 class StageNumbers:
-    """Count the numbers of one rank of a stage."""
+    """Parameters of one rank of a stage."""
 
     def __init__(self, model: MegatronModel, run: MegatronRun, stage: int) -> None:
         self.dense = self.experts = 0
         self.float8 = 0  # those of both that multiply in 8 bits
-        self.adapters, self.expert_adapters = 0, 0  # of both, beside what is frozen
+        self.adapters, self.expert_adapters = 0, 0  # of both, besides frozen ones
         self.layers: list[int] = []  # those of each layer
         self._counted: dict[tuple[str, bool], LayerNumbers] = {}
         for chunk in layers_of(model, run, stage):
@@ -96,7 +95,7 @@ class StageNumbers:
             self._end(model, run, rows * model.hidden, first=first)
 
     def _end(self, model: MegatronModel, run: MegatronRun, words: int, *, first: bool) -> None:
-        """Add a norm, what predicts further tokens, and the head."""
+        """Add a norm, the layers that predict further tokens, and the head."""
         each = (2 if model.centered else 1) * model.hidden  # of a norm
         self.dense += each
         if run.predicts:
@@ -118,7 +117,7 @@ class StageNumbers:
             self.float8 += linear if run.float8 else 0
 
     def _add(self, model: MegatronModel, run: MegatronRun, layer: int) -> None:
-        """Add a layer, of those that are alike as the first one was counted."""
+        """Add a layer; like ones are counted once."""
         kind = model.kind(layer), in_float8(model, run, layer)
         if kind not in self._counted:
             self._counted[kind] = _numbers(model, run, layer)
@@ -135,35 +134,35 @@ class StageNumbers:
         return self.dense + self.experts
 
     def saved(self, run: MegatronRun, states: int) -> int:
-        """Return the bytes of a checkpoint that the rank writes, `states` of each number: those
-        that hold the same share it out, and of experts fewer do."""
+        """Return the bytes of a checkpoint that the rank writes, with `states` bytes per parameter,
+        split over the ranks that hold the same; for experts these are fewer."""
         sharing = max(1, run.data * run.context), max(1, run.expert_data)
         trained = zip(self.trained(run), sharing, strict=True)
         return (WEIGHT + states) * sum(ceil_div(numbers, ranks) for numbers, ranks in trained)
 
     def on_host(self, run: MegatronRun) -> int:
-        """Count those of them whose states are on the host."""
+        """Return the parameters whose states are on the host."""
         return round(run.offloaded * self.stepped(run))
 
     def stepped(self, run: MegatronRun) -> int:
-        """Count those whose states the rank has."""
+        """Return the parameters whose states the rank has."""
         return sum(self._shares(run))
 
     def weighed(self, run: MegatronRun) -> int:
-        """Count those whose weights the rank has between steps."""
+        """Return the parameters whose weights the rank has between steps."""
         return self.stepped(run) if run.sharded in GATHERS else self.all
 
     def reduced(self, run: MegatronRun) -> int:
-        """Count those whose main gradients it has."""
+        """Return the parameters whose main gradients the rank has."""
         return self.stepped(run) if run.sharded in REDUCES else sum(self.trained(run))
 
     def trained(self, run: MegatronRun) -> tuple[int, int]:
-        """Count those that are trained, of experts and of all others apart."""
+        """Return (trained dense parameters, trained parameters of experts)."""
         return (self.adapters, self.expert_adapters) if run.lora else (self.dense, self.experts)
 
     def copied(self, run: MegatronRun) -> int:
-        """Return the bytes of gradients in float32 that a step makes of others, and that are there
-        until the next one begins."""
+        """Return the bytes of float32 copies that a step makes of other gradients, which stay until
+        the next one begins."""
         if run.main_gradient >= 4 or run.precise:
             return 0
         return round((1 - run.offloaded) * 4 * self.stepped(run))
@@ -173,7 +172,7 @@ class StageNumbers:
         return round((1 - run.offloaded) * 4 * run.widened * max(self._shares(run)))
 
     def _shares(self, run: MegatronRun) -> tuple[int, int]:
-        """Count those whose states the rank has, of experts and of all others apart."""
+        """Return (dense parameters, those of experts) whose states the rank has."""
         dense, experts = self.trained(run)
         if not run.distributed_optimizer:
             return dense, experts
@@ -184,8 +183,8 @@ class StageNumbers:
 
 
 class LayerNumbers(NamedTuple):
-    """The numbers of a layer on one rank, those of experts apart, and of adapters; `float8` of all
-    that multiply in 8 bits."""
+    """Parameters of a layer on one rank, those of experts and adapters separate; `float8` counts
+    those that multiply in 8 bits."""
 
     dense: int
     experts: int
