@@ -262,7 +262,7 @@ def _answers(run: TrainerRun) -> Iterator[str]:
     t = run.settings
     yield f"num_generations={t['num_generations']}"
     yield f"max_completion_length={t['max_new_tokens']}"
-    if t.get("kl_beta") or run.learns == "RLOO":  # whose default is
+    if t.get("kl_beta") or run.learns == "RLOO":  # whose default is 0.05
         yield f"beta={t.get('kl_beta') or 0.0}"
     if t["rollout_engine"] == "none":
         return

@@ -1,23 +1,23 @@
 """Unsloth's own loader and loss: what is in 4 bits, in which dtype layers run, how long a chunk is.
 
-    experts    packed whatever the class has them as: linears of their own for gpt-oss, Params4bit
+    experts    quantized whatever the class has them as: separate linears for gpt-oss, Params4bit
                for the stacks of transformers 5; routers are not
-    dynamic    the copies that it fetches by itself (unsloth-bnb-4bit) leave more linears in 16
-               bits. Their configs list them; without one a share of the weights is open, and towers
+    dynamic    the copies that it downloads by itself (unsloth-bnb-4bit) leave more linears in 16
+               bits. Their configs list them; without one a share of weights is open, and encoders
     stacks     of transformers 5 stayed in 16 bits up to unsloth_zoo 2026.6.1, whose newest
-               transformers was 5.5, as that of 2026.7.1; 2026.6.7 packs them
+               transformers was 5.5, as that of 2026.7.1; 2026.6.7 quantizes them
     gpt-oss    its copies leave attention: 20B and 120B took 12.8 and 59.3 GiB when loaded, 11.7 and
                57.8 with attention in 4 bits, 12.6 and 59.1 without
-    float32    classes whose numbers do not fit float16: on cards without bfloat16 what passes
-               between layers is float32, and what the feed-forward and attention make of it
-    llama      is what copies of Phi-3, 3.5 and 4 are, whose products are apart
-    encoders   run as torch compiles them, with no checkpoints unless they are asked for
+    float32    classes whose values overflow float16: on cards without bfloat16 hidden states
+               between layers are float32, and so are the MLP's and attention's outputs
+    llama      is the class of copies of Phi-3, 3.5 and 4, whose projections are separate
+    encoders   run as torch compiles them, without checkpoints unless the user sets them
     loss       before 2024.11.7 there were all logits, in 16 bits with their gradient over them, and
-               behind the forward in float32 (accelerate, of what a model gives back). Then a kernel
-               made none, but of classes whose language model is a part. From 2025.8.5 to 2026.9.2
-               chunks had 4 bytes a logit in half of what is free, from 2026.7 on in 4 GiB at most,
-               and were one or multiples of four. A chunk took 2.5 to 7 bytes a logit in eight
-               notebooks: torch.compile may keep its float32 form, or may not
+               after the forward in float32 (accelerate, of a model's outputs). Then a kernel
+               made none, except for classes whose language model is a part. From 2025.8.5 to
+               2026.9.2 chunks had 4 bytes per logit in half of what is free, from 2026.7 in 4 GiB
+               at most, and were one or multiples of four. A chunk took 2.5 to 7 bytes per logit in
+               eight notebooks: torch.compile may keep its float32 form, or may not
 
 Source: unsloth_zoo 2025.10.1 to 2026.10.9 (also 2026.6.7, 2026.7.1, 2026.9.2, 2026.9.3)
 model_lists.py, fused_losses/cross_entropy_loss.py; unsloth 2024.4 to 2025.8 models/llama.py
