@@ -1,4 +1,4 @@
-"""Sizes of a config that no step can have, told before one is run: files come from strangers."""
+"""Sizes of a config that no step can have, refused before one is run: files come from strangers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,9 @@ from weighbridge.models.arch.body import Body, LayerBlock
 from weighbridge.models.arch.mixers import Attention
 from weighbridge.models.arch.possible import wrong_attention
 
-WIDEST = 1 << 20  # numbers of a hidden state
-LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
-DEEPEST = 8192  # layers, where they repeat each other
+WIDEST = 1 << 20  # elements of a hidden state
+LAYERS = 2048  # layers that a step walks one by one; real models have up to 200
+DEEPEST = 8192  # layers, if they repeat each other
 RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
 OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
 
@@ -24,13 +24,13 @@ def possible(body: Body, model: str) -> None:
 
 
 def depth(body: Body) -> int:
-    """Count the layers of a model, with those of an encoder that it attends to."""
+    """Return the layers of a model, with those of an encoder that it attends to."""
     return len(body.blocks) + (len(body.encoder.blocks) if body.encoder is not None else 0)
 
 
 def followed(body: Body, model: str, flights: Sequence[int]) -> None:
-    """Raises UsageError where a step has more layers than are run in some seconds. `flights`: by
-    stage of a pipeline, the micro-batches that are forward at once."""
+    """Raise UsageError if a step has more layers than run in some seconds. `flights`: micro-batches
+    in flight, per stage of a pipeline."""
     count = depth(body)
     if count > DEEPEST:
         raise UsageError(sentence("deep", model=model, count=count, most=DEEPEST))
@@ -40,7 +40,7 @@ def followed(body: Body, model: str, flights: Sequence[int]) -> None:
 
 
 def unrepeated(model: str, count: int) -> UsageError:
-    """Make the error for more layers than are walked one by one, where they do not repeat."""
+    """Return the error for more layers than are walked one by one, if they do not repeat."""
     return UsageError(sentence("unrepeated", model=model, count=count, most=LAYERS))
 
 

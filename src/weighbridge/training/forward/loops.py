@@ -1,12 +1,12 @@
-"""Loops of like turns, as a scan over a sequence is, of which few are run.
+"""Loops of like iterations, such as a scan over a sequence, of which few are run.
 
-    first, watched, next | the turns that are left out | two last ones
+    first, watched, next | the iterations that are left out | two last ones
 
-What a turn made and the one after it did not let go is what every turn keeps for backward. The
-turns that are left out keep as much, in one node between the others: so what is alive when the
-loop ends, and when backward goes through its last turns, is what it is there.
+What an iteration allocated and the next one did not free is what every one keeps for backward. The
+ones left out keep as much, in one node between the others: so what is alive when the loop ends, and
+when backward goes through its last iterations, is right there.
 
-A scan whose every turn is read, and not the last one alone, is in ops/scans.py.
+A scan whose every iteration is read, and not only the last, is in ops/scans.py.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from weighbridge.training.forward.machine import Grads, Machine, record
 from weighbridge.training.forward.tensors import Computed, Tensor, TensorStorage
 
 Carried = list[Tensor]
-RUN, LAST = 5, 2  # turns that are run, and those of them after the ones that are left out
+RUN, LAST = 5, 2  # iterations that are run, and those of them after the ones left out
 
 
 @final
 class Pile(Tensor):
-    """Tensors that are saved and forgotten together."""
+    """Tensors that are saved and freed together."""
 
     __slots__ = ("held",)
 
@@ -34,8 +34,8 @@ class Pile(Tensor):
 
 
 def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Carried) -> None:
-    """`turn` puts what it makes in the place of what it was given; the first is what every turn
-    needs of the one before."""
+    """Run a loop of `count` iterations. `turn` replaces `carried` in place; its first tensor is
+    what every iteration needs of the one before."""
     if count <= RUN:
         for _ in range(count):
             turn(carried)
@@ -54,8 +54,8 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
 
 @final
 class Left:
-    """Turns like the one that is run within, which are left out: what it keeps for backward besides
-    its result, `count` times."""
+    """Iterations left out, like the one run within: what that keeps for backward besides its
+    result, `count` times."""
 
     def __init__(self, m: Machine, count: int) -> None:
         self._m = m
@@ -73,7 +73,7 @@ class Left:
             self._watch.__exit__(*error)
 
     def kept(self, result: Tensor) -> Tensor:
-        """The result, behind what the turns that were left out keep."""
+        """Return the result, after a node for what the left-out iterations keep."""
         storages = (storage for storage in (weak() for weak in self._made) if storage is not None)
         alive = [one.nbytes for one in storages if one is not result.storage]
         if not alive:

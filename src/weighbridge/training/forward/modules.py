@@ -13,12 +13,12 @@ from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-# What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
+# Replacement of a linear: quantized weights, an adapter around it, or its shard.
 Wrap = Callable[[Machine, Tensor], Tensor]
 
 
 def below(name: str, paths: Container[str]) -> str:
-    """The one of `paths`, which end with a dot, that `name` lies below; "" for none."""
+    """Return the one of `paths`, which end with a dot, that `name` is below; "" for none."""
     end = name.find(".")
     while end >= 0:
         if name[: end + 1] in paths:
@@ -28,7 +28,7 @@ def below(name: str, paths: Container[str]) -> str:
 
 
 def each_below(names: Iterable[str], paths: Container[str]) -> Iterator[str]:
-    """Yield the same of one name after the other; most often it is that of the name before."""
+    """Yield `below` of each name; most often it is that of the name before."""
     path = ""
     for name in names:
         if not path or not name.startswith(path):
@@ -78,12 +78,13 @@ class Module:
         return self.params[name]
 
     def stacked(self, m: Machine, name: str) -> Tensor:
-        """A bare parameter as it is used: with its adapter, where it has one."""
+        """Return a bare parameter as it is used: with its adapter, if it has one."""
         wrap = self._wrap(m, name)
         return self.bare(name) if wrap is None else wrap(m, self.bare(name))
 
     def _wrap(self, m: Machine, name: str) -> Wrap | None:
-        """Return what stands in for a linear; the base of an adapter where adapters are off."""
+        """Return the replacement of a linear, None without one; an adapter's base if adapters are
+        off."""
         wrap = self.wraps.get(self.path + name)
         return wrap if m.adapted else getattr(wrap, "base", wrap)
 
@@ -92,7 +93,7 @@ class Module:
         return f"{full}.weight" in self.params or full in self.wraps or full in self.params
 
     def first(self, *names: str) -> str:
-        """The one of several spellings that there is; "" for none."""
+        """Return the first of several names that exists; "" for none."""
         return next((name for name in names if self.has(name)), "")
 
     def linear(self, m: Machine, x: Tensor, name: str, kind: str = "product") -> Tensor:

@@ -1,6 +1,5 @@
-"""One forward as the nets see it: the class in memory, the batch, how this class computes, and what
-its rank does around parameters, layers and gradients.
-"""
+"""One forward as the nets see it: the class in memory, the batch, how this class computes, and the
+hooks of its rank around parameters, layers and gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, final
@@ -36,7 +35,7 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(slots=True, kw_only=True)
 class BuiltModel:
-    """The class in memory. `layers` are those of the language model; `base` is the path of what
+    """The class in memory. `layers` are those of the language model; `base` is the module that
     holds them."""
 
     root: Module
@@ -48,24 +47,25 @@ class BuiltModel:
     kind: str  # its model type
     whole: Config | None = None  # that of all the class
     buffers: list[Tensor] = field(default_factory=list)
-    encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
+    encoder: list[Module] = field(default_factory=list)  # layers of the encoder
     kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
-    prompt: Prompt | KeyPrefix | None = None  # what is trained before the tokens
+    prompt: Prompt | KeyPrefix | None = None  # trained prompt or prefix, before the tokens
 
     @property
     def own(self) -> list[LeafTensor]:
-        """Each parameter once, though a head that is the embedding has two names."""
+        """Return each parameter once, though a head that is the embedding has two names."""
         return list({id(p): p for p in self.params.values()}.values())
 
     @property
     def headless(self) -> bool:
-        """Tell whether there is no weight of a head: there is none, or the embedding is one."""
+        """Return whether the head has no weight of its own: there is none, or the embedding is
+        one."""
         return not any(role(name) == "head" for name in self.params)
 
     @property
     def stacks(self) -> dict[str, Module]:
-        """All layers by their paths, in the order in which they run."""
+        """Return all layers by their paths, in the order in which they run."""
         return {layer.path: layer for layer in (*self.encoder, *self.layers)}
 
 
@@ -78,43 +78,45 @@ class Around:
     waits = False  # whether micro-batches but the last do not reduce
     saves = False  # whether saving takes anything
     host = pinned = 0
-    groups: tuple[int, ...] = ()  # numbers that the optimizer steps at once, where it has groups
+    groups: tuple[int, ...] = ()  # elements that the optimizer steps at once, if it has groups
 
     def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """Put one parameter of the class in memory."""
+        """Allocate one parameter of the class."""
         return m.param(spec.name, spec.shape, dtype, kind=spec.kind)
 
     def adapter(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
-        """Put one parameter in memory that is trained beside a frozen base."""
+        """Allocate one parameter that is trained besides a frozen base."""
         return m.param(spec.name, spec.shape, dtype, component="adapters", kind=spec.kind)
 
     def placed(self, m: Machine, built: BuiltModel) -> None:
         """React when all of the model is in memory, and what is trained is known."""
 
     def stepped(self, built: BuiltModel) -> list[LeafTensor]:
-        """List the parameters that the optimizer of this rank steps on."""
+        """Return the parameters that the optimizer of this rank steps."""
         return [p for p in built.own if p.trainable]
 
     def starting(self, m: Machine) -> TensorStorage | None:
-        """Return what is there while states are made with the optimizer."""
+        """Return what is alive while states are made with the optimizer."""
         return None
 
     def begins(self, m: Machine, built: BuiltModel) -> None:
         """React to the beginning of a forward."""
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Around the forward of one layer, and through the graph around its backward."""
+        """Run the forward of one layer, with hooks around it and, through the graph, around its
+        backward."""
         return run(x)
 
     def logits(self, m: Machine, logits: Tensor) -> Tensor:
-        """Return the logits unchanged; a strategy may change them behind the head."""
+        """Return the logits unchanged; a strategy may change them after the head."""
         return logits
 
     def turns(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
-        """The forward of a micro-batch is over, and its backward begins; `last` of the step."""
+        """React when a micro-batch's forward is over, and its backward begins; `last` of the
+        step."""
 
     def after_backward(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
-        """The gradients of a micro-batch are there; `last` of the step."""
+        """React when the gradients of a micro-batch exist; `last` of the step."""
 
     def before_step(self, m: Machine, built: BuiltModel) -> None:
         """React to an optimizer that is about to step."""
@@ -123,48 +125,48 @@ class Around:
         """React to a step of the optimizer; a process alone does nothing."""
 
     def saving(self, m: Machine, built: BuiltModel) -> None:
-        """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes
-        to the host. Only where `saves` says that anything is."""
+        """Take what a checkpoint of the whole model takes: parameters are gathered one at a time,
+        and copied to the host. Called only if `saves`."""
         largest = max(built.own, key=lambda p: p.numel)
         m.hidden(largest.nbytes, largest.nbytes)
 
 
 @final
 class Unshared(Around):
-    """A process that shares nothing: no hook does anything."""
+    """A process that shards nothing: no hook does anything."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainingStep:
-    """`dtype` is that of the weights and so of activations, but where autocast lowers them."""
+    """One step. `dtype` is that of weights, and of activations unless autocast lowers them."""
 
     m: Machine
     built: BuiltModel
     batch: int
     length: int
     dtype: DType
-    kernel: str | None  # of attention, as it was asked for; None is the class's own
+    kernel: str | None  # the user's attention; None is the class's own
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
     token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
     sequence_ranks: int = 1  # that share the tokens of a sequence, of which `length` is one's part
     sequence_by: str = ""  # how they attend (parts/sequence.py); "": to their own tokens
-    answer: int = 0  # tokens of a row that are scored; 0 is all of them
+    answer: int = 0  # scored tokens per row; 0 is all
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)
     patch: int = 0  # the third number of its release
-    stream: DType | None = None  # of what layers are handed, where that is not the embedding's
+    stream: DType | None = None  # of the layers' input, if it is not the embedding's
     padded: bool = False  # whether a mask is needed for padding
     dropout: bool = True  # those that the config has
     image_size: tuple[int, int] | None = None  # height, width; None is the config's own
-    items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
+    items: dict[str, int] = field(default_factory=dict)  # images and audio clips per sequence
     around: Around = field(default_factory=Unshared)
     alike: "Alike | None" = None  # layers, of which few are walked; None walks all
     inputs: list[Tensor] = field(
         default_factory=list
-    )  # what the loop holds until the loss is there
+    )  # held by the training loop until the loss exists
     outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
     arrivals: Tensor | None = None  # places of what the stage before sends
     held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
@@ -181,13 +183,13 @@ class TrainingStep:
 
     @property
     def prefix(self) -> KeyPrefix | None:
-        """Return what each layer has keys of before those of the sequence."""
+        """Return the trained key-value prefix of prefix tuning, None without one."""
         prompt = self.built.prompt
         return prompt if isinstance(prompt, KeyPrefix) else None
 
     @property
     def seen(self) -> int:
-        """Count the keys of a layer: of all tokens, and of those before them."""
+        """Return the keys per layer: the sequence length plus the trained prefix."""
         return self.length + (self.prefix.tokens if self.prefix else 0)
 
     def assume(self, sentence: str) -> None:
@@ -195,7 +197,7 @@ class TrainingStep:
             self.assumed.append(sentence)
 
     def rate(self, *names: str) -> float:
-        """Read the rate of a dropout from the config; 0 where the step drops nothing."""
+        """Return the rate of a dropout from the config; 0 if the step drops nothing."""
         if not self.dropout:
             return 0.0
         usual = DROPOUTS[facts(self.built.kind).training.dropouts].get(names[-1], 0.0)
@@ -203,9 +205,9 @@ class TrainingStep:
 
 
 def entered(s: TrainingStep, x: Tensor) -> Tensor:
-    """Return what frozen embeddings give, as layers are handed it. PEFT has it need a gradient
-    where layers are checkpointed (enable_input_require_grads): a leaf, which the graph holds, and
-    its gradient with it. Some layers are handed another dtype than the embedding's."""
+    """Return the embeddings as layers get them. With checkpoints PEFT makes frozen ones require a
+    gradient (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it.
+    Some layers get another dtype than the embedding's."""
     x = x if s.stream is None or x.dtype == s.stream else s.m.new(x.shape, s.stream)
     prompt = s.built.prompt
     if isinstance(prompt, Prompt):
@@ -216,7 +218,7 @@ def entered(s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
-    """Return `x` itself; it is in `kept` with its gradient when that is there."""
+    """Return `x` itself; it is put into `gradients` with its gradient when that exists."""
     out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -228,7 +230,7 @@ def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
 
 
 def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
-    """`x` itself; `call` when its gradient is there."""
+    """Return `x` itself; `call` runs when its gradient exists."""
     out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -1,5 +1,5 @@
-"""A tape of what a stretch of a step takes and gives back, in order. Tensors are known by the order
-in which they were taken there, so that stretches of which nothing else is known can be compared.
+"""A tape of the allocations and frees of a stretch of a step, in order. Tensors are numbered in the
+order in which they were allocated, so that stretches can be compared without anything else.
 
     (TAKE, slot, bytes, component, stream, alike, rule)    of a card that says how many bytes
     (DROP, slot)
@@ -17,13 +17,13 @@ from weighbridge.memory.components.card_bytes import CardBytes
 from weighbridge.training.forward.tensors import LeafTensor, Shape, Tensor
 
 TAKE, DROP, NAME, GRAD = range(4)
-INPUT, GIVEN = -1, -2  # slots of what a layer is given: its input, the gradient of its result
+INPUT, GIVEN = -1, -2  # slots of a layer's input, and of the gradient of its result
 Event = tuple[Any, ...]
 
 
 class SpliceTape:
-    """`alive`: what is there, by identity; `params`: numbers of parameters, likewise; `whole`:
-    nothing happened to any other tensor."""
+    """Tape of one stretch. `alive`: live tensors, by identity; `params`: indices of parameters,
+    likewise; `whole`: no other tensor was touched."""
 
     def __init__(self, params: dict[int, int]) -> None:
         self.events: list[Event] = []
@@ -62,7 +62,7 @@ class SpliceTape:
                 self.know(slot, made)
 
     def given(self, leaf: LeafTensor, grad: Tensor, *, owned: bool) -> bool:
-        """Tell whether it is the gradient of a parameter of the layer: what comes of it is not the
+        """Return whether `grad` is of a parameter of the layer; what happens to it later is not the
         layer's."""
         number = self.params.get(id(leaf))
         if number is None:
@@ -81,7 +81,7 @@ class SpliceTape:
 
 
 def _takes(live: LiveTensor) -> bool:
-    """Tell whether it takes memory, on this card or on another one."""
+    """Return whether it takes memory, on this card or on another one."""
     return bool(live.nbytes) or isinstance(live.nbytes, CardBytes)
 
 
@@ -96,7 +96,7 @@ class Cast(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """`keeps_input` and `keeps_result`: the graph does, where there is one."""
+    """Tape of a forward. `keeps_input` and `keeps_result`: the graph does, if there is one."""
 
     events: tuple[Event, ...]
     slots: int
@@ -111,8 +111,8 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """`type` of the gradient of the input: a view is not added to in place. `stays`: slots of what
-    is there as long as the graph."""
+    """Tape of a backward. `type` of the input's gradient: a view is not added to in place. `stays`:
+    slots that live as long as the graph."""
 
     events: tuple[Event, ...]
     slots: int

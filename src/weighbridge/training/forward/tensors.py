@@ -1,4 +1,4 @@
-"""Tensors without numbers: a shape, a dtype, and a storage that others may share."""
+"""Tensors without values: a shape, a dtype, and a storage that others may share."""
 
 from math import prod
 from typing import TYPE_CHECKING, final
@@ -14,7 +14,7 @@ ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
 
 
 class TensorStorage:
-    """Memory that is given back when the last reference to it goes."""
+    """Memory that is freed with its last reference."""
 
     __slots__ = ("__weakref__", "_heap", "_held")
 
@@ -36,7 +36,7 @@ class TensorStorage:
         return out
 
     def surrender(self) -> LiveTensor:
-        """Hand the memory over: from here on somebody else gives it back."""
+        """Hand the memory over: from here on the caller frees it."""
         self._heap = None
         return self._held
 
@@ -65,7 +65,7 @@ class TensorStorage:
 
 class Tensor:
     """The fields of every tensor; abstract, never made. `node` made it, as its output `slot`; None
-    where no gradient is asked for."""
+    if it needs no gradient."""
 
     __slots__ = ("dtype", "node", "shape", "slot", "storage")
 
@@ -93,7 +93,7 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """Count the rows: all dimensions but the last, as one."""
+        """Return the rows: all dimensions but the last, as one."""
         return prod(self.shape[:-1])
 
     @property
@@ -101,7 +101,8 @@ class Tensor:
         return self.node is not None
 
     def view(self, *shape: int) -> "Tensor":
-        """The same memory and, since no bytes differ, the same place in the graph."""
+        """Return a view of the same memory, at the same place in the graph, since no bytes
+        differ."""
         return Computed(shape, self.dtype, self.storage, self.node, self.slot)
 
     def detach(self) -> "Tensor":
@@ -110,14 +111,14 @@ class Tensor:
 
 @final
 class Computed(Tensor):
-    """A tensor that an operator made, or something else that sees its memory."""
+    """A tensor that an operator made, or another that shares its memory."""
 
     __slots__ = ()
 
 
 @final
 class TensorView(Tensor):
-    """Holds what it is a view of: nobody adds to it in place."""
+    """A view that holds its base: nothing is added to it in place."""
 
     __slots__ = ("base",)
 
@@ -142,7 +143,7 @@ class TensorSlice(Tensor):
 
 @final
 class LeafTensor(Tensor):
-    """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
+    """A leaf. Its `storage` may be None: if it is sharded, the gathering code holds the memory."""
 
     __slots__ = ("grad", "hooks", "kind", "name", "trainable")
 
@@ -169,5 +170,5 @@ class LeafTensor(Tensor):
 
 
 def absent(t: Tensor | None) -> bool:
-    """Tell whether another stage has the parameter, and what it does."""
+    """Return whether another stage has the parameter and its operation."""
     return isinstance(t, LeafTensor) and t.kind == ELSEWHERE
