@@ -1,9 +1,9 @@
 """The modes that operators run under, and the nodes that they leave for backward.
 
-    record(m, back, inputs, saved, outputs)     one node of the graph, where a gradient is wanted
+    record(m, back, inputs, saved, outputs)     one node of the graph, if a gradient is needed
 
-`back(m, grads, saved, needs)` gives the gradients of the inputs; what it refers to besides may
-only be shapes, since a node holds its saved tensors and nothing else.
+`back(m, grads, saved, needs)` returns the gradients of the inputs; besides its arguments it may
+refer only to shapes, since a node holds its saved tensors and nothing else.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +26,13 @@ Needs = tuple[bool, ...]
 Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
 Said = TypeVar("Said")
 Sizes = Sequence[int]
-# A rule of kernels, what it was asked, and by name
+# (a rule of kernels, its arguments, its keyword arguments)
 Asked = tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[str, Any], ...]]
 
 
 class GradNode:
-    """`inputs` are nodes and parameters, each with the output's number there. `attributes` are
-    what a function of Python's keeps on its context: no checkpoint sees it, and it goes with the
+    """A node of the graph. `inputs` are (node or parameter, index of its output). `attributes` are
+    what a Python function keeps on its context: no checkpoint sees it, and it is freed with the
     node."""
 
     __slots__ = ("attributes", "back", "inputs", "needs", "outputs", "saved", "seq")
@@ -56,9 +56,8 @@ class GradNode:
 
 
 class KernelFacts:
-    """What rules of kernels say of one chip, each with what it was asked. A run on another chip of
-    which they say the same is the same run. Where they differ in sizes alone, the program is the
-    same, which asks for other bytes."""
+    """Results of kernel rules for one chip, by rule and arguments. A run on another chip with equal
+    results is the same run. If only sizes differ, the program is the same with other bytes."""
 
     __slots__ = ("_said", "_sizes")
 
@@ -75,7 +74,7 @@ class KernelFacts:
     def sizes(
         self, chip: Chip, rule: Callable[..., Sizes], facts: Sequence[Any], **more: Any
     ) -> list[CardBytes]:
-        """Return the bytes that a rule says, which gives as many of them for every chip."""
+        """Return the bytes that a rule gives, as many sizes for every chip."""
         key = rule, tuple(facts), tuple(more.items())
         if key not in self._sizes:
             said = rule(*facts, chip=chip, **more)
@@ -83,16 +82,16 @@ class KernelFacts:
         return self._sizes[key]
 
     def hold(self, chip: Chip) -> bool:
-        """Tell whether the rules say the same of this chip."""
+        """Return whether the rules give the same for this chip."""
         same = (list(_asked(key, chip)) == sizes for key, sizes in self._sizes.items())
         return self.decide(chip) and all(same)
 
     def decide(self, chip: Chip) -> bool:
-        """Tell whether they say the same of it, but for sizes."""
+        """Return whether the rules give the same for this chip, sizes aside."""
         return all(_asked(key, chip) == said for key, said in self._said.items())
 
     def on(self, chip: Chip) -> "KernelFacts":
-        """Return what they say of a chip of which they decide the same."""
+        """Return the results for a chip for which the rules decide the same."""
         other = KernelFacts()
         other._said = self._said
         for rule, facts, more in self._sizes:
@@ -100,7 +99,7 @@ class KernelFacts:
         return other
 
     def size(self, nbytes: CardBytes) -> int:
-        """Return the bytes of this chip in the place of those of another one."""
+        """Return the bytes on this chip for those of another one."""
         key, place = nbytes.origin
         return self._sizes[key][place]
 
@@ -117,7 +116,7 @@ class Machine:
         self.heap = heap
         self.grad = True
         self.training = True
-        self.adapted = True  # adapters are on: off they are where they stand for the frozen base
+        self.adapted = True  # adapters are on; off, the model is its frozen base
         self.autocast: DType | None = None
         self.name = "activations"  # what new memory counts as
         self.in_backward = False
@@ -126,13 +125,13 @@ class Machine:
         self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
-        self.workspace = 0  # of cuBLAS, for each thread that multiplies
+        self.workspace = 0  # bytes of cuBLAS, for each thread that multiplies
         self.unfolds = False  # a convolution is a product of columns, as in ggml
         self.beyond = False  # a convolution had more elements than 32 bits count
         self.chip = ASSUMED
         self.installed = False  # packages with kernels of layers that are no attention
         self.kernels = KernelFacts()
-        self.temporary_workspace = 0  # the same, given back after each product
+        self.temporary_workspace = 0  # bytes of cuBLAS, freed after each product
         self._watched: list[ref[TensorStorage]] | None = None
         self._threads: dict[bool, TensorStorage] = {}
         self._seq = 0
@@ -150,12 +149,12 @@ class Machine:
         return tensor
 
     def pile(self, count: int, nbytes: int) -> Tensor:
-        """Allocate `count` tensors of so many bytes, then free them together."""
+        """Allocate `count` tensors of `nbytes` each, then free them together."""
         storage = TensorStorage(self.heap, nbytes, self.name, count=count)
         return Computed((count, nbytes), INT8, storage)
 
     def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
-        """Allocate what a rule of kernels says, whatever the shape would take."""
+        """Allocate the bytes that a rule of kernels gives, whatever the shape would take."""
         storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
         if self._watched is not None:
             self._watched.append(ref(storage))
@@ -163,24 +162,24 @@ class Machine:
 
     @property
     def saves(self) -> bool:
-        """Tell whether what is saved for backward stays: not where a checkpoint forgets it."""
+        """Return whether what is saved for backward stays: not if a checkpoint drops it."""
         return self.grad and (not self.frames or self.frames[-1].again)
 
     @property
     def recalls(self) -> bool:
-        """Tell whether a layer runs again whose results a selective checkpoint kept."""
+        """Return whether a layer is recomputed whose results a selective checkpoint kept."""
         return bool(self.frames) and self.frames[-1].again and self.frames[-1].chooses is not None
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
-        """Return the result of a product or an attention. Where a selective checkpoint computes the
-        layer again, it is the tensor that the checkpoint kept."""
+        """Return the result of a product or an attention. If a selective checkpoint recomputes the
+        layer, it is the tensor that the checkpoint kept."""
         if self.frames and self.frames[-1].chooses is not None:
             return self.frames[-1].result(kind, shape, dtype)
         return self.new(shape, dtype)
 
     def given(self, kind: str, x: Tensor) -> Tensor:
-        """Return what a compiled region is given, which a selective checkpoint keeps with what the
-        region gives."""
+        """Return the input of a compiled region, which a selective checkpoint keeps with the
+        region's output."""
         if self.frames and self.frames[-1].chooses is not None:
             return self.frames[-1].given(kind, x)
         return x
@@ -193,20 +192,20 @@ class Machine:
         return out
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
-        """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""
+        """Take what a kernel takes besides its outputs, `sizes` in bytes, and free it."""
         self.heap.passing(*[n for n in sizes if n or type(n) is CardBytes], name=name)
 
     def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
-        """Return what a rule of kernels says of the chip. All that a run has of it goes here."""
+        """Return what a rule of kernels gives for the chip. A run uses nothing else of it."""
         return self.kernels.of(self.chip, rule, facts, **more)
 
     def sizes(self, rule: Callable[..., Sizes], *facts: Any, **more: Any) -> list[CardBytes]:
-        """Return the bytes that a rule of kernels says of the chip: as many sizes for every chip,
-        0 where a kernel takes nothing, so that what is done does not depend on them."""
+        """Return the bytes that a rule of kernels gives for the chip: as many sizes for every chip,
+        0 if a kernel takes nothing, so that the program does not depend on them."""
         return self.kernels.sizes(self.chip, rule, facts, **more)
 
     def product(self) -> None:
-        """A product of matrices: the thread's first takes the workspace of cuBLAS."""
+        """Take a matrix product's workspace: a thread's first product allocates that of cuBLAS."""
         if self.workspace and self.in_backward not in self._threads:
             with self.heap.watched(None):
                 storage = TensorStorage(self.heap, self.workspace, "workspaces")
@@ -233,7 +232,7 @@ class Machine:
 
     @contextmanager
     def casting(self, dtype: DType | None) -> Iterator[None]:
-        """torch.autocast; copies of weights go at the end of the outermost."""
+        """Run as under torch.autocast; copies of weights are freed at the end of the outermost."""
         before, self.autocast = self.autocast, dtype
         outer, self.casts = self.casts, (self.casts if before is not None else {})
         try:
@@ -243,7 +242,7 @@ class Machine:
 
     @contextmanager
     def sending(self, what: str) -> Iterator[None]:
-        """Send what is saved to host memory while the block runs, by hooks that are closer than a
+        """Send saved tensors to host memory while the block runs, by hooks that are closer than a
         checkpoint's."""
         before, self.sends = self.sends, what
         try:
@@ -293,7 +292,7 @@ def record(
 
 
 class SentTensor:
-    """Stands for a saved tensor in host memory; called, it gives a copy of its own on the card."""
+    """A saved tensor in host memory; called, it returns a new copy on the card."""
 
     __slots__ = ("dtype", "m", "nbytes", "shape")
 
@@ -317,8 +316,8 @@ def _packed(m: Machine, saved: list[Any], outputs: Sequence[Tensor]) -> list[Any
 
 
 def _sent(m: Machine, t: Any, outputs: Sequence[Tensor]) -> Any:
-    """Return what a node keeps of a tensor: leaves stay on the card, and of kernels their results
-    where only inputs are sent."""
+    """Return what a node keeps of a tensor: leaves stay on the card, and results of kernels if only
+    inputs are sent."""
     if t is None or isinstance(t, LeafTensor):
         return t
     of_result = any(t.storage is out.storage for out in outputs)
@@ -339,7 +338,7 @@ def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 
 
 def made_like(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
-    """The same where that one is of the dtype of `x`, whatever comes."""
+    """Record like `remade`, with a gradient in the dtype of `x`, whatever comes."""
     shape, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -365,8 +364,8 @@ def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 
 
 def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
-    """Inputs are saved before an operator runs: a layer that is computed again ends here where
-    these are the last that were asked for."""
+    """Save inputs before an operator runs: a recomputed layer ends here if these are the last that
+    are needed."""
     if (
         m.frames
         and m.grad
@@ -380,7 +379,7 @@ NO_EDGE: tuple[Any, int] = (None, 0)
 
 
 def _edge(t: Any) -> tuple[Any, int]:
-    """Return what the gradient of a tensor goes to."""
+    """Return where the gradient of a tensor goes."""
     if t.node is not None:
         return t.node, t.slot
     return (t, 0) if t.requires_grad else NO_EDGE
