@@ -1,12 +1,12 @@
-"""The format that an engine loads a part's weights in: as asked, as packed, or its own default.
+"""The format that an engine loads a part's weights in: the user's, the stored one, or its default.
 
-A packed checkpoint stays packed whatever float dtype is asked for; that is of what its format
-leaves alone.
+A packed checkpoint stays packed whatever float dtype the user sets; the dtype is then that of the
+modules that its format does not quantize.
 
-Names that the servers' own --quantization has are read as
+The servers' own --quantization names are of two kinds:
 
-    Engine.online      quantize a checkpoint that is not, while it is loaded: a format of ours each
-    OF_THE_CHECKPOINT  only say what the checkpoint is stored in: its tensors are read
+    Engine.online      quantize an unquantized checkpoint while loading: each is a format of ours
+    OF_THE_CHECKPOINT  only say how the checkpoint is stored: its tensors are read
 
 A packed checkpoint stays as it is under either.
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 ASKED = "as you asked"
 NOT_STORED = "vllm 0.33 and sglang 0.5.23, get_quant_config: Cannot find the config file for awq"
-Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why
-# By the bits in another format's name
+Default = Callable[[ModelPart], tuple[DType, str]]  # part -> (the engine's default dtype, why)
+# Bits in the name of another format -> GGUF types of as many bits
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 
 
 class Decision(NamedTuple):
-    """The format that one part is loaded in, and in words why."""
+    """The format that one part is loaded in, and why, in words."""
 
     choice: FormatChoice
     why: str
 
 
 def by_transformers(major: int) -> Default:
-    """4: float32 whatever the checkpoint says; since 5 the model's own."""
+    """Return the default dtype of transformers: float32 before version 5, then the model's."""
 
     def default(part: ModelPart) -> tuple[DType, str]:
         if part.library == "torch" and part.declared_dtype:
@@ -62,16 +62,16 @@ def by_transformers(major: int) -> Default:
     return default
 
 
-# What bitsandbytes leaves alone is in float16 where nobody names a dtype: transformers 4.57
+# Modules that bitsandbytes leaves unquantized are float16 if no dtype is set: transformers 4.57
 # quantizers/quantizer_bnb_8bit.py and _4bit.py, update_dtype; modeling_utils.py since 4.22. From 5
-# on a dtype is always named: the checkpoint's
+# on a dtype is always set: the checkpoint's
 OF_BITSANDBYTES = ("bnb-", "nf4", "fp4")
 HALF = (FLOAT16, "what transformers 4 asks for beside bitsandbytes")
 
 
 def by_server(part: ModelPart) -> tuple[DType, str]:
-    """vLLM and SGLang serve a float32 model in 16 bits (vllm config/model.py,
-    _get_and_verify_dtype; sglang srt/configs/model_config.py)."""
+    """Return the default dtype of vLLM and SGLang, which serve a float32 model in 16 bits (vllm
+    config/model.py, _get_and_verify_dtype; sglang srt/configs/model_config.py)."""
     dtype, why = own_dtype(part)
     if dtype != FLOAT32:
         return dtype, why
@@ -79,9 +79,9 @@ def by_server(part: ModelPart) -> tuple[DType, str]:
 
 
 def decide(part: ModelPart, workload: "Weighed", default: Default, *, major: int = 5) -> Decision:
-    """The format that the loader gives one part; `major` is of transformers."""
+    """Return the format that the loader gives one part; `major` is the version of transformers."""
     plain = DIVISIONS.get(workload.dtype or "")
-    divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
+    divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight is cast
     if part.packed and not divided:
         packed = _packed(part, workload, default)
         if workload.quantization in (None, packed.choice.scheme and packed.choice.scheme.name):
@@ -106,7 +106,7 @@ def decide(part: ModelPart, workload: "Weighed", default: Default, *, major: int
 
 
 def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
-    """A checkpoint in a format of its own: its tensors where headers were read."""
+    """Return a packed checkpoint's format: its tensors', or its config's without headers."""
     from weighbridge.models.quantization.declared import declared
 
     dtype = _dtype(part, workload, default)[0] if workload.dtype else native_dtype(part)
@@ -125,19 +125,19 @@ def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
 
 
 def _dtype(part: ModelPart, workload: "Weighed", default: Default) -> tuple[DType, str]:
-    """(dtype, why): the user's, else the engine's default."""
+    """Return (dtype, why): the user's dtype, else the engine's default."""
     if not workload.dtype:
         return default(part)
     dtype = torch_dtype(workload.dtype, "--dtype")
     if not dtype.name.startswith(FLOATING):
-        packed = workload.quantization is not None  # beside a format a dtype is of what it leaves
+        packed = workload.quantization is not None  # of modules without the format
         known = ", ".join(n for n, d in DIVISIONS.items() if not packed or d.nbytes >= 2)
         raise UsageError(sentence("dtype.unknown", dtype=workload.dtype, known=known))
     return dtype, ASKED
 
 
 def own_dtype(part: ModelPart) -> tuple[DType, str]:
-    """The model's own."""
+    """Return (dtype, why) of the model itself: its config, its first float tensor, or a default."""
     if part.declared_dtype:
         return torch_dtype(part.declared_dtype, "config.json: dtype"), "as the config declares"
     for t in part.stored:
@@ -153,7 +153,7 @@ def own_dtype(part: ModelPart) -> tuple[DType, str]:
 
 
 def native_dtype(part: ModelPart) -> DType:
-    """The dtype that the model itself asks for, whatever the engine or the user does."""
+    """Return the dtype that the model itself declares, whatever the engine or the user sets."""
     return by_transformers(5)(part)[0]
 
 
@@ -166,14 +166,14 @@ fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek
 bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 nvfp4 torchao ipex none unquant
 """
 OF_THE_CHECKPOINT = frozenset(_NAMES.split())
-OURS_TOO = frozenset(("mxfp4", "nvfp4"))  # names of formats of ours as well
+OURS_TOO = frozenset(("mxfp4", "nvfp4"))  # also names of our formats
 PLAIN = frozenset(("none", "unquant"))
-SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused where the checkpoint is not packed
+SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused if the checkpoint is not packed
 
 
 def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | None:
-    """A format of ours for what was asked; None where the checkpoint decides. Raises UsageError for
-    a name of checkpoints where this one is not packed."""
+    """Return our format for the --quantization `name`, None if the checkpoint decides. Raises
+    UsageError for a name that describes stored checkpoints if this one is not packed."""
     if name is None or not engine.online:
         return name
     ours, plain = engine.makes(name), name.lower()
@@ -190,12 +190,12 @@ def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | Non
 
 
 def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
-    """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
+    """Return the format of a part; for llama.cpp any model is assumed converted to GGUF."""
     engine = by.engine
     default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
     floats(w, engine)
     files = engine.reads == "gguf" and part.library != "gguf"
-    # A launch command only names what the files are in, but for those that are made of others
+    # A launch command only names the files' format, unless the engine would have to convert them
     if w.engine_defaults and part.packed and not files:
         w = w.but(quantization=None)
     asked_format = w.quantization
@@ -212,7 +212,7 @@ def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
 
 
 def _packed_online(decision: Decision, engine: Engine) -> Decision:
-    """The same format by the engine's own quantizer."""
+    """Return the same GGUF format as `engine`'s own quantizer makes it, if it has one."""
     form = decision.choice.scheme
     if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":
         return decision
@@ -220,7 +220,7 @@ def _packed_online(decision: Decision, engine: Engine) -> Decision:
 
 
 def typed(decision: Decision, name: str, *, packed: bool) -> None:
-    """Raises UsageError for a format that is asked for and that GGUF has no type for."""
+    """Raise UsageError if the user set a format that GGUF has no type for."""
     form = decision.choice.scheme
     kept_packed = packed and form is not None and form.name == "mxfp4"
     if form is not None and record(form.engine).reads != "gguf" and not kept_packed:
@@ -228,14 +228,14 @@ def typed(decision: Decision, name: str, *, packed: bool) -> None:
 
 
 def writes(part: ModelPart) -> bool:
-    """Tell whether it is a class that writes text."""
+    """Return whether the model's class generates text."""
     return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def kept_packed(part: ModelPart) -> bool:
-    """Tell whether an engine whose models are downloaded in a usual format has this one in its own:
-    a model that writes no text, MXFP4, MLX's own, and a packed checkpoint of which files are at
-    hand."""
+    """Return whether an engine with a usual download format keeps this model's own instead: it
+    generates no text, is in MXFP4 or MLX's format, or is a packed checkpoint whose files were
+    read."""
     if not writes(part) or of_mlx(part):
         return True
     if not part.packed:
@@ -244,12 +244,12 @@ def kept_packed(part: ModelPart) -> bool:
 
 
 def downloaded(decision: Decision) -> Decision:
-    """The format that nobody named."""
+    """Return the same format with the reason that it is usually downloaded so."""
     return decision._replace(why="as it is usually downloaded")
 
 
 def floats(w: "Infer", engine: Engine) -> None:
-    """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
+    """Raise UsageError for a --dtype below 16 bits on a server, where such weights are a format."""
     plain = DIVISIONS.get(w.dtype or "")
     if engine.online and plain is not None and plain.nbytes < 2:
         raise TriedError(
@@ -260,8 +260,8 @@ def floats(w: "Infer", engine: Engine) -> None:
 
 
 def converted(decision: Decision, *, packed: bool) -> Decision:
-    """Return the format that the converter writes: 16 bits, but for experts that come in MXFP4,
-    which it keeps."""
+    """Return the format that the GGUF converter writes: floats in 16 or 32 bits, except experts
+    stored in MXFP4, which it keeps."""
     form, dtype = decision.choice.scheme, decision.choice.dtype
     if form is not None and record(form.engine).reads == "gguf":
         return decision
@@ -278,7 +278,7 @@ def converted(decision: Decision, *, packed: bool) -> Decision:
 
 
 def not_of_gguf(name: str) -> str:
-    """Refuse a format that GGUF has not, and name those of as many bits."""
-    # g64 is the size of a group, no number of bits
+    """Return the refusal of a format that is not in GGUF, with GGUF types of as many bits."""
+    # g64 is a group size, not a number of bits
     bits = next((bits for bits in NEAR if re.search(rf"(?<![\dg]){bits}(?!\d)", name)), 4)
     return sentence("not_gguf", form=name, near=NEAR[bits])

@@ -1,12 +1,12 @@
-"""Names that people use for a format of weights, and the usual one of that name.
+"""Names that people use for a weight format, and the format that each usually means.
 
     4bit   nf4 with transformers, awq-4bit-g128 with a server, Q4_K_M with llama.cpp
     awq    awq-4bit-g128: four bits, groups of 128, what most such checkpoints have
     q4     Q4_K_M
 
-Which is the usual one is assumed: nf4 is what QLoRA uses (arXiv 2305.14314), groups of 128 are the
-default of GPTQModel and AutoAWQ, Q4_K_M is what llama.cpp's tools/quantize recommends, and fp8 is
-one scale a tensor as with `vllm --quantization fp8`.
+The usual meaning is assumed: nf4 is what QLoRA uses (arXiv 2305.14314), groups of 128 are the
+default of GPTQModel and AutoAWQ, Q4_K_M is what llama.cpp's tools/quantize recommends, and fp8 has
+one scale per tensor as with `vllm --quantization fp8`.
 """
 
 import re
@@ -18,11 +18,11 @@ from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import record
 from weighbridge.models.catalogue.everyday import FLOATS
 
-PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
+PLAIN = ("fp8", "int8", "int4")  # also names of plain dtypes, which --dtype takes
 
 
 class Usual(NamedTuple):
-    """The format by loader: transformers, a server, llama.cpp, mlx-lm. "" is the loader's own."""
+    """What a name means by loader: transformers, a server, llama.cpp, mlx-lm. "": unchanged."""
 
     plain: str
     server: str
@@ -50,8 +50,8 @@ NAMES: Mapping[str, Usual] = dict(_names())
 
 
 def meant(name: str, engine: str = "transformers") -> str:
-    """Return the usual format that `name` stands for with this engine; `name` itself where it
-    stands for none, or where the engine knows it."""
+    """Return the format that `name` usually means with `engine`; `name` itself if it is a format
+    that the engine knows, or no such nickname."""
     usual = _usual(name)
     return (usual.by(engine) if usual else "") or name
 
@@ -61,20 +61,20 @@ def _usual(name: str) -> Usual | None:
 
 
 def is_width(name: str) -> bool:
-    """Tell whether a name says bits alone (4bit), for which each engine has a format of its own."""
+    """Return whether a name says only bits (4bit), which mean another format per engine."""
     usual = _usual(name)
     return usual is not None and usual.mlx != ""
 
 
 def as_wide(name: str, form: str) -> bool:
-    """Tell whether a name says bits alone, and weights in a format have as many: the first number
-    in its name."""
+    """Return whether `name` says only bits, and the format `form` has as many: the first digit of
+    both."""
     return is_width(name) and re.findall(r"\d", form)[:1] == re.findall(r"\d", name)[:1]
 
 
 def said(name: str | None, form: str) -> str:
-    """Say in one sentence which format was chosen, where there was a choice; spellings of one name
-    are none. Without `name` it was the model's own that asked for it."""
+    """Return a sentence on the format chosen for `name`, "" if it is only another spelling. Without
+    `name` the model's own name named the format."""
     if name is None:
         return sentence("named_form", form=form)
     if form == name or form.lower().replace("_", "-") == name.lower().replace("_", "-"):
@@ -83,13 +83,13 @@ def said(name: str | None, form: str) -> str:
 
 
 def is_gguf_type(name: str) -> bool:
-    """Tell whether a format is one of GGUF's own, and not a plain dtype that GGUF has, too."""
+    """Return whether a format is a GGUF type and not a plain dtype that GGUF has too."""
     from weighbridge.models.quantization.schemes import GGUF
 
     return meant(name) in GGUF - set(FLOATS.values())
 
 
 def unpacked(form: str, engine: str) -> bool:
-    """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
-    tell apart."""
+    """Return whether a name's format is that of unquantized checkpoints (-fp16), which only GGUF
+    file names distinguish."""
     return form in FLOATS.values() and record(engine).reads != "gguf"

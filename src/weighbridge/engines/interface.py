@@ -158,19 +158,19 @@ class SearchPoint(NamedTuple):
     batch_size: int
 
     def of(self, w: "Infer") -> "Infer":
-        """The workload there."""
+        """Return the workload with these settings."""
         return w.but(context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size)
 
 
-LENGTHS = ("context", "prompt_len", "max_new_tokens")  # what says how long a request is
+LENGTHS = ("context", "prompt_len", "max_new_tokens")  # settings of a request's length
 POINT = (*LENGTHS, "batch_size")  # what a search changes
 
 
 def case_key(
     name: str, subject: Subject, w: "Infer", budget: "Budget | None"
 ) -> tuple[Hashable, ...]:
-    """Return all that an engine's case depends on beside the model, whatever point a search asks
-    of. It holds the card and the draft model, so that no others can take their place in memory."""
+    """Return a key of all that an engine's case depends on but the model and the searched settings.
+    The case holds the card and the draft model, so that no others can take their ids."""
     draft = subject.draft
     proposes = None if draft is None else (id(draft.model), draft.formats)
     cards = () if budget is None or not budget.mixed else budget.choice.cards
@@ -183,19 +183,19 @@ def case_key(
     return name, subject.formats, subject.unsure, proposes, card, w.but(**dict.fromkeys(POINT))
 
 
-# The same model on the same cards elsewhere, in numbers; None where it surely does not hold
+# The same model and cards with other settings: bytes held; None if they surely do not fit
 Probe = Callable[[SearchPoint], HeldBytes | None]
 
 
-# Whether settings surely fit, of a search; None: for want of host memory they do not
+# Whether a search's settings surely fit; None: they do not for lack of host memory
 Fits = Callable[["Infer"], bool | None]
 
 
 class PlacedWay(NamedTuple):
-    """Settings that place a model over cards and host memory; what each device has then, the host
-    last: layers, and bytes of weights that it reads for a token. `experts`: layers whose experts
-    are the host's; `sent`: bytes that cards send each other for a token; `guests`: of each card,
-    layers of other devices of which it has experts."""
+    """Settings that split a model over cards and host memory, and what each device then has. Per
+    device, the host last: `layers`, and `read`, bytes of weights read per token. `experts`: layers
+    whose experts the host has; `sent`: bytes sent between cards per token; `guests`: per card,
+    layers of other devices whose experts it has."""
 
     change: Mapping[str, Any]
     layers: tuple[int, ...]

@@ -1,9 +1,9 @@
-"""The model as an engine's launch line names it; and what the line of a server cannot ask for, or
-asks for otherwise than was meant:
+"""The model as an engine's launch line names it, and what the line of a server cannot express, or
+expresses otherwise than was meant:
 
-    dtype     float16, bfloat16 and float32 alone; what the card has instead of bfloat16
+    dtype     only float16, bfloat16 and float32; what the card has instead of bfloat16
     formats   made while loading: Engine.written; all others are read from checkpoints stored so
-    context   beyond the model's maximum needs a variable of the environment
+    context   beyond the model's maximum needs an environment variable
     images    whose tokens are more than the context
 
 Source: vllm 0.33 config/model.py (_STR_DTYPE_TO_TORCH_DTYPE, _get_and_verify_max_len),
@@ -45,8 +45,8 @@ DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32
 
 
 class LoadTarget(NamedTuple):
-    """The place that an engine is told to load from: a repository or a folder, and a GGUF file in
-    it; or why there is nothing to tell it."""
+    """What an engine loads: a repository or a folder, and a GGUF file in it; or why it cannot
+    load."""
 
     model: str = ""
     revision: str | None = None
@@ -65,15 +65,15 @@ def place(subject: Subject) -> LoadTarget:
 
 
 def served(subject: Subject, w: "Infer", engine: Engine) -> LoadTarget:
-    """The place that a server is told to load from: a repository in which the model is published
-    in the format, where the engine does not make it."""
+    """Return what a server loads: a repository with the model in the format, if the engine does not
+    quantize to it, else the model's own place."""
     copy = packed(subject, w, engine)
     return place(subject) if copy is None else LoadTarget(copy.repo_id)
 
 
 def packed(subject: Subject, w: "Infer", engine: Engine) -> "Copy | None":
-    """The repository of a model of the catalogue in a format that the engine does not make; None
-    where it makes it, or where none is known."""
+    """Return the known repository of the model in a format that the engine does not make; None if
+    it makes it, or if none is known."""
     scheme, origin = subject.choice.scheme, subject.model.origin
     if (
         scheme is None
@@ -89,13 +89,12 @@ def packed(subject: Subject, w: "Infer", engine: Engine) -> "Copy | None":
 
 
 def _from_file(subject: Subject, w: "Infer", engine: Engine) -> bool:
-    """Tell whether the format is one that no flag asks for: a checkpoint is stored so."""
+    """Return whether no flag sets the format, so that a checkpoint must be stored in it."""
     return not subject.part.packed and quantization(subject, w, engine) is None
 
 
 def draft(subject: Subject, w: "DraftSettings") -> str:
-    """Return the place from which the model that proposes tokens is loaded; "" where there is
-    none."""
+    """Return the repository or folder of the draft model, "" without one."""
     return (subject.draft and place(subject.draft).model) or w.draft_model or ""
 
 
@@ -138,7 +137,7 @@ def of_url(origin: UrlRef) -> str:
 
 
 def _unread(subject: Subject) -> LoadTarget:
-    """Find the repository of a config that was at hand: transformers writes it where it saves."""
+    """Return a config's repository, which transformers writes into it on saving."""
     name = subject.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return LoadTarget(name)
@@ -153,7 +152,7 @@ def line(
     program: str,
     flags: Iterable[tuple[str, object]],
 ) -> str:
-    """Write a server's program with the model, and flags; one that is True has no value."""
+    """Return a server's command line; a flag whose value is True is written without it."""
     where = served(subject, w, engine)
     revision = [("--revision", where.revision)] if where.revision else []
     words = [*before(subject, w, engine), program, shlex.quote(where.model)]
@@ -163,7 +162,7 @@ def line(
 
 
 def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
-    """Yield words in front of the program."""
+    """Yield environment variables before the program: stages' layers, a longer context."""
     if w.pp_layer_partition is not None:
         yield f"{engine.stages}={','.join(f'{layers:g}' for layers in w.pp_layer_partition)}"
     if subject.longest is not None and subject.context > subject.longest:
@@ -171,7 +170,7 @@ def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
 
 
 def dtype(subject: Subject, w: "Infer") -> str | None:
-    """The value of --dtype: what was asked for, or what the card has instead of bfloat16."""
+    """Return the value of --dtype: the user's, or what the card has instead of bfloat16."""
     if subject.narrowed:
         return DTYPES[subject.choice.dtype.name]
     asked = w.dtype and torch_dtype(w.dtype, "--dtype").name
@@ -179,8 +178,8 @@ def dtype(subject: Subject, w: "Infer") -> str | None:
 
 
 def quantization(subject: Subject, w: "Infer", engine: Engine) -> str | None:
-    """The value of --quantization: of checkpoints that are not packed themselves the engine's own
-    name where it was asked by that; of others what was said of them, which may choose kernels."""
+    """Return the value of --quantization: the engine's name of the format that it makes, or the
+    user's name of the format of a packed checkpoint, which may choose kernels."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
         name = (w.quantization or "").lower()
@@ -191,8 +190,7 @@ def quantization(subject: Subject, w: "Infer", engine: Engine) -> str | None:
 
 
 def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
-    """Say what of a question a server's command line cannot ask for; "" where it can ask for
-    all."""
+    """Return a sentence on what a server's command line cannot express, "" if nothing."""
     name, scheme = engine.title, subject.choice.scheme
     if w.base_model:
         return sentence("headless", engine=name)
@@ -210,7 +208,7 @@ def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
 
 
 def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
-    """The line, or why there is none."""
+    """Return the launch line with its notes, or a note why there is none."""
     why = unwritten(subject, w, engine)
     if why:
         return {"launch_note": sentence("no_line", reason=why)}
@@ -221,11 +219,11 @@ def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFac
 
 
 def _together(w: "Infer", engine: Engine) -> str:
-    """Say what joins the machines that a line is for; "" where one has all of its devices."""
+    """Return what joins the machines of a launch; "" if one machine has all devices."""
     budget = w.budget()
     if budget is None:
         return ""
-    from weighbridge.machines.accelerators.machines import nodes  # asked of a card alone
+    from weighbridge.machines.accelerators.machines import nodes  # only needed with a card
 
     count = nodes(budget.choice.part, budget.choice.count)
     return sentence(engine.joins, count=count) if count > 1 else ""
@@ -244,7 +242,7 @@ def of_images(subject: Subject, w: "Infer", flag: str) -> Iterator[tuple[str, st
 
 
 def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
-    """Raises UsageError for images that are more than a request holds."""
+    """Raise UsageError if the images need more tokens than a request has."""
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         raise TriedError(
@@ -267,14 +265,14 @@ def warnings(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
 
 
 def _image_tokens(subject: Subject) -> int:
-    """Return the tokens of one image, 0 where the model takes none."""
+    """Return the tokens of one image, 0 if the model takes none."""
     return max((t.tokens for t in subject.body.towers if t.kind == "image"), default=0)
 
 
 def others(
     declared: type[Settings], w: "Infer", written: Container[str]
 ) -> Iterator[tuple[str, object]]:
-    """Yield flags of what was said, with their values, of settings that no code has `written`."""
+    """Yield flags and values of the user's settings that are not in `written`."""
     for setting, said in launched(declared):
         value = w.said.get(setting.name)
         if setting.name in written or said.names[0] != setting.written or value is None:

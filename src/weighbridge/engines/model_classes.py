@@ -1,13 +1,13 @@
-"""Classes that an engine's release knows: a row of its table, and how the table is asked.
+"""Classes that each release of an engine knows: the rows of its table, and how they are searched.
 
-Each engine has classes.txt in its folder. A row names what came with one release: classes
-as `architectures` of a config does, model types for transformers, architectures of GGUF for what
-loads that. What no row names was there before our oldest release, or was not read. A folder may
-list those too (before.txt): a name that is in neither is of no class that the engine ever had.
+Each engine has classes.txt in its folder. A row names what came with one release: classes as in
+`architectures` of a config, model types for transformers, GGUF architectures for engines that load
+GGUF. What no row names was there before our oldest release, or was not read. A folder may list
+those too (before.txt): the engine never had a class whose name is in neither.
 
-Refuses models whose class an engine's release does not know yet, with the release that does. Of one
-that it never had, or has dropped, an answer is sure of no more than what a class of transformers
-can do in its place.
+Refuses models whose class an engine's release does not know yet, and names the release that does.
+For a class that it never had, or has dropped, an answer is only as sure as running a class of
+transformers in its place allows.
 """
 
 import os
@@ -26,27 +26,27 @@ from weighbridge.models.arch.config import of_transformers
 from weighbridge.models.checkpoint.model import ModelPart
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
-# What a class is for: one of the same model does for another (vLLM's registry.py: _normalize_arch)
+# Endings of a class's purpose; one replaces another (vLLM's registry.py: _normalize_arch)
 WORKS = ("LMHeadModel", "ChatModel", "EmbeddingModel", "RewardModel", "Model")
 
 
 class Known(NamedTuple):
     """Names that came between two releases that were read."""
 
-    since: Version  # the first that was read and has them
-    before: Version  # the last that was read and has not, written in full (0.19.1)
+    since: Version  # the first release read that has them
+    before: Version  # the last release read that has not, written in full (0.19.1)
     names: str
 
     def lacking(self, version: Version) -> bool:
-        """Tell whether a release surely lacks these names. One between the two may have them, and
-        so may one written short (0.10) of whose series the first with them is (0.10.1)."""
+        """Return whether a release surely lacks these names. One between the two may have them, and
+        so may one written short (0.10) if the first with them is of its series (0.10.1)."""
         return version <= self.before and version != self.since[: len(version)]
 
 
 @cache
 def known(package: str) -> tuple[Known, ...]:
-    """Return the rows of classes.txt in an engine's folder: since, before, and names, a release
-    each."""
+    """Return the rows of classes.txt in an engine's folder, one per release: since, before, and
+    names."""
     rows = (line.split(maxsplit=2) for line in _lines(package, "classes.txt"))
     return tuple(
         Known(release_of(since), release_of(before), names) for since, before, names in rows
@@ -62,7 +62,7 @@ def dropped(package: str) -> Mapping[Version, str]:
 
 @cache
 def names_in(package: str, file: str) -> str:
-    """Return the names of a file in an engine's folder; "" where it has none."""
+    """Return the names in a file of an engine's folder; "" if there is no such file."""
     return " ".join(_lines(package, file))
 
 
@@ -73,16 +73,16 @@ def _lines(package: str, file: str) -> list[str]:
 
 
 class Backend(NamedTuple):
-    """A server's rule for running classes of transformers in the place of its own: since which
-    release, and by release the newest transformers that it takes, () where it names none."""
+    """A server's rule for running classes of transformers instead of its own: the first releases
+    that do, and the newest transformers by release, () without a limit."""
 
     text: Version
     images: Version
     newest: Mapping[Version, Version]
 
     def runs(self, version: Version, name: str, since: Version) -> bool:
-        """Tell whether it may run a class that transformers has `since` a release, () for
-        always."""
+        """Return whether `version` may run the class `name`, which transformers has since release
+        `since`, () for always."""
         least = self.images if name.endswith("ForConditionalGeneration") else self.text
         newest = self.newest[max(first for first in self.newest if first <= version)]
         return version >= least and (not newest or since <= newest)
@@ -90,7 +90,7 @@ class Backend(NamedTuple):
 
 @cache
 def backend(package: str) -> Backend | None:
-    """Read backend.txt of an engine's folder, if it is there."""
+    """Return the rule in backend.txt of an engine's folder, None without that file."""
     rows = dict(map(str.split, _lines(package, "backend.txt")))
     if not rows:
         return None
@@ -100,7 +100,7 @@ def backend(package: str) -> Backend | None:
 
 
 def row_of(rows: Iterable[Known], name: str) -> Known | None:
-    """Find the row that names it."""
+    """Return the row that has `name`, None if no row has it."""
     return next((row for row in rows if name in row.names.split()), None)
 
 
@@ -108,14 +108,14 @@ def row_of(rows: Iterable[Known], name: str) -> Known | None:
 
 
 def check(part: ModelPart, by: Loader) -> str:
-    """Return a warning where the class of transformers may run in the place of the engine's own,
-    "" where all is well. Raises ReleaseError where nothing runs the model."""
-    if by.version >= by.engine.newest:  # it has every class of our tables
+    """Return a warning if a class of transformers may run instead of the engine's own, "" if the
+    engine has the class. Raises ReleaseError if nothing in this release runs the model."""
+    if by.version >= by.engine.newest:  # the newest release has every class of our tables
         return ""
     names = named(part, by.engine)
     rows = [row_of(by.engine.knowing, name) for name in names]
     lacked = [row for row in rows if row is not None and row.lacking(by.version)]
-    if not names or len(lacked) < len(names):  # it takes the first of them that it has
+    if not names or len(lacked) < len(names):  # the engine takes the first one it has
         return ""
     name, row = min(zip(names, lacked, strict=True), key=lambda pair: pair[1].since)
     who, first = f"{by.engine.title} {written(by.version)}", written(row.since)
@@ -129,8 +129,8 @@ def check(part: ModelPart, by: Loader) -> str:
 
 
 def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
-    """Return the names by which an engine knows a model, the preferred one first; () where it runs
-    code of the model's own, or where the model is none of transformers."""
+    """Return the names by which an engine knows a model, the preferred one first; () if it runs the
+    model's own code, or if the model is not from transformers."""
     if engine.reads == "gguf":
         return (of_gguf(part),)
     if part.library != "transformers":
@@ -143,7 +143,7 @@ def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
 
 
 def of_gguf(part: ModelPart) -> str:
-    """The architecture of a file, or the one that a model is converted to."""
+    """Return the architecture in a GGUF file, or the one that a model is converted to."""
     from weighbridge.models.arch.gguf_layers import architecture
 
     metadata = part.config.get("gguf")
@@ -155,7 +155,7 @@ def kind(part: ModelPart) -> str:
 
 
 def replaced(part: ModelPart, by: Loader, name: str) -> bool:
-    """Tell whether a class of transformers may run in the place of the engine's own."""
+    """Return whether a class of transformers may run instead of the engine's own."""
     backend = by.engine.backend
     if backend is None:
         return False
@@ -165,8 +165,8 @@ def replaced(part: ModelPart, by: Loader, name: str) -> bool:
 
 
 def counterpart(name: str, by: Loader) -> bool:
-    """Tell whether the release may have the class of the same model with the other ending, which
-    vLLM since 0.10.1 takes in its place (registry.py: _normalize_arch)."""
+    """Return whether the release may have the same model's class with the other ending, which vLLM
+    since 0.10.1 takes instead (registry.py: _normalize_arch)."""
     if by.engine.backend is None:
         return False
     stem, ending = next(((name.removesuffix(e), e) for e in ENDINGS if name.endswith(e)), ("", ""))
@@ -174,19 +174,19 @@ def counterpart(name: str, by: Loader) -> bool:
     return any(row is not None and not row.lacking(by.version) for row in others)
 
 
-# Models whose class no table of the engine names
+# Models whose class is in no table of the engine
 
 
 class Missing(NamedTuple):
-    """Sentences on a model whose class a release has not, in any year."""
+    """Sentences on a model whose class the engine never had, or has dropped."""
 
     warning: str = ""  # a class of transformers may run it
-    uncounted: str = ""  # what then is not counted
+    uncounted: str = ""  # what the answer then leaves out
 
 
 def missing(part: ModelPart, by: Loader) -> Missing:
-    """Say what becomes of a model of whose class the engine's release has none by any name; nothing
-    where `check` speaks of it, or where the engine's classes were not listed."""
+    """Return the sentences on a model whose class the engine's release does not have under any
+    name; empty if `check` covers it, or if the engine's classes were not listed."""
     names = named(part, by.engine) if by.engine.has else ()
     if not names or any(_listed(name, by) for name in names):
         return Missing()
@@ -201,7 +201,7 @@ def missing(part: ModelPart, by: Loader) -> Missing:
 
 
 def _listed(name: str, by: Loader) -> bool:
-    """Tell whether the engine has or has had it, or one of the same model with another ending."""
+    """Return whether a table has the class or one of its model, and it is not dropped yet."""
     engine = by.engine
     dropped = (last for last, names in engine.gone.items() if name in names.split())
     if any(by.version[:2] > last[:2] for last in dropped):
@@ -217,8 +217,8 @@ def _stem(name: str) -> str:
 
 
 def generic(part: ModelPart, by: Loader, name: str) -> bool:
-    """Tell whether the release may run a class of transformers in the place of one of its own.
-    Code of the model's own may or may not be made for that."""
+    """Return whether the release may run a class of transformers instead of its own. False for a
+    model's own code, which may or may not be made for that."""
     backend, library, model_type = by.engine.backend, usual(), kind(part)
     if backend is None or model_type in library.alone.split() or part.config.get("auto_map"):
         return False

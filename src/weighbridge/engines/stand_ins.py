@@ -1,6 +1,6 @@
-"""The engines whose code was not read, and what of their command lines others' rules answer.
+"""Engines whose code was not read, and how the rules of another engine answer their command lines.
 
-stand_ins.toml has each of them once.
+Each has one table in stand_ins.toml.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from weighbridge.base.records import frozen_record
 
 @frozen_record
 class StandIn:
-    """An engine for which another one's rules stand, as stand_ins.toml has it, which says what
-    each field is."""
+    """An engine that the rules of another one, `near`, answer for; stand_ins.toml explains the
+    fields."""
 
     name: str
     near: str
@@ -28,7 +28,7 @@ class StandIn:
     values: Mapping[str, Mapping[str, str]]
 
 
-TABLES = ("programs", "images", "flags", "counted", "values")  # of an engine
+TABLES = ("programs", "images", "flags", "counted", "values")  # subtables of an engine
 
 
 def _read() -> dict[str, StandIn]:
@@ -50,5 +50,5 @@ def _names(each: StandIn) -> Iterator[str]:
     yield from (each.name, *each.spellings)
 
 
-# Every name of such an engine -> it
+# Each name or spelling of such an engine -> its row
 STAND_INS: Mapping[str, StandIn] = Deferred(_read)

@@ -1,4 +1,4 @@
-"""From a model and what the user said to the subject that an engine is given."""
+"""Make the subject of an engine's question from a model and the user's settings."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -27,12 +27,12 @@ from weighbridge.models.sources.reference import HubRef
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-LIVE = "torch"  # the library of a module that is at hand
-WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
+LIVE = "torch"  # library of a module that the caller holds in memory
+WORDS = "token_embedding"  # CLIP's, in addition to the names in arch/roles.py
 
 
 def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subject:
-    """Raises UnsupportedError where what the layers remember is not known."""
+    """Return the model as `engine` loads it. Raises UnsupportedError for unknown caches."""
     part = model.parts[0]
     serves = engine.server or engine.reads == "gguf"  # language models and text encoders
     if serves and part.library == "transformers" and not reads_text(part):
@@ -73,7 +73,7 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
         choice=choice,
         why=decisions[part.name].why,
         config=config,
-        layers=layers if computes.causal else (),  # the encoder of T5 alone generates nothing
+        layers=layers if computes.causal else (),  # T5's encoder generates nothing
         body=computes,
         longest=end,
         context=context,
@@ -98,15 +98,15 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
 
 
 def _release(w: "Infer", engine: Engine, version: Version) -> str:
-    """Return which release an answer is by, as a kind of ignorance has it."""
+    """Return `release` for `ignorance.kinds`: UNREAD, the engine's name if latest, or ""."""
     if versions(engine, w.engine_version)[1]:
         return ignorance.UNREAD
     return engine.name if version[: len(engine.newest)] == engine.newest else ""
 
 
 def _named_by_us(model: Model, form: str) -> bool:
-    """Tell whether run lines name a repository of GGUF files, or make a file, for a model in that
-    format."""
+    """Return whether our run lines name a GGUF repository of the model in that format, or make the
+    file."""
     if "gguf" not in model.reference.lower():
         return False
     origin = model.origin
@@ -118,7 +118,7 @@ def _named_by_us(model: Model, form: str) -> bool:
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:
-    """Raises UsageError for a text beyond a learned table of positions."""
+    """Raise UsageError if the context is longer than a learned table of positions."""
     if end is not None and context > end and learned(part.blueprint, end):
         raise UsageError(
             sentence(
@@ -128,7 +128,7 @@ def within(part: ModelPart, end: int | None, context: int) -> None:
 
 
 def reads_text(part: ModelPart) -> bool:
-    """Tell whether a model has an embedding of words."""
+    """Return whether a model has a token embedding."""
 
     def found() -> bool:
         named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
@@ -138,13 +138,13 @@ def reads_text(part: ModelPart) -> bool:
 
 
 def _textless(model: Model, w: "Infer") -> Iterator[str]:
-    """Yield a warning for each setting of text, of a model that reads none; a bare size may."""
+    """Yield a warning for a context of a model that reads no text; a bare size may."""
     if w.context is not None and not model.rough:
         yield sentence("no_text")
 
 
 def unused(w: "Infer", plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
-    """Yield a warning for each setting of a request that means nothing to this model."""
+    """Yield a warning per request setting that has no effect on this model."""
     kinds = {t.kind for t in computes.towers}
     seen = w.images is not None or w.image_size is not None
     towers = {label for _, label in plan.parts}
@@ -169,8 +169,8 @@ def of_part(part: ModelPart) -> Config | None:
 def remembered(
     config: Config | None, metadata: Mapping[str, Any] | None, part: ModelPart
 ) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """(layers, what to say). A model type that is not in our tables is read as usual attention,
-    and said; headers alone tell nothing."""
+    """Return (layers with their caches, notes). A model type that is not in our tables is taken as
+    usual attention, with a note. Raises UnsupportedError if only headers are known."""
     if metadata:
         from weighbridge.models.arch.gguf_layers import layers_of_gguf
 
@@ -192,7 +192,7 @@ def remembered(
 
 
 def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
-    """(tokens of one request, why). Never the model's maximum in silence."""
+    """Return (tokens of one request, why). The model's maximum is never taken without saying so."""
     both = w.prompt_len is not None and w.max_new_tokens is not None
     tokens = (w.prompt_len or 0) + (w.max_new_tokens or 0)
     if w.context is not None and (tokens > w.context or (both and tokens != w.context)):
@@ -207,7 +207,7 @@ def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
 
 
 def _unnamed(w: "Infer", end: int | None, engine: Engine, tokens: int) -> tuple[int, str]:
-    """(tokens of one request, why) where nobody says how many; `tokens` are new ones."""
+    """Return (tokens of one request, why) if the user sets no total; `tokens` are new ones."""
     if (w.engine_defaults or (engine.sizes_by_card and not tokens)) and end is not None:
         return engine.context(w, end)
     usual = max(USUAL_CONTEXT, tokens)

@@ -2,17 +2,17 @@
 
 To add an engine, write its folder and one line in FOLDERS. The folder has
 
-    __init__.py   ENGINE, the record that all other rooms read (`engines/engine.py` says what each
-                  field means); it imports nothing but `Engine`, since every start reads it
-    settings.py   SETTINGS: the class of what it takes, a field a setting
+    __init__.py   ENGINE, the record that all other packages read (`engines/engine.py` explains its
+                  fields); it imports nothing but `Engine`, since every start reads it
+    settings.py   SETTINGS: the class of the settings it takes, one field each
     infer.py      infer(subject, workload, budget) -> EngineAnswer; and, for quick searches, `probe`
                   and `holds`
-    dialect.py    DIALECT: how its command line is read, where `programs` names any
+    dialect.py    DIALECT: how its command line is parsed, if `programs` has any
     rules.py      every fact that differs between its releases
 
-What engines share is in the folders beside, `caches`, `parallel` and `servers`, and in the files
-here. They are given what they need to know, and look up no engine. tests/engines/test_layers.py
-holds both: who may import whom, and that no other room spells an engine's name.
+What engines share is in the folders `caches`, `parallel` and `servers`, and in the files here,
+which take what they need as arguments and look up no engine. tests/engines/test_layers.py checks
+both: who may import whom, and that no other package spells an engine's name.
 """
 
 from collections.abc import Mapping
@@ -59,32 +59,31 @@ ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
 
 
 def record(name: str) -> Engine:
-    """Look up an engine by its very name; of what is none, as timm, a record that says nothing."""
+    """Return the engine named exactly `name`; an empty record for other libraries (timm)."""
     engine = ENGINES.get(name)
     return engine or Engine(name=name, title=name, package="", oldest=(), newest=())
 
 
 def usual(*, gguf: bool = False, server: bool = False) -> Engine:
-    """Return the engine that is asked where none is named: the first of FOLDERS, of those that
-    load GGUF or of the servers."""
+    """Return the default engine: the first of FOLDERS, `gguf`: that loads GGUF, `server`: that is a
+    server."""
     wanted = (e for e in ENGINES.values() if not server or e.server)
     return next(e for e in wanted if not gguf or e.reads == "gguf")
 
 
 def at_home() -> Engine:
-    """Return the engine of cards that people have at home: it downloads a small format by
-    itself."""
+    """Return the engine for consumer cards: the first that downloads a small format by default."""
     return next(e for e in ENGINES.values() if e.usual)
 
 
 def title(name: str) -> str:
-    """Return an engine's name as its makers write it; other names as they are."""
+    """Return an engine's name as its makers write it; any other name unchanged."""
     return ENGINES[name].title if name in ENGINES else name
 
 
 def engine(name: str) -> Engine:
-    """Find an engine by its name or a spelling of it, or the one that stands for it. Raises
-    UsageError."""
+    """Return the engine with this name or spelling, or the one that answers for it. Raises
+    UsageError for any other name."""
     plain = name.strip().lower()
     if plain in ENGINES:
         return ENGINES[plain]

@@ -1,15 +1,15 @@
-"""The formats of weights that an engine reads: a row of its table, how the table is asked, and the
-refusal of a format that an engine's release does not read on a card, with those that it does and
-with the engines that read it.
+"""The weight formats that an engine reads: the rows of its table, how they are searched, and the
+refusal of a format that an engine's release does not read on a card, which names the formats that
+it reads and the engines that read this one.
 
-Each engine has formats.txt in its folder, and what no row of it names is not read. A row names
-formats as `--quantization` does, by a pattern of the whole name; GGUF is a file of it, and what has
-no name of ours goes by the quant_method of its config. Behind that stand facts, or -, and the
-source. `how` says what becomes of them:
+Each engine has formats.txt in its folder; what no row names is not read. A row has a pattern of
+format names as `--quantization` takes them; GGUF means a GGUF file, and a format without a name of
+ours goes by the quant_method of its config. After that come facts, or -, and the source. `how` says
+what the engine does with them:
 
-    loaded     packed on the device, as they were stored or as the engine packs them
-    made       the same, of a checkpoint in 16 bits alone: none is stored so
-    unpacked   stored so, and turned into another format or into floats when it is loaded
+    loaded     kept quantized on the device, as stored or as the engine quantizes them
+    made       quantized while loading, only from a 16-bit checkpoint: none is stored so
+    unpacked   stored so, and converted to another format or to floats when loaded
 """
 
 import re
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part, SoftwareStack
 
 How = Literal["loaded", "made", "unpacked"]
-FILE = "GGUF"  # a file of that kind, whatever types are in it
+FILE = "GGUF"  # a GGUF file, whatever types are in it
 BITSANDBYTES = r"(nf4|fp4)(-dq)?|bnb-int8"
 FLOAT8 = r"fp8-(tensor|block|static|dynamic)|w8a8-fp8"
 TORCHAO = r"torchao-.*"
@@ -41,21 +41,21 @@ EVERYWHERE: "tuple[SoftwareStack, ...]" = ("cuda", "hip", "own")
 
 
 class Reads(NamedTuple):
-    """Formats that are read alike. Releases and compute capabilities are the first that do."""
+    """Formats read alike. Releases and compute capabilities are the first that do."""
 
     forms: str  # a pattern of their names
     source: str
     since: Version = ()
-    until: Version = ()  # the first release that does not; (): there is none
+    until: Version = ()  # the first release that no longer does; (): none
     least: tuple[int, int] = (0, 0)  # compute capability, of CUDA devices
-    native: tuple[int, int] = (0, 0)  # that multiplies in it; older ones multiply in 16 bits
+    native: tuple[int, int] = (0, 0)  # first that multiplies in it; older ones multiply in 16 bits
     stacks: "tuple[SoftwareStack, ...]" = EVERYWHERE
-    methods: str = ""  # a pattern of the quant_method that it is stored under; "": any
+    methods: str = ""  # pattern of the quant_method that it is stored under; "": any
     how: How = "loaded"
-    note: str = ""  # what else is said where it is not read
+    note: str = ""  # appended to the reasons if it is not read
 
     def names(self, form: "WeightFormat") -> bool:
-        """Tell whether the row is about such a format, whatever the release and the device."""
+        """Return whether the row covers the format, whatever the release and the device."""
         if re.fullmatch(self.forms, form.name) is None:
             return False
         if not form.stored:
@@ -67,7 +67,7 @@ class Reads(NamedTuple):
         return self.since <= version and not (self.until and version >= self.until)
 
     def runs(self, part: "Part | None") -> bool:
-        """Tell whether the device has all that the format needs; of an unknown device, yes."""
+        """Return whether the device has all that the format needs; True for an unknown device."""
         if part is None:
             return True
         enough = part.capability is None or part.capability >= self.least
@@ -102,7 +102,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
 
 
 class WeightFormat(NamedTuple):
-    """A format that is asked for, or that a checkpoint is stored in, under the method of its
+    """A format that the user sets, or that a checkpoint is stored in, with the quant_method of its
     config."""
 
     name: str
@@ -111,14 +111,14 @@ class WeightFormat(NamedTuple):
 
 
 def reads(rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None") -> bool:
-    """Tell whether an engine of that release reads the format on that device."""
+    """Return whether an engine of that release reads the format on that device."""
     return reading_row(rows, form, version, part) is not None
 
 
 def reading_row(
     rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None"
 ) -> Reads | None:
-    """Find the row by which the format is read; None where it is not."""
+    """Return the row by which the release reads the format on the device, None if it does not."""
     fitting = (row for row in rows if row.released(version) and row.runs(part))
     return next((row for row in fitting if row.names(form)), None)
 
@@ -126,29 +126,29 @@ def reading_row(
 def listed(
     rows: Iterable[Reads], names: Iterable[str], version: Version, part: "Part | None"
 ) -> tuple[str, ...]:
-    """Return those of `names` that can be asked for there."""
+    """Return those of `names` that --quantization accepts for that release and device."""
     rows = tuple(rows)
     return tuple(name for name in names if reads(rows, WeightFormat(name), version, part))
 
 
 def makes(rows: Iterable[Reads], name: str) -> bool:
-    """Tell whether an engine packs checkpoints in 16 bits to a format in which none is stored."""
+    """Return whether an engine makes the format of 16-bit checkpoints, and none is stored."""
     return any(row.how == "made" and row.names(WeightFormat(name)) for row in rows)
 
 
 def offered(kind: Engine, version: Version, part: "Part | None") -> tuple[str, ...]:
-    """Return what remedies may offer of an engine: those of its `formats` that are read there."""
+    """Return the formats that remedies may offer: those of `formats` it reads there."""
     return listed(kind.reading, kind.formats, version, part)
 
 
 def lacking(
     rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None"
 ) -> str:
-    """Say what a format that is not read would need: another release, another card; "" where no
-    release reads it on any."""
+    """Return what an unread format would need: another release, another card; "" if no release
+    reads it on any card."""
     about = [row for row in rows if row.names(form)]
     there = [row for row in about if row.released(version)] or about
-    nearest = min((row.least for row in there), default=(0, 0))  # one threshold is enough
+    nearest = min((row.least for row in there), default=(0, 0))  # name only the lowest threshold
     there = [row for row in there if row.least == nearest]
     return clauses(*dict.fromkeys(_needs(there, version, part)))
 
@@ -176,7 +176,7 @@ def _devices(stacks: "tuple[SoftwareStack, ...]") -> str:
 # Formats that are not read
 
 LISTED = 5  # formats that a refusal names
-TOGETHER = ", (?:experts|others) "  # between formats of one checkpoint: quantization/declared.py
+TOGETHER = ", (?:experts|others) "  # separates formats of one checkpoint: quantization/declared.py
 
 
 class Loader(NamedTuple):
@@ -185,12 +185,12 @@ class Loader(NamedTuple):
     engine: Engine
     version: Version
     card: "Part | None" = None
-    reference: str = ""  # how the model was called
+    reference: str = ""  # the model as the user named it
 
 
 def check_format(part: ModelPart, choice: FormatChoice, asked: str | None, by: Loader) -> None:
-    """Raises NotServedError for a format that is not read. `asked` is what --quantization said,
-    None where the checkpoint decides."""
+    """Raise NotServedError if the format is not read. `asked` is the value of --quantization, None
+    if the checkpoint decides."""
     for f in formats_of(part, choice, asked):
         if not reads(by.engine.reading, f, by.version, by.card):
             mixed = choice.scheme is not None and f.stored and not of_mlx(part)
@@ -200,7 +200,7 @@ def check_format(part: ModelPart, choice: FormatChoice, asked: str | None, by: L
 
 
 def formats_of(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iterator[WeightFormat]:
-    """Yield the formats that an engine must read: one, or those of a mixed checkpoint."""
+    """Yield the formats that an engine must read: one, or each of a mixed checkpoint."""
     form = choice.scheme.name if choice.scheme else ""
     if of_mlx(part):
         yield from stored(part, declared_name(part))
@@ -208,12 +208,12 @@ def formats_of(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iter
         yield from stored(part, form) if form or choice.as_stored else ()
     elif asked is not None:
         yield WeightFormat(form)
-        if asked != form:  # an engine's own name of it
+        if asked != form:  # the engine's own name of it
             yield WeightFormat(asked.lower())
 
 
 def stored(part: ModelPart, form: str) -> Iterator[WeightFormat]:
-    """Formats that a checkpoint is stored in; what has no name of ours goes by its method."""
+    """Yield a checkpoint's stored formats, by our name or else the quant_method."""
     if part.library == "gguf":
         yield WeightFormat(FILE, stored=True)
         return
@@ -228,7 +228,7 @@ def quant_method(part: ModelPart) -> str:
 
 
 def refusal(asked: WeightFormat, by: Loader, whole: str = "") -> str:
-    """One line: what is not read and why, and what is. `whole` names a mixed checkpoint."""
+    """Return why a format is not read, and what is. `whole` names a mixed checkpoint."""
     who = f"{by.engine.title} {written(by.version)}"
     form = whole or asked.name if asked.stored else asked.name
     what = sentence("stored_unread" if asked.stored else "unread", form=form, engine=who)
@@ -244,8 +244,8 @@ def refusal(asked: WeightFormat, by: Loader, whole: str = "") -> str:
 
 
 def elsewhere(form: WeightFormat, by: Loader) -> tuple[str, bool]:
-    """Name the engines that read a format, and tell whether they do on other devices alone; ""
-    where another release or card of this engine does."""
+    """Return (sentence on engines that read a format, whether only on other devices); "" if another
+    release or card of this engine does."""
     others, away = who_reads(form, by)
     if others or lacking(by.engine.reading, form, by.version, by.card):
         return others, away
@@ -253,7 +253,7 @@ def elsewhere(form: WeightFormat, by: Loader) -> tuple[str, bool]:
 
 
 def readable_names(by: Loader) -> tuple[str, ...]:
-    """One name of each kind that can be asked for there; types of GGUF are one kind."""
+    """Return one name of each kind that --quantization accepts there; GGUF types are one kind."""
     from weighbridge.models.quantization.schemes import GGUF, NAMES
 
     kinds = (listed((row,), NAMES, by.version, by.card) for row in by.engine.reading)
@@ -263,8 +263,8 @@ def readable_names(by: Loader) -> tuple[str, ...]:
 
 
 def by_default(part: ModelPart, asked: str | None, card: "Part | None") -> Engine:
-    """The engine of a question that names none: the usual one, or where that does not read the
-    checkpoint, or the format that was asked for, the first that does and runs on that device."""
+    """Return the engine for a question that names none: the usual one or, if that does not read the
+    checkpoint or the format that the user set, the first that does and runs on the device."""
     first = usual(gguf=part.library == "gguf")
     wanted = (WeightFormat(asked),) if asked else tuple(stored(part, declared_name(part)))
     if not wanted:
@@ -275,7 +275,7 @@ def by_default(part: ModelPart, asked: str | None, card: "Part | None") -> Engin
 
 
 def declared_name(part: ModelPart) -> str:
-    """Our name of the format that a config declares; "" where it has none."""
+    """Return our name of the format that a config declares; "" without one."""
     if part.quantization is None:
         return ""
     from weighbridge.models.quantization.declared import declared
@@ -287,14 +287,14 @@ def declared_name(part: ModelPart) -> str:
 
 
 def of_mlx(part: ModelPart) -> bool:
-    """Tell whether weights are packed as MLX alone does, which nobody else unpacks (ollama/ollama
+    """Return whether weights are in MLX's own packing, which no other engine unpacks (ollama/ollama
     issue 15175)."""
     return part.packed and declared_name(part).startswith("mlx-")
 
 
 def who_reads(form: WeightFormat, by: Loader) -> tuple[str, bool]:
-    """Name engines whose newest release reads it, on that device where they run there, and tell
-    whether they do on others alone."""
+    """Return (sentence naming other engines whose newest release reads the format, whether only on
+    other devices); "" if none does."""
     others = [kind for kind in ENGINES.values() if kind.name != by.engine.name]
     reading = [kind for kind in others if reads(kind.reading, form, kind.newest, None)]
     here = [kind for kind in reading if runs_on(kind, by.card)]
@@ -309,7 +309,7 @@ def who_reads(form: WeightFormat, by: Loader) -> tuple[str, bool]:
 
 
 def runs_on(kind: Engine, card: "Part | None") -> bool:
-    """Tell whether our rules for an engine are of such devices."""
+    """Return whether our rules for an engine cover this device."""
     if card is None:
         return not kind.metal
     return card.vendor == "Apple" if kind.metal else not (kind.server and card.stack == "own")
