@@ -1,1 +1,1 @@
-"""Shares of a model's tensors, as vLLM and SGLang cut them (`engines/servers/shards.py` asks)."""
+"""Shards of a model's tensors, as vLLM and SGLang split them (`engines/servers/shards.py` asks)."""

@@ -1,15 +1,15 @@
-"""Cuts of one side of a weight into equal shares, and those that an engine refuses to make.
+"""Splits of one side of a weight into equal shards, and those that an engine refuses to make.
 
     split     units / ranks                       heads, widths; the engine refuses a remainder
-    repeat    units / ranks, at least one         key-value heads, groups of Mamba 2
+    repeat    units / ranks, at least one         KV heads, groups of Mamba 2
     pad       units up to a multiple of 64, / ranks               rows of the vocabulary
     fill      units up to a multiple of the ranks, / ranks        blocks of shared experts (vLLM's
               DeepSeek-V4 since 0.24, models/deepseek_v4/nvidia/model.py)
 
-Where blocks of a matrix have one scale (FP8 in blocks of 128 x 128, GPTQ and AWQ in groups of
-inputs), a share is whole blocks. vLLM since 0.14 lets one end within a block where a Linear holds
-several matrices side by side (linear.py, _maybe_allow_fp8_block_shape_mismatch), and SGLang in the
-attention of classes that say so (skip_block_quant_check).
+If blocks of a matrix have one scale (FP8 in blocks of 128 x 128, GPTQ and AWQ in groups of inputs),
+a shard is whole blocks. vLLM since 0.14 lets a shard end within a block if a Linear holds several
+matrices side by side (linear.py, _maybe_allow_fp8_block_shape_mismatch), and SGLang in the
+attention of classes that set skip_block_quant_check.
 
 A side may be several parts one after the other: queries, then keys and values.
 
@@ -23,14 +23,14 @@ is not aligned with the quantized weight shape").
 Which way each module is split, by its role (`arch/roles.py`): `cut(site)`.
 
     vocab     rows, padded                  embeddings and heads
-    query     outputs, by head              keys     outputs, by key-value head
+    query     outputs, by head              keys     outputs, by KV head
     fused     both, one after the other     column   outputs
-    row       inputs; its bias is whole     whole    nothing: every rank has all of it
+    row       inputs; bias replicated       whole    not split: replicated on every rank
     states    Mamba's and delta nets' inputs and convolutions, by heads and groups
 
-Source: the ColumnParallelLinear, RowParallelLinear, QKVParallelLinear and ReplicatedLinear of
-vllm 0.33 and 0.19 model_executor/models/*.py, model_executor/layers/mamba/*.py, layers/mla.py;
-sglang 0.5.23 srt/models/*.py.
+Source: the ColumnParallelLinear, RowParallelLinear, QKVParallelLinear and ReplicatedLinear of vllm
+0.33 and 0.19 model_executor/models/*.py, model_executor/layers/mamba/*.py, layers/mla.py; sglang
+0.5.23 srt/models/*.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,20 +64,20 @@ if TYPE_CHECKING:
 
 How = Literal["split", "repeat", "pad", "fill"]
 Side = Literal["out", "in"]
-VOCABULARY = 64  # rows to which the vocabulary is padded, on one device too
+VOCABULARY = 64  # rows to a multiple of which the vocabulary is padded, also on one device
 SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
-NEVER = ("norm", "router")  # kinds that every rank has whole
+NEVER = ("norm", "router")  # kinds that are replicated on every rank
 
 
 class CutUnit(NamedTuple):
-    """A unit that cannot be cut in pieces: a `number` of heads, rows or columns; errors call it
-    `what`."""
+    """The `number` of heads, rows or columns that one side has and that cannot be split further;
+    errors call them `what`."""
 
     number: int
     what: str
     how: How = "split"
-    each: int = 1  # rows or columns of one
-    block: int = 1  # rows or columns that have a scale in common
+    each: int = 1  # rows or columns per unit
+    block: int = 1  # rows or columns that share a scale
 
 
 class CutPart(NamedTuple):
@@ -93,12 +93,12 @@ class Cut(NamedTuple):
 
 
 def even(side: Side, size: int, count: int, what: str, how: How = "split") -> Cut:
-    """One part alone."""
+    """Return the cut of a side that has only one part: `size` in `count` equal units."""
     return Cut(side, (CutPart(size, CutUnit(count, what, how)),))
 
 
 def fits(unit: CutUnit, ranks: int, *, grows: bool) -> bool:
-    """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
+    """Return whether units divide. `grows`: the engine pads to 64 rows per rank if 64 do not."""
     if ranks > 1 and unit.block > 1 and units_of_rank(unit, ranks) * unit.each % unit.block:
         return False
     if unit.how == "fill":
@@ -111,8 +111,8 @@ def fits(unit: CutUnit, ranks: int, *, grows: bool) -> bool:
 
 
 def units_of_rank(unit: CutUnit, ranks: int) -> "Fraction":
-    """Units of one rank."""
-    from fractions import Fraction  # here and below: one device does without
+    """Return the units per rank."""
+    from fractions import Fraction  # not needed on one device
 
     if unit.how == "pad":
         padded = align_up(unit.number, VOCABULARY)
@@ -127,7 +127,7 @@ def units_of_rank(unit: CutUnit, ranks: int) -> "Fraction":
 
 
 def share(cut: Cut, ranks: int) -> "Fraction":
-    """The part of that side which one rank has; above one where it is padded."""
+    """Return the share of the cut side that one rank has; above one if it is padded."""
     from fractions import Fraction
 
     whole = sum(p.size for p in cut.parts)
@@ -138,7 +138,7 @@ def share(cut: Cut, ranks: int) -> "Fraction":
 
 
 def in_blocks(cut: Cut, block: tuple[int, int]) -> Iterator[CutUnit]:
-    """Yield what is cut, where so many rows and columns have a scale in common."""
+    """Yield the units to check if blocks of (rows, columns) share a scale."""
     size, side = (block[0], "rows") if cut.side == "out" else (block[1], "columns")
     kind = "groups" if block[0] == 1 else "blocks"
     for p in cut.parts:
@@ -169,8 +169,8 @@ UNITS = {  # names of units -> their sentences
 def check(
     units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str, seen: str, instead: str = ""
 ) -> None:
-    """Raises UsageError for the first unit that does not divide, with the sizes that work, and the
-    sentence `instead`; `seen` is what the engine says then."""
+    """Raise UsageError for the first unit that does not divide, with the sizes that work and the
+    sentence `instead`; `seen` is the engine's own message."""
     kinds = set(units)
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
     if not bad:
@@ -195,12 +195,12 @@ def check(
 
 @frozen_record
 class Site:
-    """A parameter where it stands: what its layer mixes by, and whether a tower holds it."""
+    """A parameter, the mixers of its layer, and whether a vision or audio encoder has it."""
 
     param: Param
     mixers: Sequence[Mixer] = ()
     hidden: int = 0
-    tower_heads: int = 0  # of the tower that it belongs to; 0 is the language model
+    tower_heads: int = 0  # of its encoder; 0 in the language model
     tower: bool = False
 
     @property
@@ -218,7 +218,7 @@ class Site:
         return self.param.kind == "bias"
 
     def heads(self) -> tuple[int, int]:
-        """(query heads, key-value heads); zeros where the layer has neither."""
+        """Return (query heads, KV heads); zeros if the layer has neither."""
         if self.tower:
             return self.tower_heads, self.tower_heads
         crossing = any(word in self.param.name for word in ("cross", "encoder_attn", "EncDec"))
@@ -230,7 +230,7 @@ class Site:
 
 
 def heads_of(mixer: Mixer) -> tuple[int, int] | None:
-    """(query heads, key-value heads) that weights are split by; None of what has neither."""
+    """Return (query heads, KV heads) that weights are split by; None for a mixer without heads."""
     match mixer:
         case Attention() | CrossAttention():
             return mixer.heads, mixer.kv_heads
@@ -245,13 +245,13 @@ def heads_of(mixer: Mixer) -> tuple[int, int] | None:
 
 
 def way(param: Param) -> str:
-    """Return the way in which a parameter is split; "" where our tables do not say."""
+    """Return how a parameter is split, a key of CUTS; "" if its role is in no table."""
     return WAY_OF.get(role_of(param), "")
 
 
 def cut(site: Site) -> Cut | None:
-    """Tell how a module is split among ranks; None if every rank has it whole. Raises
-    UnsupportedError for a matrix whose name is not known."""
+    """Return how a module is split among ranks; None if it is replicated. Raises UnsupportedError
+    for a matrix whose name is not known."""
     if site.param.kind in NEVER:
         return None
     way_of_it = way(site.param)
@@ -307,7 +307,7 @@ def _row(site: Site) -> Cut | None:
 
 
 def _states(site: Site) -> Cut | None:
-    """Mamba 2 holds z, x, B, C and dt in one weight; delta nets divide by heads throughout."""
+    """Return the cut of Mamba 2's fused weight (z, x, B, C, dt), or of a delta net's, by heads."""
     for m in site.mixers:
         if isinstance(m, Mamba2):
             return _mamba2(site, m)
@@ -321,7 +321,7 @@ def _states(site: Site) -> Cut | None:
 def _mamba2(site: Site, mamba: Mamba2) -> Cut:
     heads = CutUnit(mamba.heads, "heads of Mamba 2")
     groups = 2 * mamba.groups * mamba.state
-    if site.outputs <= groups:  # a number a head
+    if site.outputs <= groups:  # one element per head
         return Cut("out", (CutPart(site.outputs, heads),))
     return Cut(
         "out",

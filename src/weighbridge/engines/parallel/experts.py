@@ -1,12 +1,12 @@
-"""The experts of a layer on one rank: a share of each, or a number of them whole.
+"""The experts of a layer on one rank: a slice of each expert, or some of the experts whole.
 
     by width     F / ranks of every expert: its outputs (gate, up) or its inputs (down)
-    by number    E // ranks of them, the first E mod ranks one more
+    by number    E // ranks experts; the first E mod ranks have one more
 
-Where a kernel lays MXFP4 out in a way of its own, `WeightKernel` says what that takes.
+`WeightKernel` gives the sizes if a kernel repacks MXFP4.
 
-Source: vllm 0.33 model_executor/layers/fused_moe/{config,expert_map_manager}.py and
-oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size).
+Source: vllm 0.33 model_executor/layers/fused_moe/{config,expert_map_manager}.py and oracle/mxfp4.py
+(mxfp4_round_up_hidden_size_and_intermediate_size).
 """
 
 from fractions import Fraction
@@ -19,13 +19,13 @@ from weighbridge.engines.parallel.cuts import way
 from weighbridge.engines.parallel.rules import ExpertGroup
 from weighbridge.models.arch.blueprint import Param
 
-MX = 32  # values that share a scale
+MX = 32  # elements per scale
 What = Literal["", "values", "scales", "bias"]  # of MXFP4
 
 
 class ExpertWeight(NamedTuple):
-    """A weight of one of `number` experts of width F, or of all of them in one tensor. `width` 0
-    is what has no F: the bias of the projection down."""
+    """A weight of one of `number` experts of width F, or of all of them in one tensor. `width` is 0
+    if the tensor has no F: the bias of the down projection."""
 
     width: int
     down: bool
@@ -34,8 +34,8 @@ class ExpertWeight(NamedTuple):
 
 
 def routed(param: Param, hidden: int) -> ExpertWeight | None:
-    """Describe the expert weight that a parameter is; None for what belongs to no expert. `hidden`
-    tells F in a parameter that stacks them."""
+    """Return the expert weight that a parameter is, None if it belongs to no expert. `hidden` gives
+    F in a parameter that stacks experts."""
     if param.routed[1] == 1 or param.kind in ("router", "norm"):
         return None
     down = way(param) == "row"
@@ -51,8 +51,8 @@ def part(
     what: What = "",
     more: bool = False,
 ) -> Fraction:
-    """Return the share of an expert tensor that one rank holds. `sides`: whether the tensor has its
-    parameter's outputs, its inputs. `more`: this rank has one expert more than others."""
+    """Return the share of an expert tensor that one rank holds. `sides`: whether the tensor spans
+    its parameter's outputs, its inputs. `more`: this rank has one expert more than others."""
     outputs, inputs = sides
     result = Fraction(1)
     if what:
@@ -63,8 +63,7 @@ def part(
 
 
 def _in_kernel(expert: ExpertWeight, group: ExpertGroup, what: What) -> Fraction:
-    """Return the bytes that MXFP4 takes as the kernel lays it out, over those that the file
-    stores."""
+    """Return the bytes of MXFP4 in the kernel's layout, per byte that the file stores."""
     k = group.kernel
     hidden = align_up(expert.hidden, k.hidden)
     width = align_up(ceil_div(expert.width, group.width), k.columns)
@@ -82,7 +81,7 @@ def _in_kernel(expert: ExpertWeight, group: ExpertGroup, what: What) -> Fraction
 
 
 def _width(param: Param, hidden: int, *, down: bool) -> int:
-    """F, from any weight of an expert."""
+    """Return F, from any weight of an expert; 0 for the bias of the down projection."""
     if param.kind == "expert":
         return param.shape[-1] if down else param.shape[0]
     biased = param.kind == "bias" or param.name.endswith("bias")

@@ -1,12 +1,12 @@
-"""The tensors that a part is loaded as, each with the parameter that it holds or helps to hold.
+"""The tensors that a part is loaded as, each with the parameter it belongs to.
 
-    plain dtype    one a parameter             real format    what its loader makes of it
-    as stored      the checkpoint's tensors, whose names tell the parameter
-    merged         those that engines hold as one, though checkpoints store them apart
-    tables         the cosines and sines that engines make when a model is loaded
+    plain dtype    one per parameter           real format    as its loader creates them
+    as stored      the checkpoint's tensors, whose names give the parameter
+    merged         those that engines fuse into one, though checkpoints store them apart
+    tables         the cosines and sines that engines compute when a model is loaded
 
-Experts that differ by their number alone are one record with a count. Which sides of the matrix
-a tensor has decides what a rank takes of it: a bias has outputs, a scale of the whole has none.
+Experts that differ only by their number are one record with a count. The sides of the matrix that a
+tensor spans decide what a rank takes of it: a bias has outputs, a scale of the whole has none.
 
 Source: packed_modules_mapping of vllm 0.33 model_executor/models/*.py, and
 layers/fused_moe/unquantized_fused_moe_method.py (w13_weight, w2_weight); sglang has the same.
@@ -28,7 +28,7 @@ from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.quantization.scheme import LoaderFacts
 from weighbridge.models.tensors import CheckpointTensor
 
-# Ends of stored names, after the module's or the parameter's own: vllm 0.33
+# Suffixes of stored names, after the module or parameter name: vllm 0.33
 # model_executor/layers/quantization/*.py (create_weights).
 _NEITHER = """
     input_scale weight_global_scale input_global_scale weight_shape quant_map nested_quant_map
@@ -37,7 +37,7 @@ _NEITHER = """
 NEITHER = frozenset(_NEITHER.split())
 OUTPUTS_ALONE = frozenset({"bias", "SCB", "weight_scales"})
 INPUTS_ALONE = frozenset({"g_idx", "weight_g_idx"})
-PACKED_ENDS = ("_blocks", "_scales")  # gpt-oss: no dot before them
+PACKED_ENDS = ("_blocks", "_scales")  # gpt-oss: without a dot before them
 TOGETHER: Mapping[str, str] = {
     "q_proj": "qkv_proj",
     "k_proj": "qkv_proj",
@@ -58,11 +58,11 @@ TOGETHER: Mapping[str, str] = {
     "in_proj_b": "in_proj_ba",
 }
 EXPERTS = ("expert", "experts")
-SEVERAL = ("qkv", "gate_up", "states_qkv")  # stored as one, too
+SEVERAL = ("qkv", "gate_up", "states_qkv")  # also stored as one
 
 
 class TensorPiece(NamedTuple):
-    """`copies` tensors that are alike; `end` is the last part of the first one's name."""
+    """`copies` equal tensors; `end` is the last component of the first one's name."""
 
     param: Param
     end: str
@@ -72,7 +72,7 @@ class TensorPiece(NamedTuple):
 
 
 def pieces(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[TensorPiece]:
-    """Every untied parameter's tensors, in the blueprint's order or the checkpoint's."""
+    """Yield every untied parameter's tensors, in the blueprint's order or the checkpoint's."""
     if choice.as_stored:
         yield from _stored(part)
     elif choice.scheme is None:
@@ -93,7 +93,7 @@ def pieces(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[Tensor
 
 
 def sides(piece: TensorPiece) -> tuple[bool, bool]:
-    """Tell of a tensor whether it has its parameter's outputs, and whether its inputs."""
+    """Return (whether a tensor spans its parameter's outputs, whether its inputs)."""
     numel = _numel(piece.shape)
     if piece.param.kind in ("bias", "norm", "other", "conv"):
         return True, len(piece.shape) > 1
@@ -107,7 +107,7 @@ def sides(piece: TensorPiece) -> tuple[bool, bool]:
 
 
 def unnumbered(name: str) -> str:
-    """The name without the expert's number."""
+    """Return a tensor's name without the expert's number."""
     head, experts, tail = name.partition("experts.")
     return f"{head}experts.{tail.partition('.')[2]}" if experts and tail[:1].isdigit() else name
 
@@ -124,7 +124,7 @@ def _stored(part: ModelPart) -> Iterator[TensorPiece]:
 
 
 def _param(name: str, known: dict[str, Param]) -> Param | None:
-    """The parameter that a stored tensor belongs to, by its unnumbered name."""
+    """Return the parameter that a stored tensor belongs to, by its unnumbered name."""
     if name in known:
         return known[name]
     module = name.rpartition(".")[0]
@@ -149,11 +149,11 @@ def _numel(shape: tuple[int, ...]) -> int:
     return count
 
 
-# Tensors that engines hold as one
+# Tensors that engines fuse into one
 
 
 def merged(param: Param) -> str:
-    """The module that holds the parameter on the device."""
+    """Return the name of the module that holds the parameter on the device."""
     if param.kind in EXPERTS or param.routed[1] > 1:
         before, _, _ = unnumbered(param.name).partition("experts.")
         return f"{before}experts.{'w2' if way(param) == 'row' else 'w13'}"
@@ -163,7 +163,7 @@ def merged(param: Param) -> str:
 
 
 def side_by_side(param: Param) -> bool:
-    """Tell whether a Linear of the engine holds several matrices, of which this is one or all."""
+    """Return whether the engine's Linear for `param` holds several matrices side by side."""
     return role_of(param) in SEVERAL or merged(param) != module(param.name)
 
 
@@ -175,7 +175,7 @@ def side_by_side(param: Param) -> bool:
 #             positions times the factor; LongRoPE: P and the original positions; three-part
 #             positions (Qwen-VL): four times as many
 #
-# vLLM keeps them in the model's dtype, in float32 where FlashInfer rotates (DeepSeek's YaRN without
+# vLLM keeps them in the model's dtype, in float32 if FlashInfer rotates (DeepSeek's YaRN without
 # compilation); SGLang in float32.
 #
 # Source: vllm 0.33 and 0.19 model_executor/layers/rotary_embedding/; sglang 0.5.23
@@ -191,8 +191,8 @@ ROPE = "rope_scaling."
 def tables(
     plan: Blueprint, config: Mapping[str, Any], dtype: DType, latent: DType
 ) -> Iterator[tuple[str, int]]:
-    """(module, bytes) of each. `dtype` is what the engine keeps them in, `latent` those of YaRN
-    beside latent attention."""
+    """Yield (module, bytes) of each rotary table. `dtype` is its dtype in the engine, `latent` that
+    of YaRN's with MLA."""
     text = _text(config)
     for buffer in plan.buffers:
         path, _, last = buffer.name.rpartition(".")
@@ -210,7 +210,7 @@ def tables(
 
 
 def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Return the RoPE settings of one kind of layer. Newer configs have a record for each kind; in
+    """Return the RoPE settings of a kind of layers. Newer configs have a record for each kind; in
     Gemma 3's older ones they scale full attention only."""
     record = text.get("rope_parameters") or text.get("rope_scaling") or {}
     if not isinstance(record, Mapping):
@@ -222,8 +222,8 @@ def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
-    """Positions that the table holds. Raises BadFileError for values that are none, and for more
-    than any engine could hold."""
+    """Return the positions in the table. Raises BadFileError for values that are not positions, and
+    for more than any engine could hold."""
     known = _whole(text, "max_position_embeddings") or 8192
     original = _whole(rope, "original_max_position_embeddings", ROPE) or known
     factor = _factor(rope)
@@ -243,7 +243,7 @@ def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
 
 
 def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
-    """0 where it is missing."""
+    """Return a whole number of a config record, 0 if it is missing."""
     value = record.get(name)
     if value is None:
         return 0
@@ -273,7 +273,7 @@ def rope_type(rope: Mapping[str, Any]) -> str:
 
 
 def _width(text: Mapping[str, Any], kind: str, rope: Mapping[str, Any], rotated: int) -> int:
-    """Proportional rotation (Gemma 4) has a column for every value of the head."""
+    """Return the columns; proportional rotation (Gemma 4) has one per element of the head."""
     if rope_type(rope) != "proportional":
         return rotated
     names = ("global_head_dim", "head_dim") if kind.startswith("full") else ("head_dim",)
@@ -281,7 +281,7 @@ def _width(text: Mapping[str, Any], kind: str, rope: Mapping[str, Any], rotated:
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The language model's config, where a model holds one."""
+    """Return the language model's config, also if it is nested in another model's."""
     for name in ("text_config", "llm_config", "language_config", "thinker_config"):
         inner = config.get(name)
         if isinstance(inner, Mapping):
@@ -290,5 +290,5 @@ def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _repeated(path: str) -> bool:
-    """Older classes have a copy in every layer; engines share one."""
+    """Return whether a buffer repeats one of layer 0: older classes do; engines share one."""
     return any(part.isdigit() and part != "0" for part in path.split("."))

@@ -1,4 +1,4 @@
-"""Every tensor of a model with the way it is shared, `holding`, and what one rank has, `hold`."""
+"""All tensors of a model and how each is split (`holding`), and those of one rank (`hold`)."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
@@ -42,24 +42,24 @@ from weighbridge.models.quantization.floats import block_of
 from weighbridge.models.quantization.integers import group_of
 from weighbridge.models.quantization.scheme import width
 
-# Engines have a Linear for every expert, as transformers had up to version 4.
+# Engines have a Linear per expert, as transformers had up to version 4.
 LOADER = 4
-LANGUAGE = "language model"  # what a blueprint calls the part that is no tower
+LANGUAGE = "language model"  # a blueprint's name of the part that is no encoder
 TOWERS = {"vision tower": "image", "audio tower": "audio"}
-# MLA's up-projection: decoding multiplies by its two halves apart, unpacked.
+# MLA's up-projection: decoding multiplies by its two halves separately, dequantized.
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
 SCALES = ("weight_scale", "scales")  # of blocks, with and without _inv, and of groups
-# GPTQ's and AWQ's kernels of experts halve groups that do not divide, down to this; those of
-# compressed-tensors take what there is (vllm 0.33 moe_wna16.py, sglang 0.5.23 the same)
+# GPTQ's and AWQ's expert kernels halve groups that do not divide, down to this; those of
+# compressed-tensors take any size (vllm 0.33 moe_wna16.py, sglang 0.5.23 the same)
 HALVED = 32
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
 class Where(NamedTuple):
-    """The layer, or whether it stands before or behind all layers; on every pipeline stage;
-    or a copy that only the last of several stages needs."""
+    """Where a tensor is: in a `layer`, before or behind all layers, on every pipeline stage, or as
+    a copy that only the last of several stages needs."""
 
     layer: int | None = None
     behind: bool = False
@@ -68,7 +68,7 @@ class Where(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """`copies` equal tensors on their way to a device, in the tensor `module` and `end` name."""
+    """`copies` equal tensors that go to a device, into the tensor that `module` and `end` name."""
 
     module: str
     end: str
@@ -80,17 +80,17 @@ class Shard(NamedTuple):
     expert: ExpertWeight | None = None
     sides: tuple[bool, bool] = (True, True)
     tower: bool = False
-    attends: bool = False  # of attention or the embedding, which groups of ranks have each
-    shared: bool = False  # an expert that every token uses, whole where tokens are shared out
+    attends: bool = False  # of attention or the embedding, which each group of ranks has
+    shared: bool = False  # an expert of every token, replicated if ranks divide tokens
     what: What = ""  # of MXFP4
     matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
-    block: tuple[int, int] | None = None  # (rows, columns) of a matrix that one of these scales has
+    block: tuple[int, int] | None = None  # (rows, columns) of a matrix per scale in this tensor
     common: bool = False  # an expert that every token uses
 
 
 class RankPlace(NamedTuple):
-    """One device: its layers, whether it is on the first or the last stage, and how many others it
-    shares with."""
+    """One device: its layers, whether it is on the first or the last stage, and the ranks it shares
+    tensors with."""
 
     first: bool
     last: bool
@@ -98,16 +98,16 @@ class RankPlace(NamedTuple):
     tensor: int
     group: ExpertGroup
     more: bool = False  # one expert more than others have
-    whole_shared: bool = False  # tokens are shared out over ranks
-    groups: int = 1  # of ranks, which have attention each
+    whole_shared: bool = False  # ranks divide tokens for the experts
+    groups: int = 1  # groups of ranks, each with all of attention
 
     def ranks(self, shard: Shard) -> int:
-        """Count the ranks among which `h` is split."""
+        """Return the number of ranks among which `shard` is split."""
         return self.tensor // self.groups if shard.attends else self.tensor
 
 
 def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, ...]:
-    """`spread`: over tensor-parallel ranks, so that every matrix must have a known name."""
+    """Return all shards. `spread`: over tensor-parallel ranks, which need known names."""
     return tuple(
         h for part in subject.model.parts for h in _part(subject, part, rules, spread=spread)
     )
@@ -116,8 +116,8 @@ def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, .
 def units(
     shards: Sequence[Shard], *, whole_shared: bool = False
 ) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
-    """Collect the units that must divide: by the ranks that share attention, by the tensor ranks,
-    and by those that split experts. A tower whose heads do not divide is whole."""
+    """Return the units that must divide: by the ranks of attention, by the tensor ranks, and by
+    those that split experts. An encoder whose heads do not divide is replicated."""
     split = [h for h in shards if h.cut and not (h.tower or (h.common and whole_shared))]
     cuts = [(h.attends, h.cut) for h in split if h.cut]
     attention = {p.unit for attends, c in cuts if attends for p in c.parts}
@@ -129,8 +129,7 @@ def units(
 
 
 def _columns(expert: ExpertWeight, block: tuple[int, int] | None) -> Iterator[CutUnit]:
-    """Yield the units of an expert that are cut: rows of its first matrices, columns of its
-    last."""
+    """Yield the units of an expert's split: rows of its first matrices, columns of its last one."""
     if expert.width:
         cut_of_width = even(
             "in" if expert.down else "out", expert.width, expert.width, "columns of each expert"
@@ -140,8 +139,8 @@ def _columns(expert: ExpertWeight, block: tuple[int, int] | None) -> Iterator[Cu
 
 
 def hold(shards: Sequence[Shard], place: RankPlace) -> tuple[PlacedTensor, ...]:
-    """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
-    first part does."""
+    """Return the tensors of one rank in the order of the checkpoint; a fused tensor has the place
+    of its first part."""
     sums: dict[tuple[str, str, str], int] = {}
     for h in shards:
         if present(h.where, place):
@@ -163,8 +162,7 @@ def present(where: Where, place: RankPlace) -> bool:
 
 
 def side(shard: Shard, place: RankPlace, which: Literal["out", "in"]) -> Fraction:
-    """Return the part of one side of a matrix that a device has, of matrices that are no
-    expert's."""
+    """Return the share of one side of a matrix that a device has, for matrices outside experts."""
     if shard.cut is None or shard.cut.side != which or (shard.shared and place.whole_shared):
         return NO_CUT
     return _share(shard.cut, place.ranks(shard))
@@ -213,7 +211,7 @@ def _part(subject: Subject, part: ModelPart, rules: SplitRules, *, spread: bool)
 
 
 class _ShardReader:
-    """Questions to every parameter of one part: where it stands and how it is cut."""
+    """Reads each parameter of one part: where it is placed and how it is split."""
 
     def __init__(
         self,
@@ -237,15 +235,15 @@ class _ShardReader:
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = rules.of_class(outer).library_towers
         self.equal_values = differs(subject.model_type, "keys_as_values")
-        self.alike: dict[Hashable, Shard] = {}  # the first of those that differ in layers alone
+        self.alike: dict[Hashable, Shard] = {}  # the first of those that differ only in layers
 
     def held(self, piece: TensorPiece) -> Shard:
-        """Describe one tensor's shard. Layers of one kind are read once, of the first of them."""
+        """Return the shard of one tensor. Layers of one kind are read once, from the first."""
         p = piece.param
         layer = layer_of(p.name)
         if layer is None:
             return self._held(piece)
-        mixing = id(mixers(self.subject, p.name, layer))  # the subject holds it
+        mixing = id(mixers(self.subject, p.name, layer))  # the subject keeps the tuple alive
         part = self.plan.part(p.name)
         key = (unnumbered(p.name), part, mixing, p.shape, p.kind, p.routed, *piece[1:])
         first = self.alike.get(key)
@@ -292,7 +290,7 @@ class _ShardReader:
     def _in_groups(
         self, piece: TensorPiece, expert: ExpertWeight | None, size: int
     ) -> tuple[int, int] | None:
-        """Raises UnsupportedError for inputs that are no whole groups, on one device too."""
+        """Return the block (1, size). Raises UnsupportedError for partial groups of inputs."""
         if expert is not None and self.form.startswith("w"):
             return None
         size = min(size, HALVED) if expert else size
@@ -320,7 +318,7 @@ class _ShardReader:
             return Where(everywhere=self.rules.towers_everywhere)
         layer = layer_of(param.name)
         if layer is not None and _encoder(self.subject, param.name) is not None:
-            return Where(everywhere=True)  # its layers are not those that are shared out
+            return Where(everywhere=True)  # its layers are not split over stages
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
@@ -333,7 +331,7 @@ class _ShardReader:
         return role_of(param) in VOCAB and not self.behind and where.layer is None
 
     def doubled(self, piece: TensorPiece) -> Iterator[Shard]:
-        """Values beside keys that they are equal to: engines have room for both."""
+        """Yield the values equal to stored keys: engines have room for both."""
         p = piece.param
         if not self.equal_values or KEYS not in p.name:
             return
@@ -383,12 +381,12 @@ def _what(piece: TensorPiece) -> What:
 
 
 def _encoder(subject: Subject, name: str) -> Body | None:
-    """The encoder that a decoder attends to, if the parameter is one of its own."""
+    """Return the encoder that a decoder attends to, if the parameter is in it."""
     return subject.body.encoder if "encoder." in name else None
 
 
 def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
-    """Return the mixers of the layer in which a parameter stands."""
+    """Return the mixers of a parameter's layer, () outside of layers."""
     body = _encoder(subject, name) or subject.body
     if layer is None:
         return ()
@@ -398,8 +396,8 @@ def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
 
 
 def _absorbed(reader: _ShardReader, piece: TensorPiece, choice: FormatChoice) -> Iterator[Shard]:
-    """The halves of MLA's up-projection in the model's dtype: views of it in vLLM where it is not
-    packed, copies in SGLang."""
+    """Yield the halves of MLA's up-projection in the model's dtype: views of it in vLLM if it is
+    not quantized, copies in SGLang."""
     p = piece.param
     if not p.name.endswith(UP) or piece.end not in ("weight", "qweight", "weight_packed"):
         return
@@ -410,7 +408,7 @@ def _absorbed(reader: _ShardReader, piece: TensorPiece, choice: FormatChoice) ->
 
 
 def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
-    """Keys and values of layers that use another's cache, which no checkpoint fills."""
+    """Yield the keys and values of layers that use another's cache, which no checkpoint fills."""
     if not reader.rules.shared_hold or not reader.keys:
         return
     for i, layer in enumerate(reader.subject.layers):
@@ -423,7 +421,7 @@ def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
 
 
 def _copies(reader: _ShardReader, choice: FormatChoice) -> Iterator[Shard]:
-    """Heads that are tied to the embedding, which the last of several stages has again."""
+    """Yield the heads tied to the embedding, which the last of several stages has again."""
     if reader.split.embedding:
         return
     for p in reader.plan.counted:
