@@ -2,11 +2,11 @@
 
 Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the same name. Its own:
 
-    -mla      how latent attention is computed and stored (llama_cpp/graphs/latent_modes.py)
-    -amb      MiB of scores, or of unfolded keys and values, at once
+    -mla      how MLA is computed and its cache stored (llama_cpp/graphs/latent_modes.py)
+    -amb      MiB of attention scores, or of decompressed keys and values, at once
     -fmoe     gate, up and activation of experts in one operation
-    -rtr      matrices in host memory are packed for the processor (llama_cpp/rules.py)
-    types     IQ2_K to IQ6_K, trellis types, and rows packed for processors (_R4, _R8)
+    -rtr      matrices in host memory are repacked for the CPU (llama_cpp/rules.py)
+    types     IQ2_K to IQ6_K, trellis types, and types with interleaved rows for CPUs (_R4, _R8)
 """
 
 from weighbridge.engines.engine import Engine

@@ -14,7 +14,7 @@ OWN = flags(TABLE, IkLlamaCpp)
 
 
 def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
-    """One slot, flash attention, and latents that are used as they are."""
+    """Return the defaults of its programs: one slot, flash attention, MLA mode 3."""
     return llama_cpp.defaults(reading, slots=1, flash="on", latents=3)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
-    """Raises UsageError for settings that ik_llama.cpp refuses."""
+    """Return the memory of a workload. Raises UsageError for settings that ik_llama.cpp refuses."""
     build = number(w)
 
     def laid_out(asked: "Infer") -> DeviceHoldings:
@@ -36,18 +36,18 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
-    """Tell whether `infer` would say that it surely fits: for searches."""
+    """Return whether `infer` would find that the workload surely fits: for searches."""
     return search.holds(hold(subject, w, budget, number(w)), subject, w, budget)
 
 
 def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
-    """The numbers of `infer` alone, elsewhere."""
+    """Return a probe of other settings, which gives only the bytes of `infer`'s answer."""
     build = number(w)
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def places(subject: Subject, w: "Infer", budget: Budget, fits: Fits) -> Iterator[PlacedWay]:
-    """Yield ways to place it over cards and host memory: that `fits` takes, where there are."""
+    """Yield splits of the model over cards and host memory: those that `fits` accepts, if any."""
     build = number(w)
     yield from placing.ways(
         lambda v: hold(subject, v, budget, build),
@@ -79,7 +79,7 @@ def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> Dev
 __all__ = ["holds", "infer", "places", "probe"]
 
 
-# The launch: llama.cpp's effective settings, and its own
+# The launch: llama.cpp's effective settings, and those of ik_llama.cpp
 
 MODES = (0, 1, 2, 3)
 

@@ -62,7 +62,7 @@ BASE = LlamaCppRules(
 
 @cache
 def ik_rules(build: int) -> tuple[LlamaCppRules, Defaults]:
-    """(llama.cpp's rules as they are here, defaults of what is its own)"""
+    """Return (llama.cpp's rules as of an ik_llama.cpp build, defaults of its own settings)."""
     defaults = by_release(Defaults(), CHANGES, build)
     base = by_release(BASE, GRAPHS, build)
     packed = products(build)
