@@ -1,19 +1,18 @@
-"""Linears that have an adapter: a low-rank one beside the base.
+"""Linears with a LoRA adapter: a low-rank product added to the base.
 
     y = base(x) + B(A(dropout(x))) * scaling        A [r, in], B [out, r]
 
     DoRA    y = base(x) + (s - 1) base(x) + s B(A(x)) * scaling,  s = magnitude / |W + B A|
     fused   y = base(x);  y += x A B * scaling: Unsloth's LoRA_W, LoRA_QKV and LoRA_MLP
 
-PEFT casts the input to the adapter's dtype first, for every adapter anew. DoRA makes B A of a
-matrix of ones and zeros, and adds it to the weights, in every forward. What bitsandbytes packs in 4
-bits is cloned behind its product.
+PEFT casts the input to the adapter's dtype first, again for every adapter. DoRA makes B A from an
+identity matrix, and adds it to the weights, in every forward. The output of a 4-bit linear of
+bitsandbytes is cloned.
 
-Unsloth casts A and B to the dtype of x, and makes nothing as wide as x but what the base gives. x
-is kept once, whatever reads it; what the last linear of a feed-forward reads is not, for it is made
-again in backward. Dropout keeps a mask. It is so where all linears that one kernel runs have
-adapters and none of them a bias: others, and DoRA, run as PEFT's, the feed-forward among them as
-transformers'.
+Unsloth casts A and B to the dtype of x, and makes nothing as wide as x except the base's output. x
+is kept once, whatever reads it; the input of an MLP's last linear is not kept but recomputed in
+backward. Dropout keeps a mask. This holds if all linears of one kernel have adapters and none a
+bias: other linears, and DoRA, run as PEFT's, and the MLP with them as transformers'.
 
 Source: PEFT 0.21 tuners/lora/layer.py (Linear.forward), bnb.py, dora.py; unsloth 2026.10.9
 kernels/fast_lora.py, kernels/utils.py (matmul_lora), models/llama.py (patch_peft_model).
@@ -34,8 +33,8 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 
 
 class LoraLinear:
-    """Stands in for the linear `base`. `packed`: a linear of bitsandbytes, behind which PEFT's own
-    layer stands, which casts under autocast alone."""
+    """Replaces the linear `base` by LoRA's. `packed`: `base` is a linear of bitsandbytes or
+    converts like one; PEFT's own layer around it casts inputs only without autocast."""
 
     __slots__ = ("a", "b", "base", "biased", "magnitude", "p", "packed", "weight")
 
@@ -48,7 +47,7 @@ class LoraLinear:
         self.b = b
         self.p = rate
         self.magnitude: LeafTensor | None = None
-        self.biased = False  # DoRA takes the bias off what the base gave
+        self.biased = False  # DoRA subtracts the bias from the base's output
         converting = isinstance(base, Dequantized) and base.kernel.keeps == "input"
         self.packed = converting or isinstance(base, (Linear4, Linear8))
 
@@ -103,27 +102,27 @@ class LoraLinear:
         scaled = m.new(low.shape, low.dtype)
         whole = m.new(weight.shape, weight.dtype)
         del scaled
-        norm = m.new((self.b.shape[0],), weight.dtype)  # one an output, however the weight lies
+        norm = m.new((self.b.shape[0],), weight.dtype)  # one per output, in any layout of weight
         del whole
         return norm
 
 
 class Stacked:
-    """Stands in for the stacked weights of all experts, or for a router's (ParamWrapper)."""
+    """Replaces the stacked weights of all experts, or a router's (ParamWrapper)."""
 
     __slots__ = ("a", "b", "base")
 
     def __init__(self, a: LeafTensor, b: LeafTensor, base: Wrap | None = None) -> None:
         self.a = a
         self.b = b
-        self.base = base  # that unpacks them
+        self.base = base  # dequantizes them
 
     def __call__(self, m: Machine, weight: Tensor) -> Tensor:
         return adapted(m, weight if self.base is None else self.base(m, weight), self.a, self.b)
 
 
 class Plain:
-    """A linear as the class has it: no adapter, weights as they are."""
+    """A linear as the class has it: no adapter, unquantized weights."""
 
     __slots__ = ("bias", "weight")
 
@@ -143,14 +142,14 @@ TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"
 
 
 def fuses(name: str, adapted: Collection[str], params: Mapping[str, LeafTensor]) -> bool:
-    """Tell whether one of Unsloth's kernels runs the linear `name`."""
+    """Return whether one of Unsloth's kernels runs the linear `name`."""
     path, _, last = name.rpartition(".")
     beside = [f"{path}.{x}" for names in TOGETHER if last in names for x in names]
     return bool(beside) and all(x in adapted and f"{x}.bias" not in params for x in beside)
 
 
 class FusedLora:
-    """Stands in for the linear `base` at `path`."""
+    """Replaces the linear `base` at `path` by Unsloth's."""
 
     __slots__ = ("a", "b", "base", "keeps", "p")
 

@@ -1,8 +1,8 @@
 """Layers of a step that are alike, so that a few of each kind are walked (splice.py).
 
-Layers are of one kind where their blocks, the names, shapes and dtypes of their parameters, and
-what stands in for their linears are the same, and they are called with the like. Whether layers of
-a kind ask the same of memory is not taken for granted: those that are walked must have.
+Layers are of one kind if their blocks, the names, shapes and dtypes of their parameters, and the
+replacements of their linears are equal, and they are called with like arguments. That layers of a
+kind allocate alike is not assumed: those that are walked must have.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ from weighbridge.training.forward.splice import SplicedLayer, Splices, UnlikeLay
 from weighbridge.training.forward.step import BuiltModel
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
+Facts = Callable[[int], Hashable]  # layer number -> what a class does there beyond its block
 Whole = Callable[[Tensor], Tensor]
 PLAIN = (int, float, str, bool, type(None), type, DType, CodeType)
 
 
 class LayerPlace(NamedTuple):
-    """The place of a layer: its kind, and its number among all of its stack."""
+    """The place of a layer: its kind, and its number in its stack."""
 
     kind: int
     number: int
@@ -34,11 +34,11 @@ class LayerPlace(NamedTuple):
 
 
 class Alike:
-    """The layers of one run, by their paths, and what is known of their kinds."""
+    """The layers of one run, by path, and the kinds they belong to."""
 
     def __init__(self, built: BuiltModel, facts: Facts, splices: Splices) -> None:
         self._splices = splices
-        self._left = LAYERS if depth(built.body) > LAYERS else None  # that may be walked
+        self._left = LAYERS if depth(built.body) > LAYERS else None  # layers that may be walked
         self._places: dict[str, LayerPlace] = {}
         names = _by_layer(built)
         inner = built.body.encoder.blocks if built.body.encoder is not None else ()
@@ -54,7 +54,7 @@ class Alike:
     ) -> None:
         paths = {p.path for p in layers}
         if len(paths) < len(layers) or len(layers) != len(blocks):
-            return  # a layer stands for several
+            return  # one path is used for several layers
         layers_of: dict[Hashable, list[tuple[int, str]]] = {}
         for i, (p, block) in enumerate(zip(layers, blocks, strict=True)):
             key = block, facts(i), *names[p.path].told
@@ -66,8 +66,8 @@ class Alike:
                 self._places[path] = LayerPlace(kind, i, layer)
 
     def run(self, m: Machine, p: Module, called: tuple[Any, ...], whole: Whole) -> Whole:
-        """The layer at `p`, walked or spliced; `called`: the function and what it is called with,
-        and all that it depends on besides."""
+        """Return the function that runs the layer at `p`, walked or spliced. `called`: the layer's
+        function, its arguments, and all else that it depends on."""
         go_on()
         place = self._places.get(p.path)
         walked = self._counted(whole)
@@ -92,7 +92,7 @@ class Alike:
         return run
 
     def _counted(self, whole: Whole) -> Whole:
-        """Count the layers that a very deep model walks whole: few may be."""
+        """Return `whole`, which in a very deep model raises an error after LAYERS calls."""
         if self._left is None:
             return whole
 
@@ -107,13 +107,13 @@ class Alike:
 
 
 def _cast(m: Machine, params: Sequence[LeafTensor]) -> tuple[int, ...]:
-    """The parameters that autocast has cast before, as a second batch finds them: they are not
-    cast again."""
+    """Return the indices of parameters that autocast has cast before, as a second batch finds them:
+    they are not cast again."""
     return tuple(i for i, p in enumerate(params) if id(p) in m.casts) if m.casts else ()
 
 
 def _trained(values: Iterable[Any]) -> bool:
-    """Tell whether a layer is given more than its input that has a gradient."""
+    """Return whether a layer has another argument than its input with a gradient."""
     for x in values:
         if isinstance(x, Tensor):
             if x.requires_grad:
@@ -127,7 +127,7 @@ def _trained(values: Iterable[Any]) -> bool:
 
 
 class _Names:
-    """The parameters of a layer, and what tells it from others."""
+    """The parameters of a layer, and what distinguishes it from others."""
 
     __slots__ = ("params", "told")
 
@@ -137,7 +137,7 @@ class _Names:
 
 
 class _Number:
-    """Stand in the key of a kind for the number of a layer, in which alike ones differ."""
+    """Placeholder of a layer's number in the key of a kind, in which alike layers differ."""
 
 
 def _by_layer(built: BuiltModel) -> dict[str, _Names]:
@@ -157,7 +157,7 @@ def _by_layer(built: BuiltModel) -> dict[str, _Names]:
 
 
 def _description(value: Any) -> Hashable:
-    """Return what tells a value from another one of its kind, where that is not its identity."""
+    """Return what distinguishes a value from others of its type, without its identity."""
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, Tensor):
@@ -174,7 +174,7 @@ def _description(value: Any) -> Hashable:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """List the fields of a record, or what stands in for a linear."""
+    """Return the fields of a record, or of a linear's replacement."""
     if isinstance(value, (Module, Machine, BuiltModel)):
         return ()
     names = fields_of(value) or getattr(value, "__slots__", ())

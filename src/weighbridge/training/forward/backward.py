@@ -1,16 +1,16 @@
 """Backward as torch's engine runs it (torch/csrc/autograd/engine.cpp).
 
 order       the node that was made last goes first; leaves before all others
-sums        what arrives second is added to what is there, in place where nobody else holds it
+sums        a second gradient is added to the first, in place if nobody else holds that
             (input_buffer.cpp, can_accumulate_inplace)
-leaves      take what arrives where nobody else holds it, else a copy of it
+leaves      take the gradient itself if nobody else holds it, else a copy of it
             (functions/accumulate_grad.h)
-saved       tensors go when their node has run
+saved       tensors are freed when their node has run
 
-Whether one place alone holds a tensor is told by CPython's count of references. The count includes
+Whether only one place holds a tensor is decided by CPython's reference count. The count includes
 the reference that the call itself makes. Those of local variables and arguments are counted up to
 Python 3.13 and borrowed, so not counted, from 3.14 on. Every version counts an item of a list or a
-tuple, and an attribute, as one for its place and one for the call: so these alone are asked after.
+tuple, and an attribute, as one for its place and one for the call: so only these are queried.
 Source: Python 3.14, "What's New", "Other language changes": the interpreter avoids some changes of
 reference counts when it loads objects onto the operand stack.
 """
@@ -29,14 +29,14 @@ from weighbridge.training.forward.tape import SpliceTape
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 GRADIENTS, TEMPORARIES = "gradients", "temporaries"
-BETWEEN = 32  # nodes: after so many is asked whether the answer is still wanted
+BETWEEN = 32  # nodes between two checks whether the answer is still wanted
 
 
 def backward(
     m: Machine, loss: Tensor, grad: Tensor | None = None, *, name: str = TEMPORARIES
 ) -> None:
-    """Accumulates `.grad` of all parameters that `loss` was made from; what is made meanwhile
-    counts as `name`."""
+    """Accumulate `.grad` of all parameters that `loss` depends on; memory taken meanwhile counts as
+    `name`."""
     root = loss.node
     if root is None:
         raise UnsupportedError(sentence("no_loss_part"))
@@ -84,7 +84,7 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
 
 
 def _in_turn(ready: list[tuple[int, GradNode]]) -> Iterator[GradNode]:
-    """Take the nodes, the youngest first, as others make them ready."""
+    """Yield the nodes, the youngest first, as others make them ready."""
     for number in count():
         if not ready:
             return
@@ -94,7 +94,7 @@ def _in_turn(ready: list[tuple[int, GradNode]]) -> Iterator[GradNode]:
 
 
 def _dependencies(root: GradNode) -> dict[Any, int]:
-    """Count the gradients that each node and parameter will be given."""
+    """Return the number of gradients that each node and parameter will get."""
     waits: dict[Any, int] = {}
     seen = {root}
     todo = [root]
@@ -121,7 +121,7 @@ def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
 
 
 def _owned(buffer: list[Any], slot: int) -> bool:
-    """Tell whether nobody but the buffer can see the tensor or its memory."""
+    """Return whether only the buffer refers to the tensor and its memory."""
     return not shared(buffer, slot) and holders(buffer[slot]) == 1
 
 
@@ -133,7 +133,7 @@ def _sum(m: Machine, buffer: list[Any], slot: int, gradient: Tensor) -> None:
 
 
 def accumulate(m: Machine, leaf: LeafTensor, buffer: list[Any]) -> None:
-    """Make what came for a parameter its gradient, or a part of it; then run its hooks."""
+    """Set or add a parameter's gradient from `buffer`; then run its hooks."""
     if buffer[0] is None:
         return
     owned, tape = not shared(buffer, 0), m.heap.watch
@@ -158,17 +158,17 @@ def _taken(m: Machine, leaf: LeafTensor, buffer: list[Any], *, owned: bool) -> N
         call(m, leaf)
 
 
-# ---- who else holds a tensor
+# ---- other references to a tensor
 
 
 PLACE_AND_CALL = 2
 
 
 def shared(places: Sequence[Any], index: int) -> bool:
-    """Say whether anything but `places[at]` refers to the object that stands there."""
+    """Return whether anything but `places[index]` refers to the object there."""
     return getrefcount(places[index]) > PLACE_AND_CALL
 
 
 def holders(t: Any) -> int:
-    """Count the tensors, views and others that refer to the storage of the tensor `t`."""
+    """Return the number of tensors, views included, that refer to the storage of `t`."""
     return getrefcount(t.storage) - 1

@@ -1,12 +1,12 @@
-"""BOFT: what a linear reads is turned by a matrix [in, in] that is made of small blocks in every
-forward, and what it gives is scaled.
+"""BOFT: a linear's input is rotated by a matrix [in, in], made of small blocks in every forward,
+and its output is scaled.
 
     y = base(x (P^T B P)) * s       B: blocks on the diagonal, each of them orthogonal (Cayley)
 
-P, which puts the blocks in order, lies beside every linear as a whole matrix in float32, and is
-copied into the input's dtype in every forward. Such a copy, an identity and the product of all are
-kept for backward: three matrices [in, in]. Source: PEFT 0.21 tuners/boft/layer.py (Linear.forward,
-cayley_batch), without its CUDA extension, which is built where a compiler is there.
+P, the permutation of the blocks, is stored for every linear as a full float32 matrix and cast to
+the input's dtype in every forward. That copy, an identity and the product of all are kept for
+backward: three matrices [in, in]. Source: PEFT 0.21 tuners/boft/layer.py (Linear.forward,
+cayley_batch), without its CUDA extension, which is built if there is a compiler.
 """
 
 from weighbridge.base.dtypes import FLOAT32, INT32
@@ -18,8 +18,8 @@ from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 
 class Butterfly:
-    """Stands in for the linear `base`; `blocks` [n, b, b] and `scales` [out, 1] are trained, and
-    `places` [in, in] lies beside them."""
+    """Replaces the linear `base`; `blocks` [n, b, b] and `scales` [out, 1] are trained, `places`
+    [in, in] is a constant."""
 
     __slots__ = ("base", "blocks", "places", "scales")
 
@@ -47,7 +47,7 @@ class Butterfly:
 
 
 def _orthogonal(m: Machine, blocks: LeafTensor) -> Tensor:
-    """(1 + Q)^-1 (1 - Q) of a skew-symmetric Q: a system of equations for each block."""
+    """Return (1 + Q)^-1 (1 - Q) of a skew-symmetric Q, by solving a linear system per block."""
     skew = scale(m, sub(m, blocks, blocks))
     left, right = m.new(skew.shape, FLOAT32), m.new(skew.shape, FLOAT32)
     factors = m.new(skew.shape, FLOAT32)

@@ -1,12 +1,11 @@
-"""Layers that forget what they save and are computed again in backward.
+"""Activation checkpoints: layers that drop what they save and are recomputed in backward.
 
     checkpoint(m, layer, x)                     torch.utils.checkpoint, use_reentrant=False
     checkpoint(m, layer, x, reentrant=True)     the older form
 
-Without reentry only what saved tensors would be is forgotten: at the first that is asked for, the
-layer runs again up to the last one of them (early stop). With it the layer runs without gradients
-and, in backward, whole and with its own backward at once.
-Source: torch 2.13 torch/utils/checkpoint.py.
+Without reentry only the saved tensors are dropped: when the first is needed, the layer runs again
+up to the last one (early stop). With it the layer runs without gradients and, in backward, again in
+full, followed at once by its own backward. Source: torch 2.13 torch/utils/checkpoint.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +22,9 @@ Choice = Callable[[str], bool]
 
 
 def every_second_product() -> Choice:
-    """Choose what torchtitan keeps of a layer: attention, batched products, sums and messages of
-    ranks, and of the products the first, third and so on; a router's is no product of these
-    (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block; later
+    """Return torchtitan's choice of what to keep of a layer: attention, batched products, sums and
+    communication of ranks, and of the products the first, third and so on; a router's does not
+    count (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block; later
     distributed/activation_checkpoint.py, per_op_sac_force_recompute_mm_shapes_by_fqns)."""
     products = 0
 
@@ -38,11 +37,11 @@ def every_second_product() -> Choice:
 
 
 class _StopError(Exception):
-    """All that was asked for is there again."""
+    """All saved tensors are recomputed."""
 
 
 class _Holder:
-    """Stands for a saved tensor; called, it gives the one that was computed again."""
+    """Placeholder of a saved tensor; called, it returns the recomputed one."""
 
     __slots__ = ("__weakref__", "frame", "number")
 
@@ -55,7 +54,7 @@ class _Holder:
 
 
 class Frame:
-    """One checkpointed region: how it is run again, and what of it is saved."""
+    """One checkpointed region: how to run it again, and what of it is saved."""
 
     def __init__(self, m: Machine, layer: Layer, args: tuple[Any, ...]) -> None:
         self.m = m
@@ -66,14 +65,14 @@ class Frame:
         self.seen = 0
         self.holders: list[ref[_Holder]] = []
         self.kept: dict[int, Any] = {}
-        self.away = False  # the input is in host memory until it is asked for
+        self.away = False  # the input is in host memory until it is needed
         self.again = False
-        self.made = 0  # results, in this run of the layer
-        self.chooses: Choice | None = None  # whose results are kept
+        self.made = 0  # results so far, in this run of the layer
+        self.chooses: Choice | None = None  # kinds of results that are kept
         self.results: list[Any] = []
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
-        """A result that may be kept; computed again, it is what was kept, and kept no longer."""
+        """Return a new result, kept if chosen; recomputed, the kept one, which is then freed."""
         assert self.chooses is not None
         number, self.made = self.made, self.made + 1
         if not self.again:
@@ -84,8 +83,8 @@ class Frame:
         return self.m.new(shape, dtype) if storage is None else Computed(shape, dtype, storage)
 
     def given(self, kind: str, x: Tensor) -> Tensor:
-        """What a region was given whose results are kept, and which is kept among them; computed
-        again, the region has what was kept."""
+        """Return a region's input, which is kept like a result if `chooses` takes it; recomputed,
+        it is what was kept."""
         assert self.chooses is not None
         number, self.made = self.made, self.made + 1
         if not self.again:
@@ -95,7 +94,7 @@ class Frame:
         return x if storage is None else Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
     def pack(self, saved: list[Any]) -> list[Any]:
-        """Return what a node keeps instead of saved tensors: their numbers here."""
+        """Return what a node keeps instead of saved tensors: placeholders with their numbers."""
         if self.again:
             return self._keep(saved)
         holders: list[Any] = []
@@ -110,13 +109,13 @@ class Frame:
         return holders
 
     def ahead(self, saved: Sequence[Any]) -> None:
-        """Keep what an operator is about to save of its inputs, where it is the last of all."""
+        """Keep inputs that an operator is about to save, if they are the last ones needed."""
         coming = sum(t is not None for t in saved)
         if self.again and coming and self.seen + coming == self.count:
             self._keep(list(saved))
 
     def _keep(self, saved: list[Any]) -> list[Any]:
-        """Keep the tensors that are made again, but for those that nobody can ask for any more."""
+        """Keep recomputed tensors, except those whose node is gone."""
         for t in saved:
             if t is None:
                 continue
@@ -162,9 +161,9 @@ def checkpoint(
     away: bool = False,
     chooses: Choice | None = None,
 ) -> Any:
-    """Run `layer(*args)` and forget what it saved, to run it again in backward. The first argument
-    is the activation that runs through; where it is kept `away`, in host memory. `chooses` says of
-    which products and attentions the results are kept: then they are not computed again
+    """Run `layer(*args)` and drop what it saved, to run it again in backward. The first argument is
+    the activation that runs through; `away`: it is kept in host memory. `chooses` tells of which
+    products and attentions the results are kept: those are not recomputed
     (create_selective_checkpoint_contexts)."""
     if not m.grad:
         return layer(*args)
@@ -186,18 +185,18 @@ def checkpoint(
 
 
 def _elsewhere(x: Tensor, storage: TensorStorage | None) -> Tensor:
-    """The same input in other bytes. A leaf that needs a gradient still does, so that what is
-    computed again saves the same; the graph holds the leaf itself."""
+    """Return the same input in another storage. A leaf that needs a gradient still does, so that
+    the recomputed layer saves the same; the graph holds the leaf itself."""
     if isinstance(x, LeafTensor):
         return LeafTensor(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
     return Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
-    """One node that keeps the inputs. Of the other arguments those that come of the graph are
+    """Return the layer's output as one node that keeps the inputs. Other arguments with a node are
     inputs, too: what is attended to has a gradient from every layer."""
     x, *arguments = args
-    if not x.requires_grad:  # enable_input_require_grads: nothing would be trained without
+    if not x.requires_grad:  # enable_input_require_grads: without, nothing would be trained
         x = _leaf(x)
     others = list({id(t): t for t in _of_graph(arguments)}.values())
     autocast = m.autocast
@@ -209,7 +208,7 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
         leaves = [_leaf(t) for t in saved]
         by = {id(t): new for t, new in zip(others, leaves[1:], strict=True)}
         again = list(_replaced(arguments, by))
-        # What was saved goes when the node has run, not with the graph around it
+        # The node's saved tensors are freed when it has run, not with the graph around it
         arguments[:] = [t for t in arguments if not (isinstance(t, Tensor) and t.node is not None)]
         others.clear()
         m.grad, name, m.name = True, m.name, "activations"
@@ -225,7 +224,7 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
 
 
 def _taken(m: Machine, leaf: LeafTensor) -> Tensor | None:
-    """The gradient of an input, which is the leaf's no longer."""
+    """Return the gradient of an input, taken from the leaf."""
     grad, leaf.grad = leaf.grad, None
     if grad is not None and grad.storage is not None:
         grad.storage.rename(m.name)
@@ -233,7 +232,7 @@ def _taken(m: Machine, leaf: LeafTensor) -> Tensor | None:
 
 
 def _of_graph(value: Any) -> Iterator[Tensor]:
-    """Tensors with a node among arguments, and in their tuples."""
+    """Yield the tensors with a node among arguments, and in their tuples."""
     if isinstance(value, Tensor):
         if value.node is not None:
             yield value
@@ -243,7 +242,7 @@ def _of_graph(value: Any) -> Iterator[Tensor]:
 
 
 def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
-    """The same arguments with other tensors in the places of some."""
+    """Return the same arguments with the tensors of `by` in the places of others."""
     if not by:
         return value
     if isinstance(value, Tensor):

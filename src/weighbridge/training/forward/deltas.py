@@ -1,9 +1,9 @@
-"""Matrices as large as a weight, that a method of PEFT makes in every forward and adds to it.
+"""Matrices as large as a weight, which a method of PEFT makes in every forward and adds to it.
 
     loha       (A B) * (C D) * scale
     lokr       kron(V, W) * scale
-    fourierft  ifft2(S) * scale, S of a few numbers
-    shira      a copy of the weight, and numbers of their own at a few places of it
+    fourierft  ifft2(S) * scale, S with few elements
+    shira      a copy of the weight, with trained elements at a few places
 
 The product with such a matrix keeps it for backward, where its gradient is as large. Under autocast
 it keeps a copy in 16 bits.
@@ -26,8 +26,8 @@ from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 
 class WithDelta:
-    """Stands in for the linear `base`; beside it the input is multiplied by a matrix as large as
-    the weight [out, in], which `delta` makes in every forward."""
+    """Replaces the linear `base`: adds the input's product with a matrix [out, in], which `delta`
+    makes in every forward."""
 
     __slots__ = ("base", "delta")
 
@@ -43,10 +43,10 @@ class WithDelta:
 
 
 class Scattered:
-    """SHiRA: stands in for the linear of `weight` [out, in]. In every forward it copies the weight
-    and adds `values` [n] to the copy at n places. torch makes a sparse tensor of these, which keeps
-    each place as two integers of 64 bits. Where `values` are wider than the weight, the sum is
-    made in their dtype: twice as large as the weight, and of it a second time beside."""
+    """SHiRA: replaces the linear of `weight` [out, in]. In every forward it copies the weight and
+    adds `values` [n] to the copy at n places. torch makes a sparse tensor of these, with two 64-bit
+    integers per place. If `values` are wider than the weight, the sum is made in their dtype, twice
+    as large as the weight, together with a second copy of that size."""
 
     __slots__ = ("bias", "places", "values", "weight")
 
@@ -56,7 +56,7 @@ class Scattered:
         self.weight = weight
         self.bias = bias
         self.values = values
-        self.places = places  # two integers of 32 bits each, which lie beside the model
+        self.places = places  # two 32-bit integers per place, stored in addition to the model
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         weight = self._weight(m)  # a variable, which lives to the end
@@ -69,7 +69,7 @@ class Scattered:
         places = m.new((2, count), INT64)
         common = wider(self.weight, self.values)
         buffers = [m.new(shape, common) for _ in range(2 * (common != out.dtype))]
-        m.hidden(INT64.size(2 * count), INT64.size(count))  # places in one dimension
+        m.hidden(INT64.size(2 * count), INT64.size(count))  # one-dimensional places
         buffers.clear()
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -85,7 +85,7 @@ class Scattered:
 
 
 class Hadamard:
-    """LoHa: the product, number by number, of two products, each [out, r] with [r, in]."""
+    """LoHa: the elementwise product of two products, each [out, r] with [r, in]."""
 
     __slots__ = ("factors",)
 
@@ -122,9 +122,9 @@ class Hadamard:
 
 
 class Fourier:
-    """FourierFT: the inverse transform of a matrix [out, in] that holds `spectrum` at a few places
-    and is 0 elsewhere. The places lie on the host, and are copied in every forward; what cuFFT
-    needs beside it is not counted."""
+    """FourierFT: the inverse transform of a matrix [out, in] that has `spectrum` at a few places
+    and 0 elsewhere. The places are in host memory, and copied in every forward; cuFFT's workspace
+    is not counted."""
 
     __slots__ = ("shape", "spectrum")
 
@@ -135,7 +135,7 @@ class Fourier:
     def __call__(self, m: Machine) -> Tensor:
         shape, count = self.shape, self.spectrum.numel
         places = m.new((2, count), INT64)
-        complex_ = (*shape, 2)  # two numbers in float32 each
+        complex_ = (*shape, 2)  # two float32 elements each
         with m.no_grad():
             dense = m.new(shape, FLOAT32)  # a variable, which lives to the end
             wide = m.new(complex_, FLOAT32)
@@ -160,7 +160,7 @@ class Fourier:
 
 
 class Kronecker:
-    """LoKr: the first factor, whole, with the second, which may itself be a product."""
+    """LoKr: the Kronecker product of `first` and `second`, which may itself be a product."""
 
     __slots__ = ("first", "second", "shape")
 

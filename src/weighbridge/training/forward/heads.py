@@ -1,9 +1,9 @@
-"""Log-probabilities of the tokens that were written, as frameworks make them of the logits.
+"""Log-probabilities of the generated tokens, as frameworks compute them from the logits.
 
-A head is two programs: one with gradients, that ends in the loss, and a quiet one without. Which
-release of which framework does what stands in heads.txt, in the words of scoring.py, with the file
-that was read; "read" where no function of it was run beside ours, and "graph" where the reference's
-pass runs while the policy's graph lives.
+A head is two programs: one with gradients, which ends in the loss, and a quiet one without.
+heads.txt has what each release of each framework does, in the words of scoring.py, with the file
+that was read; "read" if no function of it was run beside ours, and "graph" if the reference's pass
+runs while the policy's graph lives.
 """
 
 from collections.abc import Callable
@@ -30,16 +30,15 @@ Quiet = Callable[[TrainingStep, Tensor], None]
 
 @frozen_record
 class Head:
-    """How logits become log-probabilities of the tokens that were written: with gradients, and
-    without.
+    """How logits become log-probabilities of the generated tokens, with gradients and without.
 
-    update        (step, hidden) -> (loss, logits that the loop still has, or None)
-    quiet         the same pass without gradients; what it leaves is small, and freed
-    answer        logits are of the answer's tokens alone (`TrainingStep.answer` of each row, and
-                  one more where the source takes one); else of all
+    update        (step, hidden) -> (loss, logits that the loop still holds, or None)
+    quiet         the same pass without gradients; its output is small, and freed
+    answer        logits only of the answer's tokens (`TrainingStep.answer` per row, and one more if
+                  the source takes one); else of all
     under_graph   the reference's pass runs while the policy's graph lives
-    rows          sequences of a forward for each of the batch: 2 for pairs
-    known         False: read by hand alone, to be widened
+    rows          sequences per forward for each one of the batch: 2 for pairs
+    known         False: only read by hand, to be widened
     """
 
     update: Loss
@@ -52,7 +51,7 @@ class Head:
 
 
 class TableRow(NamedTuple):
-    """A row of the table, with whom it is about."""
+    """A row of heads.txt, with the framework, methods and releases it covers."""
 
     framework: str
     methods: frozenset[str]
@@ -72,8 +71,8 @@ def head(
     entropy: bool = False,
 ) -> Head:
     """Return the head of a method (dpo, grpo, ...) in a framework's release; None is the newest.
-    `fused`: verl's own kernels; `liger`: those of Liger; `entropy`: of the loss, with gradients.
-    What has no row is TRL's newest, not known. Source: heads.txt."""
+    `fused`: verl's own kernels; `liger`: those of Liger; `entropy`: in the loss, with gradients.
+    Without a row it is TRL's newest, as not `known`. Source: heads.txt."""
     if method == "reward":
         return Head(update=one_output, quiet=one_output_quiet, rows=2, source=REWARD)
     row = _row(method, framework, release or NEVER)
@@ -94,8 +93,8 @@ def head(
 def _with_kernels(
     scoring: Scoring, framework: str, *, fused: bool, liger: bool, entropy: bool
 ) -> Scoring:
-    """Return what is done where kernels never make whole logits, or entropies have gradients: those
-    of some frameworks are compiled, and no gradient is written over logits that they read."""
+    """Return the scoring with kernels that never make whole logits, or with entropy gradients: some
+    frameworks compile those, and no gradient is written over logits that they read."""
     if liger:
         return replace(scoring, score="liger")
     if fused and framework in ("verl", "easyr1"):
@@ -114,7 +113,7 @@ ALIKE = dict.fromkeys(("gspo", "dapo", "cispo", "reinforce", "ppo"), "grpo")  # 
 
 
 def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
-    """Find the youngest row that is not younger than the release; TRL's newest where a framework
+    """Return the youngest row that is not younger than the release; TRL's newest if the framework
     has none."""
     for asked, when in ((framework, release), ("trl", NEVER)):
         for name in (method, ALIKE.get(method, method)):
@@ -125,9 +124,9 @@ def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
 
 
 def another(method: str, framework: str) -> str | None:
-    """Name the release that nobody who names none can exclude, where its logits are not treated as
-    the newest's: the first of the newest major release, else the one before; None where there is
-    none."""
+    """Return an older release that a user who sets none may run, if it treats logits differently
+    than the newest: the first of the newest major release, else the one before; None without
+    one."""
     names = {method, ALIKE.get(method, method)}
     rows = sorted(x.since for x in table() if x.framework == framework and names & x.methods)
     if len(rows) < 2:
@@ -139,7 +138,7 @@ def another(method: str, framework: str) -> str | None:
 
 @cache
 def table() -> tuple[TableRow, ...]:
-    """Read heads.txt."""
+    """Return the rows of heads.txt."""
     return tuple(map(_read, lines_beside(__file__, "heads.txt")))
 
 

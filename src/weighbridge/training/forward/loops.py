@@ -2,9 +2,9 @@
 
     first, watched, next | the iterations that are left out | two last ones
 
-What an iteration allocated and the next one did not free is what every one keeps for backward. The
-ones left out keep as much, in one node between the others: so what is alive when the loop ends, and
-when backward goes through its last iterations, is right there.
+What an iteration allocated and the next one did not free is what each one keeps for backward. One
+node between the others keeps as much as those left out: so the memory is right when the loop ends,
+and when backward goes through its last iterations.
 
 A scan whose every iteration is read, and not only the last, is in ops/scans.py.
 """
@@ -54,8 +54,8 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
 
 @final
 class Left:
-    """Iterations left out, like the one run within: what that keeps for backward besides its
-    result, `count` times."""
+    """Iterations left out; each keeps for backward what the one run in this block does, besides its
+    result."""
 
     def __init__(self, m: Machine, count: int) -> None:
         self._m = m

@@ -2,20 +2,19 @@
 
     standard    logits of all tokens, a float32 copy, log_softmax: transformers ForCausalLMLoss.
                 logits.float() 4 N V; log_softmax, saved, 4 N V; in backward the gradients of nll
-                and of log_softmax, 4 N V each, then as the logits are
+                and of log_softmax, 4 N V each, then in the dtype of the logits
     liger       a chunk of logits at a time, forward and gradients at once: D / V of the tokens
-    cce         no logits: a sum of exponentials of each token, gradients in backward (Apple's)
-    trl         tiles of 4,096 tokens and 32,768 outputs, made again in backward; float32 gradients
+    cce         no logits: a sum of exponentials per token, gradients in backward (Apple's)
+    trl         tiles of 4,096 tokens and 32,768 outputs, recomputed in backward; float32 gradients
     trl-chunked 256 tokens of float32 logits at a time, checkpointed, with a head in float32
-    unsloth     chunks whose 16 bytes a token and output are at most 4 GB, or half of what is free
+    unsloth     chunks of at most 4 GB, or half of the free memory, at 16 bytes per token and output
 
 Source: transformers 5.23, 4.49 and 4.48.3 loss/loss_utils.py (ForCausalLMLoss,
 fixed_cross_entropy), 4.45.2 models/*/modeling_*.py; liger_kernel 0.6
-ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py, 1.7
-trainer/sft_trainer.py (_chunk, _chunked_cross_entropy_loss); unsloth_zoo
-fused_losses/cross_entropy_loss.py; cut_cross_entropy (apple/ml-cross-entropy d42911f, axolotl's
-fork 5f0c7a7) cce.py, cce_lse_forward.py, cce_backward.py, utils.py. torchtune's
-chunks are in nets/torchtune.py.
+ops/fused_linear_cross_entropy.py; trl 1.16 kernels/chunked_logprob.py, 1.7 trainer/sft_trainer.py
+(_chunk, _chunked_cross_entropy_loss); unsloth_zoo fused_losses/cross_entropy_loss.py;
+cut_cross_entropy (apple/ml-cross-entropy d42911f, axolotl's fork 5f0c7a7) cce.py,
+cce_lse_forward.py, cce_backward.py, utils.py. torchtune's chunks are in nets/torchtune.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,22 +39,22 @@ Loss = Callable[
 ]  # (loss, logits that are kept)
 TILE = (4096, 32768)  # tokens, outputs
 PADDED_SINCE = (4, 49)  # transformers loss/loss_utils.py
-MOST = 4_000_000_000  # bytes of Unsloth's chunks
+MOST = 4_000_000_000  # bytes of Unsloth's chunks, at EACH bytes per token and output
 EACH = 16
-TILES = (128, 64)  # tokens or outputs, numbers of the hidden states: a lock each, of Apple's
-SCORE = "score.weight"  # the one output of a model that marks answers, or values tokens
+TILES = (128, 64)  # (tokens or outputs, hidden elements) per lock of Apple's kernel
+SCORE = "score.weight"  # the one output of a reward or value model
 CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
 def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The outputs hold the logits until the caller drops them. Three functions by release:
+    """Return transformers' loss and the logits, which the outputs hold until the caller drops them:
 
     to 4.45         the class makes its logits float32, and copies them without the last position
-    4.46 to 4.48    the same in a function of its own: logits in 16 bits are there besides
+    4.46 to 4.48    the same in a separate function: logits in 16 bits are alive, too
     from 4.49       labels are padded instead; nothing is copied
 
-    Some classes changed later. Before they did (4.48.3), GPT-2 and its time took the loss of logits
-    as they are; others still make them float32 first.
+    Some classes changed later. Before they did (4.48.3), GPT-2 and classes of its time took the
+    loss of logits in their own dtype; others still make them float32 first.
     """
     m, kind = s.m, s.built.kind.removesuffix("_text")
     labels = m.new((s.batch, s.length), INT64)
@@ -72,8 +71,8 @@ def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def liger(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
-    states."""
+    """Return Liger's loss. Chunks are a power of two, so that a chunk's logits are about as large
+    as the hidden states."""
     weight = weight_of(s)
     outputs, width = _shape(weight, hidden)
     rows = hidden.rows
@@ -83,9 +82,9 @@ def liger(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Cut Cross Entropy: a kernel reads the head tile by tile. It is a function of its own, so that
-    what autocast lowers is copied in it, and kept. Every token but a sequence's last counts. Raises
-    UsageError where its kernel, which knows 16 bits alone, would stop."""
+    """Return Cut Cross Entropy's loss: a kernel reads the head tile by tile. It is a function of
+    its own, so that autocast's casts are copies in it, and kept. Every token but a sequence's last
+    counts. Raises UsageError in float32, for which its kernel would stop."""
     m, weight = s.m, weight_of(s)
     rows = s.batch * (s.length - 1)
     dtype = s.computing
@@ -120,7 +119,7 @@ def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _places(m: Machine, rows: int) -> Tensor:
-    """Numbers of the tokens that have a label (_build_flat_valids)."""
+    """Return the indices of the tokens that have a label (_build_flat_valids)."""
     found = m.new((rows,), BOOL)
     wide = m.new((rows, 2), INT64)
     narrow = m.new((rows, 2), INT32)
@@ -130,7 +129,7 @@ def _places(m: Machine, rows: int) -> Tensor:
 
 
 def _sorted(m: Machine, outputs: int) -> Tensor:
-    """The order of the outputs by their mean (argsort, then in 32 bits)."""
+    """Return the order of the outputs by their mean (argsort, then in 32 bits)."""
     values, places = m.new((outputs,), FLOAT32), m.new((outputs,), INT64)
     order = m.new((outputs,), INT32)
     del values, places
@@ -138,9 +137,9 @@ def _sorted(m: Machine, outputs: int) -> Tensor:
 
 
 def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Forward folds a tile after the other into sums; backward makes each again, and adds to
-    gradients in float32. Every token but a sequence's last counts. An H100 held as much to 0.01 %
-    with TRL 1.16 (Llama 3.2 1B, 4 x 1,024 tokens; our own run)."""
+    """Return TRL's loss by tiles. Forward folds one tile after another into sums; backward
+    recomputes each, and adds to float32 gradients. Every token but a sequence's last counts. An
+    H100 held as much to 0.01 % with TRL 1.16 (Llama 3.2 1B, 4 x 1,024 tokens; our own run)."""
     return tiled(s, hidden, s.batch * (s.length - 1), ()), None
 
 
@@ -168,7 +167,7 @@ def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
 
 
 def _counted(m: Machine, hidden: Tensor, rows: int) -> Tensor:
-    """The states of the tokens that count, picked by their numbers."""
+    """Return the hidden states of the tokens that count, picked by their indices."""
     shape, dtype = hidden.shape, hidden.dtype
     picked = m.new((rows, shape[-1]), dtype)
 
@@ -188,8 +187,8 @@ def _tiles(
     *,
     again: bool = False,
 ) -> Tensor:
-    """Return the buffer for the logits of a tile, which is as wide where there are fewer outputs.
-    What was cast of a tile is let go when the next is there; outputs, in forward, before."""
+    """Return the buffer for a tile's logits, which is as wide if there are fewer outputs. A tile's
+    casts are freed when the next exist; those of the head, in forward, before."""
     rows, width = shape
     buffer = m.new((min(rows, TILE[0]), TILE[1]), computing)
     states = turned = None
@@ -208,7 +207,7 @@ def _tiles(
 
 
 def trl_chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Every token counts: those without a label would be left out."""
+    """Return TRL's loss by checkpointed chunks. It drops tokens without a label; all have one."""
     m, weight = s.m, weight_of(s)
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
@@ -223,8 +222,8 @@ def trl_chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]
 
 
 def _chunk(x: Tensor, m: Machine, weight: Tensor, labels: Tensor) -> Tensor:
-    """h.float() @ w.float().t(): a head that is turned round is no leaf, and autocast casts it for
-    each chunk anew. Beside the loss there is the entropy: exp(log_p) and its product with it."""
+    """Return a chunk's loss, h.float() @ w.float().t(): a transposed head is no leaf, so autocast
+    casts it again for each chunk. The entropy takes exp(log_p) and its product with log_p."""
     turned = Computed(weight.shape, weight.dtype, weight.storage)
     record(m, _passed, [weight], [], turned)
     logits = cast(m, linear(m, cast(m, x, FLOAT32), cast(m, turned, FLOAT32)), FLOAT32)
@@ -247,7 +246,7 @@ def unsloth(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 def in_forward(
     m: Machine, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None], loss: Tensor
 ) -> Tensor:
-    """Record the gradients of `inputs` that were made with the loss: backward hands them on, in the
+    """Return `loss`, with gradients of `inputs` computed in forward: backward returns them in the
     dtype of each input."""
     dtypes = [x.dtype for x in inputs]
 
@@ -262,8 +261,8 @@ def in_forward(
 
 
 def _fused(s: TrainingStep, hidden: Tensor, weight: LeafTensor, *, tile: tuple[int, int]) -> Tensor:
-    """One node: gradients are made in forward, a tile of logits at a time, and kept for
-    backward."""
+    """Return the loss of one node: gradients are made in forward, a tile of logits at a time, and
+    kept for backward."""
     m = s.m
     hidden, used = lower(m, hidden), lower(m, weight)
     with m.making("logits"):
@@ -277,12 +276,12 @@ def _fused(s: TrainingStep, hidden: Tensor, weight: LeafTensor, *, tile: tuple[i
     return in_forward(m, (hidden, weight), (first, second), loss)
 
 
-# ---- operators, as transformers takes the loss
+# ---- operators, as transformers computes the loss
 
 
 def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
-    """F.cross_entropy of [rows, vocab]: log_softmax in the dtype of the logits, and nll_loss, which
-    autocast has in float32."""
+    """Return F.cross_entropy of [rows, vocab]: log_softmax in the dtype of the logits, and
+    nll_loss, which autocast runs in float32."""
     soft = m.new(logits.shape, logits.dtype)
     shape, dtype = logits.shape, logits.dtype
 
@@ -304,7 +303,7 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
-    """F.binary_cross_entropy_with_logits, which autocast has in float32."""
+    """Return F.binary_cross_entropy_with_logits, which autocast runs in float32."""
     if m.autocast is not None:
         logits = cast(m, logits, FLOAT32)
     dtype = wider(logits, targets)
@@ -324,18 +323,18 @@ def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
-    """Labels are padded and shifted, logits are not copied but for their float32 form."""
+    """Return the loss with padded, shifted labels; logits are copied only to float32."""
     wide = cast(m, logits, FLOAT32)
     padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
-    one = labels.shape[0] == 1  # what is cut off is in one piece then, and not copied
+    one = labels.shape[0] == 1  # a slice of one row is contiguous, and not copied
     shifted = Computed(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
     del padded
     return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)
 
 
 def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = False) -> Tensor:
-    """Logits lose their last position, labels their first: copies, but of one sequence. `plain`:
-    logits stay in their own dtype, but under autocast (transformers up to 4.48)."""
+    """Return the loss of logits without their last position and labels without their first: copies,
+    but for one sequence. `plain`: logits keep their dtype without autocast (up to 4.48)."""
     batch, length, vocab = logits.shape
     wide = logits if plain else cast(m, logits, FLOAT32)
     shift_logits = part(m, wide, batch, length - 1, vocab)
@@ -351,7 +350,7 @@ def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = Fa
 
 
 def head(s: TrainingStep, hidden: Tensor) -> Tensor:
-    """Compute the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
+    """Return the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
     tanh(logits / cap)."""
     name, config = _named(s), s.built.config
     logits = s.built.root.linear(s.m, hidden, name) if name else linear(s.m, hidden, tied(s))
@@ -370,20 +369,20 @@ def weight_of(s: TrainingStep) -> LeafTensor:
 
 
 def _named(s: TrainingStep) -> str:
-    """The head's path; "" where the embedding is the head."""
+    """Return the head's path; "" if the embedding is the head."""
     named = (n for n in s.built.params if n.endswith(".weight"))
     weights = (n for n in named if role(n) == "head" or n == SCORE)
     return next(weights, "").removesuffix(".weight")
 
 
 def _shape(weight: LeafTensor, hidden: Tensor) -> tuple[int, int]:
-    """(outputs, width) of the head."""
+    """Return (outputs, width) of the head."""
     width = hidden.shape[-1]
     return weight.numel // width, width
 
 
 def tied(s: TrainingStep) -> LeafTensor:
-    """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
+    """Return the embedding that is also the head: the decoder's, or one it shares."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
     if not words:
         raise UnsupportedError(sentence("predicts_none", kind=s.built.kind))

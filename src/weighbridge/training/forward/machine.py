@@ -74,7 +74,7 @@ class KernelFacts:
     def sizes(
         self, chip: Chip, rule: Callable[..., Sizes], facts: Sequence[Any], **more: Any
     ) -> list[CardBytes]:
-        """Return the bytes that a rule gives, as many sizes for every chip."""
+        """Return the bytes that a rule computes, in a list as long for every chip."""
         key = rule, tuple(facts), tuple(more.items())
         if key not in self._sizes:
             said = rule(*facts, chip=chip, **more)
@@ -82,12 +82,12 @@ class KernelFacts:
         return self._sizes[key]
 
     def hold(self, chip: Chip) -> bool:
-        """Return whether the rules give the same for this chip."""
+        """Return whether all rules return the same results and sizes for this chip."""
         same = (list(_asked(key, chip)) == sizes for key, sizes in self._sizes.items())
         return self.decide(chip) and all(same)
 
     def decide(self, chip: Chip) -> bool:
-        """Return whether the rules give the same for this chip, sizes aside."""
+        """Return whether all rules return the same results for this chip, sizes aside."""
         return all(_asked(key, chip) == said for key, said in self._said.items())
 
     def on(self, chip: Chip) -> "KernelFacts":
@@ -154,7 +154,7 @@ class Machine:
         return Computed((count, nbytes), INT8, storage)
 
     def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
-        """Allocate the bytes that a rule of kernels gives, whatever the shape would take."""
+        """Allocate `nbytes`, computed by a rule of kernels, whatever the shape would take."""
         storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
         if self._watched is not None:
             self._watched.append(ref(storage))
@@ -196,12 +196,12 @@ class Machine:
         self.heap.passing(*[n for n in sizes if n or type(n) is CardBytes], name=name)
 
     def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
-        """Return what a rule of kernels gives for the chip. A run uses nothing else of it."""
+        """Return the result of a rule of kernels for the chip, of which a run uses nothing else."""
         return self.kernels.of(self.chip, rule, facts, **more)
 
     def sizes(self, rule: Callable[..., Sizes], *facts: Any, **more: Any) -> list[CardBytes]:
-        """Return the bytes that a rule of kernels gives for the chip: as many sizes for every chip,
-        0 if a kernel takes nothing, so that the program does not depend on them."""
+        """Return the bytes that a rule of kernels computes for the chip: a list as long for every
+        chip, 0 if a kernel takes nothing, so that the program does not depend on the chip."""
         return self.kernels.sizes(self.chip, rule, facts, **more)
 
     def product(self) -> None:
@@ -215,7 +215,7 @@ class Machine:
 
     @property
     def lasting(self) -> set[int]:
-        """Return the places of what threads keep from their first product on."""
+        """Return the places of the workspaces that threads keep from their first product on."""
         return {storage.held.place for storage in self._threads.values()}
 
     def number(self) -> int:
@@ -379,7 +379,7 @@ NO_EDGE: tuple[Any, int] = (None, 0)
 
 
 def _edge(t: Any) -> tuple[Any, int]:
-    """Return where the gradient of a tensor goes."""
+    """Return the (node or leaf, output index) to which a tensor's gradient goes."""
     if t.node is not None:
         return t.node, t.slot
     return (t, 0) if t.requires_grad else NO_EDGE

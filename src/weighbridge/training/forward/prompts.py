@@ -1,8 +1,8 @@
-"""Trained vectors that stand before the tokens of a sequence, or before the keys of every layer.
+"""Trained vectors before the tokens of a sequence, or before the keys of every layer.
 
-    prompt-tuning   n vectors beside those of the tokens; the sequence has n tokens more
-    p-tuning        the same, of which three linears as wide as the model make the vectors
-    prefix-tuning   keys and values of n tokens for each layer; there are no more queries
+    prompt-tuning   n vectors before those of the tokens; the sequence has n tokens more
+    p-tuning        the same, with vectors made by three linears as wide as the model
+    prefix-tuning   keys and values of n tokens for each layer, without more queries
 
 Source: PEFT 0.21 peft_model.py (PeftModelForCausalLM.forward, get_prompt), tuners/prompt_tuning,
 p_tuning and prefix_tuning/model.py; transformers 5.23 cache_utils.py (DynamicCache).
@@ -24,7 +24,7 @@ Biased = tuple[LeafTensor, LeafTensor]  # the weight [out, in] and bias of a lin
 
 
 class Prompt:
-    """Vectors [tokens, width], of which `linears` make others. `used`: a forward has begun with
+    """Trained vectors [tokens, width], which `linears` transform. `used`: a forward has begun with
     them."""
 
     __slots__ = ("_linears", "_vectors", "tokens", "used")
@@ -35,8 +35,8 @@ class Prompt:
         self.used = False
 
     def before(self, m: Machine, x: Tensor, *, held: bool) -> Tensor:
-        """What layers are given: x [batch, tokens and others, width], whose first tokens are these
-        vectors. `held`: the graph holds what the others' embedding gave, and its gradient."""
+        """Return the layers' input [batch, tokens and others, width], whose first tokens are these
+        vectors. `held`: the graph holds the embedding of the other tokens, and its gradient."""
         batch, length, width = x.shape
         self.used = True
         others = m.new((batch, (length - self.tokens) * width), x.dtype)
@@ -47,7 +47,7 @@ class Prompt:
         return join(m, made, others).view(batch, length, width)
 
     def _made(self, m: Machine) -> Tensor:
-        """[1, tokens, width]: the vectors of one sequence, which all of them have."""
+        """Return the vectors of one sequence, [1, tokens, width], which are the same for all."""
         numbers = m.new((1, self.tokens), INT64)
         x = embedding(m, numbers, self._vectors)
         for i, (weight, bias) in enumerate(self._linears):
@@ -56,20 +56,20 @@ class Prompt:
 
 
 class KeyPrefix:
-    """Numbers [tokens, those of a key and a value of each layer]; a layer takes its own once in
-    every forward. `heads`: of each layer, how many its keys have and how wide. `cache`: the keys
-    and values of all layers so far, which the outputs hold."""
+    """Trained keys and values, [tokens, elements of all layers]; a layer takes its own once per
+    forward. `heads`: per layer, the KV heads and their size. `cache`: the keys and values of all
+    layers so far, which the outputs hold."""
 
     __slots__ = ("_dtype", "_heads", "_left", "_vectors", "cache", "tokens")
 
     def __init__(self, vectors: LeafTensor, heads: Sequence[tuple[int, int]], dtype: DType) -> None:
         self._vectors, self._heads, self._dtype = vectors, heads, dtype
-        self._left: list[Tensor] | None = None  # a key and a value of each layer in turn
+        self._left: list[Tensor] | None = None  # a key and a value per layer, in turn
         self.cache: list[Tensor] = []
         self.tokens = vectors.shape[0]
 
     def begins(self, m: Machine, batch: int) -> None:
-        """Make what layers take, each [batch, tokens, heads, size]."""
+        """Make the prefixes of all layers, each [batch, tokens, heads, size]."""
         numbers = m.new((batch, self.tokens), INT64)
         whole = cast(m, embedding(m, numbers, self._vectors), self._dtype)
         shapes = [(batch, self.tokens, *shape) for shape in self._heads for _ in range(2)]
@@ -77,7 +77,7 @@ class KeyPrefix:
         self._left = [piece.view(*shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def before(self, m: Machine, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """What the next layer attends to: its own, and k and v [batch, length, heads, size]."""
+        """Return the next layer's prefix followed by k and v [batch, length, heads, size]."""
         left = self._left
         if not left:
             raise UnsupportedError(sentence("attends_more"))
@@ -87,7 +87,7 @@ class KeyPrefix:
 
     @property
     def used(self) -> bool:
-        """Tell whether each layer has taken its own."""
+        """Return whether each layer has taken its prefix."""
         return self._left == []
 
 

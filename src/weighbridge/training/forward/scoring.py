@@ -1,25 +1,25 @@
-"""Logits into log-probabilities, put together from what a source does, one after the other:
+"""Log-probabilities from logits, put together from the steps of a source, in their order:
 
-    scored        log-probabilities of the answer's tokens alone, or of all
+    scored        log-probabilities only of the answer's tokens, or of all
     whole         logits of all tokens are made, and the answer's cut out
-    wide          float32: "trainer", where accelerate casts what autocast gave; "always"; "never"
+    wide          float32: "trainer", if accelerate casts autocast's output; "always"; "never"
     cuts          slices of the logits, [:, :-1] and [:, -k:]: each makes zeros of the whole in
-                  backward. Where two are cut, logits are asked for with one token more
+                  backward. If two are cut, logits of one token more are computed
     temperature   "new": a copy; "view": in place through a view, whose gradient is copied twice
-    score         what makes log-probabilities of the logits (ops/probabilities.py)
+    score         operator from logits to log-probabilities (ops/probabilities.py)
     entropy       "chunks": to be logged, 128 tokens at a time; "whole": with gradients;
                   "compiled": with gradients, in one kernel each way
-    copied        what was cut is copied in one piece
-    likelihood    cross entropy of the chosen half besides
-    picked        logits of chosen answers, then of rejected ones, are copied for their mean; where
+    copied        the slice is copied contiguously
+    likelihood    cross entropy of the chosen half in addition
+    picked        logits of chosen answers, then of rejected ones, are copied for their mean; if
                   entropies are logged, too, not in the quiet pass
-    lasts         logits that were copied live until they are scored
-    outputs       the loop's variables have the logits until the loss is there
-    narrow        they have those that were not cast yet
+    lasts         copied logits live until they are scored
+    outputs       the loop's variables hold the logits until the loss is computed
+    narrow        they hold those before the cast
     flat          the quiet pass cuts before it casts
     graph         the reference's pass runs while the policy's graph lives
 
-Heads that never have whole logits are tiles: of some tokens at a time, with so many bytes a number.
+Heads that never have whole logits are tiles: a few tokens at a time, with some bytes per element.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ Score = Callable[[Machine, Tensor, Tensor], Tensor]
 
 @frozen_record
 class Scoring:
-    """One row of heads.txt."""
+    """A row of heads.txt: what a source does with the logits."""
 
     score: str
     scored: str = "all"
@@ -72,21 +72,21 @@ class Scoring:
 
     @property
     def gaps(self) -> bool:
-        """Tell whether rows of what is scored lie apart, but for one row."""
+        """Return whether the scored rows are not contiguous, if there are several."""
         return bool(self.cuts) and not self.copied and self.temperature != "new"
 
     def tokens(self, answer: int, length: int) -> int:
-        """Count the tokens of a row that have log-probabilities, of `length` with logits."""
+        """Return the tokens of a row that have log-probabilities, of `length` with logits."""
         if self.scored == "answer" and answer:
             return min(answer, length - 1)
         return length - min(self.cuts, 1)
 
 
 class Tiles(NamedTuple):
-    """Logits of some tokens at a time. `forward`, `backward`: bytes a number of a tile at most;
+    """Logits of some tokens at a time. `forward`, `backward`: peak bytes per element of a tile;
     `wide`: a copy of the head in float32."""
 
-    tokens: Callable[[int], int]  # of a tile, by the outputs
+    tokens: Callable[[int], int]  # tokens of a tile, by the outputs
     forward: int
     backward: int
     wide: bool = False
@@ -94,14 +94,14 @@ class Tiles(NamedTuple):
 
 FEW = 512  # tokens of verl's tiles (FusedLinearForPPO, chunk_size)
 LIGER = (2048, 4096)  # tokens, outputs: liger_kernel 0.8.5 chunked_loss/fused_linear_ppo.py
-LIGER_BYTES = 16  # logits, what is subtracted, probabilities and their gradients, in float32
+LIGER_BYTES = 16  # logits, the subtrahend, probabilities and their gradients, in float32
 WORKSPACE = 256 << 20  # agilerl 2.58 core/base.py, _resolve_fused_chunk_rows: bytes of float32
 TILED: Mapping[str, Tiles] = {
     "verl": Tiles(lambda _: FEW, 12, 20),
     # compiled: logits in 16 bits, then their gradient; since 2.9 both in float32, as is the head
     "agilerl-16": Tiles(lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 2, 4),
     "agilerl": Tiles(lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 4, 8, wide=True),
-    "least": Tiles(lambda _: 2, 8, 8),  # unsloth fills what is free: at least 2 tokens
+    "least": Tiles(lambda _: 2, 8, 8),  # unsloth fills the free memory: at least 2 tokens
 }
 
 
@@ -134,7 +134,7 @@ def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
 
 
 def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
-    """Cut out the states of the answer's tokens, and of `more`."""
+    """Return the hidden states of the answer's tokens and `more`; of all if all are scored."""
     if scoring.scored == "all" or scoring.whole or scoring.score == "tiles" or not s.answer:
         return hidden
     count = min(s.answer + more, s.length)
@@ -148,15 +148,15 @@ def _logits(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Tensor:
     old = s.transformers < facts(s.built.kind.removesuffix("_text")).transformers.wide_loss
     if scoring.wide == "never" or (scoring.wide == "trainer" and m.autocast is None):
         return cast(m, logits, FLOAT32) if old else logits
-    m.casts.clear()  # autocast ends with the forward of the model
+    m.casts.clear()  # autocast ends with the model's forward
     if scoring.narrow:
         s.outputs.append(logits)
     return cast(m, logits, FLOAT32)
 
 
 class Scored(NamedTuple):
-    """Log-probabilities of tokens, [batch, tokens], and what is there besides: entropies with
-    gradients, a loss of its own, logits that the loop has."""
+    """Log-probabilities of tokens, [batch, tokens], and what else is alive: entropies with
+    gradients, an additional loss, logits that the loop holds."""
 
     scores: Tensor
     entropy: Tensor | None = None
@@ -184,7 +184,7 @@ def _scored(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Scored:
 
 
 def _cut(m: Machine, scoring: Scoring, logits: Tensor, shape: Shape) -> Tensor:
-    """Cut logits to `shape`, and copy them where the source does."""
+    """Return logits cut to `shape`, copied if the source does."""
     for _ in range(scoring.cuts):
         logits = part(m, logits, *shape)
     if scoring.temperature == "new":
@@ -193,13 +193,13 @@ def _cut(m: Machine, scoring: Scoring, logits: Tensor, shape: Shape) -> Tensor:
 
 
 def _without_gaps(m: Machine, scoring: Scoring, logits: Tensor) -> Tensor | None:
-    """Copy what log_softmax wants in one piece."""
+    """Return the contiguous copy that log_softmax makes, None if it makes none."""
     gaps = scoring.score == "whole" and scoring.gaps and logits.shape[0] > 1
     return m.new(logits.shape, logits.dtype) if gaps else None
 
 
 def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
-    """Take what is made to be logged: logits of `chosen` tokens, and entropies."""
+    """Allocate what is made for logging: logits of `chosen` tokens, and entropies."""
     if scoring.picked:
         m.hidden(logits.dtype.size(chosen * logits.shape[-1]), name="logits")
     if scoring.entropy == "chunks":
@@ -208,7 +208,7 @@ def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
 
 
 def _compiled(m: Machine, x: Tensor) -> Tensor:
-    """Entropies in one kernel each way, which reads the logits again."""
+    """Return entropies computed in one kernel each way, which reads the logits again."""
     out, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
     record(m, _of_saved, [x], [x, sums], out)
     return out
@@ -219,7 +219,7 @@ def _of_saved(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> G
 
 
 def _parallel(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """A softmax that is saved, and written over with the gradient."""
+    """Return probabilities of a softmax that is saved, and overwritten by the gradient."""
     soft = m.new(x.shape, x.dtype)
     out = m.new(x.shape[:-1], x.dtype)
 
@@ -245,7 +245,7 @@ WITH_GRADIENTS: Mapping[str, Callable[[Machine, Tensor], Tensor]] = {
 
 
 def _loss(m: Machine, scores: Tensor, entropy: Tensor | None = None) -> Tensor:
-    """A ratio to what the scores were, clamped, times an advantage: [batch, tokens] in float32."""
+    """Return the mean of clamped ratios times an advantage, each [batch, tokens] in float32."""
     ratio = of_result(m, sub(m, scores, scores.detach()))
     advantage = m.new((scores.shape[0], 1), FLOAT32)
     terms = add(m, mul(m, ratio, advantage), mul(m, clamp(m, ratio), advantage))
@@ -259,7 +259,7 @@ def _mean(m: Machine, terms: Tensor) -> Tensor:
 
 
 def _likelihood(m: Machine, logits: Tensor) -> Tensor:
-    """Cross entropy of the chosen half, whose logits are copied without their last token."""
+    """Return the cross entropy of the chosen half; its logits are copied but the last token's."""
     batch, length, vocab = logits.shape
     half = batch // 2
     x = part(m, part(m, logits, half, length, vocab), half, length - 1, vocab)
@@ -268,8 +268,8 @@ def _likelihood(m: Machine, logits: Tensor) -> Tensor:
 
 
 def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The generalized Jensen-Shannon divergence of student and teacher, whose logits are made when
-    the student's are there. Both are divided by a temperature, and mixed in a stack of two."""
+    """Return the generalized Jensen-Shannon divergence of student and teacher, whose logits are
+    made after the student's. Both are divided by a temperature, and mixed in a stack of two."""
     m, logits = s.m, _logits(s, scoring, hidden)
     batch, length, vocab = logits.shape
     shape = batch, length - 1, vocab
@@ -296,15 +296,15 @@ def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tens
 
 
 def _trl(s: TrainingStep, x: Tensor) -> Tensor:
-    """TRL's tiles (losses.tiled), of the tokens that are scored: all but a row's last, or those of
-    the answer, picked by a mask."""
+    """Return TRL's tiles (losses.tiled) of the scored tokens: all but a row's last, or those of the
+    answer, picked by a mask."""
     tokens = s.answer or s.length - 1
     x = part(s.m, x, s.batch, s.length - 1, x.shape[-1])
     return losses.tiled(s, x, s.batch * tokens, (s.batch, tokens))
 
 
 def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
-    """One node: logits of a tile at a time in forward, and again in backward."""
+    """Return scores of one node: logits of a tile at a time in forward, and again in backward."""
     m, weight = s.m, losses.weight_of(s)
     outputs = weight.numel // x.shape[-1]
     size = min(tiles.tokens(outputs), x.rows) * outputs
@@ -332,8 +332,8 @@ def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
 
 
 def _liger(s: TrainingStep, x: Tensor) -> Tensor:
-    """Gradients are made with the loss, a row after the other: those of the head in float32 for
-    each row, and added."""
+    """Return Liger's scores. Gradients are made with the loss, row by row: those of the head in
+    float32 for each row, and added."""
     m, weight = s.m, losses.weight_of(s)
     width = x.shape[-1]
     tokens, outputs = min(LIGER[0], x.shape[1]), min(LIGER[1], weight.numel // width)
@@ -363,7 +363,7 @@ UNWHOLE: Mapping[str, Callable[[TrainingStep, Tensor], Tensor]] = {
 
 
 def one_output(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A number for each token, of which one of each sequence is picked; pairs are compared."""
+    """Return the loss of a reward model: one score per token, one picked per sequence, in pairs."""
     m = s.m
     with m.making("logits"):
         scores = losses.head(s, hidden)

@@ -1,17 +1,16 @@
-"""Layers alike that are not walked again: what one of them asks of memory, the others ask as well.
+"""Layers that are not walked again: they allocate and free what a walked layer like them did.
 
-    walked      the first layers of a kind, and the last: what each takes and gives back, in forward
-                and in backward, is written on a tape
-    spliced     those between: one node of the graph each, which asks for the same again
+    walked      the first layers of a kind, and the last: a tape records what each allocates and
+                frees, in forward and in backward
+    spliced     those between: one node of the graph each, which repeats the tape
 
-A kind repeats where two of its layers in a row left the same tape, on which nothing stands
-but what the layer took itself, its input, its result and their gradients. What nodes of the graph
-have as attributes stays until the graph goes, of a layer that is spliced as well. All layers that
-are walked must leave that tape, but for two: the first of the kind, which is the last to let
-go what all of them read, and the last of all layers, which is given another gradient.
-Otherwise `UnlikeLayersError` says that the step must be walked whole. Where parameters have hooks,
-their gradients are handed over one by one, and the hooks run as they do behind a layer that
-is walked. Without hooks, the allocator is asked for all gradients at once.
+A kind repeats if two of its layers in a row left the same tape, which has nothing but what the
+layer allocated itself, its input, its result and their gradients. Attributes of the graph's nodes
+stay until the graph is freed, also for a spliced layer. All walked layers must leave that tape,
+except two: the first of the kind, which is the last to free what all of them read, and the last of
+all layers, which gets another gradient. Otherwise `UnlikeLayersError` tells that the step must be
+walked whole. If parameters have hooks, their gradients are handed over one by one, and the hooks
+run as they do after a walked layer. Without hooks, the allocator takes all gradients at once.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -45,13 +44,13 @@ from weighbridge.training.forward.tensors import (
 )
 
 LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
-FEW = LAST + 2  # layers of a kind of which nothing is spliced
+FEW = LAST + 2  # layers of a kind too few to splice any
 Whole = Callable[[Tensor], Tensor]
-Slots = list[Any]  # what is held, and in the last two what the layer was given
+Slots = list[Any]  # tensors held; the last two slots are the layer's input and given gradient
 
 
 class UnlikeLayersError(Exception):
-    """Raised where layers that were taken for alike are not: the step is walked whole."""
+    """Raised if layers that were taken for alike are not: the step is walked whole."""
 
 
 class LayerTrace:
@@ -61,7 +60,7 @@ class LayerTrace:
 
     def __init__(self) -> None:
         self.tape: Any = None
-        self.last: Any = None  # what the last of all layers left
+        self.last: Any = None  # the tape of the last of all layers
         self.courses: dict[bool, HeapCourse | None] = {}
         self.grads: list[Event] = []
         self.proven = self.used = False
@@ -78,7 +77,7 @@ class LayerTrace:
 
     @property
     def to_the_end(self) -> bool:
-        """Tell whether the last is known to be like the others."""
+        """Return whether the last layer is known to be like the others."""
         return self.proven and self.last == self.tape
 
     def use(self) -> Any:
@@ -91,7 +90,7 @@ class LayerTrace:
 
 
 class AlikeLayers:
-    """Layers that are known to be made alike."""
+    """Layers of one kind: their traces of forward and backward."""
 
     __slots__ = ("backward", "forward")
 
@@ -100,8 +99,8 @@ class AlikeLayers:
 
 
 class SplicedLayer(NamedTuple):
-    """One of some `alike`, and its parameters: those of another have the same order. `ends`:
-    the last of all, with which backward begins: what it is given there somebody else may hold."""
+    """One of `alike` layers, and its parameters, in the same order for each. `ends`: the last of
+    all, with which backward begins: others may hold the gradient it gets."""
 
     params: Sequence[LeafTensor]
     number: int
@@ -123,10 +122,10 @@ class Splices:
         known = kind.forward.proven and (kind.backward.proven or not m.grad)
         ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
         last = ends or (not known and layer.alike - layer.number <= LAST)
-        checks = layer.number == 1  # each time that the layers are run, one of them is held to it
+        checks = layer.number == 1  # in each run of the layers, one is compared with it
         if layer.number and not (checks or last) and kind.forward.proven:
             return _spliced(m, kind, layer.params, x)
-        leaf = isinstance(x, LeafTensor)  # autocast keeps what it makes of one
+        leaf = isinstance(x, LeafTensor)  # autocast keeps the casts of a leaf
         alone = leaf or layer.alike <= FEW or (m.grad and not x.requires_grad)
         if alone or (known and not checks):
             return whole(x)
@@ -134,8 +133,8 @@ class Splices:
 
     def repeat(self, m: Machine, key: Hashable, number: int, whole: Whole, x: Tensor) -> Tensor:
         """Run `whole(x)` for the `number`th time, walked or spliced: layers that each micro-batch
-        runs through, whose backwards come in the order of their forwards. Where another run that is
-        made alike has spliced them both ways, the first time alone is walked, which may differ."""
+        runs through, with backwards in the order of the forwards. If another like run has spliced
+        them both ways, only the first time is walked, which may differ."""
         kind = self._kinds.setdefault(key, AlikeLayers())
         sure = kind.forward.used and kind.backward.used
         if number >= (1 if sure else LAST) and kind.forward.proven:
@@ -152,7 +151,7 @@ class Walk:
         self.layer = layer
         self.tape = SpliceTape({id(p): i for i, p in enumerate(layer.params)})
         self.away = 0
-        self.attributes: set[int] = set()  # slots of what nodes hold to the end of the graph
+        self.attributes: set[int] = set()  # slots of node attributes, held until the graph is freed
 
     def run(self, whole: Whole, x: Tensor) -> Tensor:
         m, tape, to_save = self.m, self.tape, len(self.m.casts)
@@ -182,7 +181,7 @@ class Walk:
     def _forward(
         self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
     ) -> Forward | None:
-        """Return what a forward leaves: only what the graph keeps is the layer's from here on."""
+        """Return a forward's tape; only what the graph keeps belongs to the layer from here on."""
         assert out.storage is not None
         tape, graph = self.tape, out.requires_grad
         result = tape.slot(out.storage.held)
@@ -201,7 +200,7 @@ class Walk:
         return Forward(*output, casts, self.m.away - self.away)
 
     def _casts(self, count: int) -> "list[Cast]":
-        """Casts that autocast has made since it had `count` of them."""
+        """Return the casts that autocast has made since it had `count` of them."""
         casts = []
         for cast in list(self.m.casts.values())[count:]:
             is_held = shared(cast, 1) or holders(cast[1]) > 1
@@ -236,7 +235,7 @@ class Walk:
         result = tape.slot(grad.storage.held)
         left = {slot for slot, _ in tape.alive.values()}
         stays = left & self.attributes - {result, GIVEN}
-        # of the last two others may have more
+        # others may hold more of the last two
         if result is None or left - stays - {result, INPUT, GIVEN}:
             return None
         out = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
@@ -244,7 +243,7 @@ class Walk:
 
 
 def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
-    """Yield the attributes of all nodes from one down to the end."""
+    """Yield the attributes of all nodes from `node` down to `end`."""
     seen = {end}
     todo: list[Any] = [node]
     while todo:
@@ -256,8 +255,7 @@ def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]
 
 
 class Spliced:
-    """The tensors that one layer keeps for its backward, by their slots. What `stays` goes with the
-    graph."""
+    """The tensors that one layer keeps for its backward, by slot. `stays`: freed with the graph."""
 
     __slots__ = ("kind", "params", "slots", "stays")
 
@@ -292,7 +290,7 @@ class Spliced:
             self._play(m, events)
 
     def _runs(self, m: Machine, trace: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
-        """Tell whether the allocator was asked for all of it at once."""
+        """Return whether the allocator ran the whole course at once."""
         slots = self.slots
         if fresh not in trace.courses:
             trace.courses[fresh] = _course(events, slots, fresh)
@@ -311,7 +309,7 @@ class Spliced:
         return True
 
     def _play(self, m: Machine, events: Iterable[Event]) -> None:
-        """Take and give back once more what a tape says."""
+        """Allocate and free again what a tape records."""
         heap, slots = m.heap, self.slots
         for event in events:
             what, slot = event[:2]
@@ -325,7 +323,7 @@ class Spliced:
             elif what == GRAD:
                 number, shape, dtype, kind = event[2:]
                 out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, live))]
-                live = None  # the parameter alone has it from here on
+                live = None  # only the parameter holds it from here on
                 accumulate(m, self.params[number], out)
             elif isinstance(live, LiveTensor):
                 heap.drop(live)
@@ -333,13 +331,13 @@ class Spliced:
 
 
 def _alone(slots: Slots, slot: int) -> bool:
-    """Tell whether nobody but its slot has the tensor that stands there."""
+    """Return whether only its slot refers to the tensor there."""
     return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
-    """Return the moves of a spliced layer; None where what is there before does not go. Gradients
-    that are `fresh` stay, others are added to what is there, and go."""
+    """Return the moves of a spliced layer; None if a tensor from before it would stay. `fresh`
+    gradients stay, others are added to existing ones, and freed."""
     steps: list[tuple[int, int, int, str]] = []
     several: dict[int, int] = {}
     taken: set[int] = set()

@@ -1,5 +1,5 @@
-"""One forward as the nets see it: the class in memory, the batch, how this class computes, and the
-hooks of its rank around parameters, layers and gradients."""
+"""One forward as the nets see it: the class in memory, the batch, the versions, and the hooks of
+its rank around parameters, layers and gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, final
@@ -75,7 +75,7 @@ class Around:
     in host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
 
     early = apart = False
-    waits = False  # whether micro-batches but the last do not reduce
+    waits = False  # whether only a step's last micro-batch reduces
     saves = False  # whether saving takes anything
     host = pinned = 0
     groups: tuple[int, ...] = ()  # elements that the optimizer steps at once, if it has groups

@@ -41,7 +41,7 @@ class TensorStorage:
         return self._held
 
     def __del__(self) -> None:
-        heap = getattr(self, "_heap", None)  # none where the card had no room for it
+        heap = getattr(self, "_heap", None)  # None if the card had no room for it
         if heap is not None and not heap.closed:
             heap.drop(self._held)
 

@@ -1,8 +1,8 @@
-"""Linears that a method of PEFT other than LoRA stands before, behind or beside; those
-that add a matrix as large as the weight are in deltas.py.
+"""Linears with a method of PEFT other than LoRA before, after or in parallel; those that add a
+matrix as large as the weight are in deltas.py.
 
     adalora   y += ((x (A * E)) B) * scaling / rank           A [r, in], E [r, 1], B [out, r]
-    ia3       y = base(x) * l, or base(x * l) of what ends a feed-forward
+    ia3       y = base(x) * l, or base(x * l) for the last linear of an MLP
     vera      y = base(x) + after * ((middle * (x A)) B)       A and B frozen, one pair for all
     oft       y = base(x R)                                    R: blocks on a diagonal
     miss      y = base(x) + s B                                s: sums of the input, B [r, out]
@@ -38,7 +38,7 @@ from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 
 
 class AdaLora:
-    """Stands in for the linear `base`; what it gave is added to in place."""
+    """Replaces the linear `base`; its output is added to in place."""
 
     __slots__ = ("a", "b", "base", "e", "p", "rank")
 
@@ -68,7 +68,7 @@ class AdaLora:
 
 
 def _over_rank(m: Machine, x: Tensor, rank: Tensor) -> Tensor:
-    """x / rank, which is a tensor of one number."""
+    """Return x / rank, with the rank a tensor of one element."""
     if rank.requires_grad:
         return divide(m, x, rank)
     out = m.new(x.shape, wider(x, rank))
@@ -83,7 +83,7 @@ def _over_rank(m: Machine, x: Tensor, rank: Tensor) -> Tensor:
 
 
 class Scaled:
-    """IA3: stands in for the linear `base`. `first`: what it reads is scaled, not what it gives."""
+    """IA3: replaces the linear `base`. `first`: its input is scaled, not its output."""
 
     __slots__ = ("base", "first", "vector")
 
@@ -93,7 +93,7 @@ class Scaled:
         self.first = first
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        vector = scale(m, self.vector)  # the product of all adapters', which begins with 1
+        vector = scale(m, self.vector)  # the product of all adapters', which starts with 1
         if isinstance(self.base, (Linear4, Linear8)):
             return self._packed(m, x, vector)
         if self.first:
@@ -106,7 +106,7 @@ class Scaled:
         return cast(m, mul(m, result, vector), result.dtype)
 
     def _packed(self, m: Machine, x: Tensor, vector: Tensor) -> Tensor:
-        """What comes out is in float32, and stays so."""
+        """Return the scaled output of a quantized linear, which stays in float32."""
         if m.autocast is None:
             x = cast(m, x, FLOAT32)
         if self.first:
@@ -120,7 +120,7 @@ class Scaled:
 
 
 class SharedMatrices:
-    """Two frozen matrices in float32 that all linears of a model read, each as much as it needs."""
+    """Two frozen float32 matrices that all linears of a model share, each a part of them."""
 
     __slots__ = ("a", "b")
 
@@ -130,7 +130,7 @@ class SharedMatrices:
 
 
 class Vera:
-    """Stands in for the linear `base`; `middle` [r] and `after` [out] are trained."""
+    """Replaces the linear `base`; `middle` [r] and `after` [out] are trained."""
 
     __slots__ = ("after", "base", "inside", "middle", "p", "shared")
 
@@ -169,8 +169,8 @@ class Vera:
 
 
 class Miss:
-    """Stands in for the linear `base`; `block` [r, out] multiplies what the input's r-th numbers
-    sum up to."""
+    """Replaces the linear `base`; `block` [r, out] multiplies the sums of every r-th input
+    element."""
 
     __slots__ = ("base", "block", "p")
 
@@ -197,8 +197,8 @@ class Miss:
 
 
 class RandLora:
-    """Stands in for the linear `base`. Scaled bases are made of the frozen ones in every forward;
-    the smaller side's is as large as all bases of that side together."""
+    """Replaces the linear `base`. Scaled bases are made from the frozen ones in every forward; the
+    smaller side's is as large as all bases of that side together."""
 
     __slots__ = ("base", "gamma", "inside", "lambdas", "outside", "p", "shared")
 
@@ -232,7 +232,7 @@ class RandLora:
         return cast(m, result, dtype)
 
     def _bases(self, m: Machine) -> tuple[Tensor, Tensor]:
-        """The smaller, scaled by what is trained, and the larger, of which a view is cut."""
+        """Return the smaller bases, scaled by the trained factors, and a view of the larger."""
         least, most = sorted((self.inside, self.outside))
         rank, count = self.lambdas.shape
         shape = (rank * count, least)
@@ -252,8 +252,8 @@ class RandLora:
 
 
 class Rotated:
-    """OFT: stands in for the linear `base`; what it reads is turned by blocks [n, b, b], which are
-    made of `vectors` in every forward. `numbers` are the places of these in a block."""
+    """OFT: replaces the linear `base`; its input is rotated by blocks [n, b, b], made from
+    `vectors` in every forward. `numbers` are the indices of their elements in a block."""
 
     __slots__ = ("base", "block", "numbers", "vectors")
 
@@ -279,7 +279,7 @@ class Rotated:
         return cast(m, out, x.dtype)
 
     def _rotation(self, m: Machine) -> Tensor:
-        """Cayley-Neumann: 1 + 2 Q + 2 Q^2 + 2 Q^3 + Q^4 of a skew-symmetric Q."""
+        """Return Cayley-Neumann: 1 + 2 Q + 2 Q^2 + 2 Q^3 + Q^4 of a skew-symmetric Q."""
         dtype, shape = self.vectors.dtype, (self.vectors.shape[0], self.block, self.block)
         above = _placed(m, m.new(shape, dtype), self.vectors)
         skew = sub(m, above, above)
@@ -295,6 +295,6 @@ class Rotated:
 
 
 def _placed(m: Machine, whole: Tensor, vectors: Tensor) -> Tensor:
-    """whole[:, rows, columns] = vectors, in place; what is asked for in backward is a gather."""
+    """whole[:, rows, columns] = vectors, in place; backward is a gather."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     return made_like(m, vectors, out)
