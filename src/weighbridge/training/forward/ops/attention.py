@@ -1,14 +1,14 @@
 """Kernels of attention, forward and backward.
 
-    flash       saves q, k, v, the output and a float32 a row and head
-    efficient   the same saved, and the mask as it is added
+    flash       saves q, k, v, the output and a float32 per row and head
+    efficient   saves that, and the mask as it is added
     cudnn       the same
     math        torch written out: float32 for half types, scores, mask, softmax
     eager       transformers written out: scores, softmax in float32, its copy, dropout
 
-Letters: B batch, H heads, M queries, N keys, D head dimension. Heads lie behind tokens in memory;
-products of matrices want them before, and copy what is not so where B > 1.
-What kernels accumulate beside their outputs is in kernels/attention.py.
+Letters: B batch, H heads, M queries, N keys, D head dimension. In memory tokens come before heads;
+matrix products need heads first, and copy tensors that are not so if B > 1. Accumulators of
+kernels, in addition to their outputs, are in kernels/attention.py.
 
 Source: torch aten/src/ATen/native/transformers/{attention.cpp, cuda/attention_backward.cu,
 cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native/SoftMax.cpp
@@ -37,12 +37,12 @@ from weighbridge.training.forward.ops.pointwise import (
 from weighbridge.training.forward.ops.shaping import copied, expand, repeat, turned
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor, TensorSlice
 
-LOADED = 16  # numbers of a mask that the efficient kernel loads at once
+LOADED = 16  # elements of a mask that the efficient kernel loads at once
 
 
 @frozen_record
 class AttentionHeads:
-    """q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim], v [..., value_dim]."""
+    """Sizes of q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim] and v."""
 
     batch: int
     length: int
@@ -58,7 +58,7 @@ class AttentionHeads:
 
     @property
     def repeated(self) -> "AttentionHeads":
-        """The same with keys and values for every head."""
+        """Return the same sizes with as many KV heads as heads."""
         return replace(self, kv_heads=self.heads)
 
     @property
@@ -79,11 +79,11 @@ class AttentionHeads:
 
     @property
     def joined(self) -> Shape:
-        """The shape of what all heads give."""
+        """Return the shape of all heads' outputs, joined per token."""
         return self.batch, self.length, self.heads * self.value_dim
 
     def shape(self, dtype: DType) -> kernels.KernelShape:
-        """The same as kernels read it, of numbers in `dtype`."""
+        """Return the same sizes as kernels take them, with elements in `dtype`."""
         return kernels.KernelShape(
             batch=self.batch,
             heads=self.heads,
@@ -102,7 +102,7 @@ class AttentionHeads:
 
 
 class FusedCall(NamedTuple):
-    """What decides which fused kernel a card takes."""
+    """What decides which fused kernel a card uses."""
 
     call: kernels.AttentionCall
     torch: kernels.Version
@@ -110,17 +110,17 @@ class FusedCall(NamedTuple):
 
 @frozen_record
 class AttentionOptions:
-    """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
+    """Variants of attention. `mask` [batch, 1, length, seen], bool or additive; `p` of dropout.
 
-    first   queries and keys have heads before tokens in memory, as what was joined has
-    views   queries and keys are what linears gave, with nothing in between
+    first   queries and keys have heads before tokens in memory, as a join gives them
+    views   queries and keys are outputs of linears, with nothing in between
     wide    eager's softmax is in float32
-    own     eager's weights stay as the softmax gives them
+    own     eager's weights keep the dtype of the softmax
     cap     scores are capped: cap * tanh(scores / cap)
-    sinks   a number of each head that is among the scores
+    sinks   one element per head that is added to the scores
     shared  one head of keys and values is broadcast to all by the products
     cached  keys and values have heads before tokens in memory, as a cache has
-    asked   what decides the fused kernel, where the card chooses
+    asked   what decides the fused kernel, if the card chooses
     """
 
     mask: Tensor | None = None
@@ -148,8 +148,8 @@ def flash(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
-    """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
-    lies as the queries do, and is copied where heads are first."""
+    """Return torch's scaled_dot_product_attention by its flash kernel; it supports grouped heads.
+    The output has the queries' layout, and is copied if heads are first."""
     first = options.first
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     real = heads.key_dim
@@ -179,12 +179,12 @@ def flash(
 
 
 def apart(grads: list[Any]) -> bool:
-    """Tell whether the gradient of an output has gaps, and is copied to be read."""
+    """Return whether an output's gradient is not contiguous, and must be copied."""
     return type(grads[0]) is TensorSlice
 
 
 def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
-    """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
+    """Return heads padded to a multiple of eight (sdp::pad_last_dim)."""
     return remade(m, t, m.new((*t.shape[:-1], align_up(heads.key_dim, 8)), t.dtype))
 
 
@@ -196,8 +196,8 @@ def efficient(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
-    """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
-    the queries' dtype."""
+    """Return attention by the memory-efficient kernel; it has no grouped heads. A bool mask is cast
+    to the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _aligned(m, _added(m, options.mask, q))
     if bias is not None and bias.shape[0] < heads.batch:
@@ -227,7 +227,7 @@ def efficient(
 
 
 def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
-    """convert_boolean_attn_mask: one that is added, of every sequence."""
+    """Return the additive mask of every sequence (convert_boolean_attn_mask), if any."""
     if mask is None or mask.dtype != BOOL:
         return lower(m, mask) if mask is not None else None
     inverse = m.new(mask.shape, BOOL)
@@ -237,7 +237,7 @@ def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
 
 
 def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
-    """pad_bias; in backward both what is cut off and what is filled up are undone by copies."""
+    """Return the mask padded by pad_bias; backward undoes slice and padding by copies."""
     if bias is None or bias.shape[-1] % LOADED == 0:
         return bias
     before = bias.shape
@@ -262,8 +262,8 @@ def cudnn(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
-    """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
-    do."""
+    """Return attention by cuDNN's kernel, which supports grouped heads and masks. The output has
+    the queries' layout."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _added(m, options.mask, q)
     out = m.result("attention", heads.outputs, q.dtype)
@@ -284,8 +284,8 @@ def cudnn(
 def fused(
     m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> Tensor:
-    """The same through flash's kernel or cuDNN's, whichever the card prefers: without masks and
-    with heads of a multiple of eight they do the same, with other bytes."""
+    """Return attention by flash's or cuDNN's kernel, whichever the card prefers: without masks and
+    with heads of a multiple of eight they differ only in bytes."""
     first, shape, asked = options.first, heads.shape, options.asked
     assert asked is not None
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
@@ -318,7 +318,7 @@ def math(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
-    """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
+    """Return _scaled_dot_product_attention_math, which autocast reaches only by its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     with m.casting(None):
         return _math(m, q, k, v, heads, options)
@@ -340,7 +340,7 @@ def _math(
         )
     soft = _scores(m, scaled, keys, heads, bias, options)
     soft = dropout(m, soft, options.p)
-    weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
+    weights = cast(m, soft.detach(), dtype)  # returned with the output, and dropped
     if options.shared:
         values = _spread(m, wide_v, heads, heads.value_dim)
     out = cast(m, product(m, soft, values, heads, options, columns=heads.value_dim), dtype)
@@ -367,7 +367,7 @@ def _scores(
 
 
 def _triangle(m: Machine, heads: AttentionHeads) -> Tensor:
-    """ones, tril, and what is added, of one sequence."""
+    """Return the causal mask of one sequence: ones, tril, then additive."""
     shape = heads.length, heads.seen
     ones = m.new(shape, BOOL)
     lower_half = m.new(shape, BOOL)
@@ -378,7 +378,7 @@ def _triangle(m: Machine, heads: AttentionHeads) -> Tensor:
 
 
 def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
-    """Rows of nothing but -inf become zeros, in place; which they are takes a byte a number."""
+    """Return the softmax; rows of -inf become zeros in place, found by a byte per element."""
     out = of_result(m, x)
     m.hidden(x.numel, x.rows)
     return out
@@ -392,8 +392,8 @@ def eager(
     heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> tuple[Tensor, Tensor]:
-    """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
-    values repeated; what it gives, and the weights that the layer holds to its end."""
+    """Return eager_attention_forward's output: softmax(q k^T * scale + mask, float32).to(q.dtype) @
+    v, with repeated keys and values; and the weights, which the layer holds to its end."""
     key_states, value_states = (
         _spread(m, k, heads, heads.key_dim),
         _spread(m, v, heads, heads.value_dim),
@@ -421,7 +421,7 @@ def eager(
 
 
 def own_softmax(m: Machine, x: Tensor) -> Tensor:
-    """Compute a softmax in the dtype of `x`; autocast runs it in float32."""
+    """Return the softmax in the dtype of `x`; autocast runs it in float32."""
     return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 
@@ -434,8 +434,8 @@ def product(
     *,
     columns: int = 0,
 ) -> Tensor:
-    """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
-    before tokens, where there are several sequences."""
+    """Return q k^T, or with `columns` weights times values. torch.matmul copies tensors without
+    heads before tokens, if there are several sequences."""
     a, b, first = lower(m, a), lower(m, b), options.first
     if heads.groups == 1 and not options.cached and (columns or not first):
         b = _before(m, b, heads)
@@ -446,14 +446,14 @@ def product(
 
 
 def _before(m: Machine, x: Tensor, heads: AttentionHeads) -> Tensor:
-    """Heads before tokens: a view of one sequence, a copy of several."""
+    """Return `x` with heads before tokens: a view of one sequence, a copy of several."""
     shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
     return (copied(m, x) if heads.batch > 1 else x).view(*shape)
 
 
 def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
-    """repeat_kv: a copy for every head, heads before tokens; of the one head of one sequence a view
-    for all. The gradient's order is another."""
+    """Return keys or values repeated for every head (repeat_kv), heads before tokens; for one head
+    of one sequence a view. The gradient's order differs."""
     if heads.groups == 1:
         return x
     if heads.kv_heads == 1 and heads.batch == 1:

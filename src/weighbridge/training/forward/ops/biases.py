@@ -1,10 +1,10 @@
-"""Learned numbers in the scores of attention: biases of distance, and sinks.
+"""Learned elements of attention scores: position biases, and sinks.
 
-    buckets     the number of each distance, int64: the masks, logarithms and minima in between
+    buckets     the bucket of each distance, int64: with masks, logarithms and minima in between
     where       where(condition, x, constant): the condition is saved
-    with_sink   softmax with a learned number a head that takes its share of the weights: scores and
-                sinks, a column more (cat); the largest of each row, whose number is saved (less);
-                the weights without the sink's, a view that holds the column (cut)
+    with_sink   softmax with a learned element per head that takes a share of the weights: scores
+                and sinks, one column more (cat); the maximum of each row, whose index is saved,
+                subtracted; the weights without the sink's, a view that keeps the column alive
 
 Source: transformers 5.23 models/t5/modeling_t5.py (_relative_position_bucket),
 integrations/sdpa_attention.py (create_position_bias_mask), models/gpt_oss/modeling_gpt_oss.py
@@ -21,7 +21,7 @@ from weighbridge.training.forward.tensors import Shape, Tensor
 
 
 def buckets(m: Machine, length: int, seen: int, *, causal: bool) -> Tensor:
-    """[length, seen]; its local variables live to its end."""
+    """Return the bucket of each distance, [length, seen]; its local variables live to its end."""
     context = _positions(m, length)
     memory = m.new((seen,), INT64)
     position = m.new((length, seen), INT64)
@@ -99,7 +99,7 @@ def where(m: Machine, condition: Tensor, x: Tensor, shape: Shape) -> Tensor:
 
 
 def with_sink(m: Machine, scores: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor]:
-    """(weights, what they are the softmax of); scores [B, H, M, N], sinks [H]."""
+    """Return (weights, input of their softmax); scores [B, H, M, N], sinks [H]."""
     batch, heads, rows, _ = scores.shape
     column = expand(m, shaped(m, sinks, 1, heads, 1, 1), batch, heads, rows, 1)
     combined = join(m, scores, column)
@@ -108,7 +108,7 @@ def with_sink(m: Machine, scores: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor
 
 
 def most(m: Machine, x: Tensor) -> Tensor:
-    """x.max(-1, keepdim=True).values; in backward zeros of the whole."""
+    """Return x.max(-1, keepdim=True).values; in backward zeros of the whole."""
     shape = (*x.shape[:-1], 1)
     values, numbers = m.new(shape, x.dtype), m.new(shape, INT64)
     return remade(m, x, values, numbers)

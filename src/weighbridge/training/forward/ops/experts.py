@@ -1,8 +1,8 @@
-"""Operators that deal tokens out to experts and multiply them in groups. S token-expert pairs.
+"""Operators that route tokens to experts and multiply them in groups. S token-expert pairs.
 
-    topk        saves the numbers; in backward zeros of all scores
-    gathered    x[numbers]; in backward zeros of x, and what adding by numbers takes: four lists
-                of numbers, and the pairs that are sorted
+    topk        saves the indices; in backward zeros of all scores
+    gathered    x[numbers]; in backward zeros of x, and the buffers of adding by index: four lists
+                of indices, and the sorted pairs
     grouped     one product for all experts, each with its own rows; saves the rows and the weights
     summed_k    the sum over the k experts of a token; in backward a copy for each
 
@@ -24,11 +24,11 @@ from weighbridge.training.forward.machine import (
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.tensors import Computed, Tensor
 
-ITEM = 8  # bytes of a number
+ITEM = 8  # bytes of an index
 
 
 def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
-    """Compute a softmax from 16 bits to float32 in one kernel."""
+    """Return a softmax from 16 bits to float32 in one kernel."""
     out = m.new(x.shape, dtype)
     source = x.dtype
 
@@ -40,19 +40,19 @@ def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
 
 
 def topk(m: Machine, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(values, numbers)"""
+    """Return the `count` largest of the last dimension: (values, indices)."""
     values, numbers = m.new((*x.shape[:-1], count), x.dtype), m.new((*x.shape[:-1], count), INT64)
     remade(m, x, values, numbers)
     return values, numbers
 
 
 def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
-    """x.gather(-1, numbers)"""
+    """Return x.gather(-1, numbers)."""
     return remade(m, x, m.new(numbers.shape, x.dtype), numbers)
 
 
 def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
-    """x[numbers], rows of the first dimension."""
+    """Return x[numbers]: rows of the first dimension."""
     ahead(m, [x], [numbers])
     out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
     whole, count = x.shape, numbers.numel
@@ -67,8 +67,8 @@ def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
 
 
 def divided_(m: Machine, x: Tensor) -> Tensor:
-    """x /= x.sum(-1, keepdim=True): what is divided is copied before, for backward. Autocast sums
-    in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    """Return x /= x.sum(-1, keepdim=True): the dividend is copied first, for backward. Autocast
+    sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
     total = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
     before = m.new(x.shape, x.dtype)
     out = Computed(x.shape, x.dtype, x.storage)
@@ -84,14 +84,14 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
 
 
 def divided(m: Machine, x: Tensor) -> Tensor:
-    """x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
+    """Return x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
     total = m.new((*x.shape[:-1], 1), x.dtype)
     least = m.new(total.shape, x.dtype)
     return remade(m, x, m.new(x.shape, x.dtype), x, total, least)
 
 
 def masked(m: Machine, x: Tensor) -> Tensor:
-    """x.masked_fill(~mask.bool(), 0): the mask is saved."""
+    """Return x.masked_fill(~mask.bool(), 0): the mask is saved."""
     chosen = m.new(x.shape, BOOL)
     mask = m.new(x.shape, BOOL)
     del chosen
@@ -101,8 +101,8 @@ def masked(m: Machine, x: Tensor) -> Tensor:
 def grouped(
     m: Machine, x: Tensor, weight: Tensor, offsets: Tensor, *, transposed: bool = False
 ) -> Tensor:
-    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] where it is
-    `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
+    """Return torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] if
+    `transposed`, `offsets` the last row of each expert. Autocast does not lower it: the rows are
     cast to the weights' dtype."""
     x = cast(m, x, weight.dtype)
     to_save = [x if weight.requires_grad else None, weight if x.requires_grad else None, offsets]
@@ -120,14 +120,14 @@ def grouped(
 
 
 def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    """Sum the outputs of the k experts of each token, under autocast in float32."""
+    """Return the sum of the outputs of each token's k experts, under autocast in float32."""
     out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
     return made_like(m, x, out)
 
 
 def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """w + b a, expert by expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
-    made whole for those of the two factors. a [r E, in], b [out, r E], which are laid out anew."""
+    """Return w + b a per expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
+    made whole for those of the two factors. a [r E, in]; b [out, r E] is copied."""
     a, b = cast(m, a, weight.dtype), cast(m, b, weight.dtype)
     right, left = a.shape, b.shape
     turned = m.new(left, b.dtype)
@@ -142,8 +142,8 @@ def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
-    """whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole, and
-    viewed as `x`, which is saved for it (derivatives.yaml)."""
+    """Return whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole,
+    with the shape of `x`, which is saved for it (derivatives.yaml)."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     shape, dtype = x.shape, x.dtype
 
@@ -155,5 +155,5 @@ def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor
 
 
 def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """zeros_like(logits).scatter_(1, numbers, value)"""
+    """Return zeros_like(logits).scatter_(1, numbers, value)."""
     return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)

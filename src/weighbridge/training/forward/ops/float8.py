@@ -1,18 +1,17 @@
-"""Linears whose products are in 8 bits (torchao), over what is kept in 16 or more.
+"""Linears with products in 8 bits (torchao), of tensors stored in 16 bits or more.
 
-    alone      the input is saved as it comes, and the weight as it is; both are scaled and cast
-               again in backward, where the gradient is cast twice
-    gathered   FSDP2 gathers the weight in 8 bits: nobody casts it
-    shared     tensor ranks gather in 8 bits what comes in and the gradient of what goes out: the
-               8 bits are what is saved, of inputs that are not gathered, too; a gradient is cast
-               once
-    experts    grouped products save rows and stacks as they are, and cast both for each product,
-               the gradient twice; kernels of their own cast, compiled or not
-    mxfp8      as alone, with a byte more for every 32 numbers; of what backward needs the other
-               way round there is no second copy, since it is cast so
+    alone      input and weight are saved in their own dtype; both are scaled and cast again in
+               backward, where the gradient is cast twice
+    gathered   FSDP2 gathers the weight in 8 bits: it is not cast again
+    shared     tensor ranks gather inputs and output gradients in 8 bits: those 8 bits are what is
+               saved, also of inputs that are not gathered; a gradient is cast once
+    experts    grouped products save rows and stacks in their dtype, and cast both for each product,
+               the gradient twice; separate kernels cast, compiled or not
+    mxfp8      as alone, with one byte more per 32 elements; backward needs no second, transposed
+               copy, since tensors are cast in that layout
 
-Compiled, a cast is one kernel that takes nothing but its result; scales of rows take no more. A
-selective checkpoint may keep the absolute numbers of what forward casts, in its own dtype.
+A compiled cast is one kernel that takes nothing but its result; scales of rows take no more. A
+selective checkpoint may keep the absolute values of what forward casts, in its dtype.
 
 Source: torchao 0.18 float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py
 (tensor_to_scale, to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm),
@@ -28,14 +27,14 @@ from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, 
 from weighbridge.training.forward.ops.pointwise import add, cast
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-MULTIPLE = 16  # of both sides; other linears stay as they are (accelerate utils/ao.py)
-BLOCK = 32  # numbers of mxfp8 that share a scale, of one byte
+MULTIPLE = 16  # of both sides; other linears are not converted (accelerate utils/ao.py)
+BLOCK = 32  # elements of mxfp8 per scale, of one byte
 
 
 class Casts(NamedTuple):
-    """How tensors become 8 bits. `fused`: compiled; `blocks`: each 32 numbers have a scale (mxfp8);
-    `shared`: tensor ranks gather in 8 bits; `absolute`: a selective checkpoint keeps the absolute
-    numbers of which the largest is sought."""
+    """How tensors are cast to 8 bits. `fused`: compiled; `blocks`: one scale per 32 elements
+    (mxfp8); `shared`: tensor ranks gather in 8 bits; `absolute`: a selective checkpoint keeps the
+    absolute values whose maximum is computed."""
 
     fused: bool = False
     blocks: bool = False
@@ -43,7 +42,7 @@ class Casts(NamedTuple):
     absolute: bool = False
 
     def __call__(self, m: Machine, t: Tensor) -> Tensor:
-        """Cast, with what the cast takes on its way; what is in 8 bits stays as it is."""
+        """Return `t` in 8 bits, with the cast's temporaries; `t` itself if it is in 8 bits."""
         if t.dtype == FLOAT8:
             return t
         if self.blocks:
@@ -52,7 +51,7 @@ class Casts(NamedTuple):
 
 
 def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
-    """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
+    """Return hp_tensor_to_float8_dynamic: the maximum, and the scaled tensor in float32."""
     if copied:
         m.result("absolute", t.shape, t.dtype)
     else:
@@ -67,7 +66,7 @@ def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
 
 
 class LinearFloat8:
-    """Stands in for a linear whose products are in float8."""
+    """Replaces a linear: its products are in float8."""
 
     __slots__ = ("bias", "casts", "compute", "weight")
 
@@ -92,7 +91,7 @@ class LinearFloat8:
 
 
 class StackFloat8:
-    """Stands in for a stack of experts whose grouped products are in float8."""
+    """Replaces a stack of experts: its grouped products are in float8."""
 
     __slots__ = ("casts",)
 
@@ -104,13 +103,13 @@ class StackFloat8:
 
 
 def in_float8(m: Machine, x: Tensor, casts: Casts) -> Tensor:
-    """Cast outside of a product: the graph keeps nothing, and the gradient is passed on."""
+    """Return `x` cast outside of a product: the graph keeps nothing, the gradient passes."""
     return passed(m, x, casts(m, x))
 
 
 def _product(m: Machine, x: Tensor, weight: LeafTensor, compute: DType, casts: Casts) -> Tensor:
-    """Multiply. To selective checkpoints it is a product like any other (torchao's tensors are what
-    aten.mm is given)."""
+    """Return the product. Selective checkpoints treat it like any other (aten.mm gets torchao's
+    tensors)."""
     small_x, small_w = casts(m, x), casts(m, weight)
     out = m.result("product", (*x.shape[:-1], weight.shape[0]), compute)
     m.product()

@@ -1,19 +1,18 @@
-"""Products of matrices, and convolutions.
+"""Matrix products, and convolutions.
 
-    linear     saves the input where the weight is trained, the weight where the input is
+    linear     saves the input if the weight is trained, the weight if the input has a gradient
     matmul     saves both, as they are multiplied
-    conv       saves input and weight; in backward the gradient in one piece, then those of input,
-               weight and bias. Where `rearranges` says so, cuDNN puts channels last in a workspace
+    conv       saves input and weight; in backward the contiguous gradient, then those of input,
+               weight and bias. If `rearranges` is true, cuDNN moves channels last in a workspace
                (kernels/workspaces.py), for tensor cores; depthwise ones run in torch's own kernels,
                without a workspace
 
-Rows of several sequences are multiplied as one, and weights turned round, so their gradients are
-views: what comes to a tied weight, or to an input of several linears, after them is not added in
-place.
+Rows of several sequences are multiplied as one, and weights transposed, so their gradients are
+views: a later gradient of a tied weight, or of an input of several linears, is not added in place.
 
-In backward gradients are made in the alphabetical order of derivatives.yaml's names: of mm the
-weight's before the input's, of addmm, which adds a bias, the input's, the weight's, the bias's.
-Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
+Backward makes gradients in the alphabetical order of derivatives.yaml's names: of mm the weight's
+before the input's, of addmm, which adds a bias, the input's, the weight's, the bias's. Source:
+torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
 """
 
 from math import prod
@@ -31,8 +30,8 @@ from weighbridge.training.forward.tensors import Shape, Tensor, TensorSlice, Ten
 def linear(
     m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, kind: str = "product"
 ) -> Tensor:
-    """x [..., in], w [out, in] (or [in, out]: transformers' Conv1D). `kind`: what selective
-    checkpoints take the result for; a product that adds a bias is none to them."""
+    """Return x [..., in] times w [out, in] (or [in, out]: transformers' Conv1D). `kind`: what the
+    result is to selective checkpoints; a product that adds a bias is none to them."""
     bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
     inside = x.shape[-1]
     outside = weight.numel // inside
@@ -68,7 +67,7 @@ def linear(
 
 
 def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
-    """a [..., n, k] with b [..., k, columns]; both are dense as they are, or copied before."""
+    """Return a [..., n, k] times b [..., k, columns]; both must be contiguous."""
     a, b = lower(m, a), lower(m, b)
     out = m.new((*a.shape[:-1], columns), a.dtype)
     m.product()
@@ -86,7 +85,7 @@ def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
 
 
 def baddbmm(m: Machine, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """bias [..., 1, out] + a [..., n, in] b [..., in, out]"""
+    """Return bias [..., 1, out] + a [..., n, in] b [..., in, out]."""
     bias, a, b = lower(m, bias), lower(m, a), lower(m, b)
     out = m.new((*a.shape[:-1], b.shape[-1]), a.dtype)
     m.product()
@@ -106,11 +105,11 @@ def baddbmm(m: Machine, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
 # ---- convolutions
 
 
-LARGEST_INDEX = 1 << 31  # elements, of kernels that count in 32 bits
+LARGEST_INDEX = 1 << 31  # elements, for kernels that count in 32 bits
 
 
 class ConvForm(NamedTuple):
-    """`shape` is the output's. `turned`: its gradient comes in another order of dimensions."""
+    """A convolution's output `shape`. `turned`: its gradient has another order of dimensions."""
 
     shape: Shape
     rearranged: bool = False
@@ -150,12 +149,12 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
 
 
 def columns(output: Shape, weight: Shape) -> int:
-    """Return the bytes of im2col in float16: for each place of the output what its kernel reads."""
+    """Return the bytes of im2col in float16: for each output position, the inputs of its kernel."""
     batch, _, *places = output
     return FLOAT16.size(batch * prod(places) * prod(weight[1:]))
 
 
 def rearranges(x: Tensor, m: Machine) -> bool:
-    """Tell whether the card has tensor cores for the type that products of `x` are made in."""
+    """Return whether the card has tensor cores for the dtype of products of `x`."""
     dtype = m.autocast or x.dtype
     return m.ask(tensor_cores, half=dtype.nbytes == 2, float16=dtype.name == "float16")

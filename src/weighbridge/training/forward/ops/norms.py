@@ -1,16 +1,16 @@
 """Norms, as torch has them in one kernel and as transformers writes them out.
 
-    layer_norm     saves the input, the weight, and two float32 a row
-    rms_norm       Llama's: the input in float32, its inverse root, what was normed
+    layer_norm     saves the input, the weight, and two float32 per row
+    rms_norm       Llama's: the input in float32, its inverse root, the normalized input
     gemma_norm     the same, with 1 + weight in float32
-    fused_rms_norm torch's in one kernel: the input, the weight, a float32 a row
-    batch_norm     the input, the weight, and two float32 a channel
-    group_norm     the input, the weight, and two numbers a group, of the input's dtype; a factor
-                   and a shift of each channel pass, in float32
+    fused_rms_norm torch's in one kernel: the input, the weight, a float32 per row
+    batch_norm     the input, the weight, and two float32 per channel
+    group_norm     the input, the weight, and two elements per group, of the input's dtype; a factor
+                   and a shift per channel are temporary, in float32
 
 Source: torch 2.13 aten/src/ATen/native/cuda/{group_norm_kernel.cu, layer_norm_kernel.cu};
-transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm),
-models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
+transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm), models/gemma3/modeling_gemma3.py
+(Gemma3RMSNorm).
 """
 
 from typing import Any
@@ -25,8 +25,8 @@ from weighbridge.training.forward.tensors import Tensor, absent
 def layer_norm(
     m: Machine, x: Tensor, weight: Tensor | None, bias: Tensor | None = None, *, dense: bool = True
 ) -> Tensor:
-    """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
-    the order of its dimensions is copied for the kernel alone."""
+    """Return the layer norm by one kernel; autocast runs it in float32, its output included.
+    `dense` False: `x` is not contiguous, and copied only for the kernel."""
     if absent(weight):
         return x
     if m.autocast is not None:
@@ -52,7 +52,7 @@ def layer_norm(
 
 
 def fused_rms_norm(m: Machine, x: Tensor, weight: Tensor | None) -> Tensor:
-    """torch.nn.RMSNorm on CUDA since 2.9."""
+    """Return torch.nn.RMSNorm, one kernel on CUDA since 2.9."""
     out = m.new(x.shape, x.dtype)
     spread = m.new((*x.shape[:-1], 1), FLOAT32)
 
@@ -66,7 +66,7 @@ def fused_rms_norm(m: Machine, x: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def group_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-    """x [batch, channels, ...]; under autocast in float32, and so is what it gives."""
+    """Return the group norm of x [batch, channels, ...]; autocast runs it in float32."""
     if m.autocast is not None:
         weight, bias, x = (cast(m, t, FLOAT32) for t in (weight, bias, x))
     batch, channels = x.shape[:2]
@@ -84,7 +84,7 @@ def group_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor, groups: int)
 
 
 def batch_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x [batch, channels, ...]; two numbers a channel are given besides, in float32."""
+    """Return the batch norm of x [batch, channels, ...]; it saves two float32 per channel."""
     out = m.new(x.shape, x.dtype)
     channels = x.shape[1]
     centre, spread = m.new((channels,), FLOAT32), m.new((channels,), FLOAT32)
@@ -99,7 +99,7 @@ def batch_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def rms_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)"""
+    """Return weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)."""
     if absent(weight):
         return x
     dtype = x.dtype
@@ -110,8 +110,8 @@ def rms_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def plain_norm(m: Machine, x: Tensor) -> Tensor:
-    """Normalize without a weight: Llama 4 does so with queries and keys, Falcon-Mamba with what its
-    scan is given."""
+    """Return the norm without a weight: Llama 4's of queries and keys, Falcon-Mamba's of its scan's
+    inputs."""
     wide = cast(m, x, FLOAT32)
     normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
     del wide
@@ -119,7 +119,7 @@ def plain_norm(m: Machine, x: Tensor) -> Tensor:
 
 
 def gemma_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
+    """Return (norm(x.float()) * (1 + weight.float())).to(x.dtype)."""
     if absent(weight):
         return x
     inner = cast(m, x, FLOAT32)
@@ -130,7 +130,7 @@ def gemma_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def wide_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """OLMo 2: (weight * normed float32).to(x.dtype)"""
+    """Return OLMo 2's norm: (weight * normed float32).to(x.dtype)."""
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     variance = mean(m, power(m, x))
@@ -139,12 +139,12 @@ def wide_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def float_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Nemotron-H, Helium: (weight.float() * normed float32).to(x.dtype)"""
+    """Return Nemotron-H's and Helium's norm: (weight.float() * normed float32).to(x.dtype)."""
     return x if absent(weight) else wide_norm(m, x, cast(m, weight, FLOAT32))
 
 
 def cohere_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
-    """Norm as Cohere's class does: a layer norm written out, in float32."""
+    """Return Cohere's norm: a layer norm written out, in float32."""
     if absent(weight):
         return x
     dtype = x.dtype
@@ -157,7 +157,7 @@ def cohere_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def normalize(m: Machine, x: Tensor) -> Tensor:
-    """F.normalize: x over its norm, which has a least value; norms save their input and result.
+    """Return F.normalize: x over its norm, clamped from below; norms save their input and result.
     Autocast has the result in float32, and does not cast the input."""
     norm = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
     made_like(m, x, norm, x, norm.detach())

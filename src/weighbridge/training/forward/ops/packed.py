@@ -1,15 +1,15 @@
-"""Linears that are packed: bitsandbytes, GPTQ, AWQ, HQQ and EETQ.
+"""Linears with quantized weights: bitsandbytes, GPTQ, AWQ, HQQ and EETQ.
 
-    4 bits    forward and backward unpack the whole matrix; nothing of the input is saved, but up to
+    4 bits    forward and backward dequantize the whole matrix; the input is not saved, but up to
               bitsandbytes 0.43.1 it is kept as in 8 bits
     8 bits    the input is cast to float16 and to int8, the product is in int32; the input is kept
-              on the function's context, where no checkpoint sees it; backward unpacks the matrix
+              on the function's context, where no checkpoint sees it; backward dequantizes
     gptq      torch.matmul(x, dequantized) saves the whole matrix in 16 bits; a fused kernel nothing
     awq       the input is saved in float16; backward repeats the matrix for every sequence
-    hqq       the input is saved; forward and backward unpack by way of two more copies
-    eetq      the input is saved; backward multiplies a unit matrix to unpack
+    hqq       the input is saved; forward and backward dequantize by way of two more copies
+    eetq      the input is saved; backward multiplies an identity matrix to dequantize
 
-Packed weights are never trained.
+Quantized weights are never trained.
 
 Source: bitsandbytes 0.50 autograd/_functions.py (MatMul4Bit, MatMul8bitLt), nn/modules.py
 (Linear4bit.forward), backends/cuda/ops.py; GPTQModel nn_modules/qlinear/torch.py (_forward);
@@ -26,12 +26,12 @@ from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, r
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
-BLOCK = 64  # weights that share a scale
+BLOCK = 64  # weights per scale
 
 
 class Linear4:
-    """Stands in for a linear whose `weight` is packed; `nested` scales are in 8 bits themselves.
-    `source` is the dtype that was packed, where it is another; `keeps`: the input stays on the
+    """Replaces a linear whose `weight` is in 4 bits; `nested` scales are in 8 bits themselves.
+    `source` is the dtype before quantization, if it differs; `keeps`: the input stays on the
     function's context (up to bitsandbytes 0.43.1)."""
 
     __slots__ = ("bias", "compute", "keeps", "nested", "source", "weight")
@@ -88,8 +88,8 @@ class Linear4:
 
 
 class Stack4:
-    """Stands in for the packed weights of all experts: whole where they are multiplied in groups,
-    one by one where each is a linear of its own."""
+    """Replaces the 4-bit weights of all experts: whole for grouped products, one by one if each
+    expert is a linear of its own."""
 
     __slots__ = ("_compute", "_nested", "_shape")
 
@@ -104,14 +104,14 @@ class Stack4:
         return matrix
 
     def one(self, m: Machine, x: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Multiply by one expert's weights, [out, in]."""
+        """Return `x` times one expert's weights, [out, in]."""
         weight = LeafTensor("expert", shape, self._compute, None, trainable=False)
         return Linear4(weight, None, self._compute, nested=self._nested)(m, x)
 
 
 class Linear8:
-    """LLM.int8(): rows of the input and of the weight each have a scale. Autocast does not reach
-    it: the input stays, and the result is, in the input's own dtype."""
+    """LLM.int8(): each row of the input and of the weight has a scale. Autocast does not affect it:
+    the input stays, and the result is, in the input's own dtype."""
 
     __slots__ = ("bias", "weight")
 
@@ -144,13 +144,13 @@ class Linear8:
 
 @frozen_record
 class PackedKernel:
-    """The way in which a format multiplies. `unpacks` says where: a fused kernel nowhere.
+    """How a quantized format multiplies. `unpacks`: passes that dequantize; a fused kernel in none.
 
-    keeps     what backward needs: the unpacked weight, the input, or neither
-    copies    of the matrix in 16 bits, for a moment, while it is unpacked
-    fused     rows up to which forward does not unpack
-    repeats   backward has the matrix once for every sequence
-    unit      backward multiplies a unit matrix, in float32 first
+    keeps     what backward needs: the dequantized weight, the input, or neither
+    copies    temporary copies of the matrix in 16 bits while it is dequantized
+    fused     rows up to which forward does not dequantize
+    repeats   backward has the matrix once per sequence
+    unit      backward multiplies an identity matrix, in float32 first
     half      inputs are cast to float16
     """
 
@@ -163,7 +163,7 @@ class PackedKernel:
     half: bool = False
 
     def forward(self, rows: int) -> bool:
-        """Tell whether forward makes the whole matrix."""
+        """Return whether forward makes the whole matrix."""
         return self.unpacks in ("both", "forward") and rows > self.fused
 
 
@@ -172,11 +172,11 @@ GPTQ_FUSED = PackedKernel(unpacks="nowhere", keeps="nothing")
 AWQ = PackedKernel(fused=1023, repeats=True, half=True)
 HQQ = PackedKernel(copies=2)
 EETQ = PackedKernel(unpacks="backward", unit=True, half=True)
-DEQUANTIZED = "dequantized weights"  # what they count as, where they are kept
+DEQUANTIZED = "dequantized weights"  # their component, if they are kept
 
 
 class Dequantized:
-    """Stands in for a linear whose `weight` is packed for `kernel`."""
+    """Replaces a linear whose `weight` is quantized for `kernel`."""
 
     __slots__ = ("bias", "kernel", "weight")
 

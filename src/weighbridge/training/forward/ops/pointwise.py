@@ -1,10 +1,10 @@
-"""Operators that work number by number.
+"""Elementwise operators.
 
 saves nothing       add, sub, scale, cast
 saves the other     mul
 saves the input     silu, gelu, relu^2, pow
 saves the result    tanh, sigmoid, exp, rsqrt, relu
-saves a mask        dropout: a bool each
+saves a mask        dropout: a bool per element
 """
 
 from math import prod
@@ -38,7 +38,7 @@ def cast(m: Machine, x: Tensor, dtype: DType) -> Tensor:
 
 
 def wider(a: Tensor, b: Tensor) -> DType:
-    """Return the dtype that numbers of two dtypes make."""
+    """Return the dtype of a result of `a` and `b`."""
     if FLOAT64 in (a.dtype, b.dtype):
         return FLOAT64
     return FLOAT32 if FLOAT32 in (a.dtype, b.dtype) else a.dtype
@@ -53,7 +53,7 @@ def _broadcast(a: Tensor, b: Tensor) -> Shape:
 
 
 def summed(m: Machine, grad: Tensor, shape: Shape, dtype: DType) -> Tensor:
-    """The gradient of what was broadcast (sum_to_size), in its own dtype."""
+    """Return the gradient of a tensor that was broadcast (sum_to_size), in its own dtype."""
     if grad.shape != shape and grad.numel != prod(shape):
         numel, columns = grad.numel, prod(shape)
         grad = m.new(shape, grad.dtype)
@@ -78,7 +78,7 @@ def add(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """Subtract; what is taken off has a gradient of its own, negated."""
+    """Return a - b; the gradient of `b` is a new tensor, negated."""
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 
@@ -95,7 +95,7 @@ def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """Add in place: the result has the memory of `a`."""
+    """Return a + b in the memory of `a`."""
     out = Computed(a.shape, a.dtype, a.storage)
     second = (b.shape, b.dtype)
 
@@ -108,7 +108,7 @@ def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """Multiply. In backward both products are made before what was broadcast is summed
+    """Return a * b. Backward makes both products before it sums those of broadcast tensors
     (validate_outputs)."""
     to_save = [a if b.requires_grad else None, b if a.requires_grad else None]
     ahead(m, [a, b], to_save)
@@ -119,7 +119,7 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
         shape, dtype = grads[0].shape, grads[0].dtype
         other = m.new(shape, dtype) if needs[1] else None
         own_gradient = m.new(shape, dtype) if needs[0] else None
-        saved.clear()  # what a checkpoint made again goes now, what the node keeps does not
+        saved.clear()  # frees what a checkpoint recomputed, not what the node keeps
         if own_gradient is not None:
             own_gradient = summed(m, own_gradient, *first)
         if other is not None:
@@ -131,8 +131,8 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """a / b, where b is broadcast: saves both. First is the gradient of what divides,
-    -g * (a / b / b)."""
+    """Return a / b, with b broadcast: saves both. The gradient of b comes first, -g * (a / b /
+    b)."""
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 
@@ -149,21 +149,21 @@ def divide(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def scale(m: Machine, x: Tensor) -> Tensor:
-    """A product with a constant, a sum of one or a negation: nothing is saved."""
+    """Return a product with a constant, a sum of one or a negation: nothing is saved."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [], out)
     return out
 
 
 def scale_(m: Machine, x: Tensor) -> Tensor:
-    """Multiply by a number in place."""
+    """Return `x` times a constant, in place."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, another, [x], [], out)
     return out
 
 
 def shift(m: Machine, x: Tensor) -> Tensor:
-    """A sum with a constant: the gradient is handed on."""
+    """Return a sum with a constant: the gradient is handed on."""
     out = m.new(x.shape, x.dtype)
     record(m, _handed, [x], [], out)
     return out
@@ -174,28 +174,28 @@ def _handed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
 
 
 def of_input(m: Machine, x: Tensor) -> Tensor:
-    """silu, gelu, softplus: one kernel each way, from the input."""
+    """Return silu, gelu or softplus: one kernel each way, saving the input."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [x], out)
     return out
 
 
 def of_result(m: Machine, x: Tensor) -> Tensor:
-    """tanh, sigmoid, exp, relu: from the result."""
+    """Return tanh, sigmoid, exp or relu, saving the result."""
     out = m.new(x.shape, x.dtype)
     record(m, another, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
 
 
 def of_result_(m: Machine, x: Tensor) -> Tensor:
-    """relu in place: backward reads what was written."""
+    """Return relu in place: backward reads the result."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, another, [x], [Computed(x.shape, x.dtype, x.storage)], out)
     return out
 
 
 def of_input_(m: Machine, x: Tensor) -> Tensor:
-    """relu6, silu, hardswish, in place: backward reads a copy of the input."""
+    """Return relu6, silu or hardswish, in place: backward reads a copy of the input."""
     out = Computed(x.shape, x.dtype, x.storage)
     copy = m.new(x.shape, x.dtype) if m.grad else None
     record(m, another, [x], [copy], out)
@@ -203,7 +203,7 @@ def of_input_(m: Machine, x: Tensor) -> Tensor:
 
 
 def softmax(m: Machine, x: Tensor) -> Tensor:
-    """Compute a softmax. Backward reads the result; older versions of torch keep the input for its
+    """Return a softmax. Backward reads the result; older versions of torch keep the input for its
     dtype."""
     out = m.new(x.shape, x.dtype)
     to_save = [Computed(out.shape, out.dtype, out.storage)]
@@ -212,8 +212,8 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
-    """Clamp. Backward keeps a bool of the input's shape for each bound: whether the value is
-    within."""
+    """Return `x` clamped. Backward makes a bool mask of the input's shape per bound: whether each
+    value is within."""
     out = m.new(x.shape, x.dtype)
     whole = x.shape
 
@@ -228,7 +228,7 @@ def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
 
 
 def power(m: Machine, x: Tensor) -> Tensor:
-    """pow(2) or pow(3): grad * (n * x ** (n - 1)). Autocast has it in float32."""
+    """Return pow(2) or pow(3): grad * (n * x ** (n - 1)). Autocast runs it in float32."""
     if m.autocast is not None:
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
@@ -245,7 +245,7 @@ def power(m: Machine, x: Tensor) -> Tensor:
 
 
 def rsqrt(m: Machine, x: Tensor) -> Tensor:
-    """-1/2 grad * result ** 3"""
+    """Return 1 / sqrt(x); in backward -1/2 grad * result ** 3."""
     out = m.new(x.shape, x.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -260,7 +260,7 @@ def rsqrt(m: Machine, x: Tensor) -> Tensor:
 
 
 def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
-    """RecurrentGemma's SqrtBoundDerivative: grad / sqrt(clip(4 * x))"""
+    """Return RecurrentGemma's SqrtBoundDerivative; in backward grad / sqrt(clip(4 * x))."""
     out = m.new(x.shape, x.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -278,14 +278,13 @@ def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
 
 
 def mean(m: Machine, x: Tensor) -> Tensor:
-    """Average over the last dimension, which stays with size 1."""
+    """Return the mean over the last dimension, which stays with size 1."""
     return remade(m, x, m.new((*x.shape[:-1], 1), x.dtype))
 
 
 def total(m: Machine, x: Tensor, width: int = 1) -> Tensor:
-    """The sum over the last dimension, or of groups that are `width` apart; in backward a view with
-    it repeated.
-    Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    """Return the sum over the last dimension, or of groups that are `width` apart; in backward a
+    view that repeats it. Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
     out = m.new((*x.shape[:-1], width), x.dtype if m.autocast is None else FLOAT32)
     whole, dtype = x.shape, x.dtype
 
@@ -298,7 +297,7 @@ def total(m: Machine, x: Tensor, width: int = 1) -> Tensor:
 
 
 def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
-    """native_dropout on CUDA: a mask of one byte each."""
+    """Return native_dropout's output on CUDA: a mask of one byte per element."""
     if not rate or not m.training:
         return x
     out = m.new(x.shape, x.dtype)
@@ -308,7 +307,7 @@ def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
 
 
 def several(m: Machine, x: Tensor, kind: str) -> Tensor:
-    """An activation by its name in configs (transformers activations.py, ACT2FN)."""
+    """Return an activation by its name in configs (transformers activations.py, ACT2FN)."""
     return ACTIVATIONS.get(kind, of_input)(m, x)
 
 
@@ -336,7 +335,7 @@ def _relu2(m: Machine, x: Tensor) -> Tensor:
 
 
 def bloom_gelu(m: Machine, x: Tensor) -> Tensor:
-    """GeLUFunction: its input alone is saved; backward computes the tanh again."""
+    """Return GeLUFunction's output: only its input is saved; backward recomputes the tanh."""
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         (x,) = saved

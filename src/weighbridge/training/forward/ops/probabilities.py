@@ -1,11 +1,11 @@
 """Operators that make probabilities of logits [..., outputs], row by row or whole.
 
-logsumexp    a difference as large as the input for a moment; saves input and result
+logsumexp    a temporary difference as large as the input; saves input and result
 unbound      rows of the first dimension as views; their gradients are stacked
 selective    gather less logsumexp of each row in float32, else log_softmax of each row, gathered
 entropies    chunks of tokens, without gradients
-scaled_view  what is seen through a view, divided in place (CopySlices)
-kernel       cross entropy in one kernel: saves the logits; their gradient may be written over them
+scaled_view  a division in place through a view (CopySlices)
+kernel       cross entropy in one kernel: saves the logits; their gradient may overwrite them
 
 Source: torch 2.13 aten/src/ATen/native/ReduceOps.cpp (logsumexp_out_impl),
 torch/csrc/autograd/FunctionsManual.cpp (logsumexp_backward, unbind_backward),
@@ -27,7 +27,7 @@ ENTROPY_TOKENS = 128  # trl trainer/utils.py, entropy_from_logits: chunk_size
 
 
 def logsumexp(m: Machine, x: Tensor) -> Tensor:
-    """Sum exponentials over the last dimension, and take the logarithm: [...]."""
+    """Return the logarithm of the sum of exponentials over the last dimension: [...]."""
     out = m.new(x.shape[:-1], x.dtype)
     m.hidden(out.nbytes, x.nbytes, name=m.name)
 
@@ -44,13 +44,13 @@ def logsumexp(m: Machine, x: Tensor) -> Tensor:
 
 
 def log_of_sum(m: Machine, pair: Tensor, shape: Shape) -> Tensor:
-    """logsumexp over the first dimension."""
+    """Return logsumexp over the first dimension of `pair`, as `shape`."""
     out = logsumexp(m, pair.view(*shape, pair.shape[0]))
     return out.view(*shape)
 
 
 def unbound(m: Machine, x: Tensor) -> list[Tensor]:
-    """Take the rows of the first dimension apart."""
+    """Return the rows of the first dimension, as views."""
     outs: list[Tensor] = [Computed(x.shape[1:], x.dtype, x.storage) for _ in range(x.shape[0])]
     whole = x.shape
 
@@ -62,7 +62,7 @@ def unbound(m: Machine, x: Tensor) -> list[Tensor]:
 
 
 def stacked(m: Machine, parts: list[Tensor]) -> Tensor:
-    """Put parts of one shape together in a new first dimension; gradients are views."""
+    """Return `parts` of one shape, stacked in a new first dimension; gradients are views."""
     shape = parts[0].shape
     out = m.new((len(parts), *shape), parts[0].dtype)
 
@@ -75,7 +75,7 @@ def stacked(m: Machine, parts: list[Tensor]) -> Tensor:
 
 
 def by_rows(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Gather from the log_softmax of each row, which is saved: [rows, tokens]."""
+    """Return elements gathered from each row's log_softmax, which is saved: [rows, tokens]."""
     parts = []
     for row in unbound(m, x):
         soft = softmax(m, row)
@@ -84,7 +84,7 @@ def by_rows(m: Machine, x: Tensor, index: Tensor) -> Tensor:
 
 
 def selective(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Log-probabilities of chosen outputs, of [rows, tokens, outputs]: [rows, tokens]."""
+    """Return log-probabilities of chosen outputs, of [rows, tokens, outputs]: [rows, tokens]."""
     if x.dtype != FLOAT32:
         return by_rows(m, x, index)
     picked = gathered(m, x, index, x.shape[:-1])
@@ -93,13 +93,13 @@ def selective(m: Machine, x: Tensor, index: Tensor) -> Tensor:
 
 
 def whole(m: Machine, x: Tensor, index: Tensor) -> Tensor:
-    """Gather from the log_softmax of all: [rows, tokens]."""
+    """Return elements gathered from the log_softmax of all rows: [rows, tokens]."""
     return gathered(m, softmax(m, x), index, x.shape[:-1])
 
 
 def entropies(m: Machine, x: Tensor, *, dense: bool) -> Tensor:
-    """Entropies of all tokens, without gradients: log_softmax of a chunk, which stays until the
-    next is there, its exponential and their product. What is not `dense` is copied first."""
+    """Return all tokens' entropies, without gradients: log_softmax of a chunk, which lives until
+    the next is made, its exponential and their product. If not `dense`, `x` is copied first."""
     with m.no_grad():
         copy = None if dense else m.new(x.shape, x.dtype)
         out = m.new((x.rows,), x.dtype)
@@ -115,8 +115,8 @@ def entropies(m: Machine, x: Tensor, *, dense: bool) -> Tensor:
 
 
 def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
-    """Divide what a view of `shape` sees of `base`, in place. The gradient of `base` is copied,
-    that of the view out of it, and divided."""
+    """Return `base`, divided in place through a view of `shape`. In backward the gradient of `base`
+    is copied, the view's is copied out of that, and divided."""
     out = Computed(base.shape, base.dtype, base.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -132,8 +132,8 @@ def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
 
 
 def kernel(m: Machine, x: Tensor, index: Tensor, *, over: bool) -> Tensor:
-    """Cross entropy of [..., outputs] in one kernel, negated: [...] in float32. `over`: the
-    gradient is written over the logits."""
+    """Return the cross entropy of [..., outputs] in one kernel, negated: [...] in float32. `over`:
+    the gradient overwrites the logits."""
     terms, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
     out = m.new(x.shape[:-1], FLOAT32)
     del terms
@@ -147,6 +147,6 @@ def kernel(m: Machine, x: Tensor, index: Tensor, *, over: bool) -> Tensor:
 
 
 def entropy_of_all(m: Machine, x: Tensor) -> Tensor:
-    """Entropies with gradients: exp(log_softmax(x)) * log_softmax(x), both of which are saved."""
+    """Return entropies with gradients: exp(log_softmax(x)) * log_softmax(x); both are saved."""
     soft = softmax(m, x)
     return total(m, mul(m, of_result(m, soft), soft)).view(*x.shape[:-1])

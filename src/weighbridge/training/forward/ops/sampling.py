@@ -1,8 +1,8 @@
-"""Pictures that are read at places which a network chooses.
+"""Feature maps that are sampled at places which a network predicts.
 
-    grid_sample  saves what it reads and the places; in backward both have gradients
-    roi_align    saves the boxes; in backward zeros of the whole picture
-    top          topk along the last dimension: values, and their numbers
+    grid_sample  saves its input and the places; in backward both have gradients
+    roi_align    saves the boxes; in backward zeros of the whole map
+    top          topk along the last dimension: values, and their indices
 
 Source: torch 2.13 aten/src/ATen/native/cuda/GridSampler.cpp, TensorTopK.cpp; torchvision 0.28
 csrc/ops/autograd/roi_align_kernel.cpp.
@@ -17,8 +17,8 @@ from weighbridge.training.forward.tensors import Tensor
 
 
 def grid_sample(m: Machine, x: Tensor, grid: Tensor) -> Tensor:
-    """x [batch, width, height, breadth], grid [batch, rows, columns, 2]: [batch, width, rows,
-    columns]. Autocast has both in the wider dtype of the two."""
+    """Return x [batch, width, height, breadth] at grid [batch, rows, columns, 2]: [batch, width,
+    rows, columns]. Autocast runs it in the wider of their dtypes."""
     dtype = wider(x, grid)
     x, grid = cast(m, x, dtype), cast(m, grid, dtype)
     out = m.new((*x.shape[:2], *grid.shape[1:3]), dtype)
@@ -34,13 +34,13 @@ def grid_sample(m: Machine, x: Tensor, grid: Tensor) -> Tensor:
 
 
 def roi_align(m: Machine, x: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """x [batch, width, height, breadth], boxes [count, 5]: [count, width, side, side]"""
+    """Return x [batch, width, height, breadth] in boxes [count, 5]: [count, width, side, side]."""
     out = m.new((boxes.shape[0], x.shape[1], side, side), x.dtype)
     return remade(m, x, out, boxes)
 
 
 def top(m: Machine, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest of the last dimension, and their numbers."""
+    """Return the `count` largest of the last dimension, and their indices."""
     shape = *x.shape[:-1], count
     out, numbers = m.new(shape, x.dtype), m.new(shape, INT64)
     return remade(m, x, out, numbers), numbers

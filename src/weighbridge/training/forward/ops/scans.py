@@ -1,22 +1,22 @@
-"""State spaces that are written out: sums along a dimension, masks, contractions, and a recurrence
-over tokens.
+"""State spaces, written out: sums along a dimension, masks, contractions, and a recurrence over
+tokens.
 
     cumulated   cumsum; in backward flipped, summed and flipped back
     masked      masked_fill with a constant: saves the mask
     clamped     saves the input; in backward two masks
-    filled      constant_pad_nd, a copy even where nothing is filled up
+    filled      constant_pad_nd, a copy even without padding
     solved      solve_triangular of a system: saves it and the solution
-    substituted the inverse of a triangle row by row: saves every row and what is before it
-    contracted  einsum of two: what is not in order is copied, and bmm saves it
+    substituted inverse of a triangle row by row: saves every row and the block before it
+    contracted  einsum of two: operands in another order are copied, and bmm saves them
 
-The recurrence is a loop over a state, and what is read from it:
+The recurrence is a loop over a state and its readout:
 
     state = a[:, :, i] * state + b[:, :, i]         out[i] = state.to(dtype) @ c[:, i]
 
 Each token saves its state, in both dtypes. In backward each slice of a, b and c has zeros of the
-whole for its gradient, which is added to those of the tokens behind it: most is alive at the last
-token but one, and less at each before it. So the first token and the last ones are run as they are,
-and all between as one node, whose tensors lie together.
+whole for its gradient, which is added to those of later tokens: the peak is at the last token but
+one, with less at each before it. So the first token and the last ones run one by one, and all
+between as one node, whose tensors are one allocation.
 
 Source: transformers 5.23 models/mamba2/modeling_mamba2.py, models/mamba/modeling_mamba.py
 (mamba_selective_scan); torch aten/src/ATen/native/Linear.cpp (einsum, sumproduct_pair),
@@ -35,7 +35,7 @@ from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
 
 def cumulated(m: Machine, x: Tensor) -> Tensor:
-    """Sum up along a dimension (cumsum), under autocast in float32."""
+    """Return the sums along a dimension (cumsum), under autocast in float32."""
     if m.autocast is not None:
         x = cast(m, x, FLOAT32)
     out = m.new(x.shape, x.dtype)
@@ -52,7 +52,7 @@ def cumulated(m: Machine, x: Tensor) -> Tensor:
 
 
 def softplus(m: Machine, x: Tensor) -> Tensor:
-    """Apply softplus number by number, under autocast in float32."""
+    """Return softplus of each element, under autocast in float32."""
     return of_input(m, x if m.autocast is None else cast(m, x, FLOAT32))
 
 
@@ -78,7 +78,7 @@ def filled(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """repeat_interleave: a copy, even of one for one; in backward the sum over the copies."""
+    """Return repeat_interleave: a copy, even if once; in backward the sum over the copies."""
     out = m.new(shape, x.dtype)
     before, same = x.shape, x.numel == out.numel
 
@@ -90,8 +90,8 @@ def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """a X = b. In backward another solution, and for the system a product, its negative and the
-    triangle of it (linalg_solve_triangular_backward). Autocast does not know it."""
+    """Return X of a X = b. Backward makes another solution, and for the system a product, its
+    negative and the triangle of that (linalg_solve_triangular_backward). Autocast ignores it."""
     out = m.new(b.shape, b.dtype)
     system, right = a.shape, b.shape
 
@@ -113,8 +113,8 @@ def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 def contracted(
     m: Machine, a: Tensor, b: Tensor, shape: Shape, *, copies: str = "ab", dense: bool = False
 ) -> Tensor:
-    """`copies`: which operands do not lie as the product wants them. `dense`: so does the gradient,
-    which is copied elsewhere. Autocast lowers both before."""
+    """Return an einsum of two as `shape`. `copies`: operands that are copied into the product's
+    layout. `dense`: the gradient has it, too, else it is copied. Autocast lowers both before."""
     a, b = lower(m, a), lower(m, b)
     if "a" in copies:
         a = copied(m, a)
@@ -141,19 +141,19 @@ def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
 
 
 def triangle(m: Machine, x: Tensor) -> Tensor:
-    """tril: a copy, in backward too."""
+    """Return tril: a copy, in backward too."""
     return remade(m, x, m.new(x.shape, x.dtype))
 
 
 def substituted(m: Machine, a: Tensor) -> Tensor:
-    """The inverse of a triangle [..., L, L] by forward substitution, in place, a row at a time:
+    """Return the inverse of a triangle [..., L, L] by forward substitution, in place, row by row:
 
         row, sub = a[..., i, :i].clone(), a[..., :i, :i].clone()
         a[..., i, :i] = row + (row.unsqueeze(-1) * sub).sum(-2)
 
-    The product saves both clones: i and i * i numbers, for i from 1 to L - 1. In backward the
-    gradient is copied for the row that was written, and those of both clones are filled up to the
-    whole and added."""
+    The product saves both clones: i and i * i elements, for i from 1 to L - 1. Backward copies the
+    gradient for the written row, pads those of both clones to the whole and adds them.
+    """
     lead, side = a.shape[:-2], a.shape[-1]
     to_save = []
     for i in range(1, side):
@@ -177,14 +177,14 @@ def substituted(m: Machine, a: Tensor) -> Tensor:
 # ---- a recurrence as a loop
 
 
-FIRST, LAST = 1, 3  # tokens that are run alone
+FIRST, LAST = 1, 3  # tokens that run one by one
 
 
 def scanned(
     m: Machine, decay: Tensor, inputs: Tensor, readout: Tensor, dtype: DType
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """a, b [batch, inner, tokens, states] in float32, c [batch, tokens, states] in `dtype`; gives
-    [batch, inner, tokens], and the loop's variables."""
+    """Return a scan, [batch, inner, tokens], and the loop's variables; a, b (`decay`, `inputs`)
+    [batch, inner, tokens, states] in float32, c (`readout`) [batch, tokens, states] in `dtype`."""
     batch, inner, tokens, states = decay.shape
     state = m.new((batch, inner, states), dtype)
     outs: list[Tensor] = []
@@ -209,8 +209,8 @@ def _one(
 
 
 def _many(m: Machine, state: Tensor, count: int, dtype: DType) -> tuple[Tensor, Tensor]:
-    """The last of `count` states, and what is read from all. Where nothing is saved there is one
-    state at a time."""
+    """Return the last of `count` states, and all readouts. If nothing is saved there is one state
+    at a time."""
     before, to_save = state, count if m.saves else 1
     states = m.many(to_save, state.shape, state.dtype)
     lowered = m.many(to_save, state.shape, dtype) if dtype != state.dtype else None

@@ -1,17 +1,17 @@
-"""Cuts and joins, copies for more heads, and rows that are picked.
+"""Slices and joins, repeated KV heads, and picked rows.
 
 cut        views; in backward each piece is put into zeros of the whole, and they are added
-cuts       the same of pieces that are the whole together
-split      views; in backward the pieces are joined in one piece
+cuts       the same for pieces that make up the whole
+split      views; in backward the pieces are joined contiguously
 join       torch.cat; in backward views, with gaps between their pieces
 turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
 written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
-pick       index_select by numbers that backward needs again
-embedding  the same of a table, whose gradient sums the rows of equal tokens: in order, if many
-gathered   torch.gather, which saves its input and the numbers
+pick       index_select by indices that backward needs again
+embedding  pick of a table, whose gradient sums the rows of equal tokens: sorted, if many
+gathered   torch.gather, which saves its input and the indices
 
-Sums over rows, as of a bias's gradient; what long ones take is in kernels/reductions.py.
+Sums over rows, as of a bias's gradient; buffers of long ones are in kernels/reductions.py.
 """
 
 from collections.abc import Sequence
@@ -42,15 +42,15 @@ from weighbridge.training.forward.tensors import (
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
-    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it. Raises
-    UsageError for more than there is."""
+    """Return x[..., a:b], a view; its gradient is zeros of the whole with the piece in it. Raises
+    UsageError if `width` is more than `x` has."""
     if not 0 <= width <= x.shape[-1]:
         raise UsageError(sentence("apart.read", width=width, have=x.shape[-1]))
     return remade(m, x, Computed((*x.shape[:-1], width), x.dtype, x.storage))
 
 
 def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Slices that are all of `x` together. Raises UsageError where they are not."""
+    """Return slices that make up all of `x`. Raises UsageError if they do not."""
     _adding_up(x, widths)
     return [cut(m, x, width) for width in widths]
 
@@ -62,8 +62,8 @@ def _adding_up(x: Tensor, widths: Sequence[int], dim: int = -1) -> None:
 
 
 def split(m: Machine, x: Tensor, widths: Sequence[int], dim: int = -1) -> tuple[Tensor, ...]:
-    """torch.split along one dimension; gradients that never come are zeros. Raises UsageError where
-    the widths are not all of it."""
+    """Return torch.split along one dimension; missing gradients are zeros. Raises UsageError if the
+    widths do not add up."""
     dim %= len(x.shape)
     _adding_up(x, widths, dim)
     outs = tuple(
@@ -84,7 +84,7 @@ def split(m: Machine, x: Tensor, widths: Sequence[int], dim: int = -1) -> tuple[
 
 
 def join(m: Machine, *parts: Tensor, dim: int = -1) -> Tensor:
-    """torch.cat along one dimension, in the widest dtype of the parts."""
+    """Return torch.cat along one dimension, in the widest dtype of the parts."""
     first = parts[0].shape
     dim %= len(first)
     width = sum(p.shape[dim] for p in parts)
@@ -111,16 +111,16 @@ def join(m: Machine, *parts: Tensor, dim: int = -1) -> Tensor:
 
 
 def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
-    """A view with dimensions repeated; in backward the sum over them."""
+    """Return a view with dimensions repeated; in backward the sum over them."""
     return remade(m, x, Computed(shape, x.dtype, x.storage))
 
 
-part = expand  # a view of some, along any dimension; in backward zeros of the whole
+part = expand  # a view of a part, along any dimension; in backward zeros of the whole
 
 
 def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
-    """whole[..., i] = x, in place (CopySlices): the gradient of what was there is zeros, for a
-    moment, before it is put into the copy."""
+    """Return whole[..., i] = x, in place (CopySlices): the gradient of the old content is temporary
+    zeros, before it is put into the copy."""
     out = Computed(whole.shape, whole.dtype, whole.storage)
     before, dtype = x.shape, x.dtype
 
@@ -140,7 +140,7 @@ def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
 
 
 def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
-    """A view of a parameter, which is no leaf itself."""
+    """Return a view of a parameter, which is no leaf itself."""
     out = Computed(shape, x.dtype, x.storage)
     before = x.shape
 
@@ -152,7 +152,7 @@ def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
 
 
 def stack(m: Machine, *parts: Tensor) -> Tensor:
-    """torch.cat along the second dimension."""
+    """Return torch.cat along the second dimension."""
     first = parts[0]
     rows = sum(p.shape[1] for p in parts)
     out = m.new((first.shape[0], rows, *first.shape[2:]), first.dtype)
@@ -170,38 +170,38 @@ def stack(m: Machine, *parts: Tensor) -> Tensor:
 
 
 def copied(m: Machine, x: Tensor) -> Tensor:
-    """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
+    """Return .contiguous() of a tensor that is not: a copy, whose gradient goes on as it is."""
     return passed(m, x, m.new(x.shape, x.dtype))
 
 
 def turned(m: Machine, x: Tensor) -> Tensor:
-    """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
+    """Return a view whose gradient has another order of dimensions, and is copied to be viewed."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, another, [x], [], out)
     return out
 
 
 def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:
-    """`shape` has `times` as many numbers."""
+    """Return `x` repeated, as `shape`, which has `times` as many elements."""
     if times == 1:
         return x.view(*shape)
     return remade(m, x, m.new(shape, x.dtype))
 
 
 def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Tensor:
-    """x[numbers]: rows of the first dimension; `numbers` int64, saved."""
+    """Return x[numbers]: rows of the first dimension; `numbers` int64, saved."""
     out = m.new((rows, *x.shape[1:]), x.dtype)
     index = numbers if numbers is not None else m.new((rows,), INT64)
     return remade(m, x, out, index)
 
 
 def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
-    """Along the last dimension; `index` may be a view."""
+    """Return torch.gather along the last dimension; `index` may be a view."""
     return remade(m, x, m.new(shape, x.dtype), x, index)
 
 
 def first(m: Machine, x: Tensor) -> Tensor:
-    """transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
+    """Return transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
     return copied(m, turned(m, x))
 
 
@@ -209,14 +209,14 @@ def first(m: Machine, x: Tensor) -> Tensor:
 
 
 def over_rows(m: Machine, rows: int, count: int) -> None:
-    """Take what the sum of `rows` to `count` numbers takes besides its result, in float32."""
+    """Take the temporary buffers, in float32, of a sum of `rows` to `count` elements."""
     if rows and count:
         m.hidden(*m.ask(buffers, columns(rows, count), FLOAT32.nbytes))
 
 
 def over_tokens(m: Machine, x: Tensor) -> Tensor:
-    """x.sum(1, dtype=float32) of [batch, tokens, width]; its gradient is a view, unless it has
-    another dtype."""
+    """Return x.sum(1, dtype=float32) of [batch, tokens, width]; its gradient is a view, unless it
+    has another dtype."""
     out = m.new((x.shape[0], x.shape[-1]), FLOAT32)
     before, dtype = x.shape, x.dtype
 
@@ -230,20 +230,20 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 
 
 def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
-    """x.mean(1) of [batch, tokens, width]"""
+    """Return x.mean(1) of [batch, tokens, width]."""
     return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))
 
 
 def max_pooled(m: Machine, x: Tensor, height: int, width: int) -> Tensor:
-    """Pool [batch, channels, ...] to so many places; where each is the largest is kept."""
+    """Return [batch, channels, ...] pooled to `height` x `width`; maxima's indices are saved."""
     shape = *x.shape[:2], height, width
     out = m.new(shape, x.dtype)
     return remade(m, x, out, x, m.new(shape, INT64))
 
 
 def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
-    """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
-    sends, and sends the gradient back."""
+    """Return token embeddings. A later pipeline stage has no table: it returns what the stage
+    before sends, and sends the gradient back."""
     if absent(weight):
         sent = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
         return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
@@ -264,7 +264,7 @@ def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
 
 
 def stacked(m: Machine, parts: list[Tensor], shape: Shape | None = None) -> Tensor:
-    """torch.cat along the first dimension; gradients are views. `shape` where there are more."""
+    """Return torch.cat along the first dimension, as `shape` if given; gradients are views."""
     first = parts[0]
     shape = shape or (sum(t.shape[0] for t in parts), *first.shape[1:])
     out = m.new(shape, first.dtype)
