@@ -1,11 +1,11 @@
-"""Attention of one layer: its heads, how far back it reaches, its mask, and the kernel that runs.
+"""Attention of one layer: its heads, its window, its mask, and the kernel that runs.
 
     sdpa    the first kernel that can (kernels/attention.py)
     eager   scores written out
-    flash   flash-attention 2; 3 where there are sinks, which it neither saves nor gives a gradient
+    flash   flash-attention 2; 3 with sinks, which it neither saves nor gives a gradient
 
-transformers passes groups to sdpa where no mask is given (integrations/sdpa_attention.py,
-use_gqa_in_sdpa) and copies keys and values for all heads elsewhere.
+transformers passes grouped heads to sdpa if there is no mask (integrations/sdpa_attention.py,
+use_gqa_in_sdpa) and otherwise copies keys and values for all heads.
 
 Source: flash-attention hopper/flash_attn_interface.py (FlashAttnFunc), as
 kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/modeling_gpt_oss.py
@@ -40,7 +40,7 @@ from weighbridge.training.forward.parts import sequence
 from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Computed, Tensor
 
-Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
+Masks = dict[int | None, Tensor | None]  # window, None for all tokens -> mask
 
 
 def heads(s: TrainingStep, number: int) -> AttentionHeads:
@@ -67,10 +67,10 @@ def windows(s: TrainingStep) -> set[int | None]:
 
 
 def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
-    """Make the attention masks, each [batch, 1, length, seen]. SDPA gets none if nothing is
-    padded, nothing stands before the tokens and the window covers them, else one bool mask. Eager
-    attention gets one mask in the model's dtype. FlashAttention 2 never gets one, nor do ranks that
-    share a sequence (accelerate big_modeling.py, _attach_context_parallel_hooks; DeepSpeed's
+    """Return the attention mask, [batch, 1, length, seen]. SDPA gets none if nothing is padded, no
+    prefix comes before the tokens and the window covers them, else one bool mask. Eager attention
+    gets one mask in the model's dtype. FlashAttention 2 never gets one, nor do ranks that share a
+    sequence (accelerate big_modeling.py, _attach_context_parallel_hooks; DeepSpeed's
     UlyssesSPDataLoaderAdapter hands out positions instead)."""
     m, whole = s.m, (s.batch, 1, s.length, s.seen)
     if s.kernel in ("flash", "flex"):
@@ -87,7 +87,7 @@ def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor 
 
 
 def written_out(s: TrainingStep) -> None:
-    """Set attention to eager for classes that write it out; other kernels raise UsageError."""
+    """Set attention to eager for classes that write it out. Raises UsageError for others."""
     if s.kernel not in (None, "eager"):
         raise UsageError(sentence("eager_alone", kernel=s.kernel, kind=s.built.kind))
     s.kernel = "eager"
@@ -99,7 +99,7 @@ def written_out(s: TrainingStep) -> None:
 def attend(
     s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, **more: Any
 ) -> Tensor:
-    """[batch, length, heads, value_dim]; arguments as below."""
+    """Return the output, [batch, length, heads, value_dim]; arguments as of `attended`."""
     return attended(s, q, k, v, heads, **more)[0]
 
 
@@ -112,8 +112,8 @@ def attended(
     kernel: str | None = None,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
-    layer. Arguments are those of `AttentionOptions`."""
+    """Return the output, [batch, length, heads, value_dim], and the weights if eager attention
+    returns them to its layer. `more` has fields of `AttentionOptions`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
     how = AttentionOptions(**more, cached=s.prefix is not None)
     if s.prefix is not None:
@@ -135,7 +135,7 @@ def _by_kernel(
     options: AttentionOptions,
     kernel: str,
 ) -> Tensor:
-    """Attend to the tokens that are there, by the kernel that was asked for or is chosen."""
+    """Return attention to this rank's tokens, by the kernel that is set or torch chooses."""
     m = s.m
     if kernel in ("flash", "flex") and options.sinks is not None:
         return flash3(m, *tensors, heads)
@@ -150,7 +150,7 @@ def _by_kernel(
 def _chosen(
     s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> tuple[str, AttentionOptions]:
-    """Return the kernel that torch chooses on this card, and the options with what was asked."""
+    """Return the kernel that torch chooses on this card, and the options with its query."""
     asked = FusedCall(call_of(s, heads, options), s.torch)
     kernel = s.m.ask(kernels.program, heads.shape(q.dtype), asked.call, torch=asked.torch)
     return kernel, replace(options, asked=asked)
@@ -163,8 +163,8 @@ def _among_ranks(
     options: AttentionOptions,
     kernel: str,
 ) -> Tensor:
-    """Attend to the tokens of all ranks of the sequence. A block is seen by a kernel that hands out
-    its sums; where torch would choose another, by the memory-efficient one."""
+    """Return the attention to the tokens of all ranks of the sequence. A block needs a kernel that
+    returns its sums: if torch would choose math, the memory-efficient one."""
     m = s.m
     if s.sequence_by == ULYSSES:
         attends = partial(_by_kernel, s, kernel=kernel)
@@ -193,8 +193,8 @@ def _laid_out(
     options: AttentionOptions,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
-    """Queries, keys and values as the kernel is given them. sdpa was given repeated heads always up
-    to 4.54, and all of it contiguous."""
+    """Return queries, keys and values in the kernel's layout. Up to 4.54 transformers always gave
+    sdpa repeated heads, and all of it contiguous."""
     m, (q, k, v) = s.m, tensors
     repeats = copies = False
     if s.transformers < (5, 0):
@@ -215,8 +215,8 @@ def _laid_out(
 
 
 def _told_of_groups(s: TrainingStep, options: AttentionOptions) -> bool:
-    """Tell whether sdpa is told of groups though each head has keys and values of its own: so did
-    some versions where the class counts groups."""
+    """Return whether sdpa is called with groups though each head has its own keys and values, as
+    some versions did if the class counts groups."""
     if options.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
         return False
     latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)
@@ -225,7 +225,7 @@ def _told_of_groups(s: TrainingStep, options: AttentionOptions) -> bool:
 
 
 def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
-    """repeat_kv: of one head a view."""
+    """Return repeat_kv of `x`: of one head a view."""
     shape = heads.batch, heads.seen, heads.heads, width
     return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
@@ -236,7 +236,7 @@ KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "fused": fuse
 def _views(
     m: Machine, q: Tensor, k: Tensor, v: Tensor, *, views: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Products give gradients with heads before tokens; linears take them as they are."""
+    """Return views whose gradients are copied, since products give them with heads first."""
     if views:
         q, k = turned(m, q), turned(m, k)
     return q, k, turned(m, v)
@@ -245,13 +245,13 @@ def _views(
 def call_of(
     s: TrainingStep, heads: AttentionHeads, options: AttentionOptions
 ) -> kernels.AttentionCall:
-    """Return what decides, beside shapes, which kernel torch takes."""
+    """Return what, besides shapes, decides which kernel torch takes."""
     return kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
         groups=heads.groups > 1
-        or _told_of_groups(s, options),  # they were copied for all heads otherwise
+        or _told_of_groups(s, options),  # otherwise they were copied for all heads
         differentiated=s.m.grad,
     )
 
@@ -260,7 +260,7 @@ def call_of(
 
 
 def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
-    """flash-attention 3: the output lies tokens before heads, whatever the queries do."""
+    """Return flash-attention 3's output, with tokens before heads, whatever the queries' layout."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     out = m.result("attention", heads.outputs, q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)

@@ -1,12 +1,12 @@
-"""Parts of encoders: attention in which all see all, heads that give a label an input, and training
-without a head.
+"""Parts of encoders: bidirectional attention, heads that classify an input, and training without a
+head.
 
-sentence-transformers trains encoders without a head: pairs of sentences, of which both sides pass
-the encoder one after the other; the mean of a sentence's tokens; and, as the loss, the other
+sentence-transformers trains encoders without a head on pairs of sentences: both sides pass the
+encoder one after the other; a sentence is the mean of its tokens; and the loss takes the other
 sentences of the batch as negatives (MultipleNegativesRankingLoss).
 
-Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py,
-masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss);
+Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py, masking_utils.py
+(create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss);
 sentence-transformers 6.2 sentence_transformer/modules/pooling.py,
 sentence_transformer/losses/multiple_negatives_ranking.py.
 """
@@ -35,13 +35,13 @@ Names = tuple[str, str, str]
 
 
 def never_checkpointed(s: TrainingStep) -> None:
-    """Refuse gradient checkpointing for classes whose gradient_checkpointing_enable raises."""
+    """Raise UsageError for gradient checkpointing, which these classes refuse to enable."""
     if s.checkpointing != "none":
         raise UsageError(sentences.sentence("no_checkpoints", kind=s.built.kind))
 
 
 def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
-    """Return the heads of an encoder, or of the decoder that reads it; all layers have the same."""
+    """Return the heads of an encoder, or of the decoder that reads it, alike in all layers."""
     mixer = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
     return AttentionHeads(
         batch=s.batch,
@@ -55,7 +55,7 @@ def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
 
 
 def mask(s: TrainingStep, length: int) -> Tensor | None:
-    """Make the mask of padding; None where nothing is padded, eager attention or not."""
+    """Return the padding mask; None if nothing is padded, also for eager attention."""
     if not s.padded or s.kernel == "flash":
         return None
     whole = (s.batch, 1, length, length)
@@ -63,8 +63,8 @@ def mask(s: TrainingStep, length: int) -> Tensor | None:
 
 
 def decoder_mask(s: TrainingStep) -> Tensor | None:
-    """Make the causal mask of a decoder beside an encoder, which eager attention alone has. Padding
-    is at the end and needs no other."""
+    """Return the causal mask of a decoder beside an encoder, which only eager attention makes.
+    Padding is at the end and needs no other."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
@@ -72,8 +72,8 @@ def decoder_mask(s: TrainingStep) -> Tensor | None:
 def self_attention(
     s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, names: Names, /, **more: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
-    is for attend.How."""
+    """Return (output of self-attention [batch, length, width], weights): queries, keys and values
+    are those of three linears. `more` has fields of `AttentionOptions`."""
     m, width = s.m, heads.heads * heads.key_dim
     query, key, value = (p.linear(m, x, name).view(*heads.queries) for name in names)
     out, weights = attended(s, query, key, value, heads, causal=False, views=True, **more)
@@ -81,19 +81,19 @@ def self_attention(
 
 
 def first_token(m: Machine, x: Tensor) -> Tensor:
-    """x[:, 0]: a view, whose gradient is zeros of the whole."""
+    """Return x[:, 0]: a view, whose gradient is zeros of the whole."""
     batch, _, width = x.shape
     return cut(m, x.view(batch, x.numel // batch), width)
 
 
 def classified(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """One label an input; cross-entropy in the dtype of the logits."""
+    """Return the loss with one label per input, in the dtype of the logits, and the logits."""
     labels = s.m.new((s.batch,), INT64)
     return cross_entropy(s.m, logits, labels), logits
 
 
 def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the loss of one label a token, none of them shifted."""
+    """Return the loss with one label per token, not shifted, and the logits."""
     labels = s.m.new((s.batch, s.length), INT64)
     rows = logits.view(labels.numel, logits.shape[-1])
     return cross_entropy(s.m, rows, labels), logits
@@ -103,7 +103,7 @@ def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair(s: TrainingStep, encode: Forward) -> Tensor:
-    """The embeddings of the first sentences; those of the second are kept beside them."""
+    """Return the embeddings of the first sentences; those of the second are kept in `outputs`."""
     s.assume(sentences.about(s.built.kind, sentences.sentence("no_loss.embeds")))
     first = sentence(s, encode(s))
     second = sentence(s, encode(s))
@@ -112,7 +112,7 @@ def pair(s: TrainingStep, encode: Forward) -> Tensor:
 
 
 def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
-    """Pooling.forward; the features hold the tokens' embeddings until the loss is there."""
+    """Return Pooling.forward; the features hold the tokens' embeddings until the loss."""
     m = s.m
     s.outputs.append(token_embeddings)
     attention_mask = m.new((s.batch, s.length), INT64)
@@ -124,7 +124,7 @@ def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
 
 
 def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of all pairs of the batch, which stand for logits."""
+    """Return the loss, and the scores of all pairs of the batch in place of logits."""
     m, second = s.m, s.outputs[-1]
     with m.making("logits"):
         scores = scale(m, similar(m, first, second))
@@ -132,5 +132,5 @@ def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def similar(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """cos_sim"""
+    """Return cos_sim of all pairs."""
     return matmul(m, normalize(m, a), normalize(m, b), b.shape[0])

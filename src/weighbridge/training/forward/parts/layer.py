@@ -1,9 +1,7 @@
-"""A decoder and its layers as records: where norms stand, what attends, what feeds forward, what
-gives positions; called, they run.
+"""A decoder and its layers as records: their norms, attention, MLP and positions; called, they run.
 
-Attention of Llama's shape has queries, keys and values of three linears, rotary positions and
-grouped heads; feed-forwards have a gate as Llama's, or none; some classes mix tokens by attention
-in some of their layers only.
+Llama's attention has queries, keys and values of three linears, rotary positions and grouped heads;
+MLPs have a gate as Llama's, or none; some classes use attention only in some of their layers.
 
 Source: transformers 5.23 models/llama/modeling_llama.py, models/qwen3/modeling_qwen3.py,
 masking_utils.py (create_recurrent_attention_mask), models/lfm2/modeling_lfm2.py
@@ -44,14 +42,14 @@ QUERY_NORMS, KEY_NORMS = names("q_norm"), names("k_norm")
 
 @frozen_record
 class AttentionShape:
-    """Attention, as a class differs from Llama's; called, it runs that of one layer.
+    """How a class's attention differs from Llama's; called, it runs that of one layer.
 
-    norm     norm of queries and of keys, where the class has one
+    norm     norm of queries and of keys, if the class has one
     rotate   gives queries and keys their positions
-    late     queries and keys are normed when queries, keys and values are all there
+    late     queries and keys are normed only after queries, keys and values are all computed
     out      name of the last linear
     sinks    name of the parameter that holds the sinks, "" for none
-    first, cap    as attend.How has them
+    first, cap    as in AttentionOptions
     """
 
     norm: Norm = rms_norm
@@ -71,8 +69,8 @@ class AttentionShape:
         positions: Rotary | None,
         masks: Masks,
     ) -> tuple[Tensor, Tensor | None]:
-        """LlamaAttention.forward: the output, and eager attention's weights. Layers without
-        positions turn nothing."""
+        """Return LlamaAttention.forward: the output, and eager attention's weights. Layers without
+        positions rotate nothing."""
         m, h, norm = s.m, heads(s, number), self.norm
         q = p.linear(m, x, "q_proj").view(*h.queries)
         if not self.late:
@@ -99,20 +97,20 @@ LLAMA_ATTENTION = AttentionShape()
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
-    """Normalize queries or keys, where the class has a norm for them."""
+    """Return queries or keys, normalized if the class has a norm for them."""
     name = p.first(*names)
     return norm(m, x, p.weight(name)) if name else x
 
 
-# ---- feed-forwards
+# ---- MLPs
 
 
-Held = tuple[Tensor, Tensor | None]  # states, and what the layer holds to its end besides
+Held = tuple[Tensor, Tensor | None]  # states, and what else the layer holds to its end
 Feed = Callable[[TrainingStep, Module, Tensor, int], Tensor | Held]
 
 
 def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
-    """LlamaMLP.forward; without a gate where the class has none."""
+    """Return LlamaMLP.forward; without a gate if the class has none."""
     m = s.m
     kind = str(s.built.config.get("hidden_act", "hidden_activation") or "silu")
     if not p.has("gate_proj"):
@@ -129,7 +127,7 @@ def dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
 
 
 def dropped_dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
-    """SeedOssMLP.forward; others have no dropout of that name."""
+    """Return SeedOssMLP.forward; other classes have no dropout of that name."""
     return dropout(s.m, mlp(s, p.at("mlp"), x), s.rate("residual_dropout"))
 
 
@@ -142,10 +140,10 @@ def ungated(
     usual: str = "gelu",
     rate: str = "",
 ) -> Feed:
-    """A feed-forward of two linears below `at`, with an activation between them.
+    """Return an MLP of two linears below `at`, with an activation between them.
 
     `act` is the key of the config that names the activation, and `usual` its default; `rate` names
-    the dropout behind it. It is a function, so that it alone holds what it is handed.
+    the dropout after it. It is a function, so that only it holds its input.
     """
 
     def feed(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
@@ -170,7 +168,7 @@ Locals = list[Tensor | None]
 
 
 def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
-    """Normalize `x`: layer norm if the norm has a bias, else RMS norm."""
+    """Return `x` normalized: layer norm if the norm has a bias, else RMS norm."""
     bias = p.bias(name)
     if bias is not None:
         return layer_norm(m, x, p.weight(name), bias)
@@ -178,7 +176,7 @@ def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def by_weight(norm: Norm) -> NormOf:
-    """Make the norm of a layer from one that has a weight alone."""
+    """Return a layer's norm made from one that has only a weight."""
 
     def made(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
         return norm(m, x, p.weight(name))
@@ -188,24 +186,24 @@ def by_weight(norm: Norm) -> NormOf:
 
 @frozen_record
 class LayerShape:
-    """A layer, as a class puts it together; called, it runs one layer of [batch, length, width].
+    """How a class builds a layer; called, it runs one layer of [batch, length, width].
 
-    norm      norm of hidden states, by the module that holds it and its name
-    attend    (step, the module `at`, states, number, positions, masks) -> (states, what the layer
-              holds to its end besides: eager attention's weights)
+    norm      norm of hidden states, from its module and name
+    attend    (step, the module `at`, states, number, positions, masks) -> (states, what else the
+              layer holds to its end: eager attention's weights)
     feed      (step, layer, states, number) -> states, or both as above
-    at        path of the attention in the layer, "" where `attend` is given the layer
-    before    names of the norms before attention and before the feed-forward, "" for none
-    after     names of the norms behind them, before the sum
-    last      names of the norms behind the sums
-    rates     names of the dropouts behind them, "" for none
-    sums      in turn: attention is added to the states before the feed-forward reads them;
-              beside: both read the same states and are added one by one; together: the same, and
-              they are added to each other first; alone: there is no feed-forward
-    handed    nobody but the feed-forward holds what was normed for it
-    holds     what the class has names of its own for. To the layer's end: the states that attention
-              reads (normed), its output (attended), the states that the feed-forward reads (fed).
-              To the next sum: what a dropout reads (undropped)
+    at        path of the attention in the layer, "" if `attend` takes the layer
+    before    names of the norms before attention and before the MLP, "" for none
+    after     names of the norms after them, before the sum
+    last      names of the norms after the sums
+    rates     names of the dropouts after them, "" for none
+    sums      in turn: attention is added to the states before the MLP reads them; beside: both read
+              the same states and are added one by one; together: the same, but added to each other
+              first; alone: there is no MLP
+    handed    only the MLP holds its normed input
+    holds     what the class keeps in local variables. To the layer's end: attention's input
+              (normed), its output (attended), the MLP's input (fed). To the next sum: a dropout's
+              input (undropped)
     """
 
     norm: NormOf = normed
@@ -257,7 +255,7 @@ class LayerShape:
         return self._normed(m, x, p, self.last[1])
 
     def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, to_end: Locals) -> Tensor:
-        """Run the feed-forward on the states, normed."""
+        """Return the MLP's output for the normed states."""
         if self.handed:
             out = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
         else:
@@ -272,14 +270,14 @@ class LayerShape:
     def _beside(
         self, x: Tensor, s: TrainingStep, p: Module, number: int, positions: Any, masks: Any
     ) -> Tensor:
-        """Attention and feed-forward of the same states; the feed-forward may norm them anew."""
+        """Run attention and MLP on the same states; the MLP may have its own norm."""
         m, residual = s.m, x
         x = self._normed(m, x, p, self.before[0])
         out, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
         if self.before[1]:
             x = residual
         out = _dropped(s, out, self.rates[0])
-        read = self._normed(m, x, p, self.before[1])  # which the call of a module holds
+        read = self._normed(m, x, p, self.before[1])  # which the module's call holds
         fed = self.feed(s, p, read, number)
         assert isinstance(fed, Tensor)
         del read
@@ -304,7 +302,7 @@ AROUND = replace(BEHIND, before=("input_layernorm", "pre_feedforward_layernorm")
 
 
 def scaled(s: TrainingStep, name: str) -> bool:
-    """Granite's classes multiply in any case: by 1 where their configs leave it out."""
+    """Return whether `name` scales; Granite's classes always multiply, by 1 without the key."""
     return bool(s.built.config.get(name)) or differs(s.built.kind, "multipliers")
 
 
@@ -315,7 +313,7 @@ def _dropped(s: TrainingStep, x: Tensor, name: str) -> Tensor:
 def run(
     s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *arguments: Any
 ) -> Tensor:
-    """A layer, under the checkpointing and the sharding of the step."""
+    """Return the output of a layer, under the checkpointing and the sharding of the step."""
     again = s.checkpointing != "none" and s.m.training
 
     def whole(x: Tensor) -> Tensor:
@@ -345,8 +343,8 @@ def run(
 
 
 def with_padding(shape: LayerShape) -> Callable[[TrainingStep], LayerShape]:
-    """The layer whose `attend` takes `padding` besides, the mask of tokens [batch, length, 1] that
-    only mixers other than attention read; None where nothing is padded."""
+    """Return what makes a layer whose `attend` takes `padding`, too, the mask of tokens [batch,
+    length, 1] that only mixers other than attention read; None if nothing is padded."""
 
     def made(s: TrainingStep) -> LayerShape:
         padding = s.m.new((s.batch, s.length, 1), INT64) if s.padded else None
@@ -366,11 +364,11 @@ FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embed
 
 @frozen_record
 class DecoderNet:
-    """A decoder, as a class puts it together; called, it runs all of it.
+    """How a class builds a decoder; called, it runs all of it.
 
-    layer     what its layers are, or what tells it from the step
-    rotary    makes the positions that layers are given
-    norm      its last norm, where that is not the layers'
+    layer     its layers, or a function that makes them from the step
+    rotary    makes the positions for the layers
+    norm      its last norm, if it differs from the layers'
     rate      name of the dropout of the embeddings, "" for none
     """
 
@@ -380,7 +378,7 @@ class DecoderNet:
     rate: str = ""
 
     def __call__(self, s: TrainingStep) -> Tensor:
-        """The hidden states that the head reads, [batch, length, width]."""
+        """Return the hidden states that the head reads, [batch, length, width]."""
         layer = self.layer if isinstance(self.layer, LayerShape) else self.layer(s)
         m, built = s.m, s.built
         ids = m.new((s.batch, s.length), INT64)

@@ -1,12 +1,12 @@
-"""Mixtures of experts: routers, and as transformers 5 runs them all experts of a layer at once.
+"""Mixtures of experts: routers, and all experts of a layer at once, as transformers 5 runs them.
 
-    router    to which experts tokens go, and what their outputs are weighed with: scores of all
-              experts from the hidden states, softmax or sigmoid, mostly in float32; the best few.
-              Gives (logits, weights, numbers), of which the last two are [tokens, k]; the layer
-              holds the logits to its end, since they are returned for the loss of balance, which is
-              off unless it is asked for
-    experts   tokens sorted by expert, k times each; gate and up in one, their product, down; each
-              weighed and put back in order, and summed
+    router    the experts of each token, and the weights of their outputs: scores of all experts
+              from the hidden states, softmax or sigmoid, mostly in float32; the top k. Returns
+              (logits, weights, numbers), of which the last two are [tokens, k]; the layer holds
+              the logits to its end, since they are returned for the load-balancing loss, which is
+              off by default
+    experts   tokens sorted by expert, k times each; gate and up fused, their product, down; the
+              outputs weighted, put back in order, and summed
 
 Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward), models/*/modeling_*.py
 (classes named TopkRouter, TopKRouter), models/qwen3_moe/modeling_qwen3_moe.py,
@@ -55,7 +55,7 @@ from weighbridge.training.forward.tensors import Tensor
 
 
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
-    """The layer's experts, or its dense feed-forward."""
+    """Return the output of the layer's experts, or of its dense MLP."""
     e = experts_of(s, number)
     if e is None and not p.has("mlp.up_proj"):
         raise UsageError(sentence("no_feed", kind=s.built.kind, number=number))
@@ -96,8 +96,8 @@ def gated(s: TrainingStep, both: Tensor) -> Tensor:
 
 @frozen_record
 class Form:
-    """The experts of a class, where they differ. `up`, `down`: the names of their parameters;
-    `transposed`: these are [E, in, out]."""
+    """How a class's experts differ. `up`, `down`: the names of their parameters; `transposed`:
+    these are [E, in, out]."""
 
     up: str = "gate_up_proj"
     down: str = "down_proj"
@@ -111,7 +111,7 @@ QWEN3 = Form()
 def experts(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
 ) -> Tensor:
-    """grouped_mm_experts_forward; its local variables live to its end. One by one before
+    """Return grouped_mm_experts_forward; its local variables live to its end. One by one before
     transformers 5."""
     if _one_by_one(s, p, form):
         return one_by_one.way(rule(s), form)(s, p, x, weights, numbers, form)
@@ -145,7 +145,7 @@ def _one_by_one(s: TrainingStep, p: Module, form: Form) -> bool:
 
 
 def _biases(m: Machine, p: Module, name: str, numbers: Tensor) -> Tensor | None:
-    """A row for each pair, where the class has biases."""
+    """Return a row for each pair, if the class has biases."""
     name += "_bias"
     return gathered(m, p.bare(name), numbers) if p.has(name) else None
 
@@ -164,12 +164,12 @@ Router = Callable[[TrainingStep, Module, Tensor, Experts], Routed]
 
 
 def router(s: TrainingStep) -> Router:
-    """The class's own; a config may say that it is DeepSeek-V3's."""
+    """Return the class's router; a config may select DeepSeek-V3's."""
     return ROUTERS.get(rule(s), by_softmax)
 
 
 def rule(s: TrainingStep) -> str:
-    """Name the rule by which the class routes tokens; "" is a softmax of all scores."""
+    """Return the rule by which the class routes tokens; "" is a softmax of all scores."""
     if s.built.config.get("scoring_func") == "sigmoid":
         return facts(s.built.kind).training.router or "by_sigmoid"
     return facts(s.built.kind.removesuffix("_text")).training.router
@@ -188,7 +188,7 @@ def by_softmax(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Route
 
 
 def mixtral(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
-    """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so; before
+    """MixtralTopKRouter.forward: weights stay in float32, and so do the outputs they weigh; before
     transformers 5 they are cast back."""
     m = s.m
     logits = linear(m, x, p.stacked(m, "gate.weight"))
@@ -199,7 +199,7 @@ def mixtral(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
 
 
 def by_sigmoid(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
-    """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
+    """DeepseekV3TopkRouter.forward: in float32, with groups of experts chosen first."""
     m, rows = s.m, x.shape[0]
     logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
     scores = of_result(m, logits)
@@ -229,7 +229,7 @@ def wide_softmax(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Rou
 
 
 def granite(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
-    """GraniteMoeTopKRouter.forward: the softmax is of the best scores alone."""
+    """GraniteMoeTopKRouter.forward: the softmax is over the best scores only."""
     m = s.m
     logits = cast(m, linear(m, x, p.stacked(m, "router.layer.weight")), FLOAT32)
     value, numbers = topk(m, logits, experts.top_k)
@@ -261,8 +261,8 @@ def ernie(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
 
 
 def hunyuan(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
-    """HunYuanMoEV1Gate.forward: in float32 where its linear is, and what its weights weigh becomes
-    so; before transformers 5 they are cast back."""
+    """HunYuanMoEV1Gate.forward: in float32 if its linear is, and so are the outputs its weights
+    weigh; before transformers 5 they are cast back."""
     m, w = s.m, p.weight("gate.wg")
     logits = p.linear(m, cast(m, x, FLOAT32) if w.dtype == FLOAT32 else x, "gate.wg")
     value, numbers = topk(m, pointwise.softmax(m, cast(m, logits, FLOAT32)), experts.top_k)
@@ -271,7 +271,7 @@ def hunyuan(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
 
 
 def longcat(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Routed:
-    """LongcatFlashTopkRouter.forward: in float32, of experts that do nothing too."""
+    """LongcatFlashTopkRouter.forward: in float32, with experts that do nothing."""
     m = s.m
     weight = cast(m, p.stacked(m, "router.classifier.weight"), FLOAT32)
     logits = linear(m, cast(m, x, FLOAT32), weight)

@@ -1,18 +1,18 @@
 """Mixtures of experts as transformers 4 runs them: one expert after the other.
 
-    usual      final of the hidden states' dtype; for each expert the numbers of its tokens, their
-               states, its three linears, times their weights, added by number
-    wide       DeepSeek-V3 and its kin: weights are float32, and so is what is summed
+    usual      final of the hidden states' dtype; for each expert the indices of its tokens, their
+               states, its three linears, times their weights, added by index
+    wide       DeepSeek-V3 and its kin: weights are float32, and so is the sum
     in order   DeepSeek-V2: tokens are sorted by expert, results joined and put back in order
     grouped    Granite: tokens are sorted, each linear of all experts is run before the next
-    chosen     gpt-oss, Qwen3-VL-MoE: the weights are stacks, of which each expert picks its own
+    chosen     gpt-oss, Qwen3-VL-MoE: the weights are stacks, of which each expert slices its own
 
-Tokens are dealt evenly. What is kept for backward is that of all pairs of tokens and experts,
-however they are dealt; what an expert takes for a moment is more where more tokens go to it.
+Tokens are spread evenly. What is kept for backward is that of all pairs of tokens and experts,
+however they are spread; an expert's temporaries are larger if more tokens go to it.
 
-Experts alike are run once: a few turns of the loop, and the rest at once (loops.py). All
-are run where each is trained under a name of its own. Where parameters stand in stacks which the
-class has not (training/build.py), the gradient of a stack is there from its first expert on.
+Experts alike are run once: a few iterations of the loop, and the rest at once (loops.py). All are
+run if each is trained under its own name. If parameters are stacks which the class does not have
+(training/build.py), the gradient of a stack is allocated from its first expert on.
 
 Source: transformers 4.57.6 (and 4.45.2, 4.48.3, 4.51.3, 4.53.3) models/*/modeling_*.py: classes
 named SparseMoeBlock, MoE, Experts.
@@ -49,19 +49,19 @@ if TYPE_CHECKING:
 
 Expert = Callable[[Machine, Tensor], Tensor]
 HITS = (4, 53)  # the loop is over experts with tokens, and copies each one's row of the mask
-# The linears of an expert, the last gives; two are not gated
+# The linears of an expert, the down projection last; without a gate there are two
 NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), ("up_proj", "down_proj")
 
 
 def way(rule: str, form: "Form") -> Callable[..., Tensor]:
-    """Choose how a class whose router has this rule runs its experts."""
+    """Return the function that runs the experts of a class whose router has this rule."""
     return chosen if form.transposed else OWN.get(rule, usual)
 
 
 def usual(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """MixtralSparseMoeBlock.forward; its local variables live to its end."""
+    """Return MixtralSparseMoeBlock.forward; its local variables live to its end."""
     m, pairs = s.m, numbers.numel
     each, run = _run(s, p)
     rows = ceil_div(pairs, each)
@@ -86,8 +86,8 @@ def usual(
 def wide(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """DeepseekV3MoE.moe, LongcatFlashMoE.moe, where some experts do nothing; its local variables
-    live to its end."""
+    """Return DeepseekV3MoE.moe, or LongcatFlashMoE.moe, where some experts do nothing; its local
+    variables live to its end."""
     m, pairs = s.m, numbers.numel
     each, run = _run(s, p)
     idle = s.built.config.num("zero_expert_num", default=0)
@@ -122,7 +122,7 @@ def _idle(_m: Machine, x: Tensor) -> Tensor:
 def in_order(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """DeepseekV2MoE.moe; its local variables live to its end."""
+    """Return DeepseekV2MoE.moe; its local variables live to its end."""
     m, pairs, k = s.m, numbers.numel, numbers.shape[-1]
     each, run = _run(s, p)
     rows = ceil_div(pairs, each)
@@ -141,7 +141,7 @@ def in_order(
 def grouped(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """GraniteMoeMoE.forward; its local variables live to its end."""
+    """Return GraniteMoeMoE.forward; its local variables live to its end."""
     m, pairs = s.m, numbers.numel
     batch_index, index = m.new((pairs,), INT64), m.new((pairs,), INT64)
     batch_gates = gathered(m, weights.view(pairs, 1), index)
@@ -157,7 +157,7 @@ def grouped(
 
 
 def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
-    """GraniteMoeParallelExperts.forward: one linear of all experts, results joined."""
+    """Return GraniteMoeParallelExperts.forward: one linear of all experts, results joined."""
     each, outside, inside = stack.shape
     rows = ceil_div(x.shape[0], each)
     turns = min(each, loops.RUN)
@@ -176,8 +176,8 @@ def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
 def chosen(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """GptOssExperts.forward, Qwen3VLMoeTextExperts.forward: weights of all experts, [tokens, E],
-    and of the stacks a view of each expert's, whose gradient is zeros of the whole stack."""
+    """Return GptOssExperts.forward or Qwen3VLMoeTextExperts.forward: weights of all experts,
+    [tokens, E], and a view of the stacks per expert, whose gradient is zeros of the whole stack."""
     m, pairs = s.m, numbers.numel
     up, down = (
         p.bare(name) if linears(p, name) else p.stacked(m, name) for name in (form.up, form.down)
@@ -208,7 +208,7 @@ def chosen(
 
 
 def _product(m: Machine, x: Tensor, stack: Tensor, p: Module, name: str) -> Tensor:
-    """x @ stack[i] + bias[i]"""
+    """Return x @ stack[i] + bias[i]."""
     packed = linears(p, name)
     if packed is not None:
         out = packed.one(m, x, (stack.shape[2], stack.shape[1]))
@@ -221,7 +221,7 @@ def _product(m: Machine, x: Tensor, stack: Tensor, p: Module, name: str) -> Tens
 
 
 def linears(p: Module, name: str) -> Stack4 | None:
-    """Return what stands for a stack whose experts are packed linears; None for any other."""
+    """Return the replacement of a stack whose experts are quantized linears; None for any other."""
     wrap = p.wraps.get(p.path + name)
     return wrap if isinstance(wrap, Stack4) else None
 
@@ -237,7 +237,7 @@ OWN: Mapping[str, Callable[..., Tensor]] = {  # by the rule of the router
 def _all(
     m: Machine, each: int, p: Module, turn: Callable[[list[Any]], None], variables: list[Any]
 ) -> Tensor:
-    """Run all turns; return what the last one left in the first place."""
+    """Run all iterations; return what the last one left as the first variable."""
     if _trained(p):
         for _ in range(each):
             turn(variables)
@@ -248,7 +248,7 @@ def _all(
 
 
 def _trained(p: Module) -> bool:
-    """Tell whether each expert is trained under a name of its own."""
+    """Return whether each expert is trained under its own name."""
     for name in _names(p):
         wrap = p.wraps.get(f"{p.path}0.{name}")
         parts = (getattr(wrap, part, None) for part in ("a", "b"))
@@ -258,19 +258,19 @@ def _trained(p: Module) -> bool:
 
 
 def _names(p: Module) -> tuple[str, ...]:
-    """The linears of each expert; none where parameters are stacks."""
+    """Return the names of each expert's linears; () if parameters are stacks."""
     return next((names for names in NAMES if p.has(f"0.{names[0]}")), ())
 
 
 def _run(s: TrainingStep, p: Module) -> tuple[int, Expert]:
-    """Count the experts, and make what runs one after the other of them."""
+    """Return the number of experts, and the function that runs the next one."""
     kind = str(s.built.config.get("hidden_act", "mlp_hidden_act") or "silu")
     names = _names(p)
     return _named(s, p, names, kind) if names else _stacks(s, p, kind)
 
 
 def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tuple[int, Expert]:
-    """Run experts that are modules of their own, each under its number."""
+    """Return (number of experts, function that runs the next one) of experts that are modules."""
     first, *up, down = names
     number = count()
 
@@ -287,7 +287,7 @@ def _named(s: TrainingStep, p: Module, names: tuple[str, ...], kind: str) -> tup
 
 
 def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
-    """Experts that are parts of stacks, here and not in the class."""
+    """Return (number of experts, function that runs the next one) of stacks of experts."""
     up, down = (lower(s.m, p.stacked(s.m, name)) for name in ("gate_up_proj", "down_proj"))
     each, both, inside = up.shape
     last = min(each, loops.RUN) - 1
@@ -304,8 +304,8 @@ def _stacks(s: TrainingStep, p: Module, kind: str) -> tuple[int, Expert]:
 
 
 def part_of(m: Machine, stack: Tensor, shape: Shape, *, last: bool) -> Tensor:
-    """One expert's weights in a stack that stands for parameters of their own. Backward begins with
-    the `last`, and has all of the gradient from there on."""
+    """Return one expert's weights in a stack that replaces separate parameters. Backward begins
+    with the `last`, and has all of the gradient from there on."""
     out = Computed(shape, stack.dtype, stack.storage)
     whole = stack.shape
 
@@ -317,7 +317,7 @@ def part_of(m: Machine, stack: Tensor, shape: Shape, *, last: bool) -> Tensor:
 
 
 def one_hot(m: Machine, numbers: int) -> Tensor:
-    """torch.nn.functional.one_hot: compared, and made int64."""
+    """Return torch.nn.functional.one_hot: compared, and cast to int64."""
     equal = m.new((numbers,), BOOL)
     mask = m.new((numbers,), INT64)
     del equal
@@ -325,13 +325,13 @@ def one_hot(m: Machine, numbers: int) -> Tensor:
 
 
 def token_numbers(m: Machine, rows: int) -> Tensor:
-    """torch.where of one expert's row of the mask: two columns of one tensor."""
+    """Return torch.where of one expert's row of the mask: two columns of one tensor."""
     both = m.new((rows, 2), INT64)
     return Computed((rows,), INT64, both.storage)
 
 
 def split_rows(m: Machine, x: Tensor, count: int) -> tuple[Tensor, ...]:
-    """torch.split along the first dimension into `count`; gradients are joined."""
+    """Return torch.split along the first dimension into `count`; gradients are joined."""
     outs = tuple(Computed(x.shape, x.dtype, x.storage) for _ in range(count))
     shape = x.shape
 
@@ -349,7 +349,7 @@ def put(m: Machine, x: Tensor, indices: Tensor) -> Tensor:
 
 
 def mul_(m: Machine, x: Tensor, factor: Tensor) -> Tensor:
-    """x.mul_(y): what is written over is copied before, where y has a gradient."""
+    """Return x.mul_(y): the overwritten tensor is copied first, if y has a gradient."""
     to_save = m.new(x.shape, x.dtype) if factor.requires_grad and m.grad else None
     out = Computed(x.shape, x.dtype, x.storage)
     other = factor.shape, factor.dtype
@@ -365,7 +365,7 @@ def mul_(m: Machine, x: Tensor, factor: Tensor) -> Tensor:
 
 
 def summed(m: Machine, x: Tensor, tokens: int) -> Tensor:
-    """x.view(tokens, k, width).sum(dim=1): in backward a view with it repeated."""
+    """Return x.view(tokens, k, width).sum(dim=1): in backward a view that repeats it."""
     out = m.new((tokens, x.shape[-1]), x.dtype)
     shape = x.shape
 

@@ -1,9 +1,9 @@
-"""Rotary positions: cosines and sines of the step's tokens, and how queries and keys turn by them.
+"""Rotary positions: cosines and sines of the step's tokens, and the rotation of queries and keys.
 
-Some classes (DeepSeek-V2, Llama 4) write positions as complex numbers, one for two numbers of a
-head; each is two of float32 here, and what is only another view is not made:
+Some classes (DeepSeek-V2, Llama 4) write positions as complex numbers, one per two elements of a
+head; each is two of float32 here, and mere views are not made:
 
-    freqs_cis    [1, length, width / 2] of 8 bytes each, in float32 whatever the model is in
+    freqs_cis    [1, length, width / 2] of 8 bytes each, in float32 whatever the model's dtype
     turned       pairs as complex numbers, times freqs_cis, which backward needs; back in 16 bits
 
 Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says;
@@ -23,24 +23,24 @@ from weighbridge.training.forward.step import TrainingStep
 from weighbridge.training.forward.tensors import Shape, Tensor
 
 Rotary = tuple[Tensor, Tensor]
-INTERVAL = 4  # of layers, one of which is not turned
+INTERVAL = 4  # layers, one of which is not rotated
 
 
 def rotary(s: TrainingStep) -> Rotary:
-    """Cosines and sines of the step's tokens, in float32 first."""
+    """Return cosines and sines of the step's tokens, computed in float32."""
     return rotary_of(s, heads(s, 0).key_dim)
 
 
 def shared_rotary(s: TrainingStep) -> Rotary | None:
-    """Make the cosines and sines that all layers share; nothing before transformers 5, where each
-    of such classes makes its own."""
+    """Return the cosines and sines that all layers share; None before transformers 5, where each
+    layer of such a class makes its own."""
     return None if s.transformers < (MERGES,) else rotary(s)
 
 
 def rotary_of(
     s: TrainingStep, width: int, *, wide: bool = False, dtype: DType | None = None
 ) -> Rotary:
-    """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
+    """Return LlamaRotaryEmbedding.forward, for `width` elements per head."""
     m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     emb = m.new((1, s.length, width), FLOAT32)
@@ -54,7 +54,7 @@ def rotary_of(
 
 
 def turned_width(s: TrainingStep, number: int = 0) -> int:
-    """Numbers of a head of that layer that have a position."""
+    """Return the elements of a head of that layer that have a position."""
     config = s.built.config
     rope = config.get("rope_parameters", "rope_scaling")
     part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
@@ -63,7 +63,7 @@ def turned_width(s: TrainingStep, number: int = 0) -> int:
 
 
 def has_positions(s: TrainingStep, number: int) -> bool:
-    """Tell whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
+    """Return whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
     layers without."""
     config = s.built.config
     listed = config.get("no_rope_layers")
@@ -98,8 +98,8 @@ def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of the first numbers of each head; joined with the others again, also
-    where there are none."""
+    """apply_rotary_pos_emb of the first elements of each head; joined with the others again, even
+    if there are none."""
     cos, sin = positions
     width = cos.shape[-1]
     q_rot, q_pass = cut(m, q, width), cut(m, q, q.shape[-1] - width)
@@ -120,21 +120,21 @@ def half(m: Machine, x: Tensor) -> Tensor:
 
 
 def nowhere(s: TrainingStep) -> None:
-    """Make no positions, for classes that have none."""
+    """Return no positions, for classes that have none."""
 
 
 def part_rotary(s: TrainingStep) -> Rotary:
-    """Cosines and sines as wide as the part of a head that has a position."""
+    """Return cosines and sines as wide as the part of a head that has a position."""
     return rotary_of(s, turned_width(s))
 
 
 def wide_rotary(s: TrainingStep) -> Rotary:
-    """Make cosines and sines that stay in float32."""
+    """Return cosines and sines that stay in float32."""
     return rotary_of(s, heads(s, 0).key_dim, wide=True)
 
 
 def interleaved_halves(m: Machine, positions: Rotary) -> Rotary:
-    """Make a layer's own cosines and sines: repeat_interleave of halves."""
+    """Return a layer's own cosines and sines: repeat_interleave of halves."""
     cos, sin = (m.new(t.shape, t.dtype) for t in positions)
     return cos, sin
 
@@ -150,7 +150,7 @@ def part_interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tup
 
 
 def narrowed(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of OLMo: the result goes back to the dtype that came."""
+    """apply_rotary_pos_emb of OLMo: the result is cast back to the input's dtype."""
     q_type, k_type = q.dtype, k.dtype
     q_embed, k_embed = rotated(m, q, k, positions)
     return cast(m, q_embed, q_type), cast(m, k_embed, k_type)
@@ -165,7 +165,7 @@ def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tenso
 
 
 def products_in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
-    """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the dtype that comes, and are made wide."""
+    """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the input's dtype, then are cast."""
     dtype = q.dtype
     cos, sin = interleaved_halves(m, positions)
     q_embed = _wide_one(m, q, cos, sin)
@@ -187,7 +187,7 @@ def scaled_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple
 
 
 def grids(s: TrainingStep) -> Rotary:
-    """Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
+    """Return Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
     m, width = s.m, heads(s, 0).key_dim
     half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
     freqs = m.new(half, FLOAT32)
@@ -205,7 +205,7 @@ def grids(s: TrainingStep) -> Rotary:
 
 
 def complex_rotary(s: TrainingStep, width: int) -> Tensor:
-    """DeepseekV2RotaryEmbedding.forward; `width` of a head has positions."""
+    """Return DeepseekV2RotaryEmbedding.forward; `width` elements of a head have positions."""
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)
     ones = m.new(freqs.shape, FLOAT32)
@@ -225,7 +225,7 @@ def complex_rotated(m: Machine, q: Tensor, k: Tensor, freqs_cis: Tensor) -> tupl
 
 
 def times(m: Machine, x: Tensor, factors: Tensor) -> Tensor:
-    """A product of complex numbers; in backward with the factors' conjugates, which are copied."""
+    """Return a complex product; backward takes the factors' conjugates, which are copied."""
     ahead(m, [x], [factors])
     out = m.new(x.shape, FLOAT32)
 

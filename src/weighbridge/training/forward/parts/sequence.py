@@ -1,38 +1,38 @@
-"""Attention over a sequence whose tokens N ranks share: each has 1 / N of them (L).
+"""Attention over a sequence sharded over N ranks: each has 1 / N of the tokens (L).
 
-    ulysses     between two exchanges a rank has all N L tokens, of 1 / N of the heads
-    allgather   queries of L tokens see a block of L keys and values after the other, all of which
-                are gathered at once
-    ring        the same, of which the next block comes while one is seen
+    ulysses     between two all-to-alls a rank has all N L tokens, of 1 / N of the heads
+    allgather   queries of L tokens attend to one block of L keys and values after the other, all
+                of which are gathered at once
+    ring        the same, but the next block is received while one is attended to
     heads       keys and values of all tokens are gathered, of one head after the other
 
-T is a rank's queries in bytes, K its keys and values together. The graph keeps in all of them what
-it keeps of L tokens alone: q, k, v, the output (T each, K) and a float32 a row and head; ulysses
-keeps T more, since the output projection gets what came back. Beside that:
+T is a rank's queries in bytes, K its keys and values together. In all of them the graph keeps what
+it keeps for only L tokens: q, k, v, the output (T each, K) and a float32 per row and head; ulysses
+keeps T more, since the output projection reads what came back. In addition:
 
-    ulysses     what is sent is a copy in the order of the ranks; what came is copied to have heads
-                before tokens, and the output back. Of fewer heads with keys than ranks each is
-                copied for the ranks that need it. Gradients come in another order: beside each is
-                one that is like it or sent, and one that comes
+    ulysses     what is sent is a copy in the order of the ranks; what is received is copied to
+                have heads before tokens, and the output back. With fewer KV heads than ranks each
+                is copied for the ranks that need it. Gradients have another order: next to each are
+                one that is like it or sent, and one received
     allgather   copies of k and v, both joined, N K; in backward again
     ring        two buffers of K instead of N K
-    both        a block's output in float32, and the sum of all so far: 2 T each; their difference,
-                its product, and the new sum, three of them at once: 8 T and the block's own T. In
-                backward sums in float32 of dq, dk and dv; dk and dv are sent on with what others
-                added: 6 K for a moment (two buffers, and what is added up)
+    both        a block's output in float32, and the sum so far: 2 T each; their difference, its
+                product, and the new sum, three of them at once: 8 T and the block's own T. In
+                backward float32 sums of dq, dk and dv; dk and dv are sent on with what others
+                added: 6 K temporarily (two buffers, and the summands)
     heads       N K / heads of keys, and of gradients in backward; outputs of heads are joined
 
-The last rank is counted, which sees the most blocks with all of its queries (torch shares a causal
-sequence out in pairs of head and tail: half of the keys of each block but its own). Further turns
-of a ring repeat the third. A selective checkpoint keeps the output, and none of it is made again.
+The last rank is estimated, which attends to the most blocks with all of its queries (torch shards a
+causal sequence in pairs of head and tail: half of the keys of each block but its own). Further
+steps of a ring repeat the third. A selective checkpoint keeps the output and recomputes nothing.
 
 Source: DeepSpeed 016d2f70 runtime/sequence_parallel/ulysses_sp.py (UlyssesSPAttentionHF),
 sequence/layer.py (_DimZeroAllToAll); torch 2.13
 distributed/tensor/experimental/_context_parallel/_attention.py (_templated_ring_attention and its
 backward, _SDPAMerger, _AllGatherRotater); zhuzilin/ring-flash-attention 22f0e1d
 llama3_flash_attn_varlen.py (heads) and ring_flash_attn.py, whose sums and buffers are as torch's.
-ms-swift b6e3c936 sequence_parallel/ulysses.py turns nothing round a single sequence: 1 T less for a
-moment. Its ring, beside ranks that do not divide the heads, keeps outputs of all blocks in backward
+ms-swift b6e3c936 sequence_parallel/ulysses.py transposes nothing for a single sequence: 1 T less
+temporarily. Its ring, if ranks do not divide the heads, keeps outputs of all blocks in backward
 (zigzag_ring_attn.py): that is not counted.
 """
 
@@ -48,13 +48,13 @@ from weighbridge.training.forward.ops.attention import AttentionHeads, Attention
 from weighbridge.training.forward.ops.shaping import copied, repeat
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
-TURNS = 3  # of a ring: its own block, the first that comes, and one that is like all others
+TURNS = 3  # steps of a ring: its own block, the first received, and one like all others
 Tensors = tuple[Tensor, Tensor, Tensor]
 Attend = Callable[[Tensors, AttentionHeads, AttentionOptions], Tensor]
 
 
 def over_heads(heads: AttentionHeads, ranks: int) -> AttentionHeads:
-    """Return the heads of all tokens that one of `ranks` has between the exchanges."""
+    """Return the heads of one of `ranks` between the exchanges, with all tokens."""
     return replace(
         heads,
         length=heads.length * ranks,
@@ -72,7 +72,7 @@ def ulysses(
     options: AttentionOptions,
     attend: Attend,
 ) -> Tensor:
-    """Exchange heads for tokens, `attend`, and exchange what comes of it back."""
+    """Return the output of `attend` after heads are exchanged for tokens, exchanged back."""
     whole = over_heads(heads, ranks)
     count = whole.batch, whole.length
     times = max(1, ranks // heads.kv_heads)
@@ -98,19 +98,19 @@ def ulysses(
 
 
 def _exchanged(m: Machine, x: Tensor, shape: Shape, times: int = 1) -> Tensor:
-    """Send a copy of `x` in the order of the ranks, of which each head is there `times`."""
+    """Return what ranks receive of a copy of `x` in their order, with each head `times` times."""
     wide = (*x.shape[:2], x.shape[2] * times, x.shape[3])
     sent = copied(m, x if times == 1 else repeat(m, x, times, wide))
     return _received(m, sent, shape)
 
 
 def _heads_first(m: Machine, x: Tensor) -> Tensor:
-    """Heads before tokens: a copy, but of one head."""
+    """Return `x` with heads before tokens: a copy, but of one head."""
     return copied(m, x) if x.shape[2] > 1 else x
 
 
 def _received(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    """all_to_all_single into a new tensor."""
+    """Return the result of all_to_all_single, a new tensor."""
     out, before, dtype = m.new(shape, x.dtype), x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -129,8 +129,8 @@ def _received(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 
 class KeyBlocks(NamedTuple):
-    """The attention of one rank to the blocks of all: `heads` of one block, `kernel` that sees it;
-    `both` counts the numbers of its keys and values."""
+    """The attention of one rank to the blocks of all: `heads` of one block, the `kernel` for it;
+    `both` counts the elements of its keys and values."""
 
     ranks: int
     way: str
@@ -156,7 +156,7 @@ class KeyBlocks(NamedTuple):
 
 
 def in_blocks(m: Machine, tensors: Tensors, blocks: KeyBlocks, options: AttentionOptions) -> Tensor:
-    """Attend to one block of keys and values after the other."""
+    """Return the attention to one block of keys and values after the other."""
     run, back_run = (_by_head, _back_by_head) if blocks.way == HEADS else (_forward, _backward)
     held = () if m.recalls else run(m, blocks)
     rows = (blocks.heads.batch, blocks.heads.heads, blocks.heads.length)
@@ -173,7 +173,7 @@ def in_blocks(m: Machine, tensors: Tensors, blocks: KeyBlocks, options: Attentio
 
 
 def _seen(m: Machine, blocks: KeyBlocks) -> Tensor:
-    """The kernel's output of one block."""
+    """Return the kernel's output for one block."""
     out, asked = m.new(blocks.out, blocks.dtype), blocks.heads.shape(blocks.dtype)
     if blocks.kernel == "flash":
         m.hidden(*m.ask(kernels.flash_forward, asked, blocks.dropout))
@@ -183,7 +183,7 @@ def _seen(m: Machine, blocks: KeyBlocks) -> Tensor:
 
 
 def _turned_back(m: Machine, blocks: KeyBlocks, keys: int) -> tuple[Tensor, Tensor]:
-    """The kernel's gradients of queries, and of `keys` numbers of keys and values."""
+    """Return the kernel's gradients of queries, and of `keys` elements of keys and values."""
     asked = blocks.heads.shape(blocks.dtype)
     made = m.new(blocks.queries, blocks.dtype), m.new((keys,), blocks.dtype)
     if blocks.kernel == "flash":
@@ -196,12 +196,12 @@ def _turned_back(m: Machine, blocks: KeyBlocks, keys: int) -> tuple[Tensor, Tens
 
 
 class _Keys:
-    """Keys and values that come from other ranks: the block that is seen, what is sent of it, and
-    where the next one comes, or all of them."""
+    """Keys and values of other ranks: the current block (`own`), the one being sent, and the buffer
+    (`come`) for the next one, or for all of them."""
 
     def __init__(self, m: Machine, blocks: KeyBlocks) -> None:
         self._m, self._blocks = m, blocks
-        self.own: Tensor | None = self._new()  # in one piece
+        self.own: Tensor | None = self._new()  # contiguous
         self.sent: Tensor | None = self._new()
         self.come = self._new(blocks.ranks if blocks.way == ALLGATHER else 1)
 
@@ -209,9 +209,9 @@ class _Keys:
         return self._m.new((times * self._blocks.both,), self._blocks.dtype)
 
     def turn(self, number: int, *, holds: bool = False) -> None:
-        """Go on to the block that came; a ring sends it on, unless it is the last. Its copy is made
-        for those that have gathered all, too, and dropped. The loop names the block before until
-        then; in backward (`holds`) the copy to the next one, and the last to the end."""
+        """Go on to the received block; a ring sends it on, unless it is the last. With allgather
+        its copy is made, too, and dropped. The loop holds the block before until then; in backward
+        (`holds`) it holds the copy until the next one, and the last to the end."""
         ring, came = self._blocks.way != ALLGATHER, self.come
         self.sent = self.sent if holds else None
         if number + 1 < self._blocks.ranks:
@@ -222,7 +222,7 @@ class _Keys:
 
 
 def _forward(m: Machine, blocks: KeyBlocks) -> tuple[Tensor, ...]:
-    """_templated_ring_attention: return what is there when the sum is cast back."""
+    """Run _templated_ring_attention; return what is alive when the sum is cast back."""
     keys = _Keys(m, blocks)
     block = _seen(m, blocks)
     total = m.new(blocks.out, FLOAT32)
@@ -271,8 +271,8 @@ def _backward(m: Machine, blocks: KeyBlocks) -> Grads:
 
 
 def _one_head(blocks: KeyBlocks) -> tuple[KeyBlocks, int]:
-    """The queries that share one head of keys, of which all tokens are seen, and the numbers of
-    that head's keys and values on a rank."""
+    """Return (blocks for the queries of one KV head, with all tokens; the elements of that head's
+    keys and values on a rank)."""
     h = blocks.heads
     seen = h.seen * blocks.ranks
     one = blocks._replace(heads=replace(h, heads=h.groups, kv_heads=1, seen=seen))
@@ -280,8 +280,8 @@ def _one_head(blocks: KeyBlocks) -> tuple[KeyBlocks, int]:
 
 
 def _by_head(m: Machine, blocks: KeyBlocks) -> tuple[Tensor, ...]:
-    """llama3_flash_attn_varlen_forward, with heads_k_stride 1: return what is there when outputs
-    are joined. The kernel of lengths that vary splits no keys."""
+    """Run llama3_flash_attn_varlen_forward, with heads_k_stride 1; return what is alive when
+    outputs are joined. The varlen kernel splits no keys."""
     one, share = _one_head(blocks)
     gathered = m.new((blocks.ranks * share,), blocks.dtype)
     outs = []
