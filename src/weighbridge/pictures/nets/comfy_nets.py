@@ -1,9 +1,9 @@
 """FLUX and Wan as ComfyUI runs them: modulations in one kernel each, sums in place. Queries and
-keys are turned in float32, since 0.16 by a kernel of their own. Parameters have ComfyUI's names;
-the tree that is weighed is diffusers', as large.
+keys are rotated in float32, since 0.16 by a separate kernel. Parameters have ComfyUI's names; the
+tree that the estimate counts is diffusers', of equal size.
 
-Source: ComfyUI 0.3.64 comfy/ldm/flux/{model, layers, math}.py, comfy/ldm/wan/model.py; of 2026
-@ 980c56ce comfy/ldm/flux/math.py (comfy_kitchen's apply_rope), @ 0c9a69ae comfy/ldm/wan/model.py.
+Source: ComfyUI 0.3.64 comfy/ldm/flux/{model, layers, math}.py, comfy/ldm/wan/model.py; of 2026 @
+980c56ce comfy/ldm/flux/math.py (comfy_kitchen's apply_rope), @ 0c9a69ae comfy/ldm/wan/model.py.
 """
 
 from math import prod
@@ -20,7 +20,7 @@ LAYERS = "in_layer", "out_layer"  # of MLPEmbedder
 
 
 def turned(x: Value) -> Value:
-    """Products with two columns of a matrix for each pair, summed, in float32."""
+    """Return `x` rotated: products with two columns of a matrix per pair, summed, in float32."""
     if not x.run.turns_wide:
         return x * 1.0
     wide = x.float()
@@ -35,7 +35,7 @@ def moded(n: NetPlace, temb: Value, count: int, d: int) -> list[Value]:
 
 
 def parts_of(n: NetPlace, h: Value, heads: int) -> tuple[Value, Value, Value]:
-    """Queries and keys that are normed, and values in what the projection gave."""
+    """Return normalized queries and keys, and values as a view of the fused projection."""
     q, k, v = (headed(one, heads) for one in h.chunk(3))
     q = n.rms_norm("norm.query_norm", q, how="torch")
     k = n.rms_norm("norm.key_norm", k, how="torch")
@@ -43,7 +43,7 @@ def parts_of(n: NetPlace, h: Value, heads: int) -> tuple[Value, Value, Value]:
 
 
 def attended(q: Value, k: Value, v: Value) -> Value:
-    """Both are cast before either is turned."""
+    """Return the attention output; queries and keys are both cast before either is rotated."""
     heads = q.shape[2]
     if q.run.turns_wide:
         wide_q, wide_k = q.float(), k.float()
@@ -56,7 +56,7 @@ def attended(q: Value, k: Value, v: Value) -> Value:
 
 
 def added(x: Value, n: NetPlace, gate: Value, h: Value, inside: int = 0) -> Value:
-    """x += gate f(h), the projection of an attention or a feed-forward."""
+    """Return x += gate f(h), with the projection of an attention or an MLP."""
     if inside:
         f = n.linear("2", n.linear("0", h, inside).act(), x.shape[-1])
     else:
@@ -126,7 +126,7 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def wan_attention(a: NetPlace, x: Value, heads: int, seen: Value | None = None) -> Value:
-    """WanSelfAttention, and WanT2VCrossAttention where `seen` is a text."""
+    """WanSelfAttention, or WanT2VCrossAttention if `seen` is a text."""
     d, source = x.shape[-1], x if seen is None else seen
     q = a.rms_norm("norm_q", a.linear("q", x, d), how="torch")
     if seen is None:

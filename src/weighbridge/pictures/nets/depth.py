@@ -1,4 +1,4 @@
-"""Depth-Anything: DINOv2, and the states of four of its layers as a pyramid (DPT).
+"""Depth-Anything: DINOv2, and a pyramid made of the states of four of its layers (DPT).
 
 Names are those of checkpoints, from before transformers 5.
 
@@ -16,11 +16,11 @@ from weighbridge.pictures.trees import grown
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 CLASS_TOKEN = 1
-ALIGNED = 8  # widths of SwiGLU
+ALIGNED = 8  # widths of SwiGLU are multiples of it
 
 
 def dinov2(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """Dinov2Backbone: the states of the layers that a config names, each normed."""
+    """Dinov2Backbone: return the normalized states of the layers that the config lists."""
     states = [embedded(n / "embeddings", c, x)]
     for p in (n / "encoder" / "layer" / number for number in range(c.num_hidden_layers)):
         states.append(p.block(lambda p, x: dinov2_layer(p, x, c), states[-1]))
@@ -29,7 +29,7 @@ def dinov2(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def embedded(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """Positions are of one size of pictures, and interpolated for another."""
+    """Return patch embeddings with positions, interpolated if the picture has another size."""
     d, side = c.hidden_size, c.image_size // c.patch_size
     token = n.value("cls_token", 1, 1, d)
     if c.use_mask_token:
@@ -75,7 +75,7 @@ def swiglu(n: NetPlace, x: Value, inside: int) -> Value:
 
 
 def reassembled(n: NetPlace, c: ComponentConfig, states: list[Value], s: Sizes) -> list[Value]:
-    """Four pictures out of tokens: each half as large as the one before it."""
+    """Return four feature maps made of tokens, each half as large as the one before."""
     height, breadth = s.height // c.patch_size, s.width // c.patch_size
     out = []
     for number, state in enumerate(states):
@@ -113,7 +113,7 @@ def fused(n: NetPlace, x: Value, other: Value | None, height: int, breadth: int)
 
 
 def _declared(n: NetPlace, x: Value) -> None:
-    """The first stage has nothing to add, and two convolutions for it all the same."""
+    """Declare two convolutions that the first stage has, though it has nothing to add."""
     width = x.shape[1]
     for name in ("convolution1", "convolution2"):
         n.param(f"{name}.weight", width, width, 3, 3, kind="conv")

@@ -1,4 +1,4 @@
-"""DETR: a ResNet, an encoder of its places, a decoder of queries, boxes and classes.
+"""DETR: a ResNet, an encoder of its feature map, a decoder of queries, boxes and classes.
 
 Names are those of checkpoints, from before transformers 5. What `forward` holds to its end is held
 here: features of all stages, and their masks.
@@ -22,26 +22,26 @@ SIDES = 4  # of a box
 
 
 def shown(n: NetPlace, s: Sizes) -> Value:
-    """A batch of pictures; one that takes nothing where the tree alone is asked for."""
+    """Return a batch of pictures; one without memory if only the tree is needed."""
     return n.run.pixels or n.run.constant(s.batch, 3, s.height, s.width)
 
 
 def classes(c: ComponentConfig) -> int:
-    """Labels that a config lists."""
+    """Return the number of labels in the config."""
     return c.num_labels or len(c.id2label or (0, 0))
 
 
 def flattened(x: Value) -> Value:
-    """[batch, width, height, breadth] as [batch, places, width], which is a view."""
+    """Return [batch, width, height, breadth] as [batch, places, width], a view."""
     batch, width, *sides = x.shape
     return x.view(batch, prod(sides), width)
 
 
-# ---- heads and layers of all
+# ---- heads and layers of all detectors
 
 
 def mlp_head(n: NetPlace, x: Value, inside: int, out: int, depth: int) -> Value:
-    """MLPPredictionHead: relu between its products."""
+    """MLPPredictionHead: linears with ReLU in between."""
     for number in range(depth - 1):
         x = (n / "layers").linear(str(number), x, inside).act(RELU)
     return (n / "layers").linear(str(depth - 1), x, out)
@@ -50,8 +50,8 @@ def mlp_head(n: NetPlace, x: Value, inside: int, out: int, depth: int) -> Value:
 def attention(
     n: NetPlace, x: Value, seen: Value, heads: int, *places: Value | None, masked: bool = False
 ) -> Value:
-    """Queries and keys have positions added, values have none. `places` are those of both, of
-    queries and of keys."""
+    """Return attention whose queries and keys have positions added, and values none. `places`:
+    positions of both, or of queries and of keys."""
     d = x.shape[-1]
     if x is seen:
         asked = known = x if places[0] is None else x + places[0]
@@ -88,7 +88,7 @@ def attended(n: NetPlace, x: Value, y: Value, rate: float, norm: str) -> Value:
 
 
 def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """A ResNet of timm without its classes, whose norms are frozen."""
+    """Return the stages of a timm ResNet without its classifier, with frozen norms."""
     plan = timm_nets.blueprint(c.backbone or c.below("backbone_config").backbone or "resnet50", 0)
     if plan is None:
         raise ValueError(c.backbone)
@@ -98,7 +98,7 @@ def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
 
 
 def masks(x: Value, features: list[Value]) -> list[Value]:
-    """Where each picture of a batch ends, at the size of each stage."""
+    """Return masks of where each picture of a batch ends, in the size of each stage."""
     batch, _, height, breadth = x.shape
     whole = x.run.new(batch, height, breadth)
     sides = (one.shape[2:] for one in features)

@@ -1,6 +1,6 @@
-"""Steps of encoders of texts and pictures, by transformers' names.
+"""Forward passes of text and image encoders, with transformers' names.
 
-Their trees are those of arch/families: what is declared here has the sizes of the step, no more. A
+Their trees are those of arch/families: what is declared here only has the sizes of the step. A
 language model reads a prompt once: its hidden states stay, and keys and values in its cache.
 
 Source: transformers 5.23 models/{clip, t5, umt5, llama, qwen3, gemma2, gemma3}.
@@ -15,14 +15,14 @@ from weighbridge.pictures.values import Sizes, Value, attend
 from weighbridge.training.forward.ops import norms
 
 CLASS_TOKEN = 1
-QUICK = ("quick_gelu", None)  # x * sigmoid(1.702 x), which CLIP has where nothing is said
+QUICK = ("quick_gelu", None)  # x * sigmoid(1.702 x), CLIP's default
 
 
 # ---- CLIP, SigLIP
 
 
 def tower(p: NetPlace, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[Value]:
-    """Layers of CLIP's encoder, what each gives."""
+    """Yield the output of each layer of CLIP's encoder."""
     d, heads, quick = c.hidden_size, c.num_attention_heads, c.hidden_act in QUICK
     for i in range(c.num_hidden_layers):
         q = p / "layers" / i
@@ -39,7 +39,7 @@ def tower(p: NetPlace, c: ComponentConfig, x: Value, *, masked: bool) -> Iterato
 
 
 def clip_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """CLIP's text, whose hidden states are all asked for."""
+    """CLIP's text encoder, which returns the hidden states of all layers."""
     x = n.embedding("token_embedding", s.batch, s.text, c.vocab_size, c.hidden_size)
     states = [x, *tower(n / "encoder", c, x, masked=True)]
     x = n.layer_norm("final_layer_norm", states[-1])
@@ -50,7 +50,7 @@ def clip_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def vision(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """Patches of a picture; SigLIP has no token for its class."""
+    """CLIP's or SigLIP's vision encoder; SigLIP has no class token."""
     run, d, clip = n.run, c.hidden_size, n.run.cls.startswith("CLIP")
     side = c.image_size // c.patch_size
     pixels = run.constant(s.batch, c.num_channels or 3, c.image_size, c.image_size)
@@ -70,7 +70,7 @@ def t5_norm(p: NetPlace, name: str, x: Value) -> Value:
 
 
 def t5_attention(a: NetPlace, x: Value, c: ComponentConfig, bias: Value) -> Value:
-    """The bias of positions, masked, is what the kernel adds; it is copied for it."""
+    """Return attention with the masked position bias added by the kernel, from a copy."""
     inner = c.num_heads * c.d_kv
     query, key, value = (a.linear(name, x, inner, bias=False) for name in "qkv")
     masked = bias.resized(*bias.shape)
@@ -81,7 +81,7 @@ def t5_attention(a: NetPlace, x: Value, c: ComponentConfig, bias: Value) -> Valu
 
 
 def t5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """T5's encoder and UMT5's, whose layers have biases of positions of their own."""
+    """T5's encoder and UMT5's, whose layers each have their own position biases."""
     gated = (c.feed_forward_proj or "").startswith("gated") or n.run.cls.startswith("UMT5")
     x = n.embedding("shared", s.batch, s.text, c.vocab_size, c.d_model)
     shape, d = (1, c.num_heads, s.text, s.text), c.d_model
@@ -117,7 +117,7 @@ class TextDecoder:
     layers: int
     words: int
     normed: bool = False  # queries and keys
-    around: bool = False  # norms after attention and after the feed-forward, too: Gemma
+    around: bool = False  # norms after attention and after the MLP, too: Gemma
 
 
 def decoder_of(c: ComponentConfig, cls: str) -> TextDecoder:
@@ -142,7 +142,7 @@ def rms(p: NetPlace, name: str, x: Value, k: TextDecoder) -> Value:
 
 
 def turned(x: Value) -> Value:
-    """apply_rotary_pos_emb: a sum of two products, one of them with halves exchanged."""
+    """apply_rotary_pos_emb: a sum of two products, one of them with halves swapped."""
     first = x * x.run.constant(1)
     halves = x.resized(*x.shape)
     return first + halves * x.run.constant(1)
@@ -168,7 +168,7 @@ def attention(a: NetPlace, x: Value, k: TextDecoder, cache: list[Value]) -> Valu
 
 
 def layers(n: NetPlace, k: TextDecoder, s: Sizes) -> tuple[list[Value], list[Value]]:
-    """Hidden states of all layers, and the cache, which goes with the output."""
+    """Return the hidden states of all layers, and the cache, which lives as long as the output."""
     x = n.embedding("embed_tokens", s.batch, s.text, k.words, k.width)
     states, cache = list[Value](), list[Value]()
     for i in range(k.layers):
@@ -190,7 +190,7 @@ def layers(n: NetPlace, k: TextDecoder, s: Sizes) -> tuple[list[Value], list[Val
 
 
 def language(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """A prompt; classes for generation give scores of all words at each of its tokens."""
+    """Run a prompt; classes for generation compute logits of each of its tokens."""
     cls = n.run.cls
     k = decoder_of(c.below("text_config") or c, cls)
     states, _cache = layers(n, k, s)

@@ -63,7 +63,7 @@ def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair
 
 @attends
 def own_attention(n: NetPlace, x: Value, heads: int, turns: Turns) -> Value:
-    """FluxAttnProcessor of one stream, without a projection behind it."""
+    """FluxAttnProcessor of one stream, without an output projection."""
     q, k, v = qkv(n, x, x.shape[-1])
     q = normed(n, "norm_q", q, heads, "torch")
     k = normed(n, "norm_k", k, heads, "torch")
@@ -76,7 +76,7 @@ Modulate = Callable[[NetPlace, Value], tuple[Value, list[Value]]]
 
 
 def double(p: NetPlace, streams: Pair, heads: int, turns: Turns, zero: Modulate) -> Pair:
-    """FluxTransformerBlock; gives x and y. `zero` norms a stream and gives what modulates it."""
+    """FluxTransformerBlock; returns x and y. `zero` normalizes a stream, with its modulation."""
     x, y = streams
     del streams
     d = x.shape[-1]
@@ -98,7 +98,7 @@ def double(p: NetPlace, streams: Pair, heads: int, turns: Turns, zero: Modulate)
 
 
 def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> Value:
-    """FluxSingleTransformerBlock: attention beside the feed-forward, one projection of both."""
+    """FluxSingleTransformerBlock: attention parallel to the MLP, one projection of both."""
     d, residual = x.shape[-1], x
     h, (gate,) = zero(p / "norm", x)
     mlp = p.linear("proj_mlp", h, 4 * d).act()
@@ -109,7 +109,7 @@ def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> V
 
 
 def times(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """The time, with guidance and the pooled text where the class has them."""
+    """Return the time embedding, with guidance and the pooled text if the class has them."""
     d, _ = width_of(c)
     if n.run.cls == "LongCatImageTransformer2DModel":
         return vector(n / "time_embed", s.batch, d)
@@ -150,7 +150,7 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def chroma(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """FLUX whose modulations are one network's, for all blocks at once."""
+    """FLUX whose modulations come from one network, for all blocks at once."""
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
     g, hidden = n / "distilled_guidance_layer", c.approximator_hidden_dim
@@ -202,8 +202,8 @@ def gated_feed(n: NetPlace, x: Value, inside: int) -> Value:
 
 @frozen_record
 class SharedModulation:
-    """What all blocks of FLUX.2 share: modulations (of the image, the text, both), positions, and
-    the feed-forward's width."""
+    """Inputs that all blocks of FLUX.2 share: modulations (of the image, the text, both),
+    positions, and the MLP's width."""
 
     mods: tuple[Value, ...]
     turns: Turns

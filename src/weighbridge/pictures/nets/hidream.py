@@ -21,7 +21,7 @@ from weighbridge.pictures.nets.blocks import (
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat, headed
 
-INNER = 256  # the feed-forwards' widths are multiples of it
+INNER = 256  # the MLPs' widths are multiples of it
 
 
 def feed(p: NetPlace, x: Value, inside: int) -> Value:
@@ -42,7 +42,7 @@ def turned(xq: Value, xk: Value, freqs: Value) -> tuple[Value, Value]:
 
 
 def experts(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
-    """MOEFeedForwardSwiGLU.moe_infer with as many tokens for each expert."""
+    """MOEFeedForwardSwiGLU.moe_infer with tokens spread evenly over experts."""
     d, count = x.shape[-1], c.num_routed_experts
     p.param("gate.weight", count, d)
     expert_cache = x.resized(*x.shape)
@@ -55,7 +55,7 @@ def experts(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
 
 
 def projected(a: NetPlace, x: Value, heads: int, end: str = "") -> tuple[Value, Value, Value]:
-    """Queries and keys, normed over the whole width, and values."""
+    """Return queries and keys, normalized over the whole width, and values."""
     d = x.shape[-1]
     q = a.rms_norm(f"q_rms_norm{end}", a.linear(f"to_q{end}", x, d), how="torch")
     k = a.rms_norm(f"k_rms_norm{end}", a.linear(f"to_k{end}", x, d), how="torch")
@@ -82,7 +82,7 @@ def joint_attention(
 
 
 def own_attention(a: NetPlace, x: Value, heads: int, freqs: Value) -> Value:
-    """HiDreamAttnProcessor of one stream, whose first names stay, too."""
+    """HiDreamAttnProcessor of one stream; the first variables stay alive, too."""
     query_i, key_i, value_i = projected(a, x, heads)
     query, key = turned(query_i, key_i, freqs)
     h = attended(query, key, value_i)

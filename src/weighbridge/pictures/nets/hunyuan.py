@@ -1,4 +1,4 @@
-"""HunyuanVideo and HunyuanVideo 1.5: two streams, the text second and refined before.
+"""HunyuanVideo and HunyuanVideo 1.5: two streams, the text second, after a refiner.
 
 Source: diffusers 0.42 models/transformers/{transformer_hunyuan_video,
 transformer_hunyuan_video15}.py.
@@ -29,13 +29,13 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Pair = tuple[Value, Value]
-GLYPHS = 256  # tokens of ByT5 beside the prompt's, HunyuanVideo 1.5
-IMAGE_TOKENS = 729  # of SigLIP, for one picture
+GLYPHS = 256  # ByT5 tokens in addition to the prompt's, HunyuanVideo 1.5
+IMAGE_TOKENS = 729  # of SigLIP, per picture
 
 
 @frozen_record
 class StreamModulation:
-    """What all blocks read besides their streams."""
+    """Inputs that all blocks share besides their streams."""
 
     temb: Value
     turns: Turns
@@ -45,9 +45,9 @@ class StreamModulation:
 
 @attends
 def attention(n: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
-    """HunyuanVideoAttnProcessor2_0: positions are of the latents alone; texts have a mask."""
+    """HunyuanVideoAttnProcessor2_0: only the latents have positions; texts have a mask."""
     heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]
-    apart = n.path.startswith("transformer_blocks")  # with projections of the text
+    apart = n.path.startswith("transformer_blocks")  # with separate projections of the text
     if not apart:
         x = cat([x, y])
     query, key, value = qkv(n, x, d)
@@ -77,7 +77,7 @@ def attention(n: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
 
 
 def lead(x: Value, tokens: int) -> Value:
-    """A slice of so many tokens."""
+    """Return a slice of `tokens` tokens."""
     return x.part(x.shape[0], tokens, *x.shape[2:])
 
 
@@ -133,7 +133,7 @@ def refiner(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def several_texts(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """The texts of HunyuanVideo 1.5: the refined prompt, glyphs, a picture, each with its kind."""
+    """Return HunyuanVideo 1.5's texts: refined prompt, glyphs, a picture, each with its type."""
     d, _ = width_of(c)
     y = refiner(n / "context_embedder", c, s)
     p = n / "context_embedder_2"

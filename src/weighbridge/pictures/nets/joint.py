@@ -63,7 +63,7 @@ def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: 
 
 @attends
 def second_attention(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
-    """The image's own, of SD 3.5 medium's first blocks."""
+    """Attention of the image alone, in the first blocks of SD 3.5 medium."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
     if c.qk_norm:
@@ -121,7 +121,7 @@ def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     image = n.run.constant(s.batch, c.in_channels, s.height, s.width)
     position = n / "pos_embed"
     x = position.conv("proj", image, d, c.patch_size, c.patch_size, 0)
-    position.buffer("pos_embed", 1, c.pos_embed_max_size**2, d)  # of which the middle is read
+    position.buffer("pos_embed", 1, c.pos_embed_max_size**2, d)  # of which a center crop is read
     tokens = x.shape[2] * x.shape[3]
     x = x.view(s.batch, tokens, d) + n.run.new(1, tokens, d)
     temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim)
@@ -144,7 +144,7 @@ def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     return x.copy()
 
 
-# ---- Qwen-Image, its edits and its layers
+# ---- Qwen-Image, its edit and layered models
 
 
 def qwen_attention(n: NetPlace, streams: Pair, heads: int, freqs: Pair) -> Pair:
@@ -173,8 +173,8 @@ def qwen_attention(n: NetPlace, streams: Pair, heads: int, freqs: Pair) -> Pair:
 
 
 def modulated(x: Value, mod: Value, *, chosen: bool = False) -> Pair:
-    """QwenImageTransformerBlock._modulate; and the gate. `chosen`: a token's row is one of two, of
-    what is made and of what was given."""
+    """QwenImageTransformerBlock._modulate; returns the gate, too. `chosen`: each token takes one of
+    two rows, for generated and for given tokens."""
     if chosen:
         shift, scale, gate = (x.run.new(*x.shape) for _ in range(3))
     else:
@@ -237,7 +237,7 @@ def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def aura_attention(n: NetPlace, x: Value, heads: int, y: Value | None = None) -> tuple[Value, ...]:
-    """AuraFlowAttnProcessor2_0: heads are normed in float32."""
+    """AuraFlowAttnProcessor2_0: heads are normalized in float32."""
     d = x.shape[-1]
     q, k, v = (headed(t, heads) for t in qkv(n, x, d, False))
     if y is None:

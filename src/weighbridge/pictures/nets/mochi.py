@@ -32,7 +32,7 @@ def rms_zero(p: NetPlace, x: Value, temb: Value) -> tuple[Value, Value, Value, V
 
 
 def halves(x: Value, turns: Turns) -> Value:
-    """Even and odd numbers of a head, turned in float32."""
+    """Return `x` with the even and odd elements of a head rotated in float32."""
     half, (freqs_cos, freqs_sin) = x.shape[-1] // 2, turns
     even, odd = x.split(half, half)
     x_even = even.float()
@@ -45,7 +45,7 @@ def halves(x: Value, turns: Turns) -> Value:
 def projected(
     a: NetPlace, x: Value, d: int, heads: int, *, added: bool
 ) -> tuple[Value, Value, Value]:
-    """Queries, keys and values of a stream, the first two with norms of their heads."""
+    """Return queries, keys and values of a stream, the first two with norms of their heads."""
     q, k, v = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
     norm = "norm_added_" if added else "norm_"
     query, key, value = (headed(a.linear(name, x, d, bias=False), heads) for name in (q, k, v))
@@ -55,7 +55,7 @@ def projected(
 
 
 def valid(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns, *, last: bool) -> Pair:
-    """MochiAttnProcessor2_0: a copy of the tokens that count, for each item of a batch."""
+    """MochiAttnProcessor2_0: a copy of the valid tokens, for each item of a batch."""
     d, e = x.shape[-1], y.shape[-1]
     query, key, value = projected(a, x, d, heads, added=False)
     y_query, y_key, y_value = projected(a, y, d, heads, added=True)
@@ -81,7 +81,7 @@ def valid(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns, *, last: bo
 
 
 def mochi_block(c: ComponentConfig, temb: Value, turns: Turns) -> Callable[..., Pair]:
-    """MochiTransformerBlock; the last one leaves the text as it is."""
+    """MochiTransformerBlock; the last one leaves the text unchanged."""
     heads, e = c.num_attention_heads, c.pooled_projection_dim
 
     def block(p: NetPlace, x: Value, y: Value) -> Pair:

@@ -1,12 +1,12 @@
 """torchvision's detectors with a ResNet-50 and a pyramid: Faster R-CNN, Mask R-CNN, RetinaNet.
 
     resized    a picture's shorter side becomes 800, or its longer 1,333; sides divide by 32
-    proposals  2,000 a picture in training, of which 512 are sampled, and 1,000 else
-    masks      of 128 proposals a picture in training, and of what is detected else, pasted into
-               pictures of the size that was given
+    proposals  2,000 per picture in training, of which 512 are sampled, otherwise 1,000
+    masks      of 128 proposals per picture in training, otherwise of the detections, pasted into
+               pictures of the input's size
 
-Counts are torchvision's caps, but for what is detected (`run.detections`). With its weights the
-class has norms that are frozen (the first version), and trains the ResNet from its second stage on.
+Counts are torchvision's caps, except detections (`run.detections`). With its weights the class has
+frozen norms (the first version), and trains the ResNet from its second stage on.
 
 Source: torchvision 0.28 models/detection/{faster_rcnn,mask_rcnn,retinanet,rpn,roi_heads,transform,
 generalized_rcnn}.py, ops/{feature_pyramid_network,poolers}.py.
@@ -30,14 +30,14 @@ from weighbridge.training.forward.ops import sampling
 SHORTER, LONGER, DIVIDES = 800, 1333, 32  # of a picture's sides, min_size, max_size, size_divisible
 WIDTH = 256  # of all features
 PROPOSED, SAMPLED, WITH_MASKS = 1000, 512, 128  # a picture: rpn_post_nms_top_n_test, box_batch_...
-BOXES = 10  # of a picture in training: assumed; COCO's have 7 in the mean
-PLANES = 7  # float32 of a box and an anchor while they are matched (box_ops.box_iou)
-ANCHORS, MORE_ANCHORS = 3, 9  # of a place: Faster R-CNN, RetinaNet
+BOXES = 10  # per picture in training: assumed; COCO's have 7 on average
+PLANES = 7  # float32 per box and anchor while they are matched (box_ops.box_iou)
+ANCHORS, MORE_ANCHORS = 3, 9  # per place: Faster R-CNN, RetinaNet
 Features = list[Value]
 
 
 def network_sides(height: int, width: int) -> tuple[int, int]:
-    """Return the sides that a picture has behind GeneralizedRCNNTransform, in a batch of such."""
+    """Return a picture's sides after GeneralizedRCNNTransform, in a batch of equal ones."""
     scale = min(SHORTER / min(height, width), LONGER / max(height, width))
     grown = (int(side * scale) for side in (height, width))
     tall, wide = (-(-side // DIVIDES) * DIVIDES for side in grown)
@@ -45,7 +45,7 @@ def network_sides(height: int, width: int) -> tuple[int, int]:
 
 
 def anchors(cls: str, height: int, width: int) -> int:
-    """Count the anchors of a picture: on five levels, of which each is half of the one before."""
+    """Return the anchors of a picture: on five levels, each half as large as the one before."""
     each, first = (MORE_ANCHORS, 8) if cls == "RetinaNet" else (ANCHORS, 4)
     tall, wide = network_sides(height, width)
     sides = (first << level for level in range(5))
@@ -53,7 +53,7 @@ def anchors(cls: str, height: int, width: int) -> int:
 
 
 def batched(n: NetPlace, s: Sizes) -> Value:
-    """Pictures are normed and resized one by one, and put together in a batch."""
+    """Return the batch of pictures, which are normalized and resized one by one."""
     shown(n, s)
     tall, wide = network_sides(s.height, s.width)
     run = n.run
@@ -74,7 +74,7 @@ def block(
 
 
 def backbone(n: NetPlace, x: Value, first: int, *, second: bool) -> Features:
-    """BackboneWithFPN: a ResNet, and features of one width from its coarsest stage down."""
+    """BackboneWithFPN: a ResNet, and features of equal width from its coarsest stage down."""
     plan = timm_nets.blueprint("resnet50", 0)
     assert plan is not None
     body = n / "body"
@@ -103,13 +103,13 @@ def backbone(n: NetPlace, x: Value, first: int, *, second: bool) -> Features:
 
 
 def in_a_row(parts: Sequence[Value], width: int) -> Value:
-    """Predictions of all places of all levels, [batch, places, width]"""
+    """Return the predictions of all places of all levels, [batch, places, width]."""
     copies = [one.copy(one.shape[0], one.numel // one.shape[0] // width, width) for one in parts]
     return cat(copies)
 
 
 class ProposedBoxes:
-    """Where a network of two stages looks, and what training keeps of it."""
+    """Boxes where a two-stage network looks, and what training keeps of the search."""
 
     __slots__ = ("alive", "boxes", "losses")
 
@@ -118,7 +118,7 @@ class ProposedBoxes:
 
 
 def matched(x: Value, anchors: int) -> None:
-    """Pairs of a picture's boxes and anchors, picture by picture."""
+    """Take the temporary planes of matching a picture's boxes and anchors, picture by picture."""
     x.run.m.hidden(*[FLOAT32.size(BOXES * anchors)] * PLANES)
 
 
@@ -146,7 +146,7 @@ def proposed(n: NetPlace, features: Features, *, depth: int) -> ProposedBoxes:
 
 
 def aligned(features: Features, boxes: Value, side: int) -> Value:
-    """MultiScaleRoIAlign: all of them in one picture, which is the most at a time."""
+    """MultiScaleRoIAlign with all boxes on one level, which is the peak."""
     run, count = boxes.run, boxes.shape[0]
     whole = run.new(count, WIDTH, side, side)
     read = sampling.roi_align(run.m, features[0].tensor, boxes.tensor, side)
@@ -180,7 +180,7 @@ def masks(n: NetPlace, features: Features, count: int, labels: int, *, second: b
 
 
 def pasted(run: ProgramRun, s: Sizes) -> Value:
-    """Masks in pictures of the size that was given: a list of them, and the list as one."""
+    """Return masks in pictures of the input's size: made as a list, then as one tensor."""
     stacked = []
     for _ in range(s.batch):
         apart = [run.new(s.height, s.width) for _ in range(run.detections)]
@@ -211,12 +211,12 @@ def rcnn(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def _joined(parts: Features) -> Value:
-    """What losses are of, in a row."""
+    """Return the inputs of the losses as one row."""
     return cat([one.view(one.numel) for one in parts], 0)
 
 
 def retinanet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """Every place of five levels is a box, of which no proposals are made."""
+    """RetinaNet: every place of five levels predicts boxes, without proposals."""
     labels, second = classes(c), bool(c.second)
     images = batched(n, s)
     features = backbone(n / "backbone", images, 2, second=second)
@@ -242,7 +242,7 @@ def retinanet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def focal(x: Value) -> Value:
-    """sigmoid_focal_loss of all places of a picture: some twenty tensors as large as the scores."""
+    """sigmoid_focal_loss of all places of a picture: some twenty tensors of the scores' size."""
     run, m = x.run, x.run.m
     x, zeros = x.resized(*x.shape), run.new(*x.shape, dtype=x.dtype)
     t = run.new(*x.shape, dtype=x.dtype)

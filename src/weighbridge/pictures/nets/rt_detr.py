@@ -1,5 +1,5 @@
-"""RT-DETR and its second version: stages of a ResNet, mixed with each other; queries are the places
-that score highest, and look at a few points of each stage.
+"""RT-DETR and its second version: stages of a ResNet, fused with each other; queries are the places
+with the highest scores, and attend to a few points of each stage.
 
 Names are those of checkpoints, from before transformers 5.
 
@@ -30,12 +30,12 @@ from weighbridge.pictures.trees import doubled
 from weighbridge.pictures.values import Sizes, Value, cat
 from weighbridge.training.forward.ops import pointwise, sampling, shaping
 
-NOISY = 2  # queries of a box with noise: it, and one beside it that is none
+NOISY = 2  # queries per box with noise: a positive and a negative one
 Layer = Callable[..., Value]
 
 
 class SeenStages(NamedTuple):
-    """What all layers of a decoder look at, and the boxes that they look around."""
+    """Inputs of all layers of a decoder: the features, and the boxes around which they sample."""
 
     memory: Value
     sides: tuple[tuple[int, int], ...]
@@ -57,15 +57,15 @@ def conv_norm(  # noqa: PLR0913  as the class has them
     names: tuple[str, str] = ("conv", "norm"),
     frozen: bool = False,
 ) -> Value:
-    """A convolution, its batch norm, and an activation where one is named."""
+    """Return a convolution with its batch norm, and an activation if `keeps` names one."""
     y = n.conv(names[0], x, out, kernel, stride, kernel // 2, bias=False)
     y = n.batch_norm(names[1], y, frozen=frozen)
     return y.act(keeps) if keeps else y
 
 
 def rt_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
-    """RTDetrResNetBackbone: three convolutions before the stages; a mean before a shortcut that
-    steps."""
+    """RTDetrResNetBackbone: three convolutions before the stages; an average pool before a shortcut
+    with a stride."""
     b, frozen = c.below("backbone_config"), c.freeze_backbone_batch_norms
     layer = partial(conv_norm, names=("convolution", "normalization"), frozen=frozen)
     stem, half = n / "embedder" / "embedder", b.embedding_size // 2
@@ -117,7 +117,7 @@ def rep_layer(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
 
 
 def hybrid(n: NetPlace, c: ComponentConfig, features: list[Value]) -> list[Value]:
-    """RTDetrHybridEncoder, which writes over the list that it is given."""
+    """RTDetrHybridEncoder, which overwrites the list in `features`."""
     d, last = c.encoder_hidden_dim, len(features) - 1
     for number, level in enumerate(c.encode_proj_layers if c.encoder_layers else ()):
         features[level] = rt_encoded(n / "encoder" / number, c, features[level])
@@ -149,7 +149,7 @@ def rt_encoded(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 
 def deformable(n: NetPlace, x: Value, c: ComponentConfig, seen: SeenStages) -> Value:
-    """MultiScaleDeformableAttention: each query looks at a few points of each stage."""
+    """MultiScaleDeformableAttention: each query samples a few points of each stage."""
     batch, count, d = x.shape
     heads, levels, points = c.decoder_attention_heads, c.num_feature_levels, c.decoder_n_points
     each, size = heads * levels * points, d // heads
@@ -191,7 +191,7 @@ def rt_decoder_layer(
 
 
 def refined(x: Value, boxes: Value) -> Value:
-    """sigmoid(x + inverse_sigmoid(boxes)), of boxes that have no gradient"""
+    """Return sigmoid(x + inverse_sigmoid(boxes)), with boxes that have no gradient."""
     with x.run.m.no_grad():
         within = boxes * 1.0
         first, second = within * 1.0, within * 1.0
@@ -207,7 +207,7 @@ def detached(x: Value) -> Value:
 def decoded(
     n: NetPlace, c: ComponentConfig, x: Value, boxes: Value, seen: SeenStages, *, masked: bool
 ) -> Value:
-    """RTDetrDecoder: each layer makes the boxes better that the next one looks around."""
+    """RTDetrDecoder: each layer refines the boxes around which the next one samples."""
     d, states, refinements, logits = c.d_model, [], [], []
     boxes = boxes.act("result")
     for number in range(c.decoder_layers):
@@ -253,7 +253,7 @@ def rt_detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def _noise(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
-    """get_contrastive_denoising_training_group: at most as many queries as there is room for."""
+    """get_contrastive_denoising_training_group: the most queries that it allows."""
     if not c.num_denoising:
         return None
     table = n.value("denoising_class_embed.weight", classes(c) + 1, c.d_model, kind="embedding")
@@ -263,7 +263,7 @@ def _noise(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
 
 
 class ChosenPlaces(NamedTuple):
-    """Places that score highest, and what the model gives of all of them."""
+    """The places with the highest scores, and the outputs for all places."""
 
     queries: Value
     boxes: Value

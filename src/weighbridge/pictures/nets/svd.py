@@ -1,4 +1,4 @@
-"""Stable Video Diffusion: a U-Net and a decoder whose blocks look at frames after pixels.
+"""Stable Video Diffusion: a U-Net and a decoder whose blocks mix frames after pixels.
 
 Source: diffusers 0.42 models/unets/{unet_spatio_temporal_condition, unet_3d_blocks}.py,
 models/transformers/transformer_temporal.py, models/autoencoders/autoencoder_kl_temporal_decoder.py,
@@ -16,7 +16,7 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 @frozen_record
 class Clip:
-    """Conditions of all blocks: frames of a video, the embedding of time, and the picture."""
+    """Conditions of all blocks: frames of a video, the time embedding, and the picture's."""
 
     frames: int
     temb: Value | None = None
@@ -24,7 +24,7 @@ class Clip:
 
 
 def temporal(p: NetPlace, x: Value, k: Clip) -> Value:
-    """TemporalResnetBlock of [batch, channels, frames, height, width], whose frames come first."""
+    """TemporalResnetBlock of [batch, channels, frames, height, width], stored frames first."""
     d = x.shape[1]
     h = p.group_norm("norm1", x.copy())
     h = h.act()
@@ -70,7 +70,7 @@ def attention(a: NetPlace, x: Value, heads: int, seen: Value) -> Value:
 def basic(
     p: NetPlace, x: Value, heads: int, text: Value | None, *, positions: bool = False
 ) -> Value:
-    """BasicTransformerBlock; without a text it looks at itself twice."""
+    """BasicTransformerBlock; without a text it has self-attention twice."""
     h = p.layer_norm("norm1", x)
     h = h + x.run.constant(1) if positions else h
     a = attention(p / "attn1", h, heads, h)
@@ -85,8 +85,8 @@ def basic(
 
 
 def of_frames(p: NetPlace, x: Value, heads: int, text: Value, frames: int) -> Value:
-    """TemporalBasicTransformerBlock: pixels are a batch, and frames its tokens, which is a view of
-    one video and a copy of several."""
+    """TemporalBasicTransformerBlock: pixels are the batch, and frames the tokens, which is a view
+    of one video and a copy of several."""
     shape, d = x.shape, x.shape[-1]
     several = shape[0] > frames
     tokens = shape[0] // frames * shape[1], frames, d
@@ -195,7 +195,7 @@ def middle(p: NetPlace, x: Value, heads: int, k: Clip) -> Value:
 
 
 def pixel_attention(p: NetPlace, x: Value) -> Value:
-    """Attention over pixels, with one head."""
+    """Return attention over pixels, with one head."""
     b, d, height, width = x.shape
     h = p.group_norm("group_norm", x).view(b, height * width, d)
     query, key, value = (p.linear(name, h, d) for name in ("to_q", "to_k", "to_v"))
@@ -264,7 +264,7 @@ def decoder(n: NetPlace, c: ComponentConfig, x: Value, k: Clip) -> Value:
 
 def svd_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor = n.run, 2 ** (len(c.block_out_channels) - 1)
-    if s.side != "decode":  # one picture is given
+    if s.side != "decode":  # one picture is the input
         picture = run.constant(s.batch, c.in_channels, factor * s.height, factor * s.width)
         moments = encoder(n / "encoder", c, picture)
         moments = n.conv("quant_conv", moments, 2 * c.latent_channels, 1)

@@ -1,7 +1,7 @@
-"""CogVideoX's autoencoder: two latent frames at a time, with norms that read the latents.
+"""CogVideoX's autoencoder: two latent frames at a time, with norms conditioned on the latents.
 
-Source: diffusers 0.42 models/autoencoders/autoencoder_kl_cogvideox.py,
-models/{downsampling, upsampling}.py.
+Source: diffusers 0.42 models/autoencoders/autoencoder_kl_cogvideox.py, models/{downsampling,
+upsampling}.py.
 """
 
 from math import log2, prod
@@ -13,9 +13,9 @@ from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
-SAFE = 2  # GiB of two bytes a number: what a convolution takes at once
+SAFE = 2  # GiB at two bytes per element: a convolution's largest input
 CHUNK = 2  # latent frames
-PIXEL_CHUNK = 8  # frames that are encoded at once
+PIXEL_CHUNK = 8  # frames encoded at once
 
 
 class Caches:
@@ -28,7 +28,7 @@ class Caches:
         self.frames: dict[str, Value] = {}
 
     def earlier(self, path: str) -> Value | None:
-        """Return what a convolution kept of the last chunk, which goes where it is replaced."""
+        """Return a convolution's frames of the last chunk, which an in-place cache frees."""
         return self.before.pop(path, None) if self.replaced else self.before.get(path)
 
     def next(self) -> None:
@@ -54,11 +54,11 @@ def causal(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
 
 
 def point(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
-    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
+    """Convolve with a kernel of one frame, which "keeps its last 0 frames", [:, :, -0:]: all."""
     q = p / name
     caches.earlier(q.path)
     caches.frames[q.path] = x.copy()
-    inputs = x.copy() if caches.replaced else x  # a pad that adds nothing
+    inputs = x.copy() if caches.replaced else x  # a pad of zero
     return q.conv("conv", inputs, out, 1, pad=0)
 
 
@@ -79,7 +79,7 @@ def safe(
 
 
 def norm(p: NetPlace, name: str, x: Value, z: Value | None, caches: Caches) -> Value:
-    """CogVideoXSpatialNorm3D; the encoder's are plain ones."""
+    """CogVideoXSpatialNorm3D; the encoder's are plain group norms."""
     if z is None:
         return p.group_norm(name, x)
     q, grown = p / name, (z.shape[0], z.shape[1], *x.shape[2:])
@@ -128,7 +128,7 @@ def images(x: Value) -> tuple[int, ...]:
 
 
 def downsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
-    """CogVideoXDownsample3D: frames by twos, then a convolution of every frame."""
+    """CogVideoXDownsample3D: frames in pairs, then a convolution of every frame."""
     b, c, t, height, width = x.shape
     if time:
         first = later = None
@@ -147,7 +147,7 @@ def downsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
 
 
 def upsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
-    """CogVideoXUpsample3D: the first of an odd number of frames stays one."""
+    """CogVideoXUpsample3D: the first of an odd number of frames is not doubled."""
     b, c, t, height, width = x.shape
     first = later = None
     if time and t > 1:
@@ -209,7 +209,7 @@ def decode(n: NetPlace, c: ComponentConfig, z: Value, caches: Caches) -> Value:
 
 
 def chunks(frames: int, chunk: int) -> list[int]:
-    """Frames of each chunk: what is left over goes to the first."""
+    """Return the frames of each chunk: the remainder goes to the first."""
     count = max(frames // chunk, 1)
     return [min(frames, chunk + frames % chunk), *[chunk] * (count - 1)]
 
@@ -235,7 +235,7 @@ def cog_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
 
 
 def joined(n: NetPlace, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
-    """_encode and _decode. Chunks after the second are like it, but for those that are done."""
+    """_encode and _decode. Chunks after the second are like it, but for earlier outputs."""
     one, done = encode if chunk == PIXEL_CHUNK else decode, list[Value]()
     sizes = chunks(whole.shape[2], chunk)
     for number, frames in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""Cosmos' autoencoder of videos: wavelets, and convolutions of space and time one after the other.
+"""Cosmos' autoencoder of videos: wavelets, and convolutions of space and time in turn.
 
 Source: diffusers 0.42 models/autoencoders/autoencoder_kl_cosmos.py.
 """
@@ -15,7 +15,7 @@ POINT = (1, 1, 1)
 
 
 def conv(p: NetPlace, name: str, x: Value, out: int, kernel: Sides, stride: Sides = POINT) -> Value:
-    """CosmosCausalConv3d: joined with copies of the first frame, then padded; both copy always."""
+    """CosmosCausalConv3d: joined with copies of the first frame, then padded, always by copies."""
     side = kernel[1] // 2 if max(stride) == 1 else 0
     before = x.resized(*framed(x, kernel[0] - stride[0]))
     joined = cat([before, x], 2)
@@ -30,7 +30,7 @@ def projection(p: NetPlace, x: Value, out: int) -> Value:
 
 
 def norm(p: NetPlace, name: str, x: Value) -> Value:
-    """CosmosCausalGroupNorm of one group: frames are copied before channels."""
+    """CosmosCausalGroupNorm of one group: a copy with frames before channels."""
     b, c, t, height, width = x.shape
     frames = x.copy(b * t, c, height, width)
     return (p / name).group_norm("norm", frames, 1).view(*x.shape)
@@ -82,7 +82,7 @@ def layers(p: NetPlace, x: Value, out: int, count: int, *, looks: bool) -> Value
 
 
 def downsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
-    """CosmosDownsample3d: a convolution beside a mean."""
+    """CosmosDownsample3d: a convolution plus an average pool."""
     d = x.shape[1]
     if space:
         x = x.resized(*x.shape[:3], x.shape[3] + 1, x.shape[4] + 1)
@@ -114,7 +114,7 @@ def upsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
 
 
 def steps(c: ComponentConfig) -> tuple[int, int]:
-    """Levels that change pixels, and frames: patches did the rest."""
+    """Return the levels that change pixels, and frames; patches do the rest."""
     patch = int(log2(c.patch_size))
     return (
         int(log2(c.spatial_compression_ratio)) - patch,
@@ -123,7 +123,7 @@ def steps(c: ComponentConfig) -> tuple[int, int]:
 
 
 def patched(x: Value, c: ComponentConfig) -> Value:
-    """CosmosPatchEmbed3d: each turn halves all sides."""
+    """CosmosPatchEmbed3d: each iteration halves all sides."""
     x = cat([x.resized(*framed(x, c.patch_size)), x.part(*framed(x, x.shape[2] - 1))], 2)
     if c.patch_type != "haar":
         b, channels, t, height, width = x.shape
@@ -142,7 +142,7 @@ def patched(x: Value, c: ComponentConfig) -> Value:
 
 
 def unpatched(x: Value, c: ComponentConfig) -> Value:
-    """CosmosUnpatcher3d: filters turned round, each added to the one before."""
+    """CosmosUnpatcher3d: transposed filters, each added to the one before."""
     if c.patch_type != "haar":
         b, channels, t, height, width = x.shape
         k = c.patch_size
@@ -160,7 +160,7 @@ def unpatched(x: Value, c: ComponentConfig) -> Value:
 
 
 def filtered(x: Value, *shape: int) -> Value:
-    """Two transposed convolutions, and their sum."""
+    """Return the sum of two transposed convolutions."""
     low = x.resized(*shape)
     high = x.resized(*shape)
     return high + low

@@ -10,16 +10,16 @@ from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
-EXPANDED = 4  # channels of GLUMBConv, times those that come
+EXPANDED = 4  # channels inside GLUMBConv, per input channel
 
 
 def each(value: Any, level: int) -> Any:
-    """A value of a level, or of all."""
+    """Return a level's value, from a list or from one for all."""
     return value[level] if isinstance(value, list | tuple) else value
 
 
 def normed(p: NetPlace, name: str, x: Value) -> Value:
-    """RMSNorm over channels, with a shift."""
+    """Return an RMSNorm over channels, with a bias."""
     moved = x.view(x.shape[0], *x.shape[2:], x.shape[1])
     y = p.rms_norm(name, moved)
     y = y + p.value(f"{name}.bias", x.shape[1], kind="norm")
@@ -37,7 +37,7 @@ def res_block(p: NetPlace, x: Value) -> Value:
 
 
 def multiscale(p: NetPlace, x: Value, head: int, kernels: list[int]) -> Value:
-    """SanaMultiscaleLinearAttention; channels lie last from its first products on."""
+    """SanaMultiscaleLinearAttention; channels are last in memory after its first linears."""
     b, d, height, width = x.shape
     pixels, tokens = (b, height, width), height * width
     moved, heads = x.view(*pixels, d), d // head
@@ -65,7 +65,7 @@ def multiscale(p: NetPlace, x: Value, head: int, kernels: list[int]) -> Value:
 
 
 def linear(query: Value, key: Value, value: Value, x: Value) -> Value:
-    """apply_linear_attention: a row of ones makes what divides."""
+    """apply_linear_attention: a row of ones computes the divisor."""
     b, heads, head, tokens = query.shape
     value = value.resized(b, heads, head + 1, tokens)
     scores = value.matmul(key.view(b, heads, tokens, head), head)
@@ -76,7 +76,7 @@ def linear(query: Value, key: Value, value: Value, x: Value) -> Value:
 
 
 def quadratic(query: Value, key: Value, value: Value) -> Value:
-    """apply_quadratic_attention, of few pixels."""
+    """apply_quadratic_attention, for few pixels."""
     b, heads, head, tokens = query.shape
     scores = key.view(b, heads, tokens, head).matmul(query, tokens)
     scores = scores.float()
@@ -108,7 +108,7 @@ def block(p: NetPlace, x: Value, kind: str, head: int, kernels: list[int]) -> Va
 def downsampled(
     p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
 ) -> Value:
-    """DCDownBlock2d: pixels as channels, or a stride."""
+    """DCDownBlock2d: pixels become channels, or a stride."""
     unshuffled = c.downsample_block_type == "pixel_unshuffle"
     h = p.conv("conv", x, out // 4 if unshuffled else out, 3, 1 if unshuffled else 2, 1)
     b, _, height, width = x.shape
@@ -124,7 +124,7 @@ def downsampled(
 def upsampled(
     p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
 ) -> Value:
-    """DCUpBlock2d: channels as pixels, or neighbours."""
+    """DCUpBlock2d: channels become pixels, or interpolation."""
     b, _, height, width = x.shape
     twice = b, out, 2 * height, 2 * width
     if c.upsample_block_type == "interpolate":

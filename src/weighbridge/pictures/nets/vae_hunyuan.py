@@ -1,4 +1,4 @@
-"""Autoencoders of HunyuanVideo 1.0 and 1.5: causal convolutions that are padded with their edges.
+"""Autoencoders of HunyuanVideo 1.0 and 1.5: causal convolutions with edge padding.
 
 Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_hunyuan_video,
 autoencoder_kl_hunyuanvideo15}.py.
@@ -15,13 +15,13 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
-FRAMES = FrameTile(5, 3)  # latent frames at once, as use_framewise_decoding is on from the start
+FRAMES = FrameTile(5, 3)  # latent frames at once; use_framewise_decoding is on by default
 
 
 def conv(
     p: NetPlace, name: str, x: Value, out: int, kernel: int = 3, stride: Sides = (1, 1, 1)
 ) -> Value:
-    """HunyuanVideoCausalConv3d: a padded copy, also where nothing is added."""
+    """HunyuanVideoCausalConv3d: a padded copy, even if the padding is zero."""
     side = kernel // 2
     padded = x.resized(
         *x.shape[:2], x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
@@ -43,7 +43,7 @@ def resnet(p: NetPlace, x: Value, out: int) -> Value:
 
 
 def causal_mask(x: Value) -> Value:
-    """prepare_causal_attention_mask: a number for each pair of pixels, first in float32."""
+    """prepare_causal_attention_mask: an element per pair of pixels, first in float32."""
     tokens = prod(x.shape[2:])
     seen = x.run.new(tokens, tokens, dtype=BOOL)
     wide = x.run.new(tokens, tokens, dtype=FLOAT32)
@@ -52,7 +52,7 @@ def causal_mask(x: Value) -> Value:
 
 
 def pixel_attention(p: NetPlace, x: Value) -> Value:
-    """Attention over all pixels of all frames, with one head."""
+    """Return attention over all pixels of all frames, with one head."""
     b, d = x.shape[:2]
     tokens = b, prod(x.shape[2:]), d
     h = p.group_norm("group_norm", x).view(*tokens)
@@ -76,7 +76,7 @@ def middle(p: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 
 def strides(c: ComponentConfig, level: int) -> Sides:
-    """Factors of a level, in time and space; those in time come last."""
+    """Return a level's factors in time and space; those in time are at the last levels."""
     steps, levels = len(c.block_out_channels) - 1, log2(c.temporal_compression_ratio)
     time = 2 if steps - levels <= level < steps else 1
     space = 2 if level < log2(c.spatial_compression_ratio) else 1
@@ -94,7 +94,7 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
 
 
 def upsampled(p: NetPlace, x: Value, factor: Sides) -> Value:
-    """HunyuanVideoUpsampleCausal3D: the first frame apart."""
+    """HunyuanVideoUpsampleCausal3D: the first frame separately."""
     t, height, width = x.shape[2], x.shape[3] * factor[1], x.shape[4] * factor[2]
     first = x.resized(*x.shape[:2], 1, height, width)
     if t > 1:
@@ -178,7 +178,7 @@ def resnet15(p: NetPlace, x: Value, out: int) -> Value:
 
 
 def pixel_attention15(p: NetPlace, x: Value) -> Value:
-    """HunyuanVideo15AttnBlock: the same, of convolutions whose results are copied."""
+    """HunyuanVideo15AttnBlock: pixel attention by convolutions, whose results are copied."""
     b, d = x.shape[:2]
     tokens = b, prod(x.shape[2:]), d
     h = gamma(p, "norm", x)
@@ -202,19 +202,19 @@ def middle15(p: NetPlace, x: Value) -> Value:
 
 
 def smaller(x: Value, time: int) -> Value:
-    """_dcae_downsample_rearrange: pixels as channels."""
+    """_dcae_downsample_rearrange: pixels become channels."""
     b, c, t, height, width = x.shape
     return x.copy(b, 4 * time * c, t // time, height // 2, width // 2)
 
 
 def larger(x: Value, time: int) -> Value:
-    """_dcae_upsample_rearrange: channels as pixels."""
+    """_dcae_upsample_rearrange: channels become pixels."""
     b, c, t, height, width = x.shape
     return x.copy(b, c // (4 * time), t * time, 2 * height, 2 * width)
 
 
 def downsampled15(p: NetPlace, x: Value, out: int, *, time: bool) -> Value:
-    """HunyuanVideo15Downsample: the first frame apart, and means of the input beside it."""
+    """HunyuanVideo15Downsample: the first frame separately, and means of the input are added."""
     t = x.shape[2]
     h = conv(p, "conv", x, out // (8 if time else 4))
     if not time:
@@ -256,12 +256,12 @@ def upsampled15(p: NetPlace, x: Value, out: int, *, time: bool) -> Value:
 
 
 def repeated(x: Value, times: int) -> Value:
-    """Channels one after the other, `times` each."""
+    """Return `x` with each channel repeated `times` times."""
     return x.resized(x.shape[0], x.shape[1] * times, *x.shape[2:])
 
 
 def next_width(c: ComponentConfig, level: int, *, up: bool) -> int:
-    """Channels that a change of size ends with, 0 where there is none."""
+    """Return the channels after a change of size, 0 without one."""
     widths = c.block_out_channels[::-1] if up else c.block_out_channels
     matched = c.upsample_match_channel if up else c.downsample_match_channel
     if level >= log2(c.spatial_compression_ratio):

@@ -1,7 +1,7 @@
 """AutoencoderKL of images, from Stable Diffusion to FLUX.2.
 
-`s.side` is "encode", "decode" or "both"; s.height and s.width are of the latents.
-Source: diffusers 0.42 models/autoencoders/{autoencoder_kl, autoencoder_kl_flux2, vae}.py.
+`s.side` is "encode", "decode" or "both"; s.height and s.width are the latents'. Source: diffusers
+0.42 models/autoencoders/{autoencoder_kl, autoencoder_kl_flux2, vae}.py.
 """
 
 from math import prod
@@ -13,7 +13,7 @@ from weighbridge.pictures.values import Sizes, Value, attend
 
 
 def pixel_attention(p: NetPlace, x: Value) -> Value:
-    """Attention of one head over pixels."""
+    """Return attention of one head over pixels."""
     b, d, *sides = x.shape
     h = p.group_norm("group_norm", x).view(b, prod(sides), d)
     q, k, v = (p.linear(name, h, d) for name in ("to_q", "to_k", "to_v"))
@@ -32,9 +32,9 @@ def middle(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
 
 
 def turned(x: Value, c: ComponentConfig) -> bool:
-    """Tell whether channels lie last in memory from the attention over pixels on: what it gives is
-    turned round, and sums keep the order of what is added to. The batch's stride of one picture
-    hides it from torch (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    """Return whether channels are last in memory from the pixel attention on: its output is
+    transposed, and a sum keeps the layout of its first operand. The batch stride of a single
+    picture hides it from torch (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
     return x.shape[0] > 1 and c.mid_block_add_attention is not False
 
 
@@ -96,11 +96,11 @@ def image_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     return decoder(n / "decoder", c, z)
 
 
-# ---- TAESD: modules in one row
+# ---- TAESD: modules in one sequence
 
 
 def tiny_block(p: NetPlace, x: Value) -> Value:
-    """AutoencoderTinyBlock: three convolutions beside their input."""
+    """AutoencoderTinyBlock: three convolutions, added to their input."""
     width, row = x.shape[1], p / "conv"
     h = row.conv("0", x, width)
     h = h.act("result")

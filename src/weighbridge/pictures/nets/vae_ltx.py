@@ -22,8 +22,8 @@ STRIDES = {
 
 @frozen_record
 class Manner:
-    """Differences of one side of one class: `second` of LTX-2, whose norms are in the dtype of the
-    model; `reflected` pads of pixels are made before a convolution."""
+    """Options of the encoder or decoder of one class: `second`: LTX-2, whose norms are in the
+    model's dtype; `reflected`: pixels are padded before a convolution."""
 
     second: bool = False
     causal: bool = True
@@ -44,7 +44,7 @@ class Manner:
 def conv(
     p: NetPlace, name: str, x: Value, out: int, k: Manner, size: tuple[int, int] = (3, 1)
 ) -> Value:
-    """LTXVideoCausalConv3d: copies of the frames at the ends, then one tensor of all. `size`:
+    """LTXVideoCausalConv3d: copies of the frames at the ends, then one joined tensor. `size`:
     kernel and stride."""
     kernel, stride = size
     before = x.resized(*x.shape[:2], (kernel - 1) if k.causal else kernel // 2, *x.shape[3:])
@@ -58,7 +58,7 @@ def conv(
 
 
 def normed(x: Value, k: Manner) -> Value:
-    """An RMSNorm over channels."""
+    """Return an RMSNorm over channels."""
     if k.second:
         rms = x.power().resized(x.shape[0], 1, *x.shape[2:])
         return x * rms
@@ -67,7 +67,7 @@ def normed(x: Value, k: Manner) -> Value:
 
 
 def shortcut(p: NetPlace, x: Value, out: int, k: Manner) -> Value:
-    """A norm over channels, which copies them to the end, and a convolution of one pixel."""
+    """Return a norm over channels moved last, a copy, and a convolution of one pixel."""
     moved = x.copy(x.shape[0], *x.shape[2:], x.shape[1])
     y = p.layer_norm("norm3", moved)
     del moved
@@ -106,7 +106,7 @@ def modulated(h: Value) -> Value:
 
 
 def noised(h: Value) -> Value:
-    """Noise of every pixel, times a scale of every channel."""
+    """Return `h` with noise added, per pixel, times a scale per channel."""
     noise = h.run.new(1, h.shape[1], 1, *h.shape[3:])
     return h + noise
 
@@ -131,7 +131,7 @@ def downsampled(p: NetPlace, x: Value, out: int, kind: str, k: Manner) -> Value:
 
 
 def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Manner) -> Value:
-    """LTXVideoDownBlock3D, and LTXVideo095DownBlock3D, which changes the width as it goes down."""
+    """LTXVideoDownBlock3D, and LTXVideo095DownBlock3D, whose downsampler changes the width."""
     widths, earlier = c.block_out_channels, c.down_block_types[0] == "LTXVideoDownBlock3D"
     out = widths[level] if k.second else widths[min(level + 1, len(widths) - 1)]
     for i in range(c.layers_per_block[level]):
@@ -173,7 +173,7 @@ def encoder(n: NetPlace, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
 def upsampled(
     p: NetPlace, x: Value, out: int, stride: tuple[int, ...], k: Manner, *, added: bool
 ) -> Value:
-    """LTXVideoUpsampler3d: channels become pixels, all but the first frames."""
+    """LTXVideoUpsampler3d: channels become pixels, without the first frames."""
     b, _, t, height, width = x.shape
     grown = b, out, t * stride[0], height * stride[1], width * stride[2]
     later = *grown[:2], grown[2] - stride[0] + 1, *grown[3:]

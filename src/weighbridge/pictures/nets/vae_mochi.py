@@ -11,12 +11,12 @@ from weighbridge.pictures.nets.vae_cog import safe
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
-CHUNK = 8  # frames of one norm
+CHUNK = 8  # frames per norm
 HEAD = 32
 
 
 def norm(p: NetPlace, name: str, x: Value) -> Value:
-    """MochiChunkedGroupNorm3D: frames come before channels, a chunk is copied for its norm."""
+    """MochiChunkedGroupNorm3D: frames before channels, and each chunk copied for its norm."""
     b, c, t, height, width = x.shape
     frames = x.view(b * t, c, height, width) if b == 1 else x.copy(b * t, c, height, width)
     normed = []
@@ -28,7 +28,7 @@ def norm(p: NetPlace, name: str, x: Value) -> Value:
 
 
 def conv(p: NetPlace, name: str, x: Value, out: int, kernel: int = 3) -> Value:
-    """CogVideoXCausalConv3d, padded with its edges."""
+    """CogVideoXCausalConv3d, with edge padding."""
     side = kernel // 2
     grown = x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
     padded = x.resized(*x.shape[:2], *grown)
@@ -47,7 +47,7 @@ def resnet(p: NetPlace, x: Value) -> Value:
 
 
 def frames_attention(p: NetPlace, x: Value) -> Value:
-    """MochiVaeAttnProcessor2_0: each pixel looks at its earlier frames."""
+    """MochiVaeAttnProcessor2_0: each pixel attends to its earlier frames."""
     b, d, t, height, width = x.shape
     h = x.copy(b * height * width, t, d)
     if t == 1:
@@ -91,7 +91,7 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
 
 
 def projected(n: NetPlace, name: str, x: Value, out: int, *, bias: bool = True) -> Value:
-    """A linear of every pixel."""
+    """Return a linear of every pixel."""
     pixels = x.view(x.shape[0], *x.shape[2:], x.shape[1])
     return n.linear(name, pixels, out, bias).view(x.shape[0], out, *x.shape[2:])
 

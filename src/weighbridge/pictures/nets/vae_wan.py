@@ -1,5 +1,5 @@
-"""Autoencoders of Wan and Qwen-Image: a latent frame at a time, of which every causal convolution
-keeps the last two frames of its input.
+"""Autoencoders of Wan and Qwen-Image: one latent frame at a time; every causal convolution keeps
+the last two frames of its input.
 
 Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_wan, autoencoder_kl_qwenimage}.py.
 """
@@ -11,19 +11,19 @@ from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import NetPlace, Side
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
-CHUNKS = 3  # the first, one that finds caches, and the last one stand for all
+CHUNKS = 3  # the first, one that finds caches, and the last represent all
 POINT = (1, 1, 1)
 
 
 class CausalCaches:
-    """What the causal convolutions keep of a video's last chunk (feat_cache)."""
+    """Frames of a video's last chunk that causal convolutions keep (feat_cache)."""
 
     def __init__(self) -> None:
         self.frames: dict[str, Value] = {}
-        self.first = True  # the chunk of one frame
+        self.first = True  # in the chunk of one frame
 
     def conv(self, n: NetPlace, name: str, x: Value, out: int, kernel: Side = (3, 3, 3)) -> Value:
-        """WanCausalConv3d where it is cached."""
+        """WanCausalConv3d with its cache."""
         key = n.path + name
         before = self.frames.get(key)
         latest = last_frames(x, 2)
@@ -42,7 +42,7 @@ def last_frames(x: Value, count: int) -> Value:
 def causal(
     n: NetPlace, name: str, x: Value, out: int, kernel: Side = POINT, before: Value | None = None
 ) -> Value:
-    """WanCausalConv3d: frames before it, then padding, which copies even where it adds nothing."""
+    """WanCausalConv3d: earlier frames are joined, then padding, which copies even if it is zero."""
     assert isinstance(kernel, tuple)
     lacking = kernel[0] - 1
     if before is not None:
@@ -62,7 +62,7 @@ def gamma(p: NetPlace, name: str, x: Value, *, images: bool = False) -> Value:
 
 
 def normalize(x: Value) -> Value:
-    """F.normalize of a copy in float32, over channels."""
+    """Return F.normalize of a float32 copy, over channels."""
     x = x.float()
     norms = x.run.new(x.shape[0], 1, *x.shape[2:], dtype=FLOAT32)
     return x * norms
@@ -81,7 +81,7 @@ def residual(p: NetPlace, x: Value, out: int, caches: CausalCaches) -> Value:
 
 
 def as_images(x: Value) -> Value:
-    """[batch * frames, channels, height, width], which is a copy of several frames."""
+    """Return [batch * frames, channels, height, width], a copy if there are several frames."""
     shape = x.shape[0] * x.shape[2], x.shape[1], *x.shape[3:]
     return x.view(*shape) if x.shape[2] == 1 else x.copy(*shape)
 
@@ -107,17 +107,17 @@ def middle(p: NetPlace, x: Value, caches: CausalCaches) -> Value:
     return residual(p / "resnets" / 1, x, x.shape[1], caches)
 
 
-# ---- other sizes
+# ---- changes of size
 
 
 def declared(p: NetPlace, out: int, inside: int) -> None:
-    """Weights of a convolution in time that the first chunk does without."""
+    """Declare the weights of a convolution in time, which the first chunk does not run."""
     p.param("time_conv.weight", out, inside, 3, 1, 1, kind="conv")
     p.param("time_conv.bias", out, kind="bias")
 
 
 def upsampled(p: NetPlace, x: Value, out: int, caches: CausalCaches, *, time: bool) -> Value:
-    """WanResample upwards."""
+    """WanResample, upsampling."""
     b, c = x.shape[:2]
     if time and caches.first:
         declared(p, 2 * c, c)
@@ -138,7 +138,7 @@ def larger(x: Value) -> Value:
 
 
 def downsampled(p: NetPlace, x: Value, caches: CausalCaches, *, time: bool) -> Value:
-    """WanResample downwards."""
+    """WanResample, downsampling."""
     b, c, t = x.shape[:3]
     x = as_images(x)
     y = x.resized(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
@@ -176,7 +176,7 @@ def repeated(x: Value, out: int, caches: CausalCaches, *, time: bool) -> Value:
     return x.part(*framed(x, 1)) if caches.first else x
 
 
-# ---- both sides
+# ---- encoder and decoder
 
 
 def down_block(
@@ -242,7 +242,7 @@ def decode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> V
 
 
 def encoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """_encode: a frame, then four at a time."""
+    """_encode: one frame, then four at a time."""
     run, caches, patch = n.run, CausalCaches(), c.patch_size or 1
     channels, sides = c.input_channels or c.in_channels, (8 * s.height, 8 * s.width)
     frames = 1 + 4 * (s.frames - 1)
@@ -261,13 +261,13 @@ def encoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def shape(c: ComponentConfig, s: Sizes) -> tuple[int, ...]:
-    """What the decoder gives, before patches become pixels."""
+    """Return the decoder's output shape, before patches become pixels."""
     channels = c.input_channels or c.out_channels
     return s.pixels(channels, 8, 4)
 
 
 def decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """_decode: a latent frame at a time; the video grows by joining."""
+    """_decode: one latent frame at a time; the video grows by joining."""
     run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
     z = run.constant(*s.latents(c.z_dim))
     x = causal(n, "post_quant_conv", z, c.z_dim)
@@ -290,7 +290,7 @@ def finished(c: ComponentConfig, out: Value) -> Value:
 
 
 def tile_decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """A tile of tiled_decode: its chunks are listed, and joined at the end."""
+    """Return a tile of tiled_decode: its chunks are listed, and joined at the end."""
     run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
     z = run.constant(*s.latents(c.z_dim))
     time = list[Value]()

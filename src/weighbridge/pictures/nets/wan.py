@@ -18,13 +18,13 @@ from weighbridge.pictures.nets.blocks import (
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
-IMAGE_TOKENS = 257  # of CLIP, for one picture
+IMAGE_TOKENS = 257  # of CLIP, per picture
 
 
 @frozen_record
 class VideoConditions:
     """Inputs that all blocks share: the modulation, the text (after `images` tokens of a picture),
-    and the frequencies of positions."""
+    and the rotary frequencies."""
 
     temb: Value
     text: Value
@@ -44,7 +44,7 @@ def turned(x: Value, turns: tuple[Value, Value]) -> Value:
 
 @attends
 def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed: bool) -> Value:
-    """WanAttention: norms over the whole width; a picture's tokens are attended to apart."""
+    """WanAttention: norms over the whole width; a picture's tokens are attended to separately."""
     d, seen, picture = heads * (x.shape[-1] // heads), x, None
     if crossed:
         seen = k.text
@@ -71,7 +71,7 @@ def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed:
 
 
 def modulation(p: NetPlace, temb: Value) -> list[Value]:
-    """Six rows beside those that all blocks share, of a batch's item or of each token."""
+    """Return six rows, added to those that all blocks share, per item of a batch or per token."""
     d = temb.shape[-1]
     rows = p.value("scale_shift_table", 1, 6, d) + temb.float()
     parts = rows.chunk(6, dim=-2)
@@ -110,7 +110,7 @@ def block_of(c: ComponentConfig, k: VideoConditions) -> Callable[[NetPlace, Valu
 def control_of(
     c: ComponentConfig, k: VideoConditions
 ) -> Callable[[NetPlace, Value, Value], tuple[Value, Value]]:
-    """WanVACETransformerBlock: its own stream, of which a projection is a hint."""
+    """WanVACETransformerBlock: a second stream, whose projection is a hint."""
     block = block_of(c, k)
 
     def control(p: NetPlace, x: Value, y: Value) -> tuple[Value, Value]:
@@ -124,7 +124,7 @@ def control_of(
 
 
 def image_embedder(p: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """WanImageEmbedding; two pictures of one video are a row where positions are learnt."""
+    """WanImageEmbedding; two pictures of one video are one row if positions are learned."""
     d, rows = c.num_attention_heads * c.attention_head_dim, IMAGE_TOKENS
     if c.pos_embed_seq_len:
         rows = c.pos_embed_seq_len
@@ -158,7 +158,7 @@ def conditions(
 
 
 def patches(n: NetPlace, name: str, c: ComponentConfig, s: Sizes, channels: int) -> Value:
-    """A convolution whose kernel is its stride: tokens as a view that lies channels first."""
+    """Return tokens of a convolution whose kernel is its stride: a view, stored channels first."""
     d, kernel = c.num_attention_heads * c.attention_head_dim, tuple(c.patch_size)
     x = n.run.constant(s.batch, channels, s.frames, s.height, s.width)
     x = n.conv(name, x, d, kernel, kernel, 0)
