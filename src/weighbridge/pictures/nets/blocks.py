@@ -84,7 +84,7 @@ def turned(x: Value, turns: Turns) -> Value:
 
 
 def spun(x: Value, freqs: Value) -> Value:
-    """The same by complex numbers: view_as_complex(x.float()) freqs."""
+    """apply_rotary_emb by complex numbers: view_as_complex(x.float()) * freqs."""
     return (x.float() * freqs).like(x)
 
 
@@ -109,7 +109,7 @@ def rows(x: Value, count: int) -> list[Value]:
 def ada(
     n: NetPlace, x: Value, temb: Value, count: int = 6, *, bias: bool = True, wide: bool = False
 ) -> tuple[Value, list[Value]]:
-    """AdaLayerNormZero: silu, linear, norm(x) modulated by the first two of `count`; the others."""
+    """AdaLayerNormZero: norm(x), modulated by the first two of `count` rows; and the others."""
     parts = rows(n.linear("linear", temb.act(), count * x.shape[-1], bias), count)
     return scaled(norm(n, x, wide=wide), parts[1], parts[0]), parts[2:]
 
@@ -122,7 +122,7 @@ def continuous(
     return scaled(n.layer_norm("norm", x, affine=affine), scale, shift)
 
 
-# ---- feed-forwards
+# ---- MLPs
 
 
 def feed(

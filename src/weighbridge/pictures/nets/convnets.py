@@ -1,7 +1,7 @@
 """Convolutional networks as timm runs them: VGG, DenseNet, ResNet, RegNet, ConvNeXt, EfficientNet,
 MobileNet.
 
-Batch norms write a tensor of their own, and activations behind them write over it.
+Batch norms write a new tensor, and activations after them overwrite it.
 
 Source: timm 1.0.31 models/{vgg,densenet,resnet,regnet,convnext,efficientnet,mobilenetv3,
 _efficientnet_blocks,_efficientnet_builder}.py, layers/{norm_act,squeeze_excite,grn}.py.
@@ -25,14 +25,14 @@ def normed(t: Tree, name: str, x: Value, keeps: str = RELU) -> Value:
 
 
 def classified(t: Tree, name: str, x: Value) -> Value:
-    """Return the mean of all places, and the classes if there are any."""
+    """Return the mean over all places, or the class scores if there is a classifier."""
     x = pooled(x)
     x = x.view(*x.shape[:2])
     return t.linear(name, x) if t.has(name) else x
 
 
 def halved(x: Value) -> Value:
-    """A max pooling that steps by two and has an edge where it is wider than its step."""
+    """Return a max pooling with stride 2, padded if its kernel is larger."""
     height, breadth = x.shape[2:]
     return Value(
         x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2)
@@ -43,7 +43,7 @@ def halved(x: Value) -> Value:
 
 
 def vgg(t: Tree, x: Value) -> Value:
-    """Modules have numbers, those without tensors too: a pooling is where one more is left out."""
+    """VGG. Modules without tensors are numbered, too: a pooling skips one more number."""
     features = t / "features"
     number = 0
     while features.has(number):
@@ -64,7 +64,7 @@ def vgg(t: Tree, x: Value) -> Value:
 
 
 def floored(x: Value) -> Value:
-    """A max pooling over two by two, without edges."""
+    """Return a 2 x 2 max pooling, without padding."""
     height, breadth = x.shape[2:]
     return Value(x.run, shaping.max_pooled(x.run.m, x.tensor, height // 2, breadth // 2))
 
@@ -80,7 +80,7 @@ def densenet(t: Tree, x: Value) -> Value:
 
 
 def dense_block(t: Tree, x: Value) -> Value:
-    """Every layer reads all that came before, put together anew."""
+    """Return the block's output: every layer reads all earlier features, concatenated each time."""
     features = [x]
     for layer in t.children("denselayer", 1):
         features.append(dense_layer(layer, features))
@@ -100,7 +100,7 @@ def transition(t: Tree, x: Value) -> Value:
 
 
 def averaged(x: Value) -> Value:
-    """Return the mean of two by two; the input is saved."""
+    """Return a 2 x 2 average pooling; the input is saved."""
     m, (batch, width, height, breadth) = x.run.m, x.shape
     out = m.new((batch, width, height // 2, breadth // 2), x.dtype)
     return Value(x.run, remade(m, x.tensor, out, x.tensor))
@@ -125,7 +125,7 @@ def resnet_stages(t: Tree, x: Value, first: int = 4) -> list[Value]:
 
 
 def bottleneck(t: Tree, x: Value, stride: int = 1) -> Value:
-    """Bottleneck, and BasicBlock, which steps in its first convolution."""
+    """Bottleneck, and BasicBlock, whose first convolution has the stride."""
     deep = t.has("conv3")
     y = normed(t, "bn1", t.conv("conv1", x, 1 if deep else stride))
     y = t.conv("conv2", y, stride if deep else 1)
@@ -253,7 +253,7 @@ SECOND = (1, 2, 2, 2, 1, 2)  # of EfficientNetV2-S, which has six stages, too
 
 
 def mobile(t: Tree, x: Value) -> Value:
-    """EfficientNet, and MobileNetV3 and V4, whose last convolution comes behind the pooling."""
+    """EfficientNet, and MobileNetV3 and V4, whose last convolution comes after the pooling."""
     x = normed(t, "bn1", t.conv("conv_stem", x, 2), RELU if t.has("norm_head") else INPUT)
     x = _stages(t, x)
     if t.has("bn2"):
@@ -281,7 +281,7 @@ def inverted(
     t: Tree, x: Value, stride: int = 1, *, keeps: str = INPUT, adds: bool = False
 ) -> Value:
     """InvertedResidual, DepthwiseSeparableConv without an expansion, EdgeResidual,
-    UniversalInvertedResidual; and a ConvBnAct, whose input is added where `adds`."""
+    UniversalInvertedResidual; and a ConvBnAct, whose input is added if `adds`."""
     if t.has("conv"):
         y = normed(t, "bn1", t.conv("conv", x, stride), keeps)
         return y + x if adds and x.shape == y.shape else y
@@ -306,7 +306,7 @@ def separable(t: Tree, x: Value, stride: int, keeps: str) -> Value:
 
 
 def universal_bottleneck(t: Tree, x: Value, stride: int, keeps: str) -> Value:
-    """The first depthwise convolution steps where there is none in the middle."""
+    """Run a bottleneck; without a middle depthwise convolution the first one has the stride."""
     middle = t.has("dw_mid")
     if t.has("dw_start"):
         start = t / "dw_start"

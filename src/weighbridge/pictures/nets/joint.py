@@ -63,7 +63,7 @@ def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: 
 
 @attends
 def second_attention(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
-    """Attention of the image alone, in the first blocks of SD 3.5 medium."""
+    """Self-attention of the image, in the first blocks of SD 3.5 medium."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
     if c.qk_norm:

@@ -81,7 +81,7 @@ def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -
 def up_block(
     p: NetPlace, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
 ) -> Value:
-    """CrossAttnUpBlockMotion and UpBlockMotion; level 0 is the last, and the first way down."""
+    """CrossAttnUpBlockMotion and UpBlockMotion; level 0 runs last, but first among down blocks."""
     kind = c.up_block_types[len(c.block_out_channels) - 1 - level]
     for i, skip in enumerate(skips[::-1]):
         x = cat([x, skip])

@@ -1,7 +1,7 @@
-"""Networks of transformers that see in stages: ResNet, ConvNeXt, Swin, SegFormer.
+"""Image classifiers with stages, as transformers runs them: ResNet, ConvNeXt, Swin, SegFormer.
 
-Names are those of checkpoints, from before transformers 5. An encoder holds what it was given to
-its end, and a stage too.
+Names are those of checkpoints, from before transformers 5. An encoder holds its input to its end,
+and so does a stage.
 
 Source: transformers 5.23 models/{resnet,convnext,convnextv2,swin,segformer}/modeling_*.py.
 """
@@ -17,8 +17,8 @@ from weighbridge.training.forward.machine import passed, remade
 from weighbridge.training.forward.ops import pointwise
 from weighbridge.training.forward.tensors import Computed
 
-ALIGNED = 16  # numbers of a row of a mask, in torch's kernel (native/transformers/attention.cpp)
-DROPPED = 0.1  # of what the head of SegFormer reads, in its configuration class
+ALIGNED = 16  # elements per row of a mask, in torch's kernel (native/transformers/attention.cpp)
+DROPPED = 0.1  # of the input of SegFormer's head, in its configuration class
 
 
 def body(t: Tree, *names: str) -> Tree:
@@ -47,7 +47,7 @@ def conv_layer(t: Tree, x: Value, stride: int = 1, *, plain: bool = False) -> Va
 
 
 def resnet_layer(t: Tree, x: Value, stride: int = 1) -> Value:
-    """Three convolutions step in the second, two in the first."""
+    """A ResNet layer; of three convolutions the second has the stride, of two the first."""
     layers = t.each("layer")
     y = x
     for number, layer in enumerate(layers):
@@ -127,7 +127,7 @@ def swin(t: Tree, x: Value) -> Value:
 
 
 def swin_stage(t: Tree, x: Value, before: Value | None) -> tuple[Value, Value]:
-    """Blocks, and a copy of the result with channels first, which lives to the end of the next."""
+    """Return the output, and a copy with channels first, which lives to the next stage's end."""
     y = x
     for block in t.each("blocks"):
         y = swin_layer(block, y)
@@ -139,7 +139,7 @@ def swin_stage(t: Tree, x: Value, before: Value | None) -> tuple[Value, Value]:
 
 
 def swin_layer(t: Tree, x: Value) -> Value:
-    """Every second block rolls the picture by half a window, if there is more than one."""
+    """SwinLayer: every second one rolls the picture by half a window, if there are several."""
     batch, height, breadth, width = x.shape
     rows, heads = t.shape("attention.self.relative_position_bias_table")
     side = min((isqrt(rows) + 1) // 2, height, breadth)
@@ -170,7 +170,7 @@ def feed(t: Tree, x: Value) -> Value:
 
 
 def window_attention(t: Tree, x: Value, heads: int, mask: Value | None) -> Value:
-    """Positions, and the mask of what was rolled, are added to the scores."""
+    """Return window attention; positions, and the mask after a roll, are added to scores."""
     own, area = t / "self", x.shape[1]
     q, k, v = (own.linear(name, x) for name in ("query", "key", "value"))
     table = own.parameter("relative_position_bias_table")
@@ -223,7 +223,7 @@ def segformer_layer(t: Tree, x: Value, heads: int) -> Value:
 
 
 def reduced_attention(t: Tree, x: Value, heads: int) -> Value:
-    """Keys and values are of fewer places, which a convolution puts together."""
+    """Return attention with keys and values of fewer places, which a strided convolution merges."""
     own, (batch, height, breadth, width) = t / "self", x.shape
     q = own.linear("query", x).view(batch, height * breadth, width)
     y = x
@@ -246,7 +246,7 @@ def mixed_mlp(t: Tree, x: Value) -> Value:
 
 
 def decoded(t: Tree, states: list[Value]) -> Value:
-    """SegformerDecodeHead: all stages in the size of the first, and classes of each place."""
+    """SegformerDecodeHead: all stages resized to the first, then class scores of each place."""
     batch, _, height, breadth = states[0].shape
     parts = []
     for number, state in enumerate(states):

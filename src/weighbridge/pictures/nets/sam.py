@@ -1,4 +1,4 @@
-"""SAM and SAM 2: an encoder of a picture, and a decoder that makes masks of it and a prompt.
+"""SAM and SAM 2: an image encoder, and a decoder that makes masks from the image and a prompt.
 
 One mask in three versions for each picture, without points. SAM 2's memory of a video is not here.
 
@@ -30,7 +30,7 @@ def norm_first(n: NetPlace, name: str, x: Value) -> Value:
 
 
 def feed(n: NetPlace, x: Value, sizes: tuple[int, int, int], keeps: str = RELU) -> Value:
-    """SamFeedForward: `sizes` are an inner width, the result's, and how many products there are."""
+    """SamFeedForward: `sizes` are the inner width, the output's, and the number of linears."""
     inner, out, depth = sizes
     y = n.linear("proj_in", x, inner).act(keeps)
     for number in range(depth - 2):
@@ -43,7 +43,7 @@ def window_sides(height: int, breadth: int, side: int) -> tuple[int, int]:
 
 
 def parted(x: Value, side: int) -> Value:
-    """window_partition: a picture with edges, as windows."""
+    """window_partition: a padded picture, as windows."""
     batch, height, breadth, width = x.shape
     tall, wide = window_sides(height, breadth, side)
     whole = x.resized(batch, tall, wide, width)
@@ -59,7 +59,7 @@ def put_together(x: Value, side: int, batch: int, height: int, breadth: int) -> 
     return whole.part(batch, height, breadth, x.shape[-1]).copy()
 
 
-# ---- the decoder of masks
+# ---- the mask decoder
 
 
 def attention(n: NetPlace, q: Value, k: Value, v: Value, c: ComponentConfig, rate: int) -> Value:
@@ -80,7 +80,7 @@ def _first(n: NetPlace) -> bool:
 def two_way(
     n: NetPlace, c: ComponentConfig, queries: Value, keys: Value, points: Value, places: Value
 ) -> tuple[Value, Value]:
-    """Tokens attend to themselves and to the picture, the picture to the tokens."""
+    """Run a block: tokens attend to themselves and the picture, the picture to the tokens."""
     rate = c.attention_downsample_rate or 2
     if n.number == 0:
         queries = attention(n / "self_attn", queries, queries, queries, c, 1)
@@ -106,7 +106,7 @@ def two_way(
 def masked(
     n: NetPlace, c: ComponentConfig, image: Value, places: Value, finer: list[Value]
 ) -> Value:
-    """SamMaskDecoder; SAM 2 adds the `finer` features to what grows."""
+    """SamMaskDecoder; SAM 2 adds the `finer` features to the upscaled map."""
     batch, width, height, breadth = image.shape
     count = c.num_multimask_outputs + 1
     names = [("iou_token", 1), ("mask_tokens", count)]
@@ -148,7 +148,7 @@ def masked(
 
 
 def prompts(n: NetPlace, c: ComponentConfig) -> None:
-    """SamPromptEncoder, which a picture without points and masks does not run."""
+    """Declare SamPromptEncoder's weights, which a picture without points and masks does not use."""
     width, channels = c.hidden_size, c.mask_input_channels
     few, m = channels // 4, n / "mask_embed"
     for name, out, inside, side in (
@@ -175,7 +175,7 @@ def prompts(n: NetPlace, c: ComponentConfig) -> None:
 
 
 def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: int) -> Value:
-    """Return scores of rows and of columns; their sum is as large as all scores."""
+    """Return position scores: the sum of those of rows and columns, as large as all scores."""
     count, area, width = q.shape
     sums = []
     for axis in "hw":
@@ -245,14 +245,14 @@ def sam(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def pooled(x: Value) -> Value:
-    """do_pool: the largest of two by two."""
+    """do_pool: a 2 x 2 max pooling."""
     batch, height, breadth, width = x.shape
     y = floored(x.view(batch, width, height, breadth))
     return y.view(batch, height // 2, breadth // 2, width)
 
 
 def hiera_attention(n: NetPlace, x: Value, out: int, heads: int, *, pools: bool) -> Value:
-    """Sam2MultiScaleAttention, which multiplies queries with keys of the same place as well."""
+    """Sam2MultiScaleAttention, which also computes scores between the heads of each place."""
     batch, height, breadth, _ = x.shape
     q, k, v = n.linear("qkv", x, 3 * out).chunk(3)
     q, k, v = (one.view(batch, height * breadth, out) for one in (q, k, v))

@@ -1,7 +1,7 @@
 """Tiles of autoencoders: parts of a picture, or of a video's frames, decoded one by one.
 
-What is done stays until all is done; then rows are joined, and the whole of them. So there are
-three times the pixels at the end, those of overlaps among them.
+Decoded tiles stay until all are done; then they are joined to rows, and these to the whole. So
+there are three times the pixels at the end, overlaps included.
 
 Source: diffusers 0.42 models/autoencoders, tiled_decode and _temporal_tiled_decode of each class.
 """
@@ -33,8 +33,8 @@ class FrameTile(NamedTuple):
 
 
 COG = "AutoencoderKLCogVideoX"
-UNTILED = ("AutoencoderKLCosmos", "AutoencoderKLTemporalDecoder")  # which have no tiled_decode
-# Pixels of a tile and of its stride, latents' pixels; other classes are in `tile`
+UNTILED = ("AutoencoderKLCosmos", "AutoencoderKLTemporalDecoder")  # classes without tiled_decode
+# Pixels of a tile and of its stride, on a side; other classes are in `tile`
 PIXELS = {
     "AutoencoderKLWan": (256, 192),
     "AutoencoderKLQwenImage": (256, 192),

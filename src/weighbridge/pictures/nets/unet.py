@@ -20,8 +20,8 @@ TO_PIXELS = 8  # of a latent's side
 
 @frozen_record
 class Level:
-    """One resolution: its channels, ResNet blocks, and transformers, if it has some. `text`: width
-    of what they attend to; `linear`: how they project; `only`: they attend to nothing else."""
+    """One resolution: channels, ResNet blocks, and transformers, if any. `text`: width of the text;
+    `linear`: kind of their projections; `only`: they have no self-attention."""
 
     width: int
     layers: int
@@ -34,7 +34,7 @@ class Level:
 
 @frozen_record
 class Conditions:
-    """The inputs of blocks besides pictures: the time, and the text in each level's width."""
+    """Conditions of all blocks: the time embedding, and the text in each level's width."""
 
     temb: Value
     texts: tuple[Value, ...]
@@ -79,8 +79,8 @@ def levels_of(c: ComponentConfig) -> list[Level]:
 def resnet(
     p: NetPlace, x: Value, out: int, temb: Value | None = None, *, last: bool = False
 ) -> Value:
-    """ResnetBlock2D, with a shortcut where the width changes. `last`: channels of the input lie
-    last in memory, and a norm reads a copy of such."""
+    """ResnetBlock2D, with a shortcut if the width changes. `last`: the input's channels are last in
+    memory, and a norm copies it."""
     h = p.group_norm("norm1", x.copy() if last else x)
     h = h.act()
     h = p.conv("conv1", h, out)
@@ -110,7 +110,7 @@ def attention(n: NetPlace, x: Value, seen: Value, heads: int) -> Value:
 
 
 def shown(n: NetPlace, q: Value, picture: Value, heads: int) -> Value:
-    """Read a picture by keys and values of an IP-Adapter."""
+    """Return attention to a picture, by an IP-Adapter's keys and values."""
     d = q.shape[-1]
     k = (n / "to_k_ip").linear("0", picture, d, False)
     v = (n / "to_v_ip").linear("0", picture, d, False)
@@ -153,11 +153,11 @@ def upsampled(p: NetPlace, x: Value, out: int | None = None, **forms: Any) -> Va
     return p.conv("conv", h, out or x.shape[1], **forms)
 
 
-# ---- ways
+# ---- down, middle and up
 
 
 def front(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Value]:
-    """conv_in, the time and what is added to it, the text."""
+    """Return (conv_in's output, the time embedding with its additions, the text)."""
     run, d = n.run, c.block_out_channels[0]
     t, given = 4 * d, c.projection_class_embeddings_input_dim
     x = run.constant(s.batch, c.in_channels, s.height, s.width)
@@ -185,7 +185,7 @@ def front(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Valu
 
 
 def projected_picture(n: NetPlace, c: ComponentConfig, batch: int) -> Value:
-    """MultiIPAdapterImageProjection of one adapter: tokens of what the image encoder gave."""
+    """MultiIPAdapterImageProjection of one adapter: tokens from the image encoder's output."""
     p, width = n / "image_projection_layers" / 0, each_level(c.cross_attention_dim, 1)[0]
     x = n.run.constant(batch, c.image_embed_dim)
     x = p.linear("image_embeds", x, IP_TOKENS * width).view(batch, IP_TOKENS, width)
@@ -195,7 +195,7 @@ def projected_picture(n: NetPlace, c: ComponentConfig, batch: int) -> Value:
 def down(
     p: NetPlace, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
 ) -> Value:
-    """DownBlock2D, or CrossAttnDownBlock2D with a text; what each of its layers gives is a skip."""
+    """DownBlock2D, or CrossAttnDownBlock2D with a text; the output of each layer is a skip."""
     for j in range(level.layers):
         x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, level.width, k.temb), x)
         if y is not None:
@@ -215,7 +215,7 @@ def middle(p: NetPlace, x: Value, level: Level, k: Conditions) -> Value:
 def up(
     p: NetPlace, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
 ) -> Value:
-    """UpBlock2D or CrossAttnUpBlock2D; its skips stay until it is done."""
+    """UpBlock2D or CrossAttnUpBlock2D; its skips live until its end."""
     for j in range(level.layers + 1):
         x = cat([x, skips[level.layers - j]])
         x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, level.width, k.temb), x)
@@ -230,7 +230,7 @@ def crossed(kind: str, text: Value) -> Value | None:
 
 
 def body(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Conditions]:
-    """Return the output of the way down and the middle, the skips, and the conditions."""
+    """Return the output of the down and middle blocks, the skips, and the conditions."""
     levels = levels_of(c)
     x, temb, y = front(n, c, s)
     several = isinstance(c.cross_attention_dim, list)
@@ -274,7 +274,7 @@ def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def controlnet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
-    """ControlNetModel: a picture of pixels, the way down, and a projection of each skip."""
+    """ControlNetModel: a picture of pixels, the down blocks, and a projection of each skip."""
     p, run = n / "controlnet_cond_embedding", n.run
     widths = c.conditioning_embedding_out_channels or CONTROL_WIDTHS
     sides = TO_PIXELS * s.height, TO_PIXELS * s.width

@@ -1,4 +1,4 @@
-"""Transformers that see, as timm runs them: ViT, DeiT, CLIP, SigLIP, DINOv2, EVA, DINOv3, Swin.
+"""Vision transformers, as timm runs them: ViT, DeiT, CLIP, SigLIP, DINOv2, EVA, DINOv3, Swin.
 
 Source: timm 1.0.31 models/{vision_transformer,eva,swin_transformer}.py, layers/{attention,
 attention_pool,mlp,pos_embed_sincos}.py.
@@ -50,7 +50,7 @@ def latent_pooled(t: Tree, x: Value) -> Value:
 
 
 def _embedded(t: Tree, x: Value) -> Value:
-    """_pos_embed: positions are of the patches alone, or of the tokens before them, too."""
+    """_pos_embed: only patches have positions, or the tokens before them, too."""
     patches = t / "patch_embed"
     x = patches.conv("proj", x, patches.shape("proj.weight")[-1])
     batch, width, height, breadth = x.shape
@@ -79,7 +79,7 @@ def scaled(t: Tree, name: str, x: Value) -> Value:
 
 
 def attention(t: Tree, x: Value) -> Value:
-    """Attention of torch's own kernels."""
+    """Attention by torch's kernels."""
     width = x.shape[-1]
     qkv = t.linear("qkv", x)
     q, k, v = qkv.chunk(3)
@@ -88,7 +88,7 @@ def attention(t: Tree, x: Value) -> Value:
 
 
 def mlp(t: Tree, x: Value) -> Value:
-    """Mlp, and SwiGLUPacked where the second product reads half of what the first gives."""
+    """Mlp, and SwiGLUPacked if the second linear reads half of the first one's output."""
     y = t.linear("fc1", x)
     if t.shape("fc2.weight")[1] < y.shape[-1]:
         gate, up = y.chunk(2)
@@ -118,7 +118,7 @@ def eva(t: Tree, x: Value) -> Value:
 
 
 def _turns(t: Tree, places: int) -> Turns:
-    """EVA-02's are a buffer, DINOv3's are made anew; EVA's tokens are not turned."""
+    """Return rotary positions: a buffer for EVA-02, computed for DINOv3, None for EVA."""
     head = WIDEST_EVA.get(t.shape("cls_token")[-1], HEAD)
     if not t.has("pos_embed"):
         cos, sin = t.run.new(1, places, 1, 2 * head, dtype=FLOAT32).chunk(2)
@@ -142,7 +142,7 @@ def eva_block(t: Tree, x: Value, turns: Turns, places: int) -> Value:
 
 
 def eva_attention(t: Tree, x: Value, turns: Turns, places: int) -> Value:
-    """EvaAttention: queries and values have biases, keys zeros where they are in one matrix."""
+    """EvaAttention: queries and values have biases; a fused linear has zeros for the keys."""
     width = x.shape[-1]
     heads = width // WIDEST_EVA.get(width, HEAD)
     if not t.has("qkv"):
@@ -165,7 +165,7 @@ def eva_attention(t: Tree, x: Value, turns: Turns, places: int) -> Value:
 
 
 def turned(x: Value, turns: tuple[Value, Value], heads: int, places: int) -> Value:
-    """apply_rot_embed_cat of all tokens but the first: x cos + rotated sin, put together again."""
+    """apply_rot_embed_cat of all tokens but the first: x cos + rotated sin, then joined again."""
     cos, sin = turns
     whole, before = x.shape, x.shape[1] - places
     y = headed(x, heads)
@@ -180,7 +180,7 @@ def turned(x: Value, turns: tuple[Value, Value], heads: int, places: int) -> Val
 
 
 def eva_mlp(t: Tree, x: Value) -> Value:
-    """Mlp, GluMlp; SwiGLU, whose gate lives to the end."""
+    """Mlp or GluMlp; or SwiGLU, whose gate lives to the end."""
     if not t.has("fc1_g"):
         return mlp(t, x)
     gate = t.linear("fc1_g", x)
@@ -212,7 +212,7 @@ def swin_stage(t: Tree, x: Value) -> Value:
 
 
 def merged(t: Tree, x: Value) -> Value:
-    """PatchMerging, whose sides are made even."""
+    """PatchMerging, padded to even sides."""
     batch, height, width, channels = x.shape
     height, width = (height + 1) // 2, (width + 1) // 2
     x = x.resized(batch, 2 * height, 2 * width, channels)
@@ -248,7 +248,7 @@ def windowed(t: Tree, x: Value) -> Value:
 
 
 def window_attention(t: Tree, x: Value, heads: int, masked: bool) -> Value:
-    """WindowAttention, written out: scores of all windows, with positions and a mask added."""
+    """WindowAttention, written out: scores of all windows, plus positions and a mask."""
     count, area, channels = x.shape
     head, table = channels // heads, t.parameter("relative_position_bias_table")
     qkv = t.linear("qkv", x)

@@ -1,10 +1,10 @@
-"""YOLOv5u, v8, v9, v10, 11 and 12 as ultralytics runs them: boxes, masks, key points, turned boxes.
+"""YOLOv5u, v8, v9, v10, 11 and 12 as ultralytics runs them: boxes, masks, key points, rotated
+boxes.
 
 A version is a line of yolo.txt: scales (depth, width, most channels), the modules down to the
-coarsest features, and those of the way back. Between them features of two modules are put together.
-A picture is seen by a network whose norms are folded into their convolutions; in training they are
-apart. Features that later modules read live to the end. Boxes that are left after the threshold,
-and what non-maximum suppression makes of them, are not of the network.
+coarsest features, and those of the way back, which joins features of two modules. For inference
+norms are folded into their convolutions; in training they are separate. Features that later modules
+read live to the end. Boxes above the threshold, and non-maximum suppression, are not included.
 
 Source: ultralytics 8.4 cfg/models/{v5,v8,v9,v10,11,12}/*.yaml, whose headings have the counts;
 nn/tasks.py (parse_model, _predict_once, fuse), nn/modules/{conv,block,head}.py.
@@ -80,7 +80,7 @@ def plans() -> dict[tuple[str, str], Plan]:
     return table
 
 
-# ---- what modules are made of
+# ---- parts of modules
 
 
 def unit(  # noqa: PLR0913  as the class has them
@@ -103,7 +103,7 @@ def unit(  # noqa: PLR0913  as the class has them
 
 
 def declared(call: Callable[[Value], Value], x: Value) -> None:
-    """Declare what a module holds that is folded away before pictures are seen."""
+    """Declare the parameters of a part that is folded away for inference."""
     batch, width = x.shape[:2]
     call(x.run.constant(batch, width, 1, 1))
 
@@ -111,14 +111,14 @@ def declared(call: Callable[[Value], Value], x: Value) -> None:
 def bottleneck(
     n: NetPlace, x: Value, *, first: int = 3, inner: int = 0, adds: bool = True
 ) -> Value:
-    """Two convolutions, the `first` of which may be of one place."""
+    """Return two convolutions, with a kernel of `first` and of 3, plus the input if `adds`."""
     width = x.shape[1]
     y = unit(n / "cv2", unit(n / "cv1", x, inner or width, first), width, 3)
     return x + y if adds else y
 
 
 def repeated(n: NetPlace, x: Value) -> Value:
-    """RepBottleneck: two convolutions beside each other, which are one when pictures are seen."""
+    """RepBottleneck: two parallel convolutions, folded into one for inference."""
     width, first = x.shape[1], n / "cv1"
     y = unit(first / "conv1", x, width, 3, plain=True)
     if n.run.m.training:
@@ -130,7 +130,7 @@ def repeated(n: NetPlace, x: Value) -> Value:
 
 
 def csp(n: NetPlace, x: Value, out: int, blocks: list[Callable[[NetPlace, Value], Value]]) -> Value:
-    """C3 and its relatives: some of the channels pass blocks, some do not."""
+    """C3 and its relatives: some of the channels pass through blocks, some do not."""
     inner = out // 2
     y = unit(n / "cv1", x, inner)
     for number, call in enumerate(blocks):
@@ -150,7 +150,7 @@ def c2f(
     call: Callable[[NetPlace, Value], Value],
     part: int = 2,
 ) -> Value:
-    """C2f, C3k2, C2fCIB: all that came before is put together."""
+    """C2f, C3k2, C2fCIB: all earlier outputs are concatenated."""
     width = out // part
     y = unit(n / "cv1", x, 2 * width).chunk(2, 1)
     for number in range(count):
@@ -159,7 +159,7 @@ def c2f(
 
 
 def compact(n: NetPlace, x: Value, *, wide: bool) -> Value:
-    """CIB: depthwise and 1 x 1 in turn; `wide`: one of 7 x 7 beside one of 3 x 3."""
+    """CIB: depthwise and 1 x 1 in turn; `wide`: a 7 x 7 parallel to a 3 x 3."""
     width, m = x.shape[1], n / "cv1"
     y = unit(m / 0, x, width, 3, groups=width)
     y = unit(m / 1, y, 2 * width)
@@ -170,7 +170,7 @@ def compact(n: NetPlace, x: Value, *, wide: bool) -> Value:
 
 
 def large_kernel(n: NetPlace, x: Value) -> Value:
-    """RepVGGDW, whose two kernels are one when pictures are seen."""
+    """RepVGGDW, whose two kernels are folded into one for inference."""
     width = x.shape[1]
     y = unit(n / "conv", x, width, 7, groups=width, plain=True)
     if n.run.m.training:
@@ -181,7 +181,7 @@ def large_kernel(n: NetPlace, x: Value) -> Value:
 
 
 def elan(n: NetPlace, x: Value, out: int, middle: int, inner: int, count: int = 0) -> Value:
-    """RepNCSPELAN4, and ELAN1 where `count` is 0."""
+    """RepNCSPELAN4, or ELAN1 if `count` is 0."""
     y = unit(n / "cv1", x, middle).chunk(2, 1)
     for name in ("cv2", "cv3"):
         one = n / name
@@ -198,12 +198,12 @@ def csp_of(n: NetPlace, x: Value, out: int, count: int) -> Value:
 
 
 def pooled(x: Value) -> Value:
-    """Return a max pooling of the same size."""
+    """Return a max pooling that keeps the size."""
     return Value(x.run, shaping.max_pooled(x.run.m, x.tensor, *x.shape[2:]))
 
 
 def pyramid_pooling(n: NetPlace, x: Value, out: int, inner: int, last: str) -> Value:
-    """SPPF, SPPELAN: three max poolings after each other."""
+    """SPPF, SPPELAN: three max poolings in a row."""
     y = [unit(n / "cv1", x, inner)]
     for _ in range(3):
         y.append(pooled(y[-1]))
@@ -211,14 +211,14 @@ def pyramid_pooling(n: NetPlace, x: Value, out: int, inner: int, last: str) -> V
 
 
 def averaged(x: Value) -> Value:
-    """Return the mean of two by two at every place; the input is saved."""
+    """Return a 2 x 2 average pooling with stride 1; the input is saved."""
     m, (batch, width, height, breadth) = x.run.m, x.shape
     out = m.new((batch, width, height - 1, breadth - 1), x.dtype)
     return Value(x.run, remade(m, x.tensor, out, x.tensor))
 
 
 def a_down(n: NetPlace, x: Value, out: int) -> Value:
-    """Half of the channels step in a convolution, half in a max pooling."""
+    """ADown: half of the channels pass a strided convolution, half a max pooling."""
     first, second = averaged(x).chunk(2, 1)
     first = unit(n / "cv1", first, out // 2, 3, 2)
     second = halved(second)
@@ -242,7 +242,7 @@ def psa_block(n: NetPlace, x: Value) -> Value:
 
 
 def attention(n: NetPlace, x: Value) -> Value:
-    """Scores of all pixels, of keys half as wide as values."""
+    """Return attention of all pixels, with keys half as wide as values."""
     batch, width, height, breadth = x.shape
     heads, places = max(width // 64, 1), height * breadth
     head = width // heads
@@ -257,7 +257,7 @@ def attention(n: NetPlace, x: Value) -> Value:
 
 
 def psa(n: NetPlace, x: Value, out: int, count: int) -> Value:
-    """C2PSA of some blocks, and PSA, which is one itself."""
+    """C2PSA with `count` blocks, or PSA, which is one block itself."""
     a, b = unit(n / "cv1", x, out).chunk(2, 1)
     if not count:
         b = psa_block(n, b)
@@ -267,7 +267,7 @@ def psa(n: NetPlace, x: Value, out: int, count: int) -> Value:
 
 
 def area_attention(n: NetPlace, x: Value, area: int) -> Value:
-    """AAttn: places attend to those of their part of the picture, by heads of 32."""
+    """AAttn: places attend to those in their part of the picture, with heads of 32."""
     batch, width, height, breadth = x.shape
     heads, places = width // 32, height * breadth // area
     qkv = unit(n / "qkv", x, 3 * width, plain=True)
@@ -292,7 +292,7 @@ def area_block(n: NetPlace, x: Value, area: int, ratio: float) -> Value:
 
 
 def area(n: NetPlace, x: Value, out: int, count: int, parts: int, *, residual: bool) -> Value:
-    """A2C2f: blocks that attend within `parts` of a picture, or a C3k each where that is 0."""
+    """A2C2f: blocks that attend within `parts` of a picture, or a C3k each if `parts` is 0."""
     width = out // 2
     y = [unit(n / "cv1", x, width)]
     for number in range(count):
@@ -338,7 +338,7 @@ def c2f_of(call: Callable[[NetPlace, Value], Value]) -> Module:
 
 
 def c3k2(*, deep: bool = False, part: int = 2) -> Module:
-    """C3k2, whose bottlenecks are half as wide inside, or a C3k each."""
+    """Return C3k2, whose bottlenecks are half as wide inside, or each a C3k."""
 
     def module(n: NetPlace, x: Value, words: ToldModule) -> Value:
         narrow = partial(bottleneck, inner=words.out // part // 2)
@@ -444,7 +444,7 @@ FEATURES = 4, 6  # modules whose results the way back reads
 # ---- heads
 
 
-EXTRA = {"SegmentationModel": MASKS, "PoseModel": POINTS, "OBBModel": 1}  # numbers of a place
+EXTRA = {"SegmentationModel": MASKS, "PoseModel": POINTS, "OBBModel": 1}  # elements per place
 
 
 def detect(
@@ -486,8 +486,8 @@ def sides_of(n: NetPlace, boxes: Value) -> Value:
 
 
 def twin_heads(n: NetPlace, features: list[Value], sizes: tuple[int, int, int]) -> list[Value]:
-    """YOLOv10's second head, of features without gradients, which is the only one when pictures are
-    seen: then the first one is folded away."""
+    """YOLOv10's second head, which reads features without gradients and is the only one in
+    inference: there the first is folded away."""
     run, (sides, kinds, labels) = n.run, sizes
     if run.m.training:
         read = [Value(run, one.tensor.detach()) for one in features]
@@ -502,13 +502,13 @@ def twin_heads(n: NetPlace, features: list[Value], sizes: tuple[int, int, int]) 
 
 
 def branches(n: NetPlace, features: list[Value], inside: int, out: int, *, plain: bool) -> Value:
-    """The same branch of each resolution, with all places in a row."""
+    """Return a branch's outputs for all resolutions, with all places in a row."""
     parts = [branch(n / i, x, inside, out, plain=plain) for i, x in enumerate(features)]
     return cat([y.view(*y.shape[:2], y.shape[2] * y.shape[3]) for y in parts], -1)
 
 
 def branch(n: NetPlace, x: Value, inside: int, out: int, *, plain: bool) -> Value:
-    """Two convolutions, each behind a depthwise one where it is not `plain`, and 1 x 1."""
+    """Return two convolutions, each after a depthwise one unless `plain`, and a 1 x 1."""
     y = x
     for number in range(2):
         place, width = n / number, y.shape[1]
@@ -520,7 +520,7 @@ def branch(n: NetPlace, x: Value, inside: int, out: int, *, plain: bool) -> Valu
 
 
 def prototypes(n: NetPlace, x: Value, width: int) -> Value:
-    """Proto: pictures at a quarter of the size, of which masks are sums."""
+    """Proto: maps at a quarter of the picture's size, of which masks are sums."""
     y = unit(n / "cv1", x, width, 3)
     y = n.transposed("upsample", y, width, 2)
     return unit(n / "cv3", unit(n / "cv2", y, width, 3), MASKS)
