@@ -1,1 +1,1 @@
-"""Engines: their versions, their defaults, the order in which each of them places things."""
+"""Engines, a folder each: their versions, their defaults, the order in which they allocate."""

@@ -98,7 +98,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start of the program 
 
     @property
     def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
-        """Return what prepares a search, whose probe gives only the bytes of `infer`'s answer."""
+        """Return the function that makes a search's probe: only the bytes of `infer`'s answer."""
         return getattr(self.home("infer"), "probe", None)
 
     @property

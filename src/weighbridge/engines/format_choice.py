@@ -130,7 +130,7 @@ def _dtype(part: ModelPart, workload: "Weighed", default: Default) -> tuple[DTyp
         return default(part)
     dtype = torch_dtype(workload.dtype, "--dtype")
     if not dtype.name.startswith(FLOATING):
-        packed = workload.quantization is not None  # of modules without the format
+        packed = workload.quantization is not None  # then it is the dtype of unquantized modules
         known = ", ".join(n for n, d in DIVISIONS.items() if not packed or d.nbytes >= 2)
         raise UsageError(sentence("dtype.unknown", dtype=workload.dtype, known=known))
     return dtype, ASKED

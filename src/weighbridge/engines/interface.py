@@ -1,8 +1,8 @@
 """Questions to an engine, and its answers: the records of both.
 
-An engine is a folder whose `infer(subject, workload, budget)` gives an EngineAnswer. The subject is
-the model as an engine meets it; `workload` has what the user said, and the engine fills in its own
-defaults and reports them.
+An engine is a folder whose `infer(subject, workload, budget)` returns an EngineAnswer. The subject
+is the model as an engine loads it; `workload` has the user's settings, and the engine fills in its
+own defaults and reports them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]
-WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
+WORST, EXPECTED, BEST = range(3)  # WORST: the low bound of free memory, the high one of use
 
 
-@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+@dataclass(frozen=True, kw_only=True)  # not slotted: it caches properties
 class Subject:
-    """A model with the format that its weights are loaded in."""
+    """A model as an engine loads it, with the format of its weights."""
 
     model: Model
-    part: ModelPart  # the one that answers; pipelines have others
+    part: ModelPart  # the part that answers; pipelines have others
     choice: FormatChoice
-    why: str  # of the dtype, in words
-    config: Config | None  # None: headers, a GGUF file or a bare size alone
-    layers: tuple[Layer, ...]  # what they remember
+    why: str  # why this dtype, in words
+    config: Config | None  # None: only headers, a GGUF file or a bare size
+    layers: tuple[Layer, ...]  # what each layer caches
     body: Body
-    longest: int | None  # tokens that the model was made for
+    longest: int | None  # maximum tokens of the model
     context: int  # tokens of one request
-    context_from: str  # in words
-    choices: Mapping[str, FormatChoice] = field(default_factory=dict)  # of every part, by name
-    notes: tuple[str, ...] = ()  # to be said with the answer
-    major: int = 5  # of transformers: decides which buffers there are
-    draft: "Subject | None" = None  # the model that proposes tokens
+    context_from: str  # why, in words
+    choices: Mapping[str, FormatChoice] = field(default_factory=dict)  # of each part, by name
+    notes: tuple[str, ...] = ()  # sentences for the answer
+    major: int = 5  # version of transformers: decides which buffers exist
+    draft: "Subject | None" = None  # the draft model
     projector: Model | None = None  # llama.cpp's mmproj file
-    guessed: bool = False  # what its layers remember is in no table, and taken as usual attention
-    replaced: bool = False  # a class of transformers runs in the place of the engine's own
-    missing: str = ""  # what is not counted of a class that the engine has not
-    narrowed: bool = False  # not in its bfloat16, which the card has not
-    unsure: tuple[str, ...] = ()  # kinds of what nobody knows of its answers: ignorance.py
+    guessed: bool = False  # its layers' caches are in no table, and taken as usual attention
+    replaced: bool = False  # a class of transformers runs instead of the engine's own
+    missing: str = ""  # what the answer leaves out, if the engine lacks the class
+    narrowed: bool = False  # in another dtype, since the card has no bfloat16
+    unsure: tuple[str, ...] = ()  # kinds of uncertainty: ignorance.py
 
     @property
     def model_type(self) -> str:
@@ -65,12 +65,12 @@ class Subject:
 
     @property
     def raw(self) -> Mapping[str, Any]:
-        """The config as it is written; empty where there is none."""
+        """Return the config as it is written; empty without one."""
         return {} if self.config is None else self.config.raw
 
     @property
     def text(self) -> Mapping[str, Any] | None:
-        """The language model's own config inside of that, where a model holds one."""
+        """Return the language model's config inside a multimodal model's, None without one."""
         inner = self.raw.get("text_config")
         return inner if isinstance(inner, Mapping) else None
 
@@ -88,42 +88,42 @@ class Subject:
 
     @cached_property
     def tensors(self) -> tuple[PlacedTensor, ...]:
-        """Every tensor of every part, whole: what one device would hold."""
+        """Return every tensor of every part, unsharded: what one device would hold."""
         choices = {p.name: self.choices.get(p.name, self.choice) for p in self.model.parts}
         return tensors(self.model, choices, major=self.major)
 
 
 @frozen_record
 class Serves:
-    """The answer whether an engine starts and holds all requests at once, by the flags that were
-    sized."""
+    """Whether an engine starts and holds all requests at once, with the settings of the
+    estimate."""
 
     conditions: tuple[Condition, ...]
-    lacks: str = ""  # what the flags as they were asked lack, in a sentence
-    flags: str = ""  # that a launch has which serves, where those that were asked do not
-    change: Mapping[str, Any] = field(default_factory=dict)  # the same, by names of settings
-    changed: tuple[Device, ...] = ()  # the devices with them; none where they are the answer's
-    then: Surely = "yes"  # whether it surely serves with those
-    caps: str = ""  # what requests are held to, of a server that starts with what is left
+    lacks: str = ""  # what the user's flags lack, in a sentence
+    flags: str = ""  # of a launch that serves, if the user's do not
+    change: Mapping[str, Any] = field(default_factory=dict)  # these flags, by names of settings
+    changed: tuple[Device, ...] = ()  # the devices with them; () if as in the answer
+    then: Surely = "yes"  # whether it surely serves with them
+    caps: str = ""  # limit on requests, if a server starts with the memory left
 
     @property
     def surely(self) -> Surely:
-        """Tell whether it serves, by its conditions."""
+        """Return whether it serves, by its conditions."""
         return judge(self.conditions)
 
 
 @frozen_record
 class EngineAnswer:
-    """Bytes that an engine holds on each device, the host last. Settings are the effective ones,
-    defaults included."""
+    """An engine's answer: bytes on each device, the host last, and the effective settings, defaults
+    included."""
 
     devices: tuple[Device, ...]
     settings: EffectiveSettings
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
-    serves: Serves | None = None  # of an engine that takes a share of the card
-    # Settings that the engine takes by itself where not all of a model is on the cards, the fullest
-    # first; none where all of it is, and where it moves nothing by itself
+    serves: Serves | None = None  # for an engine that takes a budget of the card
+    # Settings that the engine chooses if not all of a model is on the cards, the fullest first; ()
+    # if all of it is, or if the engine moves nothing by itself
     divisions: tuple[Mapping[str, int], ...] = ()
 
 
@@ -131,20 +131,20 @@ Kinds = Sequence[Sequence[Sequence[NamedBytes]]]
 
 
 class HeldBytes(NamedTuple):
-    """The numbers of an answer alone, for searches: no text is written for it.
+    """An answer without texts, for searches: only its bytes.
 
-    `kinds` are the accelerators that differ, each as its phases, each of those as its components'
-    names and bytes; components of one name may be summed.
+    `kinds` are the different accelerators, each a list of phases, each phase a list of its
+    components' names and bytes; components of one name may be summed.
     """
 
-    gpus: int  # accelerators in all
+    gpus: int  # number of accelerators
     kinds: Kinds
-    surely: Surely = "yes"  # of `Serves`
-    bounds: "HeldBounds | None" = None  # where `kinds` are no more than at most
+    surely: Surely = "yes"  # as in `Serves`
+    bounds: "HeldBounds | None" = None  # if `kinds` are only an upper bound
 
 
 class HeldBounds(NamedTuple):
-    """Bytes that are at least held, and how to reckon them, where it lies between two bounds."""
+    """A lower bound of the bytes, and how to compute them exactly if the bounds disagree."""
 
     least: Kinds
     exactly: Callable[[], HeldBytes]

@@ -51,7 +51,7 @@ class LoadTarget(NamedTuple):
     model: str = ""
     revision: str | None = None
     file: str = ""
-    quant: str = ""  # of a repository's GGUF files
+    quant: str = ""  # quantization of a repository's GGUF files
     why: str = ""
 
 
