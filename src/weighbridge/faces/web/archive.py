@@ -34,15 +34,15 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
         if path.is_file() and "__pycache__" not in path.parts and wanted(name):
             data = path.read_bytes()
             yield f"{package.name}/{name}", undocumented(data) if path.suffix == ".py" else data
-    import yaml  # which files that start a run are read with
+    import yaml  # which reads files that start a run
 
     for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
         yield f"yaml/{path.name}", undocumented(path.read_bytes())
 
 
 def undocumented(source: bytes) -> bytes:
-    """Return a module without docstrings, and lines that are blank or comments, a quarter of what a
-    page would ask for. Nothing reads those of what a page imports."""
+    """Return a module without docstrings, comments and blank lines, a quarter of a page's download.
+    Nothing that a page imports reads them."""
     lines: list[str | None] = [*source.decode().split("\n")]
     tree = ast.parse(source)
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
@@ -79,7 +79,7 @@ def _is_among(name: str, places: Sequence[str]) -> bool:
 
 
 def tar(files: dict[str, bytes]) -> bytes:
-    """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
+    """Return a gzipped tar archive, which the page unpacks, without times and owners."""
     archived = io.BytesIO()
     with tarfile.open(fileobj=archived, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files.items():
@@ -90,8 +90,7 @@ def tar(files: dict[str, bytes]) -> bytes:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return the files as a zip archive without packing, which Python in the browser imports
-    from."""
+    """Return the files as an uncompressed zip archive, from which Python in the browser imports."""
     archived = io.BytesIO()
     with zipfile.ZipFile(archived, "w") as archive:
         for name, data in files.items():

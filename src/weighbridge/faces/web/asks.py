@@ -1,4 +1,4 @@
-"""Words of the page beside a request: how the answer is to look, and a token for the Hub."""
+"""Keys of an ask besides its request: how to show the answer, and a token for the Hub."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.view.records import RenderOptions
 
 LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
-SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a word like others
+SHORTEST = 8  # characters of a token that is masked in answers: a shorter one may be a common word
 MASK = "***"
 
 
@@ -33,7 +33,7 @@ class AnswerView(NamedTuple):
 
 
 def view_of(view: Any) -> AnswerView:
-    """Read how an answer is to look. Raises UsageError for what a view has not."""
+    """Return the view of an ask. Raises UsageError for an unknown key or a wrong value."""
     if view is None:
         return AnswerView()
     if not isinstance(view, dict):
@@ -53,14 +53,14 @@ def view_of(view: Any) -> AnswerView:
 
 
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raise UsageError for a value that is none of those."""
+    """Raise UsageError if `value` is none of `known`."""
     if value not in known:
         names = ", ".join(known)
         raise UsageError(sentence("is_one_of", name=name, known=names, value=shown(value)))
 
 
 def taken_token(ask: dict[str, Any]) -> str | None:
-    """Takes the token out of an ask and out of the requests within it. Raises UsageError."""
+    """Remove the token from an ask and the requests within it, and return it. Raises UsageError."""
     tokens = [request.pop("token") for request in requests_in(ask) if "token" in request]
     typed = [token for token in tokens if token is not None and token != ""]
     if not typed:
@@ -72,7 +72,7 @@ def taken_token(ask: dict[str, Any]) -> str | None:
 
 
 def requests_in(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield an ask, and the requests within it: of an export, of a comparison."""
+    """Yield an ask, and the requests within it: of an export or a comparison."""
     yield ask
     for inner in (ask.get("of"), *_listed(ask.get("asks"))):
         if isinstance(inner, dict):
@@ -84,7 +84,7 @@ def _listed(asks: Any) -> list[Any]:
 
 
 def masked(value: Any, token: str | None) -> Any:
-    """`value` without the token, wherever a stranger's answer or a message has put it."""
+    """Return `value` without the token, wherever a stranger's answer or a message contains it."""
     if token is None or len(token) < SHORTEST:
         return value
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The sum of time that a connection may take: a byte now and then keeps nobody away."""
+"""Deadlines of connections, so that a client that sends a byte now and then blocks nobody."""
 
 import socket
 import threading
@@ -12,8 +12,8 @@ WHOLE = 60.0  # and for the body of an ask
 
 
 class Awaited:
-    """Connections of which something is awaited, each with when it has to be there: one that sends
-    a byte now and then keeps nobody away. Those that have not shown the secret give way."""
+    """Connections from which data is awaited, each with one deadline for all of it, however slowly
+    the bytes come. If there are too many, those that have not shown the secret are closed first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -21,17 +21,17 @@ class Awaited:
         self._known: set[socket.socket] = set()
 
     def within(self, connection: socket.socket, seconds: float) -> None:
-        """Await the next piece of a connection so long in all."""
+        """Set the deadline for the next piece of a connection, `seconds` from now."""
         with self._lock:
             self._until[connection] = self._clock() + seconds
 
     def next_of(self, connection: socket.socket) -> None:
-        """Await the next request of one that has shown the secret, which may be idle first."""
+        """Set the deadline for the next request, idle time included, if it has shown the secret."""
         if connection in self._known:
             self.within(connection, PATIENCE + BEGINNING)
 
     def known(self, connection: socket.socket) -> None:
-        """Note that a connection has shown the secret, and nothing is awaited of it."""
+        """Note that a connection has shown the secret, and that nothing is awaited from it."""
         with self._lock:
             self._known.add(connection)
             self._until.pop(connection, None)
@@ -42,7 +42,7 @@ class Awaited:
             self._until.pop(connection, None)
 
     def end_late(self) -> None:
-        """End connections whose time is over."""
+        """Shut down connections past their deadline."""
         now = self._clock()
         with self._lock:
             late = [each for each, until in self._until.items() if until <= now]
@@ -50,7 +50,7 @@ class Awaited:
             _end(each)
 
     def end_oldest_stranger(self) -> bool:
-        """End the connection that has been awaited longest without the secret, if there is one."""
+        """Shut down the longest awaited connection without the secret; return whether one was."""
         with self._lock:
             strangers = [each for each in self._until if each not in self._known]
         if strangers:

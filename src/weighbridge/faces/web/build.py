@@ -3,10 +3,10 @@
     build(folder)    page/ as it is, Pyodide, our package, and the memory of a Python that has
                      imported it; with a list of all files and their hashes
 
-Files of engine/ have a part of their hash in their names. Those that a start reads are packed with
-gzip, whatever their server does; tables that a page fetches later (archive.py) are plain text. All
-addresses are relative. A folder is written that is empty or that an earlier build
-wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
+Names of files in engine/ contain a part of their hash. Files that a start reads are gzipped,
+whatever the server does; tables that a page fetches later (archive.py) are plain text. All
+addresses are relative. Only a folder that is empty or that an earlier build wrote is written to;
+files of that build that this one does not write are deleted, and no others.
 """
 
 import hashlib
@@ -42,13 +42,13 @@ BEGIN = "from weighbridge.faces.web.worker import begun\nbegun()"
 CSP = "Content-Security-Policy"
 STATIC = LOOK.replace("served", "static")
 UNLISTED = "const SITE = null;"
-KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
+KEPT = frozenset({".git", "CNAME"})  # allowed in an otherwise empty folder
 SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
 
 
 class EngineFile(NamedTuple):
-    """A file of engine/: what the worker calls it, its ending and its contents."""
+    """A file of engine/: the worker's name for it, its ending and its contents."""
 
     name: str
     ending: str
@@ -60,7 +60,7 @@ class EngineFile(NamedTuple):
 
 
 class BuiltSite(NamedTuple):
-    """Files that were written."""
+    """A site that was written: its folder, its version, and its files' contents by path."""
 
     folder: Path
     version: str
@@ -78,19 +78,19 @@ def build(
     beside: Sequence[str] = (),
     dataset: Path = registry.DEMONSTRATION,
 ) -> BuiltSite:
-    """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
-    to which that one may lead; `dataset` is the folder that its Registry tab shows. Raises
-    UsageError, BadFileError, HubError."""
+    """Write the site. `hub` is the address of the Hub, or a mirror, that it reads; `beside` are
+    further addresses to which that one may redirect; `dataset` is the folder shown in its Registry
+    tab. Raises UsageError, BadFileError, HubError."""
     _ours(folder)
     hosts = _hosts(hub, beside)
-    registry.files_of(dataset)  # before what takes long
+    registry.files_of(dataset)  # checked before the slow part
     files = site(engine(), hub.rstrip("/"), hosts, dataset)
     return _written(folder, files)
 
 
 class PageEngine(NamedTuple):
-    """Python for the page: Pyodide's files, our package, and their memory after the start; `info`
-    is what Pyodide says of itself, `later` the files of our package that a page fetches later."""
+    """Python for the page: Pyodide's files, our package, and their memory after the start. `info`
+    is from Pyodide's lock file; `later` are files of our package that a page fetches later."""
 
     parts: Sequence[EngineFile]
     info: Mapping[str, Any]
@@ -98,7 +98,7 @@ class PageEngine(NamedTuple):
 
 
 def engine() -> PageEngine:
-    """Raises UsageError, BadFileError, HubError."""
+    """Return Python for the page. Raises UsageError, BadFileError, HubError."""
     files = dict(members())
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,7 +120,7 @@ def engine() -> PageEngine:
 
 
 def _snapshot(folder: Path, archive: bytes) -> bytes:
-    """The memory of a started Python, packed; made anew only for what it was not made for yet."""
+    """Return the gzipped memory of a started Python, from the cache if it was made there before."""
     script = Path(__file__).with_name("snapshot.mjs")
     key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
     snapshot = npm.cache_folder() / f"snapshot-{key}.bin"
@@ -162,7 +162,7 @@ def _forget(cache: Path) -> None:
 def site(
     python: PageEngine, hub: str, hosts: Sequence[str], dataset: Path = registry.DEMONSTRATION
 ) -> dict[str, bytes]:
-    """Every file of the site by its path; the list and the service worker come last."""
+    """Return every file of the site by path; the list and the service worker come last."""
     files = {part.path: part.data for part in (*python.parts, *python.later)}
     for path in sorted(PAGE.rglob("*")):
         name = path.relative_to(PAGE).as_posix()
@@ -191,7 +191,7 @@ def site(
 
 
 def bare(lang: str) -> dict[str, Any]:
-    """Return of the form what the page shows where nothing is estimated: words, and names of
+    """Return the part of the form that the page shows before any estimate: texts, and names of
     tabs."""
     whole = form(lang)
     tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
@@ -235,7 +235,7 @@ def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _policy(hosts: Sequence[str]) -> dict[str, str]:
-    """The server's policy, with Python in the page and the Hub beside it."""
+    """Return the server's content security policy, extended for Python in the page and the Hub."""
     policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     policy["script-src"] += " 'wasm-unsafe-eval'"
     policy["connect-src"] = " ".join((policy["connect-src"], "blob:", *hosts))
@@ -247,7 +247,7 @@ def _joined(policy: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {sources}" for name, sources in policy.items())
 
 
-# With both a page may share memory with its worker, and so tell it to stop
+# With both, a page may share memory with its worker, which it needs to stop an answer
 ISOLATED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -255,7 +255,7 @@ ISOLATED = {
 
 
 def _headers(hosts: Sequence[str]) -> str:
-    """Headers for hosts that read such a file (Cloudflare Pages, Netlify)."""
+    """Return the file _headers, for hosts that read one (Cloudflare Pages, Netlify)."""
     always = {
         CSP: _joined(_policy(hosts)),
         "X-Content-Type-Options": "nosniff",
@@ -268,7 +268,7 @@ def _headers(hosts: Sequence[str]) -> str:
 
 
 def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
-    """Return the hosts that the page may ask: the Hub with its CDNs, and those that were named."""
+    """Return the hosts that the page may contact: the Hub with its CDNs, `hub` and `beside`."""
     usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
     named = [_origin(address) for address in (hub, *beside)]
     return list(dict.fromkeys([*usual, *(origin for origin in named if origin not in usual)]))
@@ -290,7 +290,7 @@ def _origin(address: str) -> str:
 
 
 def _ours(folder: Path) -> list[str]:
-    """The files that an earlier build wrote there. Raises UsageError for anybody else's folder."""
+    """Return the files that an earlier build wrote there. Raises UsageError for other folders."""
     if not folder.exists():
         return []
     if not folder.is_dir():
@@ -317,8 +317,8 @@ def _read_list(path: Path) -> list[str] | None:
 
 
 def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
-    """The list comes first, so that a build that was stopped can be done again; the service worker,
-    by which visitors hear of a new version, comes last."""
+    """Write the site. The list comes first, so that an interrupted build can be repeated; the
+    service worker, which tells visitors of a new version, comes last."""
     before = _ours(folder)
     try:
         for name in (LIST, *(name for name in files if name != LIST)):

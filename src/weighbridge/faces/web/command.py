@@ -1,4 +1,4 @@
-"""A request as the command that gives the same answer."""
+"""The command that gives the same answer as a request."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from weighbridge.faces.web.asks import AnswerView
 
 NUMBERS = (COUNT, WHOLE, SIZE)
-COMMANDS = {"image": "image", "train_image": "train-image"}  # tasks that are called so
-CONFIG = "./config.json"  # the file that a config at hand is taken to be in
+COMMANDS = {"image": "image", "train_image": "train-image"}  # task -> its command
+CONFIG = "./config.json"  # the file that an inline config is assumed to be in
 
 
 def command(request: Mapping[str, Any], view: "AnswerView") -> str:
-    """The line, quoted for a shell of POSIX. Settings that no task has are left to the answer."""
+    """Return the line, quoted for a POSIX shell; settings unknown to the task stay in it."""
     task = meant_task(request)
     words = ["weighbridge", COMMANDS.get(task, task), *_model(request.get("model"))]
     workload = request.get("workload") or {}
@@ -43,7 +43,7 @@ def _model(model: Any) -> Iterator[str]:
 
 
 def _option(task: str, name: str, value: Any) -> Iterator[str]:
-    if value is None or (task == "load" and name == "engine"):  # the engine is the file's
+    if value is None or (task == "load" and name == "engine"):  # `load` reads it from the file
         return
     setting = TABLES[task].get(name)
     if setting is None:
@@ -63,7 +63,7 @@ def _flag(task: str, setting: Setting[Any], value: Any) -> Iterator[str]:
 
 
 def _pair(flag: str, value: str) -> Iterator[str]:
-    """A value that begins like a flag stands behind an equals sign."""
+    """Yield a flag and its value, joined by "=" if the value begins like a flag."""
     if value.startswith("-"):
         yield f"{flag}={value}"
     else:
@@ -72,7 +72,7 @@ def _pair(flag: str, value: str) -> Iterator[str]:
 
 
 def text(setting: Setting[Any], value: Any) -> str:
-    """Write a value as it is typed behind its option."""
+    """Return a value as it is typed after its flag."""
     if setting.kind is IMAGE and isinstance(value, list | tuple):
         height, width = value
         return f"{width}x{height}"
@@ -85,7 +85,7 @@ def text(setting: Setting[Any], value: Any) -> str:
 
 
 def _card(value: str) -> str:
-    """A count behind a comma, where the command line would see two cards."""
+    """Return a card and its count with a colon, if the command line would see two cards."""
     name, comma, count = value.partition(",")
     if not comma or "," in count:
         return value

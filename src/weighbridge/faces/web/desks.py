@@ -1,7 +1,7 @@
-"""Processes that answer the page: a slow ask holds nobody up, and one that was given up ends.
+"""Processes that answer the page: a slow ask blocks no other, and an abandoned one is ended.
 
-An ask goes to the process that answered last, as the warmest; while that one searches for what
-helps, the next is made ready with the same question, for whoever moves a slider meanwhile.
+An ask goes to the process that answered last, as the warmest; while that one searches for remedies,
+the next prepares for the same question, for a user who moves a slider meanwhile.
 """
 
 import json
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from weighbridge.faces.web.protocol import Tell
 
 FEWEST, MOST = 2, 4  # processes
-TICK = 0.02  # seconds after which is looked whether who asked has left
+TICK = 0.02  # seconds between checks whether the client has left
 BUSY = 120.0  # seconds that an ask waits for a process
-SHORT = 64 * KIB  # bytes of an ask that makes another process ready
+SHORT = 64 * KIB  # bytes: a longer ask is not prepared for in another process
 SEARCHED = (
     "fit",
     "load",
@@ -36,24 +36,24 @@ SEARCHED = (
     "train",
     "image",
     "train_image",
-)  # tasks that look for what helps
+)  # tasks that search for remedies
 PRELOADED = [
     "weighbridge.faces.web.protocol",
     "weighbridge.faces.web.form",
     "weighbridge.answers.questions.requests",
 ]
-ASKED, READIED = b"?", b"-"  # what a process does with a line: answer it, or be ready for it
-PART, WHOLE = b"+", b"="  # what it says: something of the answer, or all of it
+ASKED, READIED = b"?", b"-"  # first byte of a line to a process: answer it, or prepare for it
+PART, WHOLE = b"+", b"="  # first byte of its reply: a part of the answer, or all of it
 
 
 class Desk(Protocol):
-    """Who answers a line, and tells parts of the answer before."""
+    """An object that answers a line, and calls `tell` with parts of the answer first."""
 
     def answer(self, line: bytes, tell: "Tell | None" = None) -> dict[str, Any]: ...
 
 
 class DeskProcess(NamedTuple):
-    """A process, and the line to it."""
+    """A process, and the connection to it."""
 
     process: Any
     line: Connection
@@ -65,7 +65,7 @@ class DeskProcess(NamedTuple):
 
 
 class Desks:
-    """`answer` may be called from many threads. `made` makes what answers, in each process."""
+    """A pool of processes; `answer` works from many threads. `make` creates each one's desk."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class Desks:
     def answer(
         self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
     ) -> bytes | None:
-        """Return the answer as JSON; None where who asked has left meanwhile. `tell` is called with
-        the JSON of each part that is known before."""
+        """Return the answer as JSON; None if the client has left meanwhile. `tell` is called first
+        with the JSON of each part."""
         seat = self._taken(gone)
         if seat is None:
             return (
@@ -98,7 +98,7 @@ class Desks:
             self._back(seat, warm=stayed)
 
     def _taken(self, gone: Callable[[], bool]) -> "_Seat | None":
-        """The warmest seat, once one is free; None where that takes too long, or nobody waits."""
+        """Return the warmest seat once one is free; None if late, or if the client has left."""
         until = time.monotonic() + BUSY
         while not gone() and time.monotonic() < until:
             with self._change:
@@ -112,7 +112,7 @@ class Desks:
             self._change.notify()
 
     def _ready(self, line: bytes) -> None:
-        """Make the next seat ready for the question of `line`."""
+        """Let the next free process prepare for the question of `line`."""
         with self._change:
             seat = self._free.pop() if self._free else None
         if seat is not None:
@@ -124,7 +124,7 @@ class Desks:
         threading.Thread(target=self._ready, args=(b"",), daemon=True).start()
 
     def close(self) -> None:
-        """End all processes; who waits for one hears that it ended, and closes its line."""
+        """End all processes; a thread that waits for one sees it end, and closes its connection."""
         with self._change:
             free = [*self._free]
         for seat in self._all:
@@ -135,7 +135,7 @@ class Desks:
 
 
 class _Seat:
-    """A process, started when it is first needed and again where it ended."""
+    """A process, started when it is first needed and again if it ended."""
 
     def __init__(self, start: Callable[[], DeskProcess]) -> None:
         self._start = start
@@ -148,7 +148,7 @@ class _Seat:
         tell: Callable[[bytes], None],
         meanwhile: Callable[[bytes], None],
     ) -> bytes | None:
-        """Return its answer; where who asked leaves, the process ends, and the answer is None."""
+        """Return its answer; if the client leaves, the process is ended and the answer is None."""
         try:
             to = self._sent(ASKED + line)
             if not to.poll(TICK) and len(line) <= SHORT:
@@ -166,7 +166,7 @@ class _Seat:
             return _failure("the process that answered ended: it may have run out of memory")
 
     def ready(self, line: bytes) -> None:
-        """Let it work out the question of `line`, for which nobody waits."""
+        """Let it compute the answer to `line` in advance, which nobody receives."""
         with suppress(OSError):
             self._sent(READIED + line)
 
@@ -195,14 +195,14 @@ def _failure(why: str) -> bytes:
 
 
 def own(cache_dir: str | None, offline: bool) -> Desk:
-    """Make what answers the page of this machine's user."""
+    """Return the desk that answers the page of this machine's user."""
     from weighbridge.faces.web.protocol import AskDesk
 
     return AskDesk(cache_dir=cache_dir, offline=offline)
 
 
 def started(make: Callable[[], Desk]) -> DeskProcess:
-    """Start a process. Where the system has it, it is the copy of one that has imported all."""
+    """Start a process, if possible forked from one that has imported the package."""
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if hasattr(context, "set_forkserver_preload"):
@@ -215,12 +215,12 @@ def started(make: Callable[[], Desk]) -> DeskProcess:
 
 
 def _worked(line: Connection, make: Callable[[], Desk]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to all; the server ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server ends us
     serve(line, make())
 
 
 def serve(line: Connection, desk: Desk) -> None:
-    """Answer every line until there are no more."""
+    """Answer every line until the connection closes."""
 
     def tell(part: dict[str, Any]) -> None:
         line.send_bytes(PART + json.dumps(part).encode())
@@ -236,7 +236,7 @@ def serve(line: Connection, desk: Desk) -> None:
 
 
 def unsearched(line: bytes) -> bytes | None:
-    """The question of an ask without the search for what helps; None where it searches nothing."""
+    """Return an ask without its search for remedies; None if it has no search or cannot be read."""
     try:
         ask = parsed(line, SHORT)
     except WeighbridgeError:

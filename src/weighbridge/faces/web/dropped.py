@@ -1,5 +1,5 @@
-"""Files that were dropped on the page: their name, their size, and as many first bytes as a parser
-wants. Where it wants more, `ShortError` says how many."""
+"""Files dropped on the page: their name, size, and as many first bytes as a parser needs. If it
+needs more, `ShortError` says how many."""
 
 import json
 from base64 import b64decode
@@ -19,7 +19,7 @@ from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.models.sources.base import SourceFile, inside, span
 from weighbridge.workload import MOST_BESIDE
 
-PASTED = ".text"  # of what was pasted, which has no name: its content tells what it is
+PASTED = ".text"  # ending of pasted text, which has no name: its content tells its kind
 RUNS = (  # files that start a run
     *(
         ".yaml",
@@ -38,13 +38,13 @@ RUNS = (  # files that start a run
 KINDS = (".safetensors", ".gguf", ".json", ".jsonl", *RUNS)
 RUN = ".jsonl"
 KEYS = frozenset({"name", "size", "head", "key"})
-KEPT = 4  # files that may be named by their key alone
+KEPT = 4  # files that a later ask may name by their key, without their bytes
 MOST_NAME = 255  # characters
 MOST_SIZE = 1 << 62
 
 
 class ShortError(Exception):
-    """Raised where more bytes of a dropped file are needed: so many of its first."""
+    """Raised if more bytes of a dropped file are needed: its first `nbytes`."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(f"the first {nbytes:,} bytes are needed")
@@ -52,7 +52,7 @@ class ShortError(Exception):
 
 
 class DroppedHead(NamedTuple):
-    """The first bytes of a file; it is read like a folder that holds nothing else."""
+    """The first bytes of a file, read like a folder that holds only this file."""
 
     name: str
     size: int
@@ -80,7 +80,7 @@ class DroppedHead(NamedTuple):
 
 
 class Dropped:
-    """The last files that were read, by their keys."""
+    """The models of the last dropped files, by key."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
@@ -111,7 +111,7 @@ def _checked(file: Any) -> dict[str, Any]:
 
 
 def head_of(file: dict[str, Any]) -> DroppedHead:
-    """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
+    """Return the first bytes as they were sent. Raises ShortError if none were, and UsageError."""
     name, size = file.get("name"), file.get("size")
     if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
         raise UsageError(sentence("dropped.name", most=MOST_NAME))
@@ -128,7 +128,7 @@ def head_of(file: dict[str, Any]) -> DroppedHead:
     return DroppedHead(name, size, head)
 
 
-FIRST = 1 << 20  # bytes that are asked for first: the headers of most files
+FIRST = 1 << 20  # bytes requested first: enough for the headers of most files
 
 
 def _decoded(text: Any, name: str) -> bytes:
@@ -139,14 +139,14 @@ def _decoded(text: Any, name: str) -> bytes:
 
 
 class Asks(NamedTuple):
-    """Requests of a file; `notes` say what of it was not understood."""
+    """Requests read from a file; `notes` list what was not understood in it."""
 
     asks: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
 
 
 def asks_of(file: Any) -> Asks:
-    """The requests that a file holds, one a line, or that the runs are that it starts. Raises
+    """Return the requests of a file: one per line, or one per run that the file starts. Raises
     ShortError, UsageError or BadFileError."""
     head = head_of(_checked(file))
     if head.size > MAX_CONFIG:
@@ -161,8 +161,8 @@ def asks_of(file: Any) -> Asks:
 
 
 def _runs(data: bytes, name: str) -> Asks:
-    """The runs of a file as requests, with what of it was not understood."""
-    from weighbridge.files.runfiles import asked, read  # where such a file was dropped
+    """Return the runs of a file as requests, with notes on what was not understood in it."""
+    from weighbridge.files.runfiles import asked, read  # imported only if such a file was dropped
     from weighbridge.files.runfiles.document import decoded
 
     called = "the text" if name.endswith(PASTED) else name

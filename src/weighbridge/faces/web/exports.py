@@ -32,14 +32,14 @@ MOST_STEM = 60  # characters of a file's name
 
 
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
-    """The file's name, its type and its text. Raises UsageError."""
+    """Return the file's name, its media type and its text. Raises UsageError."""
     one_of("form", form, tuple(FORMS))
     write, kind, end = FORMS[form]
     return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 
 
 def _stem(answers: "Sequence[One]") -> str:
-    """Name a file without its ending: by the task and the model."""
+    """Return a file's name without its ending: the task and the model."""
     first = answers[0]
     task = first.request["task"] if len(answers) == 1 else "compare"
     model = STEM.sub("-", first.found.model.name).strip("-.")[:MOST_STEM]
@@ -70,7 +70,7 @@ def _svg(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
-    """Draw the picture that `--chart` draws of the same answers."""
+    """Return the SVG picture that `--chart` draws of the same answers."""
     from weighbridge.faces.charts.svg import svg as drawn
 
     fits = [answer for answer in answers if isinstance(answer, Fit)]
@@ -92,7 +92,7 @@ def _command(answers: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def _csv(answers: "Sequence[One]", view: "AnswerView") -> str:
-    """A row for each component of each phase: bytes are whole numbers."""
+    """Return a row per component of each phase; bytes are whole numbers."""
     out = StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -121,7 +121,7 @@ def _rows(report: "Report") -> Iterator[tuple[Any, ...]]:
 
 
 def _cell(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula: names come from strangers' files."""
+    """Return text that no spreadsheet takes for a formula: names come from strangers' files."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return value

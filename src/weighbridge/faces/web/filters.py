@@ -1,4 +1,4 @@
-"""Fields of the page beside the settings of a task: of answers, and of its tables."""
+"""Fields of the page besides the settings of a task: for answers, and filters of its tables."""
 
 from weighbridge.answers.questions.fit.request import ABOUT, MAX
 from weighbridge.engines.table import ENGINES
@@ -77,4 +77,4 @@ class AccuracyFilters(Settings):
 
 
 class NoFilters(Settings):
-    """Nothing: it shows answers of other tabs."""
+    """No fields, for tabs without filters: the comparison and the registry."""

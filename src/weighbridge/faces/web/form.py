@@ -1,8 +1,8 @@
-"""The form of the page, made from the tables of settings: what a tab asks, and what is known of
-the values.
+"""The page's form, made from the tables of settings: the settings of each tab, and their known
+values.
 
-A setting is relevant where its `engines` hold the engine (none: every engine) and one of its `when`
-is so: {"method": ["lora"]} is "where the method is lora", an empty list "where it was given".
+A setting is relevant if its `engines` contain the engine (empty: every engine) and one of its
+`when` holds: {"method": ["lora"]} means "the method is lora", an empty list "the user set it".
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ from weighbridge.workload.train import (
 )
 
 When = Mapping[str, list[str]]
-SPELLED: Mapping[str, str] = {  # words within names that follow
+SPELLED: Mapping[str, str] = {  # words in setting names, as labels spell them
     "cuda": "CUDA",
     "gpu": "GPU",
     "cpu": "CPU",
@@ -63,20 +63,20 @@ SPELLED: Mapping[str, str] = {  # words within names that follow
 
 
 class FormTab(NamedTuple):
-    """A tab with a form. `first` names the settings that stand above the others, in that order."""
+    """A tab with a form. `first` names the settings shown above the others, in that order."""
 
     table: Table
     first: str
 
 
-DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
-TITLES = ("tab.", "section.")  # which stand at what they are of
+DRAWN = ("part.", "phase.", "verdict.", "margin.")  # keys of sentences that answers use
+TITLES = ("tab.", "section.")  # keys of titles, which the form has in `label` already
 ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x not in ("full", *PROMPTS)]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
 LEARNING: When = {"method": list(LEARNS)}
-WRITING: When = {"method": list(REWARDS)}  # answers, while it trains
-OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
+WRITING: When = {"method": list(REWARDS)}  # methods that generate answers while they train
+OF_TRAINING: Mapping[str, When] = {  # setting -> when training has it
     **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),
@@ -106,7 +106,7 @@ OF_PICTURE_TRAINING: Mapping[str, When] = {
     **dict.fromkeys(("lora_r", "lora_targets", "lora_dropout"), LOW_RANK),
     "lokr_factor": {"method": ["lokr"]},
 }
-PIPELINES = ("image", "train_image")  # tabs of what makes pictures and video
+PIPELINES = ("image", "train_image")  # tabs of pipelines, which make pictures and video
 PICTURE_FORMATS = ("fp8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_S", "bnb-int8", "fp8+text=fp8")
 WHEN: Mapping[str, Mapping[str, When]] = {  # by tab
     "fit": OF_SHARDING,
@@ -147,7 +147,7 @@ TABS: Mapping[str, FormTab] = {
         "quantization blocks_to_swap",
     ),
 }
-OOM: Table = {  # what is known of a run that ended, beside its message
+OOM: Table = {  # settings of a run that ran out of memory, besides its message
     **{name: INFER[name] for name in ("gpu", "engine", "context")},
     **{name: TRAIN[name] for name in ("method", "seq_len", "batch_size")},
 }
@@ -162,7 +162,7 @@ FILTERS: Mapping[str, type[Settings]] = {
 
 @cache
 def form(lang: str) -> dict[str, Any]:
-    """Everything that the page shows before it has asked anything, in one language."""
+    """Return everything that the page shows before its first ask, in one language."""
     from weighbridge.answers.remedies.formats import BITS
     from weighbridge.engines.weight_formats import listed
     from weighbridge.faces.charts.parts import STYLES
@@ -193,7 +193,7 @@ def form(lang: str) -> dict[str, Any]:
 
 def _launches() -> dict[str, list[str]]:
     """Return the first words of launch commands, and patterns of other texts that are commands.
-    What a wrapper, a shell or Python starts is told by its words: such lines are read as texts."""
+    Lines that start with a wrapper, a shell or Python are not listed: they are read as texts."""
     from weighbridge.engines.launch import programs
 
     snippets = [engine.snippet for engine in ENGINES.values() if engine.snippet]
@@ -201,7 +201,7 @@ def _launches() -> dict[str, list[str]]:
 
 
 def _words(lang: str) -> dict[str, str]:
-    """Return every word that the page itself shows, and those of answers that it draws."""
+    """Return the texts that the page itself shows, and those of answers that it draws, by key."""
     screens = words_in(lang).sentences.items()
     taken = {key: text for key, text in screens if key.startswith(DRAWN)}
     page_words = words_in(lang, "page").sentences.items()
@@ -209,7 +209,7 @@ def _words(lang: str) -> dict[str, str]:
 
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
-    """A tab with its sections in the order of the table, the first settings on top."""
+    """Return a tab with its sections in the order of the table, the first settings on top."""
     named = tab.first.split()
     first = [tab.table[one] for one in named if one in tab.table]
     sections: dict[str, list[Setting[Any]]] = {}
@@ -225,7 +225,7 @@ def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
 
 
 def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
-    """Return the settings that stand on top of a tab, as its section without a fold."""
+    """Return the settings on top of a tab, as a section without a fold."""
     return {
         "name": "Main",
         "label": words_in(lang, "page")("section.main"),
@@ -242,7 +242,7 @@ def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any
 
 
 def _others(lang: str) -> Iterator[dict[str, Any]]:
-    """Yield the tabs that estimate nothing: a message, and tables with the filters of their
+    """Yield the tabs that estimate nothing: the error message, and tables with filters of their
     rows."""
     yield _tab("oom", FormTab(OOM, " ".join(OOM)), lang)
     for name, declared in FILTERS.items():
@@ -272,7 +272,7 @@ def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
         "default": setting.default,
         "slider": setting.slider
         and {"scale": "log", "least": setting.slider[0], "most": setting.slider[1]},
-        # in `fit`, a setting that training has too is never out of place
+        # `fit` answers for training, too: a setting that training has applies with any engine
         "engines": [] if tab == "fit" and setting.name in TUNE else list(engines_of(setting)),
         "when": _when(setting.name, tab),
     }
@@ -291,7 +291,7 @@ def _when(name: str, tab: str) -> When | None:
 
 
 def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
-    """Yield values to choose from, where other values can be typed, too."""
+    """Yield suggested values; the user may type others."""
     if setting.name == "quantization" and tab in PIPELINES:
         yield from PICTURE_FORMATS
     elif setting.name == "quantization":
@@ -337,8 +337,8 @@ def _model(
 
 
 def _gpus() -> Iterator[dict[str, Any]]:
-    """Cards, then machines. Spellings have no blanks, hyphens and capitals: take them out of what
-    is typed before it is compared."""
+    """Yield cards, then machines. Spellings have no blanks, hyphens or capitals: remove these from
+    typed text before comparing it."""
     keys = spellings()
     for part in parts().values():
         yield {
@@ -359,7 +359,7 @@ def _gpus() -> Iterator[dict[str, Any]]:
         }
 
 
-# Names and meanings of settings. Names follow from those of flags where records say no other
+# Labels and meanings of settings. A label follows from the setting's name unless it has its own
 
 
 def section(setting: Setting[Any], lang: str) -> str:
@@ -374,7 +374,7 @@ def label(setting: Setting[Any], lang: str) -> str:
 
 
 def _spelled(name: str) -> str:
-    """Write a setting's name as people do: kv_unified is "KV unified"."""
+    """Return a setting's name as people write it: kv_unified is "KV unified"."""
     words = [SPELLED.get(word, word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 

@@ -39,7 +39,7 @@ class NpmPackage(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
+    """Return our cache folder: in $XDG_CACHE_HOME if that is an absolute path, else in ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return root / "weighbridge"
@@ -63,7 +63,7 @@ def fetched(package: NpmPackage) -> Path:
 
 
 def _packed(folder: Path, package: NpmPackage, path: Path) -> Path:
-    """`npm pack`: what npm says goes into the error, and nothing is run of the package."""
+    """Return the archive from `npm pack`, which runs no script of it; an error has npm's reason."""
     npm, named, file = program("npm"), f"{package.name}@{package.version}", package.file
     command = [npm, "pack", named, "--ignore-scripts", "--silent"]
     try:
@@ -87,7 +87,7 @@ def program(name: str) -> str:
 
 
 def _checked(path: Path, package: NpmPackage, otherwise: str) -> None:
-    """Raises BadFileError where a file is not the one that was published."""
+    """Raise BadFileError if the file is not the one that was published."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
     if base64.b64encode(digest).decode() != package.sha512:

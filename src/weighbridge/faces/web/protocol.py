@@ -1,11 +1,11 @@
-"""The protocol of the page: one object asked, one object answered.
+"""The protocol of the page: one JSON object in (an ask), one out (its answer).
 
     {"task": "infer", "model": "llama-3.1-8b", "workload": {...}, "view": {...}, "token": "hf_..."}
     -> {"report": <what `weighbridge run` prints>, "screen": {...}, "command": "weighbridge ..."}
     or {"error": {"code": 2, "message": "..."}}, or {"need": {"bytes": 1048576}} of a dropped file
 
-Where the view asks for `parts`, what is known so far comes first, as {"part": <an answer>}: each
-takes the place of the one before it, and the answer that of the last.
+If the view asks for `parts`, partial answers come first, as {"part": <an answer>}: each replaces
+the one before it, and the answer replaces the last.
 
 `docs/web.md` lists the tasks. A token is used for one ask: nothing here holds it, and no answer
 repeats it.
@@ -52,7 +52,7 @@ NO_CARD = ("card_near", "card_far", "card_host")
 
 
 class One(NamedTuple):
-    """A request, and what came of it."""
+    """A request and its answer."""
 
     request: dict[str, Any]
     found: "Report | Fit"
@@ -60,8 +60,8 @@ class One(NamedTuple):
 
 
 class AskDesk:
-    """Answers asks one after the other. Where strangers ask (`ours` is False), files of this
-    machine and addresses that are not the Hub's stay unread."""
+    """Answers asks one after another. If `ours` is False (strangers ask), it reads no files of this
+    machine and no addresses but the Hub's."""
 
     def __init__(
         self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
@@ -78,8 +78,8 @@ class AskDesk:
         }
 
     def answer(self, line: str | bytes, tell: Tell | None = None) -> dict[str, Any]:
-        """Return the answer to an ask, or the error that takes its place. `tell` is called with
-        parts of it before, where the ask is for them."""
+        """Return the answer to an ask, or the error that takes its place. If the ask wants parts,
+        `tell` is called with each of them first."""
         try:
             ask = parsed(line, MOST)
             token = taken_token(ask)
@@ -100,7 +100,7 @@ class AskDesk:
     def _caught(
         self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
     ) -> dict[str, Any]:
-        """Answer an ask, or return its error in the words of a page."""
+        """Return the answer to an ask, or its error in the page's words."""
         try:
             return self._told(ask, token, tell)
         except WeighbridgeError as error:
@@ -149,7 +149,7 @@ class AskDesk:
         return body
 
     def _one(self, request: dict[str, Any], token: str | None) -> One:
-        """The answer to one request, with a dropped file in the place of its model."""
+        """Return the answer to one request, with a dropped file as its model if it has one."""
         model, key = request.get("model"), None
         if isinstance(model, dict) and "file" in model:
             prepared, key = self._dropped.prepared(model["file"])
@@ -171,7 +171,7 @@ class AskDesk:
             return error
 
     def _explained(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Why memory ran out, by a message or a log, and what to change."""
+        """Return why memory ran out, from a message or a log, and what to change."""
         from weighbridge.faces.texts.oom import view as screen
         from weighbridge.files.oom import explained
 
@@ -218,12 +218,12 @@ def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
     return table(ask, view_of(ask.get("view")))
 
 
-# Errors as a page says them: a setting by its label, no command of a terminal
+# Errors in the page's words: settings by their labels, and no commands of a terminal
 
 
 def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what takes the place of an answer: `setting` is what it is about, `wants` one that
-    is still to be named."""
+    """Return the error that takes the place of an answer. `setting` is the setting it is about,
+    `wants` one that the user still has to set."""
     lang = _lang(ask)
     words = words_in(lang, "page")
     if isinstance(error, NoCardError):
@@ -246,7 +246,7 @@ def _lang(ask: Mapping[str, Any]) -> str:
 
 
 def _names(ask: Mapping[str, Any]) -> dict[str, str]:
-    """The settings by their options; none where a command was pasted, which has its own."""
+    """Return the task's settings by flag; empty for a pasted launch command, which has its own."""
     task, workload = ask.get("task"), ask.get("workload")
     if not isinstance(task, str) or task not in TABLES:
         return {}
@@ -256,6 +256,6 @@ def _names(ask: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _label(name: str | None, task: str, lang: str) -> str:
-    from weighbridge.faces.web.form import label  # which reads all catalogues
+    from weighbridge.faces.web.form import label  # imported here, since it reads all catalogues
 
     return label(TABLES[task][name], lang) if name else ""

@@ -16,17 +16,17 @@ NAME, VERSION = "pyodide", "0.29.5"
 SHA512 = "TkYrUv9m8QmfImADKRmpwZulL48E0uUaBSO+dvRQKyAJc0qh9gu7jn8btyHPh3NZm1r2IH2YrJhIr7Q2B9urAw=="
 FILE = f"{NAME}-{VERSION}.tgz"
 FILES = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
-LOCK = "pyodide-lock.json"  # its "info" says for which Python packages are made; we load none
+LOCK = "pyodide-lock.json"  # its "info" says which Python its packages are built for; we load none
 LICENCE = (
     "Pyodide is published under the Mozilla Public License 2.0, its source is at"
     " https://github.com/pyodide/pyodide; CPython, which is inside, under the PSF License 2,"
     " https://docs.python.org/3/license.html"
 )
-MOST = 64 * MIB  # of one file
+MOST = 64 * MIB  # bytes of one file
 
 
 def package() -> Path:
-    """The checked archive, from the cache or npm. Raises UsageError, HubError, BadFileError."""
+    """Return the checked archive, cached or from npm. Raises UsageError, HubError, BadFileError."""
     return npm.fetched(NpmPackage(NAME, VERSION, SHA512))
 
 

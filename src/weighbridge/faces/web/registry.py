@@ -15,20 +15,20 @@ from weighbridge.base.sentences import sentence
 SCHEMA = "weighbridge.registry/1"
 LIST = "registry.json"
 FILES = (LIST, "models.parquet", "keys.parquet", "answers.parquet")
-NAMES = "names.parquet"  # of a large one
+NAMES = "names.parquet"  # only in a large dataset
 FOLDER = "registry"  # where the page looks for it
 DEMONSTRATION = Path(__file__).with_name("demonstration")
 MOST = 16_000_000  # bytes of the list that are read
 
 
 def is_published(folder: Path) -> bool:
-    """Tell whether a folder is for readers; a dataset that `scan` answers is not yet."""
+    """Return whether a folder holds a published dataset, not one that `scan` is still answering."""
     return (folder / LIST).is_file()
 
 
 def files_of(folder: Path) -> Mapping[str, Path]:
-    """Return the files by the paths that the page knows. Raises UsageError or BadFileError where
-    they are not those of one dataset."""
+    """Return the files by the paths that the page uses. Raises UsageError or BadFileError if they
+    are not those of one dataset."""
     if not is_published(folder):
         raise UsageError(sentence("dataset.none", folder=folder, file=LIST))
     try:

@@ -1,4 +1,4 @@
-"""Screens as JSON: blocks as objects, everything in them under the names of view/records.py."""
+"""Screens as JSON: each block an object, everything in it under the names of view/records.py."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
-    """Return the costs of each remedy of each question of `fit`, in a few words."""
+    """Return a few words on the costs of each remedy, by question of `fit`."""
     from weighbridge.faces.view.changes import few
 
     if not isinstance(answer, Fit):
@@ -29,7 +29,7 @@ def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
 
 
 def as_json(screen: Screen) -> dict[str, Any]:
-    """Sections are lists of blocks; each block names its kind under "block"."""
+    """Return a screen as JSON: sections are lists of blocks; "block" is the kind of each block."""
     return {
         "title": screen.title,
         "sections": [[_block(b) for b in section] for section in screen.sections],
@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
 
 
 def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a comparison, without a view of their own. Raises UsageError."""
+    """Return the requests of a comparison, without their views. Raises UsageError."""
     asks = ask.get("asks")
     if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
         raise UsageError(sentence("compare.asks", most=MOST_BESIDE))
@@ -69,8 +69,8 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
-    """Every report or error in its place, and one screen of the reports. Raises the first error
-    where nothing was answered."""
+    """Return every report or error in order, and one screen of the reports. Raises the first error
+    if nothing was answered."""
     reports = [one for one in answers if not isinstance(one, WeighbridgeError)]
     if not reports:
         raise next(one for one in answers if isinstance(one, WeighbridgeError))
@@ -85,7 +85,7 @@ def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> d
 
 
 def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
-    """The screen of several answers. Raises UsageError where they cannot stand together."""
+    """Return the screen of several answers. Raises UsageError if they cannot be compared."""
     reports = [answer.found for answer in answers]
     heads = named(answers)
     if len({isinstance(answer, Fit) for answer in reports}) > 1:

@@ -1,9 +1,9 @@
 """The page on this machine: files of web/page, and one address that takes asks.
 
-Only 127.0.0.1 is listened on, and that is not enough: every page that a browser has open can reach
+The server listens on 127.0.0.1 only, and that is not enough: every page open in a browser can reach
 it, and every user of the machine. So the path begins with a secret; the Host must be our own (a
-name that was pointed here has another one), the Origin of an ask must be our own, and nothing but
-JSON is taken, which no form of another page can send.
+name that was pointed here has another one), the Origin of an ask must be our own, and only JSON is
+accepted, which no form of another page can send.
 """
 
 import json
@@ -36,11 +36,11 @@ PORT = 7860
 PAGE = Path(__file__).with_name("page")
 INDEX = "index.html"
 ASK = "ask"
-LOOK = '<meta name="weighbridge-engine" content="served">'  # of the index: who answers its asks
+LOOK = '<meta name="weighbridge-engine" content="served">'  # in the index: who answers its asks
 FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show a Space in a frame
 SECRET = 24  # random bytes of the path
 CROWD = 64  # connections at once: a browser opens six
-ROOM = 1.0  # seconds that a new connection waits for the place of a stranger's
+ROOM = 1.0  # seconds that a new connection waits after a stranger's was closed for it
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n"
     b"Connection: close\r\n\r\n"
@@ -75,7 +75,7 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 OURS = "same-origin"
-RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")  # as the page asks; others get the whole file
+RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")  # as the page sends it; else the whole file
 
 
 class RefusedRequestError(Exception):
@@ -87,7 +87,7 @@ class RefusedRequestError(Exception):
 
 
 class PageRequest(NamedTuple):
-    """A request: where it comes from and goes to, by its headers."""
+    """A request without its body."""
 
     method: str
     path: str
@@ -105,8 +105,8 @@ class Gate(NamedTuple):
         return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
 
     def entered(self, request: PageRequest) -> str:
-        """Return the path below the secret of an address. Raises RefusedRequestError for any
-        other."""
+        """Return the path below the secret. Raises RefusedRequestError if the request may not come
+        in."""
         if request.headers.get("Host", "").lower() not in self.hosts:
             raise RefusedRequestError(
                 HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page"
@@ -122,7 +122,7 @@ class Gate(NamedTuple):
         return parts[1]
 
     def _own(self, headers: Mapping[str, str]) -> None:
-        """Raise RefusedRequestError where another page, or no page, sent the ask."""
+        """Raise RefusedRequestError if another page, or no page, sent the ask."""
         origin = headers.get("Origin")
         if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
             raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
@@ -135,7 +135,7 @@ class Gate(NamedTuple):
 
 
 class Answering(Protocol):
-    """Whoever answers asks, from many threads at once (desks.py)."""
+    """An object that answers asks, from many threads at once (desks.py)."""
 
     def answer(
         self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
@@ -143,7 +143,7 @@ class Answering(Protocol):
 
 
 class Gone:
-    """Tells that the client has closed its connection: a slider that moved on."""
+    """A test whether the client has closed its connection, as it does if a slider moved on."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -157,10 +157,10 @@ class Gone:
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page. Raises UsageError where the port is taken."""
+    """Serves the page. Raises UsageError if the port is taken."""
 
     daemon_threads = True
-    allow_reuse_address = sys.platform != "win32"  # where it would share a port that is taken
+    allow_reuse_address = sys.platform != "win32"  # on Windows it would share a port that is taken
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class PageServer(ThreadingHTTPServer):
         self.awaited = Awaited()
 
     def server_bind(self) -> None:
-        """Binds without asking for this machine's name, which may take long."""
+        """Bind without looking up this machine's name, which may take long."""
         TCPServer.server_bind(self)
 
     @property
@@ -190,8 +190,8 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.gate.port}/{self.gate.secret}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take one more connection, in the place of a stranger's where there are too many; else it
-        is told to come again."""
+        """Take one more connection. If there are too many, close a stranger's first; if there is
+        none, answer 503."""
         if self.crowd.acquire(blocking=False) or (
             self.awaited.end_oldest_stranger() and self.crowd.acquire(timeout=ROOM)
         ):
@@ -201,11 +201,11 @@ class PageServer(ThreadingHTTPServer):
         with suppress(OSError):
             request.setblocking(False)
             request.send(FULL)
-            request.recv(MOST)  # or the answer is lost with what is unread
+            request.recv(MOST)  # unread bytes would lose the answer
         self.shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Look after those that are late; twice a second."""
+        """Close connections past their deadline; the server calls this twice per second."""
         self.awaited.end_late()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -216,7 +216,7 @@ class PageServer(ThreadingHTTPServer):
             self.crowd.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that leaves in the middle is no error of ours."""
+        """Log nothing: a client that leaves in the middle is no error of ours."""
 
 
 def _why(error: Exception) -> str:
@@ -225,14 +225,14 @@ def _why(error: Exception) -> str:
 
 
 def files(page: Path) -> Mapping[str, Path]:
-    """The files of the page by their paths: what is not listed here is not there."""
+    """Return the files of the page by path; only files listed here are served."""
     paths = (path for path in sorted(page.rglob("*")) if path.is_file() and path.suffix in TYPES)
     return {path.relative_to(page).as_posix(): path for path in paths}
 
 
 def spanned(asked: str | None, size: int) -> range | None:
-    """Return the bytes of a file that a Range header asks for; None where that is not one range
-    within it, and the whole file is the answer."""
+    """Return the bytes of a file that a Range header asks for; None for the whole file, if that is
+    not one range within it."""
     match = RANGE.fullmatch((asked or "").strip())
     if match is None:
         return None
@@ -241,7 +241,7 @@ def spanned(asked: str | None, size: int) -> range | None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     server: PageServer
     protocol_version = "HTTP/1.1"
@@ -250,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
     error_message_format, error_content_type = "%(code)d %(message)s\n", "text/plain"
 
     def handle_one_request(self) -> None:
-        """Answer the next request of a connection, or of one that is kept after an answer."""
+        """Answer the next request of a connection, new or kept after an answer."""
         self.server.awaited.next_of(self.connection)
         super().handle_one_request()
 
@@ -264,7 +264,7 @@ class Handler(BaseHTTPRequestHandler):
         self._guarded("POST")
 
     def end_headers(self) -> None:
-        """Every answer has them, those of http.server to what is no request as well."""
+        """Add our headers to every answer, including those of http.server to an invalid request."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
@@ -320,7 +320,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "application/json", answer)
 
     def _length(self) -> int:
-        """Bytes of the body. Raises RefusedError where they are not told, or too many."""
+        """Return the bytes of the body. Raises RefusedRequestError if unknown or too many."""
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not length.isdecimal() or not length.isascii():
             raise RefusedRequestError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
@@ -346,7 +346,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class PartsOf:
-    """Sends a line of each part of an answer. The answer follows, and ends with the connection."""
+    """Sends each part of an answer as a line. The answer follows, and ends with the connection."""
 
     def __init__(self, handler: Handler) -> None:
         self._to, self.begun = handler, False
@@ -362,7 +362,7 @@ class PartsOf:
 
 
 def _single(headers: Any) -> Mapping[str, str]:
-    """The headers that decide, by name. Raises RefusedError where one stands there twice."""
+    """Return the headers that decide, by name. Raises RefusedRequestError if one occurs twice."""
     single: dict[str, str] = {}
     for name in ("Host", "Origin", "Content-Type", "Sec-Fetch-Site"):
         values = headers.get_all(name) or []

@@ -1,5 +1,5 @@
-"""The catalogues and the evidence as tables: what `weighbridge gpus`, `models` and `accuracy`
-answer, and a screen of it."""
+"""The catalogues and the evidence as tables: the answers of `weighbridge gpus`, `models` and
+`accuracy`, each with its screen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from weighbridge.models.catalogue.uses import OF_WORDS, of
 Given = Mapping[str, Any]
 Answer = tuple[dict[str, Any], Screen]
 SCHEMA = "weighbridge.accuracy/1"  # rows alone
-MOST_RANKED = 60  # models: each is asked about in several formats
+MOST_RANKED = 60  # models to rank: each is estimated in several formats
 MOST_TEXT = 200  # characters of a filter
 
 LISTED = {"pattern", "use", "sort"}  # filters of models that rank nothing
@@ -41,13 +41,13 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 
 
 def table(ask: dict[str, Any], view: AnswerView) -> dict[str, Any]:
-    """The answer to a task of TEXTS. Raises UsageError, or NotFoundError where nothing matches."""
+    """Return the answer to a task of TEXTS. Raises UsageError, NotFoundError if nothing matches."""
     report, screen = answered(ask, view)
     return {"report": report, "screen": as_json(screen)}
 
 
 def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
-    """Answer a task of TEXTS with its report, and the screen before it is JSON."""
+    """Return the report of a task of TEXTS, and its screen, not yet as JSON."""
     task = str(ask["task"])
     return TASKS[task](_filters(task, ask.get("workload")), view)
 
@@ -92,7 +92,7 @@ def _models(filters: Given, view: AnswerView) -> Answer:
 def _ranked(
     names: list[str], filters: Given, view: AnswerView, makers: Sequence[str] = ()
 ) -> Answer:
-    """Models, or else pipelines, for a card, as `weighbridge models --gpu` ranks them."""
+    """Rank models, or pipelines without any, for a card as `weighbridge models --gpu` does."""
     if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError(sentence("rank_card", how="4090, or a size such as 24GiB"))
     if len(names) > MOST_RANKED:

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from weighbridge.base.watching import NotWantedError, Watch, watched
 from weighbridge.faces.web.protocol import AskDesk
 
-MODEL = "llama-3.1-8b"  # that the snapshot is asked about: what an answer imports is imported then
+MODEL = "llama-3.1-8b"  # the snapshot answers for it first, so that answers' imports are in it
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
 METHODS = ("full", "lora", "qlora")
 
 
 def answering(hub: str) -> Callable[[str, Callable[[], bool], Callable[[str], None]], str]:
-    """A desk of this page's own. `hub` is the address of the Hub that the site reads. Beside a line
-    it takes who says whether the answer is still wanted, and who is told parts of it before; where
-    it is not wanted, it is "null"."""
+    """Return the function that answers this page's lines; `hub` is the address of the Hub that the
+    site reads. It takes a line, a function that says whether the answer is still wanted, and one
+    that receives parts of it; an answer that is no longer wanted is "null"."""
     os.environ["HF_ENDPOINT"] = hub
     desk = AskDesk(ours=False)
 
@@ -39,7 +39,7 @@ def _text(answer: object) -> str:
 
 
 def begun() -> None:
-    """Import what answers need and fill what is kept between them, so that a visit need not."""
+    """Import the modules and fill the caches that answers need, so that a visit need not."""
     desk = AskDesk(ours=False)
     for ask in _asks():
         answer = desk.answer(json.dumps(ask))
