@@ -7,8 +7,8 @@
     {"page": {"task": "draft", "of": {...}}} -> {"draft": {...}}, a discussion before it is posted
     {"page": {"task": "post", "draft": {...}}, "token": ...} -> {"posted": {"url", "already"}}
 
-or {"error": {"code", "message"}}. A token is used for one answer: what was read with it is in no
-cache, while models and files that were read without one are kept for the next who asks.
+or {"error": {"code", "message"}}. A token is used for one answer: what was read with it is not
+cached, while models and files that were read without one are kept for later requests.
 """
 
 import json
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
 
 TABLES = ("gpus", "models")
-MANY = 512  # rows of a list, for agents
-NAMED = ("draft_model", "mmproj")  # settings that are references themselves
-OWN = ("gpu", "ram")  # settings that may mean what is here
-CARDS = ("gpu", "gpu_memory", "smallest")  # without one, fit looks at what is here
+MANY = 512  # rows of a list for agents, halved until the answer is short enough
+NAMED = ("draft_model", "mmproj")  # settings whose values are model references
+OWN = ("gpu", "ram")  # settings whose value `local` means this machine
+CARDS = ("gpu", "gpu_memory", "smallest")  # without one, `fit` looks for this machine's card
 NO_FILES = (
     "this server reads no paths and no addresses: name a model of the catalogue, a repository of "
     "the Hub (ORG/NAME or its page), or send its config"
@@ -69,7 +69,7 @@ class _Readers:
         self._desk = AskDesk(cache_dir=cache_dir, ours=False)
 
     def answer(self, line: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Return what a program or the page is answered. Raises WeighbridgeError."""
+        """Return the answer to a program or to the page. Raises WeighbridgeError."""
         if "page" in line:
             return self._shown(line["page"], token)
         request, short = line["run"], line.get("short") is True
@@ -80,7 +80,7 @@ class _Readers:
         return _within(answer, request) if short else answer.to_dict()
 
     def _shown(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        """Return what the page is answered, or its mistake in the words of the page."""
+        """Return the answer to the page, or its error in the page's words."""
         asked = {**ask}
         try:
             if ask.get("task") == "post":
@@ -94,8 +94,8 @@ class _Readers:
         return self._desk.answer(json.dumps({**ask, "token": token}))
 
     def _draft(self, of: Any, token: str | None) -> dict[str, str]:
-        """Return the discussion that the answer to a request would be. Raises UsageError where no
-        revision of the Hub was read."""
+        """Return the answer to a request as a discussion to post. Raises UsageError if its model
+        was not read at a revision of the Hub."""
         from weighbridge.faces.render import draw, screen_of
 
         request = {**of} if isinstance(of, dict) else {}
@@ -106,7 +106,7 @@ class _Readers:
 
 
 def _within(answer: "Report | Fit", request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report within what an agent reads, with the command that gives all of it."""
+    """Return a report short enough for an agent, with the command that prints all of it."""
     from weighbridge.faces.render.bounded import as_json
     from weighbridge.faces.web.command import command
 
@@ -122,7 +122,7 @@ def _table(request: Mapping[str, Any], *, short: bool) -> dict[str, Any]:
 
 
 def _few(report: dict[str, Any]) -> dict[str, Any]:
-    """The first rows of each list, and how many were left out."""
+    """Return a report with the first rows of each list, and the number of rows left out."""
     from weighbridge.faces.render.bounded import MOST, dumped
 
     shortened, most = report, MANY
@@ -146,14 +146,14 @@ def _posted(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
 
 
 # What a stranger may ask of this server: nothing that reads its own disk, network or hardware.
-# References are read by the same grammar as everywhere (models.sources.reference), told that
-# no path exists: what is left is a name of the catalogue, a repository of the Hub, a size, or
+# References are read by the same grammar as everywhere (models.sources.reference), but no path
+# exists for it: what is left is a name of the catalogue, a repository of the Hub, a size, or
 # refused. "llama-3.1-8b", "org/name@rev", "https://huggingface.co/org/name" and "7B" pass;
 # "/etc/passwd", "../x", "file:///x" and "http://169.254.169.254/x.json" do not
 
 
 def admit(request: Mapping[str, Any]) -> None:
-    """Raises UsageError for what only the owner of a machine may ask of it."""
+    """Raise UsageError for a request that only the owner of this machine may make."""
     model, workload = request.get("model"), request.get("workload")
     if isinstance(model, str):
         reference(model)
@@ -172,7 +172,7 @@ def admit(request: Mapping[str, Any]) -> None:
 
 
 def reference(text: str) -> None:
-    """Raises UsageError where `text` is neither of the catalogue nor of the configured Hub."""
+    """Raise UsageError unless `text` is of the catalogue, the configured Hub or timm, or a size."""
     from weighbridge.models.checkpoint.gather import has_name
     from weighbridge.models.sources import endpoint
 
@@ -192,7 +192,7 @@ def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
 
 
 def _command(command: str) -> None:
-    """The models that a launch command names."""
+    """Raise UsageError for a launch command with a model that `reference` refuses."""
     from weighbridge.engines.launch import parse
     from weighbridge.engines.launch.paths import model_of
 

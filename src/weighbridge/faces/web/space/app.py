@@ -21,7 +21,7 @@ MISSING = "the page for Spaces needs gradio: pip install 'weighbridge[web]'"
 
 
 def serve(port: int | None = None, open_: bool = False) -> None:
-    """Serves until it is stopped. Raises UsageError where gradio is not installed."""
+    """Serve until stopped. Raises UsageError if gradio or mcp is not installed."""
     if any(find_spec(name) is None for name in NEEDED):
         raise UsageError(MISSING)
     # Nothing is sent to anybody; both are read when gradio is imported.
@@ -47,7 +47,7 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
     from weighbridge.faces.web.space.guard import Guard
     from weighbridge.faces.web.space.page_app import PageApp
 
-    many = office.limits.clerks + office.limits.waiting + 1  # who hears that the server is busy
+    many = office.limits.clerks + office.limits.waiting + 1  # one more to hear that it is busy
     before = [Middleware(Guard), Middleware(PageApp, ask=office.asked, many=many)]
     with gr.Blocks(title="weighbridge", analytics_enabled=False) as blocks:
         endpoints.add(office.ask)
@@ -72,14 +72,14 @@ def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
 
 
 def _warm(office: "Office") -> None:
-    """Ask what every page asks first, before anybody does; one process is left for who is
-    faster."""
+    """Answer what every page asks first, before anybody opens one. This uses one process; the
+    others stay free."""
     for body in first_asks():
         office.asked(body)
 
 
 def first_asks() -> Iterator[bytes]:
-    """Yield what a page asks when it is opened, and what the first of its examples asks."""
+    """Yield what a page asks when it is opened, and what its first example asks."""
     for lang in LANGUAGES:
         yield json.dumps({"task": "form", "view": {"lang": lang}}).encode()
     first = {"task": "fit", "model": "llama-3.1-8b", "workload": {"gpu": "4090"}}

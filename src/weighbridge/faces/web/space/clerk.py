@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from weighbridge.base.units import GIB, MIB
 
-MOST_MEMORY = 4 * GIB  # of addresses
-MOST_CACHE = 256 * MIB  # small files of the Hub on disk; then all of them go
+MOST_MEMORY = 4 * GIB  # bytes of address space
+MOST_CACHE = 256 * MIB  # bytes of Hub files on disk; above it all are deleted
 
 
 def main(arguments: list[str]) -> None:
@@ -41,7 +41,7 @@ def serve(
     seconds: int,
     cache: Path,
 ) -> None:
-    """Answers every line. SIGALRM, which nobody catches, ends what takes too long."""
+    """Answer every line. An uncaught SIGALRM ends the process if one takes over `seconds`."""
     for line in lines:
         if hasattr(signal, "alarm"):
             signal.alarm(seconds)
@@ -53,7 +53,7 @@ def serve(
 
 
 def _own_stdout() -> IO[bytes]:
-    """The way out; what anything else prints goes nowhere, since it may hold what was asked."""
+    """Return stdout for answers alone; other output goes nowhere, as it may hold a request."""
     out = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -67,7 +67,7 @@ def _bounded() -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold what was asked
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold requests
 
 
 def _tidied(cache: Path) -> None:

@@ -35,14 +35,14 @@ MARK = "<!-- weighbridge: memory of {revision} -->"
 MOST_TEXT = 60_000  # characters
 MOST_LISTED = 5_000  # discussions of one page that are looked through
 SECONDS = 45  # for all of it: looking, posting, reading it back
-MOST_READ = 64  # of them that are read
+MOST_READ = 64  # discussions that are searched for the mark
 COMMIT = re.compile(r"[0-9a-f]{40}")
 RIGHTS = (
     "make one that may write in discussions (of the kind 'write', or fine-grained with that right) "
     "at https://huggingface.co/settings/tokens"
 )
 
-_turn = threading.Lock()  # two clicks at once look one after the other
+_turn = threading.Lock()  # so that two clicks do not both post
 
 
 class Draft(NamedTuple):
@@ -62,7 +62,7 @@ class Posted(NamedTuple):
 
 
 def draft(repo_id: str, revision: str, markdown: str) -> Draft:
-    """The discussion that `markdown` would be. Raises UsageError without a commit."""
+    """Return `markdown` as a discussion. Raises UsageError if `revision` is not a commit."""
     check_repo_id(repo_id)
     if not COMMIT.fullmatch(revision):
         raise UsageError(sentence("post.no_commit", revision=shown(revision)))
@@ -72,7 +72,7 @@ def draft(repo_id: str, revision: str, markdown: str) -> Draft:
 
 
 def post(what: Draft, token: str) -> Posted:
-    """Posts it where no discussion of that revision is. Raises HubError, or UsageError."""
+    """Post a discussion, or find that of the same revision. Raises HubError, or UsageError."""
     _checked(what, token)
     if not _turn.acquire(timeout=SECONDS):
         raise HubError(sentence("post.under_way"), where=what.repo_id)
@@ -92,7 +92,7 @@ def _once(what: Draft, token: str) -> Posted:
         return Posted(earlier, already=True)
     try:
         posted = hub.create_discussion(what.repo_id, what.title, description=what.text)
-    except Exception:  # of the answer, or of reading it back: it may stand there already
+    except Exception:  # while posting or reading back: it may be there already
         earlier = _earlier(hub, what)
         if earlier is None:
             raise
@@ -109,7 +109,7 @@ def _checked(what: Draft, token: str) -> None:
 
 
 def _unmentioned(text: str) -> str:
-    """`text` that calls nobody: @NAME outside of code would send a message to that user."""
+    """Return `text` that mentions nobody: @NAME outside of code would notify that user."""
     lines, fence = [], ""
     for line in text.splitlines():
         opened = re.match(r"`{3,}", line)
@@ -124,7 +124,7 @@ def _unmentioned(text: str) -> str:
 
 
 def _earlier(hub: "HfApi", what: Draft) -> str | None:
-    """The address of a discussion with the mark of this revision."""
+    """Return the address of a discussion with the mark of this revision, None without one."""
     mark = MARK.format(revision=what.revision)
     for num, url in islice(_likely(hub, what), MOST_READ):
         details = hub.get_discussion_details(what.repo_id, num)
@@ -134,8 +134,8 @@ def _earlier(hub: "HfApi", what: Draft) -> str | None:
 
 
 def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
-    """(number, address) of the discussions that may be such: those with the title, and those that
-    this user wrote, since an owner may have given one another title."""
+    """Yield (number, address) of discussions that may have the mark. They have the title, or this
+    user wrote them, since an owner may have changed a title."""
     me = str(hub.whoami().get("name", ""))
     listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
     for count, discussion in enumerate(listed):
@@ -147,7 +147,7 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    """Return a refusal of the Hub in a line that says what to do; the token is in none."""
+    """Raise an error of the Hub as one line that says what to do; the token is in none."""
     from huggingface_hub import errors
 
     try:

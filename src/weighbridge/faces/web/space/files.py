@@ -31,7 +31,7 @@ FILES: Mapping[str, str] = {
 
 
 def write(folder: Path) -> None:
-    """Writes the three files. Raises UsageError where others of these names stand there."""
+    """Write the three files. Raises UsageError if other files of these names exist."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(sentence("space.is_file", path=str(folder)))
     for name, text in FILES.items():

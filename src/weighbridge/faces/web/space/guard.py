@@ -26,9 +26,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BODY = 2 * MIB  # of a request: the largest config.json that we know of is below 1 MB
 MOST_QUERY = 16_384  # characters of an address: every setting is in it
-MOST_CLIENTS = 10_000  # that are remembered
+MOST_CLIENTS = 10_000  # clients whose rates are remembered
 API = r"/gradio_api"
-ASKS = re.compile(rf"/ask|{API}/(call|run|api|queue/join|mcp)\b.*")  # what costs an answer
+ASKS = re.compile(rf"/ask|{API}/(call|run|api|queue/join|mcp)\b.*")  # requests that cost an answer
 POSTED = re.compile(rf"/ask|{API}/((call|run|api)/.+|queue/join/?|cancel|reset/?|mcp\b.*)")
 SHUT = re.compile(
     rf"({API})?/(proxy=|file=|file/|stream/|upload|deep_link|monitoring|vibe|undo-vibe|run-history"
@@ -44,19 +44,19 @@ _FRAMED = {
 HEADERS = [
     (name.lower().encode(), value.encode())
     for name, value in _FRAMED.items()
-    if name != "X-Frame-Options"  # which knows no list of hosts
+    if name != "X-Frame-Options"  # which cannot list hosts
 ]
 
 
 class Rates(NamedTuple):
-    """A bucket for each client: so many at once, filled again at so many a minute."""
+    """A token bucket per client: `burst` requests at once, refilled by `per_minute`."""
 
     burst: int = 60
     per_minute: int = 120
 
 
 class Guard:
-    """Refuses with 404, 405, 413, 414 or 429, and a line that says why."""
+    """A guard that refuses with 404, 405, 413, 414 or 429, and a line that says why."""
 
     def __init__(self, app: App, rates: Rates = Rates()) -> None:  # noqa: B008
         self._app, self._rates = app, rates
@@ -89,9 +89,9 @@ class Guard:
             yield 429, f"more than {rate} requests a minute from one client: wait a little"
 
     def _client(self, scope: Scope) -> str:
-        """Return the address of who asks. A Space stands behind proxies, and each appends the
-        address that it saw: the last that is not of a network of theirs is the client's. What is
-        before that, the client may have written itself."""
+        """Return the client's address. A Space stands behind proxies, and each appends the address
+        that it saw: the last public one is the client's. What is before that, the client may have
+        written itself."""
         forwarded = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
         peer = scope.get("client") or ("", 0)
         return next(_public(forwarded), str(peer[0]))
@@ -127,7 +127,7 @@ def _length(scope: Scope) -> int:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """The body, cut off where it is longer than it may be, whatever its head says."""
+    """Return a `receive` that cuts a body off above MOST_BODY, whatever its headers say."""
     read = 0
 
     async def bounded() -> Message:
@@ -140,8 +140,8 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    """Add the headers that say what a browser may do with an answer: those of the page on one's
-    own machine, but that the Hub may show it in a frame."""
+    """Return a `send` that adds the local page's headers, which restrict what a browser does.
+    Unlike there, the Hub may show the page in a frame."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -152,7 +152,7 @@ def _with_headers(send: Send) -> Send:
 
 
 async def shut(send: Send) -> None:
-    """A websocket, of which we have none."""
+    """Close a websocket: the server has none."""
     await send({"type": "websocket.close", "code": 1008})
 
 

@@ -1,8 +1,8 @@
 """Processes that answer, each one request at a time, each answer with a deadline.
 
 A request that takes too long, or needs too much memory, costs its process and nobody else's answer.
-Requests wait for a free process only so long, and only so many of them: then the server says that
-it is busy.
+At most `waiting` requests wait for a free process, for `patience` seconds: then the server says
+that it is busy.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from weighbridge.base.units import MIB
 from weighbridge.faces.web.asks import taken_token
 
 MOST_ANSWER = 64 * MIB
-FRESH = 300  # seconds that an answer is given again: a branch of the Hub may move
+FRESH = 300  # seconds that an answer is reused: a branch of the Hub may move
 MANY, MOST_KEPT = 128, MIB // 2  # answers that are kept, and bytes of one
 GRACE = 5  # seconds after which a process ends itself, where nobody is left to stop it
 # Of the environment: what the Hub's client, certificates and Python need. Nothing else is handed
@@ -50,8 +50,8 @@ class Limits(NamedTuple):
 
 
 class _RecentAnswers:
-    """The last answers to requests without a token, for some minutes: the form of everybody is
-    alike, and a slider comes by the same places."""
+    """The last answers to requests without a token, for some minutes: everybody's form is the same,
+    and a slider returns to the same values."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -73,7 +73,7 @@ class _RecentAnswers:
 
 
 class Office:
-    """`ask` may be called from many threads."""
+    """A pool of answering processes; `ask` may be called from many threads."""
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
         self.limits = limits
@@ -93,7 +93,7 @@ class Office:
         return home
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to a request; an error that says why where there is none."""
+        """Return the answer to a request, or an error that says why there is none."""
         line = json.dumps(request).encode() + b"\n"
         alike = not request.get("token") and len(line) <= MOST_KEPT
         recent = self._kept.get(line) if alike else None
@@ -109,7 +109,7 @@ class Office:
 
         def answer() -> dict[str, Any]:
             ask = parsed(body)
-            token = taken_token(ask)  # wherever it stands in it: the answer is not given again
+            token = taken_token(ask)  # wherever it is in the ask: the answer is not reused
             return self.ask({"page": ask, "token": token})
 
         return settled(answer)
@@ -126,7 +126,7 @@ class Office:
         if not self._seats.acquire(blocking=False):
             yield None
             return
-        try:  # a seat is for as long as the request is here
+        try:  # a seat is held until the request is answered
             clerk = self._next()
             try:
                 yield clerk
@@ -150,7 +150,7 @@ class Office:
 
 
 class _Clerk:
-    """One process, started when it is first needed and again where it died."""
+    """One process, started when it is first needed and again if it died."""
 
     def __init__(self, home: Path, seconds: int) -> None:
         self._home, self._seconds = home, seconds
@@ -175,7 +175,7 @@ class _Clerk:
         return self._line(process)
 
     def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """Return the line that it answers. Raises TimeoutError, or OSError where it ended."""
+        """Return the line that it answers. Raises TimeoutError, or OSError if it ended."""
         assert process.stdout is not None
         parts: list[bytes] = []
         read = partial(process.stdout.readline, MOST_ANSWER)

@@ -1,4 +1,4 @@
-"""The page before Gradio's server: its files, and what it asks; an ASGI application around another.
+"""The page in front of Gradio's server: its files and its asks; an ASGI application around another.
 
 Gradio's own page is not shown. Open are its API, and the configuration that its clients read first.
 """
@@ -22,7 +22,7 @@ from weighbridge.faces.web.space.guard import App, Receive, Scope, Send
 
 GRADIO = re.compile(r"/config/?|/gradio_api/.*")
 JSON = "application/json"
-FAST = 1  # of gzip: a form of 330 KB becomes 70 KB in some milliseconds
+FAST = 1  # level of gzip: a form of 330 KB becomes 70 KB in some milliseconds
 
 
 class PageApp:
@@ -76,9 +76,9 @@ class PageApp:
 
 
 def is_own(headers: Any) -> bool:
-    """Return whether the page itself sent a request. Browsers say so by themselves, where the
-    connection is safe; else the request's Origin is its Host. A Space stands behind proxies, which
-    may change the Host."""
+    """Return whether the page itself sent a request. Browsers say so in Sec-Fetch-Site if the
+    connection is secure; else the request's Origin must be its Host. A Space stands behind proxies,
+    which may change the Host."""
     site, origin = headers.get("sec-fetch-site"), str(headers.get("origin", ""))
     own = origin.partition("://")[2] == headers.get("host", "-") if site is None else site == OURS
     return bool(own)
