@@ -11,7 +11,7 @@ import os
 
 
 def skill() -> str:
-    """Text of SKILL.md, in the format of Agent Skills (agentskills.io): for agents with a shell."""
+    """Return SKILL.md, in the format of Agent Skills (agentskills.io), for agents with a shell."""
     path = os.path.join(os.path.dirname(__file__), "SKILL.md")
     with open(path, encoding="utf-8") as file:
         return file.read()

@@ -2,9 +2,8 @@
 
     Answers().call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).text
 
-Models are read once for all questions about them (answers.questions.requests). What is wrong
-with the arguments is an answer too, of one line that says what to do next: an agent reads it and
-asks again.
+Models are read once for all questions about them (answers.questions.requests). An error in the
+arguments is an answer too, of one line that says what to do next: an agent reads it and asks again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 Arguments = Mapping[str, Any]
 LONG = ("model", "command", "explain_oom", "text")  # of any length: a config, a launch line, a log
-LONGEST = 200  # characters of another one
+LONGEST = 200  # characters of any other argument
 
 
 class AgentAnswer(NamedTuple):
-    """An answer as an agent reads it, and the same as few numbers; an error has none."""
+    """An answer as text for an agent, and the same as a few numbers; an error has none."""
 
     text: str
     numbers: dict[str, Any] | None = None
@@ -44,8 +43,8 @@ class AgentAnswer(NamedTuple):
 
 
 class Answers:
-    """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
-    of this machine and addresses that are not the Hub's stay unread. `line` writes a request as a
+    """Answers tool calls one after another, and keeps the models that they name. With `hub_only` it
+    reads no files of this machine and no addresses but the Hub's. `line` writes a request as a
     command, for answers that are cut."""
 
     def __init__(
@@ -62,7 +61,7 @@ class Answers:
         self._tools = {tool.name: tool for tool in tools()}
 
     def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
-        """Return what a tool answers; an error is an answer."""
+        """Return the answer of a tool; an error is an answer, too."""
         settled_call = settled(lambda: {"answer": self._called(name, arguments or {})})
         if "error" in settled_call:
             return AgentAnswer(safe_json(f"error: {printable(settled_call['error']['message'])}"))
@@ -97,7 +96,7 @@ class Answers:
         return self._reported(_request(name, settings), form, full=detail == "full")
 
     def _reported(self, request: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer a request, in few words or whole."""
+        """Answer a request, in brief or in full."""
         report = self._requests.report(request)
         if full:
             write = bounded.as_json if form == "json" else bounded.as_markdown
@@ -106,7 +105,7 @@ class Answers:
         return _told(*_brief(report), form)
 
     def _explained(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer why a run was out of memory, in few words or whole."""
+        """Answer why a run was out of memory, in brief or in full."""
         from weighbridge.faces.agents import oom
 
         model, revision = _model(settings.pop("model", None)), settings.pop("revision", None)
@@ -120,7 +119,7 @@ class Answers:
         )
 
     def _weighed(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
-        """Answer about a run file or a text, in few words or whole."""
+        """Answer about a run file or a text, in brief or in full."""
         from weighbridge.faces.agents import runfile
 
         fix = _fixes(settings)
@@ -138,7 +137,7 @@ def _fixes(settings: dict[str, Any]) -> bool:
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
-    """Arguments that say something. Raises UsageError for what the tool has not."""
+    """Return the arguments with a value. Raises UsageError for unknown or too long ones."""
     known = tool.known
     for name in arguments:
         if name in SLOW and name in TABLES.get(tool.name, ()):
@@ -154,7 +153,7 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
 
 
 def _bounded(name: str, value: Any) -> None:
-    """Raises UsageError for a text that is longer than any name."""
+    """Raise UsageError for a text longer than LONGEST, except in arguments of LONG."""
     if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
         raise UsageError(sentence("agent.long", name=name, most=LONGEST, value=shown(value)))
 
@@ -169,7 +168,7 @@ def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
 
 
 def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
-    """A number in place of a text is what it looks like: {"gpu": 4090}."""
+    """Return a value, an integer in place of a text as text: {"gpu": 4090}."""
     whole_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole_number and schema["type"] == "string" else value
 
@@ -183,7 +182,7 @@ def _choice(name: str, value: Any, known: Sequence[str]) -> str:
 
 
 def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The request of `weighbridge run` that the arguments are."""
+    """Return the request of `weighbridge run` for the arguments of a tool."""
     model = settings.pop("model", None)
     if model is None and "command" not in settings:
         raise UsageError(sentence("agent.no_model"))
@@ -191,8 +190,8 @@ def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spoken(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str, Any]:
-    """The request that a question in words is, on the device that was named beside it. Raises
-    UsageError for arguments of files."""
+    """Return a question in words as a request, on the device that the other arguments name. Raises
+    UsageError for arguments that only files take."""
     beside = {name: value for name, value in settings.items() if name != "text"}
     for name in ("model", "fix"):
         if beside.pop(name, False):
@@ -201,7 +200,7 @@ def _spoken(question: asked.AskedQuestion, settings: dict[str, Any]) -> dict[str
 
 
 def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
-    """The request about a model and others beside it. Raises UsageError for what are no names."""
+    """Return the request for several models at once. Raises UsageError if they are no names."""
     if not isinstance(others, list):
         raise UsageError(sentence("agent.together", value=shown(others)))
     for other in others:
@@ -211,7 +210,7 @@ def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
 
 
 def _model(model: Any) -> Any:
-    """A reference; or a config, as text or as an object."""
+    """Return a reference as it is, and a config, as text or as an object, under "config"."""
     if isinstance(model, str) and model.lstrip().startswith("{"):
         try:
             model = strict_json(model.encode(errors="surrogatepass"), MAX_LINE, constants=True)
@@ -272,7 +271,7 @@ def _text(name: str, filters: dict[str, Any]) -> str:
 
 
 def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
-    """Filters of a list, each of the type that its schema says. Raises UsageError."""
+    """Return the filters of a list, checked against the types of its schema. Raises UsageError."""
     schema = next(tool.schema for tool in tools() if tool.name == name)
     for key, value in filters.items():
         declared = schema["properties"][key]
@@ -286,7 +285,7 @@ def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Settings of a tool that its schema leaves out, or those that a pattern matches."""
+    """Return settings of a tool: those that its schema leaves out, or a pattern's matches."""
     if "task" not in asked:
         raise UsageError(sentence("agent.which_tool"))
     pattern = _text("pattern", asked).lower().replace("-", "_")
@@ -307,4 +306,4 @@ LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
     "models": _models,
     "settings": _settings,
 }
-assert not OUTPUT.keys() & FIT.keys()  # no setting hides behind an argument of ours
+assert not OUTPUT.keys() & FIT.keys()  # no argument of ours hides a setting

@@ -1,4 +1,4 @@
-"""An answer in few words and few numbers: what an agent reads in place of a report.
+"""An answer in brief: the few words and numbers that an agent reads instead of a report.
 
 The words are those of the first screen (faces.view), verdict first, without its pictures. The
 numbers are the report's own; `answer` is the verdict in one sentence, for clients that show an
@@ -40,7 +40,7 @@ from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
-ROWS = 20  # of a list
+ROWS = 20  # rows of a list
 WARNINGS = 5
 ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
 LAUNCH = ("launch", "launch_note")
@@ -48,7 +48,7 @@ EN = words_in("en")
 
 
 def text(page: Screen) -> str:
-    """The first screen as a few lines of Markdown."""
+    """Return the first screen as a few lines of Markdown."""
     head = f"**{_line(page.title)}**"
     sections = [
         "\n".join(line for block in part for line in _lines(block)) for part in page.sections
@@ -61,7 +61,7 @@ def text(page: Screen) -> str:
 
 
 def _line(words: str) -> str:
-    """A line that may hold names of strangers. An option of ours is called as the tool has it."""
+    """Return a text as one line of safe Markdown, with the tool's argument for `--details`."""
     return safe_markdown(one_line(words)).replace("--details", "detail: full")
 
 
@@ -104,7 +104,7 @@ def _rows(block: Grid) -> Iterator[str]:
 
 
 def _bounded(block: Grid) -> Grid:
-    """A grid with cells of a bounded length: they may hold names of strangers."""
+    """Return a grid with cells of bounded length, since they may hold strangers' names."""
     rows = tuple(
         tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
     )
@@ -144,12 +144,12 @@ def _numbers(report: Report, page: Screen) -> Numbers:
 
 
 def numbers_told(numbers: Numbers) -> Numbers:
-    """Leave out the numbers that say nothing: null, and empty lists and objects."""
+    """Return the numbers without the empty ones: null, and empty lists and objects."""
     return {name: value for name, value in numbers.items() if value not in (None, [], {})}
 
 
 def _active(report: Report) -> int | None:
-    """Return the parameters that a token meets, where they are not all of the model's."""
+    """Return the parameters active per token, None if these are all."""
     facts = report.model
     return None if facts.active_parameters == facts.parameters else facts.active_parameters
 
@@ -181,19 +181,19 @@ def _judged(report: Report) -> Numbers:
 
 
 def _share(verdict: Verdict) -> float | None:
-    """The share of the estimate's range that fits, where the verdict is open."""
+    """Return the share of the estimate's range that fits, None unless the verdict is open."""
     open_ = verdict.fits == "unknown" and verdict.share_that_fits is not None
     return round(verdict.share_that_fits or 0, 2) if open_ else None
 
 
 def _parts(page: Screen) -> Numbers:
-    """List what fills the card, as the bar has it."""
+    """Return the bytes of what fills the card, by the bar's parts."""
     bar = next((b for b in page.blocks if isinstance(b, Bar)), None)
     return {} if bar is None else {part.name: part.nbytes for part in bar.segments}
 
 
 def _host(report: Report) -> int | None:
-    """Say what the machine's own memory needs at most, as expected."""
+    """Return the expected bytes that the host needs at most, None if no device is a host."""
     hosts = [d for d in report.devices if d.kind == "host" and d is not fullest(report)]
     return max((p.needed.expected for d in hosts for p in d.phases), default=None)
 
@@ -203,13 +203,13 @@ def _refused(report: Report) -> bool:
 
 
 def _changes(remedies: Sequence[Remedy]) -> list[Numbers]:
-    """The cheapest first. The first of which there is a line to paste has it."""
+    """Return the changes, cheapest first. Only the first with a line to paste has that line."""
     pasted = next((r for r in remedies if r.paste), None)
     return [_change(r, line=r is pasted) for r in remedies]
 
 
 def _change(remedy: Remedy, *, line: bool) -> Numbers:
-    """Arguments to ask again with, and what they cost."""
+    """Return the arguments to ask again with, and what they cost."""
     numbers: Numbers = {
         "arguments": dict(remedy.change),
         "fits": remedy.fits,
@@ -233,7 +233,7 @@ def of_fit(fit: Fit) -> tuple[str, Numbers]:
 
 
 def of_services(services: Services) -> tuple[str, Numbers]:
-    """Several models on the same cards: whether all fit, what each holds, and what it leaves."""
+    """Return the text and numbers of models that share cards: fits, bytes held, bytes left."""
     page = together_screen(services)
     sentences = [cell.text for cell in getattr(page.blocks[0], "lines", ())]
     numbers: Numbers = {
@@ -286,7 +286,7 @@ def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
 
 
 def _solved(solved: Solved) -> Numbers:
-    """Say what was sought, and the arguments that fit when they are asked again."""
+    """Return the value that was sought, and the arguments that fit if asked again."""
     numbers: Numbers = {solved.unknown: solved.value}
     return {**numbers, "arguments": dict(solved.workload)} if solved.workload else numbers
 
@@ -306,7 +306,7 @@ def _question(question: Question, *, line: bool) -> Numbers:
 
 
 def of_settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Tell settings, a line each: the name, what it takes, and its sentence."""
+    """Return settings, one per line: the name, its type or choices, and its sentence."""
     return "\n".join(
         f"- {name} ({'|'.join(map(str, schema.get('enum', ()))) or schema['type']}): "
         f"{schema['description']}"
@@ -369,7 +369,7 @@ def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
     more = ""
     if ranks.candidates == len(
         ranks.rows
-    ):  # else how many fit is not known: the first were looked for
+    ):  # else only the first were estimated, and the number that fit is unknown
         numbers["fitting"] = len(ranks.fitting)
         more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
     return text(ranking(ranks)._replace(footer=())) + more, numbers

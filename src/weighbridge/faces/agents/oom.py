@@ -24,7 +24,7 @@ CHANGES = 3
 
 
 def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
-    """Answer about a message. Raises UsageError for arguments that are of another question."""
+    """Return what a message says. Raises UsageError for arguments of another question."""
     wrong = next((name for name in NOT_OURS if name in arguments), None)
     if wrong is not None:
         raise UsageError(sentence("agent.ended", name=ARGUMENT, wrong=wrong))
@@ -37,7 +37,7 @@ def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) ->
 
 
 def _task(about: str | None) -> dict[str, str]:
-    """Read what `for` says of a run."""
+    """Return the task or method that `for` names."""
     if about is None:
         return {}
     if about not in ABOUT:
@@ -70,7 +70,7 @@ def _change(remedy: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def whole(oom: Oom, form: str) -> str:
-    """All that is known; without the estimate where there is no room for it."""
+    """Return the whole answer, without its estimate if it would be longer than MOST."""
     if form != "json":
         look = RenderOptions(details=True, explain=True)
         return draw(view(oom, look), form, look)[:MOST]

@@ -20,14 +20,14 @@ NAME = "the text"
 
 
 def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
-    """Read a text and weigh its runs. Raises UsageError for what no kind tells."""
+    """Read a text and weigh its runs. Raises UsageError if it is of no kind that we read."""
     typed = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
     text, model = arguments.get(TEXT), typed.pop("model", None)
     if not isinstance(text, str):
         raise UsageError(sentence("agent.text", name=TEXT))
     try:
         file = read(text, NAME, arguments.get(KIND))
-    except UsageError as error:  # an option of ours is called as the tool has it
+    except UsageError as error:  # it names the tool's argument, not our option
         if "option" not in error.values:
             raise
         line = sentence(error.key, **{**error.values, "option": KIND})
@@ -36,7 +36,7 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
 
 
 def brief(weighed: WeighedFile, *, fix: bool) -> tuple[str, dict[str, Any]]:
-    """Return the answer in few lines and as few numbers; with `fix` the change of the file."""
+    """Return the answer as a few lines and numbers; with `fix` also the file's diff."""
     body = weighed.to_dict()
     runs = [_run(run) for run in body["runs"]]
     numbers: dict[str, Any] = {"kind": weighed.file.kind, "fits": weighed.fits, "runs": runs}

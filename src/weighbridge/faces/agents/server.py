@@ -63,7 +63,7 @@ class _Lane:
 
 
 def serve(answers: Answers, names: tuple[str, ...] = ()) -> None:
-    """Serves until the client is gone. `names`: of the tools to offer, where not all."""
+    """Serve until the client is gone. `names` are the tools to offer, all if empty."""
     server = _server(answers, tuple(t for t in tools() if not names or t.name in names))
     _quiet()
     with suppress(BrokenPipeError):
@@ -71,8 +71,8 @@ def serve(answers: Answers, names: tuple[str, ...] = ()) -> None:
 
 
 def _quiet() -> None:
-    """Ctrl-C ends the process as it ends `cat`; the SDK's reader would wait for a further line. Its
-    words on stderr are for those who mend servers."""
+    """Let Ctrl-C end the process, as it ends `cat`; the SDK's reader would wait for a further line.
+    Drop the SDK's logs and warnings, which are for those who mend servers."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
@@ -126,7 +126,7 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
 def _first_generation(
     listed: Callable[..., Awaitable[Any]], called: Callable[..., Awaitable[Any]]
 ) -> "Server[Any]":
-    """The same for the SDK's version 1, which wraps results and checks nothing of them."""
+    """Return a server of the SDK's version 1, which wraps results and does not check them."""
     from mcp import types
     from mcp.server.lowlevel import Server
 
@@ -158,7 +158,7 @@ def _sent(kind: str, body: dict[str, Any]) -> Any:
 
 
 def _described(tool: Tool) -> dict[str, Any]:
-    """A tool as the protocol lists it. It changes nothing, here or elsewhere."""
+    """Return a tool as the protocol lists it. It changes nothing, here or elsewhere."""
     return {
         "name": tool.name,
         "title": tool.title,
@@ -175,7 +175,7 @@ def _described(tool: Tool) -> dict[str, Any]:
 
 
 def _result(answer: AgentAnswer) -> dict[str, Any]:
-    """An answer as the protocol sends it: text, the same as numbers, or an error to read."""
+    """Return an answer as the protocol sends it: text and numbers, or an error to read."""
     content: dict[str, Any] = {
         "content": [{"type": "text", "text": answer.text}],
         "isError": answer.failed,

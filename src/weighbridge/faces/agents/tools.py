@@ -27,14 +27,14 @@ PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its 
     "flag": {"type": "boolean"},
     "words": {"type": "array", "items": TEXT},
 }
-SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
+SLOW = ("exact",)  # runs torch for minutes: only the command line has it
 FORMS = ("markdown", "json")
 DETAILS = ("short", "full")
 
 
 class Tool(NamedTuple):
-    """`schema` is what every session reads; `known` has all arguments that are taken, where they
-    are more. `sources`: whether it may read the Hub, files and addresses that are named."""
+    """A tool. `schema` is what every session reads; `more` are arguments that it takes besides.
+    `sources`: whether it may read the Hub, files and addresses that are named."""
 
     name: str
     title: str
@@ -116,7 +116,7 @@ def settings_of(task: str) -> dict[str, Schema]:
 
 
 def of_pipelines(task: str) -> dict[str, Schema]:
-    """Return the settings that a tool takes for a pipeline of pictures or video alone."""
+    """Return the settings that a tool takes only for a pipeline of pictures or video."""
     asked = OF_PIPELINES.get(task)
     more = {} if asked is None else settings_of(asked)
     return {
@@ -147,7 +147,7 @@ def _weighed() -> dict[str, Schema]:
 
 
 def _task(name: str, title: str, description: str, *required: str) -> Tool:
-    """A question about a model: its schema has the common settings, and the others are taken."""
+    """Return a tool about a model: its schema has the common settings; it takes the others, too."""
     beside = {"revision": REVISION, "command": COMMAND}
     described = {key: beside[key] for key in BESIDE[name]}
     of_task = OWN.get(name, {})
