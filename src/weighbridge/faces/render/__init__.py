@@ -2,9 +2,9 @@
 
     json, quiet             of the answer itself (data.py)
     human, markdown, html   of its screen (weighbridge.faces.view), which holds all words
-    bounded.py              the whole answer within so many characters, for agents
+    bounded.py              the whole answer within 40,000 characters, for agents
 
-`RENDERERS` names the module of each format; a renderer is imported when it is asked for.
+`RENDERERS` names the module of each format; a renderer is imported when it is first used.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """The whole answer, within a bound: clients cut what is longer, or refuse it.
 
-A report that is too long loses what is least asked for, and says in `left_out` what that was.
+A report that is too long loses its least needed parts, and lists them in `left_out`.
 """
 
 import json
@@ -18,7 +18,7 @@ Body = dict[str, Any]
 
 
 def as_markdown(answer: Report | Fit, line: str = "") -> str:
-    """Every component, phase and device as tables. `line` is the command that asks the same."""
+    """Return all components by phase and device, as tables. `line` is the command for the same."""
     look = RenderOptions(details=True)
     text = render(answer, "markdown", look)
     if len(text) <= MOST:
@@ -30,8 +30,8 @@ def as_markdown(answer: Report | Fit, line: str = "") -> str:
 
 
 def as_json(answer: Report | Fit, line: str = "") -> str:
-    """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
-    prints all where `line` is the one that asks the same."""
+    """Return the JSON report (docs/report.md), or as much as fits, with the command that prints all
+    of it. `line` is the command for the same answer, "" if there is none."""
     whole = {"whole": f"{line} --json"} if line else {}
     left: list[str] = []
     body = answer.to_dict()
@@ -52,7 +52,7 @@ def dumped(body: Any) -> str:
 
 
 def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
-    """An answer with each report in it changed: itself, or the reports of its questions."""
+    """Return an answer with each report in it changed: itself, or those of its questions."""
     if "questions" not in body:
         return change(body)
     questions = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
@@ -60,7 +60,7 @@ def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
 
 
 def _asked_alone(body: Body) -> Body:
-    """An answer of `fit` with the report of its own question alone, and with all verdicts."""
+    """Return an answer of `fit` with only the report of its own question, and all verdicts."""
     if "questions" not in body:
         return body
     about = question_of(body["for"])
@@ -71,7 +71,7 @@ def _asked_alone(body: Body) -> Body:
 
 
 def _fullest_alone(body: Body) -> Body:
-    """Reports with their fullest accelerator and their host alone."""
+    """Return reports with only their fullest accelerator, and their host."""
 
     def change(report: Body) -> Body:
         gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
@@ -83,7 +83,7 @@ def _fullest_alone(body: Body) -> Body:
 
 
 def _peaks_alone(body: Body) -> Body:
-    """Reports with the phase of each device's peak alone."""
+    """Return reports with only the phase of each device's peak."""
 
     def change(report: Body) -> Body:
         return {
@@ -98,7 +98,7 @@ def _peaks_alone(body: Body) -> Body:
 
 
 def _bare(body: Body) -> Body:
-    """Reports whose components have no arithmetic and no sources."""
+    """Return reports whose components have no arithmetic and no sources."""
 
     def change(report: Body) -> Body:
         return {**report, "devices": [_without(d) for d in report["devices"]]}

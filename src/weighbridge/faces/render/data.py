@@ -23,8 +23,8 @@ def json_text(body: Any) -> str:
 
 
 def quiet(answer: "Report | Fit | Services") -> str:
-    """Return one line: the bytes of a report's peak, as expected; of `fit` its verdict, which the
-    exit code is about: yes, no or unknown."""
+    """Return one line: the expected bytes of a report's peak; for `fit` the verdict that the exit
+    code is about: yes, no or unknown."""
     from weighbridge.memory.report import Report
 
     if isinstance(answer, Report):
@@ -33,7 +33,7 @@ def quiet(answer: "Report | Fit | Services") -> str:
 
 
 def several(answers: "Sequence[Report | Fit]", form: str) -> str:
-    """Return several answers in one form: in JSON a list of what each alone would be."""
+    """Return several answers in one form; in JSON as a list of their reports."""
     if form == "json":
         return json_text([answer.to_dict() for answer in answers])
     return "".join(quiet(answer) for answer in answers)

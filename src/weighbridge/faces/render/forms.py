@@ -1,4 +1,4 @@
-"""The forms that an answer has by itself: `print(report)`, and what a notebook shows of it.
+"""The forms that an answer has by itself: `print(report)`, and its display in a notebook.
 
 Records of answers import no renderer: they find these functions by name
 (`weighbridge.memory.report.Shown`).
@@ -26,14 +26,14 @@ def text(answer: "Answer") -> str:
 
 
 def markdown(answer: "Answer") -> str:
-    """Draw an answer as Markdown, a report without the lines that tell an issue's readers the
-    question."""
+    """Draw an answer as Markdown, a report without the lines that repeat the question for readers
+    of an issue."""
     screen = _screen(answer)
     return draw(screen._replace(brief=()) if isinstance(answer, Report) else screen, "markdown")
 
 
 def html(answer: "Answer") -> str:
-    """Draw a report or a message as part of a page, a report with its charts; others as a page."""
+    """Draw a report (with charts) or a message as part of a page; other answers as a whole page."""
     if isinstance(answer, Fit) or hasattr(answer, "runs"):
         return draw(_screen(answer), "html")
     from weighbridge.faces.charts import notebook
@@ -43,7 +43,7 @@ def html(answer: "Answer") -> str:
 
 
 def _screen(answer: "Answer") -> "Screen":
-    """Return the screen of an answer; those about texts are imported with their own."""
+    """Return the screen of an answer; that of a text is imported only when it is drawn."""
     look = RenderOptions()
     if isinstance(answer, Report | Fit):
         return screen_of(answer, look)

@@ -1,7 +1,7 @@
 """A screen in HTML: the verdict, a bar to scale, tables. No script, nothing from elsewhere.
 
-A notebook has the part alone; `--format html` a whole page. Text has the page's own colour; the
-bar's colours are told apart on white and on black, and its words stand below it.
+A notebook shows only the part; `--format html` prints a whole page. Text has the page's own colour;
+the bar's colours are distinct on white and on black, and its legend is below it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -95,7 +95,7 @@ def _colors(block: Bar) -> Iterator[str]:
 
 
 def _rectangles(block: Bar) -> Iterator[str]:
-    """Segments to scale, the room that is left, and a line where the capacity ends."""
+    """Yield the segments to scale, the room that is left, and a line at the capacity."""
     scale = max(block.total, block.capacity or 0, 1)
     done = 0
     for segment, color in zip(block.segments, _colors(block), strict=True):
@@ -136,7 +136,7 @@ def _grid(block: Grid) -> Iterator[str]:
 
 
 def _heads(block: Grid, shown: Iterable[int]) -> Iterator[str]:
-    """A column without a name has no head: a screen reader would announce nothing."""
+    """Yield the heads; a column without a name has none for a screen reader to announce."""
     for i in shown:
         name = "th" if block.columns[i].head else "td"
         yield f"<{name}{_right(block, i)}>{escape(block.columns[i].head)}</{name}>"

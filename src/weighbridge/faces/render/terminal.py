@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WIDE = 80  # columns that a headline and a bar take at most
 BAR = 40  # columns of a bar at most, and at least
 LEAST = 10
-NARROW = 60  # columns below which a grid leaves out no more: numbers are not cut short
+NARROW = 60  # columns below which a grid drops no more columns: numbers are not cut
 INDENT = "  "
 COLORS = {"yes": "bold green", "tight": "bold yellow", "no": "bold red", "unknown": "bold yellow"}
 TONES = {"": "", "strong": "bold", "dim": "dim"}
@@ -110,7 +110,7 @@ def drawn(block: Block, page: TerminalPage) -> Iterator[str]:
 
 
 def _headline(block: Headline, page: TerminalPage) -> Iterator[str]:
-    """The verdict on the left, its figures on the right; below it where there is no room."""
+    """Yield the verdict on the left, its figures on the right, or below if there is no room."""
     sign = "" if block.mark is None else f"{page.signs.marks[block.mark]} "
     style = "bold" if block.mark is None else COLORS[block.mark]
     left, wide = f"{sign}{block.verdict}", min(page.width, WIDE)
@@ -137,7 +137,7 @@ def _bar(block: Bar, page: TerminalPage) -> Iterator[str]:
 
 
 def _filled(block: Bar, size: int, page: TerminalPage) -> str:
-    """The bar in `size` columns, with a sign where the capacity ends."""
+    """Return the bar in `size` columns, with a sign where the capacity ends."""
     signs = page.signs
     scale = max(block.total, block.capacity or 0, 1)
     room = size - (block.capacity is not None)
@@ -187,7 +187,7 @@ def _grid(block: Grid, page: TerminalPage) -> Iterator[str]:
 
 
 def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[str, str]]:
-    """Texts and styles of a row; where others of its column have a mark, it has room for one."""
+    """Return texts and styles of a row, with room for a mark in columns that have marks."""
     texts = []
     for index, cell in enumerate(row):
         column = [other[index] for other in block.rows]
@@ -201,14 +201,14 @@ def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[
 
 
 def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
-    """Fill a number from the left to the width of its column, so that numbers end below one
-    another."""
+    """Return a number padded on the left to its column's width, so that numbers are aligned at the
+    right."""
     wide = max(cells(other.text) for other in column)
     return " " * (wide - cells(text)) + text if how.right and text else text
 
 
 def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: TerminalPage) -> list[int]:
-    """The columns that there is room for, and that hold something."""
+    """Return the indices of the columns that hold something and for which there is room."""
     shown = [i for i in range(len(block.columns)) if any(row[i][0].strip() for row in rows)]
     while True:
         last = max(shown, key=lambda i: (block.columns[i].rank, i))
@@ -260,8 +260,8 @@ def _row(
         yield line.rstrip()
 
 
-# Widths and line breaks. The rules are those of rich's `Text` (rich 15, text.py, _wrap.py), which a
-# test breaks lines beside ours with: rich takes longer to import than a load takes to answer
+# Widths and line breaks. The rules are those of rich's `Text` (rich 15, text.py, _wrap.py), and a
+# test compares the two: rich takes longer to import than a load takes to answer
 
 
 class Styled(NamedTuple):
@@ -277,8 +277,8 @@ class Styled(NamedTuple):
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most `width`, broken before words; words that are longer behind a comma, where
-    they have one, and within."""
+    """Return lines of at most `width` columns, broken before words; longer words are broken after a
+    comma if they have one, else within."""
     width = max(1, width)
     if cells(text) <= width:
         return [text]
@@ -315,7 +315,7 @@ def _pieces(word: str, width: int) -> Iterator[str]:
 
 
 def cells(text: str) -> int:
-    """Columns of a terminal that `text` takes: some signs of other scripts take two, or none."""
+    """Return the columns that `text` takes: some signs of other scripts take two, or none."""
     if SINGLE.issuperset(text):
         return len(text)
     from rich.cells import cell_len
