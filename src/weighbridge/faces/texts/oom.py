@@ -32,13 +32,13 @@ SHELL = (
     *("export ", "nvidia-smi", "docker ", "sudo ", "cmake ", "rocm-smi", "npu-smi", "ollama "),
     *("vllm ", "python ", "llama-server "),
 )
-LOADERS = ("llama.cpp", "mlx")  # of what they allocate, a message has the weights
-LEAST = 200  # a part of less than so small a share of the device is not drawn
-TOLD = 2  # further causes
+LOADERS = ("llama.cpp", "mlx")  # their messages count only the weights as allocated
+LEAST = 200  # a part below 1/LEAST of the device is not drawn
+TOLD = 2  # further causes that are shown
 
 
 def view(oom: Oom, look: RenderOptions) -> Screen:
-    """The screen of an answer, for any renderer."""
+    """Return the screen of an answer, for any renderer."""
     words = words_in(look.lang, "oom", unit=look.unit)
     answer: Section = (_headline(oom, words), *_bar(oom, words), *_beside(oom, words))
     most = None if look.details else SHOWN
@@ -60,7 +60,7 @@ def view(oom: Oom, look: RenderOptions) -> Screen:
 
 
 def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
-    """Yield the sizes of the model that were compared, as people multiply."""
+    """Yield the sizes of the model that match the message, as products."""
     texts = [
         f"{m.component}: {printable(m.formula)} = {words.size(m.nbytes)}" for m in oom.explained
     ]
@@ -69,7 +69,7 @@ def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
 
 
 def _read(reading: OomReading, words: Words) -> Grid:
-    """Every figure of the message, by its name in the JSON form."""
+    """Return a table of every figure of the message, by its name in the JSON form."""
     rows = []
     for name, value in reading.parsed.items():
         if value is not None and not isinstance(value, list):
@@ -109,8 +109,8 @@ def _why(oom: Oom, words: Words) -> str:
 
 
 def _of_each_token(oom: Oom, words: Words) -> dict[str, str]:
-    """Return what a token of a request takes, and what is lacking for all of them; nothing where
-    the message does not say."""
+    """Return the KV cache per token, and what is lacking for the whole context; nothing if the
+    message does not say."""
     needed, there = oom.reading.size("needed_kv"), oom.reading.size("available_kv")
     tokens = oom.parsed.get("max_model_len")
     if not needed or there is None or not tokens:
@@ -126,7 +126,7 @@ def _counts(oom: Oom) -> dict[str, str]:
     return counts
 
 
-FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all is known
+FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first with all figures known is shown
     ("figures.kv", {"needed": "needed_kv_bytes", "there": "available_kv_bytes"}),
     ("figures.tokens", {"asked": "max_model_len", "there": "max_tokens"}),
     (
@@ -157,7 +157,7 @@ def _figures(reading: OomReading, words: Words) -> str:
 
 
 def _bar(oom: Oom, words: Words) -> Iterator[Bar]:
-    """Yield the bar of what the message says of the device, where it says enough."""
+    """Yield the bar of what the message says of the device, if it says enough."""
     reading = oom.reading
     capacity = reading.size("capacity") or reading.size("allowed")
     parts = list(_parts(reading))
@@ -193,7 +193,7 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
 
 
 def _beside(oom: Oom, words: Words) -> Iterator[Block]:
-    """Yield the sentences on what the model tells, and on other causes that are possible."""
+    """Yield the sentences on what the model explains, and on other possible causes."""
     sentences: list[str] = []
     for match in oom.explained:
         sentences += _match(oom, match, words)
@@ -232,7 +232,7 @@ def _change(change: Change, words: Words) -> Iterator[Block]:
 
 
 def _does(change: Change, words: Words) -> str:
-    """Say what a change sets, in words: each setting with its new value."""
+    """Return in words what a change sets: each setting with its new value."""
     changes = []
     for name, value in change.change.items():
         key = f"do.{name}" if f"do.{name}" in words.sentences else "do.other"
@@ -246,7 +246,7 @@ def _language(paste: str) -> Any:
 
 
 def _program(oom: Oom, words: Words) -> str:
-    """Tell which program wrote the message, with the releases that word it so: torch-2.2..2.3,
+    """Return the program that wrote the message, with the releases of that wording: torch-2.2..2.3,
     torch-2.4.."""
     program = words(f"tool.{oom.reading.tool}")
     first, dots, last = oom.wording.removeprefix("torch-").partition("..")

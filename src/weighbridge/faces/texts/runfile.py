@@ -35,12 +35,12 @@ from weighbridge.memory.report import Report
 from weighbridge.workload.train import LEARNS
 
 LONGEST = 48  # characters of a value that is shown
-ASKS = frozenset(("to_type", "to_type.lacking"))  # keys of what says which command asks for sure
-COMMAND = 400  # of a launch line, which a script may be
+ASKS = frozenset(("to_type", "to_type.lacking"))  # keys of sentences with a command to type
+COMMAND = 400  # characters of a launch line, which may be a whole script
 
 
 def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
-    """The screen of an answer, for any renderer."""
+    """Return the screen of an answer, for any renderer."""
     words = words_in(look.lang, unit=look.unit)
     screens = [
         _run(each, answer, words, look) for each in answer.runs if not _only_said(each, answer)
@@ -67,7 +67,7 @@ def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen: 
 
 
 def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
-    """Tell whether there is nothing to a run but what is explained above it."""
+    """Return whether a run has nothing to show but what is explained above it."""
     run = weighed.run
     if run.model and not ASKS.isdisjoint(keys_of(run.refused)):
         return False
@@ -107,7 +107,7 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
 
 
 def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
-    """Return the report with changes as keys of the file: who has one runs no script of ours."""
+    """Return the report with changes as keys of the file: its user runs no script of ours."""
     if run.task != "train" or run.command or run.settings.get("method") in LEARNS:
         return report
     changes, read = [], {one.key.lstrip("-") for one in run.understood}
@@ -122,22 +122,22 @@ def _in_its_keys(report: Report, run: PlannedRun, file: RunFile) -> Report:
 
 
 def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:
-    """Yield the lines by which a batch script asks Slurm for enough, where it does not: those of
-    `weighbridge sbatch`."""
+    """Yield the lines by which a batch script would request enough from Slurm, unless it fits:
+    those of `weighbridge sbatch`."""
     if report.verdict is None or report.verdict.fits == "yes":
         return
     try:
         job = asked(text)
         advised = advice(job, report) if job.cards else None
-    except UsageError:  # no batch script, or one whose lines are told as not read
+    except UsageError:  # no batch script, or its lines are reported as not read
         return
     if advised is not None and advised.lines:
         yield (Paste(words("runfile.asks"), "\n".join(advised.lines)),)
 
 
 def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:
-    """Yield what the log says beside what is predicted, a row a part; and that the log `counts`,
-    where it is far from that."""
+    """Yield the log's sizes next to the predicted ones, one row per part. With `counts` a note adds
+    that the log decides, as the prediction is far off."""
     if not parts:
         return
     heads = words.each("runfile.head.part", "runfile.head.measured", "runfile.head.predicted")
@@ -156,10 +156,10 @@ def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) ->
 
 
 def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
-    """Yield what was understood of a run: its keys as the file writes them, and the defaults of
-    the program that reads it. With `full` each stands with its line."""
+    """Yield what was understood of a run: its keys as the file writes them, and the defaults of the
+    program that reads it. With `full` each has its line number."""
     heading = words("runfile.read")
-    # A key may decide several settings, and is one key of the file
+    # A key that decides several settings is listed once
     known = tuple({(u.file, u.line, u.key, str(u.value)): u for u in run.understood}.values())
     if full and known:
         heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
