@@ -14,7 +14,7 @@ FORMS = (".svg", ".png", ".html")
 
 
 def notebook(report: "Report") -> str:
-    """The stacked bars of one report and their table, folded up, to stand below its screen."""
+    """Return a report's stacked bars and their table, folded up, to show below its screen."""
     from weighbridge.faces.charts.reports import bars
     from weighbridge.faces.charts.svg import part
 
@@ -22,7 +22,7 @@ def notebook(report: "Report") -> str:
 
 
 def ready(form: str) -> None:
-    """Raises UsageError where a file of that form cannot be drawn here."""
+    """Raise UsageError if a file of that form cannot be drawn here."""
     if form == ".png":
         from weighbridge.faces.charts.svg import ready as png_ready
 
@@ -30,7 +30,7 @@ def ready(form: str) -> None:
 
 
 def drawn(figure: "Figure", form: str) -> bytes:
-    """The content of a file whose name ends in one of FORMS."""
+    """Return the content of a file whose name ends in `form`, one of FORMS."""
     if form == ".png":
         from weighbridge.faces.charts.svg import png
 

@@ -1,4 +1,4 @@
-"""Horizontal bars: one row a phase, one group a device, its memory as a dashed line."""
+"""Horizontal bars: one row per phase, one group per device, its memory as a dashed line."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ THICK, ROW = 22, 40
 GUTTER = 280  # pixels of labels, at most
 GROUP = 13  # size of a group's name
 GAP = 1.5  # between segments
-CUT_END = 28  # pixels at the end of an axis where no words stand: a bar may be cut there
+CUT_END = 28  # pixels at the end of an axis without text: a bar may be cut there
 MARK = 16  # pixels of a verdict's sign
 MARKS = {  # drawn, as not every font has them: in a square of 9
     "yes": "m0 5l3.5 4l5.5-9",
@@ -22,7 +22,7 @@ PEN = ' fill="none" stroke-width="1.8"'
 
 
 class RowPositions:
-    """Pixels at which rows begin, end and stand."""
+    """The pixels between which bars are drawn, and the pixel of each value."""
 
     def __init__(self, canvas: Canvas, plot: Bars) -> None:
         self.canvas, self.plot = canvas, plot
@@ -65,7 +65,7 @@ def _group(rows: RowPositions, group: BarGroup, top: float) -> None:
     if group.label:
         words = cut(group.label, GROUP, WIDE - 2 * MARGIN, bold=True)
         wide = width(words, GROUP, bold=True)
-        canvas.rect(MARGIN, top + 3, (wide + 6, 18), "page")  # the grid ends at words
+        canvas.rect(MARGIN, top + 3, (wide + 6, 18), "page")  # grid lines stop at text
         canvas.text(MARGIN, top + 17, words, size=GROUP, bold=True)
     if group.limit is not None:
         _band(rows, group.limit, first, first + ROW * len(group.bars) - 4)
@@ -121,14 +121,14 @@ def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> N
 
 
 def _cut_off(canvas: Canvas, x: float, y: float) -> None:
-    """Two gaps near the end of a bar that is longer than the axis."""
+    """Draw two gaps near the end of a bar that is longer than the axis."""
     for back in (14, 22):
         ends = [(x - back + 4, y - 2), (x - back - 4, y + THICK + 2)]
         canvas.line(ends, "edge", ' stroke-width="3.5"')
 
 
 def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, float]]:
-    """The room of a segment for words: beside the line of memory, which crosses it."""
+    """Yield (x, width) of the room for text in a segment, on both sides of the memory line."""
     if line is None or not x < line < x + wide:
         yield x, wide
         return
@@ -137,7 +137,7 @@ def _free(x: float, wide: float, line: float | None) -> Iterator[tuple[float, fl
 
 
 def _inside(canvas: Canvas, place: tuple[float, float, float], text: str, style: int) -> bool:
-    """Words upon a segment, on a plate without pattern; False where there is no room."""
+    """Write text on a segment, on a plate without pattern; return False if there is no room."""
     x, y, wide = place
     taken = width(text, SMALL)
     if not text or taken + 12 > wide:

@@ -1,4 +1,4 @@
-"""Elements of a picture, written down: names are strangers', so every text is escaped here.
+"""Elements of a picture as SVG text; names come from strangers, so every text is escaped here.
 
 Each element has its light colour as an attribute, which every reader of SVG obeys, and a class, by
 which a style sheet gives the dark one. Ids carry a digest of the picture, so that several pictures
@@ -16,11 +16,11 @@ from weighbridge.faces.charts.palette import PAINTS, PATTERNS
 
 ID = "@picture@"  # stands for the id until the picture is whole
 CAP = 4  # half the height of a whisker's ends
-FONTS = (  # those of Chinese signs stand behind the others, as they hold Latin ones too
+FONTS = (  # Chinese fonts come last, as they have Latin letters too
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'PingFang SC', "
     "'Microsoft YaHei', 'Noto Sans CJK SC', 'WenQuanYi Micro Hei', sans-serif"
 )
-# Thousandths of the size, of the signs from " " to "~"
+# Widths in thousandths of the font size, of the characters from " " to "~"
 _WIDTHS = """
 318 401 460 838 636 950 780 275 390 390 500 838 318 361 318 337
 636 636 636 636 636 636 636 636 636 636 337 337 838 838 838 531
@@ -30,9 +30,9 @@ _WIDTHS = """
 635 635 411 521 392 634 592 818 592 592 525 636 337 636 838
 """
 WIDTHS = tuple(map(int, _WIDTHS.split()))
-BOLD = 1.12  # of DejaVu Sans Bold: the median of the same signs
+BOLD = 1.12  # width of DejaVu Sans Bold: the median ratio of the same characters
 HAIR = 0.001  # of a pixel: what sums of fractions may be off by
-SQUARE = 1000  # every other sign, at most
+SQUARE = 1000  # width of every other character, at most
 
 
 def number(value: float) -> str:
@@ -46,7 +46,7 @@ def clean(words: str) -> str:
 
 @dataclass
 class Canvas:
-    """A picture in the making; y grows downwards."""
+    """A picture being drawn; y grows downwards."""
 
     wide: float
     parts: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Canvas:
         self.parts.append(f'<path d="{d}" {_painted(paint)}{more}/>')
 
     def text(self, x: float, y: float, words: str, **style: object) -> None:
-        """`size` in pixels, `paint`, `anchor` (start, middle, end), `bold`."""
+        """Write text. `size` in pixels, `paint`, `anchor` (start, middle, end), `bold`."""
         if not words:
             return
         size, paint = style.get("size", 12), str(style.get("paint", "ink"))
@@ -106,7 +106,7 @@ def _painted(paint: str) -> str:
 
 
 def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) -> str:
-    """The picture, self-contained: no script, no font, no address but the name of SVG itself."""
+    """Return the picture, self-contained: no script, no font, no address but SVG's namespace."""
     w, h = number(canvas.wide), number(high)
     body = "\n".join([_definitions(canvas.parts), *canvas.parts])
     picture = (
@@ -140,8 +140,7 @@ def _definitions(parts: list[str]) -> str:
 
 
 def _sheet(body: str) -> str:
-    """Return the style sheet for dark pages, with the classes that the picture uses and no
-    other."""
+    """Return the style sheet for dark pages, with only those classes that the picture uses."""
     rules = "".join(
         f"#{ID} .{name}{{{paint.css}:{paint.dark}}}"
         for name, paint in PAINTS.items()
@@ -154,7 +153,7 @@ def _sheet(body: str) -> str:
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """Pixels that `text` takes at most, as it is written: without control characters."""
+    """Return the pixels that `text` takes at most, as written: without control characters."""
     units = sum(_units(c) for c in printable(text))
     return units * size / 1000 * (BOLD if bold else 1)
 
@@ -166,7 +165,7 @@ def _units(c: str) -> int:
 
 
 def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
-    """`text`, or its beginning and an ellipsis where it is wider than `room`."""
+    """Return `text`, or its beginning and an ellipsis if it is wider than `room` pixels."""
     text = printable(text)
     if width(text, size, bold=bold) <= room + HAIR:
         return text

@@ -6,7 +6,7 @@ number, which palette.py turns into a colour and a pattern.
 
 from weighbridge.base.records import NamedTuple
 
-OTHER = 6  # the style of what is summed up: grey
+OTHER = 6  # the style of the sum of other parts: grey
 MOST = 6  # series with a style of their own
 
 
@@ -33,7 +33,7 @@ class Axis(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """The memory that can be had: `low` for sure, `high` at best."""
+    """The memory that a process can have: `low` for sure, `high` at best."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Limit(NamedTuple):
 
 
 class FigureSegment(NamedTuple):
-    """A part of a bar. `told` is written into it where there is room."""
+    """A part of a bar. `told` is written into it if there is room."""
 
     series: int
     value: float
@@ -56,12 +56,12 @@ class FigureBar(NamedTuple):
     low: float
     high: float
     told: str  # the sum in words
-    strong: bool = False  # the fullest
+    strong: bool = False  # the fullest bar
     mark: str = ""  # a verdict: yes, no or unknown
 
 
 class BarGroup(NamedTuple):
-    """Rows that share a device, and what that device has."""
+    """Rows that share a device, and the memory of that device."""
 
     label: str
     bars: tuple[FigureBar, ...]
@@ -86,7 +86,7 @@ class AxisBand(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """One point that is pointed at."""
+    """A point with a label."""
 
     x: float
     y: float
@@ -94,7 +94,7 @@ class Mark(NamedTuple):
 
 
 class Areas(NamedTuple):
-    """Layers upon each other along x, each a step that lasts until the next x; and a line."""
+    """Stacked layers along x, in steps that last until the next x; and a line over them."""
 
     label: str
     xs: tuple[float, ...]
@@ -107,7 +107,7 @@ class Areas(NamedTuple):
     x: Axis
     y: Axis
     limit: Limit | None = None
-    refused: Mark | None = None  # where the limit was met first
+    refused: Mark | None = None  # the first request beyond the limit
 
 
 class CurvePoint(NamedTuple):
@@ -169,7 +169,7 @@ class Figure(NamedTuple):
     title: str
     answer: str  # in one sentence; "" where there is none
     notes: tuple[str, ...]  # how to read it
-    description: str  # what one would say who describes the picture
+    description: str  # the picture in words, for screen readers
     plots: tuple[Plot, ...]
     table: FigureTable
     lang: str = "en"

@@ -33,7 +33,7 @@ CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 
 def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
-    """Draw the answer of `fit`; questions without an answer stand in its table alone."""
+    """Draw the answer of `fit`; questions without an answer are only in its table."""
     say, card = words_in(lang, "charts"), fit.accelerator
     known = [q.report for q in fit.questions if q.report is not None]
     size = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
@@ -55,7 +55,7 @@ def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
 
 
 def _answer(fit: "Fit", say: Words) -> str:
-    """Say whether it fits, and in which format where one was chosen."""
+    """Return a sentence on whether it fits, and in which format if one was chosen."""
     rung, here = fit.plan.rung, fit.plan.why in ("whole", "divided")
     what = say(f"question.{fit.about}")
     if rung is not None and here:
@@ -66,7 +66,7 @@ def _answer(fit: "Fit", say: Words) -> str:
 def _rows(
     answers: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
 ) -> reports.BarSettings:
-    """Parts of bars that are seen to `most`."""
+    """Return the settings of bars that are drawn up to `most` bytes."""
     say, unit = words
     seen = (_seen(parts.sums(r.fullest.binding()), most) for r in answers)
     names = parts.chosen(seen, MOST - 1)
@@ -75,7 +75,7 @@ def _rows(
 
 
 def _shown(group: BarGroup, rows: reports.BarSettings) -> tuple[Series, ...]:
-    """Return the series of bars, with that of the change where there is one."""
+    """Return the series of the bars, with that of a change if one is drawn."""
     changed = Series(rows.say("changed"), CHANGED)
     last = len(rows.series)
     there = any(s.series == last for b in group.bars for s in b.segments)
@@ -83,7 +83,7 @@ def _shown(group: BarGroup, rows: reports.BarSettings) -> tuple[Series, ...]:
 
 
 def _seen(sums: parts.Sums, most: float) -> parts.Sums:
-    """Scaled down where the bar is cut: its parts would hide those of the others."""
+    """Return `sums`, scaled down if the bar is cut: its parts would hide those of the others."""
     whole = sums.total()
     return parts.Sums(
         {n: round(v * min(1, most / whole)) for n, v in sums.items()} if whole else {}

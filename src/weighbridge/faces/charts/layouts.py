@@ -1,11 +1,11 @@
-"""Layouts of a run or a server over several cards that fit, a dot each. Every plot has what is
-waited for along x, and one more thing that a layout costs or has.
+"""Layouts of a run or a server over several cards, a dot for each that fits. Every plot has what
+costs time along x, and another cost or benefit along y.
 
-    train    x: work that is done again, and time that stages wait     y: bytes that a card sends
-    infer    x: weights that are read one after another for a token    y: cached tokens, bytes sent
-    placed   x: weights that are read from host memory for a token     y: those that cards read
+    train    x: work that is recomputed, and time that stages wait     y: bytes that a card sends
+    infer    x: weights that are read one after another per token      y: cached tokens, bytes sent
+    placed   x: weights that are read from host memory per token       y: those that cards read
 
-Names are of those alone that no other dot of the plot betters: the table has all.
+Only dots that no other dot of the plot betters are named: the table has all.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ from weighbridge.faces.charts import scale
 from weighbridge.faces.charts.figure import Axis, Dot, Dots, Figure, FigureTable, Series
 from weighbridge.memory.report.fit import Ranking
 
-ROOM = 1.1  # beyond the values
+ROOM = 1.1  # axis length per largest value
 Row = Mapping[str, Any]
 
 
 class LayoutMeasure(NamedTuple):
-    """One thing that layouts differ in. `sized`: bytes, else a plain number."""
+    """A cost or benefit of layouts. `sized`: in bytes, else a plain number."""
 
     word: str
     of: Callable[[Row], float]
@@ -32,7 +32,7 @@ class LayoutMeasure(NamedTuple):
 
 
 def _work(row: Row) -> float:
-    """Percent of a step's work, by which it takes more."""
+    """Return the percent by which a step takes longer: recomputed work and pipeline bubble."""
     return 100 * float(row["computed_again"] + row["bubble"])
 
 
@@ -53,14 +53,14 @@ MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along
 def layouts(
     ranking: Ranking, *, every: bool = False, unit: str | None = None, lang: str = "en"
 ) -> Figure:
-    """Draw the layouts that fit: those that no other one betters, or `every` one that was ranked.
-    Raises UsageError where none fits."""
+    """Draw the layouts that fit. A note says if these are `every` one or only those that no other
+    one betters. Raises UsageError if none fits."""
     say = words_in(lang, "charts")
     rows = ranking.fitting
     if not rows:
         raise UsageError(sentence("draw.layouts", model=ranking.model))
     x, *others = MEASURES["placed" if "cards" in rows[0] else ranking.about]
-    drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond one machine
+    drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond a single machine
     names = {"model": ranking.model or "", "card": f"{ranking.count} x {ranking.accelerator}"}
     return Figure(
         title=say("title.layouts", **names),
@@ -88,7 +88,7 @@ def _plot(
 
 
 def _name(row: Row, rows: tuple[Row, ...], measures: tuple[LayoutMeasure, LayoutMeasure]) -> str:
-    """Return the name of a dot; "" where another one is better in one thing and not worse."""
+    """Return the name of a dot; "" if another is better in one measure and not worse in any."""
 
     def costs(of: Row) -> tuple[float, ...]:
         return tuple(-m.of(of) if m is CACHED else m.of(of) for m in measures)

@@ -1,12 +1,12 @@
 """Colours, for a light and a dark page. Every rule about them is in tests/charts/test_palette.py:
-contrast by WCAG 2.2 (4.5 for text, 3 for areas and lines), and distance for eyes that see red,
-green or blue otherwise."""
+contrast by WCAG 2.2 (4.5 for text, 3 for areas and lines), and distance for people with red, green
+or blue colour blindness."""
 
 from weighbridge.base.records import NamedTuple
 
 
 class Paint(NamedTuple):
-    """One property of a class of elements."""
+    """The colours of one CSS property of a class of elements."""
 
     css: str
     light: str
@@ -24,7 +24,7 @@ FILLS = (
     ("#ba2351", "#ae5557"),
     ("#7a828c", "#8d96a0"),
 )
-INKS = (  # of text upon them
+INKS = (  # colours of text on them
     (LIGHT_INK, DARK_INK),
     (DARK_INK, DARK_INK),
     (LIGHT_INK, LIGHT_INK),
@@ -33,9 +33,9 @@ INKS = (  # of text upon them
     (LIGHT_INK, LIGHT_INK),
     (DARK_INK, DARK_INK),
 )
-SECOND = len(FILLS)  # from this number on styles have the colours of the first, and dots
-CHANGED = 2 * SECOND  # the style of what is needed after a change, which is no part
-COLOURS = (*range(SECOND), *range(SECOND), SECOND - 1)  # of each style
+SECOND = len(FILLS)  # from this number on, styles have the colours of the first ones, with dots
+CHANGED = 2 * SECOND  # the style of the memory needed after a change, which is no part
+COLOURS = (*range(SECOND), *range(SECOND), SECOND - 1)  # the colour of each style
 _PAINTS = """
 page fill #ffffff #14171a
 ink fill #1c2126 #e4e7ea

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 NAMES = {name: key.removeprefix("part.") for name, key in view.NAMES.items()}
 ORDER = tuple(dict.fromkeys((*NAMES.values(), *view.ROLES)))
-# A part has one style in all pictures, of the page and of files. Those beside the usual ones have
-# the colour of one that is near in meaning, lighter on the page (page/style.css) and dotted in
-# files. A cache stands beside activations, so it has the style of gradients, which nobody serves
-# with. Models beside the one that is trained have those of parts that are not there then.
+# A part has one style in all pictures, on the page and in files. A rare part has the colour of a
+# related one, lighter on the page (page/style.css) and dotted in files. The KV cache has the style
+# of gradients, which serving has not. Models besides the one that is trained have the styles of
+# parts that are absent then.
 STYLES = {
     "weights": 0,
     "activations": 1,
@@ -41,12 +41,12 @@ STYLES = {
     "reward": SECOND + 6,
 }
 KEPT = view.KEPT.removeprefix("part.")
-LEAST = 100  # a part below the hundredth of the fullest bar is among the others
+LEAST = 100  # a part below 1/LEAST of the fullest bar is summed up in `other`
 Sums = Counter[str]
 
 
 def sums(phase: Instant) -> Sums:
-    """Bytes by part, as expected; pages of files that the kernel may drop are none."""
+    """Return the expected bytes by part, without pages of files that the kernel may drop."""
     parts: Sums = Counter()
     for c in phase.components:
         if not c.droppable:
@@ -55,8 +55,8 @@ def sums(phase: Instant) -> Sums:
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
-    """Choose at most `count` parts, those that are largest anywhere, and activations, in the order
-    of ORDER."""
+    """Return at most `count` parts, those that are largest in any bar, and activations, in the
+    order of ORDER."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()
@@ -69,13 +69,13 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
 
 
 def series(names: Sequence[str], say: Words, otherwise: Mapping[str, str]) -> tuple[Series, ...]:
-    """One for each part, under its other name where it has one, and one for the others."""
+    """Return a series for each part, under its other name if it has one, and one for the rest."""
     lines = (Series(say(f"part.{otherwise.get(name, name)}"), STYLES[name]) for name in names)
     return (*lines, Series(say("part.other"), OTHER))
 
 
 def otherwise(reports: "Sequence[Report]") -> dict[str, str]:
-    """Parts that have another name in all of these answers."""
+    """Return the other names of parts, if they apply to all of these answers."""
     renamed = {}
     if all(_adapted(r) for r in reports):
         renamed["weights"] = "frozen_weights"

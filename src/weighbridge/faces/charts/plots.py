@@ -8,13 +8,13 @@ from weighbridge.faces.charts.figure import Areas, Axis, Curve, Dots, Limit, Lin
 from weighbridge.faces.charts.scale import apart, place
 
 WIDE, MARGIN = 800.0, 20.0
-HIGH = 280  # of a plot with a y axis
+HIGH = 280  # pixels of a plot with a y axis
 SMALL = 11.5  # size of text in a plot
 DASHED = ' stroke-width="1.8" stroke-dasharray="6 4"'
 
 
 class Box:
-    """Pixels of a plot with two axes."""
+    """The area of a plot with two axes, in pixels."""
 
     def __init__(self, canvas: Canvas, axis: Axis, y: Axis, top: float, high: float = HIGH) -> None:
         self.canvas, self.x, self.y, self.top = canvas, axis, y, top
@@ -62,12 +62,12 @@ class Box:
         return (width(t.text, SMALL) for t in self.x.ticks)
 
     def head(self, y: float) -> None:
-        """The name of the y axis, above it."""
+        """Write the name of the y axis, above it."""
         words = cut(self.y.label, SMALL, WIDE - 2 * MARGIN)
         self.canvas.text(MARGIN, y, words, size=SMALL, paint="faint")
 
     def limit(self, limit: Limit, *, right: bool = True, drop: float = 0) -> None:
-        """A line across, the interval as a band, and its words above the line."""
+        """Draw a line across, its interval as a band, and its label above the line."""
         low, high = self.up(limit.low), self.up(limit.high)
         self.canvas.rect(self.left, high, (self.right - self.left, low - high), "warn", HAZE)
         self.canvas.line([(self.left, low), (self.right, low)], "limit", DASHED)
@@ -86,7 +86,7 @@ def named(canvas: Canvas, label: str, y: float) -> None:
     canvas.text(WIDE - MARGIN, y, words, size=SMALL, paint="faint", anchor="end")
 
 
-# Memory over time: layers upon each other, phases named above, the peak pointed at
+# Memory over time: stacked layers, phases named above, the peak marked
 
 HEAD = 62  # above the plot: its name, the name of the y axis, the phases
 
@@ -129,7 +129,7 @@ def _layer(
 
 
 def _walked(points: Sequence[tuple[float, float]]) -> str:
-    """A path that goes level or upright from point to point; those on the way are left out."""
+    """Return an SVG path of level and upright lines, without the points within a level line."""
     x, y = (f"{v:.1f}" for v in points[0])
     d = [f"M{x} {y}"]
     level = ""  # where a level stretch has come to
@@ -155,7 +155,7 @@ def _steps(box: Box, xs: Sequence[float], values: Sequence[float]) -> Iterator[t
 
 
 def _bands(box: Box, plot: Areas) -> None:
-    """Phases: every second one shaded, with names where there is room for them."""
+    """Draw the phases: every second one shaded, with names if there is room for them."""
     free = box.left
     for i, band in enumerate(plot.bands):
         low, high = box.at(band.low, 0)[0], box.at(band.high, 0)[0]
@@ -171,7 +171,7 @@ def _bands(box: Box, plot: Areas) -> None:
 
 
 def _peak(box: Box, plot: Areas) -> None:
-    """A dot at the peak, and its words above, towards the middle."""
+    """Draw a dot at the peak, and its label above, towards the middle."""
     x, y = box.at(plot.peak.x, plot.peak.y)
     words = cut(plot.peak.label, SMALL, (box.right - box.left) * 0.8, bold=True)
     wide = width(words, SMALL, bold=True)
@@ -186,7 +186,7 @@ def _peak(box: Box, plot: Areas) -> None:
 
 
 def _refused(box: Box, mark: Mark) -> None:
-    """An upright line where the card was full, and its words at the foot of the plot."""
+    """Draw an upright line where the card was full, and its label at the foot of the plot."""
     x, y = box.at(mark.x, mark.y)
     words = cut(mark.label, SMALL, (box.right - box.left) * 0.8, bold=True)
     wide = width(words, SMALL, bold=True)
@@ -255,7 +255,7 @@ def _curve(box: Box, curve: Curve) -> None:
 
 
 def _values(box: Box, curve: Curve) -> None:
-    """The numbers of a line that is alone, below its points, where they do not touch."""
+    """Write the values of a single line below its points, if they do not touch."""
     free = box.left
     for point in curve.points:
         x, y = box.at(point.x, point.low)
@@ -271,7 +271,7 @@ def _values(box: Box, curve: Curve) -> None:
 # Named points; a name stands at the first place around its point that is free.
 
 TALL = 400  # pixels of the plot
-LINE = 16  # further off than so many pixels, a line leads from the dot to its name
+LINE = 16  # pixels: a name further off has a line from its dot
 LONGEST = 180  # pixels of a name
 
 
@@ -323,7 +323,7 @@ def _lead(box: Box, point: tuple[float, float], spot: Area) -> None:
 
 
 def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
-    """Baselines right, left, above and below a point, then further off."""
+    """Yield baselines right, left, above and below a point, then further off."""
     for far in (8, 14, 20, 28, 38, 50, 64, 80, 96):
         yield x + far, y + 4
         yield x - far - wide, y + 4

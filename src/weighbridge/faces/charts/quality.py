@@ -20,18 +20,18 @@ from weighbridge.models.quantization.quality import QualityRow, QualityTable, sc
 if TYPE_CHECKING:
     from weighbridge.memory.report import ModelFacts, Report
 
-WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
-BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
-ROOM = 1.1  # beyond the values
+WIDE = 3  # sizes of which the largest is more than WIDE times the least have a logarithmic axis
+BESIDE = 1.2  # room at the ends of a logarithmic axis of sizes, for names beside dots
+ROOM = 1.1  # room beyond the values
 LEAST = 0.01  # percent: the smallest loss that is drawn
-BITS = 64  # of a weight, at most: greater sizes are bytes
-MANY = 4  # formats that a table has at least, to be worth a picture
-UNPACKED = "float16"  # of a baseline: what such pages call FP16 or F16
-PERPLEXITY = "perplexity"  # the metric that a picture is of
+BITS = 64  # bits per weight at most: a greater `size` is bytes
+MANY = 4  # formats that a table needs, to be worth a picture
+UNPACKED = "float16"  # format of a baseline: such pages call it FP16 or F16
+PERPLEXITY = "perplexity"  # the metric that is drawn
 
 
 class Quality(NamedTuple):
-    """One published figure. `size`: bytes of the weights, or bits of each; lower values are
+    """One published figure. `size`: bytes of the weights, or bits per weight; lower values are
     better, and `baseline` is the value of `baseline_format` at the same source."""
 
     format: str
@@ -106,7 +106,7 @@ def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -
 
 
 def loss(record: Quality) -> float:
-    """Percent above the baseline, nothing where it is below, which is noise; or the value."""
+    """Return percent above the baseline, 0 below it (noise); without a baseline the value."""
     return max(0.0, 100 * (record.value / record.baseline - 1)) if record.baseline else record.value
 
 
@@ -146,9 +146,9 @@ def _table(
 
 
 def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str) -> Figure:
-    """Return losses of formats against sizes, which `load` of a model tells. The losses are those
-    of one table of one page: the nearest model that has a table of several formats. Raises
-    UsageError where none is published."""
+    """Draw the losses of formats against their sizes, from `load` of the model. The losses are of
+    one table of one page: that of the nearest model with a table of several formats. Raises
+    UsageError if none is published."""
     facts = load(remedies=False).model
     experts = facts.active_parameters < facts.parameters
     for table in scoreboards(facts.name, facts.parameters, experts=experts):
@@ -185,9 +185,9 @@ def _by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTabl
 def beside(
     loads: "Sequence[Callable[..., Report]]", settings: Mapping[str, Any], lang: str
 ) -> Figure:
-    """Return perplexities of several models against the sizes that `loads` of them tell: those of
-    the page that has most figures of all of them on one text. Raises UsageError where none has,
-    and for more models than a picture tells apart."""
+    """Draw perplexities of several models against their sizes, from `loads`: those of the page with
+    the most figures of all of them on one text. Raises UsageError if there is none, and for more
+    models than a picture tells apart."""
     facts = [load(remedies=False).model for load in loads]
     names = [each.name for each in facts]
     if len(names) > MOST:
@@ -235,7 +235,7 @@ def _ours(table: QualityTable) -> list[QualityRow]:
 def _weight_sizes(
     load: "Callable[..., Report]", table: QualityTable, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
-    """Bytes of the weights of the model in each format of the table that it can be in."""
+    """Yield (format, bytes of the weights) for each format of the table that the model can have."""
     same = {name: settings[name] for name in ("engine_version", "base_model")}
     for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
         how = {"dtype": form} if form == UNPACKED else {"quantization": form}
@@ -247,7 +247,7 @@ def _weight_sizes(
 
 
 def _source(table: QualityTable, *, whose: bool = True) -> str:
-    """Tell whose figures they are: the model, the text, the way of making, the page."""
+    """Return whose figures they are: the model, the text, the method, the page."""
     model = table.model.rpartition("/")[2] if whose else ""
     parts = (model, table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough

@@ -1,4 +1,4 @@
-"""A report as stacked bars: a row for each phase of each device, beside what the device has."""
+"""A report as stacked bars: a row for each phase of each device, and the device's memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
     from weighbridge.memory.report.verdict import Verdict
 
-ROWS = 24  # that are drawn; the table has all
+ROWS = 24  # rows that are drawn; the table has all
 AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}
-SHARE = 1  # the style of what one device holds of a model that is dealt out
-NARROW = 0.02  # of what can be had: an interval of less is told as one size
+SHARE = 1  # the style of one device's share of a model that is split
+NARROW = 0.02  # of the usable memory: a smaller interval is written as one size
 WORDS = 2  # columns of words in the table
 
 
@@ -55,7 +55,7 @@ class BarSettings(NamedTuple):
 
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
-    """The devices of one report, phase by phase."""
+    """Draw the devices of one report, phase by phase."""
     say = words_in(lang, "charts")
     size = scale.unit(report.peak.expected, unit)
     groups = list(_shared(report, say, size))
@@ -72,7 +72,7 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
 
 
 def _plots(report: "Report", alike: Sequence[AlikeDevices], rows: BarSettings) -> Iterator[Bars]:
-    """The accelerators, then the host, which has a scale of its own."""
+    """Yield the plots of the accelerators, the host and the disk, each with its own scale."""
     split = _split(report, rows)
     shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
     for kind in ("gpu", "host", "disk"):
@@ -90,7 +90,7 @@ def title(report: "Report", say: Words) -> str:
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
     kind = "pictures" if report.pictures and report.task == "infer" else report.task
-    if w.get("method") in LEARNS:  # its engines are of its roles
+    if w.get("method") in LEARNS:  # its engines are those of its roles
         kind, version = "learns", w.get("framework_version") or ""
         engine = TITLES.get(str(engine), engine)
     return say(
@@ -102,7 +102,7 @@ def title(report: "Report", say: Words) -> str:
 
 
 def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
-    """Write a size in one unit, with its range where both ends print differently."""
+    """Write a size in one unit, with its range if both ends print differently."""
     about = unit.told(interval.expected)
     if unit.number(interval.low) == unit.number(interval.high):
         return about
@@ -110,7 +110,7 @@ def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
 
 
 def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
-    """Return the verdict with needed and usable memory; the size alone where no card was named."""
+    """Return the verdict with needed and usable memory; without a card only the size."""
     v = report.verdict
     if v is None or not v.count:
         host = all(d.kind == "host" for d in report.devices)
@@ -120,7 +120,7 @@ def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
 
 
 def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
-    """Return the line of memory that a process can have of the card; None where none was named."""
+    """Return the line of memory that a process can have of the card; None without a card."""
     if verdict is None or not verdict.count:
         return None
     low, high = verdict.usable.low, verdict.usable.high
@@ -130,7 +130,7 @@ def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit 
 
 
 def _shared(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
-    """The accelerators, equal ones once and the fullest first, then the host."""
+    """Yield the accelerators, equal ones once and the fullest first, then host and disk."""
     alike: dict[object, list[Device]] = {}
     for device in report.devices:
         phases = tuple(
@@ -195,7 +195,7 @@ def bar(phase: Instant, rows: BarSettings, label: str, *, strong: bool) -> Figur
 
 
 def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
-    """All phases of a device; of many devices the fullest alone."""
+    """Return the bars of all phases of a device, or of the fullest if there are many devices."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
     phases = tuple(distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
@@ -210,7 +210,7 @@ def _drawn(
     groups: Sequence[BarGroup], alike: Sequence[AlikeDevices], rows: BarSettings
 ) -> tuple[list[BarGroup], str]:
     """Keep as many groups as there is room for. If they are many, join the rows of one limit; the
-    second value tells what is not drawn."""
+    second value says what is not drawn."""
     if len(groups) <= ROWS // 3:
         return list(groups), ""
     together = _together(groups)
@@ -225,7 +225,7 @@ def _drawn(
 
 
 def _together(groups: Sequence[BarGroup]) -> BarGroup:
-    """Join devices of one phase each into one group: a row a device, below one line of memory."""
+    """Join devices of one phase each into one group: one row per device, one line of memory."""
     bars = (
         b._replace(label=group.label, strong=not i)
         for i, group in enumerate(groups)
@@ -235,7 +235,7 @@ def _together(groups: Sequence[BarGroup]) -> BarGroup:
 
 
 def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
-    """Return the bar of each device where the engine deals out the layers of one."""
+    """Return the bar of one device's share, if the engine splits one model over several."""
     v = report.verdict
     gpus = sum(d.kind == "gpu" for d in report.devices)
     if v is None or v.devices_used < 2 or gpus != 1:

@@ -21,7 +21,7 @@ class ByteUnit(NamedTuple):
         return UNITS[self.name.upper()]
 
     def number(self, nbytes: float) -> str:
-        """One decimal; two of what is less than one."""
+        """Return a number with one decimal, or two if it is below one."""
         value = nbytes / self.size
         return f"{value:,.1f}" if value >= 1 or not value else f"{value:.2f}"
 
@@ -29,12 +29,12 @@ class ByteUnit(NamedTuple):
         return f"{self.number(nbytes)} {self.name}"
 
     def exact(self, nbytes: float) -> str:
-        """Two decimals, without the unit: for tables."""
+        """Return a number with two decimals, without the unit: for tables."""
         return f"{nbytes / self.size:,.2f}"
 
 
 def unit(most: float, asked: str | None = None) -> ByteUnit:
-    """The one that was asked for, or the binary one in which `most` has few digits."""
+    """Return the unit `asked`, or the binary one in which `most` has few digits."""
     if asked is not None:
         return ByteUnit(asked)
     names = ("TiB", "GiB", "MiB", "KiB")
@@ -53,7 +53,7 @@ def memory(label: str, most: float, unit: ByteUnit) -> Axis:
 
 
 def plain(label: str, low: float, high: float) -> Axis:
-    """Round numbers between two values."""
+    """Return an axis of round numbers between two values."""
     step = _step(high - low or 1)
     first = math.ceil(low / step - 1e-9)
     ticks = (Tick(i * step, _plain(i * step)) for i in range(first, int(high / step + 1e-9) + 1))
@@ -61,7 +61,7 @@ def plain(label: str, low: float, high: float) -> Axis:
 
 
 def ratios(label: str, low: float, high: float, size: int = 1) -> Axis:
-    """A logarithmic axis with 1, 2, 3, 5 and 7 times powers of ten of a unit of that `size`."""
+    """Return a logarithmic axis: ticks at 1, 2, 3, 5, 7 times powers of ten, times `size`."""
     first, last = math.floor(math.log10(low / size)), math.ceil(math.log10(high / size))
     values = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 3, 5, 7)]
     inside = tuple(Tick(v * size, _plain(v)) for v in values if low <= v * size <= high)
@@ -69,7 +69,7 @@ def ratios(label: str, low: float, high: float, size: int = 1) -> Axis:
 
 
 def given(label: str, values: Iterable[float]) -> Axis:
-    """A tick at each value; by ratios where they grow eightfold or more."""
+    """Return an axis with a tick at each value; logarithmic if they grow eightfold or more."""
     known = sorted(set(values))
     ticks = tuple(Tick(v, _plain(v)) for v in known)
     low, high = known[0], known[-1]
@@ -90,7 +90,7 @@ def place(axis: Axis, value: float) -> float:
 
 
 def apart(axis: Axis, room: float, widths: Iterable[float]) -> Iterator[Tick]:
-    """The ticks whose texts do not touch; the first one always."""
+    """Yield the ticks whose texts do not touch; the first one always."""
     free = -math.inf
     for tick, width in zip(axis.ticks, widths, strict=True):
         position = place(axis, tick.value) * room

@@ -24,7 +24,7 @@ Drawn = tuple[ScanLine, ScanCell]
 
 
 def scanned(summary: ScanSummary, question: str, *, lang: str = "en") -> Figure:
-    """Draw what the models of a scan take by the answers to one question, the smallest first."""
+    """Draw the memory of a scan's models by the answers to one question, the smallest first."""
     say = words_in(lang, "charts")
     models = sorted(_drawn(summary, question), key=lambda one: one[1].need.expected)[:MOST]
     usable = max((cell.usable or 0 for _, cell in models), default=0)
@@ -55,7 +55,7 @@ def scanned(summary: ScanSummary, question: str, *, lang: str = "en") -> Figure:
 
 
 def _drawn(summary: ScanSummary, question: str) -> Iterator[Drawn]:
-    """Yield the models that have an answer, with that about the first card."""
+    """Yield the models that have an answer, with the one about the first card."""
     first = summary.cards[0] if summary.cards else None
     for line in summary.lines:
         for cell in line.answers.get(question, ()):

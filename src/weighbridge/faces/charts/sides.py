@@ -22,7 +22,7 @@ from weighbridge.faces.charts.figure import (
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
-# Settings that people draw memory over, the first of those that differ
+# Settings along which memory is drawn: the first that differs
 _ALONG = """
 context prompt_len seq_len batch_size max_num_seqs max_num_batched_tokens parallel images lora_r
 n_gpu_layers n_cpu_moe tensor_parallel_size
@@ -45,7 +45,7 @@ def sides(answers: Sequence["Report"], *, unit: str | None = None, lang: str = "
 
 
 def peak(report: "Report") -> Bytes:
-    """Return the bytes of the fullest device; its share where an engine deals out layers."""
+    """Return the bytes of the fullest device; its share if an engine splits the layers."""
     v = report.verdict
     return v.per_device if v is not None and v.count else report.peak
 
@@ -55,7 +55,7 @@ def _values(reports: Sequence["Report"], name: str) -> list[object]:
 
 
 def _along(reports: Sequence["Report"]) -> str | None:
-    """The first numeric setting of which each line has several values, none of them twice."""
+    """Return the first numeric setting of which each line has several values, none twice."""
     for name in ALONG:
         values = _values(reports, name)
         if len(set(values)) < 2 or not all(isinstance(v, int) for v in values):
@@ -72,7 +72,7 @@ def _along(reports: Sequence["Report"]) -> str | None:
 
 
 def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
-    """Group reports that differ in one setting alone: each group is a line of the plot."""
+    """Group reports that differ only in the setting `along`: each group is a line of the plot."""
     lines: dict[Hashable, list[Report]] = {}
     for report in reports:
         lines.setdefault(_label(report, reports, skip=along), []).append(report)
@@ -194,7 +194,7 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
 
 
 def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
-    """The peak of each, in parts; those of one card below one line."""
+    """Draw the peak of each report in parts; those of one card share a line of memory."""
     phases = [r.fullest.binding() for r in answers]
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
@@ -223,7 +223,7 @@ def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Fi
 
 
 def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
-    """The fullest phase in parts; in one where a device holds a share of them."""
+    """Return the bar of the fullest phase in parts; in one if a device holds a share of them."""
     phase = report.fullest.binding()
     row = reports.bar(phase, rows, label, strong=False)
     whole = peak(report)

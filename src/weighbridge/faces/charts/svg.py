@@ -27,7 +27,7 @@ from weighbridge.faces.charts.plots import MARGIN, SHAPES, WIDE, areas, dots, li
 
 TITLE, NOTE, KEY = 17, 12.5, 12  # sizes of text
 SHEET = text_beside(__file__, "page.css")
-SHARP = 2.0  # pixels of the file for one of the picture
+SHARP = 2.0  # pixels of a PNG per pixel of the picture
 LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg>'
 
 
@@ -70,7 +70,7 @@ def _heading(canvas: Canvas, figure: Figure) -> float:
 
 
 def _key(canvas: Canvas, plot: Plot, y: float) -> float:
-    """Draw the meanings of colours and patterns, in the order in which they are drawn."""
+    """Draw the legend of colours and patterns, in drawing order; return the y below it."""
     entries = _series(plot)
     if len(entries) < 2 and not isinstance(plot, Areas):
         return y
@@ -115,7 +115,7 @@ def _described(figure: Figure) -> str:
 
 
 def ready() -> None:
-    """Raises UsageError where the library or every font is lacking."""
+    """Raise UsageError if the library or every font is lacking."""
     if find_spec("resvg_py") is None:
         raise UsageError(sentence("draw.resvg"))
     if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(

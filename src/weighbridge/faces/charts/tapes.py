@@ -1,5 +1,5 @@
-"""A timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments of each
-device, of each stretch the fullest, so that the peak is among them."""
+"""A timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments per device,
+the fullest of each stretch, so that the peak is among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,9 +20,9 @@ from weighbridge.faces.charts.figure import (
 )
 
 COLUMNS = 500
-DEVICES = 4  # that are drawn
+DEVICES = 4  # devices that are drawn
 BANDS = 60  # phases in a row that are marked
-NEAR = 1.6  # the card's memory is drawn up to so many times the peak
+NEAR = 1.6  # the card's memory is drawn if it is at most NEAR times the peak
 
 Lines = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
 
 
 def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
-    """Return each course of memory once, with the names of the devices that took it."""
+    """Return each course of memory once, with the names of the devices that had it."""
     groups: list[tuple[list[int], Lines]] = []
     for d in devices:
         like = next((g for g in groups if _same(g[1], d)), None)
@@ -125,7 +125,7 @@ def _limit(
 
 
 def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
-    """Return the first request that did not fit, at what it would have come to."""
+    """Return a mark at the first request that did not fit, at the bytes it would have led to."""
     first = next(iter(device.get("refused", ())), None)
     if first is None:
         return None
@@ -150,7 +150,7 @@ def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
 
 
 def _table(devices: Sequence[tuple[str, Lines]], say: Words, unit: scale.ByteUnit) -> FigureTable:
-    """The peaks of each phase; of phases that come again, over all of their times."""
+    """Return the peaks of each phase; a phase that occurs several times has one row."""
     rows = []
     for label, d in devices:
         most: dict[str, tuple[int, int]] = {}

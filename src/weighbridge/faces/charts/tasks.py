@@ -1,4 +1,4 @@
-"""Loading, training and inference as three bars: of a model's answers, and of a script's peaks."""
+"""Loading, training and inference as three bars: from a model's answers, or a script's peaks."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ PARTS = {  # role of a traced tensor -> name of its part
 
 
 class TaskPeak(NamedTuple):
-    """Bytes that a script held at its fullest moment of one task, and most that PyTorch held."""
+    """Bytes at a script's fullest moment of one task, and the most that PyTorch reserved."""
 
     name: str  # of TASKS
     allocated: int
@@ -47,7 +47,7 @@ class TaskPeak(NamedTuple):
 def _bars(
     known: "Sequence[Report]", labels: Sequence[str], rows: reports.BarSettings, *, marked: bool
 ) -> Iterator[FigureBar]:
-    """Yield a bar for each answer; those beside a limit are `marked` with their verdicts."""
+    """Yield a bar for each answer; `marked` ones show the sign of their verdict."""
     for answer, label in zip(known, labels, strict=True):
         bar, verdict = held_in(answer, rows, label), answer.verdict
         yield bar._replace(mark=verdict.fits if verdict is not None else "") if marked else bar
@@ -60,8 +60,8 @@ def tasks(
     unit: str | None = None,
     lang: str = "en",
 ) -> Figure:
-    """Draw answers about one model by the name of their question, each in a process of its own.
-    `refused` are the reasons of questions that have none."""
+    """Draw answers about one model by the name of their question, each in its own process.
+    `refused` are the reasons of questions without an answer."""
     say, known = words_in(lang, "charts"), list(answers.values())
     phases = [r.fullest.binding() for r in known]
     size = scale.unit(max(p.needed.expected for p in phases), unit)
@@ -93,13 +93,13 @@ def tasks(
 
 
 def _named(question: str, report: "Report", say: Words) -> str:
-    """The name of a question; with the engine where another one than loads the others answers."""
+    """Return the name of a question, with the engine if one other than LOADS answers."""
     engine, name = report.workload.get("engine"), say(f"question.{question}")
     return name if engine in (None, LOADS) else f"{name} ({title(str(engine))})"
 
 
 def ratio(names: Sequence[str], levels: Sequence[int], say: Words) -> str:
-    """Say what tensors take in each task, as multiples of the first."""
+    """Return what tensors take in each task, as multiples of the first."""
     if len(levels) < 2 or not levels[0]:
         return ""
     multiples = " : ".join(f"{n / levels[0]:.3g}" for n in levels)
