@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from weighbridge.answers.questions.prepared import Prepared
 
 AnswerRow = dict[str, FlatValue]
-# What differs between two messages that say the same: values, names, numbers
+# What differs between two messages with one reason: values, names, numbers
 OWN = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[\w./-]*\d[\w.,/-]*")
 DEFECT = "this is a defect of weighbridge: "
 
 
 def rows(config: str, questions: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
-    """Yield the answers about a config, given as JSON, or about the weights whose path that is:
-    first whether it is read at all, and only where it is one row for each question. Nothing is
-    raised."""
+    """Yield the answers about `config`, a config as JSON or the path of weights as a JSON string.
+    The first row says whether it is read at all; only if it is, one row per question follows.
+    Raises nothing."""
     from weighbridge.answers.questions.prepared import opened
     from weighbridge.models.checkpoint.gather import GatherOptions
 
@@ -49,8 +49,8 @@ def _row(model: "Prepared", asked: ScanQuestion) -> AnswerRow:
 
 
 def refused(question: str, task: str, error: Exception) -> AnswerRow:
-    """Return the row of a question that has no answer: the exit code that the command would have,
-    what it would say, and what many such messages have in common."""
+    """Return the row of a question without an answer: exit code and message as of the command. Its
+    `reason` is the message without names and numbers."""
     ours = isinstance(error, WeighbridgeError)
     reason = str(error) if ours else one_line(f"{DEFECT}{type(error).__name__}: {error}")
     code: Any = getattr(error, "code", 2) if ours else 2
@@ -64,13 +64,13 @@ def refused(question: str, task: str, error: Exception) -> AnswerRow:
 
 
 def failed(reason: str) -> list[AnswerRow]:
-    """Return the one row of a config whose process did not live to answer."""
+    """Return the only row of a config whose process died or was stopped."""
     return [refused(MODEL, MODEL, UnsupportedError(reason))]
 
 
 def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[AnswerRow]:
-    """Return one row for each question where the config was not answered at all, and whether it is
-    read was known before."""
+    """Return the refusal of a whole config as one row per question, else `rows`. For questions
+    asked after it was known that the config is read."""
     first = rows[0]
     if not first.get("code"):
         return rows
@@ -78,7 +78,7 @@ def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[A
 
 
 def settled(rows: Iterable[AnswerRow], asked: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
-    """Yield rows with the settings of their question, where no report says them."""
+    """Yield rows with family, and with engine and method of their question if they have none."""
     by_name = {q.name: q for q in asked}
     for row in rows:
         one = by_name.get(str(row["question"]))

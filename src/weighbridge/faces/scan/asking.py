@@ -40,7 +40,7 @@ class ScanQuestion:
 
     @property
     def family(self) -> str:
-        """Return whose rules answer it: a task, or an engine."""
+        """Return whose rules answer it: its engine for `infer`, else its task."""
         return str(self.settings["engine"]) if self.task == "infer" else self.task
 
     @property

@@ -24,8 +24,8 @@ from weighbridge.memory.report.columns import FlatColumn
 TITLE = "Which models fit which card"
 TAGS = ("gpu-memory", "vram", "weighbridge")
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")  # as the Hub's
-SIGNS = re.compile(r"[<>&\[\]()*`|\\]|:(?=//)")  # which Markdown reads otherwise
+NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")  # as on the Hub
+SIGNS = re.compile(r"[<>&\[\]()*`|\\]|:(?=//)")  # that Markdown interprets
 FILES = {"models": MODELS_FILE, "keys": KEYS_FILE, "answers": ANSWERS_FILE}
 NUMBERS = """\
 `need` is the memory of the fullest card that we expect, in bytes, as nvidia-smi shows it;
@@ -55,7 +55,7 @@ LIMITS = """\
 
 
 def card(about: Mapping[str, Any], *, title: str = TITLE, licence: str | None = None) -> str:
-    """Return the card of a dataset, whose registry.json is `told`."""
+    """Return the card of a dataset, whose registry.json is `about`."""
     blocks = (
         front(about, title, licence),
         f"# {_said(title)}\n",
@@ -118,7 +118,7 @@ def _question(one: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _said(text: str) -> str:
-    """Return somebody's text so that Markdown has it as it is: no tag, no link, no address."""
+    """Return a stranger's text escaped for Markdown: no tag, no link, no address."""
     return SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", printable(text))
 
 

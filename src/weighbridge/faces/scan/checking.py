@@ -24,7 +24,7 @@ AnswersByFamily = dict[str, list[dict[str, Any]]]
 
 
 class ScanCheck(NamedTuple):
-    """What was found: parts that are not answered yet, what is wrong, and how much there is."""
+    """The result of a check: parts that are left to answer, counts, and faults as sentences."""
 
     left: int
     parts: int
@@ -34,12 +34,12 @@ class ScanCheck(NamedTuple):
 
     @property
     def code(self) -> int:
-        """Return the exit code: 2 where something is wrong, 1 where parts are left."""
+        """Return the exit code: 2 if there are faults, 1 if parts are left, else 0."""
         return 2 if self.faults else 1 if self.left else 0
 
 
 def check(out: Path, plan: ScanPlan) -> ScanCheck:
-    """Read every file of a dataset again."""
+    """Read every file of a dataset again and return what was found."""
     waiting = rows = keys = 0
     faults: list[str] = []
     for number in range(plan.parts):
@@ -76,7 +76,7 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
 
 
 def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
-    """Yield what is wrong with the list of all files, of a dataset that is whole."""
+    """Yield faults of manifest.json, the list of all files, in a dataset that is whole."""
     path = out / "manifest.json"
     again = sentence("scan.writes_again", folder=out)
     try:
@@ -91,7 +91,7 @@ def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
 def _answers(
     plan: ScanPlan, keys: set[str], answers: AnswersByFamily, number: int
 ) -> Iterator[str]:
-    """Yield what is missing, or there twice. A config that is not read has one row alone."""
+    """Yield answers that are missing or repeated. A config that is not read has only one row."""
     if MODEL not in answers:
         return
     read = {row["key"] for row in answers[MODEL] if row["code"] == 0}

@@ -11,8 +11,8 @@
     earlier.parquet                 answers of the plan before (earlier.py)
     fetched.sqlite                  configs as a Hub sent them, by id and sha: not for others
 
-A file is written beside its place, forced to the disk and renamed; the note comes last. So a part
-counts as done when its note is right, whenever a process was killed.
+A file is written under another name, forced to the disk and renamed; the note comes last. So a
+part counts as done when its note is right, whenever a process was killed.
 """
 
 import json
@@ -54,7 +54,7 @@ ANSWERS = (
     FlatColumn("weighbridge", "text", "the release that answered"),
     FlatColumn("rules", "text", "a hash of the rules that the family answers by"),
 )
-SEAL = "seal"  # key of a file of JSON: the checksum of all else in it
+SEAL = "seal"  # key in a JSON file: the checksum of everything else in it
 MOST_PLAN = 16_000_000  # bytes of a plan or a note that is read
 
 
@@ -67,14 +67,14 @@ class ScanPlan:
     source: str
     counts: Mapping[str, int]
     configs: tuple[str, ...]  # checksums of their files, part by part
-    models: str = ""  # and that of the list of models
+    models: str = ""  # checksum of the list of models
 
     @property
     def families(self) -> tuple[str, ...]:
         return families(self.questions)
 
     def of(self, family: str) -> list[dict[str, Any]]:
-        """Return the questions of a family as JSON has them."""
+        """Return the questions of a family as JSON objects."""
         return [_told(q) for q in self.questions if q.family == family]
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _told(question: ScanQuestion) -> dict[str, Any]:
 
 
 def needed(*modules: str, extra: str = "scan") -> None:
-    """Raises UsageError where a library of an extra is not installed."""
+    """Raise UsageError if a library of an extra is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in modules if find_spec(name) is None]
@@ -120,7 +120,7 @@ def note_file(out: Path, family: str, number: int) -> Path:
 
 
 def plan_of(out: Path) -> ScanPlan:
-    """Read the plan of a dataset. Raises WeighbridgeError where there is none."""
+    """Return the plan of a dataset. Raises WeighbridgeError if there is none."""
     content = json_of(out / "plan.json")
     if content is None:
         raise NotFoundError(sentence("scan.no_plan", folder=out), where=str(out))
@@ -148,7 +148,7 @@ def plan_of(out: Path) -> ScanPlan:
 
 
 def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
-    """Return the note about a file of answers; None where there is none about these configs and
+    """Return the note about a file of answers; None if there is none for these configs and
     questions."""
     note = note_of(note_file(out, family, part))
     of_this = {"configs": plan.configs[part], "questions": plan.of(family)}
@@ -174,7 +174,7 @@ def checksum(path: Path) -> str:
 
 
 def json_of(path: Path) -> dict[str, Any] | None:
-    """Read a file of ours; None where there is none."""
+    """Return the content of a JSON file of ours, None without one. Raises BadFileError."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -189,12 +189,12 @@ def json_of(path: Path) -> dict[str, Any] | None:
 
 
 def sealed(content: Mapping[str, Any]) -> str:
-    """Return the checksum of what a file of JSON says, which stands in it."""
+    """Return the checksum of the content of a JSON file, which is stored in the file."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def note_of(path: Path) -> dict[str, Any] | None:
-    """Read a note; None where there is none, or it is damaged: what it is about is done again."""
+    """Return a note; None if it is missing or damaged, so that its work is done again."""
     try:
         return json_of(path)
     except BadFileError:
@@ -202,7 +202,7 @@ def note_of(path: Path) -> dict[str, Any] | None:
 
 
 def put(path: Path, content: bytes) -> str:
-    """Write a file so that it is there whole or not at all; return its checksum."""
+    """Write a file wholly or not at all; return its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -236,7 +236,7 @@ def put_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
-    """Return the types of a file of ours: text, and integers of 64 bits."""
+    """Return the Arrow schema of a file of ours: text, and integers of 64 bits."""
     import pyarrow
 
     kinds = {"text": pyarrow.string(), "whole": pyarrow.int64()}
@@ -257,7 +257,7 @@ def parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) ->
 
 
 def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
-    """Read rows of a Parquet file of ours. Raises BadFileError where it is none."""
+    """Return rows of a Parquet file of ours. Raises BadFileError if it cannot be read."""
     from pyarrow import ArrowException
     from pyarrow import parquet as files
 

@@ -24,7 +24,7 @@ VERDICT = f"""
 case when {{0}}.code <> 0 then 'refused' when w.question = '{MODEL}' then 'read'
 else coalesce({{0}}.fits, 'answered') end
 """
-# A question of other settings is told by its name alone: `?` is the list of those
+# `?` is the list of questions whose settings differ under one name
 COMPARED = f"""
 create temp table compared as
 select was_key, now_key, w.question, n.family,
@@ -79,11 +79,11 @@ from (select family, max(rules) as rules from was_answers group by family) w
 join (select family, max(rules) as rules from now_answers group by family) n using (family)
 where w.rules <> n.rules order by family
 """
-TOLD = 7  # columns in which turns and changes begin alike
+TOLD = 7  # leading columns that turns and changes share
 
 
 def diff(old: tuple[Path, ScanPlan], new: tuple[Path, ScanPlan], most: int) -> ScanDiff:
-    """Compare two datasets; `most` is how many changes are told one by one.
+    """Compare two datasets; `most` is how many changes are listed one by one.
 
     Raises:
         weighbridge.BadFileError: a file of theirs cannot be read.
@@ -135,7 +135,7 @@ def _questions(old: ScanPlan, new: ScanPlan) -> ScanNames:
 
 
 def _left(out: Path, plan: ScanPlan) -> int:
-    """Count the parts that no release has answered wholly."""
+    """Return the number of parts that no release has answered wholly."""
     return sum(
         any(noted(out, plan, family, number) is None for family in plan.families)
         for number in range(plan.parts)

@@ -1,5 +1,5 @@
-"""Answers of the plan before this one: a key that was asked the same then, by the rules of today,
-is not asked again, in whatever part it is now.
+"""Answers of the previous plan. A key that was asked the same questions under the rules of today is
+not asked again, in whatever part it is now.
 
     earlier.parquet   all answers of that plan
     earlier.json      its questions; without it the file counts for nothing
@@ -33,11 +33,11 @@ KNOWN = {MODEL: [MODEL]}  # questions of the family that no plan lists
 
 
 def set_aside(out: Path) -> None:
-    """Keep the answers of a dataset, all of them, before another plan takes its place."""
+    """Save all answers of a dataset before another plan replaces it."""
     if not (out / "plan.json").exists():
         return
     path = packed(out)
-    if path is None or fault(out):  # nothing is whole: what was kept before is still the best
+    if path is None or fault(out):  # not all is whole: what was saved before is still best
         return
     asked = plan_of(out).to_dict()["questions"]
     (out / NOTE).unlink(missing_ok=True)
@@ -46,14 +46,14 @@ def set_aside(out: Path) -> None:
 
 
 def faults(out: Path) -> Iterator[str]:
-    """Yield what is wrong with the answers of before, where they count."""
+    """Yield what is wrong with the saved answers, if they are used."""
     note, path = note_of(out / NOTE), out / EARLIER
     if note is not None and path.exists() and not _is_whole(path, note):
         yield about(str(path), sentence("scan.other_file"))
 
 
 def _check(out: Path) -> None:
-    """Raise BadFileError where the answers of before are damaged."""
+    """Raise BadFileError if the saved answers are damaged."""
     for wrong in faults(out):
         raise BadFileError(wrong)
 
@@ -65,14 +65,14 @@ def _is_whole(path: Path, note: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=4)
 def _digest(path: Path, changed: int) -> str:
-    """Return the checksum of a file, once while it is not `changed`: each part asks for it."""
+    """Return the checksum of a file, computed once per `changed`: each part asks for it."""
     return checksum(path)
 
 
 def answers(
     out: Path, plan: ScanPlan, keys: Sequence[str], wanted: Sequence[str]
 ) -> Mapping[tuple[str, str], list[AnswerRow]]:
-    """Return what is known of some keys, by (family, key): whole, or not at all."""
+    """Return the saved answers by (family, key), if they answer all questions of the family."""
     note = note_of(out / NOTE)
     if note is None or not keys or not (out / EARLIER).exists():
         return {}
@@ -95,7 +95,7 @@ def answers(
 
 
 def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Return the questions of each family whose questions were all asked before."""
+    """Return, by family, the names of its questions if all of them were asked before."""
     before = note["questions"]
     names = {}
     for family in wanted:

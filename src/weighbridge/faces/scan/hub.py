@@ -2,9 +2,9 @@
 
     hub:author=acme&filter=text-generation&sort=downloads&limit=1000
 
-After `hub:` stands what /api/models takes. Each config is asked for once: what came is kept by id
-and revision in a file of SQLite, so a scan that was ended goes on where it was. All threads have
-one budget of requests. The Hub counts each config that is fetched as a download of its model.
+After `hub:` come parameters of /api/models. Each config is fetched once and kept by id and revision
+in an SQLite file, so an interrupted scan continues where it was. All threads share one budget of
+requests. The Hub counts each config that is fetched as a download of its model.
 """
 
 import json
@@ -33,10 +33,10 @@ from weighbridge.models.sources.reference import check_repo_id
 
 FILTERS = ("author", "search", "filter", "sort", "limit")
 PAGE = 1000  # models of one answer
-MAX_PAGE = 256 * MIB  # with the names of all their files
+MAX_PAGE = 256 * MIB  # bytes of one answer, with the names of all files
 THREADS = 8
-AHEAD = 8 * THREADS  # configs that are on their way
-MOST_FAILED = 50  # in turn: nobody is there any more
+AHEAD = 8 * THREADS  # configs in flight
+MOST_FAILED = 50  # failures in a row: the Hub is gone
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
 KEPT = "create table if not exists kept (id text, sha text, config blob, primary key (id, sha))"
@@ -57,11 +57,11 @@ class ListedModel(NamedTuple):
 
 
 def models(source: str, file: Path) -> Iterator[RegisteredModel]:
-    """Yield the models that a SOURCE of `hub:` selects; `file` has the configs that came.
+    """Yield the models that a SOURCE of `hub:` selects; `file` keeps the fetched configs.
 
     Raises:
-        weighbridge.UsageError: something else than filters stands there.
-        weighbridge.HubError: the Hub does not answer, or answers as none does.
+        weighbridge.UsageError: the SOURCE has something other than filters.
+        weighbridge.HubError: the Hub does not answer, or not as a Hub does.
     """
     if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(sentence("offline_mode"), where=source)
@@ -75,8 +75,8 @@ def models(source: str, file: Path) -> Iterator[RegisteredModel]:
 
 
 def of_listing(rows: Iterable[Any], file: Path) -> Iterator[RegisteredModel]:
-    """Yield the models of a listing that is at hand, as a Hub gives it; their configs are fetched
-    from there as those of `models`. A row that is of no listing is a model that was not read.
+    """Yield the models of a listing in the form of the Hub's; their configs are fetched as by
+    `models`. A row of another form is a model that was not read.
 
     Raises:
         weighbridge.HubError: the Hub does not answer.
@@ -101,7 +101,7 @@ def of_listing(rows: Iterable[Any], file: Path) -> Iterator[RegisteredModel]:
 
 
 def filters(source: str) -> dict[str, list[str]]:
-    """Read what a SOURCE of `hub:` selects. Raises UsageError."""
+    """Return the filters of a SOURCE of `hub:`. Raises UsageError."""
     values: dict[str, list[str]] = {}
     for name, value in parse_qsl(source.removeprefix(SCHEME), keep_blank_values=True):
         if name not in FILTERS or not value:
@@ -121,8 +121,8 @@ def filters(source: str) -> dict[str, list[str]]:
 
 
 class FetchedConfigs:
-    """Configs that a Hub has sent, by (id, revision), without secrets; null where there is none.
-    One thread writes, and each is there when the next is fetched."""
+    """Fetched configs by (id, revision), without secrets; null if the repository has none. One
+    thread writes, and each is stored before the next one is fetched."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class FetchedConfigs:
             raise BadFileError(sentence("scan.no_store", why=str(error)), where=str(path)) from None
 
     def get(self, model: ListedModel) -> tuple[bytes | None] | None:
-        """Return (its config,); None where it was never fetched."""
+        """Return (its config,), or None if it was never fetched."""
         asked = "select config from kept where id = ? and sha = ?"
         row: tuple[bytes | None] | None = self._open.execute(asked, model[:2]).fetchone()
         return row
@@ -148,7 +148,7 @@ class FetchedConfigs:
 
 
 class _ConfigsOfHub:
-    """The way to configs."""
+    """Fetches configs from a Hub."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -169,7 +169,7 @@ class _ConfigsOfHub:
 def _fetched(
     files: _ConfigsOfHub, listed: Iterator[ListedModel], store: FetchedConfigs
 ) -> Iterator[RegisteredModel]:
-    """Yield models in the order of the listing, with so many on their way."""
+    """Yield models in the order of the listing, with up to AHEAD configs in flight."""
     waiting: deque[tuple[ListedModel, Future[bytes | None] | RegisteredModel]] = deque()
     pool = ThreadPoolExecutor(THREADS)
     failed = 0
@@ -188,7 +188,7 @@ def _fetched(
 def _known(
     model: ListedModel, store: FetchedConfigs, *, authorized: bool
 ) -> RegisteredModel | None:
-    """Return what is known of a model without asking for its config; None where that must be."""
+    """Return the model if its config needs no request, None if it must be fetched."""
     if not model.has_config:
         return model.known._replace(unread=f"has no {CONFIG}")
     config = store.get(model)
@@ -204,7 +204,7 @@ def _first(
     store: FetchedConfigs,
     failed: int,
 ) -> Generator[RegisteredModel, None, int]:
-    """Yield the first model that waits; return how many could not be fetched in turn."""
+    """Yield the first model that waits; return the number of failures in a row."""
     model, coming = waiting.popleft()
     if isinstance(coming, RegisteredModel):
         yield coming
@@ -228,7 +228,7 @@ def _first(
 
 
 def _public(raw: bytes) -> bytes:
-    """Return a config as it may be kept: without secrets, and else as it was sent."""
+    """Return a config as it may be kept: without secrets, otherwise as it was sent."""
     try:
         config = strict_json(raw, constants=True)
         plain = public(config)
@@ -244,7 +244,7 @@ def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:
 
 
 def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]:
-    """Yield what the listing of a Hub selects, page by page."""
+    """Yield the models that the listing of a Hub selects, page by page."""
     most = int(asked.get("limit", [str(1 << 62)])[0])
     parameters = {name: values for name, values in asked.items() if name != "limit"}
     parameters = {**parameters, "limit": [str(min(PAGE, most))], "full": ["true"]}
@@ -265,7 +265,7 @@ def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]
 
 
 def _next(link: str, endpoint: str) -> str | None:
-    """Return where a listing goes on: at the same Hub, as a token goes with the request."""
+    """Return the address of the next page, at the same Hub, as a token goes with the request."""
     match = NEXT.search(link)
     if match is None:
         return None

@@ -1,8 +1,8 @@
-"""The same parts by actors of Ray, on this machine or on a cluster that is there.
+"""Answers parts of a scan by actors of Ray, on this machine or on an existing cluster.
 
 Ray carries numbers of parts and counts only: configs are read from, and answers written to, the
-folder of the dataset, which every node must see. A config that breaks its process does so in one
-of the actor's own, so an actor ends only with its node; then Ray asks its parts again elsewhere.
+folder of the dataset, which every node must see. A config that breaks its process does so in one of
+the actor's own, so an actor ends only with its node; then Ray retries its parts elsewhere.
 """
 
 import json
@@ -23,16 +23,16 @@ from weighbridge.faces.scan.dataset import ScanPlan, needed, plan_of
 from weighbridge.faces.scan.running import PartDone, do_part
 from weighbridge.faces.scan.weigher import ScanLimits, Weigher
 
-LOCAL = "local"  # a cluster of our own, for this run; "auto" and addresses are of one that is there
-# Of a part whose node was lost. Six passed before Ray 2.60 knew that it was; without a bound it
-# would try for ever
+LOCAL = "local"  # a cluster of our own, for this run; "auto" and addresses mean an existing one
+# Retries of a part whose node was lost. Six passed before Ray 2.60 noticed the loss; without a
+# bound it would retry for ever
 RETRIES = 20
-PATIENCE = 3600.0  # seconds without a part that is done
-# Where it is 0, a Ray is of one machine and listens on no other address: its way on Windows and
-# macOS (ray/_private/services.py get_node_ip_address). `_node_ip_address` does not do it.
+PATIENCE = 3600.0  # seconds without a finished part
+# If it is 0, Ray runs on one machine and listens on no other address: as on Windows and macOS
+# (ray/_private/services.py get_node_ip_address). `_node_ip_address` does not do it.
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = ("127.0.0.1", "::1")
-# No actor asks the Hub for anything, and so none has what it would ask with
+# No actor asks the Hub for anything, so none gets a token
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": ""}
 
 
@@ -45,7 +45,7 @@ class RayRun(NamedTuple):
 
 
 class Weighing:
-    """What an actor does: it answers whole parts, each by a process of its own."""
+    """The work of an actor: it answers whole parts, with a process of its own."""
 
     def __init__(self, out: str, limits: Sequence[float]) -> None:
         self._out, self._plan = Path(out), plan_of(Path(out))
@@ -55,7 +55,7 @@ class Weighing:
         return {"note": [self._told(int(number)) for number in batch["part"]]}
 
     def _told(self, number: int) -> str:
-        """Return what was written; a full disk is told, and not tried again."""
+        """Return the note as JSON; an error as a text, so that Ray does not retry (a full disk)."""
         try:
             return json.dumps(do_part(self._out, self._plan, number, self._weigher))
         except Exception as error:
@@ -89,8 +89,8 @@ def run(
 
 @contextmanager
 def locked(address: str) -> Iterator[None]:
-    """Let nobody into a cluster of our own: Ray, which reads this when it is imported, listens on
-    127.0.0.1 alone, and takes who has the token that is made for this run."""
+    """Close a local cluster to others. Ray, which reads these variables when it is imported,
+    listens on 127.0.0.1 only, and requires the token that is made for this run."""
     if address != LOCAL:
         yield
         return
@@ -107,7 +107,7 @@ def locked(address: str) -> Iterator[None]:
 
 
 def _joined(ray: Any, ray_run: RayRun) -> None:
-    """Join the cluster that was named. `local` never joins one that was left over."""
+    """Join the cluster at the address. `local` never joins one that was left over."""
     options: dict[str, Any] = {}
     if ray_run.address == LOCAL:
         options = {"include_dashboard": False, "num_cpus": ray_run.actors}
@@ -129,7 +129,7 @@ def _joined(ray: Any, ray_run: RayRun) -> None:
 def _mapped(
     ray: Any, out: Path, parts: Sequence[int], ray_run: RayRun, limits: ScanLimits
 ) -> Iterator[Mapping[str, str]]:
-    """Return the notes of parts as they come, in any order."""
+    """Return the notes of parts as they are done, in any order."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     actors = ray.data.ActorPoolStrategy(
@@ -152,7 +152,7 @@ def _mapped(
 def _listened(
     rows: Iterator[Mapping[str, str]], queue: "Queue[str | BaseException | None]"
 ) -> None:
-    """Hand on what comes, so that silence can be noticed."""
+    """Put the notes into a queue, so that its reader can notice silence."""
     try:
         for row in rows:
             queue.put(row["note"])

@@ -26,7 +26,7 @@ from weighbridge.faces.scan.dataset import (
 )
 
 PACKED, NOTE = "answers.parquet", "answers.json"
-GROUP = 1 << 14  # rows that are read together: who wants one question reads little of others
+GROUP = 1 << 14  # rows per row group: a query of one question reads little of others
 
 
 def pack(out: Path, plan: ScanPlan) -> None:
@@ -46,7 +46,7 @@ def pack(out: Path, plan: ScanPlan) -> None:
 
 
 def packed(out: Path) -> Path | None:
-    """Return the file of all answers; None where it is not of this plan, or parts are newer."""
+    """Return the file of all answers; None if it is of another plan, or parts are newer."""
     note = note_of(out / NOTE)
     if note is None or note.get("plan") != checksum(out / "plan.json"):
         return None
@@ -55,12 +55,12 @@ def packed(out: Path) -> Path | None:
 
 
 def unpacked(out: Path) -> None:
-    """Let the file of all answers count no more."""
+    """Mark the file of all answers as out of date."""
     (out / NOTE).unlink(missing_ok=True)
 
 
 def fault(out: Path) -> str | None:
-    """Return what is wrong with the file of all answers, where it counts."""
+    """Return what is wrong with the file of all answers, None if nothing or it is not used."""
     path, note = packed(out), note_of(out / NOTE)
     if note is None and (out / NOTE).exists():
         return _another(out / NOTE, out)
@@ -70,7 +70,7 @@ def fault(out: Path) -> str | None:
 
 
 def faults_of_part(out: Path, plan: ScanPlan, part: int) -> Iterator[str]:
-    """Yield which files of a part's answers are not those that were noted."""
+    """Yield a sentence for each file of a part's answers that is not as it was noted."""
     for family in plan.families:
         note, path = noted(out, plan, family, part), answers_file(out, family, part)
         if note is not None and checksum(path) != note.get("sha256"):
@@ -78,8 +78,8 @@ def faults_of_part(out: Path, plan: ScanPlan, part: int) -> Iterator[str]:
 
 
 def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
-    """Return what to raise where datasets could not be read: which file of theirs is damaged; None
-    where none is."""
+    """Return the error that names a damaged file of these datasets, which could not be read; None
+    if none is damaged."""
     for out, plan in datasets:
         faults = [fault(out)] if packed(out) else _all_faults(out, plan)
         for line in (*faults_of_models(out, plan), *faults):

@@ -38,7 +38,7 @@ def plan(
     """Write the plan of a scan below `out`.
 
     Args:
-        found: the models, each with its config.
+        registered: the models, each with its config.
         questions: what each key is asked.
         source: what the models were read from, in words.
         parts: how many units of work there are; None makes each some 30 seconds long.
@@ -63,13 +63,13 @@ def plan(
         configs=tuple(_configs(out, number, texts)),
         models=listed,
     )
-    put_json(out / "plan.json", planned.to_dict())  # the last: what it names is there
+    put_json(out / "plan.json", planned.to_dict())  # written last: the files that it names exist
     return planned
 
 
 def _configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
-    """Write the configs of each part, and yield their checksums. Parts follow from keys alone, so
-    that a source in another order is the same plan."""
+    """Write the configs of each part, and yield their checksums. Parts depend on keys only, so a
+    source in another order gives the same plan."""
     members: list[list[str]] = [[] for _ in range(parts)]
     for key in sorted(texts):
         members[int(key[:8], 16) % parts].append(key)
@@ -102,6 +102,6 @@ def _keyed(
 
 
 def _storable(text: str) -> str:
-    """Return text that UTF-8 can hold, since names of files may have halves of pairs; an address
+    """Return text that UTF-8 can hold, since file names may have lone surrogates; an address
     without its password."""
     return redacted(text.encode(errors="replace").decode())

@@ -33,7 +33,7 @@ SCHEMA = "weighbridge.registry/1"
 LIST, CARD = "registry.json", "README.md"
 MODELS_FILE, KEYS_FILE, ANSWERS_FILE = "models.parquet", "keys.parquet", "answers.parquet"
 NAMES_FILE = "names.parquet"  # the only one that may be missing
-GROUP = 1 << 15  # models that are read together: what the page shows first is one group
+GROUP = 1 << 15  # models per row group: the page shows one group first
 PAGE = 1 << 13  # bytes of a column of models that are read for one row
 REFUSED = "refused"  # what is counted where `fits` is null
 
@@ -96,7 +96,7 @@ from answers where fits = 'yes' and list_contains(?, question) group by key
 
 
 class PublishedFolder(NamedTuple):
-    """What was written: the contents of registry.json, and the bytes of all files."""
+    """A published dataset: the contents of registry.json, and the bytes of all files."""
 
     told: Mapping[str, Any]
     nbytes: int
@@ -142,12 +142,12 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     (folder / NAMES_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         put(folder / name, content)
-    put_json(folder / LIST, about)  # the last: what it lists is there
+    put_json(folder / LIST, about)  # written last: the files that it lists exist
     return PublishedFolder(about, sum(len(content) for content in files.values()))
 
 
 def _ours(folder: Path) -> None:
-    """Raises UsageError for a folder that holds files of others."""
+    """Raise UsageError for a folder that holds other files."""
     if folder.is_file():
         raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
@@ -179,7 +179,7 @@ def _card(typed: str) -> dict[str, Any]:
 
 
 def _numbered(table: Any, keys: Any) -> Any:
-    """Return a table whose keys are numbers."""
+    """Return a table with the numbers of its keys in place of the keys."""
     import pyarrow.compute as arrow
 
     numbers = arrow.index_in(table["key"], value_set=keys)
@@ -259,8 +259,8 @@ def _written(table: Any, columns: Sequence[FlatColumn], group: int | None) -> by
 
 
 def _answers(view: ScanView, plan: ScanPlan, keys: Any, tallies: dict[str, Any]) -> bytes:
-    """Return the answers, a row group for each question in the order of the plan, and add to
-    `tallies` what is the same for all answers of a question, and how often each verdict came."""
+    """Return the answers, one row group per question in the plan's order. Adds to `tallies` what
+    all answers of a question share, and how often each verdict came."""
     names = ", ".join(f'"{c.name}"' for c in ANSWERS)
     written = BytesIO()
     with _writer(written, ANSWERS) as file:
@@ -296,9 +296,9 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, folder / name
 
 
-# The words of all names, sorted: who types a name finds any of millions of models by ranges. A word
-# is letters and digits that stand together, in small letters; it is found by how it begins. The
-# numbers of models are their rows, so of one word the most downloaded come first
+# The words of all names, sorted: a typed name finds any of millions of models by range requests. A
+# word is a run of letters and digits, in lower case; it is found by how it begins. Models are
+# numbered by row, so of one word the most downloaded come first
 
 NAMES = (
     FlatColumn("word", "text", "of a model's name, in small letters"),

@@ -3,7 +3,7 @@
 
 A query sees these views and nothing else of the machine: files are handed over as Arrow datasets,
 or named to DuckDB, which reads them faster; then all other access from within SQL is closed, and it
-can but read.
+can only read.
 """
 
 from collections import defaultdict
@@ -100,15 +100,14 @@ class ScanView:
             raise unread(error, self._of) from None
 
     def _checked(self, sql: str) -> None:
-        """Raises UsageError where SQL would do more than read: DuckDB may write what it may
-        read."""
+        """Raise UsageError if SQL would do more than read: DuckDB may write what it may read."""
         for statement in self._connection.extract_statements(sql):
             if statement.type != self._reads:
                 raise UsageError(sentence("sql.reads"))
 
     def ask(self, sql: str, values: Sequence[Any] = (), *, most: int = 1_000_000) -> ScanResult:
-        """Return the answer to a query: so many rows at most. Raises UsageError where DuckDB does
-        not take it."""
+        """Return the answer to a query, at most `most` rows. Raises UsageError if DuckDB refuses
+        it."""
         try:
             self._checked(sql)
             done = self._connection.execute(sql, list(values))
@@ -122,8 +121,7 @@ class ScanView:
             ) from None
 
     def table(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """Return the answer to a query of ours as a table of Arrow's, which millions of rows fit
-        into."""
+        """Return the answer to a query of ours as an Arrow table, which holds millions of rows."""
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
         except duckdb_error() as error:
@@ -135,7 +133,7 @@ class ScanView:
         return Unweighed(count, tuple(self.ask(FIRST_UNWEIGHED).rows))
 
     def summary(self, plan: ScanPlan, most: int, place: Path | None = None) -> ScanSummary:
-        """Return models with all their answers: those that are downloaded most, else the
+        """Return up to `most` models with all their answers, the most downloaded first, else the
         largest. `place` is where the dataset stays."""
         first = self.ask(FIRST, [most]).rows
         labels = {q.name: q.label for q in plan.questions}
@@ -162,7 +160,7 @@ class ScanView:
 
 
 def duckdb_error() -> type[Exception]:
-    """Return what DuckDB raises."""
+    """Return the class of DuckDB's errors."""
     import duckdb
 
     error: type[Exception] = duckdb.Error
@@ -170,8 +168,8 @@ def duckdb_error() -> type[Exception]:
 
 
 def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
-    """Return what to raise of what DuckDB says, where a file of these datasets is damaged. What it
-    says of SQL itself is about no file."""
+    """Return the error to raise for one of DuckDB's if a file of these datasets is damaged, else
+    None. An error in the SQL itself is about no file."""
     import duckdb
 
     of_sql = duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException
@@ -179,7 +177,7 @@ def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError 
 
 
 def unread(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError:
-    """Return what to raise where the SQL is ours."""
+    """Return the error to raise if a query of ours fails."""
     unreadable = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
     return damaged(error, *datasets) or unreadable
 
@@ -193,7 +191,7 @@ def models_of(out: Path) -> Any:
 
 
 def answers_of(out: Path, plan: ScanPlan) -> Any:
-    """Return what is answered so far; files that no note of this plan knows are left out."""
+    """Return the answers so far, without files that no note of this plan knows."""
     whole = packed(out)
     paths = (
         [whole]

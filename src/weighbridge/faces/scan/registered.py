@@ -14,8 +14,8 @@ CONFIG = "config.json"
 
 
 class RegisteredModel(NamedTuple):
-    """One model. Where `unread` is said, there is no config. `weights` is the path of its files,
-    where they are at hand, and `header` a hash of what they list (`with_headers`)."""
+    """One model. With `unread`, a reason, it has no config. `weights` is the path of its files if
+    they are local, and `header` a hash of what they list (`with_headers`)."""
 
     id: str
     sha: str | None
@@ -41,16 +41,16 @@ def with_config(model: RegisteredModel, config: Any) -> RegisteredModel:
     return model._replace(unread=f"holds a JSON {type(config).__name__}; an object was expected")
 
 
-# A model whose weights are at hand is asked by its files: dtypes and shapes of each tensor, and all
-# of a GGUF file. Its key is of its config and of what its headers list, so fine-tunes of one base
-# and format are still asked once
+# A model with local weights is estimated from its files: dtypes and shapes of each tensor, and all
+# of a GGUF file. Its key covers its config and what its headers list, so fine-tunes of one base and
+# format are still asked once
 
 GGUF, WEIGHTS = ".gguf", ".safetensors"
 
 
 def with_headers(model: RegisteredModel, place: Path) -> RegisteredModel:
-    """Return a model with its weights, a folder or a GGUF file; or with what is wrong with them.
-    What is of no known class stays as its config says: the answers have the reason."""
+    """Return a model with its weights, a folder or a GGUF file; or with what is wrong with them. A
+    model of no known class stays as its config says: the answers have the reason."""
     from weighbridge.faces.api import prepare
 
     try:

@@ -1,8 +1,8 @@
 """The models of a registry, one by one, each with its config.
 
 A SOURCE is a folder (every config.json and GGUF file below it) of this machine; a folder of an
-object store, as a URI; a text file with a reference a line; JSON Lines or Parquet with a model a
-row (`id` and `config`, and `sha` and `downloads` where they are known); or what a Hub lists. A
+object store, as a URI; a text file with a reference per line; JSON Lines or Parquet with a model
+per row (`id` and `config`, and `sha` and `downloads` if they are known); or what a Hub lists. A
 Parquet file that lists a Hub, with `siblings`, has no sizes in its configs: those are fetched.
 """
 
@@ -42,8 +42,8 @@ LONG = 1 << 16  # characters of a reference
 def models(
     source: str | Path, *, offline: bool = False, store: Path | None = None
 ) -> Iterator[RegisteredModel]:
-    """Yield the models of a SOURCE. Raises WeighbridgeError where it is none; what is wrong with
-    one model is said in its place. `store` is the file where what a Hub sends stays."""
+    """Yield the models of a SOURCE. Raises WeighbridgeError if it is none; what is wrong with one
+    model is reported in its place. `store` is the file that keeps what a Hub sends."""
     text = str(source)
     if text.startswith(SCHEME):
         from weighbridge.faces.scan import hub
@@ -57,8 +57,7 @@ def models(
 
 
 def named(source: str) -> str:
-    """Return a SOURCE for people: a file or a folder by its name, an address without what it logs
-    in with."""
+    """Return a SOURCE for people: a file or a folder by its name, an address without its login."""
     if source.startswith(SCHEME):
         return source
     if not URI.match(source):
@@ -85,7 +84,7 @@ def _here(source: Path, store: Path | None, *, offline: bool) -> Iterator[Regist
 
 def _objects(uri: str) -> Iterator[RegisteredModel]:
     """Yield the models below a folder of an object store (s3://, gs://, abfss://, hdfs://, ...),
-    which is asked as pyarrow asks it: with the logins of its environment."""
+    opened by pyarrow with the logins of its environment."""
     from pyarrow import ArrowException, fs
 
     where = named(uri)
@@ -125,14 +124,14 @@ def _folder(root: Path) -> Iterator[RegisteredModel]:
 
 
 def _files(root: Path, shut: list[OSError]) -> Iterator[Path]:
-    """Yield each config and GGUF file below a folder, links that lead nowhere among them, and add
-    to `shut` why folders cannot be read. Links to folders are not followed: they may lead round."""
+    """Yield each config and GGUF file below a folder, broken links included, and add to `shut` why
+    folders cannot be read. Links to folders are not followed: they may form loops."""
     for folder, _, names in os.walk(root, onerror=shut.append):
         yield from (Path(folder, n) for n in names if n == CONFIG or n.endswith(GGUF))
 
 
 def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
-    """Yield the model of a GGUF file; of a split one that of its first part alone."""
+    """Yield the model of a GGUF file; of a split one only that of its first part."""
     try:
         first, *_ = parts(path.name)
     except BadFileError as error:
@@ -204,7 +203,7 @@ def _rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _sized(config: Any) -> bool:
-    """Tell whether a config has sizes, itself or within; what a Hub lists has names alone."""
+    """Return whether a config has sizes, itself or nested; what a Hub lists has only names."""
     if isinstance(config, Mapping):
         return any(_sized(value) for value in config.values())
     return type(config) is int
@@ -237,7 +236,7 @@ def _references(path: Path, offline: bool) -> Iterator[RegisteredModel]:
 
 
 def _referred(name: str, offline: bool) -> RegisteredModel:
-    """Return the model that a reference leads to, by its config alone."""
+    """Return the model that a reference leads to, from its config only."""
     from weighbridge.faces.api import prepare
 
     model = RegisteredModel(name, None, None, None)

@@ -1,8 +1,8 @@
-"""What answers of one family depend on, as a hash: where it changes, they are asked again.
+"""A hash of what answers of one family depend on: if it changes, they are asked again.
 
-It is of the files of this package that such an answer may read: rooms that read the headers of
-weights at hand among them. Rooms that only show are left out, and so are the rules of other
-engines; what no list leaves out counts.
+It covers the files of this package that such an answer may read, those that read the headers of
+local weights included. Folders that only show are left out, and so are the rules of other engines;
+what no list leaves out counts.
 """
 
 import re
@@ -17,7 +17,7 @@ from weighbridge.faces.scan.asking import MODEL
 
 ROOT = Path(__file__).parent.parent.parent
 ENDS = (".py", ".json", ".jsonl", ".txt")
-# Rooms that decide no answer about a config
+# Folders and files that decide no answer about a config
 ASIDE = frozenset(
     (
         *("faces", "files", "answers/remedies", "base/_version.py", "measure.py", "__init__.py"),
@@ -26,11 +26,11 @@ ASIDE = frozenset(
     )
 )
 NAMES = "models/catalogue"  # whose entries few engines read
-TRAINING, TRAINED = "training", "train"  # the wing, and the family that reads it
-FORWARD = "forward"  # its room that engines read, too
+TRAINING, TRAINED = "training", "train"  # the folder, and the family that reads it
+FORWARD = "forward"  # its folder that engines read, too
 ROWS = "faces/scan/answers.py"
-# Of an engine: what a question is read with, what its process takes that only loads a file, and
-# what it reads, since a refusal names who does
+# Files of every engine that answers of others read: those for a question, those for a process that
+# only loads a file, and those of formats, since a refusal names the engines that read one
 EVERY = ("__init__.py", "settings.py", "process.py", "formats.py", "formats.txt", "releases.txt")
 IMPORTED = re.compile(r"weighbridge\.engines\.(\w+)")
 MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
@@ -67,12 +67,12 @@ def files(family: str) -> Iterator[Path]:
 
 
 def _in(place: Path, rooms: Set[str]) -> bool:
-    """Tell whether a file of the package lies in one of the rooms, or is one."""
+    """Return whether a file of the package is in one of `rooms`, or is one."""
     return not rooms.isdisjoint(path.as_posix() for path in (place, *place.parents))
 
 
 def _told() -> Iterator[Path]:
-    """Yield the files of every engine that others' answers read, and what those import."""
+    """Yield the files of every engine that answers of other engines read, and what those import."""
     engines = ROOT / "engines"
     for folder, name in product(FOLDERS.values(), EVERY):
         path = engines / folder / name
@@ -82,8 +82,8 @@ def _told() -> Iterator[Path]:
 
 
 def _folders(family: str) -> set[str]:
-    """Return the folders of an engine and of those whose rules it shares. What is loaded and
-    trained is by the usual one."""
+    """Return the folders of an engine and of those whose rules it shares. Loading and training use
+    the usual engine."""
     folders: set[str] = set()
     if family == MODEL:  # is read before any engine is asked
         return folders

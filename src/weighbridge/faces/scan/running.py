@@ -1,7 +1,7 @@
 """Parts that are not answered yet, by processes of this machine.
 
-A part is answered wholly by one process, written, and noted. Whoever answers it, and however
-often, the files are the same: so runs may be killed, repeated, and shared out over machines.
+A part is answered wholly by one process, written, and noted. Whoever answers it, and however often,
+the files are the same: so runs may be killed, repeated, and split over machines.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ Note = dict[str, Any]
 
 
 class PartDone(NamedTuple):
-    """What was written of one part."""
+    """A finished part: its number, the rows written, and the CPU seconds."""
 
     number: int
     rows: int
@@ -48,8 +48,8 @@ class PartDone(NamedTuple):
 
 
 def share(text: str) -> tuple[int, int, int]:
-    """Read which share of the parts is meant: "0-3/8" are the first four of eight, and "3/8" is
-    the fourth. Raises UsageError."""
+    """Return (first, last, of) of a share of the parts: "0-3/8" are the first four of eight, and
+    "3/8" is the fourth. Raises UsageError."""
     wanted, sign, of = text.partition("/")
     first, _, last = wanted.partition("-")
     try:
@@ -75,7 +75,7 @@ def left(out: Path, plan: ScanPlan, part: int) -> tuple[str, ...]:
 
 
 def todo(out: Path, plan: ScanPlan, shared: tuple[int, int, int] = (0, 0, 1)) -> list[int]:
-    """Return the parts of a share that have something left."""
+    """Return the parts of a share with something left to answer."""
     low, high, whole = shared
     mine = (n for n in range(plan.parts) if low <= n * whole // plan.parts <= high)
     return [n for n in mine if left(out, plan, n)]
@@ -84,8 +84,8 @@ def todo(out: Path, plan: ScanPlan, shared: tuple[int, int, int] = (0, 0, 1)) ->
 def run(
     out: Path, plan: ScanPlan, parts: Sequence[int], jobs: int, limits: ScanLimits
 ) -> Iterator[PartDone]:
-    """Answer parts by so many processes, and yield each when it is written. What breaks on the way
-    (a full disk) ends the run; what was written stays."""
+    """Answer parts by `jobs` processes, and yield each when it is written. An error on the way (a
+    full disk) ends the run; what was written stays."""
     weighers: SimpleQueue[Weigher] = SimpleQueue()
     started = [Weigher(limits) for _ in range(min(jobs, len(parts)))]
     for weigher in started:
@@ -159,7 +159,7 @@ def _asked(
 
 
 def _unread(out: Path, number: int) -> set[str]:
-    """Return the keys of a part whose configs are not read, as was answered before."""
+    """Return the keys of a part whose configs are not read, from the answers on disk."""
     rows = rows_of(answers_file(out, MODEL, number), "key", "code")
     return {row["key"] for row in rows if row["code"]}
 

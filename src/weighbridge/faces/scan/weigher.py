@@ -21,13 +21,13 @@ from weighbridge.base.units import GIB
 from weighbridge.faces.scan.answers import AnswerRow, failed, rows
 from weighbridge.faces.scan.asking import ScanQuestion
 
-COLLECT_AFTER = 32  # configs: what is made of a model leads back to it
+COLLECT_AFTER = 32  # configs: objects of a model refer back to it
 BEGIN = 300  # seconds that a process may take to start
 Answering = Callable[[str, Sequence[ScanQuestion]], list[AnswerRow]]
 
 
 class ScanLimits(NamedTuple):
-    """What one config may take. Where the system cannot bound memory, only seconds count."""
+    """Limits for one config. If the system cannot bound memory, only seconds count."""
 
     seconds: float = 120.0
     memory: int = 8 * GIB
@@ -47,15 +47,15 @@ class ScanEndedError(Exception):
 
 
 class Weigher:
-    """One process, started when it is first asked. `answering` is what it does: a function that
-    another process can import."""
+    """One process, started when it is first asked. `answering` is the function that it runs, which
+    another process must be able to import."""
 
     def __init__(self, limits: ScanLimits | None = None, answering: Answering = answered) -> None:
         self._limits, self._answering = limits or ScanLimits(), answering
         self._process: Any = None
         self._pipe: Connection | None = None
         self._ended = False
-        self._turn = Lock()  # of whoever starts or ends the process
+        self._turn = Lock()  # held while the process is started or ended
 
     def __enter__(self) -> "Weigher":
         return self
@@ -75,7 +75,7 @@ class Weigher:
             weighbridge.UsageError: no process can be started.
             ScanEndedError: the run was ended meanwhile.
         """
-        for _ in range(2):  # a process may die of what others take: once is no proof
+        for _ in range(2):  # it may die of memory that others take: once is no proof
             pipe = self._started()
             try:
                 pipe.send((config, tuple(questions)))
@@ -104,7 +104,7 @@ class Weigher:
         return self._pipe
 
     def _start(self) -> Connection:
-        spawn = get_context("spawn")  # not forked: who asks has threads
+        spawn = get_context("spawn")  # not forked: the caller has threads
         with self._turn:
             if self._ended:
                 raise ScanEndedError
@@ -127,7 +127,7 @@ class Weigher:
             self._pipe = None
 
     def end(self) -> None:
-        """End the process for good. Whoever waits for an answer has a ScanEndedError."""
+        """End the process for good. A caller that waits for an answer gets a ScanEndedError."""
         with self._turn:
             self._ended = True
             if self._process is not None:
