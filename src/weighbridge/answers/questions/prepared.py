@@ -58,48 +58,48 @@ if TYPE_CHECKING:
     from weighbridge.workload.picture import Picture
     from weighbridge.workload.picture_training import PictureTraining
 
-# Facts of an answer that is a yes, and could be a better one
+# Derived facts of an answer that fits but could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
-# Names of what is not packed, and the dtype that each says
+# Names of formats that are not quantized, and the dtype that each means
 SIXTEEN = {
     "none": None,
     **dict.fromkeys(("bf16", "bfloat16"), "bfloat16"),
     **dict.fromkeys(("fp16", "f16", "float16"), "float16"),
 }
-SAME = "same"  # a critic that is as the model that is trained
+SAME = "same"  # a critic that is like the model that is trained
 TASKS = {
     "Load": "load",
     "Infer": "infer",
     "Train": "train",
     "Picture": "image",
     "PictureTraining": "train_image",
-}  # by the record of their settings
-LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
+}  # record of the settings -> task
+LONG = 1500  # tensors: to follow a run with more of them takes half a second or longer
 
 
-@dataclass(frozen=True)  # not slotted: it keeps what it has made
+@dataclass(frozen=True)  # not slotted: it caches what it has made
 class Prepared:
-    """A model that was read; made by `weighbridge.prepare`."""
+    """A model whose files were read, for many questions; made by `weighbridge.prepare`."""
 
     given: Any  # what was typed: a reference, a path, a config or a live module
     options: GatherOptions = field(repr=False)  # they may hold a token
-    source: Inventory | Model = field(repr=False)  # a Model of a live module
+    source: Inventory | Model = field(repr=False)  # a Model for a live module
 
     @property
     def reference(self) -> str:
-        """The text that was typed; "" for a config and a module."""
+        """The text that the user typed; "" for a config or a module."""
         return os.fspath(self.given) if isinstance(self.given, str | os.PathLike) else ""
 
     @property
     def tensors(self) -> int:
-        """How many tensor records it holds: those of its files, and those of classes so far."""
+        """The number of tensor records that it holds: of its files, and of its classes so far."""
         models = (vars(self).get(name) for name in ("_whole", "_headless"))
         records = sum(len(p.blueprint.counted) for m in models if m is not None for p in m.parts)
         stored = self.source.parts if isinstance(self.source, Inventory) else ()
         return records + sum(len(part.tensors) for part in stored)
 
     def model(self, *, base_model: bool = False) -> Model:
-        """The class that the files are of, or its headless class.
+        """Return the model as the class of its files, or as its headless class.
 
         Raises:
             weighbridge.WeighbridgeError: the class is not known, or files contradict it.
@@ -128,12 +128,12 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """Weigh its weights in every format, and what loading them allocates.
+        """Return the memory of its weights in every format, and of loading them.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.load`.
-            remedies: whether to look for what would make it fit, where it does not.
-            pinned: names of settings that remedies leave alone; None is all that were given.
+            remedies: whether to search for changes that make it fit, if it does not.
+            pinned: names of settings that remedies leave alone; None: all that the user set.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -155,15 +155,15 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """Weigh what serving it takes, per device and phase, by the rules of one engine.
+        """Return the memory that serving it takes, per device and phase, by one engine's rules.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.infer`.
             command: the engine's own launch command, which names this model.
-            draft: what `draft_model` names, where it is prepared already.
-            projector: what `mmproj` names, likewise.
-            remedies: whether to look for what would make it fit, where it does not.
-            pinned: names of settings that remedies leave alone; None is all that were given.
+            draft: the model that `draft_model` names, if it is prepared already.
+            projector: the model that `mmproj` names, likewise.
+            remedies: whether to search for changes that make it fit, if it does not.
+            pinned: names of settings that remedies leave alone; None: all that the user set.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -185,7 +185,7 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """Weigh what making pictures or video with it takes, stage by stage.
+        """Return the memory that making pictures or video with it takes, stage by stage.
 
         Args:
             workload: all settings as one record; or give them by name.
@@ -208,7 +208,7 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """Weigh what training a pipeline's denoiser takes, per device and phase.
+        """Return the memory that training a pipeline's denoiser takes, per device and phase.
 
         Args:
             workload: all settings as one record; or give them by name.
@@ -231,12 +231,12 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """Weigh what fine-tuning or training it takes, per device and phase.
+        """Return the memory that fine-tuning or training it takes, per device and phase.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.train`.
-            remedies: whether to look for what would make it fit, where it does not.
-            pinned: names of settings that remedies leave alone; None is all that were given.
+            remedies: whether to search for changes that make it fit, if it does not.
+            pinned: names of settings that remedies leave alone; None: all that the user set.
 
         Returns:
             A frozen `Report`; all sizes are bytes.
@@ -256,11 +256,11 @@ class Prepared:
         remedies: bool = True,
         pinned: Iterable[str] | None = None,
     ) -> Report:
-        """Answer a question that was read: every face ends here.
+        """Return the answer to a parsed question: every interface ends here.
 
         Args:
-            question: what `weighbridge.answers.questions.question` read.
-            beside: the models of "draft" and "projector", where they are prepared already.
+            question: as `weighbridge.answers.questions.question` parsed it.
+            beside: the models of "draft" and "projector", if they are prepared already.
             remedies, pinned: as for `load`.
 
         Raises:
@@ -290,8 +290,8 @@ class Prepared:
             return remarked(report, question, w)
 
     def briefly(self, workload: "Load | Infer | Train", *limits: "Setting") -> Report:
-        """Answer about peaks and verdict alone: no remedies, no line to launch it, and of a server
-        no search for how far its settings go, but for the `limits` that are named."""
+        """Return peaks and verdict only: no remedies, no launch line, and for a server no search
+        for how far its settings go, except for `limits`."""
         estimator = self._estimator(
             question(TASKS.get(type(workload).__name__, "infer"), workload, {}), {}
         )
@@ -300,8 +300,8 @@ class Prepared:
         return replace(report, said=workload.said)
 
     def least(self, workload: "Train") -> Report:
-        """Count what training it takes at least, sooner than `train` answers: never more than that
-        tells."""
+        """Return a lower bound of what training takes, sooner than `train` answers; it is never
+        above that answer."""
         estimator = self._estimator(question("train", workload, {}), {})
         with following(self.given):
             w = estimator.question.workload
@@ -310,8 +310,8 @@ class Prepared:
     def _estimator(
         self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
     ) -> Estimator:
-        """The estimator of the question as it is meant: formats by the names that files have,
-        models beside this one by their own."""
+        """Return the estimator of the question as it is meant: formats by the names that files use,
+        other models by their own names."""
         meant = self._meant if question.launched is None else self._launched
         question = question._replace(workload=meant(question.workload, question.task))
         models: Mapping[str, Model | None] = {}
@@ -326,7 +326,7 @@ class Prepared:
     def _pictured(
         self, question: ModelQuestion[Any], model: Model
     ) -> tuple[ModelQuestion[Any], Model]:
-        """The question and the pipeline, where it is one of pictures."""
+        """Return the question and the model; for one of pictures, their question and pipeline."""
         bare = question.task == "infer" and _bare(self.source)
         if bare or question.task in ("image", "train_image"):
             model = _with_its_pipeline(model, self.source)
@@ -343,9 +343,8 @@ class Prepared:
         pinned: Iterable[str] | None,
         part: Hears | None,
     ) -> Report:
-        """The answer, with what would make it fit where it does not. `part` is told what is known
-        before: the least that a long run takes, where nothing else is asked for, and each remedy.
-        """
+        """Return the answer, with remedies if it does not fit. `part` receives what is known
+        before: the lower bound of a long run, if nothing else is asked for, and each remedy."""
         task, workload = estimator.question.task, estimator.question.workload
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
@@ -364,7 +363,7 @@ class Prepared:
 
         def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
             def ask(changed: Any) -> Report:
-                with following(self.given):  # what breaks over a change is a change that is refused
+                with following(self.given):  # an error over a change: that change is refused
                     return answering(question(task, changed, {}).workload)
 
             return ask
@@ -393,7 +392,7 @@ class Prepared:
     def _climbed(
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
     ) -> Report:
-        """The answer about a pipeline, with the steps that people take where it does not fit."""
+        """Return the answer about a pipeline, with remedies in the order that people use them."""
         from weighbridge.answers.remedies import images, picture_training, pictures, said
 
         workload, trains = estimator.question.workload, report.task == "train"
@@ -411,19 +410,19 @@ class Prepared:
         return replace(report, remedies=ladder(report, workload, estimator, typed))
 
     def _names(self) -> tuple[str | None, ...]:
-        """Return what a launch command may call it: a config at hand has no name of its own."""
+        """Return the names that a launch command may use; an inline config has none of its own."""
         known = self.source.repo_id, self.source.reference
         return self.reference, *known
 
     def _loads(self) -> str:
-        """Return what a line of Python is told to load; "" of a config that is at hand."""
+        """Return the name that a line of Python loads; "" for an inline config or a module."""
         named = self.source.repo_id or self.source.reference
         return named if isinstance(self.given, str | os.PathLike) else ""
 
     @cached_property
     def _packed(self) -> tuple[str, str]:
-        """The format that the files are packed in, and the quant_method of their config; "" of
-        plain ones."""
+        """The quantization format of the files, and the quant_method of their config; "" if they
+        are not quantized."""
         from weighbridge.engines.weight_formats import declared_name, quant_method
 
         part = self.model().parts[0]
@@ -432,7 +431,7 @@ class Prepared:
     def _with(
         self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
     ) -> "tuple[ModelQuestion[Any], Mapping[str, Model | None]]":
-        """The question with the models that work beside this one named, and those models."""
+        """Return the question with the names of the models beside this one, and those models."""
         draft, projector = beside.get("draft"), beside.get("projector")
         w = question.workload
         w = w.but(
@@ -445,12 +444,12 @@ class Prepared:
         }
 
     def _roles(self, w: Any) -> Mapping[str, Model | None]:
-        """The models that value and mark answers, where they are not the one asked about."""
+        """Return the models that value and score answers, by role; None if they are this one."""
         critic = None if w.critic == SAME else w.critic
         return {"critic": self._beside(critic, None), "reward": self._beside(w.reward_model, None)}
 
     def _beside(self, name: str | None, prepared: "Prepared | None") -> Model | None:
-        """The model of that name, which works beside this one."""
+        """Return the model of that name, which works beside this one; None without a name."""
         if name is None:
             return None
         return (prepared or opened(name, self.options)).model()
@@ -458,8 +457,8 @@ class Prepared:
     def _read(
         self, name: str | None, prepared: "Prepared | None", question: ModelQuestion[Any]
     ) -> Model | None:
-        """The model that works beside this one; None of a server's that cannot be read, or is a
-        file of the machine that its command runs on, which its answer says."""
+        """Return the model that works beside this one. It is None if a server's cannot be read, or
+        is a file of the machine that its command runs on, which its answer says."""
         try:
             return self._beside(name, prepared)
         except (UnsupportedError, HubError, NotFoundError) as error:
@@ -472,16 +471,16 @@ class Prepared:
             return None
 
     def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
-        """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
-        training; of a pipeline whether it makes pictures there, in whichever way.
+        """Return whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
+        training; for a pipeline, whether it makes pictures there in any way.
 
         Args:
-            remedies: whether to look for what would make it fit, where it does not.
+            remedies: whether to search for changes that make it fit, if it does not.
             settings: as for `weighbridge.fit`.
 
         Returns:
-            A frozen `Fit`: one question each, with its verdict, its report and its remedies; of a
-            pipeline one question, "image", "video" or "train_image".
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies; for
+            a pipeline one question, "image", "video" or "train_image".
 
         Raises:
             weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
@@ -500,15 +499,15 @@ class Prepared:
         named = typed or (form if is_width(form) and not settings.get("dtype") else None)
         if named and not self._is_stored_so(str(named)):  # the engine of the card has its own
             settings["quantization"] = named
-        remembering = replace(self)  # answers that several questions ask for, for this once
+        remembering = replace(self)  # shares answers among the questions of this call
         vars(remembering).update(vars(self), _answers={})
         hears = hearing()
-        with heard(None):  # of the one answer, and not of those that it is made of
+        with heard(None):  # parts of the whole answer, not of those that it is made of
             request = replace(read_fit(settings), helped=remedies)
             return fit(remembering, request, self._sized, hears)
 
     def gpus(self, **settings: Any) -> "Ranking":
-        """The cards of the catalogue for this model: what fits first, the smallest first.
+        """Return the cards of the catalogue for this model: those that fit first, smallest first.
 
         Args:
             settings: as for `weighbridge.fit`, without a card.
@@ -519,14 +518,14 @@ class Prepared:
         return gpus(self, read_fit(settings, named=False))
 
     def layouts(self, *, for_: str = "train", every: bool = False, **settings: Any) -> "Ranking":
-        """The ways to share it out over several devices, the cheapest first: its training, by
-        Megatron unless a framework is named, or serving it.
+        """Return its layouts over several devices, the cheapest first: for training, by Megatron
+        unless a framework is given, or for serving.
 
         Args:
             for_: "train" or "infer".
-            every: all that fit; else those that no other one beats in all that it costs.
-            settings: as for `weighbridge.train` or `infer`, with `gpu` (h100:64); what is named
-                stays.
+            every: all that fit; else only those that no other one beats in all its costs.
+            settings: as for `weighbridge.train` or `infer`, with `gpu` (h100:64); settings that
+                are given stay.
         """
         if for_ not in ("train", "infer"):
             raise UsageError(sentence("layouts.task", value=for_))
@@ -545,9 +544,9 @@ class Prepared:
         return opened(reference, self.options)
 
     def _meant(self, w: Asked, task: str) -> Asked:
-        """The workload with the format that an everyday name of one stands for, or that the
-        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
-        declares is not packed again under its own name."""
+        """Return the workload with the format meant by an everyday name, or for serving by the
+        model's own name (llama3.1:8b-q8_0). A quantized checkpoint is not quantized again by the
+        name of its own format."""
         if task == "image":
             return w.but(**_of_a_file(self.source, w))
         if task == "train_image":  # has formats of its own (pictures/base.py)
@@ -583,8 +582,8 @@ class Prepared:
         return w.but(quantization=meant(w.quantization, engine)) if is_width(w.quantization) else w
 
     def _launched(self, w: Asked, task: str) -> Asked:
-        """The workload of a launch command with the format that the name of a folder alone says
-        (./Qwen3-32B-AWQ): an engine finds it in the files, which are not here."""
+        """Return the workload of a launch command with the format in a folder's name
+        (./Qwen3-32B-AWQ). An engine finds it in the files, which are not here."""
         source, engine = self.source, str(getattr(w, "engine", usual().name))
         plain = w.quantization is None and isinstance(source, Inventory) and source.form
         form = self._named_form(engine) if plain else ""
@@ -595,14 +594,14 @@ class Prepared:
         return w.but(quantization=meant(form, engine))
 
     def _is_stored_so(self, form: str) -> bool:
-        """Tell whether a format is a number of bits (4bit) in which the weights are stored."""
+        """Return whether a format is a number of bits (4bit) in which the weights are stored."""
         from weighbridge.engines.format_names import as_wide
         from weighbridge.engines.weight_formats import declared_name
 
         return as_wide(form, declared_name(self.model().parts[0]))
 
     def _named_form(self, engine: str) -> str:
-        """The format that a name alone means to an engine; "" for what it takes by itself."""
+        """Return the format that a name implies to an engine; "" for what it uses by itself."""
         if not isinstance(self.source, Inventory):
             return ""
         if self.source.form:
@@ -616,13 +615,13 @@ class Prepared:
 
 
 def _is_enough(report: Report) -> bool:
-    """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
+    """Return whether no remedy is needed: no device was set, or it fits as it should."""
     fits = None if report.verdict is None else report.verdict.fits
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
 
 
 def _with_its_pipeline(model: Model, source: Inventory | Model) -> Model:
-    """Return the pipeline that a file is of: of a denoiser alone, or with all components."""
+    """Return the pipeline of a denoiser's file, with only that or all components, else `model`."""
     from weighbridge.models.catalogue import pipelines
 
     file = _file(source) if len(model.parts) == 1 else None
@@ -638,14 +637,14 @@ def _with_its_pipeline(model: Model, source: Inventory | Model) -> Model:
 
 
 def _bare(source: Inventory | Model) -> bool:
-    """Tell whether tensors were read, and no config says what they are."""
+    """Return whether tensors were read, and no config says what they are."""
     return isinstance(source, Inventory) and all(
         part.config is None and bool(part.tensors) for part in source.parts
     )
 
 
 def _file(source: Inventory | Model) -> "DenoiserFile | None":
-    """Tell whose file it is, by its name or by the names of its tensors."""
+    """Return which pipeline's file it is, by its name or by its tensors' names; else None."""
     from weighbridge.models.catalogue import pipelines
 
     if not isinstance(source, Inventory):
@@ -655,8 +654,8 @@ def _file(source: Inventory | Model) -> "DenoiserFile | None":
 
 
 def _unpacked(w: Any, source: Inventory | Model) -> Any:
-    """Return the workload of a name of 16 bits or of none, which asks transformers for a packed
-    checkpoint as its config's `dequantize` does; files of GGUF have formats of such names."""
+    """Return the workload with a format name of 16 bits, or none, as transformers takes it: as
+    dtype, and a quantized checkpoint as dequantized. GGUF files have formats of such names."""
     name = (w.quantization or "").lower()
     if name not in SIXTEEN or any(part.library == "gguf" for part in source.parts):
         return w
@@ -667,8 +666,8 @@ def _unpacked(w: Any, source: Inventory | Model) -> Any:
 
 
 def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
-    """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
-    flux1-dev-Q4_K_S.gguf."""
+    """Return the format of a denoiser that was named by its file, and ComfyUI if it loads such
+    files: flux1-dev-Q4_K_S.gguf."""
     from weighbridge.models.catalogue import pipelines
     from weighbridge.pictures.request import COMFYUI, PROGRAMS_OF
 
@@ -685,8 +684,8 @@ def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
 
 
 def _packed(file: "DenoiserFile", w: Any) -> str:
-    """Return the format of a file beside those that are asked of other components. Raises
-    ContradictionError for another one of what is in it."""
+    """Return the format of a file with those asked of other components. Raises ContradictionError
+    if another format is asked of one that is in the file."""
     from weighbridge.pictures.formats import DENOISER, TEXT, by_name, canonical
 
     asked, form = by_name(w.quantization), canonical(file.format)
@@ -700,8 +699,8 @@ def _packed(file: "DenoiserFile", w: Any) -> str:
 
 
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
-    """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
-    pictures have, too. What no program computes stays as it was asked."""
+    """Return the question about pictures for a pipeline that nobody knew by its name, with the
+    settings of serving that pictures have, too. A question that no program computes stays."""
     from weighbridge.pictures.spec import row_of
     from weighbridge.settings.setting import fields
     from weighbridge.workload.picture import Picture
@@ -717,7 +716,7 @@ def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[An
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:
-    """The name of a model beside another one, which must be that of the one that is prepared."""
+    """Return the name of a model beside another one, which must be that of `prepared` if given."""
     if prepared is None:
         return name
     if not isinstance(prepared, Prepared):
@@ -731,7 +730,7 @@ def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None
 def serving_beside(
     w: Any, open_: Callable[..., Prepared], revision: str | None
 ) -> "dict[str, Prepared | None]":
-    """Open the models that serve beside another; None of those that cannot be, which its answer
+    """Open the models that serve beside another; those not found are left out, which the answer
     says, or raises again."""
     beside: dict[str, Prepared | None] = {}
     for role, name in (("draft", w.draft_model), ("projector", w.mmproj)):
@@ -741,7 +740,7 @@ def serving_beside(
 
 
 def opened(model: Any, options: GatherOptions) -> Prepared:
-    """Read the files of a model, whose class is not looked for yet."""
+    """Read the files of a model; its class is looked up later."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return Prepared(model, options, live(model))

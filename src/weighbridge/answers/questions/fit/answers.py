@@ -44,29 +44,29 @@ FILES = "GGUF files are not trained: name the repository that they were made fro
 
 
 class Asker(Protocol):
-    """Answers the three questions about one model; a prepared model does."""
+    """An object that answers the three questions about one model; a prepared model does."""
 
     def model(self, *, base_model: bool = False) -> "Model":
         """Return the model that the questions are about."""
 
     def load(self, workload: "Load", **options: Any) -> Report:
-        """Report what loading takes."""
+        """Return the report of loading."""
 
     def infer(self, workload: "Infer", **options: Any) -> Report:
-        """Report what serving takes."""
+        """Return the report of serving."""
 
     def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
-        """Report what serving takes, with its verdict; how far these settings can go."""
+        """Return the report of serving with its verdict, and how far `limits` can go."""
 
     def train(self, workload: "Train", **options: Any) -> Report:
-        """Report what training takes."""
+        """Return the report of training."""
 
     def least(self, workload: "Train") -> Report:
-        """Report what training takes at least, sooner."""
+        """Return a lower bound of the report of training, sooner."""
 
 
 class QuestionOutcome(NamedTuple):
-    """A question, and the error in the place of its report."""
+    """A question, and the error if it has no report."""
 
     question: Question
     error: WeighbridgeError | None = None
@@ -78,10 +78,10 @@ def fit(
     sized: "Callable[[str], Asker]",
     hears: Hears | None = None,
 ) -> Fit:
-    """Give verdicts on every question, and what was solved for. `sized` opens the model of a bare
-    size; `hears` is told of each question that is answered.
+    """Return verdicts on every question, and what was solved for. `sized` opens the model of a bare
+    size; `hears` receives the answer so far after each question.
 
-    Raises where the one that the exit code is about was asked wrongly, or where none has an answer.
+    Raises if the question that the exit code is about was asked wrongly, or if none has an answer.
     """
     if request.smallest is not None:
         from weighbridge.answers.questions.fit.hardware import smallest
@@ -131,8 +131,8 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
 def _parts(
     asker: Asker, request: FitRequest, hears: Hears | None
 ) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
-    """Return what tells the questions that were answered so far, with the others as they are
-    without changes: for who hears of parts, once the plan is known, which no part takes back."""
+    """Return a function that reports the questions answered so far, and the others without
+    remedies. It reports nothing before the plan is known, so that no part takes back another."""
     if hears is None or not request.helped or request.solves:
         return lambda questions, ladder: None
     plain = replace(request, helped=False)
@@ -148,7 +148,7 @@ def _parts(
 
 
 def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, ...]) -> Fit | None:
-    """Return the answer of these questions; None where none of them has one."""
+    """Return the answer made of these questions; None if none of them has a report."""
     first = next((question.report for question in questions if question.report is not None), None)
     if first is None:
         return None
@@ -175,8 +175,8 @@ def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, 
 
 
 def _way(asker: Asker, request: FitRequest, asked: Question) -> Rung | None:
-    """Answer the training that was asked about with the first change that is enough and trains the
-    same on the same cards; None where it fits as it is, or nothing is."""
+    """Return the training that was asked about with the first change that fits. It trains the same
+    on the same cards; None if it fits as it is, or nothing does."""
     remedy = asked.help if asked.task == "train" and asked.fits != "yes" else None
     if remedy is None or request.solves or not MADE.isdisjoint(remedy.change) or stopped():
         return None
@@ -187,7 +187,7 @@ def _way(asker: Asker, request: FitRequest, asked: Question) -> Rung | None:
 
 
 def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
-    """Ask for the formats to run the model in, where changes are looked for."""
+    """Return the formats to run the model in, as rungs; none unless changes are searched for."""
     if infer.report is None or not request.chooses or stopped():
         return ()
     from weighbridge.answers.questions.fit.ladder import ladder
@@ -200,9 +200,9 @@ def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, .
 def _wrong(
     outcomes: list[QuestionOutcome], request: FitRequest, engine: str
 ) -> WeighbridgeError | None:
-    """Return the error of a value that every question refuses which takes its setting: the value is
-    wrong then, whatever the exit code is about. Where one of them takes it, it is a reason of
-    others."""
+    """Return the error of a value that every question with its setting refuses: the value itself is
+    wrong then, whatever the exit code is about. If one question takes the value, the error is only
+    the reason of the others."""
     errors = {
         outcome.question.name: outcome.error
         for outcome in outcomes
@@ -222,7 +222,7 @@ def _wrong(
 
 
 def _is_about(error: WeighbridgeError | None, name: str, request: FitRequest) -> bool:
-    """Tell whether an error names a setting first, or its value."""
+    """Return whether an error names a setting first, or its value."""
     if error is None or type(error) is not UsageError:
         return False
     value = error.values.get(VALUES.get(error.key, ""))
@@ -230,12 +230,12 @@ def _is_about(error: WeighbridgeError | None, name: str, request: FitRequest) ->
     return error.flag == flag or (value is not None and value == request.settings[name])
 
 
-VALUES = {"memory_value": "value", "format": "name", "format_near": "name"}  # what they name first
+VALUES = {"memory_value": "value", "format": "name", "format_near": "name"}  # what they are about
 
 
 def inference(asker: Asker, request: FitRequest) -> str:
-    """Name the engine that inference is asked of: the one that was named, or one that reads the
-    model on that card."""
+    """Return the engine for inference: the one that the user set, or one that reads the model on
+    that card."""
     if request.inference is not None:
         return request.inference
     from weighbridge.machines.accelerators.budget import budget
@@ -247,7 +247,7 @@ def inference(asker: Asker, request: FitRequest) -> str:
 
 
 def answered(asker: Asker, task_workload: Any, **options: Any) -> Report:
-    """Report a workload of any kind; without remedies where none are asked for."""
+    """Return the report of a workload of any kind, without remedies unless `options` say so."""
     choices: Mapping[str, Any] = {"remedies": False, **options}
     task = type(task_workload).__name__
     if task == "Load":
@@ -260,7 +260,7 @@ def answered(asker: Asker, task_workload: Any, **options: Any) -> Report:
 
 
 def judged(asker: Asker, task_workload: Any) -> Report:
-    """Report a workload with its verdict, and nothing that is searched for."""
+    """Return the report of a workload with its verdict, without any search."""
     go_on()
     if type(task_workload).__name__ == "Infer":
         return asker.briefly(task_workload)
@@ -268,7 +268,7 @@ def judged(asker: Asker, task_workload: Any) -> Report:
 
 
 def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
-    """Ask a question; after a search was stopped, none is asked any more."""
+    """Answer a question, unless a search was stopped before."""
     with kept_so_far():
         if not stopped():
             return _told(asker, request, name)
@@ -296,7 +296,7 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
             else question
         )
     except REFUSED as error:
-        # A row by itself, of which the other questions are not: they may be of other engines
+        # A refusal of this question only: the others may be about other engines
         old = isinstance(error, ReleaseError) and request.smallest is None
         wrong = name == request.about and isinstance(error, UsageError) and not old
         if wrong and _answers_plainly(asker, request, name):
@@ -305,8 +305,8 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
 
 
 def _release_kept(asker: Asker, name: str, request: FitRequest) -> frozenset[str]:
-    """Return what a question leaves alone that stands beside the one which was asked: the release,
-    where older ones train so many experts one by one that a run takes up to a minute to follow."""
+    """Return settings that remedies leave alone in questions besides the one asked: the release, if
+    in older ones a run takes a minute to follow, as they train many experts one by one."""
     if name != "qlora" or name == request.about:
         return frozenset()
     from weighbridge.answers.estimate.train import followed  # a third of all modules
@@ -329,7 +329,7 @@ def _question(asker: Asker, name: str, task_workload: Any, report: Report) -> Qu
 def _elsewhere(
     asker: Asker, request: FitRequest, task_workload: Any, question: Question
 ) -> Question:
-    """Add the number of large cards, where plain weights are trained and neither these nor as many
+    """Add the number of large cards, if plain weights are trained and neither these nor as many
     larger ones have room."""
     if (
         question.name not in PLAIN
@@ -350,7 +350,7 @@ def _elsewhere(
 
 
 def reads_text(model: "Model") -> bool:
-    """Tell whether a length in tokens says something about a model: classifiers of images have
+    """Return whether a length in tokens says something about a model: image classifiers have
     none."""
     configs = [part.config for part in model.parts if part.config]
     nested = [
@@ -365,8 +365,8 @@ def reads_text(model: "Model") -> bool:
 
 
 def _longest(asker: Asker, task_workload: Any, report: Report) -> int | None:
-    """Count the tokens of the longest context that fits: as asked, or with the cheapest change that
-    fits."""
+    """Return the tokens of the longest context that fits: as asked, or with the cheapest change
+    that fits."""
     if report.verdict is not None and report.verdict.fits != "yes" and report.remedies:
         if report.task != "infer":
             return None
@@ -375,16 +375,16 @@ def _longest(asker: Asker, task_workload: Any, report: Report) -> int | None:
 
 
 def longest_context(report: Report) -> int | None:
-    """Return the tokens of the longest context that fits: no more than the engine sizes, where
-    those are fewer than were asked for; None where nothing fits."""
+    """Return the tokens of the longest context that fits, at most what the engine sizes. None if
+    nothing fits."""
     tokens: int | None = report.derived.get("largest_context") or None
     lowered = tokens is not None and tokens == report.said.get("context")
     return int(report.setting("context")) if lowered else tokens
 
 
 def _answers_plainly(asker: Asker, request: FitRequest, name: str) -> bool:
-    """Tell whether the model has an answer to the question with no setting but the device: then it
-    is the settings that are wrong."""
+    """Return whether the model has an answer to the question with only the device set: if so, the
+    settings are wrong."""
     plain = {n: value for n, value in request.settings.items() if n in DEVICE}
     if plain == request.settings:
         return False
@@ -397,8 +397,8 @@ def _answers_plainly(asker: Asker, request: FitRequest, name: str) -> bool:
 
 
 def _warnings(question: Question, plan: Plan) -> tuple[str, ...]:
-    """Return the warnings of a question: of inference those of the plan, where these cards have
-    one."""
+    """Return the warnings of a question; for inference those of the plan, if it is for these
+    cards."""
     here = question.name == "infer" and plan.here and plan.report is not None
     report = plan.report if here else question.report
     return () if report is None else report.warnings
