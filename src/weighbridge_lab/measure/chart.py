@@ -1,4 +1,4 @@
-"""A chart of what a GPU showed beside what was predicted: two bars a phase, or a program."""
+"""A chart of measured and predicted memory: two bars per phase, or per program."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("allocated", "reserved", "driver")
 STYLES = (0, 1, 2)
-PROGRAMS = 16  # that are drawn; the table has all
+PROGRAMS = 16  # programs that are drawn; the table has all
 
 
 def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
@@ -52,7 +52,7 @@ def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: st
 
 
 def _tasks(records: Sequence["Measurement"], say: Words) -> str:
-    """Say what tensors of one program take in each task, where its phases are tasks."""
+    """Return a sentence on what tensors take in each task, if one program's phases are tasks."""
     phases = records[0].measured.phases
     if len(records) > 1 or not {p.name for p in phases} <= {*TASKS}:
         return ""
@@ -61,7 +61,7 @@ def _tasks(records: Sequence["Measurement"], say: Words) -> str:
 
 
 def _summed(measured_pairs: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
-    """Say the error of the fullest program or phase."""
+    """Return a sentence with the error of the fullest program or phase."""
     both = [(m.driver, p.driver) for _, m, p in measured_pairs if p is not None]
     if not both:
         return ""
@@ -108,7 +108,7 @@ def _group(
 
 
 def _bar(label: str, levels: "Levels", text: str, unit: scale.ByteUnit) -> FigureBar:
-    """Draw a bar of levels: each is what it adds to the one before."""
+    """Return a bar of levels: each segment is what its level adds to the one before."""
     below, segments = 0, []
     for i, nbytes in enumerate(levels):
         segments.append(FigureSegment(i, max(0, nbytes - below), unit.number(nbytes - below)))

@@ -1,6 +1,6 @@
 """Every allocation in order, from a real run's history or from a tape, compared to the byte.
 
-n > 0    n bytes are asked for         -n    what the n-th request got is released
+n > 0    a request of n bytes          -n    the release of what the n-th request got
 """
 
 import gzip
@@ -21,10 +21,10 @@ SHOWN = 20  # sizes that only one side asks for, by their bytes
 
 
 def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
-    """Read `torch.cuda.memory._snapshot()["device_traces"][0]`: sizes there are as asked for. What
-    was allocated before the history began is left out."""
+    """Return the events of `torch.cuda.memory._snapshot()["device_traces"][0]`, whose sizes are as
+    requested. What was allocated before the history began is left out."""
     events: list[int] = []
-    living: dict[int, int] = {}  # address -> which request
+    living: dict[int, int] = {}  # address -> number of the request
     requests = 0
     for entry in entries:
         if entry["action"] == "alloc":
@@ -37,7 +37,7 @@ def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
 
 
 def of_tape(marks: Iterable[int], storages: Sequence[TracedStorage]) -> Events:
-    """Read the events of a tape."""
+    """Return the events of a tape."""
     events: list[int] = []
     requests: dict[int, int] = {}
     for mark in marks:
@@ -50,8 +50,8 @@ def of_tape(marks: Iterable[int], storages: Sequence[TracedStorage]) -> Events:
 
 
 def compare(measured: Events, predicted: Events) -> dict[str, Any]:
-    """Compare two histories: are they one, where do they part, which requests does only one of them
-    make."""
+    """Compare two histories: whether they are equal, where they diverge, and which requests only
+    one of them makes."""
     measured, predicted = _ordered(measured), _ordered(predicted)
     same = sum(1 for _ in takewhile(lambda p: p[0] == p[1], zip(measured, predicted, strict=False)))
     ours, theirs = (Counter(e for e in side if e > 0) for side in (predicted, measured))
@@ -78,8 +78,8 @@ def _largest(sizes: Counter[int]) -> list[list[int]]:
 
 
 def replay(events: Events) -> tuple[int, int]:
-    """Return the peaks, allocated and reserved, that our allocator makes of a history: torch's own,
-    if it is right whatever the prediction is."""
+    """Return the peaks, allocated and reserved, that our allocator reaches with a history: those of
+    torch, if it is right, whatever the prediction is."""
     allocator = Allocator()
     blocks: list[Block | None] = []
     for event in events:

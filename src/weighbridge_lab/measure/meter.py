@@ -78,8 +78,8 @@ SEED = 0
 
 
 class Meter:
-    """Peaks by phase, of a program that names its phases (`phase`). `driver` starts anew with each
-    call, too."""
+    """Records the peaks by phase of a program that names its phases (`phase`). `driver` returns the
+    most bytes since its last call."""
 
     def __init__(self, driver: Callable[[], int], name: str = START) -> None:
         self._driver = driver
@@ -92,11 +92,11 @@ class Meter:
         self._name = name
 
     def listening(self) -> AbstractContextManager[None]:
-        """Hear of the phases that a program names."""
+        """Return a context in which the program's phases are recorded."""
         return listening(self)
 
     def phases(self) -> tuple[MeasuredPhase, ...]:
-        """Return all phases so far. A start in which nothing was allocated is left out."""
+        """Return all phases so far. A start phase without allocations is left out."""
         self._close()
         first, *later = self._phases
         idle = later and first.name == START and not first.peak.allocated
@@ -112,19 +112,19 @@ class Meter:
 
 
 class TaskMeter:
-    """Peaks of loading, training and inference, of any program: modules that are called tell which
-    it does. What it calls its phases is not listened to."""
+    """Records the peaks of loading, training and inference of any program: the modules that it
+    calls show its task. The phases that it names are ignored."""
 
     def __init__(self, driver: Callable[[], int]) -> None:
         self._meter, self._task = Meter(driver, "load"), "load"
         self._depth, self._trained = 0, False
 
     def __call__(self, name: str) -> None:
-        """Phases of the program's own are none of ours."""
+        """Ignore the phases that the program names."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear of modules and optimizers of this process."""
+        """Watch modules and optimizers of this process."""
         hooks = (
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -137,7 +137,7 @@ class TaskMeter:
                 hook.remove()
 
     def phases(self) -> tuple[MeasuredPhase, ...]:
-        """Return one phase for each task. Nothing was trained where no optimizer stepped."""
+        """Return one phase per task. If no optimizer stepped, nothing was trained."""
         peaks: dict[str, list[Levels]] = {}
         for phase in self._meter.phases():
             name = "infer" if phase.name == "train" and not self._trained else phase.name
@@ -164,7 +164,7 @@ class TaskMeter:
 
 
 class DriverMeter:
-    """The most bytes of the driver since the last call. Made before anything is on the device."""
+    """Returns the most bytes of the driver since its last call. Made before the device is used."""
 
     def __init__(self, index: int = 0) -> None:
         self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _all(index)
@@ -221,7 +221,7 @@ def _nvml(index: int) -> tuple[str, Callable[[], int]] | None:
 
 
 def machine() -> MeasuredMachine:
-    """Describe the machine. Raises UnsupportedError where there is no GPU that torch can use."""
+    """Return the machine. Raises UnsupportedError if there is no GPU that torch can use."""
     why = _why_not()
     if why:
         raise UnsupportedError(f"{why}; {INSTEAD}")
@@ -277,7 +277,7 @@ def _versions() -> dict[str, str]:
 
 
 def real(target: Target, events: bool, tasks: bool = False) -> MeasuredRun:
-    """Run the target on the GPU that is here. `events` keeps its history."""
+    """Run the target on this machine's GPU. With `events` its allocations are recorded."""
     driver = DriverMeter()
     driver.start()
     if events:
@@ -291,7 +291,7 @@ def real(target: Target, events: bool, tasks: bool = False) -> MeasuredRun:
 
 
 def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> MeasuredRun:
-    """Run the target on a fake card of the catalogue, whatever is here."""
+    """Run the target on a fake card of the catalogue, whatever GPU is here."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge_lab.trace.gpu import FakeGPU
 
@@ -309,7 +309,7 @@ def fake(target: Target, card: FakeCard, events: bool, tasks: bool = False) -> M
 
 
 def _between(phase: MeasuredPhase, gpu: "FakeGPU") -> MeasuredPhase:
-    """Give a traced phase the interval that `weighbridge trace` gives a whole program."""
+    """Return a traced phase with the interval that `weighbridge trace` gives a whole program."""
     from weighbridge_lab.trace import levels
     from weighbridge_lab.trace.report import convolves
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 STEPS = 2  # the first has no optimizer state
 WORD = "pipe "
-ANY_SCHEDULER = "EulerDiscreteScheduler"  # where a pipeline takes each of a family
+ANY_SCHEDULER = "EulerDiscreteScheduler"  # for a pipeline that takes any of a family
 MODULE = re.compile(r"pipelines/(\w+)/(pipeline_\w+)\.py")
-TOKENS = 77  # of CLIP
+TOKENS = 77  # of CLIP's context
 SHIFTS = ("shift_factor",)  # of latents, which change no size and which pipelines read
 FILE = "diffusion_pytorch_model.safetensors"
 Settings = Mapping[str, Any]
@@ -43,7 +43,7 @@ Settings = Mapping[str, Any]
 
 
 def write(model: "Model", folder: str) -> None:
-    """Write a pipeline's folder. Raises UnsupportedError for what it needs and we cannot write."""
+    """Write a pipeline's folder. Raises UnsupportedError for a component that we cannot write."""
     import diffusers
 
     cls, parts = pipeline_class(row_of(model)), {part.name: part for part in model.parts}
@@ -108,7 +108,7 @@ def _write_part(part: "ModelPart", folder: str) -> list[str]:
 
 
 def _write_tokenizer(encoder: "ModelPart | None", folder: str) -> list[str]:
-    """Write a tokenizer of words; CLIP's has the length that its encoder has."""
+    """Write a tokenizer of words; CLIP's has the length of its encoder."""
     from weighbridge_lab.exact.zeros import write_tokenizer
 
     os.makedirs(folder)
@@ -122,7 +122,7 @@ def _write_tokenizer(encoder: "ModelPart | None", folder: str) -> list[str]:
 
 
 def program(report: "Report", model: "Model", folder: str) -> str:
-    """Return the lines that make pictures so, over a folder. Raises UnsupportedError for a file or
+    """Return the lines that make the pictures, from a folder. Raises UnsupportedError for a file or
     embeddings that are not there."""
     lines, row = str(report.derived.get("launch") or ""), row_of(model)
     known = json.dumps(model.reference if "/" in model.reference else row.repo_id)
@@ -133,7 +133,7 @@ def program(report: "Report", model: "Model", folder: str) -> str:
 
 
 def make(report: "Report", model: "Model") -> None:
-    """Make what was asked, in two steps."""
+    """Make the pictures of a report, in two denoising steps."""
     with tempfile.TemporaryDirectory() as folder:
         lines = program(report, model, folder)
         write(model, folder)
@@ -144,7 +144,7 @@ def make(report: "Report", model: "Model") -> None:
 
 @contextmanager
 def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
-    """Let pipelines that are loaded name their stages, and take two steps."""
+    """Let loaded pipelines name their stages, and take two steps."""
     from diffusers import DiffusionPipeline
 
     load = DiffusionPipeline.__dict__["from_pretrained"]
@@ -168,8 +168,8 @@ def _in_two_steps(row: PipelineSpec, settings: Settings) -> Iterator[None]:
 
 
 def _asked(cls: Any, settings: Settings) -> dict[str, Any]:
-    """Return the arguments of a call: a prompt as long as was weighed, pictures where it reads
-    some."""
+    """Return the arguments of a call: a prompt of the estimated length, and a picture if it reads
+    one."""
     known = signature(cls.__call__).parameters
     asked = {"prompt": WORD * int(settings["prompt_tokens"]), "num_inference_steps": STEPS}
     if "image" in known and known["image"].default is Parameter.empty:
@@ -202,12 +202,12 @@ def _named(method: Callable[..., Any], stage: str) -> Callable[..., Any]:
 
 
 class _CapturedError(Exception):
-    """Ends a pipeline before its denoiser runs; it holds what that was given."""
+    """Ends a pipeline before its denoiser runs; it holds the arguments of the denoiser."""
 
 
 def train(report: "Report", model: "Model") -> None:
-    """Train the denoiser for two steps. Raises UnsupportedError for what diffusers' examples do
-    not do, or what is not followed here."""
+    """Train the denoiser for two steps. Raises UnsupportedError for what diffusers' examples do not
+    do, or what is not supported here."""
     import diffusers
     import torch
 
@@ -259,7 +259,7 @@ PLAIN = {
 
 
 def _followed(settings: Settings, row: PipelineSpec) -> None:
-    """Raises UnsupportedError for a setting whose run is not built."""
+    """Raise UnsupportedError for a setting whose run is not supported."""
     for name, values in PLAIN.items():
         if settings.get(name) not in values:
             flag = f"--{name.replace('_', '-')} {settings.get(name)}"
@@ -269,7 +269,7 @@ def _followed(settings: Settings, row: PipelineSpec) -> None:
 
 
 def _trained(denoiser: Any, settings: Settings) -> Iterator[Any]:
-    """Yield what is trained, once the denoiser is as the run has it."""
+    """Yield the trained parameters, after making the denoiser as the run has it."""
     denoiser.train()
     if settings["method"] == "lora":
         from peft import LoraConfig, inject_adapter_in_model
@@ -284,7 +284,7 @@ def _trained(denoiser: Any, settings: Settings) -> Iterator[Any]:
 
 
 def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]:
-    """Run encoders beside the denoiser. Return what the pipeline would give it, of one pass."""
+    """Run the encoders. Return the arguments that the denoiser would get for one pass."""
     import torch
 
     texts = [getattr(pipe, name) for name in row.encoders if getattr(pipe, name, None)]
@@ -312,7 +312,7 @@ def _inputs(pipe: Any, row: PipelineSpec, settings: Settings) -> tuple[Any, Any]
 
 
 def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
-    """Encode a batch of pictures, in the dtype that the examples have the autoencoder in."""
+    """Encode a batch of pictures, with the autoencoder in the dtype of the examples."""
     import torch
 
     precise = row.upcast or type(vae).__name__.startswith(TRAINERS["diffusers"].precise)
@@ -325,7 +325,7 @@ def _encode(vae: Any, row: PipelineSpec, settings: Settings) -> None:
 
 
 def _of_batch(value: Any, batch: int) -> Any:
-    """Return inputs for so many pictures: a pipeline gives those of one, or of its two passes."""
+    """Return inputs for `batch` pictures, from those of one picture or of its two passes."""
     import torch
 
     if isinstance(value, dict):

@@ -25,7 +25,7 @@ class Levels(NamedTuple):
 
 @frozen_record
 class FakeCard:
-    """A card that a fake GPU stands for; None is the usual memory, and the torch that is
+    """A card that a fake GPU stands for. None means the usual memory, and the torch that is
     installed."""
 
     name: str
@@ -35,7 +35,7 @@ class FakeCard:
 
 @frozen_record
 class MeasuredPhase:
-    """Peaks of a stretch of a program; of a prediction, with what they are between."""
+    """Peaks of one phase of a program; a prediction also has their bounds."""
 
     name: str
     peak: Levels
@@ -48,7 +48,7 @@ class MeasuredPhase:
         return {"name": self.name, **self.peak._asdict(), **ends}
 
     def in_words(self, level: str) -> str:
-        """Say a level in MiB: "100.00 MiB (99.00 to 102.50)"."""
+        """Return a level in MiB: "100.00 MiB (99.00 to 102.50)"."""
         text = f"{getattr(self.peak, level) / MIB:,.2f} MiB"
         if self.low is None or self.high is None:
             return text
@@ -91,7 +91,7 @@ class MeasuredMachine:
     total_memory: int
     driver: str | None
     versions: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)  # of the environment
+    settings: dict[str, str] = field(default_factory=dict)  # environment variables
 
 
 @frozen_record
@@ -128,6 +128,6 @@ class Measurement:
 
 
 def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
-    """Return signed relative errors by level; None where nothing was measured."""
+    """Return signed relative errors by level; None if nothing was measured."""
     pairs = zip(Levels._fields, predicted, measured, strict=True)
     return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}

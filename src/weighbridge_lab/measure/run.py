@@ -1,4 +1,4 @@
-"""Measures targets one after the other, while their predictions are traced beside.
+"""Measures targets one after another, while their predictions are traced in parallel.
 
 real     on the GPU, one at a time         fake    on the CPU, a few at a time
 
@@ -54,13 +54,13 @@ DEVICE = "cuda"
 
 @frozen_record
 class Target:
-    """A program that is to be measured. `name` is a golden program's, or a script's path;
-    `function` is of that script. Or a question: `infer` or `train`, and its words."""
+    """A program to measure. `name` is a golden program's, or a script's path, with a `function` of
+    it; or it is a task, as `infer` or `train`, whose command-line words are `arguments`."""
 
     name: str
     function: str = ""
     arguments: tuple[str, ...] = ()
-    card: str = ""  # of a question's prediction
+    card: str = ""  # card of a task's prediction
 
     @property
     def golden(self) -> bool:
@@ -123,7 +123,7 @@ def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
 
 
 class FailedError(WeighbridgeError):
-    """A target that did not run to its end, and not for lack of memory."""
+    """A target that did not run to its end, for another reason than lack of memory."""
 
 
 def measure(
@@ -151,7 +151,7 @@ def machine(*, warm: bool) -> MeasuredMachine:
 def predict(
     target: Target, here: MeasuredMachine, events: bool, tasks: bool = False
 ) -> MeasuredRun:
-    """Trace `target` on the card that is here. Raises WeighbridgeError."""
+    """Return the traced run of `target` on this machine's card. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(sentence("card.not_ours", name=here.gpu))
     if target.asks:
@@ -166,7 +166,7 @@ def predict(
 def traced(
     target: Target, card: FakeCard, *, events: bool = False, tasks: bool = False
 ) -> MeasuredRun:
-    """Trace `target` on any card. Raises WeighbridgeError."""
+    """Return the traced run of `target` on any card. Raises WeighbridgeError."""
     run: MeasuredRun = apart(
         "weighbridge_lab.measure.meter:fake", target, card, events, tasks, warm=target.golden
     )
@@ -216,7 +216,7 @@ def _beside(record: Measurement, predicted: MeasuredRun) -> Measurement:
 
 
 def apart(function: str, *arguments: Any, warm: bool = False) -> Any:
-    """Return what `function` gives. Raises what it raised, if that is an error of ours."""
+    """Return the result of `function` in another process. Raises its error, if that is ours."""
     receive, process = _started(function, arguments, warm)
     try:
         if not receive.poll(LIMIT):
@@ -246,8 +246,8 @@ def _started(function: str, arguments: tuple[Any, ...], warm: bool) -> tuple[Con
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended. It is no daemon of
-    multiprocessing: a daemon can start no process, and a DataLoader's workers are processes."""
+    """End this process as soon as its parent has ended. It is no daemon of multiprocessing: a
+    daemon can start no process, and a DataLoader's workers are processes."""
     parent = parent_process()
     assert parent is not None
 
@@ -260,8 +260,8 @@ def _end_with_parent() -> None:
 
 def _answer(send: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     _end_with_parent()
-    set_start_method(None, force=True)  # what the program starts, it starts as it does by itself
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints is talk
+    set_start_method(None, force=True)  # the program starts processes as it does by itself
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints goes to stderr
     value: Any
     try:
         module, _, name = function.partition(":")

@@ -1,4 +1,4 @@
-"""Questions that are run: `measure infer MODEL ...`, and so of train, image, video, train-image.
+"""Runs of a command's question: `measure infer MODEL ...`, also train, image, video, train-image.
 
     words      what the command of that name takes, read by its own options
     predicted  what it answers, phase by phase, for the card that is here
@@ -54,7 +54,7 @@ class TaskQuestion:
 
 
 def read(task: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a command's words. Raises click's errors, in the command's own name."""
+    """Return the options in a command's words. Raises click's errors, under the command's name."""
     from click import Option
     from click import Path as PathType
 
@@ -68,8 +68,8 @@ def read(task: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def question(task: str, words: Sequence[str], card: str) -> TaskQuestion:
-    """Read the words of a command. The card is the one that is here, whatever is named. Raises
-    UsageError where there is more than one question in them."""
+    """Return the question in a command's words, on `card` whatever card they name. Raises
+    UsageError if they ask more than one question."""
     from weighbridge.faces import api
 
     typed, table = read(task, words), TABLES[named_task(task)]
@@ -94,7 +94,7 @@ def _only(value: Any) -> Any:
 
 
 def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
-    """Return what the command answers for the first card."""
+    """Return the command's answer for the first card, phase by phase."""
     started = perf_counter()
     report = question(task, words, card).answer()
     phases = []
@@ -112,7 +112,7 @@ def predicted(task: str, words: Sequence[str], card: str) -> MeasuredRun:
 
 
 def paired(measured: MeasuredRun, predicted: MeasuredRun) -> tuple[MeasuredRun, MeasuredRun]:
-    """Put phases of one name side by side, those of one side alone last."""
+    """Return both runs with phases of one name side by side, those of only one side last."""
     ours = {phase.name: phase for phase in predicted.phases}
     names = {phase.name for phase in measured.phases}
     first = sorted(_merged(measured.phases), key=lambda phase: phase.name not in ours)
@@ -122,7 +122,7 @@ def paired(measured: MeasuredRun, predicted: MeasuredRun) -> tuple[MeasuredRun, 
 
 
 def _merged(phases: Sequence[MeasuredPhase]) -> Iterator[MeasuredPhase]:
-    """Yield one phase for all of a name; what has none is between two, and is left out."""
+    """Yield one phase per name, with the largest peaks; unnamed stretches are left out."""
     for name in dict.fromkeys(p.name for p in phases if p.name):
         peaks = [p.peak for p in phases if p.name == name]
         yield MeasuredPhase(name=name, peak=Levels(*map(max, zip(*peaks, strict=True))))
@@ -181,7 +181,7 @@ def _write_model(asked: TaskQuestion, folder: str) -> None:
 
 
 def script_of(asked: TaskQuestion, folder: str) -> str:
-    """Return the script that trains the model of a folder so. Raises UnsupportedError."""
+    """Return the script that trains the model of `folder` as asked. Raises UnsupportedError."""
     from weighbridge.faces import api
 
     if asked.task in PICTURES:
@@ -197,8 +197,8 @@ def script_of(asked: TaskQuestion, folder: str) -> str:
 
 
 def written(task: str, words: Sequence[str]) -> bool:
-    """Write a folder of zeros, and the script that trains it, where the words name them; tell
-    whether they do. Nothing is run then. Raises UsageError where the folder holds something."""
+    """Write a folder of zeros, and the script that trains it, if the words ask for them; return
+    whether they do. Nothing is run then. Raises UsageError if the folder is not empty."""
 
     typed = read(task, words)
     folder, script = typed["zeros"], typed.get("save")
@@ -237,7 +237,7 @@ def _train(asked: TaskQuestion) -> None:
 
 @contextmanager
 def _two_steps() -> Iterator[None]:
-    """Let transformers' Trainer, and what is made of it, take two steps that name their phases."""
+    """Let transformers' Trainer, and its subclasses, take two steps that name their phases."""
     from transformers import Trainer
 
     train, training_step = Trainer.train, Trainer.training_step
@@ -248,7 +248,7 @@ def _two_steps() -> Iterator[None]:
 
         fill(self.model)
         self.args.max_steps, self.args.save_strategy = STEPS, "no"
-        self.args._n_gpu = min(1, self.args.n_gpu)  # of several it makes replicas (DataParallel)
+        self.args._n_gpu = min(1, self.args.n_gpu)  # with several it makes replicas (DataParallel)
         with _named(self.model):
             return train(self, *positional, **named)
 
