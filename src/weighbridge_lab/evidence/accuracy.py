@@ -133,7 +133,7 @@ def _row(
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
-    """Interpolate between the two nearest values, in proportion."""
+    """Return a percentile, interpolated between the two nearest values."""
     position = (len(ordered) - 1) * percent / 100
     low = int(position)
     high = min(low + 1, len(ordered) - 1)
@@ -141,7 +141,7 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def skipped(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Count the figures that were not predicted, by source and reason."""
+    """Return the number of figures that were not predicted, by source and reason."""
     counts = Counter((o.record.source, o.reason) for o in outcomes if isinstance(o, Skip))
     result: dict[str, dict[str, int]] = {}
     for (source, reason), count in sorted(counts.items()):
@@ -183,7 +183,7 @@ def _coverages(outcomes: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[st
 
 
 def record(outcome: Outcome) -> dict[str, Any]:
-    """Write one figure beside what we predict for it, as JSON has it."""
+    """Return one figure and our prediction as JSON."""
     published = outcome.record
     facts = {
         "id": published.id,

@@ -1,9 +1,9 @@
-"""Months of records: of its source, as it is kept with the record, or of its engine's release.
+"""Months of records: the date of the source, if the record has it, else of the engine's release.
 
 released.json has the first month of each release: of vLLM, SGLang, mlx-lm, transformers, TRL,
 torchtune, LitGPT and torch as pypi.org has them. Builds of llama.cpp and its forks are counted
-commits: a build has the month of the last one before it that is listed; their months, and that of
-Ollama's release, are assumed to within one.
+commits: a build has the month of the last listed one before it; their months, and that of Ollama's
+release, are assumed to within one.
 """
 
 import json
@@ -14,11 +14,11 @@ from functools import cache
 from weighbridge.base.versions import dated
 from weighbridge_lab.evidence.records import HERE, PublishedFigure
 
-ALIKE = {"plain": "transformers", "peft": "transformers"}  # whose version theirs is
+ALIKE = {"plain": "transformers", "peft": "transformers"}  # engine -> the one whose version it has
 
 
 def month(record: PublishedFigure) -> str:
-    """Return "2026-04". Raises LookupError of a record that has neither date nor known release."""
+    """Return "2026-04". Raises LookupError for a record with neither date nor known release."""
     if record.date:
         return record.date
     version = record.version or ""

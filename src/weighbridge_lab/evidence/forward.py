@@ -1,12 +1,12 @@
 """Intervals held against what was published later: margins of records before a date, figures after.
 
     walked(ask, records)   every figure from the first cut on, each by what was known before it
-    novelty(walk, ...)     what was published until now, and what new answers earned
+    novelty(walk, ...)     what was published until now, and the widths that new answers need
     rows(...)              coverage forward in time and in sample, by axis of novelty
 
-Each month with figures is a cut. At it, margins are fitted to the records before it, and the
-widths of what is new to the figures of earlier months: no figure is judged by one of its own time.
-A figure that is new on several axes counts to the first of AXES alone.
+Each month with figures is a cut. At a cut, margins are fitted to the records before it, and the
+widths of new answers to the figures of earlier months: no figure is judged by one of its own time.
+A figure that is new on several axes counts only for the first of AXES.
 """
 
 from collections import defaultdict
@@ -36,27 +36,27 @@ from weighbridge_lab.evidence.margins import (
 from weighbridge_lab.evidence.records import Outcome, Prediction, PublishedFigure
 
 FIRST = "2025-01"  # before it too few had published
-BELOW = 0.9  # of figures of an axis, that its width covers; above it is LEAST
-FEW = 3  # figures that are no width
+BELOW = 0.9  # share of an axis's figures that its width covers below; above it is LEAST
+FEW = 3  # fewer figures give no width
 Ask = Callable[[Sequence[PublishedFigure], MarginTable], Sequence[Outcome]]
 
 
 class Later(NamedTuple):
-    """A figure by what was known before it, and the axes on which it was new."""
+    """A figure as predicted from what was known before it, and the axes on which it was new."""
 
     prediction: Prediction
     axes: tuple[str, ...]
 
 
 class ForwardWalk(NamedTuple):
-    """Figures with the widths of the new, and the same without them, in one order."""
+    """Figures predicted with widths for what is new, and the same without them, in one order."""
 
     wide: tuple[Later, ...]
     plain: tuple[Later, ...]
 
 
 def walked(ask: Ask, records: Sequence[PublishedFigure]) -> ForwardWalk:
-    """Predict each figure from the first cut on. `ask` predicts figures with the margins that it is
+    """Predict each figure from the first cut on. `ask` predicts figures with the margins it is
     given; those that it skips have no date."""
     predictions = [o for o in ask(records, bounds.NOTHING) if isinstance(o, Prediction)]
     dated = {one.record.id: month(one.record) for one in predictions}
@@ -82,8 +82,8 @@ def _judged(outcomes: Iterable[Outcome], before: Novelty) -> Iterator[Later]:
 
 
 def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any]]:
-    """Return coverage forward in time and in sample, of all figures and of those that are new on
-    each axis; of serving and of training alone, too."""
+    """Return coverage forward in time and in sample: of all figures, of those that are new on each
+    axis, and of serving and training separately."""
     axes = [None, "", *AXES]
     return [
         {"way": way, "task": task, "axis": axis, **_figures(chosen)}
@@ -96,7 +96,7 @@ def rows(figures: Sequence[Later], today: Sequence[Later]) -> list[dict[str, Any
 
 
 def _is(one: Later, task: str | None, axis: str | None) -> bool:
-    """Tell whether a figure is of a task and an axis; None is any, "" is new on no axis."""
+    """Return whether a figure is of a task and an axis; None is any, "" is new on no axis."""
     of_task = {"serve": ("infer", "load"), "train": ("train", "trace")}
     on_axis = axis is None or (axis in one.axes if axis else not one.axes)
     return on_axis and (task is None or one.prediction.record.task in of_task[task])
@@ -114,17 +114,17 @@ def _figures(chosen: Sequence[Later]) -> dict[str, Any]:
 
 
 def now(outcomes: Iterable[Outcome], known: Novelty) -> tuple[Later, ...]:
-    """Return every figure by what is known today."""
+    """Return every figure as predicted from what is known today."""
     return tuple(_judged(outcomes, known))
 
 
 def novelty(walk: ForwardWalk, outcomes: Iterable[Outcome]) -> Novelty:
-    """Return what was published, and the widths that answers earned which were new."""
+    """Return what was published, and the widths that new answers need."""
     return Novelty(seen(outcomes), earned(walk.plain))
 
 
 def earned(figures: Iterable[Later]) -> Mapping[NovelGroup, Margin]:
-    """Return how far figures that were new lay beyond their intervals, by group."""
+    """Return, by group, how far figures that were new lay outside their intervals."""
     by_group: dict[NovelGroup, list[Prediction]] = defaultdict(list)
     for prediction, axes in figures:
         if axes and prediction.kind is not None and sure(prediction):
@@ -134,7 +134,7 @@ def earned(figures: Iterable[Later]) -> Mapping[NovelGroup, Margin]:
 
 
 def _width(chosen: Sequence[Prediction]) -> Margin:
-    """Return the shares of what is expected by which most figures lay outside; nothing where they
+    """Return the margin that most figures stayed within, as shares of the expected value; 0 if they
     were inside."""
     return Margin(
         low=max(0.0, quantile([below(one) for one in chosen], BELOW)),

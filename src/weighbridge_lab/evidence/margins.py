@@ -3,9 +3,9 @@
     fit(ask)                 -> MarginTable    of all figures
     left_out(ask, sources)   -> outcomes, each source with margins that were fitted without it
 
-Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:
-a share of MOST of the figures is no more than a hundredth above, one of LEAST is not above and one
-of LEAST not below, counted so that the next figure of the kind is within as often. Levels nest, so
+Conformal quantiles of how far figures lie beyond the rules' own interval, as a share of the
+expected value: a share MOST of the figures is at most a hundredth above, LEAST is not above and
+LEAST not below, counted so that the next figure of the kind is within as often. Levels nest, so
 they are fitted from low to high, each with the margins of those below. A kind with fewer than NEAR
 figures has no row: its kin has. A row narrows the rules' interval only where `narrowing` says so.
 """
@@ -22,15 +22,15 @@ from weighbridge.answers.bounds.phases import base
 from weighbridge_lab.evidence.records import ABOVE, Outcome, Prediction
 
 MOST, LEAST = 0.983, WITHIN  # shares of figures within
-NEAR = 8  # figures that are a sample
-APART = "platform"  # axis whose few figures decide no width but that of what is new
+NEAR = 8  # fewer figures are no sample
+APART = "platform"  # axis whose few figures decide only the width of what is new
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
 Ask = Callable[[MarginTable], Sequence[Outcome]]
 
 
 def fit(ask: Ask) -> MarginTable:
-    """Fit margins to all figures. `ask` predicts every figure with the margins that it is given."""
+    """Return margins fitted to all figures. `ask` predicts every figure with given margins."""
     rows: dict[RunGroup, Margin] = {}
     for number, levels in enumerate(ORDER):
         unsaid = [level for group in ORDER[number:] for level in group]
@@ -54,7 +54,7 @@ def sample(outcomes: Iterable[Outcome]) -> list[tuple[Prediction, RunGroup]]:
 
 
 def seen(outcomes: Iterable[Outcome]) -> Seen:
-    """Collect what is known of each engine's quantities, by axis: values of NEAR figures in ENOUGH
+    """Return the known values of each engine's quantities, by axis: those of NEAR figures in ENOUGH
     runs; of releases all."""
     by_place: dict[str, list[Prediction]] = defaultdict(list)
     for one in outcomes:
@@ -64,7 +64,7 @@ def seen(outcomes: Iterable[Outcome]) -> Seen:
 
 
 def _values(figures: Iterable[Prediction]) -> Mapping[str, frozenset[str]]:
-    """Return what is known on each axis."""
+    """Return the known values on each axis."""
     by_value: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
     for one in figures:
         for trait in () if one.like is None else one.like.traits:
@@ -74,25 +74,25 @@ def _values(figures: Iterable[Prediction]) -> Mapping[str, frozenset[str]]:
 
 
 def _enough(figures: Sequence[Prediction]) -> bool:
-    """Tell whether figures are a sample: NEAR of them, and of ENOUGH models on cards."""
+    """Return whether figures are a sample: NEAR of them, of ENOUGH models on cards."""
     runs = {(o.record.model, o.record.version, o.record.accelerator) for o in figures}
     return len(figures) >= NEAR and len(runs) >= ENOUGH
 
 
 def asked(one: Prediction, like: RunForm) -> RunGroup:
-    """Return the kind of a figure, also of one that has no margin."""
+    """Return the kind of a figure, even if it has no margin."""
     level = one.record.level
     return one.kind or bounds.kind(like, one.record.quantity, level, several=False)
 
 
 def sure(prediction: Prediction) -> bool:
-    """Tell whether a figure and an answer are numbers: of low confidence, it is a band, and an
-    answer that leaves nothing is a verdict."""
+    """Return whether a figure and its answer are numbers. A figure of low confidence is a band, and
+    an answer that leaves nothing is a verdict."""
     return prediction.record.confidence != "low" and prediction.bytes.expected != 0
 
 
 def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
-    """Return a row for each kind with figures enough, and for each group of kin."""
+    """Return a row for each kind with enough figures, and for each group of kin."""
     groups: dict[RunGroup, list[Prediction]] = defaultdict(list)
     for one in predictions:
         for like in () if one.kind is None else kin(one.kind):
@@ -101,8 +101,8 @@ def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
 
 
 def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
-    """Return the width of one group. That of kin is the width of its worst member: a kind of runs
-    of one source."""
+    """Return the margin of one group. That of kin is the margin of its worst member: one kind of
+    runs from one source."""
     members: dict[object, list[Prediction]] = defaultdict(list)
     for one in group:
         members[like if one.kind == like else (one.kind, one.record.source)].append(one)
@@ -121,8 +121,8 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
 
 
 def above(prediction: Prediction) -> float:
-    """Return what a figure lies beyond a hundredth above the high end, as a share of what is
-    expected."""
+    """Return how far a figure lies beyond a hundredth above the high end, as a share of the
+    expected value."""
     return share(
         prediction,
         (prediction.record.measured - prediction.resolution) / ABOVE - prediction.bytes.high,
@@ -142,14 +142,14 @@ def below(prediction: Prediction) -> float:
 
 
 def share(prediction: Prediction, nbytes: float) -> float:
-    """Return bytes as a share of what is expected, of the base of their level."""
+    """Return bytes as a share of the expected value, of the base of their level."""
     level = prediction.record.level if prediction.kind is None else prediction.kind.level
     return nbytes / max(1, base(prediction.bytes.expected, level))
 
 
 def quantile(values: Sequence[float], wanted: float) -> float:
-    """Return the conformal quantile: of n values, the ceil((n + 1) x wanted)-th; the last where
-    there are too few. Rounded up."""
+    """Return the conformal quantile of n values: the ceil((n + 1) x wanted)-th, or the last if
+    there are too few; rounded up."""
     ordered = sorted(values)
     rank = min(len(ordered), ceil((len(ordered) + 1) * wanted))
     whole: int = 10**DIGITS
@@ -157,7 +157,7 @@ def quantile(values: Sequence[float], wanted: float) -> float:
 
 
 def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
-    """Predict every figure with margins of all other sources."""
+    """Predict every figure with margins from all other sources."""
     return [o for source in sources for o in _without(ask, source)]
 
 

@@ -2,12 +2,12 @@
 
     judged(case) -> AnsweredCase(fits, reason) or Passed(reason)
 
-A case is asked as its source states it: a launch command as that very command, else the settings
-by name, with the engine's own defaults for what is not stated. A card that is known by its size
-alone is asked as the ones of that size with the least and the most memory (`between`); where those
-differ the answer is open. What our rules do not follow is passed over with its reason, unless the
-weights alone, or the mildest setting that the source leaves open (`least`), are too much for the
-card: then it does not fit, whatever the rest.
+A case is asked as its source states it: a launch command as that very command, else the settings by
+name, with the engine's own defaults for what is not stated. If only a card's size is known, the
+cards of that size with the least and the most memory are asked (`between`); if those differ, the
+answer is open. A case that our rules do not follow is passed over with its reason, unless only its
+weights, or the mildest setting that the source leaves open (`least`), are too much for the card:
+then it does not fit, whatever the rest.
 
     right     runs and fits, or died and does not fit
     wrong     a run that died fits, or one that ran does not: `because` says why, or it is a defect
@@ -47,13 +47,13 @@ OVER_TRANSFORMERS = (
     "torchtitan",
     "deepspeed",
     "megatron",
-)  # steps that we follow
+)  # frameworks whose steps we follow
 FRAMEWORKS = {"transformers": "trainer"}
 
 
 @frozen_record
 class PublishedCase:
-    """One published outcome of a run. A setting has our names; what it lacks is the engine's
+    """One published outcome of a run. A setting has our names; a missing one is the engine's
     default."""
 
     id: str
@@ -71,10 +71,10 @@ class PublishedCase:
     memory: str | None = None  # where only that is printed
     count: int = 1
     ram: str | None = None
-    complete: bool = False  # whether all that decides is stated
+    complete: bool = False  # whether everything that decides is stated
     least: Mapping[str, Any] = field(default_factory=dict)
     skip: str | None = None
-    because: str = ""  # why we answer otherwise than it went
+    because: str = ""  # why our answer differs from the outcome
     caveat: str = ""
 
     @property
@@ -88,8 +88,8 @@ class PublishedCase:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredCase:
-    """Our answer to a case. `by` says what was asked: the case itself, its mildest setting, or its
-    weights alone."""
+    """Our answer to a case. `by` says what was asked: the case itself, its mildest setting, or only
+    its weights."""
 
     case: PublishedCase
     fits: Answer
@@ -107,7 +107,7 @@ class AnsweredCase:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A published case that is not answered, and why it is passed over."""
+    """A published case that is not answered, and why."""
 
     case: PublishedCase
     reason: str
@@ -172,8 +172,8 @@ def _of_engine(case: PublishedCase) -> str | None:
 
 
 def _answered(case: PublishedCase, verdicts: Sequence[Verdict], by: By = "case") -> AnsweredCase:
-    """Judge a case of which only a card's size may be printed: the answer that all cards of that
-    size have, else an open one."""
+    """Return the answer to a case. If only a card's size is printed, it is the answer that all
+    cards of that size share, else an open one."""
     answers = {verdict.fits for verdict in verdicts}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
     verdict = next((verdict for verdict in verdicts if verdict.fits == fits), verdicts[0])
@@ -181,7 +181,7 @@ def _answered(case: PublishedCase, verdicts: Sequence[Verdict], by: By = "case")
 
 
 def _surely_not(case: PublishedCase) -> AnsweredCase | None:
-    """Answer no where less than the case asks is too much already; else None."""
+    """Return the answer no if less than the case asks is already too much; else None."""
     if case.model not in origins() or not case.cards:
         return None
     try:
@@ -200,7 +200,7 @@ def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
 
 
 def _weight_format(case: PublishedCase) -> Mapping[str, Any]:
-    """Return the format of the weights, where it is stated and all of them are on the devices."""
+    """Return the format of the weights, if it is stated and all of them are on the devices."""
     settings = parse(case.command).settings if case.command else case.setting
     if settings.get("offload") or settings.get("cpu_offload_gb"):
         return {}
@@ -213,7 +213,7 @@ def _verdict(report: Report) -> Verdict:
 
 
 def remedied(answer: AnsweredCase) -> tuple[Remedy, ...]:
-    """Return changes after which it would fit, of what its source leaves open; the cheapest
+    """Return changes of what the source leaves open after which the case would fit, the cheapest
     first."""
     return _asked(answer.case, answer.case.cards[0], answer.by, remedies=True).remedies
 
@@ -264,7 +264,7 @@ def _prepared(name: str) -> Prepared:
 
 
 def counts(answers: Iterable[Judged]) -> dict[str, dict[str, int]]:
-    """Count cases by how they went and what we say."""
+    """Return the number of cases by outcome and by our answer."""
     table = {outcome: dict.fromkeys(("yes", "no", "unknown", "skipped"), 0) for outcome in OUTCOMES}
     for answer in answers:
         table[answer.case.outcome][
@@ -274,7 +274,7 @@ def counts(answers: Iterable[Judged]) -> dict[str, dict[str, int]]:
 
 
 def passed(answers: Iterable[Judged]) -> dict[str, int]:
-    """Count cases that are not answered by reason, the most frequent first."""
+    """Return the number of cases that are not answered by reason, the most frequent first."""
     table: dict[str, int] = {}
     for answer in answers:
         if isinstance(answer, Passed):
@@ -310,7 +310,7 @@ def to_dict(answers: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _record(answer: Judged) -> dict[str, Any]:
-    """Write one case beside our verdict on it, as JSON has it."""
+    """Return one case and our verdict on it as JSON."""
     case = answer.case
     facts = {
         "id": case.id,

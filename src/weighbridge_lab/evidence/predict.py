@@ -41,7 +41,7 @@ from weighbridge_lab.evidence.records import (
 from weighbridge_lab.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge_lab.trace import levels
 
-GIVEN = ", given"  # what follows the quantity's name
+GIVEN = ", given"  # suffix of the quantity's name
 DRAFTED = "compute buffer, MTP layers"
 FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
 
@@ -53,9 +53,8 @@ def outcomes(
     table: bounds.MarginTable | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Predict each record, in their order. Figures of one model follow each other while they are
-    predicted: engines keep what they have made of it. `table` stands for the package's own
-    margins."""
+    """Predict each record, in their order. Figures of one model are predicted one after another,
+    since engines cache what they derive from it. `table` replaces the package's own margins."""
     by_id = {}
     for record in sorted(records, key=_shared_key):
         by_id[record.id] = tuple(TASKS[record.task](record, peaks, table))
@@ -122,8 +121,8 @@ def _predicted(
 
 
 def _margined(record: PublishedFigure, reader: "Reader") -> str:
-    """Return what the margin of a figure is kept under; "" where the report tells the rules' own
-    interval, or one that follows from another figure's."""
+    """Return the name under which the margin of a figure is kept. It is "" if the report has the
+    rules' own interval, or one that follows from another figure's."""
     if reader in WHOLE_DEVICES:
         return bounds.PEAK
     has_margin = reader in COUNTED or (record.engine, record.quantity) in TOLD_BESIDE
@@ -132,7 +131,7 @@ def _margined(record: PublishedFigure, reader: "Reader") -> str:
 
 
 def _slack(record: PublishedFigure, value: Bytes) -> int:
-    """Return what the rounding of the given input can move the answer by: they are proportional."""
+    """Return how far the rounding of the given input can move the answer, in proportion to it."""
     (amount,) = record.given.values()
     return -(-value.expected * record.given_resolution // amount)
 
@@ -166,9 +165,9 @@ def _answer(
 
 
 def _gpu(record: PublishedFigure) -> str | None:
-    """Name the card that is asked. llama.cpp's buffers are the same on any one card: its name only
-    adds a search for what fits, which takes longer than all the rest. Where no layer is on it, it
-    says that there is a card."""
+    """Return the card to ask about. llama.cpp's buffers are the same on any one card, so it is left
+    out: it would only add a search for what fits, slower than all the rest. If no layer is on it,
+    it says that there is a card."""
     alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
     if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
@@ -177,7 +176,7 @@ def _gpu(record: PublishedFigure) -> str | None:
 
 @cache
 def _run(key: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
-    """Answer one run by the rules alone, without margins."""
+    """Return the answer for one run by the rules only, without margins."""
     settings = {**dict(key.setting), "engine_version": key.version, "gpu": key.gpu}
     model = _model(key.model)
     if key.task == "load":
@@ -203,7 +202,7 @@ def _model(name: str) -> Model:
 
 
 def _part(*names: str) -> "Reader":
-    """Read the most that components of these names hold together in one phase."""
+    """Return a reader of the most bytes that components of these names hold in one phase."""
 
     def read_part(device: Device) -> Bytes:
         return most(p.of(*names) for p in device.phases)
@@ -212,7 +211,7 @@ def _part(*names: str) -> "Reader":
 
 
 def _named(name: str, detail: str) -> "Reader":
-    """Read one component, in the phase where it is largest."""
+    """Return a reader of one component, in the phase where it is largest."""
 
     def read_named(device: Device) -> Bytes:
         return most(
@@ -224,7 +223,7 @@ def _named(name: str, detail: str) -> "Reader":
 
 
 def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Read what the driver shows more of after loading: all but the context, which was there."""
+    """Return the growth of driver memory by loading: all but the context, which was there."""
 
     def read_loaded(device: Device) -> Bytes:
         return total(c.bytes for c in device.phases[0].components if c.level != "driver")
@@ -233,7 +232,7 @@ def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _grown(*names: str) -> "Reader":
-    """Read what components of these names grow by from loading to the first step."""
+    """Return a reader of the growth of these components from loading to the first step."""
 
     def read_grown(device: Device) -> Bytes:
         before, after = (
@@ -260,8 +259,8 @@ def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
-    """Read a number of the engine's own log; its interval is in proportion to that of what it is
-    made `of`, where that has one."""
+    """Return a reader of a number in the engine's own log; its interval is in proportion to that of
+    `of`, if that has one."""
 
     def read_logged(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
         count = answer.derived[name]
@@ -275,7 +274,7 @@ def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
 
 
 def _concurrency(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Read hundredths of requests of the whole context that the cache holds."""
+    """Return the hundredths of requests of the whole context that fit in the cache."""
     tokens = _logged("kv_cache_tokens", ROOM)(answer, record)
     requests = answer.derived["max_concurrency"]
     assert requests is not None, f"{record.id}: its requests are not counted"
@@ -284,13 +283,13 @@ def _concurrency(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Read the peak of the profile run; the log is that of the first rank."""
+    """Return the peak of the profile run; the log is that of the first rank."""
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
 
 
 def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """Read the growth outside torch, of the first rank: stages talk to each other after the profile
-    alone."""
+    """Return the growth outside torch, of the first rank: stages communicate only after the profile
+    run."""
     return Bytes(*answer.derived["first_rank"]["non_torch_interval"])
 
 
@@ -404,7 +403,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     **{(name, "draft_compute"): _named("activations", DRAFTED) for name in FILES},
     **{(name, "output"): _named("logits", "output buffer") for name in FILES},
 }
-WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves
+WHOLE_DEVICES = (_peak, _decoding)  # the devices include their margins
 # Figures with an interval of their own beside the devices (estimate/infer.py, TOLD)
 TOLD_BESIDE = frozenset(
     (

@@ -22,10 +22,10 @@ from weighbridge.base.sentences import sentence
 from weighbridge.models import catalogue
 
 HERE = os.path.dirname(__file__)
-ABOVE = 1.01  # a figure that lies beyond this share of the high end is above our interval
+ABOVE = 1.01  # a figure above this multiple of the high end is above our interval
 
 LEVELS = ("component", "allocated", "reserved", "driver", "host")
-HOST = "host"  # the device, and the level of what one machine holds beside pages of files
+HOST = "host"  # the device, and the level of what one machine holds besides file pages
 
 
 Confidence = Literal["high", "medium", "low"]
@@ -33,8 +33,8 @@ Confidence = Literal["high", "medium", "low"]
 
 @frozen_record
 class PublishedFigure:
-    """One published figure. A setting has the names of `Infer`; what it lacks is the default. That
-    of a `trace` is the arguments of its program; `less` replaces some in the run to subtract."""
+    """One published figure. A setting has the names of `Infer`; a missing one is the default. For a
+    `trace` these are the arguments of its program; `less` replaces some in the run to subtract."""
 
     id: str
     source: str  # the file it is in
@@ -66,7 +66,7 @@ class PublishedFigure:
 
 @frozen_record
 class ModelOrigin:
-    """A model of the figures: a config of the catalogue, one of our own, or both on top."""
+    """A model of the figures: a config of the catalogue, one of ours, or ours on top of that."""
 
     id: str
     catalogue: str | None = None
@@ -77,15 +77,15 @@ class ModelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One figure beside what we say. `quantity` is the record's, or it with GIVEN. Bytes, or tokens
-    or blocks."""
+    """One figure and our prediction, in bytes, tokens or blocks. `quantity` is the record's, with
+    GIVEN if an input is given."""
 
     record: PublishedFigure
     quantity: str
     bytes: Bytes
     resolution: int  # of the figure, and of what is given for it
-    kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
-    like: bounds.RunForm | None = None  # the run; None of a program, and of what was kept
+    kind: bounds.RunGroup | None  # of runs whose margin is in `bytes`
+    like: bounds.RunForm | None = None  # the run; None for a program or a stored prediction
 
     @property
     def error(self) -> float:
@@ -98,18 +98,18 @@ class Prediction:
 
     @property
     def inside(self) -> bool:
-        """Tell whether the figure lies in our interval, up to what its digits tell."""
+        """Return whether the figure lies in our interval, as far as its digits tell."""
         low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
         return low <= self.record.measured <= high
 
     @property
     def above(self) -> bool:
-        """Tell whether a run that we called small enough took more than a hundredth beyond it."""
+        """Return whether a run took more than a hundredth beyond our upper bound."""
         return ABOVE * self.bytes.high + self.resolution < self.record.measured
 
     @property
     def exact(self) -> bool:
-        """Tell whether the expected value cannot be told from the figure."""
+        """Return whether the figure's digits cannot tell the expected value from it."""
         return abs(self.bytes.expected - self.record.measured) <= self.resolution
 
     @property

@@ -3,8 +3,8 @@
     outcomes(figures)      these figures; with `apart`, each by margins of all other sources
 
 The file's name holds a hash of every file of this package: another version, rule, record or margin
-has another name, and what is stale is made again and takes its place. A folder that cannot be read
-or written is as if there were none.
+has another name, and a stale file is replaced. A folder that cannot be read or written counts as
+none.
 """
 
 import hashlib
@@ -40,9 +40,9 @@ def outcomes(
     apart: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Outcome]:
-    """Predict figures that need no torch; `progress` is told how many are done, and of how many.
+    """Predict figures that need no torch; `progress` receives how many are done, and of how many.
 
-    Where nothing is kept yet, a part of them is predicted alone, and not kept."""
+    If nothing is stored yet, a mere part of all figures is predicted without storing it."""
     path = _path("apart" if apart else "all")
     stored = _read(path)
     if stored is None and not apart and len(figures) < len(records()):
@@ -125,7 +125,7 @@ def _path(what: str) -> str:
 
 @cache
 def made_of(folder: str) -> str:
-    """Return a hash of all that predictions follow from."""
+    """Return a hash of all files that predictions depend on."""
     digest = hashlib.sha256()
     for path in sorted(_files(folder)):
         digest.update(os.path.relpath(path, folder).encode())

@@ -58,7 +58,7 @@ class Peaks:
         return levels.peak(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
-        """Return what was added at driver level. The context was there before, or not yet."""
+        """Return the growth at driver level. The context was there before, or not yet."""
         reserved = self.at("reserved", levels.runs(), bounds.NOTHING)
         return Bytes(reserved.low, reserved.expected, reserved.high + self.context.high)
 
@@ -181,7 +181,7 @@ class ProgramWorker:
 
 
 def serve() -> None:
-    """Answer on stdout what is asked on stdin: programs and their libraries print to stderr."""
+    """Answer requests from stdin on stdout; programs and their libraries print to stderr."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         try:
@@ -212,7 +212,7 @@ if __name__ == "__main__":
     serve()
 
 
-# Peaks in a file, a line a run, for machines without torch: {"program", "gpu", "version", ...}
+# Peaks in a file, one line per run, for machines without torch: {"program", "gpu", "version", ...}
 
 UNKNOWN = Failure("needs torch: --trace", "not in the file")
 

@@ -27,7 +27,7 @@ from weighbridge_lab.evidence.records import HOST, PublishedFigure, config, orig
 # Engines of records -> our names of frameworks, where they differ
 FRAMEWORKS = {"transformers": "trainer"}
 LIBRARIES = 300 * MIB  # kernels of cuBLAS and cuDNN, loaded after a context was read (CUDA 11)
-RANK = "rank "  # before the number of the device that a figure is of, where it is not the fullest
+RANK = "rank "  # before the number of a device, if a figure is not of the fullest
 OVER_TRANSFORMERS = ("trainer", "plain")
 
 
@@ -55,12 +55,12 @@ def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def _peak(device: Device, level: Level, phase: str) -> Bytes:
-    """Return the peak of one phase; of "" the fullest."""
+    """Return the peak of one phase; the fullest if `phase` is ""."""
     named = [one.at(level) for one in device.phases if one.name == phase]
     return named[0] if named else device.peak(level)
 
 
-# What DeepSpeed's log tells of the host, which it adds to in turn: (component, its detail)
+# Parts of the host's memory in DeepSpeed's log, which adds them in turn: (component, its detail)
 PARTS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "host_master": (("master_weights", ""),),
     "host_states": (("optimizer_states", ""), ("gradients", FLOAT)),
@@ -68,8 +68,8 @@ PARTS: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 
 def host(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
-    """Return what one machine holds beside pages of files, in a phase or in the fullest; of a part
-    of it alone what these components hold."""
+    """Return what one machine holds besides file pages, in a phase or in the fullest; for a part of
+    it only what its components hold."""
     run_ = _run(_asked(record))
     (machine,) = (device for device in run_.devices(table) if device.kind == HOST)
     phases = [p for p in machine.phases if record.phase in ("", p.name)]
@@ -81,7 +81,7 @@ def host(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def _beside(device: Device, context: int) -> Bytes:
-    """Return the peak with the context that was read, and what was loaded later, for ours."""
+    """Return the peak with the context that was read, and libraries loaded later, for ours."""
     read_context = Bytes(context, context, context + LIBRARIES)
     return max(
         (
@@ -100,7 +100,7 @@ def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
 
 
 def kind(record: PublishedFigure) -> bounds.RunGroup | None:
-    """Name the published runs that a record's run is like; None of host memory, which has no
+    """Return the published runs that a record's run is like; None for host memory, which has no
     margin."""
     if record.device == HOST:
         return None
@@ -110,7 +110,7 @@ def kind(record: PublishedFigure) -> bounds.RunGroup | None:
 
 
 def like(record: PublishedFigure) -> bounds.RunForm:
-    """Describe a record's run."""
+    """Return the form of a record's run."""
     return _run(_asked(record)).like
 
 

@@ -21,11 +21,11 @@ class EvidenceProgram:
     """A program of published measurements. `home` is "module:function" in this package."""
 
     home: str
-    needs: tuple[str, ...] = ()  # beside torch
+    needs: tuple[str, ...] = ()  # besides torch
     settings: Mapping[str, Any] = field(default_factory=dict)  # of all its records
-    seconds: int = 120  # a run may take
+    seconds: int = 120  # that a run may take
     convolutions: bool = False  # for which cuDNN chooses workspaces
-    patches: tuple[str, ...] = ()  # models that begin so convolve for their patches alone
+    patches: tuple[str, ...] = ()  # models whose names begin so convolve only for their patches
 
     @property
     def missing(self) -> list[str]:
@@ -36,8 +36,8 @@ class EvidenceProgram:
         return self.convolutions and not str(setting.get("model")).startswith(self.patches)
 
     def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
-        """Return the function, its arguments filled in. Imports torch, and what the program needs:
-        nothing of it is to be imported while a fake GPU stands in."""
+        """Return the function, its arguments filled in. Imports torch and what the program needs,
+        which must not be imported while a fake GPU stands in."""
         for package in self.needs:
             import_module(package)
         module, _, function = self.home.partition(":")

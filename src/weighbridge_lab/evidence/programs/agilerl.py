@@ -14,10 +14,10 @@ from peft import LoraConfig, get_peft_model
 from weighbridge_lab.evidence.programs.peft_methods import causal_model
 
 LOGITS = 2**28  # bytes of a tile of logits in float32
-FEWEST, MOST = 128, 4096  # its rows
+FEWEST, MOST = 128, 4096  # rows of a tile
 CLIP, CAP, BETA, TEMPERATURE = 0.2, 2.0, 0.001, 0.9
 ADAPTERS = ("actor", "reference")
-ALIKE = 2  # of the steps and chunks that follow each other, from the second on all are the same
+ALIKE = 2  # steps and chunks that are run: from the second on all are alike
 
 
 def learn(

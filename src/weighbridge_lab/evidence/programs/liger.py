@@ -33,7 +33,7 @@ def cross_entropy(device: str, *, vocabulary: int, batch: int = 8, tokens: int =
 def embedding(
     device: str, *, vocabulary: int, width: int = 768, batch: int = 32, tokens: int = 512
 ) -> None:
-    """Run an embedding with both modules on the card: Liger's waits."""
+    """Run torch's embedding, with Liger's, which is not used, on the card as well."""
     net = nn.Embedding(vocabulary, width).to(device)
     other = nn.Embedding(vocabulary, width).to(device)
     ids = torch.randint(0, vocabulary, (batch, tokens), device=device)
@@ -108,7 +108,7 @@ class Chunked(torch.autograd.Function):  # type: ignore[misc]
             logits = logits.float()
             logits = logits.to(x.dtype)
             losses[part] = losses[part] * share
-            gradient = logits * share  # goes on until the next chunk's
+            gradient = logits * share  # lives until the next chunk's
             grad_x[part] = gradient @ weight
             torch.addmm(grad_weight, logits.t(), x[part], out=grad_weight)
         del gradient

@@ -17,9 +17,9 @@ Adapter = Mapping[str, Any]
 # Samples of a batch are near in length, since batches are cut from 80 that are sorted; no two of
 # equal length, so that there is padding, and with it an attention mask.
 SHORTER = 9
-SHORTEST = 7  # the part of the longest batch that the shortest of a bucket is, which precedes it
+SHORTEST = 7  # longest batch divided by the shortest of a bucket, which precedes it
 TEXT, PIXELS, PICTURES = 512, 512, 14  # tokens of a prompt, the side of a picture, and how many
-LINEARS = (  # of the image model; what their adapters are on, where a config says nothing else
+LINEARS = (  # of the image model: targets of adapters whose config names none
     *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("linear_in", "linear_out", "to_qkv_mlp_proj"),
 )
