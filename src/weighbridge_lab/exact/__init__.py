@@ -37,8 +37,8 @@ class ComponentNamer(Protocol):
 
 
 def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
-    """Replace the first device of a closed form by what was traced, and keep both; a course on the
-    card of this machine leaves no trace."""
+    """Return the closed form with its first device replaced by what was traced, which keeps both. A
+    course on the card of this machine has no trace and changes nothing."""
     if not course.tape.events:
         return closed
     first = closed.devices[0]
@@ -61,7 +61,7 @@ def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
 
 
 def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Instant) -> Instant:
-    """Rebuild a phase of the closed formula from the trace: what was live at its fullest moment."""
+    """Return a phase of the closed form as traced: what was live at its fullest moment."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
     fullest = max(moments, key=lambda event: tape.levels[event])

@@ -38,7 +38,7 @@ from weighbridge_lab.exact.zeros import config_of, fill, write_zeros
 from weighbridge_lab.golden import phase
 from weighbridge_lab.trace.gpu import FakeGPU
 
-GPU, NO_END = "a100-80gb", "1024TiB"  # where no card is named; what it needs is asked, not its end
+GPU, NO_END = "a100-80gb", "1024TiB"  # if no card is named; memory that no run fills
 KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -46,18 +46,18 @@ KERNELS = {
 }
 ATTENTION = {"eager": "eager", **dict.fromkeys(KERNELS, "sdpa")}
 CACHES = ("dynamic", "static")
-FAILURES = "torch._subclasses.fake_tensor"  # a logger, that prints the stack of what is raised
+FAILURES = "torch._subclasses.fake_tensor"  # a logger that prints the stack of errors
 
 
 # Inputs of a request
 
-RATE, SECONDS = 16_000, 30.0  # samples a second; of a sound, where none was asked for
+RATE, SECONDS = 16_000, 30.0  # samples per second; seconds of a sound by default
 SMALLEST = 100  # ids that every vocabulary has (assumed)
 TOKENS = ("image_token_id", "image_token_index")
 
 
 def supported(subject: Subject, workload: Infer) -> None:
-    """Check that a class can be traced. Raises UnsupportedError with what stands in the way."""
+    """Check that a class can be traced. Raises UnsupportedError with the obstacle."""
     reason = next(_obstacles(subject, workload), "")
     if reason:
         raise UnsupportedError(reason, where="--exact")
@@ -95,8 +95,8 @@ def _settings(workload: Infer) -> Iterator[str]:
 
 @contextmanager
 def card(workload: Infer) -> Iterator[FakeGPU | CardHere]:
-    """Enter the card that was named, with memory for everything, or the one that is here; what
-    libraries say is left out."""
+    """Enter the card that was named, with memory for everything, or this machine's card; messages
+    of libraries are silenced."""
     if here():
         with _silence():
             phase("load")
@@ -155,7 +155,7 @@ def built(subject: Subject, workload: Infer) -> nn.Module:
 
 @contextmanager
 def kernel(workload: Infer) -> Iterator[None]:
-    """Let scaled_dot_product_attention take the kernel that was named."""
+    """Let scaled_dot_product_attention take the kernel that the user set."""
     chosen = KERNELS.get(workload.attention or "")
     if chosen is None:
         yield
@@ -167,7 +167,7 @@ def kernel(workload: Infer) -> Iterator[None]:
 def inputs(
     model: Any, subject: Subject, generation: GenerationPlan, seconds: float | None
 ) -> dict[str, Any]:
-    """Make the inputs of `generate` on the device. Raises UnsupportedError."""
+    """Return the inputs of `generate`, on the device. Raises UnsupportedError."""
     rows = generation.prompt.batch
     match str(model.main_input_name):
         case "input_ids":
@@ -213,7 +213,7 @@ def _placeholder(config: Any) -> int:
 
 
 def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
-    """Make pixels of images. Raises UnsupportedError where an image is more than one of the tower's
+    """Return pixels of images. Raises UnsupportedError if an image is more than one of the tower's
     own size."""
     vision = config.vision_config
     merge = getattr(vision, "spatial_merge_size", None)
@@ -230,7 +230,7 @@ def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
 
 
 def _grid(positions: int, merge: int) -> tuple[int, int]:
-    """Return height and width in patches of so many in all, as square as they come."""
+    """Return height and width in patches, as square as possible, for `positions` patches."""
     blocks = positions // merge**2
     rows = next(n for n in range(isqrt(blocks), 0, -1) if blocks % n == 0)
     return rows * merge, blocks // rows * merge

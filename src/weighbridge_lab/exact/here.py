@@ -1,6 +1,6 @@
-"""The card of this machine, where a fake GPU stands otherwise: nothing is recorded of what runs.
+"""The card of this machine in place of a fake GPU: nothing is recorded of what runs.
 
-Whoever measures hears of the phases (`golden.phase`), and reads torch's own counters.
+A meter listens to the phases (`golden.phase`), and reads torch's own counters.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _HERE: ContextVar[bool] = ContextVar("here", default=False)
 
 
 class NoRecorder:
-    """Knows no storage."""
+    """A recorder that knows no storage."""
 
     looks = SimpleNamespace(told=())  # at values: nothing is told of them
 
@@ -26,20 +26,20 @@ class NoRecorder:
 
 @dataclass(frozen=True)
 class CardHere:
-    """Stand in for a FakeGPU in a course: a tape, which stays empty, and a recorder."""
+    """A stand-in for a FakeGPU in a course: a tape, which stays empty, and a recorder."""
 
     tape: Tape = field(default_factory=Tape)
     recorder: NoRecorder = field(default_factory=NoRecorder)
 
 
 def here() -> bool:
-    """Tell whether classes run on the card of this machine."""
+    """Return whether classes run on the card of this machine."""
     return _HERE.get()
 
 
 @contextmanager
 def on_this_machine() -> Iterator[None]:
-    """Let `--exact` run its classes on the card of this machine inside, with random parameters."""
+    """Run classes of `--exact` on the card of this machine inside, with random parameters."""
     token = _HERE.set(True)
     try:
         yield

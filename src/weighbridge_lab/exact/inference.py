@@ -32,7 +32,7 @@ from weighbridge_lab.trace.tape import Tape, TracedStorage
 ALL = 8  # steps that are run one by one; of more, the first and the last
 FIRST, LAST = 2, 2
 LOOK = "(local_scalar_dense)"  # generate asks whether all are finished: they are not
-LONGEST = 200  # signs of what a library says
+LONGEST = 200  # characters of a library's message
 CACHES = ("past_key_values", "cache_params", "state", "mems")  # of a model's output
 KEYS = ("key", "value")  # how names of what grows with the tokens begin
 DEEPEST = 4  # cache, layers, layer, its tensors
@@ -40,7 +40,7 @@ WORKSPACE = "workspace"
 
 
 class StorageNames:
-    """Names the components of storages, from every output of `model` that it is told."""
+    """Names the components of storages, from the outputs of `model` that it receives."""
 
     def __init__(self, recorder: Recorder | NoRecorder, model: nn.Module, outputs: int) -> None:
         self.recorder = recorder
@@ -124,7 +124,7 @@ class TracedCourse:
         self.phase, self.start = phase, now
 
     def extent(self, phase: str) -> str:
-        """Say in words how much of a phase was run."""
+        """Return in words how much of a phase was run."""
         if phase != "decode" or not self.left_out:
             return "all of it was run"
         return f"the first and the last steps were run, {self.left_out:,} between them were not"
@@ -184,7 +184,7 @@ def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNam
 
 @contextmanager
 def _followed(model: nn.Module, course: TracedCourse, names: StorageNames) -> Iterator[None]:
-    """Name the phases: each forward behind the first is a step of decode."""
+    """Name the phases: each forward after the first is a step of decode."""
     count = 0
 
     def before(*_: Any) -> None:
@@ -205,7 +205,7 @@ def _followed(model: nn.Module, course: TracedCourse, names: StorageNames) -> It
 
 
 def _answered(run: ExactRun) -> None:
-    """Run `new` steps behind the prompt, so that the cache ends with the whole context."""
+    """Run `new` steps after the prompt, so that the cache ends with the whole context."""
     new, first_inputs = run.plan.new, run.given
     if run.plan.prompt.cache == "static":
         run.course.left_out = max(0, new - ALL)
@@ -246,7 +246,7 @@ def _static(run: ExactRun) -> Any:
 
 @contextmanager
 def _encoded(model: Any) -> Iterator[list[Any]]:
-    """Yield a list that gets each output of the encoder; it stays empty where there is none."""
+    """Yield a list that gets each output of the encoder; it stays empty without an encoder."""
     outputs: list[Any] = []
     if not model.config.is_encoder_decoder:
         yield outputs

@@ -49,11 +49,11 @@ COMPONENTS = {
     "temporary": "temporaries",
 }
 PASSING = ("activations", "temporaries")
-LONGEST = 200  # signs of what a library says
+LONGEST = 200  # characters of a library's message
 
 
 class Roles:
-    """Names storages by their role on the tape; what the loss makes is of the logits."""
+    """Names storages by their role on the tape; what the loss allocates counts as logits."""
 
     def __init__(self, adapters: set[int | None], course: TracedCourse) -> None:
         self.adapters = adapters
@@ -93,7 +93,7 @@ def traced(subject: Subject, workload: Train, plan: TrainingPlan) -> tuple[Trace
 
 
 def _traceable(plan: TrainingPlan) -> None:
-    """Check the settings. Raises UnsupportedError for what has no program here."""
+    """Raise UnsupportedError for settings that cannot be traced here."""
     reason = ""
     if plan.sharding.cards > 1:
         reason = "one process is traced; `weighbridge trace --world-size` runs a script's ranks"
@@ -162,8 +162,8 @@ def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
 
 
 def phases_of(model: nn.Module, begin: Callable[[str], None]) -> RemovableHandle | None:
-    """Mark the phases: where the hidden states are there the loss begins; where their gradient is,
-    backward. Return what ends it; None where the model has no base."""
+    """Mark the phases: the loss begins when the hidden states are there, backward when their
+    gradient is. Return the handle of the hook; None if the model has no base."""
 
     def over(_module: Any, _args: Any, out: Any) -> None:
         hidden = out[0] if isinstance(out, tuple) else out[next(iter(out))]
@@ -179,8 +179,8 @@ def phases_of(model: nn.Module, begin: Callable[[str], None]) -> RemovableHandle
 def _micro_batch(
     model: nn.Module, course: TracedCourse, plan: TrainingPlan, outputs: list[Any]
 ) -> None:
-    """Run one micro-batch. `outputs` is what the loop's variable holds: the micro-batch before,
-    until there is another."""
+    """Run one micro-batch. `outputs` is what the loop's variable holds: those of the micro-batch
+    before, until there are others."""
     course.begin("forward")
     cast = None if plan.autocast is None else getattr(torch, plan.autocast.name)
     ids = torch.randint(0, 100, (plan.batch, plan.length), device="cuda")

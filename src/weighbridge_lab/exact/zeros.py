@@ -19,7 +19,7 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 
 OF_FILES = ("auto_map", "quantization_config", "transformers_version", "model_type")
-ALIGNED = 8  # bytes: what the header of safetensors ends at
+ALIGNED = 8  # bytes: alignment of the end of a safetensors header
 NAMES = {  # of dtypes, as safetensors writes them
     torch.float64: "F64",
     torch.float32: "F32",
@@ -35,13 +35,13 @@ CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
 def config_of(raw: Mapping[str, Any]) -> Any:
-    """Make the config that a config.json holds."""
+    """Return the config object of a config.json."""
     values = {k: v for k, v in copy.deepcopy(dict(raw)).items() if k not in OF_FILES}
     return transformers.AutoConfig.for_model(raw["model_type"], **values)
 
 
 def write_zeros(cls: Any, config: Any, dtype: torch.dtype, folder: str) -> None:
-    """Write config and weights of a class. What is tied is written once."""
+    """Write config and weights of a class. Tied weights are written once."""
     config.save_pretrained(folder)
     with torch.device("meta"):
         model: nn.Module = cls._from_config(config, dtype=dtype)
@@ -70,8 +70,8 @@ def write_holes(model: nn.Module, path: str) -> None:
 
 
 def write_tokenizer(folder: str, *, longest: int | None = None) -> None:
-    """Write a tokenizer of a few words, for programs that ask for one and bring ids themselves, or
-    of which each word of a prompt is one; `longest` is what it says of its model."""
+    """Write a tokenizer of a few words, for programs that bring ids themselves, or that need one id
+    per word of a prompt. `longest` is the `model_max_length` that it states."""
     try:
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel
@@ -92,7 +92,7 @@ def write_tokenizer(folder: str, *, longest: int | None = None) -> None:
 
 
 def fill(model: nn.Module) -> None:
-    """Fill zeros with random numbers, in place: routers of experts choose by them."""
+    """Fill floating-point parameters with random numbers, in place: MoE routers choose by them."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dtype in (torch.float32, torch.float16, torch.bfloat16):
