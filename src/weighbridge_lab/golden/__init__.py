@@ -23,7 +23,7 @@ from weighbridge.base.records import field, frozen_record
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import spelled_like
 
-NEEDS = {  # beside torch
+NEEDS = {  # besides torch
     "nets": (),
     "vision": ("transformers",),
     "language": ("transformers",),
@@ -165,7 +165,7 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def phase(name: str) -> None:
-    """Begin the stretch `name` of the program."""
+    """Begin the phase `name` of the program."""
     for listener in _listeners:
         listener(name)
 
@@ -179,7 +179,7 @@ def steps(count: int = 2) -> Iterator[int]:
 
 @contextmanager
 def listening(listener: Callable[[str], None]) -> Iterator[None]:
-    """Let `listener` hear of each start inside."""
+    """Call `listener` with the name of each phase that begins inside."""
     _listeners.append(listener)
     try:
         yield

@@ -46,7 +46,7 @@ def causal(
     **options: Any,
 ) -> None:
     """Train a causal model. `options`: autocast (a dtype), attention, checkpointing (what
-    `gradient_checkpointing_enable` takes), batches (of one step)."""
+    `gradient_checkpointing_enable` takes), batches (per step)."""
     phase("load")
     model = causal_model(config, device, dtype, options.get("attention"))
     model.train()

@@ -22,7 +22,7 @@ def _bitsandbytes(weights: Iterable[Any]) -> Any:
     return AdamW8bit(weights, lr=1e-4)
 
 
-# State for a weight: sgd none, momentum 1 copy; adam, adamw 2 copies; adam8bit 2 bytes; adafactor a
+# State per weight: sgd none, momentum 1 copy; adam, adamw 2 copies; adam8bit 2 bytes; adafactor a
 # row and a column
 OPTIMIZERS: dict[str, Callable[[Iterable[Any]], Any]] = {
     "sgd": lambda weights: optim.SGD(weights, lr=1e-3),
