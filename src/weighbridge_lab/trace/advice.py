@@ -42,7 +42,7 @@ MANY = 8  # devices, where nobody says how many
 
 
 def advice(error: BaseException, card: str) -> Sentence | str:
-    """Return what to do next; "" where nobody can say."""
+    """Return what to do next; "" if the error gives no hint."""
     if isinstance(error, SystemExit):
         return sentence("trace.next.arguments") if error.code == USAGE else ""
     causes = list(places.causes(error))
@@ -73,7 +73,7 @@ def _package(cause: BaseException) -> Sentence | str:
 
 
 def _above(package: str) -> str:
-    """Return the folder above the script that has a package of its repository; "" of any other."""
+    """Return the folder above the script that holds a package of its repository; "" for others."""
     folder = os.path.abspath(sys.path[0])
     for _ in range(ABOVE):
         folder = os.path.dirname(folder)
@@ -84,7 +84,7 @@ def _above(package: str) -> str:
 
 
 def _launcher(cause: BaseException) -> Sentence | str:
-    """Tell of a variable of the environment: a launcher's, or the user's own."""
+    """Return advice on an environment variable: a launcher's, or the user's own."""
     name = str(cause.args[0])[:80] if isinstance(cause, KeyError) and cause.args else ""
     if name in LAUNCHED or UNLAUNCHED.search(str(cause)):
         return sentence("trace.next.launcher")
@@ -92,7 +92,7 @@ def _launcher(cause: BaseException) -> Sentence | str:
 
 
 def _hub(cause: BaseException) -> Sentence | str:
-    """Tell of a library that caught the refusal of its connection, and raised its own error."""
+    """Return advice if a library caught the refused connection and raised its own error."""
     offline = isinstance(cause, OSError | RuntimeError) and UNREACHED.search(str(cause))
     return sentence("trace.next.network", host=HUB) if offline else ""
 
@@ -108,13 +108,13 @@ def _file(cause: BaseException) -> Sentence | str:
 
 
 def _mixed(cause: BaseException) -> Sentence | str:
-    """Tell of a tensor that was left on the host: the commonest first error of all."""
+    """Return advice on a tensor that was left on the host: the commonest first error of all."""
     mixed = isinstance(cause, RuntimeError) and MIXED.search(str(cause))
     return sentence("trace.next.mixed") if mixed else ""
 
 
 def _devices(cause: BaseException, card: str) -> Sentence | str:
-    """Tell of a device that is not there, or of a check that counts them."""
+    """Return advice on a missing device, or on a check that counts devices."""
     ordinal = ORDINAL.search(str(cause))
     count = int(ordinal[1]) + 1 if ordinal else _wanted(cause)
     if not count:
@@ -123,8 +123,8 @@ def _devices(cause: BaseException, card: str) -> Sentence | str:
 
 
 def _wanted(cause: BaseException) -> int:
-    """Return how many devices a check wants, by its message or by what an `assert` compares; 0 of
-    any other error."""
+    """Return the number of devices a check wants, by its message or by what an `assert` compares; 0
+    for any other error."""
     asserted = _asserted(cause)
     if asserted is not None and COUNTED.search(ast.unparse(asserted)):
         numbers = (n.value for n in ast.walk(asserted) if isinstance(n, ast.Constant))
@@ -146,7 +146,7 @@ def _version(cause: BaseException) -> Sentence | str:
 
 
 def _asserted(cause: BaseException) -> ast.expr | None:
-    """Return what the program's own `assert` asked; None of any other error."""
+    """Return the condition of the program's own failed `assert`; None for any other error."""
     place = places.ended(cause.__traceback__) if isinstance(cause, AssertionError) else None
     if place is None:
         return None
@@ -158,7 +158,7 @@ def _asserted(cause: BaseException) -> ast.expr | None:
 
 
 def of_unused(path: str) -> Sentence | str:
-    """Return how a net is run that a file defines, and does not run; "" of a file without one."""
+    """Return how to run a net that a file defines and does not run; "" for a file without one."""
     try:
         with open(path, "rb") as file:
             body = ast.parse(file.read()).body

@@ -1,10 +1,10 @@
-"""Items that a loop which is left has still to go through: their sizes are looked at on the host,
-and the largest is given to one more round. Torch-free.
+"""Items that a loop still had to go through when it was left. Their sizes are looked at on the
+host, and the largest is given to one more round. Torch-free.
 
 The items are taken from the loop's own iterator, as its later rounds would have taken them, while
 there is time. An iterator that trains, or that puts anything on a card, is left alone. Numbers that
 do not count up or down (lengths of batches, indices) have their largest, too; but what a number
-stands for is not known, so that they are never all looked at.
+stands for is not known, so they never count as all looked at.
 """
 
 import time
@@ -16,8 +16,8 @@ DEEP = 4  # containers within containers
 
 
 class ItemsAhead:
-    """The sizes of a loop's items. `over`: the largest has been given out; `whole`: all that were
-    to come were looked at."""
+    """The sizes of a loop's items. `over`: the largest has been given out; `whole`: all items to
+    come were looked at."""
 
     def __init__(self) -> None:
         self.over = self.whole = False
@@ -34,12 +34,12 @@ class ItemsAhead:
 
     @property
     def _counts(self) -> bool:
-        """Tell whether the items are a counter's."""
+        """Return whether the items are a counter's."""
         return self._last is not None and len(self._steps) < 2 and 0 not in self._steps
 
     def look(self, items: Iterator[Any], course: Callable[[], Any]) -> Any:
-        """Return the largest item to come, if it is larger than all that were seen; else None.
-        `course` is how far the program has come: it must not move meanwhile."""
+        """Return the largest item to come, if it is larger than all seen so far; else None.
+        `course` returns how far the program has come: it must not move meanwhile."""
         if not self._most or self._counts or self._on_card:
             return None
         before, until, largest = course(), time.monotonic() + SECONDS, None
@@ -55,12 +55,12 @@ class ItemsAhead:
 
 
 def _order(item: Any) -> int:
-    """Return what items are compared by: a number itself, or the size of anything else."""
+    """Return the size that items are compared by: a number itself, or the size of anything else."""
     return item if type(item) is int else size(item)
 
 
 def size(item: Any) -> int:
-    """Return the bytes of the tensors and arrays of an item, and the letters of its texts."""
+    """Return the bytes of the tensors and arrays of an item, plus the characters of its texts."""
     return sum(map(_bytes, parts(item)))
 
 

@@ -68,7 +68,7 @@ class Chooser:
 
 
 def _dense(call: SdpaCall) -> bool:
-    """Tell whether the tensors are what the fused kernels read: of one float type, without gaps
+    """Return whether the fused kernels can read the tensors: of one float type, without gaps
     (sdp_utils_cpp.h, check_last_dim_stride_equals_1_dense: the mask, too)."""
     q, k, v = call.tensors
     return (
@@ -84,7 +84,7 @@ def _dense(call: SdpaCall) -> bool:
 
 
 def attend(chooser: Chooser, call: SdpaCall) -> torch.Tensor:
-    """Carry out scaled_dot_product_attention with the kernel that is chosen."""
+    """Return the result of scaled_dot_product_attention with the chosen kernel."""
     out: torch.Tensor = KERNELS[chooser.choose(call)](call)
     return out
 
@@ -126,8 +126,8 @@ def _cudnn(call: SdpaCall) -> torch.Tensor:
 
 
 class _InPlace(TorchDispatchMode):  # type: ignore[misc]
-    """Adds the mask to the scores in place. torch does so too, but not to those of a subclass of
-    tensors, as fake ones are (attention.cpp, areAnyTensorSubclassLike)."""
+    """Adds the mask to the scores in place. torch does so, too, but not for tensor subclasses such
+    as fake tensors (attention.cpp, areAnyTensorSubclassLike)."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -154,7 +154,7 @@ def _math(call: SdpaCall) -> torch.Tensor:
 
 
 def _bias(call: SdpaCall) -> torch.Tensor | None:
-    """Turn a boolean mask into numbers that are added (convert_boolean_attn_mask)."""
+    """Return a boolean mask as numbers to add (convert_boolean_attn_mask)."""
     if call.mask is None or call.mask.dtype != torch.bool:
         return call.mask
     zero = torch.zeros((), dtype=call.query.dtype, device=call.query.device)

@@ -30,7 +30,7 @@ class Card:
     name: str
     chip: Chip
     total_memory: int
-    outside: Bytes  # what a process takes of the card outside the allocator
+    outside: Bytes  # bytes that a process takes of the card outside the allocator
 
     @property
     def context(self) -> int:

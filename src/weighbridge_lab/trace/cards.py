@@ -21,13 +21,13 @@ from weighbridge.machines.accelerators.parts import Part, parts
 from weighbridge.memory.components.device import context
 from weighbridge.memory.report.verdict import Answer, fits
 
-OTHER = 5  # percent, assumed: other workspaces of other chips
+OTHER = 5  # percent, assumed: workspaces differ on other chips
 TURING, AMPERE = (7, 5), (8, 0)
 
 
 class CardClass(NamedTuple):
-    """Cards that are sold with so many GB, and whether it fits all of them; `traced` is the answer
-    of the traced card, where it is one of them."""
+    """Cards that are sold with `gb` GB, and whether the program fits all of them. `traced` is the
+    answer of the traced card, if it is one of them."""
 
     gb: int
     fits: Answer
@@ -37,9 +37,9 @@ class CardClass(NamedTuple):
 def classes(
     device: Any, traced: Any, verdict: Answer | None = None, *, whole: bool, at_most: bool
 ) -> tuple[CardClass, ...]:
-    """Judge what a card's trace took (`device`) on all cards, the smallest first. `verdict` is that
-    card's own. Of a course that is not `whole` nothing is said to fit, and of what is `at_most`
-    nothing not to."""
+    """Return verdicts on all cards from one card's trace (`device`), the smallest first. `verdict`
+    is that card's own. If the course is not `whole`, nothing is said to fit; if its sizes are
+    `at_most`, nothing is said not to fit."""
     answers: dict[int, set[Answer]] = {}
     itself = parts()[traced.id].marketed_gb if verdict else 0
     for part in _comparable(traced):
@@ -79,8 +79,8 @@ def _usable(part: Part) -> Bytes:
 
 
 class CardRange(NamedTuple):
-    """The sizes from which on it fits (0: no card), those of which nobody can say, and up to which
-    it does not fit (0: none). `apart` is one of which only the traced card's answer is known."""
+    """Card sizes in GB: from `fits` on it fits (0: no card), `unknown` are open, up to `no` it does
+    not fit (0: none). `apart` is a size of which only the traced card's answer is known."""
 
     fits: int
     unknown: tuple[int, ...]

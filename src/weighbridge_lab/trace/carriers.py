@@ -29,7 +29,7 @@ from weighbridge_lab.trace.shadows import aside
 KIND: Any = vars(object)["__class__"]
 AS = torch.Tensor.as_subclass
 WRAPS = torch.Tensor.__torch_function__.__func__
-# What looks.py and shadows.py keep with a tensor; what torch does joins it with the first one made
+# What looks.py and shadows.py keep with a tensor; what torch sets is added with the first one made
 HIDDEN = {"shadow", "least", "compared", "agreed", "_is_param"}
 
 
@@ -66,11 +66,11 @@ class Attributes(MutableMapping[str, Any]):
 
 
 class Carrier(FakeTensor):  # type: ignore[misc]
-    """A fake tensor of a program's class, whose operations give that class as in torch.Tensor."""
+    """A fake tensor of a program's class, whose operations return that class as in torch.Tensor."""
 
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Classes that dispatch lose torch's own, unless they write one."""
+        """Apply torch.Tensor's rule, which classes that dispatch lose unless they define one."""
         return WRAPS(cls, *args, **kwargs)
 
 
@@ -81,8 +81,8 @@ def _replace(tensor: torch.Tensor, new: Mapping[str, Any]) -> None:
 
 
 def carried() -> Iterator[Patch]:
-    """Give what makes tensors of a program's classes. `_make_subclass` is replaced for libraries
-    alone: torch's compiler reads it when it is imported."""
+    """Yield the patches that make tensors of a program's classes. `_make_subclass` is replaced only
+    for libraries: torch's compiler reads it when it is imported."""
     yield Patch(torch.Tensor, "as_subclass", _as)
 
 
@@ -95,8 +95,8 @@ def _as(self: torch.Tensor, cls: Any) -> Any:
 
 
 def becomes(tensor: Any, cls: Any) -> Any:
-    """Give a fake tensor another class. It was made just now, so that all it has is torch's or
-    ours."""
+    """Give a fake tensor another class and return it. It was made just now, so all its attributes
+    are torch's or ours."""
     HIDDEN.update(aside(tensor))
     tensor.__class__ = both(cls)
     return tensor
@@ -104,8 +104,8 @@ def becomes(tensor: Any, cls: Any) -> Any:
 
 @cache
 def both(cls: Any) -> Any:
-    """Make a class that is `cls` and a fake tensor. Libraries ask for its name, and make more of
-    it. Its `__dict__` stands here, as `cls` may have another from a class that is no tensor."""
+    """Return a class that is both `cls` and a fake tensor. Libraries read its name, and make more
+    of it. It defines `__dict__`, as `cls` may inherit another from a class that is no tensor."""
     if issubclass(cls, FakeTensor):
         return cls
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -115,7 +115,7 @@ def both(cls: Any) -> Any:
 
 @contextmanager
 def bare(args: Any, kwargs: Any) -> Iterator[None]:
-    """Take the classes of tensors away inside."""
+    """Give tensors the plain class FakeTensor inside."""
     carriers = [
         (tensor, type(tensor))
         for tensor in tree_iter((args, kwargs))
@@ -136,8 +136,8 @@ MAKE = torch.Tensor._make_subclass
 
 
 def subclass(cls: Any) -> Patch:
-    """Patch a class whose `__new__` calls `_make_subclass`. Libraries call it with the `__dict__`
-    of an older tensor, and a fake one has more in it than arguments."""
+    """Return the patch of a class whose `__new__` calls `_make_subclass`. Libraries call it with
+    the `__dict__` of an older tensor, and a fake one has more in it than arguments."""
     new = cls.__new__
     named = inspect.signature(new).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())
@@ -160,7 +160,7 @@ def _made(cls: Any, data: Any, require_grad: bool = False, **kwargs: Any) -> Any
 
 
 def addressed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function in which fake tensors have addresses; nothing is there."""
+    """Return `function` so that fake tensors have the address 0 inside; nothing is there."""
 
     def called(*args: Any, **kwargs: Any) -> Any:
         with patched([Patch(FakeTensor, "data_ptr", lambda _: 0)]):

@@ -1,9 +1,9 @@
 """Copies without values of what a notebook holds: modules, optimizers, averages, schedulers, and
-whatever keeps such, by one memo. So a copy of an optimizer steps the copies of the parameters, and
+whatever keeps them, by one memo. So a copy of an optimizer steps the copies of the parameters, and
 tied weights stay one.
 
-Parameters, buffers and an optimizer's states are made anew on the fake card's machine, and so may
-be written to; other tensors, such as data, are the notebook's own, which nothing on a fake card
+Parameters, buffers and an optimizer's states are made anew on the fake card's machine, so that they
+may be written to; other tensors, such as data, are the notebook's own, which nothing on a fake card
 changes.
 """
 
@@ -19,15 +19,15 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-MOST = 1 << 17  # objects that are looked at below one name
+MOST = 1 << 17  # objects below one name that are looked at
 KEPT = "{name} cannot be copied ({error}): the cell has the notebook's own, whose parameters stay"
 PLAIN = (str, bytes, int, float, type, ModuleType, FunctionType, BuiltinFunctionType, type(None))
 Trained = (nn.Module, torch.optim.Optimizer)
 
 
 def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
-    """Copy what keeps parameters, for a fake card that has been entered; `device` is where those
-    come to be that are on none. Lists and dictionaries beside them are copied one level deep."""
+    """Return copies of what keeps parameters, for a fake card that has been entered. `device` is
+    for those that are on none. Lists and dictionaries beside them are copied one level deep."""
     below = {name: list(_below(value)) for name, value in names.items()}
     memo: dict[int, Any] = {}
     for one in chain(*below.values()):
@@ -43,7 +43,7 @@ def copies(names: Mapping[str, Any], device: str = "cpu") -> dict[str, Any]:
 
 
 def _copied(name: str, value: Any, memo: dict[int, Any], objects: Sequence[Any]) -> Any:
-    """Copy a value deeply, but for other tensors among its `objects`."""
+    """Return a deep copy of a value, without copying other tensors among its `objects`."""
     for one in objects:
         if isinstance(one, torch.Tensor):
             memo.setdefault(id(one), one)
@@ -74,7 +74,7 @@ def _below(value: Any) -> Iterator[Any]:
 def _written_to(
     one: nn.Module | torch.optim.Optimizer, memo: Mapping[int, Any]
 ) -> Iterator[torch.Tensor]:
-    """Yield the tensors that a module or an optimizer writes to, and no memo has."""
+    """Yield the tensors that a module or an optimizer writes to, except those in the memo."""
     if isinstance(one, nn.Module):
         tensors = [*one.parameters(), *one.buffers()]
     else:
@@ -85,8 +85,8 @@ def _written_to(
 
 
 def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """Make a tensor alike without values, and its gradient, where it has one. A counter on the host
-    keeps its own: optimizers divide by what follows from their steps."""
+    """Return a like tensor without values, with a gradient if it has one. A counter on the host
+    keeps its value: optimizers divide by what follows from their steps."""
     there = "cuda" if tensor.device.type == "cuda" else device
     if tensor.numel() == 1 and tensor.device.type == "cpu" and not isinstance(tensor, nn.Parameter):
         with unset_fake_temporarily():

@@ -1,6 +1,6 @@
-"""Counts of what is in data that are not known: all of them, in order.
+"""Counts that depend on data that are not known: all elements count, in order.
 
-A mask that is known lets through what it does.
+A mask whose values are known is counted exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def _entries(tensor: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return the places of all elements: so they are known, one after the other."""
+    """Return the indices of all elements; so they are known, one after another."""
     tensor: torch.Tensor = args[0]
     places = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
     if tensor.numel() <= SMALL:
@@ -41,7 +41,7 @@ def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _all_boxes(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Return all boxes, as if they did not overlap, the best first."""
+    """Return all boxes, the best first, as if they did not overlap."""
     boxes: torch.Tensor = args[0]
     order = _entries(boxes, boxes.shape[0])
     with unset_fake_temporarily():
@@ -66,7 +66,7 @@ def masks(args: Args) -> list[torch.Tensor]:
 
 
 def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
-    """Count what a mask lets through, expanded to `shape`: all, where it is not known."""
+    """Return the number of elements that a mask, expanded to `shape`, selects: all if unknown."""
     wanted = mask.shape if shape is None else torch.Size(shape)
     known = shadow(mask)
     if known is None:
@@ -87,7 +87,7 @@ def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """Index with the places of what a boolean index lets through."""
+    """Index with the indices of the elements that a boolean index selects."""
     t, indices = args
     plain: list[torch.Tensor | None] = []
     for i in indices:

@@ -2,7 +2,7 @@
 
     changes(before, after)    tensors of two moments, of one run or of two
     rises(tape)               steps whose peak is above that of all before, and what is new in them
-    against(path, report)     a report that was kept, beside this one
+    against(path, report)     a stored report compared with this one
 
 A step begins where forward follows the step before. Torch-free.
 """
@@ -19,26 +19,26 @@ from weighbridge.base.units import MIB
 from weighbridge_lab.trace.tape import Tape, TracedStorage
 
 SCHEMA = "weighbridge.trace/1"
-LEAST = MIB  # bytes of a rise that is told
-MOST = 5  # changes of each
-STEPS = 20  # rises that are told
+LEAST = MIB  # bytes: smaller rises are not reported
+MOST = 5  # changes per rise
+STEPS = 20  # rises that are reported
 
 
 @frozen_record
 class Tensors:
-    """Storages alike: `*` in a module's path stands for every number."""
+    """Storages of one kind: `*` in a module's path replaces every number."""
 
     role: str
     module: str
     op: str
-    phase: str  # in which they were made
+    phase: str  # in which they were allocated
     count: int
     nbytes: int  # of all of them
-    line: str = ""  # of the script, of large ones: train.py:31
+    line: str = ""  # of the script, for large ones: train.py:31
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return what is compared of two runs: lines move when a script is edited."""
+        """Return what two runs are compared by: not lines, which move when a script is edited."""
         return self.role, self.module, self.op, self.phase
 
 
@@ -75,7 +75,7 @@ class RunComparison:
 
 
 def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[TensorChange, ...]:
-    """Return what differs, the largest difference first."""
+    """Return the kinds whose bytes differ, the largest difference first."""
     lines: dict[tuple[str, ...], str] = {}
     sums: list[dict[tuple[str, ...], int]] = [{}, {}]
     for total, tensors in zip(sums, (before, after), strict=True):
@@ -102,7 +102,7 @@ def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[Tensor
 def rises(
     tape: Tape, summed: Callable[[Iterable[TracedStorage]], Sequence[Tensors]]
 ) -> Iterator[StepRise]:
-    """Yield the steps after the first that peak above all before. `summed` sums storages up."""
+    """Yield the steps after the first that peak above all before. `summed` groups storages."""
     highest: int | None = None  # an event
     count = 0
     for step, (first, last) in enumerate(_steps(tape), start=1):
@@ -121,13 +121,13 @@ def rises(
 
 
 def settled(tape: Tape) -> int:
-    """Count the whole steps behind the one that has the peak."""
+    """Return the number of whole steps after the one that has the peak."""
     peak = max(tape.allocated.event, tape.reserved.event)
     return sum(first > peak for first, _ in list(_steps(tape))[:-1])
 
 
 def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
-    """Yield each step as (first event, end); nothing where no gradient was made."""
+    """Yield each step as (first event, end); nothing if no gradient was allocated."""
     if not any(s.phase == "backward" for s in tape.storages):
         return
     first, stepped = 0, False
@@ -142,7 +142,7 @@ def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
 
 
 def against(path: str, after: int, tensors: Sequence[Tensors]) -> RunComparison:
-    """Compare with the report in a file (`trace --json`)."""
+    """Return the comparison with a report in a file (`trace --json`)."""
     device = max(_devices(path), key=lambda d: int(d["driver"]["expected"]))
     top = device["allocated"]
     names = [field.name for field in fields(Tensors)]

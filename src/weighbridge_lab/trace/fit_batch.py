@@ -1,15 +1,15 @@
-"""The largest batch that fits a card: a run is traced at two batches, which give the slope, and the
+"""The largest batch that fits a card. A run is traced at two batches, which give the slope, and the
 answer is proved by one at it and one beyond it.
 
 Each run is a process of its own, as the script would be: `run(batch)` gives its JSON report. Peaks
-are no straight line (workspaces, pieces of the allocator), so what was proved decides:
+are no straight line (workspaces, the allocator's segments), so only what was traced decides:
 
     batch    the largest whose report says that it fits
     no       the smallest whose report says that it does not
     between  is the zone of doubt: neither is sure
 
-A run that did not come to its end (its time was up, an error) answers nothing: it is neither too
-large nor small enough, and is told. Torch-free.
+A run that did not finish (its time was up, an error) answers nothing: it is neither too large nor
+small enough, and is reported. Torch-free.
 """
 
 import json
@@ -27,11 +27,11 @@ from weighbridge.base.words import Words
 from weighbridge_lab.trace.report import SETTLED
 
 MOST_RUNS = 16
-MOST_UNANSWERED = 3  # each may have taken the time that was allowed
-FLAT = 256  # times as large a batch, with as much memory: nothing hangs on it
-FINE = 64  # a batch is found to one part in so many,
-COARSE = 16  # and where the doubt about larger ones ends
-LONGEST = 1 << 20  # of a batch
+MOST_UNANSWERED = 3  # runs; each may have taken the time that was allowed
+FLAT = 256  # times: with so much larger a batch in as much memory, memory does not depend on it
+FINE = 64  # the batch is found to one part in FINE,
+COARSE = 16  # and the end of the doubt about larger ones to one in COARSE
+LONGEST = 1 << 20  # the largest batch
 FLAG = re.compile(r"(?:--?)?(?P<name>[\w.-]*batch[\w.-]*|b|bs)", re.IGNORECASE)
 OTHERS = re.compile(r"eval|val|test|num|accum|infer|workers", re.IGNORECASE)
 YES, NO, UNKNOWN, UNANSWERED = "yes", "no", "unknown", "unanswered"
@@ -40,10 +40,10 @@ Report = Mapping[str, Any]
 
 @frozen_record
 class BatchFit:
-    """The largest batch that surely fits (`batch`, 0 where none is known), the smallest that surely
-    does not (`no`), and `beyond`, the next that was tried and does not surely fit. `runs` are what
-    was traced: batch, bytes at the driver's level, and whether it fits; `unanswered` those that did
-    not come to their end, with the reason."""
+    """Batches that fit: the largest that surely does (`batch`, 0 if none is known). `no` is the
+    smallest that surely does not, `beyond` the next one tried that does not surely fit. `runs` are
+    (batch, bytes at driver level, whether it fits) of what was traced; `unanswered` are runs that
+    did not finish, with the reason."""
 
     accelerator: str
     usable: int
@@ -52,13 +52,13 @@ class BatchFit:
     no: int | None
     runs: tuple[tuple[int, int, str], ...]
     unanswered: tuple[tuple[int, str], ...]
-    report: Report  # of the batch, or of the smallest that was tried
-    first: tuple[int, Report]  # as it was written
-    sizes: tuple[tuple[int, int], ...] = ()  # GB of cards, and the largest traced that fits them
+    report: Report  # of `batch`, or of the smallest that was tried
+    first: tuple[int, Report]  # (batch, report) as the script has it
+    sizes: tuple[tuple[int, int], ...] = ()  # (GB of cards, the largest batch that fits them)
 
     def on_cards(self, words: Words) -> Iterator[str]:
-        """Yield a line on the batch as it was written, on all cards of the catalogue, and one on
-        the largest that was traced for each of their sizes."""
+        """Yield a line on the batch as written, on all cards of the catalogue. A second one is on
+        the largest traced batch for each of their sizes."""
         from weighbridge_lab.trace.cards import CardClass
         from weighbridge_lab.trace.screen import on_cards
 
@@ -77,18 +77,18 @@ class BatchFit:
 
     @property
     def fits(self) -> str:
-        """Tell whether any batch fits: "no" is said of a batch of 1 alone."""
+        """Return whether any batch fits: "no" only if a batch of 1 does not."""
         return YES if self.batch else NO if self.no == 1 else UNKNOWN
 
 
 class UnansweredError(UnsupportedError):
-    """No run came to its end: nothing is known of any batch."""
+    """No run finished: nothing is known of any batch."""
 
     code = 4
 
 
 class _Answers:
-    """Reports of what was traced, by batch."""
+    """The reports of what was traced, by batch."""
 
     def __init__(self, run: Callable[[int], Report], most: int) -> None:
         self.run, self.most = run, most
@@ -128,9 +128,8 @@ class _Answers:
 def largest(
     run: Callable[[int], Report], first: int, *, most: int = MOST_RUNS, zone: bool = True
 ) -> BatchFit:
-    """Find it, beginning with `first`, and with `zone` where the doubt ends. Raises
-    UnsupportedError where the first run gives no report, UnansweredError where none comes to its
-    end."""
+    """Return the largest batch, searching from `first`, and with `zone` where the doubt ends.
+    Raises UnsupportedError if the first run gives no report, UnansweredError if none finishes."""
     answers = _Answers(run, most)
     _bisected(answers, first, "high", FINE, (NO, UNKNOWN, UNANSWERED))
     sure = answers.top(YES)
@@ -157,7 +156,7 @@ def largest(
 
 
 def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
-    """Yield the sizes of cards from which on a larger batch of those that were traced fits."""
+    """Yield (GB, batch) of the card sizes from which on a larger traced batch fits."""
     best: dict[int, int] = {}
     for batch in sorted(reports):
         judged = reports[batch].get("cards", ())
@@ -170,8 +169,8 @@ def _by_size(reports: Mapping[int, Report]) -> Iterator[tuple[int, int]]:
 
 
 def _bisected(answers: _Answers, first: int, end: str, parts: int, stops: Sequence[str]) -> None:
-    """Ask until the smallest batch of `stops` stands right above one that is none, to one part in
-    so many: by the line through two runs, of the end of the driver's interval that decides."""
+    """Trace until the smallest batch with an answer of `stops` is right above one without, to one
+    part in `parts`. Guesses follow the line through two runs, at the bound that decides."""
     goes = tuple(answer for answer in (YES, UNKNOWN) if answer not in stops)
     batch = first
     while not answers.over:
@@ -192,7 +191,7 @@ def _bisected(answers: _Answers, first: int, end: str, parts: int, stops: Sequen
 
 
 def is_answered(report: Report) -> bool:
-    """Tell whether a run came to its end, or was stopped when its peak was still."""
+    """Return whether a run finished, or was stopped after its peak had settled."""
     program = report["program"]
     ending = program["went_on"] or program["ending"]
     through = ending == "finished" or (ending == "exit" and not program["exit_code"])
@@ -200,15 +199,15 @@ def is_answered(report: Report) -> bool:
 
 
 def _moves(reports: Mapping[int, Report]) -> None:
-    """Raise UnsupportedError where memory stays the same however large the batch: it is fixed in
-    the script, or never gets to the card."""
+    """Raise UnsupportedError if memory stays the same however large the batch: it is fixed in the
+    script, or never gets to the card."""
     highs = {_end(report, "high") for report in reports.values()}
     if len(highs) == 1 and max(reports) >= FLAT * min(reports):
         raise UnsupportedError(sentence("trace.fit_flat", low=min(reports), high=max(reports)))
 
 
 def _guess(answers: _Answers, low: int, high: int | None, end: str) -> int:
-    """Return where the line through two runs comes to the end of the card."""
+    """Return the batch at which the line through two runs reaches the end of the card."""
     known = sorted(answers.reports)
     if len(known) < 2 or (high is not None and high not in answers.reports):
         return low * 2 if high is None else (low + high) // 2
@@ -229,7 +228,7 @@ def _around(known: Sequence[int], low: int, high: int | None) -> tuple[int, int]
 
 
 def _end(report: Report, end: str) -> int:
-    """Return an end of what the fullest card shows, which the verdict compares."""
+    """Return a bound of the fullest card's driver level, which the verdict compares."""
     return max(int(device["driver"][end]) for device in report["devices"])
 
 
@@ -240,7 +239,7 @@ def peak(report: Report) -> int:
 def runner(
     options: Sequence[str], words: Callable[[int], Sequence[str]]
 ) -> Callable[[int], Report]:
-    """Return what traces a command line, `words(batch)`, in a process of its own."""
+    """Return a function that traces a command line, `words(batch)`, in its own process."""
 
     def run(batch: int) -> Report:
         command = [sys.executable, "-W", "ignore", "-m", "weighbridge", "trace", "--json", *options]
@@ -273,8 +272,8 @@ def _why(report: Report, output: bytes) -> str:
 
 
 def with_flag(words: Sequence[str]) -> tuple[Callable[[int], Sequence[str]], int]:
-    """Return the script's line for each batch, and the batch that it has: of its own flag, which is
-    one that has "batch" in its name. Raises UsageError where it has none."""
+    """Return a function from batch to the script's words, and the batch in its own flag: one with
+    "batch" in its name. Raises UsageError if it has none."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         place, before = (index, f"{name}=") if equals else (index + 1, "")
@@ -290,7 +289,7 @@ def _placed(words: Sequence[str], index: int, before: str) -> Callable[[int], Se
 
 
 def _suggested(words: Sequence[str]) -> str:
-    """Return the flag of the batch that a script declares."""
+    """Return the batch flag that a script declares."""
     scripts = [word for word in words if word.endswith(".py") and os.path.isfile(word)]
     for path in scripts:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -302,7 +301,7 @@ def _suggested(words: Sequence[str]) -> str:
 
 
 def hindrance(report: Report) -> tuple[str, int, str, str] | None:
-    """Return what fills most of the card beside the weights: role, bytes, operation, line."""
+    """Return what fills most of the card besides the weights: role, bytes, operation, line."""
     device = max(report["devices"], key=lambda each: each["driver"]["expected"])
     grows = ("saved activation", "temporary", "workspace", "kv cache", "input")
     rows = [row for row in device["allocated"]["tensors"] if row["role"] in grows]

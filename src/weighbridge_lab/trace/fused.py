@@ -1,18 +1,18 @@
-"""The least that compiled code can take of what eager code took: torch.compile.
+"""A lower bound of what compiled code takes, from what eager code took: torch.compile.
 
     least(tape) = max(all that is kept,
                       what is kept when backward begins + the smallest cut,
                       what is kept + a product's operands + its result)
 
-Kept are weights, gradients, optimizer states, buffers, caches and inputs. A compiler fuses what
-works element by element or sums up (norms, activations, casts, masks, dropout) into kernels that
-write nothing between, and computes it again in backward. Products, convolutions and attention stay
-kernels of their own, and are not computed again. So what backward needs is either kept or computed
+Kept are weights, gradients, optimizer states, buffers, caches and inputs. A compiler fuses
+elementwise operations and reductions (norms, activations, casts, masks, dropout) into kernels that
+write no intermediate results, and recomputes them in backward. Products, convolutions and attention
+stay kernels of their own, and are not recomputed. So what backward needs is either kept or computed
 from what is, and the fewest bytes from which all of it comes is a minimum cut between the results
 of such kernels and what backward reads: torch's partitioner looks for the same
 (torch/_functorch/partitioners.py: min_cut_rematerialization_partition), under more conditions.
 
-Two things it does are taken to be done always: attention that is written out becomes one kernel
+Two of its optimizations are assumed always: attention that is written out becomes one kernel
 (torch/_inductor/fx_passes/fuse_attention.py), and masks of dropout are drawn again.
 """
 
@@ -28,11 +28,11 @@ ATTENTION = frozenset(
     f"_scaled_dot_product_{kind}_attention" for kind in ("flash", "efficient", "cudnn")
 )
 PRODUCTS = frozenset(("mm", "addmm", "convolution", "_scaled_mm", *ATTENTION))
-SCORES = frozenset(("bmm", "baddbmm"))  # that attention, written out, may be one kernel with
+SCORES = frozenset(("bmm", "baddbmm"))  # which may be one kernel with attention that is written out
 BACKWARD = frozenset(f"{name}_backward" for name in (*ATTENTION, "convolution"))
 SOURCES = PRODUCTS | SCORES
-HIDDEN = frozenset(("_softmax", "_safe_softmax"))  # within attention
-# operations of backward that read what is known of each element; others may need its sign alone
+HIDDEN = frozenset(("_softmax", "_safe_softmax"))  # inside attention
+# operations of backward that read the values of each element; others may need its sign alone
 READERS = (
     SOURCES
     | BACKWARD
@@ -41,19 +41,19 @@ READERS = (
     | frozenset(f"native_{kind}_norm_backward" for kind in ("layer", "group", "batch"))
     | frozenset(("_fused_rms_norm_backward", "cudnn_batch_norm_backward"))
 )
-SHAPES = ("_like", "new_", "bernoulli", "rand")  # of their operands they read the shape
+SHAPES = ("_like", "new_", "bernoulli", "rand")  # they read only the shape of their operands
 
 
 class CompiledWays(NamedTuple):
-    """Settings of a compiler by which less is sure: it tunes products together with what stands
-    around them, or has a budget for which it computes them again."""
+    """Compiler settings that make the bound weaker: it tunes products together with the code around
+    them, or has a budget for recomputing them."""
 
     tuned: bool = False
     budgeted: bool = False
 
 
 class BackwardRun(NamedTuple):
-    """One run of the engine: its uses, from `first` on."""
+    """One run of backward: its uses, from `first` on."""
 
     event: int
     first: int
@@ -61,7 +61,7 @@ class BackwardRun(NamedTuple):
 
 
 def least(tape: Tape, ways: CompiledWays = CompiledWays()) -> int:  # noqa: B008
-    """Return the bytes that compiled code has allocated at its fullest, at least."""
+    """Return a lower bound of the peak bytes that compiled code allocates."""
     staying = _staying(tape)
     moments = [max(staying, default=0)]
     passes = list(_passes(tape.uses))
@@ -74,7 +74,7 @@ def least(tape: Tape, ways: CompiledWays = CompiledWays()) -> int:  # noqa: B008
 
 
 def _staying(tape: Tape) -> list[int]:
-    """Return the bytes of what is kept after each event."""
+    """Return the kept bytes after each event."""
     return list(accumulate(_signed(tape, event) for event in tape.events))
 
 
@@ -101,7 +101,7 @@ def _passes(uses: Sequence[OperationUse]) -> Iterator[BackwardRun]:
 
 
 def _operands(tape: Tape, use: OperationUse) -> int:
-    """Return what a product reads and writes beside what is kept: all of it is there at once."""
+    """Return the bytes that a product reads and writes besides what is kept, all at once."""
     if use.op not in PRODUCTS and use.op not in BACKWARD:
         return 0
     parts: dict[int, int] = {}
@@ -113,7 +113,7 @@ def _operands(tape: Tape, use: OperationUse) -> int:
 
 
 def _cut(tape: Tape, run: BackwardRun) -> int:
-    """Return the fewest bytes from which all comes that a run of backward reads."""
+    """Return the fewest bytes from which all that a run of backward reads can be computed."""
     makers: dict[int, set[int]] = defaultdict(set)
     sources = set()
     for use in tape.uses[: run.first]:
@@ -128,7 +128,7 @@ def _cut(tape: Tape, run: BackwardRun) -> int:
 
 
 def _leads(op: str) -> bool:
-    """Tell whether what an operation returns is made of the values that it reads."""
+    """Return whether an operation's result depends on the values that it reads."""
     return op not in HIDDEN and not any(word in op for word in SHAPES)
 
 
@@ -137,8 +137,8 @@ def _room(storage: TracedStorage) -> int:
 
 
 def _needs(tape: Tape, run: BackwardRun) -> dict[int, int]:
-    """Return the bytes of each storage of forward that a run of backward reads: by parts of it,
-    which begin at different places."""
+    """Return the bytes of each forward storage that a run of backward reads, summed over parts that
+    begin at different offsets."""
     parts: dict[int, dict[int, int]] = defaultdict(dict)
     for use in run.uses:
         for part in use.reads if use.op in READERS else ():
@@ -153,17 +153,17 @@ BOUNDLESS = 1 << 62
 
 class NodeState(NamedTuple):
     node: int
-    through: bool  # its room
+    through: bool  # its capacity
 
 
 class FlowNetwork:
-    """Nodes with `rooms`, what each comes of (`makers`), and those that come of nothing
-    (`sources`). A node whose room is not told has none.
+    """Nodes with capacities (`rooms`), what each is computed from (`makers`), and those that are
+    computed from nothing (`sources`). A node without a capacity has 0.
 
-    The smallest cut between sources and needs is the maximum flow (Ford and Fulkerson 1956), of
-    paths as short as can be (Edmonds and Karp 1972). Paths are looked for backwards, over two
-    states of each node: what has gone through its room, and what comes to it. What already flows
-    may be sent another way."""
+    The smallest cut between sources and needs is the maximum flow (Ford and Fulkerson 1956), along
+    shortest paths (Edmonds and Karp 1972). Paths are searched backwards, over two states of each
+    node: after its capacity, and before it. What already flows may be sent another way.
+    """
 
     def __init__(
         self, rooms: Mapping[int, int], makers: Mapping[int, Iterable[int]], sources: set[int]
@@ -177,7 +177,7 @@ class FlowNetwork:
         self._passed: dict[tuple[int, int], int] = defaultdict(int)  # from a maker to what it makes
 
     def flow(self, needs: Mapping[int, int]) -> int:
-        """Return how much of the needs can come from sources at once."""
+        """Return how much of the needs can come from the sources at once."""
         total = 0
         for need, amount in needs.items():
             lacking = amount
@@ -190,7 +190,7 @@ class FlowNetwork:
         return total
 
     def _path(self, need: int) -> list[NodeState]:
-        """Return the states from a source to a need; none where nothing more can come."""
+        """Return the states from a source to a need; empty if nothing more can come."""
         start = NodeState(need, through=True)
         after: dict[NodeState, NodeState | None] = {start: None}
         queue = [start]

@@ -62,20 +62,20 @@ from weighbridge_lab.trace.trainers import MODULE as TRAINER
 from weighbridge_lab.trace.trainers import Trained
 from weighbridge_lab.trace.watch import ModuleWatch
 
-# torch's compiler, which fake modes read settings of, and would import: seconds for nothing
+# torch's compiler: fake modes read its settings, and would import it, which takes seconds
 
 COMPILER = "torch._dynamo"
 LEFT_ALIGNED = torch.ops.aten._nested_tensor_from_mask_left_aligned.default
 
 
 class FakeGPU:
-    """A card of the catalogue, or several, on which torch code runs inside and is recorded.
+    """A card of the catalogue, or several, on which torch code inside runs and is recorded.
 
-    `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the code that runs
-    is the installed torch's. With `world_size` this is process `rank` of so many, `per_node` of
-    them beside it, as a launcher starts them. `history` keeps what a snapshot needs. `assume`
-    says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
-    function of a ValueQuestion. Raises UnsupportedError where torch cannot do this."""
+    `torch_version` ("2.5") chooses rules of workspaces and kernels; the installed torch runs. With
+    `world_size` this is process `rank` of that many, `per_node` of them on its machine. `history`
+    keeps what a snapshot needs. `assume` gives values that a program looks at: {"loss": 1.0,
+    "train.py:31": 0.5}, or a function of a ValueQuestion. Raises UnsupportedError if torch cannot.
+    """
 
     def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
         self,
@@ -96,7 +96,7 @@ class FakeGPU:
         self.version = version_of(torch_version)
         self.alloc_conf = alloc_conf
         if alloc_conf is not None:
-            parse(alloc_conf, self.version, name="alloc_conf")  # said before anything runs
+            parse(alloc_conf, self.version, name="alloc_conf")  # checked before anything runs
         self.history = history
         beside = self.world.per_node if self.world else 1
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
@@ -110,23 +110,23 @@ class FakeGPU:
 
     @property
     def tape(self) -> Tape:
-        """Return the tape of the first device; in a launched process, of its own."""
+        """Return the tape of the first device; in a launched process, of its own device."""
         return self.tapes[self.world.local_rank if self.world else 0]
 
     @property
     def devices(self) -> tuple[DeviceTrace, ...]:
-        """Return what was recorded so far: peaks, their moments and what was alive then."""
+        """Return what was recorded so far: peaks, their moments and what was live then."""
         return tuple(map(self.device, range(len(self.tapes))))
 
     def device(self, index: int) -> DeviceTrace:
-        """Report what was recorded of one device so far."""
+        """Return what was recorded of one device so far."""
         measured = workspaces.is_measured(self.card.capability, self.version)
         return device(index, self.tapes[index], self.card.outside, measured=measured)
 
     def compiled(self) -> int | None:
-        """Return what the fullest device takes at least, at the driver level, where code is
-        compiled that ran as it is: None where none is, and 0 where no bound is known, of a program
-        that gave up what it was refused, or whose sizes are the most that they can be."""
+        """Return a lower bound of the fullest device at driver level, if code is compiled that ran
+        eagerly here. None if none is compiled; 0 if no bound is known: a program recovered from a
+        refused request, or its sizes are upper bounds."""
         ways = self.recorder.compiled
         if ways is None:
             return None
@@ -135,17 +135,17 @@ class FakeGPU:
         return max(self._least(tape, fused.least(tape, ways)) for tape in self.tapes)
 
     def _least(self, tape: Tape, nbytes: int) -> int:
-        """Return the low end of the driver level where so many bytes are allocated."""
+        """Return the low end of the driver level if `nbytes` are allocated."""
         like = levels.runs(convolves=convolves(tape))
         return levels.peak(nbytes, nbytes, self.card.outside, like).at("driver").low
 
     @property
     def looks(self) -> tuple[ValueQuestion, ...]:
-        """Return where the program looked at values that are not known, and what it was told."""
+        """Return where the program looked at unknown values, and the values it got."""
         return tuple(look for _, look in self.recorder.looks.places.values())
 
     def _tape(self, index: int) -> Tape:
-        """Make the tape of a device. Its allocator reads its settings at the first request, as
+        """Return the tape of a device. Its allocator reads its settings at the first request, as
         torch's does."""
         allocator = Allocator(
             capacity=self.card.total_memory - self.card.context,
@@ -232,9 +232,9 @@ def version_of(text: str | None) -> tuple[int, int]:
 
 
 class Fakes(FakeTensorMode):  # type: ignore[misc]
-    """The mode in which tensors are fake. The wrapper that torch puts around this method of modes
-    imports the compiler, to keep it away; nothing is compiled here. Whether a kernel runs is a
-    matter of each thread."""
+    """The mode in which tensors are fake. torch wraps this method of modes to keep the compiler
+    away, and imports it for that; nothing is compiled here. Whether a kernel runs is kept per
+    thread."""
 
     __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
     _kernel = threading.local()
@@ -248,12 +248,12 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
         self._kernel.runs = runs
 
     def __deepcopy__(self, _: Any) -> "Fakes":
-        """Return the mode itself: a copy of a tensor is of the same mode. torch would copy that,
+        """Return the mode itself: the copy of a tensor has the same mode. torch would copy that,
         and what it holds in C."""
         return self
 
     def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
-        """Number a jagged dimension; nobody reasons about it as a symbol here."""
+        """Number a jagged dimension; it is not reasoned about as a symbol here."""
         from torch.nested._internal.nested_int import NestedIntNode
 
         if nt_tensor_id is None:
@@ -268,7 +268,7 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _as_before() -> Any:
-    """Put back at the end what scripts set for themselves and torch keeps for the process."""
+    """Restore at the end what scripts set and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
     random, hook = torch.get_rng_state(), sys.excepthook  # a group of processes puts its own there
     try:
@@ -294,13 +294,13 @@ def _quiet() -> Any:
 
 
 def _default_device() -> Any:
-    """Read the default device; torch.get_default_device would make a tensor on it to see."""
+    """Return the default device; torch.get_default_device would make a tensor on it."""
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
 def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
     """Let each thread that a program starts enter torch's modes, which belong to a thread. `run`
-    may be a subclass's own; what calls it is the thread's."""
+    may be a subclass's own; `_bootstrap_inner`, which calls it, is Thread's."""
     inner: Any = vars(threading.Thread)["_bootstrap_inner"]
 
     def entered(self: threading.Thread) -> None:
@@ -313,7 +313,7 @@ def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
 
 
 class CompilerSettings:
-    """Stand-in for `torch._dynamo` until somebody imports it."""
+    """A stand-in for `torch._dynamo` until it is imported."""
 
     def __init__(self, config: ModuleType) -> None:
         self.config = config
@@ -324,9 +324,9 @@ class CompilerSettings:
 
 @contextmanager
 def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
-    """Give what `make` gives, and keep the compiler from being imported for it: its settings are
-    imported as of an empty package of its name. Afterwards `torch._dynamo` is an object that has
-    them, and imports the compiler for anything else."""
+    """Yield what `make` returns, without importing the compiler for it: its settings are imported
+    from an empty package of its name. Afterwards `torch._dynamo` is an object that has them, and
+    imports the compiler for anything else."""
     if COMPILER in sys.modules:
         yield make()
         return

@@ -54,7 +54,7 @@ with guarded(), FakeTensorMode():
 import os
 os._exit(0)
 """
-KEPT: list[Any] = []  # what C++ points to
+KEPT: list[Any] = []  # objects that C++ points to
 # A thread of the engine drops its modes after backward has returned, and needs the interpreter for
 # that: one that ends at once would abort the process
 SETTLE = 0.01  # seconds
@@ -64,7 +64,7 @@ TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 
 @functools.cache
 def why_not() -> str:
-    """Say why fake CUDA tensors cannot be differentiated here; "" where they can."""
+    """Return why fake CUDA tensors cannot be differentiated here; "" if they can."""
     facts = _facts()
     if facts is not None and passed(facts):
         return ""
@@ -75,8 +75,7 @@ def why_not() -> str:
 
 
 def _facts() -> Mapping[str, str] | None:
-    """Return what a trial depends on; None where it has to be made, since not even this is
-    known."""
+    """Return what a trial depends on; None if that is not known, so that a trial must be made."""
     import torch
 
     folder = os.path.join(os.path.dirname(torch.__file__), "lib")
@@ -106,8 +105,8 @@ def _tried() -> str:
 
 
 def _works_in_a_copy() -> bool:
-    """Make the trial in a fork of this process, which need not import torch again. Where torch's
-    own threads are in its way, or it fails, a fresh process has the last word."""
+    """Make the trial in a fork of this process, which need not import torch again. If torch's own
+    threads prevent that, or it fails, a fresh process decides."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -132,7 +131,7 @@ def _works_in_a_copy() -> bool:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Make backward of fake CUDA tensors work inside; everything is as before outside."""
+    """Make backward of fake CUDA tensors work inside; everything is restored outside."""
     import torch
 
     if torch.cuda.is_available():  # a real GPU answers by itself
@@ -149,8 +148,8 @@ def guarded() -> Iterator[None]:
 
 @functools.cache
 def _guard(torch: Any, folder: str) -> None:
-    """Register a device guard that does nothing, where a CPU wheel would abort. It stays for the
-    life of the process: threads of the engine ask it when they end."""
+    """Register a device guard that does nothing, as a CPU wheel would abort. It stays for the life
+    of the process: threads of the engine call it when they end."""
     c10 = ctypes.CDLL(os.path.join(folder, "libc10.so"))
     table = (ctypes.c_void_p * 32).in_dll(c10, GUARDS)
     zero = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(lambda _: 0)
@@ -190,7 +189,7 @@ def _hooks(torch: Any, folder: str) -> Iterator[None]:
 
 @functools.cache
 def _virtuals(package: str) -> list[str]:
-    """Read the names of the interface's virtual functions in their order, destructor left out."""
+    """Return the names of the interface's virtual functions in order, without the destructor."""
     path = os.path.join(package, "include", "ATen", "detail", "AcceleratorHooksInterface.h")
     try:
         with open(path, encoding="utf-8") as header:

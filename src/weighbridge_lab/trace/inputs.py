@@ -25,7 +25,7 @@ DTYPES = {
     "uint8": "uint8",
 }
 TYPED = {dtype: name for name, dtype in DTYPES.items()}
-TOKENS = 100  # whole numbers are below it: fewer than any vocabulary has
+TOKENS = 100  # whole numbers are below it, as any vocabulary is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Input:
 
     @property
     def typed(self) -> str:
-        """Return it as people type it."""
+        """Return it as the user types it."""
         return f"{'x'.join(map(str, self.shape))}:{TYPED[self.dtype]}".lstrip(":")
 
     @property
@@ -51,7 +51,7 @@ class Input:
         return replace(self, shape=(size, *self.shape[1:]))
 
     def tensor(self, device: str = "cpu", dtype: Any = None) -> Any:
-        """Make it; `dtype` in place of its own, where that has fractions."""
+        """Return a tensor with values; `dtype` replaces its own if that is a float type."""
         import torch
 
         if self.numbers:
@@ -61,19 +61,19 @@ class Input:
 
 
 def needs_torch() -> None:
-    """Raise UnsupportedError, one line, where torch is not here."""
+    """Raise UnsupportedError, one line, if torch is not installed."""
     if find_spec("torch") is None:
         raise UnsupportedError(sentence("trace.needs_torch"))
 
 
 def of_net(text: str) -> tuple[Input, ...]:
-    """Read the inputs of a net, which needs torch. Raises UsageError, and UnsupportedError."""
+    """Return the inputs of a net, which needs torch. Raises UsageError, and UnsupportedError."""
     needs_torch()
     return read(text)
 
 
 def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
-    """Read one option. Raises UsageError."""
+    """Return the inputs of one option. Raises UsageError."""
     return tuple(_one(part.strip(), text, flag) for part in text.split(","))
 
 

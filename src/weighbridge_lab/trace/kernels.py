@@ -45,8 +45,8 @@ MEAN, SUM = 1, 2  # at::Reduction
 def registered(
     chooser: Chooser, at_most: Callable[[], object] = lambda: None
 ) -> Iterator[dict[Any, Callable[..., Any]]]:
-    """Register the kernels inside. Gives what is to be done for operations that come undivided, in
-    inference mode. `at_most` is told of one that takes more here than on a card."""
+    """Register the kernels inside. Yields functions for operations that arrive undivided in
+    inference mode. `at_most` is called for an operation that takes more here than on a card."""
     attention = _attention(chooser)
     library = torch.library.Library("aten", "IMPL")
     library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
@@ -81,8 +81,8 @@ def registered(
 def _loss(
     first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *_: Any, **__: Any
 ) -> torch.Tensor:
-    """Sum a loss as aten/src/ATen/native/Loss.cpp does: its one number stays in a storage that was
-    made for each element (TORCH_META_FUNC resizes it), beside which each is computed."""
+    """Return a loss as in aten/src/ATen/native/Loss.cpp. Its one number stays in a storage made for
+    all elements (TORCH_META_FUNC resizes it), and these are computed in another."""
     shape = torch.broadcast_shapes(first.shape, second.shape)
     out = first.new_empty(shape, dtype=torch.result_type(first, second))
     if not reduction:
@@ -133,7 +133,7 @@ def _ctc(  # noqa: PLR0913  torch's own arguments
     zero_infinity: bool = False,
 ) -> torch.Tensor:
     """Compute a CTC loss as aten/src/ATen/native/LossCTC.cpp does: lengths are copied to the host,
-    and read. Where they are not known, all of the time and of the targets is taken."""
+    and read. If they are not known, all of the time and of the targets is taken."""
     longest = targets.shape[-1] // (1 if targets.dim() > 1 else max(len(lengths), 1))
     times, sizes = _lengths(inputs, log_probs.shape[0]), _lengths(lengths, longest)
     moved = targets.to(log_probs.device, torch.long)
@@ -165,8 +165,8 @@ FULL = "lengths of packed sequences are not known: all of them are taken as the 
 def packed(
     padded_input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pack sequences: the steps that some of them have in common are one piece; the pieces are
-    copied, and then put together."""
+    """Return packed sequences: the steps that a number of them share are one piece; pieces are
+    copied, and then joined."""
     steps_first = padded_input.transpose(0, 1) if batch_first else padded_input
     steps = _checked(lengths, steps_first)
     pieces = []
@@ -213,7 +213,7 @@ def padded(  # torch's own arguments
     padding_value: float,
     total_length: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a whole tensor of padding, into which the pieces are copied, and how long they are."""
+    """Return a tensor of padding with the pieces copied into it, and the sequences' lengths."""
     counts: list[int] = batch_sizes.tolist()
     shape = (max(total_length, len(counts)), counts[0], *data.shape[1:])
     out = torch.full(shape, padding_value, dtype=data.dtype, device=data.device)
@@ -233,7 +233,7 @@ def padded(  # torch's own arguments
 
 @contextmanager
 def shaped() -> Iterator[None]:
-    """Let these rules stand before torch's own inside."""
+    """Put these rules before torch's own inside."""
     table = fake_impls.op_implementations_dict
     before = {op: table.get(op) for op in RULES}
     table.update(RULES)
@@ -276,7 +276,7 @@ def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tens
 
 
 def _channels(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a number for each channel, as sums are kept: acc_type of half types is float."""
+    """Return a number per channel in the dtype of sums: acc_type of half types is float."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     return tensor.new_empty(tensor.shape[1], dtype=torch.float32 if half else tensor.dtype)
 

@@ -20,14 +20,14 @@ from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, frozen_record, replace
 from weighbridge.base.sentences import sentence
 
-EVERY_CARD = -1  # processes: one for each
+EVERY_CARD = -1  # processes: one per card
 OURS = ("--gpu", "--gpu-memory", "--input", "--fit", "--time-limit", "--torch-version", "--steps")
 
 
 @frozen_record
 class TraceLaunch:
     """A program as a command line starts it. `program` is a script, or a module's name; `processes`
-    run on each of `nodes`, and the first of `node` is traced."""
+    run on each of `nodes`, and the first one of `node` is traced."""
 
     program: str
     arguments: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ REFUSED = {
     "tpu": "nothing of it would be on a GPU",
 }
 UNKNOWN = "{}: we do not know {}; it is left out"
-# accelerate/utils/launch.py: what FSDP_... are where the flags are left out
+# accelerate/utils/launch.py: defaults of FSDP_... variables
 FSDP = {
     "version": "1",
     "sharding-strategy": "FULL_SHARD",
@@ -95,7 +95,7 @@ FSDP = {
     "sync-module-states": "true",
     "activation-checkpointing": "false",
 }
-DEEPSPEED = {  # what ACCELERATE_... are, where the flags are given
+DEEPSPEED = {  # values of ACCELERATE_... variables if the flags are given
     "gradient-clipping": "GRADIENT_CLIPPING",
     "zero-stage": "DEEPSPEED_ZERO_STAGE",
     "offload-optimizer-device": "DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
@@ -110,8 +110,8 @@ RENAMED = {"transformer-layer-cls-to-wrap": "transformer-cls-to-wrap"}
 
 
 def read(words: Sequence[str], *, module: bool = False) -> TraceLaunch:
-    """Read the command that follows our own options: a script, a module or a launcher. Raises
-    UsageError."""
+    """Return the launch in the words after our own options: a script, a module or a launcher.
+    Raises UsageError."""
     head = words[0]
     name = os.path.basename(head)
     if module:
@@ -127,8 +127,8 @@ def read(words: Sequence[str], *, module: bool = False) -> TraceLaunch:
 
 
 def _behind(script: str, arguments: Sequence[str]) -> Iterator[str]:
-    """Tell of options of trace that stand behind a script, where the script has none of the
-    name."""
+    """Yield notes on options of trace that follow a script, if the script does not contain their
+    names."""
     flags = [flag for word in arguments if (flag := word.partition("=")[0]) in OURS]
     if flags:
         with open(script, encoding="utf-8", errors="replace") as file:
@@ -203,7 +203,7 @@ def _accelerate_launch(words: Sequence[str]) -> TraceLaunch:
 
 
 def _variables(flags: Found) -> dict[str, str]:
-    """Return the environment that accelerate makes (accelerate/utils/launch.py:
+    """Return the environment variables that accelerate sets (accelerate/utils/launch.py:
     prepare_multi_gpu_env, prepare_deepspeed_cmd_env)."""
     variables = {"ACCELERATE_MIXED_PRECISION": flags.get("mixed-precision", "no").lower()}
     steps = flags.get("gradient-accumulation-steps")
@@ -232,7 +232,7 @@ def _spelled(value: str) -> str:
 
 
 def _configured(path: str | None) -> Found:
-    """Read what `accelerate config` wrote, as flags."""
+    """Return a file written by `accelerate config`, as flags."""
     if path is None:
         return {}
     if find_spec("yaml") is None:
@@ -287,7 +287,7 @@ def _flags(
 
 
 def _program(word: str) -> bool:
-    """Tell whether a word behind an unknown flag is no value of it."""
+    """Return whether a word after an unknown flag is not its value."""
     return word.startswith("-") or word.partition(":")[0].endswith(".py")
 
 

@@ -1,11 +1,11 @@
-"""Layers that torch computes as one operation where nothing is differentiated: what they allocate.
+"""Layers that torch computes as one operation without gradients: what they allocate.
 
     _native_multi_head_attention     nn.MultiheadAttention in evaluation
     _transformer_encoder_layer_fwd   nn.TransformerEncoderLayer
 
-They are composed as aten/src/ATen/native/transformers does it (cuda/attention.cu, transformer.cpp):
-attention through a fused kernel where neither weights nor a mask are asked for, else by scores; of
-a layer, its two sums are made in place.
+They are composed as in aten/src/ATen/native/transformers (cuda/attention.cu, transformer.cpp):
+attention by a fused kernel if neither weights nor a mask are asked for, else by scores; a layer's
+two sums are made in place.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import torch
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
 aten = torch.ops.aten
-FUSED_HEADS = 8  # widths of heads are multiples of it where a fused kernel is tried
+FUSED_HEADS = 8  # a fused kernel is tried if head widths are multiples of it
 
 
 def layers() -> dict[Any, Callable[..., Any]]:
-    """Return what is to be done for each operation."""
+    """Return the function for each operation."""
     return {
         aten._native_multi_head_attention.default: _attention,
         aten._transformer_encoder_layer_fwd.default: _layer,
@@ -63,7 +63,7 @@ def _attention(  # noqa: PLR0913  torch's own arguments
 
 
 def _projected(inputs: tuple[torch.Tensor, ...], weight: torch.Tensor) -> torch.Tensor:
-    """Return three projections side by side: one product of one input, else three and a copy."""
+    """Return three projections side by side: one product for one input, else three and a copy."""
     first, second, third = inputs
     if first is second and second is third:
         return linear(first, weight)

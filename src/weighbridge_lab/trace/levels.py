@@ -11,19 +11,19 @@ Each with the margin of published programs that were re-run.
 from weighbridge.answers import bounds
 from weighbridge.base.memory import Bytes, Component, Instant, exactly
 
-SPARE = 4  # one part of the free room in so many
-# A batch that comes after a loop with a still peak was left may be larger: of packed sequences the
-# longest of 120 came 2.9 % higher than the 51 that were run (assumed for all)
+SPARE = 4  # one part in SPARE of the free room
+# A batch after a loop was left with a settled peak may be larger: of packed sequences the longest
+# of 120 came 2.9 % higher than the 51 that were run (assumed for all)
 LATER = 5  # percent, upwards
 
 
 def widened(driver: Bytes, percent: int) -> Bytes:
-    """Return what a card shows where so much more than expected may come."""
+    """Return the driver level if up to `percent` more than expected may come."""
     return driver._replace(high=max(driver.high, driver.expected * (100 + percent) // 100))
 
 
 def runs(*, convolves: bool = False) -> bounds.RunForm:
-    """Return the published programs that one is like: cuDNN chooses workspaces of convolutions."""
+    """Return the form of published programs like this one: cuDNN chooses workspaces to convolve."""
     return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
 
 

@@ -1,4 +1,4 @@
-"""A module that is there: `weighbridge.trace(module, inputs, optimizer="adamw", gpu="4060")`.
+"""A module in memory: `weighbridge.trace(module, inputs, optimizer="adamw", gpu="4060")`.
 
 The module itself is not touched: a copy without values runs on the fake card.
 """
@@ -31,12 +31,12 @@ def trace(  # noqa: PLR0913  the options of the command line
     bf16: bool = False,
     checkpoint: bool = False,
 ) -> TraceReport:
-    """Run a module on a card that is not there, forward or in training with `optimizer` ("adamw",
-    or a class of torch.optim) and `loss` ("ce", "mse", "sum"; else by what it returns), and report
-    its peaks.
+    """Run a module on a fake card, forward or in training, and report its peaks. `optimizer` is
+    "adamw" or such, or a class of torch.optim; `loss` "ce", "mse", "sum", or by its output.
 
     `inputs` are shapes ("8x3x224x224", "8x512:int"), tensors, or several of them. Raises UsageError
-    for a shape or an optimizer that is none; what the module raises goes through."""
+    for a bad shape or optimizer; what the module raises goes through.
+    """
     if not isinstance(module, nn.Module):
         raise UsageError(sentence("trace.no_module", kind=type(module).__name__))
     rule = optimizer and getattr(optimizer, "__name__", str(optimizer)).lower()
@@ -55,7 +55,7 @@ def trace(  # noqa: PLR0913  the options of the command line
 
 
 def endless(card: FakeGpuSettings) -> FakeGPU:
-    """Make a FakeGPU that serves what its card refuses, as a larger one would."""
+    """Return a FakeGPU that serves requests that its card refuses, as a larger one would."""
     fake: FakeGPU = simulated(card)
     for tape in fake.tapes:
         tape.goes_on = lambda _: True

@@ -54,24 +54,24 @@ LOOKED = (
     "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
     "depends on them a real run may differ"
 )
-FEWEST = 64  # of a count by which tensors are followed: batches have fewer
+FEWEST = 64  # smaller counts do not identify tensors: batches have fewer
 VALUE, COUNT = "0", "that all of them count"
 
 
 class Looks:
-    """Answers of what is not known, with one warning for each kind; `told` has them, `places` where
-    they were asked for. `assume` says what one value is."""
+    """Answers to looks at unknown values, with one warning per kind. `told` are the warnings,
+    `places` where values were looked at. `assume` gives the user's values."""
 
     def __init__(self, assume: Assume | None = None) -> None:
         self.told: list[str] = []
-        self.asked = 0  # how often the course may have depended on a value
+        self.asked = 0  # times that the course may have depended on a value
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
-        self.most: dict[str, None] = {}  # places at which a size is the most that it can be
-        self.counted: dict[int, str] = {}  # such sizes on the host, and their places
+        self.most: dict[str, None] = {}  # places at which a size is an upper bound
+        self.counted: dict[int, str] = {}  # such sizes on the host -> their places
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-        """Answer an operation whose result, or its size, is in the data."""
+        """Return the answer to an operation whose result, or its size, depends on data."""
         self.asked += 1
         known = _computed(func, args, kwargs)
         if known is not None:
@@ -90,7 +90,7 @@ class Looks:
         return COUNTS[name](func, args, kwargs)
 
     def _most_of(self, place: str, out: Any) -> Any:
-        """Note that a size is the most that it can be; of the host once it comes to the card."""
+        """Note that a size is an upper bound; for one on the host, once it comes to the card."""
         if first((out,)).device.type != "cpu":
             self.most[place] = None
             return out
@@ -100,8 +100,8 @@ class Looks:
         return out
 
     def _carried(self, args: Args, kwargs: dict[str, Any], out: Any) -> None:
-        """Follow what hangs on such a size of the host: tensors made of others that do, and those
-        that have the same number of anything."""
+        """Follow what depends on such a size on the host. These are tensors made of others that do,
+        and those with a dimension of the same size."""
         tensors = (t for t in tree_iter((args, kwargs)) if isinstance(t, FakeTensor))
         place = next((aside(t)["most"] for t in tensors if "most" in aside(t)), None)
         for tensor in tree_iter(out):
@@ -115,16 +115,16 @@ class Looks:
                 aside(tensor)["most"] = most
 
     def padded(self, *_: Any) -> bool:
-        """Tell an encoder that padding is anywhere: what it might leave out at the end counts."""
+        """Return False, so that an encoder drops no padding at the end: it counts as there."""
         self.bounded()
         return False
 
     def bounded(self) -> None:
-        """Note that what runs now takes here the most that it can."""
+        """Note that what runs now takes an upper bound here."""
         self.most[seen().name] = None
 
     def _value(self, name: str, args: Args) -> Any:
-        """Answer with one value: the user's, else what is told of those that are not known."""
+        """Return one value: the user's, else the default for unknown values."""
         place, value = seen(), _default(args[0]) if name == "_local_scalar_dense" else False
         look = ValueQuestion(
             place=place.name, code=place.code, op=name.strip("_"), told=str(value), times=0
@@ -154,7 +154,7 @@ class Looks:
             warnings.warn(self.told[-1], stacklevel=2)
 
     def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
-        """Gives results their shadows; what is written with unknown values loses its own."""
+        """Give results their shadows; tensors that are written with unknown values lose theirs."""
         if self.counted:
             self._carried(args, kwargs, out)
         if func._schema.is_mutable:
@@ -185,15 +185,15 @@ class Looks:
 
 
 def _spared(func: Any, position: int, args: Args) -> bool:
-    """Tell whether an argument keeps its values: a scaler of gradients counts in its second
-    argument how many are infinite, and none is."""
+    """Return whether an argument keeps its values: a gradient scaler counts the infinite ones in
+    its second argument, and there are none."""
     checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
     return checks and position >= len(args[0])
 
 
 def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
-    """Return the one value that a tensor has everywhere; of few that were made just now, each by
-    itself, as they may be written to."""
+    """Return the value that a tensor has everywhere; for a small new one as separate elements, as
+    they may be written to."""
     known = uniform(func, args, out)
     fresh = func.overloadpacket.__name__ in MADE and small(out) and out.is_contiguous()
     with unset_fake_temporarily():
@@ -201,8 +201,7 @@ def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
 
 
 def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -> None:
-    """Note of a tensor that is not known that it is no less than a number, or what it was compared
-    with."""
+    """Note the lower bound of an unknown tensor, or the number that it was compared with."""
     name = func.overloadpacket.__name__
     if name in ("clamp", "clamp_min"):
         least = args[1] if len(args) > 1 else kwargs.get("min")
@@ -223,7 +222,7 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
 
 
 def _number(value: Any) -> float | None:
-    """Read a number that is known; None of others."""
+    """Return a known number, else None."""
     if isinstance(value, torch.Tensor):
         known = shadow(value)
         with unset_fake_temporarily():
@@ -232,14 +231,14 @@ def _number(value: Any) -> float | None:
 
 
 def _default(tensor: torch.Tensor) -> Any:
-    """Return what a program is told of one value: 0, or the least that it can be."""
+    """Return the answer for one unknown value: 0, or its lower bound."""
     zero = nothing(tensor.dtype)
     least = aside(tensor).get("least", 0) if isinstance(tensor, FakeTensor) else 0
     return type(zero)(least) if least > 0 else zero
 
 
 def _as(tensor: torch.Tensor, value: float) -> Any:
-    """Return what the user says, as Python has a tensor's value; a comparison is made with it."""
+    """Return the user's value as the Python type of the tensor, or the result of comparing it."""
     compared = aside(tensor).get("compared") if isinstance(tensor, FakeTensor) else None
     if compared is not None:
         name, other = compared
@@ -248,15 +247,15 @@ def _as(tensor: torch.Tensor, value: float) -> Any:
 
 
 def nothing(dtype: torch.dtype) -> Any:
-    """Return 0 as Python has it in a dtype."""
+    """Return 0 in the Python type of a dtype."""
     if dtype == torch.bool:
         return False
     return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
 
 
 def _followed(func: Any, out: torch.Tensor) -> bool:
-    """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
-    that are drawn on the host; those of the device are not values that a program looks at."""
+    """Return whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
+    drawn on the host; a program does not look at those of the device."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
         new = not func._schema.is_mutable  # else a layer's weights begin so
         return out.device.type == "cpu" and (small(out) or (new and on_host(out)))
@@ -268,7 +267,7 @@ def _tensor(func: Any, out: Any) -> bool:
 
 
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """Compute what `func` returns for the real values; None where one is not known, or drawn."""
+    """Return the result of `func` for the real values; None if one is unknown, or drawn."""
     name = func.overloadpacket.__name__.rstrip("_")
     if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
         decided = absorbed(args, ABSORBING[name])
@@ -293,8 +292,8 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _begun(out: torch.Tensor, flat: Sequence[Any]) -> torch.Tensor:
-    """Begin a tensor that is empty: on the host with zeros, which are as good as what was there
-    before; on the device a kernel that does nothing here may fill it."""
+    """Begin an empty tensor. On the host it is zeros, as good as what was there before; on the
+    device a kernel that does nothing here may fill it."""
     named = (value.type for value in flat if isinstance(value, torch.device))
     theirs = (value.device.type for value in flat if isinstance(value, torch.Tensor))
     if next(named, next(theirs, "cpu")) == "cpu":
@@ -305,8 +304,7 @@ def _begun(out: torch.Tensor, flat: Sequence[Any]) -> torch.Tensor:
 
 
 def _covered(name: str, args: Args) -> bool:
-    """Tell whether indices are a permutation, of which an inverse is made: all values are
-    written."""
+    """Return whether indices are a permutation that is inverted: then all values are written."""
     if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
         return False
     known = shadow(args[2])
@@ -317,8 +315,8 @@ def _covered(name: str, args: Args) -> bool:
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
-    """Tell whether a shadow may be computed with. One value that stands for many is not written to,
-    and has views by itself (shadows.py); of too many values there are views alone."""
+    """Return whether a shadow may be computed with. One value that stands for many is not written
+    to, and has its own views (shadows.py); too many values have only views."""
     viewed = func.overloadpacket.__name__ in VIEWS
     if is_uniform(known) and (viewed or func._schema.is_mutable):
         return False
@@ -326,8 +324,7 @@ def _usable(func: Any, known: torch.Tensor) -> bool:
 
 
 def _written(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the shadow of what is about to be overwritten: all of it, or its values must be
-    known."""
+    """Return the shadow of a tensor to be overwritten: all of it, or its values must be known."""
     known: torch.Tensor | None = (
         aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
     )

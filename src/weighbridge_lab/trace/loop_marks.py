@@ -1,9 +1,9 @@
 """Marks the loops of a file: calls at their heads, and at the conditions in them, by which
 steady.py follows their rounds. Torch-free.
 
-A condition is taken to hold once before its loop is left where it holds in every so many rounds
-(`step % 500 == 0`), or in later ones (`epoch >= 5`): where it compares what counts in the loop, and
-leaves the loop alone. Code under one that hangs on what changes from round to round, and that
+A condition is assumed to hold once before its loop is left if it holds in every n-th round (`step %
+500 == 0`), or in later ones (`epoch >= 5`): if it compares what counts in the loop, and does not
+leave the loop. Code under a condition that depends on what changes from round to round, and that
 trains more (unfreezes, makes an optimizer, another batch), decides what the loop takes.
 """
 
@@ -29,22 +29,22 @@ MORE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop as it is written, with the lines at which the branches in it begin."""
+    """A loop in the source, with the lines at which its branches begin."""
 
     path: str
     line: int
     branches: tuple[int, ...]
-    periodic: tuple[int, ...]  # those that come in every so many rounds, or in later ones
-    training: frozenset[int]  # branches that may train more, in some other round
+    periodic: tuple[int, ...]  # those that run in every n-th round, or in later ones
+    training: frozenset[int]  # branches that may train more in some other round
 
 
 class LoopMarker(ast.NodeTransformer):
-    """Adds the calls, but to loops that yield. Of a library's loops the branches are its own."""
+    """Adds the calls, except to loops that yield. A library's loops have no marked branches."""
 
     def __init__(self, written: list[Loop], path: str, *, branches: bool = True) -> None:
         self.written, self.path, self.branches = written, path, branches
-        self.inner: list[int] = []  # numbers of the loops around
-        self.counters: list[set[str]] = []  # names that change in each
+        self.inner: list[int] = []  # numbers of the enclosing loops
+        self.counters: list[set[str]] = []  # names that change in each of them
 
     def visit_For(self, node: ast.For) -> ast.AST:
         if self._plain(node):
@@ -137,7 +137,7 @@ class LoopMarker(ast.NodeTransformer):
 
 
 def _branches(node: ast.If) -> list[tuple[list[ast.stmt], int]]:
-    """Return the bodies of a condition that call anything but `print`, and the line of each."""
+    """Return the bodies of a condition that call anything but `print`, with their lines."""
     chained = len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
     bodies = [(node.body, node.lineno)]
     if node.orelse and not chained:
@@ -146,8 +146,8 @@ def _branches(node: ast.If) -> list[tuple[list[ast.stmt], int]]:
 
 
 def _comes_later(node: ast.If, counters: Iterable[set[str]]) -> bool:
-    """Tell whether a condition holds in every so many rounds, or in later ones, and leaves the loop
-    alone."""
+    """Return whether a condition holds in every n-th round, or in later ones, and does not leave
+    the loop."""
     inside = list(chain.from_iterable(map(_within, node.body)))
     if any(isinstance(n, LEAVES) for n in inside) or not any(map(_works, node.body)):
         return False
@@ -166,7 +166,7 @@ def _comes_later(node: ast.If, counters: Iterable[set[str]]) -> bool:
 
 
 def _trains_more(body: Iterable[ast.stmt]) -> bool:
-    """Tell whether code may train more than what ran: other parameters, optimizers or batches."""
+    """Return whether code may train more than what ran: other parameters, optimizers or batches."""
     inside = list(chain.from_iterable(map(_within, body)))
     if any(isinstance(n, LEAVES) for n in inside):
         return False
@@ -175,7 +175,7 @@ def _trains_more(body: Iterable[ast.stmt]) -> bool:
 
 
 def _assigned(node: ast.For | ast.While) -> set[str]:
-    """Return the names that a loop gives values to."""
+    """Return the names that a loop assigns."""
     inside = ast.walk(node)
     return {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
@@ -185,15 +185,15 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _counters(node: ast.For | ast.While, inside: Iterable[ast.AST]) -> set[str]:
-    """Return the names that count in a loop: that it goes through, or are added to."""
+    """Return the counters of a loop: its own targets, and names that are added to."""
     changed = [n.target for n in inside if isinstance(n, ast.AugAssign)]
     heads = [*changed, *([node.target] if isinstance(node, ast.For) else [])]
     return {n.id for head in heads for n in ast.walk(head) if isinstance(n, ast.Name)}
 
 
 def _numeric(node: ast.IfExp, counters: Iterable[set[str]]) -> bool:
-    """Tell whether an expression chooses between two numbers (names may be some) by comparing what
-    counts."""
+    """Return whether an expression chooses between two numbers (or names) by comparing a
+    counter."""
     if not isinstance(node.test, ast.Compare) or not _names(node.test) & set().union(*counters):
         return False
     each = [*ast.walk(node.body), *ast.walk(node.orelse)]
@@ -208,7 +208,7 @@ def _works(statement: ast.stmt) -> bool:
 
 
 def _within(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a statement and all in it, but not what functions that are made there do."""
+    """Yield a statement and all in it, but not the bodies of functions defined there."""
     yield node
     if not isinstance(node, FUNCTIONS):
         for child in ast.iter_child_nodes(node):
