@@ -23,11 +23,11 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import Sentence, sentence
 
 KINDS = ("ce", "mse", "sum")
-PICTURE = 4  # sizes of an output that has its classes behind the samples
+PICTURE = 4  # dimensions of an output that has its classes after the samples
 
 
 class Labels(NamedTuple):
-    """Targets of an output: classes of an axis, or (axis 0) numbers of its shape."""
+    """Targets of an output: classes of an axis, or (axis 0) floats of its shape."""
 
     shape: tuple[int, ...]
     axis: int = 0
@@ -40,8 +40,8 @@ class Labels(NamedTuple):
 
 
 class Loss:
-    """A loss over the steps of one training. Labels are as many as the first output wants, and come
-    with the inputs from the second step on. `told` says what was taken."""
+    """A loss over the steps of one training. Labels are made for the first output, and come with
+    the inputs from the second step on. `told` says which loss was taken."""
 
     def __init__(self, kind: str | None) -> None:
         self.kind = kind
@@ -54,7 +54,7 @@ class Loss:
         self._made = [one.make() for one in self._wanted]
 
     def of(self, out: Any, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the loss of an output. Raises UsageError where there is nothing to train."""
+        """Return the loss of an output. Raises UsageError if there is nothing to train."""
         theirs = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
         if isinstance(theirs, torch.Tensor):
             self.told = sentence("trace.loss.own")
@@ -98,8 +98,8 @@ class Loss:
 
 
 def wants(out: torch.Tensor, inputs: Sequence[torch.Tensor], kind: str | None = None) -> Labels:
-    """Return what an output is compared with. Raises UsageError where classes were asked for, and
-    it has no axis of them."""
+    """Return the labels that an output is compared with. Raises UsageError if classes were asked
+    for, and it has no axis of them."""
     shape = tuple(out.shape)
     axis = _axis(shape, inputs)
     alike = any(part.is_floating_point() and tuple(part.shape) == shape for part in inputs)
@@ -112,7 +112,7 @@ def wants(out: torch.Tensor, inputs: Sequence[torch.Tensor], kind: str | None = 
 
 
 def _axis(shape: Sequence[int], inputs: Sequence[torch.Tensor]) -> int:
-    """Return the axis of classes; 0 of one number a sample."""
+    """Return the axis of classes; 0 for one number per sample."""
     if len(shape) < 2:  # samples alone
         return 0
     places = tuple(shape[2:])
@@ -123,7 +123,7 @@ def _axis(shape: Sequence[int], inputs: Sequence[torch.Tensor]) -> int:
 
 
 def _alike(part: torch.Tensor, first: torch.Tensor, wanted: Labels) -> bool:
-    """Tell whether another output is one of the same kind."""
+    """Return whether another output is one of the same kind."""
     if part.dim() != first.dim():
         return False
     return part.shape[wanted.axis] == first.shape[wanted.axis] if wanted.axis else True
@@ -138,7 +138,7 @@ def _between(out: torch.Tensor, labels: torch.Tensor, wanted: Labels) -> torch.T
 
 
 def _numbers(out: Any) -> Iterator[torch.Tensor]:
-    """Yield what a loss is taken of, wherever it lies in what a module returned."""
+    """Yield the tensors that a loss is taken of, wherever they are in a module's output."""
     if isinstance(out, torch.Tensor):
         if out.requires_grad:
             yield out

@@ -33,9 +33,9 @@ BLOCKS = nn.Sequential | nn.ModuleList
 
 @frozen_record
 class NetRun:
-    """A net's run: its inputs, the optimizer that trains it (none: inference), the loss (none: by
-    what it returns), whether products are in bfloat16, and whether its blocks are computed again
-    in backward."""
+    """A net's run. It has the inputs, the optimizer that trains it (None: inference), the loss
+    (None: by its output), whether products are in bfloat16, and whether its blocks are
+    recomputed."""
 
     inputs: tuple[Input, ...]
     optimizer: str | None = None
@@ -50,7 +50,7 @@ class NetRun:
 
 
 class NetDriver:
-    """Runs a net that a file defines under a name. `loss` says which was taken."""
+    """Runs a net that a file defines under a name. `loss` says which one was taken."""
 
     def __init__(self, run: NetRun, name: str) -> None:
         self.run, self.name, self.loss = run, name, ""
@@ -60,8 +60,8 @@ class NetDriver:
 
 
 def drive(maker: Any, run: NetRun, name: str = "the net") -> str:
-    """Make a module and run it on the card. Return which loss was taken; "" of inference. Raises
-    UsageError where it cannot be made."""
+    """Make a module and run it on the card. Return the loss that was taken, "" for inference.
+    Raises UsageError if it cannot be made."""
     module = maker if isinstance(maker, nn.Module) else _made(maker, name)
     module.cuda()
     if run.checkpoint:
@@ -115,7 +115,7 @@ def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -
 
 
 def _checkpointed(module: nn.Module, name: str) -> None:
-    """Compute the blocks of a module's outermost lists again in backward."""
+    """Recompute the blocks of a module's outermost lists in backward."""
     blocks = list(_blocks(module))
     if not blocks:
         raise UsageError(sentence("trace.no_blocks", name=name))

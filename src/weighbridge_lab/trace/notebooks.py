@@ -1,4 +1,4 @@
-"""Notebooks, as one program of what their code cells say in Python."""
+"""Notebooks as one program: the Python of their code cells."""
 
 import json
 import linecache
@@ -11,7 +11,7 @@ from weighbridge.files.runfiles.notebook import opened
 
 
 def _parsed(content: bytes, left_out: Sequence[int], path: str) -> None:
-    """Raise the SyntaxError of a cell that is no Python, unless a magic says that it is none."""
+    """Raise the SyntaxError of a cell that is not Python, unless a magic says that it is not."""
     cells = [c for c in json.loads(content)["cells"] if c.get("cell_type") == "code"]
     for number in left_out:
         text = "".join(cells[number - 1]["source"])
@@ -20,8 +20,8 @@ def _parsed(content: bytes, left_out: Sequence[int], path: str) -> None:
 
 
 def source(content: bytes, path: str) -> bytes:
-    """Return a notebook's program; where its file has a line for each of the program's, at these
-    lines, so that places are those of an editor. Raises BadFileError."""
+    """Return a notebook's program. If its file has one line per line of the program, they keep
+    these numbers, so that places are those of an editor. Raises BadFileError."""
     notebook = opened(content.decode(errors="replace"), path, writes=True)
     if notebook is None:
         raise BadFileError(sentence("trace.notebook", path=path))

@@ -1,12 +1,12 @@
-"""Places where a program looks at a value that is not known, and what the user says that it is.
+"""Places where a program looks at an unknown value, and what the user says that it is.
 
 A look is at an expression, of the innermost function that is neither torch's nor ours; its place is
-the program's own line, where there is one.
+the program's own line, if there is one.
 
-A turn is where the course of a script hung on such a value: each way out of a loop, of a function
-or of the script that stands under an `if` or in a loop's condition says that it was taken.
-Afterwards it is found out which of them hang on a look: names that were given what was looked at,
-or were given anything where that decided. Torch-free.
+A turn is where the course of a script depended on such a value: each way out of a loop, of a
+function or of the script under an `if` or in a loop's condition reports that it was taken.
+Afterwards we find which of them depend on a look: by names that were assigned what was looked at,
+or that were assigned anything where that decided. Torch-free.
 """
 
 import ast
@@ -23,19 +23,19 @@ from types import FrameType, TracebackType
 import weighbridge
 from weighbridge.base.records import NamedTuple, dataclass, frozen_record
 
-LONGEST = 80  # signs of a line that is shown
+LONGEST = 80  # characters of a line that is shown
 PATHS = sysconfig.get_paths()
 LIBRARIES = tuple({PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-# where a user or a distribution has others
+# libraries installed by a user or a distribution
 INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 OURS = (
     os.path.dirname(os.path.abspath(__file__)) + os.sep,
     os.path.dirname(os.path.abspath(weighbridge.__file__)) + os.sep,
     "<frozen",
 )
-COMMAND = os.path.join(OURS[1], "faces", "cli")  # what calls it is no line of a program
+COMMAND = os.path.join(OURS[1], "faces", "cli")  # a command that calls it is no line of a program
 TORCH = f"{os.sep}torch{os.sep}"
-# files of libraries that loop over batches; those of some are left by other means
+# files of libraries that loop over batches; those of OTHERWISE are left by other means
 LOOPING = re.compile(r"(?:^|/)\w*(?:loops?|engine|trainer|learner|runner)(?:/\w+)?\.py$")
 OTHERWISE = ("torch", "torchvision", "transformers", "trl", "weighbridge")
 COMPARED: dict[str, Callable[[float, float], bool]] = {
@@ -45,14 +45,14 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 
 @frozen_record
 class ValueQuestion:
-    """One kind of question for a value, at one place. `told` is what it was told first."""
+    """Looks of one kind at one place. `told` is the value that the first of them got."""
 
     place: str  # train.py:31
     code: str  # the line
     op: str
     told: str
     times: int
-    assumed: bool = False  # the user said what
+    assumed: bool = False  # by the user
 
 
 Assume = Mapping[str, float] | Callable[[ValueQuestion], float | None]
@@ -60,7 +60,7 @@ Assume = Mapping[str, float] | Callable[[ValueQuestion], float | None]
 
 @dataclass(frozen=True, slots=True)
 class ValuePlace:
-    """A place, and the expressions in which its value is asked for, the innermost first."""
+    """A place, and the expressions in which its value is looked at, the innermost first."""
 
     path: str
     line: int
@@ -69,12 +69,12 @@ class ValuePlace:
 
     @property
     def name(self) -> str:
-        """Spell the place as users do: train.py:31"""
+        """Return the place as users write it: train.py:31"""
         return f"{os.path.basename(self.path)}:{self.line}"
 
 
 class ScriptLine(NamedTuple):
-    """One line of the program's own, which is neither in a library nor ours."""
+    """One line of the program's own: neither a library's nor ours."""
 
     path: str
     line: int
@@ -85,7 +85,7 @@ class ScriptLine(NamedTuple):
 
 @cache
 def is_own(path: str) -> bool:
-    """Tell whether a file is the program's: no library's, and not ours."""
+    """Return whether a file is the program's: no library's, and not ours."""
     return not path.startswith(OURS) and not is_library(path) and TORCH not in path
 
 
@@ -94,7 +94,7 @@ def is_library(path: str) -> bool:
 
 
 def trains(path: str) -> bool:
-    """Tell whether a library's file is one that loops over batches, by its name: loops/fit_loop.py,
+    """Return whether a library's file loops over batches, by its name: loops/fit_loop.py,
     engine.py, trainer.py. torch has none, and transformers' are left by its callbacks."""
     folder = next((folder for folder in INSTALLED if folder in path), None)
     if folder is None:
@@ -104,7 +104,7 @@ def trains(path: str) -> bool:
 
 
 def line() -> ScriptLine | None:
-    """Return the innermost line of the program's own that runs now."""
+    """Return the innermost line of the program's own that is running, None without one."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not frame.f_code.co_filename.startswith(COMMAND):
         if is_own(frame.f_code.co_filename):
@@ -114,7 +114,7 @@ def line() -> ScriptLine | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what it came of."""
+    """Yield an error, and those that caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -133,7 +133,7 @@ def ended(trace: TracebackType | None) -> ScriptLine | None:
 
 
 def seen() -> ValuePlace:
-    """Find the line of the program that asks now."""
+    """Return the place in the program that looks at a value now."""
     frames = list(_outside(sys._getframe(1)))
     program_frames = [f for f in frames if not is_library(f.f_code.co_filename)]
     frame = (program_frames or frames or [sys._getframe(1)])[0]
@@ -152,7 +152,7 @@ def _outside(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _expression(frame: FrameType) -> str:
-    """Return the text of what runs in a frame: that of the instruction, else of the line."""
+    """Return the source of what runs in a frame: of the instruction, else of the line."""
     positions = list(frame.f_code.co_positions())
     first, last, start, end = positions[frame.f_lasti // 2]
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
@@ -162,7 +162,7 @@ def _expression(frame: FrameType) -> str:
 
 
 def assumed(assume: Assume, place: ValuePlace, look: ValueQuestion) -> float | None:
-    """Return what the user says of a name in the expression, or of a line ("train.py:31")."""
+    """Return the user's value for a name in the expression, or for a line ("train.py:31")."""
     if not isinstance(assume, Mapping):
         return assume(look)
     for name, value in assume.items():
@@ -186,7 +186,7 @@ Branch = ast.If | ast.While
 
 
 class Turns:
-    """The turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
+    """The turns of one script: `prepared` returns its tree with calls, `taken` what they told."""
 
     def __init__(self) -> None:
         self.path = ""
@@ -202,7 +202,7 @@ class Turns:
         self.taken.setdefault((condition, line), what)
 
     def lines(self, looks: Iterable[tuple[ValuePlace, ValueQuestion]]) -> Iterator[str]:
-        """Yield a line for each way out that a look decided."""
+        """Yield a sentence for each way out that a look decided."""
         questions = {
             place.line: look
             for place, look in looks
@@ -249,7 +249,7 @@ class _Marker(ast.NodeTransformer):
 
 
 def _way(statement: ast.stmt) -> str:
-    """Name what a statement leaves; "" where it does not."""
+    """Return what a statement leaves; "" if it leaves nothing."""
     if isinstance(statement, ast.Break):
         return "a loop"
     if isinstance(statement, ast.Return):
@@ -268,8 +268,8 @@ def called_name(call: ast.Call) -> str:
 
 
 def _decided(tree: ast.Module, questions: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
-    """Return conditions by line, with the look that they hang on. Names are taken as they are
-    written, whatever function they are in."""
+    """Return conditions by line, with the look that they depend on. Names are compared as written,
+    whatever function they are in."""
     names: dict[str, ValueQuestion] = {}
     while True:
         before = len(names)
@@ -306,7 +306,7 @@ def _given(
 def _of(
     value: ast.expr, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
 ) -> ValueQuestion | None:
-    """Return the look that an expression makes, or has the result of."""
+    """Return the look that an expression makes, or whose result it uses."""
     for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
         if line in questions:
             return questions[line]
@@ -319,7 +319,7 @@ def _of(
 
 
 def _targets(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield names and attributes that are given a value."""
+    """Yield names and attributes that are assigned."""
     for node in nodes:
         for part in ast.walk(node):
             if isinstance(part, ast.Name | ast.Attribute) and isinstance(part.ctx, ast.Store):

@@ -49,15 +49,15 @@ DATA = (
 LEAVING = ("exit", "_exit", "quit", "abort")
 P = ParamSpec("P")
 T = TypeVar("T")
-SLOTS = 1 << 17  # of 8 bytes, not touched: the chunk that has them, and what Python adds, is 2 MiB
-NETS = ast.FunctionDef | ast.ClassDef  # what may make a module
+SLOTS = 1 << 17  # of 8 bytes, not touched: their chunk, with what Python adds, is 2 MiB
+NETS = ast.FunctionDef | ast.ClassDef  # nodes that may define a module
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
 
 @frozen_record
 class Request:
-    """A program that is to run, with the arguments of its `sys.argv`. `script` is a module's name
-    where `module` says so. `then` takes the function instead of its being called."""
+    """A program to run, with the arguments of its `sys.argv`. `script` is a module's name if
+    `module` is set. `then` receives the function instead of its being called."""
 
     script: str
     function: str | None = None
@@ -74,7 +74,7 @@ def request(
     then: Callable[[Any], None] | None = None,
 ) -> Request:
     """Parse "train.py", "train.py:step" or, with `module`, "package.module"; with `then`,
-    "net.py:Net", or "net.py" of a file with one class. Raises NotFoundError."""
+    "net.py:Net", or "net.py" for a file with one class. Raises NotFoundError."""
     if module:
         return Request(script=target, module=True, arguments=tuple(arguments))
     path, colon, name = target.rpartition(":")
@@ -87,7 +87,7 @@ def request(
 
 
 def _startable(path: str, name: str) -> None:
-    """Raise UsageError for what is no file, or none of Python."""
+    """Raise UsageError or NotFoundError for a path that is no Python file."""
     path = path if name else path.rstrip(":")
     if os.path.isfile(path) and not path.lower().endswith(DATA):
         return
@@ -99,7 +99,7 @@ def _startable(path: str, name: str) -> None:
 
 
 def _defined(path: str, name: str, kinds: Any) -> str:
-    """Return the name of what a file defines; where none is said, of its one class."""
+    """Return a name that a file defines: `name`, or that of its one class."""
     with open(path, "rb") as file:
         source = file.read()
     try:
@@ -118,7 +118,7 @@ def _defined(path: str, name: str, kinds: Any) -> str:
 
 
 def _only_class(path: str, body: Sequence[ast.stmt]) -> str:
-    """Return the name of a file's one class; "" of none. Raises UsageError where it has several."""
+    """Return the name of a file's one class; "" without one. Raises UsageError for several."""
     classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
     if len(classes) > 1:
         known, example = ", ".join(classes), f"{path}:{classes[-1]}"
@@ -127,7 +127,7 @@ def _only_class(path: str, body: Sequence[ast.stmt]) -> str:
 
 
 def _names(node: ast.stmt, kinds: Any) -> Iterator[str]:
-    """Yield what a statement defines of `kinds`; a net may be assigned, too."""
+    """Yield the names of `kinds` that a statement defines; a net may be assigned, too."""
     if isinstance(node, kinds):
         yield node.name
     elif isinstance(node, ast.Assign) and kinds == NETS:
@@ -136,8 +136,7 @@ def _names(node: ast.stmt, kinds: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def as_python(request: Request) -> Iterator[types.ModuleType]:
-    """Prepare Python as for a program. Gives its `__main__`; whoever reads what it left must do so
-    inside."""
+    """Prepare Python as for a program. Yields its `__main__`, which must be read inside."""
     before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
     sys.argv = [request.script, *request.arguments]
     if not sys.flags.safe_path:
@@ -197,8 +196,8 @@ def execute(
 
 @contextlib.contextmanager
 def following(loops: Loops) -> Iterator[None]:
-    """Follow the loops of the program's own files inside, and of libraries' trainers; what Python
-    keeps compiled of them is neither read nor written."""
+    """Follow the loops of the program's own files inside, and of libraries' trainers; compiled
+    files of them are neither read nor written."""
     code_of = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
@@ -223,8 +222,8 @@ def _real(path: str) -> str:
 
 
 def _main(request: Request) -> types.ModuleType:
-    """Make the module `__main__`; under the file's name where one function is wanted, so that what
-    `if __name__ == "__main__"` guards is left alone."""
+    """Make the module `__main__`. If one function is wanted, it has the file's name, so that code
+    under `if __name__ == "__main__"` does not run."""
     stem = os.path.splitext(os.path.basename(request.script))[0]
     module = types.ModuleType("__main__" if request.function is None else stem)
     module.__dict__["__builtins__"] = __builtins__
@@ -251,7 +250,7 @@ def _found(name: str, main: types.ModuleType) -> types.CodeType:
 
 
 def catches(kind: type[BaseException], frame: FrameType | None, until: CodeType) -> bool:
-    """Tell whether a frame from `frame` outwards, up to the code `until`, would catch `kind`."""
+    """Return whether a frame from `frame` outwards, up to the code `until`, would catch `kind`."""
     while frame is not None and frame.f_code is not until:
         if not frame.f_code.co_filename.startswith(OURS):
             for node in _around(frame.f_code.co_filename, frame.f_lineno):
@@ -262,7 +261,7 @@ def catches(kind: type[BaseException], frame: FrameType | None, until: CodeType)
 
 
 def _caught(node: Around) -> Iterator[ast.expr | None]:
-    """Yield the classes that a statement catches for good; None is all of them."""
+    """Yield the classes that a statement catches without raising again; None is all of them."""
     if isinstance(node, ast.Try | ast.TryStar):
         for handler in node.handlers:
             if not _goes_out(handler.body):
@@ -282,8 +281,7 @@ def _goes_out(body: Sequence[ast.stmt]) -> bool:
 
 
 def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:
-    """Tell whether the class, or one of the classes, that an expression names there is one of
-    `kind`."""
+    """Return whether one of the classes that an expression names in a frame catches `kind`."""
     if expression is None:
         return True
     code = compile(ast.Expression(expression), "<handler>", "eval")
@@ -295,7 +293,7 @@ def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameT
 
 
 def _around(path: str, line: int) -> list[Around]:
-    """Return what stands around a line, within the innermost function that it is in."""
+    """Return the statements around a line, within its innermost function."""
     statements: list[Around] = []
     nodes: Sequence[ast.AST] = _parsed(path)
     while nodes:
@@ -320,6 +318,6 @@ def _parsed(path: str) -> Sequence[ast.AST]:
 
 def _covers(node: ast.AST, line: int) -> bool:
     first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
-    if first is None or last is None:  # handlers' lists, operators: what they hold has lines
+    if first is None or last is None:  # handlers' lists, operators: their children have lines
         return any(_covers(child, line) for child in ast.iter_child_nodes(node))
     return bool(first <= line <= last)

@@ -2,7 +2,7 @@
 
 A dispatch mode sees every operation after autograd, so a storage is new when an operation returns
 it for the first time, and its end is the end of its Python object, which torch keeps alive exactly
-as long. What kernels take on the way is in `hidden`; where in the program it is, `watch` says.
+as long. What kernels take on the way is in `hidden`; `watch` says where in the program it is.
 """
 
 import threading
@@ -55,19 +55,19 @@ SUMS = frozenset(
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
-    """A mode that writes one tape for each device. `replaced` operations are done otherwise than
-    torch does."""
+    """A mode that writes one tape per device. `replaced` operations run our functions instead of
+    torch's."""
 
     def __init__(self, tapes: Sequence[Tape], hidden: Hidden, assume: Assume | None = None) -> None:
         super().__init__()
         self.tapes = tapes
         self.hidden = hidden
         self.looks = Looks(assume)
-        self.worked = 0, 0  # how often backward has run, and an optimizer has made a step
+        self.worked = 0, 0  # runs of backward, and steps of optimizers
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self.entering: Callable[[], None] = _nothing  # before each operation
-        self.compiled: CompiledWays | None = None  # what operations read is noted from then on
+        self.compiled: CompiledWays | None = None  # once set, what operations read is noted
         self.leaves: BaseException | None = (
             None  # raised at the next request for memory (stopping.py)
         )
@@ -95,7 +95,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape.phase = name
 
     def mark(self, tensor: torch.Tensor, role: Role) -> None:
-        """Note the role of a tensor's storages: weight, gradient, cache."""
+        """Set the role of a tensor's storages: weight, gradient, cache."""
         for part in _parts(tensor):
             known = self._numbers.get(part.untyped_storage()._cdata)
             if known is not None:
@@ -103,7 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 tape.storages[number].role = role
 
     def role(self, tensor: torch.Tensor) -> Role | None:
-        """Return what a tensor's storage is for; None where it is on no tape."""
+        """Return the role of a tensor's storage; None if it is on no tape."""
         known = self._numbers.get(tensor.untyped_storage()._cdata)
         return None if known is None else known[0].storages[known[1]].role
 
@@ -119,7 +119,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             known[0].record_stream(known[1], stream)
 
     def resized(self, storage: torch.UntypedStorage) -> None:
-        """UntypedStorage.resize_, to nothing and back again, as sharded modules do."""
+        """Follow UntypedStorage.resize_, to nothing and back again, as sharded modules do."""
         known = self._numbers.get(storage._cdata)
         if known is None:
             return
@@ -132,25 +132,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._numbers[storage._cdata] = tape, number, node
 
     def adopt(self, tensor: torch.Tensor, tape: Tape, number: int) -> None:
-        """Take a tensor that no operation made here for storage `number` of the tape."""
+        """Treat a tensor that no operation made here as storage `number` of the tape."""
         storage = tensor.untyped_storage()
         address = storage._cdata
         self._numbers[address] = tape, number, None
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Release the storage of a tensor now; when its object ends is of no matter."""
+        """Release the storage of a tensor now, whenever its object ends."""
         address = tensor.untyped_storage()._cdata
         tape, number, _ = self._numbers.pop(address)
         del self._ends[address]
         tape.free(number)
 
     def refuse(self, error: OutOfMemoryError) -> NoReturn:
-        """Raise what torch raises, in its words."""
+        """Raise torch's OutOfMemoryError in its words."""
         raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def stop(self) -> None:
-        """Forget what still lives: its end is after the trace's."""
+        """Forget storages that still live: they end after the trace."""
         self._ends.clear()
         self._numbers.clear()
         self.where = _nowhere
@@ -191,7 +191,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self.refuse(error)
 
     def _wrapped(self, types: Any) -> bool:
-        """Tell whether one of the types, as DTensor, has no memory but that of tensors inside."""
+        """Return whether one of the types, as DTensor, has no memory but that of inner tensors."""
         if any(map(is_traceable_wrapper_subclass_type, types)):
             return True
         self._plain.update(types)
@@ -199,8 +199,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
     def _kind(self, func: Any) -> tuple[str, bool, bool]:
         """Return an operation's name, whether a rule for hidden memory knows it, and whether it is
-        composed of others. A composite one comes here undivided where autograd is off for good
-        (inference mode), unless devices have kernels of their own for it."""
+        a composite. A composite one comes here undivided if autograd is off for good (inference
+        mode), unless devices have kernels of their own for it."""
         name = func.overloadpacket.__name__
         whole = func.namespace == "aten" and _has(func, COMPOSITE)
         whole = whole and not any(_has(func, key) for key in OWN)
@@ -234,7 +234,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape.uses.append(OperationUse(event, name, backward, reads, writes))
 
     def _shown(self, tree: Any, tape: Tape) -> Iterator[StoragePart]:
-        """Yield the parts of storages that the tensors of a tree show."""
+        """Yield the parts of storages that the tensors of a tree cover."""
         for tensor in tree_iter(tree):
             if isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda":
                 for part in _parts(tensor):
@@ -244,7 +244,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                         yield StoragePart(known[1], offset, part.numel() * part.itemsize)
 
     def _faked(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what torch says that an operation returns; LOOKED where that is in the data."""
+        """Return what torch's fake kernel returns; LOOKED if that depends on data."""
         try:
             return func(*args, **kwargs)
         except EXCEPTIONS:
@@ -312,16 +312,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return self.tapes[index]
 
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
-        """Return the storage that a sum of gradients would be added into, if any: after a node, the
+        """Return the storage that a sum of gradients would be added into, if any. After a node, the
         engine adds what it returned to what others did, if that is dense (input_buffer.cpp:
         accumulate, can_accumulate_inplace). Whether it is held elsewhere, the tape will see. A
-        layer that is computed again there has sums of its own, with gradients on.
+        layer that is recomputed there has sums of its own, with gradients on.
 
         A function written in Python adds by itself, to what is its own. A view holds its base.
-
-        Gradients that go into zeros by number are written in place, too, but that torch makes a
-        copy where a subclass of tensors is about (FunctionsManual.cpp:
-        areAnyTensorSubclassLike), as fake tensors are."""
+        Gradients that go into zeros by index are written in place, too, except that torch makes a
+        copy if a subclass of tensors is involved (FunctionsManual.cpp: areAnyTensorSubclassLike),
+        as fake tensors are.
+        """
         if node is None or func not in SUMS or torch.is_grad_enabled():
             return None
         old = args[0]
@@ -339,19 +339,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape, number, _ = self._numbers.pop(address)
             try:
                 tape.free(number)
-            except OutOfMemoryError as error:  # nothing may be raised where an object ends
+            except OutOfMemoryError as error:  # the end of an object may not raise
                 self._refused = error
 
     def _raise(self) -> None:
-        """Raise the out-of-memory error that came up in a finalizer, where it could not be
-        raised."""
+        """Raise the out-of-memory error of a finalizer, which could not raise it."""
         if self._refused is not None:
             error, self._refused = self._refused, None
             raise torch.OutOfMemoryError(f"{error} {ADVICE}")
 
     def _leave(self) -> None:
-        """Raise somebody's signal: where memory is asked for, as torch raises there, too. Of views
-        it would come out of C++ that may not throw."""
+        """Raise a pending signal when memory is requested, as torch may raise there. From a view it
+        would come out of C++ that may not throw."""
         if self.leaves is not None:
             signal, self.leaves = self.leaves, None
             raise signal
@@ -359,8 +358,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
 @contextmanager
 def _released(tape: Tape) -> Iterator[list[int]]:
-    """Give a list of numbers that are released at the end, the last first; also where a request is
-    refused."""
+    """Yield a list of storage numbers that are released at the end, the last first, even if a
+    request is refused."""
     numbers: list[int] = []
     try:
         yield numbers
@@ -370,7 +369,7 @@ def _released(tape: Tape) -> Iterator[list[int]]:
 
 
 def _parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the plain tensors, within wrappers, whose storages a tensor has."""
+    """Return the plain tensors, inside wrappers, that hold a tensor's storages."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # within vmap and grad
         tensor = torch._C._functorch.get_unwrapped(tensor)
     if is_traceable_wrapper_subclass(tensor):

@@ -24,8 +24,8 @@ Kernel = Callable[..., Any]
 
 
 class Recurrence(NamedTuple):
-    """A kind of layer: cuDNN's number of it, its gates, hidden states that the steps of a layer
-    keep, its output with them, and those that their backward takes at once."""
+    """A kind of layer. It has cuDNN's number of it, its gates, the hidden states that a layer's
+    steps keep with its output, and those that their backward takes at once."""
 
     mode: int
     gates: int
@@ -42,7 +42,7 @@ KINDS = {
 
 
 class RecurrentCall(NamedTuple):
-    """What torch hands to a layer, packed or not."""
+    """The arguments that torch passes to a layer, packed or not."""
 
     data: torch.Tensor
     batch_sizes: Sequence[int]
@@ -57,13 +57,13 @@ class RecurrentCall(NamedTuple):
 
     @property
     def taken(self) -> bool:
-        """Tell whether cuDNN computes it."""
+        """Return whether cuDNN computes it."""
         enabled = torch._C._get_cudnn_enabled() and self.data.dtype in TYPES
         return bool(enabled and self.data.numel())
 
 
 def layer(name: str, overload: str, at_most: Callable[[], object]) -> Kernel:
-    """Make the kernel of a layer. `at_most` is told that it may take less on a card."""
+    """Return the kernel of a layer. `at_most` is called if it may take less on a card."""
     composite = getattr(getattr(aten, name), overload)
 
     def compute(*args: Any) -> Any:
@@ -121,7 +121,7 @@ def _computed(kind: Recurrence, call: RecurrentCall) -> Sequence[torch.Tensor]:
 
 
 def kernels() -> dict[Any, Kernel]:
-    """Return what is to be done for cuDNN's two operations, and for torch's own of a cell."""
+    """Return the functions for cuDNN's two operations, and for torch's own of a cell."""
     return {
         aten._cudnn_rnn.default: _forward,
         aten._cudnn_rnn_backward.default: _backward,
@@ -150,7 +150,7 @@ class _Shape(NamedTuple):
 
 
 class _Settings(NamedTuple):
-    """What torch hands to both of cuDNN's operations, behind the tensors of each."""
+    """The arguments that torch passes to both of cuDNN's operations, after the tensors of each."""
 
     mode: int
     size: int

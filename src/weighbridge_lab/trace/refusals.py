@@ -21,7 +21,7 @@ BELOW = re.compile(
     r"[/\\]torch[/\\](_ops|_subclasses|_prims|_prims_common|_refs|_decomp|_meta_registrations|"
     r"_logging|_library|_higher_order_ops|utils[/\\](_python_dispatch|_stats|_pytree)|__init__\.py)"
 )
-# What torch says where C++ or Python reaches for a device, or for data, that is not there
+# torch's errors if C++ or Python reaches for a device, or for data, that is not there
 RAW = (
     (r"Could not run '([\w:.]+)' with arguments from the '\w*CUDA\w*' backend", "{}"),
     (r"Found no NVIDIA driver", "an operation"),
@@ -34,7 +34,7 @@ RAW = (
 
 
 class RefusedOperationError(UnsupportedError, NotImplementedError):
-    """An operation without a rule; libraries that try something else then may do so."""
+    """An operation without a rule; libraries that then try something else may do so."""
 
 
 def refused(func: Any, where: str) -> RefusedOperationError:
@@ -42,15 +42,15 @@ def refused(func: Any, where: str) -> RefusedOperationError:
 
 
 def is_raw(error: BaseException) -> bool:
-    """Tell whether the dispatcher, a driver or a missing value speaks, and not torch to its
-    user."""
+    """Return whether an error is the dispatcher's, a driver's or a missing value's, and not one
+    that torch wrote for its user."""
     if isinstance(error, NotImplementedError | UnsupportedOperatorException):
         return True
     return any(re.search(pattern, str(error)) for pattern, _ in RAW)
 
 
 def explanation(error: BaseException) -> str:
-    """Return the last line of an error that ended a program; "" where its own stands."""
+    """Return our last line for an error that ended a program; "" if its own stays."""
     if isinstance(error, RefusedOperationError):
         return str(error)
     for pattern, words in RAW:
@@ -62,7 +62,7 @@ def explanation(error: BaseException) -> str:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Return the last line of the program's own: what is neither torch's nor ours."""
+    """Return the last line of the program's own: neither torch's nor ours."""
     place = "the script"
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -73,7 +73,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def trimmed(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without our frames, and without torch's behind the first of them."""
+    """Return the traceback without our frames, and without torch's after the first of them."""
     shown, behind = [], False
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -92,7 +92,7 @@ def _is_ours(path: str) -> bool:
     return path.startswith(OURS)
 
 
-TOGETHER = frozenset(  # that a fake tensor's rules let have theirs on the host and on the card
+TOGETHER = frozenset(  # operations that a fake tensor's rules allow to mix host and card
     (
         torch.ops.aten.convolution.default,
         torch.ops.aten.mse_loss.default,
@@ -103,7 +103,7 @@ TOGETHER = frozenset(  # that a fake tensor's rules let have theirs on the host 
 
 
 def on_one_device(args: tuple[Any, ...]) -> None:
-    """Raise what torch raises of tensors that are not."""
+    """Raise torch's error if tensors are on several devices."""
     kinds = {str(arg.device) for arg in args if isinstance(arg, torch.Tensor) and arg.dim()}
     if len(kinds) > 1:
         first, second = sorted(kinds)[:2]

@@ -39,7 +39,7 @@ FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 
 
 class TextTable(NamedTuple):
-    """The first column is words, and so are those named in `words`. `which` follows the title."""
+    """A table as text. Column 0 and those in `words` are words. `which` follows the title."""
 
     title: str
     head: tuple[str, ...]
@@ -88,7 +88,7 @@ def as_json(report: "TraceReport", _: str | None = None) -> str:
 
 
 def remarks(report: "TraceReport", lang: str) -> str:
-    """Return what is to be said beside a peak alone: why it is no peak of the whole course."""
+    """Return why a peak is not that of the whole course, to be said beside it; "" if it is."""
     reason = why(report, words_in(lang))
     whole = report.used and report.program.ended and report.program.ending != "out of memory"
     return "" if whole else reason
@@ -214,8 +214,8 @@ def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tupl
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """Yield lines on steps that took more than those before, on what was refused, and on who says
-    what would help."""
+    """Yield lines on steps that rose above those before, on refused requests, and on who gives
+    advice."""
     for device in report.devices:
         for rise in device.rises[:LARGEST]:
             yield _rise(rise, unit)
@@ -231,7 +231,7 @@ def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
 
 
 def _rise(rise: "StepRise", unit: str | None) -> str:
-    """Say in a line why a step rose: "step 2 peaks 8.00 GiB above those before: optimizer state
+    """Return a line on why a step rose: "step 2 peaks 8.00 GiB above those before: optimizer state
     +8.00 GiB (train.py:8)"."""
     sums: Counter[tuple[str, str]] = Counter()
     for c in rise.because:
@@ -245,7 +245,7 @@ def _rise(rise: "StepRise", unit: str | None) -> str:
 
 
 def span(interval: Bytes, unit: str | None) -> str:
-    """Return one size where it is exact, else the expected one and its bounds."""
+    """Return one size if it is exact, else the expected one and its bounds."""
     text = size(interval.expected, unit)
     if interval.exact:
         return text

@@ -30,15 +30,14 @@ from weighbridge_lab.trace.unseen import bounds, untrained
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
 Ending = Literal["finished", "exit", "exception", "interrupted", "time is up", "out of memory"]
 STOPPED = ("interrupted", "time is up")
-SETTLED = 4  # steps without a new peak: enough to say what a run takes that was stopped
+SETTLED = 4  # steps without a new peak: enough to know the needs of a run that was stopped
 
 
 @frozen_record
 class TracedProgram:
     """A program that ran, and how it ended. `error` is the exception's last line, `place` the
-    script's line that it came from. A program that the card was too small for may have `went_on` as
-    if it were larger: to which end. One that was stopped had gone through so many whole steps since
-    its peak: `settled`."""
+    script's line that raised it. If the card was too small, it may have `went_on` as on a larger
+    one, to that end. `settled` is the number of whole steps after its peak, if it was stopped."""
 
     script: str
     function: str | None = None
@@ -49,13 +48,13 @@ class TracedProgram:
     place: str = ""  # train.py:31
     went_on: Ending | None = None
     settled: int = 0
-    advice: str = ""  # what goes on, where it stopped
-    loss: str = ""  # of a net without a script
+    advice: str = ""  # how to go on, if it stopped
+    loss: str = ""  # which was taken of a net without a script
 
     @property
     def ended(self) -> bool:
-        """Tell whether its course came to its own end, on this card or a larger one, or was stopped
-        when its peak was still."""
+        """Return whether the program came to its own end, on this card or a larger one, or was
+        stopped after its peak had settled."""
         ending = self.went_on or self.ending
         through = ending == "finished" or (ending == "exit" and not self.exit_code)
         return through or self.settled >= SETTLED
@@ -96,13 +95,13 @@ class Refusal:
     reserved: int
     roles: Mapping[str, int]
     tensors: tuple[Tensors, ...]
-    driver: Bytes  # what the driver would have shown with it
+    driver: Bytes  # the driver level if it had been granted
     place: str = ""  # the script's line
 
 
 @frozen_record
 class DeviceTrace:
-    """One card of a trace. `driver` adds the context to the peak of what was reserved, and the
+    """One card of a trace. `driver` is the peak of reserved memory plus the context, with the
     margin of published programs."""
 
     index: int
@@ -114,12 +113,12 @@ class DeviceTrace:
     left: int  # allocated at the end
     refusals: tuple[Refusal, ...]
     rises: tuple[StepRise, ...] = ()
-    processes: int = 1  # that use the card as this one does: `driver` is their sum
+    processes: int = 1  # processes with the same use of the card: `driver` is their sum
 
 
 @frozen_record
 class Gpu:
-    """The card that stood in. `limited` is false where its memory had no end."""
+    """The fake card. `limited` is false if its memory has no end."""
 
     id: str
     name: str
@@ -143,14 +142,14 @@ class TraceReport:
     program: TracedProgram
     gpu: Gpu
     torch_version: str  # the one that ran
-    rules: str  # of which version workspaces, allocator and kernels are
+    rules: str  # version whose workspaces, allocator and kernels apply
     devices: tuple[DeviceTrace, ...]
     alloc_conf: str = ""
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
     looks: tuple[ValueQuestion, ...] = ()
-    at_most: tuple[str, ...] = ()  # where a size is the most that it can be: train.py:31
-    compiled: Bytes | None = None  # from the least that it takes to what eager code took for it
+    at_most: tuple[str, ...] = ()  # places where a size is an upper bound: train.py:31
+    compiled: Bytes | None = None  # from its lower bound to what eager code took
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
     advice: TrainingAdvice | None = None
@@ -162,13 +161,13 @@ class TraceReport:
 
     @property
     def open(self) -> bool:
-        """Tell whether code that trains more never ran, so that nobody can say that it fits."""
+        """Return whether code that trains more never ran, so that nobody can say that it fits."""
         known = self.verdict is None or self.verdict.fits == "unknown"
         return known and bool(untrained(self.loops))
 
     @property
     def used(self) -> bool:
-        """Tell whether anything was put on a card."""
+        """Return whether anything was put on a card."""
         return any(d.allocations or d.refusals for d in self.devices)
 
     @property
@@ -178,8 +177,8 @@ class TraceReport:
 
     @property
     def peak(self) -> Bytes:
-        """Return the driver-level peak of the fullest device; where a refusal ended the run, with
-        what it asked for."""
+        """Return the driver-level peak of the fullest device; if a refusal ended the run, with the
+        refused request."""
         return needed(self.devices, self.program)
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,8 +200,8 @@ class TraceReport:
 def device(
     index: int, tape: Tape, context: Bytes = CONTEXT, *, measured: bool = True
 ) -> DeviceTrace:
-    """Report one tape. Phases are in the order of their first allocation. `context` is what the
-    process has outside the allocator: Card.outside; `measured` is workspaces.is_measured."""
+    """Return the record of one tape. Phases are in the order of their first allocation. `context`
+    is what a process has outside the allocator; `measured` is workspaces.is_measured."""
     convolving = convolves(tape)
     like = levels.runs(convolves=convolving)
     allocated, reserved = tries.peaks(tape)
@@ -222,7 +221,7 @@ def device(
 
 
 def convolves(tape: Tape) -> bool:
-    """Tell whether more than one module convolves; a single one may only cut out patches."""
+    """Return whether more than one module convolves; a single one may only cut out patches."""
     return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
 
 
@@ -303,8 +302,8 @@ def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
 
 
 def phases(tape: Tape) -> Iterable[PhasePeak]:
-    """Yield the peaks while each phase ran. What is released between two belongs to neither's
-    peak."""
+    """Yield the peaks of each phase while it ran. What is released between two phases belongs to
+    neither's peak."""
     most: dict[str, tuple[int, int]] = {}
     for event, reserved in tries.events(tape):
         signed, allocated = tape.events[event], tape.levels[event]
@@ -340,11 +339,10 @@ def verdict(  # noqa: PLR0913  what bounds an answer
     *,
     compiled: Bytes | None = None,
 ) -> TraceVerdict:
-    """Say whether a program fits on a card of limited memory. Of a course that did not end, or of
-    which code that trains more never ran, it can only be said that it does not, of one that never
-    used the card nothing, and of one whose sizes are the most that they can be (`at_most`), or
-    whose eager code ran in place of `compiled`, only that it does; but where the least of that does
-    not fit."""
+    """Return whether a program fits on a card of limited memory. If its course did not end, or code
+    that trains more never ran, it can only be no; if it never used the card, unknown. If sizes are
+    upper bounds (`at_most`), or eager code ran in place of `compiled`, it can only be yes, unless
+    the lower bound of that does not fit."""
     most = needed(devices, program)
     used = any(d.allocations or d.refusals for d in devices)
     whole = used and program.ended and program.ending != "out of memory" and not untrained(loops)
@@ -365,7 +363,7 @@ def verdict(  # noqa: PLR0913  what bounds an answer
 
 
 def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
-    """Return what can be said of a need that is the least, or the most, that it can be."""
+    """Return the answer for a need that is only a lower (`least`) or an upper bound (`most`)."""
     return "unknown" if (least and answer == "yes") or (most and answer == "no") else answer
 
 
@@ -375,7 +373,7 @@ NOTHING = "the script put nothing on the card"
 
 
 def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
-    """Say how the course ended; "" where it ended as a script should."""
+    """Return how the course ended; "" if it ended as a script should."""
     refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
     reason = ""
     if program.ending == "out of memory" and last is not None:
@@ -395,7 +393,7 @@ def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
 
 
 def stopped(program: TracedProgram) -> str:
-    """Say what ended a program: "ValueError: no data, at train.py:31"."""
+    """Return what ended a program: "ValueError: no data, at train.py:31"."""
     ending = program.went_on or program.ending
     error: str = ending if ending in STOPPED else program.error
     if ending == "exit":
@@ -409,6 +407,6 @@ def _compared(most: Bytes, usable: Bytes) -> str:
 
 
 def where(phase: str, module: str, op: str) -> str:
-    """Say where something happened: "backward of model.layers.3.mlp (aten.mm.default)"."""
+    """Return where something happened: "backward of model.layers.3.mlp (aten.mm.default)"."""
     place = f"{phase} of {module}" if module else phase
     return f"{place} ({op})" if op else place

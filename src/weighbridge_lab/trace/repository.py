@@ -1,6 +1,5 @@
-"""A repository, read: what its README starts, what of that is not here, and the memory that its
-authors state. Nothing of it is run. Torch-free.
-"""
+"""A repository as it is read: what its README starts, which parts of that are missing, and the
+memory that its authors state. Nothing of it is run. Torch-free."""
 
 import ast
 import os
@@ -20,7 +19,7 @@ from weighbridge_lab.trace.shell_lines import SCRIPTS, ShellCommand, commands
 
 SCHEMA = "weighbridge.trace-repository/1"
 LONGEST = 1 << 20  # bytes of a file that is read
-MOST = 12  # commands, and statements, that are told
+MOST = 12  # commands, and statements, that are listed
 READ = 400  # commands that are looked at
 MAKEFILE = "Makefile"
 DEEP = 200  # modules of the repository that are followed for their imports
@@ -30,7 +29,7 @@ PATHLIKE = re.compile(r"[\w./-]+/[\w./-]+|[\w-]+\.(?:ya?ml|json|toml|pth?|ckpt|s
 
 
 class StartCommand(NamedTuple):
-    """A command of a README: its place and words, packages and files of it that are not here."""
+    """A command of a README: its place and words, and the packages and files that it misses."""
 
     place: str
     words: tuple[str, ...]
@@ -39,7 +38,7 @@ class StartCommand(NamedTuple):
 
     @property
     def trace(self) -> str:
-        """Return the line that traces it."""
+        """Return the command line that traces it."""
         stub = f"--stub {','.join(self.packages)} " if self.packages else ""
         return f"weighbridge trace --gpu NAME {stub}{shlex.join(self.words)}"
 
@@ -48,11 +47,11 @@ class Repository(NamedTuple):
     folder: str
     starts: tuple[StartCommand, ...]  # the first MOST
     stated: tuple[tuple[str, str], ...]  # place and line
-    total: int = 0  # of all commands
+    total: int = 0  # number of all commands
 
     @property
     def example(self) -> str:
-        """Return a program that lies in it, a notebook or a script; else train.py."""
+        """Return a program in the folder, a notebook or a script; else train.py."""
         inside = sorted(path for path in Path(self.folder).iterdir() if path.suffix in SCRIPTS)
         return str(min(inside, key=_rank, default=Path(self.folder) / "train.py"))
 
@@ -69,7 +68,7 @@ class Repository(NamedTuple):
 
 
 def _rank(path: Path) -> tuple[bool, bool]:
-    """Order programs: those that train first, then notebooks."""
+    """Return a sort key of programs: those that train first, then notebooks."""
     return "train" not in path.name, path.suffix != ".ipynb"
 
 
@@ -96,7 +95,7 @@ def _placed(root: Path, path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _commands(root: Path, place: str, line: str) -> Iterator[tuple[str, ShellCommand]]:
-    """Yield what a line starts of Python, with its place; of a shell's script what that starts."""
+    """Yield the Python commands in a line, with their places; for a shell script those in it."""
     for command in commands(line):
         script, rule = command.shell_script, command.rule
         path = root / command.folder / (script or MAKEFILE)
@@ -137,7 +136,7 @@ def _readmes(root: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers; those that a backslash continues as one."""
+    """Yield lines with their numbers; lines continued by a backslash are one."""
     first, parts = 0, list[str]()
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -149,7 +148,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _start(root: Path, place: str, command: ShellCommand) -> StartCommand | None:
-    """Return a command with what is not here; None where its program is not."""
+    """Return a command with its missing parts; None if its program is missing."""
     words = command.words
     script = next((word for word in words if word.endswith(SCRIPTS)), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
@@ -168,7 +167,7 @@ def _start(root: Path, place: str, command: ShellCommand) -> StartCommand | None
 
 
 def _beside(root: Path, folder: str, script: str) -> str | None:
-    """Return the path of a script from the repository's folder on; None where it is not there."""
+    """Return the path of a script relative to the repository's folder; None if it is missing."""
     for path in (root / folder / script, root / script):
         if os.path.isfile(path) and _is_below(root, path):  # also of a name that none can have
             return str(path.relative_to(root))
@@ -183,7 +182,7 @@ def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
 
 
 def _missing_packages(root: Path, script: Path) -> set[str]:
-    """Return packages that a script and the repository's own modules import, which are not here."""
+    """Return missing packages that a script and the repository's own modules import."""
     waiting, seen, missing = [script], set[Path](), set[str]()
     while waiting and len(seen) < DEEP:
         path = waiting.pop()
@@ -211,8 +210,8 @@ def _inside(root: Path, folder: Path, name: str) -> Path | None:
 
 
 def _is_own(root: Path, folder: Path, package: str) -> bool:
-    """Tell whether a folder between the script's and the repository's has the name, as a file or a
-    folder, with an `__init__.py` or without."""
+    """Return whether a folder between the script's and the repository's contains the package, as a
+    file or a folder, with or without `__init__.py`."""
     above = [one for one in folder.parents if one == root or root in one.parents]
     bases = (folder, *above, root, root / "src")
     return any((base / package).is_dir() or (base / f"{package}.py").is_file() for base in bases)
@@ -228,7 +227,7 @@ def _absent(package: str) -> bool:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Yield the modules that a file imports at its top, unless it would do without them."""
+    """Yield the modules that a file imports at its top level, outside of try and if."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
-    """Draw a trace as one screen of sections."""
+    """Return a trace as one screen of sections."""
     words = words_in(lang)
     gpu = report.gpu.name if report.gpu.count == 1 else f"{report.gpu.count} x {report.gpu.name}"
     program = " ".join((report.program.script, *report.program.arguments))
@@ -52,7 +52,7 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
-    """Say which cards have room, which loss was taken of a net, and which loops were left early."""
+    """Return lines on cards with room, the loss taken of a net, and loops that were left early."""
     known = report.used and report.cards
     left_lines = [on_cards(report.cards, report.gpu.name, words)] if known else []
     left_lines = [line for line in left_lines if line]
@@ -65,8 +65,8 @@ def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
 
 
 def on_cards(judged: "Sequence[CardClass]", traced: str, words: Words) -> str:
-    """Say in a line which cards of the catalogue have room for it, by their sizes, and which answer
-    of a size is the traced card's alone; "" where nothing is known of any size."""
+    """Return a line on which cards of the catalogue have room for it, by their sizes. It names the
+    size of which only the traced card's answer is known; "" if nothing is known of any size."""
     from weighbridge_lab.trace.cards import spans
 
     span = spans(judged)
@@ -90,8 +90,8 @@ def _why(loop: "LeftLoop") -> str:
 
 
 def _figures(report: "TraceReport") -> str:
-    """Return the key of the sentence that has the two sizes: what a whole course needs, or what a
-    part of one took."""
+    """Return the key of the sentence with the two sizes: what a whole course needs, or what a part
+    of one took."""
     if not report.used:
         return "figures.unused"
     if report.program.ended:
@@ -107,24 +107,24 @@ def _shared(report: "TraceReport", words: Words) -> tuple[str, ...]:
 
 
 def _bounded(report: "TraceReport") -> bool:
-    """Tell whether the least is known that compiled code takes."""
+    """Return whether a lower bound of what compiled code takes is known."""
     return report.compiled is not None and report.compiled.low > 0
 
 
 def _ends(report: "TraceReport", unit: str | None) -> tuple[str, str]:
-    """Return the least and the most that code takes which is compiled."""
+    """Return the lower and the upper bound of what compiled code takes, as text."""
     interval = report.compiled or report.peak
     scale = sizes(interval.expected, unit)
     return scale.of(interval.low), scale.of(interval.high)
 
 
 def why(report: "TraceReport", words: Words) -> str:
-    """Say how the course ended, where that is not the end of the script, and what bounds it."""
+    """Return how the course ended, if not at the end of the script, and what bounds it."""
     return printable("; ".join((*_reasons(report, words), *_shared(report, words))))
 
 
 def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
-    """Yield the cause and what goes on first, where it stopped; then what bounds the sizes."""
+    """Yield the cause and how to go on first, if it stopped; then what bounds the sizes."""
     yield from _endings(report, words)
     last, ended = report.refusal, report.program.ending
     if not report.used and report.program.ended and not report.program.advice:
@@ -142,7 +142,7 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
 
 
 def _unseen(report: "TraceReport", words: Words) -> Iterator[str]:
-    """Yield what an answer rests on that left loops early: later batches, lines that never ran."""
+    """Yield what is assumed if loops were left early: later batches, lines that never ran."""
     from weighbridge_lab.trace.unseen import later, untrained
 
     trains = untrained(report.loops)
@@ -170,14 +170,14 @@ def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
 
 
 def _stopped(program: "TracedProgram", place: str, words: Words) -> Iterator[str]:
-    """Say at which line a program stopped, and by which error."""
+    """Yield at which line a program stopped, and by which error."""
     ending = program.went_on or program.ending
     if ending != "out of memory":
         error = "" if program.went_on else program.error
         yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
 
 
-LOOPS = 3  # that are named
+LOOPS = 3  # that are listed
 FEW = 6  # sizes of cards that are listed
 PLACES = 3
 ENDINGS = {
@@ -196,7 +196,7 @@ def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:
 
 
 def _margin(report: "TraceReport", words: Words, unit: str | None) -> str:
-    """Say what is left, or lacking; "" where a part of the course alone is known."""
+    """Return the margin, spare or lacking; "" if only a part of the course is known."""
     verdict = report.verdict
     if verdict is None or not report.used or not report.program.ended:
         return ""
@@ -228,8 +228,8 @@ def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
 
 
 def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
-    """Return (key, name, bytes) of what was allocated by role, of what the allocator held beside
-    it, and of the context: at most MOST."""
+    """Return (key, name, bytes) of allocated memory by role, of what the allocator holds besides,
+    and of the context: at most MOST."""
     top = device.allocated
     parts = [(role, printable(role), n) for role, n in top.roles.items()]
     overhead = max(0, device.reserved.reserved - sum(n for _, _, n in parts))

@@ -1,6 +1,6 @@
 """Runs an unmodified script (`program`) on the fake GPU, in this process.
 
-Its exceptions are shown as Python shows them; what was recorded up to there stays.
+Its exceptions are shown as Python shows them; what was recorded before them stays.
 """
 
 import contextlib
@@ -39,9 +39,9 @@ from weighbridge_lab.trace.tape import Tape
 from weighbridge_lab.trace.unseen import on_left, untrained
 
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"
-DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
-NO_END = "1024TiB"  # of memory, then
-LONGEST = 300  # signs of an error's line
+DEFAULT_GPU = "a100-80gb"  # used for its kernels if the user names no card
+NO_END = "1024TiB"  # of memory in that case
+LONGEST = 300  # characters of an error's line
 ALL = -1  # rounds
 INTERRUPTED = 130  # 128 + SIGINT
 TIME_UP = 124  # as of timeout(1)
@@ -49,27 +49,27 @@ TIME_UP = 124  # as of timeout(1)
 
 @frozen_record
 class FakeGpuSettings:
-    """The card that stands in: the arguments of FakeGPU as a command line has them."""
+    """The fake card: the arguments of FakeGPU as a command line has them."""
 
     gpu: str | None = None
     gpu_memory: str | None = None
     torch_version: str | None = None
     alloc_conf: str | None = None
     history: bool = False  # what a snapshot needs
-    processes: int | None = None  # a launcher's, on each of `nodes`; -1 is one for each card
+    processes: int | None = None  # of a launcher, on each of `nodes`; -1 is one per card
     nodes: int = 1
     node: int = 0
-    world_size: int | None = None  # said by itself
+    world_size: int | None = None  # set by the user
     rank: int | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
-    assume: Mapping[str, float] = field(default_factory=dict)  # of values
+    variables: Mapping[str, str] = field(default_factory=dict)  # environment variables
+    assume: Mapping[str, float] = field(default_factory=dict)  # name or place -> value
     steps: int | None = ALL  # rounds of loops that train; None: until they are alike
     seconds: float | None = None  # that it may run
     host_memory: int | None = None  # bytes that it may have of the machine
-    notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
+    notes: tuple[str, ...] = ()  # what we do not know in a launcher's line
     network: bool = False
-    stubs: tuple[str, ...] = ()  # packages that are not here
-    sample: tuple[Input, ...] = ()  # of data sets that are not here
+    stubs: tuple[str, ...] = ()  # packages that are missing
+    sample: tuple[Input, ...] = ()  # of data sets that are missing
     second: Callable[[], Sequence[int]] | None = None  # cards that the second process uses
 
 
@@ -109,8 +109,8 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
 
 
 def _stopped(ran: TracedProgram, rang: tuple[BaseException, str] | None) -> TracedProgram:
-    """Note that a program was stopped from outside, also where it swallowed that, and left by a way
-    of its own."""
+    """Note that a program was stopped from outside, even if it swallowed that and ended in its own
+    way."""
     if rang is None or ran.ending in (*STOPPED, "out of memory"):
         return ran
     error, place = rang
@@ -118,7 +118,7 @@ def _stopped(ran: TracedProgram, rang: tuple[BaseException, str] | None) -> Trac
 
 
 def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
-    """Add to how a program ended how still its peak was, or how a net runs that it only defines."""
+    """Add how long a program's peak was settled, or how to run a net that it only defines."""
     from weighbridge_lab.trace.advice import of_unused
 
     if ran.ending in STOPPED:
@@ -128,7 +128,7 @@ def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) ->
 
 
 def simulated(card: FakeGpuSettings) -> Any:
-    """Make the FakeGPU of settings; where they name neither a card nor a size, without an end."""
+    """Return the FakeGPU of settings, with endless memory unless they name a card or a size."""
     from weighbridge_lab.trace.gpu import FakeGPU
 
     return FakeGPU(
@@ -144,7 +144,7 @@ def simulated(card: FakeGpuSettings) -> Any:
 
 @contextlib.contextmanager
 def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
-    """Keep a script to itself, with stand-ins for what is not on this machine."""
+    """Isolate a script, with stand-ins for what is not on this machine."""
     from weighbridge_lab.trace.keeping.audit import heard
     from weighbridge_lab.trace.patches import arriving, each_once, patched
     from weighbridge_lab.trace.patches.missing import MissingData
@@ -164,7 +164,7 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
 
 
 def _limited(card: FakeGpuSettings) -> bool:
-    """Tell whether the card's memory has an end."""
+    """Return whether the card's memory has an end."""
     return card.gpu is not None or card.gpu_memory is not None
 
 
@@ -215,8 +215,8 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
-    """Make the answer whether a run goes on after a request that did not fit: where the program
-    itself would not catch the error, its course after it is what a larger card would see."""
+    """Return a function that decides whether a run goes on after a refused request. If the program
+    would not catch the error, its further course is what a larger card would see."""
     import torch
 
     def goes_on(report: OutOfMemory) -> bool:
@@ -230,8 +230,8 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
 
 
 def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
-    """Note that a program ran out of memory: its card was too small, however it went on; or it
-    caught the error, and what was refused never went through, however it ended."""
+    """Note that a program ran out of memory. Its card was too small, however it went on; or it
+    caught the error, and the refused request was never granted, however it ended."""
     unserved = [tape for tape in tapes if tape.refused and not tape.recovered]
     if not unserved or ran.ending == "out of memory":
         return ran
@@ -274,8 +274,8 @@ def _run(
 
 
 def _child_left(error: BaseException) -> None:
-    """Let a copy of this process, which the script made (os.fork), end as Python would end it: the
-    report is its parent's."""
+    """End a copy of this process, which the script made (os.fork), as Python would: the report is
+    its parent's."""
     code = _status(error) if isinstance(error, SystemExit) else bool(_shown(error))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -283,12 +283,12 @@ def _child_left(error: BaseException) -> None:
 
 
 def _is_ours(request: Request) -> bool:
-    """Tell whether our errors are about what was named: a net, or a notebook."""
+    """Return whether our errors are about what the user named: a net, or a notebook."""
     return request.then is not None or request.script.endswith(notebooks.SUFFIX)
 
 
 def _ended_by(error: BaseException, card: str) -> dict[str, Any]:
-    """Return how a program ended that raised: fields of TracedProgram."""
+    """Return how a program that raised ended: fields of TracedProgram."""
     from weighbridge_lab.trace.advice import advice
     from weighbridge_lab.trace.stopping import TimeUpError
 
@@ -316,7 +316,7 @@ def _status(end: SystemExit) -> int:
 
 
 def _shown(error: BaseException) -> str:
-    """Show an error as Python does, without our own frames. Return its last line."""
+    """Print an error as Python does, without our own frames. Return its last line."""
     from weighbridge_lab.trace import refusals
 
     for one in places.causes(error):
@@ -333,7 +333,7 @@ def _shown(error: BaseException) -> str:
 
 
 def _is_oom(error: BaseException | None) -> bool:
-    """Tell whether memory ran out, also where a library raised its own error because of it."""
+    """Return whether memory ran out, even if a library raised its own error because of it."""
     import torch
 
     while error is not None:
@@ -344,7 +344,7 @@ def _is_oom(error: BaseException | None) -> bool:
 
 
 def _devices(gpu: Any, shared: int, *, later_rounds: bool) -> tuple[DeviceTrace, ...]:
-    """Report the devices that were used, or the process's own; `shared` processes use each."""
+    """Return the devices that were used, or the process's own; `shared` processes use each."""
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(map(gpu.device, used))
     more = levels.LATER if later_rounds else 0  # of what rounds take that were left
@@ -358,7 +358,7 @@ def report_of(
     loops: tuple[LeftLoop, ...] = (),
     shared: int = 1,
 ) -> TraceReport:
-    """Report a program that ran on a FakeGPU."""
+    """Return the report of a program that ran on a FakeGPU."""
     import torch
 
     ran, limited = _refused(ran, gpu.tapes), _limited(card)

@@ -1,18 +1,18 @@
-"""Values of fake tensors that are known: each such tensor has a shadow, the real tensor.
+"""Known values of fake tensors: each such tensor has a shadow, the real tensor.
 
-Tensors of integers and truth values have one, and numbers on the host that a program drew or read:
-what is large only while ROOM bytes of such are known at once, as a program's own host would have
-them. Of few numbers it is so on the device, too. A tensor that has one value everywhere keeps that,
-expanded, at any size:
+Tensors of integers and booleans have one, and numbers on the host that a program drew or read:
+large ones only while at most ROOM bytes of them are known at once, as a program's own host would
+have them. Small float tensors have one on the device, too. A tensor that has one value everywhere
+keeps that, expanded, at any size:
 
-made       zeros, ones, full and their like
-carried    by views, casts and copies
-computed   by operations element by element, where all that goes in is so
-finite     are all values that are not known: x == x, and x is not infinite
-valid      is what a distribution checks of its arguments and samples: what is not known is taken
-           to lie in its support (torch/distributions/distribution.py, which asks _is_all_true)
-agreed     where numbers that are not known are compared with >= or <=, all of them are so, and
-           nobody asks for less: a program checks that all boxes are right, or that none is wrong
+    made       zeros, ones, full and their like
+    carried    by views, casts and copies
+    computed   by elementwise operations, if all their inputs are such
+    finite     are all unknown values: x == x, and x is not infinite
+    valid      is what a distribution checks of its arguments and samples: unknown values are taken
+               to lie in its support (torch/distributions/distribution.py, which asks _is_all_true)
+    agreed     if unknown numbers are compared with >= or <=, it holds for all of them, and nobody
+               asks for less: a program checks that all boxes are right, or that none is wrong
 """
 
 import math
@@ -26,13 +26,13 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
 Args = tuple[Any, ...]
-SMALL = 1 << 17  # elements of a shadow that is not counted
-FEW = 1 << 12  # where they are no integers: schedules, widths of layers
+SMALL = 1 << 17  # elements of a shadow that is not counted in ROOM
+FEW = 1 << 12  # the same for floats: schedules, widths of layers
 DEVICE = 1 << 22  # integers on the device: edges of a graph, not masks of long attention
 HOST = 1 << 20  # numbers on the host: a table of data, not the weights of a layer
-ROOM = 256 << 20  # bytes of all that are counted
+ROOM = 256 << 20  # bytes of all counted shadows
 WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
-LARGE = 1 << 25  # elements up to which what follows from all of them is computed
+LARGE = 1 << 25  # elements up to which a result that depends on all of them is computed
 
 KEPT: Any = vars(torch.Tensor)["__dict__"]
 
@@ -58,19 +58,19 @@ MADE: dict[str, Callable[[Args], Any]] = {
 
 
 def aside(tensor: torch.Tensor) -> dict[str, Any]:
-    """Return what torch and we keep with a tensor, whatever its class shows as its `__dict__`."""
+    """Return what torch and we keep on a tensor, whatever its class shows as its `__dict__`."""
     attributes: dict[str, Any] = KEPT.__get__(tensor)
     return attributes
 
 
 def extent(tensor: torch.Tensor) -> int:
-    """Count the elements from a tensor's first to its last."""
+    """Return the number of elements from a tensor's first to its last."""
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     return 1 + sum((size - 1) * step for size, step in steps) if tensor.numel() else 0
 
 
 def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the values of a tensor; None where they are not known."""
+    """Return the values of a tensor; None if they are not known."""
     if not isinstance(tensor, FakeTensor):
         return tensor if tensor.device.type == "cpu" and tensor.numel() <= LARGE else None
     if tensor.constant is not None:
@@ -82,13 +82,13 @@ def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
-    """Give a tensor its shadow, if there is room for one as large."""
+    """Give a tensor its shadow, if there is room for it."""
     if isinstance(tensor, FakeTensor) and ROOMY.takes(known):
         aside(tensor)["shadow"] = known
 
 
 class ShadowRoom:
-    """Bytes of large shadows that are known at once. `over` says that some were too large."""
+    """The room for large shadows. `over` says that some were too large."""
 
     def __init__(self) -> None:
         self.free, self.over = ROOM, False
@@ -115,7 +115,7 @@ ROOMY = ShadowRoom()
 
 
 def lost(tensor: torch.Tensor) -> None:
-    """Note that a tensor was written with unknown values: so were all that share its shadow's
+    """Note that a tensor was written with unknown values, and so all that share its shadow's
     storage."""
     known = aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
     if known is not None:
@@ -123,7 +123,7 @@ def lost(tensor: torch.Tensor) -> None:
 
 
 def small(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor of this size and kind gets a shadow wherever it is."""
+    """Return whether a tensor of this size and kind gets a shadow wherever it is."""
     count = tensor.numel()
     if tensor.layout is not torch.strided:
         return False
@@ -135,18 +135,18 @@ def small(tensor: torch.Tensor) -> bool:
 
 
 def on_host(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is a table of data on the host."""
+    """Return whether a tensor is a table of data on the host."""
     plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
     return bool(plain and tensor.numel() <= HOST)
 
 
 def is_uniform(known: torch.Tensor) -> bool:
-    """Tell whether a shadow is one value, expanded: it must not be written to, but as a whole."""
+    """Return whether a shadow is one value, expanded: it may only be written as a whole."""
     return known.dim() > 0 and not any(known.stride())
 
 
 def uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
-    """Return the shadow of `out`, which `func` made of `args`; None where it may have several
+    """Return the shadow of `out`, which `func` made of `args`; None if it may have several
     values."""
     name = func.overloadpacket.__name__
     with unset_fake_temporarily():
@@ -184,7 +184,7 @@ def _pointwise(func: Any, args: Args, _: torch.Tensor) -> torch.Tensor | None:
 
 
 def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
-    """Return what a comparison says of values that are neither infinite nor not numbers."""
+    """Return what a comparison gives for values that are neither infinite nor NaN, else None."""
     if name in ("isnan", "isinf", "isfinite"):
         return name == "isfinite"
     first, second = args[0], args[1] if len(args) > 1 else None
@@ -196,13 +196,12 @@ def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
     return None
 
 
-# What decides alone, whatever the other side is: how generation learns that it is at its end
+# Operand that decides alone, whatever the other is: how generation learns that it is at its end
 ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
 
 
 def absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
-    """Return the value of a logical operation that one known side decides alone; None where it does
-    not."""
+    """Return the result of a logical operation that one known operand decides alone; else None."""
     for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
         if known is not None and known.dtype == torch.bool:
             with unset_fake_temporarily():
@@ -213,7 +212,7 @@ def absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
 
 
 def _agreed(name: str, args: Args) -> bool:
-    """Tell whether `name` compares numbers that are not known, or goes on with what such gave."""
+    """Return whether `name` compares unknown numbers, or continues such a comparison."""
     if name not in AGREEING:
         return False
     tensors = [tensor for tensor in args if isinstance(tensor, torch.Tensor)]
@@ -223,7 +222,7 @@ def _agreed(name: str, args: Args) -> bool:
 
 
 def _single(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the one value of a tensor, as a view of its shadow."""
+    """Return the one value of a tensor, as a view of its shadow; None if it has several."""
     known = shadow(tensor)
     if known is None or not (is_uniform(known) or known.dim() == 0):
         return None

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.records import NamedTuple
 
-LONGEST = 4096  # signs of a line
+LONGEST = 4096  # characters of a line
 SETS = re.compile(r"[A-Za-z_]\w*=\S*")
 PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -26,31 +26,31 @@ WORDS_OF_LOOPS = ("do", "then", "else", "time", "exec", "nohup", "sudo", "env", 
 RUNNERS = ("uv", "poetry", "pipenv", "pdm", "hatch", "rye", "pixi", "conda")  # with run
 VALUED = ("-n", "--name", "-p", "--prefix", "--extra", "--with", "--group", "--python", "-e")
 SHELLS = ("bash", "sh", "zsh", "source", ".")
-OTHERS = ("pip", "venv", "build", "pytest", "unittest", "http.server", "ipykernel")  # of -m
+OTHERS = ("pip", "venv", "build", "pytest", "unittest", "http.server", "ipykernel")  # after -m
 SCRIPTS = (".py", ".ipynb")
 
 
 class ShellCommand(NamedTuple):
-    """A command: the folder that it is started in, and its words; or a script of the shell."""
+    """A command: the folder that it is started in, and its words; or a shell script."""
 
     folder: str
     words: tuple[str, ...]
 
     @property
     def shell_script(self) -> str:
-        """Return the script of a shell that is started; "" of Python."""
+        """Return the shell script that is started; "" for Python."""
         first, *others = self.words
         named = others[0] if first in SHELLS and others else first
         return named if named.endswith(".sh") else ""
 
     @property
     def rule(self) -> str:
-        """Return the rule of a Makefile that is run; "" of none."""
+        """Return the Makefile rule that is run; "" without one."""
         return self.words[1] if self.words[0] == "make" and len(self.words) > 1 else ""
 
 
 def commands(line: str) -> Iterator[ShellCommand]:
-    """Yield what a line starts of Python, or of shell scripts."""
+    """Yield the commands in a line that start Python or shell scripts."""
     if len(line) > LONGEST:
         return
     inline = INLINE.findall(line)
@@ -69,7 +69,7 @@ def _of_line(text: str) -> Iterator[ShellCommand]:
 
 
 def _parted(text: str) -> Iterator[tuple[str, ...]]:
-    """Yield the commands of a line by their words, without what they redirect."""
+    """Yield the commands of a line as words, without redirections."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>")
     lexer.whitespace_split = True
     words: list[str] = []
@@ -86,7 +86,7 @@ def _parted(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _bare(words: Sequence[str]) -> tuple[str, ...]:
-    """Return a command without variables, runners of environments, and where its output goes."""
+    """Return a command without variables, runners of environments, and redirected output."""
     cut = next((i for i, word in enumerate(words) if set(word) & set("<>")), len(words))
     left = list(words[:cut])
     while cut < len(words) and left and left[-1].isdigit():  # 2> of a file
@@ -108,7 +108,7 @@ def _bare(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _starts(words: Sequence[str]) -> bool:
-    """Tell whether a command starts a program of the repository."""
+    """Return whether a command starts a program of the repository."""
     first, *others = words
     command = ShellCommand("", tuple(words))
     if command.shell_script or command.rule:
@@ -124,7 +124,7 @@ def _starts(words: Sequence[str]) -> bool:
 
 
 def _launched(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the line that trace reads: deepspeed's launcher as torchrun."""
+    """Return the line that trace reads: with torchrun in place of deepspeed's launcher."""
     if words[0] != "deepspeed":
         return words
     script = next(i for i, word in enumerate(words) if word.endswith(SCRIPTS) or word == "-m")

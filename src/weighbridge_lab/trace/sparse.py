@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 ATEN = torch.ops.aten
-SORTED = 2  # buffers of a radix sort, of keys and of values
+SORTED = 2  # buffers of a radix sort, for keys and for values
 
 
 def moved(matrix: torch.Tensor, **settings: Any) -> torch.Tensor:
-    """Copy a matrix to another device or dtype."""
+    """Return a copy of a matrix on another device or in another dtype."""
     indices = matrix._indices().to(settings.get("device") or matrix.device, copy=True)
     dtype = settings.get("dtype") or matrix.dtype
     values = matrix._values().to(indices.device, dtype, copy=True)
@@ -49,7 +49,7 @@ def product(
     *_: Any,
     **__: Any,
 ) -> torch.Tensor:
-    """Multiply a sparse matrix with a dense one, and add."""
+    """Return a sparse matrix times a dense one, plus `added`."""
     rows, count = matrix.shape[0], matrix._nnz()
     out: torch.Tensor = dense.new_empty(rows, dense.shape[1])
     matrix = coalesced(matrix)
