@@ -70,7 +70,7 @@ def multiplied(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
 
 
 def transposed(matrix: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Transpose a copy of a matrix, whose coordinates are in order no longer."""
+    """Return a transposed copy of a matrix, whose coordinates are no longer sorted."""
     indices = matrix._indices().flip(0)
     values = matrix._values().clone()
     return _like(matrix, indices, values, coalesced=False, shape=matrix.shape[::-1])
@@ -104,8 +104,8 @@ RULES: dict[Any, Callable[..., torch.Tensor]] = {
 
 
 def rule(func: Any, args: tuple[Any, ...]) -> Callable[..., torch.Tensor] | None:
-    """Return what an operation does with sparse matrices; None where no matrix of it is one, or
-    nobody knows."""
+    """Return the rule of an operation with a sparse matrix; None without one, or if it has no
+    rule."""
     known = RULES.get(func)
     if known is None or not any(isinstance(one, torch.Tensor) and one.is_sparse for one in args):
         return None

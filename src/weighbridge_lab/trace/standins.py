@@ -48,16 +48,16 @@ from weighbridge_lab.trace.recorder import Recorder
 DEFAULT = torch._C.DispatchKey.CompositeExplicitAutograd
 NAMESPACE = "bitsandbytes"
 CUDA = "bitsandbytes.backends.cuda.ops"
-# Functions of C by the gradient's dtype, until optimizers were operations of torch as well
+# C functions by the gradient's dtype, before optimizers were operations of torch
 TABLES = {"str2optimizer32bit", "str2optimizer8bit", "str2optimizer8bit_blockwise"}
 LOG2E = math.log2(math.e)
 CLEARED = 256 * MIB  # testing.do_bench, backends/nvidia/driver.py get_empty_cache_for_benchmark
-REGISTERS = 65536  # of a multiprocessor, in all capabilities
+REGISTERS = 65536  # registers of a multiprocessor, in all capabilities
 WARP = 32
 
 
 def standins(recorder: Recorder) -> dict[str, Patches]:
-    """Return what is replaced in each module, for when it arrives."""
+    """Return the patches of each module, for when it is imported."""
     return {**bitsandbytes(recorder), **flex(), **triton()}
 
 
@@ -75,7 +75,7 @@ def bitsandbytes(recorder: Recorder) -> dict[str, Patches]:
         yield Patch(functional, "get_ptr", lambda _: None)
         yield Patch(functional, "get_paged", paged)
         yield Patch(functional, "create_dynamic_map", _computed(functional.create_dynamic_map))
-        yield Patch(functional, "name2qmap", {})  # keeps a code on the device from its first use on
+        yield Patch(functional, "name2qmap", {})  # keeps a code on the device after its first use
         for holder in (functional.GlobalPageManager, functional.CUBLAS_Context):
             yield Patch(holder, "_instance", None)
         recorder.replaced.update(_kernels(module))
@@ -84,7 +84,7 @@ def bitsandbytes(recorder: Recorder) -> dict[str, Patches]:
 
 
 class Silent:
-    """A native library whose functions do nothing, and say that it went well."""
+    """A native library whose functions do nothing, and return success."""
 
     compiled_with_cuda = True
 
@@ -93,7 +93,7 @@ class Silent:
 
 
 def _computed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Let a function look at the numbers that it makes."""
+    """Return `function` so that it can read the numbers that it makes."""
 
     def computed(*args: Any, **kwargs: Any) -> torch.Tensor:
         with unset_fake_temporarily():
@@ -106,14 +106,14 @@ SILENT = (Silent().any,) * 3
 
 
 def paged(*shape: int, dtype: torch.dtype = torch.float32, device: Any = None) -> Any:
-    """Stand in for functional.get_paged: a tensor on the host."""
+    """Stand in for functional.get_paged: return a tensor on the host."""
     out: Any = torch.empty(shape, dtype=dtype, device="cpu")
     out.is_paged, out.page_deviceid = True, torch.device(device).index
     return out
 
 
 def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
-    """Return what is done for each operation: the code for CUDA, else that for all devices."""
+    """Return the function of each operation: its code for CUDA, else that for all devices."""
     of_cuda = _of_cuda(module)
     kernels = {}
     for name in torch._C._dispatch_get_all_op_names():
@@ -128,7 +128,7 @@ def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
 
 
 def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
-    """Return functions from a copy of the module, which remembers things of a card and is not
+    """Return functions from a copy of the module, which caches facts of a card and is not
     registered."""
     functions: dict[str, Callable[..., Any]] = {}
 
@@ -163,7 +163,7 @@ class FlexKernel(torch.autograd.Function):  # type: ignore[misc]
         out = q.new_empty(shape)
         lse = q.new_empty(q.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.set_materialize_grads(False)  # of the logsumexp, where nobody asks for it
+        ctx.set_materialize_grads(False)  # of the logsumexp, if nobody asks for it
         return out, lse
 
     @staticmethod
@@ -215,7 +215,7 @@ def _launches(module: Any) -> Iterator[Patch]:
 
 
 def _tuning(module: Any) -> Iterator[Patch]:
-    """Patch the tuner: it runs as it is; what it finds is forgotten, as no kernel ran."""
+    """Patch the tuner: it runs as it is, but its results are dropped, as no kernel ran."""
     run = module.Autotuner.run
     caches: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -259,7 +259,7 @@ def bench(
 
 
 class TritonDriver:
-    """triton.runtime.driver.active, of the card that torch.cuda tells of."""
+    """A stand-in for triton.runtime.driver.active, for the card that torch.cuda reports."""
 
     def __init__(self) -> None:
         self.utils = SimpleNamespace(get_device_properties=_properties)

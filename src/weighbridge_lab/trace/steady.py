@@ -1,23 +1,21 @@
 """Loops that train are left once their rounds are alike: nothing new happens to memory then.
 
-A round is what runs from one head of a loop to the next. Two are alike where they ask for the same
-bytes, one request after the other, come to the same peak and leave the same behind. After ALIKE
-rounds in a row that repeat, one by one or in turns of a few (accumulated gradients, two
-optimizers), the loop ends as if it were through, and the script goes on behind it. A loop in which
-no backward runs is left alone, and so is one that hands out what it has (`yield`).
+A round is what runs from one head of a loop to the next. Two are alike if they request the same
+bytes, one after another, come to the same peak and leave the same behind. After ALIKE rounds in a
+row that repeat, one by one or in patterns of a few (accumulated gradients, two optimizers), the
+loop ends as if it were done, and the script goes on after it. A loop in which no backward runs is
+not touched, nor is a generator's (`yield`). If rounds request the same, and differ only by when
+Python's collector frees cycles, their peak has to be settled for MOVED of them.
 
-Where rounds ask for the same, and differ by when Python's collector frees what is left in cycles,
-their peak has to be still for MOVED of them.
+If rounds differ (images of other sizes, packed lengths, occasional penalties), the loop ends when
+its peak has settled: none of the last STILL rounds that trained came higher, and none left more
+behind than an earlier round.
 
-Where rounds differ (images of other sizes, packed lengths, penalties every so often), the loop ends
-when its peak is still: none of the last STILL rounds that trained came higher, and none left more
-behind than some round before.
-
-What stands under `if step % 500 == 0` or `if epoch >= 5` comes in later rounds: before the loop is
-left, such a condition is taken to hold once; and of the numbers in `8 if step < 500 else 64` the
-other is taken once. What stands under another `if` that was never taken was not seen: the lines are
-told. Of what a `for` still has, as far as there is time, the sizes are looked at, and the largest
-batch has a round of its own (ahead.py). Torch-free.
+Code under `if step % 500 == 0` or `if epoch >= 5` comes in later rounds: before the loop is left,
+such a condition is taken to hold once; and of the numbers in `8 if step < 500 else 64` the other is
+taken once. Code under another `if` that was never taken was not seen: its lines are reported. The
+sizes of what a `for` still has are looked at, as far as there is time, and the largest batch has a
+round of its own (ahead.py). Torch-free.
 """
 
 import ast
@@ -32,36 +30,35 @@ from weighbridge_lab.trace.places import ScriptLine, is_own
 from weighbridge_lab.trace.tape import Tape
 
 ALIKE = 5  # rounds in a row
-TURNS = 64  # rounds after which the pattern repeats, at most; alike ones, where no optimizer steps
+TURNS = 64  # rounds of a pattern, at most; also alike rounds that are enough if no optimizer steps
 STILL = (
     24  # rounds that trained without a new peak; assumed: 16 to 50 find the same in what was tried
 )
-MOVED = 12  # rounds that ask for the same without a new peak; assumed: the collector of cycles has
+MOVED = 12  # rounds with the same requests without a new peak; assumed: the collector of cycles has
 # come by then, whose later generations leave little more
-REPEATS = 2  # times that a pattern of several rounds is seen
+REPEATS = 2  # times that a pattern of several rounds must be seen
 Look = tuple[Any, ...]
 
 
 @frozen_record
 class LeftLoop:
     """A loop that was left early. `untaken` are the lines of conditions under which nothing ran,
-    `training` those of them whose code trains more. `scanned`: all that it had still to go through
-    was looked at, and none of it is larger than what ran."""
+    `training` those of them whose code trains more. `scanned`: all remaining items were looked at,
+    and none is larger than those that ran."""
 
     place: str  # train.py:31
-    rounds: int  # of its first time
+    rounds: int  # of its first run
     times: int = 1
     alike: bool = True
-    still: bool = False  # its peak was; else, if its rounds differ, it had as many as --steps says
+    still: bool = False  # its peak had settled; else, if its rounds differ, --steps ended it
     untaken: tuple[str, ...] = ()
     training: tuple[str, ...] = ()
     scanned: bool = False
 
 
 class Loops:
-    """The loops of a program. `worked` counts how often backward has run, and how often an
-    optimizer has made a step. `most` rounds are enough, where somebody says so. `left` has what was
-    left."""
+    """The loops of a program. `worked` returns the runs of backward and the steps of optimizers so
+    far. `most` is the user's limit of rounds. `left` are the loops that were left."""
 
     def __init__(
         self, tapes: Sequence[Tape], worked: Callable[[], tuple[int, int]], most: int | None
@@ -70,21 +67,21 @@ class Loops:
         self.written: list[Loop] = []
         self.taken: set[tuple[str, int]] = set()
         self.left: dict[str, LeftLoop] = {}
-        self.forced: set[tuple[str, int]] = set()  # conditions that hold once, or did
+        self.forced: set[tuple[str, int]] = set()  # conditions that are made to hold once
         self._rounds: dict[int, Rounds] = {}
         self._chosen: dict[tuple[str, int], bool] = {}
 
     def course(self) -> tuple[int, ...]:
-        """Return how far the program has come: what it trained, and each device's events."""
+        """Return how far the program has come: its training, and each device's events."""
         return (*self.worked(), *(len(tape.events) for tape in self.tapes))
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
-        """Put calls of ours at the heads of the loops of a file."""
+        """Return the tree of a file with our calls at the heads of its loops."""
         marked: ast.Module = LoopMarker(self.written, path, branches=is_own(path)).visit(tree)
         return ast.fix_missing_locations(marked)
 
     def each(self, number: int, items: Iterable[Any]) -> Iterator[Any]:
-        """Return the iterator that a `for` goes through."""
+        """Return the iterator that a `for` uses."""
         return _Each(iter(items), self, number)
 
     def starts(self, number: int) -> None:
@@ -92,7 +89,7 @@ class Loops:
         self._rounds[number] = Rounds(self)
 
     def again(self, number: int, condition: Any) -> Any:
-        """Return the condition that a `while` goes by."""
+        """Return the condition that a `while` uses."""
         if not condition:
             return condition
         return False if self.enough(number, self._rounds[number]) else condition
@@ -101,12 +98,12 @@ class Loops:
         self.taken.add((self.written[number].path, line))
 
     def holds(self, number: int, line: int, condition: Any) -> Any:
-        """Return the condition that a periodic `if` goes by."""
+        """Return the condition that a periodic `if` uses."""
         branch = self.written[number].path, line
         return condition if condition or branch in self.taken else branch in self.forced
 
     def chooses(self, number: int, line: int, condition: Any) -> bool:
-        """Return the condition that a number goes by: the other way once, where that is due."""
+        """Return the condition that chooses a number: the opposite once, if that is due."""
         choice, way = (self.written[number].path, line), bool(condition)
         before = self._chosen.setdefault(choice, way)
         if way == before and choice in self.forced - self.taken:
@@ -116,7 +113,7 @@ class Loops:
         return way
 
     def enough(self, number: int, rounds: "Rounds") -> bool:
-        """Tell whether a loop is left before its next round."""
+        """Return whether a loop is left before its next round."""
         if not rounds.enough():
             return False
         loop = self.written[number]
@@ -136,7 +133,7 @@ class Loops:
         return str(ScriptLine(loop.path, loop.line))
 
     def scanned(self, number: int, *, whole: bool) -> None:
-        """Note of a loop that was left that what it still had was looked at."""
+        """Note that the remaining items of a left loop were looked at; `whole` if all of them."""
         place = self.place(number)
         self.left[place] = replace(self.left[place], scanned=whole)
 
@@ -180,7 +177,7 @@ class Rounds:
         self._starts = [len(tape.events) for tape in loops.tapes]
 
     def enough(self) -> bool:
-        """Tell, at the head of the loop, whether to leave it."""
+        """Return, at the head of the loop, whether to leave it."""
         self.count += 1
         worked = self.loops.worked()
         passes, steps = (now - before for now, before in zip(worked, self._worked, strict=True))
@@ -204,12 +201,12 @@ class Rounds:
         return self.alike or self.still
 
     def anew(self) -> None:
-        """Count from now on: what a forced condition did may show in the round after it."""
+        """Start counting again: what a forced condition did may show in the round after it."""
         self._looks.clear()
         self.peaks.rounds = self.peaks.calm = 0
 
     def _look(self, number: int) -> Look:
-        """Describe what one device saw in the round that ends."""
+        """Return what one device did in the round that ends."""
         tape, start = self.loops.tapes[number], self._starts[number]
         levels, reserves = tape.levels[start:], tape.reserves[start:]
         end = tape.levels[-1] if tape.levels else 0
@@ -217,9 +214,9 @@ class Rounds:
         return hash(requests), max(levels, default=0), max(reserves, default=0), end
 
     def _repeats(self, turns: int, *, whole: bool = False) -> bool:
-        """Tell whether the last rounds asked for one pattern of so many, in which it trained; of
-        the `whole`, whether their peaks are that pattern, too. An optimizer that has not yet made
-        a step may do so in the next."""
+        """Return whether the last rounds requested one pattern of `turns` rounds, which trained;
+        with `whole` also whether their peaks repeat. If no optimizer has made a step yet, it may do
+        so in the next."""
         pattern = list(self._looks)[-turns:]
         least = max(ALIKE if any(steps for _, steps, *_ in pattern) else TURNS, REPEATS * turns)
         looks = list(self._looks)[-least:]
@@ -231,8 +228,8 @@ class Rounds:
 
 
 class _Peaks:
-    """The highest that rounds came to and left behind, on each device; the rounds since it rose
-    (`calm`), those of them that trained (`rounds`), and `steps` of optimizers."""
+    """The highest memory that rounds came to and left behind, by device; the rounds since it rose
+    (`calm`), those that trained (`rounds`), and `steps` of optimizers."""
 
     def __init__(self) -> None:
         self.rounds = self.steps = self.calm = 0
@@ -255,7 +252,7 @@ class _Peaks:
 
 
 class _Each:
-    """An iterator that holds nothing: the loop's own variable does."""
+    """An iterator that keeps no item: only the loop's own variable does."""
 
     def __init__(self, items: Iterator[Any], loops: Loops, number: int) -> None:
         self._items, self._loops, self._number = items, loops, number
@@ -274,8 +271,8 @@ class _Each:
         return item
 
     def _largest(self) -> Any:
-        """Return the largest of what is still to come. Raises StopIteration where what ran was as
-        large, where it was looked at in an earlier turn, or where so many rounds were asked for."""
+        """Return the largest of the remaining items. Raises StopIteration if those that ran were as
+        large, if they were looked at before, or if the user limits the rounds."""
         loops = self._loops
         if loops.left[loops.place(self._number)].times > 1 or loops.most is not None:
             raise StopIteration

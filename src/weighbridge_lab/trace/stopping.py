@@ -19,25 +19,25 @@ from weighbridge_lab.trace import places
 from weighbridge_lab.trace.keeping.audit import heard
 from weighbridge_lab.trace.recorder import Recorder
 
-LEAST = 512 << 20  # bytes beyond what the process has: libraries that a script imports
-AT_ONCE = 0.3  # seconds; nobody asks twice so quickly
+LEAST = 512 << 20  # bytes beyond what the process has: room for libraries that a script imports
+AT_ONCE = 0.3  # seconds; a user does not ask twice so quickly
 PATIENCE = 2.0  # seconds without an operation
 
 
 class TimeUpError(KeyboardInterrupt):
-    """The time that was allowed is over."""
+    """The time limit is over."""
 
 
 def _ring(recorder: Recorder, error: BaseException) -> None:
-    """Note an end from outside: it stays so, whoever swallows it."""
+    """Note an end from outside: it holds, even if the program swallows it."""
     recorder.leaves = error
     recorder.rang = recorder.rang or (error, str(places.line() or ""))
 
 
 @contextlib.contextmanager
 def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None]:
-    """Let Ctrl-C and `seconds` end what runs inside, by KeyboardInterrupt; where signals cannot be
-    had (another thread, another system), Python's own way stays."""
+    """Let Ctrl-C and `seconds` end what runs inside, by KeyboardInterrupt. Without signals (another
+    thread, another system), Python's own way stays."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -47,7 +47,7 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
     def interrupted(_: int, __: FrameType | None) -> None:
         nonlocal asked
         now = time.monotonic()
-        if now < asked + AT_ONCE:  # sent to a group, and to one of it
+        if now < asked + AT_ONCE:  # sent to a group, and to a member of it
             return
         asked = now
         if recorder.leaves is not None:  # asked twice
@@ -82,7 +82,7 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
 
 
 def _taken() -> int:
-    """Return the bytes of its own that the process has; 0 where nobody says."""
+    """Return the process's own bytes; 0 if the system does not tell."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -93,8 +93,8 @@ def _taken() -> int:
 
 @contextlib.contextmanager
 def bounded(nbytes: int | None) -> Iterator[None]:
-    """Let the process have so many bytes (RLIMIT_DATA of Linux, and what is shared): more is a
-    MemoryError, not the end of the machine."""
+    """Limit the process to `nbytes` (RLIMIT_DATA of Linux, and shared memory): more is a
+    MemoryError, and does not bring down the machine."""
     try:
         import resource
     except ImportError:  # another system
@@ -112,7 +112,7 @@ def bounded(nbytes: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
 
     def mapped(file: int, length: int, *_: int) -> None:
-        """Refuse shared memory beyond the limit, which is in no limit of Linux's."""
+        """Refuse shared memory beyond the limit; no limit of Linux covers it."""
         if nbytes is not None and file == -1 and _taken() + length > nbytes:
             raise MemoryError
 

@@ -1,7 +1,7 @@
-"""Stand-ins for packages that are not here (`--stub NAME`), and for those that talk to the world.
+"""Stand-ins for packages that are missing (`--stub NAME`), and for those that talk to the world.
 
 Some are known for what they allocate: attention in one kernel keeps its output and a logsumexp,
-apex's optimizers and norms are torch's in fewer kernels. Of any other a stand-in returns what it is
+apex's optimizers and norms are torch's in fewer kernels. Any other stand-in returns what it is
 given: a decorator the function, a layer its input.
 """
 
@@ -22,14 +22,14 @@ from weighbridge_lab.trace.patches import Patch, Patches
 from weighbridge_lab.trace.program import catches, execute
 from weighbridge_lab.trace.standins import FlexKernel
 
-RELEASE = "99.0"  # of a stand-in: programs ask for "at least"
-HOSTED = ("google.colab", "kaggle_secrets")  # what a notebook's own host has, and nobody installs
+RELEASE = "99.0"  # of a stand-in, as programs ask for "at least"
+HOSTED = ("google.colab", "kaggle_secrets")  # packages of a notebook's host, which nobody installs
 LOGGERS = ("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "swanlab", "trackio")
 
 
 class Anything:
-    """A value that takes part in everything: called, it returns the tensor, layer or function that
-    it was given first, else itself; its attributes are such values, too."""
+    """A value for everything: called, it returns the first tensor, layer or function that it was
+    given, else itself; its attributes are such values, too."""
 
     def __init__(self, name: str = "", *, silent: bool = False) -> None:
         self._name, self._silent = name, silent
@@ -73,7 +73,7 @@ class Anything:
 
 
 class LayerClass(abc.ABCMeta):
-    """The class of classes that stand in: what else it is asked for, it has."""
+    """The metaclass of stand-in classes, which have every attribute that is asked for."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__") or "stands_in" not in vars(cls):
@@ -82,8 +82,8 @@ class LayerClass(abc.ABCMeta):
 
 
 class IdentityLayer(nn.Module, metaclass=LayerClass):  # type: ignore[misc]
-    """A layer of a package that is not here: it returns its input. Programs derive their own; made
-    of a tensor, it is that tensor, as a wrapper would be."""
+    """A layer of a missing package: it returns its input. Programs derive their own. Constructed
+    from a tensor, it is that tensor, as a wrapper would be."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
@@ -108,7 +108,7 @@ def _value(path: str, *, silent: bool) -> Any:
 
 
 class StubModule(ModuleType):
-    """A package that is not here."""
+    """A package that is missing."""
 
     silent = False
 
@@ -121,13 +121,13 @@ class StubModule(ModuleType):
 
 
 class HostModule(StubModule):
-    """A package of a notebook's host: it mounts and asks nothing here."""
+    """A package of a notebook's host: here it mounts and asks nothing."""
 
     silent = True
 
 
 class LoggerModule(StubModule):
-    """A package that sends what a program does to somebody: here it sends nothing."""
+    """A package that reports what a program does to a service: here it sends nothing."""
 
     silent = True
 
@@ -153,7 +153,7 @@ class LoggerSettings(dict[str, Any]):
 
 
 class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds packages by name, and all below them."""
+    """Finds packages by name, and all their submodules."""
 
     def __init__(self, names: Sequence[str], notes: Callable[[str], None]) -> None:
         self.names, self.notes = tuple(names), notes
@@ -187,8 +187,8 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def _hosts(self, name: str) -> bool:
-        """Tell whether a module is of a notebook's host, or a package above it that is not here;
-        not where the program asks whether it is there, and goes on without."""
+        """Return whether a module is of a notebook's host, or a missing package above one. False if
+        the program only asks whether it is there, and goes on without."""
         wanted = any(
             f"{one}.".startswith(f"{name}.") or f"{name}.".startswith(f"{one}.") for one in HOSTED
         )
@@ -256,8 +256,8 @@ SILENT = "{} is off: a traced script sends nothing"
 
 
 def attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> Any:
-    """Stand in for attention in one kernel: the output, and a logsumexp of each row (flash_attn 2
-    and 3, csrc/flash_attn/flash_api.cpp; xformers' memory-efficient attention alike)."""
+    """Stand in for attention in one kernel: the output, and a logsumexp per row (flash_attn 2 and
+    3, csrc/flash_attn/flash_api.cpp; xformers' memory-efficient attention likewise)."""
     return FlexKernel.apply(q, k, v)[0]
 
 
@@ -271,8 +271,8 @@ def packed_pair(q: Any, kv: Any, *_: Any, **__: Any) -> Any:
 
 
 def amp_models(models: Any, optimizers: Any = None, *_: Any, **__: Any) -> Any:
-    """Stand in for apex.amp.initialize, which does not change what is given. Its casts are left
-    out: numbers stay as wide as they are."""
+    """Stand in for apex.amp.initialize: return what is given, unchanged. Its casts are left out:
+    numbers keep their width."""
     return models if optimizers is None else (models, optimizers)
 
 

@@ -2,12 +2,12 @@
 
     tape.malloc(nbytes, ...) -> number    tape.free(number)    tape.grow(number, ...) -> number
 
-A tape replays the allocator as it goes, so the counters are those of the moment: a script that asks
+A tape replays the allocator as it goes, so the counters are current: a script that calls
 `torch.cuda.memory_allocated()` in the middle is answered from here. Torch-free.
 
 `phase`, `stream` and the roles are set from outside. A request that the card cannot serve raises
-the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was; but where
-`goes_on` says so, it is served as if the card were larger, and so is all that follows.
+the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was. If `goes_on`
+says so, it is served as if the card were larger, and so is all that follows.
 
 A program may catch the error and try less: `recovered` says whether what was refused went through
 later (tries.py).
@@ -37,8 +37,8 @@ Role = Literal[
 
 @dataclass(slots=True)
 class TracedStorage:
-    """One allocation. `born` and `died` index events; `died` is None while it lives, and `born`
-    after `died` where it never did (Tape.grow)."""
+    """One allocation. `born` and `died` are indices of events; `died` is None while it lives, and
+    `born` is after `died` if it never did (Tape.grow)."""
 
     nbytes: int
     op: str
@@ -48,16 +48,16 @@ class TracedStorage:
     role: Role = "temporary"
     died: int | None = None
     freed_in: str = ""  # the phase
-    line: ScriptLine | None = None  # of the program, for what is large
+    line: ScriptLine | None = None  # of the program, for large ones
 
     @property
     def lived(self) -> bool:
-        """Tell whether it was ever there: neither refused nor made in place of another."""
+        """Return whether it ever existed: neither refused nor made in place of another."""
         return self.died is None or self.died >= self.born
 
 
 class TapePeak(NamedTuple):
-    """The event of the most bytes, and how many they were."""
+    """The event with the most bytes, and their number."""
 
     event: int
     nbytes: int
@@ -66,19 +66,19 @@ class TapePeak(NamedTuple):
 NOTHING = TapePeak(0, 0)
 FORWARD = "forward", "eval", "backward"
 TRAINING = "forward", "loss", "backward", "step"
-LARGE = MIB  # bytes of a tensor that is told with its line: finding it takes microseconds
+LARGE = MIB  # bytes of a tensor whose line is recorded: finding it takes microseconds
 
 
 class Refused(NamedTuple):
     """A request that did not fit, and the allocator's report of it."""
 
-    event: int  # it would have been
+    event: int  # that it would have been
     storage: TracedStorage
     report: OutOfMemory
 
 
 class StoragePart(NamedTuple):
-    """Bytes of a storage that a tensor shows, from `offset` on."""
+    """The bytes of a storage that a tensor covers, from `offset` on."""
 
     number: int
     offset: int
@@ -88,7 +88,7 @@ class StoragePart(NamedTuple):
 class OperationUse(NamedTuple):
     """An operation between storages: what it read and what it returned."""
 
-    event: int  # of the first that it made, or the next
+    event: int  # the first that it made, or the next one
     op: str
     backward: bool
     reads: tuple[StoragePart, ...]
@@ -96,7 +96,7 @@ class OperationUse(NamedTuple):
 
 
 def _mark_saved(storage: TracedStorage) -> None:
-    """Mark what forward made and backward finds: it was saved for backward."""
+    """Mark a storage made in forward and found in backward as saved for backward."""
     if storage.role == "temporary" and storage.phase in ("forward", "loss"):
         storage.role = "saved activation"
 
@@ -107,13 +107,12 @@ def _bytes() -> "array[int]":
 
 @dataclass(slots=True)
 class Tape:
-    """The events of one device. They are numbers of storages: n + 1 where n is made, -(n + 1) where
-    it is released. `levels` and `reserves` are what the allocator had given out, and held, after
-    each."""
+    """The events of one device. They are numbers of storages: n + 1 if n is allocated, -(n + 1) if
+    it is released. `levels` and `reserves` are the allocated and the reserved bytes after each."""
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
-    goes_on: Callable[[OutOfMemory], bool] = lambda _: False  # after a request that did not fit
+    goes_on: Callable[[OutOfMemory], bool] = lambda _: False  # on a larger card, after a refusal
     storages: list[TracedStorage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     levels: "array[int]" = field(default_factory=_bytes)
@@ -123,8 +122,8 @@ class Tape:
     allocated: TapePeak = NOTHING
     reserved: TapePeak = NOTHING
     refused: list[Refused] = field(default_factory=list)
-    uses: list[OperationUse] = field(default_factory=list)  # since something was compiled
-    outgrown: bool = False  # the card's end was taken away: nothing is refused any more
+    uses: list[OperationUse] = field(default_factory=list)  # recorded once something is compiled
+    outgrown: bool = False  # the card's limit was lifted: nothing is refused any more
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place
 
@@ -133,7 +132,7 @@ class Tape:
         return self._malloc(self._storage(nbytes, op, module, role))
 
     def free(self, number: int) -> None:
-        """Release a storage. A number whose request was refused is released in vain."""
+        """Release a storage. For a refused request nothing happens."""
         if self._grown is not None and self._grown[1] == number:
             self._moved(*self._grown)
             return
@@ -141,7 +140,7 @@ class Tape:
         self._free(number)
 
     def grow(self, old: int, nbytes: int, *, op: str, module: str = "") -> int:
-        """Note a sum of gradients. The real engine adds into `old` where nobody else holds it: then
+        """Note a sum of gradients. The real engine adds into `old` if nothing else holds it: then
         `old` is released right after, and the sum is `old` under another name."""
         self.settle()
         new = self._storage(nbytes, op, module, "temporary")
@@ -149,8 +148,8 @@ class Tape:
         return new
 
     def settle(self) -> None:
-        """Carry out what waits. Only the release of `old` may come between a sum and its being made
-        in place."""
+        """Carry out a waiting sum. Only the release of `old` may come between a sum and its being
+        made in place."""
         if self._grown is not None:
             new, self._grown = self._grown[0], None
             self._malloc(new)
@@ -172,14 +171,14 @@ class Tape:
         self.allocator.empty_cache()
 
     def release(self, role: Role) -> None:
-        """Release all that is in use for `role`."""
+        """Release all storages of `role`."""
         for number in [n for n in self._blocks if self.storages[n].role == role]:
             self.free(number)
 
     @property
     def recovered(self) -> bool:
-        """Tell whether work of the kind whose request was refused last began again later: no
-        request was refused in it."""
+        """Return whether work of the kind whose request was refused last began again later without
+        a refused request."""
         if not self.refused or self.outgrown:
             return False
         event, request, _ = self.refused[-1]
@@ -188,7 +187,7 @@ class Tape:
         return any(one.born >= event and one.phase in after and one.lived for one in self.storages)
 
     def reset_peak(self) -> None:
-        """Reset the peaks that a program can read; `allocated` and `reserved` remain those of the
+        """Reset the peaks that a program can read; `allocated` and `reserved` stay those of the
         whole run."""
         self.settle()
         self.allocator.reset_peak()
@@ -196,13 +195,13 @@ class Tape:
             self.allocator.journal.reset_peak()
 
     def alive(self, event: int) -> Iterator[TracedStorage]:
-        """Yield what is in use right after `event`, oldest first."""
+        """Yield the storages in use right after `event`, oldest first."""
         for storage in self.storages:
             if storage.born <= event and (storage.died is None or storage.died > event):
                 yield storage
 
     def _moved(self, new: int, old: int) -> None:
-        """Let the block of `old` go on as `new`: nothing is asked of the allocator."""
+        """Let the block of `old` go on as `new`, without a request to the allocator."""
         self._grown = None
         if old not in self._blocks:  # refused
             self._malloc(new)
@@ -239,11 +238,11 @@ class Tape:
         return number
 
     def _outgrows(self, number: int, report: OutOfMemory) -> bool:
-        """Note a request that did not fit; where the run goes on as on a larger card, serve it
-        there.
+        """Note a request that did not fit; if `goes_on` says so, serve it as on a larger card.
 
-        It is told the report alone: an error that a frame of its own traceback holds, and all that
-        those frames hold, would wait for the collector of cycles."""
+        `report` comes without its error: one that a frame of its own traceback holds, and all that
+        those frames hold, would wait for the collector of cycles.
+        """
         storage = self.storages[number]
         storage.line = line()
         self.refused.append(Refused(storage.born, storage, report))

@@ -1,4 +1,4 @@
-"""The peaks of loading, training and inference in one run, for a chart with a bar for each.
+"""The peaks of loading, training and inference in one run, for a chart with one bar per task.
 
 load     before a module is called        train    forward with gradients, loss, backward, step
 infer    forward without gradients; all of it where backward never ran

@@ -22,7 +22,7 @@ from weighbridge_lab.trace.tape import Tape
 SCHEMA = "weighbridge.timeline/1"
 POINTS = 2000
 ROUNDING = "rounding"
-PLACE = "{{timeline}}"  # of the page, where its data goes
+PLACE = "{{timeline}}"  # placeholder of the data in the page
 
 
 @frozen_record
@@ -36,7 +36,7 @@ class PhaseBand:
 
 @frozen_record
 class RefusedMoment:
-    """A request that the card could not serve: what was held before it, and what it asked for."""
+    """A request that the card could not serve: the bytes held before it, and its own."""
 
     event: int
     reserved: int
@@ -46,7 +46,7 @@ class RefusedMoment:
 
 @frozen_record
 class DeviceTimeline:
-    """The course of one device: the lists are as long as `events`, and the roles add up to
+    """The course of one device: all lists are as long as `events`, and the roles add up to
     `allocated`."""
 
     index: int
@@ -55,7 +55,7 @@ class DeviceTimeline:
     allocated: list[int]
     reserved: list[int]
     roles: dict[str, list[int]]
-    modules: list[str]  # where the allocation of the moment was made
+    modules: list[str]  # that made the allocation of each moment
     bands: list[PhaseBand]
     refused: list[RefusedMoment]
 
@@ -122,7 +122,7 @@ def _place(tape: Tape, event: int) -> str:
 
 
 def _bands(tape: Tape) -> Iterator[PhaseBand]:
-    """Yield the phases in their order; a release counts where it happens."""
+    """Yield the phases in order; a release counts for the phase in which it happens."""
     name, first = "", 0
     for event, signed in enumerate(tape.events):
         storage = tape.storages[abs(signed) - 1]
@@ -136,13 +136,13 @@ def _bands(tape: Tape) -> Iterator[PhaseBand]:
 
 
 def as_json(timeline: Mapping[str, Any]) -> str:
-    """Write a timeline as JSON."""
+    """Return a timeline as JSON."""
     return safe_json(json.dumps(timeline, ensure_ascii=False)) + "\n"
 
 
 def html(timeline: Mapping[str, Any]) -> str:
-    """Write a timeline as one page that needs nothing else. Names come from strangers' code: none
-    of them may end the script they stand in."""
+    """Return a timeline as one self-contained page. Names come from strangers' code: none of them
+    may end the script element that holds them."""
     path = os.path.join(os.path.dirname(__file__), "timeline.html")
     with open(path, encoding="utf-8") as file:
         page = file.read()
@@ -154,12 +154,12 @@ FORMS = {".html": html, ".json": as_json}
 
 
 def snapshot(tape: Tape) -> bytes:
-    """Write a `snapshot.pickle` for pytorch.org/memory_viz. Needs FakeGPU(history=True)."""
+    """Return a `snapshot.pickle` for pytorch.org/memory_viz. Needs FakeGPU(history=True)."""
     return pickled(tape.allocator, dict(_origins(tape)))
 
 
 def _origins(tape: Tape) -> Iterator[tuple[int, RequestOrigin]]:
-    """Yield where each request came from. Requests are numbered in order, the refused ones too."""
+    """Yield the origin of each request. Requests are numbered in order, the refused ones too."""
     refused = {r.report.request: r.storage for r in tape.refused}
     storages = (tape.storages[signed - 1] for signed in tape.events if signed > 0)
     for number in range(tape.allocator.requests):

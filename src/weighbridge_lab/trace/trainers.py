@@ -1,8 +1,8 @@
-"""The question of `train` that a run of transformers' Trainer is, and what would make it fit.
+"""A run of transformers' Trainer as a question of `train`, and what would make it fit.
 
-A trace tells what one script takes. What to change is known to the estimator, where the run is one
-that it knows: a model of transformers, whole or with LoRA, that a Trainer trains. Each change is
-answered by `train`, not by the trace.
+A trace tells what one script takes. The estimator knows what to change, if it knows the run: a
+model of transformers, whole or with LoRA, that a Trainer trains. Each change is answered by
+`train`, not by the trace.
 
 Source: transformers 5.23 trainer.py (training_step), training_args.py; PEFT 0.21
 tuners/lora/config.py; transformers quantizers/quantizer_bnb_4bit.py.
@@ -21,9 +21,9 @@ from weighbridge.models.quantization.declared import declared
 from weighbridge_lab.trace.patches import Patch
 
 MODULE = "transformers.trainer"
-KERNELS = {name: kernel for kernel, name in IMPLEMENTATIONS.items()}  # else what sdpa chooses
+KERNELS = {name: kernel for kernel, name in IMPLEMENTATIONS.items()}  # any other: what sdpa chooses
 LORA = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}  # PEFT's names
-# What a script trains, and on what: a change of these is another training
+# What a script trains, and on what: with other values it is another training
 KEPT = (
     *("framework", "seq_len", "attention", "dtype", "quantization", "torch_version"),
     *(*LORA.values(), "use_rslora", "lora_targets", "modules_to_save"),
@@ -39,13 +39,13 @@ class SeenTraining:
 
     @property
     def tokens(self) -> int:
-        """Return how many tokens one batch has."""
+        """Return the tokens of one batch."""
         return int(self.settings["batch_size"] * self.settings["seq_len"])
 
 
 @frozen_record
 class TrainingChange:
-    """Flags of `train`, what the card would hold with them, and what they cost."""
+    """Flags of `train`, the bytes that the card would hold with them, and what they cost."""
 
     flags: str
     peak_bytes: int
@@ -55,7 +55,7 @@ class TrainingChange:
 
 @frozen_record
 class TrainingAdvice:
-    """The answer of `train` to the same run, and the changes that it finds."""
+    """The answer of `train` for the same run, and the changes that it finds."""
 
     flags: str
     needs: Bytes
@@ -63,7 +63,7 @@ class TrainingAdvice:
 
 
 class Trained:
-    """The largest batch that Trainers have been seen to train on."""
+    """The largest batch that any Trainer has trained on so far."""
 
     def __init__(self) -> None:
         self.run: SeenTraining | None = None
@@ -90,7 +90,7 @@ def _run(trainer: Any, inputs: Any) -> SeenTraining | None:
         return None
     values = dict(config.to_dict())
     packed = values.get("quantization_config") or {}
-    if packed.get("quant_method") == "bitsandbytes":  # packed while loading, in no file
+    if packed.get("quant_method") == "bitsandbytes":  # quantized while loading, in no file
         del values["quantization_config"]
     else:
         packed = {}
@@ -113,7 +113,7 @@ def _base(model: Any) -> Any:
 
 
 def _adapted(model: Any) -> Mapping[str, Any] | None:
-    """Return the settings of adapters, none of a model without; None of adapters that are no
+    """Return the settings of adapters, {} for a model without; None for adapters other than
     LoRA."""
     table = getattr(model, "peft_config", None)
     if not table:

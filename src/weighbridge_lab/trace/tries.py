@@ -19,7 +19,7 @@ CALLED = "forward", "eval"
 
 
 class Try(NamedTuple):
-    """One batch: the events from `first` to before `end`, and what a module made of it first."""
+    """One batch: events from `first` to before `end`, and the first storage that a module made."""
 
     first: int
     end: int
@@ -33,7 +33,7 @@ class Try(NamedTuple):
 
 
 def course(tape: Tape) -> Mapping[int, int]:
-    """Return what the allocator held after each event that counts."""
+    """Return the bytes that the allocator held after each event that counts."""
     if not tape.recovered:
         return dict(enumerate(tape.reserves))
     tries = list(_tries(tape))
@@ -44,8 +44,8 @@ def course(tape: Tape) -> Mapping[int, int]:
 
 
 def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> Mapping[int, int]:
-    """Replay a tape without what came and went in `windows`, by event; the cache is emptied at
-    `beginnings`."""
+    """Replay a tape without storages that lived only in `windows`, by event; the cache is emptied
+    at `beginnings`."""
     allocator = Allocator(tape.allocator.options, capacity=tape.allocator.reserve.capacity)
     blocks: dict[int, Block | None] = {}
     reserves: dict[int, int] = {}
@@ -58,12 +58,12 @@ def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> M
         elif window is None or not _within(tape.storages[number], window):
             blocks[number] = _malloc(allocator, tape.storages[number].nbytes)
         if window is None:
-            reserves[event] = min(allocator.reserved, tape.reserves[event])  # that one was seen
+            reserves[event] = min(allocator.reserved, tape.reserves[event])  # that was observed
     return reserves
 
 
 def _malloc(allocator: Allocator, nbytes: int) -> Block | None:
-    """Ask for what was served in another order, on a card that may then be cut in other pieces."""
+    """Allocate what was served in another order; the card may then be fragmented otherwise."""
     try:
         return allocator.malloc(nbytes)
     except OutOfMemoryError:
@@ -72,12 +72,12 @@ def _malloc(allocator: Allocator, nbytes: int) -> Block | None:
 
 
 def events(tape: Tape) -> Iterable[tuple[int, int]]:
-    """Return the events that count, with what the allocator held; no copy where all of them do."""
+    """Return (event, reserved bytes) of the events that count; no copy if all of them do."""
     return course(tape).items() if tape.recovered else enumerate(tape.reserves)
 
 
 def peaks(tape: Tape) -> tuple[TapePeak, TapePeak]:
-    """Return the peaks of what was allocated and of what was reserved, of the events that count."""
+    """Return the peaks of allocated and of reserved bytes, over the events that count."""
     if not tape.recovered:
         return tape.allocated, tape.reserved
     reserves = course(tape)
@@ -87,13 +87,13 @@ def peaks(tape: Tape) -> tuple[TapePeak, TapePeak]:
 
 
 def _within(storage: TracedStorage, one: Try) -> bool:
-    """Tell whether a storage did not outlive the try that made it."""
+    """Return whether a storage did not outlive the try that made it."""
     return storage.died is not None and storage.died < one.end
 
 
 def _tries(tape: Tape) -> Iterator[Try]:
-    """Yield the batches. One begins where a module is called after a step of training, or after a
-    refusal; what is made between a refusal and that call is of the batch before."""
+    """Yield the batches. One begins if a module is called after a step of training, or after a
+    refusal; what is made between a refusal and that call belongs to the batch before."""
     refusals = {refused.event for refused in tape.refused}
     first, opening, over = 0, None, True
     refused = False

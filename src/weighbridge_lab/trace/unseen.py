@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from weighbridge_lab.trace.steady import ALIKE, LeftLoop
 
 SHOWN = 4  # lines of a loop that were not run
-PLACES = 3  # that are named
+PLACES = 3  # places that are named
 UNTRAINED = "what stands under {places} trains more, and never ran: "
 LATER = "if no later batch is larger, "
 
@@ -18,12 +18,12 @@ def untrained(loops: Iterable[LeftLoop]) -> tuple[str, ...]:
 
 
 def later(loops: Iterable[LeftLoop]) -> bool:
-    """Tell whether a batch that is larger may come in a loop that was left."""
+    """Return whether a larger batch may come in a loop that was left."""
     return any(not loop.scanned for loop in loops)
 
 
 def bounds(loops: Iterable[LeftLoop]) -> str:
-    """Say what an answer rests on; "" where everything was seen."""
+    """Return what an answer assumes; "" if everything was seen."""
     left = tuple(loops)
     places = untrained(left)
     trains = UNTRAINED.format(places=", ".join(places[:PLACES])) if places else ""
@@ -31,7 +31,7 @@ def bounds(loops: Iterable[LeftLoop]) -> str:
 
 
 def on_left(left: LeftLoop) -> str:
-    """Say what is to be known of a loop that was left early."""
+    """Return a line on a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
     if left.still:

@@ -33,8 +33,8 @@ from weighbridge_lab.trace.recorder import Recorder
 
 
 class WatchedEngine:
-    """torch's engine, `around` which something runs. Everybody asks this one: torch.autograd, and
-    programs that go around it, as Megatron's schedules do."""
+    """torch's engine, with a context `around` each run of it. torch.autograd uses this one, and so
+    do programs that call the engine directly, as Megatron's schedules do."""
 
     def __init__(self, engine: Any, around: Callable[[], AbstractContextManager[None]]) -> None:
         self._engine = engine
@@ -57,8 +57,8 @@ class ModuleWatch:
         self._running = Running()
         self.paths: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
-        self.trails: dict[int, Trail] = {}  # of each thread
-        self.differentiated: list[Trail] = []  # of the thread that called backward, innermost last
+        self.trails: dict[int, Trail] = {}  # by thread
+        self.differentiated: list[Trail] = []  # of threads that called backward, innermost last
         self.outside = 0  # modules that were running when backward was called
         self._stack = ExitStack()
 
@@ -95,7 +95,7 @@ class ModuleWatch:
         return self._running.modules
 
     def where(self, node: Any) -> str:
-        """Return the path of the module that runs, or whose node does."""
+        """Return the path of the module that runs, or of the one that made `node`."""
         recomputes = len(self.stack) > self.outside
         if node is not None and self.differentiated and not recomputes:
             return self.differentiated[-1].at(node._sequence_nr())
@@ -148,7 +148,7 @@ class ModuleWatch:
             self.recorder.mark(buffer, "buffer")
 
     def _copies(self) -> Iterator[Patch]:
-        """Patch what moves and copies modules: they have weights though they have not run."""
+        """Patch what moves and copies modules: these have weights even before they run."""
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:

@@ -1,12 +1,12 @@
-"""One process of many: torch.distributed where the others are not there.
+"""One process of many: torch.distributed without the other processes.
 
     World            the traced process among others, and what a launcher would tell it
     groups.py        process groups of any size, and what their collectives answer
     parallel.py      DistributedDataParallel's C++ on fake tensors, and sharded tensors
 
-The other processes are not run: each is taken to do and to say what this one does.
-The variables of a world are those that torchrun sets for every process (torch.distributed.run,
-section "Environment Variables").
+The other processes are not run: each is assumed to do and to say what this one does. The variables
+of a world are those that torchrun sets for every process (torch.distributed.run, section
+"Environment Variables").
 """
 
 import os
@@ -24,7 +24,7 @@ from weighbridge.machines.accelerators.budget import budget
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import DeviceTrace
 
-PER_NODE = 8  # processes of a node, where nobody says: a board's GPUs
+PER_NODE = 8  # processes per machine by default: a board's GPUs
 ADDRESS, PORT = "127.0.0.1", "29500"
 
 
@@ -68,7 +68,7 @@ class World:
 
 
 def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
-    """Make a world of `size` processes. Raises UsageError where no launcher could start that."""
+    """Return a world of `size` processes. Raises UsageError if no launcher could start it."""
     if size < 1:
         raise UsageError(sentence("world.least"), where=f"world_size={size}")
     if not 0 <= rank < size:
@@ -82,8 +82,8 @@ def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
 
 @contextmanager
 def launched(world: World | None) -> Iterator[None]:
-    """Set the environment as the launcher makes it, inside. Without a launcher it is that of a
-    program which nobody launched, whoever launched us."""
+    """Set a launcher's environment variables inside. Without a world, they are removed, even if a
+    launcher started us."""
     names = World(size=1, rank=0, per_node=1).variables()
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ.update(world.variables() if world else {})
@@ -96,7 +96,7 @@ def launched(world: World | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# Processes of one machine: what one card shows of all that use it
+# Processes of one machine: a card shows the sum of all that use it
 
 CHOOSES = (
     *("LOCAL_RANK", "local_rank", "set_device", "Accelerator", "PartialState", "Trainer"),
@@ -105,7 +105,7 @@ CHOOSES = (
 
 
 def _chooses(path: str) -> bool:
-    """Tell whether a script's own text says which card each of several processes takes."""
+    """Return whether a script's own text says which card each of several processes takes."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -115,8 +115,8 @@ def _chooses(path: str) -> bool:
 
 
 def sharing(script: str, gpu: Any, second: Callable[[], Sequence[int]] | None) -> int:
-    """Count the processes that use the first card. Each has one of its own, where the second
-    process of the machine uses another; it is asked where the script does not say."""
+    """Return the number of processes that use the first card. They are all of the machine's, unless
+    its second process uses another card; that one is asked if the script does not say."""
     if gpu.world is None or gpu.world.per_node < 2:
         return 1
     used: Sequence[int] = [index for index, tape in enumerate(gpu.tapes) if tape.storages]
@@ -126,7 +126,7 @@ def sharing(script: str, gpu: Any, second: Callable[[], Sequence[int]] | None) -
 
 
 def enough_cards(gpu: str | None, processes: int | None) -> None:
-    """Raise UsageError for more processes on a machine than the cards that were counted for it."""
+    """Raise UsageError for more processes on a machine than the user gave it cards."""
     if gpu is None or processes is None:
         return
     chosen = budget(gpu, None, None)
@@ -138,7 +138,7 @@ def enough_cards(gpu: str | None, processes: int | None) -> None:
 
 
 def together(device: "DeviceTrace", driver: Bytes, processes: int) -> "DeviceTrace":
-    """Return a card with what so many processes like this one take of it."""
+    """Return a card with the memory of `processes` processes like this one."""
     refusals = (replace(r, driver=_times(r.driver, processes)) for r in device.refusals)
     driver = _times(driver, processes)
     return replace(device, driver=driver, refusals=tuple(refusals), processes=processes)

@@ -25,12 +25,12 @@ from weighbridge_lab.trace.distributed import World, world
 from weighbridge_lab.trace.patches import Notes, Patch
 from weighbridge_lab.trace.shadows import cast, lost, shadow
 
-WITH = dist.is_available()  # some builds are without
+WITH = dist.is_available()  # some builds lack it
 c10d: Any = import_module("torch.distributed.distributed_c10d") if WITH else None
 device_mesh: Any = import_module("torch.distributed.device_mesh") if WITH else None
 BOTH = "cpu:fake,cuda:fake"
 MEMBERS = {"nccl": "cuda:fake", "gloo": BOTH, "mpi": BOTH}
-NCCL = 2 << 32 | 27 << 16 | 5  # the version that a CPU wheel says: 2.27.5, torch 2.9's
+NCCL = 2 << 32 | 27 << 16 | 5  # the version that a CPU wheel reports: 2.27.5, torch 2.9's
 OTHERS = (
     "rank {0.rank} of {0.size} is traced: the others are not run, and taken to do and to say the "
     "same"
@@ -39,7 +39,7 @@ ALONE = "init_process_group without a launcher: a world of one process (--world-
 
 
 class Groups:
-    """Process groups of a world in which only this process runs. `close` ends what the program
+    """Process groups of a world in which only this process runs. `close` removes what the program
     left."""
 
     def __init__(self, world: World | None, notes: Notes) -> None:
@@ -96,7 +96,7 @@ class Groups:
         return init_process_group
 
     def _world(self, size: int, rank: int) -> World:
-        """Choose the world: what the program says wins, as it does over the environment."""
+        """Return the world: the program's own settings win over the environment."""
         if size > 0:
             here = world(size, max(rank, 0))
         elif self.world is not None:
@@ -109,7 +109,7 @@ class Groups:
         return here
 
     def _spawn(self, fn: Callable[..., Any], args: Any = (), nprocs: int = 1, **_: Any) -> None:
-        """torch.multiprocessing.spawn: one of the processes, here."""
+        """Stand in for torch.multiprocessing.spawn: run one of the processes, here."""
         here = self.world = self.world or world(nprocs)
         if here.size > 1:
             self.notes(OTHERS.format(here))
@@ -138,8 +138,8 @@ def _group(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _objects() -> dict[str, Callable[..., Any]]:
-    """Answer for objects that travel: every process has the one that this process has. Their bytes
-    are left out."""
+    """Return answers for collectives of objects: every process has the object that this one has.
+    Their bytes are left out."""
 
     def size(group: Any = None) -> int:
         members: int = dist.get_world_size(group)
@@ -190,7 +190,7 @@ SUM = 0  # c10d::ReduceOp::RedOpType
 
 
 def collectives() -> dict[Any, Answer]:
-    """Map each collective of torch.ops.c10d to what answers it in place of the network."""
+    """Return the answer that replaces the network for each collective of torch.ops.c10d."""
     if not dist.is_available():
         return {}
     answers: dict[Any, Answer] = {}
@@ -198,7 +198,7 @@ def collectives() -> dict[Any, Answer]:
         packet = getattr(torch.ops.c10d, name, None)
         if packet is not None:
             answers[packet.default] = _answer(move, len(packet.default._schema.returns))
-    # the kernel gives its argument back; the one for fake tensors would make another
+    # the kernel returns its argument; the one for fake tensors would make another
     answers[torch.ops._c10d_functional.wait_tensor.default] = _same
     return answers
 
@@ -216,7 +216,7 @@ def _answer(move: Callable[..., Any], returns: int) -> Answer:
 
 
 def _done(tensors: list[torch.Tensor]) -> Any:
-    """Return a Work that is done, with these tensors as its result."""
+    """Return a finished Work with these tensors as its result."""
     future: Any = torch.futures.Future()
     future.set_result(tensors)
     bindings: Any = torch._C._distributed_c10d
@@ -254,8 +254,7 @@ def _gathered(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensor
 
 
 def _listed(outs: Sequence[Tensors], ins: Tensors, *_: Any) -> Sequence[Tensors]:
-    """Answer gather for the one process that there is: results go where they belong, without a
-    buffer."""
+    """Answer a gather for the only process: results go to their places, without a buffer."""
     for t, one in ((t, one) for many, one in zip(outs, ins, strict=False) for t in many):
         _put(t, one)
     return outs

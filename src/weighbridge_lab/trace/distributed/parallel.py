@@ -59,7 +59,7 @@ def replicas(recorder: Recorder) -> Iterator[Patch]:
 
 
 class HostMode(TorchDispatchMode):  # type: ignore[misc]
-    """Computes on the CPU what is on the CPU alone."""
+    """Runs on the CPU operations whose arguments are all on the CPU."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class HostMode(TorchDispatchMode):  # type: ignore[misc]
 
 
 class Maps(TorchDispatchMode):  # type: ignore[misc]
-    """Makes the map of used parameters on the host, its device's twin as well."""
+    """Makes the map of used parameters on the host, even its copy for the device."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Maps(TorchDispatchMode):  # type: ignore[misc]
 
 
 def _beyond(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether an operation has to do with more than real tensors of the host."""
+    """Return whether an operation involves more than real tensors of the host."""
     device = kwargs.get("device")
     if func.namespace == "c10d" or (device is not None and torch.device(device).type != "cpu"):
         return True
@@ -148,7 +148,7 @@ def _timers_hidden() -> Iterator[None]:
 
 @cache
 def _keys() -> list[ctypes.c_int8]:
-    """Return the keys of c10d::TimerRegistry, in place; none where it looks otherwise than we
+    """Return the keys of c10d::TimerRegistry, in place; none if its layout is not the one we
     know."""
     path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
     registry = getattr(ctypes.CDLL(path), REGISTRY)
@@ -169,7 +169,7 @@ NAMES = ("_propagate_tensor_meta", "_propagate_tensor_meta_non_cached")
 
 
 def sharding(notes: Notes) -> dict[str, Patches]:
-    """Map names of modules to the patches that they get when they are imported."""
+    """Return the patches of modules by name, for when they are imported."""
     return {
         "torch.distributed.tensor._sharding_prop": _propagation,
         "torch.distributed.checkpoint": partial(_checkpoints, notes),

@@ -18,7 +18,7 @@ RULES: tuple[HiddenRule, ...] = (*products.RULES, *reductions.RULES)
 
 
 class Hidden:
-    """The rules that hold for a card and a version of torch, by operation."""
+    """The rules that apply to a card and a version of torch, by operation."""
 
     def __init__(self, card: Card, version: Version) -> None:
         self.card = card
@@ -29,7 +29,7 @@ class Hidden:
                 for name in rule.ops.split():
                     self.rules[name].append(rule)
         self.products = frozenset(products.PRODUCTS.split())
-        self._workspaces: set[tuple[Any, int, str]] = set()  # thread, device, what
+        self._workspaces: set[tuple[Any, int, str]] = set()  # (thread, device, name)
 
     def knows(self, name: str) -> bool:
         return name in self.rules or name in self.products
@@ -38,7 +38,7 @@ class Hidden:
         return Op(args, kwargs, self.card, self.version)
 
     def allocations(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
-        """Yield, for each rule that applies, its name and the sizes in bytes that are in use
+        """Yield, for each rule that applies, its name and the bytes of buffers that are in use
         together."""
         for rule in self.rules.get(name, ()):
             if rule.when == when:

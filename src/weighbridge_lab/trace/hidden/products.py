@@ -33,8 +33,8 @@ def workspace(card: Card, version: Version) -> int:
 
 
 def workspaces(name: str, op: Op) -> Iterator[tuple[str, int]]:
-    """Yield name and bytes of the workspaces that a product finds, or takes and leaves, in its
-    thread."""
+    """Yield name and bytes of the workspaces that a product needs in its thread, and that stay
+    there."""
     if op.version < kernels.TRANSIENT_SINCE:
         yield BLAS, workspace(op.card, op.version)
     if kernels.LIGHT_KEPT_SINCE <= op.version < kernels.UNIFIED_SINCE and _light(name, op):
@@ -42,7 +42,7 @@ def workspaces(name: str, op: Op) -> Iterator[tuple[str, int]]:
 
 
 def _light(name: str, op: Op) -> bool:
-    """Tell whether the bias goes into the product's epilogue (Blas.cpp:
+    """Return whether the bias is part of the product's epilogue (Blas.cpp:
     isInputCompliesAddmmCudaLt)."""
     if name in ("_scaled_mm", "_addmm_activation"):
         return True
@@ -60,7 +60,7 @@ def _transient_light(op: Op) -> list[int]:
 
 
 def _matrices(first: int) -> HiddenRule:
-    """Make the rule of the two matrices from argument `first` on, which are copied where neither
+    """Return the rule of the two matrices from argument `first` on, which are copied if neither
     rows nor columns are dense."""
 
     def nbytes(op: Op) -> list[int]:
@@ -112,8 +112,8 @@ def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> attention.Kernel
 
 
 def _unread(*positions: int) -> Callable[[Op], list[int]]:
-    """Return a rule for bytes copied of the arguments at `positions` (gradient, output), which the
-    kernels read as (B, M, H, D) without gaps."""
+    """Return a rule for the copied bytes of the arguments at `positions` (gradient, output), which
+    the kernels read as (B, M, H, D) without gaps."""
 
     def nbytes(op: Op) -> list[int]:
         tensors = (op.arg(i) for i in positions)
@@ -214,8 +214,8 @@ LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _last(x: torch.Tensor) -> bool:
-    """Tell whether torch takes channels for last: not by the strides of one picture whose own is
-    smaller (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    """Return whether torch treats channels as last: not by the strides of a single picture whose
+    own stride is smaller (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
     form = LAST.get(x.dim())
     return (
         form is not None
@@ -228,7 +228,7 @@ def _rearranged(inputs: torch.Tensor, weight: torch.Tensor, groups: int, op: Op)
     if not torch.backends.cudnn.enabled or _own_depthwise(inputs, weight, groups):
         return False
     if _last(inputs) or _last(weight):
-        return bool(inputs.shape[1] == 1)  # both layouts at once: nothing is known
+        return bool(inputs.shape[1] == 1)  # contiguous in both layouts: nothing is known
     half = inputs.dtype in HALF
     if not half and not (inputs.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
         return False

@@ -27,7 +27,7 @@ SOURCE = "aten/src/ATen/native/cuda/Reduce.cuh"
 
 
 class Axes(NamedTuple):
-    """(size, stride) of dimensions, the densest first; neighbours that are one are joined."""
+    """(size, stride) of dimensions, the densest first; neighbours without a gap are joined."""
 
     reduced: list[tuple[int, int]]
     kept: list[tuple[int, int]]
@@ -74,7 +74,7 @@ def _outputs_together(dimensions: Axes) -> int:
 
 
 def _reduced(position: int) -> Callable[[Op], list[int]]:
-    """Return a rule for a reduction over the dimensions that argument `position` names."""
+    """Return a rule for a reduction over the dimensions in argument `position`."""
 
     def nbytes(op: Op) -> list[int]:
         tensor, dims = op.args[0], op.arg(position, "dim")
@@ -109,7 +109,7 @@ REDUCTIONS = (
 CHUNK = 65536  # kChunkSize of multi_tensor_apply
 MANY_ROWS = 65536
 WARP = 32
-BLOCKS = 32768  # of partial sums at most
+BLOCKS = 32768  # partial sums at most
 
 
 def _partial_sums(op: Op) -> list[int]:
@@ -208,7 +208,7 @@ NORMS = (
 
 # Indices
 
-IN_PLACE = 4096  # values of a row that are sorted where they are
+IN_PLACE = 4096  # values of a row that are sorted in place
 EMBEDDING = "aten/src/ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda"
 
 
@@ -229,7 +229,7 @@ def _sorted(op: Op) -> list[int]:
 
 
 def _sorting(op: Op) -> list[int]:
-    """Return the bytes of a range, and of what cub's radix sort passes its pairs through."""
+    """Return the bytes of a range, and of the buffers of cub's radix sort for pairs."""
     indices = op.args[1]
     return [size(indices), 2 * size(indices)] if _sorted_ways(op) else []
 
@@ -243,7 +243,7 @@ def _segments(op: Op) -> list[int]:
 
 
 def _accumulating(op: Op) -> list[int]:
-    """Return what index_put_ with accumulate takes: linear index, sorted and original ones, a
+    """Return the buffers of index_put_ with accumulate: linear index, sorted and original ones, a
     range, cub's pairs."""
     if not op.arg(3, "accumulate", False):
         return []
@@ -254,8 +254,7 @@ def _accumulating(op: Op) -> list[int]:
 
 
 def _sort(op: Op) -> list[int]:
-    """Return the bytes of cub's pairs, and of the indices that go with them, for rows above
-    4,096."""
+    """Return the bytes of cub's pairs, and of the indices with them, for rows above 4,096."""
     values = op.args[0]
     if values.dim() == 0 or max(values.shape) <= IN_PLACE:
         return []
@@ -264,8 +263,8 @@ def _sort(op: Op) -> list[int]:
 
 
 def _sampling(op: Op) -> list[int]:
-    """Return the exponential noise for each value that multinomial of one sample, or without
-    replacement, draws."""
+    """Return the bytes of exponential noise: one value per input, for multinomial with one sample
+    or without replacement."""
     return [size(op.args[0])]
 
 
@@ -283,7 +282,7 @@ INDEXING = (
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
     ),
-    # of gradients, which a GPU writes in place: between it and its zeros nothing may come
+    # of gradients, which a GPU writes in place: no operation may come between it and its zeros
     HiddenRule(
         ops="index_put",
         nbytes=_accumulating,
@@ -301,7 +300,7 @@ INDEXING = (
 
 # torchvision's boxes
 
-PAIRS = 64  # that one word of 8 bytes has bits for
+PAIRS = 64  # boxes per word of 8 bytes: one bit each
 WORD = 8
 
 

@@ -1,4 +1,4 @@
-"""Records of allocations that dispatch cannot see: one a mechanism.
+"""Records of allocations that dispatch cannot see: one per mechanism.
 
 first   taken before the outputs, released before them
 before  taken before the outputs, held until the operation ends
@@ -36,7 +36,7 @@ class Op(NamedTuple):
 
 @frozen_record
 class HiddenRule:
-    """Bytes that some operations take besides their outputs."""
+    """The bytes that some operations take besides their outputs."""
 
     ops: str  # names without overload, in aten, separated by spaces
     nbytes: Callable[[Op], Iterable[int]]
@@ -44,7 +44,7 @@ class HiddenRule:
     what: str = ""  # its name on the tape; else "within" its operation
     when: When = "after"
     since: Version = (0, 0)
-    until: Version = (99, 0)  # no longer in this one
+    until: Version = (99, 0)  # first version without it
 
 
 def size(tensor: torch.Tensor) -> int:
@@ -60,5 +60,5 @@ def copied(tensor: Any, memory_format: torch.memory_format = torch.contiguous_fo
 
 
 def accumulated(tensor: torch.Tensor) -> int:
-    """Return the bytes that an element has while it is summed: acc_type of half types is float."""
+    """Return the bytes per element of a sum: acc_type of half types is float."""
     return FLOAT if tensor.dtype in HALF else int(tensor.element_size())

@@ -1,7 +1,7 @@
 """Three processes: the one that was started, which waits; the keeper's; and the script's below it.
 
-The keeper outlives the other two: whoever is killed, what was there before comes back. Where the
-keeper itself is killed, the script goes with it, and the first does its work.
+The keeper outlives the other two: whichever is killed, what was there before comes back. If the
+keeper itself is killed, the script ends with it, and the first process does its work.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from weighbridge_lab.trace.places import LIBRARIES
 
 NAMES = ("SIGINT", "SIGTERM", "SIGCHLD", "SIGHUP", "SIGQUIT")
 SIGNALS = {getattr(signal, name) for name in NAMES if hasattr(signal, name)}
-KILLED = 128  # and the signal's number
-PATIENCE = 5.0  # seconds for what was killed to be gone
+KILLED = 128  # plus the signal's number
+PATIENCE = 5.0  # seconds to wait until what was killed is gone
 TICK = 0.01
 WROTE = "the script wrote {}"
 CHANGED = "as before, though the script changed, removed or renamed it: {}"
 NOT_BACK = "could not be put back: {} (it lies in a folder named in {}kept-*)"
-SHOWN = 5  # files that are named
+SHOWN = 5  # files that are listed
 PYTHON_S = f"{os.sep}__pycache__{os.sep}"
 ELSEWHERE = (*LIBRARIES, tempfile.gettempdir() + os.sep, "/dev/", "/proc/")
 NO_REPORT = (
@@ -54,7 +54,7 @@ class Watched:
         self._ask({"begin": True, "network": network})
 
     def end(self) -> dict[str, Any]:
-        """Have everything put back. Return what the script wrote and changed."""
+        """Restore everything. Return what the script wrote and changed."""
         return self._ask({"end": True})
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Watched:
         return answer
 
     def laid(self) -> bool:
-        """Lay the filter on this process, where its keeper can read it."""
+        """Install the filter on this process and return True, if its keeper can read its files."""
         if not self._ask({"file": self._file}).get("readable"):
             return False
         try:
@@ -77,8 +77,8 @@ class Watched:
 
 
 def apart() -> int | None:
-    """Go on in a process of its own, whose calls are watched. Return None there, and here the exit
-    code when all is over. None, too, where there is no such thing."""
+    """Go on in a separate process whose system calls are watched. Return None there, and here its
+    exit code at the end. None, too, if that is not possible."""
     if not kernel.is_here() or threading.active_count() > 1:
         return None
     sys.stdout.flush()
@@ -116,8 +116,7 @@ def apart() -> int | None:
 
 
 def _waited(keeper: int, script: int, before: Any) -> int:
-    """Wait for the keeper, and hand on what others send. A terminal's signals reach the script
-    itself."""
+    """Wait for the keeper, and forward signals. A terminal's signals reach the script directly."""
     while True:
         heard = signal.sigwaitinfo(SIGNALS)
         if heard.si_signo == signal.SIGCHLD:
@@ -138,7 +137,7 @@ def _waited(keeper: int, script: int, before: Any) -> int:
 
 
 class _Keeping:
-    """The keeper's side: answers calls, and what the script's process asks."""
+    """The keeper's side: answers system calls, and the requests of the script's process."""
 
     def __init__(self, script: int, talk: socket.socket, alive: int) -> None:
         self.script, self.talk, self.alive = script, talk, alive
@@ -152,7 +151,7 @@ class _Keeping:
             self.poll.register(file, select.POLLIN)
 
     def done(self) -> int:
-        """Serve until the script's process has ended, and put everything back. Return its exit
+        """Serve until the script's process has ended, and restore everything. Return its exit
         code."""
         while not self._served():
             pass
@@ -185,7 +184,7 @@ class _Keeping:
         return errno.EROFS if self.over and self._is_thread(process) else 0
 
     def _is_thread(self, process: int) -> bool:
-        """Tell whether a thread is one that the script has left behind."""
+        """Return whether a process id is a thread that the script has left behind."""
         return process != self.script and os.path.exists(f"/proc/{self.script}/task/{process}")
 
     def _heard(self) -> None:
@@ -229,7 +228,7 @@ class _Keeping:
 
 
 def _below(process: int) -> Iterator[int]:
-    """Yield the processes that a process has started, and those that they have."""
+    """Yield the child processes of a process, and their children."""
     parents: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError):
@@ -245,7 +244,7 @@ def _below(process: int) -> Iterator[int]:
 
 
 def _ended(but: int) -> None:
-    """Kill what is below this process, but one, which it had started itself."""
+    """Kill the processes below this one, except `but`, which it had started itself."""
     end = time.monotonic() + PATIENCE
     while (left := {*_below(os.getpid())} - {but}) and time.monotonic() < end:
         for one in left:
@@ -256,8 +255,8 @@ def _ended(but: int) -> None:
 
 @contextlib.contextmanager
 def preserved(notes: Notes, *, network: bool) -> Iterator[None]:
-    """Keep what is on this machine as it is, whatever a program does inside; note what it wrote and
-    what came back."""
+    """Keep the files of this machine as they are, whatever a program does inside; note what it
+    wrote and what was restored."""
     watched = Watched.here
     with each_once(lambda: notes.lines):
         if watched is None:
@@ -285,8 +284,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_shown(path: str) -> bool:
-    """Tell whether a file is a user's: no library's, no temporary one, of no cache of ours or of
-    Python's."""
+    """Return whether a file is a user's: no library's, no temporary one, and in no cache of ours or
+    of Python's."""
     if PYTHON_S in path:
         return False
     here = path.startswith(os.path.realpath(os.curdir) + os.sep)

@@ -1,8 +1,8 @@
-"""Python's own hooks (sys.addaudithook): what a program in this interpreter opens, removes,
-renames, starts and asks, told before it happens; what a hook raises, the program gets.
+"""Python's own hooks (sys.addaudithook): they report what a program in this interpreter opens,
+removes, renames, starts and asks, before it happens; it gets the errors that they raise.
 
-The keeper's second way, where the kernel has no filter for it. What C++ writes by itself is not
-seen by it, and what another program would do neither: so none is started.
+The keeper's second way, if the kernel has no filter for it. It does not see what C++ writes by
+itself, nor what another program would do: so none is started.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ BESIDE = ("", "-journal", "-wal", "-shm")  # files of SQLite
 
 _tables: list[Hooks] = []
 _hooked: list[bool] = []  # hooks stay for good
-_at_work: list[bool] = []  # a keeper is at work
+_at_work: list[bool] = []  # non-empty while a keeper is at work
 
 
 class NoChildrenError(PermissionError):
@@ -54,7 +54,7 @@ def _audit(event: str, words: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-    """Say that a keeper is at work."""
+    """Record that a keeper is at work inside."""
     _at_work.append(True)
     try:
         yield
@@ -68,8 +68,8 @@ def is_at_work() -> bool:
 
 @contextlib.contextmanager
 def preserved(*, children: bool) -> Iterator[Keeper]:
-    """Keep what is there while a program runs inside, and put it back. Other programs are started
-    where `children` says so, and then nobody looks after them."""
+    """Keep existing files while a program runs inside, and restore them. Other programs are only
+    started if `children` is set, and then nothing watches them."""
     keeper, ours = Keeper(), os.getpid()
     hooks = Listening(keeper).hooks
     if not children:
@@ -89,7 +89,7 @@ def _refused(program: Any, *_: Any) -> None:
 
 @contextlib.contextmanager
 def _no_spawned() -> Iterator[None]:
-    """Refuse what multiprocessing starts, of which no hook tells; not what counts semaphores."""
+    """Refuse what multiprocessing starts, which no hook reports; except its resource tracker."""
     try:
         import _posixsubprocess as starter
     except ImportError:
@@ -110,11 +110,11 @@ def _no_spawned() -> Iterator[None]:
 
 
 class Listening:
-    """Tells a keeper what Python is about to do."""
+    """Reports to a keeper what Python is about to do."""
 
     def __init__(self, keeper: Keeper) -> None:
         self.keeper = keeper
-        self._busy = threading.local()  # the keeper's own steps are nobody's
+        self._busy = threading.local()  # set during the keeper's own steps, which are ignored
         self._lock = threading.RLock()
         self.hooks: dict[str, Hook] = {
             "open": self._before(self._open),
@@ -180,7 +180,7 @@ class Listening:
 
 
 def _where(path: Any, folder: int = -1) -> str:
-    """Return a path from a folder that is open, else from the one that we are in."""
+    """Return a path relative to an open folder, else to the current one, as an absolute path."""
     name = os.fsdecode(path)
     if folder < 0 or os.path.isabs(name):
         return os.path.abspath(name)

@@ -38,9 +38,9 @@ NETWORK = ("connect", "sendto", "sendmsg", "sendmmsg")
 HERE = -100  # AT_FDCWD: the folder that a process is in
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 PAGE = 4096  # no path is longer, and no page shorter
-NO_REPLACE, EXCHANGE = 1, 2  # RENAME_*
-MESSAGES = 16  # of one sendmmsg that are looked at
-# Where names are asked for: a local service asks other machines for us
+NO_REPLACE, EXCHANGE = 1, 2  # RENAME_* flags
+MESSAGES = 16  # messages of one sendmmsg that are looked at
+# Sockets of name services: they ask other machines for us
 RESOLVERS = (
     "/run/systemd/resolve/",
     "/run/nscd/",
@@ -48,15 +48,15 @@ RESOLVERS = (
     "/run/dbus/",
     "/var/run/dbus/",
 )
-NAMES = 53  # the port
+NAMES = 53  # the port of DNS
 LOCAL = ("127.0.0.1", "0.0.0.0", "::1", "::")
 HOSTS = {socket.AF_INET: (4, 8), socket.AF_INET6: (8, 24)}  # where a struct sockaddr has them
 Arguments = Sequence[int]
 
 
 class Seen:
-    """Tells a keeper what calls are about to do. `of(name, process, arguments)` returns 0, or the
-    error that the call ends with."""
+    """Tells a keeper what system calls are about to do. `of(name, process, arguments)` returns 0,
+    or the error that the call ends with."""
 
     def __init__(self, keeper: Keeper, *, network: bool) -> None:
         self.keeper, self.network = keeper, network
@@ -116,7 +116,7 @@ class Seen:
             return 0
         keeper = self.keeper
         if call.words[4] & EXCHANGE and not (keeper.is_own(source) and keeper.is_own(target)):
-            return errno.EINVAL  # as of a file system that cannot
+            return errno.EINVAL  # as a file system that cannot
         keeper.renames(source, target)
         return 0
 
@@ -194,7 +194,7 @@ class Seen:
 
 
 def _address_is_local(address: bytes) -> bool:
-    """Tell whether an address of a socket is of this machine, and nobody who asks another."""
+    """Return whether a socket's address is on this machine, and not a service that asks others."""
     if len(address) < 2:
         return True
     (family,) = struct.unpack_from("H", address)
@@ -211,14 +211,14 @@ def _address_is_local(address: bytes) -> bool:
 
 
 class _Call:
-    """The arguments of a call, and the paths that they name."""
+    """The arguments of a system call, and the paths that they name."""
 
     def __init__(self, process: int, words: Arguments) -> None:
         self.process, self.words = process, words
 
     @property
     def path(self) -> str:
-        """The first argument."""
+        """The path in the first argument."""
         return self.path_from(HERE, self.words[0])
 
     @property
@@ -227,7 +227,7 @@ class _Call:
 
     @property
     def path_below(self) -> str:
-        """The first two: a folder that is open, and a path from there."""
+        """The path in the first two: an open folder, and a path from there."""
         return self.path_from(*self.words[:2])
 
     @property
@@ -235,8 +235,8 @@ class _Call:
         return self.path_from(*self.words[2:4])
 
     def path_from(self, folder: int, pointer: int) -> str:
-        """Read a path from a folder that the process has open, or that it is in (HERE); without a
-        pointer, the open file itself."""
+        """Return a path from a folder that the process has open, or that it is in (HERE). Without a
+        pointer it is that of the open file itself."""
         name = _text(self.process, pointer) if pointer else ""
         if name.startswith(("/proc/self/", "/proc/thread-self/")):
             name = f"/proc/{self.process}/" + name.split("/", 3)[3]
@@ -259,7 +259,7 @@ def _memory(process: int, address: int, count: int) -> bytes:
 
 
 def _text(process: int, address: int) -> str:
-    """Read a string, page by page: the next may not be there."""
+    """Return a string of a process, read page by page, as the next page may not exist."""
     text = b""
     while b"\0" not in text and len(text) <= PAGE:
         here = address + len(text)

@@ -30,8 +30,8 @@ JOURNAL = "kept-"  # and the process that keeps
 STORE, STAND_IN = ".weighbridge-kept-", "stand-in"
 LARGE = (
     4 << 30
-)  # bytes that are copied, where the file system does not clone: seconds of a disk (assumed)
-# Folders of which programs look for the newest: half a checkpoint would be taken for it
+)  # bytes that are copied if the file system does not clone: seconds of a disk (assumed)
+# Folders of which programs look for the newest: an incomplete checkpoint would be taken for it
 NUMBERED = re.compile(r"(?:checkpoint|ckpt|epoch|step|iter)[-_=]?\d+$", re.IGNORECASE)
 CLONE = 0x40049409  # FICLONE (linux/fs.h)
 Inode = tuple[int, int]
@@ -40,15 +40,15 @@ Filler = Callable[[str, str], None]
 
 
 class Keeper:
-    """Watches over what was there. Its methods are called before the change that they name."""
+    """Keeps what was there before. Its methods are called before the change that they name."""
 
     def __init__(self) -> None:
         self.journal = journal_of(os.getpid())
-        self.new_inodes: set[Inode] = set()  # by the run
-        self.fresh: dict[str, None] = {}  # paths that it is about to make
+        self.new_inodes: set[Inode] = set()  # made by the run
+        self.fresh: dict[str, None] = {}  # paths that the run is about to make
         self.wrote: dict[str, None] = {}
-        self.changed: dict[str, None] = {}  # of what was there: it comes back
-        self._hollow: set[str] = set()  # folders that have lost what stood for tensors
+        self.changed: dict[str, None] = {}  # what was there before: it is restored
+        self._hollow: set[str] = set()  # folders that have lost files that stood for tensors
         self._stores: list[str] = []
         self._noted: set[str] = set()  # folders, and files whose mode or times change
         self._count = 0
@@ -56,7 +56,7 @@ class Keeper:
     # What a run is about to do
 
     def writes(self, path: str, *, cut: bool) -> None:
-        """A file is opened to be written, from nothing where it is `cut`."""
+        """Prepare for a file being opened to be written; from nothing if it is `cut`."""
         path = os.path.realpath(path)
         if not os.path.exists(path):
             self.makes(path)
@@ -65,14 +65,14 @@ class Keeper:
             self._set_aside(path, _empty if cut else _copied)
 
     def makes(self, path: str) -> None:
-        """A file, folder or link is made where nothing is."""
+        """Prepare for a new file, folder or link."""
         path = _placed(path)
         if not os.path.lexists(path) and os.path.isdir(os.path.dirname(path)):
             self._folder(os.path.dirname(path))
             self.fresh[path] = None
 
     def removes(self, path: str) -> None:
-        """A file, a link or an empty folder goes."""
+        """Prepare for a file, a link or an empty folder being removed."""
         path = _placed(path)
         if not os.path.lexists(path):
             return
@@ -85,10 +85,10 @@ class Keeper:
             if os.path.isfile(path) and content(path) is not None:
                 self._hollow.add(os.path.dirname(path))
             if os.lstat(path).st_nlink == 1:
-                self.new_inodes.discard(_inode(path))  # the number may be another's next
+                self.new_inodes.discard(_inode(path))  # the number may be reused
 
     def renames(self, source: str, target: str) -> None:
-        """A name becomes another."""
+        """Prepare for a name becoming another."""
         source, target = _placed(source), _placed(target)
         if not os.path.lexists(source) or source == target:
             return
@@ -107,7 +107,7 @@ class Keeper:
                     known[target + path[len(source) :]] = None
 
     def changes(self, path: str) -> None:
-        """The mode, the owner or the times of a file change, not its content."""
+        """Prepare for a change of a file's mode, owner or times, not of its content."""
         path = os.path.realpath(path)
         if path not in self._noted and os.path.exists(path) and self._is_real(path):
             self._noted.add(path)
@@ -115,12 +115,12 @@ class Keeper:
             self.changed[path] = None
 
     def is_own(self, path: str) -> bool:
-        """Tell whether the run itself has made what is there."""
+        """Return whether the run itself has made what is at a path."""
         return not os.path.lexists(path) or not self._is_real(path)
 
     def clear(self) -> None:
-        """Take away what the run has written for tensors, under whatever name, and the folders of
-        checkpoints that it made for them."""
+        """Delete files that the run has written for tensors, under whatever name, and the
+        checkpoint folders that it made for them."""
         for path in self.wrote:
             if os.path.isfile(path) and self.is_own(path) and content(path) is not None:
                 self.removes(path)
@@ -132,13 +132,12 @@ class Keeper:
             self._cleared(folder)
 
     def _cleared(self, path: str) -> None:
-        """Delete what the run has made, but a folder to which something was moved."""
+        """Delete what the run has made, except a folder to which something was moved."""
         if os.path.lexists(path) and self.is_own(path):
             _tried(os.rmdir if _is_folder(path) else os.unlink, path)
 
     def summary(self) -> dict[str, list[str]]:
-        """Return the files that the run has made, of those that are there, and what of the
-        others it changed."""
+        """Return the existing files that the run has made, and what it changed of the others."""
         wrote = [path for path in self.wrote if os.path.isfile(path) and path not in self.changed]
         return {"wrote": wrote, "changed": [*self.changed]}
 
@@ -181,7 +180,7 @@ class Keeper:
         self.new_inodes.add(_inode(path))
 
     def _folder(self, folder: str) -> None:
-        """Note the times of a folder before what is in it changes."""
+        """Record the times of a folder before its content changes."""
         if folder not in self._noted and self._is_real(folder):
             self._noted.add(folder)
             with suppress(OSError):
@@ -252,8 +251,8 @@ def _like(source: str, target: str) -> None:
 
 
 def put_back(journal: str) -> None:
-    """Undo what a journal says, from its last line to its first. Raises OSError where something
-    could not go back: it stays where it was kept, and so does the journal."""
+    """Undo a journal, from its last line to its first. Raises OSError if something could not be
+    restored: it stays where it was kept, and so does the journal."""
     failed = [error for entry in reversed(_read(journal)) if (error := _tried(_undone, entry))]
     if failed:
         raise failed[0]
@@ -271,7 +270,7 @@ def _undone(entry: Entry) -> None:
 
 
 def _tried(step: Callable[..., None], *of: Any) -> OSError | None:
-    """Make a step; return the error that it met."""
+    """Make a step; return its error, None without one."""
     try:
         step(*of)
     except OSError as error:
@@ -280,7 +279,7 @@ def _tried(step: Callable[..., None], *of: Any) -> OSError | None:
 
 
 def swept() -> None:
-    """Put back what runs left whose keeper was killed."""
+    """Restore what runs left whose keeper was killed."""
     with suppress(OSError):
         for entry in list(os.scandir(os.path.dirname(journal_of(0)))):
             process = entry.name.removeprefix(JOURNAL)
@@ -289,7 +288,7 @@ def swept() -> None:
 
 
 def journal_of(process: int) -> str:
-    """Return where a process writes down what it keeps."""
+    """Return the path of the journal of a process."""
     path = cache.path(f"{JOURNAL}{process}")
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -314,8 +313,8 @@ def _read(journal: str) -> list[Entry]:
 
 
 def _returned(aside: str, path: str, inode: Inode) -> None:
-    """Give what was kept its place again. What the run made within a folder of that name stays,
-    where nothing had its name."""
+    """Move what was kept back to its place. What the run made within a folder of that name stays,
+    unless its name was taken."""
     if not os.path.lexists(aside) or _inode(aside) != inode:  # that step was never made
         return
     for name in os.listdir(path) if _is_folder(path) and _is_folder(aside) else ():
@@ -358,7 +357,7 @@ def _names(folder: str) -> str:
 
 
 def _placed(path: str) -> str:
-    """Return where a name itself lies, whatever it links to."""
+    """Return the path of a name itself, whatever it links to."""
     folder, name = os.path.split(path.rstrip(os.sep) or os.sep)
     return os.path.normpath(os.path.join(os.path.realpath(folder), name))
 

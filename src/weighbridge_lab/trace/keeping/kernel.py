@@ -1,9 +1,9 @@
-"""Linux's filter of system calls with somebody who is asked (seccomp, SECCOMP_RET_USER_NOTIF, since
-5.5): a process lays it on itself, with all that it will start, and can never take it off. It needs
+"""Linux's filter of system calls that asks another process (seccomp, SECCOMP_RET_USER_NOTIF, since
+5.5). A process installs it on itself and all that it will start, and can never remove it. It needs
 no privilege, and works within containers.
 
-Calls that only read are none of it, and cost nothing. io_uring, which goes around filters, is not
-there. (linux/seccomp.h, linux/filter.h, linux/audit.h)
+Calls that only read are not filtered, and cost nothing. io_uring, which bypasses filters, is not
+available. (linux/seccomp.h, linux/filter.h, linux/audit.h)
 """
 
 import ctypes
@@ -25,12 +25,12 @@ FILTER, LISTENER = 1, 8  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LIST
 RECEIVE, SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*
 CONTINUE = 1
 ALLOW, NOTIFY, FAIL = 0x7FFF0000, 0x7FC00000, 0x00050000
-LOAD, EQUAL, ABOVE, SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of BPF
+LOAD, EQUAL, ABOVE, SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # opcodes of BPF
 OTHER_TABLE = 0x40000000  # and above: x32's numbers of the same calls
-NUMBER, MACHINE, ARGUMENTS = 0, 4, 16  # where struct seccomp_data has them
+NUMBER, MACHINE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 NOTICE = "QII" + "iIQ6Q"  # struct seccomp_notif
 ANSWER = "QqiI"  # struct seccomp_notif_resp
-# The argument without which a call changes nothing, and its bits
+# Index of the argument without whose bits a call changes nothing, and these bits
 FLAGS = {"open": (1, WRITING), "openat": (2, WRITING), "sendto": (4, 0xFFFFFFFF)}
 
 
@@ -39,7 +39,7 @@ def number_of_calls() -> dict[int, str]:
 
 
 def is_here() -> bool:
-    """Tell whether this machine may have such a filter at all."""
+    """Return whether this machine can have such a filter at all."""
     return sys.platform == "linux" and platform.machine() in MACHINES and sys.maxsize > 1 << 32
 
 
@@ -48,7 +48,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def filtered() -> int:
-    """Lay the filter on this process. Return the file by which its calls are heard. Raises
+    """Install the filter on this process. Return the file on which its calls arrive. Raises
     OSError."""
     prctl(NO_NEW_PRIVILEGES, 1)
     code = b"".join(_program())
@@ -59,12 +59,12 @@ def filtered() -> int:
 
 
 def taken(process: int, file: int) -> int:
-    """Return a file that a process has open, for us to have as well. Raises OSError."""
+    """Return our own copy of a file that a process has open. Raises OSError."""
     return _asked(PIDFD_GETFD, os.pidfd_open(process), file, 0)
 
 
 def answered(listener: int, answer: Callable[[str, int, Sequence[int]], int]) -> None:
-    """Take one call that waits, and let it go on, or end with the error that `answer` returns."""
+    """Receive one waiting call, and let it go on, or end with the error that `answer` returns."""
     import fcntl  # of Unix
 
     buffer = bytearray(struct.calcsize(NOTICE))
@@ -77,7 +77,7 @@ def answered(listener: int, answer: Callable[[str, int, Sequence[int]], int]) ->
     mark, process, _, number, _, _, *words = struct.unpack(NOTICE, buffer)
     try:
         refused = answer(number_of_calls()[number], process, words)
-    except Exception:  # nobody knows what it would do
+    except Exception:  # its effect is unknown
         refused = errno.EROFS
     reply = struct.pack(ANSWER, mark, 0, -refused, 0 if refused else CONTINUE)
     try:

@@ -1,8 +1,8 @@
-"""Marks: small files that stand for tensors that were saved, until the end of a run. Torch-free.
+"""Marks: small files that stand for saved tensors until the end of a run. Torch-free.
 
 A mark says which content it is. It is a zip archive, as torch's own files are, for programs that
-look whether a file is whole. Where the marks of a process are is written down: it may end without
-a word.
+check whether a file is whole. The places of a process's marks are written down, as it may end
+without a word.
 """
 
 import io
@@ -15,25 +15,25 @@ from typing import Any
 
 from weighbridge_lab import cache
 
-ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
-JOURNAL = "marks-"  # and a process: where its marks are
+ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # torch's entry, and ours
+JOURNAL = "marks-"  # plus a process id: the places of its marks
 
 
 def noted(paths: Iterable[str]) -> None:
-    """Write down where this process has marks, before they are there."""
+    """Write down where this process will have marks, before they are there."""
     with suppress(OSError):
         cache.write(cache.path(f"{JOURNAL}{os.getpid()}"), "".join(f"{p}\n" for p in sorted(paths)))
 
 
 def gone(paths: set[str]) -> None:
-    """Take this process's marks away, also those that got another name, or whose folder did."""
+    """Delete this process's marks, even if they or their folder were renamed."""
     _cleared(paths)
     with suppress(OSError):
         os.unlink(cache.path(f"{JOURNAL}{os.getpid()}"))
 
 
 def swept() -> None:
-    """Take away the marks of processes that ended without doing it."""
+    """Delete the marks of processes that ended without doing so."""
     with suppress(OSError):
         for entry in list(os.scandir(os.path.dirname(cache.path("")))):
             process = entry.name.removeprefix(JOURNAL)
@@ -58,13 +58,13 @@ def _beside(folder: str) -> list[str]:
 
 
 def marked(path: str) -> int | None:
-    """Return the number in a mark; None of any other file."""
+    """Return the number in a mark; None for any other file."""
     number = content(path)
     return int(number) if number is not None and number.isdigit() else None
 
 
 def archive(payload: bytes) -> bytes:
-    """Return a file of ours: what torch's own looks like, and what is to be found again in it."""
+    """Return a file of ours: it looks like torch's own, and contains `payload`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(ENTRY, pickle.dumps({}))
@@ -73,7 +73,7 @@ def archive(payload: bytes) -> bytes:
 
 
 def content(file: Any) -> bytes | None:
-    """Return what is in a file of ours, by path or as a stream; None of any other."""
+    """Return the content of a file of ours, by path or as a stream; None for any other."""
     try:
         with zipfile.ZipFile(file) as opened:
             return opened.read(CONTENT)
@@ -82,7 +82,7 @@ def content(file: Any) -> bytes | None:
 
 
 def runs(process: int) -> bool:
-    """Tell whether a process is there."""
+    """Return whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -44,7 +44,7 @@ def put(patch: Patch) -> Patch:
 
 @contextmanager
 def patched(patches: Iterable[Patch]) -> Iterator[list[Patch]]:
-    """Apply patches inside. What is appended to the list is undone as well."""
+    """Apply patches inside. Patches appended to the list are undone as well."""
     undo: list[Patch] = []
     try:
         undo.extend(put(patch) for patch in patches)
@@ -74,7 +74,7 @@ class Notes:
 def each_once(notes: Callable[[], Sequence[str]]) -> Iterator[None]:
     """Show each warning of a line once. Python forgets which it has shown whenever a library
     changes its filters, which fake tensors do at many operations. Notes on the run are shown
-    without a line of ours."""
+    without our line."""
     shown: set[tuple[str, str, int]] = set()
     before = warnings.showwarning
 
@@ -94,7 +94,7 @@ def each_once(notes: Callable[[], Sequence[str]]) -> Iterator[None]:
         warnings.showwarning = before
 
 
-# Modules that a program imports meanwhile, patched as soon as they are there
+# Modules that a program imports during a trace, patched as soon as they are there
 Patches = Callable[[Any], Iterable[Patch]]  # of a module
 
 
@@ -103,8 +103,8 @@ UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as i
 
 @contextmanager
 def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> Iterator[None]:
-    """Patch modules as they arrive. `table` says by a module's name what is replaced in it; `undo`
-    gets what puts it back."""
+    """Patch modules when they are imported. `table` has the patches by module name; `undo` gets
+    those that restore it."""
     finder = _Finder(table, undo, notes)
     for name in table:
         if name in sys.modules:
@@ -117,7 +117,7 @@ def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> I
 
 
 class _Finder:
-    """Finds nothing by itself; lets the next finder do it, and looks over its shoulder."""
+    """Finds no module itself; it wraps the next finder's result."""
 
     def __init__(self, table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> None:
         self.table = table

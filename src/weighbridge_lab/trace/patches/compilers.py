@@ -39,8 +39,8 @@ def compilers(notes: Notes, recorder: Recorder) -> Iterator[Patch]:
 
 def _compiler(noted: Callable[..., None]) -> Callable[..., Any]:
     def compile_(model: Any = None, **settings: Any) -> Any:
-        """Return the model as it is. The user is told of their own compiling alone: what a library
-        compiles when it is imported is seldom what runs."""
+        """Return the model as it is. The user is only told of their own compiling: what a library
+        compiles when it is imported seldom runs."""
         if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
             noted(**settings)
         return _unchanged if model is None else model
@@ -49,19 +49,19 @@ def _compiler(noted: Callable[..., None]) -> Callable[..., Any]:
 
 
 def _tunes(settings: dict[str, Any]) -> bool:
-    """Tell whether kernels of products are chosen by trying, which may be fused with others."""
+    """Return whether product kernels are autotuned, so that they may be fused with others."""
     variables = (v for k, v in os.environ.items() if k.startswith("TORCHINDUCTOR_MAX_AUTOTUNE"))
     return "autotune" in f"{settings}" or "1" in variables
 
 
 def _budgets() -> bool:
-    """Tell whether torch's partitioner may compute products again."""
+    """Return whether torch's partitioner may recompute products."""
     return bool(getattr(sys.modules.get(CONFIG), "activation_memory_budget", 1.0) < 1)
 
 
 def _budgeted(recorder: Recorder) -> Callable[..., Any]:
     def region(*_: Any, **__: Any) -> Any:
-        """Note the budget. torch's own refuses to be entered in code that is not compiled."""
+        """Note the budget. torch's own region cannot be entered in code that is not compiled."""
         recorder.compiled = (recorder.compiled or CompiledWays())._replace(budgeted=True)
         return nullcontext()
 

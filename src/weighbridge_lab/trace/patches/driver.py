@@ -31,7 +31,7 @@ SHOWS = "import sys; sys.stdout.write(sys.argv[1])"
 
 
 class Driver:
-    """Answers of the driver about the cards, by index."""
+    """The driver's answers about the cards, by index."""
 
     def __init__(self, card: Card, tapes: list[Tape]) -> None:
         self.card, self.tapes = card, tapes
@@ -79,7 +79,7 @@ class Driver:
         return {MODULE: self.nvml}
 
     def patches(self) -> Iterator[Patch]:
-        """Yield what starts nvidia-smi: another program says what this one knows."""
+        """Yield the patch that replaces nvidia-smi by a program that prints our answer."""
         start = subprocess.Popen.__init__
 
         def started(process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
@@ -127,9 +127,9 @@ HOST = "torch.profiler sees the host alone: no kernel runs here"
 
 
 def profiling(notes: Notes) -> Iterator[Patch]:
-    """Patch the profiler: asked for the device, its C++ would ask the driver at every operation.
-    Ranges of NVTX, with which DeepSpeed marks its functions, are shown by nobody here; torch built
-    without CUDA has none."""
+    """Patch the profiler: with the device, its C++ would ask the driver at every operation. Ranges
+    of NVTX, with which DeepSpeed marks its functions, are dropped; torch built without CUDA has
+    none."""
     yield Patch(profiler.profile, "__init__", _hosted(profiler.profile.__init__, notes))
     yield Patch(nvtx, "_nvtx", Ranges())
 

@@ -24,7 +24,7 @@ from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved
 
 Look = tuple[tuple[int, ...], torch.dtype]
 
-# These have the functions by name, perhaps since before there was a fake GPU
+# These import the functions by name, perhaps before there was a fake GPU
 USERS = (
     "transformers.modeling_utils",
     "accelerate.utils.modeling",
@@ -54,8 +54,8 @@ NAMES = {
 
 
 class FilePatches:
-    """All patches of files: `patches` are of torch, `table` of libraries by module, for when they
-    arrive."""
+    """All patches of files: `patches` of torch, and `table` of libraries by module, for when they
+    are imported."""
 
     def __init__(self, notes: Notes) -> None:
         self._marks = Marks()
@@ -91,8 +91,8 @@ def both(first: Patches, second: Patches) -> Patches:
 
 
 class SafetensorsPatches:
-    """The patches of safetensors. Functions that a program has imported by name are the library's
-    own again after the end."""
+    """The patches of safetensors. Functions that a program imported by name act as the library's
+    own after the end."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -144,7 +144,7 @@ class SafetensorsPatches:
 
 
 def _is_complete(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is all of its storage; the library compares addresses."""
+    """Return whether a tensor is all of its storage; the library compares addresses."""
     return bool(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size())
 
 

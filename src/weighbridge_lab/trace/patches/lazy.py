@@ -1,8 +1,8 @@
 """Parameters and buffers of lazy modules (nn.LazyLinear), whose shapes come with the first input:
-fake tensors of no elements until then.
+fake tensors without elements until then.
 
-torch makes them of a tensor's own class, which a fake tensor has already; so they are of classes
-that are both, and become fake tensors where torch lets them become parameters (materialize).
+torch makes them by changing a tensor's class, which a fake tensor already has; so their classes are
+both, and become fake tensors when torch makes them parameters (materialize).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ Place: TypeAlias = torch.device | str | None
 
 
 class LazyParameter(UninitializedParameter, FakeTensor):  # type: ignore[misc]
-    """A parameter without a shape. What torch asks of it, it is asked as any fake tensor."""
+    """A parameter without a shape, which otherwise answers as any fake tensor."""
 
     cls_to_become = FakeTensor
     shape = FakeTensor.shape
@@ -40,7 +40,7 @@ def lazy() -> Iterator[Patch]:
 
 
 def as_lazy(moved: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Let what was moved be lazy still."""
+    """Return a moved tensor, still lazy if it was."""
     if is_lazy(before):
         moved.__class__ = type(before)
         moved._is_buffer = True

@@ -65,7 +65,7 @@ LATE = (
 
 
 class Libraries:
-    """Patches of LATE that are still to come."""
+    """The patches of LATE that are not applied yet."""
 
     def __init__(self) -> None:
         self.waiting = list(LATE)
@@ -130,7 +130,7 @@ def caches(recorder: Recorder) -> Callable[[ModuleType], Iterator[Patch]]:
             self: Any, keys: Any, values: Any, layer_idx: int, *more: Any, **kw: Any
         ) -> Any:
             out = update(self, keys, values, layer_idx, *more, **kw)
-            if torch.is_grad_enabled():  # backward has them, and no next step
+            if torch.is_grad_enabled():  # backward needs them, and no next step
                 return out
             for tensor in vars(self.layers[layer_idx]).values():
                 if isinstance(tensor, torch.Tensor):
@@ -143,17 +143,16 @@ def caches(recorder: Recorder) -> Callable[[ModuleType], Iterator[Patch]]:
 
 
 def beams(module: ModuleType) -> Iterator[Patch]:
-    """Patch beam search: beams go on until all of them are known to be at their end, the
-    length's. Without this, the test whether any may still improve would be told 0, and stop
-    after one step."""
+    """Patch beam search: beams go on until all are known to be at their end, the maximum length.
+    Otherwise the test whether any may still improve would get 0, and stop after one step."""
     mixin: Any = module.GenerationMixin
     yield Patch(mixin, "_beam_search_has_unfinished_sequences", staticmethod(_unfinished))
     yield Patch(mixin, "_update_finished_beams", _finished(mixin._update_finished_beams))
 
 
 def _finished(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a beam's update: behind its end, the place that a token came from is -1, and the longest
-    beam is given back, since all have come as far as the search has."""
+    """Wrap a beam's update. After its end, the index that a token came from is -1, and the longest
+    beam is returned, since all have come as far as the search."""
 
     def finished(self: Any, *args: Any, **kwargs: Any) -> Any:
         updated = update(self, *args, **kwargs)
@@ -191,7 +190,7 @@ def stopping(notes: Notes) -> Patches:
 
 
 def steady(loops: Callable[[], Loops | None]) -> Patches:
-    """Patch the last callback of all, which ends a training that is steady."""
+    """Return the patches of Trainer's callbacks that end a steady training."""
 
     def patches(module: ModuleType) -> Iterator[Patch]:
         handler: Any = module.CallbackHandler
@@ -222,7 +221,7 @@ def steady(loops: Callable[[], Loops | None]) -> Patches:
 
 
 def _last(args: Any, control: Any) -> None:
-    """Let what would have come at a later step come now."""
+    """Let evaluation and saving of later steps happen now."""
     control.should_training_stop = True
     control.should_evaluate |= args.eval_strategy != "no"
     control.should_save |= args.save_strategy != "no"

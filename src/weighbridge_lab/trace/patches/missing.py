@@ -1,8 +1,8 @@
-"""Data and checkpoints that are not on this machine: stand-ins, so that the step can run.
+"""Data and checkpoints that are missing on this machine: stand-ins, so that the step can run.
 
-A checkpoint that is not there loads as nothing (`load_state_dict` takes it as it is). A data set
-whose folder is not there gives samples of the shapes that `--data` says; so do files of arrays, one
-after the other: `numpy.load` gives many samples of the next shape, `numpy.memmap` a long row of 0.
+A missing checkpoint loads as nothing (`load_state_dict` leaves the module as it is). A data set
+whose folder is missing returns samples of the shapes in `--data`; so do files of arrays, one after
+another: `numpy.load` returns many samples of the next shape, `numpy.memmap` a long row of 0.
 """
 
 import itertools
@@ -16,15 +16,15 @@ from torch.utils.data import Dataset, IterableDataset
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.patches import ABSENT, Notes, Patch
 
-SAMPLES = 4096  # of a data set that is not here: more rounds than a trace runs
+SAMPLES = 4096  # of a missing data set: more rounds than a trace runs
 STANDS_IN = "{}: its data are not here ({}); samples of {} stand in"
-ROW = 1 << 24  # numbers of a row that is not here: tokens, as language models read them
+ROW = 1 << 24  # elements of a missing row: tokens, as language models read them
 ARRAYS = ("load", "memmap", "__new__", "fromfile")  # of numpy
 CAUGHT = (OSError, RuntimeError, ValueError, ImportError)  # torchvision's, and people's own
 
 
 class MissingData:
-    """Patches of data sets, classes that are defined later as well."""
+    """Patches of data sets, including classes that are defined later."""
 
     def __init__(self, sample: Sequence[Input], notes: Notes) -> None:
         self.sample, self.notes = sample, notes
@@ -57,7 +57,7 @@ class MissingData:
                 kind = "float32" if one.dtype == "bfloat16" else one.dtype
                 return numpy.broadcast_to(numpy.zeros((), kind), (SAMPLES, *one.shape))
 
-        # Made without a class statement, whose base is of no type where numpy is not installed
+        # Made without a class statement, as its base has no type if numpy is not installed
         def mapped(cls: type, file: Any, dtype: Any = "uint8", *args: Any, **kwargs: Any) -> Any:
             try:
                 return memmap.__new__(cls, file, dtype, *args, **kwargs)
@@ -82,7 +82,7 @@ class MissingData:
             try:
                 init(dataset, *args, **kwargs)
             except Exception as error:
-                stands_in = vars(dataset).get("_stands_in")  # where a class above it read
+                stands_in = vars(dataset).get("_stands_in")  # set if a base class read the data
                 if not (stands_in or isinstance(error, CAUGHT)):
                     raise
                 vars(dataset)["_stands_in"] = True
@@ -106,7 +106,7 @@ class MissingData:
 
 
 def reads_samples(error: BaseException) -> bool:
-    """Tell whether an error came from within a data set, or from reading an array: `--data` is for
+    """Return whether an error came from a data set, or from reading an array: `--data` is for
     both."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None:

@@ -29,7 +29,7 @@ NO_UPLOAD = "nothing goes to the Hub: {} does nothing"
 NO_MAIL = "no mail is sent"
 NAMED = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 REACHED = ("socket.connect", "socket.sendto", "socket.sendmsg")
-PATIENCE = 2.0  # seconds until a script that a thread ended is left
+PATIENCE = 2.0  # seconds until a script is left that a thread ended
 
 
 class NoNetworkError(ConnectionError):
@@ -48,7 +48,7 @@ class ReplacedError(RuntimeError):
 
 
 class Outside:
-    """Patches that keep a script to itself."""
+    """Patches that isolate a script from the world outside."""
 
     def __init__(self, notes: Notes, recorder: Recorder, *, network: bool) -> None:
         self.notes, self.recorder, self.network = notes, recorder, network
@@ -62,8 +62,8 @@ class Outside:
 
     @property
     def hooks(self) -> Hooks:
-        """Return what is heard of Python's own audit: below the modules that a script may load
-        again."""
+        """Return hooks for Python's audit events: these are below modules that a script may
+        reload."""
         ours = os.getpid()
 
         def replaced(program: Any, *_: Any) -> None:
@@ -79,8 +79,8 @@ class Outside:
         return {"huggingface_hub.hf_api": self._hub}
 
     def _leaving(self, leave: Callable[[int], Any]) -> Callable[[int], Any]:
-        """Let `os._exit` of the script itself, not of a process that it starts, end as
-        `sys.exit`; a thread's ends the main one."""
+        """Return an `os._exit` that ends the script itself, not a process that it starts, as
+        `sys.exit` does; a thread's ends the main one."""
         ours = os.getpid()
 
         def left(status: int) -> Any:

@@ -65,7 +65,7 @@ class Pretrained:
         load = nn.Module.load_state_dict
 
         def load_state_dict(module: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
-            if not state:  # also what a program picked from a checkpoint that is not here
+            if not state:  # or a part that a program picked from a missing checkpoint
                 return nn.modules.module._IncompatibleKeys([], [])
             return load(module, state, *args, **kwargs)
 
@@ -111,7 +111,7 @@ class Pretrained:
         yield Patch(known.PreTrainedModel, "_load_pretrained_model", staticmethod(loaded))
 
     def files(self, module: ModuleType) -> Iterator[Patch]:
-        """Patch the function by which transformers finds every file of a repository."""
+        """Patch the function with which transformers finds every file of a repository."""
         find: Any = vars(module)["cached_files"]
 
         def cached_files(path_or_repo_id: Any, filenames: list[str], **kwargs: Any) -> Any:
@@ -165,8 +165,7 @@ class Pretrained:
         yield Patch(module, "snapshot_download", without_weights)
 
     def hub(self, module: ModuleType) -> Iterator[Patch]:
-        """Patch the Hub's client: a Hub that cannot be reached is asked once, not five times for
-        each file."""
+        """Patch the Hub's client: an unreachable Hub is asked once, not five times per file."""
         request = vars(module)["_http_backoff_base"]
         constants: Any = module.constants
 
@@ -179,7 +178,7 @@ class Pretrained:
                     constants.HF_HUB_OFFLINE = True
                 raise
 
-        yield Patch(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE)  # to be put back
+        yield Patch(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE)  # so that it is restored
         yield Patch(module, "_http_backoff_base", once)
 
     def timm(self, module: ModuleType) -> Iterator[Patch]:
@@ -193,7 +192,7 @@ MAKE = FakeTensor.__new__
 
 
 def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Let states of a checkpoint that is not here be as they are."""
+    """Return a loader that ignores the states of a missing checkpoint."""
 
     def load_state_dict(self: Any, state: Any) -> Any:
         return None if isinstance(state, UnreadCheckpoint) else load(self, state)
@@ -202,14 +201,14 @@ def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-    """Make a tensor, or a parameter anew: accelerate calls the type of the old one."""
+    """Make a tensor, or a new parameter if given one: accelerate calls the type of the old one."""
     if args and isinstance(args[0], torch.Tensor):
         return nn.Parameter(args[0], kwargs.get("requires_grad", True))
     return MAKE(cls, *args, **kwargs)
 
 
 def like(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a state dict as a file would give it: on the host, each tensor by itself, tied ones
+    """Return a state dict as a file would give it: on the host, each tensor separate, tied ones
     once."""
     tied = getattr(model, "all_tied_weights_keys", {})
     return {

@@ -1,10 +1,10 @@
-"""Layers of a transformer that repeat another: without gradients, what one has done to memory is
-done again for those that are like it, and their code is not run.
+"""Layers of a transformer that repeat another. Without gradients, what one has done to memory is
+repeated for layers like it, and their code is not run.
 
-A layer is like another where its modules are of the same classes, with the same settings, shapes
-and types, and where it is called with arguments that look the same: so are its own part of the
-cache, and what the first had looked like. It has to have run once by itself. Where a layer looks at
-values, keeps something that is neither its output nor in its cache, or has hooks, it is always run.
+A layer is like another if its modules have the same classes, settings, shapes and types, and if it
+is called with arguments that look the same, its own part of the cache included. It must have run
+once by itself. If a layer looks at values, keeps something besides its output and cache, or has
+hooks, it is always run.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,12 +33,12 @@ State = dict[str, Any]
 
 
 class NotRepeatedError(Exception):
-    """Raised where nothing is known that may be repeated."""
+    """Raised if there is no pattern to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRequest:
-    """One request of a layer; `module` is below the layer."""
+    """One allocation of a layer; `module` is the path below the layer."""
 
     nbytes: int
     op: str
@@ -48,7 +48,7 @@ class LayerRequest:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """A tensor that stays: the request that made it, and its looks."""
+    """A tensor that stays: the request that made it, and how it looks."""
 
     made: int
     looks: tuple[Any, ...]
@@ -56,8 +56,8 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The course of one layer in memory. `events` are requests by their place in `requests` (n + 1,
-    released -(n + 1)), or the name of what is released of the cache's older state."""
+    """The memory events of one layer. `events` are positions in `requests` (n + 1, released -(n +
+    1)), or the name of a released tensor of the cache's older state."""
 
     tape: Tape
     requests: tuple[LayerRequest, ...]
@@ -67,7 +67,7 @@ class Pattern:
 
 
 class Repeats:
-    """Patterns by the looks of a layer and its arguments. `path` gives a module's."""
+    """Patterns by how a layer and its arguments look. `path` returns a module's path."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -103,7 +103,7 @@ class Repeats:
         return run() if pattern is None else self._repeated(pattern, layer, state)
 
     def _look(self, layer: nn.Module) -> Any:
-        """Describe what a layer is made of; its hooks may come later."""
+        """Return a description of what a layer is made of; its hooks may come later."""
         for module in layer.modules():
             if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
                 raise NotRepeatedError
@@ -153,8 +153,8 @@ class Repeats:
     def _replayed(
         self, pattern: Pattern, prefix: str, older: dict[str, torch.Tensor]
     ) -> dict[int, int]:
-        """Replay a pattern. Return the numbers of what was made, by place; nothing stays of it
-        where the card is full."""
+        """Replay a pattern. Return the storage numbers of what was made, by position; nothing of it
+        stays if the card is full."""
         tape, numbers = pattern.tape, dict[int, int]()
         try:
             for event in pattern.events:
@@ -189,7 +189,7 @@ class _Reading:
         older: dict[str, int | None],
     ) -> None:
         self.recorder, self.tape, self.prefix = recorder, tape, prefix
-        self.slots: dict[int, int] = {}  # numbers of storages -> place in `requests`
+        self.slots: dict[int, int] = {}  # numbers of storages -> positions in `requests`
         self.requests: list[LayerRequest] = []
         self.events: list[int | str] = []
         self.kept: set[int] = set()
@@ -308,7 +308,7 @@ def _made_of(layer: nn.Module) -> Iterator[Any]:
 
 
 def _seen(value: Any) -> Any:
-    """Describe an argument by its looks. Raises NotRepeatedError."""
+    """Return a description of how an argument looks. Raises NotRepeatedError."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.stride(), value.dtype, value.device, value.requires_grad
     if isinstance(value, SIMPLE):
@@ -335,7 +335,7 @@ def _described(state: State) -> Any:
 
 
 def _held(value: Any) -> Any:
-    """Hold a value, but a tensor only weakly: the layer may release it."""
+    """Return a value, or a weak reference to a tensor: the layer may release it."""
     return ref(value) if isinstance(value, torch.Tensor) else value
 
 
@@ -344,7 +344,7 @@ def _tensors(state: State) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _values(tensor: torch.Tensor) -> Any:
-    """Read what a counter holds now; None of any other tensor."""
+    """Return what a counter holds now; None for any other tensor."""
     known = shadow(tensor)
     if known is None or known.numel() > FEW:
         return None

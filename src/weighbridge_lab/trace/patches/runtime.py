@@ -61,7 +61,7 @@ def _resize(recorder: Recorder) -> Callable[[torch.UntypedStorage, int], Any]:
 class Devices:
     """The answers of torch._C, and which device is the current one."""
 
-    remembered = 0  # the current device of the operations in torch's cache, which says none (2.13)
+    remembered = 0  # the current device for operations in torch's cache, whose key lacks it (2.13)
 
     def __init__(self, card: Card, recorder: Recorder) -> None:
         self.card = card
@@ -132,8 +132,8 @@ class Devices:
         }
 
     def above(self) -> dict[str, Any]:
-        """Return stand-ins for names of torch.cuda that are defined on import, or where Python
-        remembers."""
+        """Return stand-ins for names of torch.cuda that are defined on import, or cached in
+        Python."""
         return {
             "is_available": lambda: True,
             "device_count": lambda: len(self.tapes),
@@ -201,7 +201,7 @@ class Devices:
         self.current = device_index
 
     def _enter(self) -> None:
-        """Set the stream of the node of autograd's graph that runs."""
+        """Set the stream of the autograd node that runs."""
         index = self.current
         now = self.streams.get(index, 0)
         stream = self.forwards[index].entered(now)
@@ -233,8 +233,7 @@ class Devices:
                 journal.events = []
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the memory snapshot of the first device, with what was recorded since recording
-        began."""
+        """Return the memory snapshot of the first device, with the events since recording began."""
         self.tapes[0].settle()
         journal = self._journal(0)
         before, journal.events = journal.events, journal.events or []
@@ -268,7 +267,7 @@ class Devices:
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """Stand in for what takes time or seeds, and no memory."""
+    """Stand in for functions that take time or seeds, and no memory."""
 
 
 def _index(device: Any, current: int) -> int:

@@ -38,8 +38,7 @@ _file: ContextVar[Any] = ContextVar("file", default=None)  # that is read: a pat
 
 
 class Marks:
-    """Contents that were saved under a file's name, or under the name that this was given
-    afterwards."""
+    """Contents that were saved under a file's name, or under the name that it got later."""
 
     running: ClassVar["Marks"]  # of this fake GPU: libraries keep functions of an earlier one
 
@@ -72,7 +71,7 @@ class Marks:
 
 
 class UnreadCheckpoint(dict[Any, Any]):
-    """A checkpoint that was not read: it has whatever a program looks for, and that is empty."""
+    """A checkpoint that was not read: every key that a program looks for is there, and empty."""
 
     def __missing__(self, _: Any) -> "UnreadCheckpoint":
         return UnreadCheckpoint()
@@ -100,8 +99,8 @@ class UnreadCheckpoint(dict[Any, Any]):
 
 
 class Saved:
-    """torch.save and torch.load of this run. A program may keep these functions after the end,
-    where it has imported them by name: then they are torch's own."""
+    """torch.save and torch.load of this run. A program that imported these functions by name may
+    keep them after the end: then they act as torch's own."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -147,7 +146,7 @@ class Saved:
             _file.reset(file)
 
     def _own(self, f: Any) -> bytes | None:
-        """Return what this run has put there; None where it is a real file."""
+        """Return what this run has put there; None for a real file."""
         if isinstance(f, str | os.PathLike):
             data: bytes | None = Marks.running.get(f)
             return content(f) if data is None else data
@@ -158,8 +157,8 @@ class Saved:
 
 
 def _placed(location: Any) -> Place:
-    """Read torch.load's map_location; of a function only that it moves storages, which is to the
-    CPU."""
+    """Return torch.load's map_location as a function. If it is a function itself, it is taken to
+    move storages to the CPU."""
     if location is None:
         return lambda device: device
     if isinstance(location, Mapping):
@@ -171,7 +170,7 @@ def _placed(location: Any) -> Place:
 
 
 def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
-    """Make a tensor of a real file. torch says afterwards where a fake one is; made there by an
+    """Return a tensor of a real file. torch says afterwards where a fake one is; made there by an
     operation, it is recorded."""
     untyped = storage._untyped_storage
     fake_device = untyped._fake_device
@@ -189,12 +188,12 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
 
 
 def _worth(tensor: torch.Tensor) -> bool:
-    """Tell whether values of a tensor are few enough that a program may look at them."""
+    """Return whether a tensor is small enough that a program may look at its values."""
     return bool(tensor.numel() <= (READ if tensor.dtype in WHOLE else FEW))
 
 
 def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
-    """Read a tensor as it is in the file that is loaded, from a byte on."""
+    """Return a tensor's values from the file that is loaded, from byte `offset` on."""
     file = _file.get()
     count = extent(like)
     if isinstance(file, str | os.PathLike):
@@ -229,13 +228,13 @@ def _made(looks: Any, needs_gradient: bool, parameter: bool) -> torch.Tensor:
 
 
 def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Make a tensor of a file. Its values are there, so those that nobody reads are not known."""
+    """Return a tensor of a file. It has values there, so those that are not read are unknown."""
     empty = torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device=device)
     lost(empty)
     return empty
 
 
 def _pointer(self: torch.UntypedStorage) -> int:
-    """Return an address by which libraries find shared tensors; without data all would be at 0."""
+    """Return an address by which libraries find shared tensors; without data all would be 0."""
     address: int = self._cdata if self.device.type == "meta" else POINTER(self)
     return address

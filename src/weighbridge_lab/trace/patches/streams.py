@@ -18,14 +18,14 @@ from weighbridge_lab.trace.recorder import Recorder
 from weighbridge_lab.trace.tape import Tape
 
 Pool = tuple[int, int]
-FIRST = 1 << 40  # streams of pools: no other stream has such a number
+FIRST = 1 << 40  # numbers of pools' streams: no other stream has one as large
 
 
 class FakeGraph:
-    """torch.cuda.CUDAGraph"""
+    """A stand-in for torch.cuda.CUDAGraph."""
 
     tapes: ClassVar[Sequence[Tape]] = ()
-    made = 0  # pools
+    made = 0  # number of pools
 
     def __init__(self, keep_graph: bool = False) -> None:
         self._pool: Pool = (0, 0)
@@ -52,7 +52,7 @@ class FakeGraph:
 
 
 class FakePool:
-    """torch.cuda.MemPool: its blocks are given to nothing else, so it is a stream as well."""
+    """A stand-in for torch.cuda.MemPool: its blocks serve nothing else, so it is a stream, too."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.id = handle()
@@ -66,7 +66,7 @@ class FakePool:
 
 
 def _pools(tapes: Sequence[Tape]) -> Iterator[Patch]:
-    """Yield what torch.cuda.use_mem_pool calls on the way in and out, which is nested."""
+    """Yield patches of what torch.cuda.use_mem_pool calls on entry and exit; it may be nested."""
     before: list[int] = []
 
     def begin(device: int, pool: Pool) -> None:
@@ -85,7 +85,7 @@ def _pools(tapes: Sequence[Tape]) -> Iterator[Patch]:
 
 
 def handle() -> Pool:
-    """torch.cuda.graph_pool_handle"""
+    """Stand in for torch.cuda.graph_pool_handle."""
     FakeGraph.made += 1
     return (0, FakeGraph.made)
 
@@ -104,7 +104,7 @@ def graphs(recorder: Recorder) -> Iterator[Patch]:
 
 
 class Stream:
-    """A stream: work on it is done before anybody could wait for it."""
+    """A stream: its work is done before anything could wait for it."""
 
     made = 0
 
@@ -157,9 +157,9 @@ LEAF = (1 << 64) - 1  # the number of a node that adds to a leaf's gradient
 
 
 class ForwardStreams:
-    """The stream on which a node of autograd's graph runs: that which was current when forward made
-    it. torch's engine sets it for the backward of a real device (torch/csrc/autograd/engine.cpp,
-    evaluate_function). Nodes are numbered as they are made, one after the other."""
+    """The stream on which an autograd node runs: the one that was current when forward made it.
+    torch's engine sets it for the backward of a real device (torch/csrc/autograd/engine.cpp,
+    evaluate_function). Nodes are numbered as they are made, one after another."""
 
     def __init__(self) -> None:
         self._starts, self._streams = [0], [0]
@@ -172,7 +172,7 @@ class ForwardStreams:
         self._streams.append(stream)
 
     def entered(self, now: int) -> int:
-        """Return the stream of the node that runs, if it has just begun to; else the one of now."""
+        """Return the stream of the running node, if it has just begun; else the one of now."""
         node = torch._C._current_autograd_node()
         if node is self._node:
             return now
@@ -213,7 +213,7 @@ class _Known(META):  # type: ignore[misc]
 
 
 class Generator(GENERATOR, metaclass=_Known):  # type: ignore[misc]
-    """torch.Generator. A CPU wheel makes none for CUDA; fake kernels ask it for nothing."""
+    """torch.Generator. A CPU wheel makes none for CUDA; fake kernels do not use it."""
 
     def __new__(cls, device: Any = "cpu") -> Any:
         if torch.device(device).type != "cuda":

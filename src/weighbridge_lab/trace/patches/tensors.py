@@ -60,15 +60,15 @@ NOWHERE = 1 << 62  # no processor has memory there
 
 
 class Addresses:
-    """Where fake tensors are said to be: each storage has an address of its own, at which nothing
-    is. Programs tell tensors apart by them, as accelerate finds the parameters of an optimizer."""
+    """Addresses of fake tensors: each storage has one of its own, at which nothing is. Programs
+    tell tensors apart by them, as accelerate finds the parameters of an optimizer."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, Any]] = {}  # by the storage's place in C++
+        self._known: dict[int, tuple[int, Any]] = {}  # by the storage's address in C++
         self._count = 0
 
     def of(self, tensor: FakeTensor) -> int:
-        """Return the address of the first element; 0 of none, as torch does."""
+        """Return the address of the first element; 0 without elements, as torch does."""
         if not tensor.numel():
             return 0
         base = self._base(tensor.untyped_storage())
@@ -85,7 +85,7 @@ class Addresses:
 
 
 def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
-    """Set a fake tensor's data. torch leaves as it was the device that it says, and its constant
+    """Set a fake tensor's data. torch would leave the device that it reports, and its constant
     value, from which results on the host would follow."""
     known = shadow(new)
     DATA.__set__(self, new)
@@ -98,8 +98,7 @@ def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
 
 
 def _copied(self: FakeTensor, memo: dict[int, Any]) -> Any:
-    """Copy a fake tensor. torch would copy the fake mode and what we know of values along with
-    it."""
+    """Copy a fake tensor. torch would also copy the fake mode and what we know of values."""
     if id(self) in memo:
         return memo[id(self)]
     if not self.is_leaf:
@@ -126,7 +125,7 @@ def _tolist(self: FakeTensor) -> Any:
 
 
 def plain(data: Any) -> Any:
-    """Return what torch.tensor is given, with the numbers of fake tensors in it: C++ asks for them
+    """Return the argument of torch.tensor with the numbers of fake tensors in it: C++ reads them
     below all modes."""
     if not isinstance(data, list | tuple):
         return data
@@ -140,7 +139,7 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _one(tensor: FakeTensor) -> Any:
-    """Return the one value that a program is told, with a warning."""
+    """Return the default value that a program gets, with a warning."""
     return tensor.flatten()[0].item() if tensor.numel() else 0
 
 
@@ -183,8 +182,8 @@ def modules() -> Iterator[Patch]:
 def apply(
     self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
 ) -> nn.Module:
-    """Do as `Module._apply` treats tensors of a GPU: parameters keep their identity and get new
-    data. torch swaps the objects of fake tensors instead, which fails where any other is held."""
+    """Do as `Module._apply` does for tensors of a GPU: parameters keep their identity and get new
+    data. torch swaps the objects of fake tensors instead, which fails if any other is held."""
     if recurse:
         for child in self.children():
             child._apply(fn)
@@ -214,7 +213,7 @@ def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) 
 
 
 def _iterator(loader: Any) -> Any:
-    """Return an iterator without workers: they are other processes, where no fake tensor lives."""
+    """Return an iterator without workers: they are other processes, without fake tensors."""
     before = loader.num_workers, loader.pin_memory, loader.prefetch_factor
     loader.__dict__.update(num_workers=0, pin_memory=False, prefetch_factor=None)
     loader._DataLoader__multiprocessing_context = None
@@ -226,8 +225,8 @@ def _iterator(loader: Any) -> Any:
 
 
 def searching(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Let L-BFGS search as if it had not converged, by its most iterations: values that are not
-    known would end it at once. Curvature is positive, so that each goes into the history."""
+    """Let L-BFGS search as if it had not converged, for its maximum of iterations: unknown values
+    would end it at once. Curvature is positive, so that each step enters the history."""
     dot = torch.Tensor.dot
 
     def positive(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
