@@ -1,6 +1,6 @@
 """Attention over a sequence sharded over N ranks: each has 1 / N of the tokens (L).
 
-    ulysses     between two all-to-alls a rank has all N L tokens, of 1 / N of the heads
+    ulysses     between two all-to-all exchanges a rank has all N L tokens, of 1 / N of the heads
     allgather   queries of L tokens attend to one block of L keys and values after the other, all
                 of which are gathered at once
     ring        the same, but the next block is received while one is attended to
