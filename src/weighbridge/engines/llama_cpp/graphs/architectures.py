@@ -1,7 +1,7 @@
 """Table of llama.cpp's architectures, by name: how each graph differs from Llama's.
 
 Only what the tensors do not show. An architecture that is not listed is built as Llama's, with the
-tensors it has; the answer then says that it is a guess. Source: llama.cpp 0c1e57098 src/models/.
+tensors it has; the answer then says that it is a guess (styles.toml).
 
 Encoders: BERT and its kin. Every token of the step sees every other, nothing is stored.
 
@@ -10,8 +10,11 @@ Encoders: BERT and its kin. Every token of the step sees every other, nothing is
 Source: llama.cpp 0c1e57098 src/models/bert.cpp, src/llama-graph.cpp (build_attn_inp_no_cache).
 """
 
+import tomllib
 from collections.abc import Mapping
+from typing import Any
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import I32, GgmlTensor
@@ -19,52 +22,25 @@ from weighbridge.engines.llama_cpp.graphs.attention import scores
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense
 from weighbridge.engines.llama_cpp.graphs.transformer import GraphStyle, decoder, embedded, picked
-from weighbridge.models.arch.gguf_layers import ENCODER_GRAPHS, UNROTATED
+from weighbridge.models.arch.gguf_layers import ENCODER_GRAPHS
 
 LATE_ROWS = {
     **dict.fromkeys(("gpt-oss", "step35"), "before"),
     **dict.fromkeys(("qwen35", "qwen35moe", "qwen3next", "nemotron_h", "nemotron_h_moe"), "after"),
     **dict.fromkeys(("gemma4", "cohere2moe", "hy-v3", "bailingmoe3"), "after"),
 }
-SIGMOID = Routing(scores="sigmoid", scaled=True)
-LAYER_NORM = GraphStyle(norm="norm")
-PLAIN = """
-llama qwen2 qwen2vl qwen3 qwen3vl qwen3moe qwen3vlmoe olmo2 gemma3n glm4 chatglm deci
-mamba mamba2 falcon-h1 exaone4 seed_oss mistral3 bitnet ernie4_5 ernie4_5-moe
-hunyuan-dense hunyuan-moe
-"""
+
+
+def _style(row: Mapping[str, Any]) -> GraphStyle:
+    """Return the traits of one row of styles.toml."""
+    parts = {"routing": Routing(**row.get("routing", {})), "act": Act(**row.get("act", {}))}
+    return GraphStyle(**{**row, **parts})
+
+
 STYLES: Mapping[str, GraphStyle] = {
-    **dict.fromkeys(PLAIN.split(), GraphStyle()),
-    **dict.fromkeys(["qwen2moe", "olmoe", "deepseek"], GraphStyle(routing=Routing(normed=False))),
-    **dict.fromkeys(["gemma", "gemma2", "gemma3"], GraphStyle(scaled_queries=True)),
-    **dict.fromkeys(["glm4moe", "deepseek2", "dots1", "bailingmoe2"], GraphStyle(routing=SIGMOID)),
-    **dict.fromkeys(["falcon", "gptneox", "command-r"], GraphStyle(norm="norm", parallel=True)),
-    **dict.fromkeys(["gpt2", "starcoder", "bloom", "mpt"], GraphStyle(norm="norm", rope="none")),
-    "qwen3next": GraphStyle(early_norm=True, repeats_heads=True),
-    "qwen35": GraphStyle(early_norm=True),
-    "qwen35moe": GraphStyle(early_norm=True),
-    "gemma4": GraphStyle(normed_values=True),
-    "phi2": GraphStyle(norm="norm", parallel=True, scaled_queries=True, attention_first=True),
-    "phi3": GraphStyle(scaled_queries=True, start_first=(False, True)),
-    "gpt-oss": GraphStyle(routing=Routing(scores="late", normed=False), act=Act(rare=True)),
-    "llama4": GraphStyle(
-        routing=Routing(scores="sigmoid", normed=False, before=True), rope="near", unit_keys=True
-    ),
-    "granite": GraphStyle(scaled_residual=True),
-    "granitemoe": GraphStyle(scaled_residual=True),
-    "granitehybrid": GraphStyle(scaled_residual=True, rope="none"),
-    "nemotron_h": GraphStyle(rope="none", act=Act(squared=True)),
-    "nemotron_h_moe": GraphStyle(rope="none", act=Act(squared=True), routing=SIGMOID),
-    "nemotron": GraphStyle(norm="norm", act=Act(squared=True)),
-    "minimax-m2": GraphStyle(routing=Routing(scores="sigmoid")),
-    "lfm2": GraphStyle(start_first=(True, True)),
-    "lfm2moe": GraphStyle(start_first=(True, True), routing=Routing(scores="sigmoid")),
-    "jamba": GraphStyle(start_first=(True, True), rope="none", routing=Routing(normed=False)),
-    "starcoder2": LAYER_NORM,
-    "stablelm": LAYER_NORM,
-    "cohere2": GraphStyle(norm="norm", parallel=True, rope="near"),
-    "smollm3": GraphStyle(rope_skips=UNROTATED["smollm3"]),
-    "arcee": GraphStyle(act=Act(squared=True)),
+    arch: _style(row)
+    for names, row in tomllib.loads(text_beside(__file__, "styles.toml")).items()
+    for arch in names.split()
 }
 ROTATED = frozenset(("nomic-bert", "nomic-bert-moe", "jina-bert-v3", "modern-bert", "eurobert"))
 

@@ -10,6 +10,7 @@ Gemma 4 adds a separate input for every layer, and experts besides the dense MLP
 Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from weighbridge.base.records import field, frozen_record, replace
@@ -22,6 +23,7 @@ from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense, experts
 from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
+from weighbridge.models.arch.gguf_layers import UNROTATED
 from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
@@ -50,7 +52,6 @@ class GraphStyle:
 
     norm: str = "rms_norm"
     rope: str = "all"  # layers: all, near (through a window), none
-    rope_skips: int = 0  # every n-th layer has none
     normed_values: bool = False
     unit_keys: bool = False  # Llama 4: queries and keys of rotated layers are normed, the others
     # scaled by their positions
@@ -58,7 +59,7 @@ class GraphStyle:
     routing: Routing = field(default_factory=Routing)
     parallel: bool = False  # attention and MLP from the same norm
     attention_first: bool = False  # of those two, when they are added
-    start_first: tuple[bool, bool] = (False, False)  # sums begin with the residual: attention, MLP
+    start_first: Sequence[bool] = (False, False)  # sums begin with the residual: attention, MLP
     scaled_queries: bool = False  # queries are scaled in an operation of their own
     scaled_residual: bool = False  # Granite
     early_norm: bool = False  # the first norm is put into the graph at once
@@ -182,7 +183,7 @@ def attention(build: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> Ggm
     q = _normed_heads(build, layer, "q", q)
     factors = build.rope_factors(layer)
     turns = style.rope == "all" or (style.rope == "near" and h.near)
-    turns = turns and not (style.rope_skips and (layer + 1) % style.rope_skips == 0)
+    turns = turns and (layer + 1) % UNROTATED.get(build.net.arch, layer + 2) != 0
     q = build.rope(q, factors) if turns else q
     if k is not None:
         k = _normed_heads(build, layer, "k", k)
