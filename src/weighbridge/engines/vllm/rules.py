@@ -8,13 +8,13 @@ v1/worker/gpu/model_runner.py (profile_cudagraph_memory, profile_run), device_al
 platforms/cuda.py (get_valid_backends) with v1/attention/backends/mla/{flashinfer,cutlass}_mla.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
 from weighbridge.base.records import frozen_record, replace
 from weighbridge.base.units import KIB
-from weighbridge.engines.engine import Version, by_release
+from weighbridge.engines.engine import Version, by_release, release_of
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
 
 Sampler = Literal["sort", "triton", "flashinfer"]
@@ -170,23 +170,26 @@ def older(version: Version) -> VllmRules:
 
 
 ALWAYS: Version = (999,)
-V0_ENDED: Version = (0, 11)
-# Class -> first release with it, first release without it
-ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
-    "BartModel": ((0, 9), V0_ENDED),
-    "BartForConditionalGeneration": ((0, 9), V0_ENDED),
-    "CohereAsrForConditionalGeneration": ((0, 19), ALWAYS),
-    "DonutForConditionalGeneration": ((0, 10, 1), V0_ENDED),
-    "FireRedASR2ForConditionalGeneration": ((0, 17), ALWAYS),
-    "Florence2ForConditionalGeneration": ((0, 9), V0_ENDED),
-    "MBartForConditionalGeneration": ((0, 10, 1), V0_ENDED),
-    "MllamaForConditionalGeneration": ((0, 9), V0_ENDED),
-    "NemotronParseForConditionalGeneration": ((0, 14), ALWAYS),
-    "WhisperForConditionalGeneration": ((0, 9), ALWAYS),
+# Class, first release with it, first release without it
+_ENCODER_DECODERS = """
+BartModel 0.9 0.11
+BartForConditionalGeneration 0.9 0.11
+CohereAsrForConditionalGeneration 0.19
+DonutForConditionalGeneration 0.10.1 0.11
+FireRedASR2ForConditionalGeneration 0.17
+Florence2ForConditionalGeneration 0.9 0.11
+MBartForConditionalGeneration 0.10.1 0.11
+MllamaForConditionalGeneration 0.9 0.11
+NemotronParseForConditionalGeneration 0.14
+WhisperForConditionalGeneration 0.9
+"""
+ENCODER_DECODERS: Mapping[str, Sequence[Version]] = {
+    cls: [*map(release_of, releases)]
+    for cls, *releases in map(str.split, _ENCODER_DECODERS.strip().splitlines())
 }
 
 
 def registered(cls: str, version: Version) -> bool:
     """Return whether this release serves the encoder-decoder class."""
-    first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
-    return first <= version < ended
+    first, *ended = ENCODER_DECODERS.get(cls, [ALWAYS])
+    return first <= version < min(ended, default=ALWAYS)
