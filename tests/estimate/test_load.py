@@ -192,6 +192,13 @@ def test_a_device_map_splits_one_block_exactly():
     assert all(c.droppable for c in copies)
 
 
+@pytest.mark.parametrize("form", ["awq", "gptq", "nf4", "Q4_K_M", "mxfp4", "hqq"])
+@pytest.mark.parametrize("size", ["0.5b", "13b", "70.6b"])
+def test_a_bare_size_is_packed_in_each_format_of_four_bits(size, form):
+    report = weighbridge.load(size, quantization=form)
+    assert component(report, "weights") == pytest.approx(float(size[:-1]) * 1e9 * 0.54, rel=0.06)
+
+
 def test_unknown_settings_are_one_clear_line():
     with pytest.raises(weighbridge.UsageError, match="gptq-4bit-g128"):
         weighbridge.load(TINY, quantization="gptq-4bits")

@@ -40,6 +40,7 @@ MOST_PARAMETERS = 10**15  # published models have up to some 10**12
 STORED = 2  # bytes per element in files by default
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed for a bare size: groups and blocks of all formats divide it
+WORD_ROWS = 8  # so that AWQ, which packs eight outputs into a word, packs a bare size, too
 MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
 MOST_NAMED = 6  # sizes in a note
 
@@ -378,6 +379,7 @@ def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint
 def _of_size(parameters: int) -> Blueprint:
     """Return a bare size as one matrix of width WIDTH, and a vector for the rest."""
     rows = (parameters - 1) // WIDTH
+    rows -= rows % WORD_ROWS
     matrix = Param("layers.weight", (rows, WIDTH))
     remaining = parameters - rows * WIDTH
     return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (remaining,), "norm")))
