@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from tests.cases import all_of
@@ -427,7 +428,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ("3060能跑什么模型", "models --gpu 3060"),
     (  # prose of several lines is one question
         "I want to fine-tune qwen3-8b\nwith QLoRA on a 24GB 3090.\n\nIt dies. What can I do?",
-        "fit qwen3-8b --for qlora --gpu '3090 24GB' --not-understood dies",
+        "fit qwen3-8b --for qlora --gpu '3090 24GB'",
     ),
     (
         "qlora qwen3-8b on a 3090.\nIt runs out of memory\nat the first step.",
@@ -449,7 +450,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
         "pretrain qwen3-0.6b, 4 gpus with 24gb each, ddp",
         "train qwen3-0.6b --method full --shard ddp --gpu '4 24gb' --check",
     ),
-    ("my laptop (RTX 4050 6GB) and qwen3-4b", "fit qwen3-4b --gpu 'RTX 4050 Laptop'"),
+    ("my laptop (RTX 4050 6GB) and qwen3-4b", "fit qwen3-4b --gpu 'RTX 4050 Laptop 6GB'"),
     ("qwen3-8b thinking mode 32k output on an l40s", "fit qwen3-8b --context 32k --gpu l40s"),
     ("yolo11x on a 3090", "fit yolo11x --gpu 3090"),
     ("qwen3-4b on a 1660 super", "fit qwen3-4b --gpu '1660 super'"),
@@ -465,7 +466,7 @@ SETTINGS = [  # of each kind that a sentence loses or takes for another: what is
     ("an A6000 to train qwen3-8b with full parameters", "fit qwen3-8b --for train --gpu A6000"),
     (
         "lora on all linear layers of qwen3-8b, 24gb, float16",
-        "fit qwen3-8b --for lora --lora-targets all-linear --gpu 24gb --not-understood float16",
+        "fit qwen3-8b --for lora --lora-targets all-linear --dtype float16 --gpu 24gb",
     ),
     ("qwen3-8b in float16 on a T4", "fit qwen3-8b --dtype float16 --gpu T4"),
     ("kv cache size for qwen3-8b at 128k context", "infer qwen3-8b --context 128k"),
@@ -503,6 +504,14 @@ OPEN = [  # the words that no rule takes
     ("qwen3-8b on a 4090 with tp 2 tp 4", "tp 2 tp 4"),
     ("qwen3-8b lora without lora on a 4090", "lora without lora"),
     ("用4090跑qwen3-8b不要帽子", "不帽子"),
+    ("gemma-3-27b-it on 1 x L4, int4 - or do i need two L4s", "1 x L4"),
+    ("qwen3-8b on 2 nodes of 4x H100, or on 1x H100", "1x H100"),
+    ("qwen3-8b on a 4090 with --hats 7", "hats 7"),
+]
+SENTENCES_OF_OTHERS = [
+    tuple(line.split(" => "))
+    for line in (Path(__file__).parent / "sentences.txt").read_text("utf-8").splitlines()
+    if " => " in line
 ]
 NONE = [
     "vllm serve qwen3-8b --max-model-len 8k",  # a command, which is read as one
@@ -523,7 +532,7 @@ NONE = [
 ]
 
 
-@all_of(("line", "command"), LINES + SETTINGS)
+@all_of(("line", "command"), LINES + SETTINGS + SENTENCES_OF_OTHERS)
 def test_a_line_is_asked_as_the_command_that_it_means(line, command):
     assert shlex.join(words(line)) == command.replace("STORED", STORED)
 

@@ -22,7 +22,16 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import Program, told_by
-from weighbridge.files.runfiles.cards import CARD, COUNT, MACHINE, NODES, card, part_id
+from weighbridge.files.runfiles.cards import (
+    CARD,
+    COUNT,
+    COUNTED_BY,
+    MACHINE,
+    NODES,
+    card,
+    count_of,
+    part_id,
+)
 from weighbridge.files.runfiles.document import Document, documents
 from weighbridge.files.runfiles.in_words import USUAL, named_by
 from weighbridge.files.runfiles.named import NAMED, beginnings, models, stored
@@ -39,6 +48,7 @@ from weighbridge.files.runfiles.picture_words import (
     spelled,
     whose,
 )
+from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.text import LAUNCH
 from weighbridge.models.catalogue import everyday, pipelines
 from weighbridge.settings.setting import Setting
@@ -66,8 +76,8 @@ WHICH = re.compile(
     r"|什么(?:显?卡|GPU)|哪[张种款]"
 )
 TRAINS = re.compile(
-    r"(?i)\b(?:fine[ -]?tun(?:e[sd]?|ing)|(?:continue(?:d)? )?(?:pre[ -]?)?train(?:ing)?|sft"
-    r"|dreambooth)\b|(?:预|再)?训练|微调|精调"
+    r"(?i)(?<![a-z])(?:fine[ -]?tun(?:e[sd]?|ing)|ft|(?:continue(?:d)? )?(?:pre[ -]?)?train(?:ing)?"
+    r"|sft|dreambooth)(?![a-z])|(?:预|再)?训练?|微调|精调"
     r"|(?<!with )(?<!with a )\bloras? (?:on|in)(?= (?:a |my )?\d{1,3} ?gb)"
 )
 PRETRAINS = re.compile(r"(?i)pre[ -]?train|from scratch|预训练|从头")
@@ -75,6 +85,8 @@ MODELS = re.compile(
     r"(?ai)\b(?:what|which)(?: (?:\w+ )?(?:models?|llms?))? (?:can|could|will) (?:i )?"
     r"(?:(?:run|fit)\b|(?=(?:q?lora|fine[ -]?tune|train)\b))"
     r"|\b(?:what|which) (?:models?|llms?) (?:run|fit|work)s?(?= (?:on|in|into|with)\b)"
+    r"|\b(?:what's|what is|which is) the (?:best|biggest|largest) (?:model|llm|thing)s?"
+    r"(?: (?:i|we) can run)?"
     r"|\b(?:can|could|will) (?:run|fit|handle) (?:what|which)(?: models?| llms?)?(?!\w)"
     r"|\b(?:best|largest|biggest)(?: (?:local|open|ai|chat|language))? (?:models?|llms?)"
     r"(?= (?:for|on|to|that|in)\b)|\bhow (?:big|large)(?: of)? an? (?:model|llm)s?\b"
@@ -82,8 +94,8 @@ MODELS = re.compile(
 )
 FULL = re.compile(  # "full" of the training named behind it, not of "full context"
     r"(?ai)\bfull(?:y)?(?:[ -](?:parameter|weights?))?"
-    rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
-    r"|(?<=with )full (?:parameters?|weights?)"
+    rf"(?=[ -]*(?:(?:bf|fp)16 )?(?:fine|ft|pre|train|tun|sft|{TAKEN}|[,.)?]|$))|全参数?|全量"
+    r"|\bfull[ -](?:param(?:eter)?s?|weights?)\b"
 )
 AMOUNT = re.compile(r"(?i)\bhow much\b|\brequirements?\b|多少")
 SERVES = re.compile(r"(?i)\b(?:serv(?:e|ing)|inference|deploy(?:ing)?|host(?:ing)?)\b|部署|推理")
@@ -93,16 +105,26 @@ METHOD = re.compile(r"(?ai)(?<![a-z])(?:qlora|dora|loha|lokr|lora)s?(?![a-z])")
 CHIP = r"m[1-5](?: (?:pro|max|ultra))?"
 MAC = re.compile(  # 16GB Mac mini, MacBook Air M4 24GB, M2 Mac with 8GB
     rf"(?i)(?<![a-z0-9])(?:(?P<first>\d{{1,3}}) ?gb )?(?:apple )?(?:(?P<before>{CHIP}) )?"
-    rf"(?:imac|mac(?:book)?|(?<=m\d )air)s?(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
+    rf"(?:(?P<middle>\d{{1,3}}) ?gb )?(?:imac|mac(?:book)?|(?<=m\d )air)s?"
+    rf"(?: (?:mini|studio|pro|air))*(?: (?P<chip>{CHIP}))?"
     r"(?:(?: with| has|,)?[ (]{1,2}(?P<size>\d{1,3}) ?gb?)?(?![a-z0-9])"
     r"(?: (?:of )?(?:unified )?(?:memory|ram))?"
 )
 ADAPTERS = re.compile(  # adapters that a run uses but does not train
     r"(?ai)\d (?:lora[ -]?)?(?:adapters|loras)\b|\bwith (?:an?|one|two|my|some) (?:\w+ )?loras?\b"
+    r"|\+ ?(?:\w+ )?loras?\b(?! (?:train|fine|tun))"
+    r"|\b(?:lightx2v|lightning|turbo|hyper|lcm|causvid|distill(?:ed|ation)?) loras?\b(?! ?train)"
 )
 BEHIND = re.compile(rf"(?<={TAKEN}) ?(?P<count>[一两二三四五六七八]|\d{{1,2}}) ?[张块卡]")
+SLICE = re.compile(  # a part of a card: "one MIG slice 3g.40gb of an A100"
+    r"(?ai)(?<![\w.-])(?:(?:an?|one|1|mig|slice|with) )*(\d+g\.\d+gb)(?: mig)?(?: slice)?(?: of)?"
+)
 LAPTOP = re.compile(r"(?i)\b(?:laptop|notebook)\b|笔记本")
 OF_LAPTOP = re.compile(r"(?i) (?:laptop|mobile)$")  # as cards.py has it in names
+BARE = re.compile(  # a word that may be a card's name, and is not of a longer one: 4060 of 4060 Ti
+    r"(?ai)(?<![\w.+/%'\u2019-])(?:[a-z]+\d+[a-z]{0,2}|\d{3,4})"
+    r"(?![\w+/%'\u2019-]|\.\w| (?:ti|super|xtx?|gre)\b)"
+)
 WORD = re.compile(r"[A-Za-z0-9](?a:[\w.+/%'\u2019-]*)|[\u4e00-\u9fff]+")
 COUNTED = re.compile(  # before a size: two 16GB cards
     r"(?ai)(?<![\w.])(?P<count>\d{1,2}|two|dual|three|four|six|eight|[两双三四六八])"
@@ -118,13 +140,14 @@ NO_CARDS = (  # before a card's name: 0 4090s, -2 x 4090
 )
 ENOUGH = re.compile(r"(?i) ?(?:be )?(?:enough|sufficient|够)")
 EITHER = re.compile(  # between cards that are alternatives
-    r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?)\b) ?(?:(?:on )?(?:an?|one|my|the) )?"
+    r"(?i) ?(?:[,\uff0c\u3001/]|或者?|还是|,? ?\b(?:or|vs\.?|versus)\b) ?"
+    r"(?:(?:on|an?|one|my|the|single|used|old|new|second-?hand) )*"
 )
 BOTH = re.compile(  # between cards of one machine
-    r"(?i) ?(?:\+|&|\band\b|\bplus\b|\bwith\b|和|加|跟) ?(?:(?:an?|one|my|another) )?"
+    r"(?i) ?(?:\+|&|\band\b|\bplus\b|\bwith\b|和|加|跟) ?(?:(?:an?|one|my|another|used|old) )*"
 )
 NOTHING = re.compile(r"(?!)")
-SERVED_TOO = ("offload", "precision")  # training's, but people say it of serving
+SERVED_TOO = ("offload", "precision", "rollout_tp")  # training's, but people say it of serving
 SOUGHT = {"context": "context", "users": "batch_size", "batch": "batch_size"}  # by --max
 OF_FIT = ("max", "as_published")  # options of `fit` that are no settings
 REQUESTED = {"image": "infer", "video": "infer", "train-image": "train"}  # command -> task
@@ -141,8 +164,9 @@ NO_QUESTION = re.compile(
     r"(?i)(?<!run )(?<!runs )(?<!ran )(?<!running )(?<!goes )(?<!going )(?<!went )(?<!get )"
     r"(?<!gets )(?<!getting )(?!^out of memory (?:when|while|with|on|during|for)\b)"
     r"\bout of memory\b|\berror\b|\bexception\b|traceback|\bfailed\b|[{}\[\]]"
-    r"|(?:^|\s)--[a-z]|\.(?:py|ya?ml|toml|sh|json)\b"
+    r"|\.(?:py|ya?ml|toml|sh|json)\b"
 )
+FLAG = re.compile(r"(?a)(?:^|\s)--[a-z]")
 # Marks of a config, code, a Modelfile, Markdown or a prompt: their lines are not one sentence
 OF_A_FILE = re.compile(
     r"(?m)^\s*(?:(?:- )?[a-z][\w.-]*\s*[:=]|\w+_\w+\s*[:=]|(?:FROM|PARAMETER|ENV|RUN) |[$>#]\s)"
@@ -173,6 +197,7 @@ class SpokenRules(NamedTuple):
     phrases: "re.Pattern[str]"
     english: frozenset[str]
     chinese: "re.Pattern[str]"
+    names: Mapping[str, str]  # as people write them -> as our tables do
 
 
 @cache
@@ -196,6 +221,7 @@ def _rules() -> SpokenRules:
         phrases=_pattern("|".join(nothing["phrases"])),
         english=frozenset(nothing["english"].split()),
         chinese=re.compile("|".join(chinese)),
+        names=data["names"],
     )
 
 
@@ -279,9 +305,10 @@ class AskedQuestion(NamedTuple):
 def read(text: str) -> AskedQuestion | None:
     """Return what a line asks, or prose of several lines, with what no rule took as
     `not_understood`; None of what has no model in it, or a command or a message."""
-    if not OF_A_FILE.search(text):
-        text = " ".join(LISTED.sub(", ", text).split())
+    text = _one_line(text)
     if not is_line(text) or LAUNCH.search(text) or NO_QUESTION.search(text):
+        return None
+    if FLAG.search(text) and not CARD.search(text):  # a command of a program that nobody knows
         return None
     line = Line(text.strip())
     whole = line.document
@@ -306,13 +333,9 @@ def read(text: str) -> AskedQuestion | None:
     asked = settings.take_rest()
     if asked.get("quantization", "\n").lower() in " ".join(named).lower():
         del asked["quantization"]
-    packed = "qlora" in options.values()
-    if settings.about == "train" and "offload" in asked:  # offloading needs sharding
-        asked.setdefault("shard", "fsdp2" if packed else "zero3")
     program = _program(line, engines, task, options)
-    trainer = FRAMEWORKS.get({**asked, **program}.get("framework", USUAL))
-    if packed and asked.get("shard") in FSDP and trainer is not None and trainer.accelerate:
-        asked.setdefault("bnb_4bit_quant_storage", "bfloat16")  # else FSDP does not shard them
+    if settings.about == "train":
+        asked |= _sharding({**asked, **program}, packed="qlora" in options.values())
     if not program and settings.about == "infer":
         program = _engine_of(asked)
     unread = [*line.words()]
@@ -320,6 +343,29 @@ def read(text: str) -> AskedQuestion | None:
         return None
     left = {"not_understood": " ".join(unread)} if unread else {}
     return AskedQuestion(task, named, {**options, **asked, **device, **program, **left})
+
+
+def _sharding(asked: Mapping[str, str], *, packed: bool) -> dict[str, str]:
+    """Return what sharding and offloading imply, in a question about training."""
+    offload, shard, implied = asked.get("offload"), asked.get("shard"), dict[str, str]()
+    if offload and not shard:  # offloading needs sharding
+        implied["shard"] = shard = "fsdp2" if packed else "zero3"
+    if offload == "params" and shard in ("zero1", "zero2"):
+        implied["offload"] = "optimizer"  # all that these can offload
+    trainer = FRAMEWORKS.get(asked.get("framework", USUAL))
+    stored = "bnb_4bit_quant_storage" in asked
+    if packed and not stored and shard in FSDP and trainer is not None and trainer.accelerate:
+        implied["bnb_4bit_quant_storage"] = "bfloat16"  # else FSDP does not shard them
+    return implied
+
+
+def _one_line(text: str) -> str:
+    """Return prose of several lines as one, with the names that our tables have."""
+    if not OF_A_FILE.search(text):
+        text = " ".join(LISTED.sub(", ", text).split())
+    for name, spelled_so in _rules().names.items():
+        text = text.replace(name, spelled_so)
+    return text
 
 
 def words(text: str) -> list[str]:
@@ -396,8 +442,9 @@ def _device(line: Line) -> dict[str, str]:
     of_card = [size for size in sizes if size.of == "gpu_memory"]
     ram = {size.gb for size in sizes if size.of == "ram"}
     one = of_card[0] if len({size.gb for size in of_card}) == 1 else None
-    value = _cards(line) or _each_card(line) or _bare_name(line)
-    line.find(LAPTOP if not value or value.endswith("Laptop") else NOTHING)
+    unsure = partial(_unsure_card, line, one.gb if one else "")
+    value = _cards(line) or _each_card(line) or unsure() or _bare_name(line)
+    line.find(LAPTOP if not value or "Laptop" in value else NOTHING)
     if one is not None and not value:
         value = _of_size(line, one)
     elif one is not None and ":" not in value and part_id(f"{value} {one.gb}GB"):
@@ -410,6 +457,9 @@ def _device(line: Line) -> dict[str, str]:
             line.take(size.start, size.end)
         elif TAKEN in line.left[size.start : size.end]:  # a size that this card is not sold with
             line.strange.append(f"{size.gb}GB")
+    for match in line.find(SLICE) if value else ():
+        sliced = f"{value} {match[1]}", f"{value} 80GB {match[1]}"
+        value = next(filter(part_id, sliced), value)
     named = value.partition(":")[0]
     if value and re.search(NO_CARDS.format(re.escape(named)), said):
         value = f"{named}:0"  # no count, as is told
@@ -420,22 +470,32 @@ def _device(line: Line) -> dict[str, str]:
 def _cards(line: Line) -> str:
     """Take the named cards and return them with their number; "" for none or several kinds."""
     named = card(line.document)
-    for match in CARD.finditer(line.left) if named is None else ():
-        if LAPTOP.search(line.left) and part_id(f"{match['name']} Laptop"):
-            line.take(*match.span())
-            return f"{match['name']} Laptop"
-        if OF_LAPTOP.search(match["name"]) and not part_id(match["name"]):
-            line.take(*match.span())
-            return str(match["name"])  # not the desktop card: the refusal lists the known ones
     if named is None:
         return ""
-    value = named.value
-    for pattern in (CARD, MACHINE, COUNT, NODES):
+    value, cards = named.value, line.find(CARD)
+    counted = [one for one in cards if any(one[group] for group in COUNTED_BY)]
+    most = max(map(count_of, counted), default=1)  # "1 x L4, or two L4s" is not about one number
+    line.strange += [one[0] for one in counted if count_of(one) < most]
+    for pattern in (MACHINE, COUNT, NODES):
         line.find(pattern)
     if ":" not in value and (behind := line.find(BEHIND)):
         value = f"{value} {behind[0]['count']}卡"
-    laptop = LAPTOP.search(line.left) and part_id(f"{value} Laptop")
-    return f"{value} Laptop" if laptop else value
+    laptop = re.sub(r"(?= \d+GB$)|$", " Laptop", value, count=1)
+    return laptop if LAPTOP.search(line.left) and part_id(laptop) else value
+
+
+def _unsure_card(line: Line, size: str) -> str:
+    """Take the first card whose name is of several, and return the one that is in a laptop, or that
+    has the `size` in gigabytes, as the line says elsewhere; "" for none."""
+    for match in CARD.finditer(line.left):
+        laptop = f"{match['name']} Laptop" if LAPTOP.search(line.left) else ""
+        sized = f"{match['name']} {size}GB" if size else ""
+        known = next(filter(part_id, (laptop, sized)), "")
+        unknown = OF_LAPTOP.search(match["name"]) and not part_id(match["name"])
+        if known or unknown:  # not the desktop card: the refusal lists the known ones
+            line.take(*match.span())
+            return times(known or match["name"], count_of(match))
+    return ""
 
 
 def _each_card(line: Line) -> str:
@@ -483,12 +543,7 @@ def _sizes(line: Line) -> Iterator[Size]:
 
 def _bare_name(line: Line) -> str:
     """Take the only word with a digit that is a card's name: "t4", "2060"."""
-    found = [
-        m
-        for m in WORD.finditer(line.left)
-        if re.fullmatch(r"(?a)[A-Za-z]+\d+[A-Za-z]{0,2}|\d{3,4}", m[0])
-    ]
-    cards = [match for match in found if part_id(match[0])]
+    cards = [match for match in BARE.finditer(line.left) if part_id(match[0])]
     if len(cards) != 1:
         return ""
     (only,) = cards
@@ -499,11 +554,11 @@ def _bare_name(line: Line) -> str:
 
 def _mac(line: Line) -> str:
     """Take the only Mac with its memory; "" if none. The chip does not change the estimate."""
-    macs = [m for m in MAC.finditer(line.left) if m["first"] or m["size"]]
+    macs = [m for m in MAC.finditer(line.left) if m["first"] or m["middle"] or m["size"]]
     if len(macs) != 1:
         return ""
     (match,) = macs
-    size = f"{match['first'] or match['size']}gb"
+    size = f"{match['first'] or match['middle'] or match['size']}gb"
     chips = f"{match['before'] or match['chip']} {size}", f"mac {size}"
     name = next(filter(part_id, chips), "")  # of a chip that was never sold so, any Mac
     if name:

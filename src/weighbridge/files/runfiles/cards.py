@@ -20,7 +20,9 @@ from weighbridge.files.runfiles.slurm import times
 
 _COUNTS: Mapping[str, int] = {
     **dict.fromkeys(("单", "一"), 1),
-    **dict.fromkeys(("两", "二", "双", "two", "dual", "pair of"), 2),
+    **dict.fromkeys(
+        ("两", "二", "双", "two", "dual", "pair of", "couple of", "two of them", "two of those"), 2
+    ),
     **dict.fromkeys(("三", "three", "triple"), 3),
     **dict.fromkeys(("四", "four", "quad"), 4),
     **dict.fromkeys(("五", "five"), 5),
@@ -39,21 +41,22 @@ _NAMES = (
     r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
     r"|TITAN (?:RTX|V|Xp)(?![A-Za-z0-9])"
     r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|MI\d{2,3}X?"
-    r"|(?:V100S?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?![A-Za-z0-9])"
+    r"|(?:V100(?-i:S)?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?!(?!s\b)[A-Za-z0-9])"
     r"|Arc (?:Pro )?[AB]\d{2,3}|(?-i:B[567]0)(?![A-Za-z0-9])"
+    r"|(?:Ascend|昇腾) ?(?:910[BC]?[1-4]?|310P)(?![A-Za-z0-9])"
     r"|Jetson (?:AGX (?:Xavier|Orin|Thor)|Orin (?:Nano|NX)|Nano)"
-    r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
+    r"|DGX Spark|Strix Halo|(?:Ryzen )?AI Max\+? 395|M[1-5] (?:Pro|Max|Ultra)"
 )
 CARD = re.compile(
     r"(?i)(?<![A-Za-z0-9_.])"
     rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])"
-    r"(?:[ ]?卡|[ ]?[张块]卡?| ) ?"
+    r"(?:[ ]?卡|[ ]?[张块]卡?| (?:pieces|pcs|nos\.?|units)(?: of)? | ) ?"
     rf"|(?P<word>(?:{_WORD})[ -]|双))?"
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"
-    rf"(?P<name>{_NAMES})s?(?:[- ](?:SXM\d?|PCIe))?"
+    rf"(?P<dgx>DGX )?(?P<name>{_NAMES})s?(?:[- ](?:SXM\d?|PCIe))?"
     r"(?: (?P<many>\d{1,2}) ?[x\u00d7*](?= ?\d{2,3} ?G))?"
-    r"(?P<size>[ (\uff08-]*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
+    r"(?P<size>(?:[ (\uff08-]|魔改版?|mod(?:d|ifi)ed )*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
     r"(?: (?:has|with|having) (?:the |a )?(?P<own>\d{2,3}) ?GB)?"
     r"(?:\)?[ ,]{0,2}\(? ?[x\u00d7*] ?(?P<after>\d{1,2})(?![\d.]|[ ]?GB?)"
     r"|[ ]?\((?P<times>\d{1,2}) ?[x\u00d7]\))?"
@@ -61,8 +64,10 @@ CARD = re.compile(
 NODES = re.compile(  # "4 nodes with 8 H100 each", "4机8卡", "2*8*h20"
     rf"(?i)(?<![\w.-])(\d{{1,3}}|{_WORD}|[{_SIGN}]) ?(?:(?:nodes|machines|servers)\b[ ,]{{1,2}}"
     r"(?:each )?(?:[a-z]{1,12} )?(?:with|of|having|[x\u00d7*]) ?|[机台]|个?节点"
-    r"|台机器[，,]?(?:每台)?|[x\u00d7*] ?)$"
+    r"|台机器[，,]?(?:每台)?|[x\u00d7*] ?)(?=$|\x1f)"
 )
+COUNTED_BY = ("before", "count", "word", "after", "times", "many")  # groups of CARD
+PER_SERVER = 8  # cards of a DGX A100, H100, H200 or B200 (NVIDIA's data sheets)
 BEFORE = 60  # characters before a card that are searched
 OF_OTHERS = re.compile(  # words before a number that counts no cards
     r"(?ai)\b(?:size|bs|batch|rank|alpha|len(?:gth)?|ctx|context|tokens|seq|steps?|epochs?|workers|"
@@ -153,19 +158,21 @@ def _named(document: Document) -> dict[str, tuple[int, Piece]]:
         part, name = _part(match, memory)
         if part:
             before, _ = kinds.get(part, (0, None))
-            count = 1 if match.re is MACHINE else _count(match)
+            count = 1 if match.re is MACHINE else count_of(match)
             kinds[part] = (max(count, before), piece_of(document, match, name))
     return kinds
 
 
-def _count(match: "re.Match[str]") -> int:
+def count_of(match: "re.Match[str]") -> int:
     """Return the number of cards in a match of CARD, over all machines."""
-    groups: tuple[str, ...] = ("before", "count", "word", "after", "times", "many")
+    groups: tuple[str, ...] = COUNTED_BY
     if match["count"] and OF_OTHERS.search(match.string[: match.start()][-BEFORE:]):
         groups = groups[2:]
     cards = _number(next((match[name] for name in groups if match[name]), "1"))
     nodes = NODES.search(match.string[max(match.start() - BEFORE, 0) : match.start()])
-    return cards if nodes is None else cards * _number(nodes[1])
+    cards *= PER_SERVER if match["dgx"] else 1
+    in_all = nodes is not None and "机" in nodes[0] and cards > PER_SERVER  # 2机16卡
+    return cards if nodes is None or in_all else cards * _number(nodes[1])
 
 
 def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:

@@ -62,13 +62,17 @@ def models(document: Document) -> list[Piece]:
         if entry and entry not in pieces:
             name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
             pieces[entry] = piece_of(document, match, f"{name}{match[2] or ''}")
+    end, outer = 0, ""  # of the name before
     for match in NAMED.finditer(text):
         names = [*filter(known, beginnings(match[1]))]
+        if names and match.start(1) < end and known(names[0]) != outer:
+            continue  # the end of another name: qwen 32b of deepseek r1 distill qwen 32b
         head = HEAD.search(text[max(0, match.start(1) - 60) : match.start(1)]) if names else None
         if head and known(head[0] + names[0]):
             continue  # the end of another name: Qwen-32B of DeepSeek-R1-Distill-Qwen-32B
         if names:  # the shorter of two names with one meaning: "llama3.1 8b 4090"
             name = [n for n in names if stored(n) == stored(names[0])][-1]
+            end, outer = match.start(1) + len(names[0]), known(name)
             piece = piece_of(document, match, name)
             before = pieces.setdefault(known(name), piece)
             if before.value.endswith(

@@ -42,20 +42,25 @@ SECONDS = re.compile(
     r"(?ai)(?<![\w.])(?P<value>\d{1,3}(?:\.\d)?)(?:[ -]?(?:s|secs?|seconds?)(?![\w/])|[ ]?秒)"
     r"(?! ?(?:/|per\b|a\b|each\b))"
 )
-BATCH = re.compile(r"(?ai)\bbatch(?:[ _-]?size)?(?: of| is)?[ :=]{0,2}(?P<value>\d{1,4})(?![\w.])")
+BATCH = re.compile(
+    r"(?ai)(?<!global )\bbatch(?:[ _-]?size)?(?: of| is)?[ :=]{0,2}(?P<value>\d{1,4})(?![\w.])"
+)
 FORMAT = re.compile(
-    r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|i?q[2-8]_(?:k(?:_[sml])?|[01]|nl|xxs|xs|s|m)|bf16|fp16"
+    r"(?i)(?<![a-z0-9])(?P<value>fp8|nf4|(?:ud-)?i?q[1-8]_(?:k(?:_(?:xl|[sml]))?|[01]|nl|xxs|xs|s|m)|bf16|fp16"
     r"|b?float16)(?![a-z0-9])"
 )
 # The format of text encoders, not of the denoiser
 OF_TEXT = re.compile(r"(?i)(?:\bt5\w*|\bclip|\btext[ -]encoders?)[ _-](?:in |as |at )?$")
 BEFORE_TEXT = re.compile(r"(?i)[ _-](?:t5|clip|text[ -]encoder)")
-BYTES = re.compile(r"(?ai)(?:(?<![\w.,])|(?<=\d[x*]))(?P<value>\d{1,4}) ?(?:gi?b|g|gigs?)(?![a-z])")
+BYTES = re.compile(
+    r"(?ai)(?:(?<![\w.])(?<!\d,)|(?<=\d[x*]))(?P<value>\d{1,4}) ?(?:gi?b|g|gigs?)(?![a-z])"
+)
 OF_HOST = re.compile(
     r"(?i)[ -]?(?:of )?(?:my )?"
-    r"(?:(?:system|host|main|cpu|pc|ddr[2-6]) ?(?:ram|memory)?|ram|内存)(?![a-z])"
+    r"(?:(?:system|host|main|cpu|pc|ddr[2-6]) ?(?:ram|memory)?(?:[ -]?\d{4})?(?: ?mhz)?|ram"
+    r"|内存(?! ?[=是为:]? ?\d{1,4} ?g))(?![a-z])"
 )
-HOST_BEFORE = re.compile(r"(?i)(?:\bram|内存)[ :=是为]{0,3}$")
+HOST_BEFORE = re.compile(r"(?i)(?:\bram|内存)[ :=是为(\uff08]{0,3}$")
 OF_CARD = re.compile(
     r"(?i)[ -]?(?:of )?(?:v-?ram|(?:gpu|video|graphics|card|nvidia|geforce)s?(?![a-z])|显存|显卡)"
 )
@@ -126,7 +131,7 @@ def _form(match: "re.Match[str]") -> str:
     texts = OF_TEXT.search(_before(match)) or BEFORE_TEXT.match(match.string, match.end())
     if form in DTYPES or texts:
         return ""
-    return form.upper() if "q" in form else form
+    return form.removeprefix("ud-").upper() if "q" in form else form
 
 
 def _form_of_text(match: "re.Match[str]") -> str:
