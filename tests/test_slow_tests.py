@@ -17,8 +17,8 @@ HERE = Path(__file__).relative_to(slow_tests.ROOT)
 def test_a_case_is_listed_if_it_is_slow_and_a_test_if_most_of_its_cases_are(tmp_path):
     path = tmp_path / "slow.txt"
     path.write_text("")
-    times = {"a.py::test_x[1]": 0.01, "a.py::test_x[2 b]": 0.06, "a.py::test_y": 0.05}
-    times |= {"a.py::test_z[1]": 0.2, "a.py::test_z[2]": 0.3, "a.py::test_z[3]": 0.05}
+    times = {"a.py::test_x[1]": 0.01, "a.py::test_x[2 b]": 0.04, "a.py::test_y": 0.03}
+    times |= {"a.py::test_z[1]": 0.2, "a.py::test_z[2]": 0.3, "a.py::test_z[3]": 0.03}
     slow_tests.write_list(times, path)
     assert path.read_text() == "a.py::test_x[2 b]\na.py::test_z\n"
 

@@ -1,4 +1,4 @@
-"""Write tests/slow.txt: the tests of the fast suite that take more than 0.05 s of CPU, and the
+"""Write tests/slow.txt: the tests of the fast suite that take more than 0.03 s of CPU, and the
 cases where half of a test's or fewer do.
 
     python -m tools.slow_tests            measure the fast suite on one core, and write the list
@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIST = ROOT / "tests" / "slow.txt"
-MOST = 0.05  # seconds of CPU, child processes included
+MOST = 0.03  # seconds of CPU, child processes included
 TIMES = "WEIGHBRIDGE_CPU_TIMES"  # the file of times; while it is set, tests/conftest.py has no list
 seconds: dict[str, float] = {}  # id of a case -> seconds, in this process
 
