@@ -89,7 +89,7 @@ def test_a_name_of_the_catalogue_has_no_revisions():
 @pytest.mark.slow
 def test_side_by_side_names_the_card_that_was_found(capsys):
     run(["fit", "llama-3.1-8b", "qwen3-8b", "--smallest", "gpu"])
-    told = [line for line in capsys.readouterr().out.splitlines() if "smallest gpu" in line]
+    told = [line for line in capsys.readouterr().out.splitlines() if "smallest card" in line]
     found = weighbridge.fit("qwen3-8b", smallest="gpu").solved
     assert len(told) == 1 and found.note in told[0]
 

@@ -167,7 +167,7 @@ def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
     _, out, _ = _asked(
         capsys, "fit", "llama-3.1-8b", "--gpu", "4090", "--engine", "vllm", "--max", "context"
     )
-    assert f"✓ context: {length:,}\n" in out
+    assert f"✓ longest context in tokens: {length:,}\n" in out
     assert f"--max-model-len {length} {flags}" in " ".join(out.split())
     roomy = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h200", context=4096).derived
     assert (roomy["largest_context"], roomy["largest_context_flags"]) == (131_072, "")

@@ -12,7 +12,7 @@ from weighbridge.faces.view.parts import NAMES, OTHER, parts
 from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Screen
 from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.memory.report import Report
-from weighbridge.memory.report.fit import PICTURES, SMALLEST, Fit, Question
+from weighbridge.memory.report.fit import PICTURES, Fit, Question
 from weighbridge.memory.report.verdict import several
 from weighbridge.workload.flags import flags as written
 
@@ -138,8 +138,7 @@ def _planned(fit: Fit, unit: str | None, *, reach: bool = True) -> Cell:
 def _sought(answers: Sequence[Fit], words: Words) -> str:
     """Return the name of what was solved for, as the user asked it."""
     solved = next(f.solved for f in answers if f.solved is not None)
-    key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
-    return words(key, what=solved.unknown)
+    return words(f"sought.{solved.unknown}")
 
 
 def _solved(fit: Fit) -> Cell:

@@ -321,13 +321,14 @@ def length(tokens: int | None) -> str:
 
 
 def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
+    sought = words(f"sought.{solved.unknown}")
     if solved.value is None:
-        yield Cell(words("fit.solved.unknown", unknown=solved.unknown), "unknown")
+        yield Cell(words("fit.solved.unknown", unknown=sought), "unknown")
     elif not solved.value:
-        yield Cell(words("fit.solved.none", unknown=solved.unknown), "no")
+        yield Cell(words("fit.solved.none", unknown=sought), "no")
     else:
         value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
-        yield Cell(words(_end(fit, solved), unknown=solved.unknown, value=value), "yes")
+        yield Cell(words(_end(fit, solved), unknown=sought, value=value), "yes")
     if solved.note:
         yield Cell(words.told(solved.note), None, "dim")
 
