@@ -383,7 +383,7 @@ def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opene
     from weighbridge.files.oom.explain import compared
 
     model = opened(run.run).model()
-    settings = {**run.run.settings, "model": run.run.model, "task": run.run.task}
+    settings = {**run.run.settings, **_request(run.run), "task": run.run.task}
     return compared(message, run.report, model, settings)
 
 
