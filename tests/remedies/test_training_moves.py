@@ -423,14 +423,14 @@ def test_less_is_kept_on_the_host_where_that_is_short(settings, changes):
 @pytest.mark.slow
 def test_what_saves_the_run_that_was_killed():
     """Qwen2.5-32B on one card with 744 GB, as its file pins and gathers (LLaMA-Factory issue 6755):
-    parts are saved, and pages are not pinned, which is what users found (QwenLM/Qwen3 issue 804).
-    Parameters that stay on the card have room there, too."""
+    parts are saved, and pages are not pinned, which is what users found (QwenLM/Qwen3 issue
+    804)."""
     asked = {"gpu": "h100-nvl", "shard": "zero3", "offload": "params", "checkpointing": "full"}
     asked |= {"zero_pin_memory": True, "gather_on_save": True, "ram": "744GB"}
     report = weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked)
     changes = [(dict(remedy.change), remedy.fits) for remedy in report.remedies]
-    assert ({"gather_on_save": False, "offload": "optimizer"}, "yes") in changes
     theirs = {"gather_on_save": False, "zero_pin_memory": False}
+    assert (theirs, "yes") in changes
     saved = weighbridge.train("qwen2.5-32b", framework="deepspeed", **asked | theirs)
     assert saved.verdict.fits == "yes"
 
