@@ -448,8 +448,6 @@ def test_a_check_needs_a_device(weighbridge):
     ("workload", "words"),
     [
         ({"engine": "vlm"}, ["'vlm'", "vllm"]),
-        ({"engine": "lmdeploy"}, ["not yet", "vllm"]),
-        ({"engine": "tgi"}, ["not yet", "vllm"]),
         ({"engine_version": "newest"}, ["--engine-version", "'newest'"]),
         ({"engine": "vllm", "n_gpu_layers": 3}, ["--n-gpu-layers", "llama.cpp", "vllm"]),
         ({"engine": "llama.cpp", "gpu_memory_utilization": 0.9}, ["--gpu-memory-utilization", "vllm"]),

@@ -56,6 +56,7 @@ REASONS = (
     "not modelled: tensors placed by patterns",
     "not modelled: Vulkan",
     "not modelled: compiled code",
+    "not modelled: MLPs in tiles of tokens (unsloth_tiled_mlp)",
     "not modelled: the program is not published",
     "a bound, not a figure",
     "its offset is not known",
