@@ -265,6 +265,29 @@ def test_models_by_cards_are_typed_and_compared(opened):
     assert table.locator("tbody .sign").count() == page.locator(".sides .picture .s14").count() == 4
 
 
+@pytest.mark.parametrize(
+    ("task", "first", "typed"),
+    [
+        ("compare", ("#compare-models", "qwen3-0.6b"), ("#compare-cards", "t4, 4090")),
+        ("infer", ("#set-batch_size", "3"), ("#set-context", "16k")),
+        ("infer", ("#set-context", "16k"), ("#command", "vllm serve qwen3-8b")),
+        ("infer", ("#set-context", "16k"), (".many", "2")),
+        ("infer", ("#set-context", "16k"), ("#set-gpu_memory_utilization", "0.8")),
+    ],
+)
+def test_an_answer_leaves_alone_what_is_being_typed(opened, task, first, typed):
+    page = opened(task, model=LLAMA, gpu="4090", engine="vllm")
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    page.fill(*first)
+    page.keyboard.press("Tab")
+    page.fill(*typed)
+    settled(page)
+    assert page.input_value(typed[0]) == typed[1]
+    page.keyboard.press("Tab")
+    settled(page)
+    assert page.input_value(typed[0]) == typed[1]
+
+
 def test_formats_of_load_apply_themselves(opened):
     page = opened("load", model=LLAMA, gpu="3060")
     page.get_by_role("button", name="Apply: nf4").click()

@@ -3,7 +3,7 @@ import { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } f
 import { Combobox } from "./combobox.js";
 import { Beside } from "./compare.js";
 import { answered, bare, engine as made, Lane } from "./engine.js";
-import { Fields, QUICK } from "./fields.js";
+import { Fields, QUICK, Typed } from "./fields.js";
 import { opened, pastedFile, told } from "./files.js";
 import { Choices, Export, KEPT, Looks, Post, remembered, Share, Token } from "./menus.js";
 import { Strip } from "./parts.js";
@@ -330,8 +330,8 @@ function Given({ form, state, take, fileError, fileNotes, setting }) {
       ${fileNotes.length ? html`<div class="help" id="file-notes" role="status">${words["file.notes"]}<ul>${fileNotes.map((note) => html`<li>${note}</li>`)}</ul></div>` : null}</div>
     ${state.task === "infer" ? html`<details class="command" open=${Boolean(command) || undefined}><summary>${words["command.paste"]}</summary>
       <div class="field"><label for="command">${words["command.label"]}</label>
-        <textarea id="command" rows="3" spellcheck=${false} aria-describedby="command-help" value=${command} placeholder="vllm serve Qwen/Qwen3-8B --max-model-len 32k"
-          onChange=${(/** @type {Event} */ e) => setting("command", joined(/** @type {HTMLTextAreaElement} */ (e.target).value))}></textarea>
+        <${Typed} tag="textarea" id="command" rows="3" spellcheck=${false} aria-describedby="command-help" value=${command} placeholder="vllm serve Qwen/Qwen3-8B --max-model-len 32k"
+          commit=${(/** @type {string} */ text) => setting("command", joined(text))} />
         <p class="help" id="command-help">${words["command.help"]}</p>
         ${command ? html`<button type="button" class="small" id="command-clear" onClick=${() => setting("command", "")}>${words["command.clear"]}</button>` : null}</div></details>` : null}`;
 }

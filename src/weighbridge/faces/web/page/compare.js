@@ -1,7 +1,7 @@
 // The form of Compare: one question, and a card for each answer that is asked for.
 import { html } from "./vendor/htm-preact.js";
 import { Combobox } from "./combobox.js";
-import { Fields } from "./fields.js";
+import { Fields, Typed } from "./fields.js";
 import { ASKED, kept, MOST_BESIDE, tabOf } from "./state.js";
 /** @import { Form, State, Variant } from "./types.js" */
 
@@ -39,8 +39,8 @@ export function Beside({ form, state, set }) {
 
 /** Names with commas between. @param {{ id: string, label: string | undefined, placeholder: string, value: string[], set: (next: string[]) => void }} props */
 function Several({ id, label, placeholder, value, set }) {
-  return html`<div class="field"><label for=${id}>${label}</label><input id=${id} type="text" autocomplete="off" spellcheck=${false} placeholder=${placeholder} value=${value.join(", ")}
-    onChange=${(/** @type {Event} */ e) => set(/** @type {HTMLInputElement} */ (e.target).value.split(/[,，、;]/).map((one) => one.trim()).filter(Boolean))} /></div>`;
+  return html`<div class="field"><label for=${id}>${label}</label><${Typed} id=${id} type="text" autocomplete="off" spellcheck=${false} placeholder=${placeholder} value=${value.join(", ")}
+    commit=${(/** @type {string} */ text) => set(text.split(/[,，、;]/).map((one) => one.trim()).filter(Boolean))} /></div>`;
 }
 
 /** @param {{ form: Form, of: string, one: Variant, at: number, put: (one: Variant) => void, twice: (() => void) | null, drop: () => void }} props */

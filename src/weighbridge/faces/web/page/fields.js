@@ -1,5 +1,5 @@
 // The form: a control for each setting of the table, by its kind.
-import { html, useEffect, useMemo, useState } from "./vendor/htm-preact.js";
+import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { Combobox, counted } from "./combobox.js";
 import { relevant, tabOf } from "./state.js";
 import { count, nearest, size, steps } from "./sizes.js";
@@ -82,6 +82,19 @@ function control(setting) {
   return "text";
 }
 
+/**
+ * A box whose text is taken when one leaves it; until then an answer that is drawn leaves alone what is typed.
+ * @param {Record<string, any> & { value: string, commit: (text: string) => void, tag?: "input" | "textarea" }} props
+ */
+export function Typed({ value, commit, tag = "input", ...attributes }) {
+  const [typed, setTyped] = useState(/** @type {string | null} */ (null));
+  return html`<${tag} ...${attributes} value=${typed ?? value} onInput=${(/** @type {Event} */ e) => setTyped(valueOf(e))} onBlur=${() => setTyped(null)}
+    onChange=${(/** @type {Event} */ e) => {
+      setTyped(null);
+      commit(valueOf(e));
+    }} />`;
+}
+
 /** @typedef {FieldsProps & { setting: Setting, id: string, described: string, wrong: string }} ControlProps */
 
 /** @param {ControlProps} props */
@@ -107,9 +120,9 @@ function Pick({ setting, id, described, wrong, given, set, form }) {
 /** @param {ControlProps} props */
 function Text({ setting, id, described, wrong, given, effective, set, form, parameters }) {
   const suggested = read(setting, form, String(given.engine || effective.engine)) ?? setting.known ?? [];
-  return html`<input type="text" id=${id} autocomplete="off" spellcheck=${false} aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
+  return html`<${Typed} type="text" id=${id} autocomplete="off" spellcheck=${false} aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
       list=${suggested.length ? `${id}-some` : undefined} value=${given[setting.name] ?? ""} placeholder=${usual(setting, effective) || (setting.name === FORMAT ? form.words["format.published"] : "")}
-      onChange=${(/** @type {Event} */ e) => set(setting.name, valueOf(e).trim())} />
+      commit=${(/** @type {string} */ next) => set(setting.name, next.trim())} />
     ${suggested.length ? html`<datalist id=${`${id}-some`}>${suggested.map((one) => html`<option key=${one} value=${one} label=${setting.name === FORMAT ? least(one, form, parameters) : undefined} />`)}</datalist>` : null}`;
 }
 
@@ -142,9 +155,9 @@ function Slide({ setting, id, described, wrong, given, effective, set }) {
     <input type="range" aria-label=${setting.label} aria-describedby=${`${id}-help`} min="0" max=${all.length - 1} step="1" value=${at}
       aria-valuetext=${said || String(all[at])}
       onInput=${(/** @type {Event} */ e) => set(setting.name, String(all[Number(valueOf(e))] ?? least), true)} />
-    <input type="text" id=${id} inputmode="numeric" autocomplete="off" aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
+    <${Typed} type="text" id=${id} inputmode="numeric" autocomplete="off" aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
       value=${given[setting.name] ?? ""} placeholder=${usual(setting, effective)}
-      onChange=${(/** @type {Event} */ e) => set(setting.name, valueOf(e).trim())} />
+      commit=${(/** @type {string} */ next) => set(setting.name, next.trim())} />
   </div>`;
 }
 
@@ -154,8 +167,6 @@ function Card({ setting, id, described, wrong, given, set, form }) {
   const value = given.gpu ?? "";
   const { name, count: many } = counted(value);
   const known = form.gpus.find((one) => one.name === name);
-  const [number, setNumber] = useState(many);
-  useEffect(() => setNumber(many), [many]);
   /** @param {string} next */
   const times = (next) => set("gpu", next && next !== "1" ? `${name}:${next}` : name);
   return html`<div class="card-row">
@@ -163,8 +174,8 @@ function Card({ setting, id, described, wrong, given, set, form }) {
       placeholder=${words["gpu.placeholder"]} described=${described} invalid=${Boolean(wrong)} note=${memory}
       commit=${(/** @type {string} */ next) => set("gpu", next)} />
     <span class="times" aria-hidden="true">×</span>
-    <input type="number" class="many" min="1" max="1024" aria-label=${words["gpu.count"]} value=${number} placeholder="1" disabled=${!name}
-      onChange=${(/** @type {Event} */ e) => times(valueOf(e))} />
+    <${Typed} type="number" class="many" min="1" max="1024" aria-label=${words["gpu.count"]} value=${many} placeholder="1" disabled=${!name}
+      commit=${times} />
   </div>`;
 }
 
